@@ -1,0 +1,1 @@
+"""The asyncio-first client for HeyGen's v3 Lipsync API."""

@@ -1,0 +1,296 @@
+"""What can go wrong, as a tree with one root to catch.
+
+::
+
+    HeyGenError
+    ├─ TransportError                  no answer came
+    │   └─ RequestTimeout
+    ├─ APIError                        the API said no
+    │   ├─ InvalidRequest              400 413 422
+    │   ├─ AuthenticationError         401
+    │   ├─ InsufficientCredit          402
+    │   ├─ PermissionDenied            403
+    │   ├─ NotFound                    404
+    │   ├─ Conflict                    409
+    │   ├─ RateLimited                 429
+    │   └─ ServerError                 5xx
+    ├─ UnexpectedResponse              an answer that is not the API's
+    ├─ LipsyncFailed                   the job ended as failed
+    ├─ WaitTimeout (and TimeoutError)  the job still runs
+    ├─ DownloadError
+    └─ WebhookError
+        ├─ InvalidSignature
+        └─ StaleDelivery
+
+Misuse, such as a bad argument or a closed session, is a `ValueError`, `TypeError` or `RuntimeError` before
+anything is sent, and is not in the tree. Every error survives `pickle` and `copy`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, TypeAlias
+
+if TYPE_CHECKING:
+    from heygen_async.models import Lipsync
+
+__all__ = (
+    "APIError",
+    "AuthenticationError",
+    "Conflict",
+    "DownloadError",
+    "HeyGenError",
+    "InsufficientCredit",
+    "InvalidRequest",
+    "InvalidSignature",
+    "LipsyncFailed",
+    "NotFound",
+    "Outcome",
+    "PermissionDenied",
+    "RateLimited",
+    "RequestTimeout",
+    "ServerError",
+    "StaleDelivery",
+    "TransportError",
+    "UnexpectedResponse",
+    "WaitTimeout",
+    "WebhookError",
+)
+
+Outcome: TypeAlias = Literal["not_sent", "rejected", "unknown"]
+"""What is known of a request that did not succeed, over all of its attempts.
+
+`not_sent`: no connection was made. `rejected`: the server said no, and did nothing. `unknown`: it may have
+been done; send it again with the same idempotency key to find out.
+"""
+
+
+def _revive(cls: type[HeyGenError], args: tuple[object, ...], state: Mapping[str, object]) -> HeyGenError:
+    error = cls.__new__(cls, *args)
+    error.args = args  # OSError.__new__, a parent of WaitTimeout, leaves them to __init__
+    error.__dict__.update(state)
+    return error
+
+
+class HeyGenError(Exception):
+    """The root: catch it to catch everything that this library raises on its own. Never raised itself.
+
+    Attributes:
+        idempotency_key: The key that a POST was sent with. Give it to the same call again
+            (`idempotency_key=`) and the server answers for the first one instead of doing it twice.
+        attempts: How many times the request was sent.
+        outcome: `not_sent`, `rejected` or `unknown`; `None` where no request was involved.
+    """
+
+    hint: ClassVar[str | None] = None
+    """What a person can do about it, in one sentence."""
+
+    idempotency_key: str | None = None
+    attempts: int = 0
+    outcome: Outcome | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default calls __init__ with .args, which are the finished message, not its parts.
+        return _revive, (type(self), self.args, self.__dict__)
+
+    def fresh(self) -> Self:
+        """Return a copy without traceback, so that one failure can be raised to each of many waiters."""
+        return copy.copy(self)
+
+
+class TransportError(HeyGenError):
+    """Raised when no answer came: the name did not resolve, or the connection was refused or broke."""
+
+    hint = "Check the network and the base URL, then try again."
+
+
+class RequestTimeout(TransportError):
+    """Raised when an answer did not come in time; see `Timeouts`."""
+
+    hint = "The request may have been carried out. Try again, a create with the same idempotency key."
+
+
+class APIError(HeyGenError):
+    """Raised when the API answers with a 4xx or 5xx.
+
+    Attributes:
+        status: The HTTP status.
+        code: The API's own word for it, such as `invalid_parameter`; `None` if it gave none.
+        message: The API's sentence, or a short excerpt of a body that is not the API's.
+        param: The request field at fault, if the API names one.
+        doc_url: Where the API documents it, if it says.
+        request_id: The `X-Request-Id` of the answer; quote it to HeyGen's support.
+        retry_after: Seconds that the server asked to wait; `None` if it did not.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str | None = None,
+        param: str | None = None,
+        doc_url: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.doc_url = doc_url
+        self.request_id = request_id
+        self.retry_after = retry_after
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        parts = [f"{self.status} {self.code}" if self.code else str(self.status)]
+        if self.message:
+            parts.append(f": {self.message}")
+        if self.param:
+            parts.append(f" (field {self.param})")
+        if self.request_id:
+            parts.append(f" [request {self.request_id}]")
+        return "".join(parts)
+
+
+class InvalidRequest(APIError):
+    """Raised on 400, 413 and 422: the API does not accept what was sent."""
+
+
+class AuthenticationError(APIError):
+    """Raised on 401: the key or token is missing or wrong. The API does not tell these apart."""
+
+    hint = "Check the API key in HEYGEN_API_KEY."
+
+
+class InsufficientCredit(APIError):
+    """Raised on 402: the account has no credit left for this, or its plan does not include it."""
+
+    hint = "Add credit or upgrade the plan, then run it again."
+
+
+class PermissionDenied(APIError):
+    """Raised on 403: the key is good, but may not do this."""
+
+
+class NotFound(APIError):
+    """Raised on 404: no such thing, or not in this account."""
+
+    hint = "Check the id, and that the key belongs to the account that made it."
+
+
+class Conflict(APIError):
+    """Raised on 409: `request_in_progress` after all patience, or a state that does not allow the call."""
+
+
+class RateLimited(APIError):
+    """Raised on 429 after all patience: too many requests, or too many jobs at once; the code is the same."""
+
+    hint = "Wait for running jobs to finish, or lower the rate."
+
+
+class ServerError(APIError):
+    """Raised on 5xx after all attempts."""
+
+    hint = "The fault is on the server's side. Try again later."
+
+
+_BY_STATUS: Final[Mapping[int, type[APIError]]] = {
+    400: InvalidRequest,
+    401: AuthenticationError,
+    402: InsufficientCredit,
+    403: PermissionDenied,
+    404: NotFound,
+    409: Conflict,
+    413: InvalidRequest,
+    422: InvalidRequest,
+    429: RateLimited,
+}
+
+
+def error_class(status: int) -> type[APIError]:
+    """Return the class for an HTTP *status*, 400 to 599; new ones of a known family keep to it."""
+    return _BY_STATUS.get(status) or (ServerError if status >= 500 else APIError)  # noqa: PLR2004 the 5xx
+
+
+class UnexpectedResponse(HeyGenError):
+    """Raised when an answer is not what the API promises: HTML, half a JSON, a missing field, a redirect.
+
+    Attributes:
+        problems: What is wrong and where, such as `required field missing @ $.data.status`.
+        status: The HTTP status.
+        request_id: The `X-Request-Id`, if there was one.
+    """
+
+    hint = "A gateway may have answered in the API's place, or the API has changed."
+
+    def __init__(self, problems: Sequence[str], *, status: int, request_id: str | None = None) -> None:
+        self.problems = list(problems)
+        self.status = status
+        self.request_id = request_id
+        where = f" [request {request_id}]" if request_id else ""
+        super().__init__(f"unexpected answer ({status}): {'; '.join(self.problems)}{where}")
+
+
+class LipsyncFailed(HeyGenError):
+    """Raised by a wait when the job ended as `failed`.
+
+    Attributes:
+        lipsync: The job as the API tells it; `.failure_message` says why.
+    """
+
+    hint = "A failed job stays failed. Mend the source or the options, and create a new one."
+
+    def __init__(self, lipsync: Lipsync) -> None:
+        self.lipsync = lipsync
+        super().__init__(f"lipsync {lipsync.id} failed: {lipsync.failure_message or 'no reason was given'}")
+
+
+class WaitTimeout(HeyGenError, TimeoutError):
+    """Raised when a wait reaches its deadline. The job still runs, and may be waited for again.
+
+    Attributes:
+        lipsync_id: The job; `None` if the deadline came before the job was created, or for many jobs.
+        last_status: What was last heard of it; `None` if nothing was.
+        pending: For a wait on many jobs, the ids not seen finished, with what was last heard of each.
+    """
+
+    hint = "The job goes on at HeyGen. Wait for it again by its id."
+
+    def __init__(
+        self,
+        lipsync_id: str | None,
+        *,
+        last_status: str | None = None,
+        pending: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.lipsync_id = lipsync_id
+        self.last_status = last_status
+        self.pending = dict(pending or {})
+        # One argument only: with two, OSError (a parent through TimeoutError) would read them as errno.
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        if self.pending:
+            return f"{len(self.pending)} lipsyncs had not finished in time"
+        if self.lipsync_id is None:
+            return "the time was up before the lipsync was created"
+        return f"lipsync {self.lipsync_id} had not finished in time (last seen: {self.last_status or 'nothing'})"
+
+
+class DownloadError(HeyGenError):
+    """Raised when a finished video cannot be had or written."""
+
+
+class WebhookError(HeyGenError):
+    """Raised for a webhook delivery that cannot be trusted or read."""
+
+
+class InvalidSignature(WebhookError):
+    """Raised when the signature of a delivery is missing or wrong."""
+
+
+class StaleDelivery(WebhookError):
+    """Raised when the timestamp of a delivery is too far from now, either way."""

@@ -1,0 +1,61 @@
+"""The API as functions: a call in, the JSON of the answer out. Nothing here waits or knows HTTP's details.
+
+Each module holds the calls of one noun and lists them in its `routes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+from attrs import frozen
+
+from heygen_async.sandbox.strict import cursor
+
+BodyKind: TypeAlias = Literal["none", "json", "optional"]
+
+
+@frozen(kw_only=True)
+class Call:
+    """A request, once its key has been checked and its body parsed."""
+
+    path: Mapping[str, str]
+    """What stands for the names in the route's path."""
+    query: Mapping[str, str]
+    body: object
+    now: float
+    """Sandbox time, in seconds."""
+
+
+@frozen
+class Answer:
+    """A success."""
+
+    payload: Mapping[str, object]
+    status: int = 200
+
+
+@frozen
+class Route:
+    """Where a call comes in and what answers it."""
+
+    method: str
+    path: str
+    act: Callable[[Call], Answer]
+    body: BodyKind = "none"
+
+
+def data(value: object, status: int = 200) -> Answer:
+    """Return one resource, or a list that has no pages."""
+    return Answer({"data": value}, status)
+
+
+def listed(values: list[dict[str, object]], kind: str, next_position: int | None) -> Answer:
+    """Return a page of a *kind* of list."""
+    return Answer({"data": values, **paging(kind, next_position)})
+
+
+def paging(kind: str, next_position: int | None) -> dict[str, object]:
+    """Return the two fields that lead to the next page."""
+    token = None if next_position is None else cursor(kind, next_position)
+    return {"has_more": token is not None, "next_token": token}

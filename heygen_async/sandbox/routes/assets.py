@@ -1,0 +1,130 @@
+"""Assets, but for the two calls that carry bytes: those are the file host's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from attrs import frozen
+
+from heygen_async.sandbox import strict
+from heygen_async.sandbox.assets import Asset, Assets
+from heygen_async.sandbox.clock import Clock
+from heygen_async.sandbox.links import Links
+from heygen_async.sandbox.refusals import Refusal, invalid
+from heygen_async.sandbox.routes import Answer, Call, Route, data, listed
+from heygen_async.sandbox.uploads import upload_headers
+
+_DEFAULT_LIMIT: Final = 20
+
+
+@frozen
+class AssetRoutes:
+    """The calls under `/v3/assets`."""
+
+    assets: Assets
+    links: Links
+    clock: Clock
+    username: str
+
+    def routes(self) -> Iterator[Route]:
+        """List the calls."""
+        yield Route("POST", "/v3/assets/direct-uploads", self.announce, "json")
+        yield Route("GET", "/v3/assets", self.list)
+        yield Route("GET", "/v3/assets/statuses", self.statuses)
+        yield Route("POST", "/v3/assets/{asset_id}/complete", self.complete, "optional")
+        yield Route("GET", "/v3/assets/{asset_id}", self.get)
+        yield Route("DELETE", "/v3/assets/{asset_id}", self.delete)
+
+    def announce(self, call: Call) -> Answer:
+        """`POST /v3/assets/direct-uploads`."""
+        body = strict.fields(call.body, strict.DIRECT_UPLOAD, required=("filename", "content_type", "size_bytes"))
+        size, sha256 = body["size_bytes"], body.get("checksum_sha256")
+        asset = self.assets.announce(
+            str(body["filename"]),
+            str(body["content_type"]),
+            size if isinstance(size, int) else 0,
+            sha256 if isinstance(sha256, str) else None,
+            call.now,
+        )
+        return data(
+            {
+                "asset_id": asset.id,
+                "upload_url": self.links.sign("PUT", f"/uploads/{asset.id}", self.clock.wall(call.now)),
+                "upload_headers": upload_headers(asset),
+                "expires_in_seconds": int(self.links.seconds),
+                "max_bytes": self.assets.max_bytes,
+                "status": asset.status,
+            }
+        )
+
+    def complete(self, call: Call) -> Answer:
+        """`POST /v3/assets/{asset_id}/complete`."""
+        body = strict.fields(call.body, {"checksum_sha256": strict.checksum}, required=())
+        sha256 = body.get("checksum_sha256")
+        asset = self.assets.complete(self._id(call), sha256 if isinstance(sha256, str) else None)
+        return data({**self.uploaded(asset, call.now), "status": asset.status})
+
+    def uploaded(self, asset: Asset, now: float) -> dict[str, object]:
+        """Return what an upload is answered with."""
+        return {
+            "asset_id": asset.id,
+            "url": self._link(asset, now),
+            "mime_type": asset.mime_type,
+            "size_bytes": asset.size_bytes,
+        }
+
+    def get(self, call: Call) -> Answer:
+        """`GET /v3/assets/{asset_id}`."""
+        strict.query(call.query, ())
+        return data(self._view(self.assets.get(self._id(call)), call.now))
+
+    def list(self, call: Call) -> Answer:
+        """`GET /v3/assets`."""
+        query = strict.query(call.query, ("username", "limit", "token", "folder_id"))
+        if not query.get("username"):
+            raise invalid("username is required.", "username")
+        if query["username"] != self.username:
+            raise Refusal(403, "resource_access_denied", "These are not your assets.", "username")
+        if "folder_id" in query:
+            return listed([], "assets", None)  # no call puts an asset into a folder
+        assets, before = self.assets.page(strict.limit(query, _DEFAULT_LIMIT), strict.position(query, "assets"))
+        return listed([self._view(asset, call.now) for asset in assets], "assets", before)
+
+    def statuses(self, call: Call) -> Answer:
+        """`GET /v3/assets/statuses`."""
+        query = strict.query(call.query, ("asset_ids",))
+        asset_ids = strict.ids(query, "asset_ids")
+        if not 1 <= len(asset_ids) <= strict.MAX_IDS:
+            raise invalid(f"asset_ids takes 1 to {strict.MAX_IDS} ids.", "asset_ids")
+        return listed([self._status(one) for one in asset_ids], "asset_statuses", None)
+
+    def _status(self, asset_id: str) -> dict[str, object]:
+        asset = self.assets.find(asset_id)
+        return {"asset_id": asset_id, "status": asset.status if asset else "not_found"}
+
+    def delete(self, call: Call) -> Answer:
+        """`DELETE /v3/assets/{asset_id}`."""
+        asset_id = self._id(call)
+        self.assets.delete(asset_id)
+        return data({"id": asset_id})
+
+    def _id(self, call: Call) -> str:
+        return strict.identifier(call.path["asset_id"], "asset_id")
+
+    def _link(self, asset: Asset, now: float) -> str | None:
+        if asset.status != "completed":
+            return None
+        return self.links.sign("GET", f"/files/{asset.filename}", self.clock.wall(now))
+
+    def _view(self, asset: Asset, now: float) -> dict[str, object]:
+        return {
+            "id": asset.id,
+            "name": asset.name,
+            "type": asset.kind,
+            "owner": self.username,
+            "space_id": "space_sandbox",
+            "uploaded_at": int(self.clock.wall(asset.uploaded_at)),
+            "folder_id": None,
+            "url": self._link(asset, now),
+        }

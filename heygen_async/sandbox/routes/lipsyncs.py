@@ -1,0 +1,177 @@
+"""Lipsyncs and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from attrs import frozen
+
+from heygen_async.sandbox import strict
+from heygen_async.sandbox.clock import Clock
+from heygen_async.sandbox.links import Links
+from heygen_async.sandbox.plans import Plan, Planner
+from heygen_async.sandbox.refusals import Refusal, invalid
+from heygen_async.sandbox.routes import Answer, Call, Route, data, listed, paging
+from heygen_async.sandbox.strict import Body
+from heygen_async.sandbox.world import Batch, Item, Job, World
+
+_DEFAULT_LIMIT: Final = 10
+
+
+@frozen
+class Lipsyncs:
+    """The calls under `/v3/lipsyncs`."""
+
+    world: World
+    planner: Planner
+    links: Links
+    clock: Clock
+    has_statuses: bool
+    has_batches: bool
+
+    def routes(self) -> Iterator[Route]:
+        """List the calls; a path with a name in it comes after the plain ones that it would swallow."""
+        yield Route("POST", "/v3/lipsyncs", self.create, "json")
+        yield Route("GET", "/v3/lipsyncs", self.list)
+        if self.has_statuses:
+            yield Route("GET", "/v3/lipsyncs/statuses", self.statuses)
+        if self.has_batches:
+            yield Route("POST", "/v3/lipsyncs/batches", self.create_batch, "json")
+            yield Route("GET", "/v3/lipsyncs/batches/{batch_id}", self.get_batch)
+        yield Route("GET", "/v3/lipsyncs/{lipsync_id}", self.get)
+        yield Route("PATCH", "/v3/lipsyncs/{lipsync_id}", self.update, "json")
+        yield Route("DELETE", "/v3/lipsyncs/{lipsync_id}", self.delete)
+
+    # --- one ---------------------------------------------------------------------------------------------
+
+    def create(self, call: Call) -> Answer:
+        """`POST /v3/lipsyncs`."""
+        body = strict.lipsync(call.body)
+        job = self.world.create(body, self.planner.plan(body), call.now)
+        return data({"lipsync_id": job.id})
+
+    def get(self, call: Call) -> Answer:
+        """`GET /v3/lipsyncs/{lipsync_id}`."""
+        strict.query(call.query, ())
+        return data(self._view(self._job(call), call.now))
+
+    def list(self, call: Call) -> Answer:
+        """`GET /v3/lipsyncs`."""
+        query = strict.query(call.query, ("limit", "token"))
+        jobs, before = self.world.page(strict.limit(query, _DEFAULT_LIMIT), strict.position(query, "lipsyncs"))
+        return listed([self._view(job, call.now) for job in jobs], "lipsyncs", before)
+
+    def update(self, call: Call) -> Answer:
+        """`PATCH /v3/lipsyncs/{lipsync_id}`."""
+        job = self._job(call)
+        body = strict.fields(call.body, {"title": strict.text}, required=("title",))
+        job.title = str(body["title"])
+        return data(self._view(job, call.now))
+
+    def delete(self, call: Call) -> Answer:
+        """`DELETE /v3/lipsyncs/{lipsync_id}`."""
+        job = self._job(call)
+        self.world.delete(job.id, call.now)
+        return data({"id": job.id})
+
+    def _job(self, call: Call) -> Job:
+        return self.world.job(strict.identifier(call.path["lipsync_id"], "lipsync_id"))
+
+    def _view(self, job: Job, now: float) -> dict[str, object]:
+        state = job.state(now)
+        wall = self.clock.wall(now)
+        done = state == "completed"
+        captioned = done and job.body.get("enable_caption") is True
+        return {
+            "id": job.id,
+            "title": job.title,
+            "status": state,
+            "duration": job.plan.duration if done else None,
+            "video_url": self.links.sign("GET", f"/files/{job.video_name}", wall) if done else None,
+            "caption_url": self.links.sign("GET", f"/files/{job.id}.srt", wall) if captioned else None,
+            "callback_id": job.body.get("callback_id"),
+            "created_at": int(self.clock.wall(job.created_at)),
+            "failure_message": job.failure_message,
+        }
+
+    # --- many --------------------------------------------------------------------------------------------
+
+    def statuses(self, call: Call) -> Answer:
+        """`GET /v3/lipsyncs/statuses`."""
+        query = strict.query(call.query, ("lipsync_ids", "batch_ids", "limit", "token"))
+        lipsync_ids, batch_ids = strict.ids(query, "lipsync_ids"), strict.ids(query, "batch_ids")
+        if not 1 <= len(lipsync_ids) + len(batch_ids) <= strict.MAX_IDS:
+            raise invalid(f"lipsync_ids and batch_ids take 1 to {strict.MAX_IDS} ids.", "lipsync_ids")
+        rows = [self._status(one, call.now) for one in lipsync_ids]
+        for one in batch_ids:
+            rows.extend(self._batch_statuses(one, call.now))
+        start, limit = strict.position(query, "statuses") or 0, strict.limit(query, strict.MAX_IDS)
+        return listed(rows[start : start + limit], "statuses", start + limit if start + limit < len(rows) else None)
+
+    def _status(self, lipsync_id: str, now: float) -> dict[str, object]:
+        job = self.world.find(lipsync_id)
+        if job is None:
+            return {"video_id": lipsync_id, "status": "not_found"}
+        return _row(Item(job=job), job.batch, job.item_index, now)
+
+    def _batch_statuses(self, batch_id: str, now: float) -> Iterator[dict[str, object]]:
+        batch = self.world.find_batch(batch_id)
+        if batch is None:
+            yield {"video_id": None, "batch_id": batch_id, "status": "not_found"}
+            return
+        for index, item in enumerate(batch.items):
+            yield _row(item, batch, index, now)
+
+    def create_batch(self, call: Call) -> Answer:
+        """`POST /v3/lipsyncs/batches`."""
+        body = strict.fields(call.body, strict.BATCH, required=("lipsyncs",))
+        lipsyncs, title, callback_url = body["lipsyncs"], body.get("title"), body.get("callback_url")
+        batch = self.world.create_batch(
+            [(one, self._plan(one)) for one in lipsyncs] if isinstance(lipsyncs, list) else [],
+            call.now,
+            title=title if isinstance(title, str) else None,
+            callback_url=callback_url if isinstance(callback_url, str) else None,
+        )
+        return data({"batch_id": batch.id}, 202)
+
+    def _plan(self, body: Body) -> Plan | Refusal:
+        try:
+            return self.planner.plan(body)
+        except Refusal as refusal:
+            return refusal
+
+    def get_batch(self, call: Call) -> Answer:
+        """`GET /v3/lipsyncs/batches/{batch_id}`."""
+        query = strict.query(call.query, ("limit", "token"))
+        batch = self.world.batch(strict.identifier(call.path["batch_id"], "batch_id"))
+        start, limit = strict.position(query, "items") or 0, strict.limit(query, strict.MAX_IDS)
+        end = start + limit
+        return data(
+            {
+                "batch_id": batch.id,
+                "status": batch.state(call.now),
+                "total_items": len(batch.items),
+                "counts_by_status": batch.counts(call.now),
+                "created_at": int(self.clock.wall(batch.created_at)),
+                "title": batch.title,
+                "items": [_item(index, item, call.now) for index, item in enumerate(batch.items[start:end], start)],
+                **paging("items", end if end < len(batch.items) else None),
+            }
+        )
+
+
+def _row(item: Item, batch: Batch | None, index: int | None, now: float) -> dict[str, object]:
+    row: dict[str, object] = {"video_id": item.job.id if item.job else None, "status": item.state(now)}
+    if item.error is not None:
+        row["error"] = item.error
+    return row if batch is None else {**row, "batch_id": batch.id, "item_index": index}
+
+
+def _item(index: int, item: Item, now: float) -> Mapping[str, object]:
+    return {
+        "item_index": index,
+        "status": item.state(now),
+        "video_id": item.job.id if item.job else None,
+        "error": item.error,
+    }

@@ -1,0 +1,112 @@
+"""Files on disk, never on the event loop: uploads stream in, outputs stream out, memory stays flat."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import anyio
+from anyio import to_thread
+from attrs import frozen
+
+from heygen_async.sandbox.assets import EXTENSIONS, Received, plain_type
+from heygen_async.sandbox.refusals import Refusal
+
+_CHUNK: Final = 256 << 10
+_FLUSH: Final = 1 << 20  # one hop to a thread for each megabyte of an upload
+_SNIFF: Final = 8192
+
+
+@frozen
+class StoredFile:
+    """A file that may be sent out."""
+
+    path: Path
+    size_bytes: int
+    mime_type: str
+    etag: str
+
+
+@frozen
+class Storage:
+    """The directory that holds the uploads."""
+
+    directory: Path
+
+    def path(self, name: str) -> Path:
+        """Return where the file of that name is, or will be."""
+        return self.directory / name
+
+    async def receive(self, chunks: AsyncIterator[bytes], name: str, *, filename: str, max_bytes: int) -> Received:
+        """Write an upload under *name* and look at what it is; past *max_bytes* nothing more is read."""
+        digest, size, waiting = hashlib.sha256(), 0, bytearray()
+        async with await anyio.open_file(self.path(name), "wb") as file:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > max_bytes:
+                    raise Refusal(413, "payload_too_large", f"At most {max_bytes} bytes.", "file")
+                digest.update(chunk)
+                waiting += chunk
+                if len(waiting) >= _FLUSH:
+                    await file.write(bytes(waiting))
+                    waiting.clear()
+            await file.write(bytes(waiting))
+        mime_type, duration = await to_thread.run_sync(inspect, self.path(name), filename)
+        return Received(size_bytes=size, sha256=digest.hexdigest(), mime_type=mime_type, duration=duration)
+
+    async def write(self, name: str, content: bytes, mime_type: str) -> StoredFile:
+        """Write a small file that the sandbox made itself."""
+        await anyio.Path(self.path(name)).write_bytes(content)
+        return StoredFile(self.path(name), len(content), mime_type, etag(hashlib.sha256(content).hexdigest()))
+
+
+async def read(path: Path, start: int, length: int) -> AsyncIterator[bytes]:
+    """Yield *length* bytes of a file from *start* on."""
+    async with await anyio.open_file(path, "rb") as file:
+        await file.seek(start)
+        while length > 0 and (chunk := await file.read(min(_CHUNK, length))):
+            length -= len(chunk)
+            yield chunk
+
+
+def etag(sha256: str) -> str:
+    """Return the entity tag of a file with that digest."""
+    return f'"{sha256[:32]}"'
+
+
+def sample(path: Path) -> tuple[StoredFile, float]:
+    """Return a shipped file and its length in seconds. Reads it: not for the event loop."""
+    content = path.read_bytes()
+    mime_type, duration = inspect(path, path.name)
+    digest = hashlib.sha256(content).hexdigest()
+    return StoredFile(path, len(content), mime_type or "", etag(digest)), duration or 0.0
+
+
+def inspect(path: Path, filename: str) -> tuple[str | None, float | None]:
+    """Return the type of a file, None if it is not supported, and its length in seconds, None if unreadable."""
+    mime_type = _mime_type(path, filename)
+    playable = mime_type is not None and mime_type.startswith(("video/", "audio/"))
+    return mime_type, _duration(path) if playable else None
+
+
+def _mime_type(path: Path, filename: str) -> str | None:
+    import filetype  # type: ignore[import-untyped]  # noqa: PLC0415 - only who uploads pays for it
+
+    with path.open("rb") as file:
+        head = file.read(_SNIFF)
+    if filename.lower().endswith(".srt") and b"-->" in head:
+        return "application/x-subrip"
+    found = plain_type(filetype.guess_mime(head) or "")
+    return found if found in EXTENSIONS else None
+
+
+def _duration(path: Path) -> float | None:
+    from tinytag import TinyTag, TinyTagException  # noqa: PLC0415 - only who uploads pays for it
+
+    with path.open("rb") as file:
+        try:
+            return TinyTag.get(file_obj=file).duration
+        except TinyTagException:
+            return None

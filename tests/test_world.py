@@ -1,0 +1,210 @@
+"""The sandbox's world: jobs on a clock, no event loop."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async.sandbox.ids import Ids
+from heygen_async.sandbox.plans import Plan
+from heygen_async.sandbox.refusals import Refusal
+from heygen_async.sandbox.replays import Kept, Replays
+from heygen_async.sandbox.shelf import Shelf
+from heygen_async.sandbox.world import World
+
+BODY = {
+    "video": {"type": "url", "url": "https://a.example/v.mp4"},
+    "audio": {"type": "url", "url": "https://a.example/a.mp3"},
+}
+TEN_SECONDS = Plan(duration=10.0)
+
+
+def a_world(*, account_limit=10, balance=100.0, seconds=20.0):
+    return World(
+        Ids(0),
+        account_limit=account_limit,
+        balance=balance,
+        rates={"speed": 0.033, "precision": 0.067},
+        retry_after=1.0,
+        job_seconds=lambda _: seconds,
+    )
+
+
+def test_a_job_is_pending_then_running_then_completed():
+    world = a_world()
+    job = world.create(BODY, TEN_SECONDS, 0.0)
+    seen = []
+    for now in (0.0, 1.9, 2.0, 19.9, 20.0):
+        world.settle(now)
+        seen.append(job.state(now))
+    assert seen == ["pending", "pending", "running", "running", "completed"]
+
+
+def test_a_job_ends_at_its_own_moment_however_late_anyone_looks():
+    world = a_world()
+    job = world.create(BODY, TEN_SECONDS, 5.0)
+    assert world.settle(1000.0) == [job]
+    assert job.ended_at == 25.0
+
+
+def test_a_create_past_the_limit_is_refused_until_a_seat_is_free():
+    world = a_world(account_limit=2)
+    for _ in range(2):
+        world.create(BODY, TEN_SECONDS, 0.0)
+    with pytest.raises(Refusal) as refused:
+        world.create(BODY, TEN_SECONDS, 1.0)
+    assert (refused.value.status, refused.value.code, refused.value.retry_after) == (429, "rate_limit_exceeded", 1.0)
+    world.settle(20.0)
+    assert world.create(BODY, TEN_SECONDS, 20.0).state(20.0) == "pending"
+
+
+def test_the_jobs_of_a_batch_queue_for_seats_instead():
+    world = a_world(account_limit=2)
+    batch = world.create_batch([(BODY, TEN_SECONDS)] * 5, 0.0, title=None, callback_url=None)
+    world.settle(25.0)
+    # Two at a time for 20 s each: done at 20, the next two run from 20 to 40, the last waits.
+    assert batch.counts(25.0) == {"completed": 2, "processing": 2, "queued": 1}
+    world.settle(1000.0)
+    assert [item.job.ended_at for item in batch.items] == [20.0, 20.0, 40.0, 40.0, 60.0]
+    assert batch.state(1000.0) == "completed"
+
+
+def test_one_bad_item_of_a_batch_fails_alone():
+    world = a_world()
+    bad = Refusal(400, "download_failed", "gone")
+    batch = world.create_batch([(BODY, TEN_SECONDS), (BODY, bad)], 0.0, title=None, callback_url=None)
+    world.settle(20.0)
+    assert [(item.state(20.0), item.error) for item in batch.items] == [("completed", None), ("failed", "gone")]
+    assert batch.state(20.0) == "completed"
+
+
+def test_a_batch_of_which_nothing_comes_is_failed():
+    world = a_world()
+    bad = Refusal(400, "download_failed", "gone")
+    batch = world.create_batch([(BODY, bad)], 0.0, title=None, callback_url=None)
+    assert batch.state(0.0) == "failed"
+
+
+def test_money_is_taken_at_the_create_and_given_back_by_a_failure():
+    world = a_world(balance=1.0)
+    world.create(BODY, TEN_SECONDS, 0.0)
+    failing = world.create({**BODY, "mode": "precision"}, Plan(duration=10.0, failure="no face"), 0.0)
+    assert world.spent == pytest.approx(0.33 + 0.67)
+    assert world.balance == 0.0
+    world.settle(20.0)
+    assert (failing.state(20.0), failing.failure_message) == ("failed", "no face")
+    assert (world.spent, world.balance) == (0.33, 0.67)
+
+
+def test_a_job_that_the_wallet_cannot_pay_is_refused_and_takes_nothing():
+    world = a_world(balance=0.5)
+    world.create(BODY, TEN_SECONDS, 0.0)
+    with pytest.raises(Refusal) as refused:
+        world.create(BODY, TEN_SECONDS, 0.0)
+    assert (refused.value.status, refused.value.code) == (402, "insufficient_credit")
+    assert world.balance == pytest.approx(0.17)
+
+
+@pytest.mark.parametrize("how", ["delete", "fail"])
+def test_a_job_taken_from_its_seat_makes_room_at_once(how):
+    world = a_world(account_limit=1)
+    job = world.create(BODY, TEN_SECONDS, 0.0)
+    batch = world.create_batch([(BODY, TEN_SECONDS)], 0.0, title=None, callback_url=None)
+    world.settle(5.0)
+    if how == "delete":
+        world.delete(job.id, 5.0)
+    else:
+        world.fail(job.id, "no face", 5.0)
+    world.settle(25.0)
+    assert batch.items[0].job.ended_at == 25.0
+
+
+def test_a_queued_job_that_is_deleted_leaves_the_queue_and_its_batch():
+    world = a_world(account_limit=1)
+    batch = world.create_batch([(BODY, TEN_SECONDS)] * 3, 0.0, title=None, callback_url=None)
+    world.delete(batch.items[1].job.id, 0.0)
+    world.settle(40.0)
+    assert [item.state(40.0) for item in batch.items] == ["completed", "not_found", "completed"]
+    assert batch.state(40.0) == "completed"
+
+
+def test_a_job_of_no_length_ends_when_it_starts():
+    world = a_world(seconds=0.0)
+    job = world.create(BODY, TEN_SECONDS, 3.0)
+    world.settle(3.0)
+    assert job.state(3.0) == "completed"
+
+
+def test_the_next_due_time_is_that_of_the_job_that_ends_first():
+    world = a_world()
+    assert world.next_due() is None
+    world.create(BODY, TEN_SECONDS, 0.0)
+    world.create(BODY, Plan(duration=1.0, seconds=7.0), 0.0)
+    assert world.next_due() == 7.0
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=30),
+)
+def test_never_do_more_jobs_run_than_the_account_may(limit, plans):
+    world = a_world(account_limit=limit, balance=1e9)
+    now = 0.0
+    for pause, seconds in plans:
+        now += pause
+        world.settle(now)
+        world.create_batch([(BODY, Plan(duration=1.0, seconds=seconds))], now, title=None, callback_url=None)
+    world.settle(1e9)
+    spans = [(job.started_at, job.ended_at) for job in world.made]
+    for start, _ in spans:
+        assert sum(1 for begin, end in spans if begin <= start < end) <= limit
+    assert all(job.ended_at == job.started_at + job.seconds for job in world.made)
+
+
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 7), st.data())
+def test_pages_hold_everything_that_stays_once_newest_first(removals, limit, data):
+    shelf = Shelf()
+    serials = [shelf.add(number) for number in range(data.draw(st.integers(0, 40)))]
+    gone = {serials[index] for index in removals if index < len(serials)}
+    early, late = gone, set()
+    if gone:
+        early = set(data.draw(st.lists(st.sampled_from(sorted(gone)), unique=True)))
+        late = gone - early
+    for serial in early:
+        shelf.remove(serial)
+    first, before = shelf.page(limit, None)
+    seen = list(first)
+    for serial in late:  # removed while somebody reads on
+        shelf.remove(serial)
+    while before is not None:
+        things, before = shelf.page(limit, before)
+        assert things or before is None
+        seen += things
+    stays = [number for serial, number in zip(serials, range(len(serials)), strict=True) if serial not in gone]
+    assert seen == sorted(seen, reverse=True)
+    assert set(stays) <= set(seen)
+    assert len(seen) == len(set(seen))
+
+
+def test_a_key_replays_its_first_answer_for_a_day():
+    replays = Replays()
+    assert replays.begin(("/v3/lipsyncs", "k"), 0.0) is None
+    replays.end(("/v3/lipsyncs", "k"), Kept(200, b"first"), 0.0)
+    assert replays.begin(("/v3/lipsyncs", "k"), 86_399.9) == Kept(200, b"first")
+    assert replays.begin(("/v3/lipsyncs/batches", "k"), 0.0) is None
+    assert replays.begin(("/v3/lipsyncs", "k"), 86_400.0) is None
+
+
+@pytest.mark.parametrize("answer", [None, Kept(429, b""), Kept(500, b"")], ids=["cut off", "refused", "broken"])
+def test_only_a_success_is_kept_under_a_key(answer):
+    replays = Replays()
+    replays.begin(("/v3/lipsyncs", "k"), 0.0)
+    replays.end(("/v3/lipsyncs", "k"), answer, 0.0)
+    assert replays.begin(("/v3/lipsyncs", "k"), 1.0) is None
+
+
+def test_a_key_in_flight_is_a_conflict():
+    replays = Replays()
+    replays.begin(("/v3/lipsyncs", "k"), 0.0)
+    with pytest.raises(Refusal) as refused:
+        replays.begin(("/v3/lipsyncs", "k"), 0.1)
+    assert (refused.value.status, refused.value.code) == (409, "request_in_progress")

@@ -252,7 +252,7 @@ class WaitTimeout(HeyGenError, TimeoutError):
     """Raised when a wait reaches its deadline. The job still runs, and may be waited for again.
 
     Attributes:
-        lipsync_id: The job; `None` if the deadline came before the job was created, or for many jobs.
+        lipsync_id: The job (or the batch); `None` if the deadline came before it was created, or for many jobs.
         last_status: What was last heard of it; `None` if nothing was.
         pending: For a wait on many jobs, the ids not seen finished, with what was last heard of each.
     """
@@ -277,7 +277,7 @@ class WaitTimeout(HeyGenError, TimeoutError):
             return f"{len(self.pending)} lipsyncs had not finished in time"
         if self.lipsync_id is None:
             return "the time was up before the lipsync was created"
-        return f"lipsync {self.lipsync_id} had not finished in time (last seen: {self.last_status or 'nothing'})"
+        return f"{self.lipsync_id} had not finished in time (last seen: {self.last_status or 'nothing'})"
 
 
 class DownloadError(HeyGenError):

@@ -9,26 +9,32 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final, Literal, TypeAlias, TypedDict
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import BinaryIO, Final, Literal, TypeAlias, TypedDict, get_args
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
+
+from heygen_async._arguments import flag, https_url, is_https, seconds, text, without_query
 
 __all__ = (
     "JSON",
     "Account",
     "Asset",
+    "AssetId",
     "Batch",
     "BatchItem",
     "FpsMode",
     "Lipsync",
+    "LipsyncOptions",
+    "LipsyncRequest",
     "LipsyncStatus",
     "Mode",
     "Secret",
+    "Source",
     "Wallet",
 )
 
-JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """Any JSON value."""
 
 Mode: TypeAlias = Literal["speed", "precision"]
@@ -77,14 +83,7 @@ class Secret:
         return hash((Secret, self._value))
 
 
-def without_query(url: str | None) -> str:
-    """Return the repr of *url* less its query, which in a presigned link is a secret."""
-    if url is None:
-        return "None"
-    return repr(urlsplit(url)._replace(query="...").geturl() if "?" in url else url)
-
-
-_EMPTY: Final[Mapping[str, JSON]] = {}
+_NOTHING: Final[Mapping[str, JSON]] = {}
 
 
 @frozen(kw_only=True)
@@ -107,7 +106,7 @@ class Lipsync:
     """Aware, UTC."""
     failure_message: str | None = None
     """Why it failed; only when failed."""
-    extra: Mapping[str, JSON] = field(default=_EMPTY, repr=False)
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
     """Fields that this version of the library does not know."""
 
     @property
@@ -124,11 +123,11 @@ class Batch:
     status: LipsyncStatus | str
     """`running` (the API says `processing`), `completed` or `failed`."""
     total_items: int
-    counts_by_status: Mapping[str, int] = _EMPTY
+    counts_by_status: Mapping[str, int] = field(factory=dict)
     """How many items are in each state, in the words of `LipsyncStatus`."""
     created_at: datetime | None = None
     title: str | None = None
-    extra: Mapping[str, JSON] = field(default=_EMPTY, repr=False)
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
 
     @property
     def is_terminal(self) -> bool:
@@ -147,7 +146,7 @@ class BatchItem:
     """The job, once the server has made it."""
     error: str | None = None
     """Why this item failed; the others are not touched by it."""
-    extra: Mapping[str, JSON] = field(default=_EMPTY, repr=False)
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
 
 
 @frozen(kw_only=True)
@@ -163,7 +162,7 @@ class Asset:
     status: str | None = None
     uploaded_at: datetime | None = None
     folder_id: str | None = None
-    extra: Mapping[str, JSON] = field(default=_EMPTY, repr=False)
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
 
 
 @frozen(kw_only=True)
@@ -174,7 +173,7 @@ class Wallet:
     """`usd` or `credits`."""
     remaining_balance: float | None = None
     """In `currency`."""
-    extra: Mapping[str, JSON] = field(default=_EMPTY, repr=False)
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
 
 
 @frozen(kw_only=True)
@@ -190,4 +189,113 @@ class Account:
     wallet: Wallet | None = None
     subscription: Mapping[str, JSON] | None = None
     usage_based: Mapping[str, JSON] | None = None
-    extra: Mapping[str, JSON] = field(default=_EMPTY, repr=False)
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+
+
+# What a create takes
+
+
+@frozen
+class AssetId:
+    """The id of a file that was uploaded before, to be used as `video=` or `audio=`."""
+
+    value: str
+
+
+Source: TypeAlias = str | Path | AssetId | Asset | bytes | BinaryIO
+"""A video or audio: an https URL (`str`), a local file (`Path`, `bytes` or an open binary file), or an asset."""
+
+
+class LipsyncOptions(TypedDict, total=False):
+    """What may be said of a lipsync besides its video and audio; `LipsyncRequest` documents each."""
+
+    mode: Mode
+    title: str | None
+    enable_caption: bool | None
+    enable_dynamic_duration: bool | None
+    disable_music_track: bool | None
+    enable_speech_enhancement: bool | None
+    enable_watermark: bool | None
+    start_time: float | None
+    end_time: float | None
+    keep_the_same_format: bool | None
+    fps_mode: FpsMode | None
+    callback_url: str | None
+    callback_id: str | None
+    folder_id: str | None
+
+
+def _check_word(name: str, value: object, words: Sequence[str]) -> None:
+    if value not in words:
+        raise ValueError(f"{name} must be one of {', '.join(words)}, not {value!r}")
+
+
+@frozen(kw_only=True)
+class LipsyncRequest:
+    """One lipsync to be made, in a batch for instance: the keywords of `lipsyncs.create`. `None` is not sent.
+
+    Raises:
+        TypeError, ValueError: If an argument is not what the API takes; the message names it.
+    """
+
+    video: Source = field()
+    """The source video: an https URL, a `Path`, or an asset."""
+    audio: Source = field()
+    """The new audio, likewise."""
+    mode: Mode = "speed"
+    """`speed`: fast, audio only. `precision`: higher fidelity, at about twice the price."""
+    title: str | None = field(default=None, validator=text)
+    """Shown in the dashboard."""
+    enable_caption: bool | None = field(default=None, validator=flag)
+    """Make captions too; their link comes as `caption_url`."""
+    enable_dynamic_duration: bool | None = field(default=None, validator=flag)
+    """Let the output's length follow the new audio; the server's default is true."""
+    disable_music_track: bool | None = field(default=None, validator=flag)
+    """Strip background music from the source video."""
+    enable_speech_enhancement: bool | None = field(default=None, validator=flag)
+    enable_watermark: bool | None = field(default=None, validator=flag)
+    start_time: float | None = field(default=None, validator=seconds)
+    """Where a partial lipsync starts, in seconds."""
+    end_time: float | None = field(default=None, validator=seconds)
+    """Where it ends, in seconds; after `start_time`."""
+    keep_the_same_format: bool | None = field(default=None, validator=flag)
+    """Keep the source's resolution and bitrate."""
+    fps_mode: FpsMode | None = None
+    """`vfr`, `cfr` or `passthrough`."""
+    callback_url: str | None = field(default=None, validator=https_url)
+    """Where HeyGen POSTs when the job has ended."""
+    callback_id: str | None = field(default=None, validator=text)
+    """An id of your own, which comes back in webhooks, gets and lists."""
+    folder_id: str | None = field(default=None, validator=text)
+    """The folder to put it in."""
+
+    @video.validator
+    @audio.validator
+    def _check_source(self, attribute: Attribute[Source], value: Source) -> None:
+        check_source(attribute.name, value)
+
+    def __attrs_post_init__(self) -> None:
+        _check_word("mode", self.mode, get_args(Mode))
+        if self.fps_mode is not None:
+            _check_word("fps_mode", self.fps_mode, get_args(FpsMode))
+        if self.end_time is not None and self.end_time <= (self.start_time or 0):
+            raise ValueError(f"end_time ({self.end_time}) must be after start_time ({self.start_time or 0})")
+
+
+def check_source(name: str, value: object) -> None:
+    """See that *value* may be the video or audio called *name*; files are not opened here.
+
+    Raises:
+        TypeError, ValueError: If not; the message names the argument.
+    """
+    if isinstance(value, (AssetId, Asset, Path)):
+        return
+    if isinstance(value, str):
+        if not is_https(value):
+            shown = without_query(value)
+            raise ValueError(f"{name} must be an https URL; for a local file give a Path: {shown}")
+    elif isinstance(value, bytes):
+        if not value:
+            raise ValueError(f"{name} is empty")
+    elif not hasattr(value, "read"):
+        raise TypeError(f"{name} must be a URL, a Path, an AssetId or an Asset, not {type(value).__name__}")

@@ -1,0 +1,62 @@
+"""The gate that every attempt passes: its departure, a seat, and the caller's own rate.
+
+Seats are connections, counted before the connector: waiting for one is not connecting, so it uses up no timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from heygen_async._transport.pacing import Timetable
+from heygen_async._wire import Lane
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
+
+
+class Gate:
+    """What all requests of a session share on their way out.
+
+    Args:
+        max_connections: Requests in the air at once.
+        max_requests_per_second: Departures in any second, a burst of as many included; `None` for no limit.
+    """
+
+    def __init__(self, *, max_connections: int, max_requests_per_second: float | None) -> None:
+        self.timetable = Timetable()
+        self._seats = asyncio.Semaphore(max_connections)
+        self._rate = max_requests_per_second
+        self._limiter: AsyncLimiter | None = None
+
+    async def enter(self, lane: Lane) -> None:
+        """Wait until a request of *lane* may leave; each return is paid back by one `leave`."""
+        loop = asyncio.get_running_loop()
+        while True:
+            wait = self.timetable.book(lane, loop.time()) - loop.time()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            await self._seats.acquire()
+            try:
+                await self._respect_rate()
+            except BaseException:
+                self._seats.release()
+                raise
+            # A pause may have begun while this request waited for its seat.
+            if not self.timetable.is_paused(lane, loop.time()):
+                return
+            self._seats.release()
+
+    def leave(self) -> None:
+        """Give the seat back."""
+        self._seats.release()
+
+    async def _respect_rate(self) -> None:
+        if self._rate is None:
+            return
+        if self._limiter is None:
+            from aiolimiter import AsyncLimiter  # noqa: PLC0415 most sessions have no rate
+
+            # Below one a second the bucket must still hold one request.
+            self._limiter = AsyncLimiter(max(self._rate, 1.0), max(1.0, 1.0 / self._rate))
+        await self._limiter.acquire()

@@ -1,0 +1,325 @@
+"""Bytes over aiohttp: the only module that knows its client.
+
+Rule 1: one exchange, one request: no redirect is followed, no cookie kept, nothing repeated here.
+Rule 2: aiohttp's and the system's errors become ours here; cancellation and bugs pass.
+Rule 3: the API key is a constant of the client that only talks to the API's origin. File hosts get a client of
+their own over the same connector, which knows no key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import sys
+import warnings
+from collections.abc import AsyncIterator, Mapping, Sequence
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from attrs import field, frozen
+from yarl import URL
+
+from heygen_async._arguments import positive
+from heygen_async._wire import Request, Stream, is_loopback
+from heygen_async.errors import DownloadError, RequestTimeout, TransportError, UnexpectedResponse
+from heygen_async.models import Secret
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import LooseHeaders
+
+logger: Final = logging.getLogger("heygen_async")
+
+_CLOSE_SECONDS: Final = 5.0
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """How long to wait for what, in seconds.
+
+    A request's time starts when it holds a connection, so waiting for a free one never uses it up.
+
+    Attributes:
+        connect: For a connection: name look-up, TCP and TLS.
+        read: For the whole of a GET.
+        write: For the whole of any other request. HeyGen works while the request waits, so a create may take 30 s.
+        transfer_idle: For the next bytes of an upload or download. Their whole time has no limit.
+    """
+
+    connect: float = field(default=10, validator=positive)
+    read: float = field(default=30, validator=positive)
+    write: float = field(default=120, validator=positive)
+    transfer_idle: float = field(default=60, validator=positive)
+
+
+@frozen
+class Origin:
+    """Where the API is, and who we are there."""
+
+    base_url: str
+    auth_header: str
+    auth_prefix: str
+    credential: Secret
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the API is on this machine, so that plain http may be used."""
+        return is_loopback(URL(self.base_url).host)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that every request to the API carries."""
+        return {
+            self.auth_header: self.auth_prefix + self.credential.reveal(),
+            "Accept": "application/json",
+            "User-Agent": user_agent(),
+        }
+
+
+def user_agent() -> str:
+    """Return what we call ourselves."""
+    return f"heygen-async/{version('heygen-async')} aiohttp/{aiohttp.__version__}"
+
+
+class _State(enum.Enum):
+    UNOPENED = "unopened"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Http:
+    """The connections of a session: opened on first use, on the loop of that use; closed once.
+
+    Args:
+        origin: The API.
+        borrowed: A client of the user's. Its connector, proxy, tracing and `trust_env` are used; its headers,
+            cookies, timeouts and `base_url` are not, and it is never closed.
+        trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `.netrc` count.
+        trace_configs: aiohttp's tracing, passed on.
+        max_response_bytes: The longest answer of the API, after decompression.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        borrowed: aiohttp.ClientSession | None,
+        trust_env: bool,
+        trace_configs: Sequence[aiohttp.TraceConfig],
+        max_response_bytes: int,
+    ) -> None:
+        self.origin = origin
+        self._borrowed = borrowed
+        self._trust_env = trust_env
+        self._trace_configs = list(trace_configs)
+        self._max_response_bytes = max_response_bytes
+        self._state = _State.UNOPENED
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connector: aiohttp.BaseConnector | None = None
+        self._api: aiohttp.ClientSession | None = None
+        self._files: aiohttp.ClientSession | None = None
+
+    @property
+    def state(self) -> str:
+        """`unopened`, `open` or `closed`."""
+        return self._state.value
+
+    def ensure_open(self) -> None:
+        """Open on the running loop, or see that this is the loop it was opened on.
+
+        Raises:
+            RuntimeError: If it is closed, or belongs to another loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._state is _State.OPEN:
+            if loop is not self._loop:
+                raise RuntimeError("this HeyGenSession was opened on another event loop; make one for each loop")
+        elif self._state is _State.CLOSED:
+            raise RuntimeError("this HeyGenSession is closed; make a new one")
+        else:
+            self._open(loop)
+
+    def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._borrowed is None:
+            # limit=0: seats are given out before the connector, where waiting does not count as connecting.
+            self._connector = aiohttp.TCPConnector(limit=0)
+        elif self._borrowed.closed or self._borrowed.connector is None:
+            raise RuntimeError("the aiohttp.ClientSession given as http= is closed")
+        else:
+            self._connector = self._borrowed.connector
+        self._api = self._client(self._connector, headers=self.origin.headers())
+        self._files = self._client(self._connector, headers={"User-Agent": user_agent()})
+        self._loop, self._state = loop, _State.OPEN
+
+    def _client(self, connector: aiohttp.BaseConnector, *, headers: LooseHeaders) -> aiohttp.ClientSession:
+        theirs = self._borrowed
+        return aiohttp.ClientSession(
+            connector=connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+            trust_env=theirs.trust_env if theirs else self._trust_env,
+            trace_configs=[*(theirs.trace_configs if theirs else ()), *self._trace_configs],
+            # aiohttp has no public name for it, and a proxy passed over in silence is a leak.
+            proxy=theirs._default_proxy if theirs else None,  # noqa: SLF001
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections; a second time does nothing. A borrowed client stays open.
+
+        Sockets are closed at once; what is awaited, 5 s at most, is their farewell, so cancelling loses nothing.
+        """
+        if self._state is not _State.OPEN:
+            self._state = _State.CLOSED
+            return
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("close this HeyGenSession on the event loop that it was opened on")
+        self._state = _State.CLOSED
+        self._detach()
+        if self._borrowed is None and self._connector is not None:
+            try:
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._connector.close()
+            except TimeoutError:
+                logger.warning("connections did not close within %s s", _CLOSE_SECONDS)
+
+    def _detach(self) -> None:
+        for client in (self._api, self._files):
+            if client is not None:
+                client.detach()
+
+    def __del__(self) -> None:
+        if self._state is not _State.OPEN or sys.is_finalizing():
+            return
+        warnings.warn(
+            "Unclosed HeyGenSession: use 'async with HeyGenSession() as heygen:' or 'await heygen.aclose()'",
+            ResourceWarning,
+            source=self,
+            stacklevel=1,
+        )
+        self._detach()  # or aiohttp would warn of its clients too
+
+    @property
+    def files(self) -> aiohttp.ClientSession:
+        """The client for presigned links: it has no key. Opens on first use."""
+        self.ensure_open()
+        assert self._files is not None  # noqa: S101 ensure_open set it
+        return self._files
+
+    async def exchange(
+        self, request: Request, *, headers: Mapping[str, str], timeouts: Timeouts
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send *request* to the API once, and return status, headers and body.
+
+        Raises:
+            TransportError: If no answer came; `RequestTimeout` if it did not come in time.
+            UnexpectedResponse: If the body is longer than allowed.
+        """
+        self.ensure_open()
+        try:
+            if isinstance(request.body, Stream):
+                return await self._send_stream(request, request.body, headers, timeouts)
+            total = timeouts.read if request.method == "GET" else timeouts.write
+            timeout = aiohttp.ClientTimeout(total=total, connect=timeouts.connect)
+            return await self._send(request, request.body, _request_headers(request, headers), timeout)
+        except (aiohttp.ClientError, OSError) as error:
+            raise transport_error(error, f"{request.method} {request.template}") from error
+
+    async def _send(
+        self,
+        request: Request,
+        data: bytes | AsyncIterator[bytes] | None,
+        headers: Mapping[str, str],
+        timeout: aiohttp.ClientTimeout,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        assert self._api is not None  # noqa: S101 exchange opened it
+        response = await self._api.request(
+            request.method, self._url(request), data=data, headers=headers, timeout=timeout, allow_redirects=False
+        )
+        try:
+            return response.status, response.headers, await self._read(response)
+        finally:
+            response.release()
+
+    async def _send_stream(
+        self, request: Request, stream: Stream, headers: Mapping[str, str], timeouts: Timeouts
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        clock = asyncio.get_running_loop().time
+        async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as patience:
+
+            async def watched() -> AsyncIterator[bytes]:
+                async for chunk in stream.chunks():
+                    patience.reschedule(clock() + timeouts.transfer_idle)
+                    yield chunk
+                patience.reschedule(clock() + timeouts.write)  # all is sent: now the server works
+
+            length = {"Content-Length": str(stream.length), "Content-Type": stream.content_type}
+            timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
+            return await self._send(request, watched(), {**_request_headers(request, headers), **length}, timeout)
+
+    async def fetch(self, url: str, *, timeouts: Timeouts) -> AsyncIterator[bytes]:
+        """Give out what is at a presigned *url*, piece by piece; the API key does not go there."""
+        timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.transfer_idle)
+        try:
+            response = await self.files.get(URL(url, encoded=True), timeout=timeout, allow_redirects=False)
+            try:
+                if response.status != HTTPStatus.OK:
+                    raise DownloadError(f"the file host answered {response.status}")
+                async for chunk in response.content.iter_chunked(256 * 1024):
+                    yield chunk
+            finally:
+                response.release()
+        except (aiohttp.ClientError, OSError) as error:
+            # `from None`: aiohttp's error may hold the link, whose query is a secret.
+            raise DownloadError(str(transport_error(error, "the download"))) from None
+
+    def _url(self, request: Request) -> URL:
+        query = f"?{request.query}" if request.query else ""
+        return URL(f"{self.origin.base_url}{request.path}{query}", encoded=True)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        length = response.content_length
+        bound = self._max_response_bytes
+        if length is not None and length <= bound and "Content-Encoding" not in response.headers:
+            return await response.read()
+        chunks = bytearray()
+        # aiohttp decompresses a piece at a time, so a small body that unpacks to gigabytes is caught in time.
+        async for chunk in response.content.iter_any():
+            chunks += chunk
+            if len(chunks) > bound:
+                response.close()
+                raise _too_long(response, bound)
+        return bytes(chunks)
+
+
+def _request_headers(request: Request, extra: Mapping[str, str]) -> Mapping[str, str]:
+    headers = dict(extra)
+    if isinstance(request.body, bytes):
+        headers["Content-Type"] = "application/json"
+    if request.idempotency_key is not None:
+        headers["Idempotency-Key"] = request.idempotency_key
+    return headers
+
+
+def _too_long(response: aiohttp.ClientResponse, bound: int) -> UnexpectedResponse:
+    error = UnexpectedResponse(
+        [f"the body is longer than max_response_bytes={bound}"],
+        status=response.status,
+        request_id=response.headers.get("X-Request-Id"),
+    )
+    error.outcome = "unknown"
+    return error
+
+
+def transport_error(error: aiohttp.ClientError | OSError, what: str) -> TransportError:
+    """Return our error for one of aiohttp's or the system's, with what it tells of the request's fate."""
+    if isinstance(error, TimeoutError):
+        connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
+        ours: TransportError = RequestTimeout(f"{what}: no {'connection' if connecting else 'answer'} in time")
+    else:
+        connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
+        reason = getattr(error, "os_error", None) or type(error).__name__
+        ours = TransportError(f"{what}: {'no connection' if connecting else 'the connection broke'} ({reason})")
+    ours.outcome = "not_sent" if connecting else "unknown"
+    return ours

@@ -1,0 +1,391 @@
+"""The protocol of HeyGen's v3 API as pure functions: values in, values or errors out; no I/O, no clock.
+
+Rule 1: whatever is known of paths, headers, envelopes and keys is known here, or in `_converter` if it is about
+the shape of `data`.
+Rule 2: nothing here awaits, logs or reads the time; who calls says what time it is.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Final, Literal, TypeAlias
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
+
+import orjson
+from attrs import frozen
+
+from heygen_async.errors import APIError, Conflict, HeyGenError, Outcome, UnexpectedResponse, error_class
+from heygen_async.models import JSON
+
+Lane: TypeAlias = Literal["creates", "session"]
+Parameter: TypeAlias = str | int | float | bool | None
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,255}")
+_SEGMENT: Final = re.compile(r"[!-~]{1,255}")
+_NOT_IN_SEGMENT: Final = frozenset("/\\?#%,")
+# Words that stand where an id would: GET /v3/lipsyncs/statuses is another call, not the lipsync "statuses".
+_RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
+_TAG: Final = re.compile(r"<[^>]*>")
+_EXCERPT: Final = 160
+
+MAX_STATUS_IDS: Final = 100
+"""Most ids in one status request, says the contract."""
+MAX_STATUS_QUERY: Final = 6_000
+"""Most characters of ids in one status request; servers commonly refuse a request line of over 8 kB."""
+
+
+@frozen
+class Stream:
+    """A body that is read piece by piece, from its start again for each attempt."""
+
+    content_type: str
+    length: int
+    """In bytes; what is read must add up to it."""
+    chunks: Callable[[], AsyncIterator[bytes]]
+    is_repeatable: bool = True
+
+
+@frozen
+class Request:
+    """One call, complete before its first attempt: a repeated create sends the very same bytes."""
+
+    method: str
+    path: str
+    """Percent-encoded, from `/v3` on."""
+    template: str
+    """The path as the documentation writes it: what a log may show."""
+    query: str = ""
+    """Percent-encoded, without `?`."""
+    body: bytes | Stream | None = None
+    idempotency_key: str | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether sending it twice is safe, and can be done at all."""
+        if isinstance(self.body, Stream) and not self.body.is_repeatable:
+            return False
+        return self.method != "POST" or self.idempotency_key is not None
+
+    @property
+    def lane(self) -> Lane:
+        """Which requests a 429 on this one holds back: creates have a limit of their own."""
+        return "creates" if self.method == "POST" and self.path == "/v3/lipsyncs" else "session"
+
+
+@frozen
+class Response:
+    """An answer of the API.
+
+    Attributes:
+        status: The HTTP status, 200 to 299.
+        headers: The headers; look-up ignores case.
+        data: The parsed JSON body, envelope included; `None` if there was none.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    data: JSON
+
+    @property
+    def request_id(self) -> str | None:
+        """The `X-Request-Id` of the answer."""
+        return self.headers.get("X-Request-Id")
+
+
+def compose(
+    method: str,
+    template: str,
+    *,
+    segments: Mapping[str, str] | None = None,
+    params: Mapping[str, Parameter] | None = None,
+    json: JSON = None,
+    stream: Stream | None = None,
+    idempotency_key: str | None = None,
+) -> Request:
+    """Compose a request from a path *template* such as `/v3/lipsyncs/{lipsync_id}` and what fills it.
+
+    A POST gets an idempotency key if it has none; parameters that are `None` are left out.
+    """
+    path = template.format_map({name: segment(name, value) for name, value in (segments or {}).items()})
+    if method == "POST":
+        idempotency_key = idempotency_key or new_key()
+    return Request(
+        method=method,
+        path=path,
+        template=template,
+        query=query_string(params) if params else "",
+        body=stream if json is None else orjson.dumps(json),
+        idempotency_key=idempotency_key,
+    )
+
+
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_PATH: Final = re.compile(r"/v3(?:/[A-Za-z0-9\-._~:@!$&'()*+;=%]+)+")
+
+
+def compose_raw(
+    method: str,
+    path: str,
+    *,
+    params: Mapping[str, Parameter] | None = None,
+    json: JSON = None,
+    idempotency_key: str | None = None,
+) -> Request:
+    """Compose a request of any call under `/v3/` from a percent-encoded *path*.
+
+    Raises:
+        ValueError: If it is no such path, or the method is none of the API's.
+    """
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, not {method!r}")
+    if not _PATH.fullmatch(path) or any(part.strip(".") == "" for part in path[1:].split("/")):
+        raise ValueError(f"path must be percent-encoded, start with /v3/ and have no query: {path[:80]!r}")
+    return compose(method, path, params=params, json=json, idempotency_key=idempotency_key)
+
+
+def query_string(params: Mapping[str, Parameter]) -> str:
+    """Return *params* as a percent-encoded query, with booleans in JSON's spelling."""
+    pairs = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in params.items()
+        if value is not None
+    }
+    return urlencode(pairs, safe=",", quote_via=quote)
+
+
+def segment(name: str, value: object) -> str:
+    """Return the id *value* as one segment of a path.
+
+    Raises:
+        TypeError: If it is not a string.
+        ValueError: If it is empty, or could be read as anything but one segment.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if not _SEGMENT.fullmatch(value) or not _NOT_IN_SEGMENT.isdisjoint(value) or value in _RESERVED:
+        raise ValueError(f"{name} is not an id: {value[:80]!r}")
+    return quote(value, safe=":@!$&'()*+;=~")
+
+
+def new_key() -> str:
+    """Return a new idempotency key."""
+    return str(uuid.uuid4())
+
+
+def check_key(key: object) -> str:
+    """Return the idempotency *key* if the API will take it.
+
+    Raises:
+        TypeError: If it is not a string.
+        ValueError: If it breaks the API's grammar.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"idempotency_key must be a string, not {type(key).__name__}")
+    if not _KEY.fullmatch(key):
+        raise ValueError("idempotency_key must be 1 to 255 of A-Z a-z 0-9 _ - : .")
+    return key
+
+
+def chunk_ids(ids: Iterable[str]) -> list[list[str]]:
+    """Split *ids* for status requests: at most 100, and 6,000 characters, in each."""
+    chunks: list[list[str]] = []
+    room = 0
+    for lipsync_id in ids:
+        if not chunks or len(chunks[-1]) == MAX_STATUS_IDS or room < len(lipsync_id) + 1:
+            chunks.append([])
+            room = MAX_STATUS_QUERY
+        chunks[-1].append(lipsync_id)
+        room -= len(lipsync_id) + 1
+    return chunks
+
+
+def multipart(name: str, content_type: str, file: Stream) -> Stream:
+    """Return *file* as the one field, `file`, of a multipart form whose length is known from the start."""
+    boundary = uuid.uuid4().hex
+    escaped = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{escaped}"\r\n'
+        f"Content-Type: {content_type}\r\n\r\n"
+    ).encode()
+    tail = f"\r\n--{boundary}--\r\n".encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield head
+        async for chunk in file.chunks():
+            yield chunk
+        yield tail
+
+    return Stream(
+        content_type=f"multipart/form-data; boundary={boundary}",
+        length=len(head) + file.length + len(tail),
+        chunks=chunks,
+        is_repeatable=file.is_repeatable,
+    )
+
+
+# Addresses
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether *host* names this machine."""
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        return None
+    return parts
+
+
+def check_base_url(url: object) -> str:
+    """Return the base *url* without a trailing slash.
+
+    Raises:
+        TypeError: If it is not a string.
+        ValueError: If it is not an https URL (http is taken for loopback), or has more than host, port and path.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"base_url must be a string, not {type(url).__name__}")
+    parts = _split(url.strip())
+    if parts is None or not parts.hostname or not is_trusted_link(url.strip(), allow_loopback=True):
+        raise ValueError(f"base_url must be an https URL, or http on loopback: {url!r}")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("base_url must have no query, no fragment and no user name")
+    return url.strip().rstrip("/")
+
+
+def is_trusted_link(url: str, *, allow_loopback: bool) -> bool:
+    """Tell whether media may move over *url*: https, or http to this machine if the API is there too."""
+    parts = _split(url)
+    if parts is None or not parts.hostname:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and allow_loopback and is_loopback(parts.hostname))
+
+
+# Answers
+
+
+def decipher(status: int, headers: Mapping[str, str], body: bytes, *, now: float, secret: str = "") -> JSON:
+    """Return the parsed body of an answer, or raise what it means.
+
+    Args:
+        status: The HTTP status.
+        headers: The headers; look-up ignores case.
+        body: The whole body.
+        now: Unix time in seconds, for a `Retry-After` that is a date.
+        secret: What must not appear in an error even if the server echoes it: the key.
+
+    Raises:
+        APIError: For 4xx and 5xx.
+        UnexpectedResponse: For anything that is not the API's: another status, or a body that is not JSON.
+    """
+    if 200 <= status < 300:  # noqa: PLR2004 the successes
+        if not body:
+            return None
+        try:
+            parsed: JSON = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            problem = f"the body is not JSON: {excerpt(_conceal(secret, body))}"
+            raise _unexpected(problem, status, headers) from None
+        return parsed
+    if 400 <= status < 600:  # noqa: PLR2004 the errors
+        raise _api_error(status, headers, _conceal(secret, body), now=now)
+    redirected = status // 100 == 3  # noqa: PLR2004 3xx
+    raise _unexpected("a redirect, which is not followed" if redirected else "no such status", status, headers)
+
+
+def _conceal(secret: str, body: bytes) -> bytes:
+    return body.replace(secret.encode(), b"****") if secret else body
+
+
+def _unexpected(problem: str, status: int, headers: Mapping[str, str]) -> UnexpectedResponse:
+    error = UnexpectedResponse([problem], status=status, request_id=headers.get("X-Request-Id"))
+    error.outcome = "unknown"
+    return error
+
+
+def _api_error(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> APIError:
+    told = _error_object(body)
+    error = error_class(status)(
+        _text(told, "message") or excerpt(body if not told else b""),
+        status=status,
+        code=_text(told, "code"),
+        param=_text(told, "param"),
+        doc_url=_text(told, "doc_url"),
+        request_id=headers.get("X-Request-Id"),
+        retry_after=retry_after(headers.get("Retry-After"), now=now),
+    )
+    error.outcome = "unknown" if is_unsettled(error) else "rejected"
+    return error
+
+
+def is_in_progress(error: HeyGenError) -> bool:
+    """Tell whether the first request under this idempotency key is still being worked on."""
+    return isinstance(error, Conflict) and error.code == "request_in_progress"
+
+
+def is_unsettled(error: APIError) -> bool:
+    """Tell whether the request may have been carried out in spite of this answer."""
+    return error.status >= 500 or error.status == 408 or is_in_progress(error)  # noqa: PLR2004 5xx, Request Timeout
+
+
+_SEVERITY: Final[Mapping[Outcome | None, int]] = {None: 0, "not_sent": 1, "rejected": 2, "unknown": 3}
+
+
+def worse(one: Outcome | None, other: Outcome | None) -> Outcome | None:
+    """Return what is known after two attempts: once one is unknown, no later refusal makes it known."""
+    return max(one, other, key=_SEVERITY.__getitem__)
+
+
+def _error_object(body: bytes) -> Mapping[str, object]:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    error = parsed.get("error") if isinstance(parsed, dict) else None
+    return error if isinstance(error, dict) else {}
+
+
+def _text(told: Mapping[str, object], name: str) -> str | None:
+    value = told.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def excerpt(body: bytes) -> str:
+    """Return the first words of a *body* that could not be read, as one printable line."""
+    text = html.unescape(_TAG.sub(" ", body[: 8 * _EXCERPT].decode("utf-8", "replace")))
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= _EXCERPT else f"{line[:_EXCERPT]}…"
+
+
+def retry_after(value: str | None, *, now: float) -> float | None:
+    """Return the seconds that a `Retry-After` header asks to wait, 0 at least; `None` if it cannot be read."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return _decimal(value)
+
+
+def _decimal(value: str) -> float | None:
+    # Not in the standard, but some gateways send "1.5".
+    return float(value) if re.fullmatch(r"\d{1,9}\.\d{1,9}", value) else None

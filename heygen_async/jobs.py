@@ -1,0 +1,167 @@
+"""Handles on what runs at HeyGen. They hold an id and no task: drop one, and make it again from the id."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from os import PathLike
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from heygen_async._media import Progress
+from heygen_async.errors import RateLimited, ServerError, TransportError, WaitTimeout
+from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
+from heygen_async.pagination import Page, Paginator
+from heygen_async.polling import LipsyncPoller, PollPolicy
+
+__all__ = ("LipsyncBatch", "LipsyncJob")
+
+FilePath: TypeAlias = "str | PathLike[str]"
+
+
+class Download(Protocol):
+    """Writes the video of a lipsync to a file: `HeyGenSession.download`."""
+
+    async def __call__(
+        self, lipsync: Lipsync | str, path: FilePath, /, *, overwrite: bool = False, progress: Progress | None = None
+    ) -> Path: ...
+
+
+class _Calls(Protocol):
+    """What a job asks of `session.lipsyncs`."""
+
+    async def get(self, lipsync_id: str) -> Lipsync: ...
+
+    async def delete(self, lipsync_id: str) -> None: ...
+
+
+class LipsyncJob:
+    """One lipsync on its way.
+
+    Attributes:
+        id: The lipsync's id. Keep it, and `session.lipsyncs.job(id)` is this handle again.
+        idempotency_key: The key it was created under; `None` if this handle was made from an id.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        lipsyncs: _Calls,
+        poller: LipsyncPoller,
+        download: Download,
+        *,
+        idempotency_key: str | None = None,
+    ) -> None:
+        self.id = id
+        self.idempotency_key = idempotency_key
+        self._lipsyncs = lipsyncs
+        self._poller = poller
+        self._download = download
+
+    async def get(self) -> Lipsync:
+        """Get the lipsync as it is now.
+
+        Raises:
+            HeyGenError: See `heygen_async.errors`.
+        """
+        return await self._lipsyncs.get(self.id)
+
+    async def wait(self, *, timeout: float | None = None) -> Lipsync:
+        """Wait until the lipsync is completed, and return it with a fresh link.
+
+        All waits of a session share their requests, so thousands at once cost a few. Cancelling one costs the
+        others nothing, and the job goes on.
+
+        Args:
+            timeout: Seconds for everything inside; `None` for `PollPolicy.longest`.
+
+        Raises:
+            LipsyncFailed: If the job failed; `.lipsync.failure_message` says why.
+            WaitTimeout: If the time is up; the job still runs, and may be waited for again.
+            NotFound: If there is no such lipsync in this account.
+            HeyGenError: If the API refuses the question itself, with a 401 for instance.
+        """
+        return await self._poller.wait(self.id, timeout=timeout)
+
+    def updates(self) -> AsyncIterator[LipsyncStatus | str]:
+        """Iterate over the states that the job goes through, from the one it is in to its last."""
+        return self._poller.updates(self.id)
+
+    async def download(self, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
+        """Write the finished video to *path*; see `HeyGenSession.download`."""
+        return await self._download(self.id, path, overwrite=overwrite, progress=progress)
+
+    async def delete(self) -> None:
+        """Delete the lipsync, for good.
+
+        Raises:
+            HeyGenError: See `heygen_async.errors`.
+        """
+        await self._lipsyncs.delete(self.id)
+
+    def __repr__(self) -> str:
+        return f"LipsyncJob({self.id!r})"
+
+
+class LipsyncBatch:
+    """Up to 100 lipsyncs made in one request.
+
+    Attributes:
+        id: The batch's id; `session.lipsyncs.batch(id)` is this handle again.
+        idempotency_key: The key it was created under; `None` if this handle was made from an id.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        get: Callable[[], Awaitable[Batch]],
+        fetch_items: Callable[[str | None], Awaitable[Page[BatchItem]]],
+        policy: PollPolicy,
+        *,
+        idempotency_key: str | None = None,
+    ) -> None:
+        self.id = id
+        self.idempotency_key = idempotency_key
+        self._get = get
+        self._fetch_items = fetch_items
+        self._policy = policy
+
+    async def get(self) -> Batch:
+        """Get the batch as it is now, without its items.
+
+        Raises:
+            HeyGenError: See `heygen_async.errors`.
+        """
+        return await self._get()
+
+    def items(self) -> Paginator[BatchItem]:
+        """List its items, in the order in which they were given."""
+        return Paginator(self._fetch_items)
+
+    async def wait(self, *, timeout: float | None = None) -> Batch:
+        """Wait until all of its items have ended, completed or failed; `items()` tells which.
+
+        Args:
+            timeout: Seconds; `None` for `PollPolicy.longest`. Failures that may pass are waited out.
+
+        Raises:
+            WaitTimeout: If the time is up, with the batch's id as `.lipsync_id`; the batch still runs.
+            HeyGenError: If the API refuses the question.
+        """
+        last: Batch | None = None
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        try:
+            async with asyncio.timeout(self._policy.longest if timeout is None else timeout):
+                while True:
+                    with suppress(TransportError, ServerError, RateLimited):  # these may pass
+                        last = await self._get()
+                        if last.is_terminal:
+                            return last
+                    await asyncio.sleep(self._policy.interval(clock() - started, 0))
+        except TimeoutError as error:
+            raise WaitTimeout(self.id, last_status=last.status if last else None) from error
+
+    def __repr__(self) -> str:
+        return f"LipsyncBatch({self.id!r})"

@@ -1,0 +1,122 @@
+"""Lists that come in pages: `async for` follows the cursor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Generic, TypeAlias, TypeVar
+
+from attrs import frozen
+
+from heygen_async._arguments import check_count
+from heygen_async.errors import UnexpectedResponse
+
+__all__ = ("Page", "Paginator")
+
+T = TypeVar("T")
+
+
+@frozen(kw_only=True)
+class Page(Generic[T]):
+    """One page of a list.
+
+    Attributes:
+        items: In the server's order, newest first.
+        next_token: The cursor of the next page; `None` on the last.
+        has_more: Whether the server says that there is another.
+    """
+
+    items: list[T]
+    next_token: str | None = None
+    has_more: bool = False
+
+
+Fetch: TypeAlias = Callable[[str | None], Awaitable[Page[T]]]
+
+
+class _Pages(AsyncIterator[Page[T]]):
+    # An object, not an async generator: one that is left early needs no clean-up, and one whose fetch failed or
+    # was cancelled can be asked again.
+    def __init__(self, fetch: Fetch[T], token: str | None) -> None:
+        self._fetch = fetch
+        self._next: str | None = token
+        self._seen: set[str | None] = set()
+
+    async def __anext__(self) -> Page[T]:
+        if self._seen and not self._next:
+            raise StopAsyncIteration
+        if self._next in self._seen:
+            raise UnexpectedResponse(["the same cursor came twice @ $.next_token"], status=200)
+        page = await self._fetch(self._next)
+        self._seen.add(self._next)
+        self._next = page.next_token
+        return page
+
+
+class _Items(AsyncIterator[T]):
+    def __init__(self, pages: AsyncIterator[Page[T]]) -> None:
+        self._pages = pages
+        self._left: Iterator[T] = iter(())
+
+    async def __anext__(self) -> T:
+        while True:
+            for item in self._left:
+                return item
+            self._left = iter((await anext(self._pages)).items)
+
+
+class Paginator(Generic[T]):
+    """A list on the server, fetched page by page as it is iterated; nothing is sent before.
+
+    Each iteration starts again at the first page (or at the token it was made with). Leaving one early costs only
+    the pages that were looked at, and leaves nothing running; neither does cancelling it.
+
+    ::
+
+        async for lipsync in heygen.lipsyncs.list():
+            ...
+        async for page in heygen.lipsyncs.list().pages():
+            ...
+        newest = await heygen.lipsyncs.list().first()
+
+    Args:
+        fetch: Fetches the page of a cursor, `None` for the first.
+        token: The cursor to start at.
+    """
+
+    def __init__(self, fetch: Fetch[T], *, token: str | None = None) -> None:
+        self._fetch = fetch
+        self._token = token
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        """Iterate over the items of all pages."""
+        return _Items(self.pages())
+
+    def pages(self) -> AsyncIterator[Page[T]]:
+        """Iterate over the pages; one that is empty but names a next one is given out too.
+
+        Raises:
+            HeyGenError: If a page cannot be fetched; asking for the next one tries it again.
+            UnexpectedResponse: If a cursor comes a second time: following it would never end.
+        """
+        return _Pages(self._fetch, self._token)
+
+    async def collect(self, *, limit: int | None = None) -> list[T]:
+        """Return the items as a list: the first *limit*, or all of them.
+
+        No page is fetched that the limit does not need.
+
+        Raises:
+            HeyGenError: If a page cannot be fetched.
+        """
+        if limit is not None:
+            check_count("limit", limit)
+        found: list[T] = []
+        async for page in self.pages():
+            found += page.items
+            if limit is not None and len(found) >= limit:
+                return found[:limit]
+        return found
+
+    async def first(self) -> T | None:
+        """Return the first item, `None` if there is none."""
+        return next(iter(await self.collect(limit=1)), None)

@@ -1,0 +1,315 @@
+"""The session: one object to open, hold and close, and everything hangs on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, Unpack
+
+from heygen_async._arguments import check_count
+from heygen_async._media import FilePath, Progress, check_target, fetch_file
+from heygen_async._transport.driver import Transport
+from heygen_async._transport.gate import Gate
+from heygen_async._transport.http import Http, Origin, Timeouts
+from heygen_async._transport.retry import RetryPolicy
+from heygen_async._wire import Parameter, Response, check_base_url, check_key, compose_raw
+from heygen_async.errors import DownloadError, LipsyncFailed, WaitTimeout
+from heygen_async.models import JSON, Lipsync, LipsyncOptions, LipsyncStatus, Secret, Source
+from heygen_async.polling import LipsyncPoller, PollPolicy
+from heygen_async.resources.account import Accounts
+from heygen_async.resources.assets import Assets
+from heygen_async.resources.lipsyncs import Lipsyncs, fetch, fetch_page, fetch_statuses
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ("HeyGenSession",)
+
+DEFAULT_BASE_URL: Final = "https://api.heygen.com"
+
+_OURS: Final = frozenset(
+    {"x-api-key", "authorization", "host", "content-length", "content-type", "transfer-encoding", "idempotency-key"}
+)
+
+
+class HeyGenSession:
+    """A session with HeyGen's v3 API.
+
+    It may be made anywhere, at import time too. It opens on first use or with `async with`, on the event loop of
+    that moment, and is closed with `aclose()` or by leaving the `async with`, in whatever task that is.
+
+    ::
+
+        async with HeyGenSession() as heygen:
+            lipsync = await heygen.dub(video="https://...", audio=Path("french.mp3"), output="french.mp4")
+
+    Args:
+        api_key: The API key; without one `HEYGEN_API_KEY` is read, now.
+        access_token: An OAuth token instead of a key.
+        base_url: Where the API is; without one `HEYGEN_BASE_URL`, else `https://api.heygen.com`. It must be https,
+            or on loopback.
+        http: An `aiohttp.ClientSession` to borrow. Its connector, proxy, tracing and `trust_env` are used; its
+            headers, cookies, timeouts and `base_url` are not, and it is never closed.
+        retry: How patiently requests are repeated.
+        polling: How often jobs are looked at while they are awaited.
+        timeouts: How long to wait for what.
+        max_connections: Requests in the air at once, 1 or more; others wait, without using up their timeout.
+        max_requests_per_second: The most requests that leave in a second; `None` for no limit.
+        max_response_bytes: The longest answer of the API that is read, after decompression.
+        headers: Headers to add to every request to the API.
+        trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `.netrc` count.
+        trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation makes.
+
+    Raises:
+        ValueError, TypeError: If an argument is wrong or there is no key; a `RuntimeError` is raised for use
+            after it was closed, or on another event loop.
+    """
+
+    lipsyncs: Lipsyncs
+    """Make, get, list, update and delete lipsyncs."""
+    assets: Assets
+    """Upload files."""
+    account: Accounts
+    """Who the key belongs to."""
+    poller: LipsyncPoller
+    """Waits for many jobs at once."""
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        access_token: str | None = None,
+        base_url: str | None = None,
+        http: aiohttp.ClientSession | None = None,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 frozen
+        polling: PollPolicy = PollPolicy(),  # noqa: B008 frozen
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 frozen
+        max_connections: int = 100,
+        max_requests_per_second: float | None = None,
+        max_response_bytes: int = 16 << 20,
+        headers: Mapping[str, str] | None = None,
+        trust_env: bool = False,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+    ) -> None:
+        check_rate("max_requests_per_second", max_requests_per_second)
+        self._http = Http(
+            _origin(api_key, access_token, base_url),
+            borrowed=http,
+            trust_env=trust_env,
+            trace_configs=trace_configs,
+            max_response_bytes=check_count("max_response_bytes", max_response_bytes),
+        )
+        gate = Gate(
+            max_connections=check_count("max_connections", max_connections),
+            max_requests_per_second=max_requests_per_second,
+        )
+        transport = Transport(self._http, gate, retry, timeouts, check_headers(headers or {}))
+        self._is_view = False
+        self._polling = polling
+        self.poller = _poller(transport, polling)
+        self._furnish(transport)
+
+    def _furnish(self, transport: Transport) -> None:
+        self._transport = transport
+        self.account = Accounts(transport)
+        self.assets = Assets(transport)
+        self.lipsyncs = Lipsyncs(transport, self.poller, self._polling, self.assets.upload, self.download)
+
+    def with_options(
+        self,
+        *,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> HeyGenSession:
+        """Return a view of this session with other options; what is left out stays.
+
+        It shares the connections, the limits and the poller (which keeps its options). Closing it does nothing.
+        """
+        ours = self._transport
+        view = object.__new__(HeyGenSession)
+        view._http, view._polling, view.poller = self._http, self._polling, self.poller
+        view._is_view = True
+        view._furnish(
+            Transport(
+                self._http,
+                ours.gate,
+                retry or ours.retry,
+                timeouts or ours.timeouts,
+                {**ours.headers, **check_headers(headers or {})},
+            )
+        )
+        return view
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Parameter] | None = None,
+        json: JSON = None,
+        idempotency_key: str | None = None,
+    ) -> Response:
+        """Call anything else of the v3 API, with the same retries and errors as every call.
+
+        Args:
+            method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+            path: From `/v3/` on, percent-encoded where it must be, without a query.
+            params: The query; `None` values are left out.
+            json: The body.
+            idempotency_key: For a POST; one is made if none is given.
+
+        Returns:
+            Status, headers, and as `.data` the parsed JSON body, envelope included.
+
+        Raises:
+            TypeError, ValueError: If an argument is wrong.
+            HeyGenError: See `heygen_async.errors`.
+        """
+        key = None if idempotency_key is None else check_key(idempotency_key)
+        return await self._transport.send(compose_raw(method, path, params=params, json=json, idempotency_key=key))
+
+    async def dub(
+        self,
+        *,
+        video: Source,
+        audio: Source,
+        output: FilePath | None = None,
+        timeout: float | None = None,
+        **options: Unpack[LipsyncOptions],
+    ) -> Lipsync:
+        """Make a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
+
+        Args:
+            video: As for `lipsyncs.create`.
+            audio: As for `lipsyncs.create`.
+            output: A file that is not there yet; `None` writes none.
+            timeout: Seconds for the whole call; `None` for no limit but `PollPolicy.longest` on the wait.
+            **options: As for `lipsyncs.create`.
+
+        Returns:
+            The completed lipsync.
+
+        Raises:
+            WaitTimeout: If the time is up. `.lipsync_id` is `None` if it was before the create was answered; then
+                `.outcome` and `.idempotency_key` tell what is known of it.
+            LipsyncFailed: If the job failed.
+            DownloadError: If the file cannot be had or written; if it is there already, before anything is sent.
+            HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do.
+        """
+        job = None
+        try:
+            async with asyncio.timeout(timeout):
+                if output is not None:
+                    await check_target(output, overwrite=False)
+                job = await self.lipsyncs.create(video=video, audio=audio, **options)
+                lipsync = await job.wait()
+                if output is not None:
+                    await self.download(lipsync, output)
+                return lipsync
+        except WaitTimeout:
+            raise
+        except TimeoutError as error:
+            late = WaitTimeout(job.id if job else None)
+            if job is None:  # what the cancelled create knew of itself
+                vars(late).update(vars(error.__cause__ or error))
+            raise late from error
+
+    async def download(
+        self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None
+    ) -> Path:
+        """Write the video of a completed lipsync to *path*.
+
+        Args:
+            lipsync: The lipsync, or its id.
+            path: The file to write. It appears under this name once it is whole; until then it is `PATH.part`.
+            overwrite: Whether a file that is there may be replaced.
+            progress: Called with bytes done and in all, or a coroutine function.
+
+        Raises:
+            DownloadError: If there is no video, or it cannot be had or written.
+            LipsyncFailed: If the job failed.
+        """
+        target = await check_target(path, overwrite=overwrite)
+        found = await self.lipsyncs.get(lipsync) if isinstance(lipsync, str) else lipsync
+        await fetch_file(self._http, _link(found), target, timeouts=self._transport.timeouts, progress=progress)
+        return target
+
+    async def aclose(self) -> None:
+        """Close the session. Waits on its jobs end with a `RuntimeError`; the jobs themselves go on.
+
+        Of a view, or a second time, it does nothing; a borrowed `aiohttp.ClientSession` stays open.
+        """
+        if not self._is_view:
+            self.poller.close()
+            await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        self._http.ensure_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<HeyGenSession {self._http.origin.base_url} {self._http.state}>"
+
+
+def _link(lipsync: Lipsync) -> str:
+    if lipsync.status == LipsyncStatus.FAILED:
+        raise LipsyncFailed(lipsync)
+    if lipsync.video_url is None:
+        raise DownloadError(f"lipsync {lipsync.id} has no video yet (it is {lipsync.status}); wait for it first")
+    return lipsync.video_url
+
+
+def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
+    return LipsyncPoller(
+        statuses=partial(fetch_statuses, transport),
+        get=partial(fetch, transport),
+        list_page=partial(fetch_page, transport, 100),
+        policy=policy,
+    )
+
+
+def _origin(api_key: str | None, access_token: str | None, base_url: str | None) -> Origin:
+    url = check_base_url(base_url or os.environ.get("HEYGEN_BASE_URL") or DEFAULT_BASE_URL)
+    if access_token is not None:
+        if api_key is not None:
+            raise ValueError("give api_key or access_token, not both")
+        return Origin(url, "Authorization", "Bearer ", _credential("access_token", access_token))
+    if api_key is None:
+        api_key = os.environ.get("HEYGEN_API_KEY")
+        if not api_key:
+            raise ValueError("there is no API key: set the environment variable HEYGEN_API_KEY, or give api_key=")
+    return Origin(url, "X-Api-Key", "", _credential("api_key", api_key))
+
+
+def _credential(name: str, value: object) -> Secret:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError(f"{name} must be printable ASCII without spaces")  # without saying what it is
+    return Secret(value)
+
+
+def check_rate(name: str, value: float | None) -> None:
+    """See that *value* is a rate: more than 0, or `None`."""
+    if value is not None and not value > 0:
+        raise ValueError(f"{name} must be more than 0, or None, not {value!r}")
+
+
+def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return *headers* if they are text and none of them is the session's own to set."""
+    for name, value in headers.items():
+        if name.lower() in _OURS:
+            raise ValueError(f"headers must not set {name}: the session does")
+        if not name.isascii() or not name.isprintable() or not value.isprintable():
+            raise ValueError(f"the header {name!r} has characters that no header may have")
+    return dict(headers)

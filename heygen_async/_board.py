@@ -1,0 +1,702 @@
+"""The poller's decisions: who waits for which lipsync, when it is due, who asks, and what the answer means.
+
+The rules of this file:
+
+1. Nothing here waits, reads a clock or draws lots. Times are seconds on one clock that never goes back, and
+   come as arguments.
+2. An id that somebody awaits is in one place at a time (`Place`). A request is an `Errand`, carried by one of
+   those who wait for its ids. Until it is settled its ids are in flight; once it is settled, none is.
+3. A waiter of one id has at most one errand, and it is about that id. So whoever waits for an id that is not in
+   flight is free to carry it, and what is due always finds a carrier among those present.
+4. Nobody is woken here. Who has something to do or to hear is listed in `Board.rung`, and the shell rings.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+import itertools
+import math
+import statistics
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from urllib.parse import quote
+from weakref import WeakValueDictionary
+
+from attrs import define, field, frozen
+
+from heygen_async.errors import (
+    APIError,
+    AuthenticationError,
+    HeyGenError,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    TransportError,
+    UnexpectedResponse,
+    WaitTimeout,
+)
+from heygen_async.models import TERMINAL, Lipsync, LipsyncStatus
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from heygen_async.polling import PollPolicy
+
+CHUNK: Final = 100
+"""The most ids that the API takes in one status request."""
+
+QUERY: Final = 6000
+"""The most characters of ids in such a request; gateways refuse longer lines."""
+
+_SLICE: Final = 1000
+"""The most ids handled in one go, so that the event loop is not held up."""
+
+_FETCHES: Final = 32
+"""The most lipsyncs that one waiter of many fetches at once."""
+
+_PATIENCE: Final = 5
+"""How many times in a row an unreadable answer is put down to a gateway in bad weather."""
+
+_UNMENTIONED: Final = 3
+"""How many answers in a row may leave out an id before it is fetched on its own."""
+
+_PAGE_FROM: Final = 10
+"""How many lipsyncs must be wanted for a page of the list, which is 100 of them, to be tried."""
+
+_PAGE_PAYS: Final = 5
+"""How many of them a page must have brought for the next one to be read."""
+
+_PAGE_PAUSE: Final = 31
+"""The most chances to read a page that are passed over after pages that brought too little."""
+
+_RECENT: Final = 64
+"""How many finished jobs the typical length is taken from."""
+
+Outcome: TypeAlias = Lipsync | Exception
+"""What a wait ends with: the finished job, or what went wrong."""
+
+Status: TypeAlias = LipsyncStatus | str
+
+
+class Place(enum.Enum):
+    """Where an awaited id is."""
+
+    QUEUED = "queued"
+    """In the queue until it is due."""
+    PARKED = "parked"
+    """Not in the queue, for all who want it are away or gone."""
+    WANTED = "wanted"
+    """To be fetched by the next of its waiters that is free."""
+    IN_FLIGHT = "in flight"
+    """In an errand."""
+    DONE = "done"
+    """Off the board, its outcome told."""
+
+
+class Way(enum.Enum):
+    """How an errand asks."""
+
+    LOOK = "look"
+    """The statuses of a chunk of ids."""
+    FETCH = "fetch"
+    """One whole lipsync."""
+    PAGE = "page"
+    """One page of the list, newest first."""
+
+
+class LipsyncPage(Protocol):
+    """What is read of a `Page` of lipsyncs."""
+
+    @property
+    def items(self) -> Sequence[Lipsync]:
+        """The lipsyncs, newest first."""
+
+    @property
+    def next_token(self) -> str | None:
+        """Where the next page begins."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is a next page."""
+
+
+@frozen
+class Moment:
+    """What the shell reads and draws when an answer comes."""
+
+    now: float
+    wall: datetime | None = None
+    """The same as an aware datetime, to tell the age of jobs by."""
+    spread: float = 1.0
+    """A factor near 1 on the time to the next look, so that programs do not fall into step."""
+
+
+@define(eq=False)
+class Awaited:
+    """A lipsync that somebody waits for."""
+
+    id: str
+    born: float
+    """When it was created, else when it was first waited for."""
+    due: float
+    """When to look at it next."""
+    size: int
+    """How many characters of a query it takes."""
+    place: Place = Place.PARKED
+    hurried: bool = False
+    """Whether there was word of it while it was in flight."""
+    ran: bool = False
+    """Whether it was seen unfinished, so that its end tells how long such jobs take."""
+    misses: int = 0
+    """How many requests in a row told nothing of it."""
+    status: Status | None = None
+    error: HeyGenError | None = None
+    """Why the last request told nothing of it, if it failed."""
+    waiters: dict[Waiter, None] = field(factory=dict)
+
+
+@define(eq=False)
+class Errand:
+    """One request to be made."""
+
+    way: Way
+    awaited: list[Awaited]
+    carrier: Waiter
+    token: str | None = None
+    """Which page; `None` is the first."""
+    settled: bool = False
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids that it asks about."""
+        return [awaited.id for awaited in self.awaited]
+
+
+@define(eq=False)
+class Waiter:
+    """A call that waits for one lipsync."""
+
+    deadline: float
+    soft: bool = False
+    """Whether the deadline is the policy's, which the board keeps. The shell keeps those of callers."""
+    watching: bool = False
+    """Whether it is to be rung at every change of status."""
+    errand: Errand | None = None
+    outcome: Outcome | None = None
+    bell: asyncio.Future[None] | None = None
+    """The shell's: what it sleeps on."""
+
+    @property
+    def present(self) -> bool:
+        """Whether it can be called upon."""
+        return True
+
+    def is_free(self, _way: Way) -> bool:
+        """Return whether it can carry an errand now."""
+        return self.errand is None and self.outcome is None
+
+    def give(self, errand: Errand) -> None:
+        """Hand it an errand."""
+        self.errand = errand
+
+    def relieve(self, _errand: Errand) -> None:
+        """Take back the errand, which is settled."""
+        self.errand = None
+
+    def tell(self, _awaited: Awaited, outcome: Outcome) -> None:
+        """Tell it how the wait ended."""
+        self.outcome = outcome
+
+
+@define(eq=False)
+class ManyWaiter(Waiter):
+    """A call that waits for many lipsyncs, and is away while its caller looks at one of them."""
+
+    here: bool = False
+    to_start: deque[Errand] = field(factory=deque)
+    """Errands that it has not begun."""
+    carried: set[Errand] = field(factory=set)
+    """All of its errands that are not settled."""
+    heard: deque[tuple[str, Outcome]] = field(factory=deque)
+    """Ids and results that it has not passed on."""
+    pending: dict[str, Awaited] = field(factory=dict)
+    """What it still waits for."""
+    wanted: deque[Awaited] = field(factory=deque)
+    """Ids that were to be fetched while it was away or busy."""
+    parked: list[Awaited] = field(factory=list)
+    """Ids that were due while it was away."""
+    fetches: int = 0
+
+    @property
+    def present(self) -> bool:
+        """Whether it can be called upon."""
+        return self.here
+
+    def is_free(self, way: Way) -> bool:
+        """Return whether it can carry an errand now."""
+        return self.here and (way is not Way.FETCH or self.fetches < _FETCHES)
+
+    def give(self, errand: Errand) -> None:
+        """Hand it an errand."""
+        self.to_start.append(errand)
+        self.carried.add(errand)
+        self.fetches += errand.way is Way.FETCH
+
+    def relieve(self, errand: Errand) -> None:
+        """Take back an errand that is settled."""
+        self.carried.discard(errand)
+        self.fetches -= errand.way is Way.FETCH
+
+    def tell(self, awaited: Awaited, outcome: Outcome) -> None:
+        """Tell it how the wait for one of its ids ended."""
+        del self.pending[awaited.id]
+        self.heard.append((awaited.id, outcome))
+
+
+def is_transient(error: Exception) -> bool:
+    """Return whether *error* may pass by itself, so that a wait goes on in spite of it."""
+    if isinstance(error, APIError) and error.status == 408:  # noqa: PLR2004 Request Timeout
+        return True
+    return isinstance(error, TransportError | ServerError | RateLimited | UnexpectedResponse)
+
+
+class _Pages:
+    """Whether a page of the list is worth a try, learnt from those that were read."""
+
+    def __init__(self) -> None:
+        self.reading: Errand | None = None
+        self._pause = 0
+        self._skip = 0
+
+    def worth_it(self, wanted: int) -> bool:
+        if wanted < _PAGE_FROM or self.reading is not None:
+            return False
+        self._skip -= 1
+        return self._skip < 0
+
+    def learn(self, *, first: bool, paid: bool) -> None:
+        if paid:
+            self._pause = self._skip = 0
+        elif first:
+            self._pause = self._skip = min(2 * self._pause + 1, _PAGE_PAUSE)
+
+
+class Board:
+    """Who waits for what, and what is to be asked.
+
+    Args:
+        policy: How often to look, and how many status requests may be in the air.
+    """
+
+    def __init__(self, policy: PollPolicy) -> None:
+        self.policy = policy
+        self.has_statuses = True
+        """Whether the account has the bulk status request, as far as is known."""
+        self.looks = 0
+        """Status requests in the air."""
+        # An id is on the board for as long as something holds it: its waiters, the queue, an errand. One that
+        # nobody waits for is not asked about; it is forgotten when its turn in the queue comes, at the latest.
+        self._index: WeakValueDictionary[str, Awaited] = WeakValueDictionary()
+        # A heap by due time. An entry is stale when its id has moved on since, and is passed over.
+        self._queue: list[tuple[float, int, Awaited]] = []
+        self._tick = itertools.count()
+        self._joined = 0
+        self._present = 0
+        self._rung: list[Waiter] = []
+        self._pages = _Pages()
+        self._lengths: deque[float] = deque(maxlen=_RECENT)
+        self._typical = 0.0
+
+    # Who waits
+
+    def join(self, waiter: Waiter, lipsync_id: str, now: float, *, age: float | None = None) -> Awaited:
+        """Let *waiter* wait for *lipsync_id*, which is *age* seconds old if that is known."""
+        awaited = self._index.get(lipsync_id)
+        if awaited is None:
+            awaited = self._index[lipsync_id] = self._newcomer(lipsync_id, now, age)
+        elif age is not None:
+            awaited.born = min(awaited.born, now - age)
+        awaited.waiters[waiter] = None
+        self._joined += 1
+        if isinstance(waiter, ManyWaiter):
+            waiter.pending[lipsync_id] = awaited
+        else:
+            self._present += 1
+        if awaited.place is Place.PARKED:
+            self._enqueue(awaited, awaited.due)
+        elif awaited.place is Place.WANTED:
+            self._want(awaited)
+        return awaited
+
+    def leave(self, waiter: Waiter, awaited: Awaited, now: float) -> None:
+        """Let *waiter* of one id go; the errand that it had is due now, for another."""
+        self._present -= 1
+        self._part(waiter, awaited)
+        if waiter.errand is not None:
+            self.give_back(waiter.errand, now)
+        self._compact()
+
+    def enter(self, many: ManyWaiter) -> None:
+        """Let *many* be called upon, and hand it what was left for it."""
+        many.here = True
+        self._present += 1
+        self._resume(many)
+
+    def exit(self, many: ManyWaiter) -> None:
+        """Stop calling upon *many*. What it carries goes on."""
+        many.here = False
+        self._present -= 1
+
+    def unpark(self, many: ManyWaiter) -> bool:
+        """Queue a slice of what was parked while *many* was away; return whether there is more of it."""
+        for awaited in many.parked[-_SLICE:]:
+            if awaited.place is Place.PARKED:
+                self._enqueue(awaited, awaited.due)
+        del many.parked[-_SLICE:]
+        return bool(many.parked)
+
+    def drop(self, many: ManyWaiter, now: float) -> None:
+        """Give back all errands of *many*, which is away but goes on waiting."""
+        many.to_start.clear()
+        for errand in tuple(many.carried):
+            self.give_back(errand, now)
+
+    def leave_all(self, many: ManyWaiter, now: float) -> None:
+        """Let *many*, which is away, go for good."""
+        for awaited in many.pending.values():
+            self._part(many, awaited)
+        many.pending.clear()
+        self.drop(many, now)
+        self._compact()
+
+    def notify(self, lipsync_id: str) -> None:
+        """Have *lipsync_id* fetched now, for there is word of it. Nothing happens if nobody waits for it."""
+        awaited = self._index.get(lipsync_id)
+        if awaited is not None and awaited.place is Place.IN_FLIGHT:
+            awaited.hurried = True
+        elif awaited is not None and awaited.place in {Place.QUEUED, Place.PARKED}:
+            self._want(awaited)
+
+    def end_all(self, error: Exception, now: float) -> None:
+        """End every wait with *error*."""
+        for awaited in list(self._index.values()):
+            self._done(awaited, error, now)
+
+    def awaited(self) -> list[Awaited]:
+        """Return every id that somebody waits for."""
+        return [awaited for awaited in self._index.values() if awaited.waiters]
+
+    def rung(self) -> list[Waiter]:
+        """Return those who have got something to do or to hear since this was last called."""
+        rung, self._rung = self._rung, []
+        return rung
+
+    # What is due
+
+    def next_due(self) -> float | None:
+        """Return when there is next something to `take`; `None` if not before something else happens."""
+        if not self._present or not self._queue or self._is_full():
+            return None
+        return self._queue[0][0]
+
+    def take(self, now: float) -> None:
+        """Hand out, as errands, what is due at *now*, as far as there are seats."""
+        if not self._present:
+            return
+        if not self.has_statuses:
+            self._want_all(list(itertools.islice(self._pop_until(now), _SLICE)))
+        while not self._is_full() and (chunk := self._next_chunk(now)):
+            self._start(Way.LOOK, chunk)
+
+    def _is_full(self) -> bool:
+        return self.has_statuses and self.looks >= self.policy.max_bulk
+
+    def _next_chunk(self, now: float) -> list[Awaited]:
+        chunk = list(itertools.islice(self._pop_until(now), 1))
+        room = QUERY - sum(awaited.size for awaited in chunk)
+        # The other seats are free of charge: whoever is due next takes them.
+        for awaited in self._pop_until(math.inf) if chunk else ():
+            room -= awaited.size
+            if room < 0:
+                self._enqueue(awaited, awaited.due)
+                break
+            chunk.append(awaited)
+            if len(chunk) == CHUNK:
+                break
+        return chunk
+
+    def _pop_until(self, until: float) -> Iterator[Awaited]:
+        """Yield what is due by *until* and has somebody present, in order; pass over a slice at most."""
+        passed_over = 0
+        while self._queue and self._queue[0][0] <= until and passed_over < _SLICE:
+            due, _, awaited = heapq.heappop(self._queue)
+            if awaited.place is Place.QUEUED and awaited.due == due:
+                if any(waiter.present for waiter in awaited.waiters):
+                    awaited.place = Place.IN_FLIGHT
+                    yield awaited
+                    continue
+                self._park(awaited)
+            passed_over += 1
+
+    # What came of it
+
+    def heard(self, errand: Errand, words: Mapping[str, Status], at: Moment) -> None:
+        """Settle a look, which told of each id the status in *words*."""
+        finished = []
+        for awaited in self._land(errand):
+            word = words.get(awaited.id)
+            if word in TERMINAL:
+                awaited.status = word
+                finished.append(awaited)
+            elif word is not None:
+                self._goes_on(awaited, word, at)
+            elif self._miss(awaited, None) < _UNMENTIONED:
+                self._rest(awaited, at)
+            else:
+                finished.append(awaited)  # or as good as: only its own GET can tell
+        self._want_all(finished)
+        self._resume(errand.carrier)
+
+    def fetched(self, errand: Errand, lipsync: Lipsync, at: Moment) -> None:
+        """Settle a fetch, which brought *lipsync*."""
+        for awaited in self._land(errand):
+            self._got(awaited, lipsync, at)
+        self._resume(errand.carrier)
+
+    def paged(self, errand: Errand, page: LipsyncPage, at: Moment) -> None:
+        """Settle a page of the list, and pass on what it has of those wanted and of others that are awaited."""
+        left = {awaited.id: awaited for awaited in self._land(errand)}
+        wanted = len(left)
+        for lipsync in page.items:
+            awaited = left.pop(lipsync.id, None) or self._idle(lipsync.id)
+            if awaited is not None:
+                self._got(awaited, lipsync, at)
+        paid = wanted - len(left) >= _PAGE_PAYS
+        self._pages.learn(first=errand.token is None, paid=paid)
+        if paid and page.has_more and len(left) >= _PAGE_FROM:
+            self._start(Way.PAGE, list(left.values()), page.next_token)
+        else:
+            self._want_each(left.values())
+        self._resume(errand.carrier)
+
+    def failed(self, errand: Errand, error: Exception, at: Moment) -> None:
+        """Settle an errand that ended in *error*: no id but its own is touched, unless the key is refused."""
+        landed = self._land(errand)
+        if isinstance(error, AuthenticationError):
+            self.end_all(error, at.now)
+        elif errand.way is Way.PAGE and isinstance(error, HeyGenError):
+            self._pages.learn(first=errand.token is None, paid=False)
+            self._want_each(landed)
+        elif errand.way is Way.LOOK and isinstance(error, NotFound | PermissionDenied):
+            self.has_statuses = False
+            for awaited in landed:
+                self._enqueue(awaited, at.now)
+        elif errand.way is Way.LOOK and isinstance(error, InvalidRequest):
+            self._want_each(landed)  # one of these ids is at fault: each is asked about on its own
+        else:
+            for awaited in landed:
+                self._suffer(awaited, error, at)
+        self._resume(errand.carrier)
+
+    def give_back(self, errand: Errand, now: float) -> None:
+        """Settle an errand whose carrier was called away before there was an answer: it is due now."""
+        for awaited in self._land(errand):
+            if errand.way is Way.LOOK:
+                self._enqueue(awaited, now)
+            else:
+                self._want(awaited)
+
+    def _land(self, errand: Errand) -> list[Awaited]:
+        """Mark *errand* as settled; return those of its ids that have to be put somewhere now."""
+        if errand.settled:
+            return []
+        errand.settled = True
+        errand.carrier.relieve(errand)
+        self.looks -= errand.way is Way.LOOK
+        if self._pages.reading is errand:
+            self._pages.reading = None
+        return [awaited for awaited in errand.awaited if awaited.place is Place.IN_FLIGHT]
+
+    def _goes_on(self, awaited: Awaited, word: Status, at: Moment) -> None:
+        awaited.misses, awaited.error, awaited.ran = 0, None, True
+        if word != awaited.status:
+            awaited.status = word
+            self._rung.extend(waiter for waiter in awaited.waiters if waiter.watching)
+        self._rest(awaited, at)
+
+    def _got(self, awaited: Awaited, lipsync: Lipsync, at: Moment) -> None:
+        if lipsync.is_terminal:
+            self._done(awaited, lipsync, at.now)
+            return
+        if lipsync.created_at is not None and at.wall is not None:
+            age = (at.wall - lipsync.created_at).total_seconds()
+            awaited.born = min(awaited.born, at.now - age)
+        self._goes_on(awaited, lipsync.status, at)
+
+    def _miss(self, awaited: Awaited, error: HeyGenError | None) -> int:
+        awaited.misses += 1
+        awaited.error = error
+        return awaited.misses
+
+    def _suffer(self, awaited: Awaited, error: Exception, at: Moment) -> None:
+        if not isinstance(error, HeyGenError) or not is_transient(error):
+            self._done(awaited, error, at.now)
+            return
+        misses = self._miss(awaited, error)
+        if isinstance(error, UnexpectedResponse) and misses >= _PATIENCE:
+            self._done(awaited, error, at.now)
+            return
+        backoff = min(self.policy.fastest * 2.0 ** min(misses, 32), self.policy.slowest)
+        asked_for = error.retry_after if isinstance(error, APIError) else None
+        self._rest(awaited, at, at_least=max(backoff, asked_for or 0.0))
+
+    # Where an id goes next
+
+    def _newcomer(self, lipsync_id: str, now: float, age: float | None) -> Awaited:
+        # Of an unknown age it may have ended long ago. A new job need not be looked at before it is due.
+        due = now if age is None else max(now, now - age + self.policy.interval(0.0, self._typical))
+        # Three for a comma that is escaped.
+        size = len(quote(lipsync_id, safe="")) + 3
+        return Awaited(lipsync_id, born=now - (age or 0.0), due=due, size=size)
+
+    def _rest(self, awaited: Awaited, at: Moment, *, at_least: float = 0.0) -> None:
+        """Queue *awaited* for its next look, unless there was word of it meanwhile."""
+        self._expire(awaited, at.now)
+        if awaited.hurried:
+            awaited.hurried = False
+            self._want(awaited)
+            return
+        interval = self.policy.interval(at.now - awaited.born, self._typical) * at.spread
+        self._enqueue(awaited, at.now + max(interval, at_least))
+
+    def _expire(self, awaited: Awaited, now: float) -> None:
+        for waiter in [waiter for waiter in awaited.waiters if waiter.soft and waiter.deadline <= now]:
+            self._part(waiter, awaited)
+            waiter.tell(awaited, WaitTimeout(awaited.id, last_status=awaited.status))
+            self._rung.append(waiter)
+
+    def _enqueue(self, awaited: Awaited, due: float) -> None:
+        if not awaited.waiters:
+            awaited.place = Place.PARKED
+            return
+        awaited.place = Place.QUEUED
+        awaited.due = due
+        heapq.heappush(self._queue, (due, next(self._tick), awaited))
+        self._compact()
+
+    def _park(self, awaited: Awaited) -> None:
+        awaited.place = Place.PARKED
+        for waiter in awaited.waiters:
+            if isinstance(waiter, ManyWaiter):
+                waiter.parked.append(awaited)
+
+    def _compact(self) -> None:
+        """Drop stale entries once they are the larger part of the queue."""
+        if len(self._queue) <= 64 + 2 * self._joined:
+            return
+        kept = []
+        for entry in self._queue:
+            due, _, awaited = entry
+            if awaited.place is Place.QUEUED and awaited.due == due:
+                if awaited.waiters:
+                    kept.append(entry)
+                else:
+                    awaited.place = Place.PARKED
+        heapq.heapify(kept)
+        self._queue = kept
+
+    def _part(self, waiter: Waiter, awaited: Awaited) -> None:
+        if waiter in awaited.waiters:
+            del awaited.waiters[waiter]
+            self._joined -= 1
+
+    def _idle(self, lipsync_id: str) -> Awaited | None:
+        awaited = self._index.get(lipsync_id)
+        return awaited if awaited is not None and awaited.place is not Place.IN_FLIGHT else None
+
+    def _done(self, awaited: Awaited, outcome: Outcome, now: float) -> None:
+        if isinstance(outcome, Lipsync) and awaited.ran:
+            self._lengths.append(now - awaited.born)
+            self._typical = statistics.median(self._lengths)
+        awaited.place = Place.DONE
+        del self._index[awaited.id]
+        self._joined -= len(awaited.waiters)
+        for waiter in awaited.waiters:
+            waiter.tell(awaited, outcome)
+        self._rung.extend(awaited.waiters)
+        awaited.waiters = {}
+
+    # Who carries it
+
+    def _want_all(self, wanted: Sequence[Awaited]) -> None:
+        """Have all of *wanted* fetched: off a page of the list if that may bring enough of them, else singly."""
+        reading = self._pages.reading
+        if reading is not None and len(wanted) >= _PAGE_FROM:
+            reading.awaited.extend(wanted)
+            for awaited in wanted:
+                awaited.place = Place.IN_FLIGHT
+        elif self._pages.worth_it(len(wanted)):
+            self._start(Way.PAGE, wanted)
+        else:
+            self._want_each(wanted)
+
+    def _want_each(self, wanted: Iterable[Awaited]) -> None:
+        for awaited in wanted:
+            self._want(awaited)
+
+    def _want(self, awaited: Awaited) -> None:
+        """Have *awaited* fetched by one of its own waiters, or by the first of them that comes free."""
+        awaited.place = Place.WANTED
+        carrier = self._carrier(Way.FETCH, [awaited])
+        if carrier is not None:
+            self._send(Errand(Way.FETCH, [awaited], carrier))
+        elif not awaited.waiters:
+            awaited.place = Place.PARKED
+        for waiter in awaited.waiters if carrier is None else ():
+            if isinstance(waiter, ManyWaiter):
+                waiter.wanted.append(awaited)
+
+    def _resume(self, waiter: Waiter) -> None:
+        """Hand *waiter*, which is free again, what was wanted while it was not."""
+        if not isinstance(waiter, ManyWaiter) or not waiter.here:
+            return
+        if self._pages.worth_it(len(waiter.wanted)):
+            self._start(Way.PAGE, list(itertools.islice(self._left_for(waiter), _SLICE)))
+        while waiter.is_free(Way.FETCH) and (awaited := next(self._left_for(waiter), None)):
+            self._send(Errand(Way.FETCH, [awaited], waiter))
+
+    def _left_for(self, many: ManyWaiter) -> Iterator[Awaited]:
+        while many.wanted:
+            awaited = many.wanted.popleft()
+            if awaited.place is Place.WANTED and many in awaited.waiters:
+                yield awaited
+
+    def _start(self, way: Way, awaited: Sequence[Awaited], token: str | None = None) -> None:
+        carrier = self._carrier(way, awaited)
+        if carrier is None:
+            self._want_each(awaited)
+        else:
+            self._send(Errand(way, list(awaited), carrier, token))
+
+    def _carrier(self, way: Way, awaited: Iterable[Awaited]) -> Waiter | None:
+        """Return the waiter that will be there longest, of those that are free."""
+        free = (waiter for one in awaited for waiter in one.waiters if waiter.is_free(way))
+        return max(free, key=_deadline, default=None)
+
+    def _send(self, errand: Errand) -> None:
+        for awaited in errand.awaited:
+            awaited.place = Place.IN_FLIGHT
+        self.looks += errand.way is Way.LOOK
+        if errand.way is Way.PAGE:
+            self._pages.reading = errand
+        errand.carrier.give(errand)
+        self._rung.append(errand.carrier)
+
+
+def _deadline(waiter: Waiter) -> float:
+    return waiter.deadline

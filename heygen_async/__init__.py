@@ -1,1 +1,108 @@
-"""The asyncio-first client for HeyGen's v3 Lipsync API."""
+"""The asyncio-first client for HeyGen's v3 Lipsync API.
+
+::
+
+    async with HeyGenSession() as heygen:
+        lipsync = await heygen.dub(video="https://...", audio=Path("french.mp3"), output="french.mp4")
+"""
+
+from typing import TYPE_CHECKING
+
+from heygen_async._transport.http import Timeouts
+from heygen_async._transport.retry import RetryPolicy
+from heygen_async._wire import Response
+from heygen_async.errors import (
+    APIError,
+    AuthenticationError,
+    Conflict,
+    DownloadError,
+    HeyGenError,
+    InsufficientCredit,
+    InvalidRequest,
+    InvalidSignature,
+    LipsyncFailed,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    RequestTimeout,
+    ServerError,
+    StaleDelivery,
+    TransportError,
+    UnexpectedResponse,
+    WaitTimeout,
+    WebhookError,
+)
+from heygen_async.jobs import LipsyncBatch, LipsyncJob
+from heygen_async.models import (
+    Account,
+    Asset,
+    AssetId,
+    Batch,
+    BatchItem,
+    Lipsync,
+    LipsyncOptions,
+    LipsyncRequest,
+    LipsyncStatus,
+    Secret,
+    Wallet,
+)
+from heygen_async.pagination import Page, Paginator
+from heygen_async.polling import LipsyncPoller, PollerSnapshot, PollPolicy
+from heygen_async.session import HeyGenSession
+
+if TYPE_CHECKING:
+    __version__: str
+
+__all__ = [
+    "APIError",
+    "Account",
+    "Asset",
+    "AssetId",
+    "AuthenticationError",
+    "Batch",
+    "BatchItem",
+    "Conflict",
+    "DownloadError",
+    "HeyGenError",
+    "HeyGenSession",
+    "InsufficientCredit",
+    "InvalidRequest",
+    "InvalidSignature",
+    "Lipsync",
+    "LipsyncBatch",
+    "LipsyncFailed",
+    "LipsyncJob",
+    "LipsyncOptions",
+    "LipsyncPoller",
+    "LipsyncRequest",
+    "LipsyncStatus",
+    "NotFound",
+    "Page",
+    "Paginator",
+    "PermissionDenied",
+    "PollPolicy",
+    "PollerSnapshot",
+    "RateLimited",
+    "RequestTimeout",
+    "Response",
+    "RetryPolicy",
+    "Secret",
+    "ServerError",
+    "StaleDelivery",
+    "Timeouts",
+    "TransportError",
+    "UnexpectedResponse",
+    "WaitTimeout",
+    "Wallet",
+    "WebhookError",
+    "__version__",
+]
+
+
+# Names that are dear at import and seldom needed: the version is read from the installed package's metadata.
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 lazy on purpose
+
+        return version("heygen-async")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

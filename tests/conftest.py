@@ -1,0 +1,47 @@
+"""What the tests share: a sandbox and a session on it, a guard against blocking calls, a recording transport."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
+
+from heygen_async import HeyGenSession, RetryPolicy
+from heygen_async.sandbox import Sandbox
+
+settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("default")
+
+QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
+
+
+def pytest_configure() -> None:
+    """Say that there is no event loop: looptime asks for one in sync tests too, and 3.11 would make and leak it."""
+    asyncio.set_event_loop(None)
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """Fail a test in which our code blocks the event loop."""
+    with blockbuster_ctx("heygen_async", excluded_modules=["heygen_async.sandbox"]) as guard:
+        yield guard
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own key and address out of the tests."""
+    monkeypatch.delenv("HEYGEN_API_KEY", raising=False)
+    monkeypatch.delenv("HEYGEN_BASE_URL", raising=False)
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(speed=100) as running:
+        yield running
+
+
+@pytest.fixture
+async def heygen(sandbox: Sandbox) -> AsyncIterator[HeyGenSession]:
+    async with HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK) as session:
+        yield session

@@ -1,0 +1,75 @@
+"""Departures after a 429."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async._transport.pacing import Pace, Timetable
+
+
+def test_in_good_weather_everybody_leaves_at_once():
+    pace = Pace()
+    assert [pace.book(5.0) for _ in range(3)] == [5.0, 5.0, 5.0]
+
+
+def test_after_a_pause_requests_leave_one_by_one():
+    pace = Pace()
+    pace.refuse(10.0, 2.0)
+    assert [pace.book(11.0) for _ in range(3)] == [12.0, 12.02, 12.04]
+
+
+def test_requests_refused_together_teach_the_gap_once():
+    pace = Pace()
+    for _ in range(10):
+        pace.refuse(10.0, 1.0)
+    assert pace.gap == 0.02
+    pace.refuse(11.5, 1.0)
+    assert pace.gap == 0.04
+
+
+def test_the_gap_has_an_upper_bound_and_shrinks_to_nothing():
+    pace = Pace()
+    for now in range(0, 100, 10):
+        pace.refuse(now, 1.0)
+    assert pace.gap == 1.0
+    for _ in range(500):
+        pace.accept()
+    assert pace.gap == 0.0
+
+
+def test_a_shorter_pause_does_not_cut_a_longer_one():
+    pace = Pace()
+    pace.refuse(0.0, 10.0)
+    pace.refuse(1.0, 2.0)
+    assert pace.book(1.0) == 10.0
+
+
+def test_a_refused_create_holds_back_creates_only():
+    timetable = Timetable()
+    timetable.refuse("creates", 0.0, 5.0)
+    assert timetable.book("session", 1.0) == 1.0
+    assert timetable.book("creates", 1.0) == 5.0
+    assert timetable.is_paused("creates", 1.0)
+    assert not timetable.is_paused("session", 1.0)
+
+
+def test_any_other_refusal_holds_back_everybody():
+    timetable = Timetable()
+    timetable.refuse("session", 0.0, 5.0)
+    assert timetable.is_paused("creates", 1.0)
+    assert timetable.book("creates", 1.0) == 5.0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["book", "refuse", "accept"]), st.floats(0, 3)), max_size=60))
+def test_no_departure_is_before_its_time_or_its_predecessor(events):
+    pace, now, last = Pace(), 0.0, 0.0
+    for event, number in events:
+        now += number
+        if event == "book":
+            departure = pace.book(now)
+            assert departure >= max(now, pace.paused_until)
+            assert departure >= last
+            last = departure
+        elif event == "refuse":
+            pace.refuse(now, number)
+        else:
+            pace.accept()

@@ -1,0 +1,164 @@
+"""The decision to send again, as a table."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async import (
+    APIError,
+    AuthenticationError,
+    Conflict,
+    InsufficientCredit,
+    InvalidRequest,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    RequestTimeout,
+    RetryPolicy,
+    ServerError,
+    TransportError,
+    UnexpectedResponse,
+)
+from heygen_async._transport.retry import Spent, backoff, decide
+
+FIRST = Spent(attempts=1, refusals=0, seconds=0.0)
+REFUSED = Spent(attempts=0, refusals=1, seconds=0.0)
+
+
+def server_error(status=500, **more):
+    return ServerError("no", status=status, **more)
+
+
+def limited(retry_after=None):
+    return RateLimited("slow down", status=429, retry_after=retry_after)
+
+
+def in_progress(retry_after=None):
+    return Conflict("wait", status=409, code="request_in_progress", retry_after=retry_after)
+
+
+def delay(error, *, policy=RetryPolicy(), spent=FIRST, repeatable=True, chance=1.0):
+    return decide(policy, error, spent=spent, repeatable=repeatable, chance=chance)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportError("gone"),
+        RequestTimeout("late"),
+        APIError("timeout", status=408),
+        server_error(500),
+        server_error(503),
+        server_error(599),
+    ],
+    ids=repr,
+)
+def test_what_may_pass_is_tried_again(error):
+    assert delay(error) == 0.5
+    assert delay(error, chance=0.5) == 0.25
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidRequest("bad", status=400),
+        AuthenticationError("who", status=401),
+        InsufficientCredit("poor", status=402),
+        PermissionDenied("no", status=403),
+        NotFound("where", status=404),
+        Conflict("state", status=409, code="conflict"),
+        UnexpectedResponse(["html"], status=200),
+    ],
+    ids=repr,
+)
+def test_what_will_not_change_is_not_tried_again(error):
+    assert delay(error) is None
+
+
+@pytest.mark.parametrize("error", [server_error(), limited(1.0), in_progress(), TransportError("gone")], ids=repr)
+def test_nothing_is_repeated_that_is_not_safe_to_repeat_or_if_one_attempt_is_all(error):
+    assert delay(error, repeatable=False) is None
+    assert delay(error, policy=RetryPolicy(max_attempts=1)) is None
+
+
+def test_attempts_run_out():
+    assert delay(server_error(), spent=Spent(attempts=3, refusals=0, seconds=0)) is not None
+    assert delay(server_error(), spent=Spent(attempts=4, refusals=0, seconds=0)) is None
+
+
+@pytest.mark.parametrize("error", [limited(1.0), in_progress()], ids=repr)
+def test_a_refusal_uses_up_no_attempt_but_time(error):
+    assert delay(error, spent=Spent(attempts=4, refusals=50, seconds=100)) is not None
+    assert delay(error, spent=Spent(attempts=0, refusals=1, seconds=180)) is None
+
+
+def test_retry_after_is_never_undercut():
+    assert delay(server_error(retry_after=30.0), chance=0.0) == 30.0
+    assert delay(in_progress(3.0), chance=0.0) == 3.0
+    assert delay(limited(30.0), chance=1.0) == 30.0
+
+
+def test_a_retry_after_beyond_the_cap_is_raised_at_once():
+    assert delay(limited(120.0)) == 120.0
+    assert delay(limited(121.0)) is None
+    assert delay(server_error(retry_after=121.0)) is None
+
+
+def test_a_429_without_a_time_backs_off():
+    assert delay(limited(), spent=REFUSED) == 0.5
+    assert delay(limited(0.0), spent=Spent(attempts=0, refusals=3, seconds=1)) == 2.0
+
+
+def test_a_policy_can_have_429_raised():
+    policy = RetryPolicy(on_rate_limit="raise")
+    assert delay(limited(1.0), policy=policy) is None
+    assert delay(in_progress(), policy=policy) is not None
+
+
+def test_no_attempt_starts_after_the_total_time():
+    spent = Spent(attempts=1, refusals=0, seconds=179.6)
+    assert delay(server_error(), spent=spent, chance=0.5) == 0.25
+    assert delay(server_error(), spent=spent, chance=1.0) is None
+
+
+def test_backoff_doubles_up_to_its_cap():
+    waits = [backoff(RetryPolicy(), failures, chance=1.0) for failures in range(1, 8)]
+    assert waits == [0.5, 1, 2, 4, 8, 8, 8]
+    assert backoff(RetryPolicy(), 10**9, chance=1.0) == 8
+
+
+@given(
+    attempts=st.integers(1, 50),
+    refusals=st.integers(0, 50),
+    seconds=st.floats(0, 300),
+    chance=st.floats(0, 1),
+    retry_after=st.none() | st.floats(0, 300),
+)
+def test_a_wait_keeps_every_bound(attempts, refusals, seconds, chance, retry_after):
+    policy = RetryPolicy()
+    error = server_error(retry_after=retry_after)
+    spent = Spent(attempts=attempts, refusals=refusals, seconds=seconds)
+    wait = decide(policy, error, spent=spent, repeatable=True, chance=chance)
+    if wait is not None:
+        assert attempts < policy.max_attempts
+        assert seconds + wait <= policy.max_seconds
+        assert wait >= (retry_after or 0)
+        assert wait <= max(policy.max_delay, policy.max_retry_after)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({"max_attempts": 0}, ValueError),
+        ({"max_attempts": 1.5}, TypeError),
+        ({"max_attempts": True}, TypeError),
+        ({"max_seconds": -1}, ValueError),
+        ({"first_delay": float("nan")}, ValueError),
+        ({"max_delay": "8"}, TypeError),
+        ({"max_retry_after": float("inf")}, ValueError),
+        ({"on_rate_limit": "ignore"}, ValueError),
+    ],
+)
+def test_a_policy_that_makes_no_sense_names_its_argument(arguments, kind):
+    with pytest.raises(kind, match=next(iter(arguments))):
+        RetryPolicy(**arguments)

@@ -1,0 +1,361 @@
+"""The protocol: values in, values or errors out."""
+
+import string
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async import errors
+from heygen_async._wire import (
+    Stream,
+    check_base_url,
+    check_key,
+    chunk_ids,
+    compose,
+    compose_raw,
+    decipher,
+    excerpt,
+    is_trusted_link,
+    multipart,
+    query_string,
+    retry_after,
+    segment,
+    worse,
+)
+
+NOW = 1_717_000_000.0
+
+
+def api_error(code, message="no", **more):
+    return orjson.dumps({"error": {"code": code, "message": message, **more}})
+
+
+# decipher
+
+
+def test_a_success_is_its_parsed_body():
+    assert decipher(200, {}, b'{"data": {"id": "ls_1"}}', now=NOW) == {"data": {"id": "ls_1"}}
+
+
+def test_a_success_without_a_body_is_nothing():
+    assert decipher(204, {}, b"", now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.InvalidRequest),
+        (401, errors.AuthenticationError),
+        (402, errors.InsufficientCredit),
+        (403, errors.PermissionDenied),
+        (404, errors.NotFound),
+        (409, errors.Conflict),
+        (413, errors.InvalidRequest),
+        (418, errors.APIError),
+        (422, errors.InvalidRequest),
+        (429, errors.RateLimited),
+        (500, errors.ServerError),
+        (503, errors.ServerError),
+        (599, errors.ServerError),
+    ],
+)
+def test_an_error_has_the_class_of_its_status_whatever_its_code(status, kind):
+    body = api_error("a_code_from_the_future", "Sorry.", param="video", doc_url="https://docs")
+    with pytest.raises(errors.APIError) as caught:
+        decipher(status, {"X-Request-Id": "req_1", "Retry-After": "7"}, body, now=NOW)
+
+    error = caught.value
+    assert type(error) is kind
+    assert (error.status, error.code, error.message) == (status, "a_code_from_the_future", "Sorry.")
+    assert (error.param, error.doc_url, error.request_id) == ("video", "https://docs", "req_1")
+    assert error.retry_after == 7.0
+    assert str(error) == f"{status} a_code_from_the_future: Sorry. (field video) [request req_1]"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        (400, "invalid_parameter", "rejected"),
+        (404, "not_found", "rejected"),
+        (429, "rate_limit_exceeded", "rejected"),
+        (409, "conflict", "rejected"),
+        (409, "request_in_progress", "unknown"),
+        (408, "timeout", "unknown"),
+        (500, "internal_error", "unknown"),
+        (504, "gateway_timeout", "unknown"),
+    ],
+)
+def test_an_error_tells_whether_the_request_may_have_been_carried_out(status, code, outcome):
+    with pytest.raises(errors.APIError) as caught:
+        decipher(status, {}, api_error(code), now=NOW)
+    assert caught.value.outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>", "502 Bad Gateway nginx"),
+        (b"", ""),
+        (b'{"error": {"code": 5, "message": null}}', ""),
+        (b'{"error": "text"}', '{"error": "text"}'),
+        (b'[{"error"', '[{"error"'),
+        (b"\xff\xfe\x00", "\ufffd\ufffd"),
+    ],
+    ids=["html", "nothing", "wrong types", "not an object", "half a json", "not text"],
+)
+def test_an_error_of_a_gateway_keeps_its_class_and_a_short_excerpt(body, message):
+    with pytest.raises(errors.ServerError) as caught:
+        decipher(502, {}, body, now=NOW)
+    assert caught.value.message == message
+    assert caught.value.code is None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "problem"),
+    [
+        (200, b"<html>Welcome</html>", "the body is not JSON: Welcome"),
+        (200, b'{"data": {"id": "ls', 'the body is not JSON: {"data": {"id": "ls'),
+        (302, b"", "a redirect, which is not followed"),
+        (101, b"", "no such status"),
+        (999, b"", "no such status"),
+    ],
+)
+def test_an_answer_that_is_not_the_apis_is_unexpected(status, body, problem):
+    with pytest.raises(errors.UnexpectedResponse) as caught:
+        decipher(status, {"X-Request-Id": "req_1"}, body, now=NOW)
+    assert caught.value.problems == [problem]
+    assert caught.value.request_id == "req_1"
+    assert caught.value.outcome == "unknown"
+
+
+@pytest.mark.parametrize("status", [200, 401, 500])
+def test_a_key_that_the_server_echoes_is_hidden(status):
+    with pytest.raises(errors.HeyGenError) as caught:
+        decipher(status, {}, b"bad key: sk_live_123!", now=NOW, secret="sk_live_123")
+    assert "sk_live_123" not in str(caught.value)
+    assert "bad key: ****!" in str(caught.value)
+
+
+@given(status=st.integers(100, 999), body=st.binary(max_size=300), header=st.text(max_size=40))
+def test_whatever_comes_it_is_a_value_or_one_of_our_errors(status, body, header):
+    try:
+        decipher(status, {"Retry-After": header, "X-Request-Id": header}, body, now=NOW)
+    except errors.HeyGenError as error:
+        assert len(str(error)) < 2000
+        assert error.outcome in ("rejected", "unknown")
+
+
+def test_an_excerpt_is_one_short_printable_line():
+    assert excerpt(b"<p>a</p>\n\x00<b>b &amp; c</b>") == "a b & c"
+    assert excerpt(b"x" * 10_000) == "x" * 160 + "…"
+
+
+# Retry-After
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("1.5", 1.5),
+        (format_datetime(datetime.fromtimestamp(NOW + 30, UTC), usegmt=True), 30.0),
+        (format_datetime(datetime.fromtimestamp(NOW - 30, UTC), usegmt=True), 0.0),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        ("1e9", None),
+        ("٣", None),
+        ("Fri, 99 Foo 2024 99:99:99 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(value, seconds):
+    assert retry_after(value, now=NOW) == seconds
+
+
+# Requests
+
+
+def test_a_request_is_composed_once_and_whole():
+    request = compose(
+        "GET",
+        "/v3/lipsyncs/{lipsync_id}",
+        segments={"lipsync_id": "ls_1"},
+        params={"limit": 10, "token": "a b&c=/", "none": None, "flag": True},
+    )
+    assert request.path == "/v3/lipsyncs/ls_1"
+    assert request.template == "/v3/lipsyncs/{lipsync_id}"
+    assert request.query == "limit=10&token=a%20b%26c%3D%2F&flag=true"
+    assert request.body is None
+    assert request.idempotency_key is None
+
+
+def test_every_post_gets_a_key_of_its_own():
+    one, other = (compose("POST", "/v3/lipsyncs", json={"a": 1}) for _ in range(2))
+    assert one.body == b'{"a":1}'
+    assert check_key(one.idempotency_key) != check_key(other.idempotency_key)
+
+
+def test_a_given_key_is_kept():
+    assert compose("POST", "/v3/lipsyncs", json={}, idempotency_key="row:1").idempotency_key == "row:1"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "lane"),
+    [
+        ("POST", "/v3/lipsyncs", "creates"),
+        ("POST", "/v3/lipsyncs/batches", "session"),
+        ("GET", "/v3/lipsyncs", "session"),
+    ],
+)
+def test_only_single_creates_have_a_lane_of_their_own(method, path, lane):
+    assert compose(method, path).lane == lane
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+def test_what_sets_a_state_may_be_sent_twice(method):
+    assert compose(method, "/v3/x").is_repeatable
+
+
+def test_a_body_that_can_be_read_only_once_is_never_sent_twice():
+    stream = Stream("text/plain", 1, chunks=lambda: aiter([]), is_repeatable=False)
+    assert not compose("POST", "/v3/assets", stream=stream).is_repeatable
+
+
+def test_a_list_of_ids_keeps_its_commas():
+    assert query_string({"lipsync_ids": "a,b"}) == "lipsync_ids=a,b"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", ".", "..", "a/b", "a\\b", "a?b", "a#b", "a b", "a%2Fb", "a,b", "statuses", "batches", "\n", "é", "x" * 256],
+)
+def test_what_could_be_read_as_another_path_is_no_id(value):
+    with pytest.raises(ValueError, match="lipsync_id is not an id"):
+        segment("lipsync_id", value)
+
+
+def test_an_id_must_be_a_string():
+    with pytest.raises(TypeError, match="lipsync_id must be a string, not int"):
+        segment("lipsync_id", 5)
+
+
+@given(st.text(alphabet=string.printable, min_size=1, max_size=40))
+def test_an_id_never_leaves_its_segment(value):
+    try:
+        found = segment("id", value)
+    except ValueError:
+        return
+    assert not set(found) & set("/?#\\ \n\r")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/x", "v3/x", "/v3", "/v3/", "/v3/../x", "/v3//x", "/v3/a?b=c", "/v3/a#b", "/v3/a b", "/v3/a\nb", "/v3/é"]
+)
+def test_a_raw_path_stays_under_v3(path):
+    with pytest.raises(ValueError, match="path must be"):
+        compose_raw("GET", path)
+
+
+def test_a_raw_path_may_hold_anything_else():
+    assert compose_raw("GET", "/v3/voices/a%20b:c").path == "/v3/voices/a%20b:c"
+
+
+def test_a_raw_method_is_one_of_the_apis():
+    with pytest.raises(ValueError, match="method must be one of"):
+        compose_raw("TRACE", "/v3/x")
+
+
+@pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256, "a\n", "a/b"])
+def test_a_key_that_the_api_would_refuse_is_refused_here(key):
+    with pytest.raises(ValueError, match="idempotency_key must be"):
+        check_key(key)
+
+
+# Chunks
+
+
+@given(st.lists(st.text(alphabet="abc", min_size=1, max_size=255), max_size=350))
+def test_chunks_hold_every_id_once_and_fit_into_a_request(ids):
+    chunks = chunk_ids(ids)
+    assert [one for chunk in chunks for one in chunk] == ids
+    assert all(0 < len(chunk) <= 100 and len(",".join(chunk)) <= 6000 for chunk in chunks)
+
+
+def test_a_full_chunk_has_no_empty_seats():
+    assert [len(chunk) for chunk in chunk_ids([f"ls_{n}" for n in range(250)])] == [100, 100, 50]
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://api.heygen.com", "http://127.0.0.1:8080", "http://localhost", "http://[::1]:80", "https://a.b/prefix"],
+)
+def test_a_base_url_is_https_or_loopback(url):
+    assert check_base_url(url + "/") == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.heygen.com",
+        "http://127.0.0.1.evil.com",
+        "http://localhost.evil.com",
+        "ftp://x",
+        "api.heygen.com",
+        "",
+        "https://",
+        "https://u:p@h",
+        "https://h?q=1",
+        "https://h#f",
+        "https://h:99999",
+        "http://[",
+    ],
+)
+def test_any_other_base_url_is_refused(url):
+    with pytest.raises(ValueError, match="base_url must"):
+        check_base_url(url)
+
+
+def test_media_moves_over_plain_http_only_where_the_api_is_local():
+    assert is_trusted_link("http://127.0.0.1/f", allow_loopback=True)
+    assert not is_trusted_link("http://127.0.0.1/f", allow_loopback=False)
+    assert not is_trusted_link("http://files.heygen.ai/f", allow_loopback=True)
+    assert is_trusted_link("https://files.heygen.ai/f", allow_loopback=False)
+    assert not is_trusted_link("https:///f", allow_loopback=True)
+
+
+# Outcomes
+
+
+def test_once_unknown_an_outcome_stays_unknown():
+    assert worse(None, "not_sent") == "not_sent"
+    assert worse("not_sent", "rejected") == "rejected"
+    assert worse("unknown", "rejected") == "unknown"
+    assert worse("not_sent", None) == "not_sent"
+
+
+# Multipart
+
+
+async def test_a_form_is_as_long_as_it_says_and_names_its_file():
+    async def chunks():
+        yield b"abc"
+        yield b"de"
+
+    form = multipart('a"b\r\n.mp4', "video/mp4", Stream("video/mp4", 5, chunks))
+    body = b"".join([chunk async for chunk in form.chunks()])
+    boundary = form.content_type.partition("boundary=")[2].encode()
+
+    assert len(body) == form.length
+    assert body.startswith(b"--" + boundary + b"\r\n")
+    assert body.endswith(b"\r\n\r\nabcde\r\n--" + boundary + b"--\r\n")
+    assert b'name="file"; filename="a%22b%0D%0A.mp4"\r\nContent-Type: video/mp4' in body

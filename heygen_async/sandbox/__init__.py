@@ -16,7 +16,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -28,11 +28,12 @@ from attrs import frozen
 
 from heygen_async.sandbox.backend import Backend, JobSeconds, Settings
 from heygen_async.sandbox.clock import Clock, ManualClock
+from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.record import RecordedRequest
 from heygen_async.sandbox.storage import sample
 from heygen_async.sandbox.world import Job
 
-__all__ = ("SAMPLE_AUDIO", "SAMPLE_VIDEO", "JobSeconds", "RecordedRequest", "Sandbox", "SandboxJob")
+__all__ = ("SAMPLE_AUDIO", "SAMPLE_VIDEO", "Fault", "JobSeconds", "RecordedRequest", "Sandbox", "SandboxJob")
 
 SAMPLE_VIDEO: Final = Path(__file__).with_name("media") / "sample.mp4"
 """A short talking face, MP4 (H.264 and AAC)."""
@@ -41,7 +42,7 @@ SAMPLE_AUDIO: Final = Path(__file__).with_name("media") / "sample.mp3"
 
 _RATES: Final[Mapping[str, float]] = {"speed": 0.033, "precision": 0.067}
 _LONGEST_LINK: Final = 7 * 24 * 3600.0
-_SHUTDOWN_SECONDS: Final = 0.1
+_SHUTDOWN_SECONDS: Final = 0.05
 
 
 @frozen(kw_only=True)
@@ -90,6 +91,7 @@ class Sandbox:
         max_multipart_bytes: Largest multipart upload.
         statuses_available: Whether the account has `GET /v3/lipsyncs/statuses`.
         batches_available: Whether the account has batches.
+        faults: What goes wrong, see `heygen_async.sandbox.faults`.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Sandbox:
         max_multipart_bytes: int = 32 << 20,
         statuses_available: bool = True,
         batches_available: bool = True,
+        faults: Iterable[Fault] = (),
     ) -> None:
         if speed <= 0:
             raise ValueError("speed must be above 0.")
@@ -121,6 +124,7 @@ class Sandbox:
         self._address = (host, port)
         self._speed = speed
         self._manual = manual
+        self._faults = list(faults)
         self._settings = Settings(
             api_key=api_key,
             seed=seed,
@@ -135,6 +139,7 @@ class Sandbox:
             max_multipart_bytes=max_multipart_bytes,
             statuses_available=statuses_available,
             batches_available=batches_available,
+            faults=self._faults,
         )
         self._url: str | None = None
         self._backend: Backend | None = None
@@ -198,6 +203,19 @@ class Sandbox:
             raise RuntimeError("Only a sandbox with manual=True can be advanced.")  # noqa: TRY004 - a wrong state
         backend.clock.move_to(backend.clock.now() + seconds)
         backend.settle()
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What goes wrong from now on: a list to change, or to replace, at any time. Used-up faults leave it."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Iterable[Fault]) -> None:
+        self._faults[:] = faults
+
+    def release(self) -> None:
+        """Let every request go on that a `stall` holds."""
+        self._running.front.release()
 
     # --- looking -----------------------------------------------------------------------------------------
 

@@ -8,12 +8,14 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from random import Random
 from typing import Final, TypeAlias
 
 import orjson
 from aiohttp import web
 from attrs import frozen
 
+from heygen_async.sandbox.faults import Damage, Fault, choose
 from heygen_async.sandbox.filehost import FileHost, xml
 from heygen_async.sandbox.ids import Ids
 from heygen_async.sandbox.links import Denied
@@ -23,8 +25,9 @@ from heygen_async.sandbox.replays import Kept, Replays, Scope, check_key
 from heygen_async.sandbox.router import Router
 from heygen_async.sandbox.routes import Call, Route, data
 from heygen_async.sandbox.routes.assets import AssetRoutes
-from heygen_async.sandbox.storage import read
+from heygen_async.sandbox.sending import send
 from heygen_async.sandbox.strict import json_body
+from heygen_async.sandbox.striking import strike
 
 MAX_JSON_BYTES: Final = 4 << 20
 MAX_RECORDS: Final = 100_000
@@ -38,9 +41,17 @@ class Visit:
     request: web.Request
     record: RecordedRequest
     names: Mapping[str, str]
+    damage: Damage
 
 
 Serve: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse]]
+
+
+@frozen
+class _Endpoint:
+    serve: Serve
+    streams: bool
+    """Whether the body of the request goes to disk instead of being read at once."""
 
 
 class Front:
@@ -55,23 +66,27 @@ class Front:
         settle: Callable[[], float],
         api_key: str,
         latency: float | Mapping[str, float],
-        ids: Ids,
+        seed: int,
+        faults: list[Fault],
     ) -> None:
         self._files = files
         self._assets = assets
         self._settle = settle
         self._api_key = api_key.encode()
         self._latency = latency
-        self._ids = ids
+        self._ids = Ids(seed)
+        self._random = Random(seed)  # noqa: S311 - it rolls dice
         self._replays = Replays()
+        self._released = asyncio.Event()
+        self._faults = faults
         self.records: deque[RecordedRequest] = deque(maxlen=MAX_RECORDS)
-        api = [(route.method, route.path, partial(self._api, route)) for route in routes]
-        carriers: list[tuple[str, str, Serve]] = [
-            ("POST", "/v3/assets", self._upload),
-            ("GET", "/files/{name}", self._send),
-            ("PUT", "/uploads/{asset_id}", self._take),
+        api = [(route.method, route.path, _Endpoint(partial(self._api, route), streams=False)) for route in routes]
+        carriers = [
+            ("POST", "/v3/assets", _Endpoint(self._upload, streams=True)),
+            ("GET", "/files/{name}", _Endpoint(self._send, streams=False)),
+            ("PUT", "/uploads/{asset_id}", _Endpoint(self._take, streams=True)),
         ]
-        self._router: Router[Serve] = Router([*api, *carriers])
+        self._router: Router[_Endpoint] = Router([*api, *carriers])
 
     def app(self) -> web.Application:
         """Return the application; it finds its own way, so that 404 and 405 speak the API's language."""
@@ -83,19 +98,36 @@ class Front:
         """Answer a request, whatever it is."""
         record = self._record(request)
         try:
-            match = self._router.find(request.method, request.rel_url.raw_path)
-            record.route = match.route
-            response = await match.target(Visit(request, record, match.names))
+            response = await self._answer(request, record)
         except Refusal as refusal:
             response = _refused(refusal)
         except Denied as denied:
             response = xml(denied)
         except web.HTTPRequestEntityTooLarge:
             response = _refused(Refusal(413, "payload_too_large", f"At most {MAX_JSON_BYTES} bytes of JSON."))
-        record.status = response.status
+        except (ConnectionError, web.RequestPayloadError):
+            return web.Response()  # nobody is there to read it
+        if request.transport is not None and not request.transport.is_closing():
+            record.status = response.status
         if not response.prepared:
             response.headers["X-Request-Id"] = record.id
         return response
+
+    async def _answer(self, request: web.Request, record: RecordedRequest) -> web.StreamResponse:
+        match = self._router.find(request.method, request.rel_url.raw_path)
+        record.route = match.route
+        if not match.target.streams:
+            record.body = await request.read()
+        fault = record.fault = choose(self._faults, match.route, self._random)
+        effect = None if fault is None else fault.effect
+        damage = effect if isinstance(effect, Damage) else Damage()
+        work = partial(match.target.serve, Visit(request, record, match.names, damage))
+        return await work() if effect is None else await strike(effect, request, work, self._released.wait)
+
+    def release(self) -> None:
+        """Let every stalled request go on."""
+        self._released.set()
+        self._released = asyncio.Event()
 
     def _record(self, request: web.Request) -> RecordedRequest:
         record = RecordedRequest(
@@ -113,7 +145,6 @@ class Front:
 
     async def _api(self, route: Route, visit: Visit) -> web.Response:
         self._authorize(visit.request)
-        visit.record.body = await visit.request.read()
         return await self._once(visit, partial(self._act, route, visit))
 
     async def _act(self, route: Route, visit: Visit) -> Kept:
@@ -169,13 +200,7 @@ class Front:
 
     async def _send(self, visit: Visit) -> web.StreamResponse:
         parcel = await self._files.find(visit.request, visit.names["name"])
-        response = web.StreamResponse(status=parcel.part.status, headers=parcel.headers())
-        response.headers["X-Request-Id"] = visit.record.id
-        await response.prepare(visit.request)
-        async for chunk in read(parcel.stored.path, parcel.part.start, parcel.part.length):
-            await response.write(chunk)
-        await response.write_eof()
-        return response
+        return await send(visit.request, parcel, visit.damage, request_id=visit.record.id)
 
     async def _take(self, visit: Visit) -> web.Response:
         return await self._files.take(visit.request, visit.names["asset_id"])

@@ -13,6 +13,7 @@ from attrs import frozen
 from heygen_async.sandbox.app import Front
 from heygen_async.sandbox.assets import Assets
 from heygen_async.sandbox.clock import Clock
+from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.filehost import FileHost
 from heygen_async.sandbox.ids import Ids
 from heygen_async.sandbox.links import Links
@@ -46,6 +47,8 @@ class Settings:
     max_multipart_bytes: int
     statuses_available: bool
     batches_available: bool
+    faults: list[Fault]
+    """Shared with the caller, who may change it at any time."""
 
 
 class Backend:
@@ -86,7 +89,8 @@ class Backend:
             settle=self.settle,
             api_key=settings.api_key,
             latency=settings.latency,
-            ids=Ids(settings.seed),
+            seed=settings.seed,
+            faults=settings.faults,
         )
 
     def settle(self) -> float:

@@ -34,11 +34,6 @@ class Parcel:
     stored: StoredFile
     part: Part
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers of the answer."""
-        named = {"Content-Type": self.stored.mime_type, "ETag": self.stored.etag}
-        return {**self.part.headers(), **named}
-
 
 @frozen
 class FileHost:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import orjson
 from attrs import define, field
 
+from heygen_async.sandbox.faults import Fault
+
 
 @define(eq=False, kw_only=True)
 class RecordedRequest:
@@ -26,7 +28,10 @@ class RecordedRequest:
     body: bytes = field(default=b"", repr=False)
     """Empty for uploads: those are streamed to disk."""
     status: int | None = None
-    """What it was answered with; None while it has no answer, or if it was cut off."""
+    """What it was answered with; None while it has no answer, and if its connection ended early."""
+
+    fault: Fault | None = None
+    """What went wrong on purpose."""
 
     @property
     def json(self) -> object:

@@ -1,0 +1,300 @@
+"""What a sandbox can be told to do wrong. Values and a pure choice; `striking` carries it out.
+
+A list of faults is a script as well as a table of odds: the first one that fits a request strikes, a fault with
+`times` is used up and leaves the list, one with a `probability` may let the request go on to the next.
+
+    Sandbox(faults=[
+        rate_limited("POST /v3/lipsyncs", retry_after=2, times=1),   # the first create
+        nothing("POST /v3/lipsyncs", times=1),                       # not the second
+        reset("POST /v3/lipsyncs", after=True, times=1),             # the third is made, but cut off
+        server_error(probability=0.05),                              # one call in twenty, for ever
+    ])
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from random import Random
+from typing import Final, Literal, TypeAlias, TypedDict, Unpack
+
+import orjson
+from attrs import evolve, field, frozen
+
+from heygen_async.sandbox.refusals import Refusal
+
+ANY_CALL: Final = "* /v3/*"
+DOWNLOADS: Final = "GET /files/{name}"
+
+_HTML: Final = b"<!DOCTYPE html><html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
+_GZIP: Final = 31  # zlib's window bits for the gzip format
+
+
+# --- what happens ------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Reply:
+    """An answer in place of the true one."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(factory=dict)
+    retry_date: float | None = None
+    """Seconds from the moment of the answer, told by `Retry-After` as a date."""
+    after: bool = False
+
+
+@frozen
+class Reset:
+    """The connection is reset and there is no answer."""
+
+    after: bool
+
+
+@frozen
+class Stall:
+    """There is no answer until `Sandbox.release`."""
+
+    after: bool
+
+
+@frozen
+class Truncate:
+    """Half of the answer's body comes, then the connection ends."""
+
+
+@frozen
+class Alter:
+    """The true answer, with *fields* put into every object of its data."""
+
+    fields: Mapping[str, object]
+    replace_only: bool
+    """Whether only fields that are there are set."""
+
+
+@frozen(kw_only=True)
+class Damage:
+    """A download that goes wrong on its way."""
+
+    cut_after: int | None = None
+    length_off_by: int = 0
+    ranges: bool = True
+    drip_bytes: int | None = None
+    drip_seconds: float = 0.0
+
+
+@frozen
+class Nothing:
+    """All is well."""
+
+
+Effect: TypeAlias = Reply | Reset | Stall | Truncate | Alter | Damage | Nothing
+
+
+# --- when --------------------------------------------------------------------------------------------------
+
+
+class When(TypedDict, total=False):
+    """How often a fault strikes."""
+
+    probability: float
+    """From 0 to 1; 1 unless given."""
+    times: int
+    """After so many strikes it is used up; never unless given."""
+
+
+@frozen
+class Fault:
+    """One thing that goes wrong.
+
+    Args:
+        route: Method and path template, such as `POST /v3/lipsyncs` or `GET /v3/lipsyncs/{lipsync_id}`; `*`
+            stands for anything.
+        effect: What happens.
+        probability: How likely it is that a request which fits is struck, 0 to 1.
+        times: How many requests it strikes before it is used up; None is no limit.
+    """
+
+    route: str
+    effect: Effect
+    probability: float = field(default=1.0, kw_only=True)
+    times: int | None = field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError("probability must be from 0 to 1.")
+        if self.times is not None and self.times < 1:
+            raise ValueError("times must be 1 or more.")
+
+
+def choose(faults: list[Fault], route: str, random: Random) -> Fault | None:
+    """Return the fault that strikes a request, and use it up in *faults*."""
+    for index, fault in enumerate(faults):
+        if not fnmatchcase(route, fault.route) or random.random() >= fault.probability:
+            continue
+        if fault.times is not None:
+            faults[index : index + 1] = [evolve(fault, times=fault.times - 1)] if fault.times > 1 else []
+        return fault
+    return None
+
+
+# --- answers -----------------------------------------------------------------------------------------------
+
+
+def nothing(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
+    """Let requests through: a pause in a script."""
+    return Fault(route, Nothing(), **when)
+
+
+def error(
+    status: int,
+    code: str,
+    message: str = "The sandbox was told to refuse this.",
+    *,
+    route: str = ANY_CALL,
+    after: bool = False,
+    **when: Unpack[When],
+) -> Fault:
+    """Answer with any error in the API's envelope, a code that nobody knows too."""
+    body = orjson.dumps(Refusal(status, code, message).envelope())
+    return Fault(route, Reply(status=status, body=body, after=after), **when)
+
+
+def rate_limited(
+    route: str = ANY_CALL, *, retry_after: float | None = 1.0, as_date: bool = False, **when: Unpack[When]
+) -> Fault:
+    """Answer 429, with `Retry-After` in seconds, as an HTTP date, or not at all."""
+    body = orjson.dumps(Refusal(429, "rate_limit_exceeded", "Too many requests.").envelope())
+    if as_date:
+        return Fault(route, Reply(status=429, body=body, retry_date=retry_after), **when)
+    headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+    return Fault(route, Reply(status=429, body=body, headers=headers), **when)
+
+
+def server_error(
+    route: str = ANY_CALL,
+    *,
+    status: int = 500,
+    body: Literal["json", "html", "none"] = "json",
+    after: bool = False,
+    **when: Unpack[When],
+) -> Fault:
+    """Answer 5xx: with the API's envelope, a gateway's page or nothing; *after* the work was done, or before."""
+    code = "gateway_timeout" if status in {502, 504} else "internal_error"
+    reply = {
+        "json": Reply(
+            status=status,
+            body=orjson.dumps(Refusal(status, code, "Something went wrong.").envelope()),
+            after=after,
+        ),
+        "html": Reply(status=status, body=_HTML, content_type="text/html", after=after),
+        "none": Reply(status=status, content_type="application/octet-stream", after=after),
+    }[body]
+    return Fault(route, reply, **when)
+
+
+def missing(route: str, **when: Unpack[When]) -> Fault:
+    """Answer 404, as if the account did not have the endpoint."""
+    return error(404, "not_found", "There is nothing at this path.", route=route, **when)
+
+
+def redirect(
+    route: str = ANY_CALL, *, location: str = "https://elsewhere.invalid/", status: int = 302, **when: Unpack[When]
+) -> Fault:
+    """Answer 3xx."""
+    return Fault(route, Reply(status=status, headers={"Location": location}), **when)
+
+
+def html(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
+    """Answer 200 with a page where JSON or media was asked for."""
+    return Fault(route, Reply(status=200, body=_HTML, content_type="text/html"), **when)
+
+
+def huge(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[When]) -> Fault:
+    """Answer 200 with *size* bytes of JSON."""
+    return Fault(route, Reply(status=200, body=b'{"data":"%s"}' % (b"x" * (size - len('{"data":""}')))), **when)
+
+
+def gzip_bomb(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[When]) -> Fault:
+    """Answer 200 with few bytes that unpack to about *size* bytes of JSON."""
+    packer = zlib.compressobj(level=1, wbits=_GZIP)
+    block = b"x" * (1 << 20)
+    parts = [packer.compress(b'{"data":"'), *(packer.compress(block) for _ in range(max(1, size >> 20)))]
+    body = b"".join([*parts, packer.compress(b'"}'), packer.flush()])
+    return Fault(route, Reply(status=200, body=body, headers={"Content-Encoding": "gzip"}), **when)
+
+
+# --- no answers, half answers, odd answers -----------------------------------------------------------------
+
+
+def reset(route: str = ANY_CALL, *, after: bool = False, **when: Unpack[When]) -> Fault:
+    """Reset the connection without an answer: before the work, or *after* it was done."""
+    return Fault(route, Reset(after), **when)
+
+
+def stall(route: str = ANY_CALL, *, after: bool = False, **when: Unpack[When]) -> Fault:
+    """Give no answer until `Sandbox.release`: before the work, or *after* it was done."""
+    return Fault(route, Stall(after), **when)
+
+
+def truncated(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
+    """Do the work, but send half of the answer's body and end the connection."""
+    return Fault(route, Truncate(), **when)
+
+
+def unknown_fields(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
+    """Put a field that nobody knows into every object of the answer's data."""
+    return Fault(route, Alter({"sandbox_news": {"since": 2026}}, replace_only=False), **when)
+
+
+def unknown_status(route: str = ANY_CALL, *, word: str = "polishing", **when: Unpack[When]) -> Fault:
+    """Replace every status in the answer's data by a word that nobody knows."""
+    return Fault(route, Alter({"status": word}, replace_only=True), **when)
+
+
+def altered(payload: object, alter: Alter) -> object:
+    """Return *payload* with the fields of *alter* in the objects of its `data`, and of lists in them."""
+    if isinstance(payload, dict):
+        return {**payload, "data": _altered(payload.get("data"), alter)}
+    return payload
+
+
+def _altered(value: object, alter: Alter) -> object:
+    if isinstance(value, list):
+        return [_altered(one, alter) for one in value]
+    if not isinstance(value, dict):
+        return value
+    inside = {key: _altered(one, alter) if isinstance(one, list) else one for key, one in value.items()}
+    return {**inside, **{key: one for key, one in alter.fields.items() if not alter.replace_only or key in value}}
+
+
+# --- downloads ---------------------------------------------------------------------------------------------
+
+
+def cut_download(route: str = DOWNLOADS, *, after_bytes: int, **when: Unpack[When]) -> Fault:
+    """End the connection after so many bytes of the body."""
+    return Fault(route, Damage(cut_after=after_bytes), **when)
+
+
+def wrong_length(route: str = DOWNLOADS, *, off_by: int, **when: Unpack[When]) -> Fault:
+    """Say a `Content-Length` that is *off_by* bytes too long, or, below zero, too short, and send no more."""
+    return Fault(route, Damage(length_off_by=off_by), **when)
+
+
+def no_ranges(route: str = DOWNLOADS, **when: Unpack[When]) -> Fault:
+    """Ignore `Range`: always send the whole file."""
+    return Fault(route, Damage(ranges=False), **when)
+
+
+def slow_drip(route: str = DOWNLOADS, *, chunk: int = 1024, pause: float = 0.01, **when: Unpack[When]) -> Fault:
+    """Send *chunk* bytes, then nothing for *pause* seconds of the loop's clock, and so on."""
+    return Fault(route, Damage(drip_bytes=chunk, drip_seconds=pause), **when)
+
+
+def expired_link(route: str = DOWNLOADS, **when: Unpack[When]) -> Fault:
+    """Answer as a storage service does when a link has expired."""
+    body = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+    return Fault(route, Reply(status=403, body=body, content_type="application/xml"), **when)

@@ -1,0 +1,78 @@
+"""Carries out the faults."""
+
+from __future__ import annotations
+
+import math
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Final, TypeAlias
+
+import orjson
+from aiohttp import web
+
+from heygen_async.sandbox.faults import Alter, Effect, Reply, Reset, Stall, Truncate, altered
+from heygen_async.sandbox.sending import hang_up
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, on and 0 s
+
+Work: TypeAlias = Callable[[], Awaitable[web.StreamResponse]]
+
+
+async def strike(
+    effect: Effect, request: web.Request, work: Work, released: Callable[[], Awaitable[object]]
+) -> web.StreamResponse:
+    """Answer *request* as *effect* has it; *work* gives the true answer, *released* ends a stall."""
+    match effect:
+        case Reply():
+            return await _replied(effect, work)
+        case Reset():
+            return await _reset(effect, request, work)
+        case Stall(after=after):
+            answer = await work() if after else None
+            await released()
+            return answer or await work()
+        case Truncate():
+            return await _truncated(request, await work())
+        case Alter():
+            return _altered(await work(), effect)
+    return await work()
+
+
+async def _replied(reply: Reply, work: Work) -> web.Response:
+    if reply.after:
+        await work()
+    response = web.Response(status=reply.status, body=reply.body, content_type=reply.content_type)
+    response.headers.update(reply.headers)
+    if reply.retry_date is not None:
+        # Whole seconds, rounded up: a date must not come early.
+        date = formatdate(math.ceil(time.time() + reply.retry_date), usegmt=True)
+        response.headers["Retry-After"] = date
+    return response
+
+
+async def _reset(effect: Reset, request: web.Request, work: Work) -> web.StreamResponse:
+    answer = await work() if effect.after else web.Response()
+    transport = request.transport
+    if transport is not None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+    return answer
+
+
+async def _truncated(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+    body = answer.body if isinstance(answer, web.Response) and isinstance(answer.body, bytes) else b""
+    response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    hang_up(request)
+    return response
+
+
+def _altered(answer: web.StreamResponse, alter: Alter) -> web.StreamResponse:
+    if isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.content_type.endswith("json"):
+        answer.body = orjson.dumps(altered(orjson.loads(answer.body), alter))
+    return answer

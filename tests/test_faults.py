@@ -1,0 +1,348 @@
+"""What the sandbox does wrong when it is told to: the choice is pure, the strikes go over loopback."""
+
+import asyncio
+import contextlib
+import gzip
+import time
+from email.utils import parsedate_to_datetime
+from random import Random
+
+import aiohttp
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async.sandbox import SAMPLE_VIDEO, Sandbox, faults
+
+CREATE = "POST /v3/lipsyncs"
+BODY = {
+    "video": {"type": "url", "url": "https://example.com/source.mp4"},
+    "audio": {"type": "url", "url": "https://example.com/new-audio.mp3"},
+}
+ENOUGH = 10  # seconds; a test that waits so long has failed
+
+
+@pytest.fixture
+async def sandbox():
+    async with Sandbox(manual=True) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def http(sandbox):
+    timeout = aiohttp.ClientTimeout(total=ENOUGH)
+    headers = {"X-Api-Key": sandbox.api_key}
+    async with aiohttp.ClientSession(sandbox.url, headers=headers, timeout=timeout) as http:
+        yield http
+
+
+@pytest.fixture
+async def bare():
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ENOUGH)) as bare:
+        yield bare
+
+
+async def create(http, **headers):
+    async with http.post("/v3/lipsyncs", json=BODY, headers=headers) as answer:
+        return answer.status, await answer.read()
+
+
+async def a_link(sandbox, http):
+    """Return the link to a finished job's video."""
+    _, body = await create(http)
+    await sandbox.advance(20)
+    async with http.get(f"/v3/lipsyncs/{orjson.loads(body)['data']['lipsync_id']}") as answer:
+        return (await answer.json())["data"]["video_url"]
+
+
+async def collect(answer, into):
+    async for chunk in answer.content.iter_any():
+        into += chunk
+
+
+# --- the choice --------------------------------------------------------------------------------------------
+
+
+def test_faults_with_times_are_a_script():
+    script = [faults.rate_limited(times=2), faults.nothing(times=1), faults.reset(times=1)]
+    struck = [faults.choose(script, CREATE, Random(0)) for _ in range(5)]
+    effects = [None if fault is None else type(fault.effect).__name__ for fault in struck]
+    assert effects == ["Reply", "Reply", "Nothing", "Reset", None]
+    assert script == []
+
+
+def test_a_fault_strikes_its_own_route_only():
+    script = [faults.reset(CREATE)]
+    assert faults.choose(script, "GET /v3/lipsyncs", Random(0)) is None
+    assert faults.choose(script, CREATE, Random(0)) is script[0]
+
+
+def test_the_default_route_is_every_call_of_the_api_but_not_the_file_host():
+    script = [faults.reset()]
+    assert faults.choose(script, "GET /v3/lipsyncs/{lipsync_id}", Random(0)) is script[0]
+    assert faults.choose(script, "GET /files/{name}", Random(0)) is None
+
+
+def test_the_same_seed_strikes_the_same_requests():
+    def strikes(seed):
+        random = Random(seed)
+        return [faults.choose([faults.reset(probability=0.3)], CREATE, random) is not None for _ in range(50)]
+
+    assert strikes(1) == strikes(1)
+    assert strikes(1) != strikes(2)
+
+
+@given(st.floats(0, 1), st.integers(0, 1000))
+def test_a_probability_is_kept(probability, seed):
+    random = Random(seed)
+    script = [faults.reset(probability=probability)]
+    struck = sum(faults.choose(script, CREATE, random) is not None for _ in range(1000))
+    assert abs(struck - 1000 * probability) < 110  # seven times the largest standard deviation, 15.8
+
+
+@pytest.mark.parametrize("wrong", [{"probability": 1.1}, {"probability": -0.1}, {"times": 0}])
+def test_impossible_odds_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        faults.reset(**wrong)
+
+
+def test_altering_reaches_objects_in_lists_too():
+    page = {"data": [{"status": "running"}, {"id": 1}], "has_more": False}
+    word = faults.unknown_status(word="polishing").effect
+    assert faults.altered(page, word) == {"data": [{"status": "polishing"}, {"id": 1}], "has_more": False}
+    batch = {"data": {"status": "processing", "items": [{"status": "queued"}]}}
+    assert faults.altered(batch, word) == {"data": {"status": "polishing", "items": [{"status": "polishing"}]}}
+
+
+# --- answers in place of the true one ----------------------------------------------------------------------
+
+
+async def test_a_rate_limit_tells_its_wait_in_seconds(sandbox, http):
+    sandbox.faults = [faults.rate_limited(CREATE, retry_after=7)]
+    async with http.post("/v3/lipsyncs", json=BODY) as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+        assert (await answer.json())["error"]["code"] == "rate_limit_exceeded"
+    assert sandbox.jobs == []
+
+
+async def test_a_rate_limit_tells_its_wait_as_a_date_that_is_not_early(sandbox, http):
+    sandbox.faults = [faults.rate_limited(CREATE, retry_after=7, as_date=True)]
+    asked_at = time.time()
+    async with http.post("/v3/lipsyncs", json=BODY) as answer:
+        date = parsedate_to_datetime(answer.headers["Retry-After"])
+    assert date.timestamp() >= asked_at + 7
+
+
+async def test_a_rate_limit_may_tell_no_wait(sandbox, http):
+    sandbox.faults = [faults.rate_limited(CREATE, retry_after=None)]
+    async with http.post("/v3/lipsyncs", json=BODY) as answer:
+        assert "Retry-After" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "starts"),
+    [
+        ("json", "application/json", b'{"error":'),
+        ("html", "text/html", b"<!DOCTYPE html>"),
+        ("none", "application/octet-stream", b""),
+    ],
+)
+async def test_a_server_error_has_the_body_asked_for(sandbox, http, body, content_type, starts):
+    sandbox.faults = [faults.server_error(CREATE, status=503, body=body, times=1)]
+    async with http.post("/v3/lipsyncs", json=BODY) as answer:
+        assert (answer.status, answer.content_type) == (503, content_type)
+        found = await answer.read()
+    assert found.startswith(starts)
+    assert bool(found) is bool(starts)
+    assert sandbox.jobs == []
+    assert (await create(http))[0] == 200
+
+
+async def test_a_server_error_after_the_work_leaves_a_job_that_the_key_finds_again(sandbox, http):
+    sandbox.faults = [faults.server_error(CREATE, status=504, after=True, times=1)]
+    assert (await create(http, **{"Idempotency-Key": "k"}))[0] == 504
+    assert len(sandbox.jobs) == 1
+    status, body = await create(http, **{"Idempotency-Key": "k"})
+    assert (status, orjson.loads(body)["data"]["lipsync_id"]) == (200, sandbox.jobs[0].id)
+    assert len(sandbox.jobs) == 1
+
+
+async def test_any_error_can_be_scripted(sandbox, http):
+    sandbox.faults = [faults.error(409, "quantum_conflict", route=CREATE)]
+    status, body = await create(http)
+    assert (status, orjson.loads(body)["error"]["code"]) == (409, "quantum_conflict")
+
+
+async def test_an_endpoint_can_be_missing(sandbox, http):
+    sandbox.faults = [faults.missing("GET /v3/lipsyncs/statuses")]
+    async with http.get("/v3/lipsyncs/statuses?lipsync_ids=ls_1") as answer:
+        assert answer.status == 404
+    async with http.get("/v3/lipsyncs") as answer:
+        assert answer.status == 200
+
+
+async def test_a_redirect_says_where_to(sandbox, http):
+    sandbox.faults = [faults.redirect(location="https://elsewhere.invalid/x")]
+    async with http.get("/v3/lipsyncs", allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (302, "https://elsewhere.invalid/x")
+
+
+async def test_a_page_may_come_where_json_was_asked_for(sandbox, http):
+    sandbox.faults = [faults.html()]
+    async with http.get("/v3/lipsyncs") as answer:
+        assert (answer.status, answer.content_type) == (200, "text/html")
+
+
+async def test_a_huge_answer_is_as_large_as_asked_for(sandbox, http):
+    sandbox.faults = [faults.huge(size=1 << 20)]
+    async with http.get("/v3/lipsyncs") as answer:
+        assert len(await answer.read()) == 1 << 20
+        assert isinstance((await answer.json())["data"], str)
+
+
+async def test_a_gzip_bomb_is_small_on_the_wire(sandbox, http):
+    sandbox.faults = [faults.gzip_bomb(size=4 << 20)]
+    async with http.get("/v3/lipsyncs", auto_decompress=False) as answer:
+        packed = await answer.read()
+    assert len(packed) < 1 << 16
+    assert len(orjson.loads(gzip.decompress(packed))["data"]) == 4 << 20
+
+
+# --- no answer, half an answer, an odd answer --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("after", "made"), [(False, 0), (True, 1)])
+async def test_a_reset_ends_the_connection_before_or_after_the_work(sandbox, http, after, made):
+    sandbox.faults = [faults.reset(CREATE, after=after, times=1)]
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await create(http)
+    assert len(sandbox.jobs) == made
+    assert sandbox.requests[0].status is None
+    assert sandbox.requests[0].fault == faults.reset(CREATE, after=after, times=1)
+    assert sandbox.requests[0].json == BODY
+
+
+@pytest.mark.parametrize(("after", "made_before"), [(False, 0), (True, 1)])
+async def test_a_stalled_request_goes_on_when_it_is_released(sandbox, http, after, made_before):
+    sandbox.faults = [faults.stall(CREATE, after=after, times=1)]
+    async with asyncio.timeout(ENOUGH):
+        waiting = asyncio.create_task(create(http))
+        while not sandbox.requests:  # noqa: ASYNC110 - the sandbox has no event for it
+            await asyncio.sleep(0.001)
+        assert (await create(http))[0] == 200  # others are not held up
+        assert len(sandbox.jobs) == made_before + 1
+        sandbox.release()
+        assert (await waiting)[0] == 200
+    assert len(sandbox.jobs) == 2
+
+
+async def test_a_stalled_request_does_not_keep_the_sandbox_from_ending():
+    async with asyncio.timeout(ENOUGH):
+        async with aiohttp.ClientSession() as http:
+            async with Sandbox(faults=[faults.stall("*")]) as sandbox:
+                waiting = asyncio.create_task(http.get(f"{sandbox.url}/v3/lipsyncs"))
+                while not sandbox.requests:  # noqa: ASYNC110 - the sandbox has no event for it
+                    await asyncio.sleep(0.001)
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await waiting
+
+
+async def test_a_truncated_answer_breaks_off(sandbox, http):
+    sandbox.faults = [faults.truncated(CREATE)]
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await create(http)
+    assert len(sandbox.jobs) == 1
+
+
+async def test_answers_may_have_fields_that_nobody_knows(sandbox, http):
+    await create(http)
+    sandbox.faults = [faults.unknown_fields()]
+    async with http.get("/v3/lipsyncs") as answer:
+        assert (await answer.json())["data"][0]["sandbox_news"] == {"since": 2026}
+
+
+async def test_answers_may_have_a_status_that_nobody_knows(sandbox, http):
+    await create(http)
+    sandbox.faults = [faults.unknown_status(word="polishing", times=1)]
+    seen = []
+    for _ in range(2):
+        async with http.get("/v3/lipsyncs") as answer:
+            seen.append((await answer.json())["data"][0]["status"])
+    assert seen == ["polishing", "pending"]
+
+
+# --- downloads ---------------------------------------------------------------------------------------------
+
+
+async def test_a_download_breaks_off_after_so_many_bytes_and_can_be_resumed(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.cut_download(after_bytes=10_000, times=1)]
+    got = bytearray()
+    async with bare.get(link) as answer:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await collect(answer, got)
+    assert len(got) == 10_000
+    async with bare.get(link, headers={"Range": "bytes=10000-"}) as answer:
+        got += await answer.read()
+    assert bytes(got) == SAMPLE_VIDEO.read_bytes()
+
+
+async def test_a_length_that_is_too_long_ends_in_a_broken_connection(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.wrong_length(off_by=5)]
+    async with bare.get(link) as answer:
+        assert answer.content_length == SAMPLE_VIDEO.stat().st_size + 5
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+
+
+async def test_a_length_that_is_too_short_cuts_the_file(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.wrong_length(off_by=-5)]
+    async with bare.get(link) as answer:
+        assert await answer.read() == SAMPLE_VIDEO.read_bytes()[:-5]
+
+
+async def test_ranges_may_be_ignored(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.no_ranges()]
+    async with bare.get(link, headers={"Range": "bytes=100-"}) as answer:
+        assert (answer.status, "Accept-Ranges" in answer.headers) == (200, False)
+        assert await answer.read() == SAMPLE_VIDEO.read_bytes()
+
+
+async def test_a_file_may_come_in_drips(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.slow_drip(chunk=4096, pause=0.001)]
+    async with bare.get(link) as answer:
+        pieces = [chunk async for chunk in answer.content.iter_any()]
+    assert len(pieces) > 1
+    assert b"".join(pieces) == SAMPLE_VIDEO.read_bytes()
+
+
+async def test_a_link_may_have_expired(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.expired_link(times=1)]
+    async with bare.get(link) as answer:
+        assert (answer.status, answer.content_type) == (403, "application/xml")
+    async with bare.get(link) as answer:
+        assert answer.status == 200
+
+
+async def test_a_page_may_come_where_media_was_asked_for(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.html(faults.DOWNLOADS)]
+    async with bare.get(link) as answer:
+        assert (answer.status, answer.content_type) == (200, "text/html")
+
+
+async def test_an_upload_may_be_reset(sandbox, http):
+    sandbox.faults = [faults.reset("POST /v3/assets", times=1)]
+    for status in (None, 200):
+        form = aiohttp.FormData()
+        form.add_field("file", SAMPLE_VIDEO.read_bytes(), filename="a.mp4")
+        with contextlib.suppress(aiohttp.ClientConnectionError):
+            async with http.post("/v3/assets", data=form) as answer:
+                await answer.read()
+        assert sandbox.requests[-1].status == status

@@ -13,20 +13,28 @@ The rules of this file:
 
 from __future__ import annotations
 
-import enum
 import heapq
 import itertools
 import math
 import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from attrs import define, field, frozen
-
+from heygen_async._polling.waiting import (
+    Awaited,
+    Errand,
+    LipsyncPage,
+    ManyWaiter,
+    Moment,
+    Outcome,
+    Place,
+    Status,
+    Waiter,
+    Way,
+)
 from heygen_async.errors import (
     APIError,
     AuthenticationError,
@@ -40,11 +48,9 @@ from heygen_async.errors import (
     UnexpectedResponse,
     WaitTimeout,
 )
-from heygen_async.models import TERMINAL, Lipsync, LipsyncStatus
+from heygen_async.models import TERMINAL, Lipsync
 
 if TYPE_CHECKING:
-    import asyncio
-
     from heygen_async.polling import PollPolicy
 
 CHUNK: Final = 100
@@ -55,9 +61,6 @@ QUERY: Final = 6000
 
 _SLICE: Final = 1000
 """The most ids handled in one go, so that the event loop is not held up."""
-
-_FETCHES: Final = 32
-"""The most lipsyncs that one waiter of many fetches at once."""
 
 _PATIENCE: Final = 5
 """How many times in a row an unreadable answer is put down to a gateway in bad weather."""
@@ -76,186 +79,6 @@ _PAGE_PAUSE: Final = 31
 
 _RECENT: Final = 64
 """How many finished jobs the typical length is taken from."""
-
-Outcome: TypeAlias = Lipsync | Exception
-"""What a wait ends with: the finished job, or what went wrong."""
-
-Status: TypeAlias = LipsyncStatus | str
-
-
-class Place(enum.Enum):
-    """Where an awaited id is."""
-
-    QUEUED = "queued"
-    """In the queue until it is due."""
-    PARKED = "parked"
-    """Not in the queue, for all who want it are away or gone."""
-    WANTED = "wanted"
-    """To be fetched by the next of its waiters that is free."""
-    IN_FLIGHT = "in flight"
-    """In an errand."""
-    DONE = "done"
-    """Off the board, its outcome told."""
-
-
-class Way(enum.Enum):
-    """How an errand asks."""
-
-    LOOK = "look"
-    """The statuses of a chunk of ids."""
-    FETCH = "fetch"
-    """One whole lipsync."""
-    PAGE = "page"
-    """One page of the list, newest first."""
-
-
-class LipsyncPage(Protocol):
-    """What is read of a `Page` of lipsyncs."""
-
-    @property
-    def items(self) -> Sequence[Lipsync]:
-        """The lipsyncs, newest first."""
-
-    @property
-    def next_token(self) -> str | None:
-        """Where the next page begins."""
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is a next page."""
-
-
-@frozen
-class Moment:
-    """What the shell reads and draws when an answer comes."""
-
-    now: float
-    wall: datetime | None = None
-    """The same as an aware datetime, to tell the age of jobs by."""
-    spread: float = 1.0
-    """A factor near 1 on the time to the next look, so that programs do not fall into step."""
-
-
-@define(eq=False)
-class Awaited:
-    """A lipsync that somebody waits for."""
-
-    id: str
-    born: float
-    """When it was created, else when it was first waited for."""
-    due: float
-    """When to look at it next."""
-    size: int
-    """How many characters of a query it takes."""
-    place: Place = Place.PARKED
-    hurried: bool = False
-    """Whether there was word of it while it was in flight."""
-    ran: bool = False
-    """Whether it was seen unfinished, so that its end tells how long such jobs take."""
-    misses: int = 0
-    """How many requests in a row told nothing of it."""
-    status: Status | None = None
-    error: HeyGenError | None = None
-    """Why the last request told nothing of it, if it failed."""
-    waiters: dict[Waiter, None] = field(factory=dict)
-
-
-@define(eq=False)
-class Errand:
-    """One request to be made."""
-
-    way: Way
-    awaited: list[Awaited]
-    carrier: Waiter
-    token: str | None = None
-    """Which page; `None` is the first."""
-    settled: bool = False
-
-    @property
-    def ids(self) -> list[str]:
-        """The ids that it asks about."""
-        return [awaited.id for awaited in self.awaited]
-
-
-@define(eq=False)
-class Waiter:
-    """A call that waits for one lipsync."""
-
-    deadline: float
-    soft: bool = False
-    """Whether the deadline is the policy's, which the board keeps. The shell keeps those of callers."""
-    watching: bool = False
-    """Whether it is to be rung at every change of status."""
-    errand: Errand | None = None
-    outcome: Outcome | None = None
-    bell: asyncio.Future[None] | None = None
-    """The shell's: what it sleeps on."""
-
-    @property
-    def present(self) -> bool:
-        """Whether it can be called upon."""
-        return True
-
-    def is_free(self, _way: Way) -> bool:
-        """Return whether it can carry an errand now."""
-        return self.errand is None and self.outcome is None
-
-    def give(self, errand: Errand) -> None:
-        """Hand it an errand."""
-        self.errand = errand
-
-    def relieve(self, _errand: Errand) -> None:
-        """Take back the errand, which is settled."""
-        self.errand = None
-
-    def tell(self, _awaited: Awaited, outcome: Outcome) -> None:
-        """Tell it how the wait ended."""
-        self.outcome = outcome
-
-
-@define(eq=False)
-class ManyWaiter(Waiter):
-    """A call that waits for many lipsyncs, and is away while its caller looks at one of them."""
-
-    here: bool = False
-    to_start: deque[Errand] = field(factory=deque)
-    """Errands that it has not begun."""
-    carried: set[Errand] = field(factory=set)
-    """All of its errands that are not settled."""
-    heard: deque[tuple[str, Outcome]] = field(factory=deque)
-    """Ids and results that it has not passed on."""
-    pending: dict[str, Awaited] = field(factory=dict)
-    """What it still waits for."""
-    wanted: deque[Awaited] = field(factory=deque)
-    """Ids that were to be fetched while it was away or busy."""
-    parked: list[Awaited] = field(factory=list)
-    """Ids that were due while it was away."""
-    fetches: int = 0
-
-    @property
-    def present(self) -> bool:
-        """Whether it can be called upon."""
-        return self.here
-
-    def is_free(self, way: Way) -> bool:
-        """Return whether it can carry an errand now."""
-        return self.here and (way is not Way.FETCH or self.fetches < _FETCHES)
-
-    def give(self, errand: Errand) -> None:
-        """Hand it an errand."""
-        self.to_start.append(errand)
-        self.carried.add(errand)
-        self.fetches += errand.way is Way.FETCH
-
-    def relieve(self, errand: Errand) -> None:
-        """Take back an errand that is settled."""
-        self.carried.discard(errand)
-        self.fetches -= errand.way is Way.FETCH
-
-    def tell(self, awaited: Awaited, outcome: Outcome) -> None:
-        """Tell it how the wait for one of its ids ended."""
-        del self.pending[awaited.id]
-        self.heard.append((awaited.id, outcome))
 
 
 def is_transient(error: Exception) -> bool:
@@ -338,7 +161,7 @@ class Board:
         self._present -= 1
         self._part(waiter, awaited)
         if waiter.errand is not None:
-            self.give_back(waiter.errand, now)
+            self.give_back(waiter.errand, Moment(now))
         self._compact()
 
     def enter(self, many: ManyWaiter) -> None:
@@ -364,7 +187,7 @@ class Board:
         """Give back all errands of *many*, which is away but goes on waiting."""
         many.to_start.clear()
         for errand in tuple(many.carried):
-            self.give_back(errand, now)
+            self.give_back(errand, Moment(now))
 
     def leave_all(self, many: ManyWaiter, now: float) -> None:
         """Let *many*, which is away, go for good."""
@@ -503,11 +326,11 @@ class Board:
                 self._suffer(awaited, error, at)
         self._resume(errand.carrier)
 
-    def give_back(self, errand: Errand, now: float) -> None:
+    def give_back(self, errand: Errand, at: Moment) -> None:
         """Settle an errand whose carrier was called away before there was an answer: it is due now."""
         for awaited in self._land(errand):
             if errand.way is Way.LOOK:
-                self._enqueue(awaited, now)
+                self._enqueue(awaited, at.now)
             else:
                 self._want(awaited)
 

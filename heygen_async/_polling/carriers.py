@@ -1,0 +1,206 @@
+"""The shell around the board: it waits, asks and rings, and decides nothing.
+
+There is no task in here and none is started. Whoever waits lends its own: it sleeps on its bell until the board
+has an errand for it or something to hear. One timer handle rings when something is due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from heygen_async._polling.board import Board
+from heygen_async._polling.waiting import Awaited, Errand, LipsyncPage, Moment, Status, Waiter, Way
+from heygen_async.errors import HeyGenError
+from heygen_async.models import Lipsync, LipsyncStatus
+
+if TYPE_CHECKING:
+    from heygen_async.polling import PollPolicy
+
+AskStatuses: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Status]]]
+AskOne: TypeAlias = Callable[[str], Awaitable[Lipsync]]
+AskPage: TypeAlias = Callable[[str | None], Awaitable[LipsyncPage]]
+
+_logger: Final = logging.getLogger("heygen_async.polling")
+
+_CLOSED: Final = "the session is closed"
+
+_JITTER: Final = 0.2
+"""How wide the times to the next look are spread: a factor of 0.9 to 1.1."""
+
+_WORDS: Final = 32
+"""The most unknown statuses that are remembered, to log each of them once."""
+
+
+class Carriers:
+    """One board, the requests that it calls for, and the timer of what is due.
+
+    Args:
+        statuses: Makes one bulk status request for at most 100 ids.
+        get: Gets one lipsync.
+        list_page: Gets one page of the list, newest first; its argument is the cursor.
+        policy: How often to look.
+        random: Draws from 0 to 1, for the jitter.
+    """
+
+    def __init__(
+        self,
+        *,
+        statuses: AskStatuses,
+        get: AskOne,
+        list_page: AskPage,
+        policy: PollPolicy,
+        random: Callable[[], float],
+    ) -> None:
+        self.board = Board(policy)
+        self.policy = policy
+        self._statuses = statuses
+        self._get = get
+        self._list_page = list_page
+        self._random = random
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = math.inf
+        self._closed = False
+        self._words: set[str] = set()
+
+    def now(self) -> float:
+        """Return the time, by the clock of the event loop that all waits share.
+
+        Raises:
+            RuntimeError: The session is closed, or in use by another event loop.
+        """
+        if self._closed:
+            raise RuntimeError(_CLOSED)
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        if self._loop is not loop:
+            raise RuntimeError("the session is in use by another event loop; make a session for each")
+        return loop.time()
+
+    def join(self, waiter: Waiter, lipsync_id: str, created_at: datetime | None = None) -> Awaited:
+        """Let *waiter* wait for *lipsync_id*; `leave` must follow, unless it waits for many."""
+        check_id(lipsync_id)
+        age = None if created_at is None else max(0.0, (datetime.now(UTC) - created_at).total_seconds())
+        awaited = self.board.join(waiter, lipsync_id, self.now(), age=age)
+        self.turn()
+        return awaited
+
+    def leave(self, waiter: Waiter, awaited: Awaited) -> None:
+        """Let *waiter* go; what it carried is left to another."""
+        self.board.leave(waiter, awaited, asyncio.get_running_loop().time())
+        self.turn()
+
+    async def serve(self, waiter: Waiter) -> None:
+        """Carry the errand of *waiter*, or sleep until it has one, or something to hear."""
+        if waiter.errand is not None:
+            await self.carry(waiter.errand)
+        else:
+            await self.sleep(waiter)
+
+    async def sleep(self, waiter: Waiter) -> None:
+        """Sleep until *waiter* is rung."""
+        waiter.bell = asyncio.get_running_loop().create_future()
+        try:
+            await waiter.bell
+        finally:
+            waiter.bell = None
+
+    async def carry(self, errand: Errand) -> None:
+        """Make the request of *errand* and tell what came of it; cancelled, leave it to another."""
+        settle: Callable[[Moment], None] = partial(self.board.give_back, errand)
+        try:
+            settle = await self._ask(errand)
+        except HeyGenError as error:
+            settle = partial(self.board.failed, errand, error)
+        except Exception as bug:  # those who wait for these ids are told, or they would wait for ever
+            settle = partial(self.board.failed, errand, bug)
+            raise
+        finally:
+            settle(self._moment())
+            self.turn()
+
+    def turn(self) -> None:
+        """Wake whom a change on the board concerns, and set the timer.
+
+        Only the timer hands out what is due, even if it is due already: it comes after all that is ready to run,
+        so that those who come together share a request.
+        """
+        for waiter in self.board.rung():
+            ring(waiter)
+        self._arm(None if self._closed else self.board.next_due())
+
+    def close(self) -> None:
+        """End every wait with a `RuntimeError`, now and from now on."""
+        self._closed = True
+        if self._loop is not None and not self._loop.is_closed():
+            self.board.end_all(RuntimeError(_CLOSED), self._loop.time())
+            self.turn()
+
+    async def _ask(self, errand: Errand) -> Callable[[Moment], None]:
+        """Make the request; return how to settle it. What is not an answer at all is found out here."""
+        if errand.way is Way.LOOK:
+            ids = errand.ids
+            answer = await self._statuses(ids)
+            words = {one: self._checked(answer[one]) for one in ids if one in answer}
+            return partial(self.board.heard, errand, words)
+        if errand.way is Way.FETCH:
+            lipsync = await self._get(errand.ids[0])
+            self._checked(lipsync.status)
+            return partial(self.board.fetched, errand, lipsync)
+        page = await self._list_page(errand.token)
+        for lipsync in page.items:
+            self._checked(lipsync.status)
+        return partial(self.board.paged, errand, page)
+
+    def _checked(self, status: Status) -> Status:
+        if not isinstance(status, str):
+            raise TypeError(f"a status is a string, not {status!r}")
+        if not isinstance(status, LipsyncStatus) and status not in self._words and len(self._words) < _WORDS:
+            self._words.add(status)
+            _logger.warning("unknown lipsync status %r; it is not taken for an end", status)
+        return status
+
+    def _moment(self) -> Moment:
+        spread = 1 + _JITTER * (self._random() - 0.5)
+        return Moment(asyncio.get_running_loop().time(), datetime.now(UTC), spread)
+
+    def _arm(self, due: float | None) -> None:
+        # A timer that fires early finds nothing to do and is set anew: for a later time there is no need of one.
+        if self._loop is None or (due is not None and due >= self._armed):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._armed = None, math.inf
+        if due is not None:
+            self._armed = due
+            # In a context of its own: the timer is nobody's, and must not keep anybody's context alive.
+            self._timer = self._loop.call_at(due, self._tick, context=contextvars.Context())
+
+    def _tick(self) -> None:
+        # A loop may be early by as much as its clock is coarse.
+        now = max(asyncio.get_running_loop().time(), self._armed)
+        self._timer, self._armed = None, math.inf
+        self.board.take(now)
+        self.turn()
+
+
+def ring(waiter: Waiter) -> None:
+    """Wake *waiter* if it sleeps."""
+    if waiter.bell is not None and not waiter.bell.done():
+        waiter.bell.set_result(None)
+
+
+def check_id(lipsync_id: str) -> None:
+    """See that *lipsync_id* can be an id at all."""
+    if not isinstance(lipsync_id, str):
+        raise TypeError(f"a lipsync id is a string, not {lipsync_id!r}")
+    if not lipsync_id:
+        raise ValueError("a lipsync id must not be empty")

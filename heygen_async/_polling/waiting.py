@@ -1,0 +1,203 @@
+"""The nouns of the board: an awaited lipsync, the calls that wait for it, and the errands they carry."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+
+from attrs import define, field, frozen
+
+from heygen_async.errors import HeyGenError
+from heygen_async.models import Lipsync, LipsyncStatus
+
+if TYPE_CHECKING:
+    import asyncio
+
+_FETCHES: Final = 32
+"""The most lipsyncs that one waiter of many fetches at once."""
+
+Outcome: TypeAlias = Lipsync | Exception
+"""What a wait ends with: the finished job, or what went wrong."""
+
+Status: TypeAlias = LipsyncStatus | str
+
+
+class Place(enum.Enum):
+    """Where an awaited id is."""
+
+    QUEUED = "queued"
+    """In the queue until it is due."""
+    PARKED = "parked"
+    """Not in the queue, for all who want it are away or gone."""
+    WANTED = "wanted"
+    """To be fetched by the next of its waiters that is free."""
+    IN_FLIGHT = "in flight"
+    """In an errand."""
+    DONE = "done"
+    """Off the board, its outcome told."""
+
+
+class Way(enum.Enum):
+    """How an errand asks."""
+
+    LOOK = "look"
+    """The statuses of a chunk of ids."""
+    FETCH = "fetch"
+    """One whole lipsync."""
+    PAGE = "page"
+    """One page of the list, newest first."""
+
+
+class LipsyncPage(Protocol):
+    """What is read of a `Page` of lipsyncs."""
+
+    @property
+    def items(self) -> Sequence[Lipsync]:
+        """The lipsyncs, newest first."""
+        ...
+
+    @property
+    def next_token(self) -> str | None:
+        """Where the next page begins."""
+        ...
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is a next page."""
+        ...
+
+
+@frozen
+class Moment:
+    """What the shell reads and draws when an answer comes."""
+
+    now: float
+    wall: datetime | None = None
+    """The same as an aware datetime, to tell the age of jobs by."""
+    spread: float = 1.0
+    """A factor near 1 on the time to the next look, so that programs do not fall into step."""
+
+
+@define(eq=False)
+class Awaited:
+    """A lipsync that somebody waits for."""
+
+    id: str
+    born: float
+    """When it was created, else when it was first waited for."""
+    due: float
+    """When to look at it next."""
+    size: int
+    """How many characters of a query it takes."""
+    place: Place = Place.PARKED
+    hurried: bool = False
+    """Whether there was word of it while it was in flight."""
+    ran: bool = False
+    """Whether it was seen unfinished, so that its end tells how long such jobs take."""
+    misses: int = 0
+    """How many requests in a row told nothing of it."""
+    status: Status | None = None
+    error: HeyGenError | None = None
+    """Why the last request told nothing of it, if it failed."""
+    waiters: dict[Waiter, None] = field(factory=dict)
+
+
+@define(eq=False)
+class Errand:
+    """One request to be made."""
+
+    way: Way
+    awaited: list[Awaited]
+    carrier: Waiter
+    token: str | None = None
+    """Which page; `None` is the first."""
+    settled: bool = False
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids that it asks about."""
+        return [awaited.id for awaited in self.awaited]
+
+
+@define(eq=False)
+class Waiter:
+    """A call that waits for one lipsync."""
+
+    deadline: float
+    soft: bool = False
+    """Whether the deadline is the policy's, which the board keeps. The shell keeps those of callers."""
+    watching: bool = False
+    """Whether it is to be rung at every change of status."""
+    errand: Errand | None = None
+    outcome: Outcome | None = None
+    bell: asyncio.Future[None] | None = None
+    """The shell's: what it sleeps on."""
+
+    @property
+    def present(self) -> bool:
+        """Whether it can be called upon."""
+        return True
+
+    def is_free(self, _way: Way) -> bool:
+        """Return whether it can carry an errand now."""
+        return self.errand is None and self.outcome is None
+
+    def give(self, errand: Errand) -> None:
+        """Hand it an errand."""
+        self.errand = errand
+
+    def relieve(self, _errand: Errand) -> None:
+        """Take back the errand, which is settled."""
+        self.errand = None
+
+    def tell(self, _awaited: Awaited, outcome: Outcome) -> None:
+        """Tell it how the wait ended."""
+        self.outcome = outcome
+
+
+@define(eq=False)
+class ManyWaiter(Waiter):
+    """A call that waits for many lipsyncs, and is away while its caller looks at one of them."""
+
+    here: bool = False
+    to_start: deque[Errand] = field(factory=deque)
+    """Errands that it has not begun."""
+    carried: set[Errand] = field(factory=set)
+    """All of its errands that are not settled."""
+    heard: deque[tuple[str, Outcome]] = field(factory=deque)
+    """Ids and results that it has not passed on."""
+    pending: dict[str, Awaited] = field(factory=dict)
+    """What it still waits for."""
+    wanted: deque[Awaited] = field(factory=deque)
+    """Ids that were to be fetched while it was away or busy."""
+    parked: list[Awaited] = field(factory=list)
+    """Ids that were due while it was away."""
+    fetches: int = 0
+
+    @property
+    def present(self) -> bool:
+        """Whether it can be called upon."""
+        return self.here
+
+    def is_free(self, way: Way) -> bool:
+        """Return whether it can carry an errand now."""
+        return self.here and (way is not Way.FETCH or self.fetches < _FETCHES)
+
+    def give(self, errand: Errand) -> None:
+        """Hand it an errand."""
+        self.to_start.append(errand)
+        self.carried.add(errand)
+        self.fetches += errand.way is Way.FETCH
+
+    def relieve(self, errand: Errand) -> None:
+        """Take back an errand that is settled."""
+        self.carried.discard(errand)
+        self.fetches -= errand.way is Way.FETCH
+
+    def tell(self, awaited: Awaited, outcome: Outcome) -> None:
+        """Tell it how the wait for one of its ids ended."""
+        del self.pending[awaited.id]
+        self.heard.append((awaited.id, outcome))

@@ -33,6 +33,7 @@ class Gate:
         """Wait until a request of *lane* may leave; each return is paid back by one `leave`."""
         loop = asyncio.get_running_loop()
         while True:
+            pauses = self.timetable.pauses(lane)
             wait = self.timetable.book(lane, loop.time()) - loop.time()
             if wait > 0:
                 await asyncio.sleep(wait)
@@ -42,9 +43,9 @@ class Gate:
             except BaseException:
                 self._seats.release()
                 raise
-            # A pause may have begun while this request waited for its seat.
-            if not self.timetable.is_paused(lane, loop.time()):
+            if self.timetable.pauses(lane) == pauses:
                 return
+            # A pause has begun while this request waited: its departure is void.
             self._seats.release()
 
     def leave(self) -> None:

@@ -26,6 +26,8 @@ class Pace:
 
     paused_until: float = 0.0
     gap: float = 0.0
+    pauses: int = 0
+    """How many refusals there were: a departure that was booked before the last one is void."""
     _next: float = 0.0
 
     def book(self, now: float) -> float:
@@ -40,6 +42,7 @@ class Pace:
         if now >= self.paused_until:
             # Requests that were in the air together are refused together: the gap learns from the first.
             self.gap = min(max(2 * self.gap, _FIRST_GAP), _LONGEST_GAP)
+        self.pauses += 1
         self.paused_until = max(self.paused_until, now + delay)
         self._next = self.paused_until
 
@@ -63,9 +66,9 @@ class Timetable:
         """Return when a request of *lane* may leave."""
         return max(pace.book(now) for pace in self._lanes(lane))
 
-    def is_paused(self, lane: Lane, now: float) -> bool:
-        """Tell whether a pause has begun that a request of *lane* must wait for."""
-        return any(pace.paused_until > now for pace in self._lanes(lane))
+    def pauses(self, lane: Lane) -> int:
+        """Return a number that changes when departures of *lane* that were booked become void."""
+        return sum(pace.pauses for pace in self._lanes(lane))
 
     def refuse(self, lane: Lane, now: float, delay: float) -> None:
         """Learn that a request of *lane* was answered 429."""

@@ -6,6 +6,7 @@ What each type looks like on the wire:
 * a status is a word of either of the API's vocabularies, and an unknown word stays a string;
 * a time is unix seconds or ISO 8601, and becomes an aware datetime in UTC;
 * an id may be spelled in more than one way (`id`, `asset_id`);
+* an event of a webhook tells of a job in words that are not pinned, so whatever is not understood is passed over;
 * a field that no model knows goes into `.extra`.
 """
 
@@ -29,10 +30,14 @@ from heygen_async.models import (
     AssetId,
     Batch,
     BatchItem,
+    EventType,
     Lipsync,
     LipsyncRequest,
     LipsyncStatus,
+    Secret,
     Wallet,
+    WebhookEndpoint,
+    WebhookEvent,
 )
 from heygen_async.pagination import Page
 
@@ -100,6 +105,10 @@ def _reason(value: object, _: object = None) -> str | None:
     return None if value is None else _text(value)
 
 
+def _secret(value: object, _: object = None) -> Secret:
+    return Secret(_text(value))
+
+
 def _or_none(hook: Callable[[object, object], T]) -> Callable[[object, object], T | None]:
     def optional(value: object, type_: object) -> T | None:
         return None if value is None else hook(value, type_)
@@ -129,11 +138,19 @@ class StatusEntry:
     status: LipsyncStatus | str
 
 
+@frozen
+class RotatedSecret:
+    """The answer to the rotation of an endpoint's secret."""
+
+    secret: Secret
+
+
 _LEAVES: Final[Mapping[Any, Callable[[object, object], object]]] = {
     str: _text,
     int: _whole,
     float: _number,
     datetime: _time,
+    Secret: _secret,
 }
 
 # Where the wire's name is not the model's: {wire: model}. An asset's id is spelled in both ways.
@@ -142,8 +159,22 @@ _SPELLINGS: Final[Mapping[type, Mapping[str, str]]] = {
     Batch: {"batch_id": "id"},
     BatchItem: {"video_id": "lipsync_id"},
     StatusEntry: {"video_id": "lipsync_id"},
+    WebhookEndpoint: {"endpoint_id": "id"},
 }
-_MODELS: Final = (Account, Asset, Batch, BatchItem, Lipsync, Wallet, Created, BatchCreated, StatusEntry)
+_MODELS: Final = (
+    Account,
+    Asset,
+    Batch,
+    BatchItem,
+    EventType,
+    Lipsync,
+    Wallet,
+    WebhookEndpoint,
+    Created,
+    BatchCreated,
+    RotatedSecret,
+    StatusEntry,
+)
 
 
 def _make_converter() -> Converter:
@@ -157,6 +188,7 @@ def _make_converter() -> Converter:
     converter.register_structure_hook_func(_is_optional_mapping, _or_none(_object))
     for model in _MODELS:
         converter.register_structure_hook(model, _model_hook(model, converter))
+    converter.register_structure_hook(WebhookEvent, read_event)
     return converter
 
 
@@ -187,6 +219,50 @@ def _model_hook(model: type[T], converter: Converter) -> Callable[[object, objec
         return structure(wire, model)
 
     return hook
+
+
+_OUTCOMES: Final = {"success": LipsyncStatus.COMPLETED, "fail": LipsyncStatus.FAILED}
+_EVENT_FIELDS: Final = frozenset({"event_id", "event_type", "event_data", "created_at"})
+
+
+def read_event(value: object, _: object = None) -> WebhookEvent:
+    """Read an event, of a delivery or of the history.
+
+    Raises:
+        ValueError: If it does not say what it is, and which.
+    """
+    wire = _object(value)
+    event_type = _text(wire.get("event_type"))
+    data = wire.get("event_data")
+    data = data if isinstance(data, dict) else {}
+    outcome = _OUTCOMES.get(event_type.rpartition(".")[2])
+    # A batch's own id may come as `id` too.
+    names = ("lipsync_id", "video_id") if event_type.startswith("batch.") else ("lipsync_id", "video_id", "id")
+    failed = outcome is not LipsyncStatus.COMPLETED
+    return WebhookEvent(
+        event_id=_text(wire.get("event_id")),
+        event_type=event_type,
+        lipsync_id=_first_text(data, *names),
+        callback_id=_first_text(data, "callback_id"),
+        outcome=outcome,
+        video_url=_first_text(data, "video_url", "url"),
+        failure_message=_first_text(data, "failure_message", "message", "msg") if failed else None,
+        data=data,
+        created_at=_time_if_any(wire.get("created_at")),
+        extra={name: wire[name] for name in wire.keys() - _EVENT_FIELDS},
+    )
+
+
+def _first_text(data: Mapping[str, JSON], *names: str) -> str | None:
+    texts = (value for name in names if isinstance(value := data.get(name), str) and value)
+    return next(texts, None)
+
+
+def _time_if_any(value: object) -> datetime | None:
+    try:
+        return _time(value)
+    except (ValueError, OverflowError):
+        return None
 
 
 _converter: Final = _make_converter()

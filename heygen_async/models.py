@@ -23,6 +23,7 @@ __all__ = (
     "AssetId",
     "Batch",
     "BatchItem",
+    "EventType",
     "FpsMode",
     "Lipsync",
     "LipsyncOptions",
@@ -32,6 +33,8 @@ __all__ = (
     "Secret",
     "Source",
     "Wallet",
+    "WebhookEndpoint",
+    "WebhookEvent",
 )
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
@@ -190,6 +193,58 @@ class Account:
     subscription: Mapping[str, JSON] | None = None
     usage_based: Mapping[str, JSON] | None = None
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+
+
+@frozen(kw_only=True)
+class WebhookEndpoint:
+    """An address that HeyGen tells of events, as the calls under `/v3/webhooks/endpoints` tell it."""
+
+    id: str
+    url: str = field(repr=without_query)
+    events: Sequence[str] | None = None
+    """The event types that it is told of."""
+    status: str | None = None
+    """`enabled`, or the server's own word."""
+    created_at: datetime | None = None
+    """Aware, UTC."""
+    secret: Secret | None = None
+    """What its deliveries are signed with. Only a create tells it: keep it then, with `.reveal()`."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+
+
+@frozen(kw_only=True)
+class EventType:
+    """A kind of event that an endpoint may be told of."""
+
+    event_type: str
+    description: str | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+
+
+@frozen(kw_only=True)
+class WebhookEvent:
+    """What HeyGen told of: a hint to look, for the API does not pin what is in it. `lipsyncs.get` knows the truth."""
+
+    event_id: str
+    """The same in every delivery of this event."""
+    event_type: str
+    """Ends in `.success` or `.fail` if it is about a job; a batch ends with `batch.finished`."""
+    lipsync_id: str | None = None
+    """The job, under whichever name it came."""
+    callback_id: str | None = None
+    """The caller's own id, as given to the create."""
+    outcome: LipsyncStatus | None = None
+    """`completed` or `failed`; `None` if the event type does not say."""
+    video_url: str | None = field(default=None, repr=without_query)
+    """Link to the output, a secret that expires."""
+    failure_message: str | None = None
+    """Why it failed."""
+    data: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """The `event_data` as it came."""
+    created_at: datetime | None = None
+    """When it happened, if that was told; aware, UTC."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """What else came beside `event_data`."""
 
 
 # What a create takes

@@ -1,0 +1,84 @@
+"""The tree of errors, and what each carries."""
+
+import copy
+import pickle
+
+import pytest
+
+import heygen_async
+from heygen_async import (
+    APIError,
+    DownloadError,
+    HeyGenError,
+    InvalidSignature,
+    Lipsync,
+    LipsyncFailed,
+    RateLimited,
+    RequestTimeout,
+    UnexpectedResponse,
+    WaitTimeout,
+)
+
+FAILED = Lipsync(id="ls_1", status="failed", failure_message="no face was found")
+EXAMPLES = [
+    RateLimited("slow down", status=429, code="rate_limit_exceeded", retry_after=3.0, request_id="req_1"),
+    APIError("teapot", status=418),
+    UnexpectedResponse(["required field missing @ $.data.id"], status=200, request_id="req_1"),
+    LipsyncFailed(FAILED),
+    WaitTimeout("ls_1", last_status="running"),
+    WaitTimeout(None),
+    WaitTimeout(None, pending={"ls_1": "running", "ls_2": None}),
+    RequestTimeout("GET /v3/users/me: no answer in time"),
+    DownloadError("disk full"),
+    InvalidSignature("no"),
+]
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=repr)
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda error: pickle.loads(pickle.dumps(error)), lambda error: error.fresh()]
+)
+def test_every_error_survives_pickle_and_copy(error, again):
+    error.idempotency_key, error.attempts, error.outcome = "key", 3, "unknown"
+    error.add_note("for the record")
+
+    found = again(error)
+
+    assert type(found) is type(error)
+    assert (str(found), found.args, vars(found)) == (str(error), error.args, vars(error))
+    assert found.__traceback__ is None
+
+
+def test_one_root_catches_all_that_the_library_raises():
+    for name in heygen_async.__all__:
+        thing = getattr(heygen_async, name)
+        if isinstance(thing, type) and issubclass(thing, BaseException):
+            assert issubclass(thing, HeyGenError)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (EXAMPLES[0], "429 rate_limit_exceeded: slow down [request req_1]"),
+        (EXAMPLES[1], "418: teapot"),
+        (EXAMPLES[2], "unexpected answer (200): required field missing @ $.data.id [request req_1]"),
+        (EXAMPLES[3], "lipsync ls_1 failed: no face was found"),
+        (EXAMPLES[4], "ls_1 had not finished in time (last seen: running)"),
+        (EXAMPLES[5], "the time was up before the lipsync was created"),
+        (EXAMPLES[6], "2 lipsyncs had not finished in time"),
+    ],
+)
+def test_an_error_is_a_sentence(error, text):
+    assert str(error) == text
+
+
+def test_a_wait_timeout_is_a_timeout_error_and_has_no_errno():
+    error = WaitTimeout("ls_1", last_status="running")
+    assert isinstance(error, TimeoutError)
+    assert error.errno is None
+    assert (error.lipsync_id, error.last_status, error.pending) == ("ls_1", "running", {})
+
+
+def test_an_error_that_came_from_no_request_knows_no_attempt():
+    error = DownloadError("x")
+    assert (error.idempotency_key, error.attempts, error.outcome) == (None, 0, None)

@@ -1,0 +1,125 @@
+"""Lists that come in pages."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async import Page, Paginator, TransportError, UnexpectedResponse
+
+
+class Server:
+    """Serves the pages it was given, under the cursors "1", "2" and so on, and counts what it is asked."""
+
+    def __init__(self, *pages, last_token=None):
+        self.pages = pages
+        self.last_token = last_token
+        self.asked = []
+
+    async def fetch(self, token):
+        self.asked.append(token)
+        index = int(token or 0)
+        is_last = index == len(self.pages) - 1
+        next_token = self.last_token if is_last else str(index + 1)
+        return Page(items=list(self.pages[index]), next_token=next_token, has_more=next_token is not None)
+
+
+async def test_iterating_follows_the_cursor_to_the_end():
+    server = Server([1, 2], [3], [4, 5])
+    assert [item async for item in Paginator(server.fetch)] == [1, 2, 3, 4, 5]
+    assert server.asked == [None, "1", "2"]
+
+
+async def test_nothing_is_sent_before_it_is_iterated():
+    server = Server([1])
+    Paginator(server.fetch).pages()
+    aiter(Paginator(server.fetch))
+    assert server.asked == []
+
+
+async def test_each_iteration_starts_again():
+    server = Server([1], [2])
+    paginator = Paginator(server.fetch)
+    assert await paginator.collect() == await paginator.collect() == [1, 2]
+    assert len(server.asked) == 4
+
+
+async def test_it_can_start_at_a_cursor():
+    server = Server([1], [2], [3])
+    assert await Paginator(server.fetch, token="1").collect() == [2, 3]
+
+
+async def test_an_empty_page_with_a_cursor_goes_on():
+    server = Server([], [1], [], [2], [])
+    assert await Paginator(server.fetch).collect() == [1, 2]
+    assert [len(page.items) async for page in Paginator(server.fetch).pages()] == [0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("token", ["1", "2"])
+async def test_a_cursor_that_comes_twice_is_an_error_and_not_a_loop(token):
+    server = Server([1], [2], [3], last_token=token)
+    items = aiter(Paginator(server.fetch))
+    assert [await anext(items) for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(UnexpectedResponse, match="the same cursor came twice"):
+        await anext(items)
+    assert len(server.asked) == 3
+
+
+async def test_leaving_early_costs_one_request_and_leaves_nothing_running():
+    server = Server([1, 2], [3])
+    async for item in Paginator(server.fetch):
+        assert item == 1
+        break
+    assert server.asked == [None]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_the_first_item_costs_one_request():
+    server = Server([1, 2], [3])
+    assert await Paginator(server.fetch).first() == 1
+    assert server.asked == [None]
+
+
+async def test_the_first_of_nothing_is_none():
+    assert await Paginator(Server([]).fetch).first() is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "found", "requests"), [(1, [1], 1), (2, [1, 2], 1), (3, [1, 2, 3], 2), (9, [1, 2, 3], 2)]
+)
+async def test_a_limit_fetches_no_page_that_it_does_not_need(limit, found, requests):
+    server = Server([1, 2], [3])
+    assert await Paginator(server.fetch).collect(limit=limit) == found
+    assert len(server.asked) == requests
+
+
+@pytest.mark.parametrize(("limit", "kind"), [(0, ValueError), (-1, ValueError), ("3", TypeError), (True, TypeError)])
+async def test_a_limit_is_a_whole_number(limit, kind):
+    with pytest.raises(kind, match="limit must be"):
+        await Paginator(Server([1]).fetch).collect(limit=limit)
+
+
+async def test_a_page_that_could_not_be_fetched_can_be_asked_for_again():
+    server = Server([1], [2])
+    failures = [TransportError("gone")]
+
+    async def fetch(token):
+        if token == "1" and failures:
+            raise failures.pop()
+        return await server.fetch(token)
+
+    items = aiter(Paginator(fetch))
+    assert await anext(items) == 1
+    with pytest.raises(TransportError):
+        await anext(items)
+    assert await anext(items) == 2
+
+
+@given(st.lists(st.lists(st.integers(), max_size=5), min_size=1, max_size=8))
+def test_any_split_into_pages_gives_the_same_items(pages):
+    async def collect():
+        return await Paginator(Server(*pages).fetch).collect()
+
+    with asyncio.Runner() as runner:
+        assert runner.run(collect()) == [item for page in pages for item in page]

@@ -6,10 +6,9 @@
         lipsync = await heygen.dub(video="https://...", audio=Path("french.mp3"), output="french.mp4")
 """
 
-from typing import TYPE_CHECKING
-
 from heygen_async._transport.http import Timeouts
 from heygen_async._transport.retry import RetryPolicy
+from heygen_async._version import __version__
 from heygen_async._wire import Response
 from heygen_async.errors import (
     APIError,
@@ -49,9 +48,6 @@ from heygen_async.models import (
 from heygen_async.pagination import Page, Paginator
 from heygen_async.polling import LipsyncPoller, PollerSnapshot, PollPolicy
 from heygen_async.session import HeyGenSession
-
-if TYPE_CHECKING:
-    __version__: str
 
 __all__ = [
     "APIError",
@@ -97,12 +93,3 @@ __all__ = [
     "WebhookError",
     "__version__",
 ]
-
-
-# Names that are dear at import and seldom needed: the version is read from the installed package's metadata.
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415 lazy on purpose
-
-        return version("heygen-async")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

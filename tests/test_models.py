@@ -71,7 +71,7 @@ def test_the_options_of_a_create_are_those_of_a_request():
 
 @pytest.mark.parametrize(
     "source",
-    [URL, "https://x/v?Signature=1", Path("v.mp4"), b"bytes", AssetId("a"), Asset(id="a"), open(__file__, "rb")],  # noqa: SIM115 closed below
+    [URL, "https://x/v?Signature=1", Path("v.mp4"), b"bytes", AssetId("a"), Asset(id="a"), io.BytesIO(b"x")],
 )
 def test_a_source_is_a_url_a_file_or_an_asset(source):
     assert request(video=source).video is source

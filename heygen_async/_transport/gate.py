@@ -26,8 +26,7 @@ class Gate:
     def __init__(self, *, max_connections: int, max_requests_per_second: float | None) -> None:
         self.timetable = Timetable()
         self._seats = asyncio.Semaphore(max_connections)
-        self._rate = max_requests_per_second
-        self._limiter: AsyncLimiter | None = None
+        self._limiter = None if max_requests_per_second is None else _limiter(max_requests_per_second)
 
     async def enter(self, lane: Lane) -> None:
         """Wait until a request of *lane* may leave; each return is paid back by one `leave`."""
@@ -38,11 +37,12 @@ class Gate:
             if wait > 0:
                 await asyncio.sleep(wait)
             await self._seats.acquire()
-            try:
-                await self._respect_rate()
-            except BaseException:
-                self._seats.release()
-                raise
+            if self._limiter is not None:
+                try:
+                    await self._limiter.acquire()
+                except BaseException:
+                    self._seats.release()
+                    raise
             if self.timetable.pauses(lane) == pauses:
                 return
             # A pause has begun while this request waited: its departure is void.
@@ -52,12 +52,9 @@ class Gate:
         """Give the seat back."""
         self._seats.release()
 
-    async def _respect_rate(self) -> None:
-        if self._rate is None:
-            return
-        if self._limiter is None:
-            from aiolimiter import AsyncLimiter  # noqa: PLC0415 most sessions have no rate
 
-            # Below one a second the bucket must still hold one request.
-            self._limiter = AsyncLimiter(max(self._rate, 1.0), max(1.0, 1.0 / self._rate))
-        await self._limiter.acquire()
+def _limiter(rate: float) -> AsyncLimiter:
+    from aiolimiter import AsyncLimiter  # noqa: PLC0415 most sessions have no rate
+
+    # Below one a second the bucket must still hold one request.
+    return AsyncLimiter(max(rate, 1.0), max(1.0, 1.0 / rate))

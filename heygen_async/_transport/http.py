@@ -15,7 +15,6 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -23,6 +22,7 @@ from attrs import field, frozen
 from yarl import URL
 
 from heygen_async._arguments import positive
+from heygen_async._version import __version__
 from heygen_async._wire import Request, Stream, is_loopback
 from heygen_async.errors import DownloadError, RequestTimeout, TransportError, UnexpectedResponse
 from heygen_async.models import Secret
@@ -79,7 +79,7 @@ class Origin:
 
 def user_agent() -> str:
     """Return what we call ourselves."""
-    return f"heygen-async/{version('heygen-async')} aiohttp/{aiohttp.__version__}"
+    return f"heygen-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 
 class _State(enum.Enum):

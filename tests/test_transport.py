@@ -1,0 +1,328 @@
+"""The driver: one logical call over several attempts, on a virtual clock with a scripted exchange."""
+
+import asyncio
+import logging
+from itertools import pairwise
+
+import orjson
+import pytest
+
+from heygen_async import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    RequestTimeout,
+    RetryPolicy,
+    ServerError,
+    Timeouts,
+    TransportError,
+    UnexpectedResponse,
+)
+from heygen_async._transport.driver import Transport
+from heygen_async._transport.gate import Gate
+from heygen_async._transport.http import Origin
+from heygen_async._wire import compose
+from heygen_async.models import Secret
+
+pytestmark = pytest.mark.looptime
+
+OK = (200, {"X-Request-Id": "req_1"}, b'{"data": {}}')
+CREATE = compose("POST", "/v3/lipsyncs", json={"a": 1})
+GET = compose("GET", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"})
+
+
+def api_error(status, code="code", **headers):
+    return (status, headers, orjson.dumps({"error": {"code": code, "message": "no"}}))
+
+
+def broken(outcome="unknown"):
+    error = TransportError("the connection broke")
+    error.outcome = outcome
+    return error
+
+
+class Wire:
+    """Stands for `Http`: answers from a script, and notes when which request left."""
+
+    def __init__(self, *script, seconds=0.0):
+        self.origin = Origin("https://api.test", "X-Api-Key", "", Secret("sk_test"))
+        self.script = list(script)
+        self.seconds = seconds
+        self.sent = []
+        self.in_the_air = self.most_in_the_air = 0
+
+    async def exchange(self, request, *, headers, timeouts):
+        self.sent.append((asyncio.get_running_loop().time(), request))
+        self.in_the_air += 1
+        self.most_in_the_air = max(self.most_in_the_air, self.in_the_air)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.in_the_air -= 1
+        answer = self.script.pop(0) if self.script else OK
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    @property
+    def times(self):
+        return [round(at, 3) for at, _ in self.sent]
+
+
+def transport(wire, *, retry=RetryPolicy(), max_connections=100, rate=None):
+    gate = Gate(max_connections=max_connections, max_requests_per_second=rate)
+    return Transport(wire, gate, retry, Timeouts(), {})
+
+
+async def test_an_answer_is_its_status_headers_and_data():
+    response = await transport(Wire(OK)).send(GET)
+    assert (response.status, response.data, response.request_id) == (200, {"data": {}}, "req_1")
+
+
+async def test_a_create_is_sent_again_with_the_same_bytes_under_the_same_key():
+    wire = Wire(broken(), api_error(500), OK)
+    await transport(wire).send(CREATE)
+    assert [request for _, request in wire.sent] == [CREATE] * 3
+    assert CREATE.idempotency_key
+
+
+async def test_an_error_tells_the_key_the_attempts_and_the_outcome():
+    wire = Wire(*[api_error(500)] * 4)
+    with pytest.raises(ServerError) as caught:
+        await transport(wire).send(CREATE)
+    assert caught.value.idempotency_key == CREATE.idempotency_key
+    assert caught.value.attempts == 4
+    assert caught.value.outcome == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome"),
+    [
+        ([broken("not_sent")] * 4, "not_sent"),
+        ([broken("not_sent"), api_error(400)], "rejected"),
+        ([broken(), api_error(400)], "unknown"),
+        ([api_error(503), api_error(400)], "unknown"),
+        ([api_error(409, "request_in_progress"), api_error(400)], "unknown"),
+        ([api_error(400)], "rejected"),
+        ([(200, {}, b"<html>")], "unknown"),
+    ],
+)
+async def test_the_outcome_is_that_of_all_attempts(script, outcome):
+    with pytest.raises((TransportError, InvalidRequest, UnexpectedResponse)) as caught:
+        await transport(Wire(*script)).send(CREATE)
+    assert caught.value.outcome == outcome
+
+
+async def test_a_request_in_progress_is_asked_again_under_its_key_and_uses_up_no_attempt():
+    wire = Wire(*[api_error(409, "request_in_progress", **{"Retry-After": "2"})] * 6, OK)
+    await transport(wire).send(CREATE)
+    assert len({request.idempotency_key for _, request in wire.sent}) == 1
+    assert all(later - earlier >= 2 for earlier, later in pairwise(wire.times))
+
+
+async def test_patience_with_refusals_ends_with_the_total_time():
+    wire = Wire(*[api_error(409, "request_in_progress", **{"Retry-After": "50"})] * 10)
+    with pytest.raises(Conflict) as caught:
+        await transport(wire).send(CREATE)
+    assert caught.value.attempts == len(wire.sent) == 4  # at 0, 50, 100 and 150 s of 180
+
+
+async def test_another_conflict_is_raised_at_once():
+    wire = Wire(api_error(409, "conflict"))
+    with pytest.raises(Conflict):
+        await transport(wire).send(CREATE)
+    assert len(wire.sent) == 1
+
+
+async def test_one_attempt_means_one_attempt():
+    for answer in (api_error(500), api_error(429), api_error(409, "request_in_progress"), broken()):
+        wire = Wire(answer)
+        with pytest.raises((ServerError, RateLimited, Conflict, TransportError)):
+            await transport(wire, retry=RetryPolicy(max_attempts=1)).send(CREATE)
+        assert len(wire.sent) == 1
+
+
+async def test_a_repeated_delete_that_finds_nothing_has_deleted_it():
+    delete = compose("DELETE", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"})
+    response = await transport(Wire(broken(), api_error(404))).send(delete)
+    assert response.data is None
+
+
+@pytest.mark.parametrize("first", [api_error(429), broken("not_sent")])
+async def test_a_delete_that_was_never_carried_out_and_finds_nothing_is_an_error(first):
+    delete = compose("DELETE", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"})
+    with pytest.raises(NotFound):
+        await transport(Wire(first, api_error(404))).send(delete)
+
+
+# 429
+
+
+async def test_a_429_holds_back_the_whole_session_and_then_lets_it_go_one_by_one():
+    wire = Wire(api_error(429, **{"Retry-After": "5"}), seconds=0.001)
+    sender = transport(wire)
+    await asyncio.gather(sender.send(GET), sender.send(GET), *(send_later(sender, GET, 1.0) for _ in range(4)))
+    first, second, *others = wire.times
+    assert (first, second) == (0.0, 0.0)
+    assert others[0] >= 5.0
+    assert all(later - earlier >= 0.015 for earlier, later in pairwise(others))
+    assert len(others) == 5
+
+
+async def send_later(sender, request, seconds):
+    await asyncio.sleep(seconds)
+    return await sender.send(request)
+
+
+async def test_a_refused_create_holds_back_creates_only():
+    wire = Wire(api_error(429, **{"Retry-After": "5"}))
+    sender = transport(wire)
+    await asyncio.gather(sender.send(CREATE), send_later(sender, GET, 1.0), send_later(sender, CREATE, 1.0))
+    assert [(at >= 5.0, request.method) for at, request in wire.sent] == [
+        (False, "POST"),
+        (False, "GET"),
+        (True, "POST"),
+        (True, "POST"),
+    ]
+
+
+async def test_a_retry_after_beyond_the_cap_is_raised_at_once_and_pauses_nobody():
+    wire = Wire(api_error(429, **{"Retry-After": "3600"}))
+    sender = transport(wire)
+    with pytest.raises(RateLimited) as caught:
+        await sender.send(GET)
+    assert caught.value.retry_after == 3600
+    await sender.send(GET)
+    assert wire.times == [0.0, 0.0]
+
+
+async def test_a_policy_that_raises_429_pauses_nobody():
+    wire = Wire(api_error(429, **{"Retry-After": "5"}))
+    sender = transport(wire, retry=RetryPolicy(on_rate_limit="raise"))
+    with pytest.raises(RateLimited):
+        await sender.send(CREATE)
+    await sender.send(CREATE)
+    assert wire.times == [0.0, 0.0]
+
+
+async def test_a_pause_that_begins_while_a_request_waits_for_its_seat_holds_it_back_too():
+    wire = Wire(api_error(429, **{"Retry-After": "5"}), seconds=1.0)
+    sender = transport(wire, max_connections=1)
+    await asyncio.gather(sender.send(GET), sender.send(GET))
+    assert wire.times[0] == 0.0
+    assert all(at >= 6.0 for at in wire.times[1:])
+
+
+# The gate
+
+
+async def test_connections_are_bounded_before_the_request_starts():
+    wire = Wire(seconds=1.0)
+    sender = transport(wire, max_connections=3)
+    await asyncio.gather(*(sender.send(GET) for _ in range(9)))
+    assert wire.most_in_the_air == 3
+
+
+async def test_requests_keep_to_the_rate():
+    wire = Wire()
+    sender = transport(wire, rate=10)
+    await asyncio.gather(*(sender.send(GET) for _ in range(30)))
+    for start in wire.times:
+        assert sum(start <= at < start + 1.0 for at in wire.times) <= 20  # a full bucket, and what drips in
+    assert wire.times[-1] >= 1.9
+
+
+async def test_a_rate_below_one_a_second_works():
+    wire = Wire()
+    sender = transport(wire, rate=0.5)
+    await asyncio.gather(*(sender.send(GET) for _ in range(3)))
+    assert wire.times[-1] >= 3.9
+
+
+async def test_a_request_that_is_cancelled_gives_its_seat_back():
+    wire = Wire(seconds=10.0)
+    sender = transport(wire, max_connections=1)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await sender.send(GET)
+    wire.seconds = 0.0
+    async with asyncio.timeout(10):
+        await sender.send(GET)
+
+
+async def test_a_request_that_is_cancelled_while_it_keeps_to_the_rate_gives_its_seat_back():
+    wire = Wire()
+    sender = transport(wire, max_connections=1, rate=0.5)
+    await sender.send(GET)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await sender.send(GET)
+    async with asyncio.timeout(10):
+        await sender.send(GET)
+    assert wire.times == [0.0, 2.0]
+
+
+# Cancellation
+
+
+async def test_a_create_that_is_cancelled_in_flight_tells_what_is_known():
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(1.0):
+            await transport(Wire(seconds=10.0)).send(CREATE)
+    cancelled = caught.value.__cause__
+    assert isinstance(cancelled, asyncio.CancelledError)
+    known = (cancelled.idempotency_key, cancelled.attempts, cancelled.outcome)
+    assert known == (CREATE.idempotency_key, 1, "unknown")
+
+
+async def test_a_create_that_is_cancelled_before_it_left_was_not_sent():
+    sender = transport(Wire(seconds=10.0), max_connections=1)
+    first = asyncio.create_task(sender.send(GET))
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(1.0):
+            await sender.send(CREATE)
+    assert (caught.value.__cause__.attempts, caught.value.__cause__.outcome) == (0, "not_sent")
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_a_create_that_is_cancelled_between_attempts_knows_the_earlier_ones():
+    wire = Wire(*[api_error(503, **{"Retry-After": "60"})] * 4)
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(5.0):
+            await transport(wire).send(CREATE)
+    assert (caught.value.__cause__.attempts, caught.value.__cause__.outcome) == (1, "unknown")
+
+
+async def test_what_is_not_ours_passes_and_is_not_tried_again():
+    wire = Wire(KeyError("a bug"))
+    with pytest.raises(KeyError):
+        await transport(wire).send(GET)
+    assert len(wire.sent) == 1
+
+
+# Logging
+
+
+async def test_a_log_line_has_method_template_status_request_and_attempt_and_nothing_else(caplog):
+    caplog.set_level(logging.DEBUG, logger="heygen_async")
+    wire = Wire(api_error(500, **{"X-Request-Id": "req_0"}), RequestTimeout("late"), OK)
+    query = compose("GET", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"}, params={"token": "s3cret"})
+    await transport(wire).send(query)
+
+    lines = [record.getMessage() for record in caplog.records]
+    attempts = [line for line in lines if "->" in line]
+    assert [line.split(" in ")[0] for line in attempts] == [
+        "GET /v3/lipsyncs/{lipsync_id} -> 500",
+        "GET /v3/lipsyncs/{lipsync_id} -> RequestTimeout",
+        "GET /v3/lipsyncs/{lipsync_id} -> 200",
+    ]
+    assert [line.split(" ms ")[1] for line in attempts] == [
+        "(attempt 1, request req_0)",
+        "(attempt 2, request None)",
+        "(attempt 3, request req_1)",
+    ]
+    assert not any("s3cret" in line or "sk_test" in line or "ls_1" in line for line in lines)

@@ -7,8 +7,10 @@ does not know are kept in `.extra`. Times are aware datetimes in UTC; lengths ar
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeAlias, TypedDict, get_args
 
@@ -23,6 +25,8 @@ __all__ = (
     "AssetId",
     "Batch",
     "BatchItem",
+    "DubOutcome",
+    "DubRow",
     "EventType",
     "FpsMode",
     "Lipsync",
@@ -354,3 +358,79 @@ def check_source(name: str, value: object) -> None:
             raise ValueError(f"{name} is empty")
     elif not hasattr(value, "read"):
         raise TypeError(f"{name} must be a URL, a Path, an AssetId or an Asset, not {type(value).__name__}")
+
+
+# Bulk
+
+_ROW_KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,250}")
+
+
+def _shown(source: Source) -> str:
+    if isinstance(source, str):
+        return without_query(source)
+    return f"<{len(source)} bytes>" if isinstance(source, bytes) else repr(source)
+
+
+Output: TypeAlias = "str | PathLike[str]"
+
+
+def _lasting(_row: object, attribute: Attribute[Source], value: object) -> None:
+    check_source(attribute.name, value)
+    if not isinstance(value, (str, bytes, Path, AssetId, Asset)):
+        raise TypeError(f"{attribute.name} must be there for a second try: give a Path instead of an open file")
+
+
+def _row_key(_row: object, _attribute: Attribute[str | None], value: object) -> None:
+    if value is not None and not (isinstance(value, str) and _ROW_KEY.fullmatch(value)):
+        raise ValueError(f"key must be 1 to 250 of A-Z a-z 0-9 _ - : . and not {value!r}")
+
+
+def _output(_row: object, _attribute: Attribute[Output | None], value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, (str, PathLike)):
+        raise TypeError(f"output must be a path, not {type(value).__name__}")
+    if not Path(value).name:
+        raise ValueError(f"output must be the name of a file, not {str(value)!r}")
+
+
+@frozen
+class DubRow(LipsyncRequest):
+    """One lipsync of a bulk run: the keywords of `lipsyncs.create`, what to call it and where its video goes.
+
+    A row is done again after a crash, so its sources must be there a second time: an open file will not do.
+
+    Raises:
+        TypeError, ValueError: If an argument is not what it should be; the message names it.
+    """
+
+    video: Source = field(validator=_lasting, repr=_shown)
+    """The source video: an https URL, a `Path`, bytes, or an asset."""
+    audio: Source = field(validator=_lasting, repr=_shown)
+    """The new audio, likewise."""
+    key: str | None = field(default=None, kw_only=True, validator=_row_key)
+    """Your own name for the row, 1 to 250 of `A-Z a-z 0-9 _ - : .`: one key, one job. Without one it is made
+    from everything that is sent for the row, so that the same row twice is one job."""
+    output: Output | None = field(default=None, kw_only=True, validator=_output)
+    """The file to write, in the output folder of the run if that has one."""
+
+
+@frozen(kw_only=True)
+class DubOutcome:
+    """What became of one row of a bulk run."""
+
+    row: DubRow
+    key: str
+    """The row's key: its own, or the one that was made for it."""
+    state: Literal["completed", "failed", "skipped"]
+    """`completed`: its job is, and its file is written if it was to be. `failed`: `.error` says why; run it again
+    and it goes on from where it is. `skipped`: nothing was done for it, because an earlier run had done it, or
+    because of what `.error` says."""
+    lipsync: Lipsync | None = None
+    """The job as it was last seen in this run."""
+    path: Path | None = None
+    """The file, if there is one."""
+    error: Exception | None = None
+    """Why it failed or was skipped; `None` if it was done before."""
+    attempts: int = 0
+    """How many jobs have been asked for, in this run and before."""

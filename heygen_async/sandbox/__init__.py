@@ -12,6 +12,7 @@ in one cannot hide in the other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import socket
 import tempfile
@@ -28,12 +29,22 @@ from attrs import frozen
 
 from heygen_async.sandbox.backend import Backend, JobSeconds, Settings
 from heygen_async.sandbox.clock import Clock, ManualClock
+from heygen_async.sandbox.courier import RecordedDelivery
 from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.record import RecordedRequest
 from heygen_async.sandbox.storage import sample
 from heygen_async.sandbox.world import Job
 
-__all__ = ("SAMPLE_AUDIO", "SAMPLE_VIDEO", "Fault", "JobSeconds", "RecordedRequest", "Sandbox", "SandboxJob")
+__all__ = (
+    "SAMPLE_AUDIO",
+    "SAMPLE_VIDEO",
+    "Fault",
+    "JobSeconds",
+    "RecordedDelivery",
+    "RecordedRequest",
+    "Sandbox",
+    "SandboxJob",
+)
 
 SAMPLE_VIDEO: Final = Path(__file__).with_name("media") / "sample.mp4"
 """A short talking face, MP4 (H.264 and AAC)."""
@@ -143,36 +154,34 @@ class Sandbox:
         )
         self._url: str | None = None
         self._backend: Backend | None = None
-        self._runner: web.AppRunner | None = None
-        self._directory: Path | None = None
+        self._ending = contextlib.AsyncExitStack()
 
     # --- life --------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         if self._backend is not None:
             raise RuntimeError("A sandbox starts once; make a new one.")
-        listening = socket.create_server(self._address)
-        try:
-            await self._start(listening)
-        except BaseException:
-            listening.close()
-            raise
+        async with contextlib.AsyncExitStack() as stack:
+            await self._start(stack)
+            self._ending = stack.pop_all()
         return self
 
-    async def _start(self, listening: socket.socket) -> None:
+    async def _start(self, stack: contextlib.AsyncExitStack) -> None:
+        listening = stack.enter_context(socket.create_server(self._address))
         host, port = listening.getsockname()[:2]
         self._url = f"http://{host}:{port}"
-        self._directory = Path(await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-")))
-        self._backend = Backend(
-            self._settings,
-            self._make_clock(),
-            origin=self._url,
-            directory=self._directory,
-            sample=await to_thread.run_sync(sample, SAMPLE_VIDEO),
+        directory = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-"))
+        stack.push_async_callback(to_thread.run_sync, partial(shutil.rmtree, directory, ignore_errors=True))
+        film = await to_thread.run_sync(sample, SAMPLE_VIDEO)
+        backend = self._backend = Backend(
+            self._settings, self._make_clock(), origin=self._url, directory=Path(directory), sample=film
         )
-        self._runner = web.AppRunner(self._backend.front.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listening).start()
+        runner = web.AppRunner(backend.front.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
+        if not self._manual:
+            stack.push_async_callback(_end, asyncio.create_task(backend.courier.run()))
 
     def _make_clock(self) -> Clock:
         if self._manual:
@@ -182,18 +191,17 @@ class Sandbox:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-        if self._directory is not None:
-            await to_thread.run_sync(partial(shutil.rmtree, self._directory, ignore_errors=True))
+        await self._ending.aclose()
 
     # --- time --------------------------------------------------------------------------------------------
 
     async def advance(self, seconds: float) -> None:
-        """Move the time of a manual sandbox; everything that falls due happens, in order.
+        """Move the time of a manual sandbox; everything that falls due happens, in order, each at its moment.
+
+        Webhooks are delivered in here, and waited for. If cancelled, the time stays where it has come to.
 
         Args:
-            seconds: How far, in sandbox time.
+            seconds: How far, in sandbox time; 0 delivers what is due now.
 
         Raises:
             RuntimeError: The sandbox is not manual.
@@ -201,7 +209,12 @@ class Sandbox:
         backend = self._running
         if not isinstance(backend.clock, ManualClock):
             raise RuntimeError("Only a sandbox with manual=True can be advanced.")  # noqa: TRY004 - a wrong state
-        backend.clock.move_to(backend.clock.now() + seconds)
+        end = backend.clock.now() + seconds
+        await backend.courier.flush()
+        while (due := backend.next_due()) is not None and due <= end:
+            backend.clock.move_to(due)
+            await backend.courier.flush()
+        backend.clock.move_to(end)
         backend.settle()
 
     @property
@@ -239,8 +252,14 @@ class Sandbox:
         return list(self._running.front.records)
 
     @property
+    def deliveries(self) -> list[RecordedDelivery]:
+        """Every attempt to deliver a webhook, oldest first."""
+        return list(self._running.courier.records)
+
+    @property
     def charged(self) -> float:
         """What all jobs have cost so far, in dollars."""
+        self._running.settle()
         return self._running.world.spent
 
     def fail(self, lipsync_id: str, message: str) -> None:
@@ -259,6 +278,7 @@ class Sandbox:
         if backend.world.find(lipsync_id) is None:
             raise LookupError(f"There is no lipsync {lipsync_id!r}.")
         backend.world.fail(lipsync_id, message, now)
+        backend.courier.look()
 
     @property
     def _running(self) -> Backend:
@@ -280,3 +300,10 @@ class Sandbox:
             deleted=job.deleted,
             batch_id=job.batch.id if job.batch else None,
         )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.result()  # it broke: let that be seen

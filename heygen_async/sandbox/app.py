@@ -64,6 +64,7 @@ class Front:
         files: FileHost,
         assets: AssetRoutes,
         settle: Callable[[], float],
+        changed: Callable[[], None],
         api_key: str,
         latency: float | Mapping[str, float],
         seed: int,
@@ -72,6 +73,7 @@ class Front:
         self._files = files
         self._assets = assets
         self._settle = settle
+        self._changed = changed
         self._api_key = api_key.encode()
         self._latency = latency
         self._ids = Ids(seed)
@@ -154,6 +156,8 @@ class Front:
             body = json_body(visit.record.body, content_type, optional=route.body == "optional")
         call = Call(path=visit.names, query=visit.request.query, body=body, now=self._settle())
         answer = route.act(call)
+        if route.method != "GET":
+            self._changed()
         return Kept(answer.status, orjson.dumps(answer.payload))
 
     async def _upload(self, visit: Visit) -> web.Response:

@@ -10,9 +10,11 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from heygen_async.sandbox.announcing import Announcer
 from heygen_async.sandbox.app import Front
 from heygen_async.sandbox.assets import Assets
 from heygen_async.sandbox.clock import Clock
+from heygen_async.sandbox.courier import Courier
 from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.filehost import FileHost
 from heygen_async.sandbox.ids import Ids
@@ -21,7 +23,9 @@ from heygen_async.sandbox.plans import Planner
 from heygen_async.sandbox.routes.account import Account
 from heygen_async.sandbox.routes.assets import AssetRoutes
 from heygen_async.sandbox.routes.lipsyncs import Lipsyncs
+from heygen_async.sandbox.routes.webhooks import WebhookRoutes
 from heygen_async.sandbox.storage import Storage, StoredFile
+from heygen_async.sandbox.webhooks import Webhooks
 from heygen_async.sandbox.world import World
 
 JobSeconds: TypeAlias = float | Sequence[float] | Callable[[Mapping[str, object]], float]
@@ -70,6 +74,9 @@ class Backend:
             job_seconds=_lengths(settings.job_seconds),
         )
         links = Links(origin, secrets.token_bytes(32), settings.link_seconds)
+        self._webhooks = Webhooks(ids)
+        self._announcer = Announcer(self._webhooks, links, clock)
+        self.courier = Courier(self._webhooks, clock, settle=self.settle, next_due=self.next_due)
         asset_routes = AssetRoutes(self.assets, links, clock, USERNAME)
         lipsyncs = Lipsyncs(
             self.world,
@@ -83,10 +90,16 @@ class Backend:
             self.world, self.assets, Storage(directory), links, clock, sample_file, settings.max_multipart_bytes
         )
         self.front = Front(
-            [*lipsyncs.routes(), *asset_routes.routes(), *Account(self.world, USERNAME).routes()],
+            [
+                *lipsyncs.routes(),
+                *asset_routes.routes(),
+                *WebhookRoutes(self._webhooks, clock).routes(),
+                *Account(self.world, USERNAME).routes(),
+            ],
             files=files,
             assets=asset_routes,
             settle=self.settle,
+            changed=self.courier.look,
             api_key=settings.api_key,
             latency=settings.latency,
             seed=settings.seed,
@@ -96,8 +109,14 @@ class Backend:
     def settle(self) -> float:
         """Let everything happen that is due, and return the time."""
         now = self.clock.now()
-        self.world.settle(now)
+        for ended in self.world.settle(now):
+            self._announcer.announce(ended)
         return now
+
+    def next_due(self) -> float | None:
+        """Return when something will happen by itself next."""
+        dues = (self.world.next_due(), self._webhooks.next_due())
+        return min((due for due in dues if due is not None), default=None)
 
 
 def _lengths(job_seconds: JobSeconds) -> Callable[[Mapping[str, object]], float]:

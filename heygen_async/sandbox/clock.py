@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 
 class Clock:
@@ -39,3 +40,8 @@ class ManualClock(Clock):
     def move_to(self, now: float) -> None:
         """Set the time; it never goes back."""
         self._now = max(self._now, now)
+
+
+def iso(wall: float) -> str:
+    """Return a unix timestamp as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

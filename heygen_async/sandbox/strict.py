@@ -81,7 +81,7 @@ def public_url(value: object, name: str) -> None:
 def callback_url(value: object, name: str) -> None:
     """Refuse what is neither https nor, as only a sandbox allows, http on this machine."""
     parts = _split(value, name)
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise invalid(f"{name} must be an https URL.", name)
 
 
@@ -97,7 +97,8 @@ def _split(value: object, name: str) -> SplitResult:
     return parts
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether *host* is this machine."""
     address = _address(host)
     return host == "localhost" if address is None else address.is_loopback
 

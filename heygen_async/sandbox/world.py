@@ -111,6 +111,7 @@ class Batch:
     items: list[Item] = field(factory=list, repr=False)
     left: int = 0
     """How many of its jobs have not ended."""
+    ended_at: float | None = None
 
     def counts(self, now: float) -> dict[BulkState, int]:
         """Return how many items are in each state; states without items are left out."""
@@ -149,6 +150,7 @@ class World:
         self._batches: dict[str, Batch] = {}
         self._shelf: Shelf[Job] = Shelf()
         self._spent = 0
+        self._ended: list[Job | Batch] = []
         self.made: list[Job] = []
         """Every job that was ever made, deleted ones too, oldest first."""
 
@@ -158,14 +160,13 @@ class World:
         """Return when something will happen next; None if nothing will."""
         return self._ends[0][0] if self._ends else None
 
-    def settle(self, now: float) -> list[Job]:
-        """Let everything happen that is due, in order; return the jobs that ended."""
-        ended: list[Job] = []
+    def settle(self, now: float) -> list[Job | Batch]:
+        """Let everything happen that is due, in order; return what has ended since the last call."""
         while self._ends and self._ends[0][0] <= now:
             at, _, job = heapq.heappop(self._ends)
             if job.ended_at is None and not job.deleted:
                 self._end(job, job.plan.failure, at)
-                ended.append(job)
+        ended, self._ended = self._ended, []
         return ended
 
     def _start(self, job: Job, at: float) -> None:
@@ -178,17 +179,24 @@ class World:
         if failure is not None:
             self._pay(-job.price)
             job.price = 0
+        self._ended.append(job)
         self._leave(job, at)
 
     def _leave(self, job: Job, at: float) -> None:
         if job.batch is not None:
             job.batch.left -= 1
+            self._end_batch(job.batch, at)
         if job.started_at is None:
             self._queue.remove(job)
             return
         self._busy -= 1
         while self._queue and not self._is_full():
             self._start(self._queue.popleft(), at)
+
+    def _end_batch(self, batch: Batch, at: float) -> None:
+        if not batch.left:
+            batch.ended_at = at
+            self._ended.append(batch)
 
     def _is_full(self) -> bool:
         return self._limit is not None and self._busy >= self._limit
@@ -213,6 +221,7 @@ class World:
         batch = Batch(id=self._ids.new("batch"), created_at=now, title=title, callback_url=callback_url)
         self._batches[batch.id] = batch
         batch.items = [self._item(batch, index, *entry, now) for index, entry in enumerate(entries)]
+        self._end_batch(batch, now)  # at once, if no item of it could be made
         return batch
 
     def _item(self, batch: Batch, index: int, body: Body, plan: Plan | Refusal, now: float) -> Item:
@@ -304,13 +313,12 @@ class World:
         if job.ended_at is None:
             self._leave(job, now)
 
-    def fail(self, lipsync_id: str, message: str, now: float) -> Job:
+    def fail(self, lipsync_id: str, message: str, now: float) -> None:
         """End a job that is on its way, now, as failed."""
         job = self.job(lipsync_id)
         if job.ended_at is not None:
             raise ValueError(f"{lipsync_id} has ended already.")
         self._end(job, message, now)
-        return job
 
 
 def _micro(dollars: float) -> int:

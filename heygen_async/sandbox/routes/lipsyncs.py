@@ -34,11 +34,9 @@ class Lipsyncs:
         """List the calls; a path with a name in it comes after the plain ones that it would swallow."""
         yield Route("POST", "/v3/lipsyncs", self.create, "json")
         yield Route("GET", "/v3/lipsyncs", self.list)
-        if self.has_statuses:
-            yield Route("GET", "/v3/lipsyncs/statuses", self.statuses)
-        if self.has_batches:
-            yield Route("POST", "/v3/lipsyncs/batches", self.create_batch, "json")
-            yield Route("GET", "/v3/lipsyncs/batches/{batch_id}", self.get_batch)
+        yield Route("GET", "/v3/lipsyncs/statuses", self.statuses if self.has_statuses else _absent)
+        yield Route("POST", "/v3/lipsyncs/batches", self.create_batch if self.has_batches else _absent, "json")
+        yield Route("GET", "/v3/lipsyncs/batches/{batch_id}", self.get_batch if self.has_batches else _absent)
         yield Route("GET", "/v3/lipsyncs/{lipsync_id}", self.get)
         yield Route("PATCH", "/v3/lipsyncs/{lipsync_id}", self.update, "json")
         yield Route("DELETE", "/v3/lipsyncs/{lipsync_id}", self.delete)
@@ -53,8 +51,9 @@ class Lipsyncs:
 
     def get(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/{lipsync_id}`."""
+        job = self._job(call)
         strict.query(call.query, ())
-        return data(self._view(self._job(call), call.now))
+        return data(self._view(job, call.now))
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs`."""
@@ -159,6 +158,10 @@ class Lipsyncs:
                 **paging("items", end if end < len(batch.items) else None),
             }
         )
+
+
+def _absent(_: Call) -> Answer:
+    raise Refusal(404, "not_found", "There is nothing at this path.")
 
 
 def _row(item: Item, batch: Batch | None, index: int | None, now: float) -> dict[str, object]:

@@ -1,0 +1,123 @@
+"""Registered webhook endpoints and the history of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from attrs import frozen
+
+from heygen_async.sandbox import strict
+from heygen_async.sandbox.clock import Clock, iso
+from heygen_async.sandbox.refusals import invalid
+from heygen_async.sandbox.routes import Answer, Call, Route, data, listed
+from heygen_async.sandbox.strict import Check
+from heygen_async.sandbox.webhooks import EVENT_TYPES, Endpoint, Webhooks
+
+_DEFAULT_LIMIT: Final = 10
+
+
+def _events(value: object, name: str) -> None:
+    if not isinstance(value, list) or not value or any(one not in EVENT_TYPES for one in value):
+        raise invalid(f"{name} must be a list of some of {', '.join(EVENT_TYPES)}.", name)
+
+
+_CREATE: Final[Mapping[str, Check]] = {"url": strict.callback_url, "events": _events, "entity_id": strict.text}
+_UPDATE: Final[Mapping[str, Check]] = {"url": strict.callback_url, "events": _events}
+
+
+@frozen
+class WebhookRoutes:
+    """The calls under `/v3/webhooks`."""
+
+    webhooks: Webhooks
+    clock: Clock
+
+    def routes(self) -> Iterator[Route]:
+        """List the calls."""
+        yield Route("POST", "/v3/webhooks/endpoints", self.create, "json")
+        yield Route("GET", "/v3/webhooks/endpoints", self.list)
+        yield Route("PATCH", "/v3/webhooks/endpoints/{endpoint_id}", self.update, "json")
+        yield Route("DELETE", "/v3/webhooks/endpoints/{endpoint_id}", self.delete)
+        yield Route("POST", "/v3/webhooks/endpoints/{endpoint_id}/rotate-secret", self.rotate, "optional")
+        yield Route("GET", "/v3/webhooks/event-types", self.event_types)
+        yield Route("GET", "/v3/webhooks/events", self.events)
+
+    def create(self, call: Call) -> Answer:
+        """`POST /v3/webhooks/endpoints`."""
+        body = strict.fields(call.body, _CREATE, required=("url",))
+        entity_id = body.get("entity_id")
+        endpoint = self.webhooks.create(
+            str(body["url"]),
+            _names(body.get("events", list(EVENT_TYPES))),
+            entity_id if isinstance(entity_id, str) else None,
+            call.now,
+        )
+        return data({**self._view(endpoint), "secret": endpoint.secret})
+
+    def list(self, call: Call) -> Answer:
+        """`GET /v3/webhooks/endpoints`."""
+        query = strict.query(call.query, ("limit", "token"))
+        found, before = self.webhooks.page(strict.limit(query, _DEFAULT_LIMIT), strict.position(query, "endpoints"))
+        return listed([self._view(one) for one in found], "endpoints", before)
+
+    def update(self, call: Call) -> Answer:
+        """`PATCH /v3/webhooks/endpoints/{endpoint_id}`."""
+        endpoint = self.webhooks.get(self._id(call))
+        body = strict.fields(call.body, _UPDATE, required=())
+        endpoint.url = str(body.get("url", endpoint.url))
+        endpoint.events = _names(body.get("events", endpoint.events))
+        return data(self._view(endpoint))
+
+    def delete(self, call: Call) -> Answer:
+        """`DELETE /v3/webhooks/endpoints/{endpoint_id}`."""
+        endpoint_id = self._id(call)
+        self.webhooks.delete(endpoint_id)
+        return data({"endpoint_id": endpoint_id})
+
+    def rotate(self, call: Call) -> Answer:
+        """`POST /v3/webhooks/endpoints/{endpoint_id}/rotate-secret`."""
+        strict.fields(call.body, {}, required=())
+        endpoint = self.webhooks.rotate(self._id(call))
+        return data({"endpoint_id": endpoint.id, "secret": endpoint.secret})
+
+    def event_types(self, call: Call) -> Answer:
+        """`GET /v3/webhooks/event-types`."""
+        strict.query(call.query, ())
+        return listed([{"event_type": name, "description": text} for name, text in EVENT_TYPES.items()], "types", None)
+
+    def events(self, call: Call) -> Answer:
+        """`GET /v3/webhooks/events`."""
+        query = strict.query(call.query, ("event_type", "entity_id", "limit", "token"))
+        found, before = self.webhooks.history(
+            strict.limit(query, _DEFAULT_LIMIT),
+            strict.position(query, "events"),
+            event_type=query.get("event_type"),
+            entity_id=query.get("entity_id"),
+        )
+        rows: list[dict[str, object]] = [
+            {
+                "event_id": event.id,
+                "event_type": event.type,
+                "event_data": event.data,
+                "created_at": iso(self.clock.wall(event.created_at)),
+            }
+            for event in found
+        ]
+        return listed(rows, "events", before)
+
+    def _id(self, call: Call) -> str:
+        return strict.identifier(call.path["endpoint_id"], "endpoint_id")
+
+    def _view(self, endpoint: Endpoint) -> dict[str, object]:
+        return {
+            "endpoint_id": endpoint.id,
+            "url": endpoint.url,
+            "events": list(endpoint.events),
+            "status": "enabled",
+            "created_at": iso(self.clock.wall(endpoint.created_at)),
+        }
+
+
+def _names(value: object) -> Sequence[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []

@@ -1,0 +1,187 @@
+"""Who wants to be told of what, what happened, and what is still to be delivered. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias
+
+from attrs import define, field, frozen
+
+from heygen_async.sandbox.ids import Ids
+from heygen_async.sandbox.refusals import not_found
+from heygen_async.sandbox.shelf import Shelf
+
+EVENT_TYPES: Final[Mapping[str, str]] = {
+    "lipsync.success": "A lipsync has completed.",
+    "lipsync.fail": "A lipsync has failed.",
+    "batch.finished": "All lipsyncs of a batch have ended.",
+}
+
+FIRST_DELAY: Final = 10.0
+GROWTH: Final = 3
+GIVEN_UP_AFTER: Final = 24 * 3600.0
+
+
+@define(eq=False, kw_only=True)
+class Endpoint:
+    """A URL that was registered for events."""
+
+    id: str
+    url: str
+    events: Sequence[str]
+    secret: str = field(repr=False)
+    created_at: float
+    entity_id: str | None = None
+    deleted: bool = False
+    serial: int = 0
+
+    def wants(self, event: Event) -> bool:
+        """Return whether it is to be told of *event*."""
+        return event.type in self.events and self.entity_id in {None, event.entity_id}
+
+
+@frozen(kw_only=True)
+class Event:
+    """Something that happened."""
+
+    id: str
+    type: str
+    entity_id: str
+    """The lipsync or the batch that it happened to."""
+    data: Mapping[str, object] = field(repr=False)
+    created_at: float
+
+
+@define(eq=False, kw_only=True)
+class Delivery:
+    """An event on its way to one URL, or the probe of a new endpoint."""
+
+    method: Literal["POST", "OPTIONS"] = "POST"
+    event: Event | None = None
+    target: Endpoint | str
+    """An endpoint, as it will be by then, or the `callback_url` of a create."""
+    first_due: float
+    attempts: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where it goes."""
+        return self.target if isinstance(self.target, str) else self.target.url
+
+    @property
+    def secret(self) -> str | None:
+        """What it is signed with; a `callback_url` has no secret."""
+        return None if isinstance(self.target, str) else self.target.secret
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether its endpoint has gone."""
+        return not isinstance(self.target, str) and self.target.deleted
+
+
+_Due: TypeAlias = tuple[float, int, Delivery]
+
+
+class Webhooks:
+    """The endpoints, the history and what is due."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
+        self._endpoints: Shelf[Endpoint] = Shelf()
+        self._by_id: dict[str, Endpoint] = {}
+        self._history: Shelf[Event] = Shelf()
+        self._due: list[_Due] = []
+        self._queued = 0
+
+    # --- endpoints ---------------------------------------------------------------------------------------
+
+    def create(self, url: str, events: Sequence[str], entity_id: str | None, now: float) -> Endpoint:
+        """Register a URL, and probe it."""
+        endpoint = Endpoint(
+            id=self._ids.new("we"),
+            url=url,
+            events=events,
+            secret=self._ids.new("whsec"),
+            created_at=now,
+            entity_id=entity_id,
+        )
+        endpoint.serial = self._endpoints.add(endpoint)
+        self._by_id[endpoint.id] = endpoint
+        self._queue(Delivery(method="OPTIONS", target=endpoint, first_due=now), now)
+        return endpoint
+
+    def get(self, endpoint_id: str) -> Endpoint:
+        """Return the endpoint with that id."""
+        if endpoint_id not in self._by_id:
+            raise not_found("Webhook endpoint", endpoint_id, code="webhook_not_found")
+        return self._by_id[endpoint_id]
+
+    def page(self, limit: int, before: int | None) -> tuple[list[Endpoint], int | None]:
+        """Return a page of endpoints, newest first, and where the next one starts."""
+        return self._endpoints.page(limit, before)
+
+    def rotate(self, endpoint_id: str) -> Endpoint:
+        """Give an endpoint another secret, for all that is sent from now on."""
+        endpoint = self.get(endpoint_id)
+        endpoint.secret = self._ids.new("whsec")
+        return endpoint
+
+    def delete(self, endpoint_id: str) -> None:
+        """Forget an endpoint and whatever is still on its way to it."""
+        endpoint = self.get(endpoint_id)
+        endpoint.deleted = True
+        self._endpoints.remove(endpoint.serial)
+        del self._by_id[endpoint_id]
+
+    # --- events ------------------------------------------------------------------------------------------
+
+    def announce(
+        self, event_type: str, entity_id: str, data: Mapping[str, object], now: float, *, callback_url: str | None
+    ) -> None:
+        """Put an event into the history and send it to everyone who wants it."""
+        event = Event(id=self._ids.new("evt"), type=event_type, entity_id=entity_id, data=data, created_at=now)
+        self._history.add(event)
+        targets: list[Endpoint | str] = [one for one in self._endpoints if one.wants(event)]
+        for target in [*targets, *([callback_url] if callback_url else [])]:
+            self._queue(Delivery(event=event, target=target, first_due=now), now)
+
+    def history(
+        self, limit: int, before: int | None, *, event_type: str | None, entity_id: str | None
+    ) -> tuple[list[Event], int | None]:
+        """Return a page of what happened, newest first, and where the next one starts."""
+        found: list[Event] = []
+        while len(found) < limit:
+            events, before = self._history.page(1, before)
+            found += [
+                event for event in events if event_type in {None, event.type} and entity_id in {None, event.entity_id}
+            ]
+            if before is None:
+                break
+        return found, before
+
+    # --- deliveries --------------------------------------------------------------------------------------
+
+    def next_due(self) -> float | None:
+        """Return when the next delivery is due."""
+        return self._due[0][0] if self._due else None
+
+    def take(self, now: float) -> list[Delivery]:
+        """Return what is due; each is the caller's until it says how it went."""
+        taken: list[Delivery] = []
+        while self._due and self._due[0][0] <= now:
+            delivery = heapq.heappop(self._due)[2]
+            if not delivery.is_dropped:
+                taken.append(delivery)
+        return taken
+
+    def failed(self, delivery: Delivery, now: float) -> None:
+        """Try a delivery again, later each time, for a day. A probe is not repeated."""
+        delay = FIRST_DELAY * GROWTH**delivery.attempts
+        delivery.attempts += 1
+        if delivery.method == "POST" and now + delay <= delivery.first_due + GIVEN_UP_AFTER:
+            self._queue(delivery, now + delay)
+
+    def _queue(self, delivery: Delivery, due: float) -> None:
+        self._queued += 1
+        heapq.heappush(self._due, (due, self._queued, delivery))

@@ -1,0 +1,702 @@
+"""The sandbox as a thing to run: its life, its time, its files, its webhooks."""
+
+import asyncio
+import hashlib
+import hmac
+import io
+import itertools
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
+from heygen_async.sandbox.captions import srt
+from heygen_async.sandbox.links import Denied, Links
+from heygen_async.sandbox.ranges import part
+
+BODY = {
+    "video": {"type": "url", "url": "https://example.com/source.mp4"},
+    "audio": {"type": "url", "url": "https://example.com/new-audio.mp3"},
+}
+ENOUGH = 10  # seconds; a test that waits so long has failed
+
+
+class Api:
+    """The API over bare HTTP."""
+
+    def __init__(self, sandbox, http):
+        self.sandbox = sandbox
+        self.http = http
+
+    async def __call__(self, method, path, **more):
+        async with self.http.request(method, self.sandbox.url + path, **self._keyed(more)) as answer:
+            return answer.status, await answer.json()
+
+    def _keyed(self, more):
+        return {**more, "headers": {"X-Api-Key": self.sandbox.api_key, **more.get("headers", {})}}
+
+    async def create(self, **changes):
+        status, answer = await self("POST", "/v3/lipsyncs", json={**BODY, **changes})
+        assert status == 200, answer
+        return answer["data"]["lipsync_id"]
+
+    async def get(self, lipsync_id):
+        return (await self("GET", f"/v3/lipsyncs/{lipsync_id}"))[1]["data"]
+
+    async def upload(self, content, filename):
+        form = aiohttp.FormData()
+        form.add_field("file", io.BytesIO(content), filename=filename)
+        return await self("POST", "/v3/assets", data=form)
+
+    async def fetch(self, link, **headers):
+        """Get a presigned link, without the key."""
+        async with self.http.get(link, headers=headers) as answer:
+            return answer.status, await answer.read(), answer.headers
+
+
+@pytest.fixture
+async def http():
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ENOUGH)) as http:
+        yield http
+
+
+@pytest.fixture
+async def sandbox():
+    async with Sandbox(manual=True) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def api(sandbox, http):
+    return Api(sandbox, http)
+
+
+async def until(condition):
+    async with asyncio.timeout(ENOUGH):
+        while not condition():  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.001)
+
+
+# --- life --------------------------------------------------------------------------------------------------
+
+
+async def test_it_leaves_nothing_behind(http, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = asyncio.all_tasks()
+    async with Sandbox() as sandbox:
+        assert (await Api(sandbox, http).upload(SAMPLE_VIDEO.read_bytes(), "a.mp4"))[0] == 200
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await http.get(sandbox.url)
+    await until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_what_it_saw_can_be_looked_at_after_its_end(http):
+    async with Sandbox(manual=True) as sandbox:
+        lipsync_id = await Api(sandbox, http).create()
+    assert [job.id for job in sandbox.jobs] == [lipsync_id]
+    assert len(sandbox.requests) == 1
+
+
+async def test_it_starts_once():
+    async with Sandbox() as sandbox:
+        pass
+    with pytest.raises(RuntimeError, match="starts once"):
+        await sandbox.__aenter__()
+
+
+@pytest.mark.parametrize("look", ["url", "jobs", "requests", "charged", "deliveries"])
+def test_looking_before_the_start_says_what_to_do(look):
+    with pytest.raises(RuntimeError, match="async with"):
+        getattr(Sandbox(), look)
+
+
+async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        await Sandbox(port=taken.getsockname()[1]).__aenter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [{"speed": 0}, {"link_seconds": 0}, {"link_seconds": 8 * 86400}])
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        Sandbox(**wrong)
+
+
+async def test_the_same_seed_gives_the_same_ids(http):
+    made = []
+    for seed in (1, 1, 2):
+        async with Sandbox(seed=seed) as sandbox:
+            made.append(await Api(sandbox, http).create())
+    assert made[0] == made[1] != made[2]
+
+
+# --- time --------------------------------------------------------------------------------------------------
+
+
+async def test_time_runs_by_itself_and_as_fast_as_told(http):
+    async with Sandbox(speed=10_000, job_seconds=20.0) as sandbox:
+        api = Api(sandbox, http)
+        lipsync_id = await api.create()  # two milliseconds of the wall's clock
+        async with asyncio.timeout(ENOUGH):
+            while (await api.get(lipsync_id))["status"] != "completed":  # noqa: ASYNC110 - the server has no event
+                await asyncio.sleep(0.001)
+
+
+async def test_in_a_manual_sandbox_a_long_job_takes_no_time_and_is_exact(http):
+    async with Sandbox(manual=True, job_seconds=1200.0) as sandbox:
+        api = Api(sandbox, http)
+        lipsync_id = await api.create()
+        await sandbox.advance(1199.999)
+        assert (await api.get(lipsync_id))["status"] == "running"
+        await sandbox.advance(0.001)
+        assert (await api.get(lipsync_id))["status"] == "completed"
+        assert sandbox.jobs[0].ended_at - sandbox.jobs[0].created_at == 1200.0
+
+
+async def test_only_a_manual_sandbox_can_be_advanced():
+    async with Sandbox() as sandbox:
+        with pytest.raises(RuntimeError, match="manual=True"):
+            await sandbox.advance(1)
+
+
+@pytest.mark.parametrize(
+    ("job_seconds", "lengths"),
+    [(7.0, [7, 7, 7]), ([1, 5], [1, 5, 1]), (lambda body: len(body["title"]), [1, 2, 3])],
+    ids=["one for all", "in turn", "by the body"],
+)
+async def test_jobs_take_as_long_as_told(http, job_seconds, lengths):
+    async with Sandbox(manual=True, job_seconds=job_seconds) as sandbox:
+        for title in ("a", "bb", "ccc"):
+            await Api(sandbox, http).create(title=title)
+        await sandbox.advance(100)
+        assert [job.ended_at - job.created_at for job in sandbox.jobs] == lengths
+
+
+async def test_latency_is_of_a_route_and_keeps_its_key_in_flight(http):
+    async with Sandbox(manual=True, latency={"POST /v3/lipsyncs": 0.05}) as sandbox:
+        api = Api(sandbox, http)
+        keyed = {"json": BODY, "headers": {"Idempotency-Key": "k"}}
+        first = asyncio.create_task(api("POST", "/v3/lipsyncs", **keyed))
+        await until(lambda: sandbox.requests)
+        status, answer = await api("POST", "/v3/lipsyncs", **keyed)
+        assert (status, answer["error"]["code"]) == (409, "request_in_progress")
+        assert (await first)[0] == 200
+        assert len(sandbox.jobs) == 1
+
+
+async def test_a_client_that_leaves_has_made_its_job_all_the_same(http):
+    async with Sandbox(latency=0.02) as sandbox:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await Api(sandbox, http).create()
+        await until(lambda: sandbox.jobs)
+
+
+# --- how a job goes ----------------------------------------------------------------------------------------
+
+
+async def test_a_source_url_scripts_its_job(sandbox, api):
+    url = "https://sandbox.invalid/v.mp4?seconds=300&duration=12.5&fail=No+face+was+found"
+    lipsync_id = await api.create(video={"type": "url", "url": url})
+    await sandbox.advance(299)
+    assert ((await api.get(lipsync_id))["status"], sandbox.charged) == ("running", pytest.approx(12.5 * 0.033))
+    await sandbox.advance(1)
+    seen = await api.get(lipsync_id)
+    assert (seen["status"], seen["failure_message"]) == ("failed", "No face was found")
+    assert (seen["video_url"], seen["duration"], sandbox.charged) == (None, None, 0)
+
+
+@pytest.mark.parametrize("code", ["download_failed", "content_policy_violation"])
+async def test_a_source_url_can_have_its_create_refused(api, code):
+    audio = {"type": "url", "url": f"https://sandbox.invalid/a.mp3?refuse={code}"}
+    status, answer = await api("POST", "/v3/lipsyncs", json={**BODY, "audio": audio})
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, code, "audio.url")
+
+
+@pytest.mark.parametrize("query", ["secnds=3", "seconds=soon", "seconds=-1", "seconds=nan", "refuse=whatever"])
+async def test_a_script_with_a_slip_is_refused(api, query):
+    video = {"type": "url", "url": f"https://sandbox.invalid/v.mp4?{query}"}
+    status, answer = await api("POST", "/v3/lipsyncs", json={**BODY, "video": video})
+    assert (status, answer["error"]["param"]) == (400, "video.url")
+
+
+async def test_a_job_can_be_failed_by_hand(sandbox, api):
+    lipsync_id = await api.create()
+    sandbox.fail(lipsync_id, "The power went out.")
+    assert (await api.get(lipsync_id))["failure_message"] == "The power went out."
+    with pytest.raises(ValueError, match="ended"):
+        sandbox.fail(lipsync_id, "Again.")
+    with pytest.raises(LookupError):
+        sandbox.fail("ls_unknown", "Who?")
+
+
+async def test_the_account_can_do_without_bulk_calls(http):
+    async with Sandbox(statuses_available=False, batches_available=False) as sandbox:
+        api = Api(sandbox, http)
+        assert (await api("GET", "/v3/lipsyncs/statuses?lipsync_ids=ls_1"))[0] == 404
+        assert (await api("POST", "/v3/lipsyncs/batches", json={"lipsyncs": [BODY]}))[0] == 404
+
+
+async def test_requests_are_recorded_as_they_came(sandbox, api):
+    await api("POST", "/v3/lipsyncs", json=BODY, headers={"Idempotency-Key": "k"})
+    await api("GET", "/v3/lipsyncs?limit=3")
+    await api("GET", "/nowhere")
+    create, listing, nowhere = sandbox.requests
+    assert (create.route, create.json, create.headers["idempotency-key"]) == ("POST /v3/lipsyncs", BODY, "k")
+    assert (listing.path, dict(listing.query), listing.json) == ("/v3/lipsyncs", {"limit": "3"}, None)
+    assert (nowhere.route, nowhere.status) == ("", 404)
+    assert sandbox.api_key not in repr(create)
+
+
+# --- files in ----------------------------------------------------------------------------------------------
+
+
+async def test_the_output_is_the_video_that_was_uploaded_and_its_length_is_read_from_it(sandbox, api):
+    _, answer = await api.upload(SAMPLE_VIDEO.read_bytes(), "mine.mp4")
+    lipsync_id = await api.create(video={"type": "asset_id", "asset_id": answer["data"]["asset_id"]})
+    await sandbox.advance(20)
+    seen = await api.get(lipsync_id)
+    assert seen["duration"] == pytest.approx(4.0)  # the sample was made 4 s long
+    assert (await api.fetch(seen["video_url"]))[1] == SAMPLE_VIDEO.read_bytes()
+    await api("DELETE", f"/v3/assets/{answer['data']['asset_id']}")
+    assert (await api.fetch(seen["video_url"]))[0] == 200
+
+
+async def test_a_large_upload_arrives_whole(sandbox, api):
+    content = SAMPLE_VIDEO.read_bytes() + os.urandom(3 << 20)
+    _, answer = await api.upload(content, "large.mp4")
+    assert answer["data"]["size_bytes"] == len(content)
+    assert (await api.fetch(answer["data"]["url"]))[1] == content
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["by its length", "by its bytes"])
+async def test_an_upload_past_the_limit_is_refused(http, chunked):
+    async with Sandbox(max_multipart_bytes=100_000) as sandbox:
+        form = aiohttp.FormData()
+        form.add_field("file", SAMPLE_VIDEO.read_bytes() + bytes(200_000), filename="a.mp4")
+        status, answer = await Api(sandbox, http)("POST", "/v3/assets", data=form, chunked=chunked or None)
+        assert (status, answer["error"]["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize(
+    ("content", "filename", "says"),
+    [
+        (b"", "empty.mp4", "empty"),
+        (b"just words", "words.mp4", "no supported type"),
+        (SAMPLE_VIDEO.read_bytes(), "lies.mp3", "extension"),
+        (b"GIF89a" + bytes(100), "moving.gif", "no supported type"),
+    ],
+)
+async def test_a_file_that_is_no_good_is_refused(api, content, filename, says):
+    status, answer = await api.upload(content, filename)
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "invalid_parameter", "file")
+    assert says in answer["error"]["message"]
+
+
+async def test_a_form_with_anything_but_one_file_is_refused(sandbox, api):
+    form = aiohttp.FormData()
+    form.add_field("video", b"x", filename="a.mp4")
+    assert (await api("POST", "/v3/assets", data=form))[0] == 400
+    form = aiohttp.FormData()
+    form.add_field("file", SAMPLE_VIDEO.read_bytes(), filename="a.mp4")
+    form.add_field("title", "x")
+    assert (await api("POST", "/v3/assets", data=form))[0] == 400
+    assert (await api("POST", "/v3/assets", json={}))[0] == 400
+
+
+async def test_captions_files_are_told_by_their_arrow(api):
+    _, answer = await api.upload(srt(5, "Bonjour").encode(), "captions.srt")
+    assert answer["data"]["mime_type"] == "application/x-subrip"
+
+
+async def announced(api, content=SAMPLE_AUDIO.read_bytes(), **changes):
+    body = {"filename": "a.mp3", "content_type": "audio/mpeg", "size_bytes": len(content), **changes}
+    status, answer = await api("POST", "/v3/assets/direct-uploads", json=body)
+    assert status == 200, answer
+    return answer["data"]
+
+
+async def put(api, told, content=SAMPLE_AUDIO.read_bytes(), **changes):
+    headers = {**told["upload_headers"], **changes}
+    async with api.http.put(told["upload_url"], data=content, headers=headers) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_a_direct_upload_is_announced_put_and_completed(api):
+    digest = hashlib.sha256(SAMPLE_AUDIO.read_bytes()).hexdigest()
+    told = await announced(api, checksum_sha256=digest)
+    asset_id = told["asset_id"]
+    assert (told["status"], told["max_bytes"], told["expires_in_seconds"]) == ("pending_upload", 1 << 30, 604800)
+    using = {**BODY, "audio": {"type": "asset_id", "asset_id": asset_id}}
+    status, answer = await api("POST", "/v3/lipsyncs", json=using)
+    assert (status, answer["error"]["code"]) == (400, "asset_not_available")
+    assert (await api("POST", f"/v3/assets/{asset_id}/complete"))[0] == 409
+    assert (await put(api, told))[0] == 200
+    first = await api("POST", f"/v3/assets/{asset_id}/complete", json={"checksum_sha256": digest})
+    assert (first[0], first[1]["data"]["mime_type"], first[1]["data"]["status"]) == (200, "audio/mpeg", "completed")
+    assert await api("POST", f"/v3/assets/{asset_id}/complete") == first
+    assert (await api("POST", "/v3/lipsyncs", json=using))[0] == 200
+
+
+async def test_a_put_must_carry_the_headers_that_were_signed(api):
+    told = await announced(api)
+    assert (await put(api, told, **{"Content-Type": "video/mp4"}))[0] == 403
+    assert (await put(api, told, **{"X-Api-Key": "sandbox-key"}))[0] == 400
+    assert (await put(api, {**told, "upload_url": told["upload_url"][:-1] + "?"}))[0] == 403
+
+
+async def test_a_put_must_bring_the_bytes_that_were_announced(api):
+    told = await announced(api)
+    assert (await put(api, told, SAMPLE_AUDIO.read_bytes()[:-1]))[0] == 400
+    wrong = await announced(api, checksum_sha256="0" * 64)
+    status, text = await put(api, wrong)
+    assert (status, "BadDigest" in text) == (400, True)
+
+
+async def test_a_completed_upload_must_be_what_it_was_called(api):
+    content = SAMPLE_AUDIO.read_bytes()
+    told = await announced(api, content, filename="a.mp4", content_type="video/mp4")
+    assert (await put(api, told, content))[0] == 200
+    status, answer = await api("POST", f"/v3/assets/{told['asset_id']}/complete")
+    assert (status, answer["error"]["param"]) == (400, "content_type")
+
+
+# --- files out ---------------------------------------------------------------------------------------------
+
+
+async def done(sandbox, api, **changes):
+    lipsync_id = await api.create(**changes)
+    await sandbox.advance(20)
+    return await api.get(lipsync_id)
+
+
+async def test_a_key_that_is_shown_to_the_file_host_is_refused_and_seen(sandbox, api):
+    link = (await done(sandbox, api))["video_url"]
+    for leak in ({"X-Api-Key": "k"}, {"Authorization": "Bearer k"}):
+        assert (await api.fetch(link, **leak))[0] == 400
+        assert sandbox.requests[-1].status == 400
+        assert sandbox.requests[-1].headers.keys() >= leak.keys()
+
+
+async def test_a_link_expires_and_a_new_one_works(http):
+    async with Sandbox(manual=True, link_seconds=60) as sandbox:
+        api = Api(sandbox, http)
+        seen = await done(sandbox, api)
+        await sandbox.advance(59)
+        assert (await api.fetch(seen["video_url"]))[0] == 200
+        await sandbox.advance(1)
+        status, body, headers = await api.fetch(seen["video_url"])
+        assert (status, headers["Content-Type"]) == (403, "application/xml; charset=utf-8")
+        assert b"Request has expired" in body
+        assert (await api.fetch((await api.get(seen["id"]))["video_url"]))[0] == 200
+
+
+async def test_a_link_works_for_its_own_file_and_method_only(sandbox, api):
+    link = (await done(sandbox, api))["video_url"]
+    other = (await done(sandbox, api))["id"]
+    moved = re.sub(r"/files/[^?]*", f"/files/{other}.mp4", link)
+    assert (await api.fetch(moved))[0] == 403
+    assert (await api.fetch(link.replace("X-Amz-Expires=604800", "X-Amz-Expires=604801")))[0] == 403
+    assert (await api.fetch(link.partition("?")[0]))[0] == 403
+
+
+async def test_the_link_of_a_deleted_lipsync_leads_nowhere(sandbox, api):
+    seen = await done(sandbox, api)
+    await api("DELETE", f"/v3/lipsyncs/{seen['id']}")
+    assert (await api.fetch(seen["video_url"]))[0] == 404
+
+
+async def test_a_download_can_be_resumed_if_the_file_is_the_same(sandbox, api):
+    link = (await done(sandbox, api))["video_url"]
+    _, whole, headers = await api.fetch(link)
+    assert headers["Content-Type"] == "video/mp4"
+    status, rest, _ = await api.fetch(link, Range="bytes=1000-", **{"If-Range": headers["ETag"]})
+    assert (status, rest) == (206, whole[1000:])
+    status, again, _ = await api.fetch(link, Range="bytes=1000-", **{"If-Range": '"another"'})
+    assert (status, again) == (200, whole)
+    status, _, _ = await api.fetch(link, Range=f"bytes={len(whole)}-")
+    assert status == 416
+
+
+async def test_captions_come_when_they_are_asked_for(sandbox, api):
+    assert (await done(sandbox, api))["caption_url"] is None
+    link = (await done(sandbox, api, enable_caption=True, title="Bonjour"))["caption_url"]
+    _, body, headers = await api.fetch(link)
+    assert headers["Content-Type"] == "application/x-subrip"
+    # The sample is 4 s long: a cue of three seconds, and one for the rest.
+    assert body.decode() == (
+        "1\n00:00:00,000 --> 00:00:03,000\nBonjour (1)\n\n2\n00:00:03,000 --> 00:00:04,000\nBonjour (2)\n"
+    )
+
+
+@given(st.integers(1, 200), st.integers(0, 250), st.integers(0, 250), st.sampled_from(["{}-{}", "{}-", "-{}"]))
+def test_a_range_is_exactly_the_bytes_that_it_names(total, first, last, form):
+    content = bytes(range(total))
+    wanted = form.format(first, last)
+    try:
+        found = part({"Range": f"bytes={wanted}"}, etag='"e"', total=total)
+    except Denied as denied:
+        assert denied.status == 416
+        assert first >= total or (form == "{}-{}" and last < first) or (form == "-{}" and first == 0)
+        return
+    expected = {"{}-{}": content[first : last + 1], "{}-": content[first:], "-{}": content[-first:]}[form]
+    assert content[found.start : found.start + found.length] == expected
+    assert found.length > 0
+
+
+@pytest.mark.parametrize("odd", ["", "bytes=-", "bytes=0-1,4-5", "lines=1-2", "bytes=a-b"])
+def test_a_range_that_is_odd_is_ignored(odd):
+    assert part({"Range": odd}, etag='"e"', total=10).is_whole
+
+
+@given(st.floats(1, 604800), st.integers(0, 2_000_000_000), st.floats(0, 1, exclude_max=True))
+def test_a_link_never_ends_early_and_at_most_two_seconds_late(seconds, whole, fraction):
+    links = Links("http://h", b"key", seconds)
+    made_at = whole + fraction
+    query = dict(pair.split("=") for pair in links.sign("GET", "/f", made_at).partition("?")[2].split("&"))
+    links.check("GET", "/f", query, made_at + seconds * 0.999_999)
+    with pytest.raises(Denied):
+        links.check("GET", "/f", query, made_at + seconds + 2)
+
+
+# --- webhooks ----------------------------------------------------------------------------------------------
+
+
+class Receiver:
+    """Somebody who listens on this machine; answers with the statuses in `answers`, then with 200."""
+
+    def __init__(self):
+        self.got = []
+        self.answers = []
+        self.url = ""
+
+    async def handle(self, request):
+        self.got.append((request.method, dict(request.headers), await request.read()))
+        return web.Response(status=self.answers.pop(0) if self.answers else 200)
+
+    @property
+    def events(self):
+        return [orjson.loads(body) for method, _, body in self.got if method == "POST"]
+
+
+@pytest.fixture
+async def receiver():
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/hook", receiver.handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    listening = socket.create_server(("127.0.0.1", 0))
+    await web.SockSite(runner, listening).start()
+    receiver.url = f"http://127.0.0.1:{listening.getsockname()[1]}/hook"
+    yield receiver
+    await runner.cleanup()
+
+
+async def registered(api, receiver, **more):
+    status, answer = await api("POST", "/v3/webhooks/endpoints", json={"url": receiver.url, **more})
+    assert status == 200, answer
+    return answer["data"]
+
+
+async def test_a_new_endpoint_is_probed(sandbox, api, receiver):
+    await registered(api, receiver)
+    receiver.answers = [404]  # what the probe finds changes nothing
+    await sandbox.advance(60)
+    assert [method for method, _, _ in receiver.got] == ["OPTIONS"]
+
+
+async def test_a_delivery_is_signed_under_the_secret_of_its_endpoint(sandbox, api, receiver):
+    endpoint = await registered(api, receiver)
+    lipsync_id = await api.create(callback_id="row-7")
+    await sandbox.advance(20)
+    _, headers, body = receiver.got[-1]
+    assert headers["Heygen-Signature"] == hmac.new(endpoint["secret"].encode(), body, hashlib.sha256).hexdigest()
+    assert headers["Heygen-Timestamp"].isdigit()
+    event = orjson.loads(body)
+    assert headers["Heygen-Event-Id"] == event["event_id"]
+    assert event["event_type"] == "lipsync.success"
+    assert event["event_data"]["lipsync_id"] == lipsync_id
+    assert event["event_data"]["callback_id"] == "row-7"
+    assert (await api.fetch(event["event_data"]["url"]))[0] == 200
+
+
+async def test_a_rotated_secret_signs_what_comes_after(sandbox, api, receiver):
+    endpoint = await registered(api, receiver)
+    path = f"/v3/webhooks/endpoints/{endpoint['endpoint_id']}/rotate-secret"
+    secret = (await api("POST", path))[1]["data"]["secret"]
+    assert secret != endpoint["secret"]
+    await api.create()
+    await sandbox.advance(20)
+    _, headers, body = receiver.got[-1]
+    assert headers["Heygen-Signature"] == hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+async def test_a_failure_is_told_with_its_message_and_to_the_callback_url_unsigned(sandbox, api, receiver):
+    video = {"type": "url", "url": "https://sandbox.invalid/v.mp4?fail=No+face"}
+    await api.create(video=video, callback_url=receiver.url)
+    await sandbox.advance(20)
+    (_, headers, body), event = receiver.got[0], receiver.events[0]
+    assert "Heygen-Signature" not in headers
+    assert (event["event_type"], event["event_data"]["msg"]) == ("lipsync.fail", "No face")
+    assert b"created_at" in body
+
+
+async def test_a_delivery_that_is_not_taken_comes_again_later_and_later_under_the_same_id(sandbox, api, receiver):
+    receiver.answers = [500, 302, 503]
+    await api.create(callback_url=receiver.url)
+    await sandbox.advance(20)
+    attempts = []
+    for seconds in (9, 1, 29, 1, 89, 1):  # 10, 30 and 90 seconds after one another
+        await sandbox.advance(seconds)
+        attempts.append(len(receiver.got))
+    assert attempts == [1, 2, 2, 3, 3, 4]
+    assert len({event["event_id"] for event in receiver.events}) == 1
+    assert [delivery.status for delivery in sandbox.deliveries] == [500, 302, 503, 200]
+    await sandbox.advance(86_400)
+    assert len(receiver.got) == 4
+
+
+async def test_a_delivery_is_given_up_after_a_day(sandbox, api, receiver):
+    receiver.answers = [500] * 100
+    await api.create(callback_url=receiver.url)
+    await sandbox.advance(20 + 10 * 86_400)
+    at = [delivery.at for delivery in sandbox.deliveries]
+    # 10 s, then three times as long each time; the next, 65,610 s after the last, would be past a day.
+    assert [round(later - earlier) for earlier, later in itertools.pairwise(at)] == [
+        10, 30, 90, 270, 810, 2430, 7290, 21870,
+    ]  # fmt: skip
+
+
+async def test_a_batch_tells_its_end_once(sandbox, api, receiver):
+    body = {"lipsyncs": [BODY, BODY], "callback_url": receiver.url}
+    _, answer = await api("POST", "/v3/lipsyncs/batches", json=body)
+    await sandbox.advance(20)
+    (event,) = receiver.events
+    assert event["event_type"] == "batch.finished"
+    assert event["event_data"] == {
+        "batch_id": answer["data"]["batch_id"],
+        "status": "completed",
+        "counts_by_status": {"completed": 2},
+    }
+
+
+async def test_an_endpoint_hears_of_what_it_asked_for_until_it_is_deleted(sandbox, api, receiver):
+    endpoint = await registered(api, receiver, events=["lipsync.fail"])
+    await api.create()
+    await sandbox.advance(20)
+    assert receiver.events == []
+    path = f"/v3/webhooks/endpoints/{endpoint['endpoint_id']}"
+    await api("PATCH", path, json={"events": ["lipsync.success"]})
+    await api.create()
+    await sandbox.advance(20)
+    assert len(receiver.events) == 1
+    await api("DELETE", path)
+    await api.create()
+    await sandbox.advance(20)
+    assert len(receiver.events) == 1
+
+
+async def test_an_endpoint_of_one_entity_hears_of_that_one_only(sandbox, api, receiver):
+    _, wanted = await api.create(), await api.create()
+    await registered(api, receiver, entity_id=wanted)
+    await sandbox.advance(20)
+    assert [event["event_data"]["lipsync_id"] for event in receiver.events] == [wanted]
+
+
+async def test_nothing_is_ever_sent_to_another_machine(sandbox, api):
+    await api.create(callback_url="https://example.com/hook")
+    await sandbox.advance(20)
+    assert [(one.url, one.status) for one in sandbox.deliveries] == [("https://example.com/hook", None)]
+
+
+async def test_a_running_sandbox_delivers_by_itself(http, receiver):
+    async with Sandbox(speed=10_000) as sandbox:
+        api = Api(sandbox, http)
+        receiver.answers = [500]
+        await api.create(callback_url=receiver.url)
+        await until(lambda: len(receiver.events) == 2)  # the second one is the repetition, 1 ms later
+        sandbox.fail(await api.create(callback_url=receiver.url), "by hand")
+        await until(lambda: len(receiver.events) == 3)
+
+
+async def test_a_receiver_that_never_answers_does_not_keep_the_sandbox_from_ending(http):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with asyncio.timeout(ENOUGH), Sandbox(speed=10_000) as sandbox:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+            await Api(sandbox, http).create(callback_url=url)
+            silent.setblocking(False)
+            connection, _ = await asyncio.get_running_loop().sock_accept(silent)
+        connection.close()
+
+
+# --- python -m ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command():
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "heygen_async.sandbox", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=ENOUGH)
+
+
+def greeting(process):
+    lines = []
+    while "Ctrl-C" not in (lines[-1] if lines else ""):
+        lines.append(process.stdout.readline())
+        assert lines[-1], process.stderr.read()
+    return "".join(lines)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+@pytest.mark.skipif(os.name != "posix", reason="the line is for a POSIX shell")
+def test_the_command_prints_a_curl_line_that_works_and_ends_when_told_to(command):
+    process = command("--port", "0", "--speed", "60")
+    printed = greeting(process)
+    line = printed[printed.index("curl -X POST") : printed.index("\n\nCtrl-C")]
+    answer = subprocess.run(["sh", "-c", f"{line} -s"], capture_output=True, timeout=ENOUGH, check=True)
+    assert orjson.loads(answer.stdout)["data"]["lipsync_id"].startswith("ls_")
+    process.terminate()
+    assert process.wait(timeout=ENOUGH) == 0
+
+
+def test_the_command_says_in_one_line_that_it_cannot_start(command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = command("--port", str(taken.getsockname()[1]))
+        assert process.wait(timeout=ENOUGH) == 1
+    assert re.fullmatch(r"The sandbox cannot start: .*in use.*\n", process.stderr.read())
+
+
+# --- what ships --------------------------------------------------------------------------------------------
+
+
+def test_the_samples_are_small():
+    assert sum(Path(sample).stat().st_size for sample in (SAMPLE_VIDEO, SAMPLE_AUDIO)) < 100_000

@@ -1,0 +1,303 @@
+"""Verifying, reading and signing deliveries: tables, and any bytes whatever."""
+
+import hashlib
+import hmac
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async.errors import InvalidSignature, StaleDelivery, WebhookError
+from heygen_async.models import LipsyncStatus, Secret
+from heygen_async.webhooks import parse_event, sign, verify
+
+SECRET = "whsec_abc"
+NOW = 1_780_000_000.0
+BODY = orjson.dumps(
+    {
+        "event_id": "evt_1",
+        "event_type": "lipsync.success",
+        "event_data": {"lipsync_id": "ls_1", "callback_id": "row-1", "url": "https://files.example/1.mp4?sig=s"},
+        "created_at": "2026-05-28T20:26:40Z",
+    }
+)
+
+
+def signed(body=BODY, *, secret=SECRET, event_id="evt_1", timestamp=NOW, **headers):
+    return {**sign(body, secret=secret, event_id=event_id, timestamp=timestamp), **headers}
+
+
+def event_of(data, *, event_type="lipsync.success", **rest):
+    body = orjson.dumps({"event_id": "evt_1", "event_type": event_type, "event_data": data, **rest})
+    return parse_event(body, {}, secret=None)
+
+
+def test_the_signature_is_the_hex_hmac_sha256_of_the_raw_body():
+    headers = sign(b'{"a":1}', secret="s", event_id="evt_9", timestamp=12.7)
+
+    assert headers == {
+        "Heygen-Signature": hmac.new(b"s", b'{"a":1}', hashlib.sha256).hexdigest(),
+        "Heygen-Timestamp": "12",
+        "Heygen-Event-Id": "evt_9",
+    }
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        pytest.param(SECRET, id="a-string"),
+        pytest.param(Secret(SECRET), id="a-secret"),
+        pytest.param(["whsec_old", SECRET], id="the-second-of-two"),
+        pytest.param((Secret(SECRET), "whsec_new"), id="the-first-of-two"),
+    ],
+)
+def test_a_delivery_signed_with_the_secret_is_verified(secret):
+    assert verify(BODY, signed(), secret=secret, now=NOW) is None
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_body_may_be_any_kind_of_bytes(kind):
+    verify(kind(BODY), signed(), secret=SECRET, now=NOW)
+    assert parse_event(kind(BODY), signed(), secret=SECRET, now=NOW).event_id == "evt_1"
+
+
+def test_hex_is_taken_in_either_case_and_headers_in_any():
+    headers = {name.upper(): value.upper() for name, value in signed().items()}
+
+    verify(BODY, headers, secret=SECRET, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(BODY + b" ", signed(), id="a-byte-more"),
+        pytest.param(BODY.replace(b"ls_1", b"ls_2"), signed(), id="another-job"),
+        pytest.param(BODY, {}, id="no-headers"),
+        pytest.param(BODY, signed(secret="whsec_other"), id="another-secret"),
+        pytest.param(BODY, signed() | {"Heygen-Signature": ""}, id="empty"),
+        pytest.param(BODY, signed() | {"Heygen-Signature": "é" * 64}, id="not-ascii"),
+        pytest.param(BODY, signed() | {"Heygen-Signature": "\udcff" * 64}, id="a-lone-surrogate"),
+        pytest.param(BODY, signed() | {"Heygen-Signature": signed()["Heygen-Signature"][:-1]}, id="cut-short"),
+        pytest.param(BODY, signed() | {"Heygen-Signature": signed()["Heygen-Signature"] + "0"}, id="too-long"),
+    ],
+)
+def test_a_delivery_that_was_not_signed_with_the_secret_is_refused(body, headers):
+    with pytest.raises(InvalidSignature):
+        verify(body, headers, secret=SECRET, now=NOW)
+
+
+@pytest.mark.parametrize("off", [300, -300, 0, 299.5])
+def test_a_timestamp_within_the_tolerance_is_taken_either_way(off):
+    verify(BODY, signed(), secret=SECRET, now=NOW + off)
+
+
+@pytest.mark.parametrize("off", [300.5, -300.5, 1e9, -1e9])
+def test_a_timestamp_too_far_from_now_is_stale_either_way(off):
+    with pytest.raises(StaleDelivery):
+        verify(BODY, signed(), secret=SECRET, now=NOW + off)
+
+
+@pytest.mark.parametrize(
+    "timestamp", [None, "", "soon", "-5", "1e9", "nan", "inf", "١٧٨٠٠٠٠٠٠٠", "9" * 5000, "2026-05-28"]
+)
+def test_a_timestamp_that_cannot_be_read_is_stale(timestamp):
+    headers = signed()
+    if timestamp is None:
+        del headers["Heygen-Timestamp"]
+    else:
+        headers["Heygen-Timestamp"] = timestamp
+
+    with pytest.raises(StaleDelivery):
+        verify(BODY, headers, secret=SECRET, now=NOW, tolerance=float("inf"))
+
+
+def test_the_tolerance_can_be_set():
+    verify(BODY, signed(), secret=SECRET, now=NOW + 3600, tolerance=3600)
+    with pytest.raises(StaleDelivery):
+        verify(BODY, signed(), secret=SECRET, now=NOW + 1, tolerance=0)
+
+
+@pytest.mark.parametrize("secret", ["", Secret(""), [], (), ["whsec_1", ""]])
+def test_an_empty_secret_is_a_value_error(secret):
+    for check in (verify, parse_event):
+        with pytest.raises(ValueError, match="secret"):
+            check(BODY, signed(), secret=secret, now=NOW)
+
+
+def test_an_empty_secret_signs_nothing():
+    with pytest.raises(ValueError, match="secret"):
+        sign(BODY, secret="", event_id="evt_1", timestamp=NOW)
+
+
+@pytest.mark.parametrize("tolerance", [-1, float("nan")])
+def test_a_tolerance_that_is_none_is_a_value_error(tolerance):
+    with pytest.raises(ValueError, match="tolerance"):
+        verify(BODY, signed(), secret=SECRET, tolerance=tolerance, now=NOW)
+
+
+@pytest.mark.parametrize("check", [verify, parse_event])
+def test_a_body_that_was_decoded_is_a_type_error(check):
+    with pytest.raises(TypeError, match="body"):
+        check(BODY.decode(), signed(), secret=SECRET, now=NOW)
+
+
+def test_an_event_tells_what_happened_to_which_job():
+    event = parse_event(BODY, signed(), secret=SECRET, now=NOW)
+
+    assert event.event_id == "evt_1"
+    assert event.event_type == "lipsync.success"
+    assert event.lipsync_id == "ls_1"
+    assert event.callback_id == "row-1"
+    assert event.outcome == "completed"
+    assert event.video_url == "https://files.example/1.mp4?sig=s"
+    assert event.failure_message is None
+    assert event.data["lipsync_id"] == "ls_1"
+    assert event.created_at.timestamp() == NOW
+
+
+def test_the_repr_of_an_event_shows_no_query_of_a_link():
+    assert "sig=s" not in repr(parse_event(BODY, signed(), secret=SECRET, now=NOW))
+
+
+@pytest.mark.parametrize("name", ["lipsync_id", "video_id", "id"])
+def test_the_job_is_found_under_any_name(name):
+    assert event_of({name: "ls_1"}).lipsync_id == "ls_1"
+
+
+def test_the_best_name_wins_and_what_is_no_text_is_passed_over():
+    assert event_of({"id": "x", "video_id": "y", "lipsync_id": "ls_1"}).lipsync_id == "ls_1"
+    assert event_of({"id": "ls_1", "video_id": None, "lipsync_id": 7}).lipsync_id == "ls_1"
+
+
+@pytest.mark.parametrize("name", ["url", "video_url"])
+def test_the_output_is_found_under_any_name(name):
+    assert event_of({name: "https://files.example/1"}).video_url == "https://files.example/1"
+
+
+@pytest.mark.parametrize("name", ["msg", "message", "failure_message"])
+def test_the_failure_is_found_under_any_name(name):
+    event = event_of({name: "no face"}, event_type="lipsync.fail")
+
+    assert (event.outcome, event.failure_message) == (LipsyncStatus.FAILED, "no face")
+
+
+@pytest.mark.parametrize(
+    ("event_type", "outcome"),
+    [
+        ("lipsync.success", "completed"),
+        ("lipsync.fail", "failed"),
+        ("video_translate.success", "completed"),
+        ("batch.finished", None),
+        ("something_new", None),
+        ("success", "completed"),
+        ("", None),
+    ],
+)
+def test_the_event_type_tells_the_outcome(event_type, outcome):
+    assert event_of({}, event_type=event_type).outcome == outcome
+
+
+def test_the_id_of_a_batch_is_not_taken_for_a_job():
+    assert event_of({"id": "batch_1"}, event_type="batch.finished").lipsync_id is None
+
+
+def test_what_is_not_known_is_kept():
+    event = event_of({"new": [1]}, entity_id="e", created_at=NOW)
+
+    assert event.data == {"new": [1]}
+    assert event.extra == {"entity_id": "e"}
+
+
+def test_the_id_is_the_bodys_own_for_the_headers_is_not_signed():
+    assert parse_event(BODY, signed(event_id="evt_forged"), secret=SECRET, now=NOW).event_id == "evt_1"
+
+
+def test_without_an_id_in_the_body_the_headers_is_taken():
+    body = b'{"event_type": "lipsync.success"}'
+
+    assert parse_event(body, signed(body, event_id="evt_7"), secret=SECRET, now=NOW).event_id == "evt_7"
+
+
+def test_without_any_id_equal_bodies_are_one_event():
+    one, same, other = (
+        parse_event(body, {}, secret=None)
+        for body in (b'{"event_type": "a"}', b'{"event_type": "a"}', b'{"event_type": "b"}')
+    )
+
+    assert one.event_id == same.event_id != other.event_id
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b'{"event_type": 5}',
+        b'{"event_type": null, "event_data": {}}',
+        b'{"event_type": "lipsync.success"',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_a_body_that_is_no_event_is_a_webhook_error(body):
+    with pytest.raises(WebhookError):
+        parse_event(body, signed(body), secret=SECRET, now=NOW)
+
+
+header_text = st.text(max_size=80) | st.text(alphabet="0123456789abcdefABCDEF", min_size=64, max_size=64)
+any_headers = st.dictionaries(
+    st.sampled_from(["Heygen-Signature", "heygen-timestamp", "HEYGEN-EVENT-ID", "Content-Type"]) | st.text(max_size=20),
+    header_text,
+)
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+event_words = ["lipsync_id", "video_id", "id", "url", "video_url", "msg", "message", "failure_message", "callback_id"]
+any_event = st.fixed_dictionaries(
+    {"event_type": st.text(max_size=20) | any_json},
+    optional={
+        "event_id": any_json,
+        "event_data": any_json | st.dictionaries(st.sampled_from(event_words), any_json),
+        "created_at": any_json | st.just("0001-01-01T00:00:00+23:59"),
+    },
+)
+any_body = st.binary(max_size=200) | any_json.map(orjson.dumps) | any_event.map(orjson.dumps)
+
+
+@given(any_body, any_headers)
+def test_whatever_comes_unsigned_is_refused(body, headers):
+    with pytest.raises(InvalidSignature):
+        verify(body, headers, secret=SECRET, now=NOW)
+
+
+@given(any_body, any_headers)
+def test_whatever_comes_is_an_event_or_a_webhook_error(body, headers):
+    try:
+        event = parse_event(body, headers, secret=None)
+    except WebhookError:
+        return
+    assert event.event_id
+    assert isinstance(event.event_type, str)
+
+
+@given(st.binary(max_size=200), st.text(min_size=1, max_size=20, alphabet=st.characters(codec="utf-8")))
+def test_what_was_signed_is_verified_and_one_bit_more_or_less_is_not(body, secret):
+    headers = sign(body, secret=secret, event_id="evt_1", timestamp=NOW)
+
+    verify(body, headers, secret=secret, now=NOW)
+
+    changed = bytes([body[0] ^ 1]) + body[1:] if body else b"\0"
+    with pytest.raises(InvalidSignature):
+        verify(changed, headers, secret=secret, now=NOW)
+
+
+@pytest.mark.parametrize("event_id", ["", "a b", "a\r\nb", "é", "x" * 256])
+def test_a_bad_event_id_cannot_be_signed_for(event_id):
+    with pytest.raises(ValueError, match="event_id"):
+        sign(BODY, secret=SECRET, event_id=event_id, timestamp=NOW)

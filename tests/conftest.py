@@ -8,13 +8,14 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
-from heygen_async import HeyGenSession, RetryPolicy
+from heygen_async import HeyGenSession, PollPolicy, RetryPolicy
 from heygen_async.sandbox import Sandbox
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
 
 QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
+IMPATIENT = PollPolicy(fastest=0.01, slowest=0.05)
 
 
 def pytest_configure() -> None:
@@ -44,5 +45,5 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 async def heygen(sandbox: Sandbox) -> AsyncIterator[HeyGenSession]:
-    async with HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK) as session:
+    async with HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, polling=IMPATIENT) as session:
         yield session

@@ -14,17 +14,18 @@ import logging
 import sys
 import warnings
 from collections.abc import AsyncIterator, Mapping, Sequence
-from http import HTTPStatus
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from attrs import field, frozen
+from multidict import CIMultiDict
 from yarl import URL
 
 from heygen_async._arguments import positive
 from heygen_async._version import __version__
 from heygen_async._wire import Request, Stream, is_loopback
-from heygen_async.errors import DownloadError, RequestTimeout, TransportError, UnexpectedResponse
+from heygen_async.errors import RequestTimeout, TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 logger: Final = logging.getLogger("heygen_async")
 
 _CLOSE_SECONDS: Final = 5.0
+_HOST_EXCERPT: Final = 4096
+_READ_BUFFER: Final = 256 * 1024
 
 
 @frozen(kw_only=True)
@@ -198,7 +201,10 @@ class Http:
             source=self,
             stacklevel=1,
         )
-        self._detach()  # or aiohttp would warn of its clients too
+        # Or aiohttp would warn of each of its objects too. Sockets are closed, nothing is awaited.
+        self._detach()
+        if self._borrowed is None and self._connector is not None:
+            self._connector._close()  # noqa: SLF001 close() would make a task
 
     @property
     def files(self) -> aiohttp.ClientSession:
@@ -217,14 +223,16 @@ class Http:
             UnexpectedResponse: If the body is longer than allowed.
         """
         self.ensure_open()
+        what = f"{request.method} {request.template}"
+        if isinstance(request.body, Stream):
+            async with self._sending(request.body, what, timeouts) as (data, length, timeout):
+                return await self._send(request, data, {**_request_headers(request, headers), **length}, timeout)
         try:
-            if isinstance(request.body, Stream):
-                return await self._send_stream(request, request.body, headers, timeouts)
             total = timeouts.read if request.method == "GET" else timeouts.write
             timeout = aiohttp.ClientTimeout(total=total, connect=timeouts.connect)
             return await self._send(request, request.body, _request_headers(request, headers), timeout)
         except (aiohttp.ClientError, OSError) as error:
-            raise transport_error(error, f"{request.method} {request.template}") from error
+            raise transport_error(error, what) from error
 
     async def _send(
         self,
@@ -242,37 +250,71 @@ class Http:
         finally:
             response.release()
 
-    async def _send_stream(
-        self, request: Request, stream: Stream, headers: Mapping[str, str], timeouts: Timeouts
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        clock = asyncio.get_running_loop().time
-        async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as patience:
-
-            async def watched() -> AsyncIterator[bytes]:
-                async for chunk in stream.chunks():
-                    patience.reschedule(clock() + timeouts.transfer_idle)
-                    yield chunk
-                patience.reschedule(clock() + timeouts.write)  # all is sent: now the server works
-
-            length = {"Content-Length": str(stream.length), "Content-Type": stream.content_type}
-            timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
-            return await self._send(request, watched(), {**_request_headers(request, headers), **length}, timeout)
-
-    async def fetch(self, url: str, *, timeouts: Timeouts) -> AsyncIterator[bytes]:
-        """Give out what is at a presigned *url*, piece by piece; the API key does not go there."""
-        timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.transfer_idle)
+    @asynccontextmanager
+    async def _sending(
+        self, stream: Stream, what: str, timeouts: Timeouts
+    ) -> AsyncIterator[tuple[AsyncIterator[bytes], dict[str, str], aiohttp.ClientTimeout]]:
+        """Watch over one attempt to send *stream*: its bytes must keep moving, its whole time has no limit."""
+        length = {"Content-Length": str(stream.length), "Content-Type": stream.content_type}
+        outgoing = _Outgoing(stream, timeouts)
         try:
-            response = await self.files.get(URL(url, encoded=True), timeout=timeout, allow_redirects=False)
+            async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as deadline:
+                yield outgoing.pieces(deadline), length, aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
+                return
+        except (aiohttp.ClientError, OSError) as error:
+            failure = outgoing.failure or transport_error(error, what)
+        # Outside of the handler: aiohttp's error may hold the link, whose query is a secret.
+        raise failure
+
+    async def put(
+        self, url: str, stream: Stream, *, headers: Mapping[str, str], timeouts: Timeouts
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send *stream* to a presigned link once, and return status, headers and the start of the body.
+
+        Raises:
+            TransportError: If no answer came; whatever reading the stream raises comes out as it is.
+        """
+        client = self.files
+        async with self._sending(stream, "PUT to the file host", timeouts) as (data, length, timeout):
+            # Theirs over ours: the link may be signed for their Content-Type.
+            told: CIMultiDict[str] = CIMultiDict(length)
+            told.update(headers)
+            response = await client.put(
+                URL(url, encoded=True), data=data, headers=told, timeout=timeout, allow_redirects=False
+            )
             try:
-                if response.status != HTTPStatus.OK:
-                    raise DownloadError(f"the file host answered {response.status}")
-                async for chunk in response.content.iter_chunked(256 * 1024):
-                    yield chunk
+                return response.status, response.headers, await response.content.read(_HOST_EXCERPT)
             finally:
                 response.release()
+
+    @asynccontextmanager
+    async def get(self, url: str, *, headers: Mapping[str, str], timeouts: Timeouts) -> AsyncIterator[Incoming]:
+        """Ask a presigned link for a file, and give out the answer while its body comes.
+
+        Raises:
+            TransportError: If no answer came, or its body broke off.
+        """
+        client = self.files
+        # Bytes as they are on the other side: what is resumed and measured must not be unpacked on the way.
+        plain = {**headers, "Accept-Encoding": "identity", "Accept": "*/*"}
+        timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.transfer_idle)
+        try:
+            response = await client.get(
+                URL(url, encoded=True),
+                headers=plain,
+                timeout=timeout,
+                allow_redirects=False,
+                auto_decompress=False,
+                read_bufsize=_READ_BUFFER,
+            )
+            try:
+                yield Incoming(response)
+                return
+            finally:
+                response.close()
         except (aiohttp.ClientError, OSError) as error:
-            # `from None`: aiohttp's error may hold the link, whose query is a secret.
-            raise DownloadError(str(transport_error(error, "the download"))) from None
+            failure = transport_error(error, "GET from the file host")
+        raise failure
 
     def _url(self, request: Request) -> URL:
         query = f"?{request.query}" if request.query else ""
@@ -291,6 +333,54 @@ class Http:
                 response.close()
                 raise _too_long(response, bound)
         return bytes(chunks)
+
+
+class _Outgoing:
+    """A body on its way out: each piece puts off the deadline, and what breaks in reading it is kept.
+
+    aiohttp would pass that off as a broken connection, which is worth another try; a file that is gone is not.
+    """
+
+    def __init__(self, stream: Stream, timeouts: Timeouts) -> None:
+        self._stream = stream
+        self._timeouts = timeouts
+        self.failure: Exception | None = None
+
+    async def pieces(self, deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        try:
+            async for piece in self._stream.chunks():
+                deadline.reschedule(clock() + self._timeouts.transfer_idle)
+                yield piece
+        except Exception as error:
+            self.failure = error
+            raise
+        deadline.reschedule(clock() + self._timeouts.write)  # all is sent: now the server works
+
+
+@frozen
+class Incoming:
+    """The answer of a file host, whose body is yet to come."""
+
+    _response: aiohttp.ClientResponse
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; look-up ignores case."""
+        return self._response.headers
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Return the body as it comes, in pieces of any size."""
+        return self._response.content.iter_any()
+
+    async def excerpt(self) -> bytes:
+        """Return the start of the body, for an error."""
+        return await self._response.content.read(_HOST_EXCERPT)
 
 
 def _request_headers(request: Request, extra: Mapping[str, str]) -> Mapping[str, str]:

@@ -1,0 +1,479 @@
+"""The session against the sandbox: opening, closing, keys, options, and every call on lipsyncs."""
+
+import asyncio
+import gc
+import logging
+import warnings
+
+import aiohttp
+import attrs
+import pytest
+
+import heygen_async
+from heygen_async import (
+    APIError,
+    AuthenticationError,
+    DownloadError,
+    HeyGenSession,
+    InvalidRequest,
+    LipsyncFailed,
+    LipsyncRequest,
+    LipsyncStatus,
+    NotFound,
+    RetryPolicy,
+    Timeouts,
+    WaitTimeout,
+)
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
+
+VIDEO = "https://example.com/source.mp4"
+AUDIO = "https://example.com/new-audio.mp3"
+BOTH = {"video": VIDEO, "audio": AUDIO}
+
+
+def session_on(sandbox, **options):
+    return HeyGenSession(sandbox.api_key, base_url=sandbox.url, **options)
+
+
+# Opening and closing
+
+
+async def test_it_opens_on_first_use_and_with_async_with(sandbox):
+    session = session_on(sandbox)
+    assert "unopened" in repr(session)
+    await session.account.me()
+    assert "open" in repr(session)
+    await session.aclose()
+    assert "closed" in repr(session)
+    async with session_on(sandbox) as other:
+        assert (await other.account.me()).username
+
+
+def test_it_may_be_made_where_no_loop_runs():
+    session = HeyGenSession("key")
+    assert "unopened" in repr(session)
+
+
+async def test_closing_twice_does_nothing_the_second_time(sandbox):
+    session = session_on(sandbox)
+    await session.aclose()
+    await session.aclose()
+
+
+async def test_use_after_close_is_a_runtime_error_with_a_sentence(sandbox):
+    async with session_on(sandbox) as session:
+        pass
+    with pytest.raises(RuntimeError, match="this HeyGenSession is closed; make a new one"):
+        await session.account.me()
+    with pytest.raises(RuntimeError, match="closed"):
+        async with session:
+            pass
+
+
+def test_use_on_another_loop_is_a_runtime_error_with_a_sentence():
+    session = HeyGenSession("key", base_url="http://127.0.0.1:1", retry=RetryPolicy(max_attempts=1))
+
+    async def use():
+        with pytest.raises(heygen_async.TransportError):
+            await session.account.me()
+
+    async def use_elsewhere():
+        with pytest.raises(RuntimeError, match="opened on another event loop"):
+            await session.account.me()
+        with pytest.raises(RuntimeError, match="opened on"):
+            await session.aclose()
+
+    with asyncio.Runner() as home, asyncio.Runner() as elsewhere:
+        home.run(use())
+        elsewhere.run(use_elsewhere())
+        home.run(session.aclose())
+
+
+async def test_it_may_be_closed_in_another_task_than_it_was_opened_in(sandbox):
+    session = session_on(sandbox)
+    await asyncio.create_task(session.__aenter__())
+    await session.account.me()
+    await asyncio.create_task(session.aclose())
+
+
+async def test_one_that_was_never_closed_warns_once(sandbox):
+    session = session_on(sandbox)
+    await session.account.me()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        del session
+        gc.collect()
+        await asyncio.sleep(0)
+    assert [str(warning.message).split(":")[0] for warning in told] == ["Unclosed HeyGenSession"]
+
+
+async def test_one_that_was_never_opened_warns_of_nothing():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        HeyGenSession("key")
+        gc.collect()
+    assert told == []
+
+
+async def test_closing_leaves_no_task_and_no_open_transport(sandbox):
+    async with session_on(sandbox) as session:
+        await asyncio.gather(*(session.account.me() for _ in range(10)))
+        connector = session._http._connector
+    assert connector.closed
+    assert not [task for task in asyncio.all_tasks() if "heygen" in repr(task.get_coro()).lower() and not task.done()]
+
+
+# Keys and addresses
+
+
+def test_without_a_key_the_error_names_the_variable():
+    with pytest.raises(ValueError, match="HEYGEN_API_KEY"):
+        HeyGenSession()
+
+
+def test_the_key_and_the_address_are_read_when_the_session_is_made(monkeypatch):
+    monkeypatch.setenv("HEYGEN_API_KEY", "one")
+    monkeypatch.setenv("HEYGEN_BASE_URL", "http://127.0.0.1:9/")
+    session = HeyGenSession()
+    monkeypatch.setenv("HEYGEN_API_KEY", "two")
+    assert session._http.origin.credential.reveal() == "one"
+    assert session._http.origin.base_url == "http://127.0.0.1:9"
+
+
+def test_the_api_is_heygens_unless_told_otherwise():
+    assert HeyGenSession("key")._http.origin.base_url == "https://api.heygen.com"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"api_key": ""}, ValueError, "api_key must be"),
+        ({"api_key": "a b"}, ValueError, "api_key must be"),
+        ({"api_key": "a\n"}, ValueError, "api_key must be"),
+        ({"api_key": b"a"}, TypeError, "api_key must be a string, not bytes"),
+        ({"api_key": "a", "access_token": "b"}, ValueError, "not both"),
+        ({"access_token": ""}, ValueError, "access_token must be"),
+        ({"api_key": "a", "base_url": "http://example.com"}, ValueError, "base_url must be"),
+        ({"api_key": "a", "max_connections": 0}, ValueError, "max_connections must be"),
+        ({"api_key": "a", "max_connections": "9"}, TypeError, "max_connections must be"),
+        ({"api_key": "a", "max_requests_per_second": 0}, ValueError, "max_requests_per_second must be"),
+        ({"api_key": "a", "max_response_bytes": 0}, ValueError, "max_response_bytes must be"),
+        ({"api_key": "a", "headers": {"X-Api-Key": "b"}}, ValueError, "headers must not set X-Api-Key"),
+        ({"api_key": "a", "headers": {"idempotency-key": "b"}}, ValueError, "headers must not set idempotency-key"),
+        ({"api_key": "a", "headers": {"X-A": "b\r\nX-B: c"}}, ValueError, "the header 'X-A'"),
+    ],
+)
+def test_a_session_that_makes_no_sense_is_refused_by_name(arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        HeyGenSession(**arguments)
+
+
+async def test_a_wrong_key_is_an_authentication_error_and_is_not_repeated(sandbox):
+    async with HeyGenSession("sk_wrong_key", base_url=sandbox.url) as session:
+        with pytest.raises(AuthenticationError) as caught:
+            await session.account.me()
+    assert caught.value.status == 401
+    assert caught.value.hint == "Check the API key in HEYGEN_API_KEY."
+    assert len(sandbox.requests) == 1
+    assert "sk_wrong_key" not in f"{caught.value!r} {vars(caught.value)}"
+
+
+async def test_an_access_token_goes_as_a_bearer(sandbox):
+    async with HeyGenSession(access_token=sandbox.api_key, base_url=sandbox.url) as session:
+        await session.account.me()
+    headers = sandbox.requests[-1].headers
+    assert headers["Authorization"] == f"Bearer {sandbox.api_key}"
+    assert "X-Api-Key" not in headers
+
+
+async def test_the_key_is_in_no_repr_and_no_log(sandbox, caplog):
+    caplog.set_level(logging.DEBUG)
+    async with session_on(sandbox) as session:
+        job = await session.lipsyncs.create(**BOTH, title="t")
+        with pytest.raises(InvalidRequest):
+            await session.request("POST", "/v3/lipsyncs", json={})
+        things = [session, job, session.lipsyncs, session.poller, session._http.origin, vars(session)]
+    assert sandbox.api_key not in repr(things)
+    assert sandbox.api_key not in caplog.text
+
+
+async def test_the_api_is_told_who_calls(sandbox):
+    async with session_on(sandbox, headers={"X-Team": "dubbing"}) as session:
+        await session.account.me()
+    headers = sandbox.requests[-1].headers
+    assert headers["User-Agent"] == f"heygen-async/{heygen_async.__version__} aiohttp/{aiohttp.__version__}"
+    assert headers["X-Team"] == "dubbing"
+    assert headers["Accept"] == "application/json"
+
+
+# Borrowed connections
+
+
+async def test_a_borrowed_client_is_used_for_its_connections_only_and_never_closed(sandbox):
+    async with aiohttp.ClientSession(
+        base_url="http://elsewhere.invalid/",
+        headers={"X-Theirs": "1", "X-Api-Key": "theirs"},
+        cookies={"session": "theirs"},
+        raise_for_status=True,
+    ) as theirs:
+        async with session_on(sandbox, http=theirs) as session:
+            with pytest.raises(NotFound):
+                await session.lipsyncs.get("ls_none")
+        assert not theirs.closed
+        assert not theirs.connector.closed
+    headers = sandbox.requests[-1].headers
+    assert headers["X-Api-Key"] == sandbox.api_key
+    assert "X-Theirs" not in headers
+    assert "Cookie" not in headers
+
+
+async def test_a_borrowed_client_that_is_closed_is_a_runtime_error(sandbox):
+    theirs = aiohttp.ClientSession()
+    await theirs.close()
+    with pytest.raises(RuntimeError, match="given as http= is closed"):
+        await session_on(sandbox, http=theirs).account.me()
+
+
+@pytest.mark.parametrize("borrowed", [True, False])
+async def test_tracing_sees_every_request(sandbox, borrowed):
+    seen = []
+
+    async def note(client, context, params):
+        seen.append((params.method, params.url.path))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(note)
+    if borrowed:
+        async with aiohttp.ClientSession(trace_configs=[trace]) as theirs, session_on(sandbox, http=theirs) as session:
+            await session.account.me()
+    else:
+        async with session_on(sandbox, trace_configs=[trace]) as session:
+            await session.account.me()
+    assert seen == [("GET", "/v3/users/me")]
+
+
+# Views
+
+
+async def test_a_view_has_options_of_its_own_on_the_same_connections(heygen, sandbox):
+    view = heygen.with_options(timeouts=Timeouts(read=1), retry=RetryPolicy(max_attempts=1), headers={"X-A": "1"})
+    async with view:
+        await view.account.me()
+    assert sandbox.requests[-1].headers["X-A"] == "1"
+    await heygen.account.me()
+    assert "X-A" not in sandbox.requests[-1].headers
+    assert view.poller is heygen.poller
+    assert view.with_options(headers={"X-B": "2"})._transport.headers == {"X-A": "1", "X-B": "2"}
+
+
+# Anything else of v3
+
+
+async def test_any_other_call_goes_through_request(heygen, sandbox):
+    response = await heygen.request("GET", "/v3/lipsyncs", params={"limit": 5, "token": None})
+    assert (response.status, response.data["data"], response.data["has_more"]) == (200, [], False)
+    assert response.headers["x-request-id"] == response.request_id
+    assert sandbox.requests[-1].query == {"limit": "5"}
+
+
+async def test_a_raw_post_has_an_idempotency_key_too(heygen, sandbox):
+    body = {"video": {"type": "url", "url": VIDEO}, "audio": {"type": "url", "url": AUDIO}}
+    one = await heygen.request("POST", "/v3/lipsyncs", json=body, idempotency_key="mine")
+    two = await heygen.request("POST", "/v3/lipsyncs", json=body, idempotency_key="mine")
+    assert one.data == two.data
+    assert len(sandbox.jobs) == 1
+
+
+# Lipsyncs
+
+
+async def test_every_field_of_the_contract_is_sent_as_it_was_given_and_nothing_else(heygen, sandbox):
+    options = {
+        "mode": "precision",
+        "title": "Épisode 1",
+        "enable_caption": True,
+        "enable_dynamic_duration": False,
+        "disable_music_track": True,
+        "enable_speech_enhancement": True,
+        "enable_watermark": False,
+        "start_time": 0,
+        "end_time": 2.5,
+        "keep_the_same_format": True,
+        "fps_mode": "cfr",
+        "callback_url": "https://example.com/hook",
+        "callback_id": "row-1",
+        "folder_id": "f_1",
+    }
+    assert set(options) == set(heygen_async.LipsyncOptions.__annotations__)
+    await heygen.lipsyncs.create(**BOTH, **options)
+    sources = {"video": {"type": "url", "url": VIDEO}, "audio": {"type": "url", "url": AUDIO}}
+    assert sandbox.requests[-1].json == {**sources, **options}
+
+    await heygen.lipsyncs.create(**BOTH)
+    assert sandbox.requests[-1].json == {**sources, "mode": "speed"}
+
+
+async def test_a_create_gives_a_job_with_its_key_and_the_same_key_gives_the_same_job(heygen, sandbox):
+    one = await heygen.lipsyncs.create(**BOTH, idempotency_key="row:1")
+    two = await heygen.lipsyncs.create(**BOTH, idempotency_key="row:1")
+    three = await heygen.lipsyncs.create(**BOTH)
+    assert one.id == two.id != three.id
+    assert one.idempotency_key == "row:1"
+    assert three.idempotency_key
+    assert len(sandbox.jobs) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"video": "http://x/v.mp4"}, "video"),
+        ({"idempotency_key": "a b"}, "idempotency_key"),
+        ({"start_time": 2, "end_time": 1}, "end_time"),
+        ({"title": ""}, "title"),
+    ],
+)
+async def test_what_is_wrong_is_refused_before_anything_is_sent(heygen, sandbox, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        await heygen.lipsyncs.create(**{**BOTH, **arguments})
+    assert sandbox.requests == []
+
+
+async def test_get_list_update_and_delete(heygen, sandbox):
+    jobs = [await heygen.lipsyncs.create(**BOTH, title=f"n{n}") for n in range(5)]
+    assert (await heygen.lipsyncs.get(jobs[0].id)).title == "n0"
+    assert [lipsync.title async for lipsync in heygen.lipsyncs.list(page_size=2)] == ["n4", "n3", "n2", "n1", "n0"]
+    assert (await heygen.lipsyncs.update(jobs[0].id, title="new")).title == "new"
+    await heygen.lipsyncs.delete(jobs[0].id)
+    with pytest.raises(NotFound) as caught:
+        await jobs[0].get()
+    assert caught.value.attempts == 1
+    first_page = await anext(heygen.lipsyncs.list(page_size=2).pages())
+    rest = await heygen.lipsyncs.list(token=first_page.next_token).collect()
+    assert [lipsync.title for lipsync in rest] == ["n2", "n1"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda lipsyncs: lipsyncs.get(""),
+        lambda lipsyncs: lipsyncs.get("a/../b"),
+        lambda lipsyncs: lipsyncs.delete("statuses"),
+        lambda lipsyncs: lipsyncs.update("ls_1", title=" "),
+        lambda lipsyncs: lipsyncs.statuses(["ls_1", "a,b"]),
+        lambda lipsyncs: lipsyncs.create_batch([]),
+        lambda lipsyncs: lipsyncs.create_batch([LipsyncRequest(**BOTH)] * 101),
+        lambda lipsyncs: lipsyncs.create_batch([LipsyncRequest(**BOTH)], callback_url="http://x"),
+    ],
+)
+async def test_bad_arguments_of_any_call_are_value_errors_before_sending(heygen, sandbox, call):
+    with pytest.raises(ValueError, match=r"lipsync_id|title|lipsync_ids|number of requests|callback_url"):
+        await call(heygen.lipsyncs)
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda lipsyncs: lipsyncs.job("batches"),
+        lambda lipsyncs: lipsyncs.batch("a/b"),
+        lambda lipsyncs: lipsyncs.list(page_size=0),
+        lambda lipsyncs: lipsyncs.list(page_size=101),
+    ],
+)
+def test_bad_arguments_of_calls_that_send_nothing_are_value_errors_at_once(call):
+    with pytest.raises(ValueError, match=r"lipsync_id|batch_id|page_size"):
+        call(HeyGenSession("key").lipsyncs)
+
+
+async def test_statuses_of_any_number_of_ids_take_a_request_for_each_hundred(heygen, sandbox):
+    job = await heygen.lipsyncs.create(**BOTH)
+    ids = [job.id, *(f"ls_none_{n}" for n in range(230))]
+    found = await heygen.lipsyncs.statuses(iter(ids))
+    assert found[job.id] == LipsyncStatus.PENDING
+    assert found["ls_none_0"] is LipsyncStatus.NOT_FOUND
+    assert list(found) == ids
+    assert [request.route for request in sandbox.requests].count("GET /v3/lipsyncs/statuses") == 3
+
+
+async def test_a_batch_is_made_listed_and_awaited(heygen, sandbox):
+    batch = await heygen.lipsyncs.create_batch(
+        [LipsyncRequest(**BOTH, title=f"n{n}") for n in range(3)], title="all", idempotency_key="batch:1"
+    )
+    assert (await batch.get()).total_items == 3
+    done = await batch.wait(timeout=30)
+    assert (done.status, done.title) == ("completed", "all")
+    items = await heygen.lipsyncs.batch(batch.id).items().collect()
+    assert [item.item_index for item in items] == [0, 1, 2]
+    assert all(item.status == "completed" and item.lipsync_id for item in items)
+
+
+async def test_a_batch_that_takes_too_long_is_a_wait_timeout_with_its_id(sandbox, heygen):
+    batch = await heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH)])
+    with pytest.raises(WaitTimeout) as caught:
+        await batch.wait(timeout=0.01)
+    assert caught.value.lipsync_id == batch.id
+    assert caught.value.last_status == "running"
+
+
+# The whole way
+
+
+async def test_one_video_is_dubbed_end_to_end(heygen, sandbox, tmp_path):
+    job = await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO, title="Episode 1, French")
+    lipsync = await job.wait(timeout=30)
+    path = await job.download(tmp_path / "episode-1-fr.mp4")
+    assert lipsync.status == "completed"
+    assert lipsync.duration
+    assert path.read_bytes() == SAMPLE_VIDEO.read_bytes()
+    assert not list(tmp_path.glob("*.part*"))
+
+
+async def test_dub_is_create_wait_and_download_in_one(heygen, tmp_path):
+    lipsync = await heygen.dub(**BOTH, title="t", output=tmp_path / "out.mp4", timeout=30)
+    assert lipsync.title == "t"
+    assert (tmp_path / "out.mp4").stat().st_size > 1000
+
+
+async def test_dub_refuses_an_output_that_is_there_before_anything_is_paid(heygen, sandbox, tmp_path):
+    (tmp_path / "out.mp4").touch()
+    with pytest.raises(DownloadError, match="there already"):
+        await heygen.dub(**BOTH, output=tmp_path / "out.mp4")
+    assert sandbox.requests == []
+
+
+async def test_a_failed_job_is_an_error_with_its_reason(heygen):
+    with pytest.raises(LipsyncFailed) as caught:
+        await heygen.dub(video="https://sandbox.invalid/v.mp4?fail=No+face", audio=AUDIO, timeout=30)
+    assert caught.value.lipsync.status == "failed"
+    assert caught.value.lipsync.failure_message == "No face"
+    assert str(caught.value).endswith("failed: No face")
+
+
+async def test_a_dub_that_takes_too_long_names_the_job_that_still_runs():
+    async with Sandbox(manual=True) as sandbox, session_on(sandbox) as heygen:
+        with pytest.raises(WaitTimeout) as caught:
+            await heygen.dub(**BOTH, timeout=0.05)
+        assert caught.value.lipsync_id in {job.id for job in sandbox.jobs}
+
+
+async def test_a_dub_that_is_too_late_before_its_create_was_answered_tells_the_key():
+    async with Sandbox(latency=5.0) as sandbox, session_on(sandbox) as heygen:
+        with pytest.raises(WaitTimeout) as caught:
+            await heygen.dub(**BOTH, timeout=0.05)
+    error = caught.value
+    assert (error.lipsync_id, error.attempts, error.outcome) == (None, 1, "unknown")
+    assert error.idempotency_key
+
+
+async def test_errors_of_the_api_carry_what_a_handler_needs(heygen):
+    with pytest.raises(APIError) as caught:
+        await heygen.request("POST", "/v3/lipsyncs", json={"video": 1})
+    error = caught.value
+    assert (error.status, error.code, error.outcome, error.attempts) == (400, "invalid_parameter", "rejected", 1)
+    assert error.param
+    assert error.request_id
+
+
+def test_policies_are_frozen_values():
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        RetryPolicy().max_attempts = 9

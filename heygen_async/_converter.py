@@ -139,6 +139,17 @@ class StatusEntry:
 
 
 @frozen
+class DirectUpload:
+    """The answer to the announcement of an upload that goes to the storage host."""
+
+    asset_id: str
+    upload_url: str
+    upload_headers: Mapping[str, JSON] = {}
+    """To be sent with it, as they are."""
+    max_bytes: int | None = None
+
+
+@frozen
 class RotatedSecret:
     """The answer to the rotation of an endpoint's secret."""
 
@@ -172,6 +183,7 @@ _MODELS: Final = (
     WebhookEndpoint,
     Created,
     BatchCreated,
+    DirectUpload,
     RotatedSecret,
     StatusEntry,
 )
@@ -313,7 +325,7 @@ def _structure(response: Response, value: object, type_: type[T], path: str) -> 
 
 def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedResponse:
     error = UnexpectedResponse(problems, status=response.status, request_id=response.request_id)
-    error.outcome = "unknown"
+    error.idempotency_key, error.attempts, error.outcome = response.idempotency_key, response.attempts, "unknown"
     return error
 
 

@@ -85,11 +85,15 @@ class Response:
         status: The HTTP status, 200 to 299.
         headers: The headers; look-up ignores case.
         data: The parsed JSON body, envelope included; `None` if there was none.
+        idempotency_key: The key that a POST went under.
+        attempts: How many times it was sent.
     """
 
     status: int
     headers: Mapping[str, str]
     data: JSON
+    idempotency_key: str | None = None
+    attempts: int = 1
 
     @property
     def request_id(self) -> str | None:

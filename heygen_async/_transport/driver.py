@@ -121,7 +121,8 @@ class Transport:
             status, headers, body = await self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
             told, request_id = str(status), headers.get("X-Request-Id")
             secret = self.http.origin.credential.reveal()
-            return Response(status, headers, decipher(status, headers, body, now=time.time(), secret=secret))
+            data = decipher(status, headers, body, now=time.time(), secret=secret)
+            return Response(status, headers, data, request.idempotency_key, call.sent)
         except TransportError as error:
             told = type(error).__name__
             raise

@@ -1,0 +1,62 @@
+"""What the package promises by name."""
+
+import importlib
+import inspect
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import heygen_async
+
+PUBLIC = ["errors", "jobs", "models", "pagination", "polling", "session"]
+
+
+def test_all_is_sorted_and_every_name_is_there():
+    assert heygen_async.__all__ == sorted(heygen_async.__all__)
+    assert all(hasattr(heygen_async, name) for name in heygen_async.__all__)
+
+
+def test_nothing_public_is_left_out_of_all():
+    found = {
+        name for name, thing in vars(heygen_async).items() if not name.startswith("_") and not inspect.ismodule(thing)
+    }
+    assert found == {name for name in heygen_async.__all__ if not name.startswith("_")} & set(vars(heygen_async))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_modules_all_is_true(name):
+    module = importlib.import_module(f"heygen_async.{name}")
+    assert all(hasattr(module, exported) for exported in module.__all__)
+    assert len(set(module.__all__)) == len(module.__all__)
+
+
+def test_every_error_is_at_the_top():
+    errors = importlib.import_module("heygen_async.errors")
+    classes = {name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)}
+    assert classes <= set(heygen_async.__all__)
+
+
+def test_the_version_is_in_one_place():
+    assert version("heygen-async") == heygen_async.__version__
+
+
+def test_the_changelog_knows_the_version():
+    changelog = Path(__file__).parent.parent.joinpath("CHANGELOG.md").read_text()
+    assert re.search(rf"^## \[?({re.escape(heygen_async.__version__)}|Unreleased)", changelog, re.MULTILINE)
+
+
+def public_callables():
+    for name in heygen_async.__all__:
+        thing = getattr(heygen_async, name)
+        if inspect.isclass(thing):
+            for method, function in vars(thing).items():
+                if not method.startswith("_") and inspect.isfunction(function):
+                    yield pytest.param(function, id=f"{name}.{method}")
+
+
+@pytest.mark.parametrize("function", list(public_callables()))
+def test_every_public_method_has_a_docstring(function):
+    assert function.__doc__
+    assert function.__doc__.strip()

@@ -1,0 +1,227 @@
+"""A server that answers anything, over a real socket."""
+
+import asyncio
+import gzip
+import re
+import zlib
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from heygen_async import (
+    HeyGenError,
+    HeyGenSession,
+    RequestTimeout,
+    RetryPolicy,
+    ServerError,
+    Timeouts,
+    TransportError,
+    UnexpectedResponse,
+)
+
+ONCE = RetryPolicy(max_attempts=1)
+BOTH = {"video": "https://example.com/v.mp4", "audio": "https://example.com/a.mp3"}
+
+
+@asynccontextmanager
+async def answering(handler, **options):
+    """Give a session on a server that answers every request with *handler*, and the requests it got."""
+    got = []
+
+    async def note(request):
+        got.append(request)
+        return await handler(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", note)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    try:
+        async with HeyGenSession(
+            "sk_secret", base_url=f"http://{host}:{port}", **{"retry": ONCE, **options}
+        ) as session:
+            yield session, got
+    finally:
+        await runner.cleanup()
+
+
+def always(**response):
+    async def answer(request):
+        return web.Response(**response)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "message"),
+    [
+        ({"text": "<html>Welcome</html>", "content_type": "text/html"}, UnexpectedResponse, "not JSON: Welcome"),
+        ({"text": '{"data": {"id": "ls_1"'}, UnexpectedResponse, "not JSON"),
+        ({"text": "{}"}, UnexpectedResponse, "required field missing @ $.data"),
+        ({"text": '{"data": null}'}, UnexpectedResponse, "@ $.data"),
+        ({"text": ""}, UnexpectedResponse, "@ $"),
+        ({"text": '{"data": {"id": "ls_1", "status": 5}}'}, UnexpectedResponse, "@ $.data.status"),
+        ({"status": 502, "text": "<html>Bad Gateway</html>"}, ServerError, "502: Bad Gateway"),
+        ({"status": 503}, ServerError, "503"),
+        ({"status": 302, "headers": {"Location": "https://evil.example/"}}, UnexpectedResponse, "redirect"),
+        ({"status": 304}, UnexpectedResponse, "redirect"),
+        ({"body": b"x" * 2000}, UnexpectedResponse, "longer than max_response_bytes=1000"),
+        (
+            {"body": gzip.compress(b"x" * 50_000_000), "headers": {"Content-Encoding": "gzip"}},
+            UnexpectedResponse,
+            "longer than max_response_bytes=1000",
+        ),
+        ({"body": b"not gzip", "headers": {"Content-Encoding": "gzip"}}, TransportError, "the connection broke"),
+    ],
+    ids=lambda value: None,
+)
+async def test_whatever_is_answered_it_is_one_of_our_errors(response, kind, message):
+    async with answering(always(**response), max_response_bytes=1000) as (session, got):
+        with pytest.raises(kind, match=re.escape(message)) as caught:
+            await session.lipsyncs.get("ls_1")
+    assert caught.value.attempts == 1
+    assert len(got) == 1
+
+
+async def test_a_compressed_answer_within_the_bound_is_read():
+    body = zlib.compress(b'{"data": {"id": "ls_1", "status": "running"}}')
+    async with answering(always(body=body, headers={"Content-Encoding": "deflate"})) as (session, _):
+        assert (await session.lipsyncs.get("ls_1")).status == "running"
+
+
+async def test_an_answer_of_unknown_length_is_bounded_too():
+    async def drip(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(100):
+            await response.write(b"x" * 100)
+        return response
+
+    async with answering(drip, max_response_bytes=1000) as (session, _):
+        with pytest.raises(UnexpectedResponse, match="longer than"):
+            await session.lipsyncs.get("ls_1")
+
+
+async def test_a_body_that_ends_early_is_a_transport_error_and_is_tried_again():
+    async def cut(request):
+        response = web.StreamResponse(headers={"Content-Length": "500"})
+        await response.prepare(request)
+        await response.write(b'{"data"')
+        request.transport.close()
+        return response
+
+    async with answering(cut, retry=RetryPolicy(max_attempts=3, first_delay=0)) as (session, got):
+        with pytest.raises(TransportError, match=r"GET /v3/lipsyncs/\{lipsync_id\}: the connection broke") as caught:
+            await session.lipsyncs.get("ls_1")
+    assert (caught.value.attempts, caught.value.outcome) == (3, "unknown")
+    assert len(got) == 3
+
+
+async def test_a_create_whose_answer_is_lost_is_sent_again_under_its_key():
+    async def reset(request):
+        request.transport.abort()
+        return web.Response()
+
+    async with answering(reset, retry=RetryPolicy(max_attempts=3, first_delay=0)) as (session, got):
+        with pytest.raises(TransportError) as caught:
+            await session.lipsyncs.create(**BOTH)
+    assert {request.headers["Idempotency-Key"] for request in got} == {caught.value.idempotency_key}
+    assert (len(got), caught.value.attempts, caught.value.outcome) == (3, 3, "unknown")
+
+
+async def test_a_create_whose_answer_cannot_be_read_tells_its_key():
+    async with answering(always(text='{"data": {"id": "ls_1"}}')) as (session, _):
+        with pytest.raises(UnexpectedResponse, match=r"required field missing @ \$\.data\.lipsync_id") as caught:
+            await session.lipsyncs.create(**BOTH, idempotency_key="row-1")
+    assert (caught.value.idempotency_key, caught.value.outcome) == ("row-1", "unknown")
+
+
+async def test_an_answer_that_does_not_come_is_a_request_timeout():
+    never = asyncio.Event()
+
+    async def hang(request):
+        await never.wait()
+
+    async with answering(hang, timeouts=Timeouts(read=0.05)) as (session, _):
+        with pytest.raises(RequestTimeout, match="no answer in time") as caught:
+            await session.lipsyncs.get("ls_1")
+        assert caught.value.outcome == "unknown"
+        assert not isinstance(caught.value, TimeoutError)
+        never.set()
+
+
+async def test_a_connection_that_is_refused_was_not_sent():
+    async with HeyGenSession("key", base_url="http://127.0.0.1:1", retry=ONCE) as session:
+        with pytest.raises(TransportError, match="no connection") as caught:
+            await session.lipsyncs.create(**BOTH)
+    assert caught.value.outcome == "not_sent"
+    assert isinstance(caught.value.__cause__, aiohttp.ClientConnectorError)
+
+
+async def test_waiting_for_a_connection_uses_up_no_timeout():
+    async def slow(request):
+        await asyncio.sleep(0.06)
+        return web.Response(text='{"data": {"id": "ls_1", "status": "running"}}')
+
+    async with answering(slow, max_connections=1, timeouts=Timeouts(read=0.15)) as (session, _):
+        found = await asyncio.gather(*(session.lipsyncs.get("ls_1") for _ in range(6)))
+    assert len(found) == 6
+
+
+async def test_a_redirect_is_never_followed_and_the_key_stays_at_home():
+    reached = []
+
+    async def elsewhere(request):
+        reached.append(request.headers)
+        return web.Response(text='{"data": {"id": "ls_1", "status": "running"}}')
+
+    async with answering(elsewhere) as (other, _):
+        location = f"{other._http.origin.base_url}/v3/lipsyncs/ls_1"
+        for status in (301, 302, 303, 307, 308):
+            async with answering(always(status=status, headers={"Location": location})) as (session, _):
+                with pytest.raises(UnexpectedResponse):
+                    await session.lipsyncs.get("ls_1")
+    assert reached == []
+
+
+async def test_a_cookie_is_not_kept():
+    async with answering(always(text='{"data": {"id": "a", "status": "x"}}', headers={"Set-Cookie": "a=b"})) as (
+        session,
+        got,
+    ):
+        await session.lipsyncs.get("ls_1")
+        await session.lipsyncs.get("ls_1")
+    assert "Cookie" not in got[1].headers
+
+
+@pytest.mark.parametrize("header", ["é\udcff", "x" * 9000])
+async def test_odd_headers_of_the_server_are_no_crash(header):
+    async def odd(request):
+        writer = request.transport
+        writer.write(b"HTTP/1.1 200 OK\r\nX-Odd: " + header.encode("utf-8", "surrogateescape") + b"\r\n")
+        writer.write(b"Content-Length: 2\r\n\r\n{}")
+        writer.close()
+        return web.Response()
+
+    async with answering(odd) as (session, _):
+        with pytest.raises(HeyGenError):
+            await session.lipsyncs.get("ls_1")
+
+
+async def test_the_error_of_a_view_that_was_cancelled_names_its_create():
+    never = asyncio.Event()
+
+    async def hang(request):
+        await never.wait()
+
+    async with answering(hang) as (session, _):
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.05):
+                await session.lipsyncs.create(**BOTH, idempotency_key="row-7")
+        never.set()
+    cause = caught.value.__cause__
+    assert (cause.idempotency_key, cause.attempts, cause.outcome) == ("row-7", 1, "unknown")

@@ -1,0 +1,129 @@
+"""The map of the package: who may import whom at run time, and what must not be imported at all."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import heygen_async
+
+PACKAGE = Path(heygen_async.__file__).parent
+
+# Everyone may import errors, models and what an argument may be.
+LEAVES = {"errors", "models", "_arguments", "_version"}
+MAP = {
+    "__init__": {"_transport", "_wire", "jobs", "pagination", "polling", "session", "webhooks"},
+    "_arguments": set(),
+    "_version": set(),
+    "errors": set(),
+    "models": set(),
+    "_wire": set(),
+    "pagination": {"_wire", "_transport", "_converter"},
+    "_converter": {"_wire", "pagination"},
+    "_transport": {"_wire"},
+    "_media": {"_wire", "_transport", "_converter"},
+    "_polling": set(),
+    "polling": {"_polling"},
+    "jobs": {"polling", "pagination", "_media"},
+    "webhooks": {"_converter", "polling"},
+    "resources": {"jobs", "_wire", "_transport", "_converter", "pagination", "polling", "_media"},
+    "session": {
+        "resources",
+        "jobs",
+        "polling",
+        "pagination",
+        "_media",
+        "_transport",
+        "_wire",
+        "_converter",
+        "webhooks",
+    },
+    "bulk": {"session", "jobs", "_wire", "_media"},
+    "sandbox": set(),
+    "cli": {
+        "session",
+        "jobs",
+        "polling",
+        "pagination",
+        "webhooks",
+        "bulk",
+        "sandbox",
+        "_wire",
+        "_transport",
+        "__init__",
+    },
+}
+
+
+def rooms():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield pytest.param(path, id=str(path.relative_to(PACKAGE)))
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def runtime_imports(tree):
+    """Yield the modules that are imported when the module is, leaving out what only type checkers see."""
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        for inner in (
+            ast.walk(node) if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else ()
+        ):
+            if isinstance(inner, ast.ImportFrom):
+                yield inner.module
+            elif isinstance(inner, ast.Import):
+                yield from (alias.name for alias in inner.names)
+
+
+@pytest.mark.parametrize("path", list(rooms()))
+def test_a_module_imports_only_what_the_map_allows(path):
+    room = room_of(path)
+    for module in runtime_imports(ast.parse(path.read_text())):
+        if module.partition(".")[0] != "heygen_async":
+            continue
+        target = [*module.split("."), "__init__"][1]
+        is_plugin = path.name == "pytest_plugin.py" and target in ("session", "__init__")
+        assert target in MAP[room] | LEAVES | {room} or is_plugin, f"{room} imports {target}"
+
+
+@pytest.mark.parametrize("path", list(rooms()))
+def test_only_one_module_knows_aiohttps_client(path):
+    if room_of(path) in ("sandbox", "webhooks"):
+        pytest.skip("they are servers")
+    imported = set(runtime_imports(ast.parse(path.read_text())))
+    if path.relative_to(PACKAGE).as_posix() != "_transport/http.py":
+        assert not {module for module in imported if module.partition(".")[0] == "aiohttp"}
+
+
+@pytest.mark.parametrize("module", ["_wire", "models", "errors", "_converter", "_transport.retry", "_transport.pacing"])
+def test_what_is_pure_awaits_nothing(module):
+    tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())
+    awaits = [node.lineno for node in ast.walk(tree) if isinstance(node, (ast.Await, ast.AsyncWith))]
+    clocks = [
+        node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module in ("time", "asyncio")
+    ]
+    assert awaits == clocks == []
+
+
+def test_importing_the_package_imports_nothing_heavy_or_optional():
+    program = "import sys, heygen_async; print(*sorted(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    heavy = (
+        "cyclopts",
+        "rich",
+        "filetype",
+        "tinytag",
+        "sqlite3",
+        "aiolimiter",
+        "pytest",
+        "dbos",
+        "uvloop",
+        "aiohttp.web",
+    )
+    ours = ("heygen_async.cli", "heygen_async.sandbox", "heygen_async.bulk")
+    assert not [module for module in found if module in heavy or module.startswith(ours)]

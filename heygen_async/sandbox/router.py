@@ -34,7 +34,7 @@ class _Template(Generic[T]):
             return None
         names: dict[str, str] = {}
         for mine, given in zip(self.segments, segments, strict=True):
-            if mine.startswith("{"):
+            if mine.startswith("{") and given:
                 names[mine[1:-1]] = unquote(given)
             elif mine != given:
                 return None

@@ -216,7 +216,7 @@ def json_body(raw: bytes, content_type: str, *, optional: bool = False) -> objec
 
 def query(given: Mapping[str, str], allowed: Collection[str]) -> Mapping[str, str]:
     """Return *given* once every parameter in it is known and comes once."""
-    names = list(given)
+    names = [name for name, _ in given.items()]  # a multidict's keys would hide the second of a name
     for name in names:
         if name not in allowed:
             raise invalid(f"{name} is not a known query parameter.", name)

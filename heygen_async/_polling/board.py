@@ -209,6 +209,7 @@ class Board:
         """End every wait with *error*."""
         for awaited in list(self._index.values()):
             self._done(awaited, error, now)
+        self._compact()
 
     def awaited(self) -> list[Awaited]:
         """Return every id that somebody waits for."""
@@ -497,6 +498,7 @@ class Board:
         while many.wanted:
             awaited = many.wanted.popleft()
             if awaited.place is Place.WANTED and many in awaited.waiters:
+                awaited.place = Place.IN_FLIGHT  # it may be noted twice
                 yield awaited
 
     def _start(self, way: Way, awaited: Sequence[Awaited], token: str | None = None) -> None:

@@ -102,7 +102,7 @@ class Awaited:
     status: Status | None = None
     error: HeyGenError | None = None
     """Why the last request told nothing of it, if it failed."""
-    waiters: dict[Waiter, None] = field(factory=dict)
+    waiters: dict[Waiter, None] = field(factory=dict, repr=False)
 
 
 @define(eq=False)
@@ -110,8 +110,8 @@ class Errand:
     """One request to be made."""
 
     way: Way
-    awaited: list[Awaited]
-    carrier: Waiter
+    awaited: list[Awaited] = field(repr=False)
+    carrier: Waiter = field(repr=False)
     token: str | None = None
     """Which page; `None` is the first."""
     settled: bool = False
@@ -163,17 +163,17 @@ class ManyWaiter(Waiter):
     """A call that waits for many lipsyncs, and is away while its caller looks at one of them."""
 
     here: bool = False
-    to_start: deque[Errand] = field(factory=deque)
+    to_start: deque[Errand] = field(factory=deque, repr=False)
     """Errands that it has not begun."""
-    carried: set[Errand] = field(factory=set)
+    carried: dict[Errand, None] = field(factory=dict, repr=False)
     """All of its errands that are not settled."""
-    heard: deque[tuple[str, Outcome]] = field(factory=deque)
+    heard: deque[tuple[str, Outcome]] = field(factory=deque, repr=False)
     """Ids and results that it has not passed on."""
-    pending: dict[str, Awaited] = field(factory=dict)
+    pending: dict[str, Awaited] = field(factory=dict, repr=False)
     """What it still waits for."""
-    wanted: deque[Awaited] = field(factory=deque)
+    wanted: deque[Awaited] = field(factory=deque, repr=False)
     """Ids that were to be fetched while it was away or busy."""
-    parked: list[Awaited] = field(factory=list)
+    parked: list[Awaited] = field(factory=list, repr=False)
     """Ids that were due while it was away."""
     fetches: int = 0
 
@@ -189,12 +189,12 @@ class ManyWaiter(Waiter):
     def give(self, errand: Errand) -> None:
         """Hand it an errand."""
         self.to_start.append(errand)
-        self.carried.add(errand)
+        self.carried[errand] = None
         self.fetches += errand.way is Way.FETCH
 
     def relieve(self, errand: Errand) -> None:
         """Take back an errand that is settled."""
-        self.carried.discard(errand)
+        del self.carried[errand]
         self.fetches -= errand.way is Way.FETCH
 
     def tell(self, awaited: Awaited, outcome: Outcome) -> None:

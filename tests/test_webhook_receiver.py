@@ -1,0 +1,489 @@
+"""The receiver as ASGI application and as aiohttp handler: what it answers, and that nothing is lost or taken twice."""
+
+import asyncio
+import io
+import logging
+import time
+
+import orjson
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from attrs import define, field
+
+from heygen_async.webhooks import MAX_BODY, WebhookReceiver, _Recent, sign
+
+SECRET = "whsec_abc"
+
+
+def delivery(event_id="evt_1", *, body=None, secret=SECRET, header_id=None, off=0.0, **data):
+    """Return the body and headers of a delivery, stamped now."""
+    if body is None:
+        body = orjson.dumps({"event_id": event_id, "event_type": "lipsync.success", "event_data": data})
+    return body, sign(body, secret=secret, event_id=header_id or event_id, timestamp=time.time() + off)
+
+
+@define
+class Answer:
+    status: int
+    headers: dict
+    text: str
+
+
+class Asgi:
+    """Speaks ASGI to a receiver, with the body in pieces."""
+
+    def __init__(self, receiver, *, pieces=2):
+        self.receiver = receiver
+        self.pieces = pieces
+
+    async def request(self, method, body=b"", headers=None):
+        size = len(body) // self.pieces + 1
+        chunks = [body[at : at + size] for at in range(0, len(body), size)] or [b""]
+        messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+        messages[-1]["more_body"] = False
+        incoming, sent = iter(messages), []
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+
+        async def receive():
+            return next(incoming)
+
+        async def send(message):
+            sent.append(message)
+
+        await self.receiver({"type": "http", "method": method, "path": "/", "headers": raw}, receive, send)
+        start, end = sent
+        answered = {name.decode().title(): value.decode() for name, value in start["headers"]}
+        assert len(end["body"]) == int(answered["Content-Length"])
+        return Answer(start["status"], answered, end["body"].decode())
+
+    async def post(self, delivered):
+        return (await self.request("POST", *delivered)).status
+
+
+class Aiohttp:
+    """Speaks HTTP to a receiver behind `aiohttp.web`."""
+
+    def __init__(self, client):
+        self.client = client
+
+    async def request(self, method, body=b"", headers=None):
+        async with self.client.request(method, "/hook", data=io.BytesIO(body), headers=headers) as answer:
+            return Answer(answer.status, dict(answer.headers), await answer.text())
+
+    async def post(self, delivered):
+        return (await self.request("POST", *delivered)).status
+
+
+@pytest.fixture(params=["asgi", "aiohttp"])
+async def serve(request):
+    """Return what serves a receiver, in each of the two ways."""
+    clients = []
+
+    async def start(receiver):
+        if request.param == "asgi":
+            return Asgi(receiver)
+        app = web.Application()
+        app.router.add_route("*", "/hook", receiver.handle)
+        clients.append(TestClient(TestServer(app)))
+        await clients[-1].start_server()
+        return Aiohttp(clients[-1])
+
+    yield start
+    for client in clients:
+        await client.close()
+
+
+@define
+class Taken:
+    """An `on_event` that does as it is told."""
+
+    events: list = field(factory=list)
+    effects: list = field(factory=list)
+    begun: asyncio.Event = field(factory=asyncio.Event)
+
+    async def __call__(self, event):
+        self.begun.set()
+        effect = self.effects.pop(0) if self.effects else None
+        if isinstance(effect, Exception):
+            raise effect
+        if effect is not None:
+            await effect
+        self.events.append(event.event_id)
+
+
+async def test_a_verified_delivery_is_given_to_on_event(serve):
+    taken = Taken()
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
+
+    assert await hook.post(delivery("evt_1")) == 200
+    assert taken.events == ["evt_1"]
+
+
+async def test_a_plain_function_will_do_for_on_event(serve):
+    events = []
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=events.append))
+
+    assert await hook.post(delivery(lipsync_id="ls_1")) == 200
+    assert [event.lipsync_id for event in events] == ["ls_1"]
+
+
+async def test_without_on_event_events_are_iterated_over(serve):
+    receiver = WebhookReceiver(secret=SECRET)
+    hook = await serve(receiver)
+    for name in ("evt_1", "evt_2"):
+        assert await hook.post(delivery(name)) == 200
+
+    events = []
+    async for event in receiver:
+        events.append(event.event_id)
+        if len(events) == 2:
+            break
+
+    assert events == ["evt_1", "evt_2"]
+
+
+async def test_with_on_event_there_is_nothing_to_iterate_over():
+    with pytest.raises(RuntimeError, match="on_event"):
+        aiter(WebhookReceiver(secret=SECRET, on_event=Taken()))
+
+
+async def test_the_probe_of_a_new_endpoint_is_answered(serve):
+    answer = await (await serve(WebhookReceiver(secret=SECRET))).request("OPTIONS")
+
+    assert answer.status == 200
+    assert answer.headers["Allow"] == "OPTIONS, POST"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
+async def test_other_methods_are_not_allowed(serve, method):
+    answer = await (await serve(WebhookReceiver(secret=SECRET))).request(method)
+
+    assert answer.status == 405
+    assert answer.headers["Allow"] == "OPTIONS, POST"
+
+
+@pytest.mark.parametrize(
+    ("delivered", "status"),
+    [
+        pytest.param(lambda: delivery(secret="whsec_other"), 401, id="another-secret"),
+        pytest.param(lambda: (delivery()[0], {}), 401, id="unsigned"),
+        pytest.param(lambda: (b"{}", delivery()[1]), 401, id="another-body"),
+        pytest.param(lambda: (b"", {}), 401, id="empty"),
+        pytest.param(lambda: (b"{}", {"Heygen-Signature": "é" * 64}), 401, id="a-signature-that-is-not-ascii"),
+        pytest.param(lambda: delivery(off=-400), 400, id="old"),
+        pytest.param(lambda: delivery(off=400), 400, id="ahead"),
+        pytest.param(lambda: delivery(body=b"[1]"), 400, id="no-event"),
+        pytest.param(lambda: delivery(body=b"{"), 400, id="no-json"),
+    ],
+)
+async def test_what_cannot_be_trusted_or_read_is_refused(serve, caplog, delivered, status):
+    taken = Taken()
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
+
+    assert await hook.post(delivered()) == status
+    assert taken.events == []
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+async def test_a_body_of_the_longest_length_is_read_and_a_longer_one_is_not(serve):
+    taken = Taken()
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
+    body, _ = delivery()
+
+    assert await hook.post(delivery(body=body.ljust(MAX_BODY))) == 200
+    assert await hook.post(delivery(body=body.ljust(MAX_BODY + 1))) == 413
+    assert taken.events == ["evt_1"]
+
+
+async def test_the_tolerance_can_be_set(serve):
+    hook = await serve(WebhookReceiver(secret=SECRET, tolerance=3600))
+
+    assert await hook.post(delivery(off=-3000)) == 200
+
+
+async def test_an_event_that_is_delivered_again_is_taken_once(serve):
+    taken = Taken()
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
+
+    assert [await hook.post(delivery("evt_1")) for _ in range(3)] == [200, 200, 200]
+    assert taken.events == ["evt_1"]
+
+
+async def test_a_replay_under_another_id_and_time_is_told(serve):
+    taken = Taken()
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
+
+    await hook.post(delivery("evt_1"))
+    await hook.post(delivery("evt_1", header_id="evt_forged", off=100))
+
+    nameless = b'{"event_type": "lipsync.success", "event_data": {"id": "ls_1"}}'
+    await hook.post(delivery(body=nameless, header_id="evt_2"))
+    await hook.post(delivery(body=nameless, header_id="evt_forged", off=100))
+    await hook.post(delivery(body=nameless + b" ", header_id="evt_2"))
+
+    assert taken.events == ["evt_1", "evt_2"]
+
+
+async def test_an_event_is_not_remembered_when_on_event_raises(serve, caplog):
+    taken = Taken(effects=[OSError("the database is away"), TimeoutError()])
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
+
+    assert [await hook.post(delivery("evt_1")) for _ in range(4)] == [500, 500, 200, 200]
+    assert taken.events == ["evt_1"]
+    assert "evt_1" in caplog.text
+
+
+@pytest.mark.looptime
+async def test_an_event_is_not_remembered_when_on_event_is_late(caplog):
+    taken = Taken(effects=[asyncio.sleep(9), asyncio.sleep(7)])
+    hook = Asgi(WebhookReceiver(secret=SECRET, on_event=taken))
+
+    assert await hook.post(delivery("evt_1")) == 500
+    assert asyncio.get_running_loop().time() == pytest.approx(8)
+    assert await hook.post(delivery("evt_1")) == 200
+    assert await hook.post(delivery("evt_1")) == 200
+    assert taken.events == ["evt_1"]
+    assert "within 8 s" in caplog.text
+
+
+@pytest.mark.looptime
+async def test_a_body_that_does_not_come_is_not_waited_for_longer_than_heygen_would():
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    await WebhookReceiver(secret=SECRET)(scope, receive, send)
+
+    assert sent[0]["status"] == 500
+    assert asyncio.get_running_loop().time() == pytest.approx(8)
+
+
+async def test_a_full_queue_is_told_and_the_event_comes_again(serve):
+    receiver = WebhookReceiver(secret=SECRET, queue_size=1)
+    hook = await serve(receiver)
+
+    assert await hook.post(delivery("evt_1")) == 200
+    assert await hook.post(delivery("evt_2")) == 503
+    assert (await anext(receiver)).event_id == "evt_1"
+    assert await hook.post(delivery("evt_2")) == 200
+    assert (await anext(receiver)).event_id == "evt_2"
+
+
+async def test_an_event_that_is_being_taken_in_is_not_taken_in_a_second_time(serve):
+    gate = asyncio.Event()
+    taken = Taken(effects=[gate.wait()])
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        first = group.create_task(hook.post(delivery("evt_1")))
+        await taken.begun.wait()
+        assert await hook.post(delivery("evt_1")) == 503
+        assert await hook.post(delivery("evt_2")) == 200
+        gate.set()
+    assert first.result() == 200
+    assert await hook.post(delivery("evt_1")) == 200
+    assert taken.events == ["evt_2", "evt_1"]
+
+
+async def test_an_event_is_not_remembered_when_its_request_is_cancelled():
+    taken = Taken(effects=[asyncio.Event().wait()])
+    hook = Asgi(WebhookReceiver(secret=SECRET, on_event=taken))
+    task = asyncio.create_task(hook.post(delivery("evt_1")))
+    await asyncio.wait_for(taken.begun.wait(), 5)
+
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await hook.post(delivery("evt_1")) == 200
+    assert taken.events == ["evt_1"]
+
+
+@define
+class Store:
+    """A memory of the caller's, which may be away."""
+
+    ids: set = field(factory=set)
+    is_away: bool = False
+
+    async def has(self, event_id):
+        if self.is_away:
+            raise ConnectionError("away")
+        return event_id in self.ids
+
+    async def add(self, event_id):
+        await asyncio.sleep(0)
+        self.ids.add(event_id)
+
+
+async def test_the_memory_may_be_the_callers(serve):
+    store, one, other = Store(), Taken(), Taken()
+    await (await serve(WebhookReceiver(secret=SECRET, on_event=one, seen=store))).post(delivery("evt_1"))
+    second = await serve(WebhookReceiver(secret=SECRET, on_event=other, seen=store))
+
+    assert await second.post(delivery("evt_1")) == 200
+    assert (one.events, other.events) == (["evt_1"], [])
+
+
+async def test_a_memory_that_fails_has_the_event_delivered_again(serve, caplog):
+    store, taken = Store(is_away=True), Taken()
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken, seen=store))
+
+    assert await hook.post(delivery("evt_1")) == 500
+    store.is_away = False
+    assert await hook.post(delivery("evt_1")) == 200
+    assert taken.events == ["evt_1"]
+    assert "evt_1" in caplog.text
+
+
+@pytest.mark.looptime
+async def test_an_event_is_remembered_for_a_day():
+    taken = Taken()
+    hook = Asgi(WebhookReceiver(secret=SECRET, on_event=taken))
+    await hook.post(delivery("evt_1"))
+
+    await asyncio.sleep(86_399)
+    await hook.post(delivery("evt_1"))
+    assert taken.events == ["evt_1"]
+
+    await asyncio.sleep(2)
+    await hook.post(delivery("evt_1"))
+    assert taken.events == ["evt_1", "evt_1"]
+
+
+async def test_the_memory_is_bounded():
+    recent = _Recent(most=3)
+    for name in ("evt_1", "evt_2", "evt_1", "evt_3", "evt_4"):
+        await recent.add(name)
+
+    assert [await recent.has(f"evt_{n}") for n in range(1, 5)] == [True, False, True, True]
+
+
+async def test_unsigned_deliveries_are_taken_if_that_is_said_out_loud(serve):
+    taken = Taken()
+    hook = await serve(WebhookReceiver(secret=None, on_event=taken))
+
+    assert await hook.post((b'{"event_id": "evt_1", "event_type": "lipsync.success"}', {})) == 200
+    assert taken.events == ["evt_1"]
+
+
+async def test_both_secrets_are_taken_while_one_is_rotated(serve):
+    hook = await serve(WebhookReceiver(secret=["whsec_new", SECRET]))
+
+    assert await hook.post(delivery("evt_1", secret=SECRET)) == 200
+    assert await hook.post(delivery("evt_2", secret="whsec_new")) == 200
+
+
+@pytest.mark.parametrize("secret", ["", [], ["whsec_1", ""]])
+def test_an_empty_secret_is_a_value_error(secret):
+    with pytest.raises(ValueError, match="secret"):
+        WebhookReceiver(secret=secret)
+
+
+def test_the_secret_is_in_no_repr():
+    receiver = WebhookReceiver(secret=SECRET)
+
+    assert SECRET not in repr(receiver) + repr(vars(receiver))
+
+
+def test_the_address_is_what_it_was_told():
+    assert WebhookReceiver(secret=SECRET, url="https://app.example/hook").url == "https://app.example/hook"
+    with pytest.raises(RuntimeError, match="url"):
+        _ = WebhookReceiver(secret=SECRET).url
+
+
+async def test_a_client_that_leaves_is_not_answered():
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        raise AssertionError(message)
+
+    await WebhookReceiver(secret=SECRET)({"type": "http", "method": "POST", "headers": []}, receive, send)
+
+
+async def test_it_lives_and_ends_as_an_application_of_its_own():
+    incoming = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    sent = []
+
+    async def receive():
+        return next(incoming)
+
+    async def send(message):
+        sent.append(message["type"])
+
+    await WebhookReceiver(secret=SECRET)({"type": "lifespan"}, receive, send)
+
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+async def test_a_websocket_is_closed_and_other_protocols_are_an_error():
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    receiver = WebhookReceiver(secret=SECRET)
+    await receiver({"type": "websocket"}, None, send)
+    assert sent == [{"type": "websocket.close", "code": 1000}]
+    with pytest.raises(ValueError, match="mqtt"):
+        await receiver({"type": "mqtt"}, None, send)
+
+
+async def test_a_body_that_a_middleware_has_read_is_taken():
+    taken = Taken()
+    receiver = WebhookReceiver(secret=SECRET, on_event=taken)
+
+    @web.middleware
+    async def reading(request, handler):
+        await request.read()
+        return await handler(request)
+
+    app = web.Application(middlewares=[reading])
+    app.router.add_route("*", "/hook", receiver.handle)
+    async with TestClient(TestServer(app)) as client:
+        assert await Aiohttp(client).post(delivery("evt_1")) == 200
+    assert taken.events == ["evt_1"]
+
+
+async def test_a_connection_that_breaks_in_the_body_is_no_error_of_ours(caplog):
+    receiver = WebhookReceiver(secret=SECRET)
+    reading, handled = asyncio.Event(), asyncio.Event()
+
+    async def handle(request):
+        reading.set()
+        try:
+            return await receiver.handle(request)
+        finally:
+            handled.set()
+
+    app = web.Application()
+    app.router.add_route("*", "/hook", handle)
+    runner = web.AppRunner(app)  # not a TestServer, which cancels the handlers of those who leave
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with asyncio.timeout(5):
+        _, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(b"POST /hook HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
+        await reading.wait()
+        writer.close()
+        await writer.wait_closed()
+        await handled.wait()
+        await runner.cleanup()
+
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_body_that_is_not_encoded_as_it_says_is_refused():
+    app = web.Application()
+    app.router.add_route("*", "/hook", WebhookReceiver(secret=SECRET).handle)
+    async with TestClient(TestServer(app)) as client:
+        body, headers = delivery()
+        sent = (body, {**headers, "Content-Encoding": "gzip"})
+        assert await Aiohttp(client).post(sent) == 400

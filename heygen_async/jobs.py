@@ -5,28 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from os import PathLike
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
-from heygen_async._media import Progress
+from heygen_async._media.downloads import Downloads, FilePath
+from heygen_async._media.progress import Progress
 from heygen_async.errors import RateLimited, ServerError, TransportError, WaitTimeout
 from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
 from heygen_async.polling import LipsyncPoller, PollPolicy
 
 __all__ = ("LipsyncBatch", "LipsyncJob")
-
-FilePath: TypeAlias = "str | PathLike[str]"
-
-
-class Download(Protocol):
-    """Writes the video of a lipsync to a file: `HeyGenSession.download`."""
-
-    async def __call__(
-        self, lipsync: Lipsync | str, path: FilePath, /, *, overwrite: bool = False, progress: Progress | None = None
-    ) -> Path: ...
-
 
 class _Calls(Protocol):
     """What a job asks of `session.lipsyncs`."""
@@ -49,7 +38,7 @@ class LipsyncJob:
         id: str,
         lipsyncs: _Calls,
         poller: LipsyncPoller,
-        download: Download,
+        downloads: Downloads,
         *,
         idempotency_key: str | None = None,
     ) -> None:
@@ -57,7 +46,7 @@ class LipsyncJob:
         self.idempotency_key = idempotency_key
         self._lipsyncs = lipsyncs
         self._poller = poller
-        self._download = download
+        self._downloads = downloads
 
     async def get(self) -> Lipsync:
         """Get the lipsync as it is now.
@@ -90,7 +79,11 @@ class LipsyncJob:
 
     async def download(self, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
         """Write the finished video to *path*; see `HeyGenSession.download`."""
-        return await self._download(self.id, path, overwrite=overwrite, progress=progress)
+        return await self._downloads.download(self.id, path, overwrite=overwrite, progress=progress)
+
+    def iter_bytes(self) -> AsyncIterator[bytes]:
+        """Iterate over the bytes of the finished video; see `HeyGenSession.iter_bytes`."""
+        return self._downloads.iter_bytes(self.id)
 
     async def delete(self) -> None:
         """Delete the lipsync, for good.

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, Unpack
 
 from heygen_async._arguments import check_count
-from heygen_async._media import FilePath, Progress, check_target, fetch_file
+from heygen_async._media.downloads import Downloads, FilePath, check_target
+from heygen_async._media.progress import Progress
+from heygen_async._media.transfers import Transfers
+from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http, Origin, Timeouts
 from heygen_async._transport.retry import RetryPolicy
 from heygen_async._wire import Parameter, Response, check_base_url, check_key, compose_raw
-from heygen_async.errors import DownloadError, LipsyncFailed, WaitTimeout
-from heygen_async.models import JSON, Lipsync, LipsyncOptions, LipsyncStatus, Secret, Source
+from heygen_async.errors import WaitTimeout
+from heygen_async.models import JSON, Lipsync, LipsyncOptions, Secret, Source
 from heygen_async.polling import LipsyncPoller, PollPolicy
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.assets import Assets
 from heygen_async.resources.lipsyncs import Lipsyncs, fetch, fetch_page, fetch_statuses
+from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 
 if TYPE_CHECKING:
     import aiohttp
@@ -75,6 +79,8 @@ class HeyGenSession:
     """Upload files."""
     account: Accounts
     """Who the key belongs to."""
+    webhooks: WebhookEndpoints
+    """Say whom HeyGen tells of events."""
     poller: LipsyncPoller
     """Waits for many jobs at once."""
 
@@ -109,6 +115,7 @@ class HeyGenSession:
         )
         transport = Transport(self._http, gate, retry, timeouts, check_headers(headers or {}))
         self._is_view = False
+        self._transfers = Transfers()
         self._polling = polling
         self.poller = _poller(transport, polling)
         self._furnish(transport)
@@ -116,8 +123,11 @@ class HeyGenSession:
     def _furnish(self, transport: Transport) -> None:
         self._transport = transport
         self.account = Accounts(transport)
-        self.assets = Assets(transport)
-        self.lipsyncs = Lipsyncs(transport, self.poller, self._polling, self.assets.upload, self.download)
+        self.webhooks = WebhookEndpoints(transport)
+        uploads = Uploads(transport, self._transfers)
+        self._downloads = Downloads(transport, self._transfers, partial(fetch, transport))
+        self.assets = Assets(transport, uploads)
+        self.lipsyncs = Lipsyncs(transport, self.poller, self._polling, uploads, self._downloads)
 
     def with_options(
         self,
@@ -134,6 +144,7 @@ class HeyGenSession:
         view = object.__new__(HeyGenSession)
         view._http, view._polling, view.poller = self._http, self._polling, self.poller
         view._is_view = True
+        view._transfers = self._transfers
         view._furnish(
             Transport(
                 self._http,
@@ -222,22 +233,44 @@ class HeyGenSession:
     async def download(
         self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None
     ) -> Path:
-        """Write the video of a completed lipsync to *path*.
+        """Write the video of a completed lipsync to *path*, and its captions beside it, if it has any.
+
+        What has come stands in `PATH.part` until all of it has; then it gets its name, all at once. A connection
+        that breaks is taken up where it broke, and so is a download that was cancelled, or ended by an error such as
+        a full disk: call again, with the same path. A link that has expired is renewed.
 
         Args:
             lipsync: The lipsync, or its id.
-            path: The file to write. It appears under this name once it is whole; until then it is `PATH.part`.
-            overwrite: Whether a file that is there may be replaced.
-            progress: Called with bytes done and in all, or a coroutine function.
+            path: The file to write, in a folder that exists; or a folder, for a name made of title and id. Captions
+                get the same name, with `.srt`.
+            overwrite: Whether files that are there may be replaced.
+            progress: Called with bytes of the video done and in all, or a coroutine function.
+
+        Returns:
+            The path of the video.
 
         Raises:
-            DownloadError: If there is no video, or it cannot be had or written.
+            DownloadError: If a file is there already (before any request, where its name is known), the folder is
+                missing, it cannot be written, or another download is writing it; if the job is not completed; if the
+                video cannot be had, after the attempts of `RetryPolicy`, or is cut short.
             LipsyncFailed: If the job failed.
+            HeyGenError: If the API does not tell the link.
+
+        Cancelled, it stops at once, and leaves the `.part` to be resumed.
         """
-        target = await check_target(path, overwrite=overwrite)
-        found = await self.lipsyncs.get(lipsync) if isinstance(lipsync, str) else lipsync
-        await fetch_file(self._http, _link(found), target, timeouts=self._transport.timeouts, progress=progress)
-        return target
+        return await self._downloads.download(lipsync, path, overwrite=overwrite, progress=progress)
+
+    def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
+        """Iterate over the bytes of the video of a completed lipsync, in pieces of any size, resumed as in `download`.
+
+        Whoever stops early ends it with `contextlib.aclosing`, or the connection stays until it is collected.
+
+        Raises:
+            DownloadError: As `download` does; also if the file changed on its host after bytes were given out.
+            LipsyncFailed: If the job failed.
+            HeyGenError: If the API does not tell the link.
+        """
+        return self._downloads.iter_bytes(lipsync)
 
     async def aclose(self) -> None:
         """Close the session. Waits on its jobs end with a `RuntimeError`; the jobs themselves go on.
@@ -246,6 +279,7 @@ class HeyGenSession:
         """
         if not self._is_view:
             self.poller.close()
+            self._transfers.close()
             await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -259,14 +293,6 @@ class HeyGenSession:
 
     def __repr__(self) -> str:
         return f"<HeyGenSession {self._http.origin.base_url} {self._http.state}>"
-
-
-def _link(lipsync: Lipsync) -> str:
-    if lipsync.status == LipsyncStatus.FAILED:
-        raise LipsyncFailed(lipsync)
-    if lipsync.video_url is None:
-        raise DownloadError(f"lipsync {lipsync.id} has no video yet (it is {lipsync.status}); wait for it first")
-    return lipsync.video_url
 
 
 def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:

@@ -13,9 +13,9 @@ import enum
 import logging
 import sys
 import warnings
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 from attrs import field, frozen
@@ -30,6 +30,8 @@ from heygen_async.models import Secret
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import LooseHeaders
+
+T = TypeVar("T")
 
 logger: Final = logging.getLogger("heygen_async")
 
@@ -225,8 +227,8 @@ class Http:
         self.ensure_open()
         what = f"{request.method} {request.template}"
         if isinstance(request.body, Stream):
-            async with self._sending(request.body, what, timeouts) as (data, length, timeout):
-                return await self._send(request, data, {**_request_headers(request, headers), **length}, timeout)
+            send = partial(self._send_form, request, headers)
+            return await _watched(send, request.body, what, timeouts)
         try:
             total = timeouts.read if request.method == "GET" else timeouts.write
             timeout = aiohttp.ClientTimeout(total=total, connect=timeouts.connect)
@@ -250,21 +252,10 @@ class Http:
         finally:
             response.release()
 
-    @asynccontextmanager
-    async def _sending(
-        self, stream: Stream, what: str, timeouts: Timeouts
-    ) -> AsyncIterator[tuple[AsyncIterator[bytes], dict[str, str], aiohttp.ClientTimeout]]:
-        """Watch over one attempt to send *stream*: its bytes must keep moving, its whole time has no limit."""
-        length = {"Content-Length": str(stream.length), "Content-Type": stream.content_type}
-        outgoing = _Outgoing(stream, timeouts)
-        try:
-            async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as deadline:
-                yield outgoing.pieces(deadline), length, aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
-                return
-        except (aiohttp.ClientError, OSError) as error:
-            failure = outgoing.failure or transport_error(error, what)
-        # Outside of the handler: aiohttp's error may hold the link, whose query is a secret.
-        raise failure
+    async def _send_form(
+        self, request: Request, headers: Mapping[str, str], form: _Body, timeout: aiohttp.ClientTimeout
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        return await self._send(request, form.pieces, {**_request_headers(request, headers), **form.headers}, timeout)
 
     async def put(
         self, url: str, stream: Stream, *, headers: Mapping[str, str], timeouts: Timeouts
@@ -274,47 +265,50 @@ class Http:
         Raises:
             TransportError: If no answer came; whatever reading the stream raises comes out as it is.
         """
-        client = self.files
-        async with self._sending(stream, "PUT to the file host", timeouts) as (data, length, timeout):
-            # Theirs over ours: the link may be signed for their Content-Type.
-            told: CIMultiDict[str] = CIMultiDict(length)
-            told.update(headers)
-            response = await client.put(
-                URL(url, encoded=True), data=data, headers=told, timeout=timeout, allow_redirects=False
-            )
-            try:
-                return response.status, response.headers, await response.content.read(_HOST_EXCERPT)
-            finally:
-                response.release()
+        send = partial(self._put, self.files, url, headers)
+        return await _watched(send, stream, "PUT to the file host", timeouts)
 
-    @asynccontextmanager
-    async def get(self, url: str, *, headers: Mapping[str, str], timeouts: Timeouts) -> AsyncIterator[Incoming]:
-        """Ask a presigned link for a file, and give out the answer while its body comes.
+    async def _put(
+        self,
+        client: aiohttp.ClientSession,
+        url: str,
+        headers: Mapping[str, str],
+        body: _Body,
+        timeout: aiohttp.ClientTimeout,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        # Theirs over ours: the link may be signed for their Content-Type.
+        told: CIMultiDict[str] = CIMultiDict(body.headers)
+        told.update(headers)
+        link = URL(url, encoded=True)
+        response = await client.put(link, data=body.pieces, headers=told, timeout=timeout, allow_redirects=False)
+        try:
+            return response.status, response.headers, await response.content.read(_HOST_EXCERPT)
+        finally:
+            response.release()
+
+    async def get(self, url: str, *, headers: Mapping[str, str], timeouts: Timeouts) -> Incoming:
+        """Ask a presigned link for a file. Close what is returned; its body comes as it is read.
 
         Raises:
-            TransportError: If no answer came, or its body broke off.
+            TransportError: If no answer came.
         """
         client = self.files
         # Bytes as they are on the other side: what is resumed and measured must not be unpacked on the way.
         plain = {**headers, "Accept-Encoding": "identity", "Accept": "*/*"}
-        timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.transfer_idle)
         try:
             response = await client.get(
                 URL(url, encoded=True),
                 headers=plain,
-                timeout=timeout,
+                timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.transfer_idle),
                 allow_redirects=False,
                 auto_decompress=False,
                 read_bufsize=_READ_BUFFER,
             )
-            try:
-                yield Incoming(response)
-                return
-            finally:
-                response.close()
         except (aiohttp.ClientError, OSError) as error:
             failure = transport_error(error, "GET from the file host")
-        raise failure
+        else:
+            return Incoming(response)
+        raise failure  # not in the handler: aiohttp's error may hold the link, whose query is a secret
 
     def _url(self, request: Request) -> URL:
         query = f"?{request.query}" if request.query else ""
@@ -333,6 +327,29 @@ class Http:
                 response.close()
                 raise _too_long(response, bound)
         return bytes(chunks)
+
+
+@frozen
+class _Body:
+    """What one attempt sends."""
+
+    pieces: AsyncIterator[bytes]
+    headers: Mapping[str, str]
+
+
+async def _watched(
+    send: Callable[[_Body, aiohttp.ClientTimeout], Awaitable[T]], stream: Stream, what: str, timeouts: Timeouts
+) -> T:
+    """Send *stream* once: its bytes must keep moving, its whole time has no limit."""
+    outgoing = _Outgoing(stream, timeouts)
+    timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
+    length = {"Content-Length": str(stream.length), "Content-Type": stream.content_type}
+    try:
+        async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as deadline:
+            return await send(_Body(outgoing.pieces(deadline), length), timeout)
+    except (aiohttp.ClientError, OSError) as error:
+        failure = outgoing.failure or transport_error(error, what)
+    raise failure  # not in the handler: aiohttp's error may hold the link, whose query is a secret
 
 
 class _Outgoing:
@@ -374,13 +391,21 @@ class Incoming:
         """The headers; look-up ignores case."""
         return self._response.headers
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Return the body as it comes, in pieces of any size."""
-        return self._response.content.iter_any()
+    async def read(self) -> bytes:
+        """Return what has come of the body since, at least a byte; nothing at its end.
 
-    async def excerpt(self) -> bytes:
-        """Return the start of the body, for an error."""
-        return await self._response.content.read(_HOST_EXCERPT)
+        Raises:
+            TransportError: If it broke off.
+        """
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            failure = transport_error(error, "GET from the file host")
+        raise failure
+
+    def close(self) -> None:
+        """End it; a connection whose body was read to its end is kept for the next."""
+        self._response.release()
 
 
 def _request_headers(request: Request, extra: Mapping[str, str]) -> Mapping[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
-from typing import Unpack
+from operator import itemgetter
+from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
@@ -19,10 +21,14 @@ from heygen_async._converter import (
     read_page,
     request_body,
 )
+from heygen_async._media.downloads import Downloads
+from heygen_async._media.sniffing import Role
+from heygen_async._media.sources import LocalFile
+from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import check_key, chunk_ids, compose, new_key, segment
-from heygen_async.errors import HeyGenError
-from heygen_async.jobs import Download, LipsyncBatch, LipsyncJob
+from heygen_async._wire import Response, check_key, chunk_ids, compose, new_key, segment
+from heygen_async.errors import HeyGenError, InvalidRequest, NotFound, Outcome
+from heygen_async.jobs import LipsyncBatch, LipsyncJob
 from heygen_async.models import (
     JSON,
     Asset,
@@ -40,8 +46,12 @@ from heygen_async.polling import LipsyncPoller, PollPolicy
 
 _ONE = "/v3/lipsyncs/{lipsync_id}"
 _BATCH = "/v3/lipsyncs/batches/{batch_id}"
+_GONE = frozenset({"asset_not_found", "asset_not_available"})
 MAX_BATCH = 100
 MAX_PAGE = 100
+
+_Place: TypeAlias = tuple[int, Role]
+"""A source: of which request, and as what."""
 
 
 # The reads stand outside the class: the poller is made of them, and Lipsyncs of the poller.
@@ -78,8 +88,8 @@ class Lipsyncs:
     _transport: Transport
     _poller: LipsyncPoller
     _polling: PollPolicy
-    _upload: Callable[[Source], Awaitable[Asset]]
-    _download: Download
+    _uploads: Uploads
+    _downloads: Downloads
 
     async def create(
         self,
@@ -94,8 +104,9 @@ class Lipsyncs:
         It is one logical call under one idempotency key: it may be sent several times, and makes one job.
 
         Args:
-            video: An https URL, a `Path` (uploaded first), an `AssetId` or an `Asset`.
-            audio: Likewise.
+            video: An https URL, an `AssetId` or an `Asset`; or a file, MP4 or WebM, which is uploaded first, once in a
+                session: a `Path`, `bytes` or an open binary file.
+            audio: Likewise; a file must be WAV or MP3.
             idempotency_key: Your own key, 1 to 255 of `A-Z a-z 0-9 _ - : .`. Within 24 h the server answers a
                 used key with the first job, whatever the rest says. One is made if none is given.
             **options: `mode` (`"speed"`, or `"precision"` at about twice the price), `title`, `enable_caption`,
@@ -107,32 +118,50 @@ class Lipsyncs:
             The job, which runs for minutes: `await job.wait()`.
 
         Raises:
-            TypeError, ValueError: If an argument is wrong; nothing was sent.
+            TypeError, ValueError: If an argument is wrong, a file of the wrong type for instance; nothing was sent.
+            OSError: If a file cannot be read; nothing was sent, unless it changes while it is read.
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`. If the outcome is `unknown`, call
                 again with that key to find out. Cancellation carries the same three attributes.
         """
         request = LipsyncRequest(video=video, audio=audio, **options)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
-        body = await self._body(request, key)
-        response = await self._transport.send(compose("POST", "/v3/lipsyncs", json=body, idempotency_key=key))
+        response = await self._create("/v3/lipsyncs", [request], itemgetter(0), key)
         return self._job(read(response, Created).lipsync_id, key)
 
-    async def _body(self, request: LipsyncRequest, key: str) -> dict[str, JSON]:
+    async def _create(
+        self, path: str, requests: Sequence[LipsyncRequest], wrap: Callable[[list[JSON]], JSON], key: str
+    ) -> Response:
+        """Upload the files of *requests* and send what *wrap* makes of their bodies."""
+        async with AsyncExitStack() as stack:
+            files = {  # every file is looked at before the first is sent
+                place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
+                for place, source in _local_sources(requests)
+            }
+            assets = await self._upload(files, key, "not_sent")
+            try:
+                return await self._send(path, wrap(_bodies(requests, assets)), key)
+            except (NotFound, InvalidRequest) as error:
+                if error.code not in _GONE or not files:
+                    raise
+            # An upload that the session remembers is there no more.
+            for asset in assets.values():
+                self._uploads.forget(asset)
+            assets = await self._upload(files, key, "rejected")
+            return await self._send(path, wrap(_bodies(requests, assets)), key)
+
+    async def _send(self, path: str, body: JSON, key: str) -> Response:
+        return await self._transport.send(compose("POST", path, json=body, idempotency_key=key))
+
+    async def _upload(self, files: Mapping[_Place, LocalFile], key: str, outcome: Outcome) -> dict[_Place, Asset]:
         try:
-            return request_body(request, video=await self._ready(request.video), audio=await self._ready(request.audio))
+            return dict(zip(files, await self._uploads.upload_all(list(files.values())), strict=True))
         except (HeyGenError, asyncio.CancelledError) as error:
-            # What failed was an upload: of the create itself it is known that it was not sent.
-            vars(error).update(idempotency_key=key, attempts=0, outcome="not_sent")
+            # What failed was an upload; of the create itself it is known what became of it.
+            vars(error).update(idempotency_key=key, attempts=0 if outcome == "not_sent" else 1, outcome=outcome)
             raise
 
-    async def _ready(self, source: Source) -> str | AssetId:
-        if isinstance(source, (str, AssetId)):
-            return source
-        asset = source if isinstance(source, Asset) else await self._upload(source)
-        return AssetId(asset.id)
-
     def _job(self, lipsync_id: str, idempotency_key: str | None = None) -> LipsyncJob:
-        return LipsyncJob(lipsync_id, self, self._poller, self._download, idempotency_key=idempotency_key)
+        return LipsyncJob(lipsync_id, self, self._poller, self._downloads, idempotency_key=idempotency_key)
 
     def job(self, lipsync_id: str) -> LipsyncJob:
         """Return a handle on a job whose id was kept elsewhere; nothing is sent.
@@ -224,11 +253,11 @@ class Lipsyncs:
         check_text("title", title)
         check_https_url("callback_url", callback_url)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
-        bodies = [await self._body(request, key) for request in listed]
-        body: dict[str, JSON] = {"lipsyncs": bodies}
-        body |= {name: value for name, value in (("title", title), ("callback_url", callback_url)) if value}
-        request = compose("POST", "/v3/lipsyncs/batches", json=body, idempotency_key=key)
-        return self._batch(read(await self._transport.send(request), BatchCreated).batch_id, key)
+        said: dict[str, JSON] = {
+            name: value for name, value in (("title", title), ("callback_url", callback_url)) if value
+        }
+        response = await self._create("/v3/lipsyncs/batches", listed, lambda bodies: {"lipsyncs": bodies, **said}, key)
+        return self._batch(read(response, BatchCreated).batch_id, key)
 
     def batch(self, batch_id: str) -> LipsyncBatch:
         """Return a handle on a batch whose id was kept elsewhere; nothing is sent.
@@ -251,3 +280,30 @@ class Lipsyncs:
         params = {"limit": MAX_PAGE, "token": token}
         request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params=params)
         return read_batch_items(await self._transport.send(request))
+
+
+def _local_sources(requests: Sequence[LipsyncRequest]) -> Iterator[tuple[_Place, Source]]:
+    """List the sources that must be uploaded first."""
+    for index, request in enumerate(requests):
+        roles: tuple[tuple[Role, Source], ...] = (("video", request.video), ("audio", request.audio))
+        for role, source in roles:
+            if not isinstance(source, (str, AssetId, Asset)):
+                yield (index, role), source
+
+
+def _bodies(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) -> list[JSON]:
+    return [
+        request_body(
+            request,
+            video=_ready(assets.get((index, "video"), request.video)),
+            audio=_ready(assets.get((index, "audio"), request.audio)),
+        )
+        for index, request in enumerate(requests)
+    ]
+
+
+def _ready(source: Source) -> str | AssetId:
+    if isinstance(source, Asset):
+        return AssetId(source.id)
+    assert isinstance(source, (str, AssetId))  # noqa: S101 the others have been uploaded
+    return source

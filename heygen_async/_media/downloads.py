@@ -1,0 +1,209 @@
+"""What came of a job, on its way down to a file or to whoever iterates over it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias, TypeVar
+
+from anyio import CancelScope, to_thread
+from attrs import frozen
+
+from heygen_async._media.answers import Held
+from heygen_async._media.arrivals import Arrival, arrivals
+from heygen_async._media.links import Kind, Link, link_of
+from heygen_async._media.names import file_name
+from heygen_async._media.parts import Part, write_all
+from heygen_async._media.progress import Progress, tell
+from heygen_async._media.sources import BLOCK
+from heygen_async._media.threads import OpenFile
+from heygen_async._media.transfers import Transfers
+from heygen_async._transport.driver import Transport
+from heygen_async.errors import DownloadError, HeyGenError
+from heygen_async.models import Lipsync
+
+T = TypeVar("T")
+
+FilePath: TypeAlias = "str | PathLike[str]"
+
+_LINGER: Final = 0.05
+"""Seconds after which bytes are written though they are few: so much of a slow download may be lost by a cancel."""
+
+
+@frozen
+class Downloads:
+    """Brings files down."""
+
+    _transport: Transport
+    _transfers: Transfers
+    _get: Callable[[str], Awaitable[Lipsync]]
+
+    async def download(
+        self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None
+    ) -> Path:
+        """Write what came of a lipsync to files; see `HeyGenSession.download`."""
+        await check_target(path, overwrite=overwrite)
+        found = await self._get(lipsync) if isinstance(lipsync, str) else lipsync
+        wanted = await self._plan(found, Path(path))
+        for _, target in wanted:
+            await check_target(target, overwrite=overwrite)
+        with self._claim([target for _, target in wanted]), ExitStack() as stack:
+            async with self._transfers.seats:
+                files = [stack.enter_context(_Receiver(self._transport, self._transfers, item)) for _, item in wanted]
+                for (link, _), file in zip(wanted, files, strict=True):
+                    await file.receive(link, progress if link.kind == "video" else None)
+                with CancelScope(shield=True):  # or a cancel could leave one without the other; it is soon done
+                    for file in reversed(files):  # the video last: where it is, everything is
+                        await file.publish(overwrite=overwrite)
+        return wanted[0][1]
+
+    async def _plan(self, lipsync: Lipsync, path: Path) -> list[tuple[Link, Path]]:
+        url = link_of(lipsync, "video")
+        if await to_thread.run_sync(path.is_dir):
+            path /= file_name(lipsync.title, lipsync.id, url)
+        wanted = [(self._link("video", lipsync), path)]
+        if lipsync.caption_url:
+            wanted.append((self._link("captions", lipsync), captions_path(path)))
+        return wanted
+
+    def _link(self, kind: Kind, lipsync: Lipsync) -> Link:
+        link = Link(kind, lipsync, self._transport.http.origin.is_loopback, self._get)
+        _ = link.url  # raises if there is none to follow
+        return link
+
+    @contextmanager
+    def _claim(self, targets: Sequence[Path]) -> Iterator[None]:
+        """Keep other downloads of the session away from *targets*."""
+        mine = {Path(os.path.normpath(target.absolute())) for target in targets}
+        if taken := mine & self._transfers.targets:
+            raise DownloadError(f"{min(taken)} is being downloaded already")
+        self._transfers.targets |= mine
+        try:
+            yield
+        finally:
+            self._transfers.targets -= mine
+
+    async def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
+        """Give out the video of a lipsync; see `HeyGenSession.iter_bytes`."""
+        found = await self._get(lipsync) if isinstance(lipsync, str) else lipsync
+        given = Held()
+        async with aclosing(arrivals(self._transport, self._link("video", found), given)) as arriving:
+            async for arrival in arriving:
+                news = _news(given, arrival)
+                given = Held(given.done + len(news), arrival.held.etag)
+                if news:
+                    yield news
+
+
+def _news(given: Held, arrival: Arrival) -> bytes:
+    """Return what of an arrival was not given out before."""
+    if arrival.place < given.done and (given.etag is None or arrival.held.etag != given.etag):
+        raise DownloadError(f"the video had to be had anew after {given.done:,} bytes were given out")
+    return arrival.data[max(0, given.done - arrival.place) :]
+
+
+def captions_path(path: Path) -> Path:
+    """Return where the captions of the video at *path* go: beside it."""
+    return path.with_suffix(".srt") if path.suffix != ".srt" else path.with_name(f"{path.name}.srt")
+
+
+async def check_target(path: FilePath, *, overwrite: bool) -> None:
+    """See that a file may be written at *path*, or into it if it is a folder.
+
+    Raises:
+        DownloadError: If a file is there and may not be overwritten, or the folder is missing.
+    """
+    await to_thread.run_sync(partial(_check_target, Path(path), overwrite=overwrite))
+
+
+def _check_target(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        raise DownloadError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if not overwrite and os.path.lexists(path):
+        raise DownloadError(f"{path} is there already; give overwrite=True to replace it")
+
+
+class _Receiver(OpenFile[BinaryIO]):
+    """One file, from the network into its part."""
+
+    def __init__(self, transport: Transport, transfers: Transfers, target: Path) -> None:
+        self._part = Part(target)
+        super().__init__(transfers.pool, self._part.open)
+        self._transport = transport
+        self._written: asyncio.Future[None] | None = None
+
+    async def receive(self, link: Link, progress: Progress | None) -> None:
+        """Bring the file into its part.
+
+        Raises:
+            DownloadError: If it cannot be had, written, or is cut short.
+        """
+        held = await self._on_disk(self._part.held)
+        await self._receive(link, held, progress)
+        if await self._on_disk(self._part.flaw) is None:
+            return
+        # It came as long as it was said to be. Perhaps that was a slip; twice is no slip.
+        await self._receive(link, Held(), progress)
+        flaw = await self._on_disk(self._part.flaw)
+        if flaw is not None:
+            await self._on_disk(self._part.discard)
+            raise DownloadError(f"the {link.kind} of {link.lipsync.id} is cut short on its host: {flaw}")
+
+    async def _receive(self, link: Link, held: Held, progress: Progress | None) -> None:
+        clock = asyncio.get_running_loop().time
+        blocks: list[bytes] = []
+        waiting, written_at, place = 0, clock(), -1
+        try:
+            async with aclosing(arrivals(self._transport, link, held)) as arriving:
+                async for arrival in arriving:
+                    if arrival.place != place or arrival.held.total != held.total:
+                        await self._write(blocks)
+                        await self._settle()
+                        await self._on_disk(partial(self._part.begin, arrival.place, arrival.held))
+                        blocks, waiting = [], 0
+                    blocks.append(arrival.data)
+                    waiting += len(arrival.data)
+                    held, place = arrival.held, arrival.held.done
+                    if waiting >= BLOCK or clock() - written_at > _LINGER:
+                        await self._write(blocks)
+                        blocks, waiting, written_at = [], 0, clock()
+                    await tell(progress, held.done, held.total)
+        except HeyGenError:
+            await self._write(blocks)
+            await self._settle()
+            raise
+        await self._write(blocks)
+        await self._settle()
+
+    async def _write(self, blocks: Sequence[bytes]) -> None:
+        """Write while the next bytes come; returns once what was written before is."""
+        await self._settle()
+        if blocks:
+            self._written = self.start(partial(write_all, blocks))
+
+    async def _settle(self) -> None:
+        written, self._written = self._written, None
+        if written is not None:
+            await self._or_download_error(written)
+
+    async def _on_disk(self, job: Callable[[BinaryIO], T]) -> T:
+        return await self._or_download_error(self.start(job))
+
+    async def _or_download_error(self, done: Awaitable[T]) -> T:
+        try:
+            return await done
+        except FileExistsError as error:
+            raise DownloadError(f"{self._part.target} has appeared meanwhile; it was not overwritten") from error
+        except OSError as error:
+            raise DownloadError(f"cannot write {self._part.path}: {error.strerror or error}") from error
+
+    async def publish(self, *, overwrite: bool) -> None:
+        """Give the file its name."""
+        await self._on_disk(partial(self._part.publish, overwrite=overwrite))

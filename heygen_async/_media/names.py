@@ -1,0 +1,39 @@
+"""What a downloaded file is called. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import PurePath
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+_FORBIDDEN: Final = re.compile(r'[<>:"/\\|?*]')
+_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+_SUFFIXES: Final = (".mp4", ".webm", ".mov", ".m4v")
+_LONGEST: Final = 200
+"""Bytes; file systems take 255, and `.part.etag` must fit in."""
+_LONGEST_ID: Final = 80
+
+
+def file_name(title: str | None, lipsync_id: str, url: str) -> str:
+    """Return a name that every file system takes, from a title and an id, such as `Episode 1 (ls_1).mp4`.
+
+    Letters of any script are kept; it has no separators, is no reserved word, and starts with no dot.
+    """
+    known = _cut(_plain(lipsync_id), _LONGEST_ID) or "lipsync"
+    suffix = PurePath(unquote(urlsplit(url).path)).suffix.lower()
+    tail = f"({known}){suffix if suffix in _SUFFIXES else '.mp4'}"
+    head = _cut(_plain(title or ""), _LONGEST - len(tail.encode()) - 1)
+    name = f"{head} {tail}" if head else tail.replace("(", "").replace(")", "")
+    return f"_{name}" if _RESERVED.match(name) else name
+
+
+def _plain(text: str) -> str:
+    composed = unicodedata.normalize("NFC", text.encode(errors="ignore").decode())
+    printable = "".join(char if char.isprintable() else " " for char in composed)
+    return " ".join(_FORBIDDEN.sub("_", printable).split()).strip(". ")
+
+
+def _cut(text: str, most: int) -> str:
+    return text.encode()[:most].decode(errors="ignore").rstrip(". ")

@@ -1,0 +1,246 @@
+"""What may be uploaded: a `Path`, `bytes` or an open binary file, looked at before anything is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path, PurePath
+from typing import BinaryIO, Final, Protocol, cast
+from weakref import WeakKeyDictionary
+
+from anyio import to_thread
+from attrs import field, frozen
+
+from heygen_async._media.sniffing import SNIFFED, Role, sniff
+from heygen_async.models import Source
+
+BLOCK: Final = 1 << 20
+"""How much of a file is read at once, in bytes."""
+
+_SETTLED: Final = 2.0
+"""Seconds after which a file system's clock has surely moved on: then another write shows as another time."""
+
+
+class Readable(Protocol):
+    """A pass over a file."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+@frozen
+class LocalFile:
+    """A file that may be uploaded: it is there, can be read, and is of a type that HeyGen takes."""
+
+    name: str
+    """What it is uploaded as."""
+    mime_type: str
+    size: int
+    """In bytes."""
+    open: Callable[[], Readable] = field(repr=False)
+    """Opens it at its start, for one pass; for a thread. Raises `OSError` if it is not the same file any more."""
+    is_unchanged: Callable[[], bool] = field(repr=False)
+    """Whether it still is what it was when it was looked at; for a thread."""
+    identity: Hashable = None
+    """Equal for the same unchanged file; `None` where only its bytes can tell."""
+    sha256: str | None = None
+    """The digest in hex, where it is known already."""
+    path: Path | None = None
+
+    def changed(self, done: int) -> OSError:
+        """Return the error for a file that is not what it was when it was looked at."""
+        return OSError(f"{self.name} changed while it was read: it had {self.size} bytes, and {done} were read")
+
+
+@asynccontextmanager
+async def local_file(source: Source, *, name: str | None = None, role: Role | None = None) -> AsyncIterator[LocalFile]:
+    """Look at *source*, off the event loop, and give it out for as long as it is needed.
+
+    A file that cannot be rewound (a pipe, a socket) is first written to an unnamed temporary file: its length must
+    be known before the first byte is sent, and so its upload may be repeated like any other.
+
+    Args:
+        source: The file.
+        name: What to call it; else its own name.
+        role: What it is to be used as, `video` or `audio`.
+
+    Raises:
+        TypeError: If it is not a `Path`, bytes or an open binary file.
+        ValueError: If it is empty or of a wrong type; see `sniff`.
+        OSError: If it cannot be read.
+    """
+    if isinstance(source, Path):
+        yield await to_thread.run_sync(partial(_look_at_path, source, name, role))
+    elif isinstance(source, bytes):
+        yield await to_thread.run_sync(partial(_look_at_bytes, source, name, role))
+    elif isinstance(source, io.TextIOBase):
+        raise TypeError(f"{role or 'source'} must be a file that was opened in binary mode, with 'rb'")
+    elif callable(read := getattr(source, "read", None)):
+        if await to_thread.run_sync(_is_seekable, source):
+            yield await to_thread.run_sync(partial(_look_at_file, cast("BinaryIO", source), name, role))
+        else:
+            async with _spooled(read) as (spool, digest):
+                shown = name or _own_name(source)
+                yield await to_thread.run_sync(partial(_look_at_spool, spool, digest, shown, role))
+    else:
+        hint = "; a URL needs no upload, a local file is a Path" if isinstance(source, str) else ""
+        raise TypeError(f"{role or 'source'} must be a Path, bytes or an open file, not {type(source).__name__}{hint}")
+
+
+# A path
+
+
+@frozen
+class _Look:
+    """What a file system says of a file."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int = field(eq=False)
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> _Look:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    def identity(self, *extra: int) -> Hashable:
+        """Return what tells this version of the file; `None` if it is so new that the next may look the same."""
+        if time.time() - self.modified / 1e9 < _SETTLED or time.time() - self.changed / 1e9 < _SETTLED:
+            return None
+        return (self.device, self.inode, self.size, self.modified, self.changed, *extra)
+
+
+def _look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        # To open a named pipe could take for ever.
+        raise ValueError(f"{path.name} is not a regular file; open it, and give the open file")
+    with path.open("rb", buffering=0) as file:
+        look, head = _Look.of(os.fstat(file.fileno())), file.read(SNIFFED)
+    mime_type, shown = sniff(head, name or path.name, role=role)
+    return LocalFile(
+        shown,
+        mime_type,
+        look.size,
+        open=partial(_open_again, path, look),
+        is_unchanged=lambda: _Look.of(path.stat()) == look,
+        identity=look.identity(),
+        path=path.absolute(),
+    )
+
+
+def _open_again(path: Path, look: _Look) -> BinaryIO:
+    file = path.open("rb", buffering=0)
+    if _Look.of(os.fstat(file.fileno())) != look:
+        file.close()
+        raise OSError(f"{path.name} changed since it was looked at")
+    return file
+
+
+# Bytes
+
+
+def _look_at_bytes(content: bytes, name: str | None, role: Role | None) -> LocalFile:
+    digest = hashlib.sha256(content)
+    return _at_rest(partial(io.BytesIO, content), len(content), digest.hexdigest(), name=name or "upload", role=role)
+
+
+def _at_rest(opener: Callable[[], Readable], size: int, sha256: str, *, name: str, role: Role | None) -> LocalFile:
+    mime_type, shown = sniff(opener().read(SNIFFED), name, role=role)
+    return LocalFile(shown, mime_type, size, open=opener, is_unchanged=lambda: True, sha256=sha256)
+
+
+# An open file
+
+
+def _is_seekable(file: object) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return bool(seekable and seekable())
+
+
+_LOCKS: Final[WeakKeyDictionary[BinaryIO, threading.Lock]] = WeakKeyDictionary()
+
+
+def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalFile:
+    with _LOCKS.setdefault(file, threading.Lock()):
+        start = file.tell()
+        size = file.seek(0, os.SEEK_END) - start
+        file.seek(start)
+    window = partial(_Window, file, start)
+    mime_type, shown = sniff(_octets(window().read(SNIFFED)), name or _own_name(file), role=role)
+    return LocalFile(shown, mime_type, size, open=window, is_unchanged=lambda: True, identity=_identity(file, start))
+
+
+def _identity(file: BinaryIO, start: int) -> Hashable:
+    try:
+        return _Look.of(os.fstat(file.fileno())).identity(start)
+    except (OSError, AttributeError):  # in memory: io.UnsupportedOperation is an OSError
+        return None
+
+
+class _Window:
+    """A caller's open file from a place on, as a file of its own; the caller's own place in it stays as it is.
+
+    So one open file may be given to many calls at once. Closing this leaves that open.
+    """
+
+    def __init__(self, file: BinaryIO, start: int) -> None:
+        self._file = file
+        self._next = start
+
+    def close(self) -> None:
+        """Leave it open: it is the caller's."""
+
+    def read(self, size: int, /) -> bytes:
+        with _LOCKS.setdefault(self._file, threading.Lock()):
+            place = self._file.tell()
+            self._file.seek(self._next)
+            try:
+                read = _octets(self._file.read(size))
+            finally:
+                self._file.seek(place)
+        self._next += len(read)
+        return read
+
+
+def _octets(read: object) -> bytes:
+    if not isinstance(read, bytes):
+        raise TypeError(f"an open file's read() must return bytes, not {type(read).__name__}")
+    return read
+
+
+def _own_name(file: object) -> str:
+    own = getattr(file, "name", None)
+    return PurePath(own).name if isinstance(own, str) and PurePath(own).suffix else "upload"
+
+
+# A one-shot file
+
+
+@asynccontextmanager
+async def _spooled(read: Callable[[int], object]) -> AsyncIterator[tuple[BinaryIO, str]]:
+    digest = hashlib.sha256()
+    with await to_thread.run_sync(tempfile.TemporaryFile) as spool:
+        # Given up if cancelled: a read of a silent pipe would not end, and it is not our file.
+        while block := _octets(await to_thread.run_sync(read, BLOCK, abandon_on_cancel=True)):
+            await to_thread.run_sync(_add, spool, digest, block)
+        yield spool, digest.hexdigest()
+
+
+def _add(spool: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:
+    digest.update(block)
+    spool.write(block)
+
+
+def _look_at_spool(spool: BinaryIO, sha256: str, name: str, role: Role | None) -> LocalFile:
+    return _at_rest(partial(_Window, spool, 0), spool.tell(), sha256, name=name, role=role)

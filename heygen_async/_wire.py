@@ -23,11 +23,13 @@ from heygen_async.errors import APIError, Conflict, HeyGenError, Outcome, Unexpe
 from heygen_async.models import JSON
 
 Lane: TypeAlias = Literal["creates", "session"]
+Answer: TypeAlias = tuple[int, Mapping[str, str], bytes]
+"""Status, headers and body of an answer, as they came."""
 Parameter: TypeAlias = str | int | float | bool | None
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,255}")
-_SEGMENT: Final = re.compile(r"[!-~]{1,255}")
-_NOT_IN_SEGMENT: Final = frozenset("/\\?#%,")
+# What needs no percent-encoding and cannot be read as more than one segment; a comma would split a list of ids.
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+;=]{1,255}")
 # Words that stand where an id would: GET /v3/lipsyncs/statuses is another call, not the lipsync "statuses".
 _RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
 _TAG: Final = re.compile(r"<[^>]*>")
@@ -115,7 +117,9 @@ def compose(
 
     A POST gets an idempotency key if it has none; parameters that are `None` are left out.
     """
-    path = template.format_map({name: segment(name, value) for name, value in (segments or {}).items()})
+    path = template
+    for name, value in (segments or {}).items():
+        path = path.replace(f"{{{name}}}", segment(name, value))
     if method == "POST":
         idempotency_key = idempotency_key or new_key()
     return Request(
@@ -171,9 +175,9 @@ def segment(name: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if not _SEGMENT.fullmatch(value) or not _NOT_IN_SEGMENT.isdisjoint(value) or value in _RESERVED:
+    if _SEGMENT.fullmatch(value) is None or value in _RESERVED:
         raise ValueError(f"{name} is not an id: {value[:80]!r}")
-    return quote(value, safe=":@!$&'()*+;=~")
+    return value
 
 
 def new_key() -> str:

@@ -32,8 +32,16 @@ def test_the_gap_has_an_upper_bound_and_shrinks_to_nothing():
         pace.refuse(now, 1.0)
     assert pace.gap == 1.0
     for _ in range(500):
-        pace.accept()
+        pace.accept(100.0)
     assert pace.gap == 0.0
+
+
+def test_an_answer_during_a_pause_teaches_nothing():
+    pace = Pace()
+    pace.refuse(0.0, 5.0)
+    for _ in range(500):
+        pace.accept(4.9)
+    assert pace.gap == 0.02
 
 
 def test_a_shorter_pause_does_not_cut_a_longer_one():
@@ -73,4 +81,4 @@ def test_between_two_refusals_departures_keep_their_order_and_none_is_before_its
             pace.refuse(now, number)
             last = 0.0  # what was booked before is void
         else:
-            pace.accept()
+            pace.accept(now)

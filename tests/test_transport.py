@@ -317,7 +317,7 @@ async def test_a_log_line_has_method_template_status_request_and_attempt_and_not
     attempts = [line for line in lines if "->" in line]
     assert [line.split(" in ")[0] for line in attempts] == [
         "GET /v3/lipsyncs/{lipsync_id} -> 500",
-        "GET /v3/lipsyncs/{lipsync_id} -> RequestTimeout",
+        "GET /v3/lipsyncs/{lipsync_id} -> no answer",
         "GET /v3/lipsyncs/{lipsync_id} -> 200",
     ]
     assert [line.split(" ms ")[1] for line in attempts] == [

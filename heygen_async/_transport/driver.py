@@ -13,8 +13,8 @@ from attrs import define, frozen
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http, Timeouts, logger
 from heygen_async._transport.retry import RetryPolicy, Spent, decide, is_refusal
-from heygen_async._wire import Request, Response, decipher, worse
-from heygen_async.errors import APIError, HeyGenError, NotFound, Outcome, RateLimited, TransportError
+from heygen_async._wire import Answer, Request, Response, decipher, worse
+from heygen_async.errors import APIError, HeyGenError, NotFound, Outcome, RateLimited
 
 
 @define
@@ -105,39 +105,36 @@ class Transport:
 
     async def _attempt(self, call: _Call) -> Response:
         request = call.request
+        clock = asyncio.get_running_loop().time
         await self.gate.enter(request.lane)
+        started = clock()
+        call.depart(started)
+        answer: Answer | None = None
         try:
-            call.depart(asyncio.get_running_loop().time())
-            response = await self._exchange(call)
+            answer = await self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
         finally:
             self.gate.leave()
-        self.gate.timetable.accept(request.lane)
-        return response
-
-    async def _exchange(self, call: _Call) -> Response:
-        request, started, told = call.request, time.perf_counter(), "cancelled"
-        request_id = None
-        try:
-            status, headers, body = await self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
-            told, request_id = str(status), headers.get("X-Request-Id")
-            secret = self.http.origin.credential.reveal()
-            data = decipher(status, headers, body, now=time.time(), secret=secret)
-            return Response(status, headers, data, request.idempotency_key, call.sent)
-        except TransportError as error:
-            told = type(error).__name__
-            raise
-        finally:
             if logger.isEnabledFor(logging.DEBUG):
-                milliseconds = 1000 * (time.perf_counter() - started)
-                logger.debug(
-                    "%s %s -> %s in %.0f ms (attempt %d, request %s)",
-                    request.method,
-                    request.template,
-                    told,
-                    milliseconds,
-                    call.sent,
-                    request_id,
-                )
+                _log(call, answer, clock() - started)
+        status, headers, body = answer
+        data = decipher(status, headers, body, now=time.time(), secret=self.http.origin.credential.reveal())
+        if not self.gate.timetable.is_free:
+            self.gate.timetable.accept(request.lane, clock())
+        return Response(status, headers, data, request.idempotency_key, call.sent)
+
+
+def _log(call: _Call, answer: Answer | None, seconds: float) -> None:
+    """Log one attempt: never a body, a header or a query."""
+    status, headers, _ = answer or ("no answer", {}, b"")
+    logger.debug(
+        "%s %s -> %s in %.0f ms (attempt %d, request %s)",
+        call.request.method,
+        call.request.template,
+        status,
+        1000 * seconds,
+        call.sent,
+        headers.get("X-Request-Id"),
+    )
 
 
 def _was_deleted_before(call: _Call, error: HeyGenError) -> bool:

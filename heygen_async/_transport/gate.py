@@ -30,12 +30,10 @@ class Gate:
 
     async def enter(self, lane: Lane) -> None:
         """Wait until a request of *lane* may leave; each return is paid back by one `leave`."""
-        loop = asyncio.get_running_loop()
         while True:
             pauses = self.timetable.pauses(lane)
-            wait = self.timetable.book(lane, loop.time()) - loop.time()
-            if wait > 0:
-                await asyncio.sleep(wait)
+            if not self.timetable.is_free:
+                await self._wait_for_departure(lane)
             await self._seats.acquire()
             if self._limiter is not None:
                 try:
@@ -43,10 +41,16 @@ class Gate:
                 except BaseException:
                     self._seats.release()
                     raise
-            if self.timetable.pauses(lane) == pauses:
+            if self.timetable.is_free or self.timetable.pauses(lane) == pauses:
                 return
             # A pause has begun while this request waited: its departure is void.
             self._seats.release()
+
+    async def _wait_for_departure(self, lane: Lane) -> None:
+        now = asyncio.get_running_loop().time()
+        wait = self.timetable.book(lane, now) - now
+        if wait > 0:
+            await asyncio.sleep(wait)
 
     def leave(self) -> None:
         """Give the seat back."""

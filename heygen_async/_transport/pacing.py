@@ -46,9 +46,9 @@ class Pace:
         self.paused_until = max(self.paused_until, now + delay)
         self._next = self.paused_until
 
-    def accept(self) -> None:
-        """Learn of an answer that is no refusal."""
-        if self.gap:
+    def accept(self, now: float) -> None:
+        """Learn of an answer that is no refusal; one to a request from before the pause teaches nothing."""
+        if self.gap and now >= self.paused_until:
             self.gap = self.gap * _SHRINK if self.gap > _NO_GAP else 0.0
 
 
@@ -58,6 +58,11 @@ class Timetable:
 
     session: Pace = field(factory=Pace)
     creates: Pace = field(factory=Pace)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether everybody may leave at once: no pause is on, and none has left a gap behind."""
+        return not (self.session.gap or self.creates.gap)
 
     def _lanes(self, lane: Lane) -> Sequence[Pace]:
         return (self.session, self.creates) if lane == "creates" else (self.session,)
@@ -74,7 +79,7 @@ class Timetable:
         """Learn that a request of *lane* was answered 429."""
         self._lanes(lane)[-1].refuse(now, delay)
 
-    def accept(self, lane: Lane) -> None:
+    def accept(self, lane: Lane, now: float) -> None:
         """Learn that a request of *lane* was answered."""
         for pace in self._lanes(lane):
-            pace.accept()
+            pace.accept(now)

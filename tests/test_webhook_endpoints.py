@@ -1,0 +1,157 @@
+"""`session.webhooks` against the sandbox."""
+
+import logging
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from heygen_async import HeyGenSession, NotFound, Secret, ServerError
+from heygen_async.models import WebhookEvent
+from heygen_async.sandbox import Sandbox
+from heygen_async.sandbox.faults import reset, server_error
+from heygen_async.webhooks import WebhookReceiver, verify
+
+URL = "https://app.example/hook"
+SOURCES = {"video": "https://example.com/v.mp4", "audio": "https://example.com/a.mp3"}
+
+
+async def test_an_endpoint_is_made_with_a_secret_that_is_shown_to_nobody(heygen, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    endpoint = await heygen.webhooks.create(URL, events=["lipsync.success"])
+
+    assert (endpoint.url, endpoint.status, list(endpoint.events)) == (URL, "enabled", ["lipsync.success"])
+    assert endpoint.created_at.tzinfo is not None
+    assert isinstance(endpoint.secret, Secret)
+    assert endpoint.secret.reveal()
+    assert endpoint.secret.reveal() not in repr(endpoint) + str(endpoint.secret) + caplog.text
+
+
+async def test_without_events_an_endpoint_is_told_of_all(heygen):
+    endpoint = await heygen.webhooks.create(URL)
+
+    assert list(endpoint.events) == [kind.event_type for kind in await heygen.webhooks.event_types()]
+
+
+async def test_endpoints_are_listed_page_by_page_without_their_secrets(heygen):
+    made = [(await heygen.webhooks.create(f"{URL}/{n}")).id for n in range(3)]
+
+    found = await heygen.webhooks.list(page_size=2).collect()
+
+    assert [endpoint.id for endpoint in found] == made[::-1]
+    assert [endpoint.secret for endpoint in found] == [None] * 3
+
+
+async def test_an_update_changes_what_it_names(heygen):
+    endpoint = await heygen.webhooks.create(URL)
+
+    moved = await heygen.webhooks.update(endpoint.id, url=f"{URL}/2")
+    assert (moved.url, moved.events) == (f"{URL}/2", endpoint.events)
+
+    quieter = await heygen.webhooks.update(endpoint.id, events=iter(["lipsync.fail"]))
+    assert (quieter.url, list(quieter.events)) == (f"{URL}/2", ["lipsync.fail"])
+
+
+async def test_an_endpoint_that_was_deleted_is_gone(heygen):
+    endpoint = await heygen.webhooks.create(URL)
+
+    await heygen.webhooks.delete(endpoint.id)
+
+    assert await heygen.webhooks.list().collect() == []
+    with pytest.raises(NotFound):
+        await heygen.webhooks.delete(endpoint.id)
+
+
+async def test_a_rotation_gives_another_secret(heygen):
+    endpoint = await heygen.webhooks.create(URL)
+
+    secret = await heygen.webhooks.rotate_secret(endpoint.id)
+
+    assert isinstance(secret, Secret)
+    assert secret.reveal() != endpoint.secret.reveal()
+    with pytest.raises(NotFound):
+        await heygen.webhooks.rotate_secret("we_none")
+
+
+async def test_a_secret_that_got_lost_on_its_way_is_told_again_under_the_same_key(sandbox, heygen):
+    sandbox.faults = [reset("POST /v3/webhooks/endpoints", after=True, times=1)]
+
+    endpoint = await heygen.webhooks.create(URL)
+
+    assert len(await heygen.webhooks.list().collect()) == 1
+    again = await heygen.webhooks.create(URL, idempotency_key="hook-1")
+    assert again.id != endpoint.id
+    assert await heygen.webhooks.create(URL, idempotency_key="hook-1") == again
+
+
+async def test_the_history_is_read_page_by_page_and_by_type():
+    async with Sandbox(manual=True) as sandbox, HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:
+        jobs = [await heygen.lipsyncs.create(**SOURCES, callback_id=f"row-{n}") for n in range(3)]
+        sandbox.fail(jobs[0].id, "no face")
+        await sandbox.advance(60)
+
+        events = await heygen.webhooks.events(page_size=2).collect()
+        failed = await heygen.webhooks.events(event_type="lipsync.fail").collect()
+        of_one = await heygen.webhooks.events(entity_id=jobs[2].id).collect()
+
+    assert {event.lipsync_id for event in events} == {job.id for job in jobs}
+    assert all(isinstance(event, WebhookEvent) and event.created_at.tzinfo for event in events)
+    assert [(event.outcome, event.failure_message, event.callback_id) for event in failed] == [
+        ("failed", "no face", "row-0")
+    ]
+    assert [(event.outcome, event.lipsync_id) for event in of_one] == [("completed", jobs[2].id)]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "app.example", "http://app.example/hook", "ftp://app.example", "https://", "https://app.example/a b"]
+)
+async def test_a_url_that_heygen_cannot_reach_is_a_value_error(sandbox, heygen, url):
+    with pytest.raises(ValueError, match="url"):
+        await heygen.webhooks.create(url)
+    with pytest.raises(ValueError, match="url"):
+        await heygen.webhooks.update("we_1", url=url)
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(("events", "error"), [("lipsync.fail", TypeError), ([5], TypeError), ([], ValueError)])
+async def test_events_that_are_no_list_of_names_are_misuse(heygen, events, error):
+    with pytest.raises(error, match="events"):
+        await heygen.webhooks.create(URL, events=events)
+
+
+async def test_an_update_of_nothing_is_a_value_error(heygen):
+    with pytest.raises(ValueError, match="nothing"):
+        await heygen.webhooks.update("we_1")
+
+
+async def test_a_secret_is_in_no_error(sandbox, heygen):
+    sandbox.faults = [server_error("POST /v3/webhooks/endpoints/{endpoint_id}/rotate-secret", status=500)]
+    endpoint = await heygen.webhooks.create(URL)
+
+    with pytest.raises(ServerError) as caught:
+        await heygen.webhooks.rotate_secret(endpoint.id)
+
+    assert endpoint.secret.reveal() not in repr(caught.value) + str(caught.value)
+
+
+async def test_what_the_sandbox_delivers_is_what_the_receiver_takes():
+    events, headers = [], []
+    async with Sandbox(manual=True) as sandbox, HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:
+        receivers = []
+
+        async def handle(request):
+            headers.append((await request.read(), dict(request.headers)))
+            return await receivers[0].handle(request) if receivers else web.Response()
+
+        app = web.Application()
+        app.router.add_route("*", "/hook", handle)
+        async with TestServer(app) as server:
+            endpoint = await heygen.webhooks.create(str(server.make_url("/hook")))
+            receivers.append(WebhookReceiver(secret=endpoint.secret, on_event=events.append))
+            job = await heygen.lipsyncs.create(**SOURCES)
+            await sandbox.advance(60)
+
+    assert [(event.lipsync_id, event.outcome) for event in events] == [(job.id, "completed")]
+    assert "Signature=" in events[0].video_url
+    verify(*headers[-1], secret=endpoint.secret)

@@ -543,6 +543,12 @@ async def test_statuses_are_in_a_vocabulary_of_their_own_and_in_the_order_asked(
     }
 
 
+async def test_statuses_of_an_unknown_batch_say_so(call):
+    assert (await call(f"GET {LIPSYNCS}/statuses?batch_ids=batch_unknown")).data == [
+        {"video_id": None, "batch_id": "batch_unknown", "status": "not_found"}
+    ]
+
+
 async def test_statuses_take_a_hundred_ids(call):
     ids = [f"ls_{n}" for n in range(100)]
     assert len((await call(f"GET {LIPSYNCS}/statuses?lipsync_ids={','.join(ids)}")).data) == 100

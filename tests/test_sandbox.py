@@ -319,6 +319,42 @@ async def test_a_form_with_anything_but_one_file_is_refused(sandbox, api):
     assert (await api("POST", "/v3/assets", json={}))[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"abc"),
+        ("multipart/form-data; boundary=b", b""),
+        ("multipart/form-data; boundary=b", b"garbage"),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\nbroken off',
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c--\r\n--b--\r\n",
+        ),
+    ],
+)
+async def test_a_form_that_is_broken_is_refused(api, content_type, body):
+    status, answer = await api("POST", "/v3/assets", data=body, headers={"Content-Type": content_type})
+    assert (status, answer["error"]["code"]) == (400, "invalid_parameter")
+
+
+async def test_a_body_that_does_not_unpack_is_refused(api):
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    status, answer = await api("POST", "/v3/lipsyncs", data=b"not gzip", headers=headers)
+    assert (status, "cannot be read" in answer["error"]["message"]) == (400, True)
+
+
+async def test_a_key_of_odd_bytes_is_wrong_and_no_more(sandbox):
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(sandbox.url.rpartition(":")[2]))
+    async with asyncio.timeout(ENOUGH):
+        writer.write(b"GET /v3/users/me HTTP/1.1\r\nHost: sandbox\r\nX-Api-Key: \xe9\xff\r\n\r\n")
+        assert b" 401 " in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_captions_files_are_told_by_their_arrow(api):
     _, answer = await api.upload(srt(5, "Bonjour").encode(), "captions.srt")
     assert answer["data"]["mime_type"] == "application/x-subrip"
@@ -366,6 +402,46 @@ async def test_a_put_must_bring_the_bytes_that_were_announced(api):
     wrong = await announced(api, checksum_sha256="0" * 64)
     status, text = await put(api, wrong)
     assert (status, "BadDigest" in text) == (400, True)
+
+
+async def test_a_put_must_say_its_length(api):
+    async def drip():
+        yield SAMPLE_AUDIO.read_bytes()
+
+    status, text = await put(api, await announced(api), drip())
+    assert (status, "MissingContentLength" in text) == (411, True)
+
+
+async def test_a_put_to_an_asset_that_is_done_or_gone_is_refused(api):
+    told = await announced(api)
+    assert (await put(api, told))[0] == 200
+    await api("POST", f"/v3/assets/{told['asset_id']}/complete")
+    assert (await put(api, told))[0] == 409
+    await api("DELETE", f"/v3/assets/{told['asset_id']}")
+    assert (await put(api, told))[0] == 404
+
+
+async def test_a_put_that_breaks_off_leaves_the_upload_to_be_done_again(sandbox, api):
+    told = await announced(api)
+    where = told["upload_url"].removeprefix(sandbox.url)
+    _, writer = await asyncio.open_connection("127.0.0.1", int(sandbox.url.rpartition(":")[2]))
+    head = {**told["upload_headers"], "Host": "sandbox", "Content-Length": str(SAMPLE_AUDIO.stat().st_size)}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+    writer.write(f"PUT {where} HTTP/1.1\r\n{lines}\r\n".encode() + b"half")
+    await writer.drain()
+    await until(lambda: sandbox.requests[-1].method == "PUT")
+    writer.close()
+    assert (await api("POST", f"/v3/assets/{told['asset_id']}/complete"))[0] == 409
+    assert (await put(api, told))[0] == 200
+    assert (await api("POST", f"/v3/assets/{told['asset_id']}/complete"))[0] == 200
+
+
+async def test_a_checksum_given_at_the_end_is_checked_too(api):
+    told = await announced(api)
+    await put(api, told)
+    path = f"/v3/assets/{told['asset_id']}/complete"
+    status, answer = await api("POST", path, json={"checksum_sha256": "0" * 64})
+    assert (status, answer["error"]["param"]) == (400, "checksum_sha256")
 
 
 async def test_a_completed_upload_must_be_what_it_was_called(api):
@@ -685,7 +761,7 @@ def test_the_command_prints_a_curl_line_that_works_and_ends_when_told_to(command
     answer = subprocess.run(["sh", "-c", f"{line} -s"], capture_output=True, timeout=ENOUGH, check=True)
     assert orjson.loads(answer.stdout)["data"]["lipsync_id"].startswith("ls_")
     process.terminate()
-    assert process.wait(timeout=ENOUGH) == 0
+    assert process.wait(timeout=ENOUGH) == 0, process.stderr.read()
 
 
 def test_the_command_says_in_one_line_that_it_cannot_start(command):

@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heygen_async.sandbox.assets import Assets, Received
 from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.plans import Plan
+from heygen_async.sandbox.plans import Plan, Planner
 from heygen_async.sandbox.refusals import Refusal
 from heygen_async.sandbox.replays import Kept, Replays
 from heygen_async.sandbox.shelf import Shelf
+from heygen_async.sandbox.strict import LIPSYNC, lipsync, public_url
 from heygen_async.sandbox.world import World
 
 BODY = {
@@ -75,6 +77,14 @@ def test_one_bad_item_of_a_batch_fails_alone():
     world.settle(20.0)
     assert [(item.state(20.0), item.error) for item in batch.items] == [("completed", None), ("failed", "gone")]
     assert batch.state(20.0) == "completed"
+
+
+def test_an_item_that_the_wallet_cannot_pay_fails_alone():
+    world = a_world(balance=0.5)
+    batch = world.create_batch([(BODY, TEN_SECONDS)] * 2, 0.0, title=None, callback_url=None)
+    world.settle(20.0)
+    assert batch.counts(20.0) == {"completed": 1, "failed": 1}
+    assert (len(world.made), batch.state(20.0)) == (1, "completed")
 
 
 def test_a_batch_of_which_nothing_comes_is_failed():
@@ -158,6 +168,50 @@ def test_never_do_more_jobs_run_than_the_account_may(limit, plans):
     for start, _ in spans:
         assert sum(1 for begin, end in spans if begin <= start < end) <= limit
     assert all(job.ended_at == job.started_at + job.seconds for job in world.made)
+
+
+@pytest.mark.parametrize(("name", "most"), [("video", 100), ("audio", 50)])
+def test_media_past_the_size_of_its_kind_is_refused(name, most):
+    assets = Assets(Ids(0), max_bytes=1 << 30)
+    mime_type, filename = {"video": ("video/mp4", "a.mp4"), "audio": ("audio/mpeg", "a.mp3")}[name]
+    for over in (0, 1):
+        received = Received(size_bytes=(most << 20) + over, sha256="", mime_type=mime_type, duration=None)
+        asset = assets.add(assets.new_id(), filename, received, 0.0)
+        body = {**BODY, name: {"type": "asset_id", "asset_id": asset.id}}
+        if over:
+            with pytest.raises(Refusal, match="at most"):
+                Planner(assets, 4.0).plan(body)
+        else:
+            # What has no readable length of its own is given one.
+            assert Planner(assets, 4.0).plan(body).duration == (10.0 if name == "video" else 4.0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("https://example.com/v.mp4"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*LIPSYNC, "type", "url", "x"]), inner),
+    max_leaves=8,
+)
+
+
+@given(JSON | st.fixed_dictionaries({"video": st.just(BODY["video"]), "audio": JSON}))
+def test_whatever_is_sent_is_taken_or_refused_in_words(body):
+    try:
+        taken = lipsync(body)
+    except Refusal as refused:
+        assert refused.status == 400
+        assert refused.envelope()["error"]["message"]
+    else:
+        assert taken is body
+
+
+@given(st.text() | st.from_regex(r"https?://[^ ]*"))
+def test_whatever_is_given_as_a_url_is_taken_or_refused_in_words(url):
+    try:
+        public_url(url, "video.url")
+    except Refusal as refused:
+        assert refused.param == "video.url"
+    else:
+        assert url.lower().startswith("https://")
 
 
 @given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 7), st.data())

@@ -248,7 +248,7 @@ class Sandbox:
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The last 100,000 requests, oldest first."""
+        """The last 20,000 requests, oldest first."""
         return list(self._running.front.records)
 
     @property
@@ -264,6 +264,8 @@ class Sandbox:
 
     def fail(self, lipsync_id: str, message: str) -> None:
         """End a job that is on its way, now, as failed.
+
+        In a manual sandbox its webhooks go out with the next `advance`.
 
         Args:
             lipsync_id: The job.

@@ -20,7 +20,7 @@ from heygen_async.sandbox.filehost import FileHost, xml
 from heygen_async.sandbox.ids import Ids
 from heygen_async.sandbox.links import Denied
 from heygen_async.sandbox.record import RecordedRequest
-from heygen_async.sandbox.refusals import Refusal
+from heygen_async.sandbox.refusals import Refusal, invalid
 from heygen_async.sandbox.replays import Kept, Replays, Scope, check_key
 from heygen_async.sandbox.router import Router
 from heygen_async.sandbox.routes import Call, Route, data
@@ -30,7 +30,7 @@ from heygen_async.sandbox.strict import json_body
 from heygen_async.sandbox.striking import strike
 
 MAX_JSON_BYTES: Final = 4 << 20
-MAX_RECORDS: Final = 100_000
+MAX_RECORDS: Final = 20_000
 """How many requests are remembered; older ones are forgotten."""
 
 
@@ -107,7 +107,9 @@ class Front:
             response = xml(denied)
         except web.HTTPRequestEntityTooLarge:
             response = _refused(Refusal(413, "payload_too_large", f"At most {MAX_JSON_BYTES} bytes of JSON."))
-        except (ConnectionError, web.RequestPayloadError):
+        except web.RequestPayloadError as error:
+            response = _refused(invalid(f"The body cannot be read: {error}."))
+        except ConnectionError:
             return web.Response()  # nobody is there to read it
         if request.transport is not None and not request.transport.is_closing():
             record.status = response.status
@@ -172,7 +174,7 @@ class Front:
     def _authorize(self, request: web.Request) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         given = request.headers.get("X-Api-Key", token if scheme.lower() == "bearer" else "")
-        if not hmac.compare_digest(given.encode(), self._api_key):
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), self._api_key):
             raise Refusal(401, "unauthorized", "The API key is missing or wrong.")
 
     async def _once(self, visit: Visit, work: Callable[[], Awaitable[Kept]]) -> web.Response:

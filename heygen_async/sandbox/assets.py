@@ -78,7 +78,6 @@ class Assets:
         self._ids = ids
         self._shelf: Shelf[Asset] = Shelf()
         self._by_id: dict[str, Asset] = {}
-        self._ever: dict[str, Asset] = {}  # deleted ones too: outputs made from them live on
         self.max_bytes = max_bytes
 
     def new_id(self) -> str:
@@ -131,10 +130,6 @@ class Assets:
         """Return the asset with that id, if there is one."""
         return self._by_id.get(asset_id)
 
-    def file_of(self, asset_id: str) -> Asset | None:
-        """Return an asset whose bytes are here, even if it has been deleted since."""
-        return self._ever.get(asset_id)
-
     def usable(self, asset_id: str) -> Asset:
         """Return the asset with that id if a job may use it."""
         asset = self.get(asset_id)
@@ -153,7 +148,7 @@ class Assets:
 
     def _keep(self, asset: Asset) -> Asset:
         asset.serial = self._shelf.add(asset)
-        self._by_id[asset.id] = self._ever[asset.id] = asset
+        self._by_id[asset.id] = asset
         return asset
 
 

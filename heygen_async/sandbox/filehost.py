@@ -89,7 +89,7 @@ class FileHost:
             raise Denied(409, "OperationAborted", "The upload has been completed.")
         check_headers(asset, request.headers)
         received = await self.storage.receive(
-            request.content.iter_chunked(_CHUNK), asset.id, filename=asset.name, max_bytes=asset.size_bytes
+            request.content.iter_any(), asset.id, filename=asset.name, max_bytes=asset.size_bytes
         )
         check_bytes(asset, received)
         asset.received = received
@@ -101,6 +101,12 @@ class FileHost:
             raise Refusal(413, "payload_too_large", f"At most {self.max_multipart_bytes} bytes.", "file")
         if request.content_type != "multipart/form-data":
             raise invalid("The body must be sent as multipart/form-data.")
+        try:
+            return await self._receive(request)
+        except ValueError as error:  # what aiohttp's reader says of a form that is broken
+            raise invalid(f"The form cannot be read: {error}.", "file") from error
+
+    async def _receive(self, request: web.Request) -> Asset:
         form = await request.multipart()
         field = await form.next()
         if not isinstance(field, BodyPartReader) or field.name != "file" or not field.filename:

@@ -17,9 +17,6 @@ class Shelf(Generic[T]):
         self._serials: list[int] = []  # of what is still here, ascending
         self._made = 0
 
-    def __len__(self) -> int:
-        return len(self._serials)
-
     def __iter__(self) -> Iterator[T]:
         return iter(self._things.values())
 

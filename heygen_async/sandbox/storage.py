@@ -29,6 +29,21 @@ class StoredFile:
     etag: str
 
 
+class _Sink:
+    """A file that is hashed as it is written, unbuffered, so that closing it does not block."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self.digest = hashlib.sha256()
+        self.close = self._file.close
+
+    def write(self, chunk: bytes) -> None:
+        self.digest.update(chunk)
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+
 @frozen
 class Storage:
     """The directory that holds the uploads."""
@@ -41,20 +56,22 @@ class Storage:
 
     async def receive(self, chunks: AsyncIterator[bytes], name: str, *, filename: str, max_bytes: int) -> Received:
         """Write an upload under *name* and look at what it is; past *max_bytes* nothing more is read."""
-        digest, size, waiting = hashlib.sha256(), 0, bytearray()
-        async with await anyio.open_file(self.path(name), "wb") as file:
+        size, waiting = 0, bytearray()
+        sink = await to_thread.run_sync(_Sink, self.path(name))
+        try:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > max_bytes:
                     raise Refusal(413, "payload_too_large", f"At most {max_bytes} bytes.", "file")
-                digest.update(chunk)
                 waiting += chunk
                 if len(waiting) >= _FLUSH:
-                    await file.write(bytes(waiting))
+                    await to_thread.run_sync(sink.write, bytes(waiting))
                     waiting.clear()
-            await file.write(bytes(waiting))
+            await to_thread.run_sync(sink.write, bytes(waiting))
+        finally:
+            sink.close()
         mime_type, duration = await to_thread.run_sync(inspect, self.path(name), filename)
-        return Received(size_bytes=size, sha256=digest.hexdigest(), mime_type=mime_type, duration=duration)
+        return Received(size_bytes=size, sha256=sink.digest.hexdigest(), mime_type=mime_type, duration=duration)
 
     async def write(self, name: str, content: bytes, mime_type: str) -> StoredFile:
         """Write a small file that the sandbox made itself."""

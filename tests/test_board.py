@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from heygen_async._polling.board import CHUNK, QUERY, Board, is_transient
+from heygen_async._polling.board import CHUNK, QUERY, Board, _Pages, is_transient
 from heygen_async._polling.waiting import ManyWaiter, Moment, Place, Waiter, Way
 from heygen_async.errors import (
     APIError,
@@ -207,6 +207,12 @@ def test_a_chunk_ends_at_the_length_that_a_query_may_have():
 
     assert len(",".join(errand.ids)) <= QUERY
     assert len(errand.ids) == 30  # 194 + 2 or 3 for the number + 3 for the comma
+    asked = set(errand.ids)
+    for _ in range(3):
+        board.heard(errand, dict.fromkeys(errand.ids, RUNNING), Moment(0.5))
+        errand = one_look(board, waiters, 0.5)
+        asked |= set(errand.ids)
+    assert len(asked) == 100
 
 
 def test_characters_that_are_escaped_in_a_query_count_as_what_they_become():
@@ -358,6 +364,53 @@ def test_somebody_who_joins_a_finished_id_that_nobody_fetches_does():
     assert waiter.errand.way is Way.FETCH
 
 
+def away_with_a_finished_batch(count=20):
+    """Return a board and a waiter of many that is away, with *count* ids that want to be fetched."""
+    board = Board(PollPolicy())
+    many = ManyWaiter(math.inf)
+    for n in range(count):
+        board.join(many, f"ls_{n}", 0.0)
+    board.enter(many)
+    board.take(0.0)
+    look = many.to_start.popleft()
+    board.exit(many)
+    board.heard(look, dict.fromkeys(look.ids, COMPLETED), Moment(1.0))
+    return board, many
+
+
+def test_what_finished_while_its_waiter_was_away_is_read_off_the_list_on_return():
+    board, many = away_with_a_finished_batch()
+
+    board.enter(many)
+
+    assert [(errand.way, len(errand.ids)) for errand in many.to_start] == [(Way.PAGE, 20)]
+
+
+def test_an_id_that_two_waiters_of_many_want_is_asked_about_once():
+    board, many = away_with_a_finished_batch()
+    other = ManyWaiter(math.inf)
+    board.join(other, "ls_0", 1.0)
+
+    board.enter(many)
+    board.enter(other)
+
+    asked = [one for waiter in (many, other) for errand in waiter.to_start for one in errand.ids]
+    assert sorted(asked) == sorted(f"ls_{n}" for n in range(20))
+
+
+def test_pages_that_go_on_when_nobody_is_there_leave_the_rest_to_be_fetched_on_return():
+    board, many = away_with_a_finished_batch()
+    board.enter(many)
+    page = many.to_start.popleft()
+    board.exit(many)
+
+    board.paged(page, Page([done(f"ls_{n}") for n in range(8)], "more", has_more=True), Moment(2.0))
+    board.enter(many)
+
+    assert [errand.token for errand in many.to_start] == [None]
+    assert len(many.to_start[0].ids) == 12
+
+
 # Answers
 
 
@@ -395,6 +448,35 @@ def test_an_id_missing_from_an_answer_is_asked_again_and_in_the_end_on_its_own()
     assert ways == [Way.LOOK, Way.LOOK, Way.LOOK, Way.FETCH]
 
 
+def test_only_answers_in_a_row_that_leave_out_an_id_count():
+    board = Board(PollPolicy())
+    (waiter,) = crowd(board, 1)
+
+    for now, words in enumerate([{}, {}, {"ls_0": RUNNING}, {}, {}]):
+        board.take(now * 20.0)
+        board.heard(waiter.errand, words, Moment(now * 20.0))
+
+    assert waiter.errand is None
+
+
+def test_an_answer_that_comes_after_all_waits_were_ended_changes_nothing():
+    board = Board(PollPolicy())
+    waiters = crowd(board, 2)
+    board.notify("ls_1")
+    look, fetch = waiters[0].errand, waiters[1].errand
+    assert look is None
+    board.take(0.0)
+    look = waiters[0].errand
+    board.end_all(error := RuntimeError("closed"), 1.0)
+
+    board.heard(look, {"ls_0": COMPLETED}, Moment(2.0))
+    board.fetched(fetch, done("ls_1"), Moment(2.0))
+
+    assert [waiter.outcome for waiter in waiters] == [error, error]
+    assert board.next_due() is None or board.awaited() == []
+    assert board.looks == 0
+
+
 def test_watchers_are_rung_when_a_status_changes_and_only_then():
     board = Board(PollPolicy())
     watcher, other = Waiter(math.inf, watching=True), Waiter(math.inf)
@@ -423,6 +505,43 @@ def test_word_of_an_id_has_it_fetched_at_once():
     assert waiter.errand.way is Way.FETCH
 
 
+def test_word_of_an_id_whose_waiter_is_away_has_it_fetched_on_its_return():
+    board = Board(PollPolicy())
+    many = ManyWaiter(math.inf)
+    board.join(many, "ls_1", 0.0)
+    other = Waiter(math.inf)
+    board.join(other, "ls_other", 0.0)
+    board.take(0.0)
+    assert [one.id for one in many.parked] == ["ls_1"]
+
+    board.notify("ls_1")
+    board.enter(many)
+
+    assert [errand.way for errand in many.to_start] == [Way.FETCH]
+
+
+def test_an_id_that_was_fetched_early_is_not_asked_about_at_its_former_time():
+    board = Board(PollPolicy())
+    (waiter,) = crowd(board, 1)
+    board.notify("ls_0")
+    board.fetched(waiter.errand, done("ls_0", RUNNING), Moment(0.0))
+
+    board.take(0.5)
+    assert waiter.errand is None
+    board.take(1.0)
+    assert waiter.errand is not None
+
+
+def test_an_id_that_is_queued_twice_for_one_time_takes_one_seat():
+    board = Board(PollPolicy())
+    (waiter,) = crowd(board, 1)
+    board.heard(one_look(board, [waiter]), {"ls_0": RUNNING}, Moment(0.0))
+    board.notify("ls_0")
+    board.fetched(waiter.errand, done("ls_0", RUNNING), Moment(0.0))
+
+    assert one_look(board, [waiter], 1.0).ids == ["ls_0"]
+
+
 def test_word_that_comes_while_an_id_is_in_flight_is_not_lost():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)
@@ -445,6 +564,7 @@ def test_the_policys_deadline_ends_a_wait_that_has_none_of_its_own():
 
     board.heard(errand, {"ls_1": RUNNING}, Moment(10.0))
 
+    assert [list(one.waiters) for one in board.awaited()] == [[hard]]
     assert isinstance(soft.outcome, WaitTimeout)
     assert soft.outcome.last_status == "running"
     assert hard.outcome is None
@@ -481,6 +601,16 @@ def test_what_may_pass_is_tried_again_and_ever_later(error):
     assert waiter.outcome is None
     assert [b - a for a, b in pairwise(dues)] == [2.0, 4.0, 8.0, 15.0]
     assert [one.error for one in board.awaited()] == [error]
+
+
+def test_a_server_that_is_gone_for_days_is_still_tried():
+    board = Board(PollPolicy())
+    (waiter,) = crowd(board, 1)
+    board.awaited()[0].misses = 100_000
+
+    board.failed(one_look(board, [waiter]), TransportError("gone"), Moment(1.0))
+
+    assert board.next_due() == 16.0
 
 
 def test_the_time_that_a_server_asks_for_is_never_undercut():
@@ -601,6 +731,15 @@ def test_without_bulk_requests_many_ids_are_looked_for_in_the_list():
     assert [errand.way for errand in errands(waiters)] == [Way.FETCH] * 20
 
 
+def test_without_bulk_requests_none_is_made_however_many_ids_are_due():
+    board, waiters = without_bulk(2500)
+
+    board.take(0.0)
+    board.take(0.0)
+
+    assert {errand.way for errand in errands(waiters)} <= {Way.PAGE, Way.FETCH}
+
+
 def test_pages_that_bring_too_little_are_tried_less_and_less():
     board, waiters = without_bulk(20)
 
@@ -616,6 +755,56 @@ def test_pages_that_bring_too_little_are_tried_less_and_less():
                     board.fetched(errand, done(errand.ids[0], RUNNING), Moment(float(now)))
 
     assert [n for n, way in enumerate(ways) if way is Way.PAGE] == [0, 2, 6, 14, 30, 62, 94]
+
+
+@pytest.mark.parametrize(
+    ("brought", "has_more"),
+    [pytest.param(4, True, id="too little"), pytest.param(20, False, id="the list is at its end")],
+)
+def test_no_further_page_is_read_for_nothing(brought, has_more):
+    board, waiters = without_bulk(50)
+
+    items = [done(f"ls_{n}") for n in range(brought)]
+    board.paged(one_look(board, waiters), Page(items, "more", has_more=has_more), Moment(1.0))
+
+    assert [errand.way for errand in errands(waiters)] == [Way.FETCH] * (50 - brought)
+
+
+def test_a_page_that_pays_makes_up_for_those_that_did_not():
+    pages = _Pages()
+    pages.learn(first=True, paid=False)
+    pages.learn(first=True, paid=False)
+
+    pages.learn(first=True, paid=True)
+
+    assert pages.worth_it(100)
+
+
+def test_a_page_tells_of_others_that_are_awaited():
+    board = Board(PollPolicy())
+    waiters = crowd(board, 100)
+    look = one_look(board, waiters)
+    late = Waiter(math.inf)
+    board.join(late, "ls_late", 0.0, age=0.0)
+    board.heard(look, dict.fromkeys(look.ids, COMPLETED), Moment(0.1))
+
+    (page,) = errands(waiters)
+    board.paged(page, Page([done("ls_late")]), Moment(0.2))
+
+    assert late.outcome == done("ls_late")
+
+
+def test_a_page_leaves_alone_what_another_request_is_about():
+    board = Board(PollPolicy())
+    waiters = crowd(board, 200)
+    board.take(0.0)
+    first, second = errands(waiters)
+    board.heard(first, dict.fromkeys(first.ids, COMPLETED), Moment(0.1))
+
+    page = next(errand for errand in errands(waiters) if errand.way is Way.PAGE)
+    board.paged(page, Page([done(one) for one in second.ids]), Moment(0.2))
+
+    assert {awaited.place for awaited in second.awaited} == {Place.IN_FLIGHT}
 
 
 def test_a_finished_batch_is_read_off_the_list():
@@ -706,7 +895,55 @@ def test_a_waiter_of_many_that_goes_gives_its_errands_back():
     board.take(5.0)
 
     assert not many.carried
+    assert not many.to_start
     assert other.errand.ids == ["ls_2"]
+
+
+def test_ids_whose_waiter_is_away_are_passed_over_a_slice_at_a_time():
+    board = Board(PollPolicy())
+    many = ManyWaiter(math.inf)
+    for n in range(3000):
+        board.join(many, f"ls_{n}", 0.0)
+    waiter = Waiter(math.inf)
+    board.join(waiter, "ls_other", 1.0)
+
+    takes = 0
+    while waiter.errand is None:
+        before = len(many.parked)
+        board.take(board.next_due())
+        takes += 1
+        assert len(many.parked) - before <= 2000  # a slice for the first seat, one for the others
+
+    assert takes <= 4
+
+
+def test_an_id_that_is_only_held_on_to_is_due_again_for_whoever_comes_back():
+    board = Board(PollPolicy())
+    crowd(board, 1, name="stays")
+    first = Waiter(math.inf)
+    held = board.join(first, "ls_1", 0.0)
+    board.leave(first, held, 0.0)
+    for n in range(200):
+        waiter = Waiter(math.inf)
+        board.leave(waiter, board.join(waiter, f"ls_{n + 2}", 0.0), 0.0)
+    assert len(board._queue) < 100
+
+    second = Waiter(2.0)
+    assert board.join(second, "ls_1", 0.0) is held
+    board.take(0.0)
+
+    assert held.place is Place.IN_FLIGHT
+
+
+def test_a_refused_key_leaves_no_queue_behind():
+    board = Board(PollPolicy())
+    many = ManyWaiter(math.inf)
+    for n in range(1000):
+        board.join(many, f"ls_{n}", 0.0)
+
+    board.end_all(http(AuthenticationError, 401), 0.0)
+
+    assert len(board._queue) < 100
 
 
 # All of it, in any order
@@ -928,6 +1165,8 @@ class BoardMachine(RuleBasedStateMachine):
         assert all(len(errand.ids) <= CHUNK for errand in looks)
         assert all(not errand.settled for errand in self.errands())
         assert sum(errand.way is Way.PAGE for errand in self.errands()) <= 1
+        about = [awaited.place for errand in self.errands() for awaited in errand.awaited]
+        assert set(about) <= {Place.IN_FLIGHT, Place.DONE}
 
     @invariant()
     def it_counts_right(self):

@@ -230,15 +230,14 @@ class Board:
 
     def take(self, now: float) -> None:
         """Hand out, as errands, what is due at *now*, as far as there are seats."""
-        if not self._present:
-            return
         if not self.has_statuses:
             self._want_all(list(itertools.islice(self._pop_until(now), _SLICE)))
+            return
         while not self._is_full() and (chunk := self._next_chunk(now)):
             self._start(Way.LOOK, chunk)
 
     def _is_full(self) -> bool:
-        return self.has_statuses and self.looks >= self.policy.max_bulk
+        return self.looks >= self.policy.max_bulk
 
     def _next_chunk(self, now: float) -> list[Awaited]:
         chunk = list(itertools.islice(self._pop_until(now), 1))
@@ -284,7 +283,6 @@ class Board:
             else:
                 finished.append(awaited)  # or as good as: only its own GET can tell
         self._want_all(finished)
-        self._resume(errand.carrier)
 
     def fetched(self, errand: Errand, lipsync: Lipsync, at: Moment) -> None:
         """Settle a fetch, which brought *lipsync*."""
@@ -306,7 +304,6 @@ class Board:
             self._start(Way.PAGE, list(left.values()), page.next_token)
         else:
             self._want_each(left.values())
-        self._resume(errand.carrier)
 
     def failed(self, errand: Errand, error: Exception, at: Moment) -> None:
         """Settle an errand that ended in *error*: no id but its own is touched, unless the key is refused."""
@@ -405,9 +402,6 @@ class Board:
             self._rung.append(waiter)
 
     def _enqueue(self, awaited: Awaited, due: float) -> None:
-        if not awaited.waiters:
-            awaited.place = Place.PARKED
-            return
         awaited.place = Place.QUEUED
         awaited.due = due
         heapq.heappush(self._queue, (due, next(self._tick), awaited))
@@ -479,9 +473,8 @@ class Board:
         carrier = self._carrier(Way.FETCH, [awaited])
         if carrier is not None:
             self._send(Errand(Way.FETCH, [awaited], carrier))
-        elif not awaited.waiters:
-            awaited.place = Place.PARKED
-        for waiter in awaited.waiters if carrier is None else ():
+            return
+        for waiter in awaited.waiters:
             if isinstance(waiter, ManyWaiter):
                 waiter.wanted.append(awaited)
 
@@ -497,7 +490,7 @@ class Board:
     def _left_for(self, many: ManyWaiter) -> Iterator[Awaited]:
         while many.wanted:
             awaited = many.wanted.popleft()
-            if awaited.place is Place.WANTED and many in awaited.waiters:
+            if awaited.place is Place.WANTED:
                 awaited.place = Place.IN_FLIGHT  # it may be noted twice
                 yield awaited
 

@@ -1,0 +1,358 @@
+"""What the media modules decide without a network: types, names, ranges, links, boxes."""
+
+import io
+from contextlib import suppress
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from heygen_async import DownloadError, InvalidRequest, Lipsync, LipsyncFailed, RetryPolicy, TransportError
+from heygen_async._media.answers import Held, check_start, continued, range_headers, strong_etag
+from heygen_async._media.downloads import captions_path
+from heygen_async._media.hosts import refusal
+from heygen_async._media.links import expires_at, link_of
+from heygen_async._media.mp4 import cut_short
+from heygen_async._media.names import file_name
+from heygen_async._media.patience import Patience
+from heygen_async._media.sniffing import sniff
+from heygen_async._media.uploads import put_headers
+from heygen_async.errors import RateLimited, ServerError, UnexpectedResponse
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
+MP3 = b"ID3\x03" + bytes(20)
+WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(20)
+WEBM = b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm" + bytes(20)
+MKV = b"\x1a\x45\xdf\xa3\x9f\x42\x82\x88matroska" + bytes(20)
+PDF = b"%PDF-1.7\n" + bytes(20)
+SRT = "1\n00:00:00,000 --> 00:00:01,000\nÇa va\n".encode()
+
+
+def ftyp(major, *others):
+    brands = b"".join(others)
+    return (16 + len(brands)).to_bytes(4, "big") + b"ftyp" + major + bytes(4) + brands + bytes(20)
+
+
+MP4 = ftyp(b"isom", b"isom", b"mp42")
+MOV = ftyp(b"qt  ", b"qt  ")
+
+
+# Types
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "found"),
+    [
+        pytest.param(MP4, "a.mp4", "video/mp4", id="mp4"),
+        pytest.param(MP4, "a.M4V", "video/mp4", id="m4v-extension"),
+        pytest.param(ftyp(b"iso5", b"iso6", b"avc1"), "a.mp4", "video/mp4", id="fragmented-mp4"),
+        pytest.param(WEBM, "a.webm", "video/webm", id="webm"),
+        pytest.param(MP3, "a.mp3", "audio/mpeg", id="mp3"),
+        pytest.param(b"\xff\xfb\x90\x64" + bytes(20), "a.mp3", "audio/mpeg", id="mp3-without-tags"),
+        pytest.param(b"\xff\xfa\x90\x64" + bytes(20), "a.mp3", "audio/mpeg", id="mp3-with-checksums"),
+        pytest.param(WAV, "a.wav", "audio/wav", id="wav"),
+        pytest.param(PNG, "a.png", "image/png", id="png"),
+        pytest.param(JPEG, "a.jpeg", "image/jpeg", id="jpeg"),
+        pytest.param(PDF, "a.pdf", "application/pdf", id="pdf"),
+        pytest.param(SRT, "a.srt", "application/x-subrip", id="srt"),
+    ],
+)
+def test_each_type_that_heygen_takes_is_told_from_its_first_bytes(head, name, found):
+    assert sniff(head, name) == (found, name)
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "told"),
+    [
+        pytest.param(b"", "a.mp4", "a.mp4 is empty", id="empty"),
+        pytest.param(b"hello world, this is text", "a.mp4", "a.mp4 is of no known type", id="text"),
+        pytest.param(MKV, "a.mkv", "a.mkv is video/x-matroska", id="unsupported"),
+        pytest.param(MOV, "a.mov", "a.mov is video/quicktime", id="quicktime"),
+        pytest.param(MOV, "a.mp4", "a.mp4 is video/quicktime", id="quicktime-in-disguise"),
+        pytest.param(MP4, "a.mp3", r"a.mp3 is video/mp4, which its extension .mp3 belies", id="lying"),
+        pytest.param(MP4, "a.mov", "its extension .mov belies", id="lying-of-a-type-not-taken"),
+        pytest.param(MP3, "a.srt", "not UTF-8|no SRT cue", id="no-srt"),
+        pytest.param(SRT.decode().encode("utf-16"), "a.srt", "a.srt is not UTF-8 text", id="srt-in-utf-16"),
+        pytest.param(b"just words", "a.srt", "a.srt has no SRT cue", id="srt-without-cues"),
+    ],
+)
+def test_what_heygen_does_not_take_is_refused_by_name_and_with_what_was_found(head, name, told):
+    with pytest.raises(ValueError, match=told):
+        sniff(head, name)
+
+
+@pytest.mark.parametrize(
+    ("role", "head", "fits"),
+    [
+        ("video", MP4, True),
+        ("video", WEBM, True),
+        ("video", MP3, False),
+        ("video", PNG, False),
+        ("audio", MP3, True),
+        ("audio", WAV, True),
+        ("audio", MP4, False),
+        ("audio", PDF, False),
+    ],
+)
+def test_a_video_is_mp4_or_webm_and_an_audio_is_wav_or_mp3(role, head, fits):
+    if fits:
+        sniff(head, "file", role=role)
+    else:
+        with pytest.raises(ValueError, match=f"{role}: file is .*; the {role} must be"):
+            sniff(head, "file", role=role)
+
+
+@pytest.mark.parametrize("name", ["clip", "Episode 1.final", "v2.0"])
+def test_a_name_whose_extension_says_nothing_gets_one(name):
+    assert sniff(MP4, name) == ("video/mp4", f"{name}.mp4")
+
+
+def test_an_srt_whose_last_character_is_cut_in_two_is_still_utf_8():
+    text = SRT + "é".encode() * 5000
+
+    assert sniff(text[: len(SRT) + 4097], "a.srt")[0] == "application/x-subrip"
+
+
+@given(st.binary(max_size=64), st.text(max_size=8))
+def test_sniffing_never_fails_but_with_a_value_error(head, name):
+    with suppress(ValueError):
+        sniff(head, name)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        pytest.param("Episode 1, French", "Episode 1, French (ls_1).mp4", id="plain"),
+        pytest.param(None, "ls_1.mp4", id="none"),
+        pytest.param("../../etc/passwd", "_.._etc_passwd (ls_1).mp4", id="traversal"),
+        pytest.param("..", "ls_1.mp4", id="dots"),
+        pytest.param("a/b\\c:d", "a_b_c_d (ls_1).mp4", id="separators"),
+        pytest.param("CON.x", "_CON.x (ls_1).mp4", id="reserved"),
+        pytest.param("Größe 日本 🎬", "Größe 日本 🎬 (ls_1).mp4", id="unicode"),
+        pytest.param("line\nbreak\x00\u202e", "line break (ls_1).mp4", id="controls"),
+        pytest.param("trailing. .", "trailing (ls_1).mp4", id="trailing-dots"),
+    ],
+)
+def test_a_file_is_named_for_title_and_id(title, name):
+    assert file_name(title, "ls_1", "https://x.test/o.mp4?X=1") == name
+
+
+@given(st.text(max_size=400), st.text(max_size=300), st.text(max_size=30))
+@example("é" * 300, "ls_1", "https://x.test/a.webm")
+@example("\ud800", "\ud800", "")
+@example("nul", "con", "")
+@example("", "NUL .x", "")
+def test_a_name_is_safe_whatever_title_and_id_are(title, lipsync_id, tail):
+    name = file_name(title, lipsync_id, f"https://x.test/{tail}".replace("[", "").replace("]", ""))
+
+    assert len(name.encode()) <= 210
+    assert not set(name) & set('/\\<>:"|?*\0')
+    assert name.isprintable()
+    assert not name.startswith((".", " "))
+    assert name.partition(".")[0].strip().lower() not in {"con", "nul", "prn", "aux", "com1", "lpt9"}
+    assert name.endswith((".mp4", ".webm", ".mov", ".m4v"))
+
+
+def test_captions_stand_beside_the_video(tmp_path):
+    assert captions_path(tmp_path / "a.b.mp4") == tmp_path / "a.b.srt"
+    assert captions_path(tmp_path / "a.srt") == tmp_path / "a.srt.srt"
+
+
+# Ranges
+
+
+def test_what_is_held_is_gone_on_with_only_if_it_is_surely_the_same_file():
+    assert range_headers(Held()) == {}
+    assert range_headers(Held(10, None)) == {}
+    assert range_headers(Held(10, '"a"', 20)) == {"Range": "bytes=10-", "If-Range": '"a"'}
+
+
+def test_of_what_seems_whole_the_last_byte_is_asked_for_again():
+    assert range_headers(Held(20, '"a"', 20))["Range"] == "bytes=19-"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "result"),
+    [
+        pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": '"a"'}, Held(10, '"a"', 20), id="goes-on"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/20"}, Held(10, '"a"', 20), id="goes-on-without-etag"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/*"}, Held(10, '"a"', 20), id="goes-on-without-total"),
+        pytest.param(206, {"Content-Range": "bytes 9-19/20"}, None, id="another-start"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/99"}, None, id="another-total"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": '"b"'}, None, id="another-version"),
+        pytest.param(206, {}, None, id="no-content-range"),
+        pytest.param(206, {"Content-Range": "items 10-19/20"}, None, id="no-bytes"),
+        pytest.param(416, {"Content-Range": "bytes */20"}, None, id="not-satisfiable"),
+        pytest.param(200, {"Content-Length": "30", "ETag": '"b"'}, Held(0, '"b"', 30), id="all-of-it"),
+        pytest.param(200, {"ETag": 'W/"b"'}, Held(0, None, None), id="all-of-it-of-unknown-length"),
+    ],
+)
+def test_an_answer_to_a_resumed_download_is_gone_on_with_or_had_anew(status, headers, result):
+    assert continued(Held(10, '"a"', 20), status, headers) == result
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json", "application/xhtml+xml"])
+@pytest.mark.parametrize("status", [200, 206])
+def test_a_page_is_no_media(kind, status):
+    with pytest.raises(DownloadError, match="a page"):
+        continued(Held(), status, {"Content-Type": kind})
+
+
+@pytest.mark.parametrize("data", [b"<!DOCTYPE html><p>", b"  \n<html lang=en>"])
+def test_a_page_that_is_said_to_be_media_is_none_either(data):
+    with pytest.raises(DownloadError, match="a page"):
+        check_start(data)
+
+
+def test_a_file_that_was_packed_on_the_way_is_refused():
+    with pytest.raises(DownloadError, match="packed"):
+        continued(Held(), 200, {"Content-Encoding": "gzip"})
+
+
+def test_only_a_strong_etag_counts():
+    assert strong_etag({"ETag": '"a"'}) == '"a"'
+    assert strong_etag({"ETag": 'W/"a"'}) is None
+    assert strong_etag({"ETag": "a"}) is None
+    assert strong_etag({"ETag": '"a\r\nX: 1"'}) is None
+    assert strong_etag({}) is None
+
+
+# Links
+
+
+@pytest.mark.parametrize(
+    ("query", "end"),
+    [
+        ("X-Amz-Date=20260102T030405Z&X-Amz-Expires=60", 1767323045.0 + 60),
+        ("X-Goog-Date=20260102T030405Z&X-Goog-Expires=60", 1767323045.0 + 60),
+        ("Expires=1767323045&Signature=x", 1767323045.0),
+        ("Expires=never", None),
+        ("X-Amz-Date=today&X-Amz-Expires=60", None),
+        ("", None),
+    ],
+)
+def test_a_link_may_say_itself_when_it_ends(query, end):
+    assert expires_at(f"https://x.test/a.mp4?{query}") == end
+
+
+def lipsync(**fields):
+    return Lipsync(**{"id": "ls_1", "status": "completed", "video_url": "https://x.test/a.mp4?s=1", **fields})
+
+
+def test_a_job_that_is_not_completed_has_no_link():
+    with pytest.raises(DownloadError, match=r"it is running.*wait for it first"):
+        link_of(lipsync(status="running", video_url=None), "video")
+    with pytest.raises(LipsyncFailed):
+        link_of(lipsync(status="failed", failure_message="x"), "video")
+    with pytest.raises(DownloadError, match="tells no link"):
+        link_of(lipsync(video_url=None), "video")
+
+
+# File hosts
+
+
+def test_a_refusal_of_a_file_host_tells_its_code_and_nothing_of_the_link():
+    body = b"<Error><Code>SignatureDoesNotMatch</Code><StringToSign>X-Amz-Signature=secret</StringToSign></Error>"
+
+    error = refusal(403, {}, body, now=0)
+
+    assert error is not None
+    assert "SignatureDoesNotMatch" in str(error)
+    assert "secret" not in str(error)
+
+
+def test_success_redirect_and_overload_of_a_file_host_are_told_apart():
+    assert refusal(204, {}, b"", now=0) is None
+    assert isinstance(refusal(307, {"Location": "https://x.test"}, b"", now=0), UnexpectedResponse)
+    slow = refusal(503, {"Retry-After": "7"}, b"<Code>SlowDown</Code>", now=0)
+    assert isinstance(slow, ServerError)
+    assert slow.retry_after == 7
+
+
+def test_upload_headers_go_as_they_are_but_for_those_of_the_connection():
+    given = {"Content-Type": "video/mp4", "x-amz-meta-a": "b", "Host": "evil.test", "Content-Length": "1"}
+
+    assert put_headers(given) == {"Content-Type": "video/mp4", "x-amz-meta-a": "b"}
+
+
+@pytest.mark.parametrize("headers", [{"a b": "c"}, {"a": "b\r\nc"}, {"a": 1}, {"": "b"}, {"a\n": "b"}])
+def test_upload_headers_that_are_none_are_an_unexpected_response(headers):
+    with pytest.raises(UnexpectedResponse, match="not a header"):
+        put_headers(headers)
+
+
+# Patience
+
+
+def test_tries_are_bounded_until_there_is_progress():
+    patience = Patience(RetryPolicy(max_attempts=3))
+    broken = TransportError("broken")
+
+    delays = [patience.after(broken, chance=1) for _ in range(3)]
+    patience.renew()
+
+    assert [delay is None for delay in delays] == [False, False, True]
+    assert patience.after(broken, chance=1) is not None
+
+
+def test_what_no_try_can_mend_is_not_tried_again():
+    assert Patience(RetryPolicy()).after(InvalidRequest("no", status=400), chance=1) is None
+
+
+def test_refusals_use_up_no_try_but_the_time_to_wait():
+    patience = Patience(RetryPolicy(max_attempts=2, max_seconds=10))
+    refused = RateLimited("", status=429, retry_after=4)
+
+    assert [patience.after(refused, chance=1) for _ in range(3)] == [4, 4, None]
+
+
+def test_another_way_is_tried_at_once_even_where_nothing_is_repeated():
+    patience = Patience(RetryPolicy(max_attempts=1))
+
+    assert patience.again(chance=1) == 0
+    assert patience.again(chance=1) is None
+
+
+# Boxes
+
+
+def box(kind, content=b""):
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+WHOLE = box(b"ftyp", b"isom" + bytes(4)) + box(b"free") + box(b"mdat", bytes(500)) + box(b"moov", bytes(100))
+
+
+def test_a_whole_mp4_has_no_flaw():
+    assert cut_short(io.BytesIO(WHOLE)) is None
+
+
+@pytest.mark.parametrize("size", [0, 30, 100, 535, len(WHOLE) - 108, len(WHOLE) - 1])
+def test_a_cut_mp4_is_told_wherever_it_is_cut(size):
+    if size:
+        assert cut_short(io.BytesIO(WHOLE[:size]))
+    else:
+        assert cut_short(io.BytesIO()) is None
+
+
+def test_boxes_of_great_length_and_to_the_end_are_understood():
+    large = (1).to_bytes(4, "big") + b"mdat" + (16 + 50).to_bytes(8, "big") + bytes(50)
+    last = bytes(4) + b"mdat" + bytes(77)
+
+    assert cut_short(io.BytesIO(box(b"ftyp", b"isom") + large + box(b"moov"))) is None
+    assert cut_short(io.BytesIO(box(b"ftyp", b"isom") + box(b"moov") + last)) is None
+    assert cut_short(io.BytesIO((box(b"ftyp", b"isom") + box(b"moov") + large)[:-1])) is not None
+
+
+@pytest.mark.parametrize("content", [WHOLE + b"abc", WHOLE + bytes(40), b"no mp4 at all" * 9, WEBM, SRT])
+def test_what_is_no_mp4_or_comes_after_it_is_no_flaw(content):
+    assert cut_short(io.BytesIO(content)) is None
+
+
+@given(st.binary(max_size=80))
+def test_walking_the_boxes_ends_whatever_they_are(content):
+    cut_short(io.BytesIO(box(b"ftyp", b"isom") + content))

@@ -255,6 +255,33 @@ async def test_a_truncated_answer_breaks_off(sandbox, http):
     assert len(sandbox.jobs) == 1
 
 
+@pytest.mark.parametrize(
+    ("fault", "seen"),
+    [
+        (faults.reset(after=True), aiohttp.ClientConnectionError),
+        (faults.truncated(), aiohttp.ClientPayloadError),
+        (faults.server_error(after=True), 500),
+        (faults.unknown_fields(), 400),
+        (faults.nothing(), 400),
+    ],
+    ids=lambda value: type(value.effect).__name__ if isinstance(value, faults.Fault) else "",
+)
+async def test_a_fault_strikes_a_refusal_as_it_does_a_success(sandbox, http, fault, seen):
+    sandbox.faults = [fault]
+    if isinstance(seen, int):
+        async with http.post("/v3/lipsyncs", json={}) as answer:
+            assert (answer.status, (await answer.json()).keys()) == (seen, {"error"})
+    else:
+        with pytest.raises(seen):
+            await (await http.post("/v3/lipsyncs", json={})).read()
+
+
+async def test_a_truncated_answer_has_its_request_id(sandbox, http):
+    sandbox.faults = [faults.truncated()]
+    async with http.get("/v3/lipsyncs") as answer:
+        assert answer.headers["X-Request-Id"] == sandbox.requests[0].id
+
+
 async def test_answers_may_have_fields_that_nobody_knows(sandbox, http):
     await create(http)
     sandbox.faults = [faults.unknown_fields()]

@@ -99,22 +99,9 @@ class Front:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request, whatever it is."""
         record = self._record(request)
-        try:
-            response = await self._answer(request, record)
-        except Refusal as refusal:
-            response = _refused(refusal)
-        except Denied as denied:
-            response = xml(denied)
-        except web.HTTPRequestEntityTooLarge:
-            response = _refused(Refusal(413, "payload_too_large", f"At most {MAX_JSON_BYTES} bytes of JSON."))
-        except web.RequestPayloadError as error:
-            response = _refused(invalid(f"The body cannot be read: {error}."))
-        except ConnectionError:
-            return web.Response()  # nobody is there to read it
+        response = await self._spoken(record, partial(self._answer, request, record))
         if request.transport is not None and not request.transport.is_closing():
             record.status = response.status
-        if not response.prepared:
-            response.headers["X-Request-Id"] = record.id
         return response
 
     async def _answer(self, request: web.Request, record: RecordedRequest) -> web.StreamResponse:
@@ -126,7 +113,29 @@ class Front:
         effect = None if fault is None else fault.effect
         damage = effect if isinstance(effect, Damage) else Damage()
         work = partial(match.target.serve, Visit(request, record, match.names, damage))
-        return await work() if effect is None else await strike(effect, request, work, self._released.wait)
+        if effect is None:
+            return await work()
+        # A fault strikes a refusal as it does a success, so by then it has to be an answer.
+        return await strike(effect, request, partial(self._spoken, record, work), self._released.wait)
+
+    async def _spoken(
+        self, record: RecordedRequest, work: Callable[[], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            response = await work()
+        except Refusal as refusal:
+            response = _refused(refusal)
+        except Denied as denied:
+            response = xml(denied)
+        except web.HTTPRequestEntityTooLarge:
+            response = _refused(Refusal(413, "payload_too_large", f"At most {MAX_JSON_BYTES} bytes of JSON."))
+        except web.RequestPayloadError as error:
+            response = _refused(invalid(f"The body cannot be read: {error}."))
+        except ConnectionError:
+            response = web.Response()  # nobody is there to read it
+        if not response.prepared:
+            response.headers["X-Request-Id"] = record.id
+        return response
 
     def release(self) -> None:
         """Let every stalled request go on."""
@@ -205,10 +214,12 @@ class Front:
     # --- the file host -----------------------------------------------------------------------------------
 
     async def _send(self, visit: Visit) -> web.StreamResponse:
+        await self._delay(visit)
         parcel = await self._files.find(visit.request, visit.names["name"])
         return await send(visit.request, parcel, visit.damage, request_id=visit.record.id)
 
     async def _take(self, visit: Visit) -> web.Response:
+        await self._delay(visit)
         return await self._files.take(visit.request, visit.names["asset_id"])
 
 

@@ -68,7 +68,7 @@ class Truncate:
 
 @frozen
 class Alter:
-    """The true answer, with *fields* put into every object of its data."""
+    """The true answer, with *fields* put into every object of its data, or into its error."""
 
     fields: Mapping[str, object]
     replace_only: bool
@@ -246,7 +246,7 @@ def truncated(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
 
 
 def unknown_fields(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
-    """Put a field that nobody knows into every object of the answer's data."""
+    """Put a field that nobody knows into every object of the answer's data, or into its error."""
     return Fault(route, Alter({"sandbox_news": {"since": 2026}}, replace_only=False), **when)
 
 
@@ -256,10 +256,10 @@ def unknown_status(route: str = ANY_CALL, *, word: str = "polishing", **when: Un
 
 
 def altered(payload: object, alter: Alter) -> object:
-    """Return *payload* with the fields of *alter* in the objects of its `data`, and of lists in them."""
-    if isinstance(payload, dict):
-        return {**payload, "data": _altered(payload.get("data"), alter)}
-    return payload
+    """Return *payload* with the fields of *alter* in the objects of its `data` or `error`, and of lists in them."""
+    if not isinstance(payload, dict):
+        return payload
+    return {key: _altered(one, alter) if key in {"data", "error"} else one for key, one in payload.items()}
 
 
 def _altered(value: object, alter: Alter) -> object:

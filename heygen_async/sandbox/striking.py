@@ -31,9 +31,7 @@ async def strike(
         case Reset():
             return await _reset(effect, request, work)
         case Stall(after=after):
-            answer = await work() if after else None
-            await released()
-            return answer or await work()
+            return await _stalled(work, released, after=after)
         case Truncate():
             return await _truncated(request, await work())
         case Alter():
@@ -59,6 +57,15 @@ async def _reset(effect: Reset, request: web.Request, work: Work) -> web.StreamR
     if transport is not None:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
+    return answer
+
+
+async def _stalled(work: Work, released: Callable[[], Awaitable[object]], *, after: bool) -> web.StreamResponse:
+    if not after:
+        await released()
+        return await work()
+    answer = await work()
+    await released()
     return answer
 
 

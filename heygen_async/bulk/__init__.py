@@ -1,0 +1,1 @@
+"""Bulk dubbing: a thousand rows, one command, nothing twice and nothing lost."""

@@ -1,0 +1,266 @@
+"""How many jobs may be in flight, and when a server that does not answer is asked again."""
+
+import importlib.util
+import math
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from heygen_async.bulk.limits import MOST_IN_AIR, NEVER_ANSWERED, OUTAGE, START, Limiter, Weather
+
+
+def _fill(limiter: Limiter, count: int) -> None:
+    for _ in range(count):
+        limiter.send()
+        limiter.accept(0.0)
+
+
+def _refused_at(count: int) -> Limiter:
+    """Return a limiter that has *count* jobs in flight and was refused one more at the time 0."""
+    limiter = Limiter()
+    _fill(limiter, count)
+    limiter.refuse(limiter.send(), 0.0)
+    return limiter
+
+
+def test_at_most_four_creates_are_in_the_air() -> None:
+    limiter = Limiter()
+    for _ in range(MOST_IN_AIR):
+        assert limiter.may_send(0.0)
+        limiter.send()
+
+    assert not limiter.may_send(0.0)
+
+
+def test_the_limit_grows_with_each_accepted_create_until_the_first_refusal() -> None:
+    limiter = Limiter()
+    _fill(limiter, 17)
+    assert limiter.limit == START + 17
+
+    limiter.refuse(limiter.send(), 0.0)
+
+    assert limiter.limit == 17
+    assert not limiter.may_send(0.0)
+
+
+def test_a_finished_job_makes_room_for_one_more() -> None:
+    limiter = _refused_at(3)
+    limiter.finish()
+    assert limiter.may_send(0.0)
+
+    limiter.send()
+
+    assert not limiter.may_send(0.0)
+
+
+def test_creates_that_were_refused_together_teach_one_lesson() -> None:
+    limiter = Limiter()
+    _fill(limiter, 3)
+    lessons = [limiter.send() for _ in range(4)]
+    for lesson in lessons:
+        limiter.refuse(lesson, 0.0)
+
+    assert limiter.refusals == 4
+    assert limiter.limit == 3
+    assert limiter.next_chance() == 15.0  # had each been a lesson of its own: 120
+
+
+def test_one_more_is_tried_after_15_seconds_and_then_ever_more_seldom() -> None:
+    limiter = _refused_at(10)
+    waits, now = [], 0.0
+    for _ in range(7):
+        waits.append(limiter.next_chance() - now)
+        now = limiter.next_chance()
+        assert limiter.may_send(now)
+        limiter.refuse(limiter.send(), now)
+
+    assert waits == [15, 30, 60, 120, 240, 480, 600]
+
+
+def test_a_probe_that_is_taken_raises_the_limit_and_the_next_leaves_at_once() -> None:
+    limiter = _refused_at(10)
+    limiter.send()
+    limiter.accept(15.0)
+
+    assert limiter.limit == 11
+    assert limiter.may_send(15.0)
+
+
+def test_a_limit_that_has_dropped_is_tried_more_often() -> None:
+    limiter = _refused_at(10)
+    now = 0.0
+    for _ in range(6):
+        now = limiter.next_chance()
+        limiter.refuse(limiter.send(), now)
+    for _ in range(5):  # the account's limit is 5 now: each seat that was freed is refused
+        limiter.finish()
+        limiter.refuse(limiter.send(), now)
+
+    assert limiter.limit == 5
+    assert limiter.next_chance() - now == 75
+
+
+def test_while_others_have_the_whole_account_it_is_tried_every_half_minute() -> None:
+    limiter = _refused_at(0)
+    now = 0.0
+    for _ in range(10):
+        assert 15 <= limiter.next_chance() - now <= 30
+        now = limiter.next_chance()
+        limiter.refuse(limiter.send(), now)
+
+    assert limiter.limit == 0
+
+
+def test_a_probe_waits_for_as_long_as_the_server_said() -> None:
+    limiter = Limiter()
+    _fill(limiter, 2)
+    limiter.refuse(limiter.send(), 100.0, retry_after=90)
+
+    assert limiter.next_chance() == 190
+
+
+def test_the_callers_own_limit_is_never_passed() -> None:
+    limiter = Limiter(most=2)
+    _fill(limiter, 2)
+
+    assert not limiter.may_send(math.inf)
+    assert limiter.next_chance() == math.inf
+
+
+def test_jobs_of_an_earlier_run_count() -> None:
+    limiter = Limiter()
+    for _ in range(12):
+        limiter.adopt()
+
+    assert limiter.limit == 12
+    assert not limiter.may_send(0.0)
+
+
+class LimiterMachine(RuleBasedStateMachine):
+    """Anything may happen in any order; an account of any size, which changes, answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limiter = Limiter()
+        self.now = 0.0
+        self.lessons: list[int] = []
+
+    @rule(seconds=st.floats(0, 1000))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: self.limiter.may_send(self.now))
+    @rule()
+    def send(self) -> None:
+        self.lessons.append(self.limiter.send())
+
+    @precondition(lambda self: self.lessons)
+    @rule(pick=st.randoms())
+    def accept(self, pick) -> None:
+        self.lessons.remove(pick.choice(self.lessons))
+        self.limiter.accept(self.now)
+
+    @precondition(lambda self: self.lessons)
+    @rule(pick=st.randoms(), retry_after=st.none() | st.floats(0, 100))
+    def refuse(self, pick, retry_after: float | None) -> None:
+        lesson = pick.choice(self.lessons)
+        self.lessons.remove(lesson)
+        self.limiter.refuse(lesson, self.now, retry_after=retry_after)
+
+    @precondition(lambda self: self.lessons)
+    @rule()
+    def give_up(self) -> None:
+        self.lessons.pop()
+        self.limiter.give_up()
+
+    @precondition(lambda self: self.limiter.in_flight)
+    @rule()
+    def finish(self) -> None:
+        self.limiter.finish()
+
+    @rule()
+    def adopt(self) -> None:
+        self.limiter.adopt()
+
+    @invariant()
+    def counts_are_right(self) -> None:
+        assert self.limiter.in_air == len(self.lessons) <= MOST_IN_AIR
+        assert self.limiter.in_flight >= 0
+        assert self.limiter.limit >= 0
+
+    @invariant()
+    def it_never_waits_for_what_cannot_come(self) -> None:
+        if not self.limiter.in_air and not self.limiter.in_flight:
+            assert self.limiter.may_send(max(self.now, self.limiter.next_chance())) or self.limiter.may_send(self.now)
+
+    @invariant()
+    def the_chance_it_names_is_one(self) -> None:
+        chance = self.limiter.next_chance()
+        assert chance == math.inf or self.limiter.may_send(max(chance, self.now))
+
+
+TestLimiterMachine = LimiterMachine.TestCase
+
+
+def _benchmark() -> ModuleType:
+    path = Path(__file__).parent.parent / "benchmarks" / "bulk_limits.py"
+    spec = importlib.util.spec_from_file_location("bulk_limits", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("account", "most_ratio", "most_refused"),
+    [("limit 3", 1.03, 20), ("limit 10", 1.03, 20), ("limit 20", 1.03, 20), ("10, 5, 10 again", 1.04, 32)],
+)
+def test_a_run_is_close_to_one_that_knew_the_limit(account: str, most_ratio: float, most_refused: int) -> None:
+    ratio, refused, _ = _benchmark().measure(account, "limiter", seed=0)
+
+    assert ratio <= most_ratio
+    assert refused <= most_refused
+
+
+def test_after_a_create_without_an_answer_they_leave_one_by_one_and_ever_more_seldom() -> None:
+    weather = Weather(since=0.0)
+    waits = []
+    for _ in range(8):
+        weather.troubled(100.0)
+        waits.append(weather.next_chance() - 100.0)
+        assert not weather.may_send(100.0, in_air=0)
+        assert weather.may_send(weather.next_chance(), in_air=0)
+        assert not weather.may_send(weather.next_chance(), in_air=1)
+
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_an_answer_clears_the_weather() -> None:
+    weather = Weather(since=0.0)
+    weather.troubled(0.0)
+    weather.answered(0.5)
+
+    assert weather.may_send(0.5, in_air=3)
+
+
+def test_a_server_that_never_answered_is_given_up_soon() -> None:
+    weather = Weather(since=0.0)
+    assert not weather.is_hopeless(NEVER_ANSWERED + 1)  # nothing was asked yet
+
+    weather.troubled(1.0)
+
+    assert not weather.is_hopeless(NEVER_ANSWERED)
+    assert weather.is_hopeless(NEVER_ANSWERED + 1)
+
+
+def test_an_outage_is_waited_out_for_an_hour() -> None:
+    weather = Weather(since=0.0)
+    weather.answered(50.0)
+    weather.troubled(60.0)
+
+    assert not weather.is_hopeless(50 + OUTAGE)
+    assert weather.is_hopeless(51 + OUTAGE)

@@ -14,17 +14,18 @@ import logging
 import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
+from aiohttp import hdrs
 from attrs import field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
 from heygen_async._arguments import positive
 from heygen_async._version import __version__
-from heygen_async._wire import Request, Stream, is_loopback
+from heygen_async._wire import Answer, Request, Stream, is_loopback
 from heygen_async.errors import RequestTimeout, TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 
@@ -40,7 +41,7 @@ _HOST_EXCERPT: Final = 4096
 _READ_BUFFER: Final = 256 * 1024
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, cache_hash=True)
 class Timeouts:
     """How long to wait for what, in seconds.
 
@@ -122,6 +123,8 @@ class Http:
         self._state = _State.UNOPENED
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connector: aiohttp.BaseConnector | None = None
+        self._base = URL(origin.base_url)
+        self._prefix = self._base.raw_path.rstrip("/")
         self._api: aiohttp.ClientSession | None = None
         self._files: aiohttp.ClientSession | None = None
 
@@ -215,9 +218,7 @@ class Http:
         assert self._files is not None  # noqa: S101 ensure_open set it
         return self._files
 
-    async def exchange(
-        self, request: Request, *, headers: Mapping[str, str], timeouts: Timeouts
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    async def exchange(self, request: Request, *, headers: Mapping[str, str], timeouts: Timeouts) -> Answer:
         """Send *request* to the API once, and return status, headers and body.
 
         Raises:
@@ -225,16 +226,14 @@ class Http:
             UnexpectedResponse: If the body is longer than allowed.
         """
         self.ensure_open()
-        what = f"{request.method} {request.template}"
-        if isinstance(request.body, Stream):
+        if isinstance(request.body, Stream):  # not in the try: an OSError of reading the file is no broken connection
             send = partial(self._send_form, request, headers)
-            return await _watched(send, request.body, what, timeouts)
+            return await _watched(send, request.body, _name(request), timeouts)
         try:
-            total = timeouts.read if request.method == "GET" else timeouts.write
-            timeout = aiohttp.ClientTimeout(total=total, connect=timeouts.connect)
+            timeout = _client_timeout(timeouts, request.method)
             return await self._send(request, request.body, _request_headers(request, headers), timeout)
         except (aiohttp.ClientError, OSError) as error:
-            raise transport_error(error, what) from error
+            raise transport_error(error, _name(request)) from error
 
     async def _send(
         self,
@@ -311,13 +310,15 @@ class Http:
         raise failure  # not in the handler: aiohttp's error may hold the link, whose query is a secret
 
     def _url(self, request: Request) -> URL:
-        query = f"?{request.query}" if request.query else ""
-        return URL(f"{self.origin.base_url}{request.path}{query}", encoded=True)
+        if request.query:
+            return URL(f"{self.origin.base_url}{request.path}?{request.query}", encoded=True)
+        # Nothing is parsed here: half of what the line above costs.
+        return self._base.with_path(self._prefix + request.path, encoded=True)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         length = response.content_length
         bound = self._max_response_bytes
-        if length is not None and length <= bound and "Content-Encoding" not in response.headers:
+        if length is not None and length <= bound and hdrs.CONTENT_ENCODING not in response.headers:
             return await response.read()
         chunks = bytearray()
         # aiohttp decompresses a piece at a time, so a small body that unpacks to gigabytes is caught in time.
@@ -408,7 +409,19 @@ class Incoming:
         self._response.release()
 
 
+def _name(request: Request) -> str:
+    return f"{request.method} {request.template}"
+
+
+@lru_cache(maxsize=32)
+def _client_timeout(timeouts: Timeouts, method: str) -> aiohttp.ClientTimeout:
+    total = timeouts.read if method == "GET" else timeouts.write
+    return aiohttp.ClientTimeout(total=total, connect=timeouts.connect)
+
+
 def _request_headers(request: Request, extra: Mapping[str, str]) -> Mapping[str, str]:
+    if request.idempotency_key is None and request.body is None:
+        return extra
     headers = dict(extra)
     if isinstance(request.body, bytes):
         headers["Content-Type"] = "application/json"

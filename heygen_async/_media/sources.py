@@ -25,8 +25,9 @@ from heygen_async.models import Source
 BLOCK: Final = 1 << 20
 """How much of a file is read at once, in bytes."""
 
-_SETTLED: Final = 2.0
-"""Seconds after which a file system's clock has surely moved on: then another write shows as another time."""
+FINE_CLOCK, COARSE_CLOCK = 0.05, 2.0
+"""Seconds after which a file system's clock has surely moved on, and another write shows as another time: the finer
+ones tick each 10 ms or faster, the coarser ones tell whole seconds, FAT every other."""
 
 
 class Readable(Protocol):
@@ -115,7 +116,8 @@ class _Look:
 
     def identity(self, *extra: int) -> Hashable:
         """Return what tells this version of the file; `None` if it is so new that the next may look the same."""
-        if time.time() - self.modified / 1e9 < _SETTLED or time.time() - self.changed / 1e9 < _SETTLED:
+        last = max(self.modified, self.changed)
+        if time.time() - last / 1e9 <= (FINE_CLOCK if self.changed % 1_000_000_000 else COARSE_CLOCK):
             return None
         return (self.device, self.inode, self.size, self.modified, self.changed, *extra)
 

@@ -1,0 +1,715 @@
+"""Files on their way up: what may be given, how it goes, and that it goes once."""
+
+import asyncio
+import hashlib
+import io
+import os
+import threading
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async import (
+    Asset,
+    AssetId,
+    HeyGenSession,
+    InsufficientCredit,
+    InvalidRequest,
+    LipsyncRequest,
+    NotFound,
+    PermissionDenied,
+    RetryPolicy,
+    Timeouts,
+    TransportError,
+    UnexpectedResponse,
+)
+from heygen_async._media import reading, sources
+from heygen_async._media.ledger import Ledger
+from heygen_async._media.reading import Reading
+from heygen_async._media.sources import LocalFile
+from heygen_async._media.transfers import Transfers
+from heygen_async.sandbox import SAMPLE_AUDIO, Sandbox, faults
+
+QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
+POST, ANNOUNCE, PUT = "POST /v3/assets", "POST /v3/assets/direct-uploads", "PUT /uploads/{asset_id}"
+COMPLETE, CREATE = "POST /v3/assets/{asset_id}/complete", "POST /v3/lipsyncs"
+
+
+def mp4(size, seed=b"x"):
+    """Make an MP4 of that many bytes, as far as its boxes tell."""
+    start = bytes.fromhex("000000186674797069736f6d0000020069736f6d6d703432")
+    filling = (hashlib.sha256(seed).digest() * (size // 32 + 1))[: size - len(start) - 16]
+    return start + (8 + len(filling)).to_bytes(4, "big") + b"mdat" + filling + (8).to_bytes(4, "big") + b"moov"
+
+
+@pytest.fixture
+def video(tmp_path, settled):
+    """A file of some chunks."""
+    return write(tmp_path / "video.mp4", mp4(700_000))
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Trust every time stamp, as if no file had been written just now."""
+    monkeypatch.setattr(sources, "FINE_CLOCK", -1)
+    monkeypatch.setattr(sources, "COARSE_CLOCK", -1)
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture
+def direct(heygen):
+    """A session that sends everything to the storage host."""
+    heygen._transfers.multipart_max = 0
+    return heygen
+
+
+def routes(sandbox):
+    return [request.route for request in sandbox.requests]
+
+
+async def until(is_so):
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110 the sandbox has no event for it
+            await asyncio.sleep(0.001)
+
+
+async def content(asset):
+    async with aiohttp.ClientSession() as http, http.get(asset.url) as response:
+        return await response.read()
+
+
+@asynccontextmanager
+async def served(*handlers):
+    """A server of our own, for what the sandbox does not do."""
+    app = web.Application(client_max_size=1 << 30)
+    app.add_routes(handlers)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+# What may be given
+
+
+async def test_a_small_file_goes_up_as_a_form(heygen, sandbox, video):
+    asset = await heygen.assets.upload(video)
+
+    assert routes(sandbox) == [POST]
+    assert (asset.mime_type, asset.size_bytes) == ("video/mp4", 700_000)
+    assert await content(asset) == video.read_bytes()
+
+
+async def test_a_large_file_goes_to_the_storage_host_with_its_digest(direct, sandbox, video):
+    asset = await direct.assets.upload(video)
+
+    announced, put, completed = sandbox.requests
+    assert [announced.route, put.route, completed.route] == [ANNOUNCE, PUT, COMPLETE]
+    assert announced.json == {"filename": "video.mp4", "content_type": "video/mp4", "size_bytes": 700_000}
+    assert completed.json == {"checksum_sha256": hashlib.sha256(video.read_bytes()).hexdigest()}
+    assert put.headers["Content-Length"] == "700000"
+    assert asset.status == "completed"
+    assert await content(asset) == video.read_bytes()
+
+
+async def test_exactly_the_largest_form_is_still_a_form(heygen, sandbox, video):
+    heygen._transfers.multipart_max = 700_000
+    await heygen.assets.upload(video)
+    heygen._transfers.multipart_max = 699_999
+    heygen.assets.forget()
+    await heygen.assets.upload(video)
+
+    assert routes(sandbox)[:2] == [POST, ANNOUNCE]
+
+
+async def test_a_form_that_the_server_finds_too_large_goes_to_the_storage_host(video):
+    async with Sandbox(max_multipart_bytes=1000) as sandbox, session(sandbox) as heygen:
+        asset = await heygen.assets.upload(video)
+
+        assert routes(sandbox)[-3:] == [ANNOUNCE, PUT, COMPLETE]
+        assert await content(asset) == video.read_bytes()
+
+
+def session(sandbox, **options):
+    return HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, **options)
+
+
+async def test_bytes_go_up_under_a_name_of_their_type(direct, sandbox):
+    asset = await direct.assets.upload(mp4(5000))
+
+    assert sandbox.requests[0].json["filename"] == "upload.mp4"
+    assert await content(asset) == mp4(5000)
+
+
+async def test_a_name_may_be_given(direct, sandbox):
+    await direct.assets.upload(mp4(5000), name="Épisode 1")
+
+    assert sandbox.requests[0].json["filename"] == "Épisode 1.mp4"
+
+
+@pytest.mark.parametrize("make", [io.BytesIO, lambda data: io.BufferedReader(io.BytesIO(data))])
+async def test_an_open_file_goes_up_from_where_it_stands_and_stays_there(direct, make):
+    file = make(b"skip this" + mp4(300_000))
+    file.seek(9)
+
+    asset = await direct.assets.upload(file)
+
+    assert await content(asset) == mp4(300_000)
+    assert file.tell() == 9
+    assert not file.closed
+
+
+async def test_an_open_file_is_rewound_for_each_attempt(direct, sandbox, video):
+    sandbox.faults = [faults.server_error(PUT, times=2)]
+    with video.open("rb") as file:
+        asset = await direct.assets.upload(file)
+
+    assert routes(sandbox).count(PUT) == 3
+    assert await content(asset) == video.read_bytes()
+
+
+async def test_a_pipe_goes_up_whole_though_it_cannot_be_rewound(direct, sandbox):
+    sandbox.faults = [faults.server_error(PUT, times=1)]
+    reader, writer = os.pipe()
+    feeder = threading.Thread(target=feed, args=(writer, mp4(300_000)))
+    feeder.start()
+    with os.fdopen(reader, "rb") as file:
+        asset = await asyncio.wait_for(direct.assets.upload(file, name="pipe.mp4"), 10)
+    feeder.join()
+
+    assert await content(asset) == mp4(300_000)
+
+
+def feed(writer, data):
+    with os.fdopen(writer, "wb") as file:
+        file.write(data)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "told"),
+    [
+        pytest.param("https://x.test/a.mp4", TypeError, "URL needs no upload", id="url"),
+        pytest.param("a.mp4", TypeError, "a local file is a Path", id="str"),
+        pytest.param(io.StringIO("text"), TypeError, "binary mode", id="text-file"),
+        pytest.param(7, TypeError, "not int", id="number"),
+        pytest.param(bytearray(mp4(100)), TypeError, "not bytearray", id="bytearray"),
+        pytest.param(AssetId("asset_1"), TypeError, "not AssetId", id="asset"),
+        pytest.param(b"", ValueError, "upload is empty", id="empty"),
+        pytest.param(b"hello", ValueError, "no known type", id="unknown"),
+        pytest.param(io.BytesIO(), ValueError, "upload is empty", id="empty-file"),
+    ],
+)
+async def test_what_is_no_file_to_upload_is_refused_before_anything_is_sent(heygen, sandbox, source, error, told):
+    with pytest.raises(error, match=told):
+        await heygen.assets.upload(source)
+    assert not sandbox.requests
+
+
+async def test_a_file_that_cannot_be_read_is_an_os_error_before_anything_is_sent(heygen, sandbox, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        await heygen.assets.upload(tmp_path / "nothing.mp4")
+    with pytest.raises(IsADirectoryError):
+        await heygen.assets.upload(tmp_path)
+    assert not sandbox.requests
+
+
+async def test_a_named_pipe_is_not_waited_for(heygen, tmp_path):
+    os.mkfifo(tmp_path / "fifo.mp4")
+    with pytest.raises(ValueError, match="not a regular file"):
+        await asyncio.wait_for(heygen.assets.upload(tmp_path / "fifo.mp4"), 5)
+
+
+async def test_a_file_larger_than_the_server_takes_is_refused_before_its_first_byte(video):
+    async with served(*grant(max_bytes=699_999)) as url, HeyGenSession("key", base_url=url) as heygen:
+        heygen._transfers.multipart_max = 0
+        with pytest.raises(InvalidRequest, match="700,000 bytes, and HeyGen takes 699,999") as refused:
+            await heygen.assets.upload(video)
+
+    assert (refused.value.status, refused.value.code) == (413, "payload_too_large")
+
+
+def grant(**fields):
+    async def announce(request):
+        link = f"{request.scheme}://{request.host}/put"
+        return web.json_response({"data": {"asset_id": "a1", "upload_url": link, "upload_headers": {}, **fields}})
+
+    async def complete(request):
+        return web.json_response({"data": {"asset_id": "a1"}})
+
+    return [web.post("/v3/assets/direct-uploads", announce), web.post("/v3/assets/a1/complete", complete)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"upload_url": "http://elsewhere.test/put?secret"}, "upload link is not https"),
+        ({"upload_url": "ftp://127.0.0.1/put"}, "upload link is not https"),
+        ({"upload_headers": {"a": "b\r\nc"}}, "not a header"),
+        ({"upload_headers": None}, r"\$\.data\.upload_headers"),
+    ],
+)
+async def test_an_odd_upload_link_is_an_unexpected_response(video, fields, told):
+    async with served(*grant(**fields)) as url, HeyGenSession("key", base_url=url) as heygen:
+        heygen._transfers.multipart_max = 0
+        with pytest.raises(UnexpectedResponse, match=told) as odd:
+            await heygen.assets.upload(video)
+
+    assert "secret" not in str(odd.value)
+
+
+# A file that changes
+
+
+@pytest.mark.parametrize("change", [b"", mp4(600_000), mp4(800_000), mp4(700_000, b"y")])
+async def test_a_file_that_changed_since_it_was_looked_at_is_an_error(direct, sandbox, video, change):
+    uploads = direct.assets._uploads
+    async with uploads.look_at(video) as file:
+        video.write_bytes(change)
+        with pytest.raises(OSError, match="changed"):
+            await uploads.upload(file)
+
+    assert routes(sandbox).count(PUT) <= 1  # it is not tried again
+    assert COMPLETE not in routes(sandbox)
+
+
+@pytest.mark.parametrize("way", ["form", "direct"])
+@pytest.mark.parametrize("size", [2_000_000, 4_000_000])
+async def test_a_file_that_changes_while_it_is_read_is_an_error_and_no_short_upload(
+    heygen, sandbox, tmp_path, way, size
+):
+    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    path = write(tmp_path / "video.mp4", mp4(3_000_000))
+
+    async def shrink_or_grow(done, total):
+        await asyncio.to_thread(os.truncate, path, size)
+
+    with pytest.raises(OSError, match="changed while it was read"):
+        await heygen.assets.upload(path, progress=shrink_or_grow)
+
+    assert COMPLETE not in routes(sandbox)
+    assert len(heygen._transfers.uploaded) == 0
+
+
+async def test_a_file_that_is_gone_for_the_second_attempt_is_an_os_error(direct, sandbox, video):
+    sandbox.faults = [faults.server_error(PUT)]
+
+    async def remove(done, total):
+        await asyncio.to_thread(video.unlink, missing_ok=True)
+
+    with pytest.raises(FileNotFoundError):
+        await direct.assets.upload(video, progress=remove)
+
+
+# Attempts
+
+
+async def test_a_put_is_repeated_while_that_may_help(direct, sandbox, video):
+    sandbox.faults = [
+        faults.server_error(PUT, status=503, times=1),
+        faults.reset(PUT, times=1),
+        faults.rate_limited(PUT, retry_after=0, times=1),
+    ]
+
+    asset = await direct.assets.upload(video)
+
+    assert routes(sandbox) == [ANNOUNCE, *[PUT] * 4, COMPLETE]
+    assert await content(asset) == video.read_bytes()
+
+
+async def test_a_put_that_never_succeeds_ends_after_the_attempts_of_the_policy(direct, sandbox, video):
+    sandbox.faults = [faults.reset(PUT)]
+    with pytest.raises(TransportError) as broken:
+        await direct.assets.upload(video)
+
+    assert broken.value.attempts == QUICK.max_attempts
+    assert routes(sandbox).count(PUT) == QUICK.max_attempts
+
+
+async def test_an_expired_upload_link_is_asked_for_anew(direct, sandbox, video):
+    sandbox.faults = [faults.expired_link(PUT, times=1)]
+
+    asset = await direct.assets.upload(video)
+
+    assert routes(sandbox) == [ANNOUNCE, PUT, ANNOUNCE, PUT, COMPLETE]
+    assert await content(asset) == video.read_bytes()
+
+
+async def test_upload_links_are_not_asked_for_without_end(direct, sandbox, video):
+    sandbox.faults = [faults.expired_link(PUT)]
+    with pytest.raises(PermissionDenied, match="the file host refused") as refused:
+        await direct.assets.upload(video)
+
+    assert routes(sandbox).count(ANNOUNCE) == 3
+    assert "X-Amz" not in f"{refused.value}{refused.value.__cause__}"
+
+
+async def test_an_upload_that_stands_still_is_a_timeout(video):
+    hold = asyncio.Event()
+
+    async def never(request):
+        await hold.wait()
+        return web.Response()
+
+    timeouts = Timeouts(transfer_idle=0.05, write=0.05, connect=0.05)
+    once = RetryPolicy(max_attempts=1)
+    async with (
+        served(*grant(), web.put("/put", never)) as url,
+        HeyGenSession("key", base_url=url, timeouts=timeouts, retry=once) as heygen,
+    ):
+        heygen._transfers.multipart_max = 0
+        with pytest.raises(TransportError, match="in time"):
+            await asyncio.wait_for(heygen.assets.upload(video), 10)
+        hold.set()
+
+
+async def test_the_key_and_the_callers_headers_never_go_to_the_storage_host(sandbox, video):
+    theirs = {"X-Private": "p", "Authorization": "Bearer theirs"}
+    async with (
+        aiohttp.ClientSession(headers=theirs, cookies={"c": "1"}) as http,
+        session(sandbox, headers={"X-Mine": "m"}, http=http) as heygen,
+    ):
+        heygen._transfers.multipart_max = 0
+        await heygen.assets.upload(video)
+
+    put = next(request for request in sandbox.requests if request.route == PUT)
+    assert put.status == 200
+    assert not {"X-Api-Key", "Authorization", "X-Mine", "X-Private", "Cookie"} & {*put.headers}
+    assert sandbox.api_key not in str(dict(put.headers))
+
+
+async def test_nothing_is_left_running_or_open_when_an_upload_is_cancelled(direct, sandbox, video):
+    sandbox.faults = [faults.stall(PUT)]
+    before = asyncio.all_tasks()
+    files = open_files()
+    task = asyncio.create_task(direct.assets.upload(video))
+    await until(lambda: PUT in routes(sandbox))
+
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.01)
+
+    assert not any(
+        "upload" in repr(task.get_coro()) or "write_bytes" in repr(task) for task in asyncio.all_tasks() - before
+    )
+    assert video not in open_files() - files
+    assert len(direct._transfers.uploaded) == 0
+    sandbox.release()
+
+
+def open_files():
+    found = set()
+    with suppress(FileNotFoundError):  # where there is no /proc
+        for link in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):
+                found.add(link.readlink())
+    return found
+
+
+# Progress
+
+
+@pytest.mark.parametrize("way", ["form", "direct"])
+async def test_progress_tells_of_the_files_bytes(heygen, video, way):
+    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    told = []
+
+    await heygen.assets.upload(video, progress=lambda done, total: told.append((done, total)))
+
+    assert told == [(262144, 700_000), (524288, 700_000), (700_000, 700_000)]
+
+
+async def test_progress_may_be_a_coroutine_function(heygen, video):
+    told = []
+
+    async def progress(done, total):
+        await asyncio.sleep(0)
+        told.append(done)
+
+    await heygen.assets.upload(video, progress=progress)
+    await heygen.assets.upload(video, progress=progress)
+
+    assert told == [262144, 524288, 700_000, 700_000]  # the second time it is there already
+
+
+async def test_what_progress_raises_comes_out(direct, video):
+    def progress(done, total):
+        raise LookupError("stop")
+
+    with pytest.raises(LookupError, match="stop"):
+        await direct.assets.upload(video, progress=progress)
+
+
+# Once
+
+
+async def test_ten_jobs_that_share_a_video_cause_one_upload(heygen, sandbox, video):
+    jobs = await asyncio.gather(
+        *(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO, title=f"Job {i}") for i in range(10))
+    )
+
+    assert len({job.id for job in jobs}) == 10
+    assert routes(sandbox).count(POST) == 2
+    assert len({str(job.body["video"]) for job in sandbox.jobs}) == 1
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_the_same_content_goes_up_once_under_whatever_name(heygen, sandbox, tmp_path, fresh, request):
+    if not fresh:
+        request.getfixturevalue("settled")
+    one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
+
+    with one.open("rb") as file:
+        assets = [await heygen.assets.upload(source) for source in (one, other, file, mp4(9000), io.BytesIO(mp4(9000)))]
+
+    assert routes(sandbox) == [POST]
+    assert len({asset.id for asset in assets}) == 1
+
+
+async def test_the_same_content_goes_up_once_though_started_at_once_under_two_names(heygen, sandbox, tmp_path):
+    one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
+
+    assets = await asyncio.gather(heygen.assets.upload(one), heygen.assets.upload(other))
+
+    assert routes(sandbox) == [POST]
+    assert assets[0].id == assets[1].id
+
+
+async def test_files_of_one_size_and_other_content_are_told_apart(heygen, sandbox, tmp_path):
+    paths = [write(tmp_path / f"{i}.mp4", mp4(9000, bytes([i]))) for i in range(4)]
+
+    assets = await asyncio.gather(*(heygen.assets.upload(path) for path in paths))
+
+    assert routes(sandbox).count(POST) == 4
+    assert [await content(asset) for asset in assets] == [path.read_bytes() for path in paths]
+
+
+async def test_a_file_that_was_written_anew_at_once_with_the_same_size_goes_up_again(heygen, sandbox, tmp_path):
+    path = tmp_path / "a.mp4"
+    for seed in (b"1", b"2", b"3"):
+        path.write_bytes(mp4(9000, seed))
+        assert await content(await heygen.assets.upload(path)) == mp4(9000, seed)
+
+    assert routes(sandbox).count(POST) == 3
+
+
+async def test_a_file_is_read_once_if_no_other_has_its_size(heygen, video, monkeypatch):
+    async def refuse(*_):
+        raise AssertionError("it was read to be digested")
+
+    monkeypatch.setattr("heygen_async._media.uploads.digest_of", refuse)
+    await asyncio.gather(*(heygen.assets.upload(video) for _ in range(5)))
+    await heygen.assets.upload(video)
+
+
+async def test_when_the_first_caller_is_cancelled_another_carries_on(direct, sandbox, video):
+    sandbox.faults = [faults.stall(PUT, times=1)]
+    first = asyncio.create_task(direct.assets.upload(video))
+    await until(lambda: PUT in routes(sandbox))
+    others = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
+    await asyncio.sleep(0.02)
+
+    first.cancel()
+    assets = await asyncio.wait_for(asyncio.gather(*others), 10)
+
+    assert first.cancelled()
+    assert len({asset.id for asset in assets}) == 1
+    assert routes(sandbox).count(COMPLETE) == 1
+    sandbox.release()
+
+
+async def test_a_failure_reaches_everybody_who_waits_as_an_error_of_their_own(heygen, sandbox, video):
+    sandbox.faults = [faults.error(402, "insufficient_credit", route=POST)]
+
+    errors = await asyncio.gather(*(heygen.assets.upload(video) for _ in range(3)), return_exceptions=True)
+
+    assert {type(error) for error in errors} == {InsufficientCredit}
+    assert len({id(error) for error in errors}) == 3
+    assert routes(sandbox) == [POST]
+    sandbox.faults = []
+    assert await heygen.assets.upload(video)  # and is not remembered
+
+
+async def test_a_failure_of_the_first_callers_own_is_not_the_others(heygen, sandbox, video):
+    def burst(done, total):
+        raise LookupError("mine")
+
+    results = await asyncio.gather(
+        heygen.assets.upload(video, progress=burst), heygen.assets.upload(video), return_exceptions=True
+    )
+
+    assert isinstance(results[0], LookupError)
+    assert isinstance(results[1], Asset)
+
+
+@pytest.mark.parametrize("how", ["path", "asset", "id", "all"])
+async def test_an_upload_can_be_forgotten(heygen, sandbox, video, how):
+    asset = await heygen.assets.upload(video)
+
+    heygen.assets.forget({"path": video, "asset": asset, "id": AssetId(asset.id), "all": None}[how])
+    await heygen.assets.upload(video)
+
+    assert routes(sandbox).count(POST) == 2
+
+
+async def test_forgetting_another_file_forgets_nothing(heygen, sandbox, video):
+    await heygen.assets.upload(video)
+
+    heygen.assets.forget(video.with_name("other.mp4"))
+    heygen.assets.forget(AssetId("asset_other"))
+    await heygen.assets.upload(video)
+
+    assert routes(sandbox).count(POST) == 1
+
+
+async def test_an_asset_that_was_deleted_is_forgotten(heygen, sandbox, video):
+    await heygen.assets.delete((await heygen.assets.upload(video)).id)
+    await heygen.assets.upload(video)
+
+    assert routes(sandbox).count(POST) == 2
+
+
+async def test_views_of_a_session_share_what_was_uploaded(heygen, sandbox, video):
+    await heygen.assets.upload(video)
+    await heygen.with_options(headers={"X-A": "b"}).assets.upload(video)
+
+    assert routes(sandbox) == [POST]
+
+
+def test_the_ledger_remembers_so_many_and_forgets_what_was_not_used_for_longest():
+    ledger = Ledger(max_entries=3)
+    for number in range(5):
+        entry = ledger.add(local(number), f"digest {number}")
+        entry.asset = Asset(id=str(number))
+        ledger.find(local(0), "digest 0")
+
+    assert [number for number in range(5) if ledger.find(local(number), f"digest {number}")] == [0, 3, 4]
+
+
+def local(number):
+    return LocalFile("a.mp4", "video/mp4", number, open=io.BytesIO, is_unchanged=bool)
+
+
+# In a create
+
+
+async def test_both_files_of_a_create_are_looked_at_before_either_is_sent(heygen, sandbox, tmp_path, video):
+    with pytest.raises(FileNotFoundError):
+        await heygen.lipsyncs.create(video=video, audio=tmp_path / "nothing.mp3")
+    with pytest.raises(ValueError, match=r"audio: video\.mp4 is video/mp4; the audio must be WAV or MP3"):
+        await heygen.lipsyncs.create(video=video, audio=video)
+    with pytest.raises(ValueError, match=r"video: sample\.mp3 is audio/mpeg; the video must be MP4 or WebM"):
+        await heygen.lipsyncs.create(video=SAMPLE_AUDIO, audio=SAMPLE_AUDIO)
+    assert not sandbox.requests
+
+
+async def test_every_file_of_a_batch_is_looked_at_before_any_is_sent(heygen, sandbox, tmp_path, video):
+    good = LipsyncRequest(video=video, audio=SAMPLE_AUDIO)
+    bad = LipsyncRequest(video=video, audio=tmp_path / "nothing.mp3")
+    with pytest.raises(FileNotFoundError):
+        await heygen.lipsyncs.create_batch([good, bad])
+    assert not sandbox.requests
+
+    await heygen.lipsyncs.create_batch([good, good, good])
+    assert routes(sandbox).count(POST) == 2
+
+
+async def test_both_files_of_a_create_go_up_at_the_same_time(heygen, sandbox, video):
+    sandbox.faults = [faults.stall(POST)]
+    task = asyncio.create_task(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO))
+    await until(lambda: routes(sandbox).count(POST) == 2)
+    sandbox.release()
+
+    assert (await task).id
+
+
+async def test_an_asset_that_is_gone_is_uploaded_again_and_the_create_keeps_its_key(heygen, sandbox, video):
+    asset = await heygen.assets.upload(video)
+    async with session(sandbox) as other:
+        await other.assets.delete(asset.id)
+
+    job = await heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO, idempotency_key="mine")
+
+    creates = [request for request in sandbox.requests if request.route == CREATE]
+    assert [request.status for request in creates] == [404, 200]
+    assert {request.headers["Idempotency-Key"] for request in creates} == {"mine"}
+    assert job.idempotency_key == "mine"
+
+
+async def test_an_asset_that_goes_on_being_gone_is_an_error(heygen, sandbox, video):
+    sandbox.faults = [faults.error(404, "asset_not_found", route=CREATE)]
+    with pytest.raises(NotFound):
+        await heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO)
+
+    assert routes(sandbox).count(CREATE) == 2
+
+
+async def test_an_asset_of_the_callers_own_that_is_gone_is_an_error_at_once(heygen, sandbox):
+    with pytest.raises(NotFound):
+        await heygen.lipsyncs.create(video=AssetId("asset_gone"), audio=AssetId("asset_gone"))
+
+    assert routes(sandbox).count(CREATE) == 1
+
+
+async def test_an_upload_that_fails_in_a_create_says_that_the_create_was_not_sent(heygen, sandbox, video):
+    sandbox.faults = [faults.error(402, "insufficient_credit", route=POST)]
+    with pytest.raises(InsufficientCredit) as failed:
+        await heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO, idempotency_key="mine")
+
+    error = failed.value
+    assert (error.idempotency_key, error.attempts, error.outcome) == ("mine", 0, "not_sent")
+
+
+# Transfers never starve calls
+
+
+async def test_no_more_than_eight_files_move_at_once_and_calls_pass_them(direct, sandbox):
+    sandbox.faults = [faults.stall(PUT)]
+    tasks = [asyncio.create_task(direct.assets.upload(mp4(1000 + i))) for i in range(12)]
+    async with asyncio.timeout(10):
+        await until(lambda: routes(sandbox).count(PUT) == 8)
+        await direct.account.me()
+        assert routes(sandbox).count(ANNOUNCE) == 8
+        sandbox.faults = []
+        sandbox.release()
+        await asyncio.gather(*tasks)
+
+
+# Reading
+
+
+@given(
+    size=st.integers(1, 4000),
+    block=st.integers(1, 700),
+    piece=st.integers(1, 300),
+)
+def test_whatever_the_sizes_all_bytes_are_read_in_order_and_digested(size, block, piece):
+    data = bytes(range(256)) * (size // 256 + 1)
+    transfers = Transfers()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "BLOCK", block)
+        patch.setattr(reading, "PIECE", piece)
+        read, digest = asyncio.run(read_all(transfers, data[:size]))
+    transfers.close()
+
+    assert b"".join(read) == data[:size]
+    assert max(map(len, read)) <= piece
+    assert digest == hashlib.sha256(data[:size]).hexdigest()
+
+
+async def read_all(transfers, data):
+    file = LocalFile("a", "video/mp4", len(data), open=lambda: io.BytesIO(data), is_unchanged=lambda: True)
+    pass_ = Reading(transfers.pool, file, None)
+    return [chunk async for chunk in pass_.stream().chunks()], pass_.sha256

@@ -66,6 +66,14 @@ class PollPolicy:
         """Return the policy for jobs that may take days, where minutes do not matter."""
         return cls(fastest=10.0, growth=0.05, slowest=300.0, longest=14 * 86400.0)
 
+    @classmethod
+    def with_webhooks(cls) -> Self:
+        """Return the policy of a safety net: webhooks tell of the ends, and this finds those that they missed.
+
+        What they missed is seen late by about half a job's length, at most 10 minutes.
+        """
+        return cls(fastest=30.0, growth=1.5, slowest=600.0)
+
     def interval(self, age: float, typical: float) -> float:
         """Return the seconds to the next look at a job.
 
@@ -234,6 +242,14 @@ class LipsyncPoller:
         """
         self._carriers.board.notify(lipsync_id)
         self._carriers.turn()
+
+    def expect_notifications(self) -> None:
+        """Leave it to `notify` to tell which jobs have ended, and look by itself only as `PollPolicy.with_webhooks`.
+
+        It goes on for as long as `notify` is called. Once a job has ended without, and there was no call for any
+        other job either while it was waited for, jobs are looked at as often as ever, until a call is heard again.
+        """
+        self._carriers.board.expect_notifications()
 
     def snapshot(self) -> PollerSnapshot:
         """Return who waits for what, what was last heard, and what is due. Call it from the event loop's thread."""

@@ -379,6 +379,7 @@ class WebhookReceiver:
         An attached receiver without *on_event* queues events from the first `async for` on, not before.
         """
         self._pollers.append(poller)
+        poller.expect_notifications()
 
     def __aiter__(self) -> Self:
         """Iterate over the events as they come, without end. Each goes to one of those who iterate.

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
+from heygen_async._polling.hearsay import Hearsay
 from heygen_async._polling.waiting import (
     Awaited,
     Errand,
@@ -134,6 +135,7 @@ class Board:
         self._pages = _Pages()
         self._lengths: deque[float] = deque(maxlen=_RECENT)
         self._typical = 0.0
+        self._hearsay = Hearsay()
 
     # Who waits
 
@@ -200,10 +202,17 @@ class Board:
     def notify(self, lipsync_id: str) -> None:
         """Have *lipsync_id* fetched now, for there is word of it. Nothing happens if nobody waits for it."""
         awaited = self._index.get(lipsync_id)
-        if awaited is not None and awaited.place is Place.IN_FLIGHT:
+        if awaited is None:
+            return
+        awaited.told = True
+        if awaited.place is Place.IN_FLIGHT:
             awaited.hurried = True
-        elif awaited is not None and awaited.place in {Place.QUEUED, Place.PARKED}:
+        elif awaited.place in {Place.QUEUED, Place.PARKED}:
             self._want(awaited)
+
+    def expect_notifications(self) -> None:
+        """Leave it to `notify` to tell what has ended, for as long as it does."""
+        self._hearsay.expect()
 
     def end_all(self, error: Exception, now: float) -> None:
         """End every wait with *error*."""
@@ -380,10 +389,17 @@ class Board:
 
     def _newcomer(self, lipsync_id: str, now: float, age: float | None) -> Awaited:
         # Of an unknown age it may have ended long ago. A new job need not be looked at before it is due.
-        due = now if age is None else max(now, now - age + self.policy.interval(0.0, self._typical))
+        due = now if age is None else max(now, now - age + self._interval(0.0))
         # Three for a comma that is escaped.
         size = len(quote(lipsync_id, safe="")) + 3
-        return Awaited(lipsync_id, born=now - (age or 0.0), due=due, size=size)
+        return Awaited(lipsync_id, born=now - (age or 0.0), due=due, size=size, young=due > now)
+
+    def _interval(self, age: float, *, told: bool = False) -> float:
+        # Of a job that there was word of no more will come, though it has not ended.
+        interval = self.policy.interval(age, self._typical)
+        if self._hearsay.is_believed and not told:
+            return max(interval, self.policy.with_webhooks().interval(age, self._typical))
+        return interval
 
     def _rest(self, awaited: Awaited, at: Moment, *, at_least: float = 0.0) -> None:
         """Queue *awaited* for its next look, unless there was word of it meanwhile."""
@@ -392,7 +408,7 @@ class Board:
             awaited.hurried = False
             self._want(awaited)
             return
-        interval = self.policy.interval(at.now - awaited.born, self._typical) * at.spread
+        interval = self._interval(at.now - awaited.born, told=awaited.told) * at.spread
         self._enqueue(awaited, at.now + max(interval, at_least))
 
     def _expire(self, awaited: Awaited, now: float) -> None:
@@ -438,9 +454,8 @@ class Board:
         return awaited if awaited is not None and awaited.place is not Place.IN_FLIGHT else None
 
     def _done(self, awaited: Awaited, outcome: Outcome, now: float) -> None:
-        if isinstance(outcome, Lipsync) and awaited.ran:
-            self._lengths.append(now - awaited.born)
-            self._typical = statistics.median(self._lengths)
+        if isinstance(outcome, Lipsync):
+            self._learn(awaited, now)
         awaited.place = Place.DONE
         del self._index[awaited.id]
         self._joined -= len(awaited.waiters)
@@ -448,6 +463,23 @@ class Board:
             waiter.tell(awaited, outcome)
         self._rung.extend(awaited.waiters)
         awaited.waiters = {}
+
+    def _learn(self, awaited: Awaited, now: float) -> None:
+        """Learn from a job that has ended how long such jobs take, and whether there is word of their ends."""
+        if awaited.ran or awaited.told:
+            self._lengths.append(now - awaited.born)
+            self._typical = statistics.median(self._lengths)
+        if awaited.told:
+            self._hearsay.confirmed(now)
+        elif (awaited.ran or awaited.young) and self._hearsay.missed(awaited.born):
+            self._hasten(now)
+
+    def _hasten(self, now: float) -> None:
+        """Bring forward what was left to others to tell of."""
+        for awaited in list(self._index.values()):
+            due = now + self._interval(now - awaited.born)
+            if awaited.place is Place.QUEUED and awaited.due > due:
+                self._enqueue(awaited, due)
 
     # Who carries it
 

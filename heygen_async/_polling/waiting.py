@@ -93,10 +93,14 @@ class Awaited:
     size: int
     """How many characters of a query it takes."""
     place: Place = Place.PARKED
+    told: bool = False
+    """Whether there was word of it."""
     hurried: bool = False
-    """Whether there was word of it while it was in flight."""
+    """Whether that came while it was in flight."""
     ran: bool = False
     """Whether it was seen unfinished, so that its end tells how long such jobs take."""
+    young: bool = False
+    """Whether it was so new when it came that it need not be looked at, so it had surely not ended."""
     misses: int = 0
     """How many requests in a row told nothing of it."""
     status: Status | None = None

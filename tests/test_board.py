@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from heygen_async._polling.board import CHUNK, QUERY, Board, _Pages, is_transient
-from heygen_async._polling.waiting import ManyWaiter, Moment, Place, Waiter, Way
+from heygen_async._polling.board import CHUNK, QUERY, Board, is_transient
+from heygen_async._polling.pages import Pages
+from heygen_async._polling.waiting import Errand, ManyWaiter, Moment, Place, Waiter, Way
 from heygen_async.errors import (
     APIError,
     AuthenticationError,
@@ -407,7 +408,7 @@ def test_pages_that_go_on_when_nobody_is_there_leave_the_rest_to_be_fetched_on_r
     board.paged(page, Page([done(f"ls_{n}") for n in range(8)], "more", has_more=True), Moment(2.0))
     board.enter(many)
 
-    assert [errand.token for errand in many.to_start] == [None]
+    assert [(errand.way, errand.token) for errand in many.to_start] == [(Way.PAGE, "more")]
     assert len(many.to_start[0].ids) == 12
 
 
@@ -770,14 +771,71 @@ def test_no_further_page_is_read_for_nothing(brought, has_more):
     assert [errand.way for errand in errands(waiters)] == [Way.FETCH] * (50 - brought)
 
 
-def test_a_page_that_pays_makes_up_for_those_that_did_not():
-    pages = _Pages()
-    pages.learn(first=True, paid=False)
-    pages.learn(first=True, paid=False)
+def page_errand(token=None):
+    return Errand(Way.PAGE, [], Waiter(math.inf), token)
 
-    pages.learn(first=True, paid=True)
+
+def test_a_page_that_pays_makes_up_for_those_that_did_not():
+    pages = Pages()
+    for _ in range(2):
+        pages.learn(page_errand(), Page([]), saved=0, left=50)
+
+    pages.learn(page_errand(), Page([]), saved=5, left=0)
 
     assert pages.worth_it(100)
+
+
+def test_the_reading_of_the_list_goes_on_where_it_found_all_it_wanted():
+    pages = Pages()
+    assert pages.begin(at_the_newest=False) is None
+
+    assert not pages.learn(page_errand(), Page([], "two", has_more=True), saved=100, left=0)
+    assert pages.begin(at_the_newest=False) == "two"
+
+
+def test_the_reading_of_the_list_goes_back_to_the_newest_if_there_is_nothing_where_it_left_off():
+    pages = Pages()
+    pages.learn(page_errand(), Page([], "two", has_more=True), saved=100, left=0)
+    pages.begin(at_the_newest=False)
+
+    assert pages.learn(page_errand("two"), Page([], "three", has_more=True), saved=0, left=50)
+    assert pages.cursor is None
+    assert pages.worth_it(50)
+
+
+def test_without_bulk_requests_the_list_is_read_from_the_newest():
+    pages = Pages()
+    pages.learn(page_errand(), Page([], "two", has_more=True), saved=100, left=0)
+
+    assert pages.begin(at_the_newest=True) is None
+    assert not pages.learn(page_errand(), Page([]), saved=0, left=50)
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+def test_jobs_that_had_all_ended_cost_a_few_requests_for_each_hundred(order):
+    board = Board(PollPolicy())
+    names = [f"ls_{n}" for n in range(2000)]
+    many = ManyWaiter(math.inf)
+    for one in names[::order]:
+        board.join(many, one, 0.0)
+    board.enter(many)
+
+    requests = 0
+    while len(many.heard) < len(names):
+        board.take(0.0)
+        for errand in tuple(many.carried):
+            requests += 1
+            if errand.way is Way.LOOK:
+                board.heard(errand, dict.fromkeys(errand.ids, COMPLETED), Moment(0.0))
+            elif errand.way is Way.FETCH:
+                board.fetched(errand, done(errand.ids[0]), Moment(0.0))
+            else:
+                at = int(errand.token or 0)
+                items = [done(one) for one in names[::-1][at : at + 100]]
+                board.paged(errand, Page(items, str(at + 100), has_more=at < 1900), Moment(0.0))
+
+    # 40 at best; a page says nothing of those that are in flight while it comes, and some of them are fetched.
+    assert requests < 200
 
 
 def test_a_page_tells_of_others_that_are_awaited():

@@ -1,15 +1,41 @@
 """The poller's shell, in virtual time, against a recording server of three callables."""
 
 import asyncio
+import contextvars
+import gc
+import itertools
+import logging
+import math
+import sys
+import tracemalloc
+import weakref
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import uvloop
 from attrs import define, field
 
-from heygen_async.errors import LipsyncFailed, NotFound, WaitTimeout
+from heygen_async.errors import (
+    AuthenticationError,
+    InvalidRequest,
+    LipsyncFailed,
+    NotFound,
+    ServerError,
+    TransportError,
+    UnexpectedResponse,
+    WaitTimeout,
+)
 from heygen_async.models import Lipsync, LipsyncStatus
-from heygen_async.polling import LipsyncPoller
+from heygen_async.polling import LipsyncPoller, PollPolicy
 
 pytestmark = pytest.mark.looptime
+
+COMPLETED, FAILED, RUNNING = LipsyncStatus.COMPLETED, LipsyncStatus.FAILED, LipsyncStatus.RUNNING
+
+
+def now():
+    return asyncio.get_running_loop().time()
 
 
 @define
@@ -21,116 +47,1123 @@ class Page:
 
 @define
 class Server:
-    """Jobs that end at a time, and what was asked about them."""
+    """Jobs that end at a time, and what was asked about them and when."""
 
     latency: float = 0.02
-    jobs: dict[str, tuple[float, LipsyncStatus]] = field(factory=dict)
+    jobs: dict[str, tuple[float, LipsyncStatus | str]] = field(factory=dict)
     looks: list[list[str]] = field(factory=list)
     fetches: list[str] = field(factory=list)
     pages: list[str | None] = field(factory=list)
+    times: list[float] = field(factory=list)
+    trouble: dict[str, object] = field(factory=dict)
+    """By the kind of request: an exception to raise, or a coroutine function to await first, given what was asked."""
+    edit: object = None
+    """What is done to an answer of statuses before it is sent."""
+    suspends: bool = True
+    """Whether a request suspends at all."""
 
-    def add(self, lipsync_id, *, lasts=10.0, ends=LipsyncStatus.COMPLETED):
-        self.jobs[lipsync_id] = (asyncio.get_running_loop().time() + lasts, ends)
+    def add(self, lipsync_id, *, lasts=10.0, ends=COMPLETED):
+        self.jobs[lipsync_id] = (now() + lasts, ends)
         return lipsync_id
+
+    def add_many(self, count, *, lasts=10.0, prefix="ls"):
+        return [self.add(f"{prefix}_{n}", lasts=lasts) for n in range(count)]
 
     def status(self, lipsync_id):
         until, ends = self.jobs[lipsync_id]
-        return ends if asyncio.get_running_loop().time() >= until else LipsyncStatus.RUNNING
+        return ends if now() >= until else RUNNING
 
     async def statuses(self, ids):
         self.looks.append(list(ids))
-        await asyncio.sleep(self.latency)
-        return {one: self.status(one) if one in self.jobs else LipsyncStatus.NOT_FOUND for one in ids}
+        await self._work("statuses", ids)
+        answer = {one: self.status(one) if one in self.jobs else LipsyncStatus.NOT_FOUND for one in ids}
+        return answer if self.edit is None else self.edit(answer)
 
     async def get(self, lipsync_id):
         self.fetches.append(lipsync_id)
-        await asyncio.sleep(self.latency)
+        await self._work("get", lipsync_id)
         if lipsync_id not in self.jobs:
             raise NotFound("no such lipsync", status=404)
         return Lipsync(id=lipsync_id, status=self.status(lipsync_id))
 
     async def list_page(self, token):
         self.pages.append(token)
-        await asyncio.sleep(self.latency)
+        await self._work("list_page", token)
         start = int(token or 0)
         ids = list(reversed(self.jobs))
         items = [Lipsync(id=one, status=self.status(one)) for one in ids[start : start + 100]]
         return Page(items, str(start + 100), start + 100 < len(ids))
 
+    async def _work(self, kind, asked):
+        self.times.append(now())
+        if self.suspends:
+            await asyncio.sleep(self.latency)
+        trouble = self.trouble.get(kind)
+        if isinstance(trouble, BaseException):
+            raise trouble
+        if trouble is not None:
+            await trouble(asked)
+
+    @property
+    def requests(self):
+        return len(self.looks) + len(self.fetches) + len(self.pages)
+
     def poller(self, **options):
+        options.setdefault("random", lambda: 0.5)  # no jitter
         return LipsyncPoller(statuses=self.statuses, get=self.get, list_page=self.list_page, **options)
 
 
-async def test_a_wait_returns_the_completed_lipsync():
-    server = Server()
+@pytest.fixture
+def server():
+    return Server()
+
+
+def http(kind, status, **fields):
+    return kind("no", status=status, **fields)
+
+
+def nothing_is_left(poller):
+    """Whether the poller is as if nobody had ever waited."""
+    carriers = poller._carriers
+    gc.collect()
+    return carriers._timer is None and not carriers.board.awaited() and carriers.board.looks == 0
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+# One wait
+
+
+async def test_a_wait_returns_the_completed_lipsync(server):
     server.add("ls_1", lasts=10)
+    poller = server.poller()
 
-    lipsync = await server.poller().wait("ls_1")
+    lipsync = await poller.wait("ls_1")
 
-    assert lipsync == Lipsync(id="ls_1", status=LipsyncStatus.COMPLETED)
+    assert lipsync == Lipsync(id="ls_1", status=COMPLETED)
     assert server.fetches == ["ls_1"]
+    assert now() < 10 + 1 + 3 * server.latency
+    assert nothing_is_left(poller)
 
 
-async def test_a_failed_job_raises_with_the_lipsync():
-    server = Server()
-    server.add("ls_1", ends=LipsyncStatus.FAILED)
+async def test_a_failed_job_raises_with_the_lipsync(server):
+    server.add("ls_1", ends=FAILED)
 
     with pytest.raises(LipsyncFailed) as caught:
         await server.poller().wait("ls_1")
     assert caught.value.lipsync.id == "ls_1"
 
 
-async def test_an_unknown_id_is_not_found():
+async def test_an_unknown_id_is_not_found(server):
     with pytest.raises(NotFound):
-        await Server().poller().wait("ls_1")
+        await server.poller().wait("ls_1")
 
 
-async def test_a_wait_that_takes_too_long_tells_the_last_status():
-    server = Server()
+@pytest.mark.parametrize("word", ["get", "list"])
+async def test_a_lipsync_that_says_that_it_is_not_there_is_not_found(server, word):
+    server.add("ls_1", lasts=0, ends=LipsyncStatus.NOT_FOUND)
+
+    with pytest.raises(NotFound, match="ls_1"):
+        await server.poller().wait("ls_1")
+
+
+async def test_a_wait_that_takes_too_long_tells_the_last_status(server):
     server.add("ls_1", lasts=1000)
+    poller = server.poller()
 
     with pytest.raises(WaitTimeout) as caught:
-        await server.poller().wait("ls_1", timeout=5)
+        await poller.wait("ls_1", timeout=5)
+
     assert (caught.value.lipsync_id, caught.value.last_status) == ("ls_1", "running")
+    assert now() == 5
+    assert nothing_is_left(poller)
 
 
-async def test_waits_share_their_requests():
-    server = Server()
+async def test_a_job_may_be_waited_for_again_after_a_timeout(server):
+    server.add("ls_1", lasts=8)
     poller = server.poller()
-    ids = [server.add(f"ls_{n}", lasts=100) for n in range(100)]
+
+    with pytest.raises(WaitTimeout):
+        await poller.wait("ls_1", timeout=5)
+
+    assert (await poller.wait("ls_1", timeout=5)).status == COMPLETED
+
+
+async def test_the_policy_ends_a_wait_without_a_timeout(server):
+    server.add("ls_1", lasts=math.inf)
+
+    with pytest.raises(WaitTimeout) as caught:
+        await server.poller(policy=PollPolicy(longest=3600)).wait("ls_1")
+
+    assert caught.value.last_status == "running"
+    assert 3600 <= now() < 3616
+
+
+async def test_an_error_that_may_pass_is_waited_out(server):
+    server.add("ls_1", lasts=100)
+    server.trouble["statuses"] = http(ServerError, 503)
+    task = asyncio.create_task(server.poller().wait("ls_1"))
+    await asyncio.sleep(90)
+
+    server.trouble.clear()
+
+    assert (await task).status == COMPLETED
+    assert len(server.looks) < 20
+
+
+async def test_a_timeout_tells_why_nothing_was_heard(server):
+    server.add("ls_1", lasts=100)
+    server.trouble["statuses"] = error = TransportError("no network")
+
+    with pytest.raises(WaitTimeout) as caught:
+        await server.poller().wait("ls_1", timeout=30)
+
+    assert caught.value.last_status is None
+    assert caught.value.__cause__ is error
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock can jump, as it seems to when a callback takes long."""
+
+    ahead = 0.0
+
+    def time(self):
+        return super().time() + self.ahead
+
+
+@pytest.mark.looptime(False)
+def test_a_result_that_comes_with_the_deadline_is_preferred_to_it():
+    server = Server(latency=0)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        poller = server.poller()
+        server.add("ls_1", lasts=0)
+        answered = loop.create_future()
+
+        async def hold(_asked):
+            await answered
+
+        def answer_late():
+            # The carrier wakes and rings in the next round, in which the other's deadline passes, too.
+            answered.set_result(None)
+            loop.ahead = 100.0
+
+        server.trouble["get"] = hold
+        patient = asyncio.create_task(poller.wait("ls_1", timeout=1000))
+        hasty = asyncio.create_task(poller.wait("ls_1", timeout=50))
+        await turns(10)
+        assert server.fetches
+        loop.call_soon(answer_late)
+        assert (await hasty).status == COMPLETED
+        await patient
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("bad", ["", None, 7, b"ls_1"])
+async def test_what_cannot_be_an_id_is_refused(server, bad):
+    with pytest.raises((TypeError, ValueError), match="lipsync id"):
+        await server.poller().wait(bad)
+    assert server.requests == 0
+
+
+async def test_a_new_job_is_first_looked_at_when_it_is_due(server):
+    server.add("ls_1", lasts=3)
+
+    await server.poller().wait("ls_1", created_at=datetime.now(UTC))
+
+    assert server.times[0] == pytest.approx(1.0, abs=0.01)
+
+
+async def test_an_old_job_is_looked_at_at_once_and_rarely(server):
+    server.add("ls_1", lasts=20)
+
+    await server.poller().wait("ls_1", created_at=datetime.now(UTC) - timedelta(hours=1))
+
+    assert server.times[:2] == [0, pytest.approx(15.02)]
+
+
+async def test_a_clock_that_goes_wrong_does_not_put_off_a_job(server):
+    server.add("ls_1", lasts=3)
+
+    await server.poller().wait("ls_1", created_at=datetime.now(UTC) + timedelta(hours=1))
+
+    assert now() < 5
+
+
+async def test_jitter_spreads_the_looks(server):
+    firsts = []
+    for draw in (0.0, 0.999):
+        server = Server()
+        server.add("ls_1", lasts=5)
+        begun = now()
+        await server.poller(random=lambda draw=draw: draw).wait("ls_1")
+        firsts.append(server.times[1] - begun - server.latency)
+
+    assert firsts == [pytest.approx(0.9), pytest.approx(1.1, abs=0.001)]
+
+
+async def test_an_unknown_status_is_logged_once_and_is_not_the_last(server, caplog):
+    server.add("ls_1", lasts=5)
+    server.edit = lambda answer: {one: "simmering" if word == RUNNING else word for one, word in answer.items()}
+
+    with caplog.at_level(logging.WARNING, "heygen_async"):
+        assert (await server.poller().wait("ls_1")).status == COMPLETED
+
+    assert len(caplog.records) == 1
+    assert "simmering" in caplog.text
+
+
+# Many waits
+
+
+async def test_waits_share_their_requests(server):
+    poller = server.poller()
+    ids = server.add_many(100, lasts=100)
 
     await asyncio.gather(*(poller.wait(one) for one in ids for _ in range(3)))
 
-    assert all(len(look) == 100 for look in server.looks[:-1])
+    assert {len(look) for look in server.looks} == {100}
     assert len(server.fetches) + len(server.pages) <= 100
+    assert nothing_is_left(poller)
 
 
-async def test_as_completed_yields_in_the_order_of_completion():
+async def test_a_result_is_shared_by_all_who_wait_for_it(server):
+    poller = server.poller()
+    server.add("ls_1")
+
+    results = await asyncio.gather(*(poller.wait("ls_1") for _ in range(50)))
+
+    assert len(server.fetches) == 1
+    assert all(result is results[0] for result in results)
+
+
+async def test_each_who_shares_an_error_gets_one_of_its_own(server):
+    poller = server.poller()
+    server.trouble["get"] = error = http(InvalidRequest, 400)
+    server.add("ls_1", lasts=0)
+
+    caught = await asyncio.gather(*(poller.wait("ls_1") for _ in range(3)), return_exceptions=True)
+
+    assert {type(one) for one in caught} == {InvalidRequest}
+    assert len({id(one) for one in caught}) == 3
+    assert all(one.__cause__ is error for one in caught)
+
+
+async def test_a_refused_key_ends_all_waits_and_the_next_one_asks_anew(server):
+    poller = server.poller()
+    ids = server.add_many(250, lasts=50)
+    waits = asyncio.gather(*(poller.wait(one) for one in ids), return_exceptions=True)
+    await asyncio.sleep(5)
+
+    server.trouble["statuses"] = http(AuthenticationError, 401)
+    assert {type(one) for one in await waits} == {AuthenticationError}
+    assert now() < 8
+    assert nothing_is_left(poller)
+
+    server.trouble.clear()
+    assert (await poller.wait(ids[0])).status == COMPLETED
+
+
+async def test_a_bug_in_a_request_reaches_those_of_its_chunk_only(server):
+    poller = server.poller()
+    ids = server.add_many(200, lasts=5)
+
+    async def bug(asked):
+        if "ls_0" in asked:
+            raise ZeroDivisionError("a bug")
+
+    server.trouble["statuses"] = bug
+    results = await asyncio.gather(*(poller.wait(one) for one in ids), return_exceptions=True)
+
+    assert sum(isinstance(one, ZeroDivisionError) for one in results) == 100
+    assert sum(isinstance(one, Lipsync) for one in results) == 100
+    assert nothing_is_left(poller)
+
+
+@pytest.mark.parametrize("answer", [None, 7, {"ls_1": None}, {"ls_1": 7}], ids=repr)
+async def test_an_answer_that_is_none_hangs_nobody(server, answer):
+    server.edit = lambda _answer: answer
+
+    with pytest.raises(TypeError):
+        await server.poller().wait("ls_1", timeout=5)
+    assert now() == server.latency
+
+
+async def test_without_bulk_requests_every_job_still_ends(server):
+    poller = server.poller()
+    ids = server.add_many(300, lasts=30)
+    server.trouble["statuses"] = http(NotFound, 404)
+
+    await asyncio.gather(*(poller.wait(one) for one in ids))
+
+    assert len(server.looks) == 3  # in the air when it was learnt
+    assert not poller.snapshot().has_statuses
+    assert now() < 32
+    # Pages of 100 instead of a GET for each: 3 for a look at all.
+    assert server.requests < 300
+    assert nothing_is_left(poller)
+
+
+async def test_one_bad_id_ends_no_other_wait(server):
+    poller = server.poller()
+    ids = server.add_many(50, lasts=5)
+
+    async def refuse(asked):
+        if "bad" in asked or asked == "bad":
+            raise http(InvalidRequest, 400)
+
+    server.trouble.update(statuses=refuse, get=refuse)
+    results = await asyncio.gather(*(poller.wait(one) for one in [*ids, "bad"]), return_exceptions=True)
+
+    assert isinstance(results.pop(), InvalidRequest)
+    assert all(isinstance(one, Lipsync) for one in results)
+
+
+async def test_a_hung_request_delays_only_its_own_ids(server):
+    poller = server.poller()
+    ids = server.add_many(300, lasts=10)
+    ended = {}
+
+    async def wait(one):
+        await poller.wait(one)
+        ended[one] = now()
+
+    async def hang(asked):
+        if "ls_0" in asked and 8 < now() < 11:
+            hung.update(asked)
+            await asyncio.sleep(3)
+
+    hung = set()
+    server.trouble["statuses"] = hang
+    await asyncio.gather(*(wait(one) for one in ids))
+
+    assert len(hung) == 100
+    assert max(ended[one] for one in ids if one not in hung) < 10 + 1.2
+    assert max(ended[one] for one in hung) < 10 + 1.2 + 3
+
+
+async def test_no_more_bulk_requests_are_in_the_air_than_the_policy_allows(server):
+    poller = server.poller(policy=PollPolicy(max_bulk=2))
+    ids = server.add_many(1000, lasts=5)
+    most = 0
+
+    async def watch(_asked):
+        nonlocal most
+        most = max(most, poller.snapshot().bulk_requests)
+
+    server.trouble["statuses"] = watch
+    await asyncio.gather(*(poller.wait(one) for one in ids))
+
+    assert most == 2
+
+
+@pytest.mark.parametrize("latency", [0.02, 0.08, 0.15], ids=lambda latency: f"{latency:g} s")
+async def test_short_deadlines_do_not_starve_a_patient_wait(server, latency):
+    server.latency = latency
+    poller = server.poller()
+    server.add("patient", lasts=10)
+    patient = asyncio.create_task(poller.wait("patient"))
+
+    async def hasty(one):
+        with suppress(WaitTimeout):
+            await poller.wait(one, timeout=0.1)
+
+    async with asyncio.TaskGroup() as group:
+        for n in itertools.count():
+            if patient.done():
+                break
+            group.create_task(hasty(server.add(f"ls_{n}", lasts=1000)))
+            group.create_task(hasty("patient"))
+            await asyncio.sleep(0.03)
+
+    assert now() < 10 + 0.5 + 2 * latency
+
+
+async def test_with_nobody_waiting_nothing_is_sent(server):
+    poller = server.poller()
+    server.add("ls_1", lasts=100)
+    task = asyncio.create_task(poller.wait("ls_1"))
+    await asyncio.sleep(10)
+    task.cancel()
+    await turns(3)
+    before = server.requests
+
+    await asyncio.sleep(1000)
+
+    assert server.requests == before
+    assert nothing_is_left(poller)
+
+
+# Cancellation
+
+
+class CancelAt:
+    """Await a coroutine, and cancel its task at its *nth* suspension."""
+
+    def __init__(self, coroutine, nth):
+        self.coroutine = coroutine
+        self.nth = nth
+        self.reached = False
+
+    def __await__(self):
+        inner = self.coroutine.__await__()
+        resume = inner.__next__
+        for n in itertools.count():
+            try:
+                future = resume()
+            except StopIteration as stop:
+                return stop.value
+            if n == self.nth:
+                self.reached = True
+                asyncio.current_task().cancel()
+            try:
+                yield future
+                resume = inner.__next__
+            except BaseException as error:  # noqa: BLE001 all of them go on into the coroutine
+                resume = lambda error=error: inner.throw(error)  # noqa: E731 as __next__ above
+
+
+@pytest.mark.parametrize("company", [0, 1, 3])
+@pytest.mark.parametrize("deadline", [None, 1000.0], ids=["victim is patient", "victim has a deadline"])
+async def test_a_wait_can_be_cancelled_at_every_point_and_costs_nobody_anything(company, deadline):
+    for nth in itertools.count():
+        server = Server()
+        poller = server.poller()
+        begun = now()
+        ids = server.add_many(4, lasts=3)
+        others = [asyncio.create_task(poller.wait(ids[n % 4], timeout=500)) for n in range(2 * company)]
+        victim = CancelAt(poller.wait(ids[0], timeout=deadline), nth)
+
+        async def run(victim=victim):
+            return await victim
+
+        task = asyncio.create_task(run())
+        done, pending = await asyncio.wait([task, *others], timeout=100)
+
+        assert not pending
+        assert all(one.result().status == COMPLETED for one in others)
+        assert now() - begun < 3 + 1 + 4 * server.latency
+        assert nothing_is_left(poller)
+        assert len(asyncio.all_tasks()) == 1
+        if not victim.reached:
+            assert nth >= 4
+            assert task in done
+            assert task.result().status == COMPLETED
+            break
+        assert task.cancelled()
+
+
+@pytest.mark.parametrize("kind", ["statuses", "get"])
+async def test_who_is_cancelled_just_as_it_is_rung_leaves_its_errand_to_another(server, kind):
+    poller = server.poller()
+    ids = server.add_many(2, lasts=2)
+    tasks = [asyncio.create_task(poller.wait(ids[0], timeout=50 + n)) for n in range(3)]
+    victims = iter(tasks[:2])
+
+    async def strike(_asked):
+        # Runs after the carrier has settled the errand and rung, and before those that it rang.
+        if now() >= 2 and (victim := next(victims, None)):
+            asyncio.get_running_loop().call_soon(victim.cancel)
+
+    server.trouble[kind] = strike
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert isinstance(results[2], Lipsync)
+    assert now() < 4
+    assert nothing_is_left(poller)
+
+
+async def test_a_carrier_that_times_out_leaves_its_request_to_another_at_once(server):
+    poller = server.poller()
+    server.add("ls_1", lasts=0)
+    server.latency = 1
+    hasty = asyncio.create_task(poller.wait("ls_1", timeout=0.5))
+    await asyncio.sleep(0.1)
+    patient = asyncio.create_task(poller.wait("ls_1"))
+
+    with pytest.raises(WaitTimeout):
+        await hasty
+    await patient
+
+    assert server.times == [0, pytest.approx(0.5), pytest.approx(1.5)]
+
+
+async def test_ten_thousand_waits_cancelled_at_once_leave_nothing():
     server = Server()
+    poller = server.poller()
+    tasks = [asyncio.create_task(poller.wait(one)) for one in server.add_many(10_000, lasts=100)]
+    await asyncio.sleep(3)
+
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+    assert nothing_is_left(poller)
+
+
+# Contexts
+
+
+async def test_a_request_runs_in_the_context_of_who_carries_it_and_in_no_other(server):
+    user = contextvars.ContextVar("user")
+    poller = server.poller()
+    signed = {}
+
+    async def sign(asked):
+        signed[str(asked)] = user.get()
+
+    server.trouble.update(statuses=sign, get=sign)
+
+    async def wait(one):
+        user.set(one)
+        server.add(one, lasts=3)
+        await poller.wait(one)
+        return user.get()
+
+    ids = [f"ls_{n}" for n in range(8)]
+    assert await asyncio.gather(*(wait(one) for one in ids)) == ids
+
+    assert set(signed.values()) <= set(ids)
+    assert {one: signed[one] for one in ids} == {one: one for one in ids}
+
+
+async def test_the_timer_keeps_nobodys_context_alive(server):
+    class Request:
+        pass
+
+    current = contextvars.ContextVar("current")
+    poller = server.poller()
+    server.add_many(2, lasts=100)
+
+    async def wait():
+        request = Request()
+        current.set(request)
+        seen.append(weakref.ref(request))
+        with suppress(WaitTimeout):
+            await poller.wait("ls_0", timeout=2.5)
+
+    seen = []
+    other = asyncio.create_task(poller.wait("ls_1"))
+    await asyncio.create_task(wait())
+    await asyncio.sleep(0.001)
+    gc.collect()
+
+    assert not other.done()
+    assert seen[0]() is None
+    other.cancel()
+
+
+# as_completed
+
+
+async def test_as_completed_yields_in_the_order_of_completion(server):
     ids = [server.add(f"ls_{n}", lasts=200 - 20 * n) for n in range(5)]
+    server.add("ls_failed", lasts=30, ends=FAILED)
+    poller = server.poller()
 
-    seen = [lipsync.id async for lipsync in server.poller().as_completed([*ids, "ls_bad"])]
+    seen = [(one.id, one.status) async for one in poller.as_completed([*ids, "ls_failed", "ls_bad"])]
 
-    assert seen == ["ls_bad", *reversed(ids)]
+    assert seen == [
+        ("ls_bad", LipsyncStatus.NOT_FOUND),
+        ("ls_failed", FAILED),
+        *((one, COMPLETED) for one in reversed(ids)),
+    ]
+    assert nothing_is_left(poller)
+    assert len(asyncio.all_tasks()) == 1
 
 
-async def test_updates_yield_each_status_once():
+async def as_async(ids, *, every=0.0):
+    for one in ids:
+        await asyncio.sleep(every)
+        yield one
+
+
+SOURCES = {
+    "list": list,
+    "set": set,
+    "generator": lambda ids: (one for one in ids),
+    "dict": dict.fromkeys,
+    "async generator": as_async,
+}
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
+@pytest.mark.parametrize("entered", [False, True], ids=["bare", "entered"])
+async def test_ids_come_from_anything_that_can_be_iterated(server, source, entered):
+    ids = server.add_many(1200, lasts=20)
+    completions = server.poller().as_completed(source(ids))
+
+    if entered:
+        async with completions:
+            seen = [one.id async for one in completions]
+    else:
+        seen = [one.id async for one in completions]
+
+    assert sorted(seen) == sorted(ids)
+
+
+async def test_no_ids_are_completed_at_once(server):
+    assert [one async for one in server.poller().as_completed([])] == []
+    async with server.poller().as_completed(as_async([])) as completions:
+        assert [one async for one in completions] == []
+
+
+async def test_an_id_that_comes_twice_is_yielded_once(server):
+    server.add("ls_1", lasts=3)
+
+    assert len([one async for one in server.poller().as_completed(["ls_1", "ls_1"])]) == 1
+
+
+async def test_entered_it_yields_while_ids_still_come(server):
+    ids = server.add_many(5, lasts=2)
+
+    async with server.poller().as_completed(as_async(ids, every=10)) as completions:
+        seen = [now() async for _ in completions]
+
+    assert seen == [pytest.approx(10 * n + 10, abs=0.1) for n in range(5)]
+
+
+async def test_an_error_in_the_source_of_ids_comes_through(server):
+    server.add("ls_1", lasts=1000)
+
+    async def broken():
+        yield "ls_1"
+        raise OSError("the file is gone")
+
+    poller = server.poller()
+    async with poller.as_completed(broken()) as completions:
+        with pytest.raises(OSError, match="gone"):
+            await anext(completions)
+    with pytest.raises(OSError, match="gone"):
+        await anext(poller.as_completed(broken()))
+
+
+@pytest.mark.parametrize("ids", ["ls_1", ["ls_1", None], [""]], ids=repr)
+async def test_ids_that_are_none_are_refused(server, ids):
+    with pytest.raises((TypeError, ValueError)):
+        await anext(server.poller().as_completed(ids))
+
+
+async def test_at_its_deadline_it_tells_what_is_pending(server):
+    server.add("ls_1", lasts=3)
+    server.add("ls_2", lasts=1000)
+    poller = server.poller()
+    completions = poller.as_completed(["ls_1", "ls_2"], timeout=10)
+
+    assert (await anext(completions)).id == "ls_1"
+    with pytest.raises(WaitTimeout) as caught:
+        await anext(completions)
+
+    assert caught.value.pending == {"ls_2": "running"}
+    assert now() == 10
+    assert nothing_is_left(poller)
+
+
+async def test_it_waits_without_a_timeout_for_as_long_as_the_policy_says(server):
+    server.add("ls_1", lasts=math.inf)
+
+    with pytest.raises(WaitTimeout):
+        async for _ in server.poller(policy=PollPolicy(longest=100)).as_completed(["ls_1"]):
+            pass
+    assert now() == 100
+
+
+async def test_nothing_is_sent_while_its_caller_does_something_else(server):
+    server.add("ls_1", lasts=1)
+    server.add("ls_2", lasts=100)
+
+    async for one in server.poller().as_completed(["ls_1", "ls_2"]):
+        before = server.requests
+        await asyncio.sleep(50)
+        assert server.requests == before
+        if one.id == "ls_2":
+            break
+
+
+async def test_a_request_in_the_air_is_not_wasted_when_another_brings_a_result_first(server):
+    server.add_many(200, lasts=1000)
+    server.add("ls_0", lasts=0)
+
+    async def slow(asked):
+        if "ls_0" not in asked:
+            await asyncio.sleep(5)
+
+    server.trouble["statuses"] = slow
+    completions = server.poller().as_completed(f"ls_{n}" for n in range(200))
+
+    async with completions:
+        assert (await anext(completions)).id == "ls_0"
+        assert now() < 1
+        before = len(server.looks)
+        await asyncio.sleep(10)
+        assert len(server.looks) == before == 2
+
+
+async def test_leaving_early_ends_its_requests(server):
+    server.add_many(2, lasts=1)
+    server.add("ls_1", lasts=0)
+    poller = server.poller()
+
+    async def hang(asked):
+        if asked == "ls_0":
+            await asyncio.Event().wait()
+
+    server.trouble["get"] = hang
+    async with poller.as_completed(["ls_0", "ls_1"]) as completions:
+        assert (await anext(completions)).id == "ls_1"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(completions), 5)
+
+    assert len(asyncio.all_tasks()) == 1
+    assert nothing_is_left(poller)
+    assert [one async for one in completions] == []
+
+
+async def test_a_break_without_async_with_leaves_nothing_for_long(server):
+    server.add_many(300, lasts=1000)
+    server.add("ls_0", lasts=0)
+    poller = server.poller()
+
+    async for _ in poller.as_completed([f"ls_{n}" for n in range(300)]):
+        break
+    before = server.requests
+    await asyncio.sleep(100)
+
+    assert server.requests == before
+    assert len(asyncio.all_tasks()) == 1
+    assert poller._carriers._timer is None
+
+
+async def test_a_step_can_be_cancelled_at_every_point_and_loses_nothing():
+    for nth in itertools.count():
+        server = Server()
+        poller = server.poller()
+        begun = now()
+        ids = [server.add(f"ls_{n}", lasts=n % 3) for n in range(12)]
+        bystander = asyncio.create_task(poller.wait("ls_2"))
+        async with poller.as_completed(ids) as completions:
+            victim = CancelAt(completions.__anext__(), nth)
+
+            async def run(victim=victim):
+                return await victim
+
+            task = asyncio.create_task(run())
+            await asyncio.wait([task])
+            seen = [] if task.cancelled() else [task.result().id]
+            seen += [one.id async for one in completions]
+
+        assert sorted(seen) == sorted(ids)
+        assert (await bystander).status == COMPLETED
+        assert now() - begun < 2 + 1 + 6 * server.latency
+        assert nothing_is_left(poller)
+        assert len(asyncio.all_tasks()) == 1
+        if not victim.reached:
+            assert nth >= 1
+            break
+
+
+async def test_two_cannot_iterate_it_at_once(server):
+    server.add("ls_1", lasts=100)
+    completions = server.poller().as_completed(["ls_1"])
+    first = asyncio.create_task(anext(completions))
+    await turns(2)
+
+    with pytest.raises(RuntimeError, match="somebody else"):
+        await anext(completions)
+    first.cancel()
+
+
+async def test_a_refused_key_ends_it(server):
+    server.add_many(5, lasts=100)
+    server.trouble["statuses"] = http(AuthenticationError, 401)
+    poller = server.poller()
+
+    with pytest.raises(AuthenticationError):
+        async for _ in poller.as_completed([f"ls_{n}" for n in range(5)]):
+            pass
+    assert nothing_is_left(poller)
+
+
+async def test_a_bug_ends_it_as_itself(server):
+    server.add_many(5, lasts=100)
+    server.trouble["statuses"] = ZeroDivisionError("a bug")
+    poller = server.poller()
+
+    with pytest.raises(ZeroDivisionError):
+        async for _ in poller.as_completed([f"ls_{n}" for n in range(5)]):
+            pass
+    assert nothing_is_left(poller)
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_an_id_that_cannot_be_had_comes_with_the_reason(server):
+    server.add("ls_1", lasts=1)
+    server.add("ls_2", lasts=2)
+
+    async def refuse(asked):
+        if asked == "ls_1":
+            raise UnexpectedResponse(["not JSON"], status=200)
+
+    server.trouble["get"] = refuse
+    seen = {one.id: one async for one in server.poller().as_completed(["ls_1", "ls_2"])}
+
+    assert seen["ls_2"].status == COMPLETED
+    assert seen["ls_1"].status == LipsyncStatus.NOT_FOUND
+    assert "not JSON" in seen["ls_1"].failure_message
+
+
+async def test_old_jobs_are_read_off_the_list():
     server = Server()
+    ids = server.add_many(2000, lasts=0)
+
+    seen = [one.id async for one in server.poller().as_completed(ids)]
+
+    assert sorted(seen) == sorted(ids)
+    assert server.requests < 200
+
+
+async def test_it_shares_its_requests_with_waits(server):
+    poller = server.poller()
+    ids = server.add_many(50, lasts=20)
+
+    async def collect():
+        return [one.id async for one in poller.as_completed(ids)]
+
+    collected, *waited = await asyncio.gather(collect(), *(poller.wait(one) for one in ids))
+
+    assert sorted(collected) == sorted(one.id for one in waited) == sorted(ids)
+    assert len(server.fetches) + len(server.pages) <= 50
+    assert len(server.looks) < 30
+
+
+# updates
+
+
+async def test_updates_yield_each_status_once(server):
     server.add("ls_1", lasts=10)
+    poller = server.poller()
 
-    assert [word async for word in server.poller().updates("ls_1")] == ["running", "completed"]
+    assert [word async for word in poller.updates("ls_1")] == ["running", "completed"]
+    assert nothing_is_left(poller)
 
 
-async def test_close_ends_every_wait():
-    server = Server()
+@pytest.mark.parametrize("ends", [FAILED, LipsyncStatus.NOT_FOUND])
+async def test_updates_end_after_the_last_status_without_raising(server, ends):
+    server.add("ls_1", lasts=0, ends=ends)
+
+    assert [word async for word in server.poller().updates("ls_1")] == [ends]
+
+
+async def test_updates_of_an_unknown_id_end_with_not_found(server):
+    assert [word async for word in server.poller().updates("ls_1")] == ["not_found"]
+
+
+async def test_updates_raise_what_repeating_does_not_mend(server):
+    server.trouble["statuses"] = http(AuthenticationError, 401)
+
+    with pytest.raises(AuthenticationError):
+        async for _ in server.poller().updates("ls_1"):
+            pass
+
+
+async def test_nothing_is_asked_between_two_updates(server):
+    server.add("ls_1", lasts=10)
+    poller = server.poller()
+
+    async with aclosing(poller.updates("ls_1")) as updates:
+        async for _ in updates:
+            before = server.requests
+            await asyncio.sleep(100)
+            assert server.requests == before
+            break
+
+    assert nothing_is_left(poller)
+
+
+async def test_updates_keep_to_the_rhythm_of_the_jobs_age(server):
+    words = itertools.cycle(["a", "b"])
+    server.add("ls_1", lasts=60)
+    server.edit = lambda answer: {one: next(words) if word == RUNNING else word for one, word in answer.items()}
+
+    seen = [word async for word in server.poller().updates("ls_1")]
+
+    assert len(seen) == len(server.looks)
+    assert len(server.looks) < 60  # and not one after the other
+
+
+# notify, snapshot
+
+
+async def test_word_of_a_job_ends_its_wait_at_once(server):
     server.add("ls_1", lasts=100)
     poller = server.poller()
     task = asyncio.create_task(poller.wait("ls_1"))
-    await asyncio.sleep(5)
+    await asyncio.sleep(100.01)
+    before = len(server.looks)
+
+    poller.notify("ls_1")
+    await task
+
+    assert now() < 100.1
+    assert len(server.looks) == before
+
+
+async def test_word_of_a_job_that_nobody_waits_for_does_nothing(server):
+    poller = server.poller()
+
+    poller.notify("ls_1")
+    server.add("ls_2", lasts=2)
+    await poller.wait("ls_2")
+    poller.notify("ls_2")
+    await asyncio.sleep(10)
+
+    assert server.fetches == ["ls_2"]
+    assert nothing_is_left(poller)
+
+
+async def test_a_snapshot_tells_who_waits_for_what(server):
+    poller = server.poller()
+    server.add_many(2, lasts=1000)
+    tasks = [asyncio.create_task(poller.wait(one)) for one in ("ls_0", "ls_1", "ls_1")]
+    await asyncio.sleep(60)
+    server.trouble["statuses"] = error = TransportError("no network")
+    await asyncio.sleep(2)
+
+    snapshot = poller.snapshot()
+
+    assert set(snapshot.waiting) == {"ls_0", "ls_1"}
+    assert (snapshot.waiting["ls_0"].waiters, snapshot.waiting["ls_1"].waiters) == (1, 2)
+    assert snapshot.waiting["ls_1"].status == "running"
+    assert snapshot.waiting["ls_1"].error is error
+    assert snapshot.waiting["ls_1"].age == pytest.approx(62)
+    assert 0 < snapshot.waiting["ls_1"].due_in < 15
+    assert snapshot.has_statuses
+    for task in tasks:
+        task.cancel()
+    await turns(2)
+    assert not poller.snapshot().waiting
+
+
+# Opening and closing
+
+
+async def test_close_ends_every_wait_and_every_later_one(server):
+    server.add("ls_1", lasts=100)
+    poller = server.poller()
+    tasks = [
+        asyncio.create_task(poller.wait("ls_1")),
+        asyncio.create_task(anext(poller.updates("ls_1"))),
+        asyncio.create_task(anext(poller.as_completed(["ls_1"]))),
+    ]
+    await turns(3)
+
+    await asyncio.create_task(asyncio.sleep(0))
+    poller.close()
+    poller.close()
+
+    for task in tasks:
+        with pytest.raises(RuntimeError, match="closed"):
+            await task
+    with pytest.raises(RuntimeError, match="closed"):
+        await poller.wait("ls_1")
+    with pytest.raises(RuntimeError, match="closed"):
+        await anext(poller.as_completed(["ls_1"]))
+    assert poller._carriers._timer is None
+
+
+async def test_a_wait_that_close_ends_while_it_carries_a_request_ends_with_that_request(server):
+    server.add("ls_1", lasts=100)
+    server.latency = 1
+    poller = server.poller()
+    task = asyncio.create_task(poller.wait("ls_1"))
+    await asyncio.sleep(0.5)
 
     poller.close()
 
     with pytest.raises(RuntimeError, match="closed"):
         await task
-    with pytest.raises(RuntimeError, match="closed"):
-        await poller.wait("ls_1")
+    assert now() == 1
+
+
+@pytest.mark.looptime(False)
+def test_a_poller_is_made_anywhere_and_belongs_to_the_loop_of_its_first_wait():
+    server = Server(latency=0)
+    poller = server.poller(policy=PollPolicy(fastest=0.001, slowest=0.01))
+
+    async def wait():
+        server.add("ls_1", lasts=0)
+        return await poller.wait("ls_1")
+
+    assert asyncio.run(wait()).status == COMPLETED
+    with pytest.raises(RuntimeError, match="another event loop"):
+        asyncio.run(wait())
+    poller.close()
+
+
+def eager_loop():
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+LOOPS = [
+    pytest.param(asyncio.new_event_loop, id="plain"),
+    pytest.param(uvloop.new_event_loop, id="uvloop"),
+    pytest.param(eager_loop, id="eager", marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="3.12+")),
+]
+
+
+@pytest.mark.looptime(False)
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("latency", [None, 0, 0.001], ids=["no suspension", "no latency", "some latency"])
+def test_it_works_on_every_loop(loop, latency):
+    server = Server(latency=latency or 0, suspends=latency is not None)
+
+    async def main():
+        poller = server.poller(policy=PollPolicy(fastest=0.002, slowest=0.02))
+        ids = [server.add(f"ls_{n}", lasts=n / 10_000) for n in range(250)]
+
+        async def collect():
+            return {one.id async for one in poller.as_completed(ids)}
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            waits = [group.create_task(poller.wait(one, timeout=10)) for one in ids]
+            collected = group.create_task(collect())
+        assert collected.result() == {wait.result().id for wait in waits} == set(ids)
+        assert nothing_is_left(poller)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
+# Cost
+
+
+async def test_a_waiter_costs_less_than_three_kilobytes(server):
+    poller = server.poller()
+    ids = server.add_many(2000, lasts=1000)
+
+    async def just_wait():
+        await asyncio.get_running_loop().create_future()
+
+    async def cost(make):
+        gc.collect()
+        tracemalloc.start()
+        tasks = [asyncio.create_task(make(one)) for one in ids]
+        await asyncio.sleep(5)
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return size / len(ids)
+
+    bare = await cost(lambda _one: just_wait())
+
+    assert await cost(poller.wait) - bare < 3000

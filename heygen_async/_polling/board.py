@@ -24,6 +24,7 @@ from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from heygen_async._polling.hearsay import Hearsay
+from heygen_async._polling.pages import Pages
 from heygen_async._polling.waiting import (
     Awaited,
     Errand,
@@ -69,15 +70,6 @@ _PATIENCE: Final = 5
 _UNMENTIONED: Final = 3
 """How many answers in a row may leave out an id before it is fetched on its own."""
 
-_PAGE_FROM: Final = 10
-"""How many lipsyncs must be wanted for a page of the list, which is 100 of them, to be tried."""
-
-_PAGE_PAYS: Final = 5
-"""How many of them a page must have brought for the next one to be read."""
-
-_PAGE_PAUSE: Final = 31
-"""The most chances to read a page that are passed over after pages that brought too little."""
-
 _RECENT: Final = 64
 """How many finished jobs the typical length is taken from."""
 
@@ -87,27 +79,6 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, APIError) and error.status == 408:  # noqa: PLR2004 Request Timeout
         return True
     return isinstance(error, TransportError | ServerError | RateLimited | UnexpectedResponse)
-
-
-class _Pages:
-    """Whether a page of the list is worth a try, learnt from those that were read."""
-
-    def __init__(self) -> None:
-        self.reading: Errand | None = None
-        self._pause = 0
-        self._skip = 0
-
-    def worth_it(self, wanted: int) -> bool:
-        if wanted < _PAGE_FROM or self.reading is not None:
-            return False
-        self._skip -= 1
-        return self._skip < 0
-
-    def learn(self, *, first: bool, paid: bool) -> None:
-        if paid:
-            self._pause = self._skip = 0
-        elif first:
-            self._pause = self._skip = min(2 * self._pause + 1, _PAGE_PAUSE)
 
 
 class Board:
@@ -132,7 +103,7 @@ class Board:
         self._joined = 0
         self._present = 0
         self._rung: list[Waiter] = []
-        self._pages = _Pages()
+        self._pages = Pages()
         self._lengths: deque[float] = deque(maxlen=_RECENT)
         self._typical = 0.0
         self._hearsay = Hearsay()
@@ -302,17 +273,15 @@ class Board:
     def paged(self, errand: Errand, page: LipsyncPage, at: Moment) -> None:
         """Settle a page of the list, and pass on what it has of those wanted and of others that are awaited."""
         left = {awaited.id: awaited for awaited in self._land(errand)}
-        wanted = len(left)
+        saved = 0
         for lipsync in page.items:
-            awaited = left.pop(lipsync.id, None) or self._idle(lipsync.id)
+            awaited = left.pop(lipsync.id, None)
+            # One that has ended saves a look and a fetch even if nobody had asked yet.
+            saved += awaited is not None or (lipsync.is_terminal and lipsync.id in self._index)
+            awaited = awaited or self._idle(lipsync.id)
             if awaited is not None:
                 self._got(awaited, lipsync, at)
-        paid = wanted - len(left) >= _PAGE_PAYS
-        self._pages.learn(first=errand.token is None, paid=paid)
-        if paid and page.has_more and len(left) >= _PAGE_FROM:
-            self._start(Way.PAGE, list(left.values()), page.next_token)
-        else:
-            self._want_each(left.values())
+        self._after_page(errand, page, list(left.values()), saved)
 
     def failed(self, errand: Errand, error: Exception, at: Moment) -> None:
         """Settle an errand that ended in *error*: no id but its own is touched, unless the key is refused."""
@@ -320,8 +289,7 @@ class Board:
         if isinstance(error, AuthenticationError):
             self.end_all(error, at.now)
         elif errand.way is Way.PAGE and isinstance(error, HeyGenError):
-            self._pages.learn(first=errand.token is None, paid=False)
-            self._want_each(landed)
+            self._after_page(errand, None, landed, 0)
         elif errand.way is Way.LOOK and isinstance(error, NotFound | PermissionDenied):
             self.has_statuses = False
             for awaited in landed:
@@ -485,15 +453,25 @@ class Board:
 
     def _want_all(self, wanted: Sequence[Awaited]) -> None:
         """Have all of *wanted* fetched: off a page of the list if that may bring enough of them, else singly."""
-        reading = self._pages.reading
-        if reading is not None and len(wanted) >= _PAGE_FROM:
-            reading.awaited.extend(wanted)
+        page = self._pages.join(len(wanted))
+        if page is not None:
+            page.awaited.extend(wanted)
             for awaited in wanted:
                 awaited.place = Place.IN_FLIGHT
         elif self._pages.worth_it(len(wanted)):
-            self._start(Way.PAGE, wanted)
+            self._begin_page(wanted)
         else:
             self._want_each(wanted)
+
+    def _begin_page(self, wanted: Sequence[Awaited]) -> None:
+        # Without bulk requests the list is how running jobs are looked at, and they are among the newest.
+        self._start(Way.PAGE, wanted, self._pages.begin(at_the_newest=not self.has_statuses))
+
+    def _after_page(self, errand: Errand, page: LipsyncPage | None, left: list[Awaited], saved: int) -> None:
+        if self._pages.learn(errand, page, saved=saved, left=len(left)):
+            self._start(Way.PAGE, left, self._pages.cursor)
+        else:
+            self._want_each(left)
 
     def _want_each(self, wanted: Iterable[Awaited]) -> None:
         for awaited in wanted:
@@ -515,7 +493,7 @@ class Board:
         if not isinstance(waiter, ManyWaiter) or not waiter.here:
             return
         if self._pages.worth_it(len(waiter.wanted)):
-            self._start(Way.PAGE, list(itertools.islice(self._left_for(waiter), _SLICE)))
+            self._begin_page(list(itertools.islice(self._left_for(waiter), _SLICE)))
         while waiter.is_free(Way.FETCH) and (awaited := next(self._left_for(waiter), None)):
             self._send(Errand(Way.FETCH, [awaited], waiter))
 

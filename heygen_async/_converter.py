@@ -215,15 +215,14 @@ _MODELS: Final = (
 )
 
 
-def _make_converter() -> Converter:
-    converter = Converter()
+def _make_converter(*, detailed: bool) -> Converter:
+    converter = Converter(detailed_validation=detailed)
     for leaf, hook in _LEAVES.items():
         converter.register_structure_hook(leaf, hook)
     converter.register_structure_hook_func(_is_mapping, _object)
     converter.register_structure_hook_func(_is_optional_mapping, _object_or_none)
-    for model in _MODELS:
-        converter.register_structure_hook(model, _model_hook(model, converter))
-    converter.register_structure_hook(WebhookEvent, read_event)
+    # A factory: a model's hook is compiled when it is first read, not at import.
+    converter.register_structure_hook_factory(_MODELS.__contains__, lambda model: _model_hook(model, converter))
     return converter
 
 
@@ -300,7 +299,9 @@ def _time_if_any(value: object) -> datetime | None:
         return None
 
 
-_converter: Final = _make_converter()
+_converter: Final = _make_converter(detailed=False)
+# Its twin tells what is wrong and where, which costs a third more; it reads only what the other could not.
+_explainer: Final = _make_converter(detailed=True)
 
 
 def read(response: Response, model: type[T]) -> T:
@@ -342,6 +343,13 @@ def _member(response: Response, envelope: object, name: str, path: str) -> objec
 def _structure(response: Response, value: object, type_: type[T], path: str) -> T:
     try:
         return _converter.structure(value, type_)
+    except (LookupError, ValueError, TypeError):
+        return _explained(response, value, type_, path)
+
+
+def _explained(response: Response, value: object, type_: type[T], path: str) -> T:
+    try:
+        return _explainer.structure(value, type_)
     except (BaseValidationError, ValueError, TypeError) as error:
         raise _unexpected(response, transform_error(error, path=path)) from error
 

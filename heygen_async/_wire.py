@@ -7,7 +7,6 @@ Rule 2: nothing here awaits, logs or reads the time; who calls says what time it
 
 from __future__ import annotations
 
-import html
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -65,6 +64,8 @@ class Request:
     """Percent-encoded, without `?`."""
     body: bytes | Stream | None = None
     idempotency_key: str | None = None
+    lane: Lane = "session"
+    """Which requests a 429 on this one holds back: single creates have a limit of their own."""
 
     @property
     def is_repeatable(self) -> bool:
@@ -72,11 +73,6 @@ class Request:
         if isinstance(self.body, Stream) and not self.body.is_repeatable:
             return False
         return self.method != "POST" or self.idempotency_key is not None
-
-    @property
-    def lane(self) -> Lane:
-        """Which requests a 429 on this one holds back: creates have a limit of their own."""
-        return "creates" if self.method == "POST" and self.path == "/v3/lipsyncs" else "session"
 
 
 @frozen
@@ -129,6 +125,7 @@ def compose(
         query=query_string(params) if params else "",
         body=stream if json is None else orjson.dumps(json),
         idempotency_key=idempotency_key,
+        lane="creates" if method == "POST" and path == "/v3/lipsyncs" else "session",
     )
 
 
@@ -376,6 +373,8 @@ def _text(told: Mapping[str, object], name: str) -> str | None:
 
 def excerpt(body: bytes) -> str:
     """Return the first words of a *body* that could not be read, as one printable line."""
+    import html  # noqa: PLC0415 its table of names is dear, and few answers are web pages
+
     text = html.unescape(_TAG.sub(" ", body[: 8 * _EXCERPT].decode("utf-8", "replace")))
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _EXCERPT else f"{line[:_EXCERPT]}…"

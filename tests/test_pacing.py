@@ -56,15 +56,26 @@ def test_a_refused_create_holds_back_creates_only():
     timetable.refuse("creates", 0.0, 5.0)
     assert timetable.book("session", 1.0) == 1.0
     assert timetable.book("creates", 1.0) == 5.0
-    assert timetable.pauses("creates") == 1
-    assert timetable.pauses("session") == 0
 
 
 def test_any_other_refusal_holds_back_everybody():
     timetable = Timetable()
     timetable.refuse("session", 0.0, 5.0)
-    assert timetable.pauses("creates") == timetable.pauses("session") == 1
     assert timetable.book("creates", 1.0) == 5.0
+
+
+def test_the_timetable_is_free_again_when_the_last_gap_has_gone():
+    timetable = Timetable()
+    assert timetable.is_free
+    timetable.refuse("creates", 0.0, 1.0)
+    timetable.refuse("session", 0.0, 1.0)
+    assert (timetable.is_free, timetable.pauses) == (False, 2)
+    for _ in range(200):
+        timetable.accept("session", 2.0)
+    assert not timetable.is_free
+    for _ in range(200):
+        timetable.accept("creates", 2.0)
+    assert timetable.is_free
 
 
 @given(st.lists(st.tuples(st.sampled_from(["book", "refuse", "accept"]), st.floats(0, 3)), max_size=60))

@@ -30,9 +30,10 @@ class Gate:
 
     async def enter(self, lane: Lane) -> None:
         """Wait until a request of *lane* may leave; each return is paid back by one `leave`."""
+        timetable = self.timetable
         while True:
-            pauses = self.timetable.pauses(lane)
-            if not self.timetable.is_free:
+            pauses = timetable.pauses
+            if not timetable.is_free:
                 await self._wait_for_departure(lane)
             await self._seats.acquire()
             if self._limiter is not None:
@@ -41,9 +42,9 @@ class Gate:
                 except BaseException:
                     self._seats.release()
                     raise
-            if self.timetable.is_free or self.timetable.pauses(lane) == pauses:
+            if timetable.pauses == pauses:
                 return
-            # A pause has begun while this request waited: its departure is void.
+            # A pause has begun while this request waited, perhaps its own: its departure is void.
             self._seats.release()
 
     async def _wait_for_departure(self, lane: Lane) -> None:

@@ -26,8 +26,6 @@ class Pace:
 
     paused_until: float = 0.0
     gap: float = 0.0
-    pauses: int = 0
-    """How many refusals there were: a departure that was booked before the last one is void."""
     _next: float = 0.0
 
     def book(self, now: float) -> float:
@@ -42,7 +40,6 @@ class Pace:
         if now >= self.paused_until:
             # Requests that were in the air together are refused together: the gap learns from the first.
             self.gap = min(max(2 * self.gap, _FIRST_GAP), _LONGEST_GAP)
-        self.pauses += 1
         self.paused_until = max(self.paused_until, now + delay)
         self._next = self.paused_until
 
@@ -58,28 +55,26 @@ class Timetable:
 
     session: Pace = field(factory=Pace)
     creates: Pace = field(factory=Pace)
-
-    @property
-    def is_free(self) -> bool:
-        """Whether everybody may leave at once: no pause is on, and none has left a gap behind."""
-        return not (self.session.gap or self.creates.gap)
+    is_free: bool = True
+    """Whether everybody may leave at once: no pause is on, and none has left a gap behind."""
+    pauses: int = 0
+    """How many refusals there were: a departure that was booked before the last one is void."""
 
     def _lanes(self, lane: Lane) -> Sequence[Pace]:
         return (self.session, self.creates) if lane == "creates" else (self.session,)
 
     def book(self, lane: Lane, now: float) -> float:
-        """Return when a request of *lane* may leave."""
+        """Return when a request of *lane* may leave, and keep that departure for it."""
         return max(pace.book(now) for pace in self._lanes(lane))
 
-    def pauses(self, lane: Lane) -> int:
-        """Return a number that changes when departures of *lane* that were booked become void."""
-        return sum(pace.pauses for pace in self._lanes(lane))
-
     def refuse(self, lane: Lane, now: float, delay: float) -> None:
-        """Learn that a request of *lane* was answered 429."""
+        """Learn that a request of *lane* was answered 429: nothing of it leaves for *delay* seconds."""
         self._lanes(lane)[-1].refuse(now, delay)
+        self.pauses += 1
+        self.is_free = False
 
     def accept(self, lane: Lane, now: float) -> None:
         """Learn that a request of *lane* was answered."""
         for pace in self._lanes(lane):
             pace.accept(now)
+        self.is_free = not (self.session.gap or self.creates.gap)

@@ -72,7 +72,7 @@ class PollPolicy:
 
         What they missed is seen late by about half a job's length, at most 10 minutes.
         """
-        return cls(fastest=30.0, growth=1.5, slowest=600.0)
+        return cls(fastest=30.0, growth=0.5, slowest=600.0)
 
     def interval(self, age: float, typical: float) -> float:
         """Return the seconds to the next look at a job.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from heygen_async._polling.hearsay import Hearsay
+from heygen_async._polling.hearsay import Hearsay, patience
 from heygen_async._polling.pages import Pages
 from heygen_async._polling.waiting import (
     Awaited,
@@ -107,6 +107,7 @@ class Board:
         self._lengths: deque[float] = deque(maxlen=_RECENT)
         self._typical = 0.0
         self._hearsay = Hearsay()
+        self._net = policy.with_webhooks()
 
     # Who waits
 
@@ -366,7 +367,7 @@ class Board:
         # Of a job that there was word of no more will come, though it has not ended.
         interval = self.policy.interval(age, self._typical)
         if self._hearsay.is_believed and not told:
-            return max(interval, self.policy.with_webhooks().interval(age, self._typical))
+            return max(interval, patience(self._net, age, self._typical))
         return interval
 
     def _rest(self, awaited: Awaited, at: Moment, *, at_least: float = 0.0) -> None:

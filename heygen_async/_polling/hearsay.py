@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from heygen_async.polling import PollPolicy
+
+
+def patience(net: PollPolicy, age: float, typical: float) -> float:
+    """Return the seconds to the next look at a job that there will be word of.
+
+    It is looked at when it is overdue, by half the length of a typical job, and then ever again.
+
+    Args:
+        net: The policy of the safety net.
+        age: Seconds since the job was created.
+        typical: How long such jobs take, in seconds; 0 if nothing is known of it.
+    """
+    overdue = typical + min(typical / 2, net.slowest)
+    return max(net.interval(age, typical), overdue - age)
 
 
 class Hearsay:

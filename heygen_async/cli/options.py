@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextvars import ContextVar
+from typing import Annotated, Final, TypeAlias
 
 from attrs import frozen
 from cyclopts import Parameter
 
 from heygen_async import HeyGenSession
+from heygen_async._transport.retry import RetryPolicy
+from heygen_async.cli.durations import Duration
 from heygen_async.polling import PollPolicy
+
+RETRY: Final[ContextVar[RetryPolicy]] = ContextVar("RETRY", default=RetryPolicy())  # noqa: B039 frozen
+"""How patiently requests are repeated. A program that runs commands in-process, such as a test, may set another."""
 
 
 class MissingKey(ValueError):
@@ -17,15 +24,37 @@ class MissingKey(ValueError):
     hint = "export HEYGEN_API_KEY=...   (or try it without one: heygen-async demo)"
 
 
-@Parameter(name="*")
+Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
+"""A flag that is off unless it is given."""
+
+
+@Parameter(name="*", group="Everywhere")
 @frozen(kw_only=True)
 class Options:
     """Where the API is, and how to print."""
 
-    json: bool = False
+    json: Switch = False
     """Print JSON; the default where the output is not a terminal."""
-    base_url: str | None = None
+    base_url: Annotated[str | None, Parameter(metavar="URL")] = None
     """Where the API is; HEYGEN_BASE_URL without it, else https://api.heygen.com."""
+
+
+@Parameter(name="*")
+@frozen(kw_only=True)
+class Patience:
+    """How long to wait for a job, and how often to look."""
+
+    timeout: Duration | None = None
+    """How long to wait, such as 90, 90s, 30m or 1h30m; a day without it. The job goes on."""
+    poll_every: Duration | None = None
+    """How often to look, in seconds; without it the job's age decides, from every second to every 15."""
+
+    @property
+    def polling(self) -> PollPolicy:
+        """The poller's policy."""
+        if self.poll_every is None:
+            return PollPolicy()
+        return PollPolicy(fastest=self.poll_every, slowest=self.poll_every)
 
 
 def session(options: Options, *, polling: PollPolicy | None = None) -> HeyGenSession:
@@ -37,4 +66,4 @@ def session(options: Options, *, polling: PollPolicy | None = None) -> HeyGenSes
     """
     if not os.environ.get("HEYGEN_API_KEY"):
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")
-    return HeyGenSession(base_url=options.base_url, polling=polling or PollPolicy())
+    return HeyGenSession(base_url=options.base_url, polling=polling or PollPolicy(), retry=RETRY.get())

@@ -1,0 +1,15 @@
+"""`heygen-async account`: who the key belongs to."""
+
+from __future__ import annotations
+
+from heygen_async.cli.options import Options, session
+from heygen_async.cli.output import emit
+
+
+async def account(*, options: Options = Options()) -> None:  # noqa: B008 frozen
+    """Print the account of the key, with what is left in its wallet where the API tells.
+
+    Example: heygen-async account
+    """
+    async with session(options) as heygen:
+        emit((await heygen.request("GET", "/v3/users/me")).data, options)

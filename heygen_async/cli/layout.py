@@ -1,0 +1,84 @@
+"""How an answer of the API looks to a person: one thing as lines, many as a table.
+
+It shows what there is, whatever the server said: the JSON is not trusted to be what the contract promises, and
+nothing in it may steer the terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from heygen_async.models import JSON
+
+_COLOURS: Final = {"completed": "green", "failed": "red", "running": "yellow", "pending": "yellow"}
+_COLUMNS: Final = ("id", "status", "duration", "created_at", "title")
+"""Of a list, where the things in it have them."""
+
+
+def show(envelope: JSON, console: Console) -> None:
+    """Print what is in an *envelope*, such as `{"data": {...}}`."""
+    data = envelope.get("data", envelope) if isinstance(envelope, Mapping) else envelope
+    console.print(_list(data) if isinstance(data, list) else _one(data), soft_wrap=not isinstance(data, list))
+
+
+def printable(text: str) -> str:
+    """Return *text* on one line, with nothing in it that a terminal would obey."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _one(thing: JSON) -> RenderableType:
+    lines = [(name, _text(name.rpartition(".")[2], value)) for name, value in _pairs(thing)]
+    width = max((len(name) for name, _ in lines), default=0)
+    return Text("\n").join(Text.assemble((f"{name:{width}}", "bold"), "  ", value) for name, value in lines)
+
+
+def _pairs(thing: JSON, prefix: str = "") -> Iterator[tuple[str, JSON]]:
+    if not isinstance(thing, Mapping):
+        yield prefix.rstrip(".") or "answer", thing
+        return
+    for name, value in thing.items():
+        if isinstance(value, Mapping):
+            yield from _pairs(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield printable(f"{prefix}{name}"), value
+
+
+def _list(things: Sequence[JSON]) -> RenderableType:
+    rows = [thing if isinstance(thing, Mapping) else {"id": thing} for thing in things]
+    if not rows:
+        return Text("There are none.")
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    names = [name for name in _COLUMNS if any(row.get(name) is not None for row in rows)]
+    for name in names:
+        is_title = name == "title"  # it gets the room that is left; the others are never cut
+        table.add_column(name.removesuffix("_at"), no_wrap=True, ratio=1 if is_title else None)
+    for row in rows:
+        table.add_row(*(_text(name, row.get(name)) for name in names))
+    return table
+
+
+def _text(name: str, value: JSON) -> Text:
+    if value is None:
+        return Text("")
+    if name == "status":
+        return Text(printable(str(value)), style=_COLOURS.get(str(value), ""))
+    if name == "duration" and isinstance(value, (int, float)):
+        return Text(f"{value:,.1f} s")
+    if name == "created_at" and isinstance(value, (int, float)):
+        return Text(_when(value))
+    if isinstance(value, list):
+        return Text(", ".join(printable(str(each)) for each in value))
+    return Text(printable(str(value)))
+
+
+def _when(timestamp: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(timestamp).astimezone():%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return str(timestamp)

@@ -1,0 +1,83 @@
+"""`heygen-async sandbox`: a HeyGen on this machine until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from heygen_async.cli.options import Switch
+from heygen_async.cli.output import print_json, wants_json
+from heygen_async.sandbox import Sandbox
+
+_GREETING: Final = """\
+A HeyGen sandbox listens at {url}, its key is {key}.
+
+    export HEYGEN_BASE_URL={url} HEYGEN_API_KEY={key}
+
+    curl -X POST {url}/v3/lipsyncs -H "X-Api-Key: {key}" -H "Content-Type: application/json" \\
+      -d '{{"video": {{"type": "url", "url": "https://example.com/source.mp4"}},
+           "audio": {{"type": "url", "url": "https://example.com/new-audio.mp3"}}}}'
+
+Ctrl-C ends it."""
+
+
+async def sandbox(
+    *,
+    port: int = 8080,
+    host: str = "127.0.0.1",
+    api_key: str = "sandbox-key",
+    speed: Annotated[float, Parameter(validator=Number(gt=0))] = 1.0,
+    job_seconds: float = 20.0,
+    account_limit: int = 10,
+    balance: float = 100.0,
+    json: Switch = False,
+) -> None:
+    """Run a HeyGen on this machine, to try things without a key, a network or a cent. Ctrl-C ends it.
+
+    It is as strict as the API, does not move lips, and forgets everything when it ends.
+
+    Example: heygen-async sandbox --port 8080 --speed 60
+
+    Args:
+        port: The port to listen on; 0 takes a free one.
+        host: The address to listen on.
+        api_key: The one key that it takes.
+        speed: Seconds of its time in one second: with 60, a job of a minute takes a second.
+        job_seconds: How long a job takes, in its time.
+        account_limit: Jobs at once.
+        balance: Dollars in the wallet.
+        json: Print address and key as JSON; the default where the output is not a terminal.
+    """
+    # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
+    async with Sandbox(
+        port=port,
+        host=host,
+        api_key=api_key,
+        speed=speed,
+        job_seconds=job_seconds,
+        account_limit=account_limit,
+        balance=balance,
+        seed=secrets.randbits(32),
+    ) as running:
+        _greet(running, as_json=wants_json(json))
+        await _until_told_to_end()
+
+
+def _greet(running: Sandbox, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"data": {"base_url": running.url, "api_key": running.api_key}})
+    else:
+        print(_GREETING.format(url=running.url, key=running.api_key), flush=True)  # noqa: T201 it is the result
+
+
+async def _until_told_to_end() -> None:
+    end = asyncio.Event()
+    with contextlib.suppress(NotImplementedError):  # Windows: there only Ctrl-C ends it
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
+    await end.wait()

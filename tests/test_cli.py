@@ -1,0 +1,520 @@
+"""The commands, in-process, against a sandbox: what they print, what they send, and how they exit."""
+
+import io
+import sys
+
+import orjson
+import pytest
+
+pytest.importorskip("cyclopts", reason="the command line is an extra")
+
+from cli_sandbox import AUDIO_URL, SOURCES, VIDEO_URL, Ran, running
+
+from heygen_async import RetryPolicy
+from heygen_async._version import __version__
+from heygen_async.cli import main
+from heygen_async.cli.options import RETRY
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
+from heygen_async.sandbox.faults import Fault, Reply, nothing, reset, server_error, unknown_fields
+
+BODY = {"video": {"type": "url", "url": VIDEO_URL}, "audio": {"type": "url", "url": AUDIO_URL}, "title": "From JSON"}
+JSON = orjson.dumps(BODY).decode()
+QUICK = ("--poll-every", "0.02")
+KEYS_OF_AN_ERROR = {"code", "message", "hint", "param", "doc_url", "request_id"}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A sandbox that the command line knows of."""
+    with running(speed=100) as sandbox:
+        monkeypatch.setenv("HEYGEN_API_KEY", sandbox.api_key)
+        monkeypatch.setenv("HEYGEN_BASE_URL", sandbox.url)
+        yield sandbox
+
+
+@pytest.fixture
+def cli(capsys, blockbuster):
+    """Run a command in this process, and return what it left; requests are not repeated."""
+    blockbuster.functions["os.getcwd"].deactivate()  # for a path that is relative; it reads no disk
+    token = RETRY.set(RetryPolicy(max_attempts=1))
+
+    def run(*argv):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main(argv)
+        return Ran(int(exit_.value.code or 0), *capsys.readouterr())
+
+    yield run
+    RETRY.reset(token)
+
+
+@pytest.fixture
+def made(server, cli):
+    """Make a lipsync, and return its id."""
+    return cli("lipsync", "create", *SOURCES, "--title", "Episode 1").answer["data"]["lipsync_id"]
+
+
+def sent(server, method=None):
+    return [request for request in server.requests if method in (None, request.method)]
+
+
+# create
+
+
+def test_create_prints_the_answer_of_the_api(server, cli):
+    ran = cli("lipsync", "create", *SOURCES)
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.answer == {"data": {"lipsync_id": server.jobs[0].id}}
+
+
+@pytest.mark.parametrize("where", ["argument", "file", "stdin"])
+def test_create_takes_json_from_an_argument_a_file_and_standard_input(where, server, cli, tmp_path, monkeypatch):
+    (tmp_path / "body.json").write_text(JSON)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(JSON.encode())))
+    data = {"argument": JSON, "file": str(tmp_path / "body.json"), "stdin": "-"}[where]
+
+    assert cli("lipsync", "create", "-d", data).code == 0
+    assert server.jobs[0].body == {**BODY, "mode": "speed"}
+
+
+def test_flags_win_over_the_json(server, cli):
+    flags = ("--title", "From a flag", "--audio", "asset:as_1", "--no-enable-dynamic-duration", "--start-time", "1.5")
+    ran = cli("lipsync", "create", "-d", JSON, *flags)
+
+    # The asset is not there: it is the request that counts.
+    assert ran.code == 1
+    assert sent(server, "POST")[0].json == {
+        "video": BODY["video"],
+        "audio": {"type": "asset_id", "asset_id": "as_1"},
+        "mode": "speed",
+        "title": "From a flag",
+        "enable_dynamic_duration": False,
+        "start_time": 1.5,
+    }
+
+
+def test_create_uploads_files_first(server, cli):
+    ran = cli("lipsync", "create", "--video", str(SAMPLE_VIDEO), "--audio", str(SAMPLE_AUDIO), "--mode", "precision")
+
+    assert ran.code == 0
+    assert [request.path for request in sent(server, "POST")] == ["/v3/assets", "/v3/assets", "/v3/lipsyncs"]
+    assert server.jobs[0].body["mode"] == "precision"
+    assert server.jobs[0].body["video"]["type"] == "asset_id"
+
+
+def test_one_create_is_one_job_under_one_key_however_often_it_is_sent(cli, monkeypatch):
+    with running(faults=[reset("POST /v3/lipsyncs", after=True, times=2)]) as server:
+        monkeypatch.setenv("HEYGEN_API_KEY", server.api_key)
+        token = RETRY.set(RetryPolicy(first_delay=0.001, max_delay=0.002))
+        ran = cli("lipsync", "create", *SOURCES, "--base-url", server.url)
+        RETRY.reset(token)
+        keys = {request.headers["Idempotency-Key"] for request in sent(server, "POST")}
+
+        assert ran.code == 0
+        assert (len(server.jobs), len(sent(server, "POST")), len(keys)) == (1, 3, 1)
+
+
+def test_a_create_whose_answer_is_lost_says_how_to_find_out(cli, monkeypatch):
+    with running(faults=[reset("POST /v3/lipsyncs", after=True, times=1)]) as server:
+        monkeypatch.setenv("HEYGEN_API_KEY", server.api_key)
+        lost = cli("lipsync", "create", *SOURCES, "--base-url", server.url)
+        flag, key = lost.error["hint"].split()[-2:]
+        found = cli("lipsync", "create", *SOURCES, "--base-url", server.url, flag, key)
+
+        assert (lost.code, flag) == (1, "--idempotency-key")
+        assert found.answer == {"data": {"lipsync_id": server.jobs[0].id}}
+        assert len(server.jobs) == 1
+
+
+def test_create_with_wait_prints_the_finished_lipsync_and_nothing_else(server, cli):
+    ran = cli("lipsync", "create", *SOURCES, "--wait", "--timeout", "30m", *QUICK)
+
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.answer["data"]["id"] == server.jobs[0].id
+    assert ran.answer["data"]["status"] == "completed"
+
+
+def test_output_waits_and_writes_the_video(server, cli, tmp_path):
+    ran = cli("lipsync", "create", *SOURCES, "--output", str(tmp_path / "out.mp4"), *QUICK)
+
+    assert ran.code == 0
+    assert ran.answer["data"]["status"] == "completed"
+    assert (tmp_path / "out.mp4").read_bytes() == SAMPLE_VIDEO.read_bytes()
+
+
+def test_an_output_that_cannot_be_written_costs_nothing(server, cli, tmp_path):
+    (tmp_path / "out.mp4").write_text("precious")
+    there = cli("lipsync", "create", *SOURCES, "-o", str(tmp_path / "out.mp4"))
+    nowhere = cli("lipsync", "create", *SOURCES, "-o", str(tmp_path / "nowhere" / "out.mp4"))
+
+    assert (there.code, nowhere.code, server.requests) == (2, 2, [])
+    assert "--overwrite" in there.error["message"]
+    assert (tmp_path / "out.mp4").read_text() == "precious"
+
+
+def test_the_schema_of_a_create_needs_no_key_and_sends_nothing(cli):
+    schema = cli("lipsync", "create", "--request-schema").answer
+
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["required"] == ["video", "audio"]
+    assert schema["properties"]["fps_mode"]["enum"] == ["vfr", "cfr", "passthrough"]
+
+
+# get, list, update, delete
+
+
+def test_get_prints_the_answer_of_the_api(server, cli, made):
+    answer = cli("lipsync", "get", made).answer
+
+    assert answer["data"]["id"] == made
+    assert answer["data"]["title"] == "Episode 1"
+
+
+def test_what_the_library_does_not_know_is_printed_too(server, cli, made):
+    server.faults = [unknown_fields("GET /v3/lipsyncs/{lipsync_id}")]
+
+    assert cli("lipsync", "get", made).answer["data"]["sandbox_news"] == {"since": 2026}
+
+
+def test_list_prints_one_page_in_its_envelope(server, cli):
+    ids = [cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"] for _ in range(3)]
+    first = cli("lipsync", "list", "--limit", "2").answer
+    rest = cli("lipsync", "list", "--limit", "2", "--token", first["next_token"]).answer
+
+    assert [item["id"] for item in first["data"] + rest["data"]] == ids[::-1]
+    assert (first["has_more"], rest["has_more"], rest["next_token"]) == (True, False, None)
+
+
+def test_list_all_is_one_array_of_everything(server, cli):
+    ids = [cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"] for _ in range(3)]
+    answer = cli("lipsync", "list", "--all", "--limit", "1").answer
+
+    assert [item["id"] for item in answer["data"]] == ids[::-1]
+    assert {name: answer[name] for name in ("has_more", "next_token")} == {"has_more": False, "next_token": None}
+
+
+def test_a_list_asks_for_ten_and_list_all_for_a_hundred_at_a_time(server, cli):
+    cli("lipsync", "list")
+    cli("lipsync", "list", "--all")
+
+    assert [request.query["limit"] for request in server.requests] == ["10", "100"]
+
+
+def test_update_prints_the_lipsync_with_its_new_title(server, cli, made):
+    assert cli("lipsync", "update", made, "--title", "Episode 2").answer["data"]["title"] == "Episode 2"
+
+
+def test_delete_with_force_does_not_ask(server, cli, made):
+    ran = cli("lipsync", "delete", made, "--force")
+
+    assert (ran.code, ran.answer) == (0, {"data": {"id": made}})
+    assert server.jobs[0].deleted
+
+
+def test_delete_needs_force_where_nobody_can_answer(server, cli, made):
+    ran = cli("lipsync", "delete", made)
+
+    assert (ran.code, sent(server, "DELETE")) == (2, [])
+    assert "--force" in ran.error["message"]
+
+
+class Keyboard(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("YES\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
+def test_delete_asks_who_can_answer(answer, code, server, cli, made, monkeypatch):  # noqa: PLR0917 fixtures
+    monkeypatch.setattr(sys, "stdin", Keyboard(answer))
+    ran = cli("lipsync", "delete", made)
+
+    assert ran.code == code
+    assert ran.err.startswith(f"Delete {made} for good? [y/N]")
+    assert server.jobs[0].deleted == (code == 0)
+
+
+# wait and download
+
+
+def test_wait_prints_each_lipsync_in_a_line_of_its_own(server, cli):
+    ids = {cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"] for _ in range(3)}
+    ran = cli("lipsync", "wait", *ids, *QUICK)
+
+    assert (ran.code, ran.err) == (0, "")
+    assert {answer["data"]["id"] for answer in ran.answers} == ids
+    assert {answer["data"]["status"] for answer in ran.answers} == {"completed"}
+
+
+@pytest.fixture
+def patient(cli, monkeypatch):
+    """A sandbox in which nothing ends by itself."""
+    with running(manual=True) as server:
+        monkeypatch.setenv("HEYGEN_API_KEY", server.api_key)
+        monkeypatch.setenv("HEYGEN_BASE_URL", server.url)
+        yield server
+
+
+def test_a_wait_that_times_out_prints_how_far_it_came_and_exits_4(patient, cli):
+    ran = cli("lipsync", "create", *SOURCES, "--wait", "--timeout", "0.05s", *QUICK)
+
+    assert ran.code == 4
+    assert ran.answer["data"]["id"] == patient.jobs[0].id
+    assert ran.answer["data"]["status"] == "pending"
+    assert ran.error["code"] == "wait_timeout"
+    assert f"heygen-async lipsync wait {patient.jobs[0].id}" in ran.error["hint"]
+
+
+def test_of_many_that_time_out_each_is_printed(patient, cli):
+    ids = {cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"] for _ in range(2)}
+    ran = cli("lipsync", "wait", *ids, "--timeout", "0.05", *QUICK)
+
+    assert ran.code == 4
+    assert {answer["data"]["id"] for answer in ran.answers} == ids
+
+
+def test_what_was_heard_last_is_printed_if_the_api_cannot_be_asked_again(patient, cli):
+    lipsync_id = cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"]
+    one = "GET /v3/lipsyncs/{lipsync_id}"
+    patient.faults = [nothing(one, times=1), server_error(one)]
+    ran = cli("lipsync", "wait", lipsync_id, "--timeout", "0.1", *QUICK)
+
+    assert ran.code == 4
+    assert ran.answer == {"data": {"id": lipsync_id, "status": "pending"}}
+
+
+def test_a_failed_lipsync_is_printed_and_told_of(patient, cli):
+    bad = cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"]
+    patient.fail(bad, "no face was found")
+    ran = cli("lipsync", "wait", bad, *QUICK)
+
+    assert ran.code == 1
+    assert ran.answer["data"]["failure_message"] == "no face was found"
+    assert ran.error["code"] == "lipsync_failed"
+    assert "no face was found" in ran.error["message"]
+
+
+def test_nothing_is_downloaded_of_a_lipsync_that_failed(server, cli, tmp_path):
+    body = {**BODY, "video": {"type": "url", "url": "https://sandbox.invalid/a.mp4?fail=no+face"}}
+    ran = cli("lipsync", "create", "-d", orjson.dumps(body).decode(), "-o", str(tmp_path / "out.mp4"), *QUICK)
+
+    assert ran.code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_download_writes_a_file_and_says_where(server, cli, made, tmp_path):
+    cli("lipsync", "wait", made, *QUICK)
+    target = tmp_path / "episode.mp4"
+    ran = cli("lipsync", "download", made, "-o", str(target))
+
+    assert ran.answer == {"data": {"id": made, "path": str(target)}}
+    assert target.read_bytes() == SAMPLE_VIDEO.read_bytes()
+
+
+def test_a_download_without_a_name_is_called_after_the_title(server, cli, made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli("lipsync", "wait", made, *QUICK)
+    ran = cli("lipsync", "download", made)
+
+    assert [path.name for path in tmp_path.iterdir()] == [ran.answer["data"]["path"]]
+    assert ran.answer["data"]["path"].startswith("Episode 1")
+
+
+def test_a_download_overwrites_only_what_it_is_told_to(server, cli, made, tmp_path):
+    cli("lipsync", "wait", made, *QUICK)
+    target = tmp_path / "out.mp4"
+    target.write_text("precious")
+    refused = cli("lipsync", "download", made, "-o", str(target))
+    precious = target.read_text()
+    done = cli("lipsync", "download", made, "-o", str(target), "--overwrite")
+
+    assert (refused.code, precious, done.code) == (1, "precious", 0)
+    assert "--overwrite" in refused.error["message"]
+    assert target.read_bytes() == SAMPLE_VIDEO.read_bytes()
+
+
+# asset, account
+
+
+def test_uploads_are_printed_in_order_one_in_a_line(server, cli):
+    ran = cli("asset", "upload", str(SAMPLE_VIDEO), str(SAMPLE_AUDIO))
+    video, audio = (answer["data"] for answer in ran.answers)
+
+    assert (video["mime_type"], audio["mime_type"]) == ("video/mp4", "audio/mpeg")
+    assert video["size_bytes"] == SAMPLE_VIDEO.stat().st_size
+    assert cli("lipsync", "create", "--video", f"asset:{video['asset_id']}", "--audio", AUDIO_URL).code == 0
+
+
+def test_nothing_is_uploaded_if_one_of_the_files_is_missing(server, cli):
+    ran = cli("asset", "upload", str(SAMPLE_VIDEO), "missing.mp3")
+
+    assert (ran.code, server.requests) == (2, [])
+    assert "missing.mp3" in ran.error["message"]
+
+
+def test_account_prints_what_is_left_in_the_wallet(server, cli):
+    assert cli("account").answer["data"]["wallet"]["remaining_balance"] == 100.0
+
+
+# Bad input
+
+COMMANDS = {
+    "create": ("lipsync", "create", *SOURCES),
+    "create and wait": ("lipsync", "create", *SOURCES, "--wait"),
+    "get": ("lipsync", "get", "ls_none"),
+    "list": ("lipsync", "list"),
+    "list all": ("lipsync", "list", "--all"),
+    "update": ("lipsync", "update", "ls_none", "--title", "T"),
+    "delete": ("lipsync", "delete", "ls_none", "--force"),
+    "wait": ("lipsync", "wait", "ls_none"),
+    "download": ("lipsync", "download", "ls_none", "-o", "nothing.mp4"),
+    "upload": ("asset", "upload", str(SAMPLE_AUDIO)),
+    "account": ("account",),
+}
+each_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+each_with_an_id = pytest.mark.parametrize(
+    "command", [pytest.param(command, id=name) for name, command in COMMANDS.items() if "ls_none" in command]
+)
+
+
+@each_command
+def test_without_a_key_nothing_is_sent(command, server, cli, monkeypatch):
+    monkeypatch.delenv("HEYGEN_API_KEY")
+    ran = cli(*command)
+
+    assert (ran.code, ran.out, server.requests) == (3, "", [])
+    assert "HEYGEN_API_KEY" in ran.error["message"]
+    assert set(ran.error) == KEYS_OF_AN_ERROR
+
+
+@each_command
+def test_a_wrong_key_exits_3_and_is_not_shown(command, server, cli, monkeypatch):
+    monkeypatch.setenv("HEYGEN_API_KEY", "wrong-key")
+    ran = cli(*command)
+
+    assert (ran.code, ran.out, server.jobs) == (3, "", [])
+    assert "HEYGEN_API_KEY" in ran.error["hint"]
+    assert "wrong-key" not in ran.err
+
+
+@each_command
+def test_without_a_network_it_exits_1_with_one_line(command, cli, monkeypatch, unused_tcp_port):
+    monkeypatch.setenv("HEYGEN_API_KEY", "key")
+    monkeypatch.setenv("HEYGEN_BASE_URL", f"http://127.0.0.1:{unused_tcp_port}")
+    ran = cli(*command)
+
+    assert (ran.code, ran.out) == (1, "")
+    assert len(ran.err.splitlines()) == 1
+    assert ran.error["code"] == "transport_error"
+    assert ran.error["hint"]
+
+
+@each_with_an_id
+def test_an_unknown_id_exits_1_and_says_so(command, server, cli):
+    ran = cli(*command)
+
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.error["code"] in ("not_found", "resource_not_found")
+    assert ran.error["request_id"]
+
+
+@each_with_an_id
+def test_what_cannot_be_an_id_is_not_sent(command, server, cli):
+    ran = cli(*("a/b" if word == "ls_none" else word for word in command))
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+
+
+@each_command
+def test_an_unknown_flag_is_not_sent(command, server, cli):
+    ran = cli(*command, "--frobnicate")
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert "--frobnicate" in ran.error["message"]
+    assert ran.error["hint"].endswith("--help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-d", "{"), "line 1, column 2"),
+        (("-d", "[]"), "object"),
+        (("-d", "missing.json"), "missing.json"),
+        (("-d", '{"vidoe": 1}'), "did you mean 'video'?"),
+        (("-d", '{"video": "https://example.com/a.mp4"}'), '{"type": "url"'),
+        (("-d", '{"video": {"type": "url", "url": "http://example.com/a.mp4"}}', *SOURCES[2:]), "https"),
+        (("-d", JSON, "--mode", "fast"), "precision"),
+        (("-d", JSON.replace("From JSON", "")), "title"),
+        (("-d", JSON.replace('"From JSON"', "7")), "title must be a string"),
+        ((), "--video"),
+        (("--video", VIDEO_URL), "--audio"),
+        (("--video", "missing.mp4", "--audio", AUDIO_URL), "missing.mp4"),
+        (("--video", "http://example.com/a.mp4", "--audio", AUDIO_URL), "https"),
+        ((*SOURCES, "--timeout", "30m"), "--wait"),
+        ((*SOURCES, "--wait", "--timeout", "soon"), "1h30m"),
+        ((*SOURCES, "--start-time", "5", "--end-time", "4"), "end_time"),
+        ((*SOURCES, "--callback-url", "http://example.com"), "callback_url"),
+        ((*SOURCES, "--idempotency-key", "a b"), "idempotency_key"),
+        ((*SOURCES, "--base-url", "http://example.com"), "https"),
+    ],
+    ids=str,
+)
+def test_a_bad_create_says_what_is_wrong_and_sends_nothing(arguments, said, server, cli):
+    ran = cli("lipsync", "create", *arguments)
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert said in ran.error["message"]
+    assert ran.error["code"] == "usage"
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("lipsync", "list", "--limit", "0"),
+        ("lipsync", "list", "--limit", "101"),
+        ("lipsync", "wait"),
+        ("lipsync", "get"),
+        ("lipsync", "get", "ls_1", "ls_2"),
+        ("lipsync", "update", "ls_1"),
+        ("lipsync", "wait", "ls_1", "--timeout", "0"),
+        ("asset", "upload"),
+        ("sandbox", "--speed", "0"),
+        ("completion", "tcsh"),
+        ("lipsync", "frobnicate"),
+        ("frobnicate",),
+    ],
+    ids=" ".join,
+)
+def test_misuse_exits_2_and_sends_nothing(argv, server, cli):
+    ran = cli(*argv)
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert ran.error["code"] == "usage"
+
+
+def test_an_error_of_the_api_is_told_whole(server, cli):
+    told = {"code": "new_code", "message": "No.", "param": "video.url", "doc_url": "https://docs.example/new_code"}
+    server.faults = [Fault("POST /v3/lipsyncs", Reply(status=400, body=orjson.dumps({"error": told})))]
+    ran = cli("lipsync", "create", *SOURCES)
+
+    assert ran.code == 1
+    assert set(ran.error) == KEYS_OF_AN_ERROR
+    assert {name: ran.error[name] for name in ("code", "param", "doc_url")} == {
+        name: told[name] for name in ("code", "param", "doc_url")
+    }
+    assert "No." in ran.error["message"]
+    assert ran.error["request_id"]
+
+
+# The frame
+
+
+def test_version_is_the_packages(cli):
+    assert cli("--version").out.strip() == __version__
+
+
+def test_an_answer_that_is_not_a_list_is_an_error(server, cli):
+    server.faults = [Fault("GET /v3/lipsyncs", Reply(status=200, body=b'{"data": {}}'))]
+
+    assert cli("lipsync", "list", "--all").code == 1

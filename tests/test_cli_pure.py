@@ -1,0 +1,215 @@
+"""What the command line decides without a server: times, requests, the schema, and how things look."""
+
+import io
+
+import attrs
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("cyclopts", reason="the command line is an extra")
+
+from rich.console import Console
+
+from heygen_async import AssetId, LipsyncRequest
+from heygen_async.cli.durations import seconds
+from heygen_async.cli.layout import show
+from heygen_async.cli.progress import summary
+from heygen_async.cli.request import compose, options_of
+from heygen_async.cli.schema import request_schema
+from heygen_async.models import LipsyncOptions
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90", 90),
+        ("0.5", 0.5),
+        ("90s", 90),
+        ("30m", 1800),
+        ("1h30m", 5400),
+        ("1h1m1s", 3661),
+        ("1.5H", 5400),
+        (" 2s ", 2),
+    ],
+)
+def test_a_time_is_seconds_or_has_units(text, expected):
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s", "m30", "30m1h", "1d", "-5", "+5", "5 s", "1e3", "inf", "nan", "1..5", "٣", "0", "0h0m", "9" * 400]
+)
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ValueError, match=r"30m|more than 0"):
+        seconds(text)
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 1000))
+def test_units_add_up(hours, minutes, left):
+    assert seconds(f"{hours}h{minutes}m{left}s") == seconds(str(3600 * hours + 60 * minutes + left))
+
+
+# Requests
+
+
+URL = "https://example.com/a.mp4"
+
+
+def test_a_null_in_the_json_says_nothing():
+    data = b'{"video": {"type": "url", "url": "%s"}, "mode": null, "title": null}' % URL.encode()
+    request = compose(data, video=None, audio="asset:as_1", flags={})
+
+    assert request == LipsyncRequest(video=URL, audio=AssetId("as_1"))
+
+
+def test_what_is_not_a_source_is_what_is_left():
+    request = LipsyncRequest(video=URL, audio=URL, title="T", mode="precision")
+
+    assert set(options_of(request)) == set(LipsyncOptions.__annotations__)
+    assert options_of(request)["title"] == "T"
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(), st.lists))
+def test_whatever_the_json_is_it_is_a_request_or_a_message(value):
+    body = {"video": {"type": "url", "url": URL}, "audio": value, "title": value}
+    with pytest.raises((ValueError, TypeError), match=r"."):
+        compose(orjson.dumps(body), video=None, audio=None, flags={})
+
+
+# The schema
+
+KINDS = {"string": str, "number": (int, float), "boolean": bool}
+
+
+def allows(schema, value):
+    """Tell whether a *value* fits a *schema*, as far as the schemas here go."""
+    if "oneOf" in schema:
+        return sum(allows(each, value) for each in schema["oneOf"]) == 1
+    if "const" in schema or "enum" in schema:
+        return value in schema.get("enum", [schema.get("const")])
+    if schema["type"] == "object":
+        return (
+            isinstance(value, dict)
+            and set(schema["required"]) <= set(value) <= set(schema["properties"])
+            and all(allows(schema["properties"][name], each) for name, each in value.items())
+        )
+    if not isinstance(value, KINDS[schema["type"]]) or (isinstance(value, bool) and schema["type"] != "boolean"):
+        return False
+    if isinstance(value, str):
+        return len(value) >= schema.get("minLength", 0) and value.startswith(schema.get("pattern", "")[1:])
+    return value >= schema.get("minimum", value)
+
+
+def test_the_schema_has_every_field_with_a_type_and_a_description():
+    properties = request_schema()["properties"]
+
+    assert list(properties) == [field.name for field in attrs.fields(LipsyncRequest)]
+    assert [name for name, schema in properties.items() if not {"type", "enum", "oneOf"} & set(schema)] == []
+    assert [name for name, schema in properties.items() if "description" not in schema] == [
+        "enable_speech_enhancement",
+        "enable_watermark",
+    ]
+
+
+SOURCE = {"type": "asset_id", "asset_id": "as_1"}
+GUESSES = {
+    "video": [{"type": "url", "url": URL}, SOURCE, {"type": "url", "url": "http://example.com"}, {"type": "url"}, URL],
+    "mode": ["speed", "precision", "fast", 1],
+    "fps_mode": ["vfr", "cfr", "passthrough", "pal"],
+    "title": ["T", "", 1, True],
+    "start_time": [0, 1.5, -1, "1", True],
+    "end_time": [2, -2],
+    "callback_url": [URL, "http://example.com", "x", 1],
+    "enable_caption": [True, False, 1, "true"],
+    "keep_the_same_format": [True, "true"],
+    "vidoe": [1],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in GUESSES.items() for value in values])
+def test_the_schema_allows_what_a_create_takes(name, value):
+    body = {"video": SOURCE, "audio": SOURCE, name: value}
+    try:
+        compose(orjson.dumps(body), video=None, audio=None, flags={})
+    except (ValueError, TypeError):
+        taken = False
+    else:
+        taken = True
+
+    assert allows(request_schema(), body) == taken
+
+
+# Layout
+
+
+def shown(envelope, width=80, *, colour=False):
+    file = io.StringIO()
+    show(envelope, Console(file=file, width=width, force_terminal=colour, color_system="standard" if colour else None))
+    return file.getvalue()
+
+
+ITEM = {"id": "ls_c2094cac629f6fbed82c07cd", "status": "completed", "title": "Episode 1", "duration": 42.5}
+
+
+def test_one_thing_is_shown_in_lines_without_what_is_not_said():
+    lines = shown({"data": {**ITEM, "callback_id": None, "wallet": {"currency": "usd"}}}).splitlines()
+
+    assert lines == [
+        "id               ls_c2094cac629f6fbed82c07cd",
+        "status           completed",
+        "title            Episode 1",
+        "duration         42.5 s",
+        "wallet.currency  usd",
+    ]
+
+
+def test_a_long_link_is_shown_in_one_piece():
+    link = f"https://files.example/{'x' * 200}"
+
+    assert link in shown({"data": {"video_url": link}})
+
+
+def test_a_list_is_a_table_that_cuts_titles_and_never_ids():
+    lines = shown({"data": [ITEM, {**ITEM, "title": "A very long title, " * 9}]}).splitlines()
+
+    assert lines[0].split() == ["id", "status", "duration", "title"]
+    assert max(map(len, lines)) <= 80
+    assert all(line.startswith(ITEM["id"]) for line in lines[1:])
+    assert lines[2].rstrip().endswith("…")
+
+
+def test_an_empty_list_says_so():
+    assert shown({"data": []}) == "There are none.\n"
+
+
+def test_nothing_that_the_server_says_steers_the_terminal():
+    text = shown({"data": [{"id": "\x1b[2J", "title": "[red]x[/red]\x07\r\n", "status": "\x1b]0;x\x07"}]}, colour=True)
+
+    assert "\x1b[2J" not in text
+    assert "\x1b]" not in text
+    assert "\x07" not in text
+    assert "[red]x[/red]" in text
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(),
+    lambda kids: (
+        st.lists(kids, max_size=3) | st.dictionaries(st.sampled_from([*ITEM, "created_at", "x"]), kids, max_size=4)
+    ),
+)
+
+
+@given(ANYTHING)
+def test_whatever_the_server_says_can_be_shown(value):
+    assert shown({"data": value}).endswith("\n")
+    assert shown(value).endswith("\n")
+
+
+def test_a_wait_is_summed_up_in_a_line():
+    assert summary(["running"], 1, 62) == "running, 1:02"
+    assert summary(["running", "pending", "running"], 5, 0.4) == "2 of 5 done, 1 pending, 2 running, 0:00"
+    assert summary([], 1, 0) == "0:00"

@@ -138,6 +138,7 @@ class _Receiver(OpenFile[BinaryIO]):
         super().__init__(transfers.pool, self._part.open)
         self._transport = transport
         self._written: asyncio.Future[None] | None = None
+        self._is_broken = False
 
     async def receive(self, link: Link, progress: Progress | None) -> None:
         """Bring the file into its part.
@@ -185,13 +186,18 @@ class _Receiver(OpenFile[BinaryIO]):
     async def _write(self, blocks: Sequence[bytes]) -> None:
         """Write while the next bytes come; returns once what was written before is."""
         await self._settle()
-        if blocks:
+        if blocks and not self._is_broken:  # what follows a block that was not written must not be either
             self._written = self.start(partial(write_all, blocks))
 
     async def _settle(self) -> None:
         written, self._written = self._written, None
-        if written is not None:
+        if written is None:
+            return
+        try:
             await self._or_download_error(written)
+        except DownloadError:
+            self._is_broken = True
+            raise
 
     async def _on_disk(self, job: Callable[[BinaryIO], T]) -> T:
         return await self._or_download_error(self.start(job))

@@ -1,0 +1,819 @@
+"""What came of a job, on its way down: resumed, checked, and published whole or not at all."""
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import logging
+import os
+from contextlib import aclosing, asynccontextmanager, suppress
+from http import HTTPStatus
+
+import aiohttp
+import pytest
+from aiohttp import web
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heygen_async import (
+    DownloadError,
+    HeyGenSession,
+    Lipsync,
+    LipsyncFailed,
+    NotFound,
+    RetryPolicy,
+    Timeouts,
+    TransportError,
+)
+from heygen_async._media.answers import Held
+from heygen_async._media.arrivals import arrivals
+from heygen_async._media.links import Link
+from heygen_async._media.parts import Part
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
+
+QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
+FILES, GET = "GET /files/{name}", "GET /v3/lipsyncs/{lipsync_id}"
+SIZE = 3_000_000
+
+
+def mp4(size, seed=b"x"):
+    """Make an MP4 of that many bytes, as far as its boxes tell."""
+    start = bytes.fromhex("000000186674797069736f6d0000020069736f6d6d703432")
+    filling = (hashlib.sha256(seed).digest() * (size // 32 + 1))[: size - len(start) - 16]
+    return start + (8 + len(filling)).to_bytes(4, "big") + b"mdat" + filling + (8).to_bytes(4, "big") + b"moov"
+
+
+VIDEO = mp4(SIZE)
+
+
+@pytest.fixture
+async def sandbox():
+    async with Sandbox(job_seconds=0.001) as running:
+        yield running
+
+
+@pytest.fixture
+async def job(heygen):
+    """A completed job, whose video is that of its source."""
+    job = await heygen.lipsyncs.create(video=VIDEO, audio=SAMPLE_AUDIO, title="Episode 1")
+    await job.wait()
+    return job
+
+
+def sent(sandbox, route=FILES):
+    return [request for request in sandbox.requests if request.route == route]
+
+
+def left_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# What is had
+
+
+async def test_a_video_is_written_whole_and_nothing_else_stays(job, sandbox, tmp_path):
+    path = await job.download(tmp_path / "a.mp4")
+
+    assert path == tmp_path / "a.mp4"
+    assert path.read_bytes() == VIDEO
+    assert left_in(tmp_path) == ["a.mp4"]
+    assert len(sent(sandbox)) == 1
+
+
+async def test_a_path_may_be_a_string(job, tmp_path):
+    assert (await job.download(str(tmp_path / "a.mp4"))).read_bytes() == VIDEO
+
+
+async def test_a_lipsync_at_hand_is_not_asked_for_again(heygen, job, sandbox, tmp_path):
+    lipsync = await job.get()
+    before = len(sent(sandbox, GET))
+
+    await heygen.download(lipsync, tmp_path / "a.mp4")
+
+    assert len(sent(sandbox, GET)) == before
+
+
+async def test_into_a_folder_it_is_named_for_title_and_id(job, tmp_path):
+    path = await job.download(tmp_path)
+
+    assert path == tmp_path / f"Episode 1 ({job.id}).mp4"
+    assert path.read_bytes() == VIDEO
+
+
+async def test_captions_stand_beside_the_video(heygen, tmp_path):
+    job = await heygen.lipsyncs.create(video=VIDEO, audio=SAMPLE_AUDIO, enable_caption=True)
+    await job.wait()
+
+    await job.download(tmp_path / "a.mp4")
+
+    assert left_in(tmp_path) == ["a.mp4", "a.srt"]
+    assert "-->" in (tmp_path / "a.srt").read_text()
+
+
+async def test_captions_that_are_there_already_are_not_overwritten(heygen, sandbox, tmp_path):
+    job = await heygen.lipsyncs.create(video=VIDEO, audio=SAMPLE_AUDIO, enable_caption=True)
+    lipsync = await job.wait()
+    (tmp_path / "a.srt").write_text("mine")
+
+    with pytest.raises(DownloadError, match=r"a\.srt is there already"):
+        await heygen.download(lipsync, tmp_path / "a.mp4")
+
+    assert not sent(sandbox)
+    assert left_in(tmp_path) == ["a.srt"]
+
+
+async def test_the_bytes_can_be_iterated_over(heygen, job):
+    assert b"".join([data async for data in job.iter_bytes()]) == VIDEO
+    assert b"".join([data async for data in heygen.iter_bytes(await job.get())]) == VIDEO
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_progress_tells_of_bytes_done_and_in_all(job, tmp_path, asynchronous):
+    told = []
+
+    async def later(done, total):
+        told.append((done, total))
+
+    await job.download(tmp_path / "a.mp4", progress=later if asynchronous else lambda *now: told.append(now))
+
+    assert told == sorted(told)
+    assert told[-1] == (SIZE, SIZE)
+    assert {total for _, total in told} == {SIZE}
+
+
+async def test_what_progress_raises_comes_out(job, tmp_path):
+    def progress(done, total):
+        raise OSError("mine")
+
+    with pytest.raises(OSError, match="mine"):
+        await job.download(tmp_path / "a.mp4", progress=progress)
+
+
+# What breaks
+
+
+@pytest.mark.parametrize("after", [0, 1, 65536, 1_500_000, SIZE - 1])
+async def test_a_download_that_breaks_goes_on_where_it_broke(job, sandbox, tmp_path, after):
+    sandbox.faults = [faults.cut_download(after_bytes=after, times=1)]
+
+    path = await job.download(tmp_path / "a.mp4")
+
+    first, second = sent(sandbox)
+    assert path.read_bytes() == VIDEO
+    assert "Range" not in first.headers
+    if after:
+        assert second.headers["Range"] == f"bytes={after}-"
+        assert second.headers["If-Range"].startswith('"')
+
+
+async def test_as_long_as_it_gets_on_it_goes_on(job, sandbox, tmp_path):
+    sandbox.faults = [faults.cut_download(after_bytes=100_000)]
+
+    path = await job.download(tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert len(sent(sandbox)) == SIZE // 100_000
+
+
+async def test_where_nothing_comes_the_attempts_of_the_policy_are_the_bound(job, sandbox, tmp_path):
+    sandbox.faults = [faults.reset(FILES)]
+    with pytest.raises(DownloadError, match="could not be downloaded, 0 bytes had come") as failed:
+        await job.download(tmp_path / "a.mp4")
+
+    assert failed.value.attempts == QUICK.max_attempts  # aiohttp may double each, on a connection that it has kept
+    assert isinstance(failed.value.__cause__, TransportError)
+
+
+async def test_another_run_goes_on_with_what_is_there(heygen, job, sandbox, tmp_path):
+    sandbox.faults = [faults.cut_download(after_bytes=1_234_567, times=1), faults.reset(FILES)]
+    with pytest.raises(DownloadError, match="1,234,567 bytes had come"):
+        await job.download(tmp_path / "a.mp4")
+    assert left_in(tmp_path) == ["a.mp4.part", "a.mp4.part.etag"]
+    sandbox.faults = []
+
+    async with session(sandbox) as another:
+        path = await another.download(job.id, tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert sent(sandbox)[-1].headers["Range"] == "bytes=1234567-"
+    assert left_in(tmp_path) == ["a.mp4"]
+
+
+def session(sandbox, **options):
+    return HeyGenSession(sandbox.api_key, base_url=sandbox.url, **{"retry": QUICK, **options})
+
+
+async def test_a_part_of_another_version_is_begun_anew(job, sandbox, tmp_path):
+    (tmp_path / "a.mp4.part").write_bytes(b"y" * 1000)
+    (tmp_path / "a.mp4.part.etag").write_text('"another"\n5000\n')
+
+    path = await job.download(tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert sent(sandbox)[0].headers["If-Range"] == '"another"'
+
+
+@pytest.mark.parametrize("etag", [None, "", 'W/"weak"\n5\n', '"x\n', "\xff", '"a"\n10\n'])
+async def test_a_part_whose_version_nobody_knows_is_begun_anew(job, sandbox, tmp_path, etag):
+    (tmp_path / "a.mp4.part").write_bytes(b"y" * 1000)
+    if etag is not None:
+        (tmp_path / "a.mp4.part.etag").write_bytes(etag.encode("latin-1"))
+
+    assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
+    assert "Range" not in sent(sandbox)[0].headers or etag == '"x\n'
+
+
+async def test_a_part_that_is_whole_but_was_not_published_needs_one_byte(job, sandbox, tmp_path):
+    await job.download(tmp_path / "a.mp4")
+    (tmp_path / "a.mp4").rename(tmp_path / "b.mp4.part")
+    (tmp_path / "b.mp4.part.etag").write_text(f"{await etag_of(job)}\n{SIZE}\n")
+
+    path = await job.download(tmp_path / "b.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert sent(sandbox)[-1].headers["Range"] == f"bytes={SIZE - 1}-"
+
+
+async def etag_of(job):
+    async with aiohttp.ClientSession() as http, http.head((await job.get()).video_url) as head:
+        if "ETag" in head.headers:
+            return head.headers["ETag"]
+    async with aiohttp.ClientSession() as http, http.get((await job.get()).video_url) as answer:
+        return answer.headers["ETag"]
+
+
+async def test_a_host_that_cannot_resume_sends_it_all_again(job, sandbox, tmp_path):
+    sandbox.faults = [faults.cut_download(after_bytes=1_000_000, times=1), faults.no_ranges()]
+
+    assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
+    assert len(sent(sandbox)) == 2
+
+
+async def test_a_length_that_is_too_long_is_seen_through(job, sandbox, tmp_path):
+    sandbox.faults = [faults.wrong_length(off_by=1000, times=1)]
+
+    assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
+
+
+async def test_a_length_that_is_always_too_long_is_an_error(job, sandbox, tmp_path):
+    sandbox.faults = [faults.wrong_length(off_by=1000)]
+    with pytest.raises(DownloadError):
+        await job.download(tmp_path / "a.mp4")
+
+    assert "a.mp4" not in left_in(tmp_path)
+
+
+async def test_a_video_that_was_cut_short_by_a_lie_is_had_again(job, sandbox, tmp_path):
+    sandbox.faults = [faults.wrong_length(off_by=-1000, times=1)]
+
+    assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
+
+
+async def test_a_video_that_is_cut_short_on_its_host_is_an_error_and_leaves_nothing(job, sandbox, tmp_path):
+    sandbox.faults = [faults.wrong_length(off_by=-1000)]
+    with pytest.raises(DownloadError, match=r"is cut short on its host: its mdat box ends 9\d\d bytes after"):
+        await job.download(tmp_path / "a.mp4")
+
+    assert left_in(tmp_path) == []
+    assert len(sent(sandbox)) == 2
+
+
+async def test_a_page_where_media_was_asked_for_is_an_error(job, sandbox, tmp_path):
+    sandbox.faults = [faults.html(FILES)]
+    with pytest.raises(DownloadError, match="a page"):
+        await job.download(tmp_path / "a.mp4")
+
+    assert len(sent(sandbox)) == 1
+    assert "a.mp4" not in left_in(tmp_path)
+
+
+async def test_a_redirect_is_not_followed(job, sandbox, tmp_path):
+    sandbox.faults = [faults.redirect(FILES, location=f"{sandbox.url}/files/elsewhere")]
+    with pytest.raises(DownloadError, match="a redirect, which is not followed"):
+        await job.download(tmp_path / "a.mp4")
+
+    assert len(sent(sandbox)) == 1
+
+
+async def test_a_host_that_fails_for_a_while_is_waited_for(job, sandbox, tmp_path):
+    sandbox.faults = [
+        faults.server_error(FILES, status=503, body="html", times=2),
+        faults.rate_limited(FILES, retry_after=0, times=1),
+    ]
+
+    assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
+
+
+async def test_a_slow_download_is_no_silent_one(sandbox, job, tmp_path):
+    sandbox.faults = [faults.slow_drip(chunk=SIZE // 10, pause=0.01)]
+    async with session(sandbox, timeouts=Timeouts(transfer_idle=0.08)) as heygen:
+        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 10)
+
+    assert path.read_bytes() == VIDEO
+    assert len(sent(sandbox)) == 1
+
+
+async def test_a_host_that_falls_silent_is_asked_again(sandbox, job, tmp_path):
+    sandbox.faults = [faults.slow_drip(chunk=1000, pause=5, times=1)]
+    async with session(sandbox, timeouts=Timeouts(transfer_idle=0.05)) as heygen:
+        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 10)
+
+    assert path.read_bytes() == VIDEO
+    assert sent(sandbox)[1].headers["Range"] == "bytes=1000-"
+
+
+# Links that expire
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_link_that_has_expired_is_got_anew(job, sandbox, tmp_path, status):
+    sandbox.faults = [faults.error(status, "gone", route=FILES, times=1)]
+    before = len(sent(sandbox, GET))
+
+    assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
+    assert len(sent(sandbox, GET)) == before + 2
+
+
+async def test_a_link_that_expires_midway_is_got_anew_and_gone_on_with(job, sandbox, tmp_path):
+    sandbox.faults = [faults.cut_download(after_bytes=2_000_000, times=1), faults.expired_link(times=1)]
+
+    assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
+    assert [request.headers.get("Range") for request in sent(sandbox)] == [None, *["bytes=2000000-"] * 2]
+
+
+async def test_links_are_not_got_anew_without_end(job, sandbox, tmp_path):
+    sandbox.faults = [faults.expired_link()]
+    with pytest.raises(DownloadError, match=r"403 AccessDenied") as failed:
+        await job.download(tmp_path / "a.mp4")
+
+    assert len(sent(sandbox)) == QUICK.max_attempts
+    assert not hidden(failed.value)
+
+
+async def test_a_link_that_says_itself_that_it_has_ended_is_not_tried(heygen, job, sandbox, tmp_path):
+    lipsync = await job.get()
+    url = lipsync.video_url.replace("X-Amz-Date=2", "X-Amz-Date=1")  # a thousand years ago
+
+    await heygen.download(evolve(lipsync, video_url=url), tmp_path / "a.mp4")
+
+    assert [request.status for request in sent(sandbox)] == [200]
+
+
+async def test_a_lipsync_that_is_deleted_meanwhile_is_not_found(job, sandbox, tmp_path, heygen):
+    lipsync = await job.get()
+    await job.delete()
+    sandbox.faults = [faults.expired_link()]
+    with pytest.raises(NotFound):
+        await heygen.download(lipsync, tmp_path / "a.mp4")
+
+
+# What is secret
+
+
+def hidden(error):
+    """Whether something of a presigned link is to be seen."""
+    seen = ""
+    while error is not None:
+        seen += f"{error!r} {error} {vars(error)}"
+        error = error.__cause__ or error.__context__
+    return "X-Amz" in seen or "Signature" in seen
+
+
+async def test_no_error_and_no_log_shows_the_links_query(heygen, sandbox, job, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    for fault in (faults.reset(FILES), faults.expired_link(), faults.html(FILES), faults.redirect(FILES)):
+        sandbox.faults = [fault]
+        with pytest.raises(DownloadError) as failed:
+            await job.download(tmp_path / "a.mp4")
+        assert not hidden(failed.value)
+    dead = evolve(await job.get(), video_url="http://127.0.0.1:9/a.mp4?X-Amz-Signature=1")
+    with pytest.raises(DownloadError) as failed:
+        await heygen.with_options(retry=RetryPolicy(max_attempts=1)).download(dead, tmp_path / "a.mp4")
+
+    assert not hidden(failed.value)
+    assert "X-Amz" not in caplog.text.replace("asyncio", "")
+
+
+async def test_the_key_and_the_callers_headers_never_go_to_the_file_host(sandbox, job, tmp_path):
+    theirs = {"X-Private": "p", "Authorization": "Bearer theirs"}
+    async with (
+        aiohttp.ClientSession(headers=theirs, cookies={"c": "1"}) as http,
+        session(sandbox, headers={"X-Mine": "m"}, http=http) as heygen,
+    ):
+        await heygen.download(job.id, tmp_path / "a.mp4")
+
+    for request in sent(sandbox):
+        assert request.status == 200
+        assert not {"X-Api-Key", "Authorization", "X-Mine", "X-Private", "Cookie"} & {*request.headers}
+        assert request.headers["Accept-Encoding"] == "identity"
+        assert sandbox.api_key not in str(dict(request.headers))
+
+
+@pytest.mark.parametrize("url", ["http://elsewhere.test/a.mp4?X-Amz-Signature=1", "file:///etc/passwd", "//x", ""])
+async def test_a_link_that_is_not_https_is_not_followed(heygen, url, tmp_path):
+    lipsync = Lipsync(id="ls_1", status="completed", video_url=url)
+    with pytest.raises(DownloadError, match=r"not https|no link") as failed:
+        await heygen.download(lipsync, tmp_path / "a.mp4")
+
+    assert not hidden(failed.value)
+    assert left_in(tmp_path) == []
+
+
+# Files and folders
+
+
+async def test_a_file_that_is_there_is_an_error_before_any_request(heygen, job, sandbox, tmp_path):
+    (tmp_path / "a.mp4").write_text("mine")
+    before = len(sandbox.requests)
+    with pytest.raises(DownloadError, match="is there already; give overwrite=True"):
+        await job.download(tmp_path / "a.mp4")
+
+    assert len(sandbox.requests) == before
+    assert (tmp_path / "a.mp4").read_text() == "mine"
+
+
+async def test_a_file_that_is_there_may_be_replaced(job, tmp_path):
+    (tmp_path / "a.mp4").write_text("old")
+
+    await job.download(tmp_path / "a.mp4", overwrite=True)
+
+    assert (tmp_path / "a.mp4").read_bytes() == VIDEO
+    assert left_in(tmp_path) == ["a.mp4"]
+
+
+async def test_a_file_that_appears_meanwhile_is_not_overwritten(job, tmp_path):
+    async def race(done, total):
+        await asyncio.to_thread((tmp_path / "a.mp4").write_text, "mine")
+
+    with pytest.raises(DownloadError, match="has appeared meanwhile"):
+        await job.download(tmp_path / "a.mp4", progress=race)
+
+    assert (tmp_path / "a.mp4").read_text() == "mine"
+    assert "a.mp4.part" in left_in(tmp_path)
+
+
+async def test_a_file_system_without_links_is_published_to_all_the_same(job, tmp_path, monkeypatch):
+    def no_link(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    await job.download(tmp_path / "a.mp4")
+    (tmp_path / "b.mp4").write_text("mine")
+
+    assert (tmp_path / "a.mp4").read_bytes() == VIDEO
+    await asyncio.to_thread(publish_over, tmp_path / "b.mp4")
+    assert (tmp_path / "b.mp4").read_text() == "mine"
+
+
+def publish_over(path):
+    part = Part(path)
+    with part.open() as file, pytest.raises(FileExistsError):
+        part.publish(file, overwrite=False)
+
+
+async def test_a_folder_that_is_missing_is_an_error_before_any_request(job, sandbox, tmp_path):
+    before = len(sandbox.requests)
+    with pytest.raises(DownloadError, match=r"the folder .* does not exist"):
+        await job.download(tmp_path / "no" / "a.mp4")
+    assert len(sandbox.requests) == before
+
+
+async def test_a_folder_that_cannot_be_written_to_is_an_error_and_nothing_is_downloaded(job, sandbox, tmp_path):
+    (tmp_path / "a.mp4.part").mkdir()
+    with pytest.raises(DownloadError, match=r"cannot write .*a\.mp4\.part: Is a directory"):
+        await job.download(tmp_path / "a.mp4")
+    assert not sent(sandbox)
+
+
+async def test_a_part_that_is_a_link_to_elsewhere_is_not_written_through(job, tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "a.mp4.part").symlink_to(tmp_path / "precious")
+    with pytest.raises(DownloadError, match="cannot write"):
+        await job.download(tmp_path / "a.mp4")
+    assert (tmp_path / "precious").read_text() == "mine"
+
+
+async def test_a_full_disk_is_an_error_and_leaves_the_part_to_go_on_with(job, sandbox, tmp_path, monkeypatch):
+    def full(blocks, file):
+        file.write(b"".join(blocks)[:1000])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("heygen_async._media.downloads.write_all", full)
+        with pytest.raises(DownloadError, match="No space left on device") as failed:
+            await job.download(tmp_path / "a.mp4")
+    assert isinstance(failed.value.__cause__, OSError)
+    assert (tmp_path / "a.mp4.part").stat().st_size == 1000
+
+    path = await job.download(tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert sent(sandbox)[-1].headers["Range"] == "bytes=1000-"
+
+
+async def test_two_downloads_to_one_file_at_the_same_time_are_an_error(job, sandbox, tmp_path):
+    sandbox.faults = [faults.stall(FILES)]
+    first = asyncio.create_task(job.download(tmp_path / "a.mp4"))
+    await until(lambda: sent(sandbox))
+
+    with pytest.raises(DownloadError, match=r"a\.mp4 is being downloaded already"):
+        await job.download(tmp_path / "." / "a.mp4")
+    async with session(sandbox) as another:
+        with pytest.raises(DownloadError, match="is being downloaded by someone else"):
+            await another.download(job.id, tmp_path / "a.mp4")
+
+    sandbox.release()
+    assert (await first).read_bytes() == VIDEO
+
+
+async def until(is_so):
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110 the sandbox has no event for it
+            await asyncio.sleep(0.001)
+
+
+def test_a_part_that_was_published_while_it_was_opened_is_not_written_to(tmp_path, monkeypatch):
+    part = Part(tmp_path / "a.mp4")
+    part.path.write_bytes(b"whole")
+    real = Part._lock
+
+    def late(self, file):
+        real(self, file)
+        if part.path.exists() and part.path.read_bytes() == b"whole":
+            part.path.rename(part.target)  # another process has finished it just now
+
+    monkeypatch.setattr(Part, "_lock", late)
+    with part.open() as file:
+        file.write(b"mine")
+
+    assert part.target.read_bytes() == b"whole"
+    assert part.path.read_bytes() == b"mine"
+
+
+# The state of the job
+
+
+async def test_a_job_that_runs_is_to_be_waited_for(tmp_path):
+    async with Sandbox(manual=True) as slow, session(slow) as heygen:
+        job = await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO)
+        with pytest.raises(DownloadError, match="wait for it first"):
+            await job.download(tmp_path / "a.mp4")
+        with pytest.raises(DownloadError, match="wait for it first"):
+            await anext(job.iter_bytes())
+
+
+async def test_a_job_that_failed_says_so(heygen, tmp_path):
+    failed = Lipsync(id="ls_1", status="failed", failure_message="no face")
+    with pytest.raises(LipsyncFailed, match="no face"):
+        await heygen.download(failed, tmp_path / "a.mp4")
+
+
+# Cancellation
+
+
+async def test_cancelled_it_leaves_its_part_to_go_on_with_and_nothing_running(heygen, job, sandbox, tmp_path):
+    sandbox.faults = [faults.slow_drip(chunk=100_000, pause=0.06, times=1)]
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(job.download(tmp_path / "a.mp4"))
+    part = tmp_path / "a.mp4.part"
+    await until(lambda: part.exists() and part.stat().st_size >= 200_000)
+
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.01)
+
+    assert task.cancelled()
+    assert not [
+        one for one in asyncio.all_tasks() - before if "sandbox" not in repr(one) and "web_protocol" not in repr(one)
+    ]
+    assert heygen._transfers.targets == set()
+    size = part.stat().st_size
+    assert part.read_bytes() == VIDEO[:size]
+    assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
+    assert sent(sandbox)[-1].headers["Range"] == f"bytes={size}-"
+
+
+async def test_an_iteration_that_ends_early_leaves_nothing_open(heygen, job, sandbox):
+    sandbox.faults = [faults.slow_drip(chunk=1000, pause=0.001)]
+    async with aclosing(job.iter_bytes()) as pieces:
+        async for _ in pieces:
+            break
+    await heygen.account.me()
+
+    assert not heygen._http._connector._acquired
+
+
+# Iterating
+
+
+async def test_an_iteration_goes_on_where_it_broke(job, sandbox):
+    sandbox.faults = [faults.cut_download(after_bytes=1_000_001, times=2)]
+
+    assert b"".join([data async for data in job.iter_bytes()]) == VIDEO
+
+
+async def test_an_iteration_over_a_host_that_cannot_resume_skips_what_was_given_out(job, sandbox):
+    sandbox.faults = [faults.cut_download(after_bytes=1_000_001, times=1), faults.no_ranges()]
+
+    assert b"".join([data async for data in job.iter_bytes()]) == VIDEO
+
+
+# Whatever the host does
+
+
+class Host:
+    """A file host, and the transport to it, that breaks where it is told to.
+
+    `breaks` are bytes after which the answers end, one after another; an answer past them is whole.
+    """
+
+    def __init__(self, data, *, etag, ranges, length, breaks, chunk):
+        self.data = data
+        self.etag = etag
+        self.ranges = ranges
+        self.length = length
+        self.breaks = list(breaks)
+        self.chunk = chunk
+        self.http = self
+        self.retry = RetryPolicy(first_delay=0, max_delay=0, max_attempts=len(self.breaks) + 2)
+        self.timeouts = Timeouts()
+
+    async def get(self, url, *, headers, timeouts):
+        start, status, told = 0, HTTPStatus.OK, {"ETag": self.etag} if self.etag else {}
+        if self.ranges and "Range" in headers and headers["If-Range"] == self.etag:
+            start, status = int(headers["Range"][6:-1]), HTTPStatus.PARTIAL_CONTENT
+            told["Content-Range"] = f"bytes {start}-{len(self.data) - 1}/{len(self.data)}"
+        if self.length:
+            told["Content-Length"] = str(len(self.data) - start)
+        return Answer(status, told, self.data[start:], self.breaks.pop(0) if self.breaks else None, self.chunk)
+
+
+class Answer:
+    def __init__(self, status, headers, data, cut, chunk):
+        self.status = status
+        self.headers = headers
+        self.body = io.BytesIO(data[:cut])
+        self.cut = cut is not None and cut < len(data)
+        self.chunk = chunk
+
+    async def read(self):
+        data = self.body.read(self.chunk)
+        if not data and self.cut:
+            raise TransportError("cut")
+        return data
+
+    def close(self):
+        self.body.close()
+
+
+@settings(max_examples=300)
+@given(
+    data=st.binary(min_size=1, max_size=200),
+    breaks=st.lists(st.integers(0, 200), max_size=6),
+    chunk=st.integers(1, 64),
+    ranges=st.booleans(),
+    length=st.booleans(),
+    etag=st.sampled_from(['"a"', 'W/"a"', None]),
+    there=st.integers(0, 200),
+)
+def test_wherever_it_breaks_and_whatever_the_pieces_the_bytes_are_those_of_the_file(  # noqa: PLR0917 drawn by name
+    data, breaks, chunk, ranges, length, etag, there
+):
+    host = Host(data, etag=etag, ranges=ranges, length=length, breaks=breaks, chunk=chunk)
+    held = Held(min(there, len(data)), '"a"', len(data)) if etag == '"a"' else Held()
+    got = bytearray(data[: held.done])
+
+    asyncio.run(take(host, held, got))
+
+    assert bytes(got) == data
+
+
+async def take(host, held, got):
+    lipsync = Lipsync(id="ls_1", status="completed", video_url="https://x.test/a.mp4")
+    async for arrival in arrivals(host, Link("video", lipsync, False, None), held):
+        got[arrival.place :] = arrival.data
+        assert arrival.held.done == len(got)
+
+
+@asynccontextmanager
+async def served(handler):
+    app = web.Application()
+    app.router.add_get("/v3/lipsyncs/ls_1", lipsync_at)
+    app.router.add_get("/a.mp4", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with HeyGenSession("key", base_url=url, retry=QUICK) as heygen:
+            yield heygen
+    finally:
+        await runner.cleanup()
+
+
+async def lipsync_at(request):
+    url = f"http://{request.host}/a.mp4"
+    return web.json_response({"data": {"id": "ls_1", "status": "completed", "video_url": url}})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"Content-Range": "bytes 0-99/3000000"}, id="another-start"),
+        pytest.param({"Content-Range": "bytes 1000-9/7"}, id="another-total"),
+        pytest.param({}, id="none"),
+        pytest.param({"Content-Range": "bytes 1000-2999999/3000000", "ETag": '"b"'}, id="another-etag"),
+    ],
+)
+async def test_a_part_of_something_else_is_not_taken_for_the_rest(tmp_path, odd):
+    asked = []
+
+    async def handler(request):
+        asked.append(request.headers.get("Range"))
+        if "Range" in request.headers:
+            return web.Response(status=206, body=b"y" * 100, headers={"ETag": '"a"', **odd})
+        response = web.StreamResponse(headers={"Content-Length": str(SIZE), "ETag": '"a"'})
+        await response.prepare(request)
+        cut = 1000 if len(asked) == 1 else SIZE
+        with contextlib.suppress(ConnectionError):
+            await response.write(VIDEO[:cut])
+        if cut < SIZE:
+            request.transport.close()
+        return response
+
+    async with served(handler) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert asked == [None, "bytes=1000-", None]
+
+
+async def test_a_host_that_sends_the_rest_in_parts_is_asked_for_each(tmp_path):
+    async def handler(request):
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        end = min(start + 1_000_000, SIZE)
+        if not start:
+            response = web.StreamResponse(headers={"Content-Length": str(SIZE), "ETag": '"a"'})
+            await response.prepare(request)
+            await response.write(VIDEO[:1000])
+            request.transport.close()
+            return response
+        told = {"Content-Range": f"bytes {start}-{end - 1}/{SIZE}", "ETag": '"a"'}
+        return web.Response(status=206, body=VIDEO[start:end], headers=told)
+
+    async with served(handler) as heygen:
+        assert (await heygen.download("ls_1", tmp_path / "a.mp4")).read_bytes() == VIDEO
+
+
+async def test_a_file_of_unknown_length_is_taken_to_its_end(tmp_path):
+    async def handler(request):
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(VIDEO)
+        return response
+
+    told = []
+    async with served(handler) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4", progress=lambda *now: told.append(now))
+
+    assert path.read_bytes() == VIDEO
+    assert told[-1] == (SIZE, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "error"),
+    [
+        pytest.param(b"", {}, "an empty file", id="empty"),
+        pytest.param(b"<!doctype html>", {"Content-Type": "video/mp4"}, "a page", id="page-in-disguise"),
+        pytest.param(b"\x1f\x8b", {"Content-Encoding": "gzip"}, "packed", id="packed"),
+    ],
+)
+async def test_what_is_no_video_is_an_error(tmp_path, body, headers, error):
+    async def handler(request):
+        return web.Response(body=body, headers=headers)
+
+    async with served(handler) as heygen:
+        with pytest.raises(DownloadError, match=error):
+            await heygen.download("ls_1", tmp_path / "a.mp4")
+    assert "a.mp4" not in left_in(tmp_path)
+
+
+async def test_an_iteration_over_a_file_that_changed_is_an_error(tmp_path):
+    count = iter(range(9))
+
+    async def handler(request):
+        number = next(count)
+        response = web.StreamResponse(headers={"Content-Length": str(SIZE), "ETag": f'"{number}"'})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            await response.write(mp4(SIZE, bytes([number]))[: 1000 if not number else SIZE])
+        if not number:
+            request.transport.close()
+        return response
+
+    async with served(handler) as heygen:
+        with pytest.raises(DownloadError, match="had anew after 1,000 bytes were given out"):
+            [data async for data in heygen.iter_bytes("ls_1")]

@@ -1,0 +1,447 @@
+"""What a row has reached: the decision what to do next, and the file that keeps it."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from itertools import count
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from heygen_async.bulk.journal import Entry, FileFacts, Journal, JournalError, JournalInUse, Problem
+from heygen_async.bulk.record import KEY_SECONDS, Record, State, Step, attempt_key, next_step
+
+ORIGIN = "https://api.heygen.com"
+DAY = 24 * 3600.0
+ROW = Record(key="a", inputs="in", target="a.mp4")
+SENT = ROW.sending("body", "a", now=1000.0)
+
+
+def _next(record: Record, now: float = 1000.0, *, max_attempts: int = 3, has_file: bool = False) -> Step:
+    return next_step(record, now, max_attempts=max_attempts, has_file=has_file)
+
+
+# The decision
+
+
+@pytest.mark.parametrize(
+    ("record", "step"),
+    [
+        pytest.param(ROW, Step.SEND, id="new"),
+        pytest.param(SENT, Step.REPEAT, id="cut off while it was sent"),
+        pytest.param(SENT.accepted("ls_1"), Step.WAIT, id="there is a job"),
+        pytest.param(SENT.accepted("ls_1").completed(1.0), Step.DOWNLOAD, id="the job is done"),
+        pytest.param(evolve(SENT.accepted("ls_1").completed(1.0), target=None), Step.FINISH, id="no file is wanted"),
+        pytest.param(SENT.accepted("ls_1").completed(1.0).done(), Step.DOWNLOAD, id="the file was taken away"),
+        pytest.param(SENT.accepted("ls_1").failed("server", is_final=False), Step.RENEW, id="failed, may pass"),
+        pytest.param(SENT.accepted("ls_1").failed("no face", is_final=True), Step.GIVE_UP, id="failed for good"),
+        pytest.param(SENT.not_sent("429"), Step.SEND, id="refused"),
+    ],
+)
+def test_what_a_row_reached_says_what_comes_next(record: Record, step: Step) -> None:
+    assert _next(record) is step
+
+
+def test_a_row_whose_file_is_there_has_nothing_left() -> None:
+    assert _next(SENT.accepted("ls_1").completed(1.0).done(), has_file=True) is Step.NOTHING
+
+
+def test_a_create_is_repeated_only_while_the_server_remembers_its_key() -> None:
+    assert _next(SENT, 1000 + KEY_SECONDS - 1) is Step.REPEAT
+    assert _next(SENT, 1000 + KEY_SECONDS) is Step.SEARCH
+
+
+def test_a_clock_that_was_put_back_is_not_trusted() -> None:
+    assert _next(SENT, 999.0) is Step.SEARCH
+
+
+def test_a_search_without_a_result_makes_the_key_good_for_another_day() -> None:
+    record = SENT.not_found(1000 + 2 * DAY)
+
+    assert _next(record, 1000 + 2 * DAY) is Step.REPEAT
+    assert record.attempt_key == "a"
+
+
+def test_an_item_of_a_batch_that_was_not_found_is_sent_as_if_for_the_first_time() -> None:
+    record = SENT.in_batch("batch", 3).not_found(1000 + 2 * DAY)
+
+    assert _next(record) is Step.SEND
+    assert (record.batch, record.item) == (None, None)
+
+
+def test_the_next_attempt_has_a_key_of_its_own() -> None:
+    failed = SENT.accepted("ls_1").failed("server", is_final=False)
+    again = failed.renewed().sending("body", "a.2", now=2000.0)
+
+    assert (again.attempt_key, again.earlier, again.asked_at) == ("a.2", ("ls_1",), 2000.0)
+
+
+def test_attempts_are_counted() -> None:
+    record = SENT
+    for number in range(1, 3):
+        record = record.accepted(f"ls_{number}").failed("server", is_final=False)
+        assert _next(record) is Step.RENEW
+        record = record.renewed().sending("body", "", now=0.0)
+    record = record.accepted("ls_3").failed("server", is_final=False)
+
+    assert _next(record) is Step.GIVE_UP
+    assert _next(record, max_attempts=4) is Step.RENEW
+
+
+def test_another_body_goes_under_another_key_even_after_a_refusal() -> None:
+    refused = SENT.not_sent("asset_not_found")
+
+    assert refused.sending("body", "a", now=0.0).attempt_key == "a"
+    assert refused.sending("other", "a", now=0.0).attempt_key == "a.2"
+
+
+def test_what_may_have_been_sent_is_not_sent_as_new() -> None:
+    with pytest.raises(ValueError, match="submitting"):
+        SENT.sending("body", "a", now=0.0)
+
+
+class Server:
+    """Keeps keys for a day and jobs for ever."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, tuple[float, str]] = {}
+        self.bodies: dict[str, set[str]] = {}
+        self.jobs: dict[str, tuple[str, float, str]] = {}
+        self.ids = count(1)
+
+    def create(self, key: str, body: str, callback_id: str, now: float) -> str:
+        self.bodies.setdefault(key, set()).add(body)
+        kept = self.keys.get(key)
+        if kept is not None and now - kept[0] < DAY:
+            return kept[1]
+        job = f"ls_{next(self.ids)}"
+        self.jobs[job] = (callback_id, now, "running")
+        self.keys[key] = (now, job)
+        return job
+
+    def search(self, record: Record) -> str | None:
+        for job, (callback_id, made_at, _) in self.jobs.items():
+            if callback_id == record.callback_id and made_at >= (record.asked_at or 0) and job not in record.earlier:
+                return job
+        return None
+
+    def end(self, job: str, status: str) -> None:
+        callback_id, made_at, _ = self.jobs[job]
+        self.jobs[job] = (callback_id, made_at, status)
+
+
+class RowMachine(RuleBasedStateMachine):
+    """A row is worked on, is cut off anywhere, and is taken up again at any later time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.server = Server()
+        self.record = ROW  # what the journal has
+        self.now = 1000.0
+
+    @rule(seconds=st.sampled_from([1.0, 60.0, 3600.0, DAY - 700, DAY - 500, DAY, 3 * DAY]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(fault=st.sampled_from(["", "", "cut off before", "cut off after", "refused"]), fails=st.booleans())
+    def work(self, fault: str, fails: bool) -> None:
+        self.step(fault, fails=fails)
+
+    def step(self, fault: str = "", *, fails: bool = False) -> Step:
+        step = _next(self.record, self.now)
+        match step:
+            case Step.SEND:
+                key = self.record.attempt_key
+                self.record = self.record.sending("body", key, self.now)
+                self.send(fault, was_fresh=True)
+            case Step.REPEAT:
+                self.send(fault, was_fresh=False)
+            case Step.SEARCH:
+                found = self.server.search(self.record)
+                self.record = self.record.accepted(found) if found else self.record.not_found(self.now)
+            case Step.WAIT:
+                self.end("failed" if fails else "completed")
+            case Step.RENEW:
+                self.record = self.record.renewed()
+            case Step.DOWNLOAD:
+                self.record = self.record.done()
+        return step
+
+    def send(self, fault: str, *, was_fresh: bool) -> None:
+        record = self.record
+        if fault == "cut off before":
+            return
+        if fault == "refused":
+            self.record = record.not_sent("429") if was_fresh else record
+            return
+        job = self.server.create(record.attempt_key, record.body or "", record.callback_id or "", self.now)
+        if fault != "cut off after":
+            self.record = record.accepted(job)
+
+    def end(self, status: str) -> None:
+        assert self.record.lipsync_id is not None
+        self.server.end(self.record.lipsync_id, status)
+        self.record = self.record.completed(1.0) if status == "completed" else self.record.failed("", is_final=False)
+
+    @invariant()
+    def at_most_one_job_costs_money(self) -> None:
+        assert sum(status != "failed" for _, _, status in self.server.jobs.values()) <= 1
+
+    @invariant()
+    def no_key_goes_out_with_two_bodies(self) -> None:
+        assert all(len(bodies) == 1 for bodies in self.server.bodies.values())
+
+    def teardown(self) -> None:
+        for _ in range(12):
+            if self.step() in {Step.NOTHING, Step.GIVE_UP}:
+                break
+            self.record = evolve(self.record, target=None) if self.record.state is State.DONE else self.record
+        assert self.record.state in {State.DONE, State.FAILED}
+        made = [status for _, _, status in self.server.jobs.values()]
+        assert made.count("completed") == (self.record.state is State.DONE)
+        assert len(made) <= 3
+
+
+TestRowMachine = RowMachine.TestCase
+
+
+# The file
+
+
+async def _open(path: Path | None, origin: str = ORIGIN) -> Journal:
+    journal = Journal(path, origin=origin)
+    await journal.open()
+    return journal
+
+
+def _entry(key: str, number: int = 1, **changes: object) -> Entry:
+    entry = Entry(key=key, inputs=f"inputs of {key}", number=number, place=f"line {number}", target=f"{key}.mp4")
+    return evolve(entry, **changes)
+
+
+async def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    journal = await _open(path)
+    (record,) = await journal.admit([_entry("a")])
+    assert isinstance(record, Record)
+    saved = record.sending("body", "a", 5.5, assets=("as_1", None), estimate=0.25).in_batch("b", 7).accepted("ls_1")
+    saved = evolve(saved, earlier=("ls_0",), is_final=True, wait_seconds=1.5)
+    await journal.save(saved)
+    await journal.aclose()
+
+    journal = await _open(path)
+    (found,) = await journal.admit([_entry("a")])
+    await journal.aclose()
+
+    assert found == saved
+
+
+async def test_a_second_run_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    journal = await _open(path)
+    with pytest.raises(JournalInUse, match=r"run\.sqlite is in use"):
+        await _open(path)
+    await journal.aclose()
+
+    await (await _open(path)).aclose()
+
+
+async def test_another_process_is_refused_too(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    journal = await _open(path)
+    code = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('SELECT * FROM facts')"
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True)
+    await journal.aclose()
+
+    assert "database is locked" in done.stderr
+
+
+async def test_a_journal_of_another_origin_is_refused(tmp_path: Path) -> None:
+    await (await _open(tmp_path / "run.sqlite", "http://127.0.0.1:8080")).aclose()
+
+    with pytest.raises(JournalError, match=r"belongs to http://127\.0\.0\.1:8080"):
+        await _open(tmp_path / "run.sqlite")
+
+
+async def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
+    text, other = tmp_path / "rows.csv", tmp_path / "other.sqlite"
+    text.write_text("video,audio\n" * 100)
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE things (name)")
+    database.close()
+    for path in (text, other):
+        before = path.read_bytes()
+        with pytest.raises(JournalError):
+            await _open(path)
+
+        assert path.read_bytes() == before
+
+
+async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    await (await _open(path)).aclose()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+
+    with pytest.raises(JournalError, match="another version"):
+        await _open(path)
+
+
+async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"nowhere.*unable to open"):
+        await _open(tmp_path / "nowhere" / "run.sqlite")
+
+
+async def test_two_rows_with_one_key_are_named_both() -> None:
+    journal = await _open(None)
+    _, second = await journal.admit([_entry("a", 1), _entry("a", 2)])
+    await journal.aclose()
+
+    assert isinstance(second, Problem)
+    assert str(second) == "line 2: it has the key a, and so has line 1"
+
+
+async def test_two_rows_with_one_output_are_named_both() -> None:
+    journal = await _open(None)
+    _, second = await journal.admit(
+        [_entry("a", 1, claims=("output x.mp4",)), _entry("b", 2, claims=("output x.mp4",))]
+    )
+    await journal.aclose()
+
+    assert str(second) == "line 2: it has the output x.mp4, and so has line 1"
+
+
+async def test_a_row_may_be_admitted_again_and_an_old_runs_claims_are_void(tmp_path: Path) -> None:
+    for key in ("a", "b"):
+        journal = await _open(tmp_path / "run.sqlite")
+        for _ in range(2):
+            (record,) = await journal.admit([_entry(key, claims=("output x.mp4",))])
+            assert isinstance(record, Record)
+        await journal.aclose()
+
+
+@pytest.mark.parametrize("keys", [("a", "a.2"), ("a.2", "a"), ("x.y", "x.y.17"), ("a.3", "a")])
+async def test_a_key_that_another_rows_second_attempt_would_use_is_refused(keys: tuple[str, str]) -> None:
+    journal = await _open(None)
+    _, second = await journal.admit([_entry(key, number) for number, key in enumerate(keys)])
+    await journal.aclose()
+
+    assert isinstance(second, Problem)
+    assert keys[0] in second.message
+
+
+@pytest.mark.parametrize("keys", [("a", "a.1"), ("a", "a.02"), ("a", "ab.2"), ("a", "a.2b"), ("a.2", "a.3")])
+async def test_keys_that_only_look_alike_are_taken(keys: tuple[str, str]) -> None:
+    journal = await _open(None)
+    taken = await journal.admit([_entry(key, number) for number, key in enumerate(keys)])
+    await journal.aclose()
+
+    assert all(isinstance(record, Record) for record in taken)
+
+
+def test_attempts_have_the_keys_that_are_kept_for_them() -> None:
+    assert [attempt_key("a", attempt) for attempt in (1, 2, 10)] == ["a", "a.2", "a.10"]
+
+
+async def test_inputs_that_changed_after_something_was_sent_need_a_new_key() -> None:
+    journal = await _open(None)
+    (record,) = await journal.admit([_entry("a")])
+    assert isinstance(record, Record)
+    (same,) = await journal.admit([_entry("a", inputs="mended")])
+    assert isinstance(same, Record)  # nothing was sent yet
+    await journal.save(same.sending("body", "a", 0.0))
+    (changed,) = await journal.admit([_entry("a", inputs="other")])
+    await journal.aclose()
+
+    assert isinstance(changed, Problem)
+    assert "give it a new key" in changed.message
+
+
+async def test_a_presigned_link_in_an_error_is_written_without_its_query(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    journal = await _open(path)
+    link = "https://files.example.com/a.mp4?X-Amz-Signature=SECRET"
+    await journal.save(ROW.troubled(f"cannot fetch '{link}' now"))
+    (found,) = await journal.rows(-1, 10)
+    await journal.aclose()
+
+    assert found.error == "cannot fetch 'https://files.example.com/a.mp4?...' now"
+    assert b"SECRET" not in path.read_bytes()
+
+
+async def test_a_write_that_was_begun_is_carried_out_though_its_task_is_cancelled(tmp_path: Path) -> None:
+    journal = await _open(tmp_path / "run.sqlite")
+    gate = threading.Event()
+    held = asyncio.ensure_future(journal.in_turn(gate.wait))
+    saving = asyncio.ensure_future(journal.save(ROW))
+    await asyncio.sleep(0)
+    for task in (saving, held):
+        task.cancel()
+    await asyncio.wait([saving, held])
+    gate.set()
+
+    found = await journal.rows(-1, 10)
+    await journal.aclose()
+
+    assert saving.cancelled()
+    assert [record.key for record in found] == ["a"]
+
+
+async def test_nothing_is_half_saved(tmp_path: Path) -> None:
+    journal = await _open(tmp_path / "run.sqlite")
+    with pytest.raises(JournalError):
+        await journal.save(ROW, evolve(ROW, key="b", inputs=object()))
+    found = await journal.rows(-1, 10)
+    await journal.aclose()
+
+    assert found == []
+
+
+async def test_jobs_of_all_attempts_are_known() -> None:
+    journal = await _open(None)
+    await journal.save(evolve(SENT.accepted("ls_2"), earlier=("ls_1",)))
+    known = await journal.known_jobs(["ls_1", "ls_2", "ls_3"])
+    await journal.aclose()
+
+    assert known == {"ls_1", "ls_2"}
+
+
+async def test_the_estimate_is_of_all_jobs_of_all_runs(tmp_path: Path) -> None:
+    for key in ("a", "b"):
+        journal = await _open(tmp_path / "run.sqlite")
+        await journal.save(evolve(ROW, key=key).sending("", "", 0.0, estimate=1.25))
+        estimate = await journal.estimate()
+        await journal.aclose()
+
+    assert estimate == 2.5
+
+
+async def test_uploads_and_facts_of_files_are_remembered(tmp_path: Path) -> None:
+    facts = {"/a.mp4": FileFacts("10 20", "d", 1.5)}
+    journal = await _open(tmp_path / "run.sqlite")
+    await journal.keep_asset("digest", "as_1")
+    await journal.keep_file_facts(facts)
+    assert await journal.asset("digest") == "as_1"
+    assert await journal.file_facts(["/a.mp4", "/b.mp4"]) == facts
+    await journal.forget_assets(["as_1"])
+
+    assert await journal.asset("digest") is None
+    await journal.aclose()
+
+
+async def test_rows_come_in_their_order_page_by_page() -> None:
+    journal = await _open(None)
+    await journal.admit([_entry(f"k{9 - number}", number) for number in range(1, 8)])
+    first = await journal.rows(0, 4)
+    rest = await journal.rows(first[-1].number, 4)
+    counts = await journal.counts()
+    await journal.aclose()
+
+    assert [record.number for record in first + rest] == [1, 2, 3, 4, 5, 6, 7]
+    assert counts == {State.PLANNED: 7}

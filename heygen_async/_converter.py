@@ -57,13 +57,13 @@ def read_status(value: object, _: object = None) -> LipsyncStatus | str:
 
 
 def _text(value: object, _: object = None) -> str:
-    if value.__class__ is not str:
+    if type(value) is not str:
         raise ValueError("not a string")
     return value
 
 
 def _whole(value: object, _: object = None) -> int:
-    if value.__class__ is not int:
+    if type(value) is not int:
         raise ValueError("not a whole number")
     return value
 
@@ -113,7 +113,7 @@ def _secret(value: object, _: object = None) -> Secret:
 
 
 def _text_or_none(value: object, _: object = None) -> str | None:
-    return value if value is None or value.__class__ is str else _text(value)
+    return None if value is None else _text(value)
 
 
 def _whole_or_none(value: object, _: object = None) -> int | None:
@@ -223,6 +223,7 @@ def _make_converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook_func(_is_optional_mapping, _object_or_none)
     # A factory: a model's hook is compiled when it is first read, not at import.
     converter.register_structure_hook_factory(_MODELS.__contains__, lambda model: _model_hook(model, converter))
+    converter.register_structure_hook(WebhookEvent, read_event)
     return converter
 
 

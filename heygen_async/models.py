@@ -284,6 +284,10 @@ class LipsyncOptions(TypedDict, total=False):
     folder_id: str | None
 
 
+def _source(_request: object, attribute: Attribute[Source], value: object) -> None:
+    check_source(attribute.name, value)
+
+
 def _check_word(name: str, value: object, words: Sequence[str]) -> None:
     if value not in words:
         raise ValueError(f"{name} must be one of {', '.join(words)}, not {value!r}")
@@ -297,9 +301,9 @@ class LipsyncRequest:
         TypeError, ValueError: If an argument is not what the API takes; the message names it.
     """
 
-    video: Source = field()
+    video: Source = field(validator=_source)
     """The source video: an https URL, a `Path`, or an asset."""
-    audio: Source = field()
+    audio: Source = field(validator=_source)
     """The new audio, likewise."""
     mode: Mode = "speed"
     """`speed`: fast, audio only. `precision`: higher fidelity, at about twice the price."""
@@ -327,11 +331,6 @@ class LipsyncRequest:
     """An id of your own, which comes back in webhooks, gets and lists."""
     folder_id: str | None = field(default=None, validator=text)
     """The folder to put it in."""
-
-    @video.validator
-    @audio.validator
-    def _check_source(self, attribute: Attribute[Source], value: Source) -> None:
-        check_source(attribute.name, value)
 
     def __attrs_post_init__(self) -> None:
         _check_word("mode", self.mode, get_args(Mode))

@@ -26,7 +26,7 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def blockbuster() -> Iterator[BlockBuster]:
     """Fail a test in which our code blocks the event loop."""
-    with blockbuster_ctx("heygen_async", excluded_modules=["heygen_async.sandbox"]) as guard:
+    with blockbuster_ctx("heygen_async") as guard:
         yield guard
 
 

@@ -109,13 +109,13 @@ class Transport:
         await self.gate.enter(request.lane)
         started = clock()
         call.depart(started)
-        answer: Answer | None = None
+        told: Answer | None = None
         try:
-            answer = await self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
+            answer = told = await self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
         finally:
             self.gate.leave()
             if logger.isEnabledFor(logging.DEBUG):
-                _log(call, answer, clock() - started)
+                _log(call, told, clock() - started)
         status, headers, body = answer
         data = decipher(status, headers, body, now=time.time(), secret=self.http.origin.credential.reveal())
         if not self.gate.timetable.is_free:

@@ -1,0 +1,65 @@
+"""Every program in the README runs, unchanged, against the sandbox; its commands are what they say."""
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+PROGRAMS = [text for language, text in BLOCKS if language == "python"]
+
+
+async def run(*command, folder, **environment):
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(50):
+        output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: str(PROGRAMS.index(program)))
+async def test_a_program_of_the_readme_runs(program, tmp_path):
+    shutil.copy(SAMPLE_VIDEO, tmp_path / "source.mp4")
+    shutil.copy(SAMPLE_AUDIO, tmp_path / "new-audio.mp3")
+    (tmp_path / "dub.py").write_text(program)
+    async with Sandbox(speed=100) as sandbox:
+        code, output = await run(
+            sys.executable,
+            "-W",
+            "error",
+            "dub.py",
+            folder=tmp_path,
+            HEYGEN_API_KEY=sandbox.api_key,
+            HEYGEN_BASE_URL=sandbox.url,
+        )
+    assert code == 0, output
+    assert "Traceback" not in output
+
+
+def test_the_first_commands_of_the_readme_are_the_demo_and_the_tests():
+    commands = [text for language, text in BLOCKS if language == "bash"]
+    assert commands[0].rstrip().endswith("heygen-async demo")
+    assert commands[1].rstrip().endswith("-m pytest -q")
+
+
+async def test_the_demo_writes_three_videos_that_play(tmp_path):
+    pytest.importorskip("cyclopts", reason="the command line is an extra")
+    code, output = await run(sys.executable, "-m", "heygen_async.cli", "demo", folder=tmp_path, COLUMNS="120")
+    written = sorted((tmp_path / "dubbed").iterdir())
+    assert code == 0, output
+    assert [path.name for path in written] == ["sample-french.mp4", "sample-german.mp4", "sample-spanish.mp4"]
+    assert all(path.read_bytes() == SAMPLE_VIDEO.read_bytes() for path in written)
+    assert output.count("completed") == 3
+    assert "await heygen.dub(" in output

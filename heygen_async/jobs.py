@@ -17,6 +17,7 @@ from heygen_async.polling import LipsyncPoller, PollPolicy
 
 __all__ = ("LipsyncBatch", "LipsyncJob")
 
+
 class _Calls(Protocol):
     """What a job asks of `session.lipsyncs`."""
 

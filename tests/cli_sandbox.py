@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+from concurrent.futures import Future
 
 import orjson
 from attrs import frozen
@@ -17,24 +18,22 @@ SOURCES = ("--video", VIDEO_URL, "--audio", AUDIO_URL)
 @contextlib.contextmanager
 def running(**options):
     """Run a sandbox on a loop of its own, so that a command may have the test's thread."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    started = Future()
+    thread = threading.Thread(target=asyncio.run, args=(_serve(Sandbox(**options), started),))
     thread.start()
-
-    def call(awaitable):
-        return asyncio.run_coroutine_threadsafe(awaitable, loop).result(10)
-
-    sandbox = Sandbox(**options)
+    sandbox, loop, end = started.result(10)
     try:
-        call(sandbox.__aenter__())
-        try:
-            yield sandbox
-        finally:
-            call(sandbox.__aexit__(None, None, None))
+        yield sandbox
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(end.set)
         thread.join(10)
-        loop.close()
+
+
+async def _serve(sandbox, started):
+    end = asyncio.Event()
+    async with sandbox:
+        started.set_result((sandbox, asyncio.get_running_loop(), end))
+        await end.wait()
 
 
 @frozen

@@ -1,6 +1,9 @@
 """The commands, in-process, against a sandbox: what they print, what they send, and how they exit."""
 
 import io
+import re
+import shlex
+import shutil
 import sys
 
 import orjson
@@ -13,6 +16,8 @@ from cli_sandbox import AUDIO_URL, SOURCES, VIDEO_URL, Ran, running
 from heygen_async import RetryPolicy
 from heygen_async._version import __version__
 from heygen_async.cli import main
+from heygen_async.cli.app import COMMANDS as APP_COMMANDS
+from heygen_async.cli.app import app
 from heygen_async.cli.options import RETRY
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import Fault, Reply, nothing, reset, server_error, unknown_fields
@@ -518,3 +523,55 @@ def test_an_answer_that_is_not_a_list_is_an_error(server, cli):
     server.faults = [Fault("GET /v3/lipsyncs", Reply(status=200, body=b'{"data": {}}'))]
 
     assert cli("lipsync", "list", "--all").code == 1
+
+
+# Help
+
+# The sandbox runs until it is told to end, and is tested as a process; the demo is a test of its own.
+COMMAND_NAMES = ("lipsync", "asset", "account", "completion")
+
+
+def commands():
+    """Yield the words of every command that this file tests, and its function."""
+    for name in COMMAND_NAMES:
+        command = app[name]
+        children = [child for child in command if not child.startswith("-")]
+        for child in children:
+            yield pytest.param((name, child), command[child].default_command, id=f"{name} {child}")
+        if not children:
+            yield pytest.param((name,), command.default_command, id=name)
+
+
+@pytest.mark.parametrize(("words", "function"), list(commands()))
+def test_the_example_of_a_command_runs(words, function, server, cli, made, tmp_path, monkeypatch):  # noqa: PLR0917 fixtures
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SAMPLE_VIDEO, "source.mp4")
+    shutil.copy(SAMPLE_AUDIO, "new-audio.mp3")
+    [example] = re.findall(r"^ *Example: heygen-async (.+)$", function.__doc__, re.MULTILINE)
+    argv = shlex.split(example.replace("ls_abc123", made))
+    if "download" in argv:
+        cli("lipsync", "wait", made, *QUICK)
+    ran = cli(*argv, *(QUICK if "wait" in example else ()))
+
+    assert (ran.code, ran.err) == (0, "")
+    assert tuple(argv[: len(words)]) == words
+
+
+@pytest.mark.parametrize(("words", "function"), list(commands()))
+def test_help_shows_the_example_and_says_what_every_flag_is_for(words, function, cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    ran = cli(*words, "--help")
+    lines = [line.strip("│ ") for line in ran.out.splitlines() if line.startswith("│ ")]
+
+    assert ran.code == 0
+    assert "Example: heygen-async" in ran.out
+    assert [line for line in lines if re.fullmatch(r"(-\S+ ?)+([A-Z]\S*)?( +\[.*\])?", line)] == []
+
+
+@pytest.mark.parametrize("argv", [(), ("--help",), ("-h",)], ids=str)
+def test_the_commands_are_listed_with_what_they_say_of_themselves(argv, cli):
+    listed = cli(*argv).out
+
+    for name in APP_COMMANDS:
+        says = app[name].help or app[name].default_command.__doc__
+        assert re.search(rf"{name} +{re.escape(says[:20])}", listed)

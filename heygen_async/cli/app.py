@@ -13,14 +13,14 @@ from heygen_async._version import __version__
 from heygen_async.cli.output import Exit, exit_code, tell, wants_json
 from heygen_async.errors import HeyGenError
 
-# By path, so that a command imports what it needs and no other's; so what it does must be said here.
+# By path, so that a command imports what it needs and no other's.
 COMMANDS: Final = {
-    "lipsync": ("heygen_async.cli.lipsync:app", "Make, look at, await, fetch, rename and delete lipsyncs."),
-    "asset": ("heygen_async.cli.asset:app", "Upload files."),
-    "account": ("heygen_async.cli.account:account", "Print the account of the key, and what is left in its wallet."),
-    "sandbox": ("heygen_async.cli.sandbox:sandbox", "Run a HeyGen on this machine: no key, no network, no cost."),
-    "demo": ("heygen_async.cli.demo:demo", "Dub three videos in such a sandbox, with real files."),
-    "completion": ("heygen_async.cli.completion:completion", "Print what makes bash, zsh or fish complete this."),
+    "lipsync": "heygen_async.cli.lipsync:app",
+    "asset": "heygen_async.cli.asset:app",
+    "account": "heygen_async.cli.account:account",
+    "sandbox": "heygen_async.cli.sandbox:sandbox",
+    "demo": "heygen_async.cli.demo:demo",
+    "completion": "heygen_async.cli.completion:completion",
 }
 _EPILOGUE: Final = """\
 The API key is read from HEYGEN_API_KEY. Where the output is not a terminal it is JSON, and so are errors.
@@ -36,33 +36,40 @@ app: Final = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for _name, (_path, _help) in COMMANDS.items():
-    app.command(_path, name=_name, help=_help)
+for _name, _path in COMMANDS.items():
+    app.command(_path, name=_name)
 
 
 def run(argv: Sequence[str]) -> int:
     """Run one command, and return the exit code."""
     as_json = wants_json("--json" in argv)
+    if list(argv[:1]) in ([], ["--help"], ["-h"]):
+        _load_commands()
     try:
         result = app(list(argv), exit_on_error=False, print_error=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python would complain once more when it flushes at exit.
+    except (BrokenPipeError, SystemExit) as ended:
+        # Whoever read our output has enough; rich, which prints the help, makes a SystemExit of it.
+        if not isinstance(ended, BrokenPipeError) and not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
-    except (CycloptsError, HeyGenError, ValueError, TypeError, OSError, KeyboardInterrupt) as error:
-        tell(error, as_json=as_json)
-        return exit_code(error)
-    except ExceptionGroup as group:
-        first = _first(group)
+    except (CycloptsError, HeyGenError, ValueError, TypeError, OSError, KeyboardInterrupt, ExceptionGroup) as error:
+        first = _first(error)
         tell(first, as_json=as_json)
         return exit_code(first)
     return result if isinstance(result, int) else Exit.DONE
 
 
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    """Return the first error of a *group*: tasks that ran beside it were cancelled because of it."""
-    error: Exception = group
-    while isinstance(error, ExceptionGroup):
+def _load_commands() -> None:
+    """Import all commands: the list of them shows what each says of itself."""
+    for name in COMMANDS:
+        _ = app[name]
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first error of a group: tasks that ran beside it were cancelled because of it."""
+    while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

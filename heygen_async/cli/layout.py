@@ -53,8 +53,8 @@ def _list(things: Sequence[JSON]) -> RenderableType:
     rows = [thing if isinstance(thing, Mapping) else {"id": thing} for thing in things]
     if not rows:
         return Text("There are none.")
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     names = [name for name in _COLUMNS if any(row.get(name) is not None for row in rows)]
+    table = Table(box=None, pad_edge=False, header_style="bold", expand="title" in names)
     for name in names:
         is_title = name == "title"  # it gets the room that is left; the others are never cut
         table.add_column(name.removesuffix("_at"), no_wrap=True, ratio=1 if is_title else None)
@@ -64,17 +64,22 @@ def _list(things: Sequence[JSON]) -> RenderableType:
 
 
 def _text(name: str, value: JSON) -> Text:
-    if value is None:
-        return Text("")
-    if name == "status":
-        return Text(printable(str(value)), style=_COLOURS.get(str(value), ""))
-    if name == "duration" and isinstance(value, (int, float)):
-        return Text(f"{value:,.1f} s")
-    if name == "created_at" and isinstance(value, (int, float)):
-        return Text(_when(value))
-    if isinstance(value, list):
-        return Text(", ".join(printable(str(each)) for each in value))
-    return Text(printable(str(value)))
+    match name, value:
+        case "status", str():
+            return Text(printable(value), style=_COLOURS.get(value, ""))
+        case _, None:
+            text = ""
+        case _, bool():
+            text = "yes" if value else "no"
+        case "duration", int() | float():
+            text = f"{value:,.1f} s"
+        case "created_at", int() | float():
+            text = _when(value)
+        case _, list():
+            text = ", ".join(map(str, value))
+        case _:
+            text = str(value)
+    return Text(printable(text))
 
 
 def _when(timestamp: float) -> str:

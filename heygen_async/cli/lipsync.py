@@ -117,7 +117,8 @@ class _Order:
             code = await wait_for(heygen, [job.id], self.options, timeout=self.patience.timeout)
             if output is not None and code == Exit.DONE:
                 with advising(f"it is finished; to fetch it: heygen-async lipsync download {job.id} -o {output}"):
-                    await _fetch(heygen, job.id, output, self.options, overwrite=overwrite)
+                    path = await _fetch(heygen, job.id, output, self.options, overwrite=overwrite)
+                note(f"written to {path}", self.options)
         return code
 
     async def _make(self, heygen: HeyGenSession) -> LipsyncJob:
@@ -296,7 +297,11 @@ def _confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise ValueError("nobody can be asked here: give --force to delete")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201 a question
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    try:
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # noqa: T201 what comes next gets a line of its own
+        raise
 
 
 async def _uploaded(heygen: HeyGenSession, source: Source, options: Options) -> Source:
@@ -308,9 +313,7 @@ async def _uploaded(heygen: HeyGenSession, source: Source, options: Options) -> 
 
 async def _fetch(heygen: HeyGenSession, lipsync_id: str, output: Path, options: Options, *, overwrite: bool) -> Path:
     with transfer("downloading", options) as progress:
-        path = await heygen.download(lipsync_id, output, overwrite=overwrite, progress=progress)
-    note(f"written to {path}", options)
-    return path
+        return await heygen.download(lipsync_id, output, overwrite=overwrite, progress=progress)
 
 
 async def _whole_list(heygen: HeyGenSession, size: int, token: str | None) -> JSON:

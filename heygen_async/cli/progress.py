@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from heygen_async import HeyGenSession
@@ -38,10 +38,15 @@ def transfer(label: str, options: Options) -> Iterator[Callable[[int, int | None
 
 
 @contextmanager
-def waiting(heygen: HeyGenSession, count: int, options: Options) -> Iterator[None]:
-    """Show what the session's poller knows of *count* jobs while the body waits for them."""
+def waiting(
+    heygen: HeyGenSession, count: int, options: Options
+) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Show what the session's poller knows of *count* jobs while the body waits for them.
+
+    Yields what to put around printing something else meanwhile.
+    """
     if not is_watched(options):
-        yield
+        yield nullcontext
         return
     from rich.console import Console  # noqa: PLC0415 most commands need none of it
 
@@ -56,9 +61,15 @@ def waiting(heygen: HeyGenSession, count: int, options: Options) -> Iterator[Non
             status.update(summary(states, count, loop.time() - started))
             timer = loop.call_later(_TICK, tick)
 
+        @contextmanager
+        def aside() -> Iterator[None]:
+            status.stop()
+            yield
+            status.start()
+
         timer = loop.call_soon(tick)
         try:
-            yield
+            yield aside
         finally:
             timer.cancel()
 

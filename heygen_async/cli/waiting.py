@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Final
 
 from heygen_async import HeyGenSession
@@ -57,10 +57,10 @@ async def wait_for(
     """
     with advising(how_to_go_on(lipsync_ids)):
         try:
-            with waiting(heygen, len(lipsync_ids), options):
+            with waiting(heygen, len(lipsync_ids), options) as aside:
                 ended = heygen.poller.as_completed(lipsync_ids, timeout=timeout)
                 async with ended:
-                    return max([await _report(heygen, lipsync, options) async for lipsync in ended])
+                    return max([await _report(heygen, lipsync, options, aside) async for lipsync in ended])
         except WaitTimeout as late:
             await _print_unfinished(heygen, late.pending, options)
             raise _alone(late) from late
@@ -74,13 +74,18 @@ def how_to_go_on(lipsync_ids: Sequence[str]) -> str:
     return f"{goes} at HeyGen; to wait again: heygen-async lipsync wait {' '.join(lipsync_ids)}"
 
 
-async def _report(heygen: HeyGenSession, lipsync: Lipsync, options: Options) -> Exit:
+async def _report(
+    heygen: HeyGenSession, lipsync: Lipsync, options: Options, aside: Callable[[], AbstractContextManager[None]]
+) -> Exit:
     try:
-        emit(await fetch(heygen, lipsync.id), options)
+        envelope = await fetch(heygen, lipsync.id)
+        with aside():
+            emit(envelope, options)
         if lipsync.status != LipsyncStatus.COMPLETED:
             raise LipsyncFailed(lipsync)
     except HeyGenError as error:
-        tell(error, as_json=wants_json(options.json))
+        with aside():
+            tell(error, as_json=wants_json(options.json))
         return exit_code(error)
     return Exit.DONE
 

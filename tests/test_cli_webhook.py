@@ -1,0 +1,163 @@
+"""`heygen-async webhook`: the commands in-process against a sandbox, and listening as a process of its own."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import asynccontextmanager
+
+import aiohttp
+import orjson
+import pytest
+
+pytest.importorskip("cyclopts", reason="the command line is an extra")
+
+from cli_sandbox import Ran, running
+
+from heygen_async.cli.webhook import MissingSecret, app
+from heygen_async.errors import NotFound
+from heygen_async.webhooks import sign
+
+URL = "https://app.example/hook"
+SECRET = "whsec_1"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A sandbox that the command line knows of."""
+    with running(speed=100) as sandbox:
+        monkeypatch.setenv("HEYGEN_API_KEY", sandbox.api_key)
+        monkeypatch.setenv("HEYGEN_BASE_URL", sandbox.url)
+        yield sandbox
+
+
+@pytest.fixture
+def cli(capsys):
+    def run(*argv):
+        code = app(list(argv), exit_on_error=False, print_error=False, result_action="return_value")
+        return Ran(code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def made(server, cli):
+    """Make an endpoint, and return its id."""
+    return cli("endpoints", "create", URL).answer["data"]["endpoint_id"]
+
+
+def test_create_prints_the_secret_for_it_is_told_this_once(server, cli):
+    told = cli("endpoints", "create", URL, "--events", "lipsync.success", "lipsync.fail").answer["data"]
+
+    assert told["secret"]
+    assert (told["url"], told["events"]) == (URL, ["lipsync.success", "lipsync.fail"])
+
+
+def test_one_key_makes_one_endpoint(server, cli):
+    one, same = (cli("endpoints", "create", URL, "--idempotency-key", "hook-1").answer for _ in range(2))
+
+    assert one == same
+
+
+def test_list_prints_the_answer_of_the_api(server, cli, made):
+    answer = cli("endpoints", "list", "--limit", "5").answer
+
+    assert [endpoint["endpoint_id"] for endpoint in answer["data"]] == [made]
+    assert answer["has_more"] is False
+
+
+def test_update_prints_the_endpoint_as_it_is_now(server, cli, made):
+    told = cli("endpoints", "update", made, "--url", f"{URL}/2", "--events", "lipsync.fail").answer["data"]
+
+    assert (told["endpoint_id"], told["url"], told["events"]) == (made, f"{URL}/2", ["lipsync.fail"])
+
+
+def test_an_update_of_nothing_is_misuse(server, cli, made):
+    with pytest.raises(ValueError, match="nothing"):
+        cli("endpoints", "update", made)
+
+
+def test_rotate_prints_another_secret(server, cli, made):
+    assert cli("endpoints", "rotate", made).answer["data"]["secret"]
+
+
+def test_delete_deletes_by_force_where_nobody_can_be_asked(server, cli, made):
+    with pytest.raises(ValueError, match="--force"):
+        cli("endpoints", "delete", made)
+
+    assert cli("endpoints", "delete", made, "--force").answer == {"data": {"endpoint_id": made}}
+    assert cli("endpoints", "list").answer["data"] == []
+    with pytest.raises(NotFound):
+        cli("endpoints", "delete", made, "--force")
+
+
+def test_event_types_and_events_are_printed_as_the_api_answers(server, cli):
+    kinds = cli("event-types").answer["data"]
+    answer = cli("events", "--event-type", kinds[0]["event_type"], "--limit", "3").answer
+
+    assert "lipsync.success" in [kind["event_type"] for kind in kinds]
+    assert answer["data"] == []
+
+
+@pytest.mark.parametrize("secret", [None, "", " , "])
+def test_listening_needs_a_secret_or_that_it_is_said_out_loud(cli, monkeypatch, secret):
+    monkeypatch.delenv("HEYGEN_WEBHOOK_SECRET", raising=False)
+    if secret is not None:
+        monkeypatch.setenv("HEYGEN_WEBHOOK_SECRET", secret)
+
+    with pytest.raises(MissingSecret) as caught:
+        cli("listen")
+    assert "--unsigned" in caught.value.hint
+
+
+@asynccontextmanager
+async def listening(*switches, secret=""):
+    """Listen in a process of its own; give out its address and what it prints."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = "from heygen_async.cli.webhook import app; app()"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program, "listen", "--port", str(port), *switches),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "HEYGEN_WEBHOOK_SECRET": secret},
+    )
+    try:
+        yield f"http://127.0.0.1:{port}/any/path", process.stdout
+    finally:
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.wait(), 10)
+
+
+async def deliver(url, body, headers):
+    """Deliver once somebody listens, and return the status."""
+    async with aiohttp.ClientSession() as http:
+        while True:
+            try:
+                async with http.post(url, data=body, headers=headers) as answer:
+                    return answer.status
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.05)
+
+
+async def test_listen_prints_verified_events_once_as_they_come():
+    event = {"event_id": "evt_1", "event_type": "lipsync.success", "event_data": {"lipsync_id": "ls_1"}, "entity": "e"}
+    body = orjson.dumps(event)
+    headers = sign(body, secret=SECRET, event_id="evt_1", timestamp=time.time())
+
+    async with asyncio.timeout(30), listening(secret=f"whsec_old, {SECRET}") as (url, printed):
+        assert await deliver(url, b"{}", headers) == 401
+        assert await deliver(url, body, headers) == 200
+        assert await deliver(url, body, headers) == 200
+        assert orjson.loads(await printed.readline()) == {"data": event}
+    assert await printed.read() == b""
+
+
+async def test_listen_prints_unsigned_events_if_it_is_told_to():
+    body = b'{"event_id": "evt_1", "event_type": "lipsync.fail", "event_data": {}, "created_at": 1780000000}'
+
+    async with asyncio.timeout(30), listening("--unsigned") as (url, printed):
+        assert await deliver(url, body, {}) == 200
+        assert orjson.loads(await printed.readline())["data"]["created_at"] == "2026-05-28T20:26:40+00:00"

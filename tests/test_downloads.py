@@ -357,7 +357,7 @@ async def test_a_link_that_says_itself_that_it_has_ended_is_not_tried(heygen, jo
 
     await heygen.download(evolve(lipsync, video_url=url), tmp_path / "a.mp4")
 
-    assert [request.status for request in sent(sandbox)] == [200]
+    await until(lambda: [request.status for request in sent(sandbox)] == [200])
 
 
 async def test_a_lipsync_that_is_deleted_meanwhile_is_not_found(job, sandbox, tmp_path, heygen):
@@ -403,8 +403,8 @@ async def test_the_key_and_the_callers_headers_never_go_to_the_file_host(sandbox
     ):
         await heygen.download(job.id, tmp_path / "a.mp4")
 
+    await until(lambda: [request.status for request in sent(sandbox)] == [200])
     for request in sent(sandbox):
-        assert request.status == 200
         assert not {"X-Api-Key", "Authorization", "X-Mine", "X-Private", "Cookie"} & {*request.headers}
         assert request.headers["Accept-Encoding"] == "identity"
         assert sandbox.api_key not in str(dict(request.headers))
@@ -515,7 +515,7 @@ async def test_a_full_disk_is_an_error_and_leaves_the_part_to_go_on_with(job, sa
 async def test_two_downloads_to_one_file_at_the_same_time_are_an_error(job, sandbox, tmp_path):
     sandbox.faults = [faults.stall(FILES)]
     first = asyncio.create_task(job.download(tmp_path / "a.mp4"))
-    await until(lambda: sent(sandbox))
+    await until(lambda: sent(sandbox) and sent(sandbox)[0].fault is not None)
 
     with pytest.raises(DownloadError, match=r"a\.mp4 is being downloaded already"):
         await job.download(tmp_path / "." / "a.mp4")
@@ -681,6 +681,7 @@ class Answer:
 def test_wherever_it_breaks_and_whatever_the_pieces_the_bytes_are_those_of_the_file(  # noqa: PLR0917 drawn by name
     data, breaks, chunk, ranges, length, etag, there
 ):
+    data = b"\0" + data  # or it may be a page
     host = Host(data, etag=etag, ranges=ranges, length=length, breaks=breaks, chunk=chunk)
     held = Held(min(there, len(data)), '"a"', len(data)) if etag == '"a"' else Held()
     got = bytearray(data[: held.done])

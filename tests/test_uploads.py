@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from heygen_async import (
     Asset,
     AssetId,
+    HeyGenError,
     HeyGenSession,
     InsufficientCredit,
     InvalidRequest,
@@ -80,6 +81,11 @@ async def until(is_so):
     async with asyncio.timeout(10):
         while not is_so():  # noqa: ASYNC110 the sandbox has no event for it
             await asyncio.sleep(0.001)
+
+
+def held(sandbox):
+    """Count the requests that a fault has struck."""
+    return sum(request.fault is not None for request in sandbox.requests)
 
 
 async def content(asset):
@@ -384,7 +390,7 @@ async def test_the_key_and_the_callers_headers_never_go_to_the_storage_host(sand
         await heygen.assets.upload(video)
 
     put = next(request for request in sandbox.requests if request.route == PUT)
-    assert put.status == 200
+    await until(lambda: put.status == 200)
     assert not {"X-Api-Key", "Authorization", "X-Mine", "X-Private", "Cookie"} & {*put.headers}
     assert sandbox.api_key not in str(dict(put.headers))
 
@@ -530,16 +536,43 @@ async def test_when_the_first_caller_is_cancelled_another_carries_on(direct, san
     sandbox.release()
 
 
-async def test_a_failure_reaches_everybody_who_waits_as_an_error_of_their_own(heygen, sandbox, video):
-    sandbox.faults = [faults.error(402, "insufficient_credit", route=POST)]
+async def test_a_failure_reaches_everybody_who_waits_as_an_error_of_their_own(direct, sandbox, video):
+    sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT)]
+    tasks = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
+    await until(lambda: [entry.waiting for entry in direct._transfers.uploaded._entries] == [2])
+    await until(lambda: held(sandbox) == 1)
+    sandbox.release()
 
-    errors = await asyncio.gather(*(heygen.assets.upload(video) for _ in range(3)), return_exceptions=True)
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
 
     assert {type(error) for error in errors} == {InsufficientCredit}
     assert len({id(error) for error in errors}) == 3
-    assert routes(sandbox) == [POST]
+    assert routes(sandbox) == [ANNOUNCE, PUT]
     sandbox.faults = []
-    assert await heygen.assets.upload(video)  # and is not remembered
+    assert await direct.assets.upload(video)  # and is not remembered
+
+
+async def test_what_progress_raises_at_the_end_does_not_undo_the_upload(heygen, sandbox, video):
+    def burst(done, total):
+        if done == total:
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError):
+        await heygen.assets.upload(video, progress=burst)
+    await heygen.assets.upload(video)
+
+    assert routes(sandbox) == [POST]
+
+
+async def test_a_server_that_answers_before_it_has_the_file_is_not_believed(tmp_path, settled):
+    async def hasty(request):
+        return web.Response()
+
+    path = write(tmp_path / "video.mp4", mp4(30_000_000))
+    async with served(*grant(), web.put("/put", hasty)) as url, HeyGenSession("key", base_url=url) as heygen:
+        heygen._transfers.multipart_max = 0
+        with pytest.raises(HeyGenError):
+            await asyncio.wait_for(heygen.with_options(retry=QUICK).assets.upload(path), 10)
 
 
 async def test_a_failure_of_the_first_callers_own_is_not_the_others(heygen, sandbox, video):
@@ -629,7 +662,7 @@ async def test_every_file_of_a_batch_is_looked_at_before_any_is_sent(heygen, san
 async def test_both_files_of_a_create_go_up_at_the_same_time(heygen, sandbox, video):
     sandbox.faults = [faults.stall(POST)]
     task = asyncio.create_task(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO))
-    await until(lambda: routes(sandbox).count(POST) == 2)
+    await until(lambda: held(sandbox) == 2)
     sandbox.release()
 
     assert (await task).id
@@ -679,7 +712,7 @@ async def test_no_more_than_eight_files_move_at_once_and_calls_pass_them(direct,
     sandbox.faults = [faults.stall(PUT)]
     tasks = [asyncio.create_task(direct.assets.upload(mp4(1000 + i))) for i in range(12)]
     async with asyncio.timeout(10):
-        await until(lambda: routes(sandbox).count(PUT) == 8)
+        await until(lambda: held(sandbox) == 8)
         await direct.account.me()
         assert routes(sandbox).count(ANNOUNCE) == 8
         sandbox.faults = []

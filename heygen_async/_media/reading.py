@@ -22,12 +22,16 @@ _GULP: Final = 8 * BLOCK
 class Reading:
     """The passes over one file: each attempt to send it starts a new one, and ends the one before.
 
+    *progress* is told of all pieces but the last: what came of that is for the answer to tell.
+
     Attributes:
         sha256: In hex, once a pass has come to its end.
+        is_whole: Whether the last pass has.
     """
 
     def __init__(self, pool: ThreadPoolExecutor, file: LocalFile, progress: Progress | None) -> None:
         self.sha256 = file.sha256
+        self.is_whole = False
         self._pool = pool
         self._file = file
         self._progress = progress
@@ -44,21 +48,27 @@ class Reading:
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         self.close()
+        self.is_whole = False
         self._pass = opened = OpenFile(self._pool, self._file.open)
         # aiohttp may leave this generator where it stands: its owner closes the file, in `close`.
         digest, done, total = hashlib.sha256(), 0, self._file.size
-        block = await opened.run(partial(_next, None, b""))
-        while block and done + len(block) <= total:
+        last, block = b"", await opened.run(partial(_next, None, b""))
+        while block and done + len(last) + len(block) <= total:
             ahead = opened.start(partial(_next, digest if self.sha256 is None else None, block))
             for piece in pieces(block):
-                yield piece
-                done += len(piece)
-                await tell(self._progress, done, total)
+                if last:
+                    yield last
+                    done += len(last)
+                    await tell(self._progress, done, total)
+                last = piece
             block = await ahead
+        # The server may answer as soon as it has the last piece: all that is to be known is known before it goes.
+        done += len(last)
         if block or done < total or not await opened.run(lambda _: self._file.is_unchanged()):
             raise self._file.changed(done + len(block))
         opened.close()
-        self.sha256 = self.sha256 or digest.hexdigest()
+        self.sha256, self.is_whole = self.sha256 or digest.hexdigest(), True
+        yield last
 
 
 def _next(digest: hashlib._Hash | None, block: bytes, file: Readable) -> bytes:

@@ -61,8 +61,9 @@ class Uploads:
         entry = await self._entry(file)
         while entry.asset is None:
             if entry.flight is None:
-                return await self._carry(entry, file, progress)
-            await self._wait(entry)
+                await self._carry(entry, file, progress)
+            else:
+                await self._wait(entry)
         await tell(progress, file.size, file.size)
         return entry.asset
 
@@ -116,19 +117,20 @@ class Uploads:
         if flight.error is not None:
             raise flight.error.fresh() from flight.error
 
-    async def _carry(self, entry: Entry, file: LocalFile, progress: Progress | None) -> Asset:
+    async def _carry(self, entry: Entry, file: LocalFile, progress: Progress | None) -> None:
         ledger = self._transfers.uploaded
         flight = ledger.depart(entry, file)
         reading = Reading(self._transfers.pool, file, progress)
         try:
             async with self._transfers.seats:
                 asset = await self._send(file, reading)
+            if not reading.is_whole:
+                raise _unexpected("the server answered before it had all of the file")
         except HeyGenError as error:
             flight.error = error
             raise
         else:
             entry.sha256, entry.asset = reading.sha256, asset
-            return asset
         finally:
             reading.close()
             ledger.land(entry, flight)

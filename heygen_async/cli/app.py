@@ -17,6 +17,7 @@ from heygen_async.errors import HeyGenError
 COMMANDS: Final = {
     "lipsync": "heygen_async.cli.lipsync:app",
     "asset": "heygen_async.cli.asset:app",
+    "webhook": "heygen_async.cli.webhook:app",
     "account": "heygen_async.cli.account:account",
     "sandbox": "heygen_async.cli.sandbox:sandbox",
     "demo": "heygen_async.cli.demo:demo",

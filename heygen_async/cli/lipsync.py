@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Unpack
@@ -13,6 +12,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from heygen_async import HeyGenSession, LipsyncJob, Page, Paginator
+from heygen_async.cli.asking import confirmed
 from heygen_async.cli.options import Options, Patience, Switch, session
 from heygen_async.cli.output import Exit, advising, emit, note, print_json
 from heygen_async.cli.progress import transfer
@@ -221,7 +221,7 @@ def delete(
     """
     path = path_of(lipsync_id)
     # Asked before the event loop runs: there Ctrl-C would wait for the answer.
-    if not force and not _confirmed(f"Delete {lipsync_id} for good?"):
+    if not force and not confirmed(f"Delete {lipsync_id} for good?"):
         note("nothing was deleted", options)
         return Exit.FAILED
     return asyncio.run(_delete(lipsync_id, path, options))
@@ -291,17 +291,6 @@ def _check_output(output: Path | None, *, overwrite: bool) -> None:
         raise ValueError(f"there is no folder {output.parent}, where --output is to be")
     if output.exists() and not overwrite:
         raise ValueError(f"{output} is there already; give --overwrite to replace it")
-
-
-def _confirmed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise ValueError("nobody can be asked here: give --force to delete")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201 a question
-    try:
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
-    except KeyboardInterrupt:
-        print(file=sys.stderr)  # noqa: T201 what comes next gets a line of its own
-        raise
 
 
 async def _uploaded(heygen: HeyGenSession, source: Source, options: Options) -> Source:

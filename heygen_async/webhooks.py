@@ -190,7 +190,8 @@ def _checked(body: Body) -> Body:
 
 
 def _keys(secret: SigningSecret) -> list[bytes]:
-    secrets = [secret] if isinstance(secret, (str, Secret)) else secret
+    several = isinstance(secret, Sequence) and not isinstance(secret, (str, bytes))
+    secrets = cast("Sequence[str | Secret]", secret if several else [secret])
     return [_key(each) for each in secrets or [""]]
 
 
@@ -316,11 +317,12 @@ class WebhookReceiver:
 
         receiver = WebhookReceiver(secret=os.environ["HEYGEN_WEBHOOK_SECRET"], on_event=store)
 
-        fastapi_or_starlette.add_route("/heygen", receiver)             # ASGI
-        aiohttp_app.router.add_route("*", "/heygen", receiver.handle)   # aiohttp.web
+        app.routes.append(Route("/heygen", receiver))             # Starlette, FastAPI
+        app.router.add_route("*", "/heygen", receiver.handle)     # aiohttp.web
 
     It answers to `POST`, and to the `OPTIONS` that HeyGen tries a new endpoint with. Make one anywhere, at import
-    time too, and use it on one event loop.
+    time too, and use it on one event loop. (Mounted in Starlette it answers only where the path has a slash at its
+    end.)
 
     Args:
         secret: The secret of the endpoint, or several while it is being rotated. `None` takes in unsigned

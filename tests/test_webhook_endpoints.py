@@ -34,6 +34,12 @@ async def test_without_events_an_endpoint_is_told_of_all(heygen):
     assert list(endpoint.events) == [kind.event_type for kind in await heygen.webhooks.event_types()]
 
 
+async def test_an_endpoint_may_be_told_of_one_thing_only(sandbox, heygen):
+    await heygen.webhooks.create(URL, entity_id="ls_1")
+
+    assert sandbox.requests[-1].json == {"url": URL, "entity_id": "ls_1"}
+
+
 async def test_endpoints_are_listed_page_by_page_without_their_secrets(heygen):
     made = [(await heygen.webhooks.create(f"{URL}/{n}")).id for n in range(3)]
 

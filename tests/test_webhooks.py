@@ -125,6 +125,12 @@ def test_an_empty_secret_is_a_value_error(secret):
             check(BODY, signed(), secret=secret, now=NOW)
 
 
+@pytest.mark.parametrize("secret", [5, b"whsec_1", [5]])
+def test_a_secret_that_is_no_text_is_a_type_error(secret):
+    with pytest.raises(TypeError, match="secret"):
+        verify(BODY, signed(), secret=secret, now=NOW)
+
+
 def test_an_empty_secret_signs_nothing():
     with pytest.raises(ValueError, match="secret"):
         sign(BODY, secret="", event_id="evt_1", timestamp=NOW)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fastapi import FastAPI, UploadFile
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
+from starlette.routing import Route
 
 from heygen_async import HeyGenSession
 from heygen_async.webhooks import WebhookReceiver
@@ -31,7 +32,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-app.add_route("/heygen", receiver)
+app.routes.append(Route("/heygen", receiver))
 
 
 @app.get("/")

@@ -59,7 +59,7 @@ async def serve(path: Path) -> None:
         total = 0
         while chunk := await request.content.readany():
             total += len(chunk)
-        return reply({"id": "file_1", "total": total})
+        return reply(peers_answer(f"{request.scheme}://{request.host}", total), headers={"ETag": '"1"'})
 
     async def complete(_: web.Request) -> web.Response:
         return reply({"asset_id": "asset_1", "status": "completed"})
@@ -96,8 +96,22 @@ async def serve(path: Path) -> None:
     await asyncio.Event().wait()
 
 
-def reply(data: dict[str, object]) -> web.Response:
-    return web.json_response({**data, "data": data})
+def reply(data: dict[str, object], headers: dict[str, str] | None = None) -> web.Response:
+    return web.json_response({**data, "data": data}, headers=headers)
+
+
+def peers_answer(origin: str, size: int) -> dict[str, object]:
+    """Return what the peers' clients must find in an answer, all of them in one."""
+    replicate = {"name": "a", "content_type": "video/mp4", "etag": "1", "checksums": {}, "metadata": {}, "urls": {}}
+    fal = {
+        "token": "t",
+        "token_type": "Bearer",
+        "base_url": origin,
+        "expires_at": "2100-01-01T00:00:00+00:00",
+        "access_url": f"{origin}/fal",
+        "uploadId": "1",
+    }
+    return {"id": "file_1", "size": size, "created_at": "2026-01-01T00:00:00Z", **replicate, **fal}
 
 
 # What is measured
@@ -169,8 +183,8 @@ async def replicate_up(url: str, path: Path, _: Path) -> None:
 async def fal_up(url: str, path: Path, _: Path) -> None:
     import fal_client  # type: ignore[import-not-found]  # noqa: PLC0415 a peer
 
-    client = fal_client.AsyncClient(key="k")
-    await client._client.post(url, content=await asyncio.to_thread(path.read_bytes))  # noqa: SLF001 as its upload does
+    fal_client.client.REST_URL = fal_client.client.CDN_URL = url  # it takes no address
+    await fal_client.AsyncClient(key="k").upload_file(str(path))
 
 
 CONTENDERS: dict[str, Callable[[str, Path, Path], Awaitable[None]]] = {

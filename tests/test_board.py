@@ -8,11 +8,12 @@ from itertools import pairwise
 
 import pytest
 from attrs import define, frozen
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from heygen_async._polling.board import CHUNK, QUERY, Board, is_transient
+from heygen_async._polling.lanes import Lane, Lanes
 from heygen_async._polling.pages import Pages
 from heygen_async._polling.waiting import Errand, ManyWaiter, Moment, Place, Waiter, Way
 from heygen_async.errors import (
@@ -80,6 +81,14 @@ def one_look(board, waiters, now=0.0):
 )
 def test_the_interval_is_a_share_of_the_jobs_length(age, typical, seconds):
     assert PollPolicy().interval(age, typical) == pytest.approx(seconds)
+
+
+def test_the_named_policies_differ_in_how_soon_they_look():
+    eager, default, gentle = PollPolicy.eager(), PollPolicy(), PollPolicy.gentle()
+
+    for age in (0, 100, 10_000):
+        assert eager.interval(age, 0) < default.interval(age, 0) < gentle.interval(age, 0)
+    assert default.longest < gentle.longest
 
 
 @pytest.mark.parametrize("field", ["fastest", "growth", "slowest", "longest", "max_bulk"])
@@ -261,7 +270,7 @@ def test_ids_that_come_and_go_leave_nothing_behind():
 
     gc.collect()
 
-    assert len(board._queue) < 100
+    assert len(board._shared.entries) < 100
     assert len(board._index) < 100
 
 
@@ -513,7 +522,6 @@ def test_word_of_an_id_whose_waiter_is_away_has_it_fetched_on_its_return():
     other = Waiter(math.inf)
     board.join(other, "ls_other", 0.0)
     board.take(0.0)
-    assert [one.id for one in many.parked] == ["ls_1"]
 
     board.notify("ls_1")
     board.enter(many)
@@ -912,7 +920,6 @@ def test_what_is_due_while_its_only_waiter_is_away_is_not_asked_about_until_it_i
     board.join(other, "ls_other", 0.0)
 
     assert one_look(board, [other]).ids == ["ls_other"]
-    board.unpark(many)
     board.enter(many)
     board.take(0.0)
 
@@ -957,7 +964,7 @@ def test_a_waiter_of_many_that_goes_gives_its_errands_back():
     assert other.errand.ids == ["ls_2"]
 
 
-def test_ids_whose_waiter_is_away_are_passed_over_a_slice_at_a_time():
+def test_the_coming_and_going_of_a_waiter_of_many_costs_the_same_however_many_it_waits_for():
     board = Board(PollPolicy())
     many = ManyWaiter(math.inf)
     for n in range(3000):
@@ -965,14 +972,45 @@ def test_ids_whose_waiter_is_away_are_passed_over_a_slice_at_a_time():
     waiter = Waiter(math.inf)
     board.join(waiter, "ls_other", 1.0)
 
-    takes = 0
-    while waiter.errand is None:
-        before = len(many.parked)
-        board.take(board.next_due())
-        takes += 1
-        assert len(many.parked) - before <= 2000  # a slice for the first seat, one for the others
+    assert one_look(board, [waiter], 1.0).ids == ["ls_other"]
 
-    assert takes <= 4
+    assert len(many.lane.entries) == 3000
+    assert board.next_due() is None
+
+
+def test_stale_entries_are_passed_over_a_slice_at_a_time():
+    board = Board(PollPolicy())
+    waiters = crowd(board, 2500)
+    for waiter in waiters:
+        board.notify(_id_of(waiters, waiter))
+    late = Waiter(math.inf)
+    board.join(late, "ls_late", 1.0)
+
+    takes = 0
+    while late.errand is None:
+        takes += 1
+        board.take(1.0)
+
+    assert takes == 3
+
+
+def _id_of(waiters, waiter):
+    return f"ls_{waiters.index(waiter)}"
+
+
+def test_an_id_that_only_somebody_away_waits_for_takes_no_seat_of_another():
+    board = Board(PollPolicy())
+    many, one, other = ManyWaiter(math.inf), Waiter(math.inf), Waiter(math.inf)
+    held = board.join(one, "ls_1", 0.0)
+    board.join(other, "ls_2", 0.0)
+    board.join(many, "ls_1", 0.0)
+    board.leave(one, held, 0.0)
+
+    assert one_look(board, [other]).ids == ["ls_2"]
+    board.enter(many)
+    board.take(0.0)
+
+    assert [errand.ids for errand in many.to_start] == [["ls_1"]]
 
 
 def test_an_id_that_is_only_held_on_to_is_due_again_for_whoever_comes_back():
@@ -984,7 +1022,7 @@ def test_an_id_that_is_only_held_on_to_is_due_again_for_whoever_comes_back():
     for n in range(200):
         waiter = Waiter(math.inf)
         board.leave(waiter, board.join(waiter, f"ls_{n + 2}", 0.0), 0.0)
-    assert len(board._queue) < 100
+    assert len(board._shared.entries) < 100
 
     second = Waiter(2.0)
     assert board.join(second, "ls_1", 0.0) is held
@@ -993,15 +1031,46 @@ def test_an_id_that_is_only_held_on_to_is_due_again_for_whoever_comes_back():
     assert held.place is Place.IN_FLIGHT
 
 
-def test_a_refused_key_leaves_no_queue_behind():
+def test_a_refused_key_leaves_nothing_queued():
     board = Board(PollPolicy())
     many = ManyWaiter(math.inf)
     for n in range(1000):
         board.join(many, f"ls_{n}", 0.0)
+    crowd(board, 1000)
 
     board.end_all(http(AuthenticationError, 401), 0.0)
 
-    assert len(board._queue) < 100
+    assert not many.lane.entries
+    assert not board._shared.entries
+
+
+# Lanes, against the plain way
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["push", "pop", "open", "close", "clear"]), st.integers(0, 2), st.integers(0, 9))
+    )
+)
+def test_of_all_open_lanes_the_first_due_comes_first(steps):
+    lanes, model = Lanes(), [[], [], []]
+    three = [Lane(waiting=100) for _ in model]
+    for step, n, due in steps:
+        if step == "push":
+            lanes.push(three[n], due, None)
+            model[n].append(due)
+        elif step == "clear":
+            three[n].waiting = 0
+            lanes.tidy(three[n], None)
+            model[n].clear()
+        elif step != "pop":
+            getattr(lanes, step)(three[n])
+        due_now = [due for lane, dues in zip(three, model, strict=True) if lane.is_open for due in dues]
+        assert lanes.first_due() == min(due_now, default=None)
+        if step == "pop" and due_now:
+            lane, popped, _ = lanes.pop()
+            assert popped == min(due_now)
+            model[three.index(lane)].remove(popped)
 
 
 # All of it, in any order
@@ -1101,8 +1170,6 @@ class BoardMachine(RuleBasedStateMachine):
         if many.here:
             self.board.exit(many)
         else:
-            while self.board.unpark(many):
-                pass
             self.board.enter(many)
 
     @precondition(lambda self: any(not many.here for many in self.manys))
@@ -1192,21 +1259,21 @@ class BoardMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_is_lost(self):
         in_flight = [awaited for errand in self.errands() for awaited in errand.awaited]
-        queued = {(due, awaited) for due, _, awaited in self.board._queue}
         for awaited in self.board.awaited():
             many = [waiter for waiter in awaited.waiters if isinstance(waiter, Many)]
             if awaited.place is Place.QUEUED:
-                assert (awaited.due, awaited) in queued
+                for lane in {waiter.lane if waiter in many else self.board._shared for waiter in awaited.waiters}:
+                    assert (awaited.due, awaited) in self.queued(lane)
             elif awaited.place is Place.IN_FLIGHT:
                 assert in_flight.count(awaited) == 1
-            elif awaited.place is Place.WANTED:
+            else:
+                assert awaited.place is Place.WANTED
                 assert len(many) == len(awaited.waiters), "one that waits for one id is never too busy"
                 assert all(awaited in waiter.wanted for waiter in many)
                 assert not any(waiter.is_free(Way.FETCH) for waiter in many)
-            else:
-                assert awaited.place is Place.PARKED
-                assert len(many) == len(awaited.waiters)
-                assert all(awaited in waiter.parked for waiter in many)
+
+    def queued(self, lane):
+        return {(due, awaited) for due, _, awaited in lane.entries}
 
     @invariant()
     def everybody_who_waits_is_on_the_board(self):
@@ -1228,9 +1295,9 @@ class BoardMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_counts_right(self):
-        assert self.board._joined == sum(len(awaited.waiters) for awaited in self.board.awaited())
-        assert self.board._present == len(self.singles) + sum(many.here for many in self.manys)
-        assert len(self.board._queue) <= 65 + 2 * self.board._joined
+        lanes = [self.board._shared, *(many.lane for many in self.manys)]
+        assert sum(lane.waiting for lane in lanes) == sum(len(one.waiters) for one in self.board.awaited())
+        assert all(len(lane.entries) <= 65 + 2 * lane.waiting for lane in lanes)
         for many in self.manys:
             assert many.fetches == sum(errand.way is Way.FETCH for errand in many.carried)
 
@@ -1248,7 +1315,7 @@ class BoardMachine(RuleBasedStateMachine):
             return
         for many in self.manys:
             if not many.here:
-                self.come_back(many)
+                self.board.enter(many)
         for _ in range(600):
             if not self.singles and not any(many.pending for many in self.manys):
                 return
@@ -1258,11 +1325,6 @@ class BoardMachine(RuleBasedStateMachine):
                 self.complete(errand)
             self.everybody_told_has_left_the_ids()
         raise AssertionError("somebody waits for ever")
-
-    def come_back(self, many):
-        while self.board.unpark(many):
-            pass
-        self.board.enter(many)
 
     def complete(self, errand):
         if errand.way is Way.LOOK:

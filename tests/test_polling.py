@@ -59,6 +59,8 @@ class Server:
     """By the kind of request: an exception to raise, or a coroutine function to await first, given what was asked."""
     edit: object = None
     """What is done to an answer of statuses before it is sent."""
+    lipsync: object = Lipsync
+    """What makes the answer of a get or an item of a page."""
     suspends: bool = True
     """Whether a request suspends at all."""
 
@@ -84,14 +86,14 @@ class Server:
         await self._work("get", lipsync_id)
         if lipsync_id not in self.jobs:
             raise NotFound("no such lipsync", status=404)
-        return Lipsync(id=lipsync_id, status=self.status(lipsync_id))
+        return self.lipsync(id=lipsync_id, status=self.status(lipsync_id))
 
     async def list_page(self, token):
         self.pages.append(token)
         await self._work("list_page", token)
         start = int(token or 0)
         ids = list(reversed(self.jobs))
-        items = [Lipsync(id=one, status=self.status(one)) for one in ids[start : start + 100]]
+        items = [self.lipsync(id=one, status=self.status(one)) for one in ids[start : start + 100]]
         return Page(items, str(start + 100), start + 100 < len(ids))
 
     async def _work(self, kind, asked):
@@ -319,6 +321,24 @@ async def test_an_unknown_status_is_logged_once_and_is_not_the_last(server, capl
     assert "simmering" in caplog.text
 
 
+@pytest.mark.parametrize("bulk", [True, False], ids=["with bulk requests", "without"])
+async def test_however_many_unknown_statuses_there_are_the_log_is_not_flooded(server, caplog, bulk):
+    words = itertools.count()
+    server.add_many(100, lasts=3)
+    odd = lambda status: f"word {next(words)}" if status == RUNNING else status  # noqa: E731 short
+    server.edit = lambda answer: {one: odd(word) for one, word in answer.items()}
+    server.lipsync = lambda id, status: Lipsync(id=id, status=odd(status))
+    if not bulk:
+        server.trouble["statuses"] = http(NotFound, 404)
+    poller = server.poller()
+
+    with caplog.at_level(logging.WARNING, "heygen_async"):
+        await asyncio.gather(*(poller.wait(one) for one in server.jobs))
+
+    assert next(words) > 100
+    assert len(caplog.records) == 32
+
+
 # Many waits
 
 
@@ -381,7 +401,9 @@ async def test_a_bug_in_a_request_reaches_those_of_its_chunk_only(server):
     server.trouble["statuses"] = bug
     results = await asyncio.gather(*(poller.wait(one) for one in ids), return_exceptions=True)
 
-    assert sum(isinstance(one, ZeroDivisionError) for one in results) == 100
+    bugs = [one for one in results if isinstance(one, ZeroDivisionError)]
+    assert len(bugs) == 100
+    assert [bug.__cause__ for bug in bugs].count(None) == 1  # the carrier's own, where it happened
     assert sum(isinstance(one, Lipsync) for one in results) == 100
     assert nothing_is_left(poller)
 
@@ -393,6 +415,18 @@ async def test_an_answer_that_is_none_hangs_nobody(server, answer):
     with pytest.raises(TypeError):
         await server.poller().wait("ls_1", timeout=5)
     assert now() == server.latency
+
+
+@pytest.mark.parametrize("count", [1, 20], ids=["a get", "a page"])
+async def test_a_lipsync_that_is_none_hangs_nobody(server, count):
+    server.lipsync = lambda **_fields: None
+    poller = server.poller()
+    ids = server.add_many(count, lasts=0)
+
+    results = await asyncio.gather(*(poller.wait(one, timeout=5) for one in ids), return_exceptions=True)
+
+    assert {type(one) for one in results} == {AttributeError}
+    assert now() < 1
 
 
 async def test_without_bulk_requests_every_job_still_ends(server):
@@ -640,23 +674,40 @@ async def test_the_timer_keeps_nobodys_context_alive(server):
     current = contextvars.ContextVar("current")
     poller = server.poller()
     server.add_many(2, lasts=100)
+    other = asyncio.create_task(poller.wait("ls_0", created_at=datetime.now(UTC) - timedelta(hours=1)))
+    await asyncio.sleep(1)
+    seen = []
 
     async def wait():
         request = Request()
         current.set(request)
         seen.append(weakref.ref(request))
         with suppress(WaitTimeout):
-            await poller.wait("ls_0", timeout=2.5)
+            await poller.wait("ls_1", timeout=0.5, created_at=datetime.now(UTC))
 
-    seen = []
-    other = asyncio.create_task(poller.wait("ls_1"))
     await asyncio.create_task(wait())
-    await asyncio.sleep(0.001)
+    await asyncio.sleep(0.1)
     gc.collect()
 
-    assert not other.done()
+    assert poller._carriers._armed == pytest.approx(2, abs=0.01)  # the timer that the request had set
     assert seen[0]() is None
     other.cancel()
+
+
+async def test_there_is_one_timer_however_many_wait(server):
+    poller = server.poller()
+    loop = asyncio.get_running_loop()
+    tasks = []
+    for n in range(500):
+        server.add(f"ls_{n}", lasts=1000)
+        tasks.append(asyncio.create_task(poller.wait(f"ls_{n}")))
+        if n % 50 == 0:
+            await asyncio.sleep(0.05)
+        timers = [handle for handle in loop._scheduled if handle._callback == poller._carriers._tick]
+        assert sum(not handle.cancelled() for handle in timers) <= 1
+        assert len(timers) < 20
+    for task in tasks:
+        task.cancel()
 
 
 # as_completed
@@ -918,6 +969,81 @@ async def test_an_id_that_cannot_be_had_comes_with_the_reason(server):
     assert "not JSON" in seen["ls_1"].failure_message
 
 
+@pytest.mark.looptime(False)
+def test_results_that_come_with_the_deadline_are_passed_on_first():
+    server = Server(latency=0)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        server.add("ls_1", lasts=0)
+        server.add("ls_2", lasts=math.inf)
+        poller = server.poller()
+        answered = loop.create_future()
+
+        async def hold(_asked):
+            await answered
+
+        def answer_late():
+            answered.set_result(None)
+            loop.ahead = 100.0
+
+        server.trouble["get"] = hold
+        completions = poller.as_completed(["ls_1", "ls_2"], timeout=50)
+        step = asyncio.create_task(anext(completions))
+        await turns(10)
+        assert server.fetches
+        loop.call_soon(answer_late)
+
+        assert (await step).id == "ls_1"
+        with pytest.raises(WaitTimeout):
+            await anext(completions)
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(main())
+
+
+async def test_a_timeout_that_is_somebody_elses_is_not_taken_for_its_own(server):
+    async def slow_source():
+        raise TimeoutError("the database")
+        yield
+
+    server.add("ls_1")
+    server.trouble["statuses"] = TimeoutError("a bug of the transport")
+
+    with pytest.raises(TimeoutError, match="database"):
+        await anext(server.poller().as_completed(slow_source()))
+    with pytest.raises(TimeoutError, match="transport"):
+        await server.poller().wait("ls_1", timeout=5)
+
+
+async def test_an_error_that_cannot_be_copied_is_shared_as_it_is(server):
+    class Stubborn(Exception):
+        def __init__(self, one, two):
+            super().__init__(one)
+
+    server.trouble["statuses"] = error = Stubborn(1, 2)
+    poller = server.poller()
+
+    caught = await asyncio.gather(*(poller.wait("ls_1") for _ in range(3)), return_exceptions=True)
+
+    assert caught == [error, error, error]
+
+
+async def test_what_came_due_while_it_was_away_is_asked_about_on_its_return(server):
+    ids = server.add_many(3000, lasts=1)
+    poller = server.poller()
+    completions = poller.as_completed(ids)
+    patient = asyncio.create_task(poller.wait(server.add("ls_other", lasts=200)))
+
+    first = await anext(completions)
+    await asyncio.sleep(100)
+    rest = [one.id async for one in completions]
+
+    assert sorted([first.id, *rest]) == sorted(ids)
+    assert now() < 110
+    await patient
+
+
 async def test_old_jobs_are_read_off_the_list():
     server = Server()
     ids = server.add_many(2000, lasts=0)
@@ -1104,6 +1230,29 @@ def test_a_poller_is_made_anywhere_and_belongs_to_the_loop_of_its_first_wait():
     with pytest.raises(RuntimeError, match="another event loop"):
         asyncio.run(wait())
     poller.close()
+
+
+@pytest.mark.looptime(False)
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_waits_that_are_never_finished_are_cleaned_up_quietly_after_their_loop(new_loop):
+    server = Server()
+    poller = server.poller()
+    loop = new_loop()
+
+    async def begin():
+        tasks = [asyncio.create_task(poller.wait(server.add(f"ls_{n}"))) for n in range(3)]
+        await turns(3)
+        return tasks
+
+    tasks = loop.run_until_complete(begin())
+    loop.close()
+
+    poller.close()
+
+    for task in tasks:
+        task._log_destroy_pending = False
+    del task, tasks
+    gc.collect()
 
 
 def eager_loop():

@@ -13,10 +13,8 @@ The rules of this file:
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
-import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -24,6 +22,7 @@ from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 from heygen_async._polling.hearsay import Hearsay, patience
+from heygen_async._polling.lanes import Lane, Lanes
 from heygen_async._polling.pages import Pages
 from heygen_async._polling.waiting import (
     Awaited,
@@ -94,14 +93,12 @@ class Board:
         """Whether the account has the bulk status request, as far as is known."""
         self.looks = 0
         """Status requests in the air."""
-        # An id is on the board for as long as something holds it: its waiters, the queue, an errand. One that
-        # nobody waits for is not asked about; it is forgotten when its turn in the queue comes, at the latest.
+        # An id is on the board for as long as something holds it: its waiters, a lane, an errand. One that nobody
+        # waits for is not asked about, and is forgotten when its turn comes, at the latest.
         self._index: WeakValueDictionary[str, Awaited] = WeakValueDictionary()
-        # A heap by due time. An entry is stale when its id has moved on since, and is passed over.
-        self._queue: list[tuple[float, int, Awaited]] = []
-        self._tick = itertools.count()
-        self._joined = 0
-        self._present = 0
+        self._lanes = Lanes()
+        self._shared = Lane()  # of all who wait for one id
+        self._lanes.open(self._shared)
         self._rung: list[Waiter] = []
         self._pages = Pages()
         self._lengths: deque[float] = deque(maxlen=_RECENT)
@@ -118,44 +115,34 @@ class Board:
             awaited = self._index[lipsync_id] = self._newcomer(lipsync_id, now, age)
         elif age is not None:
             awaited.born = min(awaited.born, now - age)
+        lane = self._lane(waiter)
+        is_listed = any(self._lane(other) is lane for other in awaited.waiters)
         awaited.waiters[waiter] = None
-        self._joined += 1
+        lane.waiting += 1
         if isinstance(waiter, ManyWaiter):
             waiter.pending[lipsync_id] = awaited
-        else:
-            self._present += 1
-        if awaited.place is Place.PARKED:
-            self._enqueue(awaited, awaited.due)
-        elif awaited.place is Place.WANTED:
+        if awaited.place is Place.WANTED:
             self._want(awaited)
+        elif awaited.place is Place.QUEUED and not is_listed:
+            self._lanes.push(lane, awaited.due, awaited)
         return awaited
 
     def leave(self, waiter: Waiter, awaited: Awaited, now: float) -> None:
         """Let *waiter* of one id go; the errand that it had is due now, for another."""
-        self._present -= 1
         self._part(waiter, awaited)
         if waiter.errand is not None:
             self.give_back(waiter.errand, Moment(now))
-        self._compact()
 
     def enter(self, many: ManyWaiter) -> None:
         """Let *many* be called upon, and hand it what was left for it."""
         many.here = True
-        self._present += 1
+        self._lanes.open(many.lane)
         self._resume(many)
 
     def exit(self, many: ManyWaiter) -> None:
         """Stop calling upon *many*. What it carries goes on."""
         many.here = False
-        self._present -= 1
-
-    def unpark(self, many: ManyWaiter) -> bool:
-        """Queue a slice of what was parked while *many* was away; return whether there is more of it."""
-        for awaited in many.parked[-_SLICE:]:
-            if awaited.place is Place.PARKED:
-                self._enqueue(awaited, awaited.due)
-        del many.parked[-_SLICE:]
-        return bool(many.parked)
+        self._lanes.close(many.lane)
 
     def drop(self, many: ManyWaiter, now: float) -> None:
         """Give back all errands of *many*, which is away but goes on waiting."""
@@ -169,7 +156,6 @@ class Board:
             self._part(many, awaited)
         many.pending.clear()
         self.drop(many, now)
-        self._compact()
 
     def notify(self, lipsync_id: str) -> None:
         """Have *lipsync_id* fetched now, for there is word of it. Nothing happens if nobody waits for it."""
@@ -179,7 +165,7 @@ class Board:
         awaited.told = True
         if awaited.place is Place.IN_FLIGHT:
             awaited.hurried = True
-        elif awaited.place in {Place.QUEUED, Place.PARKED}:
+        elif awaited.place is Place.QUEUED:
             self._want(awaited)
 
     def expect_notifications(self) -> None:
@@ -190,7 +176,6 @@ class Board:
         """End every wait with *error*."""
         for awaited in list(self._index.values()):
             self._done(awaited, error, now)
-        self._compact()
 
     def awaited(self) -> list[Awaited]:
         """Return every id that somebody waits for."""
@@ -205,9 +190,7 @@ class Board:
 
     def next_due(self) -> float | None:
         """Return when there is next something to `take`; `None` if not before something else happens."""
-        if not self._present or not self._queue or self._is_full():
-            return None
-        return self._queue[0][0]
+        return None if self._is_full() else self._lanes.first_due()
 
     def take(self, now: float) -> None:
         """Hand out, as errands, what is due at *now*, as far as there are seats."""
@@ -235,17 +218,15 @@ class Board:
         return chunk
 
     def _pop_until(self, until: float) -> Iterator[Awaited]:
-        """Yield what is due by *until* and has somebody present, in order; pass over a slice at most."""
-        passed_over = 0
-        while self._queue and self._queue[0][0] <= until and passed_over < _SLICE:
-            due, _, awaited = heapq.heappop(self._queue)
-            if awaited.place is Place.QUEUED and awaited.due == due:
-                if any(waiter.present for waiter in awaited.waiters):
-                    awaited.place = Place.IN_FLIGHT
-                    yield awaited
-                    continue
-                self._park(awaited)
-            passed_over += 1
+        """Yield what is due by *until* and has somebody present, in order; pass over a slice of others at most."""
+        stale = 0
+        while (first := self._lanes.first_due()) is not None and first <= until and stale < _SLICE:
+            if self._is_live(*(entry := self._lanes.pop())):
+                awaited = entry[2]
+                awaited.place = Place.IN_FLIGHT
+                yield awaited
+            else:
+                stale += 1
 
     # What came of it
 
@@ -389,34 +370,28 @@ class Board:
     def _enqueue(self, awaited: Awaited, due: float) -> None:
         awaited.place = Place.QUEUED
         awaited.due = due
-        heapq.heappush(self._queue, (due, next(self._tick), awaited))
-        self._compact()
+        for lane in dict.fromkeys(map(self._lane, awaited.waiters)):
+            self._lanes.push(lane, due, awaited)
+            self._lanes.tidy(lane, self._is_live)
 
-    def _park(self, awaited: Awaited) -> None:
-        awaited.place = Place.PARKED
-        for waiter in awaited.waiters:
-            if isinstance(waiter, ManyWaiter):
-                waiter.parked.append(awaited)
+    def _is_live(self, lane: Lane, due: float, awaited: Awaited) -> bool:
+        """Return whether an entry of *lane* still says when an id is due for somebody there."""
+        if awaited.place is not Place.QUEUED or awaited.due != due:
+            return False
+        return any(self._lane(waiter) is lane for waiter in awaited.waiters)
 
-    def _compact(self) -> None:
-        """Drop stale entries once they are the larger part of the queue."""
-        if len(self._queue) <= 64 + 2 * self._joined:
-            return
-        kept = []
-        for entry in self._queue:
-            due, _, awaited = entry
-            if awaited.place is Place.QUEUED and awaited.due == due:
-                if awaited.waiters:
-                    kept.append(entry)
-                else:
-                    awaited.place = Place.PARKED
-        heapq.heapify(kept)
-        self._queue = kept
+    def _lane(self, waiter: Waiter) -> Lane:
+        return waiter.lane if isinstance(waiter, ManyWaiter) else self._shared
 
     def _part(self, waiter: Waiter, awaited: Awaited) -> None:
         if waiter in awaited.waiters:
             del awaited.waiters[waiter]
-            self._joined -= 1
+            self._leave_lane(waiter)
+
+    def _leave_lane(self, waiter: Waiter) -> None:
+        lane = self._lane(waiter)
+        lane.waiting -= 1
+        self._lanes.tidy(lane, self._is_live)
 
     def _idle(self, lipsync_id: str) -> Awaited | None:
         awaited = self._index.get(lipsync_id)
@@ -427,8 +402,8 @@ class Board:
             self._learn(awaited, now)
         awaited.place = Place.DONE
         del self._index[awaited.id]
-        self._joined -= len(awaited.waiters)
         for waiter in awaited.waiters:
+            self._leave_lane(waiter)
             waiter.tell(awaited, outcome)
         self._rung.extend(awaited.waiters)
         awaited.waiters = {}
@@ -437,7 +412,7 @@ class Board:
         """Learn from a job that has ended how long such jobs take, and whether there is word of their ends."""
         if awaited.ran or awaited.told:
             self._lengths.append(now - awaited.born)
-            self._typical = statistics.median(self._lengths)
+            self._typical = sorted(self._lengths)[len(self._lengths) // 2]
         if awaited.told:
             self._hearsay.confirmed(now)
         elif (awaited.ran or awaited.young) and self._hearsay.missed(awaited.born):

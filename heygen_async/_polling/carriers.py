@@ -95,7 +95,7 @@ class Carriers:
 
     def leave(self, waiter: Waiter, awaited: Awaited) -> None:
         """Let *waiter* go; what it carried is left to another."""
-        self.board.leave(waiter, awaited, asyncio.get_running_loop().time())
+        self.board.leave(waiter, awaited, self._clock())
         self.turn()
 
     async def serve(self, waiter: Waiter) -> None:
@@ -108,10 +108,7 @@ class Carriers:
     async def sleep(self, waiter: Waiter) -> None:
         """Sleep until *waiter* is rung."""
         waiter.bell = asyncio.get_running_loop().create_future()
-        try:
-            await waiter.bell
-        finally:
-            waiter.bell = None
+        await waiter.bell
 
     async def carry(self, errand: Errand) -> None:
         """Make the request of *errand* and tell what came of it; cancelled, leave it to another."""
@@ -133,16 +130,17 @@ class Carriers:
         Only the timer hands out what is due, even if it is due already: it comes after all that is ready to run,
         so that those who come together share a request.
         """
+        if self._loop is None or self._loop.is_closed():
+            return  # nobody is there to be woken
         for waiter in self.board.rung():
             ring(waiter)
-        self._arm(None if self._closed else self.board.next_due())
+        self._arm(self._loop, self.board.next_due())
 
     def close(self) -> None:
         """End every wait with a `RuntimeError`, now and from now on."""
         self._closed = True
-        if self._loop is not None and not self._loop.is_closed():
-            self.board.end_all(RuntimeError(_CLOSED), self._loop.time())
-            self.turn()
+        self.board.end_all(RuntimeError(_CLOSED), self._clock())
+        self.turn()
 
     async def _ask(self, errand: Errand) -> Callable[[Moment], None]:
         """Make the request; return how to settle it. What is not an answer at all is found out here."""
@@ -170,11 +168,15 @@ class Carriers:
 
     def _moment(self) -> Moment:
         spread = 1 + _JITTER * (self._random() - 0.5)
-        return Moment(asyncio.get_running_loop().time(), datetime.now(UTC), spread)
+        return Moment(self._clock(), datetime.now(UTC), spread)
 
-    def _arm(self, due: float | None) -> None:
+    def _clock(self) -> float:
+        # Of the loop at hand, not of the running one: a wait that was never finished is cleaned up after its loop.
+        return 0.0 if self._loop is None else self._loop.time()
+
+    def _arm(self, loop: asyncio.AbstractEventLoop, due: float | None) -> None:
         # A timer that fires early finds nothing to do and is set anew: for a later time there is no need of one.
-        if self._loop is None or (due is not None and due >= self._armed):
+        if due is not None and due >= self._armed:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -182,11 +184,11 @@ class Carriers:
         if due is not None:
             self._armed = due
             # In a context of its own: the timer is nobody's, and must not keep anybody's context alive.
-            self._timer = self._loop.call_at(due, self._tick, context=contextvars.Context())
+            self._timer = loop.call_at(due, self._tick, context=contextvars.Context())
 
     def _tick(self) -> None:
         # A loop may be early by as much as its clock is coarse.
-        now = max(asyncio.get_running_loop().time(), self._armed)
+        now = max(self._clock(), self._armed)
         self._timer, self._armed = None, math.inf
         self.board.take(now)
         self.turn()

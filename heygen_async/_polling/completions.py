@@ -102,7 +102,8 @@ class Completions:
         """Be there for the board, which hands errands to those who are."""
         board, waiter = self._carriers.board, self._waiter
         try:
-            await self._get_ready()
+            if self._reader is None:
+                await self._read_ids()  # not there yet: what is handed out meanwhile would not be carried
             board.enter(waiter)
             try:
                 await self._until_heard()
@@ -112,13 +113,6 @@ class Completions:
         except asyncio.CancelledError:
             self._break_off()
             raise
-
-    async def _get_ready(self) -> None:
-        # Not there yet: what is handed out meanwhile would not be carried.
-        if self._reader is None:
-            await self._read_ids()
-        while self._carriers.board.unpark(self._waiter):  # noqa: ASYNC110 no polling; each turn does its slice
-            await asyncio.sleep(0)
 
     async def _until_heard(self) -> None:
         waiter = self._waiter

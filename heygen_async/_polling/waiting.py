@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from attrs import define, field, frozen
 
+from heygen_async._polling.lanes import Lane
 from heygen_async.errors import HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 
@@ -29,9 +30,7 @@ class Place(enum.Enum):
     """Where an awaited id is."""
 
     QUEUED = "queued"
-    """In the queue until it is due."""
-    PARKED = "parked"
-    """Not in the queue, for all who want it are away or gone."""
+    """In the lane of each who waits for it, until it is due."""
     WANTED = "wanted"
     """To be fetched by the next of its waiters that is free."""
     IN_FLIGHT = "in flight"
@@ -92,7 +91,7 @@ class Awaited:
     """When to look at it next."""
     size: int
     """How many characters of a query it takes."""
-    place: Place = Place.PARKED
+    place: Place = Place.QUEUED
     told: bool = False
     """Whether there was word of it."""
     hurried: bool = False
@@ -177,8 +176,7 @@ class ManyWaiter(Waiter):
     """What it still waits for."""
     wanted: deque[Awaited] = field(factory=deque, repr=False)
     """Ids that were to be fetched while it was away or busy."""
-    parked: list[Awaited] = field(factory=list, repr=False)
-    """Ids that were due while it was away."""
+    lane: Lane = field(factory=Lane)
     fetches: int = 0
 
     @property

@@ -109,9 +109,9 @@ def main() -> None:
     print(f"CPU a call, {AT_ONCE} at once: bare {hand * 1e6:.0f} us, typed {ours * 1e6:.0f} us: ", end="")
     print(f"x{ours / hand:.3f} (goal 1.15)")
 
-    pairs = [(import_seconds("aiohttp"), import_seconds("heygen_async")) for _ in range(IMPORTS)]
+    pairs = [(import_seconds("aiohttp"), import_seconds("heygen_async.session")) for _ in range(IMPORTS)]
     bare, whole = median(bare for bare, _ in pairs), median(whole for _, whole in pairs)
-    print(f"import: aiohttp {bare * 1e3:.0f} ms, heygen_async {whole * 1e3:.0f} ms: x{whole / bare:.2f} (goal 1.4)")
+    print(f"import: aiohttp {bare * 1e3:.0f} ms, the session {whole * 1e3:.0f} ms: x{whole / bare:.2f} (goal 1.4)")
 
 
 if __name__ == "__main__":

@@ -6,48 +6,59 @@
         lipsync = await heygen.dub(video="https://...", audio=Path("french.mp3"), output="french.mp4")
 """
 
-from heygen_async._transport.http import Timeouts
-from heygen_async._transport.retry import RetryPolicy
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from heygen_async._version import __version__
-from heygen_async._wire import Response
-from heygen_async.errors import (
-    APIError,
-    AuthenticationError,
-    Conflict,
-    DownloadError,
-    HeyGenError,
-    InsufficientCredit,
-    InvalidRequest,
-    InvalidSignature,
-    LipsyncFailed,
-    NotFound,
-    PermissionDenied,
-    RateLimited,
-    RequestTimeout,
-    ServerError,
-    StaleDelivery,
-    TransportError,
-    UnexpectedResponse,
-    WaitTimeout,
-    WebhookError,
-)
-from heygen_async.jobs import LipsyncBatch, LipsyncJob
-from heygen_async.models import (
-    Account,
-    Asset,
-    AssetId,
-    Batch,
-    BatchItem,
-    Lipsync,
-    LipsyncOptions,
-    LipsyncRequest,
-    LipsyncStatus,
-    Secret,
-    Wallet,
-)
-from heygen_async.pagination import Page, Paginator
-from heygen_async.polling import LipsyncPoller, PollerSnapshot, PollPolicy
-from heygen_async.session import HeyGenSession
+
+if TYPE_CHECKING:
+    from heygen_async._transport.http import Timeouts
+    from heygen_async._transport.retry import RetryPolicy
+    from heygen_async._wire import Response
+    from heygen_async.errors import (
+        APIError,
+        AuthenticationError,
+        Conflict,
+        DownloadError,
+        HeyGenError,
+        InsufficientCredit,
+        InvalidRequest,
+        InvalidSignature,
+        LipsyncFailed,
+        NotFound,
+        PermissionDenied,
+        RateLimited,
+        RequestTimeout,
+        ServerError,
+        StaleDelivery,
+        TransportError,
+        UnexpectedResponse,
+        WaitTimeout,
+        WebhookError,
+    )
+    from heygen_async.jobs import LipsyncBatch, LipsyncJob
+    from heygen_async.models import (
+        Account,
+        Asset,
+        AssetId,
+        Batch,
+        BatchItem,
+        EventType,
+        Lipsync,
+        LipsyncOptions,
+        LipsyncRequest,
+        LipsyncStatus,
+        Secret,
+        Wallet,
+        WebhookEndpoint,
+        WebhookEvent,
+    )
+    from heygen_async.pagination import Page, Paginator
+    from heygen_async.polling import LipsyncPoller, PollerSnapshot, PollPolicy
+    from heygen_async.session import HeyGenSession
+    from heygen_async.webhooks import WebhookReceiver
 
 __all__ = [
     "APIError",
@@ -59,6 +70,7 @@ __all__ = [
     "BatchItem",
     "Conflict",
     "DownloadError",
+    "EventType",
     "HeyGenError",
     "HeyGenSession",
     "InsufficientCredit",
@@ -90,6 +102,37 @@ __all__ = [
     "UnexpectedResponse",
     "WaitTimeout",
     "Wallet",
+    "WebhookEndpoint",
     "WebhookError",
+    "WebhookEvent",
+    "WebhookReceiver",
     "__version__",
 ]
+
+# Where the names live, light ones first. They are imported on first use: pytest loads our plugin, and with it this
+# package, in every run, and so does whoever wants one error only.
+_HOMES: Final = (
+    "errors",
+    "models",
+    "pagination",
+    "_wire",
+    "_transport.retry",
+    "polling",
+    "jobs",
+    "session",
+    "webhooks",
+)
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                globals()[name] = found = getattr(module, name)
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

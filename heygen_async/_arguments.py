@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -67,25 +68,40 @@ def check_count(name: str, value: object, *, most: int | None = None) -> int:
     return value
 
 
-def https_url(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is an https URL."""
-    check_https_url(field.name, value)
+def callback_url(_instance: object, field: Field, value: object) -> None:
+    """See that *value* is a URL that HeyGen may be told to call."""
+    check_callback_url(field.name, value)
 
 
-def check_https_url(name: str, value: object) -> None:
-    """See that *value* is an https URL."""
+def check_callback_url(name: str, value: object) -> None:
+    """See that *value* is an https URL, or one on this machine, where only a sandbox can call."""
     check_text(name, value)
-    if isinstance(value, str) and not is_https(value):
+    if isinstance(value, str) and not is_https(value, or_loopback=True):
         raise ValueError(f"{name} must be an https URL, not {without_query(value)}")
 
 
-def is_https(url: str) -> bool:
-    """Tell whether *url* is one that HeyGen may be sent to: https, with a host, and nothing that hides."""
+def is_loopback(host: str | None) -> bool:
+    """Tell whether *host* names this machine."""
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
     try:
-        parts = urlsplit(url)
+        return ip_address(host).is_loopback
     except ValueError:
         return False
-    return parts.scheme == "https" and bool(parts.hostname) and url.isprintable() and " " not in url
+
+
+def is_https(url: str, *, or_loopback: bool = False) -> bool:
+    """Tell whether *url* is https (or http to this machine), with a host, and nothing that hides."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        return False
+    if not parts.hostname or not url.isprintable() or " " in url:
+        return False
+    return parts.scheme == "https" or (or_loopback and parts.scheme == "http" and is_loopback(parts.hostname))
 
 
 def without_query(url: str | None) -> str:

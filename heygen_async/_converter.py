@@ -75,11 +75,11 @@ def _number(value: object, _: object = None) -> float:
 
 
 def _time(value: object, _: object = None) -> datetime:
-    if isinstance(value, str):
+    try:
+        if not isinstance(value, str):
+            return datetime.fromtimestamp(_number(value), UTC)
         moment = datetime.fromisoformat(value)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    try:
-        return datetime.fromtimestamp(_number(value), UTC)
     except (OverflowError, OSError):
         raise ValueError("not a time") from None
 

@@ -11,13 +11,13 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Final, Literal, TypeAlias
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 from attrs import frozen
 
+from heygen_async._arguments import is_https
 from heygen_async.errors import APIError, Conflict, HeyGenError, Outcome, UnexpectedResponse, error_class
 from heygen_async.models import JSON
 
@@ -236,27 +236,6 @@ def multipart(name: str, content_type: str, file: Stream) -> Stream:
 # Addresses
 
 
-def is_loopback(host: str | None) -> bool:
-    """Tell whether *host* names this machine."""
-    if host is None:
-        return False
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises for a port that is none
-    except ValueError:
-        return None
-    return parts
-
-
 def check_base_url(url: object) -> str:
     """Return the base *url* without a trailing slash.
 
@@ -266,20 +245,13 @@ def check_base_url(url: object) -> str:
     """
     if not isinstance(url, str):
         raise TypeError(f"base_url must be a string, not {type(url).__name__}")
-    parts = _split(url.strip())
-    if parts is None or not parts.hostname or not is_trusted_link(url.strip(), allow_loopback=True):
+    url = url.strip().rstrip("/")
+    if not is_https(url, or_loopback=True):
         raise ValueError(f"base_url must be an https URL, or http on loopback: {url!r}")
+    parts = urlsplit(url)
     if parts.query or parts.fragment or parts.username is not None:
         raise ValueError("base_url must have no query, no fragment and no user name")
-    return url.strip().rstrip("/")
-
-
-def is_trusted_link(url: str, *, allow_loopback: bool) -> bool:
-    """Tell whether media may move over *url*: https, or http to this machine if the API is there too."""
-    parts = _split(url)
-    if parts is None or not parts.hostname:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and allow_loopback and is_loopback(parts.hostname))
+    return url
 
 
 # Answers

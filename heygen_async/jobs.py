@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -42,9 +43,11 @@ class LipsyncJob:
         downloads: Downloads,
         *,
         idempotency_key: str | None = None,
+        created_at: datetime | None = None,
     ) -> None:
         self.id = id
         self.idempotency_key = idempotency_key
+        self._created_at = created_at  # a job that is known to be new need not be looked at straight away
         self._lipsyncs = lipsyncs
         self._poller = poller
         self._downloads = downloads
@@ -72,11 +75,11 @@ class LipsyncJob:
             NotFound: If there is no such lipsync in this account.
             HeyGenError: If the API refuses the question itself, with a 401 for instance.
         """
-        return await self._poller.wait(self.id, timeout=timeout)
+        return await self._poller.wait(self.id, timeout=timeout, created_at=self._created_at)
 
     def updates(self) -> AsyncIterator[LipsyncStatus | str]:
         """Iterate over the states that the job goes through, from the one it is in to its last."""
-        return self._poller.updates(self.id)
+        return self._poller.updates(self.id, created_at=self._created_at)
 
     async def download(self, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
         """Write the finished video to *path*; see `HeyGenSession.download`."""

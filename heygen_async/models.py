@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, Literal, TypeAlias, TypedDict, get_args
 
 from attrs import Attribute, field, frozen
 
-from heygen_async._arguments import flag, https_url, is_https, seconds, text, without_query
+from heygen_async._arguments import callback_url, flag, is_https, seconds, text, without_query
 
 __all__ = (
     "JSON",
@@ -325,7 +325,7 @@ class LipsyncRequest:
     """Keep the source's resolution and bitrate."""
     fps_mode: FpsMode | None = None
     """`vfr`, `cfr` or `passthrough`."""
-    callback_url: str | None = field(default=None, validator=https_url)
+    callback_url: str | None = field(default=None, validator=callback_url)
     """Where HeyGen POSTs when the job has ended."""
     callback_id: str | None = field(default=None, validator=text)
     """An id of your own, which comes back in webhooks, gets and lists."""

@@ -72,6 +72,7 @@ def test_unknown_fields_are_kept():
         ({**SEED, "duration": "42"}, "@ $.data.duration"),
         ({**SEED, "duration": True}, "@ $.data.duration"),
         ({**SEED, "created_at": 1e30}, "@ $.data.created_at"),
+        ({**SEED, "created_at": "0001-01-01T00:00:00+23:59"}, "@ $.data.created_at"),
         ({**SEED, "created_at": "yesterday"}, "@ $.data.created_at"),
         ({**SEED, "status": None}, "@ $.data.status"),
         ({"id": "ls_1"}, "required field missing @ $.data.status"),

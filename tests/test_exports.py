@@ -1,8 +1,11 @@
 """What the package promises by name."""
 
+import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 import heygen_async
 
-PUBLIC = ["errors", "jobs", "models", "pagination", "polling", "session"]
+PUBLIC = ["errors", "jobs", "models", "pagination", "polling", "session", "webhooks"]
 
 
 def test_all_is_sorted_and_every_name_is_there():
@@ -18,11 +21,24 @@ def test_all_is_sorted_and_every_name_is_there():
     assert all(hasattr(heygen_async, name) for name in heygen_async.__all__)
 
 
-def test_nothing_public_is_left_out_of_all():
-    found = {
-        name for name, thing in vars(heygen_async).items() if not name.startswith("_") and not inspect.ismodule(thing)
-    }
-    assert found == {name for name in heygen_async.__all__ if not name.startswith("_")} & set(vars(heygen_async))
+def test_a_star_import_and_a_type_checker_see_the_same_names():
+    tree = ast.parse(Path(heygen_async.__file__).read_text())
+    (typed,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = {alias.name for node in typed.body for alias in node.names}
+    assert imported | {"__version__"} == set(heygen_async.__all__)
+
+
+def test_the_package_is_imported_without_what_it_does_not_need():
+    program = "import sys, heygen_async; from heygen_async import NotFound; print('aiohttp' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        heygen_async.Nothing  # noqa: B018
+    assert set(heygen_async.__all__) <= set(dir(heygen_async))
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -107,6 +107,10 @@ def test_a_wrong_value_is_a_value_error_that_names_its_argument(arguments, messa
     assert str(caught.value).startswith(message)
 
 
+def test_a_sandbox_may_call_back_on_this_machine():
+    assert request(callback_url="http://127.0.0.1:8000/hook").callback_url
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -20,6 +20,7 @@ from heygen_async import (
     LipsyncRequest,
     LipsyncStatus,
     NotFound,
+    PollPolicy,
     RetryPolicy,
     Timeouts,
     WaitTimeout,
@@ -477,3 +478,11 @@ async def test_errors_of_the_api_carry_what_a_handler_needs(heygen):
 def test_policies_are_frozen_values():
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         RetryPolicy().max_attempts = 9
+
+
+async def test_a_job_that_was_just_made_is_not_looked_at_before_it_can_have_ended(sandbox):
+    async with session_on(sandbox, polling=PollPolicy(fastest=0.3, slowest=0.3)) as heygen:
+        job = await heygen.lipsyncs.create(**BOTH)
+        await job.wait(timeout=30)
+    routes = [request.route for request in sandbox.requests]
+    assert routes == ["POST /v3/lipsyncs", "GET /v3/lipsyncs/statuses", "GET /v3/lipsyncs/{lipsync_id}"]

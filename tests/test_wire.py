@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async import errors
+from heygen_async._arguments import is_https
 from heygen_async._wire import (
     Stream,
     check_base_url,
@@ -19,7 +20,6 @@ from heygen_async._wire import (
     compose_raw,
     decipher,
     excerpt,
-    is_trusted_link,
     multipart,
     query_string,
     retry_after,
@@ -327,11 +327,11 @@ def test_any_other_base_url_is_refused(url):
 
 
 def test_media_moves_over_plain_http_only_where_the_api_is_local():
-    assert is_trusted_link("http://127.0.0.1/f", allow_loopback=True)
-    assert not is_trusted_link("http://127.0.0.1/f", allow_loopback=False)
-    assert not is_trusted_link("http://files.heygen.ai/f", allow_loopback=True)
-    assert is_trusted_link("https://files.heygen.ai/f", allow_loopback=False)
-    assert not is_trusted_link("https:///f", allow_loopback=True)
+    assert is_https("http://127.0.0.1/f", or_loopback=True)
+    assert not is_https("http://127.0.0.1/f", or_loopback=False)
+    assert not is_https("http://files.heygen.ai/f", or_loopback=True)
+    assert is_https("https://files.heygen.ai/f", or_loopback=False)
+    assert not is_https("https:///f", or_loopback=True)
 
 
 # Outcomes

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from attrs import define
 
-from heygen_async._wire import is_trusted_link
+from heygen_async._arguments import is_https
 from heygen_async.errors import DownloadError, LipsyncFailed
 from heygen_async.models import Lipsync, LipsyncStatus
 
@@ -34,7 +34,7 @@ class Link:
             LipsyncFailed: If the job failed.
         """
         url = link_of(self.lipsync, self.kind)
-        if not is_trusted_link(url, allow_loopback=self.allow_loopback):
+        if not is_https(url, or_loopback=self.allow_loopback):
             raise DownloadError(f"the link to the {self.kind} of {self.lipsync.id} is not https")
         return url
 

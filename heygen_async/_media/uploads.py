@@ -14,6 +14,7 @@ from typing import Final
 
 from attrs import frozen
 
+from heygen_async._arguments import is_https
 from heygen_async._converter import DirectUpload, read
 from heygen_async._media.hosts import refusal
 from heygen_async._media.ledger import Entry
@@ -24,7 +25,7 @@ from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile, local_file
 from heygen_async._media.transfers import Transfers
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import compose, is_trusted_link, multipart
+from heygen_async._wire import compose, multipart
 from heygen_async.errors import HeyGenError, InvalidRequest, PermissionDenied, UnexpectedResponse
 from heygen_async.models import JSON, Asset, AssetId, Source
 
@@ -176,7 +177,7 @@ class Uploads:
         grant = read(await self._transport.send(request), DirectUpload)
         if grant.max_bytes is not None and file.size > grant.max_bytes:
             raise _too_large(file, grant.max_bytes)
-        if not is_trusted_link(grant.upload_url, allow_loopback=self._transport.http.origin.is_loopback):
+        if not is_https(grant.upload_url, or_loopback=self._transport.http.origin.is_loopback):
             raise _unexpected("the upload link is not https @ $.data.upload_url")
         return grant
 

@@ -23,9 +23,9 @@ from attrs import field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
-from heygen_async._arguments import positive
+from heygen_async._arguments import is_loopback, positive
 from heygen_async._version import __version__
-from heygen_async._wire import Answer, Request, Stream, is_loopback
+from heygen_async._wire import Answer, Request, Stream
 from heygen_async.errors import RequestTimeout, TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
 from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
-from heygen_async._arguments import check_count, check_https_url, check_text
+from heygen_async._arguments import check_callback_url, check_count, check_text
 from heygen_async._converter import (
     BatchCreated,
     Created,
@@ -126,7 +127,14 @@ class Lipsyncs:
         request = LipsyncRequest(video=video, audio=audio, **options)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
         response = await self._create("/v3/lipsyncs", [request], itemgetter(0), key)
-        return self._job(read(response, Created).lipsync_id, key)
+        return LipsyncJob(
+            read(response, Created).lipsync_id,
+            self,
+            self._poller,
+            self._downloads,
+            idempotency_key=key,
+            created_at=datetime.now(UTC),
+        )
 
     async def _create(
         self, path: str, requests: Sequence[LipsyncRequest], wrap: Callable[[list[JSON]], JSON], key: str
@@ -160,9 +168,6 @@ class Lipsyncs:
             vars(error).update(idempotency_key=key, attempts=0 if outcome == "not_sent" else 1, outcome=outcome)
             raise
 
-    def _job(self, lipsync_id: str, idempotency_key: str | None = None) -> LipsyncJob:
-        return LipsyncJob(lipsync_id, self, self._poller, self._downloads, idempotency_key=idempotency_key)
-
     def job(self, lipsync_id: str) -> LipsyncJob:
         """Return a handle on a job whose id was kept elsewhere; nothing is sent.
 
@@ -170,7 +175,7 @@ class Lipsyncs:
             TypeError, ValueError: If it is not an id.
         """
         segment("lipsync_id", lipsync_id)
-        return self._job(lipsync_id)
+        return LipsyncJob(lipsync_id, self, self._poller, self._downloads)
 
     async def get(self, lipsync_id: str) -> Lipsync:
         """Get one lipsync, with fresh links if it is completed.
@@ -251,7 +256,7 @@ class Lipsyncs:
         listed = list(requests)
         check_count("the number of requests", len(listed), most=MAX_BATCH)
         check_text("title", title)
-        check_https_url("callback_url", callback_url)
+        check_callback_url("callback_url", callback_url)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
         said: dict[str, JSON] = {
             name: value for name, value in (("title", title), ("callback_url", callback_url)) if value

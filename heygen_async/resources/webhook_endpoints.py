@@ -7,10 +7,10 @@ from functools import partial
 
 from attrs import frozen
 
-from heygen_async._arguments import check_count, check_text, without_query
+from heygen_async._arguments import check_count, check_text, is_https, without_query
 from heygen_async._converter import RotatedSecret, read, read_page
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import check_key, compose, is_trusted_link
+from heygen_async._wire import check_key, compose
 from heygen_async.models import JSON, EventType, Secret, WebhookEndpoint, WebhookEvent
 from heygen_async.pagination import Page, Paginator
 
@@ -159,7 +159,7 @@ class WebhookEndpoints:
 
 def _checked_url(url: str) -> str:
     check_text("url", url)
-    if " " in url or not is_trusted_link(url, allow_loopback=True):
+    if not is_https(url, or_loopback=True):
         raise ValueError(f"url must be an https URL (http is taken for loopback), not {without_query(url)}")
     return url
 

@@ -1,0 +1,196 @@
+"""The pytest plugin, as a project that uses it would: each test runs pytest on a test of its own."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parent.parent
+NAME, MODULE = "heygen_sandbox", "heygen_async.sandbox.pytest_plugin"
+AUTO = "asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function"
+
+
+@pytest.fixture
+def tests(pytester, monkeypatch):
+    """Run pytest on a test file, in a process of its own, with this plugin, those named, and no others."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def run(source, *options, plugins=("pytest_asyncio.plugin",), settings=AUTO):
+        pytester.makepyfile(source)
+        pytester.makeini(f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n{settings}\n")
+        loaded = [word for plugin in (*plugins, MODULE) for word in ("-p", plugin)]
+        return pytester.runpytest_subprocess(*loaded, *options, timeout=50)
+
+    return run
+
+
+def test_it_is_an_entry_point():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert project["entry-points"]["pytest11"] == {NAME: MODULE}
+
+
+def test_a_run_that_does_not_use_it_imports_nothing_of_it(tests):
+    ran = tests(
+        """
+        import sys
+
+        def test_what_is_imported(pytestconfig):
+            assert pytestconfig.pluginmanager.hasplugin("heygen_async.sandbox.pytest_plugin")
+            assert not {"aiohttp", "anyio", "attrs", "cattrs", "orjson"} & set(sys.modules)
+        """,
+        plugins=(),
+        settings="",
+    )
+
+    ran.assert_outcomes(passed=1)
+
+
+BASICS = """
+    import os
+    from pathlib import Path
+
+    import pytest
+
+    from heygen_async import HeyGenSession
+    from heygen_async.sandbox import SAMPLE_VIDEO
+
+    {mark}
+    async def test_a_video_is_dubbed(heygen_sandbox, heygen_session, tmp_path):
+        lipsync = await heygen_session.dub(
+            video=SAMPLE_VIDEO, audio="https://example.com/fr.mp3", output=tmp_path / "out.mp4", timeout=20
+        )
+        assert lipsync.status == "completed"
+        assert (tmp_path / "out.mp4").read_bytes() == SAMPLE_VIDEO.read_bytes()
+        assert len(heygen_sandbox.jobs) == 1
+
+    {mark}
+    async def test_the_next_test_has_a_sandbox_of_its_own(heygen_sandbox):
+        assert heygen_sandbox.jobs == heygen_sandbox.requests == []
+
+    {mark}
+    async def test_a_session_that_the_program_makes_talks_to_the_sandbox(heygen_sandbox):
+        async with HeyGenSession() as heygen:
+            await heygen.lipsyncs.create(video="https://example.com/a.mp4", audio="https://example.com/a.mp3")
+        assert len(heygen_sandbox.jobs) == 1
+
+    def test_outside_of_it_the_environment_is_as_it_was():
+        assert not {{"HEYGEN_API_KEY", "HEYGEN_BASE_URL"}} & set(os.environ)
+"""
+
+
+@pytest.mark.parametrize(("mode", "mark"), [("auto", ""), ("strict", "@pytest.mark.asyncio")])
+def test_the_fixtures_work_in_both_modes_of_pytest_asyncio(mode, mark, tests):
+    settings = f"asyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function"
+    tests(BASICS.format(mark=mark), settings=settings).assert_outcomes(passed=4)
+
+
+def test_without_pytest_asyncio_anyio_runs_the_fixtures(tests, pytester):
+    pytester.makeconftest("import pytest\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n")
+    pytester.makepyfile(pytest_asyncio="raise ImportError('it is not installed')")
+    ran = tests(BASICS.format(mark="@pytest.mark.anyio"), plugins=("anyio",), settings="pythonpath = .")
+
+    ran.assert_outcomes(passed=4)
+
+
+def test_the_marker_sets_the_options_and_the_nearest_wins(tests):
+    ran = tests(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.heygen_sandbox(job_seconds=1200, balance=7)
+
+        class TestInAClass:
+            @pytest.mark.heygen_sandbox(manual=True, balance=5)
+            async def test_a_job_of_twenty_minutes_takes_no_time(self, heygen_sandbox, heygen_session):
+                account = await heygen_session.account.me()
+                assert account.wallet.remaining_balance == 5
+                job = await heygen_session.lipsyncs.create(
+                    video="https://example.com/a.mp4", audio="https://example.com/a.mp3"
+                )
+                await heygen_sandbox.advance(1199)
+                assert (await job.get()).status == "running"
+                await heygen_sandbox.advance(1)
+                assert (await job.wait(timeout=10)).status == "completed"
+
+        async def test_of_the_module(heygen_session):
+            assert (await heygen_session.account.me()).wallet.remaining_balance == 7
+        """
+    )
+
+    ran.assert_outcomes(passed=2)
+
+
+def test_an_option_that_is_none_is_an_error_that_says_so(tests):
+    ran = tests(
+        """
+        import pytest
+
+        @pytest.mark.heygen_sandbox(30)
+        async def test_positional(heygen_sandbox): ...
+
+        @pytest.mark.heygen_sandbox(spede=30)
+        async def test_misspelt(heygen_sandbox): ...
+        """
+    )
+
+    ran.assert_outcomes(errors=2)
+    ran.stdout.fnmatch_lines(["*takes keyword arguments only*", "*unexpected keyword argument 'spede'*"])
+
+
+def test_pytest_knows_the_marker_and_the_fixtures(tests):
+    tests("", "--markers").stdout.fnmatch_lines(["@pytest.mark.heygen_sandbox(*options): options of the Sandbox*"])
+    tests("", "--fixtures").stdout.fnmatch_lines(["heygen_sandbox*", "heygen_session*"])
+
+
+SHOP = """
+    from typing import Annotated
+
+    from fastapi import Depends, FastAPI, Request
+
+    from heygen_async import HeyGenSession
+
+    app = FastAPI()
+
+    def heygen(request: Request) -> HeyGenSession:
+        return request.app.state.heygen  # that its lifespan opened
+
+    @app.post("/orders/{order}/dub", status_code=202)
+    async def dub(order: int, audio: str, heygen: Annotated[HeyGenSession, Depends(heygen)]):
+        job = await heygen.lipsyncs.create(
+            video="https://shop.example/source.mp4",
+            audio=audio,
+            callback_id=f"order-{order}",
+            idempotency_key=f"order-{order}",
+        )
+        return {"job": job.id}
+"""
+
+
+def test_a_fastapi_handler_is_tested_as_the_documentation_shows(tests, pytester):
+    pytest.importorskip("fastapi", reason="a user's, not ours")
+    pytest.importorskip("httpx", reason="a user's, not ours")
+    pytester.makepyfile(shop=SHOP)
+    ran = tests(
+        """
+        import httpx
+        import pytest
+
+        from shop import app, heygen
+
+        @pytest.mark.heygen_sandbox(job_seconds=1200)
+        async def test_an_order_is_dubbed_once(heygen_sandbox, heygen_session):
+            app.dependency_overrides[heygen] = lambda: heygen_session
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
+                for _ in range(2):
+                    answer = await client.post("/orders/7/dub", params={"audio": "https://example.com/fr.mp3"})
+
+            assert answer.status_code == 202
+            [job] = heygen_sandbox.jobs
+            assert job.body["callback_id"] == "order-7"
+        """
+    )
+
+    ran.assert_outcomes(passed=1)

@@ -35,5 +35,5 @@ def _convert(_type: object, tokens: list[Token]) -> float:
     return seconds(tokens[0].value)
 
 
-Duration: TypeAlias = Annotated[float, Parameter(converter=_convert, n_tokens=1, metavar="TIME")]
+Duration: TypeAlias = Annotated[float, Parameter(converter=_convert, metavar="TIME")]
 """Seconds, which the command line takes in any of these spellings."""

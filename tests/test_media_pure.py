@@ -146,6 +146,7 @@ def test_a_file_is_named_for_title_and_id(title, name):
 @example("\ud800", "\ud800", "")
 @example("nul", "con", "")
 @example("", "NUL .x", "")
+@example("", ")", "")
 def test_a_name_is_safe_whatever_title_and_id_are(title, lipsync_id, tail):
     name = file_name(title, lipsync_id, f"https://x.test/{tail}".replace("[", "").replace("]", ""))
 

@@ -23,9 +23,10 @@ def file_name(title: str | None, lipsync_id: str, url: str) -> str:
     """
     known = _cut(_plain(lipsync_id), _LONGEST_ID) or "lipsync"
     suffix = PurePath(unquote(urlsplit(url).path)).suffix.lower()
-    tail = f"({known}){suffix if suffix in _SUFFIXES else '.mp4'}"
-    head = _cut(_plain(title or ""), _LONGEST - len(tail.encode()) - 1)
-    name = f"{head} {tail}" if head else tail.replace("(", "").replace(")", "")
+    suffix = suffix if suffix in _SUFFIXES else ".mp4"
+    tail = f" ({known}){suffix}"
+    head = _cut(_plain(title or ""), _LONGEST - len(tail.encode()))
+    name = head + tail if head else known + suffix
     return f"_{name}" if _RESERVED.match(name) else name
 
 

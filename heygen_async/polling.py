@@ -170,16 +170,16 @@ class LipsyncPoller:
         scope = asyncio.timeout_at(None if waiter.soft else waiter.deadline)
         try:
             async with scope:
-                outcome = await self._outcome(waiter)
+                while waiter.outcome is None:
+                    await self._carriers.serve(waiter)
         except TimeoutError:
             if not scope.expired():
                 raise
             if waiter.outcome is None:
                 raise WaitTimeout(lipsync_id, last_status=awaited.status) from awaited.error
-            outcome = waiter.outcome
         finally:
             self._carriers.leave(waiter, awaited)
-        return _completed(outcome)
+        return _completed(waiter.outcome)
 
     async def updates(
         self, lipsync_id: str, *, created_at: datetime | None = None
@@ -264,11 +264,6 @@ class LipsyncPoller:
     def close(self) -> None:
         """End every wait with a `RuntimeError`, now and from now on."""
         self._carriers.close()
-
-    async def _outcome(self, waiter: Waiter) -> Outcome:
-        while waiter.outcome is None:
-            await self._carriers.serve(waiter)
-        return waiter.outcome
 
     def _newcomer(self, timeout: float | None, *, watching: bool = False) -> Waiter:
         limit = self._carriers.policy.longest if timeout is None else timeout

@@ -919,6 +919,45 @@ async def test_a_step_can_be_cancelled_at_every_point_and_loses_nothing():
             break
 
 
+async def test_cancelling_a_step_that_reads_ids_loses_none_silently(server):
+    ids = server.add_many(3, lasts=1)
+    poller = server.poller()
+    bare = poller.as_completed(as_async(ids, every=10))
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(bare), 15)
+    with pytest.raises(RuntimeError, match="async with"):
+        await anext(bare)
+
+    async with poller.as_completed(as_async(ids, every=10)) as entered:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(entered), 5)
+        assert sorted([one.id async for one in entered]) == ids
+
+
+async def test_reading_ids_gives_the_loop_its_turns(server):
+    turned = 0
+
+    async def count_turns():
+        nonlocal turned
+        while True:
+            turned += 1
+            await asyncio.sleep(0)
+
+    async def without_a_pause():
+        for n in range(5000):
+            yield f"ls_{n}"
+
+    counter = asyncio.create_task(count_turns())
+    step = asyncio.create_task(anext(server.poller().as_completed(without_a_pause())))
+    await turns(30)
+    assert server.looks
+    counter.cancel()
+    step.cancel()
+
+    assert turned >= 10
+
+
 async def test_two_cannot_iterate_it_at_once(server):
     server.add("ls_1", lasts=100)
     completions = server.poller().as_completed(["ls_1"])

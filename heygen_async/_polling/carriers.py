@@ -86,7 +86,7 @@ class Carriers:
         return loop.time()
 
     def join(self, waiter: Waiter, lipsync_id: str, created_at: datetime | None = None) -> Awaited:
-        """Let *waiter* wait for *lipsync_id*; `leave` must follow, unless it waits for many."""
+        """Let *waiter*, of one id, wait for *lipsync_id*; `leave` must follow."""
         check_id(lipsync_id)
         age = None if created_at is None else max(0.0, (datetime.now(UTC) - created_at).total_seconds())
         awaited = self.board.join(waiter, lipsync_id, self.now(), age=age)
@@ -103,12 +103,8 @@ class Carriers:
         if waiter.errand is not None:
             await self.carry(waiter.errand)
         else:
-            await self.sleep(waiter)
-
-    async def sleep(self, waiter: Waiter) -> None:
-        """Sleep until *waiter* is rung."""
-        waiter.bell = asyncio.get_running_loop().create_future()
-        await waiter.bell
+            waiter.bell = asyncio.get_running_loop().create_future()
+            await waiter.bell
 
     async def carry(self, errand: Errand) -> None:
         """Make the request of *errand* and tell what came of it; cancelled, leave it to another."""

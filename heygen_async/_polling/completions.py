@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from heygen_async._polling.carriers import ring
+from heygen_async._polling.carriers import check_id, ring
 from heygen_async._polling.waiting import ManyWaiter, Outcome
 from heygen_async.errors import AuthenticationError, HeyGenError, WaitTimeout
 from heygen_async.models import Lipsync, LipsyncStatus
@@ -24,8 +24,9 @@ _SLICE: Final = 500
 class Completions:
     """What `LipsyncPoller.as_completed` returns: jobs, each when it has ended.
 
-    A step that is cancelled breaks off its requests and loses nothing; the next one goes on. Without
-    `async with`, requests that are on their way when you stop iterating come to their own end.
+    A step that is cancelled breaks off its requests and loses nothing; the next one goes on. (But without
+    `async with`, cancelling one that still reads ids from an async iterable ends it all.) Without `async with`,
+    requests that are on their way when you stop iterating come to their own end.
     """
 
     def __init__(self, carriers: Carriers, ids: Iterable[str] | AsyncIterable[str], *, timeout: float | None) -> None:
@@ -39,6 +40,7 @@ class Completions:
         self._reader: asyncio.Task[None] | None = None
         self._bug: BaseException | None = None
         self._stepping = False
+        self._is_cut = False
         self._ended = False
 
     async def __aenter__(self) -> Self:
@@ -67,6 +69,8 @@ class Completions:
             raise RuntimeError("as_completed() is being iterated by somebody else")
         if self._ended:
             raise StopAsyncIteration
+        if self._is_cut:
+            raise RuntimeError("the reading of ids was cancelled; iterate inside `async with` to be safe from that")
         self._stepping = True
         try:
             if not self._waiter.heard:
@@ -103,7 +107,7 @@ class Completions:
         board, waiter = self._carriers.board, self._waiter
         try:
             if self._reader is None:
-                await self._read_ids()  # not there yet: what is handed out meanwhile would not be carried
+                await self._read_here()
             board.enter(waiter)
             try:
                 await self._until_heard()
@@ -114,12 +118,21 @@ class Completions:
             self._break_off()
             raise
 
+    async def _read_here(self) -> None:
+        # Not on the board as present yet: what is handed out meanwhile would not be carried.
+        try:
+            await self._read_ids()
+        except asyncio.CancelledError:
+            # It went through the source of ids, which, if it is an async generator, is at its end now.
+            self._is_cut = isinstance(self._source, AsyncIterator)
+            raise
+
     async def _until_heard(self) -> None:
         waiter = self._waiter
         self._carriers.turn()
         self._start_errands()
         while not waiter.heard and self._bug is None and (waiter.pending or self._reader):
-            await self._carriers.sleep(waiter)
+            await self._carriers.serve(waiter)
             self._start_errands()
 
     def _start_errands(self) -> None:
@@ -147,22 +160,26 @@ class Completions:
             ring(self._waiter)
 
     async def _read_ids(self) -> None:
-        """Join the board for every id. It can be broken off, and goes on where it was."""
+        """Join the board for every id. Broken off, it goes on where it was."""
         source = self._source
         if isinstance(source, AsyncIterator):
             async for lipsync_id in source:
-                self._add(lipsync_id)
+                await self._add(lipsync_id)
         else:
-            for count, lipsync_id in enumerate(source, start=1):
-                self._add(lipsync_id)
-                if count % _SLICE == 0:
-                    await asyncio.sleep(0)
+            for lipsync_id in source:
+                await self._add(lipsync_id)
         self._source = iter(())
 
-    def _add(self, lipsync_id: str) -> None:
-        if lipsync_id not in self._known:
-            self._carriers.join(self._waiter, lipsync_id)
-            self._known.add(lipsync_id)
+    async def _add(self, lipsync_id: str) -> None:
+        check_id(lipsync_id)
+        if lipsync_id in self._known:
+            return
+        self._known.add(lipsync_id)
+        self._carriers.board.join(self._waiter, lipsync_id, self._carriers.now())
+        if self._reader is not None:
+            self._carriers.turn()  # for a step may be waiting
+        if len(self._known) % _SLICE == 0:
+            await asyncio.sleep(0)
 
     def _next_result(self) -> Lipsync:
         if self._waiter.heard:

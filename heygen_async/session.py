@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, Unpack
+from typing import TYPE_CHECKING, Final, Literal, Self, Unpack
+
+from attrs import evolve
 
 from heygen_async._arguments import check_count
 from heygen_async._media.downloads import Downloads, FilePath, check_target
@@ -21,7 +23,7 @@ from heygen_async._transport.http import Http, Origin, Timeouts
 from heygen_async._transport.retry import RetryPolicy
 from heygen_async._wire import Parameter, Response, check_base_url, check_key, compose_raw
 from heygen_async.errors import WaitTimeout
-from heygen_async.models import JSON, Lipsync, LipsyncOptions, Secret, Source
+from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Secret, Source
 from heygen_async.polling import LipsyncPoller, PollPolicy
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.assets import Assets
@@ -30,6 +32,9 @@ from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from heygen_async.bulk.progress import DubEvent
+    from heygen_async.bulk.runner import DubRun
 
 __all__ = ("HeyGenSession",)
 
@@ -229,6 +234,69 @@ class HeyGenSession:
             if job is None:  # what the cancelled create knew of itself
                 vars(late).update(vars(error.__cause__ or error))
             raise late from error
+
+    def dub_many(
+        self,
+        rows: Iterable[DubRow] | AsyncIterable[DubRow],
+        *,
+        journal: FilePath | None,
+        output_dir: FilePath | None = None,
+        max_in_flight: int | None = None,
+        max_attempts: int = 3,
+        budget: float | None = None,
+        rates: Mapping[str, float] | None = None,
+        submit: Literal["each", "batch"] = "each",
+        on_event: Callable[[DubEvent], None] | None = None,
+    ) -> DubRun:
+        """Dub any number of rows: upload, submit, wait and download each, as many at once as the account takes.
+
+        What each row has reached is kept in *journal*. Run it again after a crash, a Ctrl-C or an outage, with the
+        same rows and the same journal, and it goes on from there: no job is made twice, and none is lost.
+
+        ::
+
+            async with heygen.dub_many(rows, journal="run.sqlite", output_dir="out") as run:
+                async for outcome in run:
+                    print(outcome.key, outcome.state, outcome.path or outcome.error)
+
+        Args:
+            rows: What to dub. All are checked before anything is sent; those of an iterator, which can be had only
+                once, as they come. They are never all in memory. `heygen_async.bulk.manifest.Manifest` reads files.
+            journal: The SQLite file to keep; `None` keeps it in memory, for runs that need not survive a crash. It
+                belongs to one API: a rehearsal in the sandbox never counts as the real run.
+            output_dir: Where to write, made if it is not there; a row's own `output` is inside of it. Without one
+                only rows with an `output` are downloaded.
+            max_in_flight: Jobs at once, 1 or more; `None` finds out what the account takes.
+            max_attempts: Jobs that may be asked for, for one row, if they fail for no fault of the row's: 1 or more.
+            budget: Dollars, over all runs on this journal. Nothing more is submitted when the estimate of what was
+                would pass it; the rows left are skipped. Where no length is known, the longest seen counts, or 60 s.
+            rates: Dollars for a second of output, by mode, for the estimate; the published ones of 2026 if not given.
+            submit: `each` asks for one job at a time, up to what the account takes at once; `batch` for up to 100 in
+                a request, which the server queues.
+            on_event: Called with each `DubEvent`, on the event loop. What it raises ends the run.
+
+        Returns:
+            The run, to be entered with `async with`, and iterated: outcomes in order of completion.
+
+        Raises:
+            TypeError, ValueError: If an argument is wrong.
+        """
+        from heygen_async.bulk.runner import make_run  # noqa: PLC0415 it imports this module, and sqlite3
+
+        return make_run(
+            self,
+            self.with_options(retry=evolve(self._transport.retry, on_rate_limit="raise")),
+            rows,
+            origin=self._http.origin.base_url,
+            journal=journal,
+            output_dir=output_dir,
+            max_in_flight=max_in_flight,
+            max_attempts=max_attempts,
+            budget=budget,
+            rates=rates,
+            submit=submit,
+            on_event=on_event,
+        )
 
     async def download(
         self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None

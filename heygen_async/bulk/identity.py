@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -120,10 +120,15 @@ def claims_of(row: DubRow, target: Path | None) -> tuple[str, ...]:
     claims = []
     if row.callback_id is not None:
         claims.append(f"callback_id {row.callback_id}")
-    if target is not None:
-        # Some file systems take names for the same that differ in case, or in how an accent is written.
-        claims.append(f"output {unicodedata.normalize('NFC', str(target)).casefold()}")
+    # Some file systems take names for the same that differ in case, or in how an accent is written.
+    files = written_by(row, target) if target else ()
+    claims += [f"output {unicodedata.normalize('NFC', str(path)).casefold()}" for path in files]
     return tuple(claims)
+
+
+def written_by(row: DubRow, target: Path) -> Sequence[Path]:
+    """Return the files that a download of *row* to *target* writes: its captions go beside its video."""
+    return [target, target.with_suffix(".srt")] if row.enable_caption else [target]
 
 
 def _default_name(row: DubRow, key: str) -> str:

@@ -387,5 +387,6 @@ def _record(values: Sequence[object]) -> Record:
     fields = dict(zip(_COLUMNS, values, strict=True))
     fields["state"] = State(str(fields["state"]))
     fields["earlier"] = tuple(orjson.loads(str(fields["earlier"])))
-    fields["is_final"] = bool(fields["is_final"])
+    for name in ("is_final", "is_writing"):
+        fields[name] = bool(fields[name])
     return Record(**fields)  # type: ignore[arg-type]  # written by _values

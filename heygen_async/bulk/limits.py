@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from attrs import define, field
+from attrs import define
 
 START: Final = 10
 """The limit of a pay-as-you-go account, as published."""
@@ -39,10 +39,10 @@ LONGEST_PAUSE: Final = 60.0
 """Seconds without creates after one that got no usable answer: the first time, and after many."""
 
 OUTAGE: Final = 3600.0
-"""Seconds without a usable answer after which there is no hope, once there was one."""
+"""Seconds of bad weather after which there is no hope, where the server has answered before."""
 
 NEVER_ANSWERED: Final = 60.0
-"""The same for a server that has not answered yet: its address may be wrong."""
+"""The same where it has not: its address may be wrong."""
 
 
 @define
@@ -136,20 +136,21 @@ class Weather:
     So an outage of an hour costs a few requests and no row; one that lasts ends the run.
     """
 
-    since: float
-    """When the server was last known to answer; at first, when the run began."""
+    since: float = 0.0
+    """When it became bad."""
     troubles: int = 0
     """Creates without a usable answer, since the last one that had one."""
     _has_answered: bool = False
-    _until: float = field(default=-math.inf)
+    _until: float = -math.inf
 
-    def answered(self, now: float) -> None:
+    def answered(self) -> None:
         """Note a usable answer, be it a refusal."""
-        self.since, self.troubles, self._has_answered = now, 0, True
-        self._until = -math.inf
+        self.troubles, self._has_answered = 0, True
 
     def troubled(self, now: float) -> None:
         """Note a create without one."""
+        if not self.troubles:
+            self.since = now
         self.troubles += 1
         self._until = now + min(FIRST_PAUSE * 2.0 ** min(self.troubles - 1, 32), LONGEST_PAUSE)
 

@@ -90,6 +90,8 @@ class Record:
     lipsync_id: str | None = None
     earlier: tuple[str, ...] = ()
     """The failed jobs of the attempts before."""
+    is_writing: bool = False
+    """Whether the file at the target, if there is one, is of our writing."""
     is_final: bool = False
     """Whether the failure is one that another job will not mend."""
     error: str | None = None
@@ -116,23 +118,31 @@ class Record:
     def sending(
         self,
         body: str,
-        callback_id: str,
+        callback_id: str | None,
         now: float,
         *,
         assets: tuple[str | None, str | None] = (None, None),
         estimate: float = 0.0,
     ) -> Record:
-        """Note that a create with the digest *body* is about to be sent, the first one of this attempt."""
+        """Note that a create with the digest *body* is about to be sent, the first one of this attempt.
+
+        Args:
+            body: Of all that is sent but for a callback id of ours.
+            callback_id: The row's own; without one the attempt's key is sent, by which its job can be found again.
+            now: The time.
+            assets: What was uploaded for it, video and audio.
+            estimate: What it is thought to cost, in dollars.
+        """
         if self.state is not State.PLANNED:
             raise ValueError(f"{self.key} is {self.state}")
         # A rejected create leaves its key unused, but another body still goes under another key.
-        following = self.body not in {None, body}
+        attempt = self.attempt + (self.body not in {None, body})
         return evolve(
             self,
             state=State.SUBMITTING,
-            attempt=self.attempt + following,
+            attempt=attempt,
             body=body,
-            callback_id=callback_id,
+            callback_id=callback_id or attempt_key(self.key, attempt),
             video_asset=assets[0],
             audio_asset=assets[1],
             asked_at=now,
@@ -161,6 +171,10 @@ class Record:
     def completed(self, estimate: float) -> Record:
         """Note that the job is completed; *estimate* is now from its true length."""
         return evolve(self, state=State.COMPLETED, estimate=estimate, error=None)
+
+    def writing(self) -> Record:
+        """Note that the target was free, and is about to be written."""
+        return evolve(self, is_writing=True)
 
     def failed(self, error: str, *, is_final: bool) -> Record:
         """Note that the job failed; a failed job costs nothing."""

@@ -1,0 +1,99 @@
+"""What a run is thought to cost. Pure: lengths times rates, and a sum that a budget may bound."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import define, field
+
+from heygen_async.errors import HeyGenError
+from heygen_async.models import DubRow
+
+RATES: Final[Mapping[str, float]] = {"speed": 0.033, "precision": 0.067}
+"""Dollars for a second of output, by mode, as published in 2026; give `rates=` where yours differ."""
+
+ASSUMED_SECONDS: Final = 60.0
+"""How long an output is taken to be of which nothing is known, until a longer one was seen."""
+
+
+class OverBudget(HeyGenError):
+    """Why a row was skipped: with it, what was asked for would be thought to cost more than the budget."""
+
+    hint = "Run it again with a higher budget; what is done stays done."
+
+
+def seconds_of(row: DubRow, video: float | None, audio: float | None) -> float | None:
+    """Return how long the output of a row will about be, rather too long than too short.
+
+    Args:
+        row: The row.
+        video: The length of its video in seconds, where it is known.
+        audio: The length of its audio, likewise.
+    """
+    start, end = row.start_time or 0.0, row.end_time
+    longest = max((length for length in (video, audio) if length is not None), default=None)
+    if longest is None:
+        return None if end is None else end - start
+    return max(0.0, min(longest, math.inf if end is None else end) - start)
+
+
+@define
+class Ledger:
+    """The sum of the estimates.
+
+    Args:
+        rates: Dollars for a second of output, by mode.
+        budget: The most that the sum may be; `None` for no limit.
+        spent: What earlier runs on the same journal have asked for.
+    """
+
+    rates: Mapping[str, float]
+    budget: float | None = None
+    spent: float = 0.0
+    longest: float = field(default=0.0, init=False)
+    """The longest output that was seen."""
+
+    def price(self, mode: str, seconds: float | None) -> float:
+        """Return what an output of so many *seconds* is thought to cost; `None` if that is not known."""
+        return (seconds if seconds is not None else self.longest or ASSUMED_SECONDS) * self.rates[mode]
+
+    def reserve(self, price: float) -> bool:
+        """Count a job that is about to be asked for, unless the budget does not bear it."""
+        if self.budget is not None and self.spent + price > self.budget:
+            return False
+        self.spent += price
+        return True
+
+    def correct(self, before: float, after: float) -> None:
+        """Count *after* instead of *before* for one job."""
+        self.spent += after - before
+
+    def saw(self, seconds: float) -> None:
+        """Learn how long an output was."""
+        self.longest = max(self.longest, seconds)
+
+
+def check_rates(rates: Mapping[str, float] | None) -> Mapping[str, float]:
+    """Return the rates to reckon with: the published ones, and *rates* instead where they say something.
+
+    Raises:
+        ValueError: If a mode is unknown or a rate is not 0 or more.
+    """
+    for mode, rate in (rates or {}).items():
+        if mode not in RATES:
+            raise ValueError(f"rates are by mode, {' and '.join(RATES)}, not {mode!r}")
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"the rate of {mode} must be 0 or more, not {rate!r}")
+    return {**RATES, **(rates or {})}
+
+
+def check_budget(budget: float | None) -> None:
+    """See that *budget* is a sum of money, or `None`.
+
+    Raises:
+        ValueError: If not.
+    """
+    if budget is not None and not 0 <= budget < math.inf:
+        raise ValueError(f"budget must be 0 dollars or more, or None, not {budget!r}")

@@ -1,0 +1,474 @@
+"""A bulk run in one process: rows in, outcomes out, and between them as many rows at work as pays.
+
+Who waits for whom: `_feed` takes rows in, slice by slice, and starts a task for each. It waits for a seat in `ahead`,
+which a row gives back once its job is asked for, so that uploads are only so far ahead of creates; and for one in
+`window`, which is given back when the outcome is taken, so that nobody's memory fills. Creates wait in `Slots`.
+Downloads have seats of their own, and nothing waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self, TypeAlias, get_args
+
+from anyio import to_thread
+from attrs import field, frozen
+
+from heygen_async._arguments import check_count
+from heygen_async.bulk.journal import Journal, Problem
+from heygen_async.bulk.limits import Limiter, Weather
+from heygen_async.bulk.manifest import Manifest, Placed
+from heygen_async.bulk.money import Ledger, check_budget, check_rates
+from heygen_async.bulk.preparing import Task, prepare
+from heygen_async.bulk.progress import DubEvent, DubSnapshot, Tally
+from heygen_async.bulk.record import Record, State, Step
+from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.slots import Slots
+from heygen_async.bulk.worker import Fatal, Patience, RowRun, Workshop
+from heygen_async.errors import HeyGenError
+from heygen_async.models import DubOutcome, DubRow, Wallet
+from heygen_async.session import HeyGenSession
+
+Submit: TypeAlias = Literal["each", "batch"]
+
+Rows: TypeAlias = Iterable[DubRow] | AsyncIterable[DubRow]
+
+_SLICE: Final = 100
+"""How many rows are looked at in one go."""
+
+_AHEAD: Final = 16
+"""How many rows may stand before their create, uploading or waiting for a seat."""
+
+_WINDOW: Final = 1000
+"""How many rows may be at work, or have an outcome that nobody has taken yet."""
+
+_GRACE: Final = 5.0
+"""How many seconds the end of a run waits for creates in the air, so that it is known what became of them."""
+
+_BALANCE_SECONDS: Final = 10.0
+"""How long to wait for the account's balance."""
+
+_MOST_PROBLEMS: Final = 1000
+"""How many problems of rows are kept in memory."""
+
+
+class BadRows(ValueError):
+    """Raised when rows cannot be run, before anything is sent.
+
+    Attributes:
+        problems: What is wrong, each with its place; the first thousand.
+        count: How many there are.
+    """
+
+    def __init__(self, problems: Sequence[Problem], count: int) -> None:
+        self.problems = list(problems)
+        self.count = count
+        shown = [str(problem) for problem in self.problems[:20]]
+        more = [f"and {count - len(shown)} more"] if count > len(shown) else []
+        super().__init__(
+            "\n".join([f"{count} problems in the rows:" if count > 1 else "a problem in the rows:", *shown, *more])
+        )
+
+
+@frozen(kw_only=True)
+class Survey:
+    """What a run would do."""
+
+    rows: int
+    to_submit: int
+    """Rows for which a job would be asked for."""
+    under_way: int
+    """Rows that have a job, or may have one, and would be gone on with."""
+    done: int
+    failed: int
+    """Rows that failed before, and would not be tried again."""
+    unknown: int
+    """Of those to submit, rows of which the length is not known; a length is assumed for them."""
+    estimate: float
+    """What those to submit are thought to cost, in dollars."""
+
+
+@frozen(kw_only=True)
+class Plan:
+    """How a run goes; see `HeyGenSession.dub_many`."""
+
+    journal: Path | None
+    output_dir: Path | None = None
+    max_in_flight: int | None = None
+    max_attempts: int = 3
+    budget: float | None = None
+    rates: Mapping[str, float]
+    submit: Submit = "each"
+    on_event: Callable[[DubEvent], None] | None = None
+    patience: Patience = field(factory=Patience)
+    now: Callable[[], float] = time.time
+
+
+class DubRun:
+    """A bulk run: made by `HeyGenSession.dub_many`, entered with `async with`, iterated with `async for`.
+
+    ::
+
+        async with heygen.dub_many(rows, journal="run.sqlite", output_dir="out") as run:
+            async for outcome in run:
+                print(outcome.key, outcome.state)
+
+    Outcomes come in order of completion. Leaving the `async with`, in whatever way, ends the run: creates that are in
+    the air get up to 5 seconds, everything else is cancelled, and the journal can be resumed from. It is entered once.
+    """
+
+    def __init__(self, heygen: HeyGenSession, creates: HeyGenSession, rows: Rows, plan: Plan, *, origin: str) -> None:
+        self._heygen = heygen
+        self._rows = rows
+        self._plan = plan
+        self._journal = Journal(plan.journal, origin=origin)
+        self._tally = Tally(plan.on_event)
+        limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
+        self._slots = Slots(limiter, Weather(), lambda: asyncio.get_running_loop().time())
+        self._ledger = Ledger(plan.rates, plan.budget)
+        self._creates_began = asyncio.Event()
+        self._shop = Workshop(
+            heygen=heygen,
+            creates=creates,
+            journal=self._journal,
+            slots=self._slots,
+            ledger=self._ledger,
+            searcher=Searcher(heygen, self._journal),
+            tally=self._tally,
+            max_attempts=plan.max_attempts,
+            patience=plan.patience,
+            on_first_create=self._creates_began.set,
+            now=plan.now,
+        )
+        self._state: Literal["new", "running", "over"] = "new"
+        self._main: asyncio.Task[None] | None = None
+        self._bell = asyncio.Event()
+        self._outcomes: deque[DubOutcome] = deque()
+        self._is_error_told = False
+        self._ahead = asyncio.Semaphore(_AHEAD)
+        self._window = asyncio.Semaphore(_WINDOW)
+        self._balances: list[Wallet | None] = [None, None]
+
+    # The life of a run
+
+    async def __aenter__(self) -> Self:
+        """Lock the journal, check all rows (those of a one-time iterator as they come), and start.
+
+        Raises:
+            BadRows: If rows are wrong; nothing was sent.
+            JournalError: If the journal cannot be used, or another run has it.
+            OSError: If the output folder cannot be written to.
+        """
+        if self._state != "new":
+            raise RuntimeError("a run is entered once; make another with dub_many")
+        self._state = "running"
+        await self._journal.open()
+        try:
+            await _check_writable(self._plan.output_dir)
+            await self._check()
+            self._ledger.spent = await self._journal.estimate()
+        except BaseException:
+            await self._journal.aclose()
+            raise
+        self._main = asyncio.create_task(self._run(), name="heygen-dub-run")
+        self._main.add_done_callback(lambda _: self._bell.set())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._state = "over"
+        main = self._main
+        assert main is not None  # noqa: S101 __aenter__ made it
+        try:
+            if not main.done():
+                await self._slots.close(_GRACE)
+        finally:
+            await _end(main, self._journal)
+        if error is None:
+            self._raise_error()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DubOutcome:
+        """Return the next outcome, in order of completion.
+
+        Raises:
+            InsufficientCredit, AuthenticationError: If the account or the key ended the run.
+            JournalError: If the journal cannot be written any more.
+            HeyGenError: If the API could not be reached for an hour, or from the beginning.
+            RuntimeError: Outside of `async with`.
+        """
+        if self._state != "running":
+            raise RuntimeError("a run is iterated inside `async with`")
+        while not self._outcomes:
+            if self._main is None or self._main.done():
+                self._raise_error()
+                raise StopAsyncIteration
+            self._bell.clear()
+            await self._bell.wait()
+        self._window.release()
+        return self._outcomes.popleft()
+
+    def _raise_error(self) -> None:
+        """Raise what ended the run before its time, once."""
+        main = self._main
+        if main is None or not main.done() or main.cancelled():
+            return
+        error = main.exception()
+        if error is not None and not self._is_error_told:
+            self._is_error_told = True
+            raise error
+
+    def snapshot(self) -> DubSnapshot:
+        """Return how far the run is."""
+        limiter = self._slots.limiter
+        return DubSnapshot(
+            stages={stage: count for stage, count in self._tally.stages.items() if count},
+            in_flight=limiter.in_flight,
+            limit=int(min(limiter.limit, limiter.most)),
+            refusals=limiter.refusals,
+            estimate=self._ledger.spent,
+            budget=self._ledger.budget,
+            balance_before=self._balances[0],
+            balance_after=self._balances[1],
+            halted=None if self._slots.halted is None else str(self._slots.halted),
+        )
+
+    # The run itself, in a task of its own
+
+    async def _run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                asking = group.create_task(self._ask_balance())
+                async with asyncio.TaskGroup() as rows:
+                    await self._feed(rows)
+                asking.cancel()
+        except BaseExceptionGroup as failed:
+            raise _first(failed) from None
+        if self._creates_began.is_set():
+            self._balances[1] = await self._balance()
+
+    async def _feed(self, group: asyncio.TaskGroup) -> None:
+        async for placed in self._slices():
+            for row in await self._begin(placed):
+                await self._window.acquire()
+                if isinstance(row, DubOutcome):
+                    self._hand_out(row)
+                elif row.next_step() in {Step.NOTHING, Step.GIVE_UP}:
+                    self._hand_out(await row.outcome())
+                else:
+                    await self._ahead.acquire()
+                    row.on_submitted = _once(self._ahead.release)
+                    group.create_task(self._work(row))
+
+    async def _begin(self, placed: Sequence[Placed]) -> list[RowRun | DubOutcome]:
+        """Take rows into the run; one that cannot be, though all were looked at before, fails alone."""
+        tasks = await prepare(placed, self._journal, self._plan.output_dir)
+        records = iter(await self._journal.admit([task.entry for task in tasks if isinstance(task, Task)]))
+        found = [next(records) if isinstance(task, Task) else task for task in tasks]
+        files = await to_thread.run_sync(_files_there, found)
+        rows: list[RowRun | DubOutcome] = []
+        by_place = {one.place: one.row for one in placed}
+        for task, record in zip(tasks, found, strict=True):
+            if isinstance(task, Task) and isinstance(record, Record):
+                rows.append(RowRun(self._shop, task, record, has_file=record.target in files))
+            elif isinstance(record, Problem):
+                rows.append(_failed(record, by_place))
+        return rows
+
+    async def _work(self, row: RowRun) -> None:
+        self._hand_out(await row.outcome())
+
+    def _hand_out(self, outcome: DubOutcome) -> None:
+        self._outcomes.append(outcome)
+        self._bell.set()
+
+    async def _ask_balance(self) -> None:
+        await self._creates_began.wait()
+        self._balances[0] = await self._balance()
+
+    async def _balance(self) -> Wallet | None:
+        with suppress(HeyGenError, TimeoutError):  # it is nice to know, no more
+            async with asyncio.timeout(_BALANCE_SECONDS):
+                return (await self._heygen.account.me()).wallet
+        return None
+
+    # Rows in
+
+    async def _slices(self) -> AsyncIterator[list[Placed]]:
+        if isinstance(self._rows, AsyncIterable):
+            async for placed in _async_slices(self._rows):
+                yield placed
+            return
+        rows = _placed(self._rows)
+        in_thread = isinstance(self._rows, Manifest)  # a program's own iterator stays in its own thread
+        while True:
+            placed = await to_thread.run_sync(_take, rows) if in_thread else _take(rows)
+            if not placed:
+                return
+            yield placed
+
+    async def _check(self) -> None:
+        """Look at every row before anything is sent, unless the rows can be had only once."""
+        if isinstance(self._rows, AsyncIterable) or iter(self._rows) is self._rows:
+            return
+        problems: list[Problem] = []
+        count = 0
+        async for placed in self._slices():
+            tasks = await prepare(placed, self._journal, self._plan.output_dir)
+            entries = [task.entry for task in tasks if isinstance(task, Task)]
+            found = [task for task in tasks if isinstance(task, Problem)]
+            found += [one for one in await self._journal.admit(entries) if isinstance(one, Problem)]
+            count += len(found)
+            problems += found[: _MOST_PROBLEMS - len(problems)]
+        if count:
+            raise BadRows(problems, count)
+
+
+# Ends
+
+
+async def _end(main: asyncio.Task[None], journal: Journal) -> None:
+    """Cancel the run and wait for its end and the journal's, which are near; a cancellation meanwhile comes after."""
+    main.cancel()
+    closing: asyncio.Future[None] | None = None
+    interrupted: asyncio.CancelledError | None = None
+    while closing is None or not closing.done():
+        try:
+            await asyncio.wait([main])
+            closing = closing or asyncio.ensure_future(journal.aclose())
+            await asyncio.wait([closing])
+        except asyncio.CancelledError as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
+
+
+def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what started it: the others were cancelled for its sake."""
+    error: BaseException = failed
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error.error if isinstance(error, Fatal) else error
+
+
+def _files_there(records: Iterable[Record | Problem]) -> set[str | None]:
+    return {
+        record.target
+        for record in records
+        if isinstance(record, Record) and record.state is State.DONE and record.target and Path(record.target).exists()
+    }
+
+
+def _failed(problem: Problem, rows: Mapping[str, DubRow | None]) -> DubOutcome:
+    row = rows.get(problem.place.partition(",")[0])
+    if row is None:
+        raise BadRows([problem], 1)
+    return DubOutcome(row=row, key=row.key or "", state="failed", error=ValueError(str(problem)))
+
+
+def _once(call: Callable[[], None]) -> Callable[[], None]:
+    calls = [call]
+
+    def called() -> None:
+        if calls:
+            calls.pop()()
+
+    return called
+
+
+# Rows in
+
+
+def _placed(rows: Iterable[DubRow]) -> Iterator[Placed]:
+    if isinstance(rows, Manifest):
+        yield from rows.placed()
+        return
+    for number, row in enumerate(rows, start=1):
+        yield _checked(number, row)
+
+
+def _checked(number: int, row: object) -> Placed:
+    if not isinstance(row, DubRow):
+        raise TypeError(f"row {number} must be a DubRow, not {type(row).__name__}")
+    return Placed(number, f"row {number}", row)
+
+
+def _take(rows: Iterator[Placed]) -> list[Placed]:
+    return list(islice(rows, _SLICE))
+
+
+async def _async_slices(rows: AsyncIterable[DubRow]) -> AsyncIterator[list[Placed]]:
+    number = 0
+    async for row in rows:  # one by one: the next may be long in coming
+        number += 1
+        yield [_checked(number, row)]
+
+
+async def _check_writable(folder: Path | None) -> None:
+    """Make the output folder, and see that a file can be made in it.
+
+    Raises:
+        OSError: If not.
+    """
+    if folder is not None:
+        await to_thread.run_sync(_try_to_write, folder)
+
+
+def _try_to_write(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".heygen-", dir=folder)
+    os.close(handle)
+    os.unlink(name)  # noqa: PTH108 it is a string
+
+
+def make_run(
+    heygen: HeyGenSession,
+    creates: HeyGenSession,
+    rows: Rows,
+    *,
+    origin: str,
+    journal: str | PathLike[str] | None,
+    output_dir: str | PathLike[str] | None,
+    max_in_flight: int | None,
+    max_attempts: int,
+    budget: float | None,
+    rates: Mapping[str, float] | None,
+    submit: Submit,
+    on_event: Callable[[DubEvent], None] | None,
+) -> DubRun:
+    """Make a run; see `HeyGenSession.dub_many`.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
+    """
+    if isinstance(rows, (str, bytes, PathLike, DubRow)) or not isinstance(rows, Iterable | AsyncIterable):
+        raise TypeError(f"rows must be an iterable of DubRow, not {type(rows).__name__}; a file is read by Manifest")
+    if submit not in get_args(Submit):
+        raise ValueError(f"submit must be each or batch, not {submit!r}")
+    if max_in_flight is not None:
+        check_count("max_in_flight", max_in_flight)
+    check_budget(budget)
+    plan = Plan(
+        journal=None if journal is None else Path(journal),
+        output_dir=None if output_dir is None else Path(output_dir),
+        max_in_flight=max_in_flight,
+        max_attempts=check_count("max_attempts", max_attempts),
+        budget=budget,
+        rates=check_rates(rates),
+        submit=submit,
+        on_event=on_event,
+    )
+    return DubRun(heygen, creates, rows, plan, origin=origin)

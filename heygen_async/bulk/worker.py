@@ -1,0 +1,524 @@
+"""One row on its way: what `next_step` says is done, what came of it is written down, until nothing is left to do.
+
+Rule 1: what is said here of a create holds for every path through it: the intent is on the disk before the first
+byte leaves, and what is known afterwards is written down before anything else is done for the row.
+Rule 2: a row fails alone. Only what concerns all rows (the key, the credit, the journal, an outage without an end)
+leaves it, as `Fatal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+from anyio import to_thread
+from attrs import define, evolve, field, frozen
+
+from heygen_async.bulk import steps
+from heygen_async.bulk.identity import body_digest, options_of, written_by
+from heygen_async.bulk.journal import Journal, JournalError
+from heygen_async.bulk.money import Ledger, OverBudget
+from heygen_async.bulk.preparing import Task, stamp_of
+from heygen_async.bulk.progress import DubEvent, Stage, Tally
+from heygen_async.bulk.record import Record, State, Step, next_step
+from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.slots import Slots
+from heygen_async.errors import (
+    APIError,
+    AuthenticationError,
+    DownloadError,
+    HeyGenError,
+    InsufficientCredit,
+    InvalidRequest,
+    LipsyncFailed,
+    NotFound,
+    RateLimited,
+    ServerError,
+    TransportError,
+    UnexpectedResponse,
+)
+from heygen_async.models import Asset, AssetId, DubOutcome, Lipsync, LipsyncOptions, LipsyncStatus, Source
+from heygen_async.session import HeyGenSession
+
+_CONCERNS_ALL: Final = (AuthenticationError, InsufficientCredit, JournalError)
+_MAY_PASS: Final = (TransportError, ServerError, UnexpectedResponse, RateLimited)
+_GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
+
+_TRIES: Final = 6
+"""How often a request without a usable answer is tried for a row, while others have answers."""
+
+_SERVER_FAULTS: Final = (
+    "internal",
+    "server",
+    "timeout",
+    "timed out",
+    "time out",
+    "unavailable",
+    "overload",
+    "capacity",
+    "try again",
+    "retry",
+    "temporar",
+    "unexpected",
+)
+_SOURCE_FAULTS: Final = (
+    "face",
+    "speech",
+    "voice",
+    "silen",
+    "no audio",
+    "no video",
+    "download",
+    "accessib",
+    "format",
+    "codec",
+    "duration",
+    "resolution",
+    "too long",
+    "too short",
+    "too large",
+    "policy",
+    "moderation",
+    "unsupported",
+    "not supported",
+    "invalid",
+    "corrupt",
+    "not found",
+)
+
+
+class Fatal(Exception):
+    """Carries what ends the run out of a row."""
+
+    def __init__(self, error: HeyGenError) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
+@frozen(kw_only=True)
+class Patience:
+    """How long a row waits before it tries again, in seconds."""
+
+    refused: float = 5.0
+    """After a 429 that says no time."""
+    renewal: float = 5.0
+    """Before another job is asked for in place of one that failed."""
+    missing: tuple[float, ...] = (5.0, 15.0, 45.0)
+    """While the server does not know a job that it has just made."""
+    download: tuple[float, ...] = (5.0, 15.0, 45.0, 135.0, 300.0)
+    """After a download that failed."""
+
+
+@define(eq=False, kw_only=True)
+class Workshop:
+    """What the rows of a run share."""
+
+    heygen: HeyGenSession
+    creates: HeyGenSession
+    """A view of the session that raises a 429 instead of waiting: it is the limiter's."""
+    journal: Journal
+    slots: Slots
+    ledger: Ledger
+    searcher: Searcher
+    tally: Tally
+    max_attempts: int
+    patience: Patience
+    downloads: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(4))
+    """Half of the session's transfers: the other half is left for uploads, which creates wait for."""
+    on_first_create: Callable[[], None] = lambda: None
+    now: Callable[[], float] = time.time
+    """The time of the world, by which a server forgets keys."""
+
+    def clock(self) -> float:
+        """Return the event loop's time."""
+        return asyncio.get_running_loop().time()
+
+
+def is_final_failure(message: str | None) -> bool:
+    """Tell from a job's failure message whether another job would fail as well, because of what it was given.
+
+    Server faults pass, and so may what is not understood; a failed job costs nothing.
+    """
+    text = (message or "").lower()
+    return not any(word in text for word in _SERVER_FAULTS) and any(word in text for word in _SOURCE_FAULTS)
+
+
+@define(eq=False)
+class RowRun:
+    """One row in one run."""
+
+    shop: Workshop
+    task: Task
+    record: Record
+    on_submitted: Callable[[], None] = lambda: None
+    """Called once the row does not stand before its create any more."""
+    has_file: bool = False
+    """Whether its file was there when the run came to it, or was written since."""
+    lipsync: Lipsync | None = None
+    _stage: Stage | None = None
+    _has_worked: bool = False
+    _is_in_flight: bool = False
+    _has_reuploaded: bool = False
+    _held_until: float = 0.0
+    _tries: int = 0
+    _answers: int = -1
+
+    async def outcome(self) -> DubOutcome:
+        """Do all that is left to do, and return what became of it.
+
+        Raises:
+            Fatal: If something went wrong that concerns all rows.
+
+        Cancelled, it leaves the journal as it is: the row goes on from there another time.
+        """
+        try:
+            done = await self._drive()
+        except OverBudget as reason:
+            return self._end("skipped", reason)
+        except _CONCERNS_ALL as error:
+            raise Fatal(error) from error
+        except (HeyGenError, OSError, ValueError) as error:
+            try:
+                await self._save(self.record.troubled(str(error)))
+            except JournalError as worse:
+                raise Fatal(worse) from worse
+            return self._end("failed", error)
+        finally:
+            self.on_submitted()
+        if done is Step.GIVE_UP:
+            return self._end("failed", LipsyncFailed(self._failed_lipsync()))
+        return self._end("completed" if self._has_worked else "skipped", None)
+
+    def next_step(self) -> Step:
+        """Return what is to be done next."""
+        return next_step(self.record, self.shop.now(), max_attempts=self.shop.max_attempts, has_file=self.has_file)
+
+    async def _drive(self) -> Step:
+        while (step := self.next_step()) not in {Step.NOTHING, Step.GIVE_UP}:
+            self._has_worked = True
+            await self._do(step)
+        return step
+
+    async def _do(self, step: Step) -> None:  # noqa: PLR0911 one line for each
+        match step:
+            case Step.SEND:
+                return await self.send()
+            case Step.REPEAT:
+                return await self.repeat()
+            case Step.SEARCH:
+                return await self.search()
+            case Step.RENEW:
+                return await self.renew()
+            case Step.WAIT:
+                return await self.wait()
+            case Step.DOWNLOAD:
+                return await self.download()
+            case _:
+                return await self._save(self.record.done())
+
+    # Up to the job
+
+    async def send(self) -> None:
+        """Upload what is local, note the create, and send it."""
+        if self.shop.slots.halted is not None:
+            raise self.shop.slots.halted
+        await self._check_target()
+        video, audio = await self._ready("video"), await self._ready("audio")
+        lesson = await self._enter()
+        try:
+            await self._intend(video, audio)
+        except BaseException:
+            self.shop.slots.dropped()
+            raise
+        await self._submit(lesson, was_fresh=True)
+
+    async def repeat(self) -> None:
+        """Send the create again, the very same under the same key."""
+        lesson = await self._enter(is_new=False)
+        await self._submit(lesson, was_fresh=False)
+
+    async def search(self) -> None:
+        """Find out whether there is a job, of which the server may not know the key any more."""
+        found = await self.shop.searcher.find(self.record)
+        now = self.shop.now()
+        await self._save(self.record.not_found(now) if found is None else self.record.accepted(found))
+
+    async def renew(self) -> None:
+        """Prepare for another job."""
+        self._tell("waiting", f"its job failed, another is asked for: {self.record.error}")
+        self.record = self.record.renewed()
+        self._held_until = self.shop.clock() + self.shop.patience.renewal
+
+    async def _check_target(self) -> None:
+        """See that what is paid for can be written: nothing of somebody else's stands at the target."""
+        if self.task.target is None or self.record.is_writing:
+            return
+        for claimed in written_by(self.task.row, self.task.target):
+            if await to_thread.run_sync(os.path.lexists, claimed):
+                raise DownloadError(f"{claimed} is there already, and not of this run")
+
+    async def _ready(self, name: Literal["video", "audio"]) -> str | AssetId:
+        source: Source = getattr(self.task.row, name)
+        match source:
+            case str() | AssetId():
+                return source
+            case Asset(id=asset_id):
+                return AssetId(asset_id)
+        digest = self.task.files[name].digest
+        known = await self.shop.journal.asset(digest)
+        if known is not None:
+            return AssetId(known)
+        asset = await self._upload(name, source)
+        await self.shop.journal.keep_asset(digest, asset.value)
+        return asset
+
+    async def _upload(self, name: str, source: Source) -> AssetId:
+        self._tell("uploading")
+        started = self.shop.clock()
+        while True:
+            try:
+                asset = await steps.upload(self.shop.heygen, source)
+            except _MAY_PASS as error:
+                self.shop.slots.trouble()
+                self._count_try(error)
+                await asyncio.sleep(self.shop.slots.weather.next_chance() - self.shop.clock())
+            else:
+                self.shop.slots.relief()
+                break
+        path = source if isinstance(source, Path) else None
+        if path and await to_thread.run_sync(stamp_of, str(path.absolute())) != self.task.files[name].stamp:
+            raise ValueError(f"{name}: {path.name} changed during the run")
+        seconds = (self.record.upload_seconds or 0.0) + self.shop.clock() - started
+        self.record = evolve(self.record, upload_seconds=seconds)
+        return asset
+
+    async def _enter(self, *, is_new: bool = True) -> int:
+        self._tell("waiting")
+        lesson = await self.shop.slots.enter(self.task.number, self._held_until, is_new=is_new)
+        self._tell("submitting")
+        return lesson
+
+    async def _intend(self, video: str | AssetId, audio: str | AssetId) -> None:
+        shop, row = self.shop, self.task.row
+        price = shop.ledger.price(row.mode, self.task.seconds)
+        if not shop.ledger.reserve(price):
+            reason = OverBudget(f"the budget of ${shop.ledger.budget:,.2f} would be passed")
+            shop.slots.halt(reason)
+            raise reason
+        shop.on_first_create()
+        assets = (_asset_id(video), _asset_id(audio))
+        body = body_digest(video, audio, options_of(row))
+        await self._save(self.record.sending(body, row.callback_id, self.shop.now(), assets=assets, estimate=price))
+
+    async def _submit(self, lesson: int, *, was_fresh: bool) -> None:
+        shop, started = self.shop, self.shop.clock()
+        try:
+            video, audio, options = self._call()
+            key = self.record.attempt_key
+            lipsync_id = await steps.submit(shop.creates, key, video=video, audio=audio, options=options)
+        except HeyGenError as error:
+            await self._not_accepted(error, lesson, was_fresh=was_fresh)
+        except BaseException:
+            shop.slots.dropped()
+            raise
+        else:
+            shop.slots.accepted()
+            self._is_in_flight = True
+            await self._save(evolve(self.record.accepted(lipsync_id), submit_seconds=shop.clock() - started))
+
+    def _call(self) -> tuple[str | AssetId, str | AssetId, LipsyncOptions]:
+        """Return what is sent, or was sent before: made of the record alone, so that it is the same both times."""
+        row, record = self.task.row, self.record
+        video = AssetId(record.video_asset) if record.video_asset is not None else row.video
+        audio = AssetId(record.audio_asset) if record.audio_asset is not None else row.audio
+        options = options_of(row)
+        if not isinstance(video, (str, AssetId)) or not isinstance(audio, (str, AssetId)):
+            raise ValueError(f"what was uploaded for {record.key} is not in the journal")  # noqa: TRY004 of a row
+        if body_digest(video, audio, options) != record.body:
+            raise ValueError(f"something else was sent under the key {record.attempt_key}; give the row a new key")
+        if record.callback_id is not None:
+            options["callback_id"] = record.callback_id
+        return video, audio, options
+
+    async def _not_accepted(self, error: HeyGenError, lesson: int, *, was_fresh: bool) -> None:
+        """Draw the conclusions from a create without a job; return if the row goes on."""
+        slots = self.shop.slots
+        is_refusal, is_answer = isinstance(error, RateLimited), error.outcome == "rejected"
+        if isinstance(error, RateLimited):
+            slots.refused(lesson, error.retry_after)
+            wait = self.shop.patience.refused if error.retry_after is None else error.retry_after
+            self._held_until = self.shop.clock() + wait
+        elif is_answer:
+            slots.answered()
+        else:
+            slots.troubled()
+        if error.outcome in {"rejected", "not_sent"} if was_fresh else _settles(error):
+            await self._forget_create(error)
+        self._tell("waiting", str(error))
+        if is_refusal or (is_answer and await self._forget_assets(error)):
+            return
+        if is_answer:
+            raise error
+        self._count_try(error)
+
+    async def _forget_create(self, error: HeyGenError) -> None:
+        self.shop.ledger.correct(self.record.estimate, 0.0)
+        await self._save(self.record.not_sent(str(error)))
+
+    async def _forget_assets(self, error: HeyGenError) -> bool:
+        """Forget uploads that the server does not have any more, and tell whether there were any."""
+        assets = {"video": self.record.video_asset, "audio": self.record.audio_asset}
+        used = [asset for name in self.task.files if (asset := assets[name]) is not None]
+        if not used or self._has_reuploaded or getattr(error, "code", None) not in _GONE:
+            return False
+        self._has_reuploaded = True
+        await self.shop.journal.forget_assets(used)
+        for asset_id in used:
+            self.shop.heygen.assets.forget(AssetId(asset_id))
+        return True
+
+    def _count_try(self, error: HeyGenError) -> None:
+        """Raise *error* when it is enough: the row's fault if others had answers meanwhile, or else an outage."""
+        slots = self.shop.slots
+        if slots.answers != self._answers:
+            self._tries, self._answers = self._tries + 1, slots.answers
+        if self._tries >= _TRIES:
+            raise error
+        if slots.weather.is_hopeless(self.shop.clock()):
+            raise Fatal(error)
+
+    # From the job on
+
+    async def wait(self) -> None:
+        """Wait for the job."""
+        self.on_submitted()
+        self._tell("running")
+        if not self._is_in_flight:
+            self.shop.slots.adopt()
+            self._is_in_flight = True
+        started = self.shop.clock()
+        try:
+            self.lipsync = await self._awaited()
+            failure = None
+        except LipsyncFailed as failed:
+            self.lipsync = failed.lipsync
+            failure = failed.lipsync.failure_message or "no reason was given"
+        finally:
+            self._is_in_flight = False
+            self.shop.slots.finished()
+        record = evolve(self.record, wait_seconds=self.shop.clock() - started)
+        if failure is None:
+            await self._save(record.completed(self._true_price(self.lipsync)))
+        else:
+            self.shop.ledger.correct(record.estimate, 0.0)
+            await self._save(record.failed(failure, is_final=is_final_failure(failure)))
+
+    async def _awaited(self) -> Lipsync:
+        lipsync_id = self.record.lipsync_id
+        assert lipsync_id is not None  # noqa: S101 it is there from `accepted` on
+        for pause in (*self.shop.patience.missing, None):
+            try:
+                return await steps.wait(self.shop.heygen, lipsync_id, asked_at=self.record.asked_at)
+            except NotFound:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+        raise AssertionError  # the last pause is None
+
+    def _true_price(self, lipsync: Lipsync) -> float:
+        """Return the price by the true length, and count it."""
+        ledger, before = self.shop.ledger, self.record.estimate
+        if lipsync.duration is None:
+            return before
+        ledger.saw(lipsync.duration)
+        price = ledger.price(self.task.row.mode, lipsync.duration)
+        ledger.correct(before, price)
+        return price
+
+    async def download(self) -> None:
+        """Write the file."""
+        self.on_submitted()
+        target = self.task.target
+        assert target is not None  # noqa: S101 next_step says so
+        async with self.shop.downloads:
+            self._tell("downloading")
+            started = self.shop.clock()
+            await to_thread.run_sync(partial(target.parent.mkdir, parents=True, exist_ok=True))
+            # What stands there once it was noted that we write is ours: perhaps a run was cut off just after that.
+            overwrite = self.record.is_writing
+            await self._check_target()
+            await self._save(self.record.writing())
+            await self._fetch(target, overwrite=overwrite)
+        self.has_file = True
+        await self._save(evolve(self.record.done(), download_seconds=self.shop.clock() - started))
+
+    async def _fetch(self, target: Path, *, overwrite: bool) -> None:
+        lipsync = self.lipsync or self.record.lipsync_id
+        assert lipsync is not None  # noqa: S101 it is completed
+        for pause in (*self.shop.patience.download, None):
+            try:
+                await steps.download(self.shop.heygen, lipsync, target, overwrite=overwrite)
+            except _CONCERNS_ALL:
+                raise
+            except HeyGenError as error:
+                if pause is None or isinstance(error.__cause__, OSError):  # another try frees no disk
+                    raise
+                self._tell("downloading", str(error))
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    # What is told
+
+    async def _save(self, record: Record) -> None:
+        self.record = record
+        await self.shop.journal.save(record)
+
+    def _tell(self, stage: Stage, message: str | None = None) -> None:
+        before, self._stage = self._stage, stage
+        if before == stage and message is None:
+            return
+        event = DubEvent(
+            stage=stage,
+            key=self.task.key,
+            place=self.task.place,
+            lipsync_id=self.record.lipsync_id,
+            message=message,
+        )
+        self.shop.tally.tell(event, before)
+
+    def _end(self, state: Literal["completed", "failed", "skipped"], error: Exception | None) -> DubOutcome:
+        self._tell(state, None if error is None else str(error))
+        is_done = self.record.state is State.DONE
+        return DubOutcome(
+            row=self.task.row,
+            key=self.task.key,
+            state=state,
+            lipsync=self.lipsync,
+            path=self.task.target if is_done else None,
+            error=error,
+            attempts=0 if self.record.is_untouched else self.record.attempt,
+        )
+
+    def _failed_lipsync(self) -> Lipsync:
+        if self.lipsync is not None:
+            return self.lipsync
+        return Lipsync(id=self.record.lipsync_id or "", status=LipsyncStatus.FAILED, failure_message=self.record.error)
+
+
+def _asset_id(source: str | AssetId) -> str | None:
+    return source.value if isinstance(source, AssetId) else None
+
+
+def _settles(error: HeyGenError) -> bool:
+    """Tell whether a refusal shows that no create under this key ever made a job.
+
+    The server answers a key that it knows before it looks at anything else of the request. So one that it looked at
+    is new to it; but a 401, a 402 or a 429 may have come before it looked.
+    """
+    return isinstance(error, APIError) and isinstance(error, InvalidRequest | NotFound) and error.outcome == "rejected"

@@ -15,7 +15,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import uvloop
 from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
 
+from heygen_async._polling.carriers import check_id
+from heygen_async._wire import segment
 from heygen_async.errors import (
     AuthenticationError,
     InvalidRequest,
@@ -267,11 +271,29 @@ def test_a_result_that_comes_with_the_deadline_is_preferred_to_it():
         runner.run(main())
 
 
-@pytest.mark.parametrize("bad", ["", None, 7, b"ls_1"])
+BAD_IDS = ["", "a,b", "a/b", "a b", "é", "a%2Fb", "a?b", "a#b", "..", "statuses", "x" * 256]
+
+
+@pytest.mark.parametrize("bad", [*BAD_IDS, None, 7, b"ls_1"])
 async def test_what_cannot_be_an_id_is_refused(server, bad):
     with pytest.raises((TypeError, ValueError), match="lipsync id"):
         await server.poller().wait(bad)
+    with pytest.raises((TypeError, ValueError), match="lipsync id"):
+        await anext(server.poller().updates(bad))
     assert server.requests == 0
+
+
+@given(st.one_of(st.text(max_size=5), st.from_regex(r"\A[!-~]{1,4}\Z"), st.sampled_from(BAD_IDS)))
+@pytest.mark.looptime(False)
+def test_an_id_is_what_a_get_takes_for_one(text):
+    def takes(check):
+        try:
+            check(text)
+        except ValueError:
+            return False
+        return True
+
+    assert takes(check_id) == takes(lambda text: segment("id", text))
 
 
 async def test_a_new_job_is_first_looked_at_when_it_is_due(server):
@@ -795,10 +817,23 @@ async def test_an_error_in_the_source_of_ids_comes_through(server):
         await anext(poller.as_completed(broken()))
 
 
-@pytest.mark.parametrize("ids", ["ls_1", ["ls_1", None], [""]], ids=repr)
-async def test_ids_that_are_none_are_refused(server, ids):
-    with pytest.raises((TypeError, ValueError)):
+@pytest.mark.parametrize("ids", ["ls_1", ["ls_1", None], [7]], ids=repr)
+async def test_what_is_not_a_string_is_no_id(server, ids):
+    with pytest.raises(TypeError, match="string"):
         await anext(server.poller().as_completed(ids))
+
+
+async def test_a_string_that_cannot_be_an_id_is_an_outcome_like_others(server):
+    good = server.add("ls_1", lasts=3)
+
+    async with server.poller().as_completed(["", "a,b", good, "a/b"]) as completions:
+        seen = {one.id: one async for one in completions}
+
+    assert {one.id: one.status for one in seen.values()} == dict.fromkeys(["", "a,b", "a/b"], "not_found") | {
+        good: "completed"
+    }
+    assert "not a lipsync id" in seen["a,b"].failure_message
+    assert all(look == [good] for look in server.looks)
 
 
 async def test_at_its_deadline_it_tells_what_is_pending(server):

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 import math
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -28,6 +29,11 @@ AskOne: TypeAlias = Callable[[str], Awaitable[Lipsync]]
 AskPage: TypeAlias = Callable[[str | None], Awaitable[LipsyncPage]]
 
 _logger: Final = logging.getLogger("heygen_async.polling")
+
+# The rule of `_wire.segment`, kept here as well because what would go out in a request of others must not wait for
+# its own request to be found wrong.
+_ID: Final = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+;=]{1,255}")
+_RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
 
 _CLOSED: Final = "the session is closed"
 
@@ -115,7 +121,8 @@ class Carriers:
             settle = partial(self.board.failed, errand, error)
         except Exception as bug:  # those who wait for these ids are told, or they would wait for ever
             settle = partial(self.board.failed, errand, bug)
-            raise
+            if not self._closed:  # for then it comes of that, and all have been told
+                raise
         finally:
             settle(self._moment())
             self.turn()
@@ -197,8 +204,8 @@ def ring(waiter: Waiter) -> None:
 
 
 def check_id(lipsync_id: str) -> None:
-    """See that *lipsync_id* can be an id at all."""
+    """See that *lipsync_id* can be one: it has to fit a path and a list with commas."""
     if not isinstance(lipsync_id, str):
         raise TypeError(f"a lipsync id is a string, not {lipsync_id!r}")
-    if not lipsync_id:
-        raise ValueError("a lipsync id must not be empty")
+    if _ID.fullmatch(lipsync_id) is None or lipsync_id in _RESERVED:
+        raise ValueError(f"this is not a lipsync id: {lipsync_id[:80]!r}")

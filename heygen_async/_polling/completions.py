@@ -171,15 +171,22 @@ class Completions:
         self._source = iter(())
 
     async def _add(self, lipsync_id: str) -> None:
-        check_id(lipsync_id)
         if lipsync_id in self._known:
             return
         self._known.add(lipsync_id)
-        self._carriers.board.join(self._waiter, lipsync_id, self._carriers.now())
+        self._join(lipsync_id)
         if self._reader is not None:
             self._carriers.turn()  # for a step may be waiting
         if len(self._known) % _SLICE == 0:
             await asyncio.sleep(0)
+
+    def _join(self, lipsync_id: str) -> None:
+        try:
+            check_id(lipsync_id)
+        except ValueError as error:
+            self._waiter.heard.append((lipsync_id, _not_had(lipsync_id, error)))
+        else:
+            self._carriers.board.join(self._waiter, lipsync_id, self._carriers.now())
 
     def _next_result(self) -> Lipsync:
         if self._waiter.heard:
@@ -193,7 +200,7 @@ class Completions:
         if isinstance(outcome, Lipsync):
             return outcome
         if isinstance(outcome, HeyGenError) and not isinstance(outcome, AuthenticationError):
-            return Lipsync(id=lipsync_id, status=LipsyncStatus.NOT_FOUND, failure_message=str(outcome))
+            return _not_had(lipsync_id, outcome)
         self._end()
         raise again(outcome) from outcome
 
@@ -213,6 +220,10 @@ class Completions:
         self._carriers.board.leave_all(self._waiter, asyncio.get_running_loop().time())
         self._carriers.turn()
         return tasks
+
+
+def _not_had(lipsync_id: str, error: Exception) -> Lipsync:
+    return Lipsync(id=lipsync_id, status=LipsyncStatus.NOT_FOUND, failure_message=str(error))
 
 
 def again(error: Exception) -> Exception:

@@ -252,7 +252,7 @@ class WaitTimeout(HeyGenError, TimeoutError):
     """Raised when a wait reaches its deadline. The job still runs, and may be waited for again.
 
     Attributes:
-        lipsync_id: The job (or the batch); `None` if the deadline came before it was created, or for many jobs.
+        lipsync_id: The job (or the batch); `None` if the deadline came before it was created, or for several.
         last_status: What was last heard of it; `None` if nothing was.
         pending: For a wait on many jobs, the ids not seen finished, with what was last heard of each.
     """
@@ -266,14 +266,16 @@ class WaitTimeout(HeyGenError, TimeoutError):
         last_status: str | None = None,
         pending: Mapping[str, str | None] | None = None,
     ) -> None:
+        self.pending = dict(pending or {})
+        if len(self.pending) == 1:
+            [(lipsync_id, last_status)] = self.pending.items()
         self.lipsync_id = lipsync_id
         self.last_status = last_status
-        self.pending = dict(pending or {})
         # One argument only: with two, OSError (a parent through TimeoutError) would read them as errno.
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
-        if self.pending:
+        if len(self.pending) > 1:
             return f"{len(self.pending)} lipsyncs had not finished in time"
         if self.lipsync_id is None:
             return "the time was up before the lipsync was created"

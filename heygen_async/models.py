@@ -316,7 +316,9 @@ class LipsyncRequest:
     disable_music_track: bool | None = field(default=None, validator=flag)
     """Strip background music from the source video."""
     enable_speech_enhancement: bool | None = field(default=None, validator=flag)
+    """Make the speech of the output clearer."""
     enable_watermark: bool | None = field(default=None, validator=flag)
+    """Put a watermark on the output."""
     start_time: float | None = field(default=None, validator=seconds)
     """Where a partial lipsync starts, in seconds."""
     end_time: float | None = field(default=None, validator=seconds)

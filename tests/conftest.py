@@ -1,21 +1,18 @@
-"""What the tests share: a sandbox and a session on it, a guard against blocking calls, a recording transport."""
+"""What the tests share: a sandbox and a session on it, and a guard against blocking calls."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import aiolimiter  # noqa: F401 its import reads a file, which is allowed before the loop runs
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
-from heygen_async import HeyGenSession, PollPolicy, RetryPolicy
+from heygen_async import HeyGenSession
 from heygen_async.sandbox import Sandbox
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
-
-QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
-IMPATIENT = PollPolicy(fastest=0.01, slowest=0.05)
 
 
 def pytest_configure() -> None:
@@ -37,13 +34,14 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HEYGEN_BASE_URL", raising=False)
 
 
-@pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    async with Sandbox(speed=100) as running:
-        yield running
+# The library's own tests use the plugin like anyone else.
 
 
 @pytest.fixture
-async def heygen(sandbox: Sandbox) -> AsyncIterator[HeyGenSession]:
-    async with HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, polling=IMPATIENT) as session:
-        yield session
+def sandbox(heygen_sandbox: Sandbox) -> Sandbox:
+    return heygen_sandbox
+
+
+@pytest.fixture
+def heygen(heygen_session: HeyGenSession) -> HeyGenSession:
+    return heygen_session

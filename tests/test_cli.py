@@ -38,9 +38,8 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def cli(capsys, blockbuster):
+def cli(capsys):
     """Run a command in this process, and return what it left; requests are not repeated."""
-    blockbuster.functions["os.getcwd"].deactivate()  # for a path that is relative; it reads no disk
     token = RETRY.set(RetryPolicy(max_attempts=1))
 
     def run(*argv):

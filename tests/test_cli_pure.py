@@ -109,10 +109,7 @@ def test_the_schema_has_every_field_with_a_type_and_a_description():
 
     assert list(properties) == [field.name for field in attrs.fields(LipsyncRequest)]
     assert [name for name, schema in properties.items() if not {"type", "enum", "oneOf"} & set(schema)] == []
-    assert [name for name, schema in properties.items() if "description" not in schema] == [
-        "enable_speech_enhancement",
-        "enable_watermark",
-    ]
+    assert [name for name, schema in properties.items() if "description" not in schema] == []
 
 
 SOURCE = {"type": "asset_id", "asset_id": "as_1"}

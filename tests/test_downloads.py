@@ -48,7 +48,7 @@ VIDEO = mp4(SIZE)
 
 
 @pytest.fixture
-async def sandbox():
+async def heygen_sandbox():
     async with Sandbox(job_seconds=0.001) as running:
         yield running
 

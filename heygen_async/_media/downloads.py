@@ -50,9 +50,8 @@ class Downloads:
         await check_target(path, overwrite=overwrite)
         found = await self._get(lipsync) if isinstance(lipsync, str) else lipsync
         wanted = await self._plan(found, Path(path))
-        for _, target in wanted:
-            await check_target(target, overwrite=overwrite)
-        with self._claim([target for _, target in wanted]), ExitStack() as stack:
+        absolute = [await check_target(target, overwrite=overwrite) for _, target in wanted]
+        with self._claim(absolute), ExitStack() as stack:
             async with self._transfers.seats:
                 files = [stack.enter_context(_Receiver(self._transport, self._transfers, item)) for _, item in wanted]
                 for (link, _), file in zip(wanted, files, strict=True):
@@ -79,7 +78,7 @@ class Downloads:
     @contextmanager
     def _claim(self, targets: Sequence[Path]) -> Iterator[None]:
         """Keep other downloads of the session away from *targets*."""
-        mine = {Path(os.path.normpath(target.absolute())) for target in targets}
+        mine = set(targets)
         if taken := mine & self._transfers.targets:
             raise DownloadError(f"{min(taken)} is being downloaded already")
         self._transfers.targets |= mine
@@ -112,22 +111,24 @@ def captions_path(path: Path) -> Path:
     return path.with_suffix(".srt") if path.suffix != ".srt" else path.with_name(f"{path.name}.srt")
 
 
-async def check_target(path: FilePath, *, overwrite: bool) -> None:
-    """See that a file may be written at *path*, or into it if it is a folder.
+async def check_target(path: FilePath, *, overwrite: bool) -> Path:
+    """See that a file may be written at *path*, or into it if it is a folder; return where that is, absolutely.
 
     Raises:
         DownloadError: If a file is there and may not be overwritten, or the folder is missing.
     """
-    await to_thread.run_sync(partial(_check_target, Path(path), overwrite=overwrite))
+    return await to_thread.run_sync(partial(_check_target, Path(path), overwrite=overwrite))
 
 
-def _check_target(path: Path, *, overwrite: bool) -> None:
+def _check_target(path: Path, *, overwrite: bool) -> Path:
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 it also takes out `..`
     if path.is_dir():
-        return
+        return absolute
     if not path.parent.is_dir():
         raise DownloadError(f"cannot write {path}: the folder {path.parent} does not exist")
     if not overwrite and os.path.lexists(path):
         raise DownloadError(f"{path} is there already; give overwrite=True to replace it")
+    return absolute
 
 
 class _Receiver(OpenFile[BinaryIO]):

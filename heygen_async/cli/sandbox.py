@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
-import signal
-from typing import Annotated, Final
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -14,17 +11,7 @@ from cyclopts.validators import Number
 from heygen_async.cli.options import Switch
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.sandbox import Sandbox
-
-_GREETING: Final = """\
-A HeyGen sandbox listens at {url}, its key is {key}.
-
-    export HEYGEN_BASE_URL={url} HEYGEN_API_KEY={key}
-
-    curl -X POST {url}/v3/lipsyncs -H "X-Api-Key: {key}" -H "Content-Type: application/json" \\
-      -d '{{"video": {{"type": "url", "url": "https://example.com/source.mp4"}},
-           "audio": {{"type": "url", "url": "https://example.com/new-audio.mp3"}}}}'
-
-Ctrl-C ends it."""
+from heygen_async.sandbox.running import greeting, until_told_to_end
 
 
 async def sandbox(
@@ -66,18 +53,11 @@ async def sandbox(
         seed=secrets.randbits(32),
     ) as running:
         _greet(running, as_json=wants_json(json))
-        await _until_told_to_end()
+        await until_told_to_end()
 
 
 def _greet(running: Sandbox, *, as_json: bool) -> None:
     if as_json:
         print_json({"data": {"base_url": running.url, "api_key": running.api_key}})
     else:
-        print(_GREETING.format(url=running.url, key=running.api_key), flush=True)  # noqa: T201 it is the result
-
-
-async def _until_told_to_end() -> None:
-    end = asyncio.Event()
-    with contextlib.suppress(NotImplementedError):  # Windows: there only Ctrl-C ends it
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
-    await end.wait()
+        print(greeting(running), flush=True)  # noqa: T201 it is the result

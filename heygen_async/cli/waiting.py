@@ -63,7 +63,7 @@ async def wait_for(
                     return max([await _report(heygen, lipsync, options, aside) async for lipsync in ended])
         except WaitTimeout as late:
             await _print_unfinished(heygen, late.pending, options)
-            raise _alone(late) from late
+            raise
 
 
 def how_to_go_on(lipsync_ids: Sequence[str]) -> str:
@@ -101,11 +101,3 @@ async def _print_unfinished(heygen: HeyGenSession, pending: Mapping[str, str | N
         except (HeyGenError, TimeoutError):
             pass  # then what the wait heard must do
         emit(envelope, options)
-
-
-def _alone(late: WaitTimeout) -> WaitTimeout:
-    """Return an error that names the one job, if it is one."""
-    if len(late.pending) != 1:
-        return late
-    [(lipsync_id, status)] = late.pending.items()
-    return WaitTimeout(lipsync_id, last_status=status)

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import secrets
-import signal
 import sys
 
-from heygen_async.sandbox import Sandbox
-
-_GREETING = """\
-A HeyGen sandbox listens at {url}, its key is {key}.
-
-    export HEYGEN_BASE_URL={url} HEYGEN_API_KEY={key}
-
-    curl -X POST {url}/v3/lipsyncs -H "X-Api-Key: {key}" -H "Content-Type: application/json" \\
-      -d '{{"video": {{"type": "url", "url": "https://example.com/source.mp4"}},
-           "audio": {{"type": "url", "url": "https://example.com/new-audio.mp3"}}}}'
-
-Ctrl-C ends it.
-"""
+from heygen_async.sandbox.running import greeting, until_told_to_end
+from heygen_async.sandbox.server import Sandbox
 
 
 def _options() -> argparse.Namespace:
@@ -39,16 +26,9 @@ def _options() -> argparse.Namespace:
 async def _serve(options: argparse.Namespace) -> None:
     # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
     async with Sandbox(**vars(options), seed=secrets.randbits(32)) as sandbox:
-        sys.stdout.write(_GREETING.format(url=sandbox.url, key=sandbox.api_key))
+        sys.stdout.write(f"{greeting(sandbox)}\n")
         sys.stdout.flush()
-        await _until_told_to_end()
-
-
-async def _until_told_to_end() -> None:
-    end = asyncio.Event()
-    with contextlib.suppress(NotImplementedError):  # Windows: there only Ctrl-C ends it
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
-    await end.wait()
+        await until_told_to_end()
 
 
 def main() -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from heygen_async._transport.http import Timeouts
     from heygen_async._transport.retry import RetryPolicy
     from heygen_async._wire import Response
+    from heygen_async.bulk.progress import DubEvent
+    from heygen_async.bulk.runner import DubRun
     from heygen_async.errors import (
         APIError,
         AuthenticationError,
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
         AssetId,
         Batch,
         BatchItem,
+        DubOutcome,
+        DubRow,
         EventType,
         Lipsync,
         LipsyncOptions,
@@ -70,6 +74,10 @@ __all__ = [
     "BatchItem",
     "Conflict",
     "DownloadError",
+    "DubEvent",
+    "DubOutcome",
+    "DubRow",
+    "DubRun",
     "EventType",
     "HeyGenError",
     "HeyGenSession",
@@ -121,6 +129,8 @@ _HOMES: Final = (
     "jobs",
     "session",
     "webhooks",
+    "bulk.progress",
+    "bulk.runner",
 )
 
 

@@ -31,6 +31,7 @@ LOW: Final = 0.75
 LONGEST_PROBE_WHEN_LOW: Final = 75.0
 """The same while the limit is below this share of the most that was ever in flight: it may come back."""
 
+FIRST_PROBE_WHEN_IDLE: Final = 1.0
 LONGEST_PROBE_WHEN_IDLE: Final = 30.0
 """The same while nothing is in flight: others have the whole account, and no end of ours will show that they left."""
 
@@ -67,6 +68,7 @@ class Limiter:
     _lesson: int = 0
     _probe_at: float = math.inf
     _probe_wait: float = FIRST_PROBE
+    _idle_wait: float = FIRST_PROBE_WHEN_IDLE
 
     def may_send(self, now: float) -> bool:
         """Tell whether a create may leave now."""
@@ -95,6 +97,7 @@ class Limiter:
         self.in_air -= 1
         self.in_flight += 1
         self._best = max(self._best, self.in_flight)
+        self._idle_wait = FIRST_PROBE_WHEN_IDLE
         if self._is_growing:
             self.limit += 1
         elif self.in_flight > self.limit:
@@ -110,15 +113,17 @@ class Limiter:
         self._lesson += 1
         self._is_growing = False
         if self.in_flight >= self.limit:
-            self._probe_wait *= 2
+            self._probe_wait = min(2 * self._probe_wait, LONGEST_PROBE)
         self.limit = self.in_flight
-        self._probe_wait = min(self._probe_wait, self._longest_probe())
-        self._probe_at = now + max(self._probe_wait, retry_after or 0)
+        if self.limit < LOW * self._best:
+            self._probe_wait = min(self._probe_wait, LONGEST_PROBE_WHEN_LOW)
+        self._probe_at = now + max(self._wait(), retry_after or 0)
 
-    def _longest_probe(self) -> float:
-        if not self.in_flight:
-            return LONGEST_PROBE_WHEN_IDLE
-        return LONGEST_PROBE_WHEN_LOW if self.limit < LOW * self._best else LONGEST_PROBE
+    def _wait(self) -> float:
+        if self.in_flight:
+            return self._probe_wait
+        wait, self._idle_wait = self._idle_wait, min(2 * self._idle_wait, LONGEST_PROBE_WHEN_IDLE)
+        return wait
 
     def give_up(self) -> None:
         """Note that a create came to nothing, or to nothing known."""

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -91,7 +90,7 @@ def _task(placed: Placed, row: DubRow, looks: Mapping[str, FileFacts | str], out
 
 
 def _path(source: object) -> str:
-    return str(source.absolute()) if isinstance(source, Path) else ""
+    return str(source) if isinstance(source, Path) else ""
 
 
 async def _look_at_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[str, FileFacts | str]:
@@ -99,25 +98,27 @@ async def _look_at_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[st
     paths = sorted({_path(getattr(row, name)) for row in rows for name in _SOURCES} - {""})
     if not paths:
         return {}
-    known = await journal.file_facts(paths)
-    stamps = await to_thread.run_sync(partial(_stamps, paths))
+    stamps = await to_thread.run_sync(_stamps, paths)
+    known = await journal.file_facts([name for name, _ in stamps.values()])
     looks: dict[str, FileFacts | str] = {}
     news: dict[str, FileFacts] = {}
-    for path in paths:
-        if path in known and known[path].stamp == stamps[path]:
-            looks[path] = known[path]
-            continue
-        # One call a file, so that to be cancelled takes no longer than one.
-        looks[path] = look = await to_thread.run_sync(read_facts, path)
-        if isinstance(look, FileFacts):
-            news[path] = look
+    for path, (name, stamp) in stamps.items():
+        looks[path] = look = (
+            known[name]
+            if name in known and known[name].stamp == stamp
+            # One call a file, so that to be cancelled takes no longer than one.
+            else await to_thread.run_sync(read_facts, path)
+        )
+        if isinstance(look, FileFacts) and known.get(name) != look:
+            news[name] = look
     if news:
         await journal.keep_file_facts(news)
     return looks
 
 
-def _stamps(paths: Iterable[str]) -> Mapping[str, str]:
-    return {path: stamp_of(path) for path in paths}
+def _stamps(paths: Iterable[str]) -> Mapping[str, tuple[str, str]]:
+    """Return of each path its full name and its stamp."""
+    return {path: (os.path.abspath(path), stamp_of(path)) for path in paths}  # noqa: PTH100 a string will do
 
 
 def stamp_of(path: str) -> str:

@@ -291,7 +291,7 @@ class RowRun:
                 self.shop.slots.relief()
                 break
         path = source if isinstance(source, Path) else None
-        if path and await to_thread.run_sync(stamp_of, str(path.absolute())) != self.task.files[name].stamp:
+        if path and await to_thread.run_sync(stamp_of, str(path)) != self.task.files[name].stamp:
             raise ValueError(f"{name}: {path.name} changed during the run")
         seconds = (self.record.upload_seconds or 0.0) + self.shop.clock() - started
         self.record = evolve(self.record, upload_seconds=seconds)

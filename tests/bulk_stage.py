@@ -1,0 +1,81 @@
+"""The stage for tests of bulk runs: a quick sandbox, a session on it, rows, and what came of them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from heygen_async import HeyGenSession, PollPolicy, RetryPolicy
+from heygen_async.bulk.runner import DubRun
+from heygen_async.bulk.worker import Patience
+from heygen_async.models import DubOutcome, DubRow
+from heygen_async.sandbox import Sandbox
+
+AUDIO = "https://example.com/new.mp3"
+CREATE = "POST /v3/lipsyncs"
+QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
+HASTY = Patience(refused=0.02, renewal=0.0, missing=(0.01, 0.01), download=(0.01, 0.01, 0.01))
+
+
+def url(name: object, query: str = "") -> str:
+    return f"https://sandbox.invalid/{name}.mp4{'?' + query if query else ''}"
+
+
+def rows(count: int, **changes: object) -> list[DubRow]:
+    return [evolve(DubRow(url(number), AUDIO, key=f"row-{number}"), **changes) for number in range(1, count + 1)]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what the sandbox or a run does; nothing tells us."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+@frozen
+class Stage:
+    """A sandbox, a session, and a folder."""
+
+    sandbox: Sandbox
+    heygen: HeyGenSession
+    folder: Path
+
+    def run(self, given: Iterable[DubRow] | AsyncIterator[DubRow], *, now=None, **options: object) -> DubRun:
+        options = {"journal": self.folder / "run.sqlite", "output_dir": self.folder / "out", **options}
+        run = self.heygen.dub_many(given, **options)
+        changes = {"patience": HASTY} if now is None else {"patience": HASTY, "now": now}
+        return DubRun(run._heygen, run._shop.creates, run._rows, evolve(run._plan, **changes), origin=self.sandbox.url)
+
+    async def outcomes(self, given: Iterable[DubRow], **options: object) -> list[DubOutcome]:
+        async with self.run(given, **options) as run:
+            return [outcome async for outcome in run]
+
+    async def states(self, given: Iterable[DubRow], **options: object) -> Counter[str]:
+        return Counter(outcome.state for outcome in await self.outcomes(given, **options))
+
+    def files(self) -> set[str]:
+        out = self.folder / "out"
+        return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+
+    def jobs_by_key(self) -> Counter[str]:
+        return Counter(str(job.body["callback_id"]) for job in self.sandbox.jobs)
+
+    def asked(self, route: str) -> int:
+        return sum(request.route == route for request in self.sandbox.requests)
+
+    def keys_sent(self) -> list[str]:
+        return [request.headers["Idempotency-Key"] for request in self.sandbox.requests if request.route == CREATE]
+
+
+@asynccontextmanager
+async def staged(folder: Path, **settings: object) -> AsyncIterator[Stage]:
+    """Open a sandbox in which a job takes 20 ms, and a session that looks every 5 ms."""
+    settings = {"speed": 1000, "retry_after": 0, **settings}
+    polling = PollPolicy(fastest=0.005, slowest=0.02)
+    async with (
+        Sandbox(**settings) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, polling=polling) as heygen,
+    ):
+        yield Stage(sandbox, heygen, folder)

@@ -1,0 +1,645 @@
+"""Bulk runs from end to end: one job and one file for each row, whatever happens on the way."""
+
+import asyncio
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
+
+from heygen_async import (
+    AssetId,
+    AuthenticationError,
+    DownloadError,
+    InsufficientCredit,
+    InvalidRequest,
+    LipsyncFailed,
+    NotFound,
+)
+from heygen_async.bulk.journal import JournalInUse
+from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.money import OverBudget
+from heygen_async.bulk.progress import DubEvent
+from heygen_async.bulk.runner import BadRows
+from heygen_async.models import DubRow
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
+from heygen_async.sandbox.faults import error, rate_limited, reset, server_error
+
+DAY = 24 * 3600.0
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+# What a run does
+
+
+async def test_each_row_becomes_one_job_and_one_file(stage: Stage) -> None:
+    outcomes = await stage.outcomes(rows(25))
+
+    assert Counter(outcome.state for outcome in outcomes) == {"completed": 25}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 26)}
+    assert stage.files() == {f"row-{number}.mp4" for number in range(1, 26)}
+    assert all(outcome.path and outcome.path.read_bytes() == SAMPLE_VIDEO.read_bytes() for outcome in outcomes)
+    assert set(stage.keys_sent()) == {f"row-{number}" for number in range(1, 26)}
+
+
+async def test_an_outcome_tells_all_there_is_to_know(stage: Stage) -> None:
+    [row] = rows(1, title="One", output="fr/one.mp4")
+    [outcome] = await stage.outcomes([row])
+
+    assert (outcome.row, outcome.key, outcome.state, outcome.attempts) == (row, "row-1", "completed", 1)
+    assert outcome.path == stage.folder / "out/fr/one.mp4"
+    assert outcome.lipsync is not None
+    assert outcome.lipsync.id == stage.sandbox.jobs[0].id
+    assert stage.sandbox.jobs[0].title == "One"
+    assert outcome.error is None
+
+
+async def test_a_second_run_with_the_same_rows_asks_for_nothing(stage: Stage) -> None:
+    await stage.outcomes(rows(3))
+    before = len(stage.sandbox.requests)
+    outcomes = await stage.outcomes(rows(3))
+
+    assert [outcome.state for outcome in outcomes] == ["skipped"] * 3
+    assert [outcome.path.name for outcome in outcomes if outcome.path] == ["row-1.mp4", "row-2.mp4", "row-3.mp4"]
+    assert all(outcome.error is None for outcome in outcomes)
+    assert len(stage.sandbox.requests) == before
+
+
+async def test_a_file_that_was_taken_away_is_fetched_again(stage: Stage) -> None:
+    await stage.outcomes(rows(2))
+    (stage.folder / "out/row-1.mp4").unlink()
+    states = await stage.states(rows(2))
+
+    assert states == {"completed": 1, "skipped": 1}
+    assert len(stage.sandbox.jobs) == 2
+    assert stage.files() == {"row-1.mp4", "row-2.mp4"}
+
+
+async def test_rows_may_come_from_anywhere(stage: Stage) -> None:
+    async def trickle() -> AsyncIterator[DubRow]:
+        for row in rows(3):
+            await asyncio.sleep(0)
+            yield row
+
+    assert await stage.states(trickle(), journal=None) == {"completed": 3}
+    shutil.rmtree(stage.folder / "out")
+    assert await stage.states(iter(rows(3)), journal=None) == {"completed": 3}
+    manifest = stage.folder / "rows.csv"
+    manifest.write_text(f"video,audio,key\n{url(1)},{AUDIO},m-1\n")
+    assert await stage.states(Manifest(manifest)) == {"completed": 1}
+
+
+async def test_without_a_folder_only_named_outputs_are_written(stage: Stage) -> None:
+    named = stage.folder / "named.mp4"
+    given = [*rows(1), DubRow(url(2), AUDIO, key="named", output=named)]
+    outcomes = await stage.outcomes(given, output_dir=None)
+
+    assert {outcome.key: outcome.path for outcome in outcomes} == {"row-1": None, "named": named}
+    assert named.exists()
+    assert await stage.states(given, output_dir=None) == {"skipped": 2}
+
+
+async def test_the_same_content_is_uploaded_once_in_all_runs(stage: Stage) -> None:
+    copy = stage.folder / "copy.mp3"
+    shutil.copy(SAMPLE_AUDIO, copy)
+    given = [DubRow(url(number), path, key=f"k{number}") for number, path in enumerate([SAMPLE_AUDIO, copy] * 3)]
+    await stage.outcomes(given[:3])
+    async with staged(stage.folder) as other:  # a new session has no memory of its own
+        assert other.asked("POST /v3/assets") == 0
+    await stage.outcomes(given)
+
+    assert stage.asked("POST /v3/assets") == 1
+    assert len(stage.sandbox.jobs) == 6
+
+
+async def test_what_is_said_of_a_row_is_what_is_sent(stage: Stage) -> None:
+    row = DubRow(url(1), AUDIO, key="k", mode="precision", title="T", enable_caption=True, callback_id="mine")
+    await stage.outcomes([row])
+    [job] = stage.sandbox.jobs
+
+    assert job.body == {
+        "video": {"type": "url", "url": url(1)},
+        "audio": {"type": "url", "url": AUDIO},
+        "mode": "precision",
+        "title": "T",
+        "enable_caption": True,
+        "callback_id": "mine",
+    }
+    assert stage.files() == {"k.mp4", "k.srt"}
+
+
+async def test_no_more_jobs_are_in_flight_than_the_caller_says(stage: Stage) -> None:
+    most = 0
+
+    def note(_: DubEvent) -> None:
+        nonlocal most
+        most = max(most, run.snapshot().in_flight)
+
+    async with stage.run(rows(12), max_in_flight=2, on_event=note) as run:
+        assert len([outcome async for outcome in run]) == 12
+
+    assert most == 2
+    assert not any(request.status == 429 for request in stage.sandbox.requests)
+
+
+async def test_an_account_that_takes_three_gets_three(tmp_path: Path) -> None:
+    async with staged(tmp_path, account_limit=3) as stage, stage.run(rows(20)) as run:
+        states = Counter([outcome.state async for outcome in run])
+        snapshot = run.snapshot()
+
+    assert states == {"completed": 20}
+    assert snapshot.limit <= 4
+    assert snapshot.refusals <= 12
+
+
+# Rows that are wrong
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        pytest.param([DubRow(Path("nowhere.mp4"), AUDIO)], "row 1, video: nowhere.mp4 cannot be read", id="no file"),
+        pytest.param(rows(1) * 2, "row 2: it has the key row-1, and so has row 1", id="same key"),
+        pytest.param([DubRow(url(1), AUDIO)] * 2, "row 2: it has the key", id="same row without a key"),
+        pytest.param(rows(2, output="x.mp4"), "row 2: it has the output", id="same output"),
+        pytest.param(rows(2, callback_id="c"), "row 2: it has the callback_id c", id="same callback id"),
+        pytest.param(rows(1, output="../x.mp4"), "row 1: output must stay in the output folder", id="leaves"),
+        pytest.param([DubRow(url(1, "sig=1"), AUDIO)], "row 1: video is a signed link", id="signed"),
+    ],
+)
+async def test_a_wrong_row_is_told_before_anything_is_sent(stage: Stage, given: list[DubRow], problem: str) -> None:
+    with pytest.raises(BadRows) as caught:
+        await stage.outcomes([DubRow(url("good"), AUDIO), *given][-len(given) :])
+
+    assert str(caught.value.problems[0]).startswith(problem)
+    assert stage.sandbox.requests == []
+
+
+async def test_all_wrong_rows_are_told_at_once(stage: Stage) -> None:
+    manifest = stage.folder / "rows.csv"
+    manifest.write_text(f"video,audio\n{url(1)},none.mp3\n{url(2)},{AUDIO}\nhttp://a.b/c,{AUDIO}\n{url(2)},{AUDIO}\n")
+    with pytest.raises(BadRows) as caught:
+        await stage.outcomes(Manifest(manifest))
+
+    assert [problem.place for problem in caught.value.problems] == ["line 2, audio", "line 4, video", "line 5"]
+    assert caught.value.count == 3
+
+
+async def test_a_wrong_row_of_a_stream_fails_alone(stage: Stage) -> None:
+    good, other = rows(2)
+    outcomes = await stage.outcomes(iter([good, good, evolve(other, output="../x.mp4"), other]))
+
+    assert Counter(outcome.state for outcome in outcomes) == {"completed": 2, "failed": 2}
+    assert {str(outcome.error) for outcome in outcomes if outcome.error} == {
+        "row 2: it has the key row-1, and so has row 1",
+        "row 3: output must stay in the output folder: '../x.mp4'",
+    }
+
+
+async def test_inputs_that_changed_need_a_new_key(stage: Stage) -> None:
+    await stage.outcomes(rows(1))
+    with pytest.raises(BadRows, match="give it a new key"):
+        await stage.outcomes(rows(1, title="another"))
+
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_link_that_was_signed_anew_is_the_same_row(stage: Stage) -> None:
+    for signature in ("mon", "tue"):
+        states = await stage.states([DubRow(f"https://example.com/v.mp4?sig={signature}", AUDIO, key="k")])
+
+    assert states == {"skipped": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_row_without_a_key_is_known_again_by_its_content(stage: Stage) -> None:
+    first, second = stage.folder / "a.mp3", stage.folder / "b.mp3"
+    for path in (first, second):
+        shutil.copy(SAMPLE_AUDIO, path)
+    await stage.outcomes([DubRow(url(1), first)])
+
+    assert await stage.states([DubRow(url(1), second)]) == {"skipped": 1}
+
+
+async def test_what_is_no_row_is_misuse(stage: Stage) -> None:
+    with pytest.raises(TypeError, match="Manifest"):
+        stage.heygen.dub_many("rows.csv", journal=None)
+    for options in ({"submit": "all"}, {"max_in_flight": 0}, {"max_attempts": 0}, {"budget": -1}, {"rates": {"x": 1}}):
+        with pytest.raises(ValueError, match=r"must|are"):
+            stage.heygen.dub_many([], journal=None, **options)
+    with pytest.raises(TypeError, match="row 1 must be a DubRow"):
+        await stage.outcomes([{"video": url(1)}])
+
+
+# Files that are in the way
+
+
+async def test_a_file_that_is_there_already_is_not_overwritten_and_nothing_is_paid(stage: Stage) -> None:
+    out = stage.folder / "out"
+    out.mkdir()
+    (out / "row-1.mp4").write_text("mine")
+    outcomes = await stage.outcomes(rows(2))
+
+    failed = next(outcome for outcome in outcomes if outcome.state == "failed")
+    assert isinstance(failed.error, DownloadError)
+    assert (out / "row-1.mp4").read_text() == "mine"
+    assert stage.jobs_by_key() == {"row-2": 1}
+
+    (out / "row-1.mp4").unlink()
+    assert await stage.states(rows(2)) == {"completed": 1, "skipped": 1}
+
+
+async def test_an_output_folder_that_cannot_be_written_is_told_before_anything_is_sent(stage: Stage) -> None:
+    (stage.folder / "out").write_text("a file")
+    with pytest.raises(OSError, match="out"):
+        await stage.outcomes(rows(1))
+
+    assert stage.sandbox.requests == []
+    (stage.folder / "out").unlink()
+    assert await stage.states(rows(1)) == {"completed": 1}  # the journal was let go
+
+
+async def test_a_download_that_cannot_be_written_is_made_up_for_later(stage: Stage) -> None:
+    [row] = rows(1, output="sub/x.mp4")
+    async with stage.run([row]) as run:
+        (stage.folder / "out/sub").write_text("a file where a folder should be")
+        [outcome] = [outcome async for outcome in run]
+
+    assert outcome.state == "failed"
+    (stage.folder / "out/sub").unlink()
+    assert await stage.states([row]) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+# Jobs that fail
+
+
+async def test_a_bad_source_is_final(stage: Stage) -> None:
+    bad = DubRow(url("bad", "fail=No+face+was+found"), AUDIO, key="bad")
+    for _ in range(2):
+        outcomes = await stage.outcomes([bad, *rows(2)])
+        failed = next(outcome for outcome in outcomes if outcome.key == "bad")
+
+        assert failed.state == "failed"
+        assert isinstance(failed.error, LipsyncFailed)
+        assert failed.error.lipsync.failure_message == "No face was found"
+    assert stage.jobs_by_key()["bad"] == 1
+    assert len(stage.sandbox.jobs) == 3
+
+
+async def test_a_server_fault_is_tried_again_under_keys_of_its_own(stage: Stage) -> None:
+    bad = DubRow(url("bad", "fail=Internal+error"), AUDIO, key="bad")
+    [outcome] = await stage.outcomes([bad])
+
+    assert (outcome.state, outcome.attempts) == ("failed", 3)
+    assert stage.keys_sent() == ["bad", "bad.2", "bad.3"]
+    assert stage.jobs_by_key() == {"bad": 1, "bad.2": 1, "bad.3": 1}
+    assert await stage.states([bad]) == {"failed": 1}
+    assert len(stage.sandbox.jobs) == 3
+
+    await stage.outcomes([bad], max_attempts=4)
+    assert stage.keys_sent()[3:] == ["bad.4"]
+
+
+async def test_a_job_that_fails_once_is_made_good(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage, stage.run(rows(1)) as run:
+        await until(lambda: stage.sandbox.jobs)
+        stage.sandbox.fail(stage.sandbox.jobs[0].id, "server overloaded")
+        await until(lambda: len(stage.sandbox.jobs) == 2)
+        await stage.sandbox.advance(60)
+        outcome = await anext(run)
+
+        assert (outcome.state, outcome.attempts) == ("completed", 2)
+        assert stage.files() == {"row-1.mp4"}
+
+
+async def test_a_refused_create_is_final_for_the_run_and_free_for_the_next(stage: Stage) -> None:
+    refused = [error(400, "download_failed", route=CREATE, times=1)]
+    stage.sandbox.faults = refused
+    [outcome] = await stage.outcomes(rows(1))
+    assert outcome.state == "failed"
+    assert isinstance(outcome.error, InvalidRequest)
+    assert stage.sandbox.jobs == []
+
+    assert await stage.states(rows(1)) == {"completed": 1}
+    assert stage.keys_sent() == ["row-1", "row-1"]
+
+
+async def test_one_rows_failure_is_never_anothers(stage: Stage) -> None:
+    bad = [
+        DubRow(url("a", "refuse=download_failed"), AUDIO, key="a"),
+        DubRow(url("b", "fail=No+face"), AUDIO, key="b"),
+        DubRow(AssetId("as_unknown"), AUDIO, key="c"),
+        DubRow(Path(__file__), AUDIO, key="d"),
+    ]
+
+    assert await stage.states([*bad, *rows(6)]) == {"failed": 4, "completed": 6}
+
+
+async def test_a_job_that_was_deleted_is_not_made_again(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(rows(1)) as run:
+            await until(lambda: stage.sandbox.jobs)
+            await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+            outcome = await anext(run)
+
+        assert isinstance(outcome.error, NotFound)
+        assert await stage.states(rows(1)) == {"failed": 1}
+        assert len(stage.sandbox.jobs) == 1
+
+
+async def test_an_upload_that_the_server_lost_is_sent_again_under_another_key(stage: Stage) -> None:
+    given = [DubRow(url(1), SAMPLE_AUDIO, key="a"), DubRow(url(2), SAMPLE_AUDIO, key="b")]
+    await stage.outcomes(given[:1])
+    [asset_id] = {job.body["audio"]["asset_id"] for job in stage.sandbox.jobs}
+    await stage.heygen.assets.delete(asset_id)
+
+    assert await stage.states(given) == {"skipped": 1, "completed": 1}
+    assert stage.asked("POST /v3/assets") == 2
+    assert stage.keys_sent() == ["a", "b", "b.2"]
+
+
+# What concerns all rows
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(402, "insufficient_credit", InsufficientCredit), (401, "unauthorized", AuthenticationError)],
+)
+async def test_no_credit_or_a_wrong_key_ends_the_run_which_can_be_resumed(
+    stage: Stage, status: int, code: str, kind: type[Exception]
+) -> None:
+    stage.sandbox.faults = [error(status, code, route=CREATE, times=1)]
+    with pytest.raises(kind):
+        await stage.outcomes(rows(8))
+
+    assert set(await stage.states(rows(8))) <= {"completed", "skipped"}
+    assert all(count == 1 for count in stage.jobs_by_key().values())
+    assert len(stage.jobs_by_key()) == 8
+
+
+async def test_a_real_wallet_runs_dry(tmp_path: Path) -> None:
+    # Each job costs 0.033 dollars a second, and lasts 10.
+    given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}") for number in range(8)]
+    async with staged(tmp_path, balance=1.0) as stage:
+        with pytest.raises(InsufficientCredit):
+            await stage.outcomes(given)
+
+        assert len(stage.sandbox.jobs) == 3
+
+
+async def test_an_error_in_an_events_listener_ends_the_run(stage: Stage) -> None:
+    def listen(event: DubEvent) -> None:
+        raise RuntimeError(event.stage)
+
+    with pytest.raises(RuntimeError, match="waiting"):
+        await stage.outcomes(rows(2), on_event=listen)
+
+
+# Money
+
+
+async def test_a_run_stops_submitting_before_the_estimate_passes_the_budget(stage: Stage) -> None:
+    given = [DubRow(url(number), AUDIO, key=f"k{number}", end_time=10.0) for number in range(6)]
+    options = {"budget": 1.0, "rates": {"speed": 0.3}}  # 3 dollars each, by the estimate
+    assert await stage.states(given, **options) == {"skipped": 6}
+
+    options = {"budget": 1.0, "rates": {"speed": 0.03}}  # 0.3 dollars each
+    outcomes = await stage.outcomes(given, **options, max_in_flight=1)
+    skipped = [outcome for outcome in outcomes if outcome.state == "skipped"]
+    assert len(stage.sandbox.jobs) == 6 - len(skipped) >= 3
+    assert all(isinstance(outcome.error, OverBudget) for outcome in skipped)
+
+
+async def test_a_budget_is_for_all_runs_on_a_journal(tmp_path: Path) -> None:
+    given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}", end_time=10.0) for number in range(6)]
+    options = {"budget": 1.0, "rates": {"speed": 0.033}}
+    async with staged(tmp_path) as stage:
+        assert await stage.states(given, **options) == {"completed": 3, "skipped": 3}
+        assert await stage.states(given, **options) == {"skipped": 6}
+        assert len(stage.sandbox.jobs) == 3
+        assert await stage.states(given, **{**options, "budget": 2.0}) == {"skipped": 3, "completed": 3}
+
+
+async def test_a_failed_job_gives_its_estimate_back(stage: Stage) -> None:
+    bad = DubRow(url("bad", "duration=10&fail=No+face"), AUDIO, key="bad", end_time=10.0)
+    async with stage.run([bad], rates={"speed": 0.1}) as run:
+        assert [outcome.state async for outcome in run] == ["failed"]
+        assert run.snapshot().estimate == pytest.approx(0.0)
+
+
+async def test_the_balance_is_asked_for_only_by_a_run_that_submits(stage: Stage) -> None:
+    async with stage.run(rows(2)) as run:
+        assert [outcome.state async for outcome in run] == ["completed"] * 2
+        snapshot = run.snapshot()
+    await stage.outcomes(rows(2))
+
+    assert snapshot.balance_before is not None
+    assert snapshot.balance_after is not None
+    assert snapshot.balance_after.remaining_balance == pytest.approx(100 - stage.sandbox.charged)
+    assert stage.asked("GET /v3/users/me") == 2
+
+
+async def test_a_balance_that_cannot_be_had_is_no_matter(stage: Stage) -> None:
+    stage.sandbox.faults = [error(403, "forbidden", route="GET /v3/users/me")]
+
+    assert await stage.states(rows(1)) == {"completed": 1}
+
+
+# Answers that do not come
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])
+async def test_a_create_whose_answer_is_lost_makes_one_job(stage: Stage, after: bool) -> None:
+    stage.sandbox.faults = [reset(CREATE, after=after, times=5), server_error(CREATE, after=after, times=5)]
+
+    assert await stage.states(rows(4)) == {"completed": 4}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 5)}
+
+
+async def test_refused_rows_wait_for_as_long_as_they_are_told(stage: Stage) -> None:
+    stage.sandbox.faults = [rate_limited(CREATE, retry_after=0.05, times=3)]
+
+    assert await stage.states(rows(3)) == {"completed": 3}
+    assert all(count == 1 for count in stage.jobs_by_key().values())
+
+
+async def test_after_a_day_a_row_in_doubt_is_searched_for_before_anything_is_sent(stage: Stage) -> None:
+    # Two creates without an answer, of which one made a job.
+    await _cut_off(stage, rows(1), after=True)
+    await _cut_off(stage, rows(2)[1:], after=False)
+    made = [job.id for job in stage.sandbox.jobs]
+    assert len(made) == 1
+    before = len(stage.sandbox.requests)
+    outcomes = await stage.outcomes(rows(2), now=lambda: time.time() + DAY)
+
+    assert {outcome.key: outcome.state for outcome in outcomes} == {"row-1": "completed", "row-2": "completed"}
+    assert next(o.lipsync.id for o in outcomes if o.key == "row-1" and o.lipsync) == made[0]
+    asked = [request.route for request in stage.sandbox.requests[before:]]
+    assert asked.index("GET /v3/lipsyncs") < asked.index(CREATE)
+    assert asked.count(CREATE) == 1
+    assert asked.count("GET /v3/lipsyncs") == 1  # one walk for all
+    assert stage.jobs_by_key() == {"row-1": 1, "row-2": 1}
+
+
+async def test_nothing_is_sent_after_a_day_while_the_list_cannot_be_read(stage: Stage) -> None:
+    await _cut_off(stage, rows(1), after=True)
+    stage.sandbox.faults = [error(403, "forbidden", route="GET /v3/lipsyncs")]
+    sent = len(stage.keys_sent())
+
+    assert await stage.states(rows(1), now=lambda: time.time() + DAY) == {"failed": 1}
+    assert len(stage.keys_sent()) == sent
+    stage.sandbox.faults = []
+    assert await stage.states(rows(1), now=lambda: time.time() + DAY) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool) -> None:
+    """Run until a create has arrived, and break off without its answer."""
+    arrived = len(stage.keys_sent())
+    stage.sandbox.faults = [reset(CREATE, after=after)]
+    async with stage.run(given):
+        await until(lambda: len(stage.keys_sent()) > arrived)
+        await asyncio.sleep(0.02)
+    stage.sandbox.faults = []
+    database = sqlite3.connect(stage.folder / "run.sqlite")
+    [(state,)] = database.execute("SELECT state FROM rows WHERE key = ?", (given[0].key,))
+    database.close()
+    assert state == "submitting"
+
+
+# The life of a run
+
+
+async def test_a_run_is_iterated_inside_async_with(stage: Stage) -> None:
+    run = stage.run(rows(1))
+    with pytest.raises(RuntimeError, match="inside"):
+        await anext(run)
+    async with run:
+        pass
+    with pytest.raises(RuntimeError, match="inside"):
+        await anext(run)
+    with pytest.raises(RuntimeError, match="once"):
+        await run.__aenter__()
+
+
+async def test_a_break_leaves_nothing_behind_and_can_be_resumed(stage: Stage) -> None:
+    before = asyncio.all_tasks()
+    async with stage.run(rows(20)) as run:
+        async for _ in run:
+            break
+    assert {
+        task for task in asyncio.all_tasks() - before if "aiohttp" not in repr(task) and "sandbox" not in repr(task)
+    } == set()
+
+    states = await stage.states(rows(20))
+    assert states["failed"] == 0
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 21)}
+    assert len(stage.files()) == 20
+
+
+async def test_an_error_in_the_body_comes_out_as_it_is(stage: Stage) -> None:
+    class Mine(Exception):
+        pass
+
+    with pytest.raises(Mine):  # noqa: PT012 the body is what is tested
+        async with stage.run(rows(5)) as run:
+            async for _ in run:
+                raise Mine
+
+
+async def test_a_cancelled_run_can_be_resumed(stage: Stage) -> None:
+    started = asyncio.Event()
+
+    async def work() -> None:
+        async with stage.run(rows(20)) as run:
+            async for _ in run:
+                started.set()
+
+    task = asyncio.create_task(work())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await stage.outcomes(rows(20))
+
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 21)}
+    assert len(stage.files()) == 20
+
+
+async def test_the_end_of_a_run_waits_for_creates_in_the_air(tmp_path: Path) -> None:
+    async with staged(tmp_path, latency={CREATE: 0.1}, manual=True) as stage:
+        async with stage.run(rows(3)) as run:
+            await until(lambda: run.snapshot().stages.get("submitting", 0) == 3)
+        database = sqlite3.connect(tmp_path / "run.sqlite")
+        states = [state for (state,) in database.execute("SELECT state FROM rows")]
+        database.close()
+
+    assert states == ["submitted"] * 3
+
+
+async def test_a_second_cancellation_leaves_at_once(tmp_path: Path) -> None:
+    async with staged(tmp_path, latency={CREATE: 30}, manual=True) as stage:
+
+        async def work() -> None:
+            async with stage.run(rows(1)) as run:
+                await anext(run)
+
+        task = asyncio.create_task(work())
+        await until(stage.keys_sent)
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0.02)
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(1):
+                await task
+
+
+async def test_two_runs_do_not_share_a_journal(stage: Stage) -> None:
+    async with stage.run(rows(1)):
+        with pytest.raises(JournalInUse, match=r"run\.sqlite"):
+            await stage.outcomes(rows(1))
+
+    await stage.outcomes(rows(1))
+
+
+async def test_a_run_may_be_left_without_being_looked_at(stage: Stage) -> None:
+    async with stage.run(rows(1)):
+        pass
+
+    assert set(await stage.states(rows(1))) <= {"completed", "skipped"}
+
+
+async def test_the_news_of_a_row_come_in_order(stage: Stage) -> None:
+    events: list[DubEvent] = []
+    await stage.outcomes([DubRow(url(1), SAMPLE_AUDIO, key="k")], on_event=events.append)
+
+    assert [event.stage for event in events] == [
+        "uploading",
+        "waiting",
+        "submitting",
+        "running",
+        "downloading",
+        "completed",
+    ]
+    assert {event.key for event in events} == {"k"}
+    assert events[-1].lipsync_id == stage.sandbox.jobs[0].id
+
+
+async def test_a_slow_reader_holds_up_no_row(stage: Stage) -> None:
+    async with stage.run(rows(10)) as run:
+        first = await anext(run)
+        await until(lambda: run.snapshot().stages == {"completed": 10})
+        rest = [outcome async for outcome in run]
+
+    assert {first.key, *(outcome.key for outcome in rest)} == {row.key for row in rows(10)}

@@ -15,19 +15,14 @@ from typing import Self
 
 from attrs import field, frozen
 
-from heygen_async._polling.carriers import Carriers
+from heygen_async._arguments import count, positive
+from heygen_async._polling.carriers import Carriers, check_timeout
 from heygen_async._polling.completions import Completions, again
 from heygen_async._polling.waiting import Awaited, LipsyncPage, Outcome, Place, Waiter
 from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
 from heygen_async.models import TERMINAL, Lipsync, LipsyncStatus
 
 __all__ = ("Completions", "LipsyncPoller", "PollPolicy", "PollerSnapshot", "WaitingFor")
-
-
-def _check_positive(_policy: object, attribute: object, value: float) -> None:
-    if not value > 0:
-        name = getattr(attribute, "name", attribute)
-        raise ValueError(f"{name} must be more than 0, not {value!r}")
 
 
 @frozen(kw_only=True)
@@ -46,11 +41,11 @@ class PollPolicy:
         max_bulk: How many bulk status requests, of 100 jobs each, may be in the air at once.
     """
 
-    fastest: float = field(default=1.0, validator=_check_positive)
-    growth: float = field(default=0.03, validator=_check_positive)
-    slowest: float = field(default=15.0, validator=_check_positive)
-    longest: float = field(default=86400.0, validator=_check_positive)
-    max_bulk: int = field(default=4, validator=_check_positive)
+    fastest: float = field(default=1.0, validator=positive)
+    growth: float = field(default=0.03, validator=positive)
+    slowest: float = field(default=15.0, validator=positive)
+    longest: float = field(default=86400.0, validator=positive)
+    max_bulk: int = field(default=4, validator=count)
 
     def __attrs_post_init__(self) -> None:
         if self.fastest > self.slowest:
@@ -233,6 +228,7 @@ class LipsyncPoller:
         """
         if isinstance(ids, str):
             raise TypeError("ids is one string; give a list of ids")
+        check_timeout(timeout)
         return Completions(self._carriers, ids, timeout=timeout)
 
     def notify(self, lipsync_id: str) -> None:
@@ -266,6 +262,7 @@ class LipsyncPoller:
         self._carriers.close()
 
     def _newcomer(self, timeout: float | None, *, watching: bool = False) -> Waiter:
+        check_timeout(timeout)
         limit = self._carriers.policy.longest if timeout is None else timeout
         return Waiter(self._carriers.now() + limit, soft=timeout is None, watching=watching)
 

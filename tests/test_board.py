@@ -92,9 +92,9 @@ def test_the_named_policies_differ_in_how_soon_they_look():
 
 
 @pytest.mark.parametrize("field", ["fastest", "growth", "slowest", "longest", "max_bulk"])
-@pytest.mark.parametrize("value", [0, -1, math.nan])
+@pytest.mark.parametrize("value", [0, -1, math.nan, "1"])
 def test_a_policy_of_nonsense_is_refused(field, value):
-    with pytest.raises(ValueError, match=field):
+    with pytest.raises((TypeError, ValueError), match=field):
         PollPolicy(**{field: value})
 
 
@@ -636,12 +636,24 @@ def test_an_answer_that_stays_unreadable_is_told():
     (waiter,) = crowd(board, 1)
     error = UnexpectedResponse(["html"], status=200)
 
-    for _ in range(5):
+    for _ in range(10):
         assert waiter.outcome is None
         now = board.next_due()
         board.failed(one_look(board, [waiter], now), error, Moment(now))
 
     assert waiter.outcome is error
+
+
+def test_an_unreadable_answer_after_a_long_outage_is_not_the_last_straw():
+    board = Board(PollPolicy())
+    (waiter,) = crowd(board, 1)
+
+    for n in range(60):
+        now = board.next_due()
+        error = UnexpectedResponse(["html"], status=200) if n % 20 > 11 else TransportError("gone")
+        board.failed(one_look(board, [waiter], now), error, Moment(now))
+
+    assert waiter.outcome is None
 
 
 @pytest.mark.parametrize("error", [error for error in LASTING if not isinstance(error, InvalidRequest)], ids=repr)

@@ -188,6 +188,14 @@ async def test_a_wait_that_takes_too_long_tells_the_last_status(server):
     assert nothing_is_left(poller)
 
 
+@pytest.mark.parametrize("timeout", [-1, math.nan])
+async def test_a_timeout_that_cannot_pass_is_refused(server, timeout):
+    with pytest.raises(ValueError, match="timeout"):
+        await server.poller().wait("ls_1", timeout=timeout)
+    with pytest.raises(ValueError, match="timeout"):
+        server.poller().as_completed(["ls_1"], timeout=timeout)
+
+
 async def test_a_job_may_be_waited_for_again_after_a_timeout(server):
     server.add("ls_1", lasts=8)
     poller = server.poller()

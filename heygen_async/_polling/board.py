@@ -63,8 +63,8 @@ QUERY: Final = 6000
 _SLICE: Final = 1000
 """The most ids handled in one go, so that the event loop is not held up."""
 
-_PATIENCE: Final = 5
-"""How many times in a row an unreadable answer is put down to a gateway in bad weather."""
+_PATIENCE: Final = 10
+"""How many times in a row an unreadable answer is put down to a gateway in bad weather: for about two minutes."""
 
 _UNMENTIONED: Final = 3
 """How many answers in a row may leave out an id before it is fetched on its own."""
@@ -303,7 +303,7 @@ class Board:
         return [awaited for awaited in errand.awaited if awaited.place is Place.IN_FLIGHT]
 
     def _goes_on(self, awaited: Awaited, word: Status, at: Moment) -> None:
-        awaited.misses, awaited.error, awaited.ran = 0, None, True
+        awaited.misses, awaited.unreadable, awaited.error, awaited.ran = 0, 0, None, True
         if word != awaited.status:
             awaited.status = word
             self._rung.extend(waiter for waiter in awaited.waiters if waiter.watching)
@@ -328,7 +328,8 @@ class Board:
             self._done(awaited, error, at.now)
             return
         misses = self._miss(awaited, error)
-        if isinstance(error, UnexpectedResponse) and misses >= _PATIENCE:
+        awaited.unreadable = awaited.unreadable + 1 if isinstance(error, UnexpectedResponse) else 0
+        if awaited.unreadable == _PATIENCE:
             self._done(awaited, error, at.now)
             return
         backoff = min(self.policy.fastest * 2.0 ** min(misses, 32), self.policy.slowest)

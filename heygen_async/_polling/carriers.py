@@ -209,3 +209,9 @@ def check_id(lipsync_id: str) -> None:
         raise TypeError(f"a lipsync id is a string, not {lipsync_id!r}")
     if _ID.fullmatch(lipsync_id) is None or lipsync_id in _RESERVED:
         raise ValueError(f"this is not a lipsync id: {lipsync_id[:80]!r}")
+
+
+def check_timeout(timeout: float | None) -> None:
+    """See that *timeout* is a time that can pass."""
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout must be 0 seconds or more, or None, not {timeout!r}")

@@ -102,6 +102,8 @@ class Awaited:
     """Whether it was so new when it came that it need not be looked at, so it had surely not ended."""
     misses: int = 0
     """How many requests in a row told nothing of it."""
+    unreadable: int = 0
+    """How many of these, in a row, brought an answer that is not the API's."""
     status: Status | None = None
     error: HeyGenError | None = None
     """Why the last request told nothing of it, if it failed."""

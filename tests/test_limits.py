@@ -229,15 +229,24 @@ def test_a_run_is_close_to_one_that_knew_the_limit(account: str, most_ratio: flo
 
 def test_after_a_create_without_an_answer_they_leave_one_by_one_and_ever_more_seldom() -> None:
     weather = Weather()
-    waits = []
+    waits, now = [], 100.0
     for _ in range(8):
-        weather.troubled(100.0)
-        waits.append(weather.next_chance() - 100.0)
-        assert not weather.may_send(100.0, in_air=0)
-        assert weather.may_send(weather.next_chance(), in_air=0)
-        assert not weather.may_send(weather.next_chance(), in_air=1)
+        weather.troubled(now)
+        waits.append(weather.next_chance() - now)
+        assert not weather.may_send(now, in_air=0)
+        now = weather.next_chance()
+        assert weather.may_send(now, in_air=0)
+        assert not weather.may_send(now, in_air=1)
 
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_creates_that_broke_off_together_are_one_trouble() -> None:
+    weather = Weather()
+    for moment in (100.0, 100.1, 100.9):
+        weather.troubled(moment)
+
+    assert weather.next_chance() == 101.0
 
 
 def test_an_answer_clears_the_weather() -> None:

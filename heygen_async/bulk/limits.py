@@ -153,7 +153,9 @@ class Weather:
         self.troubles, self._has_answered = 0, True
 
     def troubled(self, now: float) -> None:
-        """Note a create without one."""
+        """Note a create without one. Those that were in the air together are one trouble."""
+        if self.troubles and now < self._until:
+            return
         if not self.troubles:
             self.since = now
         self.troubles += 1

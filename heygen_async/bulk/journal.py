@@ -297,6 +297,11 @@ class Journal:
         return self._select("state = ?", State.SUBMITTING)
 
     @_in_thread
+    def batch_size(self, batch: str) -> int:
+        """Return how many rows were noted for the batch with this key."""
+        return len(self._select("batch = ?", batch))
+
+    @_in_thread
     def known_jobs(self, lipsync_ids: Sequence[str]) -> set[str]:
         """Return those of the jobs that belong to some row."""
         with self._translated():

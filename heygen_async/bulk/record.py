@@ -87,6 +87,8 @@ class Record:
     """The key of the batch that it was sent in."""
     item: int | None = None
     """Its place in that batch, from 0."""
+    batch_id: str | None = None
+    """The batch, once there is one; the job in it is known only when it has ended."""
     lipsync_id: str | None = None
     earlier: tuple[str, ...] = ()
     """The failed jobs of the attempts before."""
@@ -156,7 +158,16 @@ class Record:
 
     def not_sent(self, error: str | None) -> Record:
         """Note that the create was refused for certain, and made no job."""
-        return evolve(self, state=State.PLANNED, batch=None, item=None, asked_at=None, error=error, estimate=0.0)
+        return evolve(
+            self,
+            state=State.PLANNED,
+            batch=None,
+            item=None,
+            batch_id=None,
+            asked_at=None,
+            error=error,
+            estimate=0.0,
+        )
 
     def not_found(self, now: float) -> Record:
         """Note that a search showed no job: what was sent made none, and may be sent anew."""
@@ -167,6 +178,10 @@ class Record:
     def accepted(self, lipsync_id: str) -> Record:
         """Note the job."""
         return evolve(self, state=State.SUBMITTED, lipsync_id=lipsync_id, error=None)
+
+    def accepted_in(self, batch_id: str) -> Record:
+        """Note the batch that it is in."""
+        return evolve(self, state=State.SUBMITTED, batch_id=batch_id, error=None)
 
     def completed(self, estimate: float) -> Record:
         """Note that the job is completed; *estimate* is now from its true length."""
@@ -191,6 +206,7 @@ class Record:
             asked_at=None,
             batch=None,
             item=None,
+            batch_id=None,
             lipsync_id=None,
             earlier=earlier,
         )

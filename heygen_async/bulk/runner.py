@@ -25,6 +25,7 @@ from anyio import to_thread
 from attrs import field, frozen
 
 from heygen_async._arguments import check_count
+from heygen_async.bulk.batches import Batcher
 from heygen_async.bulk.journal import Journal, Problem
 from heygen_async.bulk.limits import Limiter, Weather
 from heygen_async.bulk.manifest import Manifest, Placed
@@ -46,8 +47,8 @@ Rows: TypeAlias = Iterable[DubRow] | AsyncIterable[DubRow]
 _SLICE: Final = 100
 """How many rows are looked at in one go."""
 
-_AHEAD: Final = 16
-"""How many rows may stand before their create, uploading or waiting for a seat."""
+_AHEAD: Final = {"each": 16, "batch": 200}
+"""How many rows may stand before their create: uploading, or waiting for a seat or for company."""
 
 _WINDOW: Final = 1000
 """How many rows may be at work, or have an outcome that nobody has taken yet."""
@@ -137,6 +138,7 @@ class DubRun:
         self._slots = Slots(limiter, Weather(), lambda: asyncio.get_running_loop().time())
         self._ledger = Ledger(plan.rates, plan.budget)
         self._creates_began = asyncio.Event()
+        self._batcher = Batcher()
         self._shop = Workshop(
             heygen=heygen,
             creates=creates,
@@ -147,15 +149,18 @@ class DubRun:
             tally=self._tally,
             max_attempts=plan.max_attempts,
             patience=plan.patience,
+            batcher=self._batcher,
+            is_batching=plan.submit == "batch",
             on_first_create=self._creates_began.set,
             now=plan.now,
         )
+        self._batcher.shop = self._shop
         self._state: Literal["new", "running", "over"] = "new"
         self._main: asyncio.Task[None] | None = None
         self._bell = asyncio.Event()
         self._outcomes: deque[DubOutcome] = deque()
         self._is_error_told = False
-        self._ahead = asyncio.Semaphore(_AHEAD)
+        self._ahead = asyncio.Semaphore(_AHEAD[plan.submit])
         self._window = asyncio.Semaphore(_WINDOW)
         self._balances: list[Wallet | None] = [None, None]
 
@@ -253,7 +258,9 @@ class DubRun:
             async with asyncio.TaskGroup() as group:
                 asking = group.create_task(self._ask_balance())
                 async with asyncio.TaskGroup() as rows:
+                    self._batcher.group = rows
                     await self._feed(rows)
+                    self._batcher.fed()
                 asking.cancel()
         except BaseExceptionGroup as failed:
             raise _first(failed) from None
@@ -270,7 +277,8 @@ class DubRun:
                     self._hand_out(await row.outcome())
                 else:
                     await self._ahead.acquire()
-                    row.on_submitted = _once(self._ahead.release)
+                    self._batcher.expect()
+                    row.on_submitted = _once(self._go_ahead)
                     group.create_task(self._work(row))
 
     async def _begin(self, placed: Sequence[Placed]) -> list[RowRun | DubOutcome]:
@@ -287,6 +295,11 @@ class DubRun:
             elif isinstance(record, Problem):
                 rows.append(_failed(record, by_place))
         return rows
+
+    def _go_ahead(self) -> None:
+        """One row less stands before its create."""
+        self._ahead.release()
+        self._batcher.came()
 
     async def _work(self, row: RowRun) -> None:
         self._hand_out(await row.outcome())

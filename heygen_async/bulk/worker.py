@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from anyio import to_thread
 from attrs import define, evolve, field, frozen
@@ -29,7 +29,6 @@ from heygen_async.bulk.record import Record, State, Step, next_step
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.slots import Slots
 from heygen_async.errors import (
-    APIError,
     AuthenticationError,
     DownloadError,
     HeyGenError,
@@ -45,7 +44,10 @@ from heygen_async.errors import (
 from heygen_async.models import Asset, AssetId, DubOutcome, Lipsync, LipsyncOptions, LipsyncStatus, Source
 from heygen_async.session import HeyGenSession
 
-_CONCERNS_ALL: Final = (AuthenticationError, InsufficientCredit, JournalError)
+if TYPE_CHECKING:
+    from heygen_async.bulk.batches import Batcher
+
+CONCERNS_ALL: Final = (AuthenticationError, InsufficientCredit, JournalError)
 _MAY_PASS: Final = (TransportError, ServerError, UnexpectedResponse, RateLimited)
 _GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
 
@@ -100,6 +102,10 @@ class Fatal(Exception):
         super().__init__(str(error))
 
 
+class NeverMade(InvalidRequest):
+    """Raised when the server did not take one item of a batch."""
+
+
 @frozen(kw_only=True)
 class Patience:
     """How long a row waits before it tries again, in seconds."""
@@ -112,6 +118,14 @@ class Patience:
     """While the server does not know a job that it has just made."""
     download: tuple[float, ...] = (5.0, 15.0, 45.0, 135.0, 300.0)
     """After a download that failed."""
+    look_growth: float = 0.25
+    look_fastest: float = 1.0
+    look_slowest: float = 60.0
+    """Between two looks at a batch: a share of its age, from and to. No seat of the account waits for it."""
+
+    def look_interval(self, age: float) -> float:
+        """Return the seconds to the next look at a batch."""
+        return min(max(self.look_growth * age, self.look_fastest), self.look_slowest)
 
 
 @define(eq=False, kw_only=True)
@@ -130,6 +144,9 @@ class Workshop:
     patience: Patience
     downloads: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(4))
     """Half of the session's transfers: the other half is left for uploads, which creates wait for."""
+    batcher: Batcher
+    """Sends rows in batches, if that is how they go, and waits for those that went so."""
+    is_batching: bool = False
     on_first_create: Callable[[], None] = lambda: None
     now: Callable[[], float] = time.time
     """The time of the world, by which a server forgets keys."""
@@ -137,6 +154,27 @@ class Workshop:
     def clock(self) -> float:
         """Return the event loop's time."""
         return asyncio.get_running_loop().time()
+
+
+@define
+class Tries:
+    """Counts the tries of one create or upload that had no usable answer."""
+
+    _count: int = 0
+    _answers: int = -1
+
+    def note(self, error: HeyGenError, slots: Slots) -> None:
+        """Raise *error* when it is enough: this one's own fault if others had answers meanwhile, else an outage.
+
+        Raises:
+            Fatal: For an outage without an end.
+        """
+        if slots.answers != self._answers:
+            self._count, self._answers = self._count + 1, slots.answers
+        if self._count >= _TRIES:
+            raise error
+        if slots.weather.is_hopeless(slots.clock()):
+            raise Fatal(error)
 
 
 def is_final_failure(message: str | None) -> bool:
@@ -165,8 +203,7 @@ class RowRun:
     _is_in_flight: bool = False
     _has_reuploaded: bool = False
     _held_until: float = 0.0
-    _tries: int = 0
-    _answers: int = -1
+    _tries: Tries = field(factory=Tries)
 
     async def outcome(self) -> DubOutcome:
         """Do all that is left to do, and return what became of it.
@@ -180,7 +217,7 @@ class RowRun:
             done = await self._drive()
         except OverBudget as reason:
             return self._end("skipped", reason)
-        except _CONCERNS_ALL as error:
+        except CONCERNS_ALL as error:
             raise Fatal(error) from error
         except (HeyGenError, OSError, ValueError) as error:
             try:
@@ -229,9 +266,13 @@ class RowRun:
             raise self.shop.slots.halted
         await self._check_target()
         video, audio = await self._ready("video"), await self._ready("audio")
+        if self.shop.is_batching:
+            self._tell("waiting")
+            await self.shop.batcher.join(self, video, audio)
+            return
         lesson = await self._enter()
         try:
-            await self._intend(video, audio)
+            await self._save(self.intent(video, audio))
         except BaseException:
             self.shop.slots.dropped()
             raise
@@ -239,6 +280,9 @@ class RowRun:
 
     async def repeat(self) -> None:
         """Send the create again, the very same under the same key."""
+        if self.record.batch is not None:
+            await self.shop.batcher.rejoin(self)
+            return
         lesson = await self._enter(is_new=False)
         await self._submit(lesson, was_fresh=False)
 
@@ -285,7 +329,7 @@ class RowRun:
                 asset = await steps.upload(self.shop.heygen, source)
             except _MAY_PASS as error:
                 self.shop.slots.trouble()
-                self._count_try(error)
+                self._tries.note(error, self.shop.slots)
                 await asyncio.sleep(self.shop.slots.weather.next_chance() - self.shop.clock())
             else:
                 self.shop.slots.relief()
@@ -303,7 +347,12 @@ class RowRun:
         self._tell("submitting")
         return lesson
 
-    async def _intend(self, video: str | AssetId, audio: str | AssetId) -> None:
+    def intent(self, video: str | AssetId, audio: str | AssetId) -> Record:
+        """Return what is to be written down before the create is sent, and count what it will cost.
+
+        Raises:
+            OverBudget: If the budget does not bear it; then no new create leaves any more.
+        """
         shop, row = self.shop, self.task.row
         price = shop.ledger.price(row.mode, self.task.seconds)
         if not shop.ledger.reserve(price):
@@ -313,12 +362,12 @@ class RowRun:
         shop.on_first_create()
         assets = (_asset_id(video), _asset_id(audio))
         body = body_digest(video, audio, options_of(row))
-        await self._save(self.record.sending(body, row.callback_id, self.shop.now(), assets=assets, estimate=price))
+        return self.record.sending(body, row.callback_id, shop.now(), assets=assets, estimate=price)
 
     async def _submit(self, lesson: int, *, was_fresh: bool) -> None:
         shop, started = self.shop, self.shop.clock()
         try:
-            video, audio, options = self._call()
+            video, audio, options = self.call()
             key = self.record.attempt_key
             lipsync_id = await steps.submit(shop.creates, key, video=video, audio=audio, options=options)
         except HeyGenError as error:
@@ -331,8 +380,12 @@ class RowRun:
             self._is_in_flight = True
             await self._save(evolve(self.record.accepted(lipsync_id), submit_seconds=shop.clock() - started))
 
-    def _call(self) -> tuple[str | AssetId, str | AssetId, LipsyncOptions]:
-        """Return what is sent, or was sent before: made of the record alone, so that it is the same both times."""
+    def call(self) -> tuple[str | AssetId, str | AssetId, LipsyncOptions]:
+        """Return what is sent, or was sent before: made of the record alone, so that it is the same both times.
+
+        Raises:
+            ValueError: If it is not the same.
+        """
         row, record = self.task.row, self.record
         video = AssetId(record.video_asset) if record.video_asset is not None else row.video
         audio = AssetId(record.audio_asset) if record.audio_asset is not None else row.audio
@@ -357,18 +410,19 @@ class RowRun:
             slots.answered()
         else:
             slots.troubled()
-        if error.outcome in {"rejected", "not_sent"} if was_fresh else _settles(error):
-            await self._forget_create(error)
+        if is_settled(error, was_fresh=was_fresh):
+            await self._save(self.forgotten(error))
         self._tell("waiting", str(error))
         if is_refusal or (is_answer and await self._forget_assets(error)):
             return
         if is_answer:
             raise error
-        self._count_try(error)
+        self._tries.note(error, self.shop.slots)
 
-    async def _forget_create(self, error: HeyGenError) -> None:
+    def forgotten(self, error: HeyGenError) -> Record:
+        """Return what is to be written down of a create that made no job for certain, and give its price back."""
         self.shop.ledger.correct(self.record.estimate, 0.0)
-        await self._save(self.record.not_sent(str(error)))
+        return self.record.not_sent(str(error))
 
     async def _forget_assets(self, error: HeyGenError) -> bool:
         """Forget uploads that the server does not have any more, and tell whether there were any."""
@@ -382,25 +436,16 @@ class RowRun:
             self.shop.heygen.assets.forget(AssetId(asset_id))
         return True
 
-    def _count_try(self, error: HeyGenError) -> None:
-        """Raise *error* when it is enough: the row's fault if others had answers meanwhile, or else an outage."""
-        slots = self.shop.slots
-        if slots.answers != self._answers:
-            self._tries, self._answers = self._tries + 1, slots.answers
-        if self._tries >= _TRIES:
-            raise error
-        if slots.weather.is_hopeless(self.shop.clock()):
-            raise Fatal(error)
-
     # From the job on
 
     async def wait(self) -> None:
         """Wait for the job."""
         self.on_submitted()
         self._tell("running")
-        if not self._is_in_flight:
+        is_alone = self.record.batch_id is None  # what runs in a batch takes no seat of the account
+        if is_alone and not self._is_in_flight:
             self.shop.slots.adopt()
-            self._is_in_flight = True
+        self._is_in_flight = is_alone
         started = self.shop.clock()
         try:
             self.lipsync = await self._awaited()
@@ -408,10 +453,14 @@ class RowRun:
         except LipsyncFailed as failed:
             self.lipsync = failed.lipsync
             failure = failed.lipsync.failure_message or "no reason was given"
+        except NeverMade as error:
+            await self._save(self.forgotten(error))
+            raise
         finally:
-            self._is_in_flight = False
-            self.shop.slots.finished()
-        record = evolve(self.record, wait_seconds=self.shop.clock() - started)
+            if self._is_in_flight:
+                self._is_in_flight = False
+                self.shop.slots.finished()
+        record = evolve(self.record, lipsync_id=self.lipsync.id, wait_seconds=self.shop.clock() - started)
         if failure is None:
             await self._save(record.completed(self._true_price(self.lipsync)))
         else:
@@ -419,11 +468,11 @@ class RowRun:
             await self._save(record.failed(failure, is_final=is_final_failure(failure)))
 
     async def _awaited(self) -> Lipsync:
-        lipsync_id = self.record.lipsync_id
-        assert lipsync_id is not None  # noqa: S101 it is there from `accepted` on
         for pause in (*self.shop.patience.missing, None):
             try:
-                return await steps.wait(self.shop.heygen, lipsync_id, asked_at=self.record.asked_at)
+                if self.record.lipsync_id is None:
+                    return await self.shop.batcher.result(self)
+                return await steps.wait(self.shop.heygen, self.record.lipsync_id, asked_at=self.record.asked_at)
             except NotFound:
                 if pause is None:
                     raise
@@ -463,7 +512,7 @@ class RowRun:
         for pause in (*self.shop.patience.download, None):
             try:
                 await steps.download(self.shop.heygen, lipsync, target, overwrite=overwrite)
-            except _CONCERNS_ALL:
+            except CONCERNS_ALL:
                 raise
             except HeyGenError as error:
                 if pause is None or isinstance(error.__cause__, OSError):  # another try frees no disk
@@ -515,10 +564,13 @@ def _asset_id(source: str | AssetId) -> str | None:
     return source.value if isinstance(source, AssetId) else None
 
 
-def _settles(error: HeyGenError) -> bool:
-    """Tell whether a refusal shows that no create under this key ever made a job.
+def is_settled(error: HeyGenError, *, was_fresh: bool) -> bool:
+    """Tell whether *error* shows that no create under its key has made anything.
 
-    The server answers a key that it knows before it looks at anything else of the request. So one that it looked at
+    That is so of a first create that was refused or never left. As for one that was sent before without an answer:
+    the server answers a key that it knows before it looks at anything else of the request. So one that it looked at
     is new to it; but a 401, a 402 or a 429 may have come before it looked.
     """
-    return isinstance(error, APIError) and isinstance(error, InvalidRequest | NotFound) and error.outcome == "rejected"
+    if was_fresh:
+        return error.outcome in {"rejected", "not_sent"}
+    return isinstance(error, InvalidRequest | NotFound) and error.outcome == "rejected"

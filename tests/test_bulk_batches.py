@@ -1,0 +1,215 @@
+"""Bulk runs in batches: up to a hundred rows a request, each with an end of its own."""
+
+import asyncio
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
+
+from heygen_async import AuthenticationError, InsufficientCredit, LipsyncFailed, NotFound
+from heygen_async.jobs import LipsyncBatch
+from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
+from heygen_async.resources.lipsyncs import Lipsyncs
+from heygen_async.sandbox import SAMPLE_AUDIO
+from heygen_async.sandbox.faults import error, reset, server_error
+from heygen_async.sandbox.replays import Replays
+
+BATCH = "POST /v3/lipsyncs/batches"
+LOOK = "GET /v3/lipsyncs/batches/{batch_id}"
+DAY = 24 * 3600.0
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+async def _outcomes(stage: Stage, given: list[DubRow], **options: object) -> dict[str, DubOutcome]:
+    return {outcome.key: outcome for outcome in await stage.outcomes(given, submit="batch", **options)}
+
+
+async def _states(stage: Stage, given: list[DubRow], **options: object) -> Counter[str]:
+    return Counter(outcome.state for outcome in (await _outcomes(stage, given, **options)).values())
+
+
+def _batch_keys(stage: Stage) -> list[str]:
+    return [request.headers["Idempotency-Key"] for request in stage.sandbox.requests if request.route == BATCH]
+
+
+async def test_a_hundred_rows_go_in_one_request(stage: Stage) -> None:
+    states = await _states(stage, rows(230))
+
+    assert states == {"completed": 230}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 231)}
+    assert len(stage.files()) == 230
+    assert stage.asked(BATCH) == 3
+    assert stage.asked(CREATE) == 0
+    assert Counter(job.batch_id for job in stage.sandbox.jobs).most_common()[0][1] == 100
+    assert await _states(stage, rows(230)) == {"skipped": 230}
+
+
+async def test_files_are_uploaded_before_their_batch_leaves(stage: Stage) -> None:
+    given = [*rows(3), *rows(6, audio=SAMPLE_AUDIO)[3:]]
+
+    assert await _states(stage, given) == {"completed": 6}
+    assert stage.asked("POST /v3/assets") == 1
+    assert stage.asked(BATCH) == 1
+
+
+async def test_a_slow_stream_is_not_waited_for_without_end(stage: Stage) -> None:
+    async def trickle() -> AsyncIterator[DubRow]:
+        first, second = rows(2)
+        yield first
+        await until(lambda: stage.asked(BATCH) == 1)
+        yield second
+
+    assert await stage.states(trickle(), submit="batch") == {"completed": 2}
+    assert stage.asked(BATCH) == 2
+
+
+async def test_an_item_fails_alone(stage: Stage) -> None:
+    bad = [
+        DubRow(url("a", "refuse=download_failed"), AUDIO, key="refused"),
+        DubRow(url("b", "fail=No+face+was+found"), AUDIO, key="final"),
+        DubRow(url("c", "fail=Internal+error"), AUDIO, key="server"),
+    ]
+    outcomes = await _outcomes(stage, [*bad, *rows(5)])
+
+    assert Counter(outcome.state for outcome in outcomes.values()) == {"failed": 3, "completed": 5}
+    assert isinstance(outcomes["final"].error, LipsyncFailed)
+    assert "could not be downloaded" in str(outcomes["refused"].error)
+    assert outcomes["server"].attempts == 3
+    assert {key for key in stage.jobs_by_key() if key.startswith("server")} == {"server", "server.2", "server.3"}
+
+
+async def test_a_batch_that_is_refused_as_a_whole_is_parted_until_only_the_fault_is_left(stage: Stage) -> None:
+    bad = DubRow(url("x"), AUDIO, key="bad", callback_url="https://example.com/hook")
+    stage.heygen.lipsyncs = _WholesaleLipsyncs(stage.heygen.lipsyncs, stage)
+    outcomes = await _outcomes(stage, [*rows(6), bad])
+
+    assert {key for key, outcome in outcomes.items() if outcome.state == "failed"} == {"bad"}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 7)}
+
+
+class _WholesaleLipsyncs:
+    """The calls under `/v3/lipsyncs` of a server that refuses a whole batch for one item that it does not like."""
+
+    def __init__(self, lipsyncs: Lipsyncs, stage: Stage) -> None:
+        self._lipsyncs = lipsyncs
+        self._stage = stage
+
+    async def create_batch(self, requests: Sequence[LipsyncRequest], **options: object) -> LipsyncBatch:
+        if any(request.callback_url for request in requests):
+            self._stage.sandbox.faults = [error(400, "invalid_parameter", route=BATCH, times=1)]
+        return await self._lipsyncs.create_batch(requests, **options)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._lipsyncs, name)
+
+
+async def test_an_account_without_batches_is_told_the_other_way(tmp_path: Path) -> None:
+    async with staged(tmp_path, batches_available=False) as stage:
+        with pytest.raises(NotFound, match="submit='each'"):
+            await _outcomes(stage, rows(3))
+
+        assert await stage.states(rows(3)) == {"completed": 3}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [(402, "insufficient_credit", InsufficientCredit), (401, "unauthorized", AuthenticationError)],
+)
+async def test_what_concerns_all_ends_the_run(stage: Stage, status: int, code: str, kind: type[Exception]) -> None:
+    stage.sandbox.faults = [error(status, code, route=BATCH, times=1)]
+    with pytest.raises(kind):
+        await _outcomes(stage, rows(3))
+
+    assert await _states(stage, rows(3)) == {"completed": 3}
+
+
+async def test_a_budget_bounds_a_batch_too(stage: Stage) -> None:
+    given = [evolve(row, end_time=10.0) for row in rows(6)]
+    states = await _states(stage, given, budget=1.0, rates={"speed": 0.03})
+
+    assert states == {"completed": 3, "skipped": 3}
+    assert len(stage.sandbox.jobs) == 3
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])
+async def test_a_batch_whose_answer_is_lost_is_made_once(stage: Stage, after: bool) -> None:
+    stage.sandbox.faults = [reset(BATCH, after=after, times=4), server_error(BATCH, after=after, times=1)]
+
+    assert await _states(stage, rows(4)) == {"completed": 4}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 5)}
+
+
+async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool) -> None:
+    """Run until a batch has arrived, and break off without its answer."""
+    stage.sandbox.faults = [reset(BATCH, after=after)]
+    async with stage.run(given, submit="batch"):
+        await until(lambda: stage.asked(BATCH))
+        await asyncio.sleep(0.02)
+    stage.sandbox.faults = []
+    database = sqlite3.connect(stage.folder / "run.sqlite")
+    states = {state for (state,) in database.execute("SELECT state FROM rows")}
+    database.close()
+    assert states == {"submitting"}
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])
+async def test_a_batch_that_was_cut_off_is_sent_again_as_it_was(stage: Stage, submit: str, after: bool) -> None:
+    given = rows(30)
+    await _cut_off(stage, given, after=after)
+    states = await stage.states([*reversed(given), DubRow(url("new"), AUDIO, key="new")], submit=submit)
+
+    assert states == {"completed": 31}
+    assert stage.jobs_by_key() == {"new": 1, **{row.key: 1 for row in given}}
+    keys = Counter(_batch_keys(stage))
+    assert len(keys) == (2 if submit == "batch" else 1)
+    assert max(keys.values()) >= 2
+
+
+async def test_rows_of_a_batch_that_was_cut_off_are_not_sent_without_the_others(stage: Stage) -> None:
+    await _cut_off(stage, rows(3), after=True)
+    outcomes = await _outcomes(stage, rows(2))
+
+    assert {outcome.state for outcome in outcomes.values()} == {"failed"}
+    assert "give them too" in str(outcomes["row-1"].error)
+    assert len(stage.sandbox.jobs) == 3
+    assert await _states(stage, rows(3)) == {"completed": 3}
+    assert len(stage.sandbox.jobs) == 3
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])
+async def test_after_a_day_the_jobs_of_a_cut_off_batch_are_searched_for(stage: Stage, after: bool) -> None:
+    await _cut_off(stage, rows(5), after=after)
+    stage.sandbox._running.front._replays = Replays()
+    states = await _states(stage, rows(4), now=lambda: time.time() + DAY)
+
+    assert states == {"completed": 4}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 6 if after else 5)}
+    assert stage.asked("GET /v3/lipsyncs") == 1
+
+
+async def test_a_run_that_was_cut_off_while_it_waited_goes_on_waiting(stage: Stage) -> None:
+    async with stage.run(rows(20), submit="batch") as run:
+        await anext(run)
+    sent = len(stage.sandbox.jobs)
+    states = await stage.states(rows(20))
+
+    assert set(states) <= {"completed", "skipped"}
+    assert len(stage.sandbox.jobs) == sent == 20
+
+
+async def test_a_batch_costs_few_requests(stage: Stage) -> None:
+    states = await _states(stage, rows(100), output_dir=None)
+
+    assert states == {"completed": 100}
+    assert stage.asked("GET /v3/lipsyncs/{lipsync_id}") + stage.asked("GET /v3/lipsyncs") + stage.asked(LOOK) < 70

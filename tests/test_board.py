@@ -820,7 +820,25 @@ def test_the_reading_of_the_list_goes_back_to_the_newest_if_there_is_nothing_whe
 
     assert pages.learn(page_errand("two"), Page([], "three", has_more=True), saved=0, left=50)
     assert pages.cursor is None
+    assert not pages.learn(page_errand(), Page([], "three", has_more=True), saved=0, left=50)
+
+
+def test_it_does_not_go_back_to_the_newest_for_a_few():
+    pages = Pages()
+    pages.learn(page_errand(), Page([], "two", has_more=True), saved=100, left=0)
+    pages.begin(at_the_newest=False)
+
+    assert not pages.learn(page_errand("two"), Page([]), saved=0, left=9)
     assert pages.worth_it(50)
+
+
+def test_one_page_is_read_at_a_time_and_only_many_wait_for_it():
+    pages = Pages()
+    pages.reading = reading = page_errand()
+
+    assert not pages.worth_it(100)
+    assert pages.join(9) is None
+    assert pages.join(10) is reading
 
 
 def test_without_bulk_requests_the_list_is_read_from_the_newest():
@@ -1059,30 +1077,64 @@ def test_a_refused_key_leaves_nothing_queued():
 # Lanes, against the plain way
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["push", "pop", "open", "close", "clear"]), st.integers(0, 2), st.integers(0, 9))
-    )
+LANE_STEPS = st.tuples(
+    st.sampled_from(["push", "push", "look", "pop", "open", "close", "clear"]), st.integers(0, 1), st.integers(0, 5)
 )
+
+
+@given(st.lists(LANE_STEPS, min_size=20, max_size=80))
+@settings(max_examples=200)
 def test_of_all_open_lanes_the_first_due_comes_first(steps):
-    lanes, model = Lanes(), [[], [], []]
-    three = [Lane(waiting=100) for _ in model]
+    lanes, model, is_open = Lanes(), [[], []], [False, False]
+    both = [Lane(waiting=100) for _ in model]
     for step, n, due in steps:
         if step == "push":
-            lanes.push(three[n], due, None)
+            lanes.push(both[n], due, None)
             model[n].append(due)
         elif step == "clear":
-            three[n].waiting = 0
-            lanes.tidy(three[n], None)
+            both[n].waiting = 0
+            lanes.tidy(both[n], None)
             model[n].clear()
-        elif step != "pop":
-            getattr(lanes, step)(three[n])
-        due_now = [due for lane, dues in zip(three, model, strict=True) if lane.is_open for due in dues]
-        assert lanes.first_due() == min(due_now, default=None)
-        if step == "pop" and due_now:
-            lane, popped, _ = lanes.pop()
-            assert popped == min(due_now)
-            model[three.index(lane)].remove(popped)
+        elif step in {"open", "close"}:
+            getattr(lanes, step)(both[n])
+            is_open[n] = step == "open"
+        else:
+            due_now = [due for one, dues in zip(is_open, model, strict=True) if one for due in dues]
+            assert lanes.first_due() == min(due_now, default=None)
+            if step == "pop" and due_now:
+                lane, popped, _ = lanes.pop()
+                assert popped == min(due_now)
+                model[both.index(lane)].remove(popped)
+
+
+def test_the_list_of_lanes_does_not_grow_with_what_passes_through_them():
+    lanes, lane = Lanes(), Lane()
+    lanes.open(lane)
+
+    lanes.push(lane, 1e9, None)
+    for due in range(1000):
+        lanes.push(lane, due, None)
+        lanes.push(lane, due + 0.5, None)
+        lanes.pop()
+        lanes.pop()
+        assert lanes.first_due() == 1e9
+
+    assert len(lanes._heads) < 5
+
+
+def test_a_lane_that_was_tidied_up_is_in_order():
+    lanes, lane = Lanes(), Lane(waiting=1)
+    lanes.open(lane)
+    for due in sorted(range(200), key=lambda due: due * 7 % 200):
+        lanes.push(lane, due, None)
+
+    lanes.tidy(lane, lambda _lane, due, _awaited: due % 3 == 2)
+
+    assert len(lane.entries) == 66
+    popped = []
+    while lanes.first_due() is not None:
+        popped.append(lanes.pop()[1])
+    assert popped == list(range(2, 200, 3))
 
 
 # All of it, in any order

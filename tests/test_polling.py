@@ -1012,6 +1012,18 @@ async def test_two_cannot_iterate_it_at_once(server):
     first.cancel()
 
 
+async def test_closing_it_ends_a_step_of_another_task(server):
+    server.add("ls_1", lasts=100)
+    completions = server.poller().as_completed(["ls_1"])
+    step = asyncio.create_task(anext(completions, None))
+    await asyncio.sleep(5)
+
+    await completions.aclose()
+
+    assert await step is None
+    assert now() == 5
+
+
 async def test_a_refused_key_ends_it(server):
     server.add_many(5, lasts=100)
     server.trouble["statuses"] = http(AuthenticationError, 401)

@@ -219,6 +219,7 @@ class Completions:
             task.cancel()
         self._carriers.board.leave_all(self._waiter, asyncio.get_running_loop().time())
         self._carriers.turn()
+        ring(self._waiter)  # another task may be in the midst of a step
         return tasks
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -32,8 +31,8 @@ class Lane:
     is_open: bool = False
     entries: list[_Entry] = field(factory=list, repr=False)
     """A heap."""
-    listed: float = math.inf
-    """When the list of lanes has it as due; infinite if it is not there."""
+    listed: list[float] = field(factory=list, repr=False)
+    """The times under which the list of lanes has it, the first of them last."""
 
 
 class Lanes:
@@ -61,7 +60,7 @@ class Lanes:
         """Return when the first entry of all open lanes is due."""
         while self._heads:
             due, _, lane = self._heads[0]
-            if lane.is_open and lane.entries and lane.entries[0][0] == due == lane.listed:
+            if lane.is_open and lane.entries and lane.entries[0][0] == due:
                 return due
             self._strike(lane)
         return None
@@ -82,13 +81,12 @@ class Lanes:
             heapq.heapify(lane.entries)
 
     def _list(self, lane: Lane) -> None:
-        if lane.is_open and lane.entries and lane.entries[0][0] < lane.listed:
-            lane.listed = lane.entries[0][0]
-            heapq.heappush(self._heads, (lane.listed, next(self._count), lane))
+        if lane.is_open and lane.entries and (not lane.listed or lane.entries[0][0] < lane.listed[-1]):
+            lane.listed.append(lane.entries[0][0])
+            heapq.heappush(self._heads, (lane.listed[-1], next(self._count), lane))
 
     def _strike(self, lane: Lane) -> None:
         """Take the first lane off the list, and list it anew if it is to be there."""
-        due = heapq.heappop(self._heads)[0]
-        if lane.listed == due:
-            lane.listed = math.inf
-            self._list(lane)
+        heapq.heappop(self._heads)
+        lane.listed.pop()
+        self._list(lane)

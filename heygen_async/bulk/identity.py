@@ -10,6 +10,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -109,10 +110,19 @@ def target_of(row: DubRow, key: str, output_dir: Path | None) -> Path | None:
         return None if row.output is None else Path(row.output)
     if row.output is None:
         return output_dir / _default_name(row, key)
-    relative = Path(row.output)
+    return inside(output_dir, row.output)
+
+
+def inside(folder: Path, output: str | PathLike[str]) -> Path:
+    """Return *output* in *folder*.
+
+    Raises:
+        ValueError: If it would leave it.
+    """
+    relative = Path(output)
     if relative.is_absolute() or relative.drive or ".." in relative.parts:
         raise ValueError(f"output must stay in the output folder: {str(relative)!r}")
-    return output_dir / relative
+    return folder / relative
 
 
 def claims_of(row: DubRow, target: Path | None) -> tuple[str, ...]:

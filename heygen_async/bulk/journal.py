@@ -127,7 +127,7 @@ class Journal:
 
     def __init__(self, path: Path | None, *, origin: str) -> None:
         self._path = path
-        self._origin = origin
+        self.origin = origin
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="heygen-journal")
         self._db: sqlite3.Connection
         self._run = 0
@@ -199,10 +199,10 @@ class Journal:
             with self._transaction():
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
-                self._db.execute("INSERT INTO facts VALUES ('origin', ?)", (self._origin,))
+                self._db.execute("INSERT INTO facts VALUES ('origin', ?)", (self.origin,))
         found = self._fact("origin")
-        if found != self._origin:
-            raise JournalError(f"{self} belongs to {found}, not to {self._origin}; use another one")
+        if found != self.origin:
+            raise JournalError(f"{self} belongs to {found}, not to {self.origin}; use another one")
 
     def _fact(self, name: str) -> str | None:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()

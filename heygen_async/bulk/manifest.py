@@ -19,6 +19,7 @@ import attrs
 import orjson
 from attrs import frozen
 
+from heygen_async.bulk.identity import inside
 from heygen_async.bulk.journal import Problem
 from heygen_async.models import AssetId, DubRow
 
@@ -60,10 +61,13 @@ class Manifest(Iterable[DubRow]):
     Args:
         path: The file. `.jsonl`, `.ndjson` and `.json` are JSON Lines, and so is any other that starts with `{`; CSV
             is separated by whatever its header is: comma, semicolon, tab or bar. Both are UTF-8.
+        outputs: The folder that outputs are relative to, and stay in. Without it they are as they are written: for a
+            run with an `output_dir`, which sees to that itself.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, outputs: Path | None = None) -> None:
         self.path = path
+        self.outputs = outputs
 
     def __iter__(self) -> Iterator[DubRow]:
         """Iterate over the rows.
@@ -93,7 +97,7 @@ class Manifest(Iterable[DubRow]):
                     if isinstance(told, Problem):
                         yield Placed(number, place, None, [told])
                     else:
-                        yield _place(number, place, told, partial(_value, self.path.parent, read))
+                        yield _place(number, place, told, partial(_value, self.path.parent, self.outputs, read))
 
 
 def _place(number: int, place: str, cells: Cells, value: Callable[[str, object], object]) -> Placed:
@@ -114,10 +118,16 @@ def _place(number: int, place: str, cells: Cells, value: Callable[[str, object],
         return Placed(number, place, None, [Problem(where, str(error))])
 
 
-def _value(folder: Path, read: Callable[[str, object], object], name: str, cell: object) -> object:
+def _value(
+    folder: Path, outputs: Path | None, read: Callable[[str, object], object], name: str, cell: object
+) -> object:
     if name not in COLUMNS:
         raise ValueError(f"there is no such column{_guess(name)}")
-    return _source(cell, folder) if name in _SOURCES else read(name, cell)
+    if name in _SOURCES:
+        return _source(cell, folder)
+    if name == "output" and outputs is not None and isinstance(cell, str):
+        return inside(outputs, cell)
+    return read(name, cell)
 
 
 def _guess(name: str) -> str:

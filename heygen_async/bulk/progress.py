@@ -37,7 +37,9 @@ class DubSnapshot:
     """A run at one moment."""
 
     stages: Mapping[str, int]
-    """How many rows are in each stage; those that have not been looked at yet are in none."""
+    """How many rows are in each stage; those that have not begun are in none."""
+    total: int | None
+    """How many rows there are; `None` if they come from an iterator."""
     in_flight: int
     """Jobs that run at HeyGen, as far as is known."""
     limit: int

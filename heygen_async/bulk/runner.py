@@ -9,12 +9,10 @@ Downloads have seats of their own, and nothing waits for them.
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, suppress
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -26,6 +24,7 @@ from attrs import field, frozen
 
 from heygen_async._arguments import check_count
 from heygen_async.bulk.batches import Batcher
+from heygen_async.bulk.folders import check_writable, temporary_folder
 from heygen_async.bulk.journal import Journal, Problem
 from heygen_async.bulk.limits import Limiter, Weather
 from heygen_async.bulk.manifest import Manifest, Placed
@@ -33,8 +32,10 @@ from heygen_async.bulk.money import Ledger, check_budget, check_rates
 from heygen_async.bulk.preparing import Task, prepare
 from heygen_async.bulk.progress import DubEvent, DubSnapshot, Tally
 from heygen_async.bulk.record import Record, State, Step
+from heygen_async.bulk.report import write_report
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.slots import Slots
+from heygen_async.bulk.survey import Reckoning, Survey
 from heygen_async.bulk.worker import Fatal, Patience, RowRun, Workshop
 from heygen_async.errors import HeyGenError
 from heygen_async.models import DubOutcome, DubRow, Wallet
@@ -79,24 +80,6 @@ class BadRows(ValueError):
         super().__init__(
             "\n".join([f"{count} problems in the rows:" if count > 1 else "a problem in the rows:", *shown, *more])
         )
-
-
-@frozen(kw_only=True)
-class Survey:
-    """What a run would do."""
-
-    rows: int
-    to_submit: int
-    """Rows for which a job would be asked for."""
-    under_way: int
-    """Rows that have a job, or may have one, and would be gone on with."""
-    done: int
-    failed: int
-    """Rows that failed before, and would not be tried again."""
-    unknown: int
-    """Of those to submit, rows of which the length is not known; a length is assumed for them."""
-    estimate: float
-    """What those to submit are thought to cost, in dollars."""
 
 
 @frozen(kw_only=True)
@@ -160,6 +143,7 @@ class DubRun:
         self._bell = asyncio.Event()
         self._outcomes: deque[DubOutcome] = deque()
         self._is_error_told = False
+        self._total: int | None = None
         self._ahead = asyncio.Semaphore(_AHEAD[plan.submit])
         self._window = asyncio.Semaphore(_WINDOW)
         self._balances: list[Wallet | None] = [None, None]
@@ -179,7 +163,7 @@ class DubRun:
         self._state = "running"
         await self._journal.open()
         try:
-            await _check_writable(self._plan.output_dir)
+            await check_writable(self._plan.output_dir)
             await self._check()
             self._ledger.spent = await self._journal.estimate()
         except BaseException:
@@ -241,6 +225,7 @@ class DubRun:
         limiter = self._slots.limiter
         return DubSnapshot(
             stages={stage: count for stage, count in self._tally.stages.items() if count},
+            total=self._total,
             in_flight=limiter.in_flight,
             limit=int(min(limiter.limit, limiter.most)),
             refusals=limiter.refusals,
@@ -250,6 +235,45 @@ class DubRun:
             balance_after=self._balances[1],
             halted=None if self._slots.halted is None else str(self._slots.halted),
         )
+
+    async def survey(self) -> Survey:
+        """Check all rows and reckon what a run would do; nothing is sent, and a journal is not made.
+
+        It is for a run that has not been entered; the rows are read, so those of an iterator are used up.
+
+        Raises:
+            BadRows: If rows are wrong.
+            JournalError: If the journal cannot be read, or a run has it.
+        """
+        if self._state != "new":
+            raise RuntimeError("a run is surveyed before it is entered")
+        async with temporary_folder() as folder:
+            found = Reckoning(self._plan.max_attempts, self._ledger, self._plan.now)
+            journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
+            await journal.open()
+            try:
+                async with aclosing(self._looked_at(journal)) as looked_at:
+                    async for tasks, records in looked_at:
+                        found.add(tasks, records, await to_thread.run_sync(_files_there, records))
+            finally:
+                await journal.aclose()
+        return found.survey()
+
+    def _existing_journal(self, folder: Path) -> Path:
+        """Return the journal's path, or where there is none yet one in *folder*, which is soon gone."""
+        path = self._plan.journal
+        return path if path is not None and path.exists() else folder / "survey.sqlite"
+
+    async def write_report(self, path: Path) -> None:
+        """Write what each row has reached to *path*, as CSV; inside `async with`, at any time.
+
+        Raises:
+            OSError: If it cannot be written.
+            JournalError: If the journal cannot be read.
+        """
+        if self._state != "running":
+            raise RuntimeError("a report is written inside `async with`")
+        await write_report(self._journal, path)
 
     # The run itself, in a task of its own
 
@@ -268,18 +292,22 @@ class DubRun:
             self._balances[1] = await self._balance()
 
     async def _feed(self, group: asyncio.TaskGroup) -> None:
-        async for placed in self._slices():
-            for row in await self._begin(placed):
-                await self._window.acquire()
-                if isinstance(row, DubOutcome):
-                    self._hand_out(row)
-                elif row.next_step() in {Step.NOTHING, Step.GIVE_UP}:
-                    self._hand_out(await row.outcome())
-                else:
-                    await self._ahead.acquire()
-                    self._batcher.expect()
-                    row.on_submitted = _once(self._go_ahead)
-                    group.create_task(self._work(row))
+        async with aclosing(self._slices()) as slices:
+            async for placed in slices:
+                for row in await self._begin(placed):
+                    await self._window.acquire()
+                    await self._start(row, group)
+
+    async def _start(self, row: RowRun | DubOutcome, group: asyncio.TaskGroup) -> None:
+        if isinstance(row, DubOutcome):
+            self._hand_out(row)
+        elif row.next_step() in {Step.NOTHING, Step.GIVE_UP}:
+            self._hand_out(await row.outcome())
+        else:
+            await self._ahead.acquire()
+            self._batcher.expect()
+            row.on_submitted = _once(self._go_ahead)
+            group.create_task(self._work(row))
 
     async def _begin(self, placed: Sequence[Placed]) -> list[RowRun | DubOutcome]:
         """Take rows into the run; one that cannot be, though all were looked at before, fails alone."""
@@ -320,32 +348,41 @@ class DubRun:
 
     # Rows in
 
-    async def _slices(self) -> AsyncIterator[list[Placed]]:
+    async def _slices(self) -> AsyncGenerator[list[Placed], None]:
         if isinstance(self._rows, AsyncIterable):
-            async for placed in _async_slices(self._rows):
-                yield placed
+            number = 0
+            async for row in self._rows:  # one by one: the next may be long in coming
+                number += 1
+                yield [_checked(number, row)]
             return
-        rows = _placed(self._rows)
         in_thread = isinstance(self._rows, Manifest)  # a program's own iterator stays in its own thread
-        while True:
-            placed = await to_thread.run_sync(_take, rows) if in_thread else _take(rows)
-            if not placed:
-                return
-            yield placed
+        with closing(_placed(self._rows)) as rows:
+            while placed := await to_thread.run_sync(_take, rows) if in_thread else _take(rows):
+                yield placed
 
     async def _check(self) -> None:
         """Look at every row before anything is sent, unless the rows can be had only once."""
         if isinstance(self._rows, AsyncIterable) or iter(self._rows) is self._rows:
             return
+        self._total = 0
+        async with aclosing(self._looked_at(self._journal)) as looked_at:
+            async for tasks, _ in looked_at:
+                self._total += len(tasks)
+
+    async def _looked_at(self, journal: Journal) -> AsyncGenerator[tuple[list[Task], list[Record]], None]:
+        """Give out the rows slice by slice, with what they have reached; raise all that is wrong at the end."""
         problems: list[Problem] = []
         count = 0
-        async for placed in self._slices():
-            tasks = await prepare(placed, self._journal, self._plan.output_dir)
-            entries = [task.entry for task in tasks if isinstance(task, Task)]
-            found = [task for task in tasks if isinstance(task, Problem)]
-            found += [one for one in await self._journal.admit(entries) if isinstance(one, Problem)]
-            count += len(found)
-            problems += found[: _MOST_PROBLEMS - len(problems)]
+        async with aclosing(self._slices()) as slices:
+            async for placed in slices:
+                made = await prepare(placed, journal, self._plan.output_dir)
+                tasks = [task for task in made if isinstance(task, Task)]
+                admitted = await journal.admit([task.entry for task in tasks])
+                found = [one for one in (*made, *admitted) if isinstance(one, Problem)]
+                count += len(found)
+                problems += found[: _MOST_PROBLEMS - len(problems)]
+                if not count:
+                    yield tasks, [one for one in admitted if isinstance(one, Record)]
         if count:
             raise BadRows(problems, count)
 
@@ -405,7 +442,7 @@ def _once(call: Callable[[], None]) -> Callable[[], None]:
 # Rows in
 
 
-def _placed(rows: Iterable[DubRow]) -> Iterator[Placed]:
+def _placed(rows: Iterable[DubRow]) -> Generator[Placed, None, None]:
     if isinstance(rows, Manifest):
         yield from rows.placed()
         return
@@ -421,30 +458,6 @@ def _checked(number: int, row: object) -> Placed:
 
 def _take(rows: Iterator[Placed]) -> list[Placed]:
     return list(islice(rows, _SLICE))
-
-
-async def _async_slices(rows: AsyncIterable[DubRow]) -> AsyncIterator[list[Placed]]:
-    number = 0
-    async for row in rows:  # one by one: the next may be long in coming
-        number += 1
-        yield [_checked(number, row)]
-
-
-async def _check_writable(folder: Path | None) -> None:
-    """Make the output folder, and see that a file can be made in it.
-
-    Raises:
-        OSError: If not.
-    """
-    if folder is not None:
-        await to_thread.run_sync(_try_to_write, folder)
-
-
-def _try_to_write(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".heygen-", dir=folder)
-    os.close(handle)
-    os.unlink(name)  # noqa: PTH108 it is a string
 
 
 def make_run(

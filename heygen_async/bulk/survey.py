@@ -1,0 +1,67 @@
+"""What a run would do and cost, from its rows and its journal. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
+
+from attrs import define, field, frozen
+
+from heygen_async.bulk.money import Ledger
+from heygen_async.bulk.preparing import Task
+from heygen_async.bulk.record import Record, State, Step, next_step
+
+
+@frozen(kw_only=True)
+class Survey:
+    """What a run would do."""
+
+    rows: int
+    to_submit: int
+    """Rows for which a job would be asked for."""
+    under_way: int
+    """Rows that have a job, or may have one, and would be gone on with."""
+    done: int
+    failed: int
+    """Rows that failed before, and would not be tried again."""
+    unknown: int
+    """Of those to submit, rows of which the length is not known; a length is assumed for them."""
+    estimate: float
+    """What those to submit are thought to cost, in dollars."""
+
+
+@define
+class Reckoning:
+    """Adds up a survey, slice by slice."""
+
+    max_attempts: int
+    ledger: Ledger
+    now: Callable[[], float]
+    _count: Counter[Step] = field(factory=Counter)
+    _unknown: int = 0
+    _estimate: float = 0.0
+
+    def add(self, tasks: Sequence[Task], records: Sequence[Record], files: Container[str | None]) -> None:
+        """Add rows, with what they have reached, and the targets that are there."""
+        for task, record in zip(tasks, records, strict=True):
+            has_file = record.state is State.DONE and record.target in files
+            step = next_step(record, self.now(), max_attempts=self.max_attempts, has_file=has_file)
+            self._count[step] += 1
+            if step in {Step.SEND, Step.RENEW}:
+                self._unknown += task.seconds is None
+                self._estimate += self.ledger.price(task.row.mode, task.seconds)
+
+    def survey(self) -> Survey:
+        """Return the sum."""
+        count = self._count
+        to_submit = count[Step.SEND] + count[Step.RENEW]
+        done, failed = count[Step.NOTHING], count[Step.GIVE_UP]
+        return Survey(
+            rows=count.total(),
+            to_submit=to_submit,
+            under_way=count.total() - to_submit - done - failed,
+            done=done,
+            failed=failed,
+            unknown=self._unknown,
+            estimate=self._estimate,
+        )

@@ -119,6 +119,9 @@ class LipsyncPoller:
         list_page: Gets one page of the list, 100 lipsyncs, newest first; its argument is the cursor.
         policy: How often to look.
         random: Draws from 0 to 1, for the jitter.
+
+    Attributes:
+        policy: How often it looks.
     """
 
     def __init__(
@@ -130,9 +133,8 @@ class LipsyncPoller:
         policy: PollPolicy | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
-        self._carriers = Carriers(
-            statuses=statuses, get=get, list_page=list_page, policy=policy or PollPolicy(), random=random
-        )
+        self.policy = policy or PollPolicy()
+        self._carriers = Carriers(statuses=statuses, get=get, list_page=list_page, policy=self.policy, random=random)
 
     async def wait(
         self,
@@ -140,6 +142,7 @@ class LipsyncPoller:
         *,
         timeout: float | None = None,
         created_at: datetime | None = None,
+        policy: PollPolicy | None = None,
     ) -> Lipsync:
         """Wait until a job has ended.
 
@@ -149,6 +152,8 @@ class LipsyncPoller:
             lipsync_id: The job.
             timeout: Seconds; `None` leaves it to `PollPolicy.longest`.
             created_at: When the job was created, if you know: how often it is looked at goes by its age.
+            policy: How often to look at this job, if not as `policy` of the poller says. Of several waits for one
+                job the most eager decides, from the next look on. Its `longest` and `max_bulk` do not count here.
 
         Returns:
             The completed lipsync, with its links.
@@ -160,7 +165,7 @@ class LipsyncPoller:
             HeyGenError: Anything else that repeating the requests does not mend.
             RuntimeError: The session is closed, or belongs to another event loop.
         """
-        waiter = self._newcomer(timeout)
+        waiter = self._newcomer(timeout, policy=policy)
         awaited = self._carriers.join(waiter, lipsync_id, created_at)
         scope = asyncio.timeout_at(None if waiter.soft else waiter.deadline)
         try:
@@ -261,10 +266,10 @@ class LipsyncPoller:
         """End every wait with a `RuntimeError`, now and from now on."""
         self._carriers.close()
 
-    def _newcomer(self, timeout: float | None, *, watching: bool = False) -> Waiter:
+    def _newcomer(self, timeout: float | None, *, watching: bool = False, policy: PollPolicy | None = None) -> Waiter:
         check_timeout(timeout)
-        limit = self._carriers.policy.longest if timeout is None else timeout
-        return Waiter(self._carriers.now() + limit, soft=timeout is None, watching=watching)
+        limit = self.policy.longest if timeout is None else timeout
+        return Waiter(self._carriers.now() + limit, soft=timeout is None, watching=watching, policy=policy)
 
 
 def _completed(outcome: Outcome) -> Lipsync:

@@ -191,7 +191,7 @@ async def test_rows_of_a_batch_that_was_cut_off_are_not_sent_without_the_others(
 async def test_after_a_day_the_jobs_of_a_cut_off_batch_are_searched_for(stage: Stage, after: bool) -> None:
     await _cut_off(stage, rows(5), after=after)
     stage.sandbox._running.front._replays = Replays()
-    states = await _states(stage, rows(4), now=lambda: time.time() + DAY)
+    states = await stage.states(rows(4), now=lambda: time.time() + DAY)
 
     assert states == {"completed": 4}
     assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 6 if after else 5)}

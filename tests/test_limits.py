@@ -1,11 +1,7 @@
 """How many jobs may be in flight, and when a server that does not answer is asked again."""
 
-import importlib.util
 import math
-from pathlib import Path
-from types import ModuleType
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -204,27 +200,6 @@ class LimiterMachine(RuleBasedStateMachine):
 
 
 TestLimiterMachine = LimiterMachine.TestCase
-
-
-def _benchmark() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "bulk_limits.py"
-    spec = importlib.util.spec_from_file_location("bulk_limits", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize(
-    ("account", "most_ratio", "most_refused"),
-    [("limit 3", 1.03, 20), ("limit 10", 1.03, 20), ("limit 20", 1.03, 20), ("10, 5, 10 again", 1.04, 32)],
-)
-def test_a_run_is_close_to_one_that_knew_the_limit(account: str, most_ratio: float, most_refused: int) -> None:
-    ratio, refused, _ = _benchmark().measure(account, "limiter", seed=0)
-
-    assert ratio <= most_ratio
-    assert refused <= most_refused
 
 
 def test_after_a_create_without_an_answer_they_leave_one_by_one_and_ever_more_seldom() -> None:

@@ -320,6 +320,33 @@ async def test_an_old_job_is_looked_at_at_once_and_rarely(server):
     assert server.times[:2] == [0, pytest.approx(15.02)]
 
 
+async def test_a_wait_may_have_a_policy_of_its_own(server):
+    server.add("ls_1", lasts=10)
+    policy = PollPolicy(fastest=0.25, slowest=0.25)
+
+    await server.poller().wait("ls_1", created_at=datetime.now(UTC), policy=policy)
+
+    assert server.times[:3] == [
+        pytest.approx(0.25, abs=0.01),
+        pytest.approx(0.52, abs=0.01),
+        pytest.approx(0.79, abs=0.01),
+    ]
+
+
+async def test_of_several_waits_for_one_job_the_most_eager_decides(server):
+    server.add("ls_1", lasts=100)
+    poller, begun = server.poller(), datetime.now(UTC)
+    policies = [PollPolicy(fastest=2, slowest=2), PollPolicy(fastest=5, slowest=5), PollPolicy.gentle()]
+    looks = []
+    async with asyncio.TaskGroup() as group:
+        for task in [group.create_task(poller.wait("ls_1", created_at=begun, policy=policy)) for policy in policies]:
+            await asyncio.sleep(20)
+            looks.append(len(server.looks))
+            task.cancel()
+
+    assert [after - before for before, after in itertools.pairwise([0, *looks])] == [9, 4, 2]
+
+
 async def test_a_clock_that_goes_wrong_does_not_put_off_a_job(server):
     server.add("ls_1", lasts=3)
 
@@ -453,7 +480,8 @@ async def test_a_lipsync_that_is_none_hangs_nobody(server, count):
     poller = server.poller()
     ids = server.add_many(count, lasts=0)
 
-    results = await asyncio.gather(*(poller.wait(one, timeout=5) for one in ids), return_exceptions=True)
+    waits = [poller.wait(one, timeout=5) for one in ids for _ in range(2)]
+    results = await asyncio.gather(*waits, return_exceptions=True)
 
     assert {type(one) for one in results} == {AttributeError}
     assert now() < 1
@@ -796,9 +824,13 @@ async def test_no_ids_are_completed_at_once(server):
 
 
 async def test_an_id_that_comes_twice_is_yielded_once(server):
-    server.add("ls_1", lasts=3)
+    server.add_many(2, lasts=3)
+    poller = server.poller()
 
-    assert len([one async for one in server.poller().as_completed(["ls_1", "ls_1"])]) == 1
+    assert len([one async for one in poller.as_completed(["ls_0", "ls_0"])]) == 1
+    async with poller.as_completed(as_async(["ls_0", "ls_1", "ls_0"], every=10)) as completions:
+        assert [one.id async for one in completions] == ["ls_0", "ls_1"]
+    assert nothing_is_left(poller)
 
 
 async def test_entered_it_yields_while_ids_still_come(server):
@@ -990,15 +1022,93 @@ async def test_reading_ids_gives_the_loop_its_turns(server):
     async def without_a_pause():
         for n in range(5000):
             yield f"ls_{n}"
+        counter.cancel()
 
     counter = asyncio.create_task(count_turns())
-    step = asyncio.create_task(anext(server.poller().as_completed(without_a_pause())))
-    await turns(30)
-    assert server.looks
-    counter.cancel()
-    step.cancel()
+    await turns(1)
+    await anext(server.poller().as_completed(without_a_pause()))
 
-    assert turned >= 10
+    assert turned == 11  # one for each 500, and the first
+
+
+async def test_a_step_that_is_cancelled_ends_its_requests(server):
+    server.latency = 5
+    ids = server.add_many(2, lasts=0)
+    poller = server.poller()
+    completions = poller.as_completed(ids)
+    step = asyncio.create_task(anext(completions))
+    await asyncio.sleep(1)
+    assert poller.snapshot().bulk_requests == 1
+
+    step.cancel()
+    await turns(3)
+
+    assert len(asyncio.all_tasks()) == 1
+    assert poller.snapshot().bulk_requests == 0
+    assert sorted([one.id async for one in completions]) == ids
+
+
+async def test_leaving_it_waits_until_its_requests_have_ended(server):
+    server.add_many(200, lasts=0)
+    ended = []
+
+    async def end_slowly(asked):
+        if "ls_0" not in asked:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(1)
+                ended.append(len(asked))
+
+    server.trouble["statuses"] = end_slowly
+    async with server.poller().as_completed(f"ls_{n}" for n in range(200)) as completions:
+        await anext(completions)
+
+    assert ended == [100]
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_closed_before_it_began_it_yields_nothing(server):
+    completions = server.poller().as_completed([server.add("ls_1")])
+
+    await completions.aclose()
+
+    assert [one async for one in completions] == []
+    assert server.requests == 0
+
+
+async def test_while_its_caller_does_something_else_others_carry_their_own(server):
+    server.add_many(3, lasts=1)
+    server.add("ls_0", lasts=0)
+    poller = server.poller()
+
+    async for _ in poller.as_completed(["ls_0", "ls_1"]):
+        other = asyncio.create_task(poller.wait("ls_2", timeout=100))
+        await asyncio.sleep(50)
+        break
+
+    assert other.done()
+    assert other.result().status == COMPLETED
+
+
+async def test_what_finished_while_its_caller_did_something_else_comes_at_once(server):
+    server.add_many(200, lasts=1000)
+    server.add("ls_0", lasts=0)
+    server.add("ls_150", lasts=0)
+
+    async def slow(asked):
+        if "ls_150" in asked and "ls_0" not in asked:
+            await asyncio.sleep(5)
+
+    server.trouble["statuses"] = slow
+    seen = []
+    async for one in server.poller().as_completed(f"ls_{n}" for n in range(200)):
+        seen.append((one.id, now()))
+        if len(seen) == 2:
+            break
+        await asyncio.sleep(10)
+
+    assert seen == [("ls_0", pytest.approx(0.04)), ("ls_150", pytest.approx(10.06))]
 
 
 async def test_two_cannot_iterate_it_at_once(server):
@@ -1035,16 +1145,21 @@ async def test_a_refused_key_ends_it(server):
     assert nothing_is_left(poller)
 
 
-async def test_a_bug_ends_it_as_itself(server):
-    server.add_many(5, lasts=100)
-    server.trouble["statuses"] = ZeroDivisionError("a bug")
+async def test_a_bug_ends_it_as_itself(server, caplog):
+    server.add_many(200, lasts=100)
     poller = server.poller()
 
+    async def bug(asked):
+        if "ls_0" in asked:
+            raise ZeroDivisionError("a bug")
+
+    server.trouble["statuses"] = bug
     with pytest.raises(ZeroDivisionError):
-        async for _ in poller.as_completed([f"ls_{n}" for n in range(5)]):
-            pass
+        await anext(poller.as_completed([f"ls_{n}" for n in range(200)]))
+    await turns(3)
     assert nothing_is_left(poller)
     assert len(asyncio.all_tasks()) == 1
+    assert "never retrieved" not in caplog.text
 
 
 async def test_an_id_that_cannot_be_had_comes_with_the_reason(server):

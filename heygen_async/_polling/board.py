@@ -112,7 +112,7 @@ class Board:
         """Let *waiter* wait for *lipsync_id*, which is *age* seconds old if that is known."""
         awaited = self._index.get(lipsync_id)
         if awaited is None:
-            awaited = self._index[lipsync_id] = self._newcomer(lipsync_id, now, age)
+            awaited = self._index[lipsync_id] = self._newcomer(waiter, lipsync_id, now, age)
         elif age is not None:
             awaited.born = min(awaited.born, now - age)
         lane = self._lane(waiter)
@@ -338,16 +338,18 @@ class Board:
 
     # Where an id goes next
 
-    def _newcomer(self, lipsync_id: str, now: float, age: float | None) -> Awaited:
+    def _newcomer(self, waiter: Waiter, lipsync_id: str, now: float, age: float | None) -> Awaited:
         # Of an unknown age it may have ended long ago. A new job need not be looked at before it is due.
-        due = now if age is None else max(now, now - age + self._interval(0.0))
+        due = now if age is None else max(now, now - age + self._interval([waiter], 0.0))
         # Three for a comma that is escaped.
         size = len(quote(lipsync_id, safe="")) + 3
         return Awaited(lipsync_id, born=now - (age or 0.0), due=due, size=size, young=due > now)
 
-    def _interval(self, age: float, *, told: bool = False) -> float:
+    def _interval(self, waiters: Iterable[Waiter], age: float, *, told: bool = False) -> float:
+        """Return the seconds to the next look, as often as the most eager of *waiters* would have it."""
+        policies = (waiter.policy or self.policy for waiter in waiters)
+        interval = min((policy.interval(age, self._typical) for policy in policies), default=self.policy.slowest)
         # Of a job that there was word of no more will come, though it has not ended.
-        interval = self.policy.interval(age, self._typical)
         if self._hearsay.is_believed and not told:
             return max(interval, patience(self._net, age, self._typical))
         return interval
@@ -359,7 +361,7 @@ class Board:
             awaited.hurried = False
             self._want(awaited)
             return
-        interval = self._interval(at.now - awaited.born, told=awaited.told) * at.spread
+        interval = self._interval(awaited.waiters, at.now - awaited.born, told=awaited.told) * at.spread
         self._enqueue(awaited, at.now + max(interval, at_least))
 
     def _expire(self, awaited: Awaited, now: float) -> None:
@@ -422,7 +424,7 @@ class Board:
     def _hasten(self, now: float) -> None:
         """Bring forward what was left to others to tell of."""
         for awaited in list(self._index.values()):
-            due = now + self._interval(now - awaited.born)
+            due = now + self._interval(awaited.waiters, now - awaited.born)
             if awaited.place is Place.QUEUED and awaited.due > due:
                 self._enqueue(awaited, due)
 

@@ -44,7 +44,6 @@ class Completions:
         self._ended = False
 
     async def __aenter__(self) -> Self:
-        self._carriers.now()
         if isinstance(self._source, AsyncIterator):
             self._reader = asyncio.get_running_loop().create_task(self._read_ids())
             self._reader.add_done_callback(self._reader_done)
@@ -113,7 +112,6 @@ class Completions:
                 await self._until_heard()
             finally:
                 board.exit(waiter)
-                self._carriers.turn()
         except asyncio.CancelledError:
             self._break_off()
             raise
@@ -168,7 +166,6 @@ class Completions:
         else:
             for lipsync_id in source:
                 await self._add(lipsync_id)
-        self._source = iter(())
 
     async def _add(self, lipsync_id: str) -> None:
         if lipsync_id in self._known:

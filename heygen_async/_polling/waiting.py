@@ -17,6 +17,8 @@ from heygen_async.models import Lipsync, LipsyncStatus
 if TYPE_CHECKING:
     import asyncio
 
+    from heygen_async.polling import PollPolicy
+
 _FETCHES: Final = 32
 """The most lipsyncs that one waiter of many fetches at once."""
 
@@ -136,6 +138,8 @@ class Waiter:
     """Whether the deadline is the policy's, which the board keeps. The shell keeps those of callers."""
     watching: bool = False
     """Whether it is to be rung at every change of status."""
+    policy: PollPolicy | None = None
+    """How often it would have its lipsync looked at, if not as often as the board does."""
     errand: Errand | None = None
     outcome: Outcome | None = None
     bell: asyncio.Future[None] | None = None

@@ -41,11 +41,11 @@ _LINGER: Final = 1.0
 
 _ENDS: Final = frozenset({LipsyncStatus.COMPLETED, LipsyncStatus.FAILED})
 
-_PAGE_FROM: Final = 8
-"""How many finished jobs make a page of the list, which is 100 of them, the cheaper way to get them."""
+_PAGE_SAVES: Final = 2
+"""How many finished jobs are worth one page of the list, which brings 100, newest first, wherever they are in it."""
 
-_PAGE_PAYS: Final = 5
-"""How many of them a page must have brought for the next one to be read."""
+_TAIL: Final = 5.0
+"""Seconds to the next look for each row that is left, once there is only one batch: the run waits for its end."""
 
 
 @define(eq=False)
@@ -287,8 +287,9 @@ class Batcher:
                 is_moving = False
                 with suppress(TransportError, ServerError, RateLimited, UnexpectedResponse):  # they may pass
                     is_moving = await self._look(batch_id, waiting)
-                interval = patience.look_interval(self.shop.clock() - born)
-                await asyncio.sleep(interval if is_moving else 2 * interval)
+                interval = patience.look_interval(self.shop.clock() - born) * (1 if is_moving else 2)
+                is_last = len(self._watches) == 1
+                await asyncio.sleep(min(interval, _TAIL * len(waiting)) if is_last else interval)
         except CONCERNS_ALL as error:
             raise Fatal(error) from error
         except HeyGenError as error:
@@ -311,16 +312,18 @@ class Batcher:
         return any(item.status != LipsyncStatus.PENDING for item in items)
 
     async def _fetch(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync | NotFound]:
-        """Get finished jobs: from the list while its pages pay, and one by one."""
+        """Get finished jobs: from the list where that is cheaper, and one by one."""
         found: dict[str, Lipsync | NotFound] = {}
-        left = set(lipsync_ids)
-        if len(left) >= _PAGE_FROM:
-            async for page in self.shop.heygen.lipsyncs.list(page_size=100).pages():
-                there = {lipsync.id: lipsync for lipsync in page.items if lipsync.id in left and lipsync.is_terminal}
-                found |= there
-                left -= there.keys()
-                if len(there) < _PAGE_PAYS or len(left) < _PAGE_FROM:
-                    break
+        left, pages = set(lipsync_ids), len(lipsync_ids) // _PAGE_SAVES
+        listing = self.shop.heygen.lipsyncs.list(page_size=100).pages()
+        while pages and len(left) > 1:
+            page = await anext(listing, None)
+            if page is None:
+                break
+            there = {lipsync.id: lipsync for lipsync in page.items if lipsync.id in left and lipsync.is_terminal}
+            found |= there
+            left -= there.keys()
+            pages -= 1
         for lipsync_id in left:
             try:
                 found[lipsync_id] = await self.shop.heygen.lipsyncs.get(lipsync_id)

@@ -254,7 +254,7 @@ class DubRun:
             try:
                 async with aclosing(self._looked_at(journal)) as looked_at:
                     async for tasks, records in looked_at:
-                        found.add(tasks, records, await to_thread.run_sync(_files_there, records))
+                        found.add(tasks, records, await _files_there(records))
             finally:
                 await journal.aclose()
         return found.survey()
@@ -314,7 +314,7 @@ class DubRun:
         tasks = await prepare(placed, self._journal, self._plan.output_dir)
         records = iter(await self._journal.admit([task.entry for task in tasks if isinstance(task, Task)]))
         found = [next(records) if isinstance(task, Task) else task for task in tasks]
-        files = await to_thread.run_sync(_files_there, found)
+        files = await _files_there(found)
         rows: list[RowRun | DubOutcome] = []
         by_place = {one.place: one.row for one in placed}
         for task, record in zip(tasks, found, strict=True):
@@ -414,12 +414,14 @@ def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
     return error.error if isinstance(error, Fatal) else error
 
 
-def _files_there(records: Iterable[Record | Problem]) -> set[str | None]:
-    return {
-        record.target
-        for record in records
-        if isinstance(record, Record) and record.state is State.DONE and record.target and Path(record.target).exists()
-    }
+async def _files_there(records: Iterable[Record | Problem]) -> set[str | None]:
+    """Return which targets of rows that are done are there."""
+    done = [one.target for one in records if isinstance(one, Record) and one.state is State.DONE and one.target]
+    return await to_thread.run_sync(_existing, done) if done else set()
+
+
+def _existing(paths: Iterable[str]) -> set[str | None]:
+    return {path for path in paths if Path(path).exists()}
 
 
 def _failed(problem: Problem, rows: Mapping[str, DubRow | None]) -> DubOutcome:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from heygen_async.models import AssetId, Lipsync, LipsyncOptions, Source
+from heygen_async.polling import PollPolicy
 from heygen_async.session import HeyGenSession
 
 
@@ -34,7 +35,9 @@ async def submit(
     return (await heygen.lipsyncs.create(video=video, audio=audio, idempotency_key=key, **options)).id
 
 
-async def wait(heygen: HeyGenSession, lipsync_id: str, *, asked_at: float | None = None) -> Lipsync:
+async def wait(
+    heygen: HeyGenSession, lipsync_id: str, *, asked_at: float | None = None, policy: PollPolicy | None = None
+) -> Lipsync:
     """Wait for a job; *asked_at* is when it was asked for, a unix timestamp, if that is known.
 
     Raises:
@@ -42,7 +45,7 @@ async def wait(heygen: HeyGenSession, lipsync_id: str, *, asked_at: float | None
         HeyGenError: If it cannot be waited for.
     """
     created_at = None if asked_at is None else datetime.fromtimestamp(asked_at, UTC)
-    return await heygen.poller.wait(lipsync_id, created_at=created_at)
+    return await heygen.poller.wait(lipsync_id, created_at=created_at, policy=policy)
 
 
 async def download(heygen: HeyGenSession, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:

@@ -42,6 +42,7 @@ from heygen_async.errors import (
     UnexpectedResponse,
 )
 from heygen_async.models import Asset, AssetId, DubOutcome, Lipsync, LipsyncOptions, LipsyncStatus, Source
+from heygen_async.polling import PollPolicy
 from heygen_async.session import HeyGenSession
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ _GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
 
 _TRIES: Final = 6
 """How often a request without a usable answer is tried for a row, while others have answers."""
+
+_FOR_ITS_SEAT: Final = PollPolicy(fastest=0.05, growth=0.045)
+"""How often to look at a job for whose seat others wait: soon at a short one, else so that what it costs is fair.
+
+A seat is idle from the end of its job until that is seen, half a look on average. Over a thousand jobs this makes a
+run of 60 s jobs on 10 seats 2.6 % longer than it could be, for less than 3 looks a row.
+"""
 
 _SERVER_FAULTS: Final = (
     "internal",
@@ -120,7 +128,7 @@ class Patience:
     """After a download that failed."""
     look_growth: float = 0.25
     look_fastest: float = 1.0
-    look_slowest: float = 60.0
+    look_slowest: float = 75.0
     """Between two looks at a batch: a share of its age, from and to. No seat of the account waits for it."""
 
     def look_interval(self, age: float) -> float:
@@ -154,6 +162,11 @@ class Workshop:
     def clock(self) -> float:
         """Return the event loop's time."""
         return asyncio.get_running_loop().time()
+
+    def polling(self) -> PollPolicy | None:
+        """Return how often to look at a job: for its seat, if rows wait for one and the caller leaves it to us."""
+        is_scarce = self.slots.wanted and self.heygen.poller.policy == PollPolicy()
+        return _FOR_ITS_SEAT if is_scarce else None
 
 
 @define
@@ -472,7 +485,9 @@ class RowRun:
             try:
                 if self.record.lipsync_id is None:
                     return await self.shop.batcher.result(self)
-                return await steps.wait(self.shop.heygen, self.record.lipsync_id, asked_at=self.record.asked_at)
+                return await steps.wait(
+                    self.shop.heygen, self.record.lipsync_id, asked_at=self.record.asked_at, policy=self.shop.polling()
+                )
             except NotFound:
                 if pause is None:
                     raise

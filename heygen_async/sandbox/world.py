@@ -169,6 +169,11 @@ class World:
         ended, self._ended = self._ended, []
         return ended
 
+    def resize(self, account_limit: int | None, now: float) -> None:
+        """Change how many jobs run at once; those that run already go on."""
+        self._limit = account_limit
+        self._fill(now)
+
     def _start(self, job: Job, at: float) -> None:
         self._busy += 1
         job.started_at = at
@@ -190,6 +195,9 @@ class World:
             self._queue.remove(job)
             return
         self._busy -= 1
+        self._fill(at)
+
+    def _fill(self, at: float) -> None:
         while self._queue and not self._is_full():
             self._start(self._queue.popleft(), at)
 

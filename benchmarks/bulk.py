@@ -1,0 +1,539 @@
+"""Bulk runs: how long they take beside the ideal schedule, how many requests they cost, how fast the journal is.
+
+    python benchmarks/bulk.py                      # all of it, five minutes
+    python benchmarks/bulk.py --only virtual       # one part: virtual, loopback, journal, start
+    python benchmarks/bulk.py --seeds 20           # more runs of each way in virtual time
+
+virtual: the runner, the poller and the limiter are the real ones; the server is the sandbox's world, asked directly,
+with a network of 0.3 s for a create and 0.1 s for a read, in time that jumps. A run is 300 rows of URLs with lognormal
+lengths of 60 s on average; nothing is downloaded. The ideal is the list schedule: the same lengths in the same order,
+each started the moment a seat is free. Beside `dub_many`: its batches; the same with additive increase and
+multiplicative decrease in place of the limiter; `asyncio.gather` with a semaphore of 10 and a GET loop for each job;
+and all at once with retry on 429.
+
+loopback: the same against the sandbox over HTTP, in real time, with jobs of about 1 s.
+
+journal: 1,000 rows, five transitions each, on the disk of the temporary folder.
+
+start: a manifest of 1,000 and of 100,000 rows, up to the first job.
+"""
+
+# ruff: noqa: ANN401, ARG001, ARG002, ASYNC110 fakes have the signatures of what they stand for, and rivals poll
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import heapq
+import math
+import random
+import selectors
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from heygen_async import DubRow, HeyGenSession, RateLimited, RetryPolicy
+from heygen_async.bulk import Manifest
+from heygen_async.bulk.journal import Entry, Journal
+from heygen_async.bulk.limits import Limiter
+from heygen_async.bulk.money import RATES
+from heygen_async.bulk.record import Record
+from heygen_async.bulk.runner import DubRun, Plan
+from heygen_async.errors import NotFound
+from heygen_async.models import BatchItem, Lipsync, LipsyncRequest, LipsyncStatus
+from heygen_async.pagination import Page, Paginator
+from heygen_async.polling import LipsyncPoller, PollPolicy
+from heygen_async.sandbox import Sandbox
+from heygen_async.sandbox.ids import Ids
+from heygen_async.sandbox.plans import Plan as JobPlan
+from heygen_async.sandbox.refusals import Refusal
+from heygen_async.sandbox.world import Item, Job, World
+
+ROWS, MEAN, SIGMA = 300, 60.0, 0.6
+CREATE, READ, RETRY_AFTER = 0.3, 0.1, 5.0
+
+Limit = Callable[[float], int]
+"""How many jobs an account takes at a time."""
+
+
+def steady(limit: int) -> tuple[Limit, Sequence[float]]:
+    return lambda _: limit, ()
+
+
+ACCOUNTS: dict[str, tuple[Limit, Sequence[float]]] = {
+    "3": steady(3),
+    "10": steady(10),
+    "20": steady(20),
+    "10, 5, 10 again": (lambda now: 5 if 600 <= now < 1200 else 10, (600, 1200)),
+    "10, 0, 10 again": (lambda now: 0 if 300 <= now < 600 else 10, (300, 600)),
+    "10, then 20": (lambda now: 10 if now < 500 else 20, (500,)),
+}
+"""Accounts by their limits, with the times at which these change."""
+
+
+# Time that jumps
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time jumps to the next timer; work for threads is done at once."""
+
+    def __init__(self) -> None:
+        super().__init__(_Leaper(self))
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001 it is carried to whoever awaits it
+            future.set_exception(error)
+        return future
+
+
+class _Leaper(selectors.DefaultSelector):
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        events = super().select(0)
+        if not events and timeout:
+            self._loop.now += timeout
+        return events
+
+
+# A HeyGen without a wire
+
+
+class Server:
+    """The sandbox's world behind a network that takes time."""
+
+    def __init__(self, lengths: Mapping[str, float], limit: Limit) -> None:
+        self.limit = limit
+        self.world = World(
+            Ids(0),
+            account_limit=limit(0.0),
+            balance=1e9,
+            rates=RATES,
+            retry_after=RETRY_AFTER,
+            job_seconds=lambda body: lengths[str(body["callback_id"])],
+        )
+        self.asked: Counter[str] = Counter()
+        self.refused = 0
+
+    def now(self) -> float:
+        now = asyncio.get_running_loop().time()
+        self.world.settle(now)
+        self.world.resize(self.limit(now), now)
+        return now
+
+    async def call(self, name: str, seconds: float, work: Callable[[], Any]) -> Any:
+        """Answer a request: half of the time goes by before it is worked on, and half after."""
+        self.asked[name] += 1
+        await asyncio.sleep(seconds / 2)
+        self.now()
+        try:
+            return work()
+        except Refusal as refusal:
+            self.refused += refusal.status == 429
+            kind = RateLimited if refusal.status == 429 else NotFound
+            error = kind(refusal.message, status=refusal.status, retry_after=refusal.retry_after)
+            error.outcome = "rejected"
+            raise error from None
+        finally:
+            await asyncio.sleep(seconds / 2)
+
+    def lipsync(self, job: Job) -> Lipsync:
+        now = self.now()
+        return Lipsync(
+            id=job.id,
+            status=LipsyncStatus(job.state(now)),
+            callback_id=str(job.body["callback_id"]),
+            duration=job.plan.duration if job.ended_at is not None else None,
+        )
+
+
+@frozen
+class Handle:
+    id: str
+
+
+class Lipsyncs:
+    """The calls that a bulk run makes."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def create(self, *, idempotency_key: str, **said: Any) -> Handle:
+        server = self._server
+        make = lambda: server.world.create(said, JobPlan(duration=4.0), server.now())  # noqa: E731
+        return Handle((await server.call("create", CREATE, make)).id)
+
+    async def create_batch(self, requests: Sequence[LipsyncRequest], *, idempotency_key: str) -> Handle:
+        server = self._server
+        entries = [({"callback_id": one.callback_id, "mode": one.mode}, JobPlan(duration=4.0)) for one in requests]
+        make = lambda: server.world.create_batch(entries, server.now(), title=None, callback_url=None)  # noqa: E731
+        return Handle((await server.call("create_batch", CREATE, make)).id)
+
+    def batch(self, batch_id: str) -> Batch:
+        return Batch(self._server, batch_id)
+
+    async def get(self, lipsync_id: str) -> Lipsync:
+        server = self._server
+        return await server.call("get", READ, lambda: server.lipsync(server.world.job(lipsync_id)))
+
+    async def statuses(self, ids: Sequence[str]) -> Mapping[str, LipsyncStatus]:
+        server = self._server
+        look = lambda: {one: LipsyncStatus(server.world.job(one).state(server.now())) for one in ids}  # noqa: E731
+        return await server.call("statuses", READ, look)
+
+    async def page(self, token: str | None) -> Page[Lipsync]:
+        server = self._server
+        jobs, before = await server.call("list", READ, lambda: server.world.page(100, int(token) if token else None))
+        cursor = None if before is None else str(before)
+        return Page(items=[server.lipsync(job) for job in jobs], next_token=cursor, has_more=before is not None)
+
+    def list(self, *, page_size: int = 100) -> Paginator[Lipsync]:
+        return Paginator(self.page)
+
+
+@frozen
+class Batch:
+    server: Server
+    id: str
+
+    def items(self) -> Paginator[BatchItem]:
+        return Paginator(self._page)
+
+    async def _page(self, _token: str | None) -> Page[BatchItem]:
+        server = self.server
+        look = lambda: [self._item(index, item) for index, item in enumerate(server.world.batch(self.id).items)]  # noqa: E731
+        return Page(items=await server.call("batch", READ, look))
+
+    def _item(self, index: int, item: Item) -> BatchItem:
+        words = {"queued": "pending", "processing": "running"}
+        state = item.state(self.server.now())
+        return BatchItem(
+            item_index=index,
+            status=LipsyncStatus(words.get(state, state)),
+            lipsync_id=item.job.id if item.job else None,
+        )
+
+
+class HeyGen:
+    """What `dub_many` uses of a session."""
+
+    def __init__(self, server: Server, policy: PollPolicy | None = None) -> None:
+        self.lipsyncs = calls = Lipsyncs(server)
+        self.account = self
+        self.poller = LipsyncPoller(
+            statuses=calls.statuses, get=calls.get, list_page=calls.page, policy=policy, random=random.Random(0).random
+        )
+
+    async def me(self) -> Any:
+        raise NotFound("nobody asked", status=404)
+
+
+# Ways
+
+
+class Aimd(Limiter):
+    """Additive increase, multiplicative decrease: the textbook's limiter."""
+
+    window, held = 10.0, 0.0
+
+    def may_send(self, now: float) -> bool:
+        return now >= self.held and self.in_flight + self.in_air < int(self.window)
+
+    def next_chance(self) -> float:
+        return self.held
+
+    def accept(self, now: float) -> None:
+        self.in_air -= 1
+        self.in_flight += 1
+        self.window += 1 / self.window
+
+    def refuse(self, lesson: int, now: float, *, retry_after: float | None = None) -> None:
+        self.in_air -= 1
+        if now >= self.held:
+            self.window, self.held = max(1.0, self.window / 2), now + (retry_after or 0)
+
+
+def rows_of(lengths: Mapping[str, float]) -> list[DubRow]:
+    return [
+        DubRow(f"https://sandbox.invalid/v.mp4?seconds={length:.6f}", "https://example.com/a.mp3", key=key)
+        for key, length in lengths.items()
+    ]
+
+
+async def finish(run: DubRun, count: int) -> None:
+    async with run:
+        states = Counter([outcome.state async for outcome in run])
+    assert states == {"completed": count}, states
+
+
+def virtual_run(server: Server, lengths: Mapping[str, float], submit: Any = "each") -> DubRun:
+    heygen: Any = HeyGen(server)
+    plan = Plan(journal=None, rates=RATES, submit=submit)
+    return DubRun(heygen, heygen, rows_of(lengths), plan, origin="virtual")
+
+
+async def dub_many(server: Server, lengths: Mapping[str, float]) -> None:
+    await finish(virtual_run(server, lengths), len(lengths))
+
+
+async def in_batches(server: Server, lengths: Mapping[str, float]) -> None:
+    await finish(virtual_run(server, lengths, "batch"), len(lengths))
+
+
+async def with_aimd(server: Server, lengths: Mapping[str, float]) -> None:
+    run = virtual_run(server, lengths)
+    run._slots.limiter = Aimd()  # noqa: SLF001 to compare with
+    await finish(run, len(lengths))
+
+
+async def by_hand(calls: Any, key: str, source: str, *, pause: float, every: float) -> None:
+    """What people write: create, again after each 429, and a GET every so often."""
+    while True:
+        with suppress(RateLimited):
+            job = await calls.create(idempotency_key=key, callback_id=key, video=source, audio=AUDIO, mode="speed")
+            break
+        await asyncio.sleep(pause)
+    while not (await calls.get(job.id)).is_terminal:
+        await asyncio.sleep(every)
+
+
+async def gathered(server: Server, lengths: Mapping[str, float]) -> None:
+    await gather(Lipsyncs(server), lengths, seats=10, pause=RETRY_AFTER, every=2.0)
+
+
+async def all_at_once(server: Server, lengths: Mapping[str, float]) -> None:
+    await gather(Lipsyncs(server), lengths, seats=ROWS, pause=RETRY_AFTER, every=2.0)
+
+
+async def gather(calls: Any, lengths: Mapping[str, float], *, seats: int, pause: float, every: float) -> None:
+    free = asyncio.Semaphore(seats)
+
+    async def one(row: DubRow) -> None:
+        async with free:
+            await by_hand(calls, str(row.key), str(row.video), pause=pause, every=every)
+
+    await asyncio.gather(*map(one, rows_of(lengths)))
+
+
+# In virtual time
+
+WAYS: dict[str, Callable[[Server, Mapping[str, float]], Awaitable[None]]] = {
+    "dub_many": dub_many,
+    "dub_many, batches": in_batches,
+    "dub_many, AIMD": with_aimd,
+    "gather, semaphore 10": gathered,
+    "all at once": all_at_once,
+}
+AUDIO = "https://example.com/a.mp3"
+
+
+@frozen
+class Measured:
+    ratio: float
+    """To the ideal time."""
+    refused: int
+    """Creates that were answered 429."""
+    requests: float
+    """For each row."""
+
+
+def lengths_of(seed: int, rows: int = ROWS, mean: float = MEAN) -> dict[str, float]:
+    rng = random.Random(seed)
+    return {f"row-{n}": rng.lognormvariate(math.log(mean) - SIGMA**2 / 2, SIGMA) for n in range(rows)}
+
+
+def ideal(jobs: Sequence[float], limit: Limit, changes: Sequence[float]) -> float:
+    """Return how long the list schedule takes."""
+    ends: list[float] = []
+    now, left = 0.0, list(reversed(jobs))
+    while left:
+        while left and len(ends) < limit(now):
+            heapq.heappush(ends, now + left.pop())
+        next_change = min((at for at in changes if at > now), default=math.inf)
+        now = heapq.heappop(ends) if ends and ends[0] <= next_change else next_change
+    return max([now, *ends])
+
+
+def measure(way: str, account: str, seed: int, mean: float = MEAN) -> Measured:
+    lengths = lengths_of(seed, mean=mean)
+    limit, changes = ACCOUNTS[account]
+    server = Server(lengths, limit)
+    loop = VirtualLoop()
+    for change in changes:
+        loop.call_at(change, server.now)
+    try:
+        loop.run_until_complete(WAYS[way](server, lengths))
+    finally:
+        loop.close()
+    best = ideal(list(lengths.values()), limit, changes)
+    return Measured(loop.now / best, server.refused, server.asked.total() / len(lengths))
+
+
+def virtual(options: argparse.Namespace) -> None:
+    print(f"{'account':18} {'way':22} {'time / ideal':>22} {'429s':>20} {'requests a row':>15}")
+    for account in ACCOUNTS:
+        for way in WAYS:
+            tell(account, way, [measure(way, account, seed) for seed in range(options.seeds)])
+
+
+def tell(account: str, way: str, runs: Sequence[Measured]) -> None:
+    ratios, refused = [run.ratio for run in runs], [run.refused for run in runs]
+    print(
+        f"{account:18} {way:22} {statistics.median(ratios):8.3f} (worst {max(ratios):.3f})"
+        f" {statistics.median(refused):8.0f} (worst {max(refused)})"
+        f" {statistics.median(run.requests for run in runs):12.2f}",
+        flush=True,
+    )
+
+
+# Over loopback
+
+
+async def over_loopback(way: str, lengths: Mapping[str, float]) -> Measured:
+    async with (
+        Sandbox(account_limit=10, retry_after=1, balance=1e6) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen,
+    ):
+        start = time.perf_counter()
+        if way.startswith("dub_many"):
+            submit: Any = "batch" if "batches" in way else "each"
+            with tempfile.TemporaryDirectory() as folder:
+                await finish(
+                    heygen.dub_many(rows_of(lengths), journal=Path(folder) / "run.sqlite", submit=submit), len(lengths)
+                )
+        else:
+            calls = heygen.with_options(retry=RetryPolicy(on_rate_limit="raise")).lipsyncs
+            await gather(calls, lengths, seats=10 if "semaphore" in way else len(lengths), pause=1.0, every=0.1)
+        took = time.perf_counter() - start
+        refused = sum(one.status == 429 for one in sandbox.requests)
+        best = ideal(list(lengths.values()), *ACCOUNTS["10"])
+        return Measured(took / best, refused, len(sandbox.requests) / len(lengths))
+
+
+def loopback(options: argparse.Namespace) -> None:
+    print(f"\nover loopback, jobs of about 1 s\n{'account':18} {'way':22} {'time / ideal':>22} {'429s':>20} a row")
+    lengths = lengths_of(0, mean=1.0)
+    for way in WAYS:
+        if "AIMD" not in way:
+            tell("10", way, [asyncio.run(over_loopback(way, lengths))])
+
+
+# The journal
+
+
+async def write_journal(path: Path) -> tuple[float, float]:
+    """Return the transitions a second, and the longest stall of the event loop."""
+    journal = Journal(path, origin="https://api.heygen.com")
+    await journal.open()
+    entries = [Entry(key=f"row-{n}", inputs="i" * 64, number=n, place=f"line {n}") for n in range(1000)]
+    admitted = await journal.admit(entries)
+
+    async def go(record: Record) -> None:
+        for step in (
+            lambda it: it.sending("b" * 64, None, 0.0),
+            lambda it: it.accepted(f"ls_{it.key}"),
+            lambda it: it.completed(0.1),
+            lambda it: it.writing(),
+            lambda it: it.done(),
+        ):
+            record = step(record)
+            await journal.save(record)
+
+    watch = asyncio.create_task(longest_stall())
+    start = time.perf_counter()
+    await asyncio.gather(*(go(record) for record in admitted if isinstance(record, Record)))
+    took = time.perf_counter() - start
+    watch.cancel()
+    await journal.aclose()
+    return 5 * len(admitted) / took, await watch
+
+
+async def longest_stall() -> float:
+    """Watch the event loop until cancelled; return the longest time that it was late by, seconds."""
+    longest, last = 0.0, time.perf_counter()
+    with suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last - 0.001), now
+    return longest
+
+
+def journal(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [asyncio.run(write_journal(Path(folder) / f"{n}.sqlite")) for n in range(5)]
+    rate = statistics.median(rate for rate, _ in runs)
+    stall = statistics.median(stall for _, stall in runs)
+    print(f"\njournal: {rate:,.0f} transitions a second, each on the disk; longest stall {stall * 1000:.0f} ms")
+
+
+# The start of a long run
+
+
+async def begin(folder: Path, rows: int) -> tuple[float, float, float]:
+    """Return the seconds up to the first job, the memory that this took, and the longest stall."""
+    manifest = folder / f"{rows}.csv"
+    with manifest.open("w") as file:
+        file.write("key,video,audio,title\n")
+        file.writelines(f"k{n},https://example.com/{n}.mp4,{AUDIO},Episode {n}\n" for n in range(rows))
+    async with Sandbox() as sandbox, HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:
+        await heygen.account.me()
+        gc.collect()
+        before, start = resident(), time.perf_counter()
+        watch = asyncio.create_task(longest_stall())
+        async with heygen.dub_many(Manifest(manifest), journal=manifest.with_suffix(".sqlite")):
+            while not sandbox.jobs:
+                await asyncio.sleep(0.01)
+            took, more = time.perf_counter() - start, resident() - before
+        watch.cancel()
+        return took, more, await watch
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def start(options: argparse.Namespace) -> None:
+    print()
+    with tempfile.TemporaryDirectory() as folder:
+        for rows in (1000, 100_000):
+            took, more, stall = asyncio.run(begin(Path(folder), rows))
+            print(
+                f"{rows:,} rows: the first job after {took:.1f} s, {more / 1e6:+.1f} MB resident,"
+                f" longest stall {stall * 1000:.0f} ms"
+            )
+
+
+PARTS = {"virtual": virtual, "loopback": loopback, "journal": journal, "start": start}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", choices=PARTS)
+    options = parser.parse_args()
+    for name, part in PARTS.items():
+        if options.only in {None, name}:
+            part(options)
+
+
+if __name__ == "__main__":
+    main()

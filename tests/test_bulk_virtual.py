@@ -1,0 +1,132 @@
+"""Whole runs in virtual time: how long they take, what they cost, and how they bear an outage."""
+
+import asyncio
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from heygen_async import PollPolicy, TransportError
+
+
+def _load() -> ModuleType:
+    path = Path(__file__).parent.parent / "benchmarks" / "bulk.py"
+    spec = importlib.util.spec_from_file_location("bulk_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["bulk_benchmark"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+bench = _load()
+
+
+@pytest.fixture
+def blockbuster() -> None:
+    """Let it be: in virtual time the journal's thread is the event loop's own."""
+
+
+@pytest.mark.parametrize(
+    ("account", "ratio", "refused", "requests"),
+    [("3", 1.03, 20, 11), ("10", 1.03, 20, 5), ("20", 1.03, 20, 4), ("10, 5, 10 again", 1.04, 32, 5.5)],
+)
+def test_a_run_takes_hardly_longer_than_one_that_knew_the_limit(
+    account: str, ratio: float, refused: int, requests: float
+) -> None:
+    measured = bench.measure("dub_many", account, seed=0)
+
+    assert measured.ratio <= ratio
+    assert measured.refused <= refused
+    assert measured.requests <= requests
+
+
+def test_a_row_of_a_batch_costs_less_than_one_request() -> None:
+    measured = bench.measure("dub_many, batches", "10", seed=0)
+
+    assert measured.requests <= 0.7
+    assert measured.ratio <= 1.03
+
+
+def test_while_rows_wait_for_a_seat_short_jobs_are_looked_at_soon() -> None:
+    assert bench.measure("dub_many", "10", seed=0, mean=5.0).ratio <= 1.15  # 0.4 s of 5 are the network's
+
+
+def test_a_policy_of_the_sessions_own_is_kept() -> None:
+    lengths = bench.lengths_of(0, 40)
+    server = bench.Server(lengths, lambda _: 10)
+    heygen = bench.HeyGen(server, PollPolicy(fastest=15))
+    loop = bench.VirtualLoop()
+    try:
+        loop.run_until_complete(_drained(heygen, lengths))
+        took = loop.time()
+    finally:
+        loop.close()
+
+    assert server.asked["statuses"] <= took / 13  # an interval of 15 s, with its jitter
+
+
+class OutageLipsyncs(bench.Lipsyncs):
+    """Creates get no answer for a while."""
+
+    def __init__(self, server: object, start: float, end: float) -> None:
+        super().__init__(server)
+        self.start, self.end, self.tried = start, end, 0
+
+    async def create(self, *, idempotency_key: str, **said: object) -> object:
+        if self.start <= asyncio.get_running_loop().time() < self.end:
+            self.tried += 1
+            await asyncio.sleep(10)  # the transport's own attempts
+            error = TransportError("the network is down")
+            error.outcome = "unknown"
+            raise error
+        return await super().create(idempotency_key=idempotency_key, **said)
+
+
+def _run_through(start: float, end: float) -> tuple[float, OutageLipsyncs, BaseException | None]:
+    lengths = bench.lengths_of(0, 60)
+    server = bench.Server(lengths, lambda _: 10)
+    heygen = bench.HeyGen(server)
+    heygen.lipsyncs = lipsyncs = OutageLipsyncs(server, start, end)
+    loop = bench.VirtualLoop()
+    failure = None
+    try:
+        loop.run_until_complete(_drained(heygen, lengths))
+    except TransportError as error:
+        failure = error
+    finally:
+        loop.close()
+    return loop.now, lipsyncs, failure
+
+
+async def _drained(heygen: object, lengths: dict[str, float]) -> None:
+    plan = bench.Plan(journal=None, rates=bench.RATES)
+    async with bench.DubRun(heygen, heygen, bench.rows_of(lengths), plan, origin="virtual") as run:
+        states = [outcome.state async for outcome in run]
+    assert states == ["completed"] * len(lengths)
+
+
+def test_an_outage_of_half_an_hour_costs_no_row_and_few_requests() -> None:
+    usual, _, _ = _run_through(0, 0)
+    took, lipsyncs, failure = _run_through(60, 60 + 1800)
+
+    assert failure is None
+    assert took < usual + 1800 + 100  # it is back at work within two of the longest pauses
+    assert lipsyncs.tried < 40
+
+
+def test_an_outage_without_an_end_ends_the_run_after_an_hour() -> None:
+    took, _, failure = _run_through(60, float("inf"))
+
+    assert isinstance(failure, TransportError)
+    assert 3600 < took - 60 < 3600 + 200
+
+
+def test_a_server_that_is_not_there_ends_the_run_soon() -> None:
+    took, lipsyncs, failure = _run_through(0, float("inf"))
+
+    assert isinstance(failure, TransportError)
+    assert took < 180
+    assert lipsyncs.tried < 10

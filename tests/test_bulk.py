@@ -5,7 +5,8 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from heygen_async import (
     LipsyncFailed,
     NotFound,
 )
-from heygen_async.bulk.journal import JournalInUse
+from heygen_async.bulk.journal import JournalError, JournalInUse
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.money import OverBudget
 from heygen_async.bulk.progress import DubEvent
@@ -279,6 +280,47 @@ async def test_a_download_that_cannot_be_written_is_made_up_for_later(stage: Sta
     (stage.folder / "out/sub").unlink()
     assert await stage.states([row]) == {"completed": 1}
     assert len(stage.sandbox.jobs) == 1
+
+
+@contextmanager
+def _files_are_full_at(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond *size* bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="there are no limits of processes here")
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+async def test_a_disk_that_is_full_of_videos_costs_no_job_and_no_second_try(stage: Stage) -> None:
+    [row] = rows(1)
+    async with stage.run([row], journal=None) as run:
+        with _files_are_full_at(1000):
+            [outcome] = [outcome async for outcome in run]
+
+    assert outcome.state == "failed"
+    assert isinstance(outcome.error, DownloadError)
+    assert "row-1.mp4" in str(outcome.error)
+    assert isinstance(outcome.error.__cause__, OSError)
+    assert stage.asked("GET /files/{name}") == 1
+    assert "row-1.mp4" not in stage.files()
+
+
+async def test_a_run_whose_disk_was_full_goes_on_when_there_is_room(stage: Stage) -> None:
+    given = rows(3)
+    async with stage.run(given) as run:
+        await until(lambda: len(stage.sandbox.jobs) == 3)
+        with _files_are_full_at(1000), pytest.raises(JournalError, match=r"run\.sqlite cannot be used"):
+            async for _ in run:
+                pass
+
+    states = await stage.states(given)
+
+    assert set(states) <= {"completed", "skipped"}
+    assert stage.jobs_by_key() == {row.key: 1 for row in given}
+    assert stage.files() == {f"{row.key}.mp4" for row in given}
 
 
 # Jobs that fail

@@ -472,6 +472,18 @@ def publish_over(path):
         part.publish(file, overwrite=False)
 
 
+async def test_a_part_that_is_the_target_by_another_name_does_not_stay(job, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"whole")
+    os.link(tmp_path / "a.mp4", tmp_path / "a.mp4.part")
+    os.link(tmp_path / "a.mp4", tmp_path / "seen")
+
+    await job.download(tmp_path / "a.mp4", overwrite=True)
+
+    assert (tmp_path / "a.mp4").read_bytes() == VIDEO
+    assert (tmp_path / "seen").read_bytes() == b"whole"  # what was whole was not written into
+    assert left_in(tmp_path) == ["a.mp4", "seen"]
+
+
 async def test_a_folder_that_is_missing_is_an_error_before_any_request(job, sandbox, tmp_path):
     before = len(sandbox.requests)
     with pytest.raises(DownloadError, match=r"the folder .* does not exist"):

@@ -40,6 +40,7 @@ class Part:
         Raises:
             DownloadError: If another process has it.
         """
+        self._part_company()
         while True:
             file = os.fdopen(os.open(self.path, _FLAGS, 0o666), "r+b", buffering=0)
             try:
@@ -51,6 +52,12 @@ class Part:
                 file.close()
                 raise
             file.close()
+
+    def _part_company(self) -> None:
+        """Unlink it if it is the target by another name: a crash between the two steps of publishing left it so."""
+        with suppress(FileNotFoundError):
+            if self.path.samefile(self.target):
+                self.path.unlink()
 
     def _lock(self, file: BinaryIO) -> None:
         if fcntl is None:
@@ -118,7 +125,7 @@ class Part:
             os.close(os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             self.path.replace(self.target)
         else:
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)  # another process may have found it to be the target already
 
     def discard(self, _: BinaryIO) -> None:
         """Remove it."""

@@ -38,7 +38,8 @@ class PollPolicy:
         growth: The share of a job's age that may pass between two looks.
         slowest: The longest time between two looks, seconds.
         longest: When a wait without a `timeout` ends, seconds.
-        max_bulk: How many bulk status requests, of 100 jobs each, may be in the air at once.
+        max_bulk: How many bulk status requests, of 100 jobs each, may be in the air at once. If each takes 0.15 s, 4
+            ask about 2,500 jobs a second, which is enough for some thousand waits; for ten thousand take 12.
     """
 
     fastest: float = field(default=1.0, validator=positive)
@@ -167,13 +168,17 @@ class LipsyncPoller:
         """
         waiter = self._newcomer(timeout, policy=policy)
         awaited = self._carriers.join(waiter, lipsync_id, created_at)
-        scope = asyncio.timeout_at(None if waiter.soft else waiter.deadline)
+        scope: asyncio.Timeout | None = None
         try:
-            async with scope:
-                while waiter.outcome is None:
-                    await self._carriers.serve(waiter)
+            # The policy's deadline is kept by the board: so ten thousand waits need no scope each.
+            while waiter.soft and waiter.outcome is None:
+                await self._carriers.serve(waiter)
+            if waiter.outcome is None:
+                async with asyncio.timeout_at(waiter.deadline) as scope:
+                    while waiter.outcome is None:
+                        await self._carriers.serve(waiter)
         except TimeoutError:
-            if not scope.expired():
+            if scope is None or not scope.expired():
                 raise
             if waiter.outcome is None:
                 raise WaitTimeout(lipsync_id, last_status=awaited.status) from awaited.error

@@ -104,13 +104,15 @@ class Carriers:
         self.board.leave(waiter, awaited, self._clock())
         self.turn()
 
-    async def serve(self, waiter: Waiter) -> None:
-        """Carry the errand of *waiter*, or sleep until it has one, or something to hear."""
+    def serve(self, waiter: Waiter) -> Awaitable[None]:
+        """Return what *waiter* is to await: its errand, or its bell until it has one, or something to hear.
+
+        It is no coroutine, so that ten thousand that sleep need none for that.
+        """
         if waiter.errand is not None:
-            await self.carry(waiter.errand)
-        else:
-            waiter.bell = asyncio.get_running_loop().create_future()
-            await waiter.bell
+            return self.carry(waiter.errand)
+        waiter.bell = asyncio.get_running_loop().create_future()
+        return waiter.bell
 
     async def carry(self, errand: Errand) -> None:
         """Make the request of *errand* and tell what came of it; cancelled, leave it to another."""

@@ -29,7 +29,7 @@ from heygen_async.bulk.progress import DubEvent
 from heygen_async.bulk.runner import BadRows
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import error, rate_limited, reset, server_error
+from heygen_async.sandbox.faults import error, rate_limited, reset, server_error, stall
 
 DAY = 24 * 3600.0
 
@@ -151,6 +151,35 @@ async def test_no_more_jobs_are_in_flight_than_the_caller_says(stage: Stage) -> 
 
     assert most == 2
     assert not any(request.status == 429 for request in stage.sandbox.requests)
+
+
+async def test_uploads_are_only_so_far_ahead_of_creates(tmp_path: Path) -> None:
+    async with staged(tmp_path, faults=[stall(CREATE)]) as stage:
+        given = [DubRow(url(number), SAMPLE_AUDIO.read_bytes() + bytes([number])) for number in range(60)]
+        async with stage.run(given):
+            await until(lambda: stage.asked("POST /v3/assets") == 16)
+            await asyncio.sleep(0.1)
+            assert stage.asked("POST /v3/assets") == 16
+            stage.sandbox.release()
+
+
+async def test_downloads_that_stand_still_hold_up_no_create(tmp_path: Path) -> None:
+    async with staged(tmp_path, faults=[stall("GET /files/{name}")]) as stage, stage.run(rows(60)):
+        await until(lambda: len(stage.sandbox.jobs) == 60)
+        assert stage.asked("GET /files/{name}") == 4
+        stage.sandbox.release()
+
+
+async def test_a_journal_holds_no_key_and_no_link(stage: Stage) -> None:
+    given = [DubRow("https://example.com/v.mp4?X-Amz-Signature=5ec5e7", SAMPLE_AUDIO, key="k")]
+    async with stage.run(given) as run:
+        await anext(run)
+        written = b"".join(path.read_bytes() for path in stage.folder.glob("run.sqlite*"))
+        await run.write_report(stage.folder / "report.csv")
+
+    written += (stage.folder / "run.sqlite").read_bytes() + (stage.folder / "report.csv").read_bytes()
+    assert b"k.mp4" in written
+    assert not [word for word in (b"sandbox-key", b"5ec5e7", b"example.com") if word in written]
 
 
 async def test_an_account_that_takes_three_gets_three(tmp_path: Path) -> None:
@@ -550,7 +579,7 @@ async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool) -> None:
     """Run until a create has arrived, and break off without its answer."""
     arrived = len(stage.keys_sent())
     stage.sandbox.faults = [reset(CREATE, after=after)]
-    async with stage.run(given):
+    async with stage.run(given) as run:
         await until(lambda: len(stage.keys_sent()) > arrived)
         await asyncio.sleep(0.02)
     stage.sandbox.faults = []

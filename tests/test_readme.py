@@ -48,6 +48,31 @@ async def test_a_program_of_the_readme_runs(program, tmp_path):
     assert "Traceback" not in output
 
 
+async def test_the_manifest_of_the_readme_is_dubbed_as_it_says(tmp_path):
+    pytest.importorskip("cyclopts", reason="the command line is an extra")
+    [manifest] = [text for language, text in BLOCKS if language == "csv"]
+    [commands] = [text for language, text in BLOCKS if language == "bash" and "dub episodes.csv" in text]
+    shutil.copy(SAMPLE_VIDEO, tmp_path / "source.mp4")
+    shutil.copy(SAMPLE_AUDIO, tmp_path / "new-audio.mp3")
+    (tmp_path / "episodes.csv").write_text(manifest)
+
+    async with Sandbox(speed=100) as sandbox:
+        keys = {"HEYGEN_API_KEY": sandbox.api_key, "HEYGEN_BASE_URL": sandbox.url}
+        for command in commands.splitlines():
+            words = command.removeprefix("heygen-async ").split()
+            code, output = await run(sys.executable, "-m", "heygen_async.cli", *words, folder=tmp_path, **keys)
+            assert code == 0, output
+
+        assert len(sandbox.jobs) == 3
+    assert sorted(path.name for path in (tmp_path / "dubbed").iterdir()) == [
+        "ep-1-de.mp4",
+        "ep-1-fr.mp4",
+        "ep-2-fr.mp4",
+    ]
+    assert (tmp_path / "episodes.sqlite").exists()
+    assert (tmp_path / "episodes.report.csv").exists()
+
+
 def test_the_first_commands_of_the_readme_are_the_demo_and_the_tests():
     commands = [text for language, text in BLOCKS if language == "bash"]
     assert commands[0].rstrip().endswith("heygen-async demo")

@@ -492,6 +492,21 @@ async def test_a_run_stops_submitting_before_the_estimate_passes_the_budget(stag
     assert all(isinstance(outcome.error, OverBudget) for outcome in skipped)
 
 
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_a_run_goes_on_for_as_long_as_the_budget_bears_what_jobs_turn_out_to_cost(
+    stage: Stage, submit: str
+) -> None:
+    # Of no known length each is thought to cost $1.98; it turns out to be $0.13.
+    assert await stage.states(rows(30), budget=5.0, submit=submit) == {"completed": 30}
+
+
+async def test_jobs_of_an_earlier_run_may_turn_out_to_leave_room_in_the_budget(stage: Stage) -> None:
+    async with stage.run(rows(2)):
+        await until(lambda: len(stage.sandbox.jobs) == 2)
+
+    assert await stage.states(rows(10), budget=5.0) == {"completed": 10}
+
+
 async def test_a_budget_is_for_all_runs_on_a_journal(tmp_path: Path) -> None:
     given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}", end_time=10.0) for number in range(6)]
     options = {"budget": 1.0, "rates": {"speed": 0.033}}
@@ -579,7 +594,7 @@ async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool) -> None:
     """Run until a create has arrived, and break off without its answer."""
     arrived = len(stage.keys_sent())
     stage.sandbox.faults = [reset(CREATE, after=after)]
-    async with stage.run(given) as run:
+    async with stage.run(given):
         await until(lambda: len(stage.keys_sent()) > arrived)
         await asyncio.sleep(0.02)
     stage.sandbox.faults = []

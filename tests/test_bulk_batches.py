@@ -134,7 +134,7 @@ async def test_what_concerns_all_ends_the_run(stage: Stage, status: int, code: s
 
 
 async def test_a_budget_bounds_a_batch_too(stage: Stage) -> None:
-    given = [evolve(row, end_time=10.0) for row in rows(6)]
+    given = [evolve(row, video=f"{row.video}?duration=10", end_time=10.0) for row in rows(6)]
     states = await _states(stage, given, budget=1.0, rates={"speed": 0.03})
 
     assert states == {"completed": 3, "skipped": 3}

@@ -10,15 +10,16 @@ import time
 
 import orjson
 import pytest
+from attrs import evolve
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
 from cli_sandbox import Ran, running
 from rich.console import Console
 
+from heygen_async.bulk.money import OverBudget
 from heygen_async.bulk.progress import DubSnapshot
 from heygen_async.cli import main
-from heygen_async.cli.app import app
 from heygen_async.cli.app import run as run_app
 from heygen_async.cli.dubbing import Progress, board, clock, line, summary
 from heygen_async.models import DubOutcome, DubRow, Wallet
@@ -27,18 +28,7 @@ from heygen_async.sandbox.faults import error, stall
 
 URL, AUDIO = "https://sandbox.invalid/v.mp4", "https://example.com/a.mp3"
 QUICK = ("--poll-every", "0.02")
-# Where the command is not mounted yet, this mounts it.
-MOUNT = """
-from heygen_async.cli.app import COMMANDS, app
-if "dub" not in COMMANDS:
-    app.command("heygen_async.cli.dub:dub", name="dub")
-from heygen_async.cli import main
-main()
-"""
-COMMAND = (sys.executable, "-W", "error", "-c", MOUNT)
-
-if "dub" not in app:
-    app.command("heygen_async.cli.dub:dub", name="dub")
+COMMAND = (sys.executable, "-W", "error", "-m", "heygen_async.cli")
 
 
 @pytest.fixture
@@ -325,10 +315,22 @@ def test_a_line_tells_of_a_row():
 
 
 def test_the_summary_tells_what_it_cost():
-    assert list(summary(SNAPSHOT, 3725, ["report: r.csv"])) == [
+    assert list(summary(SNAPSHOT, Progress(started=1.0), 3726.0, ["report: r.csv"])) == [
         "10 running, 40 completed in 1:02:05; about $12.50 of $50.00 asked for",
         "balance: $20.00 before, 1,234.50 credits after",
         "report: r.csv",
+    ]
+
+
+def test_the_summary_tells_what_failed():
+    progress = Progress(started=0.0)
+    for number in range(7):
+        progress.add(DubOutcome(row=ROW, key=f"ep-{number}", state="failed", error=ValueError("no face")))
+    progress.add(DubOutcome(row=ROW, key="ep-8", state="skipped", error=OverBudget("too much")))
+    told = list(summary(evolve(SNAPSHOT, stages={"failed": 7, "skipped": 1}), progress, 1.0, []))
+
+    assert told[1:6] == [f"  ep-{number}: no face" for number in range(3, 7)] + [
+        "  and others before, which the report tells of"
     ]
 
 

@@ -16,7 +16,6 @@ from typing import Final
 import orjson
 from attrs import define, field
 
-from heygen_async.bulk.money import OverBudget
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.worker import CONCERNS_ALL, Fatal, NeverMade, RowRun, Tries, Workshop, is_settled
 from heygen_async.errors import (
@@ -93,7 +92,7 @@ class Batcher:
         """Send *row* in company, and return once it is in a batch.
 
         Raises:
-            HeyGenError: If it cannot be; `OverBudget` too.
+            HeyGenError: If it cannot be.
         """
         member = _Member(row, (video, audio))
         self._waiting.append(member)
@@ -183,8 +182,8 @@ class Batcher:
         tries, slots = Tries(), self.shop.slots
         while members := [member for member in members if not member.done.done()]:
             was_fresh = members[0].row.record.state is State.PLANNED
-            if was_fresh and not (members := await self._intend(members)):
-                return
+            if was_fresh:
+                await self._intend(members)
             try:
                 batch_id = await self._create(members)
             except HeyGenError as error:
@@ -222,20 +221,11 @@ class Batcher:
             self.shop.slots.relief()
             raise error
 
-    async def _intend(self, members: Sequence[_Member]) -> list[_Member]:
-        """Write down what is about to be sent; return those that the budget bears."""
-        able: list[_Member] = []
-        records: list[Record] = []
-        for member in members:
-            assert member.sources is not None  # noqa: S101 it is new
-            try:
-                records.append(member.row.intent(*member.sources))
-                able.append(member)
-            except OverBudget as reason:
-                member.done.set_exception(reason)
+    async def _intend(self, members: Sequence[_Member]) -> None:
+        """Write down what is about to be sent."""
+        records = [member.row.intent(*member.sources) for member in members if member.sources is not None]
         key = _batch_key(records)
-        await self._note(able, [record.in_batch(key, item) for item, record in enumerate(records)])
-        return able
+        await self._note(members, [record.in_batch(key, item) for item, record in enumerate(records)])
 
     async def _create(self, members: Sequence[_Member]) -> str:
         requests = []
@@ -249,7 +239,7 @@ class Batcher:
         """Write down that nothing was made, if that is certain."""
         if not is_settled(error, was_fresh=was_fresh):
             return
-        await self._note(members, [member.row.forgotten(error) for member in members])
+        await self._note(members, [member.row.record.not_sent(str(error)) for member in members])
         if not was_fresh:
             _release(members)  # they begin anew, each for itself
 

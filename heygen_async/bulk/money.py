@@ -52,6 +52,8 @@ class Ledger:
     rates: Mapping[str, float]
     budget: float | None = None
     spent: float = 0.0
+    under_way: float = field(default=0.0, init=False)
+    """The part of it that may still turn out to be less: of jobs that have not ended."""
     longest: float = field(default=0.0, init=False)
     """The longest output that was seen."""
 
@@ -64,11 +66,21 @@ class Ledger:
         if self.budget is not None and self.spent + price > self.budget:
             return False
         self.spent += price
+        self.under_way += price
         return True
 
-    def correct(self, before: float, after: float) -> None:
-        """Count *after* instead of *before* for one job."""
-        self.spent += after - before
+    def may_bear(self, price: float) -> bool:
+        """Tell whether the budget would bear it if all jobs under way turned out to cost nothing."""
+        return self.under_way > 0 and (self.budget is None or self.spent - self.under_way + price <= self.budget)
+
+    def resume(self, stake: float) -> None:
+        """Note a job of an earlier run that is under way, and is counted already."""
+        self.under_way += stake
+
+    def settle(self, stake: float, cost: float) -> None:
+        """Count *cost* instead of *stake*, which was reserved or resumed, for a job that has ended."""
+        self.spent += cost - stake
+        self.under_way = max(0.0, self.under_way - stake)
 
     def saw(self, seconds: float) -> None:
         """Learn how long an output was."""

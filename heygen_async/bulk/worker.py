@@ -52,6 +52,8 @@ CONCERNS_ALL: Final = (AuthenticationError, InsufficientCredit, JournalError)
 _MAY_PASS: Final = (TransportError, ServerError, UnexpectedResponse, RateLimited)
 _GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
 
+_UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
+
 _TRIES: Final = 6
 """How often a request without a usable answer is tried for a row, while others have answers."""
 
@@ -158,10 +160,34 @@ class Workshop:
     on_first_create: Callable[[], None] = lambda: None
     now: Callable[[], float] = time.time
     """The time of the world, by which a server forgets keys."""
+    _settled: asyncio.Event = field(factory=asyncio.Event)
 
     def clock(self) -> float:
         """Return the event loop's time."""
         return asyncio.get_running_loop().time()
+
+    async def afford(self, task: Task, *, before_waiting: Callable[[], None]) -> float:
+        """Reserve what a job is thought to cost, and return it.
+
+        Where the budget does not bear it, but may once others have turned out to cost less, it waits for them.
+
+        Raises:
+            OverBudget: If it will not; then no new create leaves any more.
+        """
+        while not self.ledger.reserve(price := self.ledger.price(task.row.mode, task.seconds)):
+            if self.slots.halted is None and not self.ledger.may_bear(price):
+                self.slots.halt(OverBudget(f"the budget of ${self.ledger.budget:,.2f} would be passed"))
+            if self.slots.halted is not None:
+                raise self.slots.halted
+            before_waiting()
+            await self._settled.wait()
+        return price
+
+    def settle(self, stake: float, cost: float) -> None:
+        """Count what a job cost instead of what was reserved for it, and let those look again who wait for that."""
+        self.ledger.settle(stake, cost)
+        self._settled.set()
+        self._settled = asyncio.Event()
 
     def polling(self) -> PollPolicy | None:
         """Return how often to look at a job: for its seat, if rows wait for one and the caller leaves it to us."""
@@ -216,6 +242,8 @@ class RowRun:
     _is_in_flight: bool = False
     _has_reuploaded: bool = False
     _held_until: float = 0.0
+    _stake: float = 0.0
+    """What is reserved for its job, while that may turn out to cost less."""
     _tries: Tries = field(factory=Tries)
 
     async def outcome(self) -> DubOutcome:
@@ -240,6 +268,7 @@ class RowRun:
             return self._end("failed", error)
         finally:
             self.on_submitted()
+            self._settle(self._stake)
         if done is Step.GIVE_UP:
             return self._end("failed", LipsyncFailed(self._failed_lipsync()))
         return self._end("completed" if self._has_worked else "skipped", None)
@@ -249,10 +278,22 @@ class RowRun:
         return next_step(self.record, self.shop.now(), max_attempts=self.shop.max_attempts, has_file=self.has_file)
 
     async def _drive(self) -> Step:
+        if self.record.state in _UNDER_WAY:
+            self._stake = self.record.estimate
+            self.shop.ledger.resume(self._stake)
         while (step := self.next_step()) not in {Step.NOTHING, Step.GIVE_UP}:
             self._has_worked = True
-            await self._do(step)
+            try:
+                await self._do(step)
+            finally:
+                if self.record.state not in _UNDER_WAY:
+                    self._settle(self.record.estimate)
         return step
+
+    def _settle(self, cost: float) -> None:
+        if self._stake:
+            self.shop.settle(self._stake, cost)
+            self._stake = 0.0
 
     async def _do(self, step: Step) -> None:  # noqa: PLR0911 one line for each
         match step:
@@ -278,6 +319,8 @@ class RowRun:
         if self.shop.slots.halted is not None:
             raise self.shop.slots.halted
         await self._check_target()
+        # Others may wait for this one, as those do that want to share a batch: not while it waits for what they cost.
+        self._stake = await self.shop.afford(self.task, before_waiting=self.on_submitted)
         video, audio = await self._ready("video"), await self._ready("audio")
         if self.shop.is_batching:
             self._tell("waiting")
@@ -361,21 +404,12 @@ class RowRun:
         return lesson
 
     def intent(self, video: str | AssetId, audio: str | AssetId) -> Record:
-        """Return what is to be written down before the create is sent, and count what it will cost.
-
-        Raises:
-            OverBudget: If the budget does not bear it; then no new create leaves any more.
-        """
+        """Return what is to be written down before the create is sent."""
         shop, row = self.shop, self.task.row
-        price = shop.ledger.price(row.mode, self.task.seconds)
-        if not shop.ledger.reserve(price):
-            reason = OverBudget(f"the budget of ${shop.ledger.budget:,.2f} would be passed")
-            shop.slots.halt(reason)
-            raise reason
         shop.on_first_create()
         assets = (_asset_id(video), _asset_id(audio))
         body = body_digest(video, audio, options_of(row))
-        return self.record.sending(body, row.callback_id, shop.now(), assets=assets, estimate=price)
+        return self.record.sending(body, row.callback_id, shop.now(), assets=assets, estimate=self._stake)
 
     async def _submit(self, lesson: int, *, was_fresh: bool) -> None:
         shop, started = self.shop, self.shop.clock()
@@ -424,18 +458,13 @@ class RowRun:
         else:
             slots.troubled()
         if is_settled(error, was_fresh=was_fresh):
-            await self._save(self.forgotten(error))
+            await self._save(self.record.not_sent(str(error)))
         self._tell("waiting", str(error))
         if is_refusal or (is_answer and await self._forget_assets(error)):
             return
         if is_answer:
             raise error
         self._tries.note(error, self.shop.slots)
-
-    def forgotten(self, error: HeyGenError) -> Record:
-        """Return what is to be written down of a create that made no job for certain, and give its price back."""
-        self.shop.ledger.correct(self.record.estimate, 0.0)
-        return self.record.not_sent(str(error))
 
     async def _forget_assets(self, error: HeyGenError) -> bool:
         """Forget uploads that the server does not have any more, and tell whether there were any."""
@@ -467,7 +496,7 @@ class RowRun:
             self.lipsync = failed.lipsync
             failure = failed.lipsync.failure_message or "no reason was given"
         except NeverMade as error:
-            await self._save(self.forgotten(error))
+            await self._save(self.record.not_sent(str(error)))
             raise
         finally:
             if self._is_in_flight:
@@ -477,7 +506,6 @@ class RowRun:
         if failure is None:
             await self._save(record.completed(self._true_price(self.lipsync)))
         else:
-            self.shop.ledger.correct(record.estimate, 0.0)
             await self._save(record.failed(failure, is_final=is_final_failure(failure)))
 
     async def _awaited(self) -> Lipsync:
@@ -495,14 +523,11 @@ class RowRun:
         raise AssertionError  # the last pause is None
 
     def _true_price(self, lipsync: Lipsync) -> float:
-        """Return the price by the true length, and count it."""
-        ledger, before = self.shop.ledger, self.record.estimate
+        """Return the price by the true length."""
         if lipsync.duration is None:
-            return before
-        ledger.saw(lipsync.duration)
-        price = ledger.price(self.task.row.mode, lipsync.duration)
-        ledger.correct(before, price)
-        return price
+            return self.record.estimate
+        self.shop.ledger.saw(lipsync.duration)
+        return self.shop.ledger.price(self.task.row.mode, lipsync.duration)
 
     async def download(self) -> None:
         """Write the file."""

@@ -15,6 +15,7 @@ from heygen_async.errors import HeyGenError
 
 # By path, so that a command imports what it needs and no other's.
 COMMANDS: Final = {
+    "dub": "heygen_async.cli.dub:dub",
     "lipsync": "heygen_async.cli.lipsync:app",
     "asset": "heygen_async.cli.asset:app",
     "webhook": "heygen_async.cli.webhook:app",
@@ -26,7 +27,7 @@ COMMANDS: Final = {
 _EPILOGUE: Final = """\
 The API key is read from HEYGEN_API_KEY. Where the output is not a terminal it is JSON, and so are errors.
 
-Exit codes: 0 done, 1 the API or the network, 2 usage, 3 no key or a wrong one, 4 timed out waiting, 130 interrupted.
+Exit codes: 0 done, 1 the API, the network or a row, 2 usage, 3 no key or a wrong one, 4 timed out waiting, 130 interrupted.
 """
 
 app: Final = App(

@@ -160,11 +160,11 @@ async def _done(order: _Order, heygen: HeyGenSession) -> Exit:
                 async for outcome in run:
                     progress.add(outcome)
                     show(outcome)
-    snapshot, seconds = run.snapshot(), clock() - progress.started
+    snapshot, now = run.snapshot(), clock()
     if wants_json(order.options.json):
-        print_line({"summary": summary_object(snapshot, seconds)})
+        print_line({"summary": summary_object(snapshot, now - progress.started)})
     places = () if report is None else (f"report: {report}", f"journal: {order.journal}")
-    for text in () if wants_json(order.options.json) else summary(snapshot, seconds, places):
+    for text in () if wants_json(order.options.json) else summary(snapshot, progress, now, places):
         print(text)  # noqa: T201 it is the result
     return Exit.FAILED if progress.bad else Exit.DONE
 

@@ -115,10 +115,14 @@ def clock(seconds: float) -> str:
 # At the end, and before the beginning
 
 
-def summary(snapshot: DubSnapshot, seconds: float, places: Sequence[str]) -> Iterator[str]:
+def summary(snapshot: DubSnapshot, progress: Progress, now: float, places: Sequence[str]) -> Iterator[str]:
     """Return what there is to say at the end, line by line; *places* tell where what is."""
     counts = [f"{snapshot.stages[stage]} {stage}" for stage in _STAGES if snapshot.stages.get(stage)]
-    yield f"{', '.join(counts) or 'no rows'} in {clock(seconds)}; {money(snapshot)}"
+    yield f"{', '.join(counts) or 'no rows'} in {clock(now - progress.started)}; {money(snapshot)}"
+    failed = [outcome for outcome in progress.failures if outcome.state == "failed"]
+    yield from (f"  {_failure(outcome)}" for outcome in failed)
+    if len(failed) < snapshot.stages.get("failed", 0):
+        yield "  and others before, which the report tells of"
     if snapshot.balance_before is not None and snapshot.balance_after is not None:
         yield f"balance: {_amount(snapshot.balance_before)} before, {_amount(snapshot.balance_after)} after"
     if snapshot.halted is not None:

@@ -40,7 +40,7 @@ MAP = {
         "_converter",
         "webhooks",
     },
-    "bulk": {"session", "jobs", "_wire", "_media"},
+    "bulk": {"session", "jobs", "polling", "_wire", "_media"},
     "sandbox": set(),
     "cli": {
         "session",

@@ -29,7 +29,8 @@ from heygen_async.bulk.progress import DubEvent
 from heygen_async.bulk.runner import BadRows
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import error, rate_limited, reset, server_error, stall
+from heygen_async.sandbox.faults import error, nothing, rate_limited, reset, server_error, stall
+from heygen_async.sandbox.replays import Replays
 
 DAY = 24 * 3600.0
 
@@ -507,6 +508,21 @@ async def test_jobs_of_an_earlier_run_may_turn_out_to_leave_room_in_the_budget(s
     assert await stage.states(rows(10), budget=5.0) == {"completed": 10}
 
 
+async def test_a_row_that_is_too_dear_keeps_no_other_from_going(stage: Stage) -> None:
+    given = [DubRow(url(n, "duration=10"), AUDIO, key=f"k{n}", end_time=10.0) for n in range(4)]
+    dear = DubRow(url("dear", "duration=5000"), AUDIO, key="dear", end_time=5000.0)
+
+    assert await stage.states([dear, *given], budget=10.0, rates={"speed": 0.1}) == {"completed": 4, "skipped": 1}
+
+
+async def test_a_job_that_was_thought_to_cost_nothing_counts_with_what_it_cost(stage: Stage) -> None:
+    given = [DubRow(SAMPLE_VIDEO, url(n, "duration=100"), key=f"k{n}", start_time=1000.0) for n in range(3)]
+    async with stage.run(given, budget=1.0, rates={"speed": 1.0}, max_in_flight=1) as run:
+        assert len([outcome async for outcome in run]) == 3
+
+    assert run.snapshot().estimate == pytest.approx(300.0)
+
+
 async def test_a_budget_is_for_all_runs_on_a_journal(tmp_path: Path) -> None:
     given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}", end_time=10.0) for number in range(6)]
     options = {"budget": 1.0, "rates": {"speed": 0.033}}
@@ -576,6 +592,25 @@ async def test_after_a_day_a_row_in_doubt_is_searched_for_before_anything_is_sen
     assert asked.count(CREATE) == 1
     assert asked.count("GET /v3/lipsyncs") == 1  # one walk for all
     assert stage.jobs_by_key() == {"row-1": 1, "row-2": 1}
+
+
+async def test_a_create_that_waits_until_its_key_may_be_forgotten_is_not_repeated(stage: Stage) -> None:
+    passed = 0.0
+    given = [DubRow(url("slow", "seconds=400"), AUDIO, key="slow"), DubRow(url("doubt"), AUDIO, key="doubt")]
+    stage.sandbox.faults = [nothing(CREATE, times=1), reset(CREATE, after=True)]
+    async with stage.run(given):
+        await until(lambda: len(stage.sandbox.jobs) == 2)
+        await asyncio.sleep(0.02)
+    stage.sandbox.faults = []
+    passed = DAY - 1200  # the key is known still, but there is no seat
+
+    async with stage.run(given, now=lambda: time.time() + passed, max_in_flight=1) as run:
+        await until(lambda: run.snapshot().stages.get("waiting") == 1)
+        passed += 3600
+        stage.sandbox._running.front._replays = Replays()
+        assert {outcome.state async for outcome in run} == {"completed"}
+
+    assert stage.jobs_by_key() == {"slow": 1, "doubt": 1}
 
 
 async def test_nothing_is_sent_after_a_day_while_the_list_cannot_be_read(stage: Stage) -> None:

@@ -11,12 +11,19 @@ import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
 
-from heygen_async import AuthenticationError, InsufficientCredit, LipsyncFailed, NotFound
+from heygen_async import (
+    AssetId,
+    AuthenticationError,
+    InsufficientCredit,
+    LipsyncFailed,
+    NotFound,
+    UnexpectedResponse,
+)
 from heygen_async.jobs import LipsyncBatch
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.resources.lipsyncs import Lipsyncs
-from heygen_async.sandbox import SAMPLE_AUDIO
-from heygen_async.sandbox.faults import error, reset, server_error
+from heygen_async.sandbox import SAMPLE_AUDIO, Fault
+from heygen_async.sandbox.faults import Alter, error, html, reset, server_error
 from heygen_async.sandbox.replays import Replays
 
 BATCH = "POST /v3/lipsyncs/batches"
@@ -156,10 +163,7 @@ async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool) -> None:
         await until(lambda: stage.asked(BATCH))
         await asyncio.sleep(0.02)
     stage.sandbox.faults = []
-    database = sqlite3.connect(stage.folder / "run.sqlite")
-    states = {state for (state,) in database.execute("SELECT state FROM rows")}
-    database.close()
-    assert states == {"submitting"}
+    assert _noted(stage, "SELECT state FROM rows") == {"submitting"}
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
@@ -213,3 +217,100 @@ async def test_a_batch_costs_few_requests(stage: Stage) -> None:
 
     assert states == {"completed": 100}
     assert stage.asked("GET /v3/lipsyncs/{lipsync_id}") + stage.asked("GET /v3/lipsyncs") + stage.asked(LOOK) < 70
+
+
+async def test_a_batch_whose_answer_is_lost_for_a_day_is_searched_for(stage: Stage) -> None:
+    passed = 0.0
+    stage.sandbox.faults = [reset(BATCH, after=True)]
+    async with stage.run(rows(3), submit="batch", now=lambda: time.time() + passed) as run:
+        await until(lambda: stage.asked(BATCH) == 4)  # the last of the transport's own
+        passed = DAY + 3600
+        stage.sandbox._running.front._replays = Replays()
+        stage.sandbox.faults = []
+        assert [outcome.state async for outcome in run] == ["completed"] * 3
+
+    assert stage.jobs_by_key() == {"row-1": 1, "row-2": 1, "row-3": 1}
+
+
+async def test_a_job_of_a_batch_that_was_deleted_is_not_waited_for(stage: Stage) -> None:
+    given = [DubRow(url("slow", "seconds=100000"), AUDIO, key="slow"), *rows(1)]
+    async with stage.run(given, submit="batch") as run:
+        await until(lambda: len(stage.sandbox.jobs) == 2)
+        await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+        outcomes = {outcome.key: outcome async for outcome in run}
+
+    assert outcomes["row-1"].state == "completed"
+    assert isinstance(outcomes["slow"].error, NotFound)
+
+
+async def test_answers_that_stay_unreadable_end_the_wait_for_a_batch(stage: Stage) -> None:
+    stage.sandbox.faults = [html(LOOK)]
+    outcomes = await _outcomes(stage, rows(2))
+
+    assert {type(outcome.error) for outcome in outcomes.values()} == {UnexpectedResponse}
+    assert stage.asked(LOOK) == 10
+    stage.sandbox.faults = []
+    assert await _states(stage, rows(2)) == {"completed": 2}
+    assert len(stage.sandbox.jobs) == 2
+
+
+async def test_what_a_get_says_of_a_job_counts_more_than_what_its_batch_says(stage: Stage) -> None:
+    failed = Alter({"status": "failed", "failure_message": "Internal error", "video_url": None}, replace_only=True)
+    stage.sandbox.faults = [Fault("GET /v3/lipsyncs/{lipsync_id}", failed, times=1)]
+    [outcome] = (await _outcomes(stage, rows(1), max_attempts=1)).values()
+
+    assert isinstance(outcome.error, LipsyncFailed)
+    assert stage.asked("GET /files/{name}") == 0
+
+
+async def test_one_missing_asset_is_not_a_missing_batch(stage: Stage) -> None:
+    stage.sandbox.faults = [error(404, "asset_not_found", route=BATCH, times=1)]
+
+    assert await _states(stage, rows(3)) == {"completed": 3}
+
+
+async def test_an_upload_that_the_server_lost_is_sent_again_with_its_batch(stage: Stage) -> None:
+    first, second = rows(2, audio=SAMPLE_AUDIO)
+    await _states(stage, [first])
+    [asset] = _noted(stage, "SELECT asset_id FROM assets")
+    await stage.heygen.assets.delete(asset)
+    stage.heygen.assets.forget(AssetId(asset))
+
+    assert await _states(stage, [first, second]) == {"skipped": 1, "completed": 1}
+
+
+async def test_an_item_that_was_refused_goes_under_another_key_the_next_time(stage: Stage) -> None:
+    refused = [DubRow(url("a", "refuse=download_failed"), AUDIO, key="a")]
+
+    assert await _states(stage, refused) == {"failed": 1}
+    assert await _states(stage, refused) == {"failed": 1}
+    assert len(set(_batch_keys(stage))) == 2
+
+
+async def test_the_end_of_a_run_waits_for_a_batch_in_the_air(tmp_path: Path) -> None:
+    async with staged(tmp_path, latency={BATCH: 0.2}) as stage:
+        async with stage.run(rows(2), submit="batch"):
+            await until(lambda: stage.asked(BATCH))
+        assert _noted(stage, "SELECT state FROM rows") == {"submitted"}
+
+
+def _noted(stage: Stage, query: str) -> set[str]:
+    """Return what the journal has in one column."""
+    database = sqlite3.connect(stage.folder / "run.sqlite")
+    found = {value for (value,) in database.execute(query)}
+    database.close()
+    return found
+
+
+async def test_rows_that_wait_for_the_budget_do_not_keep_back_the_mates_of_a_batch(stage: Stage) -> None:
+    mates, budget = rows(2), 2 * 1.98 + 0.01
+    stage.sandbox.faults = [reset(BATCH)]
+    async with stage.run(mates, submit="batch", budget=budget):
+        await until(lambda: stage.asked(BATCH))
+        await asyncio.sleep(0.02)
+    stage.sandbox.faults = []
+    between = [DubRow(url(f"n{number}"), AUDIO, key=f"n{number}") for number in range(1100)]
+    states = await _states(stage, [mates[0], *between, mates[1]], budget=budget)
+
+    assert states["completed"] >= 2
+    assert states.total() == 1102

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 import orjson
 from attrs import define, field
 
-from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.worker import CONCERNS_ALL, Fatal, NeverMade, RowRun, Tries, Workshop, is_settled
+from heygen_async.bulk.record import Record, State, Step
+from heygen_async.bulk.worker import CONCERNS_ALL, GONE, Fatal, NeverMade, RowRun, Tries, Workshop, is_settled
 from heygen_async.errors import (
     HeyGenError,
     InvalidRequest,
@@ -28,6 +27,7 @@ from heygen_async.errors import (
     ServerError,
     TransportError,
     UnexpectedResponse,
+    WaitTimeout,
 )
 from heygen_async.models import AssetId, BatchItem, Lipsync, LipsyncRequest, LipsyncStatus
 
@@ -38,7 +38,10 @@ _IN_AIR: Final = 2
 _LINGER: Final = 1.0
 """Seconds in which no row comes, after which those that wait for company leave without more."""
 
-_ENDS: Final = frozenset({LipsyncStatus.COMPLETED, LipsyncStatus.FAILED})
+_ENDS: Final = frozenset({LipsyncStatus.COMPLETED, LipsyncStatus.FAILED, LipsyncStatus.NOT_FOUND})
+
+_UNREADABLE: Final = 10
+"""How many looks in a row may be answered by something that is not the API."""
 
 _PAGE_SAVES: Final = 2
 """How many finished jobs are worth one page of the list, which brings 100, newest first, wherever they are in it."""
@@ -173,10 +176,10 @@ class Batcher:
         """Send some, whose failure is nobody else's."""
         try:
             await self._send_until_settled(members)
-        except HeyGenError as error:
+        except (HeyGenError, ValueError) as error:
             for member in members:
                 if not member.done.done():
-                    member.done.set_exception(error.fresh())
+                    member.done.set_exception(error.fresh() if isinstance(error, HeyGenError) else error)
 
     async def _send_until_settled(self, members: Sequence[_Member]) -> None:
         tries, slots = Tries(), self.shop.slots
@@ -184,11 +187,14 @@ class Batcher:
             was_fresh = members[0].row.record.state is State.PLANNED
             if was_fresh:
                 await self._intend(members)
+            elif any(member.row.next_step() is not Step.REPEAT for member in members):
+                _release(members)  # it took so long that the server may have forgotten the key: each looks for its job
+                return
             try:
                 batch_id = await self._create(members)
             except HeyGenError as error:
                 await self._settle(members, error, was_fresh=was_fresh)
-                if isinstance(error, InvalidRequest) and error.outcome == "rejected" and len(members) > 1:
+                if _is_of_an_item(error) and len(members) > 1:
                     await self._send_halves(members)
                     return
                 self._conclude(error)
@@ -210,7 +216,7 @@ class Batcher:
         """Raise what another try would not mend."""
         if isinstance(error, CONCERNS_ALL):
             raise Fatal(error) from error
-        if error.outcome == "rejected" and isinstance(error, NotFound | PermissionDenied):
+        if error.outcome == "rejected" and isinstance(error, NotFound | PermissionDenied) and not _is_of_an_item(error):
             without = type(error)(
                 f"this account has no batches ({error.message}); use submit='each'",
                 status=error.status,
@@ -233,7 +239,8 @@ class Batcher:
             video, audio, options = member.row.call()
             requests.append(LipsyncRequest(video=video, audio=audio, **options))
         key = members[0].row.record.batch
-        return (await self.shop.heygen.lipsyncs.create_batch(requests, idempotency_key=key)).id
+        with self.shop.slots.batch_in_air():
+            return (await self.shop.heygen.lipsyncs.create_batch(requests, idempotency_key=key)).id
 
     async def _settle(self, members: Sequence[_Member], error: HeyGenError, *, was_fresh: bool) -> None:
         """Write down that nothing was made, if that is certain."""
@@ -272,11 +279,21 @@ class Batcher:
         """Look at a batch until all of its rows have heard."""
         waiting, born = self._watches[batch_id], self.shop.clock() - age
         patience = self.shop.patience
+        unreadable, until = 0, self.shop.clock() + self.shop.heygen.poller.policy.longest
         try:
             while waiting:
                 is_moving = False
-                with suppress(TransportError, ServerError, RateLimited, UnexpectedResponse):  # they may pass
+                try:
                     is_moving = await self._look(batch_id, waiting)
+                    unreadable = 0
+                except (TransportError, ServerError, RateLimited):
+                    unreadable = 0  # they may pass, and a wait goes on for as long as its policy says
+                except UnexpectedResponse:
+                    unreadable += 1
+                    if unreadable == _UNREADABLE:
+                        raise
+                if waiting and self.shop.clock() >= until:
+                    raise WaitTimeout(batch_id)
                 interval = patience.look_interval(self.shop.clock() - born) * (1 if is_moving else 2)
                 is_last = len(self._watches) == 1
                 await asyncio.sleep(min(interval, _TAIL * len(waiting)) if is_last else interval)
@@ -296,7 +313,7 @@ class Batcher:
             [item.lipsync_id for item in ended if item.status == LipsyncStatus.COMPLETED and item.lipsync_id]
         )
         for item in ended:
-            what = _failure(item) if item.status == LipsyncStatus.FAILED else found.get(item.lipsync_id or "")
+            what = _end_of(item, found.get(item.lipsync_id or ""))
             if what is not None:
                 _tell(waiting.pop(item.item_index), what)
         return any(item.status != LipsyncStatus.PENDING for item in items)
@@ -335,6 +352,25 @@ def _tell(future: asyncio.Future[Lipsync], what: Lipsync | Exception) -> None:
         future.set_exception(what)
     else:
         future.set_result(what)
+
+
+def _is_of_an_item(error: HeyGenError) -> bool:
+    """Tell whether a batch was refused for the sake of something in it."""
+    is_of_it = isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in GONE)
+    return is_of_it and error.outcome == "rejected"
+
+
+def _end_of(item: BatchItem, found: Lipsync | NotFound | None) -> Lipsync | HeyGenError | None:
+    """Return what a row is to hear of its item; `None` if its job goes on, whatever the batch says."""
+    if item.status == LipsyncStatus.NOT_FOUND:
+        return NotFound(f"there is no lipsync {item.lipsync_id}", status=404, code="not_found")
+    if item.status == LipsyncStatus.FAILED:
+        return _failure(item)
+    if item.lipsync_id is None:
+        return UnexpectedResponse([f"item {item.item_index} is completed, and has no lipsync_id"], status=200)
+    if isinstance(found, Lipsync) and found.status == LipsyncStatus.FAILED:
+        return LipsyncFailed(found)
+    return None if isinstance(found, Lipsync) and not found.is_terminal else found
 
 
 def _failure(item: BatchItem) -> HeyGenError:

@@ -18,6 +18,10 @@ ASSUMED_SECONDS: Final = 60.0
 """How long an output is taken to be of which nothing is known, until a longer one was seen."""
 
 
+_DUST: Final = 1e-9
+"""How many dollars sums of floats may be off."""
+
+
 class OverBudget(HeyGenError):
     """Why a row was skipped: with it, what was asked for would be thought to cost more than the budget."""
 
@@ -54,6 +58,8 @@ class Ledger:
     spent: float = 0.0
     under_way: float = field(default=0.0, init=False)
     """The part of it that may still turn out to be less: of jobs that have not ended."""
+    _jobs: int = field(default=0, init=False)
+    """How many these are."""
     longest: float = field(default=0.0, init=False)
     """The longest output that was seen."""
 
@@ -63,24 +69,29 @@ class Ledger:
 
     def reserve(self, price: float) -> bool:
         """Count a job that is about to be asked for, unless the budget does not bear it."""
-        if self.budget is not None and self.spent + price > self.budget:
+        if not self._bears(self.spent + price):
             return False
         self.spent += price
-        self.under_way += price
+        self.resume(price)
         return True
+
+    def _bears(self, sum_: float) -> bool:
+        return self.budget is None or sum_ <= self.budget + _DUST
 
     def may_bear(self, price: float) -> bool:
         """Tell whether the budget would bear it if all jobs under way turned out to cost nothing."""
-        return self.under_way > 0 and (self.budget is None or self.spent - self.under_way + price <= self.budget)
+        return self._jobs > 0 and self._bears(self.spent - self.under_way + price)
 
     def resume(self, stake: float) -> None:
         """Note a job of an earlier run that is under way, and is counted already."""
         self.under_way += stake
+        self._jobs += 1
 
     def settle(self, stake: float, cost: float) -> None:
         """Count *cost* instead of *stake*, which was reserved or resumed, for a job that has ended."""
         self.spent += cost - stake
-        self.under_way = max(0.0, self.under_way - stake)
+        self._jobs -= 1
+        self.under_way = self.under_way - stake if self._jobs else 0.0
 
     def saw(self, seconds: float) -> None:
         """Learn how long an output was."""

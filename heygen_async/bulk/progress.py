@@ -55,7 +55,7 @@ class DubSnapshot:
     balance_after: Wallet | None
     """What it has at the end."""
     halted: str | None
-    """Why nothing is submitted any more, if that is so."""
+    """Why rows are left out, if some are: the budget."""
 
 
 @define

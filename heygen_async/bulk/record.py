@@ -169,6 +169,11 @@ class Record:
             estimate=0.0,
         )
 
+    def never_made(self, error: str) -> Record:
+        """Note that the server took the batch, but not this item of it."""
+        # The batch is kept under its key, with that answer: what is sent the next time goes under another.
+        return evolve(self.not_sent(error), body="")
+
     def not_found(self, now: float) -> Record:
         """Note that a search showed no job: what was sent made none, and may be sent anew."""
         if self.batch is not None:  # an item does not go alone under the key of its batch

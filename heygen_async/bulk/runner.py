@@ -233,7 +233,7 @@ class DubRun:
             budget=self._ledger.budget,
             balance_before=self._balances[0],
             balance_after=self._balances[1],
-            halted=None if self._slots.halted is None else str(self._slots.halted),
+            halted=None if self._shop.over_budget is None else str(self._shop.over_budget),
         )
 
     async def survey(self) -> Survey:

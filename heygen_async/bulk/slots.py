@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from attrs import define, field
 
@@ -20,7 +21,6 @@ from heygen_async.bulk.limits import Limiter, Weather
 class _Waiting:
     number: int
     not_before: float
-    is_new: bool
     turn: asyncio.Future[int]
 
 
@@ -37,27 +37,21 @@ class Slots:
     clock: Callable[[], float]
     answers: int = 0
     """How many creates had a usable answer."""
-    halted: Exception | None = None
-    """Why no create leaves any more, once that is so."""
+    batches: int = 0
+    """How many batches are on their way to the server, which no seat is needed for."""
     _queue: list[_Waiting] = field(factory=list)
     _timer: asyncio.TimerHandle | None = None
     _is_closed: bool = False
     _empty: asyncio.Event = field(factory=asyncio.Event)
 
-    async def enter(self, number: int, not_before: float = -math.inf, *, is_new: bool = True) -> int:
+    async def enter(self, number: int, not_before: float = -math.inf) -> int:
         """Wait until a row may send its create; return what `refused` wants to know.
 
         Args:
             number: Which row: those with lower numbers go first.
             not_before: When it may go at the earliest.
-            is_new: Whether the create would make a job, as far as is known, instead of finding out about one.
-
-        Raises:
-            Exception: What `halt` was given, for a new one.
         """
-        if is_new and self.halted is not None:
-            raise self.halted
-        waiting = _Waiting(number, not_before, is_new, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(number, not_before, asyncio.get_running_loop().create_future())
         insort(self._queue, waiting, key=lambda one: one.number)
         self._move()
         try:
@@ -65,7 +59,7 @@ class Slots:
         except asyncio.CancelledError:
             if waiting in self._queue:
                 self._queue.remove(waiting)
-            elif waiting.turn.done() and not waiting.turn.cancelled() and waiting.turn.exception() is None:
+            elif waiting.turn.done() and not waiting.turn.cancelled():
                 self.dropped()
             raise
 
@@ -114,13 +108,15 @@ class Slots:
         self.limiter.finish()
         self._move()
 
-    def halt(self, reason: Exception) -> None:
-        """Let no new create leave any more; all who wait for one, or will, get *reason*."""
-        self.halted = reason
-        for waiting in [one for one in self._queue if one.is_new]:
-            self._queue.remove(waiting)
-            if not waiting.turn.done():
-                waiting.turn.set_exception(reason)
+    @contextmanager
+    def batch_in_air(self) -> Iterator[None]:
+        """Note that a batch is on its way while this is entered."""
+        self.batches += 1
+        try:
+            yield
+        finally:
+            self.batches -= 1
+            self._note_air()
 
     async def close(self, grace: float) -> None:
         """Let no create leave any more, and wait for those in the air, but no longer than *grace* seconds."""
@@ -144,7 +140,7 @@ class Slots:
         self.weather.answered()
 
     def _note_air(self) -> None:
-        (self._empty.set if not self.limiter.in_air else self._empty.clear)()
+        (self._empty.clear if self.limiter.in_air or self.batches else self._empty.set)()
 
     def _move(self) -> None:
         self._note_air()

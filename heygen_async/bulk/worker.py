@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 CONCERNS_ALL: Final = (AuthenticationError, InsufficientCredit, JournalError)
 _MAY_PASS: Final = (TransportError, ServerError, UnexpectedResponse, RateLimited)
-_GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
+GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
 
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
 
@@ -160,6 +160,8 @@ class Workshop:
     on_first_create: Callable[[], None] = lambda: None
     now: Callable[[], float] = time.time
     """The time of the world, by which a server forgets keys."""
+    over_budget: OverBudget | None = None
+    """Why rows are left out, once some are."""
     _settled: asyncio.Event = field(factory=asyncio.Event)
 
     def clock(self) -> float:
@@ -172,13 +174,12 @@ class Workshop:
         Where the budget does not bear it, but may once others have turned out to cost less, it waits for them.
 
         Raises:
-            OverBudget: If it will not; then no new create leaves any more.
+            OverBudget: If it will not.
         """
         while not self.ledger.reserve(price := self.ledger.price(task.row.mode, task.seconds)):
-            if self.slots.halted is None and not self.ledger.may_bear(price):
-                self.slots.halt(OverBudget(f"the budget of ${self.ledger.budget:,.2f} would be passed"))
-            if self.slots.halted is not None:
-                raise self.slots.halted
+            if not self.ledger.may_bear(price):
+                self.over_budget = OverBudget(f"the budget of ${self.ledger.budget:,.2f} would be passed")
+                raise self.over_budget
             before_waiting()
             await self._settled.wait()
         return price
@@ -242,7 +243,7 @@ class RowRun:
     _is_in_flight: bool = False
     _has_reuploaded: bool = False
     _held_until: float = 0.0
-    _stake: float = 0.0
+    _stake: float | None = None
     """What is reserved for its job, while that may turn out to cost less."""
     _tries: Tries = field(factory=Tries)
 
@@ -268,7 +269,7 @@ class RowRun:
             return self._end("failed", error)
         finally:
             self.on_submitted()
-            self._settle(self._stake)
+            self._settle(self._stake)  # whatever it is, nothing more will be known of it
         if done is Step.GIVE_UP:
             return self._end("failed", LipsyncFailed(self._failed_lipsync()))
         return self._end("completed" if self._has_worked else "skipped", None)
@@ -278,9 +279,9 @@ class RowRun:
         return next_step(self.record, self.shop.now(), max_attempts=self.shop.max_attempts, has_file=self.has_file)
 
     async def _drive(self) -> Step:
-        if self.record.state in _UNDER_WAY:
-            self._stake = self.record.estimate
-            self.shop.ledger.resume(self._stake)
+        # One that was cut off in a batch waits for the others of it first, and they may wait for the budget.
+        if self.record.state in _UNDER_WAY and (self.record.batch is None or self.record.batch_id is not None):
+            self._resume_stake()
         while (step := self.next_step()) not in {Step.NOTHING, Step.GIVE_UP}:
             self._has_worked = True
             try:
@@ -290,10 +291,14 @@ class RowRun:
                     self._settle(self.record.estimate)
         return step
 
-    def _settle(self, cost: float) -> None:
-        if self._stake:
-            self.shop.settle(self._stake, cost)
-            self._stake = 0.0
+    def _resume_stake(self) -> None:
+        self._stake = self.record.estimate
+        self.shop.ledger.resume(self._stake)
+
+    def _settle(self, cost: float | None) -> None:
+        if self._stake is not None:
+            self.shop.settle(self._stake, cost or 0.0)
+            self._stake = None
 
     async def _do(self, step: Step) -> None:  # noqa: PLR0911 one line for each
         match step:
@@ -316,15 +321,17 @@ class RowRun:
 
     async def send(self) -> None:
         """Upload what is local, note the create, and send it."""
-        if self.shop.slots.halted is not None:
-            raise self.shop.slots.halted
         await self._check_target()
         # Others may wait for this one, as those do that want to share a batch: not while it waits for what they cost.
         self._stake = await self.shop.afford(self.task, before_waiting=self.on_submitted)
         video, audio = await self._ready("video"), await self._ready("audio")
         if self.shop.is_batching:
             self._tell("waiting")
-            await self.shop.batcher.join(self, video, audio)
+            try:
+                await self.shop.batcher.join(self, video, audio)
+            except (InvalidRequest, NotFound) as error:
+                if not await self._forget_assets(error):
+                    raise
             return
         lesson = await self._enter()
         try:
@@ -338,8 +345,13 @@ class RowRun:
         """Send the create again, the very same under the same key."""
         if self.record.batch is not None:
             await self.shop.batcher.rejoin(self)
+            if self.record.state in _UNDER_WAY:
+                self._resume_stake()
             return
-        lesson = await self._enter(is_new=False)
+        lesson = await self._enter()
+        if self.next_step() is not Step.REPEAT:  # it was so long in coming that the server may have forgotten the key
+            self.shop.slots.dropped()
+            return
         await self._submit(lesson, was_fresh=False)
 
     async def search(self) -> None:
@@ -397,9 +409,9 @@ class RowRun:
         self.record = evolve(self.record, upload_seconds=seconds)
         return asset
 
-    async def _enter(self, *, is_new: bool = True) -> int:
+    async def _enter(self) -> int:
         self._tell("waiting")
-        lesson = await self.shop.slots.enter(self.task.number, self._held_until, is_new=is_new)
+        lesson = await self.shop.slots.enter(self.task.number, self._held_until)
         self._tell("submitting")
         return lesson
 
@@ -409,7 +421,7 @@ class RowRun:
         shop.on_first_create()
         assets = (_asset_id(video), _asset_id(audio))
         body = body_digest(video, audio, options_of(row))
-        return self.record.sending(body, row.callback_id, shop.now(), assets=assets, estimate=self._stake)
+        return self.record.sending(body, row.callback_id, shop.now(), assets=assets, estimate=self._stake or 0.0)
 
     async def _submit(self, lesson: int, *, was_fresh: bool) -> None:
         shop, started = self.shop, self.shop.clock()
@@ -470,7 +482,8 @@ class RowRun:
         """Forget uploads that the server does not have any more, and tell whether there were any."""
         assets = {"video": self.record.video_asset, "audio": self.record.audio_asset}
         used = [asset for name in self.task.files if (asset := assets[name]) is not None]
-        if not used or self._has_reuploaded or getattr(error, "code", None) not in _GONE:
+        is_one_of_them = isinstance(error, NeverMade) or getattr(error, "code", None) in GONE  # items have no codes
+        if not used or self._has_reuploaded or not is_one_of_them:
             return False
         self._has_reuploaded = True
         await self.shop.journal.forget_assets(used)
@@ -496,8 +509,10 @@ class RowRun:
             self.lipsync = failed.lipsync
             failure = failed.lipsync.failure_message or "no reason was given"
         except NeverMade as error:
-            await self._save(self.record.not_sent(str(error)))
-            raise
+            await self._save(self.record.never_made(str(error)))
+            if not await self._forget_assets(error):
+                raise
+            return
         finally:
             if self._is_in_flight:
                 self._is_in_flight = False

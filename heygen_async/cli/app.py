@@ -27,7 +27,7 @@ COMMANDS: Final = {
 _EPILOGUE: Final = """\
 The API key is read from HEYGEN_API_KEY. Where the output is not a terminal it is JSON, and so are errors.
 
-Exit codes: 0 done, 1 the API, the network or a row, 2 usage, 3 no key or a wrong one, 4 timed out waiting, 130 interrupted.
+Exit codes: 0 done, 1 the API, the network or a row, 2 usage, 3 a missing or wrong key, 4 timed out, 130 interrupted.
 """
 
 app: Final = App(

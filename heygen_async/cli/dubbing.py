@@ -126,7 +126,7 @@ def summary(snapshot: DubSnapshot, progress: Progress, now: float, places: Seque
     if snapshot.balance_before is not None and snapshot.balance_after is not None:
         yield f"balance: {_amount(snapshot.balance_before)} before, {_amount(snapshot.balance_after)} after"
     if snapshot.halted is not None:
-        yield f"nothing more was submitted: {snapshot.halted}"
+        yield f"not all was submitted: {snapshot.halted}"
     yield from places
 
 

@@ -123,7 +123,7 @@ async def test_a_request_that_hangs_delays_only_its_own_ids():
 
 
 async def test_a_wrong_key_ends_all_waits():
-    async with sandbox_of() as sandbox, session_on(sandbox) as session, asyncio.timeout(20):
+    async with sandbox_of(job_seconds=1000) as sandbox, session_on(sandbox) as session, asyncio.timeout(20):
         ids = await make_jobs(session, sandbox, 150)
         waits = asyncio.gather(*(session.poller.wait(one) for one in ids), return_exceptions=True)
         await asyncio.sleep(0.05)

@@ -87,6 +87,15 @@ async def test_a_file_that_was_taken_away_is_fetched_again(stage: Stage) -> None
     assert stage.files() == {"row-1.mp4", "row-2.mp4"}
 
 
+async def test_a_file_that_was_emptied_is_fetched_again(stage: Stage) -> None:
+    await stage.outcomes(rows(1))
+    (stage.folder / "out/row-1.mp4").write_bytes(b"")
+
+    assert await stage.states(rows(1)) == {"completed": 1}
+    assert (stage.folder / "out/row-1.mp4").read_bytes() == SAMPLE_VIDEO.read_bytes()
+    assert len(stage.sandbox.jobs) == 1
+
+
 async def test_rows_may_come_from_anywhere(stage: Stage) -> None:
     async def trickle() -> AsyncIterator[DubRow]:
         for row in rows(3):
@@ -508,6 +517,14 @@ async def test_jobs_of_an_earlier_run_may_turn_out_to_leave_room_in_the_budget(s
     assert await stage.states(rows(10), budget=5.0) == {"completed": 10}
 
 
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_with_a_budget_the_first_job_of_unknown_length_goes_alone(stage: Stage, submit: str) -> None:
+    long = [DubRow(url(n, "duration=600"), AUDIO, key=f"k{n}") for n in range(6)]  # $19.80 each, thought to be $1.98
+
+    assert await stage.states(long, budget=10.0, submit=submit) == {"completed": 1, "skipped": 5}
+    assert len(stage.sandbox.jobs) == 1
+
+
 async def test_a_row_that_is_too_dear_keeps_no_other_from_going(stage: Stage) -> None:
     given = [DubRow(url(n, "duration=10"), AUDIO, key=f"k{n}", end_time=10.0) for n in range(4)]
     dear = DubRow(url("dear", "duration=5000"), AUDIO, key="dear", end_time=5000.0)
@@ -594,23 +611,25 @@ async def test_after_a_day_a_row_in_doubt_is_searched_for_before_anything_is_sen
     assert stage.jobs_by_key() == {"row-1": 1, "row-2": 1}
 
 
-async def test_a_create_that_waits_until_its_key_may_be_forgotten_is_not_repeated(stage: Stage) -> None:
+async def test_a_create_that_waits_until_its_key_may_be_forgotten_is_not_repeated(tmp_path: Path) -> None:
     passed = 0.0
-    given = [DubRow(url("slow", "seconds=400"), AUDIO, key="slow"), DubRow(url("doubt"), AUDIO, key="doubt")]
-    stage.sandbox.faults = [nothing(CREATE, times=1), reset(CREATE, after=True)]
-    async with stage.run(given):
-        await until(lambda: len(stage.sandbox.jobs) == 2)
-        await asyncio.sleep(0.02)
-    stage.sandbox.faults = []
-    passed = DAY - 1200  # the key is known still, but there is no seat
+    given = [DubRow(url("slow"), AUDIO, key="slow"), DubRow(url("doubt"), AUDIO, key="doubt")]
+    async with staged(tmp_path, manual=True) as stage:
+        stage.sandbox.faults = [nothing(CREATE, times=1), reset(CREATE, after=True)]
+        async with stage.run(given):
+            await until(lambda: len(stage.sandbox.jobs) == 2)
+            await asyncio.sleep(0.02)
+        stage.sandbox.faults = []
+        passed = DAY - 1200  # the key is known still, but there is no seat
 
-    async with stage.run(given, now=lambda: time.time() + passed, max_in_flight=1) as run:
-        await until(lambda: run.snapshot().stages.get("waiting") == 1)
-        passed += 3600
-        stage.sandbox._running.front._replays = Replays()
-        assert {outcome.state async for outcome in run} == {"completed"}
+        async with stage.run(given, now=lambda: time.time() + passed, max_in_flight=1) as run:
+            await until(lambda: run.snapshot().stages.get("waiting") == 1)
+            passed += 3600
+            stage.sandbox._running.front._replays = Replays()
+            await stage.sandbox.advance(3600)
+            assert {outcome.state async for outcome in run} == {"completed"}
 
-    assert stage.jobs_by_key() == {"slow": 1, "doubt": 1}
+        assert stage.jobs_by_key() == {"slow": 1, "doubt": 1}
 
 
 async def test_nothing_is_sent_after_a_day_while_the_list_cannot_be_read(stage: Stage) -> None:

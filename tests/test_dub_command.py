@@ -142,6 +142,10 @@ def test_no_credit_exits_1_and_says_how_to_go_on(server, cli, manifest):
     assert "run it again" in ran.error["hint"]
 
 
+def test_a_dry_run_needs_no_key(cli, manifest):
+    assert cli("dub", manifest, "--dry-run").answer["survey"]["rows"] == 4
+
+
 def test_a_dry_run_sends_nothing_and_leaves_nothing(server, cli, tmp_path):
     manifest = tmp_path / "rows.csv"
     manifest.write_text(f"video,audio,end_time\n{URL},{SAMPLE_AUDIO},\n{URL}?duration=9,{AUDIO},10\n{URL},{AUDIO},\n")
@@ -284,6 +288,7 @@ SNAPSHOT = DubSnapshot(
     refusals=3,
     estimate=12.5,
     budget=50.0,
+    trouble=None,
     balance_before=Wallet(currency="usd", remaining_balance=20.0),
     balance_after=Wallet(currency="credits", remaining_balance=1234.5),
     halted=None,
@@ -299,8 +304,21 @@ def test_the_board_tells_how_far_it_is_and_when_it_ends():
     shown = " ".join(console.export_text().split())
     console.file.close()
 
-    assert "10 of 10 in flight, 4.1 a minute, about $12.50 of $50.00 asked for, about 14:38 left" in shown
+    assert (
+        "40 of 100 rows, 10 jobs in flight, limit 10, 4.1 a minute, about $12.50 of $50.00 asked for, about 14:38 left"
+        in shown
+    )
     assert "ep-1: no [31m face" in shown
+
+
+def test_the_board_tells_what_is_wrong_while_the_api_does_not_answer():
+    console = Console(width=60, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    console.print(board(evolve(SNAPSHOT, trouble="no connection to a.b"), Progress(0.0), 60.0))
+    shown = console.export_text()
+    console.file.close()
+
+    assert "waiting  running  completed  failed" in shown  # in a narrow window too
+    assert "trying again: no connection to a.b" in shown
 
 
 def test_the_end_is_not_guessed_without_a_total_or_a_beginning():

@@ -302,7 +302,7 @@ async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match=r"nowhere.*unable to open"):
+    with pytest.raises(JournalError, match=r"the folder of .*nowhere.* does not exist"):
         await _open(tmp_path / "nowhere" / "run.sqlite")
 
 
@@ -369,6 +369,18 @@ async def test_inputs_that_changed_after_something_was_sent_need_a_new_key() -> 
 
     assert isinstance(changed, Problem)
     assert "give it a new key" in changed.message
+
+
+async def test_a_row_that_was_refused_may_be_mended_under_its_key() -> None:
+    journal = await _open(None)
+    (record,) = await journal.admit([_entry("a")])
+    assert isinstance(record, Record)
+    await journal.save(record.sending("body", "a", 0.0).not_sent("400"))
+    (mended,) = await journal.admit([_entry("a", inputs="mended")])
+    await journal.aclose()
+
+    assert isinstance(mended, Record)
+    assert mended.sending("other", None, 1.0).attempt_key == "a.2"
 
 
 async def test_a_presigned_link_in_an_error_is_written_without_its_query(tmp_path: Path) -> None:

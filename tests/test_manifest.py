@@ -184,6 +184,18 @@ def test_no_file_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, con
             assert (placed.row is None) == bool(placed.problems)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("video,audio".encode("utf-16"), "UTF-16"), (b"\x00\x00\x00\x20ftypisom", "no text file")],
+)
+def test_what_is_no_utf_8_text_is_told_as_such(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(content)
+    [placed] = Manifest(str(path)).placed()
+
+    assert [message in problem.message for problem in placed.problems] == [True]
+
+
 def test_a_hundred_thousand_rows_are_never_all_in_memory(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, "video,audio,title\n" + f"{V},{A},{'t' * 50}\n" * 20_000)
     tracemalloc.start()

@@ -162,6 +162,8 @@ class Journal:
 
     def _open(self) -> None:
         with self._translated():
+            if self._path is not None and not self._path.absolute().parent.is_dir():
+                raise JournalError(f"the folder of {self} does not exist")
             self._db = sqlite3.connect(self._path or ":memory:", timeout=0, isolation_level=None)
             self._lock()
             self._settle()
@@ -271,8 +273,8 @@ class Journal:
         return None
 
     def _change(self, entry: Entry, known: Record | None) -> str | None:
-        if known is None or known.inputs == entry.inputs or known.is_untouched:
-            return None
+        if known is None or known.inputs == entry.inputs or known.state is State.PLANNED:
+            return None  # of a planned row there is no job, nor may there be one
         return (
             f"what is to be sent under the key {entry.key} has changed since the journal was written; give it a new key"
         )

@@ -12,6 +12,7 @@ import io
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -33,6 +34,7 @@ _WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": Fal
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _DELIMITERS: Final = ",;\t|"
 _MARK: Final = b"\xef\xbb\xbf"  # what some programs put before UTF-8
+_UTF_16: Final = frozenset({b"\xff\xfe", b"\xfe\xff"})
 _SOURCE: Final = "an https URL, a file, or asset:ID"
 
 Cells: TypeAlias = Mapping[str, object]
@@ -65,9 +67,9 @@ class Manifest(Iterable[DubRow]):
             run with an `output_dir`, which sees to that itself.
     """
 
-    def __init__(self, path: Path, *, outputs: Path | None = None) -> None:
-        self.path = path
-        self.outputs = outputs
+    def __init__(self, path: str | PathLike[str], *, outputs: str | PathLike[str] | None = None) -> None:
+        self.path = Path(path)
+        self.outputs = None if outputs is None else Path(outputs)
 
     def __iter__(self) -> Iterator[DubRow]:
         """Iterate over the rows.
@@ -89,7 +91,12 @@ class Manifest(Iterable[DubRow]):
             OSError: If the file cannot be read.
         """
         with self.path.open("rb") as file:
-            head = file.peek(64).removeprefix(_MARK).lstrip()[:1]
+            start = file.peek(64)
+            if b"\0" in start[:64]:
+                text = "it is UTF-16, not UTF-8" if start[:2] in _UTF_16 else "it is no text file"
+                yield Placed(1, "line 1", None, [Problem("line 1", f"{text}; save it as CSV in UTF-8")])
+                return
+            head = start.removeprefix(_MARK).lstrip()[:1]
             is_json = self.path.suffix.lower() in _JSON_LINES or head == b"{"
             lines, read = (_json_lines(file), _as_it_is) if is_json else (_csv_lines(file), _cell)
             with closing(lines):

@@ -67,9 +67,13 @@ class Ledger:
         """Return what an output of so many *seconds* is thought to cost; `None` if that is not known."""
         return (seconds if seconds is not None else self.longest or ASSUMED_SECONDS) * self.rates[mode]
 
-    def reserve(self, price: float) -> bool:
-        """Count a job that is about to be asked for, unless the budget does not bear it."""
-        if not self._bears(self.spent + price):
+    def reserve(self, price: float, *, is_guess: bool = False) -> bool:
+        """Count a job that is about to be asked for, unless the budget does not bear it.
+
+        Until a length was seen, a price that is a guess is borne only by itself: it may be wrong ten times over.
+        """
+        is_blind = is_guess and self.budget is not None and not self.longest and self._jobs > 0
+        if is_blind or not self._bears(self.spent + price):
             return False
         self.spent += price
         self.resume(price)

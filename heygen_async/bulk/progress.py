@@ -54,6 +54,8 @@ class DubSnapshot:
     """What the account had when the first job was asked for; `None` if it does not tell, or was not asked."""
     balance_after: Wallet | None
     """What it has at the end."""
+    trouble: str | None
+    """What is wrong just now, if the API does not answer; the run tries again and again."""
     halted: str | None
     """Why rows are left out, if some are: the budget."""
 

@@ -233,6 +233,7 @@ class DubRun:
             budget=self._ledger.budget,
             balance_before=self._balances[0],
             balance_after=self._balances[1],
+            trouble=self._slots.last_trouble if self._slots.weather.troubles else None,
             halted=None if self._shop.over_budget is None else str(self._shop.over_budget),
         )
 
@@ -421,7 +422,7 @@ async def _files_there(records: Iterable[Record | Problem]) -> set[str | None]:
 
 
 def _existing(paths: Iterable[str]) -> set[str | None]:
-    return {path for path in paths if Path(path).exists()}
+    return {path for path in paths if Path(path).is_file() and Path(path).stat().st_size}
 
 
 def _failed(problem: Problem, rows: Mapping[str, DubRow | None]) -> DubOutcome:

@@ -35,6 +35,8 @@ class Slots:
     limiter: Limiter
     weather: Weather
     clock: Callable[[], float]
+    last_trouble: str = ""
+    """What went wrong when a request was last not answered."""
     answers: int = 0
     """How many creates had a usable answer."""
     batches: int = 0

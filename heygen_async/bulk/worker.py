@@ -176,7 +176,9 @@ class Workshop:
         Raises:
             OverBudget: If it will not.
         """
-        while not self.ledger.reserve(price := self.ledger.price(task.row.mode, task.seconds)):
+        while not self.ledger.reserve(
+            price := self.ledger.price(task.row.mode, task.seconds), is_guess=task.seconds is None
+        ):
             if not self.ledger.may_bear(price):
                 self.over_budget = OverBudget(f"the budget of ${self.ledger.budget:,.2f} would be passed")
                 raise self.over_budget
@@ -209,6 +211,7 @@ class Tries:
         Raises:
             Fatal: For an outage without an end.
         """
+        slots.last_trouble = str(error)
         if slots.answers != self._answers:
             self._count, self._answers = self._count + 1, slots.answers
         if self._count >= _TRIES:
@@ -372,7 +375,9 @@ class RowRun:
             return
         for claimed in written_by(self.task.row, self.task.target):
             if await to_thread.run_sync(os.path.lexists, claimed):
-                raise DownloadError(f"{claimed} is there already, and not of this run")
+                raise DownloadError(
+                    f"{claimed} is there already, and not of this run: move it away, or name another output"
+                )
 
     async def _ready(self, name: Literal["video", "audio"]) -> str | AssetId:
         source: Source = getattr(self.task.row, name)

@@ -98,7 +98,8 @@ async def dub(
         journal: The journal; without it NAME.sqlite beside a manifest NAME.csv.
         max_in_flight: Jobs at once; without it as many as the account takes.
         max_attempts: Jobs that may be asked for, for one row, if they fail for no fault of the row's.
-        budget: Submit no more when it is thought to cost more than this, over all runs on the journal.
+        budget: Submit nothing with which all runs on the journal are thought to cost more than this. An output of
+            unknown length is taken for 60 s long until the first has come back, which it then goes alone to find out.
         rates: Dollars for a second of output, for the estimate: --rates.speed 0.033 --rates.precision 0.067.
         submit: Each on its own, or in a batch of up to 100, which HeyGen queues.
         dry_run: Check all rows, say what would be done and what it would cost, and send nothing.
@@ -106,7 +107,7 @@ async def dub(
         poll_every: How often to look at jobs, in seconds; without it their age decides.
     """
     if not await to_thread.run_sync(manifest.is_file):
-        raise FileNotFoundError(2, "there is no such manifest", str(manifest))
+        raise FileNotFoundError(2, "there is no such file to read rows from", str(manifest))
     order = _Order(
         manifest=manifest,
         output_dir=output_dir,
@@ -122,7 +123,7 @@ async def dub(
         if sandbox:
             return await _rehearsed(order, dry_run=dry_run)
         polling = PollPolicy() if poll_every is None else PollPolicy(fastest=poll_every, slowest=poll_every)
-        async with session(options, polling=polling) as heygen:
+        async with session(options, polling=polling, needs_key=not dry_run) as heygen:
             return await _surveyed(order, heygen) if dry_run else await _done(order, heygen)
     except BadRows as bad:
         _tell_problems(bad, as_json=wants_json(options.json))
@@ -132,7 +133,8 @@ async def dub(
 async def _surveyed(order: _Order, heygen: HeyGenSession) -> Exit:
     survey = await order.run(heygen).survey()
     if wants_json(order.options.json):
-        print_json({"survey": {**attrs.asdict(survey), "budget": order.budget}})
+        told = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": order.budget}
+        print_json({"survey": told})
     for text in () if wants_json(order.options.json) else survey_lines(survey, order.budget):
         print(text)  # noqa: T201 it is the result
     return Exit.DONE

@@ -11,12 +11,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from heygen_async.bulk.progress import DubSnapshot
+from heygen_async.bulk.progress import ENDS, DubSnapshot
 from heygen_async.bulk.survey import Survey
 from heygen_async.cli.layout import printable
 from heygen_async.models import JSON, DubOutcome, Wallet
 
 _STAGES: Final = ("uploading", "waiting", "submitting", "running", "downloading", "completed", "failed", "skipped")
+_ALWAYS: Final = frozenset({"waiting", "running", "completed", "failed"})
 _COLOURS: Final = {"completed": "green", "failed": "red", "skipped": "dim", "running": "yellow"}
 _FAILURES: Final = 5
 
@@ -44,7 +45,7 @@ class Progress:
         """Return when the run will about be over; `None` where nothing tells."""
         if snapshot.total is None or not self.worked:
             return None
-        ended = sum(snapshot.stages.get(stage, 0) for stage in ("completed", "failed", "skipped"))
+        ended = sum(snapshot.stages.get(stage, 0) for stage in ENDS)
         return (snapshot.total - ended) * (now - self.started) / self.worked
 
 
@@ -55,10 +56,12 @@ def board(snapshot: DubSnapshot, progress: Progress, now: float) -> RenderableTy
     """Return the board: rows by state, jobs in flight, rate, the end, the last failures."""
     rows = Table.grid()
     rows.add_row(_counts(snapshot))
-    ended = sum(snapshot.stages.get(stage, 0) for stage in ("completed", "failed", "skipped"))
+    ended = sum(snapshot.stages.get(stage, 0) for stage in ENDS)
     if snapshot.total:
         rows.add_row(ProgressBar(total=snapshot.total, completed=ended, width=60))
     rows.add_row(Text(_pace(snapshot, progress, now), style="dim"))
+    if snapshot.trouble is not None:
+        rows.add_row(Text(printable(f"  trying again: {snapshot.trouble}"), style="yellow"))
     for outcome in progress.failures:
         rows.add_row(Text(f"  {_failure(outcome)}", style="red", no_wrap=True, overflow="ellipsis"))
     return rows
@@ -66,17 +69,20 @@ def board(snapshot: DubSnapshot, progress: Progress, now: float) -> RenderableTy
 
 def _counts(snapshot: DubSnapshot) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for stage in _STAGES:
+    shown = [stage for stage in _STAGES if snapshot.stages.get(stage) or stage in _ALWAYS]
+    for stage in shown:
         table.add_column(stage, justify="right", style=_COLOURS.get(stage, ""))
-    table.add_row(*(str(snapshot.stages.get(stage, 0)) for stage in _STAGES))
+    table.add_row(*(str(snapshot.stages.get(stage, 0)) for stage in shown))
     return table
 
 
 def _pace(snapshot: DubSnapshot, progress: Progress, now: float) -> str:
     minutes = (now - progress.started) / 60
+    ended = sum(snapshot.stages.get(stage, 0) for stage in ENDS)
     told = [
         clock(now - progress.started),
-        f"{snapshot.in_flight} of {snapshot.limit} in flight",
+        f"{ended} of {snapshot.total} rows" if snapshot.total is not None else f"{ended} rows",
+        f"{snapshot.in_flight} jobs in flight, limit {snapshot.limit}" if snapshot.in_flight else "",
         f"{progress.worked / minutes:.1f} a minute" if minutes > 0 and progress.worked else "",
         money(snapshot),
     ]

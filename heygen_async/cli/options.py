@@ -57,13 +57,14 @@ class Patience:
         return PollPolicy(fastest=self.poll_every, slowest=self.poll_every)
 
 
-def session(options: Options, *, polling: PollPolicy | None = None) -> HeyGenSession:
-    """Make the session that a command uses.
+def session(options: Options, *, polling: PollPolicy | None = None, needs_key: bool = True) -> HeyGenSession:
+    """Make the session that a command uses; one that sends nothing needs no key.
 
     Raises:
         MissingKey: If `HEYGEN_API_KEY` is not set.
         ValueError: If the base URL cannot be used.
     """
-    if not os.environ.get("HEYGEN_API_KEY"):
+    key = os.environ.get("HEYGEN_API_KEY") or (None if needs_key else "none")
+    if key is None:
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")
-    return HeyGenSession(base_url=options.base_url, polling=polling or PollPolicy(), retry=RETRY.get())
+    return HeyGenSession(key, base_url=options.base_url, polling=polling or PollPolicy(), retry=RETRY.get())

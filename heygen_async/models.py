@@ -411,8 +411,8 @@ class DubRow(LipsyncRequest):
     """The new audio, likewise."""
     key: str | None = field(default=None, kw_only=True, validator=_row_key)
     """Your own name for the row, 1 to 250 of `A-Z a-z 0-9 _ - : .`: one key, one job, in
-    this run and, for a day, in all of the account's: HeyGen answers a key with the job that it knows of it, whatever else
-    is sent. Without one it is made from everything that is sent for the row, so that the same row twice is one job."""
+    this run and, for a day, in all runs of the account: HeyGen answers a key with the job that it has for it, whatever
+    else is sent. Without one it is made from everything that is sent, so that the same row twice is one job."""
     output: Output | None = field(default=None, kw_only=True, validator=_output)
     """The file to write, in the output folder of the run if that has one."""
 

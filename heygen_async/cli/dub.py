@@ -223,4 +223,6 @@ def _tell_problems(bad: BadRows, *, as_json: bool) -> None:
         return
     for problem in bad.problems:
         print(f"heygen-async: {problem}", file=sys.stderr)  # noqa: T201 it is the result
-    print(f"  hint: {bad.count} to mend; nothing was sent", file=sys.stderr)  # noqa: T201 it is the result
+    more = bad.count - len(bad.problems)
+    shown = f", {more} of them not shown" if more else ""
+    print(f"  {bad.count} to mend{shown}; nothing was sent", file=sys.stderr)  # noqa: T201 it is the result

@@ -143,7 +143,7 @@ def _amount(wallet: Wallet) -> str:
 
 def survey_lines(survey: Survey, budget: float | None) -> Iterator[str]:
     """Return what a run would do, line by line."""
-    yield f"{survey.rows} rows, all of them good; nothing was sent"
+    yield f"{survey.rows} {'row' if survey.rows == 1 else 'rows'} without a fault; nothing was sent"
     going = f"{survey.to_submit} to submit, {survey.under_way} under way"
     yield f"{going}, {survey.done} done, {survey.failed} failed before"
     assumed = f"; for {survey.unknown} of them the length is not known, and assumed" if survey.unknown else ""

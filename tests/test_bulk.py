@@ -558,13 +558,14 @@ async def test_a_failed_job_gives_its_estimate_back(stage: Stage) -> None:
 
 
 async def test_the_balance_is_asked_for_only_by_a_run_that_submits(stage: Stage) -> None:
-    async with stage.run(rows(2)) as run:
-        assert [outcome.state async for outcome in run] == ["completed"] * 2
+    async with stage.run(rows(8)) as run:
+        assert [outcome.state async for outcome in run] == ["completed"] * 8
         snapshot = run.snapshot()
-    await stage.outcomes(rows(2))
+    await stage.outcomes(rows(8))
 
     assert snapshot.balance_before is not None
     assert snapshot.balance_after is not None
+    assert snapshot.balance_before.remaining_balance == 100  # it was asked before anything was taken
     assert snapshot.balance_after.remaining_balance == pytest.approx(100 - stage.sandbox.charged)
     assert stage.asked("GET /v3/users/me") == 2
 

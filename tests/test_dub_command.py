@@ -305,7 +305,7 @@ def test_the_board_tells_how_far_it_is_and_when_it_ends():
     console.file.close()
 
     assert (
-        "40 of 100 rows, 10 jobs in flight, limit 10, 4.1 a minute, about $12.50 of $50.00 asked for, about 14:38 left"
+        "40 of 100 rows, 10 in flight, limit 10, 4.1 a minute, about $12.50 of $50.00 asked for, about 14:38 left"
         in shown
     )
     assert "ep-1: no [31m face" in shown

@@ -120,7 +120,6 @@ class DubRun:
         limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
         self._slots = Slots(limiter, Weather(), lambda: asyncio.get_running_loop().time())
         self._ledger = Ledger(plan.rates, plan.budget)
-        self._creates_began = asyncio.Event()
         self._batcher = Batcher()
         self._shop = Workshop(
             heygen=heygen,
@@ -134,7 +133,7 @@ class DubRun:
             patience=plan.patience,
             batcher=self._batcher,
             is_batching=plan.submit == "batch",
-            on_first_create=self._creates_began.set,
+            before_creates=self._ask_balance,
             now=plan.now,
         )
         self._batcher.shop = self._shop
@@ -147,6 +146,8 @@ class DubRun:
         self._ahead = asyncio.Semaphore(_AHEAD[plan.submit])
         self._window = asyncio.Semaphore(_WINDOW)
         self._balances: list[Wallet | None] = [None, None]
+        self._asking = asyncio.Lock()
+        self._has_asked = False
 
     # The life of a run
 
@@ -280,16 +281,13 @@ class DubRun:
 
     async def _run(self) -> None:
         try:
-            async with asyncio.TaskGroup() as group:
-                asking = group.create_task(self._ask_balance())
-                async with asyncio.TaskGroup() as rows:
-                    self._batcher.group = rows
-                    await self._feed(rows)
-                    self._batcher.fed()
-                asking.cancel()
+            async with asyncio.TaskGroup() as rows:
+                self._batcher.group = rows
+                await self._feed(rows)
+                self._batcher.fed()
         except BaseExceptionGroup as failed:
             raise _first(failed) from None
-        if self._creates_began.is_set():
+        if self._has_asked:
             self._balances[1] = await self._balance()
 
     async def _feed(self, group: asyncio.TaskGroup) -> None:
@@ -338,8 +336,11 @@ class DubRun:
         self._bell.set()
 
     async def _ask_balance(self) -> None:
-        await self._creates_began.wait()
-        self._balances[0] = await self._balance()
+        """Ask, once, what the account has before anything is taken from it."""
+        async with self._asking:
+            if not self._has_asked:
+                self._balances[0] = await self._balance()
+                self._has_asked = True
 
     async def _balance(self) -> Wallet | None:
         with suppress(HeyGenError, TimeoutError):  # it is nice to know, no more

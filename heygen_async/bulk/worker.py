@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -157,7 +157,8 @@ class Workshop:
     batcher: Batcher
     """Sends rows in batches, if that is how they go, and waits for those that went so."""
     is_batching: bool = False
-    on_first_create: Callable[[], None] = lambda: None
+    before_creates: Callable[[], Awaitable[None]]
+    """What is awaited before a create; it has something to do before the first one only."""
     now: Callable[[], float] = time.time
     """The time of the world, by which a server forgets keys."""
     over_budget: OverBudget | None = None
@@ -328,6 +329,7 @@ class RowRun:
         # Others may wait for this one, as those do that want to share a batch: not while it waits for what they cost.
         self._stake = await self.shop.afford(self.task, before_waiting=self.on_submitted)
         video, audio = await self._ready("video"), await self._ready("audio")
+        await self.shop.before_creates()
         if self.shop.is_batching:
             self._tell("waiting")
             try:
@@ -423,7 +425,6 @@ class RowRun:
     def intent(self, video: str | AssetId, audio: str | AssetId) -> Record:
         """Return what is to be written down before the create is sent."""
         shop, row = self.shop, self.task.row
-        shop.on_first_create()
         assets = (_asset_id(video), _asset_id(audio))
         body = body_digest(video, audio, options_of(row))
         return self.record.sending(body, row.callback_id, shop.now(), assets=assets, estimate=self._stake or 0.0)

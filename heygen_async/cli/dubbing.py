@@ -82,7 +82,7 @@ def _pace(snapshot: DubSnapshot, progress: Progress, now: float) -> str:
     told = [
         clock(now - progress.started),
         f"{ended} of {snapshot.total} rows" if snapshot.total is not None else f"{ended} rows",
-        f"{snapshot.in_flight} jobs in flight, limit {snapshot.limit}" if snapshot.in_flight else "",
+        f"{snapshot.in_flight} in flight, limit {snapshot.limit}" if snapshot.in_flight else "",
         f"{progress.worked / minutes:.1f} a minute" if minutes > 0 and progress.worked else "",
         money(snapshot),
     ]

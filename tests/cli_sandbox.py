@@ -29,6 +29,15 @@ def running(**options):
         thread.join(10)
 
 
+@contextlib.contextmanager
+def known_to_the_shell(monkeypatch, **options):
+    """Run a sandbox that the command line knows of, by its environment."""
+    with running(**options) as sandbox:
+        monkeypatch.setenv("HEYGEN_API_KEY", sandbox.api_key)
+        monkeypatch.setenv("HEYGEN_BASE_URL", sandbox.url)
+        yield sandbox
+
+
 async def _serve(sandbox, started):
     end = asyncio.Event()
     async with sandbox:

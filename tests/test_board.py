@@ -1171,7 +1171,7 @@ class Many(ManyWaiter):
 
 
 def _check_fit_to_carry(waiter, errand):
-    assert waiter.present
+    assert not isinstance(waiter, ManyWaiter) or waiter.here
     assert any(waiter in awaited.waiters for awaited in errand.awaited)
     free = [one for awaited in errand.awaited for one in awaited.waiters if one.is_free(errand.way)]
     assert waiter.deadline == max(one.deadline for one in free)
@@ -1305,7 +1305,7 @@ class BoardMachine(RuleBasedStateMachine):
         return single + [errand for many in self.manys for errand in many.carried]
 
     def attended(self, awaited):
-        return any(waiter.present for waiter in awaited.waiters)
+        return any(not isinstance(waiter, ManyWaiter) or waiter.here for waiter in awaited.waiters)
 
     @invariant()
     def everybody_told_has_left_the_ids(self):

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import Ran, running
+from cli_sandbox import Ran, known_to_the_shell
 
 from heygen_async.cli.webhook import MissingSecret, app
 from heygen_async.errors import NotFound
@@ -27,9 +27,7 @@ SECRET = "whsec_1"
 @pytest.fixture
 def server(monkeypatch):
     """A sandbox that the command line knows of."""
-    with running(speed=100) as sandbox:
-        monkeypatch.setenv("HEYGEN_API_KEY", sandbox.api_key)
-        monkeypatch.setenv("HEYGEN_BASE_URL", sandbox.url)
+    with known_to_the_shell(monkeypatch, speed=100) as sandbox:
         yield sandbox
 
 

@@ -145,11 +145,6 @@ class Waiter:
     bell: asyncio.Future[None] | None = None
     """The shell's: what it sleeps on."""
 
-    @property
-    def present(self) -> bool:
-        """Whether it can be called upon."""
-        return True
-
     def is_free(self, _way: Way) -> bool:
         """Return whether it can carry an errand now."""
         return self.errand is None and self.outcome is None
@@ -184,11 +179,6 @@ class ManyWaiter(Waiter):
     """Ids that were to be fetched while it was away or busy."""
     lane: Lane = field(factory=Lane)
     fetches: int = 0
-
-    @property
-    def present(self) -> bool:
-        """Whether it can be called upon."""
-        return self.here
 
     def is_free(self, way: Way) -> bool:
         """Return whether it can carry an errand now."""

@@ -61,11 +61,6 @@ def body_digest(video: str | AssetId, audio: str | AssetId, options: LipsyncOpti
     return _digest({"video": _identity(video, None), "audio": _identity(audio, None), **options})
 
 
-def batch_digest(bodies: list[str]) -> str:
-    """Return the digest of a batch of creates with these digests."""
-    return _digest({"lipsyncs": bodies})
-
-
 def _digest(value: Mapping[str, object]) -> str:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

@@ -323,13 +323,6 @@ class Journal:
             return float(self._db.execute("SELECT total(estimate) FROM rows").fetchone()[0])
 
     @_in_thread
-    def counts(self) -> Mapping[State, int]:
-        """Return how many rows of this run are in each state."""
-        with self._translated():
-            found = self._db.execute("SELECT state, count(*) FROM rows WHERE run = ? GROUP BY state", (self._run,))
-            return {State(state): count for state, count in found}
-
-    @_in_thread
     def asset(self, digest: str) -> str | None:
         """Return the id under which the content with *digest* was uploaded."""
         with self._translated():

@@ -59,6 +59,11 @@ class DubSnapshot:
     halted: str | None
     """Why rows are left out, if some are: the budget."""
 
+    @property
+    def ended(self) -> int:
+        """How many rows have come to their end in this run."""
+        return sum(self.stages.get(stage, 0) for stage in ENDS)
+
 
 @define
 class Tally:

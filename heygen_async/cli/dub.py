@@ -206,8 +206,7 @@ def _shown(run: DubRun, progress: Progress, options: Options) -> Iterator[Callab
 
 def _numbered(run: DubRun, outcome: DubOutcome) -> str:
     snapshot = run.snapshot()
-    ended = sum(snapshot.stages.get(stage, 0) for stage in ("completed", "failed", "skipped"))
-    return line(outcome, ended, snapshot.total)
+    return line(outcome, snapshot.ended, snapshot.total)
 
 
 def print_line(data: object) -> None:

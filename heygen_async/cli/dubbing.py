@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from heygen_async.bulk.progress import ENDS, DubSnapshot
+from heygen_async.bulk.progress import DubSnapshot
 from heygen_async.bulk.survey import Survey
 from heygen_async.cli.layout import printable
 from heygen_async.models import JSON, DubOutcome, Wallet
@@ -37,16 +37,15 @@ class Progress:
     def add(self, outcome: DubOutcome) -> None:
         """Count an outcome."""
         self.worked += outcome.state != "skipped"
-        if outcome.error is not None:
-            self.bad += 1
+        self.bad += outcome.error is not None
+        if outcome.state == "failed":
             self.failures = [*self.failures, outcome][-_FAILURES:]
 
     def seconds_left(self, snapshot: DubSnapshot, now: float) -> float | None:
         """Return when the run will about be over; `None` where nothing tells."""
         if snapshot.total is None or not self.worked:
             return None
-        ended = sum(snapshot.stages.get(stage, 0) for stage in ENDS)
-        return (snapshot.total - ended) * (now - self.started) / self.worked
+        return (snapshot.total - snapshot.ended) * (now - self.started) / self.worked
 
 
 # While it goes on
@@ -56,9 +55,8 @@ def board(snapshot: DubSnapshot, progress: Progress, now: float) -> RenderableTy
     """Return the board: rows by state, jobs in flight, rate, the end, the last failures."""
     rows = Table.grid()
     rows.add_row(_counts(snapshot))
-    ended = sum(snapshot.stages.get(stage, 0) for stage in ENDS)
     if snapshot.total:
-        rows.add_row(ProgressBar(total=snapshot.total, completed=ended, width=60))
+        rows.add_row(ProgressBar(total=snapshot.total, completed=snapshot.ended, width=60))
     rows.add_row(Text(_pace(snapshot, progress, now), style="dim"))
     if snapshot.trouble is not None:
         rows.add_row(Text(printable(f"  trying again: {snapshot.trouble}"), style="yellow"))
@@ -78,10 +76,9 @@ def _counts(snapshot: DubSnapshot) -> Table:
 
 def _pace(snapshot: DubSnapshot, progress: Progress, now: float) -> str:
     minutes = (now - progress.started) / 60
-    ended = sum(snapshot.stages.get(stage, 0) for stage in ENDS)
     told = [
         clock(now - progress.started),
-        f"{ended} of {snapshot.total} rows" if snapshot.total is not None else f"{ended} rows",
+        f"{snapshot.ended} of {snapshot.total} rows" if snapshot.total is not None else f"{snapshot.ended} rows",
         f"{snapshot.in_flight} in flight, limit {snapshot.limit}" if snapshot.in_flight else "",
         f"{progress.worked / minutes:.1f} a minute" if minutes > 0 and progress.worked else "",
         money(snapshot),
@@ -125,9 +122,8 @@ def summary(snapshot: DubSnapshot, progress: Progress, now: float, places: Seque
     """Return what there is to say at the end, line by line; *places* tell where what is."""
     counts = [f"{snapshot.stages[stage]} {stage}" for stage in _STAGES if snapshot.stages.get(stage)]
     yield f"{', '.join(counts) or 'no rows'} in {clock(now - progress.started)}; {money(snapshot)}"
-    failed = [outcome for outcome in progress.failures if outcome.state == "failed"]
-    yield from (f"  {_failure(outcome)}" for outcome in failed)
-    if len(failed) < snapshot.stages.get("failed", 0):
+    yield from (f"  {_failure(outcome)}" for outcome in progress.failures)
+    if len(progress.failures) < snapshot.stages.get("failed", 0):
         yield "  and others before, which the report tells of"
     if snapshot.balance_before is not None and snapshot.balance_after is not None:
         yield f"balance: {_amount(snapshot.balance_before)} before, {_amount(snapshot.balance_after)} after"

@@ -51,7 +51,8 @@ from heygen_async.bulk.runner import DubRun, Plan
 from heygen_async.errors import NotFound
 from heygen_async.models import BatchItem, Lipsync, LipsyncRequest, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
-from heygen_async.polling import LipsyncPoller, PollPolicy
+from heygen_async.policies import PollPolicy
+from heygen_async.polling import LipsyncPoller
 from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.ids import Ids
 from heygen_async.sandbox.plans import Plan as JobPlan

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Final
 from heygen_async._version import __version__
 
 if TYPE_CHECKING:
-    from heygen_async._transport.http import Timeouts
-    from heygen_async._transport.retry import RetryPolicy
     from heygen_async._wire import Response
     from heygen_async.bulk.progress import DubEvent
     from heygen_async.bulk.runner import DubRun
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
         AuthenticationError,
         Conflict,
         DownloadError,
+        Fault,
         HeyGenError,
         InsufficientCredit,
         InvalidRequest,
@@ -60,7 +59,8 @@ if TYPE_CHECKING:
         WebhookEvent,
     )
     from heygen_async.pagination import Page, Paginator
-    from heygen_async.polling import LipsyncPoller, PollerSnapshot, PollPolicy
+    from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
+    from heygen_async.polling import LipsyncPoller, PollerSnapshot
     from heygen_async.session import HeyGenSession
     from heygen_async.webhooks import WebhookReceiver
 
@@ -79,6 +79,7 @@ __all__ = [
     "DubRow",
     "DubRun",
     "EventType",
+    "Fault",
     "HeyGenError",
     "HeyGenSession",
     "InsufficientCredit",
@@ -124,7 +125,7 @@ _HOMES: Final = (
     "models",
     "pagination",
     "_wire",
-    "_transport.retry",
+    "policies",
     "polling",
     "jobs",
     "session",

@@ -10,6 +10,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
+from heygen_async._text import is_text
+
 if TYPE_CHECKING:
     from attrs import Attribute
 
@@ -17,18 +19,18 @@ if TYPE_CHECKING:
 
 
 def text(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is printable text with something in it."""
+    """Check that *value* is one line of text with something in it."""
     check_text(field.name, value)
 
 
 def check_text(name: str, value: object) -> None:
-    """See that *value* is printable text with something in it."""
+    """Check that *value* is one line of text with something in it."""
     if value is None:
         return
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if not value.strip() or not value.isprintable():
-        raise ValueError(f"{name} must be printable text, not {value[:80]!r}")
+    if not is_text(value):
+        raise ValueError(f"{name} must be one line of text, not {value[:80]!r}")
 
 
 def flag(_instance: object, field: Field, value: object) -> None:

@@ -356,8 +356,8 @@ def _explained(response: Response, value: object, type_: type[T], path: str) -> 
 
 
 def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedResponse:
-    error = UnexpectedResponse(problems, status=response.status, request_id=response.request_id)
-    error.idempotency_key, error.attempts, error.outcome = response.idempotency_key, response.attempts, "unknown"
+    error = UnexpectedResponse(problems, status=response.status, request_id=response.request_id, outcome="unknown")
+    error.idempotency_key, error.attempts = response.idempotency_key, response.attempts
     return error
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
@@ -18,7 +18,18 @@ import orjson
 from attrs import frozen
 
 from heygen_async._arguments import is_https
-from heygen_async.errors import APIError, Conflict, HeyGenError, Outcome, UnexpectedResponse, error_class
+from heygen_async._ids import new_key, segment
+from heygen_async.errors import (
+    IN_PROGRESS,
+    APIError,
+    Conflict,
+    HeyGenError,
+    InvalidRequest,
+    NotFound,
+    Outcome,
+    UnexpectedResponse,
+    error_class,
+)
 from heygen_async.models import JSON
 
 Lane: TypeAlias = Literal["creates", "session"]
@@ -26,18 +37,8 @@ Answer: TypeAlias = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body of an answer, as they came."""
 Parameter: TypeAlias = str | int | float | bool | None
 
-_KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,255}")
-# What needs no percent-encoding and cannot be read as more than one segment; a comma would split a list of ids.
-_SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+;=]{1,255}")
-# Words that stand where an id would: GET /v3/lipsyncs/statuses is another call, not the lipsync "statuses".
-_RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
 _TAG: Final = re.compile(r"<[^>]*>")
 _EXCERPT: Final = 160
-
-MAX_STATUS_IDS: Final = 100
-"""Most ids in one status request, says the contract."""
-MAX_STATUS_QUERY: Final = 6_000
-"""Most characters of ids in one status request; servers commonly refuse a request line of over 8 kB."""
 
 
 @frozen
@@ -163,52 +164,6 @@ def query_string(params: Mapping[str, Parameter]) -> str:
     return urlencode(pairs, safe=",", quote_via=quote)
 
 
-def segment(name: str, value: object) -> str:
-    """Return the id *value* as one segment of a path.
-
-    Raises:
-        TypeError: If it is not a string.
-        ValueError: If it is empty, or could be read as anything but one segment.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if _SEGMENT.fullmatch(value) is None or value in _RESERVED:
-        raise ValueError(f"{name} is not an id: {value[:80]!r}")
-    return value
-
-
-def new_key() -> str:
-    """Return a new idempotency key."""
-    return str(uuid.uuid4())
-
-
-def check_key(key: object) -> str:
-    """Return the idempotency *key* if the API will take it.
-
-    Raises:
-        TypeError: If it is not a string.
-        ValueError: If it breaks the API's grammar.
-    """
-    if not isinstance(key, str):
-        raise TypeError(f"idempotency_key must be a string, not {type(key).__name__}")
-    if not _KEY.fullmatch(key):
-        raise ValueError("idempotency_key must be 1 to 255 of A-Z a-z 0-9 _ - : .")
-    return key
-
-
-def chunk_ids(ids: Iterable[str]) -> list[list[str]]:
-    """Split *ids* for status requests: at most 100, and 6,000 characters, in each."""
-    chunks: list[list[str]] = []
-    room = 0
-    for lipsync_id in ids:
-        if not chunks or len(chunks[-1]) == MAX_STATUS_IDS or room < len(lipsync_id) + 1:
-            chunks.append([])
-            room = MAX_STATUS_QUERY
-        chunks[-1].append(lipsync_id)
-        room -= len(lipsync_id) + 1
-    return chunks
-
-
 def multipart(name: str, content_type: str, file: Stream) -> Stream:
     """Return *file* as the one field, `file`, of a multipart form whose length is known from the start."""
     boundary = uuid.uuid4().hex
@@ -291,9 +246,7 @@ def _conceal(secret: str, body: bytes) -> bytes:
 
 
 def _unexpected(problem: str, status: int, headers: Mapping[str, str]) -> UnexpectedResponse:
-    error = UnexpectedResponse([problem], status=status, request_id=headers.get("X-Request-Id"))
-    error.outcome = "unknown"
-    return error
+    return UnexpectedResponse([problem], status=status, request_id=headers.get("X-Request-Id"), outcome="unknown")
 
 
 def _api_error(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> APIError:
@@ -313,12 +266,23 @@ def _api_error(status: int, headers: Mapping[str, str], body: bytes, *, now: flo
 
 def is_in_progress(error: HeyGenError) -> bool:
     """Tell whether the first request under this idempotency key is still being worked on."""
-    return isinstance(error, Conflict) and error.code == "request_in_progress"
+    return isinstance(error, Conflict) and error.code == IN_PROGRESS
 
 
 def is_unsettled(error: APIError) -> bool:
     """Tell whether the request may have been carried out in spite of this answer."""
     return error.status >= 500 or error.status == 408 or is_in_progress(error)  # noqa: PLR2004 5xx, Request Timeout
+
+
+def is_final_answer(error: HeyGenError) -> bool:
+    """Return whether *error* shows that no request under its idempotency key has created anything.
+
+    The API looks the key up before it looks at the body, so a refused body means that the key was unknown to it, or
+    that the refusal is what it keeps for the key. 401, 402, 403, 404 of the route and 429 may come before the look-up,
+    and an answer without one of the API's codes may be a gateway's.
+    """
+    is_of_body = isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code == "asset_not_found")
+    return is_of_body and error.code is not None
 
 
 _SEVERITY: Final[Mapping[Outcome | None, int]] = {None: 0, "not_sent": 1, "rejected": 2, "unknown": 3}

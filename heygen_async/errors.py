@@ -32,6 +32,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, TypeAlias
 
+from attrs import frozen
+
 if TYPE_CHECKING:
     from heygen_async.models import Lipsync
 
@@ -40,6 +42,7 @@ __all__ = (
     "AuthenticationError",
     "Conflict",
     "DownloadError",
+    "Fault",
     "HeyGenError",
     "InsufficientCredit",
     "InvalidRequest",
@@ -57,6 +60,13 @@ __all__ = (
     "WaitTimeout",
     "WebhookError",
 )
+
+IN_PROGRESS: Final = "request_in_progress"
+"""The code of a 409: the first request under this idempotency key is still being processed."""
+
+_TRANSIENT: Final = frozenset({408, 429})
+_REDIRECTS: Final = 300
+_SERVER_ERRORS: Final = 500
 
 Outcome: TypeAlias = Literal["not_sent", "rejected", "unknown"]
 """What is known of a request that did not succeed, over all of its attempts.
@@ -77,10 +87,13 @@ class HeyGenError(Exception):
     """The root: catch it to catch everything that this library raises on its own. Never raised itself.
 
     Attributes:
-        idempotency_key: The key that a POST was sent with. Give it to the same call again
-            (`idempotency_key=`) and the server answers for the first one instead of doing it twice.
+        idempotency_key: The key that a POST was sent with. Pass it to the same call again (`idempotency_key=`), and
+            the server returns the result of the first request instead of doing the work twice.
         attempts: How many times the request was sent.
         outcome: `not_sent`, `rejected` or `unknown`; `None` where no request was involved.
+        is_transient: Whether the failure may pass by itself, so that a retry can help. Every retry in this library
+            follows it: connection errors, timeouts, 408, 429, 5xx, a 409 `request_in_progress`, and an answer with a
+            2xx status that is not the API's.
     """
 
     hint: ClassVar[str | None] = None
@@ -89,6 +102,12 @@ class HeyGenError(Exception):
     idempotency_key: str | None = None
     attempts: int = 0
     outcome: Outcome | None = None
+    is_transient: bool = False
+
+    def __init__(self, *args: object, outcome: Outcome | None = None) -> None:
+        super().__init__(*args)
+        if outcome is not None:
+            self.outcome = outcome
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default calls __init__ with .args, which are the finished message, not its parts.
@@ -103,12 +122,24 @@ class TransportError(HeyGenError):
     """Raised when no answer came: the name did not resolve, or the connection was refused or broke."""
 
     hint = "Check the network and the base URL, then try again."
+    is_transient = True
 
 
 class RequestTimeout(TransportError):
     """Raised when an answer did not come in time; see `Timeouts`."""
 
     hint = "The request may have been carried out. Try again, a create with the same idempotency key."
+
+
+@frozen
+class Fault:
+    """One fault of a request, as the API lists them in `APIError.errors`."""
+
+    message: str
+    code: str | None = None
+    """The API's word for it, such as `invalid_parameter`."""
+    path: str | None = None
+    """The field, such as `video.url`."""
 
 
 class APIError(HeyGenError):
@@ -120,6 +151,7 @@ class APIError(HeyGenError):
         message: The API's sentence, or a short excerpt of a body that is not the API's.
         param: The request field at fault, if the API names one.
         doc_url: Where the API documents it, if it says.
+        errors: The faults of the request, if the API lists more than one.
         request_id: The `X-Request-Id` of the answer; quote it to HeyGen's support.
         retry_after: Seconds that the server asked to wait; `None` if it did not.
     """
@@ -132,17 +164,21 @@ class APIError(HeyGenError):
         code: str | None = None,
         param: str | None = None,
         doc_url: str | None = None,
+        errors: Sequence[Fault] = (),
         request_id: str | None = None,
         retry_after: float | None = None,
+        outcome: Outcome | None = None,
     ) -> None:
         self.status = status
         self.code = code
         self.message = message
         self.param = param
         self.doc_url = doc_url
+        self.errors = tuple(errors)
         self.request_id = request_id
         self.retry_after = retry_after
-        super().__init__(self._sentence())
+        self.is_transient = status in _TRANSIENT or status >= _SERVER_ERRORS or code == IN_PROGRESS
+        super().__init__(self._sentence(), outcome=outcome)
 
     def _sentence(self) -> str:
         parts = [f"{self.status} {self.code}" if self.code else str(self.status)]
@@ -212,7 +248,7 @@ _BY_STATUS: Final[Mapping[int, type[APIError]]] = {
 
 def error_class(status: int) -> type[APIError]:
     """Return the class for an HTTP *status*, 400 to 599; new ones of a known family keep to it."""
-    return _BY_STATUS.get(status) or (ServerError if status >= 500 else APIError)  # noqa: PLR2004 the 5xx
+    return _BY_STATUS.get(status) or (ServerError if status >= _SERVER_ERRORS else APIError)
 
 
 class UnexpectedResponse(HeyGenError):
@@ -226,12 +262,22 @@ class UnexpectedResponse(HeyGenError):
 
     hint = "A gateway may have answered in the API's place, or the API has changed."
 
-    def __init__(self, problems: Sequence[str], *, status: int, request_id: str | None = None) -> None:
+    def __init__(
+        self,
+        problems: Sequence[str],
+        *,
+        status: int,
+        request_id: str | None = None,
+        outcome: Outcome | None = None,
+        is_transient: bool | None = None,
+    ) -> None:
         self.problems = list(problems)
         self.status = status
         self.request_id = request_id
+        # The next attempt may not meet the gateway that answered 200 with a page of its own. A redirect stays.
+        self.is_transient = status < _REDIRECTS if is_transient is None else is_transient
         where = f" [request {request_id}]" if request_id else ""
-        super().__init__(f"unexpected answer ({status}): {'; '.join(self.problems)}{where}")
+        super().__init__(f"unexpected answer ({status}): {'; '.join(self.problems)}{where}", outcome=outcome)
 
 
 class LipsyncFailed(HeyGenError):
@@ -283,7 +329,14 @@ class WaitTimeout(HeyGenError, TimeoutError):
 
 
 class DownloadError(HeyGenError):
-    """Raised when a finished video cannot be had or written."""
+    """Raised when a finished video cannot be downloaded or written.
+
+    It is transient if the file host or the network failed, and not if the file could not be written.
+    """
+
+    def __init__(self, message: str, *, is_transient: bool = False) -> None:
+        self.is_transient = is_transient
+        super().__init__(message)
 
 
 class WebhookError(HeyGenError):

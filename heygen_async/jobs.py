@@ -9,12 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from heygen_async._media.downloads import Downloads, FilePath
+from heygen_async._media.downloads import Downloads
 from heygen_async._media.progress import Progress
+from heygen_async._media.targets import FilePath
 from heygen_async.errors import RateLimited, ServerError, TransportError, WaitTimeout
 from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
-from heygen_async.polling import LipsyncPoller, PollPolicy
+from heygen_async.policies import PollPolicy
+from heygen_async.polling import LipsyncPoller
 
 __all__ = ("LipsyncBatch", "LipsyncJob")
 

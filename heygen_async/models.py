@@ -415,6 +415,8 @@ class DubRow(LipsyncRequest):
     else is sent. Without one it is made from everything that is sent, so that the same row twice is one job."""
     output: Output | None = field(default=None, kw_only=True, validator=_output)
     """The file to write, in the output folder of the run if that has one."""
+    captions: bool | None = field(default=None, kw_only=True, validator=flag)
+    """Whether the captions are written beside the video, as `.srt`; `None` leaves it to the run."""
 
 
 @frozen(kw_only=True)
@@ -424,15 +426,16 @@ class DubOutcome:
     row: DubRow
     key: str
     """The row's key: its own, or the one that was made for it."""
-    state: Literal["completed", "failed", "skipped"]
-    """`completed`: its job is, and its file is written if it was to be. `failed`: `.error` says why; run it again
-    and it goes on from where it is. `skipped`: nothing was done for it, because an earlier run had done it, or
-    because of what `.error` says."""
+    state: Literal["completed", "unchanged", "failed", "skipped"]
+    """`completed`: finished in this run, its file written if there is one to write. `unchanged`: an earlier run had
+    finished it. `failed`: `.error` says why. `skipped`: left out of this run; `.error` says why."""
     lipsync: Lipsync | None = None
     """The job as it was last seen in this run."""
     path: Path | None = None
     """The file, if there is one."""
     error: Exception | None = None
-    """Why it failed or was skipped; `None` if it was done before."""
+    """Why it failed or was skipped."""
     attempts: int = 0
-    """How many jobs have been asked for, in this run and before."""
+    """How many jobs were created for it, in this run and before."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong beside the video, such as captions that could not be downloaded."""

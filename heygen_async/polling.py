@@ -11,73 +11,17 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Self
 
-from attrs import field, frozen
+from attrs import frozen
 
-from heygen_async._arguments import count, positive
 from heygen_async._polling.carriers import Carriers, check_timeout
 from heygen_async._polling.completions import Completions, again
 from heygen_async._polling.waiting import Awaited, LipsyncPage, Outcome, Place, Waiter
 from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
 from heygen_async.models import TERMINAL, Lipsync, LipsyncStatus
+from heygen_async.policies import PollPolicy
 
-__all__ = ("Completions", "LipsyncPoller", "PollPolicy", "PollerSnapshot", "WaitingFor")
-
-
-@frozen(kw_only=True)
-class PollPolicy:
-    """How often to look at jobs that run.
-
-    A job is looked at again after `growth` times its age, or times the length of a typical job if that is
-    more, but never sooner than `fastest` nor later than `slowest`. So a result is seen late by a small share of
-    the job's own length.
-
-    Attributes:
-        fastest: The shortest time between two looks at a job, seconds.
-        growth: The share of a job's age that may pass between two looks.
-        slowest: The longest time between two looks, seconds.
-        longest: When a wait without a `timeout` ends, seconds.
-        max_bulk: How many bulk status requests, of 100 jobs each, may be in the air at once. If each takes 0.15 s, 4
-            ask about 2,500 jobs a second, which is enough for some thousand waits; for ten thousand take 12.
-    """
-
-    fastest: float = field(default=1.0, validator=positive)
-    growth: float = field(default=0.03, validator=positive)
-    slowest: float = field(default=15.0, validator=positive)
-    longest: float = field(default=86400.0, validator=positive)
-    max_bulk: int = field(default=4, validator=count)
-
-    def __attrs_post_init__(self) -> None:
-        if self.fastest > self.slowest:
-            raise ValueError(f"fastest ({self.fastest}) must not be more than slowest ({self.slowest})")
-
-    @classmethod
-    def eager(cls) -> Self:
-        """Return the policy for a few short jobs that somebody is sitting in front of."""
-        return cls(fastest=0.25, growth=0.01, slowest=2.0)
-
-    @classmethod
-    def gentle(cls) -> Self:
-        """Return the policy for jobs that may take days, where minutes do not matter."""
-        return cls(fastest=10.0, growth=0.05, slowest=300.0, longest=14 * 86400.0)
-
-    @classmethod
-    def with_webhooks(cls) -> Self:
-        """Return the policy of a safety net: webhooks tell of the ends, and this finds those that they missed.
-
-        What they missed is seen late by about half a job's length, at most 10 minutes.
-        """
-        return cls(fastest=30.0, growth=0.5, slowest=600.0)
-
-    def interval(self, age: float, typical: float) -> float:
-        """Return the seconds to the next look at a job.
-
-        Args:
-            age: Seconds since the job was created.
-            typical: How long such jobs take, in seconds; 0 if nothing is known of it.
-        """
-        return min(max(self.growth * max(age, typical), self.fastest), self.slowest)
+__all__ = ("Completions", "LipsyncPoller", "PollerSnapshot", "WaitingFor")
 
 
 @frozen(kw_only=True)

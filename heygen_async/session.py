@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Final, Literal, Self, Unpack
 from attrs import evolve
 
 from heygen_async._arguments import check_count
-from heygen_async._media.downloads import Downloads, FilePath, check_target
+from heygen_async._ids import check_key
+from heygen_async._media.downloads import Downloads
 from heygen_async._media.progress import Progress
+from heygen_async._media.targets import FilePath, check_target
 from heygen_async._media.transfers import Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
-from heygen_async._transport.http import Http, Origin, Timeouts
-from heygen_async._transport.retry import RetryPolicy
-from heygen_async._wire import Parameter, Response, check_base_url, check_key, compose_raw
+from heygen_async._transport.http import Http, Origin
+from heygen_async._wire import Parameter, Response, check_base_url, compose_raw
 from heygen_async.errors import WaitTimeout
 from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Secret, Source
-from heygen_async.polling import LipsyncPoller, PollPolicy
+from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
+from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.assets import Assets
 from heygen_async.resources.lipsyncs import Lipsyncs, fetch, fetch_page, fetch_statuses

@@ -116,7 +116,7 @@ async def test_captions_that_are_there_already_are_not_overwritten(heygen, sandb
     lipsync = await job.wait()
     (tmp_path / "a.srt").write_text("mine")
 
-    with pytest.raises(DownloadError, match=r"a\.srt is there already"):
+    with pytest.raises(DownloadError, match=r"a\.srt exists already"):
         await heygen.download(lipsync, tmp_path / "a.mp4")
 
     assert not sent(sandbox)
@@ -426,7 +426,7 @@ async def test_a_link_that_is_not_https_is_not_followed(heygen, url, tmp_path):
 async def test_a_file_that_is_there_is_an_error_before_any_request(heygen, job, sandbox, tmp_path):
     (tmp_path / "a.mp4").write_text("mine")
     before = len(sandbox.requests)
-    with pytest.raises(DownloadError, match="is there already; give overwrite=True"):
+    with pytest.raises(DownloadError, match="exists already; give overwrite=True"):
         await job.download(tmp_path / "a.mp4")
 
     assert len(sandbox.requests) == before

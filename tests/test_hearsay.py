@@ -11,7 +11,8 @@ from attrs import define, field
 from heygen_async._polling.hearsay import Hearsay, patience
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.pagination import Page
-from heygen_async.polling import LipsyncPoller, PollPolicy
+from heygen_async.policies import PollPolicy
+from heygen_async.polling import LipsyncPoller
 from heygen_async.webhooks import WebhookReceiver, sign
 
 LATENCY = 0.05

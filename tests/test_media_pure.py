@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from heygen_async import DownloadError, InvalidRequest, Lipsync, LipsyncFailed, RetryPolicy, TransportError
 from heygen_async._media.answers import Held, check_start, continued, range_headers, strong_etag
-from heygen_async._media.downloads import captions_path
 from heygen_async._media.hosts import refusal
 from heygen_async._media.links import expires_at, link_of
 from heygen_async._media.mp4 import cut_short
 from heygen_async._media.names import file_name
 from heygen_async._media.patience import Patience
 from heygen_async._media.sniffing import sniff
+from heygen_async._media.targets import captions_path
 from heygen_async._media.uploads import put_headers
 from heygen_async.errors import RateLimited, ServerError, UnexpectedResponse
 

@@ -18,8 +18,8 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heygen_async._ids import segment
 from heygen_async._polling.carriers import check_id
-from heygen_async._wire import segment
 from heygen_async.errors import (
     AuthenticationError,
     InvalidRequest,
@@ -31,7 +31,8 @@ from heygen_async.errors import (
     WaitTimeout,
 )
 from heygen_async.models import Lipsync, LipsyncStatus
-from heygen_async.polling import LipsyncPoller, PollPolicy
+from heygen_async.policies import PollPolicy
+from heygen_async.polling import LipsyncPoller
 
 pytestmark = pytest.mark.looptime
 

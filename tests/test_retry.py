@@ -67,7 +67,7 @@ def test_what_may_pass_is_tried_again(error):
         PermissionDenied("no", status=403),
         NotFound("where", status=404),
         Conflict("state", status=409, code="conflict"),
-        UnexpectedResponse(["html"], status=200),
+        UnexpectedResponse(["a redirect"], status=302),
     ],
     ids=repr,
 )

@@ -437,7 +437,7 @@ async def test_dub_is_create_wait_and_download_in_one(heygen, tmp_path):
 
 async def test_dub_refuses_an_output_that_is_there_before_anything_is_paid(heygen, sandbox, tmp_path):
     (tmp_path / "out.mp4").touch()
-    with pytest.raises(DownloadError, match="there already"):
+    with pytest.raises(DownloadError, match="exists already"):
         await heygen.dub(**BOTH, output=tmp_path / "out.mp4")
     assert sandbox.requests == []
 

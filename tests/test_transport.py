@@ -105,7 +105,7 @@ async def test_an_error_tells_the_key_the_attempts_and_the_outcome():
         ([api_error(503), api_error(400)], "unknown"),
         ([api_error(409, "request_in_progress"), api_error(400)], "unknown"),
         ([api_error(400)], "rejected"),
-        ([(200, {}, b"<html>")], "unknown"),
+        ([(200, {}, b"<html>")] * 4, "unknown"),
     ],
 )
 async def test_the_outcome_is_that_of_all_attempts(script, outcome):

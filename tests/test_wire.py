@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from heygen_async import errors
 from heygen_async._arguments import is_https
+from heygen_async._ids import check_key, chunk_ids, segment
 from heygen_async._wire import (
     Stream,
     check_base_url,
-    check_key,
-    chunk_ids,
     compose,
     compose_raw,
     decipher,
@@ -23,7 +22,6 @@ from heygen_async._wire import (
     multipart,
     query_string,
     retry_after,
-    segment,
     worse,
 )
 

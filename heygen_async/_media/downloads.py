@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, aclosing, contextmanager
 from functools import partial
-from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 from anyio import CancelScope, to_thread
 from attrs import frozen
@@ -21,6 +19,7 @@ from heygen_async._media.names import file_name
 from heygen_async._media.parts import Part, write_all
 from heygen_async._media.progress import Progress, tell
 from heygen_async._media.sources import BLOCK
+from heygen_async._media.targets import FilePath, captions_path, check_target
 from heygen_async._media.threads import OpenFile
 from heygen_async._media.transfers import Transfers
 from heygen_async._transport.driver import Transport
@@ -28,8 +27,6 @@ from heygen_async.errors import DownloadError, HeyGenError
 from heygen_async.models import Lipsync
 
 T = TypeVar("T")
-
-FilePath: TypeAlias = "str | PathLike[str]"
 
 _LINGER: Final = 0.05
 """Seconds after which bytes are written though they are few: so much of a slow download may be lost by a cancel."""
@@ -104,31 +101,6 @@ def _news(given: Held, arrival: Arrival) -> bytes:
     if arrival.place < given.done and (given.etag is None or arrival.held.etag != given.etag):
         raise DownloadError(f"the video had to be had anew after {given.done:,} bytes were given out")
     return arrival.data[max(0, given.done - arrival.place) :]
-
-
-def captions_path(path: Path) -> Path:
-    """Return where the captions of the video at *path* go: beside it."""
-    return path.with_suffix(".srt") if path.suffix != ".srt" else path.with_name(f"{path.name}.srt")
-
-
-async def check_target(path: FilePath, *, overwrite: bool) -> Path:
-    """See that a file may be written at *path*, or into it if it is a folder; return where that is, absolutely.
-
-    Raises:
-        DownloadError: If a file is there and may not be overwritten, or the folder is missing.
-    """
-    return await to_thread.run_sync(partial(_check_target, Path(path), overwrite=overwrite))
-
-
-def _check_target(path: Path, *, overwrite: bool) -> Path:
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 it also takes out `..`
-    if path.is_dir():
-        return absolute
-    if not path.parent.is_dir():
-        raise DownloadError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if not overwrite and os.path.lexists(path):
-        raise DownloadError(f"{path} is there already; give overwrite=True to replace it")
-    return absolute
 
 
 class _Receiver(OpenFile[BinaryIO]):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from attrs import define
 
-from heygen_async._transport.retry import RetryPolicy, Spent, backoff, decide, is_refusal
+from heygen_async._transport.retry import Spent, backoff, decide, is_refusal
 from heygen_async.errors import HeyGenError
+from heygen_async.policies import RetryPolicy
 
 
 @define

@@ -80,7 +80,7 @@ async def local_file(source: Source, *, name: str | None = None, role: Role | No
         OSError: If it cannot be read.
     """
     if isinstance(source, Path):
-        yield await to_thread.run_sync(partial(_look_at_path, source, name, role))
+        yield await to_thread.run_sync(partial(look_at_path, source, name, role))
     elif isinstance(source, bytes):
         yield await to_thread.run_sync(partial(_look_at_bytes, source, name, role))
     elif isinstance(source, io.TextIOBase):
@@ -122,7 +122,8 @@ class _Look:
         return (self.device, self.inode, self.size, self.modified, self.changed, *extra)
 
 
-def _look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
+def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
+    """Look at the file at *path*, without reading it through; for a thread. Raises as `local_file` does."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         # To open a named pipe could take for ever.

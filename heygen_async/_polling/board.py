@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
+from heygen_async._ids import MAX_STATUS_IDS, MAX_STATUS_QUERY
 from heygen_async._polling.hearsay import Hearsay, patience
 from heygen_async._polling.lanes import Lane, Lanes
 from heygen_async._polling.pages import Pages
@@ -43,22 +44,13 @@ from heygen_async.errors import (
     InvalidRequest,
     NotFound,
     PermissionDenied,
-    RateLimited,
-    ServerError,
-    TransportError,
     UnexpectedResponse,
     WaitTimeout,
 )
 from heygen_async.models import TERMINAL, Lipsync
 
 if TYPE_CHECKING:
-    from heygen_async.polling import PollPolicy
-
-CHUNK: Final = 100
-"""The most ids that the API takes in one status request."""
-
-QUERY: Final = 6000
-"""The most characters of ids in such a request; gateways refuse longer lines."""
+    from heygen_async.policies import PollPolicy
 
 _SLICE: Final = 1000
 """The most ids handled in one go, so that the event loop is not held up."""
@@ -71,13 +63,6 @@ _UNMENTIONED: Final = 3
 
 _RECENT: Final = 64
 """How many finished jobs the typical length is taken from."""
-
-
-def is_transient(error: Exception) -> bool:
-    """Return whether *error* may pass by itself, so that a wait goes on in spite of it."""
-    if isinstance(error, APIError) and error.status == 408:  # noqa: PLR2004 Request Timeout
-        return True
-    return isinstance(error, TransportError | ServerError | RateLimited | UnexpectedResponse)
 
 
 class Board:
@@ -205,7 +190,7 @@ class Board:
 
     def _next_chunk(self, now: float) -> list[Awaited]:
         chunk = list(itertools.islice(self._pop_until(now), 1))
-        room = QUERY - sum(awaited.size for awaited in chunk)
+        room = MAX_STATUS_QUERY - sum(awaited.size for awaited in chunk)
         # The other seats are free of charge: whoever is due next takes them.
         for awaited in self._pop_until(math.inf) if chunk else ():
             room -= awaited.size
@@ -213,7 +198,7 @@ class Board:
                 self._enqueue(awaited, awaited.due)
                 break
             chunk.append(awaited)
-            if len(chunk) == CHUNK:
+            if len(chunk) == MAX_STATUS_IDS:
                 break
         return chunk
 
@@ -324,7 +309,7 @@ class Board:
         return awaited.misses
 
     def _suffer(self, awaited: Awaited, error: Exception, at: Moment) -> None:
-        if not isinstance(error, HeyGenError) or not is_transient(error):
+        if not isinstance(error, HeyGenError) or not error.is_transient:
             self._done(awaited, error, at.now)
             return
         misses = self._miss(awaited, error)

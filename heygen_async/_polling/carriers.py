@@ -22,7 +22,7 @@ from heygen_async.errors import HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 
 if TYPE_CHECKING:
-    from heygen_async.polling import PollPolicy
+    from heygen_async.policies import PollPolicy
 
 AskStatuses: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Status]]]
 AskOne: TypeAlias = Callable[[str], Awaitable[Lipsync]]

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from heygen_async.polling import PollPolicy
+    from heygen_async.policies import PollPolicy
 
 
 def patience(net: PollPolicy, age: float, typical: float) -> float:

@@ -17,7 +17,7 @@ from heygen_async.models import Lipsync, LipsyncStatus
 if TYPE_CHECKING:
     import asyncio
 
-    from heygen_async.polling import PollPolicy
+    from heygen_async.policies import PollPolicy
 
 _FETCHES: Final = 32
 """The most lipsyncs that one waiter of many fetches at once."""

@@ -11,10 +11,11 @@ from random import random
 from attrs import define, frozen
 
 from heygen_async._transport.gate import Gate
-from heygen_async._transport.http import Http, Timeouts, logger
-from heygen_async._transport.retry import RetryPolicy, Spent, decide, is_refusal
+from heygen_async._transport.http import Http, logger
+from heygen_async._transport.retry import Spent, decide, is_refusal
 from heygen_async._wire import Answer, Request, Response, decipher, worse
 from heygen_async.errors import APIError, HeyGenError, NotFound, Outcome, RateLimited
+from heygen_async.policies import RetryPolicy, Timeouts
 
 
 @define

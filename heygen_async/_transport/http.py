@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 from aiohttp import hdrs
-from attrs import field, frozen
+from attrs import frozen
 from multidict import CIMultiDict
 from yarl import URL
 
-from heygen_async._arguments import is_loopback, positive
+from heygen_async._arguments import is_loopback
 from heygen_async._version import __version__
 from heygen_async._wire import Answer, Request, Stream
 from heygen_async.errors import RequestTimeout, TransportError, UnexpectedResponse
 from heygen_async.models import Secret
+from heygen_async.policies import Timeouts
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import LooseHeaders
@@ -39,25 +40,6 @@ logger: Final = logging.getLogger("heygen_async")
 _CLOSE_SECONDS: Final = 5.0
 _HOST_EXCERPT: Final = 4096
 _READ_BUFFER: Final = 256 * 1024
-
-
-@frozen(kw_only=True, cache_hash=True)
-class Timeouts:
-    """How long to wait for what, in seconds.
-
-    A request's time starts when it holds a connection, so waiting for a free one never uses it up.
-
-    Attributes:
-        connect: For a connection: name look-up, TCP and TLS.
-        read: For the whole of a GET.
-        write: For the whole of any other request. HeyGen works while the request waits, so a create may take 30 s.
-        transfer_idle: For the next bytes of an upload or download. Their whole time has no limit.
-    """
-
-    connect: float = field(default=10, validator=positive)
-    read: float = field(default=30, validator=positive)
-    write: float = field(default=120, validator=positive)
-    transfer_idle: float = field(default=60, validator=positive)
 
 
 @frozen
@@ -431,23 +413,22 @@ def _request_headers(request: Request, extra: Mapping[str, str]) -> Mapping[str,
 
 
 def _too_long(response: aiohttp.ClientResponse, bound: int) -> UnexpectedResponse:
-    error = UnexpectedResponse(
+    return UnexpectedResponse(
         [f"the body is longer than max_response_bytes={bound}"],
         status=response.status,
         request_id=response.headers.get("X-Request-Id"),
+        outcome="unknown",
+        is_transient=False,
     )
-    error.outcome = "unknown"
-    return error
 
 
 def transport_error(error: aiohttp.ClientError | OSError, what: str) -> TransportError:
     """Return our error for one of aiohttp's or the system's, with what it tells of the request's fate."""
     if isinstance(error, TimeoutError):
         connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
-        ours: TransportError = RequestTimeout(f"{what}: no {'connection' if connecting else 'answer'} in time")
-    else:
-        connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
-        reason = getattr(error, "os_error", None) or type(error).__name__
-        ours = TransportError(f"{what}: {'no connection' if connecting else 'the connection broke'} ({reason})")
-    ours.outcome = "not_sent" if connecting else "unknown"
-    return ours
+        message = f"{what}: no {'connection' if connecting else 'answer'} in time"
+        return RequestTimeout(message, outcome="not_sent" if connecting else "unknown")
+    connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
+    reason = getattr(error, "os_error", None) or type(error).__name__
+    message = f"{what}: {'no connection' if connecting else 'the connection broke'} ({reason})"
+    return TransportError(message, outcome="not_sent" if connecting else "unknown")

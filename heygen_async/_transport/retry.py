@@ -7,41 +7,11 @@ goes under an idempotency key) is the caller's to know, and comes in as `repeata
 
 from __future__ import annotations
 
-from typing import Literal
+from attrs import frozen
 
-from attrs import field, frozen
-from attrs.validators import in_
-
-from heygen_async._arguments import count, seconds
-from heygen_async._wire import is_in_progress, is_unsettled
-from heygen_async.errors import APIError, HeyGenError, RateLimited, TransportError
-
-
-@frozen(kw_only=True)
-class RetryPolicy:
-    """How patiently a request is repeated. Times are seconds.
-
-    Connection errors, timeouts, 408, 429 and 5xx are repeated, after a random wait of up to
-    `min(first_delay * 2 ** n, max_delay)`, and never before a `Retry-After` is over. A POST is repeated under one
-    idempotency key. A 429, and a 409 which says that the first request under the key is still being worked on,
-    use up no attempt; only `max_seconds` bounds them.
-
-    Attributes:
-        max_attempts: How often a request is sent at most; 1 switches off every repeat.
-        max_seconds: No attempt starts later than this after the first.
-        first_delay: The longest wait before the second attempt.
-        max_delay: The longest wait before any attempt, unless the server asks for more.
-        max_retry_after: A `Retry-After` beyond this is raised at once, as `.retry_after` of the error.
-        on_rate_limit: `wait` holds back all requests of the session on a 429 (creates only, if it was a create);
-            `raise` raises it at once and holds back none.
-    """
-
-    max_attempts: int = field(default=4, validator=count)
-    max_seconds: float = field(default=180, validator=seconds)
-    first_delay: float = field(default=0.5, validator=seconds)
-    max_delay: float = field(default=8, validator=seconds)
-    max_retry_after: float = field(default=120, validator=seconds)
-    on_rate_limit: Literal["wait", "raise"] = field(default="wait", validator=in_(("wait", "raise")))
+from heygen_async._wire import is_in_progress
+from heygen_async.errors import APIError, HeyGenError, RateLimited
+from heygen_async.policies import RetryPolicy
 
 
 @frozen(kw_only=True)
@@ -74,7 +44,7 @@ def decide(policy: RetryPolicy, error: HeyGenError, *, spent: Spent, repeatable:
         repeatable: Whether sending it again is safe.
         chance: A random number, 0 to 1.
     """
-    if not repeatable or policy.max_attempts == 1 or not _may_pass(error):
+    if not repeatable or policy.max_attempts == 1 or not error.is_transient:
         return None
     if isinstance(error, RateLimited) and policy.on_rate_limit == "raise":
         return None
@@ -94,9 +64,3 @@ def backoff(policy: RetryPolicy, failures: int, *, chance: float) -> float:
     """Return the wait after so many *failures*, 1 at least: exponential, with full jitter."""
     doublings = min(failures - 1, 60)  # a float holds it, and it is past any max_delay
     return chance * min(policy.first_delay * 2.0**doublings, policy.max_delay)
-
-
-def _may_pass(error: HeyGenError) -> bool:
-    if isinstance(error, APIError):
-        return isinstance(error, RateLimited) or is_unsettled(error)
-    return isinstance(error, TransportError)

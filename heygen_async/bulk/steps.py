@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from heygen_async.models import AssetId, Lipsync, LipsyncOptions, Source
-from heygen_async.polling import PollPolicy
+from heygen_async.policies import PollPolicy
 from heygen_async.session import HeyGenSession
 
 

@@ -42,7 +42,7 @@ from heygen_async.errors import (
     UnexpectedResponse,
 )
 from heygen_async.models import Asset, AssetId, DubOutcome, Lipsync, LipsyncOptions, LipsyncStatus, Source
-from heygen_async.polling import PollPolicy
+from heygen_async.policies import PollPolicy
 from heygen_async.session import HeyGenSession
 
 if TYPE_CHECKING:

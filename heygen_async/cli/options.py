@@ -10,9 +10,8 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from heygen_async import HeyGenSession
-from heygen_async._transport.retry import RetryPolicy
 from heygen_async.cli.durations import Duration
-from heygen_async.polling import PollPolicy
+from heygen_async.policies import PollPolicy, RetryPolicy
 
 RETRY: Final[ContextVar[RetryPolicy]] = ContextVar("RETRY", default=RetryPolicy())  # noqa: B039 frozen
 """How patiently requests are repeated. A program that runs commands in-process, such as a test, may set another."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Final
 
 from heygen_async import HeyGenSession
-from heygen_async._wire import segment
+from heygen_async._ids import segment
 from heygen_async.cli.options import Options
 from heygen_async.cli.output import Exit, advising, emit, exit_code, tell, wants_json
 from heygen_async.cli.progress import waiting

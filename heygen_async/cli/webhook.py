@@ -11,8 +11,8 @@ from typing import Annotated, Final
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from heygen_async._ids import segment
 from heygen_async._wire import Parameter as QueryParameter
-from heygen_async._wire import segment
 from heygen_async.cli.asking import confirmed
 from heygen_async.cli.options import Options, Switch, session
 from heygen_async.cli.output import Exit, emit, note

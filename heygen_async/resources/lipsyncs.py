@@ -22,12 +22,13 @@ from heygen_async._converter import (
     read_page,
     request_body,
 )
+from heygen_async._ids import check_key, chunk_ids, new_key, segment
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import Response, check_key, chunk_ids, compose, new_key, segment
+from heygen_async._wire import Response, compose
 from heygen_async.errors import HeyGenError, InvalidRequest, NotFound, Outcome
 from heygen_async.jobs import LipsyncBatch, LipsyncJob
 from heygen_async.models import (
@@ -43,7 +44,8 @@ from heygen_async.models import (
     Source,
 )
 from heygen_async.pagination import Page, Paginator
-from heygen_async.polling import LipsyncPoller, PollPolicy
+from heygen_async.policies import PollPolicy
+from heygen_async.polling import LipsyncPoller
 
 _ONE = "/v3/lipsyncs/{lipsync_id}"
 _BATCH = "/v3/lipsyncs/batches/{batch_id}"

@@ -9,8 +9,9 @@ from attrs import frozen
 
 from heygen_async._arguments import check_count, check_text, is_https, without_query
 from heygen_async._converter import RotatedSecret, read, read_page
+from heygen_async._ids import check_key
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import check_key, compose
+from heygen_async._wire import compose
 from heygen_async.models import JSON, EventType, Secret, WebhookEndpoint, WebhookEvent
 from heygen_async.pagination import Page, Paginator
 

@@ -1,0 +1,65 @@
+"""The grammar of ids and idempotency keys, and how ids are split into status requests. Pure."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+_KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,255}")
+# Needs no percent-encoding, and is one segment of a path; a comma would split a list of ids.
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+;=]{1,255}")
+# Words in the place of an id: GET /v3/lipsyncs/statuses is another call, not the lipsync "statuses".
+_RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
+
+MAX_STATUS_IDS: Final = 100
+"""Most ids in one status request, says the contract."""
+MAX_STATUS_QUERY: Final = 6_000
+"""Most characters of ids in one status request; servers commonly refuse a request line of over 8 kB."""
+
+
+def segment(name: str, value: object) -> str:
+    """Return the id *value* as one segment of a path.
+
+    Raises:
+        TypeError: If it is not a string.
+        ValueError: If it is empty, or could be read as anything but one segment.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if _SEGMENT.fullmatch(value) is None or value in _RESERVED:
+        raise ValueError(f"{name} is not an id: {value[:80]!r}")
+    return value
+
+
+def new_key() -> str:
+    """Return a new idempotency key."""
+    return str(uuid.uuid4())
+
+
+def check_key(key: object) -> str:
+    """Return the idempotency *key* if the API will take it.
+
+    Raises:
+        TypeError: If it is not a string.
+        ValueError: If it breaks the API's grammar.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"idempotency_key must be a string, not {type(key).__name__}")
+    if not _KEY.fullmatch(key):
+        raise ValueError("idempotency_key must be 1 to 255 of A-Z a-z 0-9 _ - : .")
+    return key
+
+
+def chunk_ids(ids: Iterable[str]) -> list[list[str]]:
+    """Split *ids* for status requests: at most 100, and 6,000 characters, in each."""
+    chunks: list[list[str]] = []
+    room = 0
+    for lipsync_id in ids:
+        if not chunks or len(chunks[-1]) == MAX_STATUS_IDS or room < len(lipsync_id) + 1:
+            chunks.append([])
+            room = MAX_STATUS_QUERY
+        chunks[-1].append(lipsync_id)
+        room -= len(lipsync_id) + 1
+    return chunks

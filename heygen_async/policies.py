@@ -1,0 +1,113 @@
+"""How a session behaves: retries, polling and timeouts, as frozen values. All times are seconds."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from attrs import field, frozen
+from attrs.validators import in_
+
+from heygen_async._arguments import count, positive, seconds
+
+__all__ = ("PollPolicy", "RetryPolicy", "Timeouts")
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """How patiently a request is repeated. Times are seconds.
+
+    Connection errors, timeouts, 408, 429 and 5xx are repeated, after a random wait of up to
+    `min(first_delay * 2 ** n, max_delay)`, and never before a `Retry-After` is over. A POST is repeated under one
+    idempotency key. A 429, and a 409 which says that the first request under the key is still being worked on,
+    use up no attempt; only `max_seconds` bounds them.
+
+    Attributes:
+        max_attempts: How often a request is sent at most; 1 switches off every repeat.
+        max_seconds: No attempt starts later than this after the first.
+        first_delay: The longest wait before the second attempt.
+        max_delay: The longest wait before any attempt, unless the server asks for more.
+        max_retry_after: A `Retry-After` beyond this is raised at once, as `.retry_after` of the error.
+        on_rate_limit: `wait` holds back all requests of the session on a 429 (creates only, if it was a create);
+            `raise` raises it at once and holds back none.
+    """
+
+    max_attempts: int = field(default=4, validator=count)
+    max_seconds: float = field(default=180, validator=seconds)
+    first_delay: float = field(default=0.5, validator=seconds)
+    max_delay: float = field(default=8, validator=seconds)
+    max_retry_after: float = field(default=120, validator=seconds)
+    on_rate_limit: Literal["wait", "raise"] = field(default="wait", validator=in_(("wait", "raise")))
+
+
+@frozen(kw_only=True)
+class PollPolicy:
+    """How often to look at jobs that run.
+
+    A job is looked at again after `growth` times its age, or times the length of a typical job if that is
+    more, but never sooner than `fastest` nor later than `slowest`. So a result is seen late by a small share of
+    the job's own length.
+
+    Attributes:
+        fastest: The shortest time between two looks at a job, seconds.
+        growth: The share of a job's age that may pass between two looks.
+        slowest: The longest time between two looks, seconds.
+        longest: When a wait without a `timeout` ends, seconds.
+        max_bulk: How many bulk status requests, of 100 jobs each, may be in the air at once. If each takes 0.15 s, 4
+            ask about 2,500 jobs a second, which is enough for some thousand waits; for ten thousand take 12.
+    """
+
+    fastest: float = field(default=1.0, validator=positive)
+    growth: float = field(default=0.03, validator=positive)
+    slowest: float = field(default=15.0, validator=positive)
+    longest: float = field(default=86400.0, validator=positive)
+    max_bulk: int = field(default=4, validator=count)
+
+    def __attrs_post_init__(self) -> None:
+        if self.fastest > self.slowest:
+            raise ValueError(f"fastest ({self.fastest}) must not be more than slowest ({self.slowest})")
+
+    @classmethod
+    def eager(cls) -> Self:
+        """Return the policy for a few short jobs that somebody is sitting in front of."""
+        return cls(fastest=0.25, growth=0.01, slowest=2.0)
+
+    @classmethod
+    def gentle(cls) -> Self:
+        """Return the policy for jobs that may take days, where minutes do not matter."""
+        return cls(fastest=10.0, growth=0.05, slowest=300.0, longest=14 * 86400.0)
+
+    @classmethod
+    def with_webhooks(cls) -> Self:
+        """Return the policy of a safety net: webhooks tell of the ends, and this finds those that they missed.
+
+        What they missed is seen late by about half a job's length, at most 10 minutes.
+        """
+        return cls(fastest=30.0, growth=0.5, slowest=600.0)
+
+    def interval(self, age: float, typical: float) -> float:
+        """Return the seconds to the next look at a job.
+
+        Args:
+            age: Seconds since the job was created.
+            typical: How long such jobs take, in seconds; 0 if nothing is known of it.
+        """
+        return min(max(self.growth * max(age, typical), self.fastest), self.slowest)
+
+
+@frozen(kw_only=True, cache_hash=True)
+class Timeouts:
+    """How long to wait for what, in seconds.
+
+    A request's time starts when it holds a connection, so waiting for a free one never uses it up.
+
+    Attributes:
+        connect: For a connection: name look-up, TCP and TLS.
+        read: For the whole of a GET.
+        write: For the whole of any other request. HeyGen works while the request waits, so a create may take 30 s.
+        transfer_idle: For the next bytes of an upload or download. Their whole time has no limit.
+    """
+
+    connect: float = field(default=10, validator=positive)
+    read: float = field(default=30, validator=positive)
+    write: float = field(default=120, validator=positive)
+    transfer_idle: float = field(default=60, validator=positive)

@@ -281,8 +281,9 @@ def is_final_answer(error: HeyGenError) -> bool:
     that the refusal is what it keeps for the key. 401, 402, 403, 404 of the route and 429 may come before the look-up,
     and an answer without one of the API's codes may be a gateway's.
     """
-    is_of_body = isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code == "asset_not_found")
-    return is_of_body and error.code is not None
+    if isinstance(error, InvalidRequest):
+        return error.code is not None
+    return isinstance(error, NotFound) and error.code == "asset_not_found"
 
 
 _SEVERITY: Final[Mapping[Outcome | None, int]] = {None: 0, "not_sent": 1, "rejected": 2, "unknown": 3}

@@ -7,11 +7,12 @@ Rule 2: nothing here awaits, logs or reads the time; who calls says what time it
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
@@ -19,6 +20,7 @@ from attrs import frozen
 
 from heygen_async._arguments import is_https
 from heygen_async._ids import new_key, segment
+from heygen_async._text import whole_characters
 from heygen_async.errors import (
     IN_PROGRESS,
     APIError,
@@ -230,15 +232,50 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, *, now: float
         if not body:
             return None
         try:
-            parsed: JSON = orjson.loads(body)
-        except orjson.JSONDecodeError:
+            return parse_json(body)
+        except ValueError:
             problem = f"the body is not JSON: {excerpt(_conceal(secret, body))}"
             raise _unexpected(problem, status, headers) from None
-        return parsed
     if 400 <= status < 600:  # noqa: PLR2004 the errors
         raise _api_error(status, headers, _conceal(secret, body), now=now)
     redirected = status // 100 == 3  # noqa: PLR2004 3xx
     raise _unexpected("a redirect, which is not followed" if redirected else "no such status", status, headers)
+
+
+def parse_json(body: bytes) -> JSON:
+    """Return the value of a JSON *body*; half of a surrogate pair in a text becomes U+FFFD.
+
+    Raises:
+        ValueError: If it is not JSON in UTF-8.
+    """
+    try:
+        parsed: JSON = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if rb"\u" not in body:
+            raise
+    else:
+        return parsed
+    # orjson refuses an escaped half of a pair, which the standard library reads.
+    try:
+        return _with_whole_characters(json.loads(body.decode(), parse_constant=_no_constant))
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _with_whole_characters(value: Any) -> JSON:  # noqa: ANN401 what json.loads returns
+    match value:
+        case str():
+            return whole_characters(value)
+        case list():
+            return [_with_whole_characters(item) for item in value]
+        case dict():
+            return {whole_characters(name): _with_whole_characters(item) for name, item in value.items()}
+        case _:
+            return cast("JSON", value)
 
 
 def _conceal(secret: str, body: bytes) -> bytes:
@@ -296,8 +333,8 @@ def worse(one: Outcome | None, other: Outcome | None) -> Outcome | None:
 
 def _error_object(body: bytes) -> Mapping[str, object]:
     try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        parsed = parse_json(body)
+    except ValueError:
         return {}
     error = parsed.get("error") if isinstance(parsed, dict) else None
     return error if isinstance(error, dict) else {}

@@ -20,6 +20,7 @@ from heygen_async._wire import (
     decipher,
     excerpt,
     multipart,
+    parse_json,
     query_string,
     retry_after,
     worse,
@@ -358,3 +359,24 @@ async def test_a_form_is_as_long_as_it_says_and_names_its_file():
     assert body.startswith(b"--" + boundary + b"\r\n")
     assert body.endswith(b"\r\n\r\nabcde\r\n--" + boundary + b"--\r\n")
     assert b'name="file"; filename="a%22b%0D%0A.mp4"\r\nContent-Type: video/mp4' in body
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (rb'{"title": "Launch \ud83d"}', {"title": "Launch \ufffd"}),
+        (rb'["\udc00\ud83d x", {"\udfff": 1.5}]', ["\ufffd\ufffd x", {"\ufffd": 1.5}]),
+        (rb'["\ud83d\ude00", "\ud83d"]', ["\U0001f600", "\ufffd"]),
+    ],
+)
+def test_half_a_character_does_not_make_json_unreadable(body, value):
+    assert parse_json(body) == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", rb'"\ud83d', rb'[NaN, "\ud83d"]', b"\xff", rb'"\ud83d"' b"\xff", b"[" * 100_000 + rb'"\ud83d"'],
+)
+def test_what_is_not_json_is_a_value_error(body):
+    with pytest.raises(ValueError):  # noqa: PT011 orjson's message
+        parse_json(body)

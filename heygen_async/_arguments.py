@@ -1,11 +1,12 @@
-"""What an argument may be: checks that name it, as attrs validators and as plain functions.
+"""Checks of arguments that name the argument, as attrs validators and as plain functions.
 
-`None` passes wherever the field takes it: it means that nothing was said.
+`None` passes wherever the field takes it: it means that the argument was not given.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
@@ -34,13 +35,43 @@ def check_text(name: str, value: object) -> None:
 
 
 def flag(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is a boolean."""
+    """Check that *value* is a boolean."""
     if value is not None and not isinstance(value, bool):
         raise TypeError(f"{field.name} must be True, False or None, not {value!r}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Check that *value* is a boolean."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
+def check_type(name: str, value: object, kind: type, *, is_optional: bool = False) -> None:
+    """Check that *value* is a *kind*; `None` passes if it is optional."""
+    if not isinstance(value, kind) and not (is_optional and value is None):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def check_keywords(function: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Check the names of the keyword arguments of *function*.
+
+    Raises:
+        TypeError: If one of them is not *known*; the message is Python's own, with the closest name.
+    """
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{_closest(name, known)}")
+
+
+def _closest(name: str, known: Collection[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 for mistakes only
+
+    close = get_close_matches(name, known, n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""
+
+
 def seconds(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is a finite number of seconds, 0 or more."""
+    """Check that *value* is a finite number of seconds, 0 or more."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -50,14 +81,24 @@ def seconds(_instance: object, field: Field, value: object) -> None:
 
 
 def positive(instance: object, field: Field, value: object) -> None:
-    """See that *value* is a finite number above 0."""
+    """Check that *value* is a finite number above 0."""
     seconds(instance, field, value)
     if value == 0:
         raise ValueError(f"{field.name} must be more than 0")
 
 
+def check_rate(name: str, value: object) -> None:
+    """Check that *value* is a finite number above 0, or `None`."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be more than 0, or None, not {value!r}")
+
+
 def count(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is a whole number, 1 or more."""
+    """Check that *value* is a whole number, 1 or more."""
     check_count(field.name, value)
 
 
@@ -71,19 +112,19 @@ def check_count(name: str, value: object, *, most: int | None = None) -> int:
 
 
 def callback_url(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is a URL that HeyGen may be told to call."""
+    """Check that *value* is a URL that HeyGen can call."""
     check_callback_url(field.name, value)
 
 
 def check_callback_url(name: str, value: object) -> None:
-    """See that *value* is an https URL, or one on this machine, where only a sandbox can call."""
+    """Check that *value* is an https URL, or one on this machine, which only a sandbox can call."""
     check_text(name, value)
     if isinstance(value, str) and not is_https(value, or_loopback=True):
         raise ValueError(f"{name} must be an https URL, not {without_query(value)}")
 
 
 def is_loopback(host: str | None) -> bool:
-    """Tell whether *host* names this machine."""
+    """Return whether *host* is this machine."""
     if host is None:
         return False
     if host == "localhost" or host.endswith(".localhost"):
@@ -95,7 +136,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def is_https(url: str, *, or_loopback: bool = False) -> bool:
-    """Tell whether *url* is https (or http to this machine), with a host, and nothing that hides."""
+    """Return whether *url* is https (or http to this machine), with a host, and without invisible characters."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for a port that is none
@@ -107,7 +148,7 @@ def is_https(url: str, *, or_loopback: bool = False) -> bool:
 
 
 def without_query(url: str | None) -> str:
-    """Return the repr of *url* less its query, which in a presigned link is a secret."""
+    """Return the repr of *url* without its query, which in a presigned link is a secret."""
     if url is None:
         return "None"
     bare, has_query, _ = url.partition("?")

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast, get_args, get_origin
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 from cattrs import BaseValidationError, Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, override
 
@@ -163,8 +163,8 @@ class DirectUpload:
     """The answer to the announcement of an upload that goes to the storage host."""
 
     asset_id: str
-    upload_url: str
-    upload_headers: Mapping[str, JSON] = {}
+    upload_url: Secret
+    upload_headers: Mapping[str, JSON] = field(default={}, repr=False)
     """To be sent with it, as they are."""
     max_bytes: int | None = None
 

@@ -150,7 +150,8 @@ def test_the_api_is_heygens_unless_told_otherwise():
     [
         ({"api_key": ""}, ValueError, "api_key must be"),
         ({"api_key": "a b"}, ValueError, "api_key must be"),
-        ({"api_key": "a\n"}, ValueError, "api_key must be"),
+        ({"api_key": " \r\n"}, ValueError, "api_key must be"),
+        ({"api_key": "a\nb"}, ValueError, "api_key must be"),
         ({"api_key": b"a"}, TypeError, "api_key must be a string, not bytes"),
         ({"api_key": "a", "access_token": "b"}, ValueError, "not both"),
         ({"access_token": ""}, ValueError, "access_token must be"),

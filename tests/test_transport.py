@@ -9,7 +9,7 @@ import pytest
 
 from heygen_async import (
     Conflict,
-    InvalidRequest,
+    HeyGenError,
     NotFound,
     RateLimited,
     RequestTimeout,
@@ -17,23 +17,22 @@ from heygen_async import (
     ServerError,
     Timeouts,
     TransportError,
-    UnexpectedResponse,
 )
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Origin
-from heygen_async._wire import compose
+from heygen_async._wire import Answer, compose
 from heygen_async.models import Secret
 
 pytestmark = pytest.mark.looptime
 
-OK = (200, {"X-Request-Id": "req_1"}, b'{"data": {}}')
+OK = Answer(200, {"X-Request-Id": "req_1"}, b'{"data": {}}')
 CREATE = compose("POST", "/v3/lipsyncs", json={"a": 1})
 GET = compose("GET", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"})
 
 
 def api_error(status, code="code", **headers):
-    return (status, headers, orjson.dumps({"error": {"code": code, "message": "no"}}))
+    return Answer(status, headers, orjson.dumps({"error": {"code": code, "message": "no"}}))
 
 
 def broken(outcome="unknown"):
@@ -101,15 +100,24 @@ async def test_an_error_tells_the_key_the_attempts_and_the_outcome():
     [
         ([broken("not_sent")] * 4, "not_sent"),
         ([broken("not_sent"), api_error(400)], "rejected"),
-        ([broken(), api_error(400)], "unknown"),
-        ([api_error(503), api_error(400)], "unknown"),
-        ([api_error(409, "request_in_progress"), api_error(400)], "unknown"),
+        ([broken(), api_error(400)], "rejected"),
+        ([api_error(503), api_error(404, "asset_not_found")], "rejected"),
+        ([api_error(409, "request_in_progress"), api_error(422)], "rejected"),
+        ([broken(), Answer(400, {}, b"<html>Bad request</html>")], "unknown"),
+        ([broken(), Answer(400, {}, b'{"error": "bad request"}')], "unknown"),
+        ([broken(), Answer(400, {}, b'{"code": 400, "message": "bad request"}')], "unknown"),
+        ([api_error(500), api_error(404)], "unknown"),
+        ([api_error(500), api_error(401)], "unknown"),
+        ([api_error(408), api_error(402)], "unknown"),
+        ([broken(), api_error(403)], "unknown"),
+        ([broken(), api_error(429, **{"Retry-After": "999"})], "unknown"),
+        ([broken(), api_error(409, "conflict")], "unknown"),
         ([api_error(400)], "rejected"),
-        ([(200, {}, b"<html>")] * 4, "unknown"),
+        ([Answer(200, {}, b"<html>")] * 4, "unknown"),
     ],
 )
 async def test_the_outcome_is_that_of_all_attempts(script, outcome):
-    with pytest.raises((TransportError, InvalidRequest, UnexpectedResponse)) as caught:
+    with pytest.raises(HeyGenError) as caught:
         await transport(Wire(*script)).send(CREATE)
     assert caught.value.outcome == outcome
 
@@ -307,7 +315,7 @@ async def test_what_is_not_ours_passes_and_is_not_tried_again():
 # Logging
 
 
-async def test_a_log_line_has_method_template_status_request_and_attempt_and_nothing_else(caplog):
+async def test_an_attempt_is_logged_with_path_status_and_request_id_and_without_query(caplog):
     caplog.set_level(logging.DEBUG, logger="heygen_async")
     wire = Wire(api_error(500, **{"X-Request-Id": "req_0"}), RequestTimeout("late"), OK)
     query = compose("GET", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"}, params={"token": "s3cret"})
@@ -316,13 +324,36 @@ async def test_a_log_line_has_method_template_status_request_and_attempt_and_not
     lines = [record.getMessage() for record in caplog.records]
     attempts = [line for line in lines if "->" in line]
     assert [line.split(" in ")[0] for line in attempts] == [
-        "GET /v3/lipsyncs/{lipsync_id} -> 500",
-        "GET /v3/lipsyncs/{lipsync_id} -> no answer",
-        "GET /v3/lipsyncs/{lipsync_id} -> 200",
+        "GET /v3/lipsyncs/ls_1 -> 500",
+        "GET /v3/lipsyncs/ls_1 -> no answer",
+        "GET /v3/lipsyncs/ls_1 -> 200",
     ]
     assert [line.split(" ms ")[1] for line in attempts] == [
         "(attempt 1, request req_0)",
-        "(attempt 2, request None)",
+        "(attempt 2)",
         "(attempt 3, request req_1)",
     ]
-    assert not any("s3cret" in line or "sk_test" in line or "ls_1" in line for line in lines)
+    assert not any("s3cret" in line or "sk_test" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "line"),
+    [
+        ("/v3/lipsyncs", {"lipsync_id": "ls_1"}, "created lipsync ls_1 (key row-1, 2 attempts)"),
+        ("/v3/lipsyncs/batches", {"batch_id": "b_1\x1b[2J"}, "created batch b_1 [2J (key row-1, 2 attempts)"),
+        ("/v3/assets", {"asset_id": "as_1"}, None),
+        ("/v3/lipsyncs", {"lipsync_id": 5}, None),
+    ],
+)
+async def test_each_created_job_or_batch_is_one_info_line(caplog, path, body, line):
+    caplog.set_level(logging.INFO, logger="heygen_async")
+    request = compose("POST", path, json={}, idempotency_key="row-1")
+    await transport(Wire(api_error(500), Answer(200, {}, orjson.dumps({"data": body})))).send(request)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[1:] == ([] if line is None else [line])
+
+
+async def test_the_servers_request_id_is_logged_as_one_line_without_the_key(caplog):
+    caplog.set_level(logging.DEBUG, logger="heygen_async")
+    await transport(Wire(Answer(200, {"X-Request-Id": "a\x1b[31m sk_test b"}, b"{}"))).send(GET)
+    assert caplog.records[-1].getMessage().endswith("(attempt 1, request a [31m **** b)")

@@ -18,6 +18,7 @@ from heygen_async._media.patience import Patience
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
 from heygen_async.errors import APIError, DownloadError, HeyGenError, TransportError, UnexpectedResponse
+from heygen_async.models import Secret
 
 
 @frozen
@@ -78,7 +79,9 @@ class _Download:
     async def attempt(self) -> AsyncGenerator[Arrival, None]:
         """Ask once for what is missing, and give out what comes."""
         headers = range_headers(self._held)
-        answer = await self._transport.http.get(self._link.url, headers=headers, timeouts=self._transport.timeouts)
+        answer = await self._transport.http.get(
+            Secret(self._link.url), headers=headers, timeouts=self._transport.timeouts
+        )
         try:
             self._held = await self._judge(answer)
             while data := await answer.read():

@@ -27,7 +27,7 @@ from heygen_async._media.transfers import Transfers
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose, multipart
 from heygen_async.errors import HeyGenError, InvalidRequest, PermissionDenied, UnexpectedResponse
-from heygen_async.models import JSON, Asset, AssetId, Source
+from heygen_async.models import JSON, Asset, AssetId, Secret, Source
 
 _LINKS: Final = 3
 """How many upload links one file is worth."""
@@ -177,7 +177,7 @@ class Uploads:
         grant = read(await self._transport.send(request), DirectUpload)
         if grant.max_bytes is not None and file.size > grant.max_bytes:
             raise _too_large(file, grant.max_bytes)
-        if not is_https(grant.upload_url, or_loopback=self._transport.http.origin.is_loopback):
+        if not is_https(grant.upload_url.reveal(), or_loopback=self._transport.http.origin.is_loopback):
             raise _unexpected("the upload link is not https @ $.data.upload_url")
         return grant
 
@@ -193,12 +193,10 @@ class Uploads:
                     raise
             await asyncio.sleep(delay)
 
-    async def _put_once(self, url: str, headers: Mapping[str, str], reading: Reading) -> None:
+    async def _put_once(self, link: Secret, headers: Mapping[str, str], reading: Reading) -> None:
         transport = self._transport
-        status, told, body = await transport.http.put(
-            url, reading.stream(), headers=headers, timeouts=transport.timeouts
-        )
-        error = refusal(status, told, body, now=time.time())
+        answer = await transport.http.put(link, reading.stream(), headers=headers, timeouts=transport.timeouts)
+        error = refusal(answer.status, answer.headers, answer.body, now=time.time())
         if error is not None:
             raise error
 

@@ -12,7 +12,7 @@ from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
-from heygen_async._arguments import check_callback_url, check_count, check_text
+from heygen_async._arguments import check_callback_url, check_count, check_keywords, check_text
 from heygen_async._converter import (
     BatchCreated,
     Created,
@@ -28,8 +28,8 @@ from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import Response, compose
-from heygen_async.errors import HeyGenError, InvalidRequest, NotFound, Outcome
+from heygen_async._wire import Request, Response, compose
+from heygen_async.errors import CallRecord, HeyGenError, InvalidRequest, NotFound
 from heygen_async.jobs import LipsyncBatch, LipsyncJob
 from heygen_async.models import (
     JSON,
@@ -126,7 +126,9 @@ class Lipsyncs:
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`. If the outcome is `unknown`, call
                 again with that key to find out. Cancellation carries the same three attributes.
         """
+        check_keywords("create", options, LipsyncOptions.__annotations__)
         request = LipsyncRequest(video=video, audio=audio, **options)
+        del video, audio, options  # or a traceback with local variables would show the links in them
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
         response = await self._create("/v3/lipsyncs", [request], itemgetter(0), key)
         return LipsyncJob(
@@ -141,33 +143,30 @@ class Lipsyncs:
     async def _create(
         self, path: str, requests: Sequence[LipsyncRequest], wrap: Callable[[list[JSON]], JSON], key: str
     ) -> Response:
-        """Upload the files of *requests* and send what *wrap* makes of their bodies."""
+        """Upload the files of *requests*, and send what *wrap* makes of their bodies."""
+        compose_with = partial(_composed, path, requests, wrap, key)
         async with AsyncExitStack() as stack:
-            files = {  # every file is looked at before the first is sent
+            files = {  # every file is checked before the first is sent
                 place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
                 for place, source in _local_sources(requests)
             }
-            assets = await self._upload(files, key, "not_sent")
+            assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
             try:
-                return await self._send(path, wrap(_bodies(requests, assets)), key)
+                return await self._transport.send(compose_with(assets))
             except (NotFound, InvalidRequest) as error:
-                if error.code not in _GONE or not files:
+                if error.code not in _GONE or error.outcome != "rejected" or not files:
                     raise
-            # An upload that the session remembers is there no more.
+                record = CallRecord.read_from(error)
+            # The server no longer has an asset that the session uploaded. Nothing was created, so the key is free.
             for asset in assets.values():
                 self._uploads.forget(asset)
-            assets = await self._upload(files, key, "rejected")
-            return await self._send(path, wrap(_bodies(requests, assets)), key)
+            return await self._transport.send(compose_with(await self._upload(files, record)))
 
-    async def _send(self, path: str, body: JSON, key: str) -> Response:
-        return await self._transport.send(compose("POST", path, json=body, idempotency_key=key))
-
-    async def _upload(self, files: Mapping[_Place, LocalFile], key: str, outcome: Outcome) -> dict[_Place, Asset]:
+    async def _upload(self, files: Mapping[_Place, LocalFile], record: CallRecord) -> dict[_Place, Asset]:
         try:
             return dict(zip(files, await self._uploads.upload_all(list(files.values())), strict=True))
         except (HeyGenError, asyncio.CancelledError) as error:
-            # What failed was an upload; of the create itself it is known what became of it.
-            vars(error).update(idempotency_key=key, attempts=0 if outcome == "not_sent" else 1, outcome=outcome)
+            record.write_to(error)  # of the create: the upload is only a part of it
             raise
 
     def job(self, lipsync_id: str) -> LipsyncJob:
@@ -298,8 +297,14 @@ def _local_sources(requests: Sequence[LipsyncRequest]) -> Iterator[tuple[_Place,
                 yield (index, role), source
 
 
-def _bodies(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) -> list[JSON]:
-    return [
+def _composed(
+    path: str,
+    requests: Sequence[LipsyncRequest],
+    wrap: Callable[[list[JSON]], JSON],
+    key: str,
+    assets: Mapping[_Place, Asset],
+) -> Request:
+    bodies: list[JSON] = [
         request_body(
             request,
             video=_ready(assets.get((index, "video"), request.video)),
@@ -307,6 +312,7 @@ def _bodies(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) 
         )
         for index, request in enumerate(requests)
     ]
+    return compose("POST", path, json=wrap(bodies), idempotency_key=key)
 
 
 def _ready(source: Source) -> str | AssetId:

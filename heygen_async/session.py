@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
 
 from attrs import evolve
 
-from heygen_async._arguments import check_count, check_flag, check_rate, check_type
+from heygen_async._arguments import check_count, check_rate, check_type
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.progress import Progress
@@ -118,7 +118,7 @@ class HeyGenSession:
         check_type("retry", retry, RetryPolicy)
         check_type("timeouts", timeouts, Timeouts)
         check_rate("max_requests_per_second", max_requests_per_second)
-        check_flag("trust_env", trust_env)
+        check_type("trust_env", trust_env, bool)
         self._http = Http(
             _origin(key, token, base_url),
             borrowed=http,

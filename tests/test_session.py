@@ -325,6 +325,64 @@ async def test_a_create_gives_a_job_with_its_key_and_the_same_key_gives_the_same
     assert len(sandbox.jobs) == 2
 
 
+CALLS = {
+    "another create": lambda heygen: heygen.lipsyncs.create(**BOTH, title="other", idempotency_key="row:1"),
+    "a view": lambda heygen: heygen.with_options(headers={"X-A": "1"}).lipsyncs.create(
+        **BOTH, mode="precision", idempotency_key="row:1"
+    ),
+    "a batch": lambda heygen: heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH)], idempotency_key="row:1"),
+    "a raw request": lambda heygen: heygen.request("POST", "/v3/lipsyncs", json={}, idempotency_key="row:1"),
+    "another path": lambda heygen: heygen.request("POST", "/v3/other", idempotency_key="row:1"),
+    "a webhook endpoint": lambda heygen: heygen.webhooks.create("https://example.com/hook", idempotency_key="row:1"),
+    "a local file": lambda heygen: heygen.lipsyncs.create(
+        video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO, idempotency_key="row:1"
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_a_key_that_was_used_is_refused_for_any_other_request(heygen, sandbox, call):
+    await heygen.lipsyncs.create(**BOTH, idempotency_key="row:1")
+    with pytest.raises(ValueError, match="row:1 was already used for a different request"):
+        await call(heygen)
+    assert [request.route for request in sandbox.requests] == ["POST /v3/lipsyncs"]
+
+
+async def test_a_key_of_a_view_is_refused_for_another_request_of_the_session(heygen, sandbox):
+    await heygen.with_options(timeouts=Timeouts(write=60)).lipsyncs.create(**BOTH, idempotency_key="row:1")
+    with pytest.raises(ValueError, match="already used"):
+        await heygen.lipsyncs.create(**BOTH, title="x", idempotency_key="row:1")
+    assert len(sandbox.jobs) == 1
+
+
+async def test_a_key_may_be_used_again_for_the_same_request_also_at_the_same_time(heygen, sandbox):
+    create = {"video": SAMPLE_VIDEO, "audio": SAMPLE_AUDIO, "title": "t", "idempotency_key": "row:1"}
+    jobs = await asyncio.gather(*(heygen.lipsyncs.create(**create) for _ in range(5)))
+    again = await heygen.lipsyncs.create(**create)
+    body = {"title": "t", **sandbox.requests[-1].json}
+    raw = await heygen.request("POST", "/v3/lipsyncs", json=dict(reversed(body.items())), idempotency_key="row:1")
+    assert {job.id for job in [*jobs, again]} == {raw.data["data"]["lipsync_id"]}
+    assert len(sandbox.jobs) == 1
+
+
+async def test_another_local_file_under_a_used_key_is_not_even_uploaded(heygen, sandbox, tmp_path):
+    other = tmp_path / "other.mp4"
+    other.write_bytes(SAMPLE_VIDEO.read_bytes()[:-1] + b"x")  # equal in size
+    await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=AUDIO, idempotency_key="row:1")
+    sent = len(sandbox.requests)
+    for video in (other, other.read_bytes(), other.read_bytes() + b"y"):
+        with pytest.raises(ValueError, match="already used"):
+            await heygen.lipsyncs.create(video=video, audio=AUDIO, idempotency_key="row:1")
+    assert len(sandbox.requests) == sent
+
+
+async def test_a_request_that_the_api_refused_may_be_corrected_under_its_key(heygen, sandbox):
+    with pytest.raises(InvalidRequest):
+        await heygen.request("POST", "/v3/lipsyncs", json={"video": 1}, idempotency_key="row:1")
+    job = await heygen.lipsyncs.create(**BOTH, idempotency_key="row:1")
+    assert [job.id] == [made.id for made in sandbox.jobs]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -391,7 +449,7 @@ async def test_statuses_of_any_number_of_ids_take_a_request_for_each_hundred(hey
     job = await heygen.lipsyncs.create(**BOTH)
     ids = [job.id, *(f"ls_none_{n}" for n in range(230))]
     found = await heygen.lipsyncs.statuses(iter(ids))
-    assert found[job.id] == LipsyncStatus.PENDING
+    assert found[job.id] not in (None, LipsyncStatus.NOT_FOUND)
     assert found["ls_none_0"] is LipsyncStatus.NOT_FOUND
     assert list(found) == ids
     assert [request.route for request in sandbox.requests].count("GET /v3/lipsyncs/statuses") == 3

@@ -69,9 +69,9 @@ class Wire:
         return [round(at, 3) for at, _ in self.sent]
 
 
-def transport(wire, *, retry=RetryPolicy(), max_connections=100, rate=None):
+def transport(wire, *, retry=RetryPolicy(), max_connections=100, rate=None, clock=lambda: 1_700_000_000.0):
     gate = Gate(max_connections=max_connections, max_requests_per_second=rate)
-    return Transport(wire, gate, retry, Timeouts(), {})
+    return Transport(wire, gate, retry, Timeouts(), {}, clock=clock)
 
 
 async def test_an_answer_is_its_status_headers_and_data():
@@ -120,6 +120,91 @@ async def test_the_outcome_is_that_of_all_attempts(script, outcome):
     with pytest.raises(HeyGenError) as caught:
         await transport(Wire(*script)).send(CREATE)
     assert caught.value.outcome == outcome
+
+
+@pytest.mark.parametrize("refusal", [api_error(402), api_error(404), Answer(400, {}, b""), broken("not_sent")])
+async def test_a_doubt_outlives_its_call_until_an_answer_under_the_key_resolves_it(refusal):
+    once = RetryPolicy(max_attempts=1)
+    sender = transport(Wire(broken(), refusal, api_error(400), api_error(402)), retry=once)
+    outcomes = []
+    for _ in range(4):
+        with pytest.raises(HeyGenError) as caught:
+            await sender.send(CREATE)
+        outcomes.append(caught.value.outcome)
+    assert outcomes == ["unknown", "unknown", "rejected", "rejected"]
+
+
+async def test_a_key_is_sent_with_one_request_only():
+    other = compose("POST", "/v3/lipsyncs", json={"a": 2}, idempotency_key=CREATE.idempotency_key)
+    wire = Wire(broken(), OK)
+    sender = transport(wire)
+    with pytest.raises(ValueError, match="already used for a different request"):
+        await asyncio.gather(sender.send(CREATE), sender.send(other))
+    await asyncio.sleep(10)  # virtual: the first one goes on
+    assert [request for _, request in wire.sent] == [CREATE, CREATE]
+
+
+# The age of a key
+
+
+class Clock:
+    """Unix time that jumps when an attempt has ended."""
+
+    def __init__(self, *jumps):
+        self.jumps = list(jumps)
+        self.now = 1_700_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+class JumpingWire(Wire):
+    def __init__(self, clock, *script):
+        super().__init__(*script)
+        self.clock = clock
+
+    async def exchange(self, request, **more):
+        try:
+            return await super().exchange(request, **more)
+        finally:
+            self.clock.now += self.clock.jumps.pop(0) if self.clock.jumps else 0
+
+
+@pytest.mark.parametrize("jumps", [[25 * 3600], [12 * 3600, 12 * 3600], [-86400], [0, -7200]], ids=str)
+async def test_a_key_that_is_too_old_by_the_clock_is_not_sent_again(jumps):
+    clock = Clock(*jumps)
+    wire = JumpingWire(clock, *[broken()] * 4)
+    with pytest.raises(TransportError) as caught:
+        await transport(wire, clock=clock).send(CREATE)
+    error = caught.value
+    assert (error.outcome, error.attempts, len(wire.sent)) == ("unknown", len(jumps), len(jumps))
+    assert not error.is_transient
+    assert "It was not sent again" in error.__notes__[0]
+
+
+@pytest.mark.parametrize("jumps", [[22 * 3600], [-30], [3600, 3600, -3600]], ids=str)
+async def test_a_key_that_is_young_enough_is_sent_again(jumps):
+    clock = Clock(*jumps)
+    wire = JumpingWire(clock, *[broken()] * 3)
+    await transport(wire, clock=clock).send(CREATE)
+    assert len(wire.sent) == 4
+
+
+async def test_requests_without_a_key_have_no_age():
+    clock = Clock(25 * 3600)
+    wire = JumpingWire(clock, broken())
+    await transport(wire, clock=clock).send(GET)
+    assert len(wire.sent) == 2
+
+
+async def test_a_key_that_aged_in_a_pause_is_not_sent_again_and_frees_its_connection():
+    clock = Clock(25 * 3600)
+    wire = JumpingWire(clock, api_error(429, **{"Retry-After": "5"}))
+    sender = transport(wire, clock=clock, max_connections=1)
+    with pytest.raises(RateLimited) as caught:
+        await sender.send(CREATE)
+    assert (caught.value.outcome, len(wire.sent)) == ("rejected", 1)
+    await sender.send(GET)
 
 
 async def test_a_request_in_progress_is_asked_again_under_its_key_and_uses_up_no_attempt():

@@ -1,8 +1,12 @@
 """The protocol: values in, values or errors out."""
 
+import html
+import json
 import string
+import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -20,6 +24,7 @@ from heygen_async._wire import (
     compose,
     compose_raw,
     excerpt,
+    is_final_answer,
     multipart,
     parse_json,
     query_string,
@@ -141,12 +146,164 @@ def test_an_answer_that_is_not_the_apis_is_unexpected(status, body, problem):
     assert caught.value.outcome == "unknown"
 
 
-@pytest.mark.parametrize("status", [200, 401, 500])
-def test_a_key_that_the_server_echoes_is_hidden(status):
+# Errors in the shapes of all services
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({"code": 400140, "message": "Invalid voice"}, "400140", "Invalid voice"),
+        ({"code": 400140, "message": "Invalid voice", "data": None}, "400140", "Invalid voice"),
+        ({"error": "text"}, None, "text"),
+        ({"error": "Not Found", "message": "No such route", "status": 404}, None, "No such route"),
+        ({"message": "Forbidden"}, None, "Forbidden"),
+        ({"error": {"code": 40012, "message": "no"}}, "40012", "no"),
+        ({"error": {"code": True, "message": "no"}}, None, "no"),
+        ({"error": {"code": "a_code"}}, "a_code", ""),
+        ({"error": {"message": "x" * 5000}}, None, "x" * 1000 + "…"),
+        ({"error": {"message": "see https://a.b/c?sig=1&d=2 (twice)"}}, None, "see https://a.b/c?... (twice)"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_an_error_is_read_in_any_shape(body, code, message):
+    with pytest.raises(errors.InvalidRequest) as caught:
+        decipher(400, {}, orjson.dumps(body))
+    assert (caught.value.code, caught.value.message) == (code, message)
+    assert caught.value.request_id is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "faults"),
+    [
+        (
+            [{"code": "a", "message": "m", "path": "video.url"}, {"code": "b", "message": "n"}],
+            (errors.Fault("m", "a", "video.url"), errors.Fault("n", "b", None)),
+        ),
+        ([{"message": "m", "path": ["lipsyncs", 3, "audio"]}], (errors.Fault("m", None, "lipsyncs.3.audio"),)),
+        (["m", 5, None, {}, {"code": "b"}], (errors.Fault("m"), errors.Fault("b", "b"))),
+        ({"a": 1}, ()),
+        (None, ()),
+        ([{"message": "m"}] * 1000, (errors.Fault("m"),) * 100),
+    ],
+    ids=["both", "a list as path", "odd items", "no list", "nothing", "very many"],
+)
+def test_the_faults_of_a_request_are_listed(listed, faults):
+    with pytest.raises(errors.InvalidRequest) as caught:
+        decipher(400, {}, api_error("invalid_parameter", "two faults", errors=listed))
+    assert caught.value.errors == faults
+
+
+def test_faults_without_a_message_of_their_own_make_one():
+    with pytest.raises(errors.InvalidRequest, match="400: no video; no audio"):
+        decipher(400, {}, orjson.dumps({"error": {"errors": ["no video", {"message": "no audio"}]}}))
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "is_transient"),
+    [
+        ({"error": {"code": "insufficient_credit", "message": "no"}}, errors.InsufficientCredit, 402, False),
+        ({"error": {"code": "unauthorized", "message": "no"}, "data": None}, errors.AuthenticationError, 401, False),
+        ({"error": {"code": "internal_error", "message": "no"}}, errors.ServerError, 500, True),
+        ({"error": {"code": "rate_limit_exceeded", "message": "no"}}, errors.RateLimited, 429, True),
+        ({"error": {"code": 400140, "message": "no"}}, errors.InvalidRequest, 400, False),
+        ({"code": 400140, "message": "no"}, errors.InvalidRequest, 400, False),
+        ({"error": {"code": "a_new_code", "message": "no"}}, errors.APIError, 200, False),
+        ({"error": "no"}, errors.APIError, 200, False),
+    ],
+    ids=str,
+)
+def test_an_error_inside_a_success_is_that_error_and_leaves_the_outcome_open(body, kind, status, is_transient):
+    with pytest.raises(errors.APIError) as caught:
+        decipher(200, {}, orjson.dumps(body))
+    error = caught.value
+    assert type(error) is kind
+    assert (error.status, error.message, error.outcome) == (status, "no", "unknown")
+    assert error.is_transient is is_transient
+    assert not is_final_answer(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": {"id": "ls_1"}, "error": None},
+        {"data": {"id": "ls_1"}, "error": {"code": "a_warning"}},
+        {"data": {"id": "ls_1"}, "code": 100, "message": "Success"},
+        {"data": None, "error": None},
+        {"code": 100, "message": "Success"},
+        {},
+        [],
+    ],
+    ids=str,
+)
+def test_a_success_with_data_or_without_an_error_is_no_error(body):
+    assert decipher(200, {}, orjson.dumps(body)) == body
+
+
+# The scope of a key
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "message", "hint"),
+    [
+        (CREATE, "forbidden", "no", "lipsync:write"),
+        (compose("DELETE", "/v3/lipsyncs/ls_1"), "forbidden", "no", "lipsync:write"),
+        (compose("POST", "/v3/assets/direct-uploads"), "forbidden", "no", "assets:write"),
+        (compose("GET", "/v3/users/me"), "forbidden", "no", "account:read"),
+        (GET, "forbidden", "This key needs lipsync:read.", "lipsync:read"),
+        (CREATE, "forbidden", "Missing scope: videos:write", "videos:write"),
+        (CREATE, "ai_vendor_access_restricted", "no", "permissions"),
+        (GET, "forbidden", "no", "permissions"),
+        (compose("GET", "/v3/users/me"), None, "", "account:read"),
+    ],
+)
+def test_a_refusal_for_a_missing_scope_names_the_scope(request_, code, message, hint):
+    with pytest.raises(errors.PermissionDenied) as caught:
+        decipher(403, {}, api_error(code, message), request=request_)
+    assert hint in caught.value.hint
+
+
+# The key
+
+
+SECRET = "sk_live/12+3%&Z"
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 500])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        SECRET,
+        orjson.dumps(SECRET).decode()[1:-1].replace("/", r"\/"),
+        "".join(f"\\u{ord(char):04x}" for char in SECRET),
+        quote(SECRET, safe=""),
+        quote(quote(SECRET, safe=""), safe=""),
+        "".join(f"%{ord(char):02x}" for char in SECRET),
+        html.escape(SECRET),
+        "".join(f"&#{ord(char)};" for char in SECRET),
+        "".join(f"&#x{ord(char):X};" for char in SECRET),
+        SECRET.replace("_", "&lowbar;").replace("/", "&sol;"),
+        json.dumps(quote(SECRET, safe="")).replace("%", r"\u0025")[1:-1],
+    ],
+)
+@pytest.mark.parametrize(
+    "body", ["bad key: {}!", "<p>bad key: {}!</p>", '{{"error": {{"code": "c", "message": "bad key: {}!"}}', "{{{}"]
+)
+def test_a_key_that_the_server_echoes_is_hidden_however_it_is_spelled(status, spelled, body):
     with pytest.raises(errors.HeyGenError) as caught:
-        decipher(status, {}, b"bad key: sk_live_123!", secret="sk_live_123")
-    assert "sk_live_123" not in str(caught.value)
-    assert "bad key: ****!" in str(caught.value)
+        decipher(status, {"X-Request-Id": f"r {spelled}"}, body.format(spelled).encode(), secret=SECRET)
+    shown = f"{caught.value} {vars(caught.value)}"
+    for text in (SECRET, spelled, spelled[:8], spelled[-12:]):
+        assert text not in shown
+    assert "r ****" in shown
+
+
+def test_a_key_at_the_edge_of_an_excerpt_is_hidden_too():
+    for before in range(4096 - 20, 4096 + 2):
+        body = b"<" + b"x" * (before - 2) + b">" + SECRET.encode() + b" more" * 2000
+        assert "sk_l" not in excerpt(body, Mask(Secret(SECRET)))
+    for before in range(140, 161):
+        shown = excerpt(b"y" * before + SECRET.encode(), Mask(Secret(SECRET)))
+        assert "sk_l" not in shown
 
 
 @given(status=st.integers(100, 999), body=st.binary(max_size=300), header=st.text(max_size=40))
@@ -158,9 +315,20 @@ def test_whatever_comes_it_is_a_value_or_one_of_our_errors(status, body, header)
         assert error.outcome in ("rejected", "unknown")
 
 
-def test_an_excerpt_is_one_short_printable_line():
-    assert excerpt(b"<p>a</p>\n\x00<b>b &amp; c</b>", NO_MASK) == "a b & c"
-    assert excerpt(b"x" * 10_000, NO_MASK) == "x" * 160 + "…"
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"<p>a</p>\n\x00<b>b &amp; c</b>", "a b & c"),
+        (b"x" * 10_000, "x" * 160 + "…"),
+        ("\u200cمی‌خواهم \u3000 👩‍👩‍👧".encode(), "\u200cمی‌خواهم \u3000 👩‍👩‍👧"),
+        (b"\x1b[31mred \xc2\x9b0m \xe2\x80\xaegnp.exe", "[31mred 0m gnp.exe"),
+        (b"go to https://a.b/c?X-Amz-Signature=abc&x=1 now", "go to https://a.b/c?... now"),
+        (rb'{"url": "https:\/\/a.b\/c?X-Amz-Signature=abc', '{"url": "https:\\/\\/a.b\\/c?...'),
+    ],
+    ids=["html", "long", "any Unicode", "control characters", "a signed link", "a signed link in JSON"],
+)
+def test_an_excerpt_is_one_short_line_of_text(body, text):
+    assert excerpt(body, NO_MASK) == text
 
 
 # Retry-After
@@ -186,6 +354,33 @@ def test_an_excerpt_is_one_short_printable_line():
 )
 def test_retry_after_is_read_in_both_forms(value, seconds):
     assert retry_after(value, now=NOW) == seconds
+
+
+@pytest.fixture(params=["Asia/Tokyo", "America/Los_Angeles", "UTC"])
+def zone(request, monkeypatch):
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%a, %d %b %Y %H:%M:%S GMT",
+        "%A, %d-%b-%y %H:%M:%S GMT",
+        "%a %b %d %H:%M:%S %Y",
+        "%a %b %e %H:%M:%S %Y",
+        "%a, %d %b %Y %H:%M:%S -0000",
+        "%a, %d %b %Y %H:%M:%S +0000",
+        "%d %b %Y %H:%M:%S",
+        "%a, %d %b %Y %H:%M:%S UTC",
+    ],
+    ids=["IMF", "RFC 850", "asctime", "asctime, padded", "-0000", "+0000", "no zone", "UTC"],
+)
+def test_a_date_in_any_form_of_http_is_utc_in_every_time_zone(zone, form):
+    assert retry_after(datetime.fromtimestamp(NOW + 30, UTC).strftime(form), now=NOW) == 30.0
 
 
 # Requests
@@ -346,7 +541,7 @@ def test_media_moves_over_plain_http_only_where_the_api_is_local():
 # Outcomes
 
 
-def test_once_unknown_an_outcome_stays_unknown():
+def test_of_two_outcomes_the_one_that_leaves_more_open_counts():
     assert worse(None, "not_sent") == "not_sent"
     assert worse("not_sent", "rejected") == "rejected"
     assert worse("unknown", "rejected") == "unknown"

@@ -81,6 +81,13 @@ class Uploads:
             return [task.result() for task in tasks]
         raise first
 
+    async def is_known(self, file: LocalFile) -> bool:
+        """Return whether the content of *file* was uploaded in this session, or is being uploaded."""
+        ledger = self._transfers.uploaded
+        if ledger.find(file, file.sha256) is not None:
+            return True
+        return bool(ledger.rivals(file)) and ledger.find(file, await digest_of(self._transfers.pool, file)) is not None
+
     def forget(self, what: Asset | AssetId | Path | None) -> None:
         """Forget that a file was uploaded, or all of them."""
         self._transfers.uploaded.forget(what)

@@ -62,14 +62,15 @@ class UsedKeys:
         use = self._uses.pop(key, None) or KeyUse(key, digest)
         self._uses[key] = use
         if use.request != digest:
-            raise ValueError(
-                f"the idempotency key {request.idempotency_key} was already used for a different request in this "
-                "session, and HeyGen would answer with the result of that one; use another key"
-            )
+            raise already_used(request.idempotency_key)
         use.calls += 1
         if len(self._uses) > self._most:
             del self._uses[next(iter(self._uses))]
         return use
+
+    def is_used(self, key: str) -> bool:
+        """Return whether the idempotency *key* can only be sent with the request it was sent with before."""
+        return _short_digest(key.encode()) in self._uses
 
     def end(self, use: KeyUse, outcome: Outcome | None, *, is_final: bool) -> None:
         """Record how a call ended. A key under which nothing can have been created is free again.
@@ -85,6 +86,14 @@ class UsedKeys:
         is_free = is_final or not (use.calls or use.is_done or use.is_unknown)
         if is_free and self._uses.get(use.key) is use:
             del self._uses[use.key]
+
+
+def already_used(key: str) -> ValueError:
+    """Return the error for a key that was used for a different request."""
+    return ValueError(
+        f"the idempotency key {key} was already used for a different request in this session, and HeyGen would "
+        "answer with the result of that one; use another key"
+    )
 
 
 KEY_SECONDS: Final = 23 * 3600.0

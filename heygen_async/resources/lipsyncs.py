@@ -28,6 +28,7 @@ from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
+from heygen_async._transport.keys import already_used
 from heygen_async._wire import Request, Response, compose
 from heygen_async.errors import CallRecord, HeyGenError, InvalidRequest, NotFound
 from heygen_async.jobs import LipsyncBatch, LipsyncJob
@@ -151,6 +152,7 @@ class Lipsyncs:
                 place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
                 for place, source in _local_sources(requests)
             }
+            await self._check_key(key, files.values())
             assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
             try:
                 return await self._transport.send(compose_with(assets))
@@ -162,6 +164,13 @@ class Lipsyncs:
             for asset in assets.values():
                 self._uploads.forget(asset)
             return await self._transport.send(compose_with(await self._upload(files, record)))
+
+    async def _check_key(self, key: str, files: Iterable[LocalFile]) -> None:
+        """Refuse a used key before anything is uploaded: a new upload makes the request a different one."""
+        if self._transport.keys.is_used(key):
+            for file in files:
+                if not await self._uploads.is_known(file):
+                    raise already_used(key)
 
     async def _upload(self, files: Mapping[_Place, LocalFile], record: CallRecord) -> dict[_Place, Asset]:
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
 
 from attrs import evolve
 
-from heygen_async._arguments import check_count, check_rate, check_type
+from heygen_async._arguments import check_count, check_keywords, check_rate, check_type
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.progress import Progress
@@ -233,6 +233,7 @@ class HeyGenSession:
             DownloadError: If the file cannot be had or written; if it is there already, before anything is sent.
             HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do.
         """
+        check_keywords("dub", options, LipsyncOptions.__annotations__)
         job = None
         try:
             async with asyncio.timeout(timeout):
@@ -376,7 +377,8 @@ class HeyGenSession:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<HeyGenSession {self._http.origin.base_url} {self._http.state}>"
+        http: Http | None = vars(self).get("_http")  # missing while an error of the constructor is shown
+        return "<HeyGenSession>" if http is None else f"<HeyGenSession {http.origin.base_url} {http.state}>"
 
 
 def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:

@@ -116,6 +116,7 @@ class Http:
         trace_configs: Sequence[aiohttp.TraceConfig],
         max_response_bytes: int,
     ) -> None:
+        self._state = _State.UNOPENED  # first: an object that is refused is deleted too
         check_type("http", borrowed, aiohttp.ClientSession, is_optional=True)
         _check_ssl(ssl, origin, is_borrowed=borrowed is not None)
         _check_trace_configs(trace_configs)
@@ -125,7 +126,6 @@ class Http:
         self._trust_env = trust_env
         self._trace_configs = list(trace_configs)
         self._max_response_bytes = max_response_bytes
-        self._state = _State.UNOPENED
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connector: aiohttp.BaseConnector | None = None
         self._base = URL(origin.base_url)

@@ -33,6 +33,7 @@ from heygen_async.errors import (
     InvalidRequest,
     NotFound,
     Outcome,
+    RateLimited,
     UnexpectedResponse,
     error_class,
 )
@@ -108,7 +109,7 @@ class Response:
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    data: JSON = field(repr=lambda data: without_queries(repr(data)))
+    data: JSON = field(repr=False)
     idempotency_key: str | None = None
     attempts: int = 1
 
@@ -482,13 +483,13 @@ _WRITE_SCOPES: Final[Mapping[str, str]] = {"/v3/lipsyncs": "lipsync:write", "/v3
 
 
 def is_in_progress(error: HeyGenError) -> bool:
-    """Tell whether the first request under this idempotency key is still being worked on."""
+    """Return whether the first request under this idempotency key is still being processed."""
     return isinstance(error, Conflict) and error.code == IN_PROGRESS
 
 
 def is_unsettled(error: APIError) -> bool:
-    """Tell whether the request may have been carried out in spite of this answer."""
-    return error.status >= 500 or error.status == 408 or is_in_progress(error)  # noqa: PLR2004 5xx, Request Timeout
+    """Return whether the request may have been carried out in spite of this answer: 408, 409 in progress, 5xx."""
+    return error.is_transient and not isinstance(error, RateLimited)
 
 
 def is_final_answer(error: HeyGenError) -> bool:

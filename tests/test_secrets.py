@@ -12,7 +12,7 @@ from aiohttp import web
 from rich.console import Console
 from rich.traceback import Traceback
 
-from heygen_async import HeyGenError, HeyGenSession, Lipsync, LipsyncRequest, RetryPolicy, Timeouts
+from heygen_async import HeyGenError, HeyGenSession, Lipsync, LipsyncRequest, RetryPolicy, Timeouts, UnexpectedResponse
 from heygen_async.sandbox import SAMPLE_AUDIO
 
 END = web.AppKey("end", asyncio.Event)
@@ -91,9 +91,10 @@ HANDLERS = {
 }
 CALLS = {
     "create": lambda heygen, url: heygen.lipsyncs.create(**BOTH),
-    "create_batch": lambda heygen, url: heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH)]),
+    "create_batch": lambda heygen, url: heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH)], callback_url=LINK),
     "get": lambda heygen, url: heygen.lipsyncs.get("ls_1"),
     "request": lambda heygen, url: heygen.request("POST", "/v3/lipsyncs", json=BOTH, params={"link": LINK}),
+    "list": lambda heygen, url: heygen.lipsyncs.list().collect(),
     "delete": lambda heygen, url: heygen.lipsyncs.delete("ls_1"),
     "upload": lambda heygen, url: heygen.assets.upload(SAMPLE_AUDIO),
 }
@@ -120,7 +121,7 @@ def check(error, caplog):
     texts = [*shown_by(error), caplog.text]
     for secret in SECRETS:
         found = [text for text in texts if secret in text]
-        assert not found, found[0]
+        assert not found, found[0][-500:]
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -130,6 +131,22 @@ async def test_no_failing_call_shows_a_secret(handler, call, caplog):
     async with session_on(handler, max_response_bytes=2000) as (heygen, url):
         with pytest.raises(HeyGenError) as caught:
             await call(heygen, url)
+        check(caught.value, caplog)
+
+
+UNREADABLE = {
+    "wrong types": f'{{"data": {{"id": 5, "video_url": "{LINK}", "title": "{KEY}"}}, "next_token": 5}}',
+    "no data": f'{{"link": "{LINK}", "key": "{KEY}"}}',
+    "a wrong item": f'{{"data": [{{"id": {{}}, "video_url": "{LINK}"}}]}}',
+}
+
+
+@pytest.mark.parametrize("call", ["create", "create_batch", "get", "list", "upload"])
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+async def test_no_answer_that_cannot_be_read_shows_a_secret(body, call, caplog):
+    async with session_on(answers(text=body)) as (heygen, url):
+        with pytest.raises(UnexpectedResponse) as caught:
+            await CALLS[call](heygen, url)
         check(caught.value, caplog)
 
 

@@ -269,10 +269,9 @@ class Lipsyncs:
         check_title("title", title)
         check_callback_url("callback_url", callback_url)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
-        said: dict[str, JSON] = {
-            name: value for name, value in (("title", title), ("callback_url", callback_url)) if value
-        }
-        response = await self._create("/v3/lipsyncs/batches", listed, lambda bodies: {"lipsyncs": bodies, **said}, key)
+        wrap = _batch_body(title, callback_url)
+        del callback_url  # or a traceback with local variables would show its query
+        response = await self._create("/v3/lipsyncs/batches", listed, wrap, key)
         return self._batch(read(response, BatchCreated).batch_id, key)
 
     def batch(self, batch_id: str) -> LipsyncBatch:
@@ -305,6 +304,12 @@ def _local_sources(requests: Sequence[LipsyncRequest]) -> Iterator[tuple[_Place,
         for role, source in roles:
             if not isinstance(source, (str, AssetId, Asset)):
                 yield (index, role), source
+
+
+def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:
+    given = {"title": title, "callback_url": callback_url}
+    options: dict[str, JSON] = {name: value for name, value in given.items() if value}
+    return lambda bodies: {"lipsyncs": bodies, **options}
 
 
 def _composed(

@@ -14,7 +14,8 @@ from datetime import datetime
 
 from attrs import frozen
 
-from heygen_async._polling.carriers import Carriers, check_timeout
+from heygen_async._arguments import check_timeout
+from heygen_async._polling.carriers import Carriers
 from heygen_async._polling.completions import Completions, again
 from heygen_async._polling.waiting import Awaited, LipsyncPage, Outcome, Place, Waiter
 from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
@@ -125,7 +126,7 @@ class LipsyncPoller:
             if scope is None or not scope.expired():
                 raise
             if waiter.outcome is None:
-                raise WaitTimeout(lipsync_id, last_status=awaited.status) from awaited.error
+                raise WaitTimeout(lipsync_id, last_status=awaited.status) from awaited.failures.error
         finally:
             self._carriers.leave(waiter, awaited)
         return _completed(waiter.outcome)
@@ -246,5 +247,5 @@ def _waiting_for(awaited: Awaited, now: float) -> WaitingFor:
         waiters=len(awaited.waiters),
         age=now - awaited.born,
         due_in=None if awaited.place in {Place.IN_FLIGHT, Place.WANTED} else awaited.due - now,
-        error=awaited.error,
+        error=awaited.failures.error,
     )

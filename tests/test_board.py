@@ -610,13 +610,13 @@ def test_what_may_pass_is_tried_again_and_ever_later(error):
 
     assert waiter.outcome is None
     assert [b - a for a, b in pairwise(dues)] == [2.0, 4.0, 8.0, 15.0]
-    assert [one.error for one in board.awaited()] == [error]
+    assert [one.failures.error for one in board.awaited()] == [error]
 
 
 def test_a_server_that_is_gone_for_days_is_still_tried():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)
-    board.awaited()[0].misses = 100_000
+    board.awaited()[0].failures.count = 100_000
 
     board.failed(one_look(board, [waiter]), TransportError("gone"), Moment(1.0))
 

@@ -10,12 +10,12 @@ import asyncio
 import contextvars
 import logging
 import math
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from heygen_async._ids import segment
 from heygen_async._polling.board import Board
 from heygen_async._polling.waiting import Awaited, Errand, LipsyncPage, Moment, Status, Waiter, Way
 from heygen_async.errors import HeyGenError
@@ -29,11 +29,6 @@ AskOne: TypeAlias = Callable[[str], Awaitable[Lipsync]]
 AskPage: TypeAlias = Callable[[str | None], Awaitable[LipsyncPage]]
 
 _logger: Final = logging.getLogger("heygen_async.polling")
-
-# The rule of `_wire.segment`, kept here as well because what would go out in a request of others must not wait for
-# its own request to be found wrong.
-_ID: Final = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+;=]{1,255}")
-_RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
 
 _CLOSED: Final = "the session is closed"
 
@@ -93,7 +88,7 @@ class Carriers:
 
     def join(self, waiter: Waiter, lipsync_id: str, created_at: datetime | None = None) -> Awaited:
         """Let *waiter*, of one id, wait for *lipsync_id*; `leave` must follow."""
-        check_id(lipsync_id)
+        segment("lipsync_id", lipsync_id)
         age = None if created_at is None else max(0.0, (datetime.now(UTC) - created_at).total_seconds())
         awaited = self.board.join(waiter, lipsync_id, self.now(), age=age)
         self.turn()
@@ -203,17 +198,3 @@ def ring(waiter: Waiter) -> None:
     """Wake *waiter* if it sleeps."""
     if waiter.bell is not None and not waiter.bell.done():
         waiter.bell.set_result(None)
-
-
-def check_id(lipsync_id: str) -> None:
-    """See that *lipsync_id* can be one: it has to fit a path and a list with commas."""
-    if not isinstance(lipsync_id, str):
-        raise TypeError(f"a lipsync id is a string, not {lipsync_id!r}")
-    if _ID.fullmatch(lipsync_id) is None or lipsync_id in _RESERVED:
-        raise ValueError(f"this is not a lipsync id: {lipsync_id[:80]!r}")
-
-
-def check_timeout(timeout: float | None) -> None:
-    """See that *timeout* is a time that can pass."""
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout must be 0 seconds or more, or None, not {timeout!r}")

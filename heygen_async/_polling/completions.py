@@ -9,7 +9,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from heygen_async._polling.carriers import check_id, ring
+from heygen_async._ids import segment
+from heygen_async._polling.carriers import ring
 from heygen_async._polling.waiting import ManyWaiter, Outcome
 from heygen_async.errors import AuthenticationError, HeyGenError, WaitTimeout
 from heygen_async.models import Lipsync, LipsyncStatus
@@ -179,7 +180,7 @@ class Completions:
 
     def _join(self, lipsync_id: str) -> None:
         try:
-            check_id(lipsync_id)
+            segment("lipsync_id", lipsync_id)
         except ValueError as error:
             self._waiter.heard.append((lipsync_id, _not_had(lipsync_id, error)))
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from heygen_async._media.downloads import Downloads
 from heygen_async._media.progress import Progress
 from heygen_async._media.targets import FilePath
 from heygen_async._polling.cadence import Failures
+from heygen_async._polling.carriers import log_finished
 from heygen_async.errors import HeyGenError, WaitTimeout
 from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
@@ -166,7 +167,8 @@ class LipsyncBatch:
         except TimeoutError:
             if not scope.expired():
                 raise
-            raise WaitTimeout(self.id, last_status=wait.last_status) from wait.failures.error
+            last_status = wait.batch.status if wait.batch else None
+            raise WaitTimeout(self.id, last_status=last_status) from wait.failures.error
 
     def __repr__(self) -> str:
         return f"LipsyncBatch({self.id!r})"
@@ -179,26 +181,30 @@ class _BatchWait:
         self._get = get
         self._policy = policy
         self.failures = Failures()
-        self.last_status: LipsyncStatus | str | None = None
+        self.batch: Batch | None = None
 
     async def until_ended(self) -> Batch:
         clock = asyncio.get_running_loop().time
         started = clock()
         while True:
-            delay = 0.0
-            try:
-                batch = await self._get()
-            except HeyGenError as error:
-                delay = self._delay_after(error)
-            else:
-                self.failures.clear()
-                self.last_status = batch.status
-                if batch.is_terminal:
-                    return batch
-            await asyncio.sleep(max(delay, self._policy.interval(clock() - started, 0)))
+            delay = await self._look()
+            if self.batch is not None and self.batch.is_terminal:
+                log_finished("batch", self.batch.id, self.batch.status, clock() - started)
+                return self.batch
+            await asyncio.sleep(max(delay, self._policy.interval(self._age(clock() - started), 0)))
 
-    def _delay_after(self, error: HeyGenError) -> float:
-        delay = self.failures.failed(error, self._policy)
-        if delay is None:
-            raise error
-        return delay
+    async def _look(self) -> float:
+        """Get the batch; return the least seconds until the next request."""
+        try:
+            self.batch = await self._get()
+        except HeyGenError as error:
+            delay = self.failures.failed(error, self._policy)
+            if delay is None:
+                raise
+            return delay
+        self.failures.clear()
+        return 0.0
+
+    def _age(self, waited: float) -> float:
+        created_at = self.batch.created_at if self.batch else None
+        return waited if created_at is None else max(waited, (datetime.now(UTC) - created_at).total_seconds())

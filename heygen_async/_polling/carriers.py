@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from heygen_async._ids import segment
 from heygen_async._polling.board import Board
 from heygen_async._polling.waiting import Awaited, Errand, LipsyncPage, Moment, Status, Waiter, Way
+from heygen_async._text import one_line
 from heygen_async.errors import HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 
@@ -28,7 +29,7 @@ AskStatuses: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Status
 AskOne: TypeAlias = Callable[[str], Awaitable[Lipsync]]
 AskPage: TypeAlias = Callable[[str | None], Awaitable[LipsyncPage]]
 
-_logger: Final = logging.getLogger("heygen_async.polling")
+_logger: Final = logging.getLogger("heygen_async")
 
 _CLOSED: Final = "the session is closed"
 
@@ -96,7 +97,7 @@ class Carriers:
 
     def leave(self, waiter: Waiter, awaited: Awaited) -> None:
         """Let *waiter* go; what it carried is left to another."""
-        self.board.leave(waiter, awaited, self._clock())
+        self.board.leave(waiter, awaited, self.clock())
         self.turn()
 
     def serve(self, waiter: Waiter) -> Awaitable[None]:
@@ -139,7 +140,7 @@ class Carriers:
     def close(self) -> None:
         """End every wait with a `RuntimeError`, now and from now on."""
         self._closed = True
-        self.board.end_all(RuntimeError(_CLOSED), self._clock())
+        self.board.end_all(RuntimeError(_CLOSED), self.clock())
         self.turn()
 
     async def _ask(self, errand: Errand) -> Callable[[Moment], None]:
@@ -168,9 +169,10 @@ class Carriers:
 
     def _moment(self) -> Moment:
         spread = 1 + _JITTER * (self._random() - 0.5)
-        return Moment(self._clock(), datetime.now(UTC), spread)
+        return Moment(self.clock(), datetime.now(UTC), spread)
 
-    def _clock(self) -> float:
+    def clock(self) -> float:
+        """Return the time, after the session has been closed or its loop too."""
         # Of the loop at hand, not of the running one: a wait that was never finished is cleaned up after its loop.
         return 0.0 if self._loop is None else self._loop.time()
 
@@ -188,7 +190,7 @@ class Carriers:
 
     def _tick(self) -> None:
         # A loop may be early by as much as its clock is coarse.
-        now = max(self._clock(), self._armed)
+        now = max(self.clock(), self._armed)
         self._timer, self._armed = None, math.inf
         self.board.take(now)
         self.turn()
@@ -198,3 +200,9 @@ def ring(waiter: Waiter) -> None:
     """Wake *waiter* if it sleeps."""
     if waiter.bell is not None and not waiter.bell.done():
         waiter.bell.set_result(None)
+
+
+def log_finished(kind: str, id: str, status: Status, seconds: float) -> None:
+    """Log that a wait for a job or a batch of *id* has ended, after *seconds*, with *status*."""
+    if _logger.isEnabledFor(logging.INFO):
+        _logger.info("%s %s: %s after %.1f s of waiting", kind, one_line(id[:255]), status, seconds)

@@ -130,6 +130,7 @@ class Waiter:
     """A call that waits for one lipsync."""
 
     deadline: float
+    started: float = 0.0
     soft: bool = False
     """Whether the deadline is the policy's, which the board keeps. The shell keeps those of callers."""
     watching: bool = False

@@ -380,6 +380,26 @@ async def test_however_many_unknown_statuses_there_are_the_log_is_not_flooded(se
     assert len(caplog.records) == 32
 
 
+async def test_each_wait_that_sees_its_job_end_is_logged_in_one_line(server, caplog):
+    poller = server.poller()
+    server.add("ls_1", lasts=10)
+    server.add("ls_2", lasts=0, ends=FAILED)
+    server.add("ls_3", lasts=1000)
+
+    with caplog.at_level(logging.INFO, "heygen_async"):
+        waits = [poller.wait("ls_1"), poller.wait("ls_2"), poller.wait("ls_3", timeout=20)]
+        await asyncio.gather(*waits, return_exceptions=True)
+        async for _ in poller.as_completed(["ls_1", "a\nb"]):
+            pass
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "lipsync ls_2: failed after 0.0 s of waiting",
+        "lipsync ls_1: completed after 10.2 s of waiting",
+        "lipsync a b: not_found after 0.0 s of waiting",
+        "lipsync ls_1: completed after 0.0 s of waiting",
+    ]
+
+
 # Many waits
 
 

@@ -632,6 +632,15 @@ def test_the_time_that_a_server_asks_for_is_never_undercut():
     assert board.next_due() == 78.0
 
 
+def test_a_server_that_asks_for_a_year_does_not_keep_a_wait_beyond_the_longest():
+    board = Board(PollPolicy(longest=100))
+    (waiter,) = crowd(board, 1)
+
+    board.failed(one_look(board, [waiter]), http(RateLimited, 429, retry_after=365 * 86400.0), Moment(1.0))
+
+    assert board.next_due() == 101.0
+
+
 def test_an_answer_that_stays_unreadable_is_told():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)

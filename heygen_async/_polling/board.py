@@ -18,10 +18,9 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from heygen_async._ids import MAX_STATUS_IDS, MAX_STATUS_QUERY
+from heygen_async._ids import MAX_STATUS_IDS, MAX_STATUS_QUERY, query_size
 from heygen_async._polling.hearsay import Hearsay, patience
 from heygen_async._polling.lanes import Lane, Lanes
 from heygen_async._polling.pages import Pages
@@ -311,8 +310,7 @@ class Board:
     def _newcomer(self, waiter: Waiter, lipsync_id: str, now: float, age: float | None) -> Awaited:
         # Of an unknown age it may have ended long ago. A new job need not be looked at before it is due.
         due = now if age is None else max(now, now - age + self._interval([waiter], 0.0))
-        # Three for a comma that is escaped.
-        size = len(quote(lipsync_id, safe="")) + 3
+        size = query_size(lipsync_id)
         return Awaited(lipsync_id, born=now - (age or 0.0), due=due, size=size, young=due > now)
 
     def _interval(self, waiters: Iterable[Waiter], age: float, *, told: bool = False) -> float:

@@ -54,4 +54,5 @@ class Failures:
             return None
         backoff = min(policy.fastest * 2.0 ** min(self.count, 32), policy.slowest)
         retry_after = error.retry_after if isinstance(error, APIError) else None
-        return max(backoff, retry_after or 0.0)
+        # A wait must come to its own end, whatever time the server asks for.
+        return max(backoff, min(retry_after or 0.0, policy.longest))

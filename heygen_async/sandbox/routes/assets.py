@@ -81,14 +81,14 @@ class AssetRoutes:
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/assets`."""
-        query = strict.query(call.query, ("username", "limit", "token", "folder_id"))
-        if not query.get("username"):
+        limit, start = strict.page(call.query, "assets", _DEFAULT_LIMIT, also=("username", "folder_id"))
+        if not call.query.get("username"):
             raise invalid("username is required.", "username")
-        if query["username"] != self.username:
+        if call.query["username"] != self.username:
             raise Refusal(403, "resource_access_denied", "These are not your assets.", "username")
-        if "folder_id" in query:
+        if "folder_id" in call.query:
             return listed([], "assets", None)  # no call puts an asset into a folder
-        assets, before = self.assets.page(strict.limit(query, _DEFAULT_LIMIT), strict.position(query, "assets"))
+        assets, before = self.assets.page(limit, start)
         return listed([self._view(asset, call.now) for asset in assets], "assets", before)
 
     def statuses(self, call: Call) -> Answer:

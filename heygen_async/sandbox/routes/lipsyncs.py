@@ -57,8 +57,7 @@ class Lipsyncs:
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs`."""
-        query = strict.query(call.query, ("limit", "token"))
-        jobs, before = self.world.page(strict.limit(query, _DEFAULT_LIMIT), strict.position(query, "lipsyncs"))
+        jobs, before = self.world.page(*strict.page(call.query, "lipsyncs", _DEFAULT_LIMIT))
         return listed([self._view(job, call.now) for job in jobs], "lipsyncs", before)
 
     def update(self, call: Call) -> Answer:
@@ -98,15 +97,15 @@ class Lipsyncs:
 
     def statuses(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/statuses`."""
-        query = strict.query(call.query, ("lipsync_ids", "batch_ids", "limit", "token"))
-        lipsync_ids, batch_ids = strict.ids(query, "lipsync_ids"), strict.ids(query, "batch_ids")
+        limit, start = strict.page(call.query, "statuses", strict.MAX_IDS, also=("lipsync_ids", "batch_ids"))
+        lipsync_ids, batch_ids = strict.ids(call.query, "lipsync_ids"), strict.ids(call.query, "batch_ids")
         if not 1 <= len(lipsync_ids) + len(batch_ids) <= strict.MAX_IDS:
             raise invalid(f"lipsync_ids and batch_ids take 1 to {strict.MAX_IDS} ids.", "lipsync_ids")
         rows = [self._status(one, call.now) for one in lipsync_ids]
         for one in batch_ids:
             rows.extend(self._batch_statuses(one, call.now))
-        start, limit = strict.position(query, "statuses") or 0, strict.limit(query, strict.MAX_IDS)
-        return listed(rows[start : start + limit], "statuses", start + limit if start + limit < len(rows) else None)
+        end = (start or 0) + limit
+        return listed(rows[start:end], "statuses", end if end < len(rows) else None)
 
     def _status(self, lipsync_id: str, now: float) -> dict[str, object]:
         job = self.world.find(lipsync_id)
@@ -142,9 +141,9 @@ class Lipsyncs:
 
     def get_batch(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/batches/{batch_id}`."""
-        query = strict.query(call.query, ("limit", "token"))
+        limit, position = strict.page(call.query, "items", strict.MAX_IDS)
         batch = self.world.batch(strict.identifier(call.path["batch_id"], "batch_id"))
-        start, limit = strict.position(query, "items") or 0, strict.limit(query, strict.MAX_IDS)
+        start = position or 0
         end = start + limit
         return data(
             {

@@ -57,8 +57,7 @@ class WebhookRoutes:
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/webhooks/endpoints`."""
-        query = strict.query(call.query, ("limit", "token"))
-        found, before = self.webhooks.page(strict.limit(query, _DEFAULT_LIMIT), strict.position(query, "endpoints"))
+        found, before = self.webhooks.page(*strict.page(call.query, "endpoints", _DEFAULT_LIMIT))
         return listed([self._view(one) for one in found], "endpoints", before)
 
     def update(self, call: Call) -> Answer:
@@ -88,12 +87,9 @@ class WebhookRoutes:
 
     def events(self, call: Call) -> Answer:
         """`GET /v3/webhooks/events`."""
-        query = strict.query(call.query, ("event_type", "entity_id", "limit", "token"))
+        limit, start = strict.page(call.query, "events", _DEFAULT_LIMIT, also=("event_type", "entity_id"))
         found, before = self.webhooks.history(
-            strict.limit(query, _DEFAULT_LIMIT),
-            strict.position(query, "events"),
-            event_type=query.get("event_type"),
-            entity_id=query.get("entity_id"),
+            limit, start, event_type=call.query.get("event_type"), entity_id=call.query.get("entity_id")
         )
         rows: list[dict[str, object]] = [
             {

@@ -66,6 +66,14 @@ class SandboxOptions(TypedDict, total=False):
     faults: Iterable[Fault]
 
 
+def _as_set(given: Iterable[str]) -> frozenset[str]:
+    return frozenset(given)
+
+
+def _as_tuple(given: Iterable[Fault]) -> tuple[Fault, ...]:
+    return tuple(given)
+
+
 @frozen(kw_only=True)
 class Settings:
     """What a `Sandbox` was given, checked."""
@@ -76,7 +84,7 @@ class Settings:
     speed: float = field(default=1.0)
     manual: bool = False
     seed: int = 0
-    scopes: frozenset[str] = field(default=frozenset({"*:*"}), converter=frozenset)
+    scopes: frozenset[str] = field(default=frozenset({"*:*"}), converter=_as_set)
     key_seconds: float | None = None
     account_limit: int | None = 10
     other_jobs: int = 0
@@ -100,7 +108,7 @@ class Settings:
     callback_secret: str | None = field(default=None, repr=False)
     signature_header: str = "Heygen-Signature"
     request_ids: bool = True
-    faults: tuple[Fault, ...] = field(default=(), converter=tuple)
+    faults: tuple[Fault, ...] = field(default=(), converter=_as_tuple)
 
     @speed.validator
     def _check_speed(self, _: object, value: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -58,6 +59,7 @@ def check_route(pattern: str) -> str:
     """Return *pattern* if it matches a route; else raise `ValueError` with the nearest one."""
     if any(fnmatchcase(route, pattern) for route in ROUTES):
         return pattern
-    near = get_close_matches(pattern, ROUTES, n=1, cutoff=0.4)
+    fitting = [route for route in ROUTES if re.fullmatch(re.sub(r"\{.*?\}", "[^/]+", route), pattern)]
+    near = fitting or get_close_matches(pattern, ROUTES, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ValueError(f"No route of the sandbox matches {pattern!r}{hint}")

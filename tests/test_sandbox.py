@@ -1,6 +1,7 @@
 """The sandbox as a thing to run: its life, its time, its files, its webhooks."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import io
@@ -8,6 +9,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -102,6 +104,16 @@ async def test_it_leaves_nothing_behind(http, tmp_path, monkeypatch):
     with pytest.raises(aiohttp.ClientConnectionError):
         await http.get(sandbox.url)
     await until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_a_connection_that_comes_in_during_the_shutdown_is_closed():
+    async with Sandbox(manual=True) as sandbox:
+        address = ("127.0.0.1", int(sandbox.url.rpartition(":")[2]))
+        late = [socket.create_connection(address) for _ in range(20)]  # the loop accepts them while it shuts down
+    for connection in late:
+        with connection, contextlib.suppress(ConnectionResetError):
+            connection.settimeout(ENOUGH)
+            assert await asyncio.to_thread(connection.recv, 1) == b""
 
 
 async def test_what_it_saw_can_be_looked_at_after_its_end(http):
@@ -1038,6 +1050,39 @@ def test_the_command_prints_a_curl_line_that_works_and_ends_when_told_to(command
     assert orjson.loads(answer.stdout)["data"]["lipsync_id"].startswith("ls_")
     process.terminate()
     assert process.wait(timeout=ENOUGH) == 0, process.stderr.read()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_the_command_ends_promptly_whatever_its_connections_do(command, number, code):
+    process = command("--port", "0")
+    port = int(re.search(r"http://127.0.0.1:(\d+)", greeting(process)).group(1))
+    beginnings = [
+        b"",
+        b"GET /v3/lipsyncs HTTP/1.1\r\nHost: sand",
+        b"GET /v3/lipsyncs HTTP/1.1\r\nHost: sandbox\r\nX-Api-Key: sandbox-key\r\n\r\n",
+        b"POST /v3/lipsyncs HTTP/1.1\r\nHost: sandbox\r\nContent-Length: 1000\r\n\r\n{",
+        b"POST /v3/assets HTTP/1.1\r\nHost: sandbox\r\nX-Api-Key: sandbox-key\r\nContent-Length: 1000\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n",
+    ]
+    with contextlib.ExitStack() as connections:
+        for beginning in beginnings * 5:
+            connection = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.sendall(beginning)
+        process.send_signal(number)
+        assert process.wait(timeout=ENOUGH) == code, process.stderr.read()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIG_IGN to inherit")
+def test_a_command_that_ignores_ctrl_c_from_its_start_goes_on_ignoring_it(command):
+    ignoring = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = command("--port", "0")
+    finally:
+        signal.signal(signal.SIGINT, ignoring)
+    greeting(process)
+    process.send_signal(signal.SIGINT)
+    process.terminate()
+    assert process.wait(timeout=ENOUGH) == 0
 
 
 def test_the_command_says_in_one_line_that_it_cannot_start(command):

@@ -1056,13 +1056,13 @@ def test_the_command_prints_a_curl_line_that_works_and_ends_when_told_to(command
 def test_the_command_ends_promptly_whatever_its_connections_do(command, number, code):
     process = command("--port", "0")
     port = int(re.search(r"http://127.0.0.1:(\d+)", greeting(process)).group(1))
+    form = b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
     beginnings = [
         b"",
         b"GET /v3/lipsyncs HTTP/1.1\r\nHost: sand",
         b"GET /v3/lipsyncs HTTP/1.1\r\nHost: sandbox\r\nX-Api-Key: sandbox-key\r\n\r\n",
         b"POST /v3/lipsyncs HTTP/1.1\r\nHost: sandbox\r\nContent-Length: 1000\r\n\r\n{",
-        b"POST /v3/assets HTTP/1.1\r\nHost: sandbox\r\nX-Api-Key: sandbox-key\r\nContent-Length: 1000\r\n"
-        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n",
+        b"POST /v3/assets HTTP/1.1\r\nHost: sandbox\r\nX-Api-Key: sandbox-key\r\nContent-Length: 1000\r\n" + form,
     ]
     with contextlib.ExitStack() as connections:
         for beginning in beginnings * 5:

@@ -203,6 +203,11 @@ class Sandbox:
         backend.settle()
 
     @property
+    def is_manual(self) -> bool:
+        """Whether time moves only in `advance`."""
+        return self._settings.manual
+
+    @property
     def faults(self) -> list[Fault]:
         """What goes wrong from now on: a list to change or to replace at any time. Used-up faults leave it."""
         return self._faults

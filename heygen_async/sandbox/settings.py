@@ -66,11 +66,16 @@ class SandboxOptions(TypedDict, total=False):
     faults: Iterable[Fault]
 
 
-def _as_set(given: Iterable[str]) -> frozenset[str]:
-    return frozenset(given)
+def _scopes(given: Iterable[str]) -> frozenset[str]:
+    scopes = frozenset(given)
+    for scope in sorted(scopes):
+        if not _SCOPE.fullmatch(scope):
+            nouns = ", ".join(sorted(SCOPES))
+            raise ValueError(f"scopes must be '*:*' or NOUN:read, NOUN:write, NOUN:* of {nouns}, not {scope!r}.")
+    return scopes
 
 
-def _as_tuple(given: Iterable[Fault]) -> tuple[Fault, ...]:
+def _faults(given: Iterable[Fault]) -> tuple[Fault, ...]:
     return tuple(given)
 
 
@@ -81,10 +86,10 @@ class Settings:
     api_key: str = field(default="sandbox-key", repr=False)
     host: str = "127.0.0.1"
     port: int = 0
-    speed: float = field(default=1.0)
+    speed: float = 1.0
     manual: bool = False
     seed: int = 0
-    scopes: frozenset[str] = field(default=frozenset({"*:*"}), converter=_as_set)
+    scopes: frozenset[str] = field(default=frozenset({"*:*"}), converter=_scopes)
     key_seconds: float | None = None
     account_limit: int | None = 10
     other_jobs: int = 0
@@ -108,21 +113,11 @@ class Settings:
     callback_secret: str | None = field(default=None, repr=False)
     signature_header: str = "Heygen-Signature"
     request_ids: bool = True
-    faults: tuple[Fault, ...] = field(default=(), converter=_as_tuple)
-
-    @speed.validator
-    def _check_speed(self, _: object, value: float) -> None:
-        if value <= 0:
-            raise ValueError("speed must be above 0.")
-
-    @scopes.validator
-    def _check_scopes(self, _: object, value: frozenset[str]) -> None:
-        for scope in sorted(value):
-            if not _SCOPE.fullmatch(scope):
-                nouns = ", ".join(sorted(SCOPES))
-                raise ValueError(f"scopes must be '*:*' or NOUN:read, NOUN:write, NOUN:* of {nouns}, not {scope!r}.")
+    faults: tuple[Fault, ...] = field(default=(), converter=_faults)
 
     def __attrs_post_init__(self) -> None:
+        if self.speed <= 0:
+            raise ValueError("speed must be above 0.")
         if not 0 < self.link_seconds <= LONGEST_LINK:
             raise ValueError("link_seconds must be above 0 and at most 7 days.")
         for name in ("other_jobs", "ingest_seconds", "caption_seconds"):

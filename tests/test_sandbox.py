@@ -1012,17 +1012,28 @@ async def test_a_receiver_that_never_answers_does_not_keep_the_sandbox_from_endi
 # --- python -m ---------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def sigint(handler):
+    """Have processes that start in the block inherit that SIGINT is ignored, or that it is not."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def command():
     started = []
 
-    def start(*arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "heygen_async.sandbox", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(*arguments, handler=signal.default_int_handler):
+        with sigint(handler):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "heygen_async.sandbox", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         started.append(process)
         return process
 
@@ -1074,11 +1085,7 @@ def test_the_command_ends_promptly_whatever_its_connections_do(command, number, 
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIG_IGN to inherit")
 def test_a_command_that_ignores_ctrl_c_from_its_start_goes_on_ignoring_it(command):
-    ignoring = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        process = command("--port", "0")
-    finally:
-        signal.signal(signal.SIGINT, ignoring)
+    process = command("--port", "0", handler=signal.SIG_IGN)
     greeting(process)
     process.send_signal(signal.SIGINT)
     process.terminate()

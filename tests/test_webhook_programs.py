@@ -4,7 +4,6 @@ import asyncio
 import base64
 import os
 import shutil
-import signal
 import socket
 import sys
 from contextlib import asynccontextmanager
@@ -49,7 +48,7 @@ async def process(*command, **options):
     try:
         yield running
     finally:
-        running.send_signal(signal.SIGINT)
+        running.terminate()
         try:
             await asyncio.wait_for(running.wait(), 10)
         except TimeoutError:

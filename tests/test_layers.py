@@ -33,7 +33,8 @@ MAP = {
     "_polling": set(),
     "polling": {"_polling"},
     "jobs": {"polling", "pagination", "_media"},
-    "webhooks": {"_events", "_wire", "polling"},
+    "_delivery": {"_events", "_wire"},
+    "webhooks": {"_delivery", "polling"},
     "resources": {"jobs", "_wire", "_transport", "_converter", "pagination", "polling", "_media"},
     "session": {
         "resources",
@@ -118,6 +119,7 @@ def test_only_one_module_knows_aiohttps_client(path):
         "_model",
         "_values",
         "_events",
+        "_delivery",
         "_converter",
         "_transport.retry",
         "_transport.pacing",

@@ -150,7 +150,9 @@ def _make_converter(*, detailed: bool) -> Converter:
 
 def _model_hook(model: type[T], converter: Converter) -> Callable[[object, object], T]:
     """Make the hook of one model: its fields by the wire's names, and what it does not know into `.extra`."""
-    fields = [_Field.of(attribute, converter) for attribute in _attributes(model) if attribute.name != "extra"]
+    attributes = _attributes(model)
+    fields = [_Field.of(attribute, converter) for attribute in attributes if attribute.name != "extra"]
+    keeps_extra = len(fields) < len(attributes)
     overrides: dict[str, Any] = {
         field.name: override(struct_hook=field.strict) for field in fields if field.name in STRICT_BY_NAME
     }
@@ -168,6 +170,8 @@ def _model_hook(model: type[T], converter: Converter) -> Callable[[object, objec
         try:
             return structure(wire, model)
         except (LookupError, ValueError, TypeError, BaseValidationError):
+            if not keeps_extra:  # what cannot be read would be lost
+                raise
             return structure(_readable(wire, fields), model)
 
     return hook

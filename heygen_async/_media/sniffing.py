@@ -30,6 +30,9 @@ _ROLES: Final[Mapping[Role, tuple[str, ...]]] = {
 }
 _WORDS: Final = {"video": "MP4 or WebM", "audio": "WAV or MP3"}
 
+MAX_BYTES: Final[Mapping[Role, int]] = {"video": 100_000_000, "audio": 50_000_000}
+"""The largest file of each role. HeyGen says 100 MB and 50 MB; this reading holds whatever it counts as one MB."""
+
 _ONE_NAME: Final = {"audio/x-wav": "audio/wav", "video/x-m4v": "video/mp4"}
 
 # Brands of MP4 that filetype passes over where a file names none of isom, mp41 and mp42.
@@ -61,6 +64,18 @@ def sniff(head: bytes, name: str, *, role: Role | None = None) -> tuple[str, str
     if role is not None and found not in _ROLES[role]:
         raise ValueError(f"{subject} is {found}; the {role} must be {_WORDS[role]}")
     return found, _matching_name(name, suffix, found, subject)
+
+
+def check_size(name: str, size: int, role: Role | None) -> None:
+    """Check the *size* in bytes of a file that is to be used as *role*.
+
+    Raises:
+        ValueError: If it is larger than HeyGen takes.
+    """
+    if role is not None and size > MAX_BYTES[role]:
+        raise ValueError(
+            f"{role}: {name} has {size:,} bytes; HeyGen takes {_WORDS[role]} up to {MAX_BYTES[role] // 10**6} MB"
+        )
 
 
 def _guess(head: bytes) -> str | None:

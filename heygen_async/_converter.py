@@ -13,11 +13,13 @@ What each type looks like on the wire:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar, cast, get_args, get_origin
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar, cast, get_args, get_origin
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 from cattrs import BaseValidationError, Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, override
 
@@ -41,6 +43,7 @@ from heygen_async.models import (
 )
 from heygen_async.pagination import Page
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _WORDS: Final[Mapping[str, LipsyncStatus]] = {
@@ -163,8 +166,8 @@ class DirectUpload:
     """The answer to the announcement of an upload that goes to the storage host."""
 
     asset_id: str
-    upload_url: str
-    upload_headers: Mapping[str, JSON] = {}
+    upload_url: Secret
+    upload_headers: Mapping[str, JSON] = field(default={}, repr=False)
     """To be sent with it, as they are."""
     max_bytes: int | None = None
 
@@ -305,6 +308,21 @@ _converter: Final = _make_converter(detailed=False)
 _explainer: Final = _make_converter(detailed=True)
 
 
+def _without_frames(read: Callable[P, T]) -> Callable[P, T]:
+    """Raise the errors of *read* without its frames: their variables hold presigned links."""
+
+    @wraps(read)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except UnexpectedResponse as error:
+            failure = error.with_traceback(None)
+        raise failure
+
+    return reading
+
+
+@_without_frames
 def read(response: Response, model: type[T]) -> T:
     """Return the `data` of an answer as a *model*.
 
@@ -314,11 +332,13 @@ def read(response: Response, model: type[T]) -> T:
     return _structure(response, _member(response, response.data, "data", "$"), model, "$.data")
 
 
+@_without_frames
 def read_page(response: Response, model: type[T]) -> Page[T]:
     """Return an answer whose `data` is a list, and whose cursor stands beside it, as a page of *model*."""
     return _page(response, response.data, "data", model, "$")
 
 
+@_without_frames
 def read_batch_items(response: Response) -> Page[BatchItem]:
     """Return the items of a batch: there the list and its cursor are both inside `data`."""
     return _page(response, _member(response, response.data, "data", "$"), "items", BatchItem, "$.data")
@@ -342,17 +362,13 @@ def _member(response: Response, envelope: object, name: str, path: str) -> objec
 
 
 def _structure(response: Response, value: object, type_: type[T], path: str) -> T:
-    try:
+    with suppress(LookupError, ValueError, TypeError):
         return _converter.structure(value, type_)
-    except (LookupError, ValueError, TypeError):
-        return _explained(response, value, type_, path)
-
-
-def _explained(response: Response, value: object, type_: type[T], path: str) -> T:
     try:
         return _explainer.structure(value, type_)
     except (BaseValidationError, ValueError, TypeError) as error:
-        raise _unexpected(response, transform_error(error, path=path)) from error
+        problems = transform_error(error, path=path)
+    raise _unexpected(response, problems)
 
 
 def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedResponse:

@@ -32,9 +32,8 @@ from heygen_async import (
     TransportError,
 )
 from heygen_async._media import parts
-from heygen_async._media.fetch import fetch
+from heygen_async._media.fetch import Link, fetch
 from heygen_async._media.hosts import PartState
-from heygen_async._media.links import Link
 from heygen_async._media.parts import Part
 from heygen_async._media.targets import captions_path, target_problems
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heygen_async import DownloadError, InvalidRequest, Lipsync, LipsyncFailed, RetryPolicy, Secret, TransportError
+from heygen_async._media.fetch import expires_at, link_of
 from heygen_async._media.hosts import (
     PartState,
     check_start,
@@ -18,9 +19,8 @@ from heygen_async._media.hosts import (
     resumed,
     strong_etag,
 )
-from heygen_async._media.links import expires_at, link_of
-from heygen_async._media.mp4 import cut_short
 from heygen_async._media.names import file_name
+from heygen_async._media.parts import cut_short
 from heygen_async._media.patience import Patience
 from heygen_async._media.sniffing import recognize, sniff
 from heygen_async._media.targets import captions_path

@@ -33,8 +33,8 @@ from heygen_async import (
     TransportError,
     UnexpectedResponse,
 )
-from heygen_async._media import reading
-from heygen_async._media.reading import Reading, sha256_of
+from heygen_async._media import files
+from heygen_async._media.files import Reading, sha256_of
 from heygen_async._media.sources import LocalFile, fingerprint, look_at_path
 from heygen_async._media.transfers import Transfers
 from heygen_async._media.upload_cache import UploadCache
@@ -228,6 +228,18 @@ async def test_a_file_that_cannot_be_read_is_an_os_error_before_anything_is_sent
     with pytest.raises(IsADirectoryError):
         await heygen.assets.upload(tmp_path)
     assert not sandbox.requests
+
+
+@pytest.mark.parametrize("way", ["form", "direct"])
+async def test_a_file_whose_name_is_not_utf_8_is_uploaded(heygen, sandbox, tmp_path, way):
+    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    path = write(tmp_path / os.fsdecode(b"\xe9pisode\xff.mp4"), mp4(9000))
+
+    asset = await heygen.assets.upload(path)
+    with path.open("rb") as file:
+        assert (await heygen.assets.upload(file)).id == asset.id
+
+    assert (await heygen.assets.get(asset.id)).name == "\ufffdpisode\ufffd.mp4"
 
 
 async def test_a_named_pipe_is_not_waited_for(heygen, tmp_path):
@@ -1055,8 +1067,8 @@ def test_whatever_the_sizes_all_bytes_are_read_in_order_and_digested(size, block
     data = bytes(range(256)) * (size // 256 + 1)
     transfers = Transfers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "BLOCK", block)
-        patch.setattr(reading, "PIECE", piece)
+        patch.setattr(files, "BLOCK", block)
+        patch.setattr(files, "PIECE", piece)
         read, digest = asyncio.run(read_all(transfers, data[:size]))
     transfers.close()
 

@@ -13,15 +13,13 @@ from typing import Final, TypeVar
 from anyio import CancelScope, to_thread
 from attrs import frozen
 
-from heygen_async._media.fetch import Chunk, TooLongError, fetch
+from heygen_async._media.fetch import Chunk, Kind, Link, TooLongError, fetch
+from heygen_async._media.files import OpenFile
 from heygen_async._media.hosts import PartState
-from heygen_async._media.links import Kind, Link
 from heygen_async._media.parts import Part, part_path, write_whole
-from heygen_async._media.progress import Progress, report
 from heygen_async._media.sources import BLOCK
 from heygen_async._media.targets import FilePath, captions_path, check_file, expanded, target_in
-from heygen_async._media.threads import OpenFile
-from heygen_async._media.transfers import Transfers
+from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import logger

@@ -17,7 +17,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from heygen_async._media import mp4
 from heygen_async._media.hosts import PartState, is_strong
 from heygen_async.errors import DownloadError
 
@@ -32,6 +31,9 @@ SIDE: Final = ".part.etag"
 _OWNER: Final = "lipsync "
 _SIDE_BYTES: Final = 4096
 """More than we ever write into a side file."""
+
+_BOX_HEADER: Final = 8
+_LARGE_BOX_HEADER: Final = 16
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -171,7 +173,7 @@ class Part:
 
     def flaw(self) -> str | None:
         """Return what is wrong with the whole file, though as many bytes came as were announced."""
-        return mp4.cut_short(self._file)
+        return cut_short(self._file)
 
     def publish(self, *, overwrite: bool) -> None:
         """Give the file its name, all at once.
@@ -278,3 +280,39 @@ def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
         part.replace(target)
     else:
         part.unlink()
+
+
+# Completeness
+
+
+def cut_short(file: BinaryIO) -> str | None:
+    """Return what is missing of an MP4 file, or `None` if nothing is, or if it is no MP4.
+
+    Only what is certain counts: bytes after the last box, or boxes of unknown kinds, do no harm to a player.
+    """
+    size = file.seek(0, os.SEEK_END)
+    place, kinds = 0, set[bytes]()
+    while place + _BOX_HEADER <= size:
+        length, kind = _box(file, place, size)
+        if not kinds and kind != b"ftyp":
+            return None
+        if not kind.isalnum() and not kind.strip(b" ").isalnum():
+            break
+        kinds.add(kind)
+        if length < _BOX_HEADER:
+            break
+        if place + length > size:
+            return f"its {kind.decode('ascii')} box ends {place + length - size:,} bytes after the file"
+        place += length
+    return "it has no moov box" if kinds and b"moov" not in kinds else None
+
+
+def _box(file: BinaryIO, place: int, size: int) -> tuple[int, bytes]:
+    file.seek(place)
+    header = file.read(_LARGE_BOX_HEADER)
+    length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+    if length == 0:  # to the end of the file
+        length = size - place
+    elif length == 1:  # too long for four bytes
+        length = int.from_bytes(header[8:16], "big")
+    return length, kind

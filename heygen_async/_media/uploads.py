@@ -16,14 +16,13 @@ from attrs import evolve, frozen
 
 from heygen_async._arguments import is_https
 from heygen_async._converter import DirectUpload, read
+from heygen_async._media.files import Reading, sha256_of
 from heygen_async._media.hosts import EXPIRED, check_stored, refusal
 from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
 from heygen_async._media.patience import Patience
-from heygen_async._media.progress import Progress, report
-from heygen_async._media.reading import Reading, sha256_of
 from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile, local_file
-from heygen_async._media.transfers import Transfers
+from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._media.upload_cache import Entry, Upload
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose, multipart

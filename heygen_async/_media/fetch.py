@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https
+from heygen_async._media.attempts import Attempts
 from heygen_async._media.hosts import EXPIRED, PartState, check_start, range_headers, refusal, resumed
-from heygen_async._media.patience import Patience
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
 from heygen_async.errors import (
@@ -92,7 +92,7 @@ class _Fetch:
         self._state = state
         self._max_bytes = max_bytes
         self._most = state.done
-        self._patience = Patience(transport.retry)
+        self._attempts = Attempts(transport.retry)
 
     async def attempt(self) -> AsyncGenerator[Chunk, None]:
         """Request once what is missing, and yield what arrives."""
@@ -150,13 +150,13 @@ class _Fetch:
         """
         if self._state.done > self._most:
             self._most = self._state.done
-            self._patience.renew()
+            self._attempts.reset()
         chance = random()  # noqa: S311 it spreads retries, it guards nothing
         has_expired = isinstance(error, APIError) and error.status in EXPIRED
         if has_expired or isinstance(error, _RestartError):
-            delay = self._patience.again(chance=chance)
+            delay = self._attempts.delay_before_change(chance=chance)
         else:
-            delay = self._patience.after(error, chance=chance)
+            delay = self._attempts.delay_after(error, chance=chance)
         if delay is None:
             raise self._failure(error) from error
         if has_expired:
@@ -173,7 +173,7 @@ class _Fetch:
             f"({self._state.done:,} bytes arrived): {error}",
             is_transient=is_hosts,
         )
-        failure.attempts = self._patience.tries
+        failure.attempts = self._attempts.made
         return failure
 
 

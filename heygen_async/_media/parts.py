@@ -12,6 +12,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -31,6 +32,9 @@ SIDE: Final = ".part.etag"
 _OWNER: Final = "lipsync "
 _SIDE_BYTES: Final = 4096
 """More than we ever write into a side file."""
+
+_LOCK_ATTEMPTS, _LOCK_PAUSE = 20, 0.02
+"""How long to wait for the lock, the pause in seconds."""
 
 _BOX_HEADER: Final = 8
 _LARGE_BOX_HEADER: Final = 16
@@ -70,7 +74,7 @@ def part_problem(target: Path, lipsync_id: str | None) -> str | None:
         return owner_problem(target, "", lipsync_id)
     try:
         with side.open("rb") as file:
-            return owner_problem(target, file.read(_SIDE_BYTES).decode("ascii", "replace"), lipsync_id)
+            return owner_problem(target, file.read(_SIDE_BYTES).decode("utf-8", "replace"), lipsync_id)
     except OSError as error:
         return f"cannot read {side}: {error.strerror or error}"
 
@@ -147,7 +151,7 @@ class Part:
         size = self._file.seek(0, os.SEEK_END)
         self._side.seek(len(self._owner))
         # Three parts: both lines were written to their end.
-        etag, _, rest = self._side.read(_SIDE_BYTES).decode("ascii", "replace").partition("\n")
+        etag, _, rest = self._side.read(_SIDE_BYTES).decode("utf-8", "replace").partition("\n")
         total, end, _ = rest.partition("\n")
         known = int(total) if total.isascii() and total.isdigit() else None
         if not end or not is_strong(etag) or (known is not None and size > known):
@@ -162,7 +166,7 @@ class Part:
         self._file.seek(start)
         if state.etag is not None:
             self._side.seek(len(self._owner))
-            self._side.write(f"{state.etag}\n{'' if state.total is None else state.total}\n".encode("ascii"))
+            self._side.write(f"{state.etag}\n{'' if state.total is None else state.total}\n".encode())
 
     def write(self, blocks: Iterable[bytes]) -> None:
         """Write *blocks*, whole."""
@@ -217,7 +221,7 @@ def _take(side: BinaryIO, target: Path, lipsync_id: str) -> None:
     if is_published(target):  # a crash between the two steps of publishing
         part_path(target).unlink()
         side.truncate(0)
-    text = side.read(_SIDE_BYTES).decode("ascii", "replace")
+    text = side.read(_SIDE_BYTES).decode("utf-8", "replace")
     if problem := owner_problem(target, text, lipsync_id):
         raise DownloadError(problem)
     owner = owner_line(lipsync_id)
@@ -235,12 +239,16 @@ def _open(path: Path) -> BinaryIO:
 def _lock(side: BinaryIO, part: Path) -> None:
     if fcntl is None:
         return
-    try:
-        fcntl.flock(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DownloadError(f"{part} is being downloaded by another process") from None
-    except OSError:  # some network file systems know no locks
-        return
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a cancelled download holds it until its last block is written
+            time.sleep(_LOCK_PAUSE)
+        except OSError:  # some network file systems have no locks
+            return
+        else:
+            return
+    raise DownloadError(f"{part} is being downloaded by another process")
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:

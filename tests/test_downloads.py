@@ -512,6 +512,7 @@ async def test_a_part_that_is_a_second_name_of_the_target_is_removed(job, tmp_pa
     (tmp_path / "a.mp4").write_bytes(b"whole")
     os.link(tmp_path / "a.mp4", tmp_path / "a.mp4.part")
     os.link(tmp_path / "a.mp4", tmp_path / "seen")
+    (tmp_path / "a.mp4.part.etag").write_text("lipsync ls_other\n")
 
     await job.download(tmp_path / "a.mp4", overwrite=True)
 
@@ -816,6 +817,12 @@ def somebodys_part(folder):
     return folder / "a.mp4"
 
 
+def somebodys_link_to_the_target(folder):
+    (folder / "a.mp4").write_text("mine")
+    os.link(folder / "a.mp4", folder / "a.mp4.part")
+    return folder / "a.mp4"
+
+
 def somebodys_side_file(folder):
     (folder / "a.mp4.part.etag").write_text("mine")
     return folder / "a.mp4"
@@ -920,7 +927,9 @@ def test_a_folder_is_not_a_file_to_replace(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
-@pytest.mark.parametrize("leave", [somebodys_part, another_lipsyncs_part, somebodys_side_file])
+@pytest.mark.parametrize(
+    "leave", [somebodys_part, somebodys_link_to_the_target, another_lipsyncs_part, somebodys_side_file]
+)
 async def test_a_part_that_is_not_ours_is_never_touched(job, sandbox, tmp_path, leave, overwrite):
     target = leave(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

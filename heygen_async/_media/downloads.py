@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from anyio import CancelScope, to_thread
+from anyio import to_thread
 from attrs import frozen
 
 from heygen_async._media.fetch import Chunk, Kind, Link, TooLongError, fetch
@@ -106,8 +106,7 @@ class Downloads:
             async with self._transfers.seats:
                 receiver = _Receiver(self._transport, part, target, self._transfers.max_download_bytes)
                 await receiver.receive(link, progress)
-                with CancelScope(shield=True):  # it is soon done, and a cancel would leave its outcome unknown
-                    await receiver.publish(overwrite=overwrite)
+                await receiver.publish(overwrite=overwrite)
 
     @contextmanager
     def _claim(self, target: Path) -> Iterator[None]:

@@ -31,7 +31,7 @@ SIDE: Final = ".part.etag"
 
 _OWNER: Final = "lipsync "
 _SIDE_BYTES: Final = 4096
-"""More than we ever write into a side file."""
+"""More than is ever written into a side file."""
 
 _LOCK_ATTEMPTS, _LOCK_PAUSE = 20, 0.02
 """How long to wait for the lock, the pause in seconds."""
@@ -86,11 +86,9 @@ def owner_problem(target: Path, side_text: str, lipsync_id: str | None) -> str |
     owner = first.removeprefix(_OWNER) if newline and first.startswith(_OWNER) else None
     if _lstat(part) is None:  # there are no bytes to lose
         return _foreign(side) if side_text and owner is None else None
-    if is_published(target):
-        return None
     if owner is None:
         return _foreign(part)
-    if owner == lipsync_id:
+    if owner == lipsync_id or _is_published(target):
         return None
     return (
         f"{part} is an unfinished download of lipsync {owner}; finish that download to {target}, "
@@ -98,7 +96,7 @@ def owner_problem(target: Path, side_text: str, lipsync_id: str | None) -> str |
     )
 
 
-def is_published(target: Path) -> bool:
+def _is_published(target: Path) -> bool:
     """Return whether the part and *target* are two names of one file, as a crash at the end of a download leaves."""
     try:
         return part_path(target).samefile(target)
@@ -218,12 +216,11 @@ def _claim(target: Path, lipsync_id: str) -> BinaryIO:
 
 
 def _take(side: BinaryIO, target: Path, lipsync_id: str) -> None:
-    if is_published(target):  # a crash between the two steps of publishing
-        part_path(target).unlink()
-        side.truncate(0)
     text = side.read(_SIDE_BYTES).decode("utf-8", "replace")
     if problem := owner_problem(target, text, lipsync_id):
         raise DownloadError(problem)
+    if _is_published(target):
+        part_path(target).unlink()
     owner = owner_line(lipsync_id)
     if not text.startswith(owner):
         side.seek(0)

@@ -20,6 +20,7 @@ from heygen_async._converter import (
     read,
     read_batch_items,
     read_page,
+    read_statuses,
     request_body,
 )
 from heygen_async._ids import check_key, chunk_ids, new_key, segment
@@ -30,7 +31,7 @@ from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.keys import already_used
 from heygen_async._wire import Request, Response, compose
-from heygen_async.errors import CallRecord, HeyGenError, InvalidRequest, NotFound
+from heygen_async.errors import APIError, CallRecord, HeyGenError, InvalidRequest, NotFound
 from heygen_async.jobs import LipsyncBatch, LipsyncJob
 from heygen_async.models import (
     JSON,
@@ -51,7 +52,9 @@ from heygen_async.polling import LipsyncPoller
 
 _ONE = "/v3/lipsyncs/{lipsync_id}"
 _BATCH = "/v3/lipsyncs/batches/{batch_id}"
-_GONE = frozenset({"asset_not_found", "asset_not_available"})
+_PROCESSING = "asset_not_available"
+_ASSETS = (Asset, AssetId)
+_GONE = frozenset({"asset_not_found", _PROCESSING})
 MAX_BATCH = 100
 MAX_PAGE = 100
 
@@ -83,7 +86,7 @@ async def fetch_statuses(transport: Transport, lipsync_ids: Sequence[str]) -> di
 
 async def _status_page(transport: Transport, joined: str, token: str | None) -> Page[StatusEntry]:
     params = {"lipsync_ids": joined, "token": token}
-    return read_page(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)), StatusEntry)
+    return read_statuses(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)))
 
 
 @frozen
@@ -157,13 +160,31 @@ class Lipsyncs:
             try:
                 return await self._transport.send(compose_with(assets))
             except (NotFound, InvalidRequest) as error:
-                if error.code not in _GONE or error.outcome != "rejected" or not files:
+                if error.code not in _GONE or error.outcome != "rejected":
                     raise
                 record = CallRecord.read_from(error)
-            # The server no longer has an asset that the session uploaded. Nothing was created, so the key is free.
+                if not await self._recover(error, requests, assets, record):
+                    raise
+            # Nothing was created, so the key is free.
+            return await self._transport.send(compose_with(await self._upload(files, record)))
+
+    async def _recover(
+        self, error: APIError, requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset], record: CallRecord
+    ) -> bool:
+        """Return whether to send the request again after it was refused for an asset that cannot be used.
+
+        An asset that is still being processed is waited for. The session's own uploads are made again if the server
+        no longer has them.
+        """
+        if error.code != _PROCESSING:
             for asset in assets.values():
                 self._uploads.forget(asset)
-            return await self._transport.send(compose_with(await self._upload(files, record)))
+            return bool(assets)
+        try:
+            return await self._uploads.recover(_asset_ids(requests, assets)) or bool(assets)
+        except (HeyGenError, asyncio.CancelledError) as failed:
+            record.write_to(failed)
+            raise
 
     async def _check_key(self, key: str, files: Iterable[LocalFile]) -> None:
         """Refuse a used key before anything is uploaded: a new upload makes the request a different one."""
@@ -310,6 +331,13 @@ def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[J
     given = {"title": title, "callback_url": callback_url}
     options: dict[str, JSON] = {name: value for name, value in given.items() if value}
     return lambda bodies: {"lipsyncs": bodies, **options}
+
+
+def _asset_ids(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) -> list[str]:
+    """List the assets that *requests* use, once each: those just uploaded, and the caller's own."""
+    own = (source for request in requests for source in (request.video, request.audio))
+    ids = [source.id if isinstance(source, Asset) else source.value for source in own if isinstance(source, _ASSETS)]
+    return list(dict.fromkeys([*(asset.id for asset in assets.values()), *ids]))
 
 
 def _composed(

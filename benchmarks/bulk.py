@@ -54,11 +54,11 @@ from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 from heygen_async.sandbox import Sandbox
+from heygen_async.sandbox.error_answers import Refusal
 from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.plans import Plan as JobPlan
-from heygen_async.sandbox.refusals import Refusal
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.world import Item, Job, World
+from heygen_async.sandbox.state.scripts import Plan as JobPlan
+from heygen_async.sandbox.state.world import Item, Job, World
 
 ROWS, MEAN, SIGMA = 300, 60.0, 0.6
 CREATE, READ, RETRY_AFTER = 0.3, 0.1, 5.0

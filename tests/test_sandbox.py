@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 from heygen_async.sandbox.captions import srt
-from heygen_async.sandbox.links import Denied, Links
 from heygen_async.sandbox.ranges import part
+from heygen_async.sandbox.state.signed_links import Denied, Links
 
 BODY = {
     "video": {"type": "url", "url": "https://example.com/source.mp4"},

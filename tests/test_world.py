@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async.sandbox.assets import Assets, Received
+from heygen_async.sandbox.error_answers import Refusal
+from heygen_async.sandbox.http.validation import LIPSYNC, lipsync, public_url
 from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.plans import Plan, Planner
-from heygen_async.sandbox.refusals import Refusal
-from heygen_async.sandbox.replays import Kept, Replays
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.shelf import Shelf
-from heygen_async.sandbox.strict import LIPSYNC, lipsync, public_url
-from heygen_async.sandbox.world import World
+from heygen_async.sandbox.state.asset_store import Assets, Received
+from heygen_async.sandbox.state.idempotency import Kept, Replays
+from heygen_async.sandbox.state.paged_store import Shelf
+from heygen_async.sandbox.state.scripts import Plan, Planner
+from heygen_async.sandbox.state.world import World
 
 BODY = {
     "video": {"type": "url", "url": "https://a.example/v.mp4"},

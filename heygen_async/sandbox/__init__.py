@@ -6,7 +6,7 @@ in one cannot hide in the other.
     async with Sandbox() as sandbox:
         ...  # talk to sandbox.url with sandbox.api_key
 
-`heygen_async.sandbox.plans` tells how a source URL scripts its job, to make it fail for instance.
+`heygen_async.sandbox.state.scripts` tells how a source URL scripts its job, to make it fail for instance.
 """
 
 from __future__ import annotations

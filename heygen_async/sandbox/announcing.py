@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from heygen_async.sandbox.clock import Clock
-from heygen_async.sandbox.links import Links
-from heygen_async.sandbox.webhooks import Event, Webhooks
-from heygen_async.sandbox.world import Batch, Job
+from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.event_store import Event, Webhooks
+from heygen_async.sandbox.state.signed_links import Links
+from heygen_async.sandbox.state.world import Batch, Job
 
 
 @frozen

@@ -7,23 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from heygen_async.sandbox.announcing import Announcer
-from heygen_async.sandbox.app import ApiApp
-from heygen_async.sandbox.assets import Assets
-from heygen_async.sandbox.clock import Clock
-from heygen_async.sandbox.courier import Courier
+from heygen_async.sandbox.deliveries import Courier
 from heygen_async.sandbox.faults import Fault
-from heygen_async.sandbox.filehost import FileHost
+from heygen_async.sandbox.http.account_calls import Account
+from heygen_async.sandbox.http.api_app import ApiApp
+from heygen_async.sandbox.http.asset_calls import AssetRoutes
+from heygen_async.sandbox.http.file_host import FileHost
+from heygen_async.sandbox.http.lipsync_calls import Lipsyncs
+from heygen_async.sandbox.http.storage import Storage, StoredFile
+from heygen_async.sandbox.http.webhook_calls import WebhookRoutes
 from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.links import Links
-from heygen_async.sandbox.plans import Planner
-from heygen_async.sandbox.routes.account import Account
-from heygen_async.sandbox.routes.assets import AssetRoutes
-from heygen_async.sandbox.routes.lipsyncs import Lipsyncs
-from heygen_async.sandbox.routes.webhooks import WebhookRoutes
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.storage import Storage, StoredFile
-from heygen_async.sandbox.webhooks import Webhooks
-from heygen_async.sandbox.world import Job, World
+from heygen_async.sandbox.state.asset_store import Assets
+from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.event_store import Webhooks
+from heygen_async.sandbox.state.scripts import Planner
+from heygen_async.sandbox.state.signed_links import Links
+from heygen_async.sandbox.state.world import Job, World
 
 
 class Backend:

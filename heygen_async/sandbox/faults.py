@@ -22,8 +22,8 @@ from typing import Final, Literal, TypeAlias, TypedDict, Unpack
 import orjson
 from attrs import evolve, field, frozen
 
-from heygen_async.sandbox.refusals import Refusal
-from heygen_async.sandbox.routes.table import check_route
+from heygen_async.sandbox.error_answers import Refusal
+from heygen_async.sandbox.http.routes import check_route
 
 ANY_CALL: Final = "* /v3/*"
 DOWNLOADS: Final = "GET /files/{name}"

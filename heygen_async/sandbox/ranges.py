@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async.sandbox.links import Denied
+from heygen_async.sandbox.state.signed_links import Denied
 
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from aiohttp import web
 
 from heygen_async.sandbox.faults import Damage
-from heygen_async.sandbox.filehost import Parcel
+from heygen_async.sandbox.http.file_host import Parcel
+from heygen_async.sandbox.http.storage import read
 from heygen_async.sandbox.ranges import Part
-from heygen_async.sandbox.storage import read
 
 
 async def send(

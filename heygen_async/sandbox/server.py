@@ -19,13 +19,13 @@ from anyio import to_thread
 from attrs import frozen
 
 from heygen_async.sandbox.backend import Backend
-from heygen_async.sandbox.clock import Clock, ManualClock
-from heygen_async.sandbox.courier import RecordedDelivery
+from heygen_async.sandbox.deliveries import RecordedDelivery
 from heygen_async.sandbox.faults import Fault
-from heygen_async.sandbox.record import RecordedRequest
+from heygen_async.sandbox.http.storage import sample
+from heygen_async.sandbox.records import RecordedRequest
 from heygen_async.sandbox.settings import JobSeconds, SandboxOptions, Settings
-from heygen_async.sandbox.storage import sample
-from heygen_async.sandbox.world import Job
+from heygen_async.sandbox.state.clock import Clock, ManualClock
+from heygen_async.sandbox.state.world import Job
 
 __all__ = (
     "SAMPLE_AUDIO",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 
-from heygen_async.sandbox.assets import Asset, Received
-from heygen_async.sandbox.links import Denied
+from heygen_async.sandbox.state.asset_store import Asset, Received
+from heygen_async.sandbox.state.signed_links import Denied
 
 
 def upload_headers(asset: Asset) -> dict[str, str]:

@@ -7,15 +7,15 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async.sandbox import strict
-from heygen_async.sandbox.clock import Clock
-from heygen_async.sandbox.links import Links
-from heygen_async.sandbox.plans import Plan, Planner
-from heygen_async.sandbox.refusals import Refusal, invalid
-from heygen_async.sandbox.routes import Answer, Call, Handler, data, listed, paging
+from heygen_async.sandbox.error_answers import Refusal, invalid
+from heygen_async.sandbox.http import validation
+from heygen_async.sandbox.http.calls import Answer, Call, Handler, data, listed, paging
+from heygen_async.sandbox.http.validation import Body
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.strict import Body
-from heygen_async.sandbox.world import Batch, Item, Job, World
+from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.scripts import Plan, Planner
+from heygen_async.sandbox.state.signed_links import Links
+from heygen_async.sandbox.state.world import Batch, Item, Job, World
 
 _DEFAULT_LIMIT: Final = 10
 
@@ -48,25 +48,25 @@ class Lipsyncs:
 
     def create(self, call: Call) -> Answer:
         """`POST /v3/lipsyncs`."""
-        body = strict.lipsync(call.body)
+        body = validation.lipsync(call.body)
         job = self.world.create(body, self.planner.plan(body, call.now), call.now)
         return data({"lipsync_id": job.id})
 
     def get(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/{lipsync_id}`."""
         job = self._job(call)
-        strict.query(call.query, ())
+        validation.query(call.query, ())
         return data(self._view(job, call.now))
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs`."""
-        jobs, before = self.world.page(*strict.page(call.query, "lipsyncs", _DEFAULT_LIMIT))
+        jobs, before = self.world.page(*validation.page(call.query, "lipsyncs", _DEFAULT_LIMIT))
         return listed([self._view(job, call.now) for job in jobs], "lipsyncs", before)
 
     def update(self, call: Call) -> Answer:
         """`PATCH /v3/lipsyncs/{lipsync_id}`."""
         job = self._job(call)
-        body = strict.fields(call.body, {"title": strict.text}, required=("title",))
+        body = validation.fields(call.body, {"title": validation.text}, required=("title",))
         job.title = str(body["title"])
         return data(self._view(job, call.now))
 
@@ -77,7 +77,7 @@ class Lipsyncs:
         return data({"id": job.id})
 
     def _job(self, call: Call) -> Job:
-        return self.world.job(strict.identifier(call.path["lipsync_id"], "lipsync_id"))
+        return self.world.job(validation.identifier(call.path["lipsync_id"], "lipsync_id"))
 
     def _view(self, job: Job, now: float) -> dict[str, object]:
         state = job.state(now)
@@ -99,10 +99,10 @@ class Lipsyncs:
 
     def statuses(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/statuses`."""
-        limit, start = strict.page(call.query, "statuses", strict.MAX_IDS, also=("lipsync_ids", "batch_ids"))
-        lipsync_ids, batch_ids = strict.ids(call.query, "lipsync_ids"), strict.ids(call.query, "batch_ids")
-        if not 1 <= len(lipsync_ids) + len(batch_ids) <= strict.MAX_IDS:
-            raise invalid(f"lipsync_ids and batch_ids take 1 to {strict.MAX_IDS} ids.", "lipsync_ids")
+        limit, start = validation.page(call.query, "statuses", validation.MAX_IDS, also=("lipsync_ids", "batch_ids"))
+        lipsync_ids, batch_ids = validation.ids(call.query, "lipsync_ids"), validation.ids(call.query, "batch_ids")
+        if not 1 <= len(lipsync_ids) + len(batch_ids) <= validation.MAX_IDS:
+            raise invalid(f"lipsync_ids and batch_ids take 1 to {validation.MAX_IDS} ids.", "lipsync_ids")
         rows = [self._status(one, call.now) for one in lipsync_ids]
         for one in batch_ids:
             rows.extend(self._batch_statuses(one, call.now))
@@ -125,7 +125,7 @@ class Lipsyncs:
 
     def create_batch(self, call: Call) -> Answer:
         """`POST /v3/lipsyncs/batches`."""
-        body = strict.fields(call.body, strict.BATCH, required=("lipsyncs",))
+        body = validation.fields(call.body, validation.BATCH, required=("lipsyncs",))
         lipsyncs, title, callback_url = body["lipsyncs"], body.get("title"), body.get("callback_url")
         batch = self.world.create_batch(
             [(one, self._plan(one, call.now)) for one in lipsyncs] if isinstance(lipsyncs, list) else [],
@@ -143,8 +143,8 @@ class Lipsyncs:
 
     def get_batch(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/batches/{batch_id}`."""
-        limit, position = strict.page(call.query, "items", strict.MAX_IDS)
-        batch = self.world.batch(strict.identifier(call.path["batch_id"], "batch_id"))
+        limit, position = validation.page(call.query, "items", validation.MAX_IDS)
+        batch = self.world.batch(validation.identifier(call.path["batch_id"], "batch_id"))
         start = position or 0
         end = start + limit
         return data(

@@ -14,12 +14,12 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import define, field
 
+from heygen_async.sandbox.error_answers import Refusal, not_found
+from heygen_async.sandbox.http.validation import Body
 from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.plans import Plan
-from heygen_async.sandbox.refusals import Refusal, not_found
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.shelf import Shelf
-from heygen_async.sandbox.strict import Body
+from heygen_async.sandbox.state.paged_store import Shelf
+from heygen_async.sandbox.state.scripts import Plan
 
 State: TypeAlias = Literal["pending", "running", "completed", "failed"]
 BulkState: TypeAlias = Literal["queued", "processing", "completed", "failed", "not_found"]

@@ -8,9 +8,9 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import define, field, frozen
 
+from heygen_async.sandbox.error_answers import not_found
 from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.refusals import not_found
-from heygen_async.sandbox.shelf import Shelf
+from heygen_async.sandbox.state.paged_store import Shelf
 
 EVENT_TYPES: Final[Mapping[str, str]] = {
     "avatar_video.success": "A video has completed.",

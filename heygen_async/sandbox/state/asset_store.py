@@ -6,10 +6,10 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from heygen_async.sandbox.error_answers import Refusal, invalid, not_found
 from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.refusals import Refusal, invalid, not_found
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.shelf import Shelf
+from heygen_async.sandbox.state.paged_store import Shelf
 
 EXTENSIONS: Final = {
     "image/png": ("png",),

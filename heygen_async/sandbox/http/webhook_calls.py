@@ -7,12 +7,12 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async.sandbox import strict
-from heygen_async.sandbox.clock import Clock, iso
-from heygen_async.sandbox.refusals import invalid
-from heygen_async.sandbox.routes import Answer, Call, Handler, data, listed
-from heygen_async.sandbox.strict import Check
-from heygen_async.sandbox.webhooks import Endpoint, Webhooks
+from heygen_async.sandbox.error_answers import invalid
+from heygen_async.sandbox.http import validation
+from heygen_async.sandbox.http.calls import Answer, Call, Handler, data, listed
+from heygen_async.sandbox.http.validation import Check
+from heygen_async.sandbox.state.clock import Clock, iso
+from heygen_async.sandbox.state.event_store import Endpoint, Webhooks
 
 _DEFAULT_LIMIT: Final = 10
 
@@ -39,11 +39,11 @@ class WebhookRoutes:
     def create(self, call: Call) -> Answer:
         """`POST /v3/webhooks/endpoints`."""
         shape: Mapping[str, Check] = {
-            "url": strict.callback_url,
+            "url": validation.callback_url,
             "events": self._check_events,
-            "entity_id": strict.text,
+            "entity_id": validation.text,
         }
-        body = strict.fields(call.body, shape, required=("url",))
+        body = validation.fields(call.body, shape, required=("url",))
         entity_id = body.get("entity_id")
         endpoint = self.webhooks.create(
             str(body["url"]),
@@ -55,13 +55,13 @@ class WebhookRoutes:
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/webhooks/endpoints`."""
-        found, before = self.webhooks.page(*strict.page(call.query, "endpoints", _DEFAULT_LIMIT))
+        found, before = self.webhooks.page(*validation.page(call.query, "endpoints", _DEFAULT_LIMIT))
         return listed([self._view(one) for one in found], "endpoints", before)
 
     def update(self, call: Call) -> Answer:
         """`PATCH /v3/webhooks/endpoints/{endpoint_id}`."""
         endpoint = self.webhooks.get(self._id(call))
-        body = strict.fields(call.body, {"url": strict.callback_url, "events": self._check_events}, required=())
+        body = validation.fields(call.body, {"url": validation.callback_url, "events": self._check_events}, required=())
         endpoint.url = str(body.get("url", endpoint.url))
         endpoint.events = _names(body["events"]) if "events" in body else endpoint.events
         return data(self._view(endpoint))
@@ -74,19 +74,19 @@ class WebhookRoutes:
 
     def rotate(self, call: Call) -> Answer:
         """`POST /v3/webhooks/endpoints/{endpoint_id}/rotate-secret`."""
-        strict.fields(call.body, {}, required=())
+        validation.fields(call.body, {}, required=())
         endpoint = self.webhooks.rotate(self._id(call))
         return data({"endpoint_id": endpoint.id, "secret": endpoint.secret})
 
     def event_types(self, call: Call) -> Answer:
         """`GET /v3/webhooks/event-types`."""
-        strict.query(call.query, ())
+        validation.query(call.query, ())
         kinds = self.webhooks.event_types.items()
         return listed([{"event_type": name, "description": text} for name, text in kinds], "types", None)
 
     def events(self, call: Call) -> Answer:
         """`GET /v3/webhooks/events`."""
-        limit, start = strict.page(call.query, "events", _DEFAULT_LIMIT, also=("event_type", "entity_id"))
+        limit, start = validation.page(call.query, "events", _DEFAULT_LIMIT, also=("event_type", "entity_id"))
         found, before = self.webhooks.history(
             limit, start, event_type=call.query.get("event_type"), entity_id=call.query.get("entity_id")
         )
@@ -107,7 +107,7 @@ class WebhookRoutes:
             raise invalid(f"{name} must be null or a list of some of {', '.join(known)}.", name)
 
     def _id(self, call: Call) -> str:
-        return strict.identifier(call.path["endpoint_id"], "endpoint_id")
+        return validation.identifier(call.path["endpoint_id"], "endpoint_id")
 
     def _view(self, endpoint: Endpoint) -> dict[str, object]:
         return {

@@ -14,10 +14,10 @@ import aiohttp
 import orjson
 from attrs import frozen
 
-from heygen_async.sandbox.clock import Clock, iso
+from heygen_async.sandbox.http.validation import is_loopback
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.strict import is_loopback
-from heygen_async.sandbox.webhooks import Delivery, Endpoint, Event, Webhooks
+from heygen_async.sandbox.state.clock import Clock, iso
+from heygen_async.sandbox.state.event_store import Delivery, Endpoint, Event, Webhooks
 
 _ANSWER_WITHIN: Final = 10.0
 _PROBE_WITHIN: Final = 1.0

@@ -19,9 +19,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from attrs import evolve, frozen
 
-from heygen_async.sandbox.assets import Asset, Assets
-from heygen_async.sandbox.refusals import Problems, Refusal, invalid
-from heygen_async.sandbox.strict import Body
+from heygen_async.sandbox.error_answers import Problems, Refusal, invalid
+from heygen_async.sandbox.http.validation import Body
+from heygen_async.sandbox.state.asset_store import Asset, Assets
 
 SCRIPT_HOST: Final = "sandbox.invalid"
 UNREADABLE_SECONDS: Final = 10.0

@@ -12,16 +12,16 @@ from xml.sax.saxutils import escape
 from aiohttp import BodyPartReader, web
 from attrs import frozen
 
-from heygen_async.sandbox.assets import Asset, Assets, Received
 from heygen_async.sandbox.captions import srt
-from heygen_async.sandbox.clock import Clock
-from heygen_async.sandbox.links import Denied, Links
+from heygen_async.sandbox.error_answers import Refusal, invalid
+from heygen_async.sandbox.http.storage import Storage, StoredFile, etag
 from heygen_async.sandbox.ranges import Part, part
-from heygen_async.sandbox.refusals import Refusal, invalid
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.storage import Storage, StoredFile, etag
+from heygen_async.sandbox.state.asset_store import Asset, Assets, Received
+from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.signed_links import Denied, Links
+from heygen_async.sandbox.state.world import Job, World
 from heygen_async.sandbox.uploads import check_bytes, check_headers
-from heygen_async.sandbox.world import Job, World
 
 _CHUNK: Final = 64 << 10
 _FORM_OVERHEAD: Final = 64 << 10

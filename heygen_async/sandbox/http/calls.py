@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from heygen_async.sandbox.strict import cursor
+from heygen_async.sandbox.http.validation import cursor
 
 
 @frozen(kw_only=True)

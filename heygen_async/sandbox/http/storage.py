@@ -11,8 +11,8 @@ import anyio
 from anyio import to_thread
 from attrs import frozen
 
-from heygen_async.sandbox.assets import EXTENSIONS, Received, plain_type
-from heygen_async.sandbox.refusals import Refusal
+from heygen_async.sandbox.error_answers import Refusal
+from heygen_async.sandbox.state.asset_store import EXTENSIONS, Received, plain_type
 
 _CHUNK: Final = 256 << 10
 _FLUSH: Final = 1 << 20  # one hop to a thread for each megabyte of an upload

@@ -15,20 +15,20 @@ import orjson
 from aiohttp import web
 from attrs import frozen
 
+from heygen_async.sandbox.error_answers import Refusal, invalid
 from heygen_async.sandbox.faults import Damage, Fault, NoRequestId, choose
-from heygen_async.sandbox.filehost import FileHost, Parcel, xml
+from heygen_async.sandbox.http.asset_calls import AssetRoutes
+from heygen_async.sandbox.http.calls import Call, Handler, data
+from heygen_async.sandbox.http.fault_effects import strike
+from heygen_async.sandbox.http.file_host import FileHost, Parcel, xml
+from heygen_async.sandbox.http.routes import ROUTES, Route
+from heygen_async.sandbox.http.validation import json_body
 from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.links import Denied
-from heygen_async.sandbox.record import RecordedRequest
-from heygen_async.sandbox.refusals import Refusal, invalid
-from heygen_async.sandbox.replays import Kept, Replays, Scope, check_key
-from heygen_async.sandbox.routes import Call, Handler, data
-from heygen_async.sandbox.routes.assets import AssetRoutes
-from heygen_async.sandbox.routes.table import ROUTES, Route
+from heygen_async.sandbox.records import RecordedRequest
 from heygen_async.sandbox.sending import send
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.strict import json_body
-from heygen_async.sandbox.striking import strike
+from heygen_async.sandbox.state.idempotency import Kept, Replays, Scope, check_key
+from heygen_async.sandbox.state.signed_links import Denied
 
 MAX_JSON_BYTES: Final = 4 << 20
 MAX_RECORDS: Final = 20_000

@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from heygen_async.sandbox.refusals import Problems, Refusal, invalid
+from heygen_async.sandbox.error_answers import Problems, Refusal, invalid
 
 Check: TypeAlias = Callable[[object, str], None]
 Body: TypeAlias = Mapping[str, object]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from heygen_async.sandbox import strict
-from heygen_async.sandbox.clock import Clock, iso
-from heygen_async.sandbox.routes import Answer, Call, Handler, data
+from heygen_async.sandbox.http import validation
+from heygen_async.sandbox.http.calls import Answer, Call, Handler, data
 from heygen_async.sandbox.settings import USERNAME, Settings
-from heygen_async.sandbox.world import World
+from heygen_async.sandbox.state.clock import Clock, iso
+from heygen_async.sandbox.state.world import World
 
 
 @frozen
@@ -25,7 +25,7 @@ class Account:
 
     def me(self, call: Call) -> Answer:
         """`GET /v3/users/me`."""
-        strict.query(call.query, ())
+        validation.query(call.query, ())
         billing = self.settings.billing
         views = {"wallet": self._wallet, "subscription": self._subscription, "usage_based": self._usage_based}
         return data(
@@ -41,7 +41,7 @@ class Account:
 
     def key(self, call: Call) -> Answer:
         """`GET /v3/api_keys/self`."""
-        strict.query(call.query, ())
+        validation.query(call.query, ())
         made = iso(self.clock.wall(0.0))
         key: dict[str, object] = {
             "key_id": "key_sandbox",

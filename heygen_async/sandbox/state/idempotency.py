@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
-from heygen_async.sandbox.refusals import Refusal, invalid
+from heygen_async.sandbox.error_answers import Refusal, invalid
 
 KEPT_SECONDS: Final = 24 * 3600.0
 _KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,255}", re.ASCII)

@@ -6,13 +6,13 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async.sandbox import strict
-from heygen_async.sandbox.assets import Asset, Assets
-from heygen_async.sandbox.clock import Clock
-from heygen_async.sandbox.links import Links
-from heygen_async.sandbox.refusals import Refusal, invalid
-from heygen_async.sandbox.routes import Answer, Call, Handler, data, listed
+from heygen_async.sandbox.error_answers import Refusal, invalid
+from heygen_async.sandbox.http import validation
+from heygen_async.sandbox.http.calls import Answer, Call, Handler, data, listed
 from heygen_async.sandbox.settings import USERNAME
+from heygen_async.sandbox.state.asset_store import Asset, Assets
+from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.signed_links import Links
 from heygen_async.sandbox.uploads import upload_headers
 
 _DEFAULT_LIMIT: Final = 20
@@ -39,7 +39,8 @@ class AssetRoutes:
 
     def announce(self, call: Call) -> Answer:
         """`POST /v3/assets/direct-uploads`."""
-        body = strict.fields(call.body, strict.DIRECT_UPLOAD, required=("filename", "content_type", "size_bytes"))
+        required = ("filename", "content_type", "size_bytes")
+        body = validation.fields(call.body, validation.DIRECT_UPLOAD, required=required)
         size, sha256 = body["size_bytes"], body.get("checksum_sha256")
         asset = self.assets.announce(
             str(body["filename"]),
@@ -61,7 +62,7 @@ class AssetRoutes:
 
     def complete(self, call: Call) -> Answer:
         """`POST /v3/assets/{asset_id}/complete`."""
-        body = strict.fields(call.body, {"checksum_sha256": strict.checksum}, required=())
+        body = validation.fields(call.body, {"checksum_sha256": validation.checksum}, required=())
         sha256 = body.get("checksum_sha256")
         asset = self.assets.complete(self._id(call), sha256 if isinstance(sha256, str) else None, call.now)
         return data({**self.uploaded(asset, call.now), "status": asset.status(call.now)})
@@ -77,12 +78,12 @@ class AssetRoutes:
 
     def get(self, call: Call) -> Answer:
         """`GET /v3/assets/{asset_id}`."""
-        strict.query(call.query, ())
+        validation.query(call.query, ())
         return data(self._view(self.assets.get(self._id(call)), call.now))
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/assets`."""
-        limit, start = strict.page(call.query, "assets", _DEFAULT_LIMIT, also=("username", "folder_id"))
+        limit, start = validation.page(call.query, "assets", _DEFAULT_LIMIT, also=("username", "folder_id"))
         if not call.query.get("username"):
             raise invalid("username is required.", "username")
         if call.query["username"] != USERNAME:
@@ -94,10 +95,10 @@ class AssetRoutes:
 
     def statuses(self, call: Call) -> Answer:
         """`GET /v3/assets/statuses`."""
-        query = strict.query(call.query, ("asset_ids",))
-        asset_ids = strict.ids(query, "asset_ids")
-        if not 1 <= len(asset_ids) <= strict.MAX_IDS:
-            raise invalid(f"asset_ids takes 1 to {strict.MAX_IDS} ids.", "asset_ids")
+        query = validation.query(call.query, ("asset_ids",))
+        asset_ids = validation.ids(query, "asset_ids")
+        if not 1 <= len(asset_ids) <= validation.MAX_IDS:
+            raise invalid(f"asset_ids takes 1 to {validation.MAX_IDS} ids.", "asset_ids")
         return listed([self._status(one, call.now) for one in asset_ids], "asset_statuses", None)
 
     def _status(self, asset_id: str, now: float) -> dict[str, object]:
@@ -111,7 +112,7 @@ class AssetRoutes:
         return data({"id": asset_id})
 
     def _id(self, call: Call) -> str:
-        return strict.identifier(call.path["asset_id"], "asset_id")
+        return validation.identifier(call.path["asset_id"], "asset_id")
 
     def _link(self, asset: Asset, now: float) -> str | None:
         if asset.status(now) != "completed":

@@ -24,9 +24,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
-from heygen_async.sandbox.captions import srt
-from heygen_async.sandbox.ranges import part
-from heygen_async.sandbox.state.signed_links import Denied, Links
+from heygen_async.sandbox.error_answers import StorageError
+from heygen_async.sandbox.http.file_host import requested_slice, srt
+from heygen_async.sandbox.http.storage import StoredFile
+from heygen_async.sandbox.state.signed_links import SignedLinks
 
 BODY = {
     "video": {"type": "url", "url": "https://example.com/source.mp4"},
@@ -737,14 +738,18 @@ async def test_a_failed_job_has_no_captions(sandbox, api):
     assert (seen["status"], seen["caption_url"]) == ("failed", None)
 
 
+def a_file(size):
+    return StoredFile(Path("a.mp4"), size, "video/mp4", '"e"')
+
+
 @given(st.integers(1, 200), st.integers(0, 250), st.integers(0, 250), st.sampled_from(["{}-{}", "{}-", "-{}"]))
 def test_a_range_is_exactly_the_bytes_that_it_names(total, first, last, form):
     content = bytes(range(total))
     wanted = form.format(first, last)
     try:
-        found = part({"Range": f"bytes={wanted}"}, etag='"e"', total=total)
-    except Denied as denied:
-        assert denied.status == 416
+        found = requested_slice({"Range": f"bytes={wanted}"}, a_file(total))
+    except StorageError as error:
+        assert error.status == 416
         assert first >= total or (form == "{}-{}" and last < first) or (form == "-{}" and first == 0)
         return
     expected = {"{}-{}": content[first : last + 1], "{}-": content[first:], "-{}": content[-first:]}[form]
@@ -754,16 +759,16 @@ def test_a_range_is_exactly_the_bytes_that_it_names(total, first, last, form):
 
 @pytest.mark.parametrize("odd", ["", "bytes=-", "bytes=0-1,4-5", "lines=1-2", "bytes=a-b"])
 def test_a_range_that_is_odd_is_ignored(odd):
-    assert part({"Range": odd}, etag='"e"', total=10).is_whole
+    assert requested_slice({"Range": odd}, a_file(10)).is_whole
 
 
 @given(st.floats(1, 604800), st.integers(0, 2_000_000_000), st.floats(0, 1, exclude_max=True))
 def test_a_link_never_ends_early_and_at_most_two_seconds_late(seconds, whole, fraction):
-    links = Links("http://h", b"key", seconds)
+    links = SignedLinks("http://h", b"key", seconds)
     made_at = whole + fraction
     query = dict(pair.split("=") for pair in links.sign("GET", "/f", made_at).partition("?")[2].split("&"))
     links.check("GET", "/f", query, made_at + seconds * 0.999_999)
-    with pytest.raises(Denied):
+    with pytest.raises(StorageError):
         links.check("GET", "/f", query, made_at + seconds + 2)
 
 

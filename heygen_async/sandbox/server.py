@@ -1,4 +1,4 @@
-"""The server: a `Sandbox` that starts, answers and stops."""
+"""The `Sandbox`: its start and stop, its clock, and what a test can look at."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,16 +16,14 @@ from typing import Final, Self, Unpack
 
 from aiohttp import web
 from anyio import to_thread
-from attrs import frozen
 
 from heygen_async.sandbox.backend import Backend
-from heygen_async.sandbox.deliveries import RecordedDelivery
 from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.http.storage import sample
-from heygen_async.sandbox.records import RecordedRequest
+from heygen_async.sandbox.records import RecordedDelivery, RecordedRequest, SandboxJob
 from heygen_async.sandbox.settings import JobSeconds, SandboxOptions, Settings
 from heygen_async.sandbox.state.clock import Clock, ManualClock
-from heygen_async.sandbox.state.world import Job
+from heygen_async.sandbox.state.world import SimulatedJob
 
 __all__ = (
     "SAMPLE_AUDIO",
@@ -45,25 +43,6 @@ SAMPLE_AUDIO: Final = Path(__file__).with_name("media") / "sample.mp3"
 
 _SHUTDOWN_SECONDS: Final = 0.05
 """How long requests in progress have to end, twice: to be answered, then to be cancelled."""
-
-
-@frozen(kw_only=True)
-class SandboxJob:
-    """A job as it stood when it was looked at. Times are unix timestamps in seconds."""
-
-    id: str
-    status: str
-    """`pending`, `running`, `completed` or `failed`."""
-    title: str | None
-    body: Mapping[str, object]
-    """What was sent to create it."""
-    charged: float
-    """What it cost, in the account's currency; 0 once it has failed."""
-    created_at: float
-    ended_at: float | None
-    failure_message: str | None
-    deleted: bool
-    batch_id: str | None
 
 
 class Sandbox:
@@ -159,7 +138,7 @@ class Sandbox:
         await runner.setup()
         await web.SockSite(runner, listening).start()
         if not self._settings.manual:
-            stack.push_async_callback(_end, asyncio.create_task(backend.courier.run()))
+            stack.push_async_callback(_end, asyncio.create_task(backend.deliveries.run()))
 
     def _make_clock(self) -> Clock:
         if self._settings.manual:
@@ -195,10 +174,10 @@ class Sandbox:
         if not isinstance(backend.clock, ManualClock):
             raise RuntimeError("Only a sandbox with manual=True can be advanced.")  # noqa: TRY004 - a wrong state
         end = backend.clock.now() + seconds
-        await backend.courier.flush()
+        await backend.deliveries.flush()
         while (due := backend.next_due()) is not None and due <= end:
             backend.clock.move_to(due)
-            await backend.courier.flush()
+            await backend.deliveries.flush()
         backend.clock.move_to(end)
         backend.settle()
 
@@ -260,7 +239,7 @@ class Sandbox:
     def _resize(self, account_limit: int | None, other_jobs: int) -> None:
         backend = self._running
         backend.world.resize(backend.settle(), account_limit=account_limit, other_jobs=other_jobs)
-        backend.courier.look()
+        backend.deliveries.wake()
 
     # --- looking -----------------------------------------------------------------------------------------
 
@@ -281,7 +260,7 @@ class Sandbox:
         """Every job that was created, deleted ones too, oldest first."""
         backend = self._running
         now = backend.settle()
-        return [self._view(job, now) for job in backend.world.made]
+        return [self._view(job, now) for job in backend.world.created]
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -291,7 +270,7 @@ class Sandbox:
     @property
     def deliveries(self) -> list[RecordedDelivery]:
         """Every attempt to deliver a webhook, oldest first."""
-        return list(self._running.courier.records)
+        return list(self._running.deliveries.records)
 
     @property
     def charged(self) -> float:
@@ -317,7 +296,7 @@ class Sandbox:
         if backend.world.find(lipsync_id) is None:
             raise LookupError(f"There is no lipsync {lipsync_id!r}.")
         backend.world.fail(lipsync_id, message, now)
-        backend.courier.look()
+        backend.deliveries.wake()
 
     @property
     def _running(self) -> Backend:
@@ -325,7 +304,7 @@ class Sandbox:
             raise RuntimeError("The sandbox has not started: use it with `async with`.")
         return self._backend
 
-    def _view(self, job: Job, now: float) -> SandboxJob:
+    def _view(self, job: SimulatedJob, now: float) -> SandboxJob:
         wall = self._running.clock.wall
         return SandboxJob(
             id=job.id,

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import frozen
 
-from heygen_async.sandbox.error_answers import Refusal, invalid
+from heygen_async.sandbox.error_answers import ErrorAnswer, invalid
 from heygen_async.sandbox.http import validation
 from heygen_async.sandbox.http.calls import Answer, Call, Handler, data, listed, paging
 from heygen_async.sandbox.http.validation import Body
 from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.state.clock import Clock
-from heygen_async.sandbox.state.scripts import Plan, Planner
-from heygen_async.sandbox.state.signed_links import Links
-from heygen_async.sandbox.state.world import Batch, Item, Job, World
+from heygen_async.sandbox.state.scripts import JobScript, ScriptReader
+from heygen_async.sandbox.state.signed_links import SignedLinks
+from heygen_async.sandbox.state.world import SimulatedBatch, SimulatedItem, SimulatedJob, World
 
 _DEFAULT_LIMIT: Final = 10
 
 
 @frozen
-class Lipsyncs:
+class LipsyncCalls:
     """The calls under `/v3/lipsyncs`."""
 
     world: World
-    planner: Planner
-    links: Links
+    scripts: ScriptReader
+    links: SignedLinks
     clock: Clock
     settings: Settings
 
@@ -49,7 +49,7 @@ class Lipsyncs:
     def create(self, call: Call) -> Answer:
         """`POST /v3/lipsyncs`."""
         body = validation.lipsync(call.body)
-        job = self.world.create(body, self.planner.plan(body, call.now), call.now)
+        job = self.world.create(body, self.scripts.read(body, call.now), call.now)
         return data({"lipsync_id": job.id})
 
     def get(self, call: Call) -> Answer:
@@ -76,18 +76,17 @@ class Lipsyncs:
         self.world.delete(job.id, call.now)
         return data({"id": job.id})
 
-    def _job(self, call: Call) -> Job:
+    def _job(self, call: Call) -> SimulatedJob:
         return self.world.job(validation.identifier(call.path["lipsync_id"], "lipsync_id"))
 
-    def _view(self, job: Job, now: float) -> dict[str, object]:
-        state = job.state(now)
-        wall = self.clock.wall(now)
+    def _view(self, job: SimulatedJob, now: float) -> dict[str, object]:
+        state, wall = job.state(now), self.clock.wall(now)
         done = state == "completed"
         return {
             "id": job.id,
             "title": job.title,
             "status": state,
-            "duration": job.plan.duration if done else None,
+            "duration": job.script.duration if done else None,
             "video_url": self.links.sign("GET", f"/files/{job.video_name}", wall) if done else None,
             "caption_url": self.links.sign("GET", f"/captions/{job.id}.srt", wall) if done else None,
             "callback_id": job.body.get("callback_id"),
@@ -113,7 +112,7 @@ class Lipsyncs:
         job = self.world.find(lipsync_id)
         if job is None:
             return {"video_id": lipsync_id, "status": "not_found"}
-        return _row(Item(job=job), job.batch, job.item_index, now)
+        return _row(SimulatedItem(job=job), job.batch, job.item_index, now)
 
     def _batch_statuses(self, batch_id: str, now: float) -> Iterator[dict[str, object]]:
         batch = self.world.find_batch(batch_id)
@@ -126,19 +125,14 @@ class Lipsyncs:
     def create_batch(self, call: Call) -> Answer:
         """`POST /v3/lipsyncs/batches`."""
         body = validation.fields(call.body, validation.BATCH, required=("lipsyncs",))
-        lipsyncs, title, callback_url = body["lipsyncs"], body.get("title"), body.get("callback_url")
-        batch = self.world.create_batch(
-            [(one, self._plan(one, call.now)) for one in lipsyncs] if isinstance(lipsyncs, list) else [],
-            call.now,
-            title=title if isinstance(title, str) else None,
-            callback_url=callback_url if isinstance(callback_url, str) else None,
-        )
-        return data({"batch_id": batch.id}, 202)
+        lipsyncs = body["lipsyncs"]
+        entries = [(one, self._script(one, call.now)) for one in lipsyncs] if isinstance(lipsyncs, list) else []
+        return data({"batch_id": self.world.create_batch(entries, body, call.now).id}, 202)
 
-    def _plan(self, body: Body, now: float) -> Plan | Refusal:
+    def _script(self, body: Body, now: float) -> JobScript | ErrorAnswer:
         try:
-            return self.planner.plan(body, now)
-        except Refusal as refusal:
+            return self.scripts.read(body, now)
+        except ErrorAnswer as refusal:
             return refusal
 
     def get_batch(self, call: Call) -> Answer:
@@ -162,17 +156,17 @@ class Lipsyncs:
 
 
 def _absent(_: Call) -> Answer:
-    raise Refusal(404, "not_found", "There is nothing at this path.")
+    raise ErrorAnswer(404, "not_found", "There is nothing at this path.")
 
 
-def _row(item: Item, batch: Batch | None, index: int | None, now: float) -> dict[str, object]:
+def _row(item: SimulatedItem, batch: SimulatedBatch | None, index: int | None, now: float) -> dict[str, object]:
     row: dict[str, object] = {"video_id": item.job.id if item.job else None, "status": item.state(now)}
     if item.error is not None:
         row["error"] = item.error
     return row if batch is None else {**row, "batch_id": batch.id, "item_index": index}
 
 
-def _item(index: int, item: Item, now: float) -> Mapping[str, object]:
+def _item(index: int, item: SimulatedItem, now: float) -> dict[str, object]:
     return {
         "item_index": index,
         "status": item.state(now),

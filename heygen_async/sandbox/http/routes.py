@@ -1,4 +1,4 @@
-"""Every route of the sandbox, the scope that its key needs, and the body that it takes."""
+"""Every route of the sandbox, with the scope that its key needs and the body that it takes."""
 
 from __future__ import annotations
 

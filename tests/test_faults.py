@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async.sandbox import SAMPLE_VIDEO, Sandbox, faults
-from heygen_async.sandbox.http.routes import ROUTES
+from heygen_async.sandbox.routes import ROUTES
 
 CREATE = "POST /v3/lipsyncs"
 BODY = {

@@ -25,7 +25,7 @@ import orjson
 from attrs import evolve, field, frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer
-from heygen_async.sandbox.http.routes import check_route
+from heygen_async.sandbox.routes import check_route
 
 ANY_CALL: Final = "* /v3/*"
 DOWNLOADS: Final = "GET /files/{name}"

@@ -21,9 +21,9 @@ from heygen_async.sandbox.http.asset_calls import AssetCalls
 from heygen_async.sandbox.http.calls import Call, Handler, data
 from heygen_async.sandbox.http.fault_effects import apply
 from heygen_async.sandbox.http.file_host import FileHost, FileSlice, send, xml
-from heygen_async.sandbox.http.routes import ROUTES, Route
 from heygen_async.sandbox.http.validation import json_body
 from heygen_async.sandbox.records import RecordedRequest
+from heygen_async.sandbox.routes import ROUTES, Route
 from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.state.idempotency import IdempotencyKeys, Scope, StoredAnswer, check_key
 from heygen_async.sandbox.state.paged_store import Ids

@@ -166,7 +166,7 @@ def nothing(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
 def error(
     status: int,
     code: str | int,
-    message: str = "The sandbox was asked to refuse this.",
+    message: str = "A fault of the sandbox.",
     *,
     route: str = ANY_CALL,
     shape: Literal["v3", "number", "text"] = "v3",
@@ -286,7 +286,7 @@ def unknown_status(route: str = ANY_CALL, *, word: str = "polishing", **when: Un
 
 
 def odd_fields(route: str = ANY_CALL, *, fields: Mapping[str, object], **when: Unpack[When]) -> Fault:
-    r"""Replace fields of the answer's data by any JSON value, for instance of a type that nobody expects.
+    r"""Replace fields of the answer's data by any JSON value, for instance of an unexpected type.
 
     Any text can be sent, half of a surrogate pair (`"\ud83d"`) too. Fields that an object does not have are not added.
 

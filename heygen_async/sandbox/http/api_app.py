@@ -156,7 +156,7 @@ class ApiApp:
         except web.RequestPayloadError as error:
             response = _error(invalid(f"The body cannot be read: {error}."))
         except ConnectionError:
-            response = web.Response()  # nobody is there to read it
+            response = web.Response()  # the client has gone
         if not response.prepared:
             response.headers.update(self._identity(record))
         return response

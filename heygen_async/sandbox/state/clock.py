@@ -34,7 +34,7 @@ class Clock:
 
 
 class ManualClock(Clock):
-    """Time that stands still until it is moved."""
+    """Time that moves only in `move_to`."""
 
     def __init__(self) -> None:
         self._now = 0.0

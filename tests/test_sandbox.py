@@ -160,12 +160,18 @@ async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing(tmp_path, mo
         {"billing": "invoice"},
         {"currency": "eur"},
         {"callback_shape": "round"},
+        {"rates": {"fast": 1}},
     ],
     ids=str,
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         Sandbox(**wrong)
+
+
+def test_a_mistyped_route_of_a_latency_is_an_error():
+    with pytest.raises(ValueError, match="did you mean 'POST /v3/lipsyncs'"):
+        Sandbox(latency={"POST /v3/lipsync": 1.0})
 
 
 def test_a_misspelt_setting_is_an_error_that_names_it():
@@ -204,6 +210,11 @@ async def test_in_a_manual_sandbox_a_long_job_takes_no_time_and_is_exact(http):
         assert sandbox.jobs[0].ended_at - sandbox.jobs[0].created_at == 1200.0
 
 
+async def test_time_cannot_be_moved_back(sandbox):
+    with pytest.raises(ValueError, match="0 or more"):
+        await sandbox.advance(-1)
+
+
 async def test_only_a_manual_sandbox_can_be_advanced():
     async with Sandbox() as sandbox:
         with pytest.raises(RuntimeError, match="manual=True"):
@@ -224,7 +235,7 @@ async def test_jobs_take_their_job_seconds(http, job_seconds, lengths):
 
 
 async def test_latency_is_of_a_route_and_keeps_its_key_in_flight(http):
-    async with Sandbox(manual=True, latency={"POST /v3/lipsyncs": 3600}) as sandbox:
+    async with Sandbox(manual=True, latency={"GET *": 0.001, "POST /v3/lips*": 3600}) as sandbox:
         api = Api(sandbox, http)
         keyed = {"json": BODY, "headers": {"Idempotency-Key": "k"}}
         first = asyncio.create_task(api("POST", "/v3/lipsyncs", **keyed))
@@ -428,6 +439,9 @@ async def test_on_finished_is_called_with_each_job_that_ends(sandbox, api):
     await sandbox.advance(19)
     assert ended == []
     await sandbox.advance(1)
+    assert ended == made
+    made.append(await api.create())
+    sandbox.fail(made[-1], "by hand")
     assert ended == made
 
 

@@ -37,6 +37,7 @@ class Backend:
         origin: str,
         directory: Path,
         sample: tuple[StoredFile, float],
+        on_finished: Callable[[str], None],
     ) -> None:
         ids = Ids(settings.seed)
         sample_file, sample_seconds = sample
@@ -44,7 +45,7 @@ class Backend:
         assets = AssetStore(ids, settings)
         self.clock = clock
         self.world = World(ids, settings)
-        self.on_finished: Callable[[str], object] | None = None
+        self._on_finished = on_finished
         self._events = EventStore(ids, lipsync_events=settings.lipsync_events)
         self._writer = EventWriter(self._events, links, clock)
         self.deliveries = DeliveryWorker(self._events, clock, settings, settle=self.settle, next_due=self.next_due)
@@ -69,8 +70,8 @@ class Backend:
         now = self.clock.now()
         for ended in self.world.settle(now):
             self._writer.write(ended)
-            if self.on_finished is not None and isinstance(ended, SimulatedJob):
-                self.on_finished(ended.id)
+            if isinstance(ended, SimulatedJob):
+                self._on_finished(ended.id)
         return now
 
     def next_due(self) -> float | None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from random import Random
 from typing import Final, Literal, TypeAlias, TypedDict, Unpack
 
@@ -25,7 +24,7 @@ import orjson
 from attrs import evolve, field, frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer
-from heygen_async.sandbox.routes import check_route
+from heygen_async.sandbox.routes import check_route, matches
 
 ANY_CALL: Final = "* /v3/*"
 DOWNLOADS: Final = "GET /files/{name}"
@@ -147,7 +146,7 @@ class Fault:
 def choose(faults: list[Fault], route: str, random: Random) -> Fault | None:
     """Return the fault that applies to a request, and use it up in *faults*."""
     for index, fault in enumerate(faults):
-        if not fnmatchcase(route, fault.route) or random.random() >= fault.probability:
+        if not matches(route, fault.route) or random.random() >= fault.probability:
             continue
         if fault.times is not None:
             faults[index : index + 1] = [evolve(fault, times=fault.times - 1)] if fault.times > 1 else []

@@ -78,7 +78,8 @@ class Sandbox:
         rates: Price of a second of output by mode; by default 0.0333 and 0.0667 usd, or 0.05 and 0.1 credits.
         retry_after: Seconds, rounded up, in the `Retry-After` of a refused create; 1 by default.
         link_seconds: How long a presigned link works, in sandbox time; 7 days by default, and at most.
-        latency: Real seconds that each answer takes, 0 by default; or by route, as in `{"POST /v3/lipsyncs": 0.15}`.
+        latency: Real seconds that each answer takes, 0 by default; or by route, as in `{"POST /v3/lipsyncs": 0.15,
+            "GET *": 0.05}`, of which the first match counts.
         max_asset_bytes: Largest direct upload; 1 GiB by default.
         max_multipart_bytes: Largest multipart upload; 32 MiB by default.
         ingest_seconds: How long, in sandbox time, a direct upload is `processing` after `complete`; 0 by default.
@@ -104,11 +105,16 @@ class Sandbox:
     def __init__(self, **options: Unpack[SandboxOptions]) -> None:
         self._settings = Settings(**options)
         self._faults = list(self._settings.faults)
+        self.on_finished: Callable[[str], object] | None = None
+        """Called with the id of each lipsync that ends, on the sandbox's event loop; None by default.
+
+        `sandbox.on_finished = heygen.poller.notify` makes waits see the end of a job at once.
+        """
         self._url: str | None = None
         self._backend: Backend | None = None
         self._ending = contextlib.AsyncExitStack()
 
-    # --- life --------------------------------------------------------------------------------------------
+    # --- start and stop ----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         if self._backend is not None:
@@ -124,14 +130,15 @@ class Sandbox:
         self._url = f"http://{host}:{port}"
         directory = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-"))
         stack.push_async_callback(to_thread.run_sync, partial(shutil.rmtree, directory, ignore_errors=True))
-        film = await to_thread.run_sync(sample, SAMPLE_VIDEO)
+        sample_file = await to_thread.run_sync(sample, SAMPLE_VIDEO)
         backend = self._backend = Backend(
             self._settings,
             self._make_clock(),
             self._faults,
             origin=self._url,
             directory=Path(directory),
-            sample=film,
+            sample=sample_file,
+            on_finished=self._finished,
         )
         runner = web.AppRunner(backend.app.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         stack.push_async_callback(_stop, runner)
@@ -139,6 +146,10 @@ class Sandbox:
         await web.SockSite(runner, listening).start()
         if not self._settings.manual:
             stack.push_async_callback(_end, asyncio.create_task(backend.deliveries.run()))
+
+    def _finished(self, lipsync_id: str) -> None:
+        if self.on_finished is not None:
+            self.on_finished(lipsync_id)
 
     def _make_clock(self) -> Clock:
         if self._settings.manual:
@@ -158,9 +169,9 @@ class Sandbox:
         Moves: the state of jobs, batches and assets, `created_at`, the expiry of links, keys and idempotency keys,
         and the redelivery of webhooks. Webhooks are delivered and answered in here.
 
-        Does not move: real time. The client waits between two looks at a job, and between two attempts, in real
-        seconds. To have its poller look as soon as a job has ended, assign `on_finished` (the fixture
-        `heygen_session` does). `latency` and `Retry-After` are real seconds too.
+        Does not move: real time. The client waits in real seconds between two requests for a status and between two
+        attempts. To make its poller see the end of a job at once, assign `on_finished`, as the fixture
+        `heygen_session` does. `latency` and `Retry-After` are real seconds too.
 
         If cancelled, the clock stays where it is.
 
@@ -169,8 +180,11 @@ class Sandbox:
 
         Raises:
             RuntimeError: The sandbox is not manual.
+            ValueError: *seconds* is below 0.
         """
         backend = self._running
+        if seconds < 0:
+            raise ValueError("seconds must be 0 or more.")
         if not isinstance(backend.clock, ManualClock):
             raise RuntimeError("Only a sandbox with manual=True can be advanced.")  # noqa: TRY004 - a wrong state
         end = backend.clock.now() + seconds
@@ -196,25 +210,12 @@ class Sandbox:
         self._faults[:] = faults
 
     def release(self) -> None:
-        """Let every request that a `stall` holds continue."""
+        """Let every request that a `stall` fault holds continue."""
         self._running.app.release()
 
     def forget_keys(self) -> None:
         """Forget every idempotency key, as the API does after 24 hours: its next request is a new one."""
         self._running.app.forget_keys()
-
-    @property
-    def on_finished(self) -> Callable[[str], object] | None:
-        """Called with the id of each lipsync that ends, on the sandbox's event loop; None by default.
-
-        `sandbox.on_finished = heygen.poller.notify` makes waits see the end of a job at once.
-        Assign it after the start.
-        """
-        return self._running.on_finished
-
-    @on_finished.setter
-    def on_finished(self, callback: Callable[[str], object] | None) -> None:
-        self._running.on_finished = callback
 
     # --- the account's limit -----------------------------------------------------------------------------
 
@@ -241,7 +242,7 @@ class Sandbox:
         backend.world.resize(backend.settle(), account_limit=account_limit, other_jobs=other_jobs)
         backend.deliveries.wake()
 
-    # --- looking -----------------------------------------------------------------------------------------
+    # --- what happened -----------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
@@ -279,9 +280,9 @@ class Sandbox:
         return self._running.world.spent
 
     def fail(self, lipsync_id: str, message: str) -> None:
-        """End a job that is on its way, now, as failed.
+        """End a job that has not ended, now, as failed.
 
-        In a manual sandbox its webhooks go out with the next `advance`.
+        In a manual sandbox its callback is sent in the next `advance`.
 
         Args:
             lipsync_id: The job.
@@ -296,6 +297,7 @@ class Sandbox:
         if backend.world.find(lipsync_id) is None:
             raise LookupError(f"There is no lipsync {lipsync_id!r}.")
         backend.world.fail(lipsync_id, message, now)
+        backend.settle()
         backend.deliveries.wake()
 
     @property

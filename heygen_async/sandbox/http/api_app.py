@@ -222,8 +222,7 @@ class ApiApp:
             keys.end(scope, answer, self._settle())
 
     async def _delay(self, context: RequestContext) -> None:
-        latency = self._settings.latency
-        seconds = latency if isinstance(latency, int | float) else latency.get(context.record.route, 0.0)
+        seconds = self._settings.seconds_of(context.record.route)
         if seconds > 0:
             await asyncio.sleep(seconds)
 

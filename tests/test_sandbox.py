@@ -1014,7 +1014,8 @@ async def test_a_running_sandbox_delivers_by_itself(http, receiver):
         receiver.answers = [500]
         await api.create(callback_url=receiver.url)
         await until(lambda: len(receiver.events) == 2)  # the second one is the repetition, 1 ms later
-        sandbox.fail(await api.create(callback_url=receiver.url), "by hand")
+        endless = {"type": "url", "url": "https://sandbox.invalid/v.mp4?seconds=1e12"}
+        sandbox.fail(await api.create(callback_url=receiver.url, video=endless), "by hand")
         await until(lambda: len(receiver.events) == 3)
 
 

@@ -1,7 +1,7 @@
-"""Reads bodies and queries as strictly as the API: whatever is unknown, missing or wrong is refused by name.
+"""Validates bodies and queries as strictly as the API: what is unknown, missing or wrong is an error with its name.
 
-A body is described by a table from field to check. A check takes the value and the name that a refusal gives
-it, and returns nothing.
+A table from field to check describes a body. A check takes a value and its name, and raises an `ErrorAnswer` or
+returns None. All errors of a request are raised as one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from heygen_async.sandbox.refusals import Problems, Refusal, invalid
+from heygen_async.sandbox.error_answers import ErrorAnswer, ErrorCollector, invalid
 
 Check: TypeAlias = Callable[[object, str], None]
 Body: TypeAlias = Mapping[str, object]
@@ -33,37 +33,37 @@ _BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
 def text(value: object, name: str) -> None:
-    """Refuse what is not a string."""
+    """Accept a string."""
     if not isinstance(value, str):
         raise invalid(f"{name} must be a string.", name)
 
 
 def flag(value: object, name: str) -> None:
-    """Refuse what is not true or false."""
+    """Accept true and false."""
     if not isinstance(value, bool):
         raise invalid(f"{name} must be a boolean.", name)
 
 
 def seconds(value: object, name: str) -> None:
-    """Refuse what is not a number from 0."""
+    """Accept a number, 0 or more."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise invalid(f"{name} must be a number of seconds, 0 or more.", name)
 
 
 def size(value: object, name: str) -> None:
-    """Refuse what is not a whole number from 1."""
+    """Accept a whole number, 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise invalid(f"{name} must be a whole number of bytes, 1 or more.", name)
 
 
 def checksum(value: object, name: str) -> None:
-    """Refuse what is not a SHA-256 in hex."""
+    """Accept a SHA-256 in hexadecimal."""
     if not isinstance(value, str) or not _HEX_SHA256.fullmatch(value):
         raise invalid(f"{name} must be a SHA-256 in hexadecimal.", name)
 
 
 def one_of(*allowed: str) -> Check:
-    """Return a check that refuses all but *allowed*."""
+    """Return a check that accepts only *allowed*."""
 
     def check(value: object, name: str) -> None:
         if value not in allowed:
@@ -73,14 +73,14 @@ def one_of(*allowed: str) -> Check:
 
 
 def public_url(value: object, name: str) -> None:
-    """Refuse what is not an https URL on a public host."""
+    """Accept an https URL on a public host."""
     parts = _split(value, name)
     if parts.scheme != "https" or not _is_public(parts.hostname or ""):
         raise invalid(f"{name} must be a public https URL.", name)
 
 
 def callback_url(value: object, name: str) -> None:
-    """Refuse what is neither https nor, as only a sandbox allows, http on this machine."""
+    """Accept an https URL, and, which only a sandbox does, http on this machine."""
     parts = _split(value, name)
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         raise invalid(f"{name} must be an https URL.", name)
@@ -117,7 +117,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def source(value: object, name: str) -> None:
-    """Refuse what is neither a URL nor an asset, in the shape that the API wants."""
+    """Accept a URL or an asset, in the shape of the API."""
     kind = value.get("type") if isinstance(value, dict) else None
     shape = _SOURCES.get(kind) if isinstance(kind, str) else None
     if shape is None:
@@ -126,7 +126,7 @@ def source(value: object, name: str) -> None:
 
 
 def asset_id(value: object, name: str) -> None:
-    """Refuse what cannot be an id."""
+    """Accept what can be an id."""
     if not isinstance(value, str) or not _ID.fullmatch(value):
         raise invalid(f"{name} is not a valid id.", name)
 
@@ -144,14 +144,14 @@ def fields(value: object, shape: Mapping[str, Check], *, required: Collection[st
     """Return *value* if all its fields are known and valid and none is missing; else raise all errors at once."""
     if not isinstance(value, dict):
         raise invalid(f"{name or 'The body'} must be a JSON object.", name or None)
-    prefix, problems = f"{name}." if name else "", Problems()
+    prefix, errors = f"{name}." if name else "", ErrorCollector()
     for missing in (field for field in required if field not in value):
-        with problems.collect():
+        with errors.collect():
             raise invalid(f"{prefix}{missing} is required.", f"{prefix}{missing}")
     for field, given in value.items():
-        with problems.collect():
+        with errors.collect():
             shape.get(field, _unknown)(given, f"{prefix}{field}")
-    problems.raise_all()
+    errors.raise_all()
     return value
 
 
@@ -181,14 +181,14 @@ LIPSYNC: Final[Mapping[str, Check]] = {
 
 def lipsync(value: object, name: str = "") -> Body:
     """Return the body of a create if it is valid."""
-    problems = Problems()
-    with problems.collect():
+    errors = ErrorCollector()
+    with errors.collect():
         fields(value, LIPSYNC, required=("video", "audio"), name=name)
     if isinstance(value, dict):
-        with problems.collect():
+        with errors.collect():
             _part(value, name)
-    problems.raise_all()
-    return value  # type: ignore[return-value] # what is no object has been refused
+    errors.raise_all()
+    return value  # type: ignore[return-value] # anything but an object has been refused
 
 
 def _part(body: Body, name: str) -> None:
@@ -200,11 +200,11 @@ def _part(body: Body, name: str) -> None:
 def _lipsyncs(value: object, name: str) -> None:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
         raise invalid(f"{name} must be a list of 1 to {MAX_BATCH} lipsyncs.", name)
-    problems = Problems()
+    errors = ErrorCollector()
     for index, item in enumerate(value):
-        with problems.collect():
+        with errors.collect():
             lipsync(item, f"{name}.{index}")
-    problems.raise_all()
+    errors.raise_all()
 
 
 BATCH: Final[Mapping[str, Check]] = {"lipsyncs": _lipsyncs, "title": text, "callback_url": callback_url}
@@ -214,6 +214,12 @@ DIRECT_UPLOAD: Final[Mapping[str, Check]] = {
     "size_bytes": size,
     "checksum_sha256": checksum,
 }
+
+
+def text_in(body: Body, name: str) -> str | None:
+    """Return a text field of a validated body; None if it is absent."""
+    value = body.get(name)
+    return value if isinstance(value, str) else None
 
 
 def json_body(raw: bytes, content_type: str, *, optional: bool = False) -> object:
@@ -233,27 +239,30 @@ def json_body(raw: bytes, content_type: str, *, optional: bool = False) -> objec
 
 def query(given: Mapping[str, str], allowed: Collection[str]) -> Mapping[str, str]:
     """Return *given* if every parameter in it is known and given once."""
-    counts, problems = Counter(name for name, _ in given.items()), Problems()  # a multidict has a name several times
+    counts, errors = (
+        Counter(name for name, _ in given.items()),
+        ErrorCollector(),
+    )  # a multidict has a name several times
     for name, count in counts.items():
-        with problems.collect():
+        with errors.collect():
             if name not in allowed:
                 raise invalid(f"{name} is not a known query parameter.", name)
             if count > 1:
                 raise invalid(f"{name} is given more than once.", name)
-    problems.raise_all()
+    errors.raise_all()
     return given
 
 
 def page(given: Mapping[str, str], kind: str, default: int, *, also: Collection[str] = ()) -> tuple[int, int | None]:
     """Return the size of the page of a *kind* of list and where it starts; None is the first page."""
-    size, start, problems = default, None, Problems()
-    with problems.collect():
+    size, start, errors = default, None, ErrorCollector()
+    with errors.collect():
         query(given, ("limit", "token", *also))
-    with problems.collect():
+    with errors.collect():
         size = limit(given, default)
-    with problems.collect():
+    with errors.collect():
         start = position(given, kind)
-    problems.raise_all()
+    errors.raise_all()
     return size, start
 
 
@@ -266,7 +275,7 @@ def limit(given: Mapping[str, str], default: int) -> int:
 
 
 def ids(given: Mapping[str, str], name: str) -> list[str]:
-    """Return a comma-separated list of ids, each once, in the order given."""
+    """Return a comma-separated list of ids without duplicates, in the given order."""
     found = given[name].split(",") if given.get(name) else []
     for one in found:
         identifier(one, name)
@@ -286,7 +295,7 @@ def cursor(kind: str, position: int) -> str:
 
 
 def position(given: Mapping[str, str], kind: str) -> int | None:
-    """Return where the page starts that `token` asks for; None for the first one."""
+    """Return where the page of `token` starts; None is the first page."""
     token = given.get("token")
     if token is None:
         return None
@@ -300,5 +309,5 @@ def position(given: Mapping[str, str], kind: str) -> int | None:
     return found
 
 
-def _bad_token() -> Refusal:
-    return invalid("token is not one that this list gave out.", "token")
+def _bad_token() -> ErrorAnswer:
+    return invalid("token is not a token of this list.", "token")

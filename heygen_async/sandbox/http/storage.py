@@ -1,4 +1,4 @@
-"""Files on disk, never on the event loop: uploads stream in, outputs stream out, memory stays flat."""
+"""Files on disk, read and written in threads: uploads and outputs are streamed, so memory stays flat."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import anyio
 from anyio import to_thread
 from attrs import frozen
 
-from heygen_async.sandbox.assets import Received
-from heygen_async.sandbox.refusals import Refusal
+from heygen_async.sandbox.error_answers import ErrorAnswer
+from heygen_async.sandbox.state.asset_store import EXTENSIONS, ReceivedFile, plain_type
 
 _CHUNK: Final = 256 << 10
 _FLUSH: Final = 1 << 20  # one hop to a thread for each megabyte of an upload
@@ -21,7 +21,7 @@ _SNIFF: Final = 8192
 
 @frozen
 class StoredFile:
-    """A file that may be sent out."""
+    """A file that can be sent."""
 
     path: Path
     size_bytes: int
@@ -36,27 +36,27 @@ class Storage:
     directory: Path
 
     def path(self, name: str) -> Path:
-        """Return where the file of that name is, or will be."""
+        """Return the path of the file of that name."""
         return self.directory / name
 
-    async def receive(self, chunks: AsyncIterator[bytes], name: str, *, filename: str, max_bytes: int) -> Received:
-        """Write an upload under *name* and look at what it is; past *max_bytes* nothing more is read."""
+    async def receive(self, chunks: AsyncIterator[bytes], name: str, *, filename: str, max_bytes: int) -> ReceivedFile:
+        """Write an upload under *name* and return what it is; reading stops with a 413 past *max_bytes*."""
         path, size, waiting, digest = self.path(name), 0, bytearray(), hashlib.sha256()
         await anyio.Path(path).write_bytes(b"")
         async for chunk in chunks:
             size += len(chunk)
             if size > max_bytes:
-                raise Refusal(413, "payload_too_large", f"At most {max_bytes} bytes.", "file")
+                raise ErrorAnswer(413, "payload_too_large", f"At most {max_bytes} bytes.", "file")
             waiting += chunk
             if len(waiting) >= _FLUSH:
                 await to_thread.run_sync(_append, path, bytes(waiting), digest)
                 waiting.clear()
         await to_thread.run_sync(_append, path, bytes(waiting), digest)
         mime_type, duration = await to_thread.run_sync(inspect, path, filename)
-        return Received(size_bytes=size, sha256=digest.hexdigest(), mime_type=mime_type, duration=duration)
+        return ReceivedFile(size_bytes=size, sha256=digest.hexdigest(), mime_type=mime_type, duration=duration)
 
     async def write(self, name: str, content: bytes, mime_type: str) -> StoredFile:
-        """Write a small file that the sandbox made itself."""
+        """Write a small file of the sandbox's own."""
         await anyio.Path(self.path(name)).write_bytes(content)
         return StoredFile(self.path(name), len(content), mime_type, etag(hashlib.sha256(content).hexdigest()))
 
@@ -89,7 +89,7 @@ def etag(sha256: str) -> str:
 
 
 def sample(path: Path) -> tuple[StoredFile, float]:
-    """Return a shipped file and its length in seconds. Reads it: not for the event loop."""
+    """Return a shipped file and its length in seconds. This blocks: call it in a thread."""
     content = path.read_bytes()
     mime_type, duration = inspect(path, path.name)
     digest = hashlib.sha256(content).hexdigest()
@@ -128,7 +128,7 @@ _STARTS: Final = (
 
 
 def _duration(path: Path) -> float | None:
-    from tinytag import TinyTag, TinyTagException  # noqa: PLC0415 - only who uploads pays for it
+    from tinytag import TinyTag, TinyTagException  # noqa: PLC0415 - imported on first use
 
     with path.open("rb") as file:
         try:

@@ -15,20 +15,18 @@ import orjson
 from aiohttp import web
 from attrs import frozen
 
+from heygen_async.sandbox.error_answers import ErrorAnswer, StorageError, invalid
 from heygen_async.sandbox.faults import Damage, Fault, NoRequestId, choose
-from heygen_async.sandbox.filehost import FileHost, Parcel, xml
-from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.links import Denied
-from heygen_async.sandbox.record import RecordedRequest
-from heygen_async.sandbox.refusals import Refusal, invalid
-from heygen_async.sandbox.replays import Kept, Replays, Scope, check_key
-from heygen_async.sandbox.routes import Call, Handler, data
-from heygen_async.sandbox.routes.assets import AssetRoutes
-from heygen_async.sandbox.routes.table import ROUTES, Route
-from heygen_async.sandbox.sending import send
+from heygen_async.sandbox.http.asset_calls import AssetCalls
+from heygen_async.sandbox.http.calls import Call, Handler, data
+from heygen_async.sandbox.http.fault_effects import apply
+from heygen_async.sandbox.http.file_host import FileHost, FileSlice, send, xml
+from heygen_async.sandbox.http.validation import json_body
+from heygen_async.sandbox.records import RecordedRequest
+from heygen_async.sandbox.routes import ROUTES, Route
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.strict import json_body
-from heygen_async.sandbox.striking import strike
+from heygen_async.sandbox.state.idempotency import IdempotencyKeys, Scope, StoredAnswer, check_key
+from heygen_async.sandbox.state.paged_store import Ids
 
 MAX_JSON_BYTES: Final = 4 << 20
 MAX_RECORDS: Final = 20_000
@@ -63,7 +61,7 @@ class ApiApp:
         settings: Settings,
         *,
         files: FileHost,
-        assets: AssetRoutes,
+        assets: AssetCalls,
         settle: Callable[[], float],
         changed: Callable[[], None],
         faults: list[Fault],
@@ -75,7 +73,7 @@ class ApiApp:
         self._changed = changed
         self._ids = Ids(settings.seed)
         self._random = Random(settings.seed)  # noqa: S311 - it rolls dice
-        self._replays = Replays()
+        self._keys = IdempotencyKeys()
         self._released = asyncio.Event()
         self._faults = faults
         self.records: deque[RecordedRequest] = deque(maxlen=MAX_RECORDS)
@@ -107,7 +105,7 @@ class ApiApp:
 
     def forget_keys(self) -> None:
         """Forget every idempotency key, as if a day had passed."""
-        self._replays = Replays()
+        self._keys = IdempotencyKeys()
 
     # --- any request -------------------------------------------------------------------------------------
 
@@ -142,23 +140,23 @@ class ApiApp:
         if effect is None:
             return await work()
         # A fault applies to an error as it does to a success, so by then the error has to be an answer.
-        return await strike(effect, request, partial(self._answered, record, work), self._released.wait)
+        return await apply(effect, request, partial(self._answered, record, work), self._released.wait)
 
     async def _answered(
         self, record: RecordedRequest, work: Callable[[], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         try:
             response = await work()
-        except Refusal as refusal:
-            response = _refused(refusal)
-        except Denied as denied:
-            response = xml(denied)
+        except ErrorAnswer as error:
+            response = _error(error)
+        except StorageError as error:
+            response = xml(error)
         except web.HTTPRequestEntityTooLarge:
-            response = _refused(Refusal(413, "payload_too_large", f"At most {MAX_JSON_BYTES} bytes of JSON."))
+            response = _error(ErrorAnswer(413, "payload_too_large", f"At most {MAX_JSON_BYTES} bytes of JSON."))
         except web.RequestPayloadError as error:
-            response = _refused(invalid(f"The body cannot be read: {error}."))
+            response = _error(invalid(f"The body cannot be read: {error}."))
         except ConnectionError:
-            response = web.Response()  # nobody is there to read it
+            response = web.Response()  # the client has gone
         if not response.prepared:
             response.headers.update(self._identity(record))
         return response
@@ -173,7 +171,7 @@ class ApiApp:
         self._authorize(context.request, route)
         return await self._once(context, partial(self._call, route, handler, context))
 
-    async def _call(self, route: Route, handler: Handler, context: RequestContext) -> Kept:
+    async def _call(self, route: Route, handler: Handler, context: RequestContext) -> StoredAnswer:
         body = None
         if route.body != "none":
             content_type = context.request.content_type
@@ -181,16 +179,16 @@ class ApiApp:
         answer = handler(Call(path=context.names, query=context.request.query, body=body, now=self._settle()))
         if context.request.method != "GET":
             self._changed()
-        return Kept(answer.status, orjson.dumps(answer.payload))
+        return StoredAnswer(answer.status, orjson.dumps(answer.payload))
 
     async def _upload(self, context: RequestContext) -> web.Response:
         self._authorize(context.request, ROUTES[context.record.route])
         return await self._once(context, partial(self._receive, context))
 
-    async def _receive(self, context: RequestContext) -> Kept:
+    async def _receive(self, context: RequestContext) -> StoredAnswer:
         asset = await self._files.receive_form(context.request)
         answer = data(self._assets.uploaded(asset, self._settle()))
-        return Kept(answer.status, orjson.dumps(answer.payload))
+        return StoredAnswer(answer.status, orjson.dumps(answer.payload))
 
     def _authorize(self, request: web.Request, route: Route) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -198,39 +196,40 @@ class ApiApp:
         is_right = hmac.compare_digest(given.encode(errors="surrogateescape"), self._settings.api_key.encode())
         lifetime = self._settings.key_seconds
         if not is_right or (lifetime is not None and self._settle() >= lifetime):
-            raise Refusal(401, "unauthorized", "The API key is missing or wrong.")
+            raise ErrorAnswer(401, "unauthorized", "The API key is missing or wrong.")
         if not self._settings.allows(route.scope):
-            raise Refusal(403, "forbidden", f"The API key does not have the scope {route.scope}.")
+            raise ErrorAnswer(403, "forbidden", f"The API key does not have the scope {route.scope}.")
 
-    async def _once(self, context: RequestContext, work: Callable[[], Awaitable[Kept]]) -> web.Response:
+    async def _once(self, context: RequestContext, work: Callable[[], Awaitable[StoredAnswer]]) -> web.Response:
         key = context.request.headers.get("Idempotency-Key")
         if context.request.method != "POST" or key is None:
             await self._delay(context)
             return _json(await work())
         scope = (context.record.path, check_key(key))
-        kept = self._replays.begin(scope, self._settle())
+        kept = self._keys.begin(scope, self._settle())
         return _json(await self._first(context, scope, work) if kept is None else kept)
 
-    async def _first(self, context: RequestContext, scope: Scope, work: Callable[[], Awaitable[Kept]]) -> Kept:
-        replays, answer = self._replays, None
+    async def _first(
+        self, context: RequestContext, scope: Scope, work: Callable[[], Awaitable[StoredAnswer]]
+    ) -> StoredAnswer:
+        keys, answer = self._keys, None
         try:
             # The key is in flight while the server is slow: that is when a second request meets it.
             await self._delay(context)
             answer = await work()
             return answer
         finally:
-            replays.end(scope, answer, self._settle())
+            keys.end(scope, answer, self._settle())
 
     async def _delay(self, context: RequestContext) -> None:
-        latency = self._settings.latency
-        seconds = latency if isinstance(latency, int | float) else latency.get(context.record.route, 0.0)
+        seconds = self._settings.seconds_of(context.record.route)
         if seconds > 0:
             await asyncio.sleep(seconds)
 
     # --- the file host -----------------------------------------------------------------------------------
 
     async def _send(
-        self, find: Callable[[web.Request, str], Awaitable[Parcel]], context: RequestContext
+        self, find: Callable[[web.Request, str], Awaitable[FileSlice]], context: RequestContext
     ) -> web.StreamResponse:
         await self._delay(context)
         parcel = await find(context.request, context.names["name"])
@@ -238,7 +237,7 @@ class ApiApp:
 
     async def _take(self, context: RequestContext) -> web.Response:
         await self._delay(context)
-        return await self._files.take(context.request, context.names["asset_id"])
+        return await self._files.receive_put(context.request, context.names["asset_id"])
 
 
 async def _respond(respond: Respond, request: web.Request) -> web.StreamResponse:
@@ -248,19 +247,19 @@ async def _respond(respond: Respond, request: web.Request) -> web.StreamResponse
 def _route_name(request: web.Request) -> str:
     failure = request.match_info.http_exception
     if isinstance(failure, web.HTTPMethodNotAllowed):
-        raise Refusal(405, "method_not_allowed", f"{request.method} is not allowed here.")
+        raise ErrorAnswer(405, "method_not_allowed", f"{request.method} is not allowed here.")
     resource = request.match_info.route.resource
     if failure is not None or resource is None:
-        raise Refusal(404, "not_found", "There is nothing at this path.")
+        raise ErrorAnswer(404, "not_found", "There is nothing at this path.")
     return f"{request.method} {resource.canonical}"
 
 
-def _json(answer: Kept) -> web.Response:
+def _json(answer: StoredAnswer) -> web.Response:
     return web.Response(status=answer.status, body=answer.body, content_type="application/json")
 
 
-def _refused(refusal: Refusal) -> web.Response:
-    response = _json(Kept(refusal.status, orjson.dumps(refusal.envelope())))
-    if refusal.retry_after is not None:
-        response.headers["Retry-After"] = str(math.ceil(refusal.retry_after))
+def _error(error: ErrorAnswer) -> web.Response:
+    response = _json(StoredAnswer(error.status, orjson.dumps(error.envelope())))
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     return response

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import frozen
 
-from heygen_async.sandbox import strict
-from heygen_async.sandbox.clock import Clock
-from heygen_async.sandbox.links import Links
-from heygen_async.sandbox.plans import Plan, Planner
-from heygen_async.sandbox.refusals import Refusal, invalid
-from heygen_async.sandbox.routes import Answer, Call, Handler, data, listed, paging
+from heygen_async.sandbox.error_answers import ErrorAnswer, invalid
+from heygen_async.sandbox.http import validation
+from heygen_async.sandbox.http.calls import Answer, Call, Handler, data, listed, paging
+from heygen_async.sandbox.http.validation import Body
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.strict import Body
-from heygen_async.sandbox.world import Batch, Item, Job, World
+from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.scripts import JobScript, ScriptReader
+from heygen_async.sandbox.state.signed_links import SignedLinks
+from heygen_async.sandbox.state.world import SimulatedBatch, SimulatedItem, SimulatedJob, World
 
 _DEFAULT_LIMIT: Final = 10
 
 
 @frozen
-class Lipsyncs:
+class LipsyncCalls:
     """The calls under `/v3/lipsyncs`."""
 
     world: World
-    planner: Planner
-    links: Links
+    scripts: ScriptReader
+    links: SignedLinks
     clock: Clock
     settings: Settings
 
@@ -48,25 +48,25 @@ class Lipsyncs:
 
     def create(self, call: Call) -> Answer:
         """`POST /v3/lipsyncs`."""
-        body = strict.lipsync(call.body)
-        job = self.world.create(body, self.planner.plan(body, call.now), call.now)
+        body = validation.lipsync(call.body)
+        job = self.world.create(body, self.scripts.read(body, call.now), call.now)
         return data({"lipsync_id": job.id})
 
     def get(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/{lipsync_id}`."""
         job = self._job(call)
-        strict.query(call.query, ())
+        validation.query(call.query, ())
         return data(self._view(job, call.now))
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs`."""
-        jobs, before = self.world.page(*strict.page(call.query, "lipsyncs", _DEFAULT_LIMIT))
+        jobs, before = self.world.page(*validation.page(call.query, "lipsyncs", _DEFAULT_LIMIT))
         return listed([self._view(job, call.now) for job in jobs], "lipsyncs", before)
 
     def update(self, call: Call) -> Answer:
         """`PATCH /v3/lipsyncs/{lipsync_id}`."""
         job = self._job(call)
-        body = strict.fields(call.body, {"title": strict.text}, required=("title",))
+        body = validation.fields(call.body, {"title": validation.text}, required=("title",))
         job.title = str(body["title"])
         return data(self._view(job, call.now))
 
@@ -76,18 +76,17 @@ class Lipsyncs:
         self.world.delete(job.id, call.now)
         return data({"id": job.id})
 
-    def _job(self, call: Call) -> Job:
-        return self.world.job(strict.identifier(call.path["lipsync_id"], "lipsync_id"))
+    def _job(self, call: Call) -> SimulatedJob:
+        return self.world.job(validation.identifier(call.path["lipsync_id"], "lipsync_id"))
 
-    def _view(self, job: Job, now: float) -> dict[str, object]:
-        state = job.state(now)
-        wall = self.clock.wall(now)
+    def _view(self, job: SimulatedJob, now: float) -> dict[str, object]:
+        state, wall = job.state(now), self.clock.wall(now)
         done = state == "completed"
         return {
             "id": job.id,
             "title": job.title,
             "status": state,
-            "duration": job.plan.duration if done else None,
+            "duration": job.script.duration if done else None,
             "video_url": self.links.sign("GET", f"/files/{job.video_name}", wall) if done else None,
             "caption_url": self.links.sign("GET", f"/captions/{job.id}.srt", wall) if done else None,
             "callback_id": job.body.get("callback_id"),
@@ -99,10 +98,10 @@ class Lipsyncs:
 
     def statuses(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/statuses`."""
-        limit, start = strict.page(call.query, "statuses", strict.MAX_IDS, also=("lipsync_ids", "batch_ids"))
-        lipsync_ids, batch_ids = strict.ids(call.query, "lipsync_ids"), strict.ids(call.query, "batch_ids")
-        if not 1 <= len(lipsync_ids) + len(batch_ids) <= strict.MAX_IDS:
-            raise invalid(f"lipsync_ids and batch_ids take 1 to {strict.MAX_IDS} ids.", "lipsync_ids")
+        limit, start = validation.page(call.query, "statuses", validation.MAX_IDS, also=("lipsync_ids", "batch_ids"))
+        lipsync_ids, batch_ids = validation.ids(call.query, "lipsync_ids"), validation.ids(call.query, "batch_ids")
+        if not 1 <= len(lipsync_ids) + len(batch_ids) <= validation.MAX_IDS:
+            raise invalid(f"lipsync_ids and batch_ids take 1 to {validation.MAX_IDS} ids.", "lipsync_ids")
         rows = [self._status(one, call.now) for one in lipsync_ids]
         for one in batch_ids:
             rows.extend(self._batch_statuses(one, call.now))
@@ -113,7 +112,7 @@ class Lipsyncs:
         job = self.world.find(lipsync_id)
         if job is None:
             return {"video_id": lipsync_id, "status": "not_found"}
-        return _row(Item(job=job), job.batch, job.item_index, now)
+        return _row(SimulatedItem(job=job), job.batch, job.item_index, now)
 
     def _batch_statuses(self, batch_id: str, now: float) -> Iterator[dict[str, object]]:
         batch = self.world.find_batch(batch_id)
@@ -125,26 +124,21 @@ class Lipsyncs:
 
     def create_batch(self, call: Call) -> Answer:
         """`POST /v3/lipsyncs/batches`."""
-        body = strict.fields(call.body, strict.BATCH, required=("lipsyncs",))
-        lipsyncs, title, callback_url = body["lipsyncs"], body.get("title"), body.get("callback_url")
-        batch = self.world.create_batch(
-            [(one, self._plan(one, call.now)) for one in lipsyncs] if isinstance(lipsyncs, list) else [],
-            call.now,
-            title=title if isinstance(title, str) else None,
-            callback_url=callback_url if isinstance(callback_url, str) else None,
-        )
-        return data({"batch_id": batch.id}, 202)
+        body = validation.fields(call.body, validation.BATCH, required=("lipsyncs",))
+        lipsyncs = body["lipsyncs"]
+        entries = [(one, self._script(one, call.now)) for one in lipsyncs] if isinstance(lipsyncs, list) else []
+        return data({"batch_id": self.world.create_batch(entries, body, call.now).id}, 202)
 
-    def _plan(self, body: Body, now: float) -> Plan | Refusal:
+    def _script(self, body: Body, now: float) -> JobScript | ErrorAnswer:
         try:
-            return self.planner.plan(body, now)
-        except Refusal as refusal:
+            return self.scripts.read(body, now)
+        except ErrorAnswer as refusal:
             return refusal
 
     def get_batch(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/batches/{batch_id}`."""
-        limit, position = strict.page(call.query, "items", strict.MAX_IDS)
-        batch = self.world.batch(strict.identifier(call.path["batch_id"], "batch_id"))
+        limit, position = validation.page(call.query, "items", validation.MAX_IDS)
+        batch = self.world.batch(validation.identifier(call.path["batch_id"], "batch_id"))
         start = position or 0
         end = start + limit
         return data(
@@ -162,17 +156,17 @@ class Lipsyncs:
 
 
 def _absent(_: Call) -> Answer:
-    raise Refusal(404, "not_found", "There is nothing at this path.")
+    raise ErrorAnswer(404, "not_found", "There is nothing at this path.")
 
 
-def _row(item: Item, batch: Batch | None, index: int | None, now: float) -> dict[str, object]:
+def _row(item: SimulatedItem, batch: SimulatedBatch | None, index: int | None, now: float) -> dict[str, object]:
     row: dict[str, object] = {"video_id": item.job.id if item.job else None, "status": item.state(now)}
     if item.error is not None:
         row["error"] = item.error
     return row if batch is None else {**row, "batch_id": batch.id, "item_index": index}
 
 
-def _item(index: int, item: Item, now: float) -> Mapping[str, object]:
+def _item(index: int, item: SimulatedItem, now: float) -> dict[str, object]:
     return {
         "item_index": index,
         "status": item.state(now),

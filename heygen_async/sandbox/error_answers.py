@@ -1,4 +1,4 @@
-"""The errors that the sandbox answers with, in the API's envelope."""
+"""The errors that the sandbox answers with: the API's JSON, and the XML of the file host."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from attrs import evolve, field, frozen
 
 
 @frozen
-class Refusal(Exception):
-    """An answer that is not a success, on its way to the client."""
+class ErrorAnswer(Exception):
+    """An error of the API, on its way to the client."""
 
     status: int
     code: str
     message: str
     param: str | None = None
     retry_after: float | None = None
-    others: tuple[Refusal, ...] = field(default=(), kw_only=True)
+    others: tuple[ErrorAnswer, ...] = field(default=(), kw_only=True)
     """Further errors of the same request."""
 
     def envelope(self) -> dict[str, object]:
@@ -35,32 +35,36 @@ class Refusal(Exception):
         return item if self.param is None else {**item, "path": self.param}
 
 
-class Problems:
+@frozen
+class StorageError(Exception):
+    """An error of the file host, which answers in XML as a storage service does."""
+
+    status: int
+    code: str
+    message: str
+
+
+class ErrorCollector:
     """Collects the errors of one request, so that all of them are answered at once."""
 
     def __init__(self) -> None:
-        self._found: list[Refusal] = []
+        self._errors: list[ErrorAnswer] = []
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Keep the `Refusal` that the block raises instead of raising it."""
+        """Keep the `ErrorAnswer` that the block raises instead of raising it."""
         try:
             yield
-        except Refusal as refusal:
-            self._found += [evolve(refusal, others=()), *refusal.others]
+        except ErrorAnswer as error:
+            self._errors += [evolve(error, others=()), *error.others]
 
     def raise_all(self) -> None:
-        """Raise one `Refusal` for all that were collected; nothing happens if there are none."""
-        if self._found:
-            first, *others = self._found
+        """Raise one `ErrorAnswer` for all that were collected; do nothing if there are none."""
+        if self._errors:
+            first, *others = self._errors
             raise evolve(first, others=tuple(others))
 
 
-def invalid(message: str, param: str | None = None) -> Refusal:
+def invalid(message: str, param: str | None = None) -> ErrorAnswer:
     """Return the 400 for a parameter that is missing, unknown or wrong."""
-    return Refusal(400, "invalid_parameter", message, param)
-
-
-def not_found(noun: str, name: str, *, code: str = "not_found") -> Refusal:
-    """Return the 404 for an id that the sandbox does not know."""
-    return Refusal(404, code, f"{noun} {name!r} was not found.")
+    return ErrorAnswer(400, "invalid_parameter", message, param)

@@ -1,4 +1,4 @@
-"""The sandbox's time: seconds since it started, as fast as it is told to go."""
+"""The sandbox's time: seconds since its start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 
 class Clock:
-    """Time that runs by itself, *speed* times as fast as *source*."""
+    """Time that runs *speed* times as fast as *source*."""
 
     def __init__(self, source: Callable[[], float], *, speed: float, started_at: float) -> None:
         self._source = source
@@ -24,13 +24,17 @@ class Clock:
         """Return *now* as a unix timestamp in seconds."""
         return self._started_at + now
 
+    def iso(self, now: float) -> str:
+        """Return *now* as ISO 8601 in UTC, in whole seconds."""
+        return datetime.fromtimestamp(self.wall(now), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
     def until(self, due: float) -> float:
-        """Return the seconds of the source's time until *due*; never below zero."""
+        """Return the seconds of the source's time until *due*, at least 0."""
         return max(0.0, (due - self.now()) / self._speed)
 
 
 class ManualClock(Clock):
-    """Time that stands still until it is moved."""
+    """Time that moves only in `move_to`."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -40,8 +44,3 @@ class ManualClock(Clock):
     def move_to(self, now: float) -> None:
         """Set the time; it never goes back."""
         self._now = max(self._now, now)
-
-
-def iso(wall: float) -> str:
-    """Return a unix timestamp as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,7 +1,4 @@
-"""The API as functions: a call in, the JSON of the answer out. Nothing here waits or knows HTTP's details.
-
-Each module has the handlers of one noun, by route; `table` has every route.
-"""
+"""The API as functions: a `Call` in, an `Answer` out. Nothing here waits or knows HTTP."""
 
 from __future__ import annotations
 
@@ -10,15 +7,15 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from heygen_async.sandbox.strict import cursor
+from heygen_async.sandbox.http.validation import cursor
 
 
 @frozen(kw_only=True)
 class Call:
-    """A request, once its key has been checked and its body parsed."""
+    """A request whose key was checked and whose body was parsed."""
 
     path: Mapping[str, str]
-    """What stands for the names in the route's path."""
+    """The values of the names in the route's path."""
     query: Mapping[str, str]
     body: object
     now: float
@@ -38,11 +35,11 @@ Handler: TypeAlias = Callable[[Call], Answer]
 
 
 def data(value: object, status: int = 200) -> Answer:
-    """Return one resource, or a list that has no pages."""
+    """Return one resource, or a list without pages."""
     return Answer({"data": value}, status)
 
 
-def listed(values: list[dict[str, object]], kind: str, next_position: int | None) -> Answer:
+def listed(values: list[dict[str, object]], kind: str, next_position: int | None = None) -> Answer:
     """Return a page of a *kind* of list."""
     return Answer({"data": values, **paging(kind, next_position)})
 

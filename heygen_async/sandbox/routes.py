@@ -1,4 +1,4 @@
-"""Every route of the sandbox, the scope that its key needs, and the body that it takes."""
+"""Every route of the sandbox, with the scope that its key needs and the body that it takes."""
 
 from __future__ import annotations
 
@@ -55,9 +55,14 @@ ROUTES: Final[Mapping[str, Route]] = {
 }
 
 
+def matches(route: str, pattern: str) -> bool:
+    """Return whether *pattern*, in which `*` stands for any text, matches a route."""
+    return fnmatchcase(route, pattern)
+
+
 def check_route(pattern: str) -> str:
     """Return *pattern* if it matches a route; else raise `ValueError` with the nearest one."""
-    if any(fnmatchcase(route, pattern) for route in ROUTES):
+    if any(matches(route, pattern) for route in ROUTES):
         return pattern
     fitting = [route for route in ROUTES if re.fullmatch(re.sub(r"\{.*?\}", "[^/]+", route), pattern)]
     near = fitting or get_close_matches(pattern, ROUTES, n=1, cutoff=0.4)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import frozen
 
-from heygen_async.sandbox import strict
-from heygen_async.sandbox.clock import Clock, iso
-from heygen_async.sandbox.routes import Answer, Call, Handler, data
+from heygen_async.sandbox.http import validation
+from heygen_async.sandbox.http.calls import Answer, Call, Handler, data
 from heygen_async.sandbox.settings import USERNAME, Settings
-from heygen_async.sandbox.world import World
+from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.world import World
+
+_MONTH: Final = 30 * 24 * 3600.0
 
 
 @frozen
-class Account:
+class AccountCalls:
     """The calls under `/v3/users` and `/v3/api_keys`."""
 
     world: World
@@ -25,7 +29,7 @@ class Account:
 
     def me(self, call: Call) -> Answer:
         """`GET /v3/users/me`."""
-        strict.query(call.query, ())
+        validation.query(call.query, ())
         billing = self.settings.billing
         views = {"wallet": self._wallet, "subscription": self._subscription, "usage_based": self._usage_based}
         return data(
@@ -41,20 +45,19 @@ class Account:
 
     def key(self, call: Call) -> Answer:
         """`GET /v3/api_keys/self`."""
-        strict.query(call.query, ())
-        made = iso(self.clock.wall(0.0))
+        validation.query(call.query, ())
         key: dict[str, object] = {
             "key_id": "key_sandbox",
             "key_name": "Sandbox",
             "status": "active",
             "scope_mode": "all" if self.settings.allows("*:*") else "restricted",
             "scopes": sorted(self.settings.scopes),
-            "created_at": made,
-            "updated_at": made,
+            "created_at": self.clock.iso(0.0),
+            "updated_at": self.clock.iso(0.0),
         }
         seconds = self.settings.key_seconds
         if seconds is not None:
-            key["expires_at"] = iso(self.clock.wall(seconds))
+            key["expires_at"] = self.clock.iso(seconds)
             key["expires_in_seconds"] = int(seconds - call.now)
         return data(key)
 
@@ -66,8 +69,7 @@ class Account:
         }
 
     def _subscription(self) -> dict[str, object]:
-        resets_at = iso(self.clock.wall(30 * 24 * 3600.0))
-        credit = {"remaining": self.world.balance, "resets_at": resets_at}
+        credit = {"remaining": self.world.balance, "resets_at": self.clock.iso(_MONTH)}
         return {"plan": "sandbox", "credits": {"premium_credits": credit, "add_on_credits": {**credit, "remaining": 0}}}
 
     def _usage_based(self) -> dict[str, object]:

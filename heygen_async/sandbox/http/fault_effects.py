@@ -1,4 +1,4 @@
-"""Carries out the faults."""
+"""Applies faults to requests and answers."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ import orjson
 from aiohttp import web
 
 from heygen_async.sandbox.faults import Alter, Effect, Reply, Reset, Stall, Truncate, altered
-from heygen_async.sandbox.sending import hang_up
+from heygen_async.sandbox.http.file_host import close
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, on and 0 s
 
 Work: TypeAlias = Callable[[], Awaitable[web.StreamResponse]]
 
 
-async def strike(
+async def apply(
     effect: Effect, request: web.Request, work: Work, released: Callable[[], Awaitable[object]]
 ) -> web.StreamResponse:
-    """Answer *request* as *effect* has it; *work* gives the true answer, *released* ends a stall."""
+    """Answer *request* with *effect* applied; *work* returns the true answer, *released* ends a stall."""
     match effect:
         case Reply():
-            return await _replied(effect, work)
+            return await _reply(effect, work)
         case Reset():
             return await _reset(effect, request, work)
         case Stall(after=after):
-            return await _stalled(work, released, after=after)
+            return await _stall(work, released, after=after)
         case Truncate():
-            return await _truncated(request, await work())
+            return await _truncate(request, await work())
         case Alter():
-            return _altered(await work(), effect)
+            return _alter(await work(), effect)
     return await work()
 
 
-async def _replied(reply: Reply, work: Work) -> web.Response:
+async def _reply(reply: Reply, work: Work) -> web.Response:
     if reply.after:
         await work()
     response = web.Response(status=reply.status, body=reply.body, content_type=reply.content_type)
     response.headers.update(reply.headers)
     if reply.retry_date is not None:
-        # Whole seconds, rounded up: a date must not come early.
+        # Whole seconds, rounded up: a date must not be early.
         date = formatdate(math.ceil(time.time() + reply.retry_date), usegmt=True)
         response.headers["Retry-After"] = date
     return response
@@ -61,7 +61,7 @@ async def _reset(effect: Reset, request: web.Request, work: Work) -> web.StreamR
     return answer
 
 
-async def _stalled(work: Work, released: Callable[[], Awaitable[object]], *, after: bool) -> web.StreamResponse:
+async def _stall(work: Work, released: Callable[[], Awaitable[object]], *, after: bool) -> web.StreamResponse:
     if not after:
         await released()
         return await work()
@@ -70,18 +70,18 @@ async def _stalled(work: Work, released: Callable[[], Awaitable[object]], *, aft
     return answer
 
 
-async def _truncated(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+async def _truncate(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
     body = answer.body if isinstance(answer, web.Response) and isinstance(answer.body, bytes) else b""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = len(body)
     await response.prepare(request)
     await response.write(body[: len(body) // 2])
-    hang_up(request)
+    close(request)
     return response
 
 
-def _altered(answer: web.StreamResponse, alter: Alter) -> web.StreamResponse:
+def _alter(answer: web.StreamResponse, effect: Alter) -> web.StreamResponse:
     if isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.content_type.endswith("json"):
-        # The standard library's writer: it writes half of a surrogate pair too, as an escape.
-        answer.body = json.dumps(altered(orjson.loads(answer.body), alter)).encode()
+        # json, not orjson: it writes half of a surrogate pair, as an escape.
+        answer.body = json.dumps(altered(orjson.loads(answer.body), effect)).encode()
     return answer

@@ -1,4 +1,4 @@
-"""Carries deliveries out: over HTTP, to this machine only."""
+"""Webhooks and callbacks: the events of what has ended, and their delivery over HTTP, to this machine only."""
 
 from __future__ import annotations
 
@@ -14,70 +14,95 @@ import aiohttp
 import orjson
 from attrs import frozen
 
-from heygen_async.sandbox.clock import Clock, iso
+from heygen_async.sandbox.http.validation import is_loopback
+from heygen_async.sandbox.records import RecordedDelivery
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.strict import is_loopback
-from heygen_async.sandbox.webhooks import Delivery, Endpoint, Event, Webhooks
+from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.event_store import Delivery, Endpoint, Event, EventStore
+from heygen_async.sandbox.state.signed_links import SignedLinks
+from heygen_async.sandbox.state.world import SimulatedBatch, SimulatedJob
 
 _ANSWER_WITHIN: Final = 10.0
 _PROBE_WITHIN: Final = 1.0
 _JSON: Final = {"Content-Type": "application/json"}
 
 
-@frozen(kw_only=True)
-class RecordedDelivery:
-    """One attempt to tell somebody of something."""
+@frozen
+class EventWriter:
+    """Writes the events of what has ended.
 
-    event_id: str | None
-    """None for the probe of a new endpoint."""
-    url: str
-    at: float
-    """When, in seconds of sandbox time."""
-    status: int | None
-    """What was answered; None if nothing was, or if the URL is not on this machine."""
+    Their words differ on purpose (`url` here, `msg` there): so do the API's, and a receiver has to accept all of them.
+    """
 
-    @property
-    def is_taken(self) -> bool:
-        """Whether the answer was a 2xx."""
-        return self.status is not None and 200 <= self.status < 300  # noqa: PLR2004 - the class of successes
+    events: EventStore
+    links: SignedLinks
+    clock: Clock
+
+    def write(self, ended: SimulatedJob | SimulatedBatch) -> None:
+        """Add the event of the end of a job or a batch."""
+        at = ended.ended_at or 0.0
+        event = self._batch_event(ended, at) if isinstance(ended, SimulatedBatch) else self._job_event(ended, at)
+        self.events.add(event, callback_url=ended.callback_url)
+
+    def _batch_event(self, batch: SimulatedBatch, at: float) -> Event:
+        status, counts = batch.state(at), batch.counts(at)
+        data: dict[str, object] = {"batch_id": batch.id, "status": status, "counts_by_status": counts}
+        return self._event("batch.finished", batch.id, at, data=data, flat=data)
+
+    def _job_event(self, job: SimulatedJob, at: float) -> Event:
+        callback_id, failure = job.body.get("callback_id"), job.failure_message
+        flat: dict[str, object] = {"lipsync_id": job.id, "status": job.state(at), "callback_id": callback_id}
+        data: dict[str, object] = {"lipsync_id": job.id, "callback_id": callback_id}
+        if failure is not None:
+            data, flat = {**data, "msg": failure}, {**flat, "failure_message": failure}
+            return self._event("lipsync.fail", job.id, at, data=data, flat=flat)
+        link = self.links.sign("GET", f"/files/{job.video_name}", self.clock.wall(at))
+        data, flat = {**data, "url": link}, {**flat, "video_url": link}
+        return self._event("lipsync.success", job.id, at, data=data, flat=flat)
+
+    def _event(
+        self, event_type: str, entity_id: str, at: float, *, data: dict[str, object], flat: dict[str, object]
+    ) -> Event:
+        event_id = self.events.new_event_id()
+        return Event(id=event_id, type=event_type, entity_id=entity_id, data=data, flat=flat, created_at=at)
 
 
-class Courier:
-    """Delivers what is due: by itself in `run`, or when told to in `flush`."""
+class DeliveryWorker:
+    """Delivers what is due: continuously in `run`, or once in `flush`."""
 
     def __init__(
         self,
-        webhooks: Webhooks,
+        events: EventStore,
         clock: Clock,
         settings: Settings,
         *,
         settle: Callable[[], float],
         next_due: Callable[[], float | None],
     ) -> None:
-        self._webhooks = webhooks
+        self._events = events
         self._clock = clock
         self._settings = settings
         self._settle = settle
         self._next_due = next_due
-        self._changed = asyncio.Event()
+        self._woken = asyncio.Event()
         self.records: list[RecordedDelivery] = []
 
-    def look(self) -> None:
-        """Make `run` look again at what is due: something has changed."""
-        self._changed.set()
+    def wake(self) -> None:
+        """Make `run` look again at what is due, because something has changed."""
+        self._woken.set()
 
     async def run(self) -> None:
-        """Deliver until cancelled; a slow receiver holds up nobody else."""
+        """Deliver until cancelled; a slow receiver does not hold up the others."""
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
             while True:
-                self._changed.clear()
-                for delivery in self._webhooks.take(self._settle()):
+                self._woken.clear()
+                for delivery in self._events.take(self._settle()):
                     group.create_task(self._deliver(http, delivery))
                 await self._wait_until(self._next_due())
 
     async def flush(self) -> None:
         """Deliver what is due now, and return once it has been answered."""
-        due = self._webhooks.take(self._settle())
+        due = self._events.take(self._settle())
         if not due:
             return
         async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
@@ -87,7 +112,7 @@ class Courier:
     async def _wait_until(self, due: float | None) -> None:
         try:
             async with asyncio.timeout(None if due is None else self._clock.until(due)):
-                await self._changed.wait()
+                await self._woken.wait()
         except TimeoutError:
             pass
 
@@ -98,8 +123,8 @@ class Courier:
         record = RecordedDelivery(event_id=event_id, url=delivery.url, at=at, status=status)
         self.records.append(record)
         if not record.is_taken:
-            self._webhooks.failed(delivery, at)
-            self.look()
+            self._events.failed(delivery, at)
+            self.wake()
 
     async def _send(self, http: aiohttp.ClientSession, delivery: Delivery) -> int | None:
         body, headers = self._message(delivery.event, delivery.target)
@@ -111,6 +136,8 @@ class Courier:
                 return answer.status
         except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
             return None
+
+    # --- what is sent ------------------------------------------------------------------------------------
 
     def _message(self, event: Event | None, target: Endpoint | str) -> tuple[bytes, dict[str, str]]:
         if event is None:
@@ -126,7 +153,7 @@ class Courier:
         return body, _JSON if secret is None else self._headers(event, body, secret)
 
     def _envelope(self, event: Event) -> dict[str, object]:
-        created_at = iso(self._clock.wall(event.created_at))
+        created_at = self._clock.iso(event.created_at)
         return {"event_id": event.id, "event_type": event.type, "event_data": event.data, "created_at": created_at}
 
     def _headers(self, event: Event, body: bytes, secret: str | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The requests that the sandbox received, for a test to look at."""
+"""What a test can look at: the requests that the sandbox received, its deliveries and its jobs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import orjson
-from attrs import define, field
+from attrs import define, field, frozen
 
 from heygen_async.sandbox.faults import Fault
 
@@ -50,3 +50,40 @@ class RecordedRequest:
     def json(self) -> object:
         """The parsed body; None if there is none."""
         return orjson.loads(self.body) if self.body else None
+
+
+@frozen(kw_only=True)
+class RecordedDelivery:
+    """One attempt to deliver an event."""
+
+    event_id: str | None
+    """None for the probe of a new endpoint."""
+    url: str
+    at: float
+    """When, in seconds of sandbox time."""
+    status: int | None
+    """The status of the answer; None if there was none, or if the URL is not on this machine."""
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the answer was a 2xx."""
+        return self.status is not None and 200 <= self.status < 300  # noqa: PLR2004 - the class of successes
+
+
+@frozen(kw_only=True)
+class SandboxJob:
+    """A job at the moment when it was looked at. Times are unix timestamps in seconds."""
+
+    id: str
+    status: str
+    """`pending`, `running`, `completed` or `failed`."""
+    title: str | None
+    body: Mapping[str, object]
+    """The body of its create."""
+    charged: float
+    """What it cost, in the account's currency; 0 once it has failed."""
+    created_at: float
+    ended_at: float | None
+    failure_message: str | None
+    deleted: bool
+    batch_id: str | None

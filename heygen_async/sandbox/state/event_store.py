@@ -1,4 +1,4 @@
-"""Who wants to be told of what, what happened, and what is still to be delivered. Pure: the time is an argument."""
+"""Webhook endpoints, the history of events, and the deliveries that are due."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import define, field, frozen
 
-from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.refusals import not_found
-from heygen_async.sandbox.shelf import Shelf
+from heygen_async.sandbox.state.paged_store import Ids, PagedStore
 
 EVENT_TYPES: Final[Mapping[str, str]] = {
     "avatar_video.success": "A video has completed.",
@@ -25,7 +23,7 @@ EVENT_TYPES: Final[Mapping[str, str]] = {
     "ai_clipping.fail": "A clipping job has failed.",
     "batch.finished": "All jobs of a batch have ended.",
 }
-"""The published ones; none is of single lipsyncs."""
+"""The published types and their descriptions; none is of single lipsyncs."""
 
 LIPSYNC_EVENT_TYPES: Final[Mapping[str, str]] = {
     "lipsync.success": "A lipsync has completed.",
@@ -34,23 +32,23 @@ LIPSYNC_EVENT_TYPES: Final[Mapping[str, str]] = {
 """A guess: the API does not publish these."""
 
 FIRST_DELAY: Final = 10.0
+"""Seconds before the second attempt of a delivery."""
 GROWTH: Final = 3
 GIVEN_UP_AFTER: Final = 24 * 3600.0
 
 
 @define(eq=False, kw_only=True)
 class Endpoint:
-    """A URL that was registered for events."""
+    """A URL that is registered for events."""
 
     id: str
     url: str
     events: Sequence[str] | None
-    """None is all."""
+    """The event types; None is all."""
     secret: str = field(repr=False)
     created_at: float
     entity_id: str | None = None
     deleted: bool = False
-    serial: int = 0
 
     def wants(self, event: Event) -> bool:
         """Return whether *event* is delivered to it."""
@@ -73,7 +71,7 @@ class Event:
 
 @define(eq=False, kw_only=True)
 class Delivery:
-    """An event on its way to one URL, or the probe of a new endpoint."""
+    """An event for one URL, or the probe of a new endpoint."""
 
     method: Literal["POST", "OPTIONS"] = "POST"
     event: Event | None = None
@@ -89,24 +87,25 @@ class Delivery:
 
     @property
     def is_dropped(self) -> bool:
-        """Whether its endpoint has gone."""
+        """Whether its endpoint was deleted."""
         return not isinstance(self.target, str) and self.target.deleted
 
 
 _Due: TypeAlias = tuple[float, int, Delivery]
 
 
-class Webhooks:
+class EventStore:
     """The endpoints, the history and what is due."""
 
     def __init__(self, ids: Ids, *, lipsync_events: bool) -> None:
         self._ids = ids
-        self.event_types = {**EVENT_TYPES, **(LIPSYNC_EVENT_TYPES if lipsync_events else {})}
-        self._endpoints: Shelf[Endpoint] = Shelf()
-        self._by_id: dict[str, Endpoint] = {}
-        self._history: Shelf[Event] = Shelf()
+        self._endpoints: PagedStore[Endpoint] = PagedStore("Webhook endpoint", "webhook_not_found")
+        self._history: PagedStore[Event] = PagedStore("Event")
         self._due: list[_Due] = []
         self._queued = 0
+        self.event_types = {**EVENT_TYPES, **(LIPSYNC_EVENT_TYPES if lipsync_events else {})}
+        self.endpoint = self._endpoints.get
+        self.endpoints = self._endpoints.page
 
     # --- endpoints ---------------------------------------------------------------------------------------
 
@@ -120,42 +119,28 @@ class Webhooks:
             created_at=now,
             entity_id=entity_id,
         )
-        endpoint.serial = self._endpoints.add(endpoint)
-        self._by_id[endpoint.id] = endpoint
+        self._endpoints.add(endpoint)
         self._queue(Delivery(method="OPTIONS", target=endpoint, first_due=now), now)
         return endpoint
 
-    def get(self, endpoint_id: str) -> Endpoint:
-        """Return the endpoint with that id."""
-        if endpoint_id not in self._by_id:
-            raise not_found("Webhook endpoint", endpoint_id, code="webhook_not_found")
-        return self._by_id[endpoint_id]
-
-    def page(self, limit: int, before: int | None) -> tuple[list[Endpoint], int | None]:
-        """Return a page of endpoints, newest first, and where the next one starts."""
-        return self._endpoints.page(limit, before)
-
     def rotate(self, endpoint_id: str) -> Endpoint:
-        """Give an endpoint another secret, for all that is sent from now on."""
-        endpoint = self.get(endpoint_id)
+        """Give an endpoint a new secret, for everything that is sent from now on."""
+        endpoint = self.endpoint(endpoint_id)
         endpoint.secret = self._ids.new("whsec")
         return endpoint
 
     def delete(self, endpoint_id: str) -> None:
-        """Forget an endpoint and whatever is still on its way to it."""
-        endpoint = self.get(endpoint_id)
-        endpoint.deleted = True
-        self._endpoints.remove(endpoint.serial)
-        del self._by_id[endpoint_id]
+        """Delete an endpoint and all deliveries to it that are due."""
+        self._endpoints.remove(endpoint_id).deleted = True
 
     # --- events ------------------------------------------------------------------------------------------
 
     def new_event_id(self) -> str:
-        """Return an id for an event that is about to be announced."""
+        """Return an id for an event that is about to be added."""
         return self._ids.new("evt")
 
-    def announce(self, event: Event, *, callback_url: str | None) -> None:
-        """Deliver an event to its callback, and to endpoints and history if its type is one of the API's."""
+    def add(self, event: Event, *, callback_url: str | None) -> None:
+        """Queue an event for its callback, and for endpoints and history if its type is one of `event_types`."""
         targets: list[Endpoint | str] = [callback_url] if callback_url else []
         if event.type in self.event_types:
             self._history.add(event)
@@ -166,7 +151,7 @@ class Webhooks:
     def history(
         self, limit: int, before: int | None, *, event_type: str | None, entity_id: str | None
     ) -> tuple[list[Event], int | None]:
-        """Return a page of what happened, newest first, and where the next one starts."""
+        """Return a page of events, newest first, and where the next one starts."""
         found: list[Event] = []
         while len(found) < limit:
             events, before = self._history.page(1, before)
@@ -180,11 +165,11 @@ class Webhooks:
     # --- deliveries --------------------------------------------------------------------------------------
 
     def next_due(self) -> float | None:
-        """Return when the next delivery is due."""
+        """Return when the next delivery is due; None if none is."""
         return self._due[0][0] if self._due else None
 
     def take(self, now: float) -> list[Delivery]:
-        """Return what is due; each is the caller's until it says how it went."""
+        """Remove and return the deliveries that are due; call `failed` for those that fail."""
         taken: list[Delivery] = []
         while self._due and self._due[0][0] <= now:
             delivery = heapq.heappop(self._due)[2]
@@ -193,7 +178,7 @@ class Webhooks:
         return taken
 
     def failed(self, delivery: Delivery, now: float) -> None:
-        """Try a delivery again, later each time, for a day. A probe is not repeated."""
+        """Queue a failed delivery again, with growing delays, for 24 h. A probe is not repeated."""
         delay = FIRST_DELAY * GROWTH**delivery.attempts
         delivery.attempts += 1
         if delivery.method == "POST" and now + delay <= delivery.first_due + GIVEN_UP_AFTER:

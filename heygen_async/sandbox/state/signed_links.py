@@ -1,4 +1,4 @@
-"""Presigned links to the file host: they name the method and the path, and they expire."""
+"""Presigned links to the file host: each is for one method and path, and expires."""
 
 from __future__ import annotations
 
@@ -12,20 +12,13 @@ from urllib.parse import urlencode
 
 from attrs import field, frozen
 
+from heygen_async.sandbox.error_answers import StorageError
+
 _DATE: Final = "%Y%m%dT%H%M%SZ"
 
 
 @frozen
-class Denied(Exception):
-    """The file host says no; it speaks the XML of a storage service, not the API's JSON."""
-
-    status: int
-    code: str
-    message: str
-
-
-@frozen
-class Links:
+class SignedLinks:
     """Signs links and checks them."""
 
     origin: str
@@ -37,7 +30,7 @@ class Links:
     def sign(self, method: str, path: str, wall: float) -> str:
         """Return a link that works for `seconds` from *wall*, a unix timestamp.
 
-        Dates in links are whole seconds; this one is rounded up, so that no link ends early.
+        Dates in links are whole seconds; this one is rounded up, so that no link expires early.
         """
         date = datetime.fromtimestamp(math.ceil(wall), UTC).strftime(_DATE)
         expires = str(math.ceil(self.seconds))
@@ -46,14 +39,14 @@ class Links:
         return f"{self.origin}{path}?{urlencode(query)}"
 
     def check(self, method: str, path: str, query: Mapping[str, str], wall: float) -> None:
-        """Raise `Denied` unless the query is one that `sign` made for this request, and still works."""
+        """Raise a `StorageError` unless `sign` made *query* for this request and it has not expired."""
         date, expires = query.get("X-Amz-Date", ""), query.get("X-Amz-Expires", "")
         given = query.get("X-Amz-Signature", "").encode()
         if not hmac.compare_digest(given, self._signature(method, path, date, expires).encode()):
-            raise Denied(403, "SignatureDoesNotMatch", "The signature does not match the request.")
+            raise StorageError(403, "SignatureDoesNotMatch", "The signature does not match the request.")
         signed_at = datetime.strptime(date, _DATE).replace(tzinfo=UTC).timestamp()
         if wall >= signed_at + int(expires):
-            raise Denied(403, "AccessDenied", "Request has expired")
+            raise StorageError(403, "AccessDenied", "Request has expired")
 
     def _signature(self, *parts: str) -> str:
         return hmac.new(self.key, "\n".join(parts).encode(), hashlib.sha256).hexdigest()

@@ -12,13 +12,13 @@ from heygen_async._arguments import check_timeout
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.progress import Progress
 from heygen_async._media.targets import FilePath
-from heygen_async._polling.cadence import Failures
-from heygen_async._polling.carriers import log_finished
 from heygen_async.errors import HeyGenError, WaitTimeout
 from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
+from heygen_async.polling.cadence import Failures
+from heygen_async.polling.requests import log_finished
 
 __all__ = ("LipsyncBatch", "LipsyncJob")
 

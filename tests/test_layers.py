@@ -27,9 +27,8 @@ MAP = {
     "_converter": {"_wire", "pagination"},
     "_transport": {"_wire"},
     "_media": {"_wire", "_transport", "_converter"},
-    "_polling": set(),
-    "polling": {"_polling"},
-    "jobs": {"_polling", "polling", "pagination", "_media"},
+    "polling": set(),
+    "jobs": {"polling", "pagination", "_media"},
     "webhooks": {"_converter", "polling"},
     "resources": {"jobs", "_wire", "_transport", "_converter", "pagination", "polling", "_media"},
     "session": {

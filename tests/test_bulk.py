@@ -30,7 +30,6 @@ from heygen_async.bulk.runner import BadRows
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import error, nothing, rate_limited, reset, server_error, stall
-from heygen_async.sandbox.replays import Replays
 
 DAY = 24 * 3600.0
 
@@ -629,7 +628,7 @@ async def test_a_create_that_waits_until_its_key_may_be_forgotten_is_not_repeate
         async with stage.run(given, now=lambda: time.time() + passed, max_in_flight=1) as run:
             await until(lambda: run.snapshot().stages.get("waiting") == 1)
             passed += 3600
-            stage.sandbox._running.front._replays = Replays()
+            stage.sandbox.forget_keys()
             await stage.sandbox.advance(3600)
             assert {outcome.state async for outcome in run} == {"completed"}
 

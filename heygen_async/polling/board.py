@@ -48,8 +48,7 @@ from heygen_async.polling.waiters import (
     Waiter,
 )
 
-_SLICE: Final = 1000
-"""The most jobs handled in one go, so that the event loop is not blocked."""
+_SLICE: Final = 1000  # the most jobs handled in one go, so that the event loop is not blocked
 
 
 class Board:
@@ -301,8 +300,7 @@ class Board:
     def _new_job(self, waiter: Waiter, lipsync_id: str, now: float, age: float | None) -> Job:
         # If its age is not known it may have ended long ago. A new job is not due at once.
         due = now if age is None else max(now, now - age + self._cadence.interval([waiter.policy], 0.0))
-        size = query_size(lipsync_id)
-        return Job(lipsync_id, created=now - (age or 0.0), due=due, size=size, was_new=due > now)
+        return Job(lipsync_id, created=now - (age or 0.0), due=due, size=query_size(lipsync_id), was_new=due > now)
 
     def _interval(self, job: Job, age: float, *, notified: bool) -> float:
         return self._cadence.interval((waiter.policy for waiter in job.waiters), age, notified=notified)
@@ -327,9 +325,7 @@ class Board:
     def _expire(self, job: Job, now: float) -> None:
         expired = [waiter for waiter in job.waiters if waiter.is_limited_by_policy and waiter.deadline <= now]
         for waiter in expired:
-            self._remove_waiter(waiter, job)
-            waiter.deliver(job, WaitTimeout(job.id, last_status=job.status))
-            self._ready.append(waiter)
+            self._end_wait(waiter, job, WaitTimeout(job.id, last_status=job.status))
 
     def _enqueue(self, job: Job, due: float) -> None:
         job.state = JobState.QUEUED
@@ -347,15 +343,17 @@ class Board:
     def _queue_of(self, waiter: Waiter) -> DueQueue[Job]:
         return waiter.queue if isinstance(waiter, ManyWaiter) else self._shared
 
+    def _end_wait(self, waiter: Waiter, job: Job, outcome: Outcome) -> None:
+        self._remove_waiter(waiter, job)
+        waiter.deliver(job, outcome)
+        self._ready.append(waiter)
+
     def _remove_waiter(self, waiter: Waiter, job: Job) -> None:
         if waiter in job.waiters:
             del job.waiters[waiter]
-            self._count_out(waiter)
-
-    def _count_out(self, waiter: Waiter) -> None:
-        queue = self._queue_of(waiter)
-        queue.waiting -= 1
-        self._schedule.compact(queue, self._is_live)
+            queue = self._queue_of(waiter)
+            queue.waiting -= 1
+            self._schedule.compact(queue, self._is_live)
 
     def _idle(self, lipsync_id: str) -> Job | None:
         job = self._jobs.get(lipsync_id)
@@ -366,11 +364,8 @@ class Board:
             self._learn(job, now)
         job.state = JobState.DONE
         del self._jobs[job.id]
-        for waiter in job.waiters:
-            self._count_out(waiter)
-            waiter.deliver(job, outcome)
-        self._ready.extend(job.waiters)
-        job.waiters = {}
+        for waiter in tuple(job.waiters):
+            self._end_wait(waiter, job, outcome)
 
     def _learn(self, job: Job, now: float) -> None:
         """Learn from a job that has ended how long such jobs take, and whether their ends are notified."""

@@ -30,6 +30,7 @@ from heygen_async.errors import (
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
 from heygen_async.polling.board import Board
+from heygen_async.polling.cadence import Failures
 from heygen_async.polling.pages import Pages
 from heygen_async.polling.schedule import DueQueue, Schedule
 from heygen_async.polling.waiters import JobState, ManyWaiter, Now, RequestKind, StatusRequest, Waiter
@@ -616,7 +617,7 @@ def test_transient_errors_are_retried_with_growing_delays(error):
 def test_a_server_that_is_down_for_days_is_still_tried():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)
-    board.jobs()[0].failures.count = 100_000
+    board.jobs()[0].failures = Failures(count=100_000)
 
     board.on_error(one_look(board, [waiter]), TransportError("gone"), Now(1.0))
 

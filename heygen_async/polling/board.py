@@ -32,7 +32,7 @@ from heygen_async.errors import (
 )
 from heygen_async.models import TERMINAL, Lipsync
 from heygen_async.policies import PollPolicy
-from heygen_async.polling.cadence import Cadence
+from heygen_async.polling.cadence import NO_FAILURES, Cadence
 from heygen_async.polling.pages import Pages
 from heygen_async.polling.schedule import DueQueue, Schedule
 from heygen_async.polling.waiters import (
@@ -208,10 +208,12 @@ class Board:
                 ended.append(job)
             elif status is not None:
                 self._on_running(job, status, now)
-            elif job.failures.omitted():
-                ended.append(job)  # perhaps: only its own GET can tell
             else:
-                self._reschedule(job, now)
+                job.failures = job.failures.after_omission()
+                if job.failures.is_omitted:
+                    ended.append(job)  # perhaps: only its own GET can tell
+                else:
+                    self._reschedule(job, now)
         self._get_all(ended)
 
     def on_lipsync(self, request: StatusRequest, lipsync: Lipsync, now: Now) -> None:
@@ -272,7 +274,7 @@ class Board:
         return [job for job in request.jobs if job.state is JobState.IN_FLIGHT]
 
     def _on_running(self, job: Job, status: Status, now: Now) -> None:
-        job.failures.clear()
+        job.failures = NO_FAILURES
         job.seen_running = True
         if status != job.status:
             job.status = status
@@ -289,11 +291,12 @@ class Board:
         self._on_running(job, lipsync.status, now)
 
     def _on_job_error(self, job: Job, error: Exception, now: Now) -> None:
-        delay = job.failures.failed(error, self._policy)
-        if delay is None:
+        failures = job.failures.after_error(error)
+        if failures is None:
             self._finish(job, error, now.time)
         else:
-            self._reschedule(job, now, at_least=delay)
+            job.failures = failures
+            self._reschedule(job, now, at_least=failures.delay(self._policy))
 
     # When a job is looked at next
 
@@ -338,7 +341,10 @@ class Board:
         """Return whether an entry of *queue* still says when a job is due for one of its waiters there."""
         if job.state is not JobState.QUEUED or job.due != due:
             return False
-        return any(self._queue_of(waiter) is queue for waiter in job.waiters)
+        for waiter in job.waiters:  # noqa: SIM110 any() takes twice the time
+            if self._queue_of(waiter) is queue:
+                return True
+        return False
 
     def _queue_of(self, waiter: Waiter) -> DueQueue[Job]:
         return waiter.queue if isinstance(waiter, ManyWaiter) else self._shared

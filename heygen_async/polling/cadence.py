@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from attrs import define
+from attrs import frozen
 
 from heygen_async.errors import APIError, HeyGenError, UnexpectedResponse
 from heygen_async.policies import PollPolicy
@@ -25,7 +25,7 @@ _RECENT: Final = 64
 """How many finished jobs the typical length is taken from."""
 
 
-@define
+@frozen
 class Failures:
     """The consecutive requests that told nothing of a job or a batch, and the one rule for what follows."""
 
@@ -38,34 +38,34 @@ class Failures:
     error: HeyGenError | None = None
     """What the last request failed with; `None` if it was answered."""
 
-    def clear(self) -> None:
-        """Note an answer with a status."""
-        self.count, self.unreadable, self.omissions, self.error = 0, 0, 0, None
-
-    def omitted(self) -> bool:
-        """Note an answer without the job; return whether it should be fetched by itself now."""
-        self.count, self.unreadable, self.error = 0, 0, None
-        self.omissions += 1
+    @property
+    def is_omitted(self) -> bool:
+        """Whether so many answers omit the job that only its own GET can tell its status."""
         return self.omissions >= _MAX_OMISSIONS
 
-    def failed(self, error: Exception, policy: PollPolicy) -> float | None:
-        """Note a request that failed.
+    def after_omission(self) -> Failures:
+        """Return these and an answer without the job."""
+        return Failures(omissions=self.omissions + 1)
 
-        Returns:
-            The least seconds until the next request, or `None` if *error* ends the wait: it is not transient, or
-            answers stay unreadable.
+    def after_error(self, error: Exception) -> Failures | None:
+        """Return these and a request that failed; `None` if *error* ends the wait.
+
+        It does if it is not transient, or if answers stay unreadable.
         """
         if not isinstance(error, HeyGenError) or not error.is_transient:
             return None
-        self.count += 1
-        self.error = error
-        self.unreadable = self.unreadable + 1 if isinstance(error, UnexpectedResponse) else 0
-        if self.unreadable == _MAX_UNREADABLE:
-            return None
+        unreadable = self.unreadable + 1 if isinstance(error, UnexpectedResponse) else 0
+        return None if unreadable == _MAX_UNREADABLE else Failures(self.count + 1, unreadable, self.omissions, error)
+
+    def delay(self, policy: PollPolicy) -> float:
+        """Return the least seconds until the next request."""
         backoff = min(policy.fastest * 2.0 ** min(self.count, 32), policy.slowest)
-        retry_after = error.retry_after if isinstance(error, APIError) else None
+        retry_after = self.error.retry_after if isinstance(self.error, APIError) else None
         # A wait must come to its own end, whatever time the server asks for.
         return max(backoff, min(retry_after or 0.0, policy.longest))
+
+
+NO_FAILURES: Final = Failures()
 
 
 class Cadence:

@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
-from heygen_async.polling.cadence import Failures
+from heygen_async.polling.cadence import NO_FAILURES, Failures
 from heygen_async.polling.schedule import DueQueue
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Job:
     was_new: bool = False
     """Whether it was too new to have ended when it was first waited for."""
     status: Status | None = None
-    failures: Failures = field(factory=Failures)
+    failures: Failures = NO_FAILURES
     waiters: dict[Waiter, None] = field(factory=dict, repr=False)
 
 

@@ -21,9 +21,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 import orjson
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
+from heygen_async._text import one_line
+from heygen_async.bulk.identity import FileFacts, same_inputs
 from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.signatures import without_queries
 from heygen_async.errors import HeyGenError
 
 P = ParamSpec("P")
@@ -53,8 +56,9 @@ _SAVE: Final = (
 )
 _LOAD: Final = f"SELECT {', '.join(_COLUMNS)} FROM rows"  # noqa: S608 names of ours
 
+_SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
+
 _ATTEMPT: Final = re.compile(r"(.+)\.(?:[2-9]|[1-9][0-9]+)", re.DOTALL)
-_QUERY: Final = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
 class JournalError(HeyGenError):
@@ -73,33 +77,30 @@ class Entry:
 
     key: str
     inputs: str
+    """Digest of everything that is sent for it; the one of its record if its files cannot be read any more."""
     number: int
     place: str
+    inputs_0_1: str | None = None
+    """The digest that version 0.1 recorded for the same."""
     target: str | None = None
     claims: tuple[str, ...] = ()
     """Other things that it must have for itself, such as its file and its callback id."""
+
+
+def _shown(text: str) -> str:
+    return one_line(without_queries(text))
 
 
 @frozen
 class Problem:
     """Why a row cannot be taken."""
 
-    place: str
-    message: str
+    place: str = field(converter=_shown)
+    message: str = field(converter=_shown)
+    """On one line, with no query of a link in it."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message
-
-
-@frozen
-class FileFacts:
-    """What was read from a local file while it had *stamp*."""
-
-    stamp: str
-    """Size and time of its last change."""
-    digest: str
-    seconds: float | None
-    """How long it plays; `None` if that could not be read."""
 
 
 Admission: TypeAlias = Record | Problem
@@ -210,6 +211,9 @@ class Journal:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if found is None else str(found[0])
 
+    def _keep_fact(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -247,7 +251,8 @@ class Journal:
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, self._run)
             )
         record = known or Record(key=entry.key, inputs=entry.inputs)
-        record = evolve(record, inputs=entry.inputs, number=entry.number, place=entry.place, target=entry.target)
+        inputs = record.inputs if record.state in _SENT else entry.inputs  # by which its job can be found again
+        record = evolve(record, inputs=inputs, number=entry.number, place=entry.place, target=entry.target)
         self._save(record)
         return record
 
@@ -273,7 +278,7 @@ class Journal:
         return None
 
     def _change(self, entry: Entry, known: Record | None) -> str | None:
-        if known is None or known.inputs == entry.inputs or known.state is State.PLANNED:
+        if known is None or known.state is State.PLANNED or same_inputs(known.inputs, entry.inputs, entry.inputs_0_1):
             return None  # of a planned row there is no job, nor may there be one
         return (
             f"what is to be sent under the key {entry.key} has changed since the journal was written; give it a new key"
@@ -282,6 +287,12 @@ class Journal:
     def _find(self, key: str) -> Record | None:
         found = self._db.execute(f"{_LOAD} WHERE key = ?", (key,)).fetchone()
         return None if found is None else _record(found)
+
+    @_in_thread
+    def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
+        """Return the records of the rows with these keys, by key."""
+        found = self._select("key IN (SELECT value FROM json_each(?))", orjson.dumps(keys).decode())
+        return {record.key: record for record in found}
 
     @_in_thread
     def save(self, *records: Record) -> None:
@@ -315,6 +326,18 @@ class Journal:
                 (wanted, wanted),
             )
             return {lipsync_id for (lipsync_id,) in found}
+
+    @_in_thread
+    def fact(self, name: str) -> str | None:
+        """Return a fact of the journal as a whole, such as the account that it belongs to."""
+        with self._translated():
+            return self._fact(name)
+
+    @_in_thread
+    def keep_fact(self, name: str, value: str) -> None:
+        """Save a fact."""
+        with self._transaction():
+            self._keep_fact(name, value)
 
     @_in_thread
     def estimate(self) -> float:
@@ -379,7 +402,7 @@ def _values(record: Record) -> Iterator[object]:
         if name == "earlier":
             value = orjson.dumps(value).decode()
         elif name == "error" and value is not None:
-            value = _QUERY.sub(r"\1?...", value)
+            value = without_queries(value)
         yield value
 
 

@@ -23,7 +23,7 @@ from heygen_async.bulk import steps
 from heygen_async.bulk.identity import body_digest, options_of, written_by
 from heygen_async.bulk.journal import Journal, JournalError
 from heygen_async.bulk.money import Ledger, OverBudget
-from heygen_async.bulk.preparing import Task, stamp_of
+from heygen_async.bulk.preparing import Task, check_unchanged
 from heygen_async.bulk.progress import DubEvent, Stage, Tally
 from heygen_async.bulk.record import Record, State, Step, next_step
 from heygen_async.bulk.searching import Searcher
@@ -375,7 +375,7 @@ class RowRun:
         """See that what is paid for can be written: nothing of somebody else's stands at the target."""
         if self.task.target is None or self.record.is_writing:
             return
-        for claimed in written_by(self.task.row, self.task.target):
+        for claimed in written_by(self.task.target, captions=self.task.captions):
             if await to_thread.run_sync(os.path.lexists, claimed):
                 raise DownloadError(
                     f"{claimed} is there already, and not of this run: move it away, or name another output"
@@ -388,15 +388,19 @@ class RowRun:
                 return source
             case Asset(id=asset_id):
                 return AssetId(asset_id)
-        digest = self.task.files[name].digest
-        known = await self.shop.journal.asset(digest)
+        facts = self.task.file(name)
+        known = await self.shop.journal.asset(facts.digest)
+        if isinstance(source, Path):
+            await check_unchanged(name, source, facts, reads=False)
         if known is not None:
             return AssetId(known)
-        asset = await self._upload(name, source)
-        await self.shop.journal.keep_asset(digest, asset.value)
+        asset = await self._upload(source)
+        if isinstance(source, Path):
+            await check_unchanged(name, source, facts, reads=True)
+        await self.shop.journal.keep_asset(facts.digest, asset.value)
         return asset
 
-    async def _upload(self, name: str, source: Source) -> AssetId:
+    async def _upload(self, source: Source) -> AssetId:
         self._tell("uploading")
         started = self.shop.clock()
         while True:
@@ -409,9 +413,6 @@ class RowRun:
             else:
                 self.shop.slots.relief()
                 break
-        path = source if isinstance(source, Path) else None
-        if path and await to_thread.run_sync(stamp_of, str(path)) != self.task.files[name].stamp:
-            raise ValueError(f"{name}: {path.name} changed during the run")
         seconds = (self.record.upload_seconds or 0.0) + self.shop.clock() - started
         self.record = evolve(self.record, upload_seconds=seconds)
         return asset

@@ -288,7 +288,7 @@ async def test_a_file_that_is_there_already_is_not_overwritten_and_nothing_is_pa
     out = stage.folder / "out"
     out.mkdir()
     (out / "row-1.mp4").write_text("mine")
-    with pytest.raises(BadRows, match="row 1, output: .*exists already"):
+    with pytest.raises(BadRows, match=r"row 1, output: .*exists already"):
         await stage.outcomes(rows(2))
 
     assert (out / "row-1.mp4").read_text() == "mine"

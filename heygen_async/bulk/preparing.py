@@ -142,7 +142,7 @@ async def check_manifest(journal: Journal, manifest: Manifest) -> None:
     Raises:
         JournalError: If it was made for another one.
     """
-    name = manifest.name
+    name = await to_thread.run_sync(lambda: manifest.name)
     if name is None:
         return
     found = await journal.fact("manifest")

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, TypeAlias, TypedDict, get_args
+from typing import BinaryIO, Final, Literal, TypeAlias, TypedDict, cast, get_args
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
-from heygen_async._arguments import callback_url, flag, is_https, seconds, text, without_query
+from heygen_async._arguments import (
+    check_callback_url,
+    check_flag,
+    check_seconds,
+    check_text,
+    is_https,
+    shown,
+    without_query,
+)
 
 __all__ = (
     "JSON",
@@ -266,7 +274,7 @@ Source: TypeAlias = str | Path | AssetId | Asset | bytes | BinaryIO
 
 
 class LipsyncOptions(TypedDict, total=False):
-    """What may be said of a lipsync besides its video and audio; `LipsyncRequest` documents each."""
+    """Optional parameters of a lipsync; `LipsyncRequest` documents each."""
 
     mode: Mode
     title: str | None
@@ -284,76 +292,111 @@ class LipsyncOptions(TypedDict, total=False):
     folder_id: str | None
 
 
-def _source(_request: object, attribute: Attribute[Source], value: object) -> None:
-    check_source(attribute.name, value)
+MAX_TITLE: Final = 10_000
+"""Longest title, in characters."""
 
 
-def _check_word(name: str, value: object, words: Sequence[str]) -> None:
-    if value not in words:
-        raise ValueError(f"{name} must be one of {', '.join(words)}, not {value!r}")
+def _shown_source(source: Source) -> str:
+    if isinstance(source, str):
+        return without_query(source)
+    return f"<{len(source)} bytes>" if isinstance(source, bytes) else repr(source)
 
 
 @frozen(kw_only=True)
 class LipsyncRequest:
-    """One lipsync to be made, in a batch for instance: the keywords of `lipsyncs.create`. `None` is not sent.
+    """One lipsync to create, for `lipsyncs.create_batch`: the keywords of `lipsyncs.create`. `None` is not sent.
 
     Raises:
-        TypeError, ValueError: If an argument is not what the API takes; the message names it.
+        TypeError, ValueError: If arguments are wrong; the message names each of them.
     """
 
-    video: Source = field(validator=_source)
+    video: Source = field(repr=_shown_source)
     """The source video: an https URL, a `Path`, or an asset."""
-    audio: Source = field(validator=_source)
-    """The new audio, likewise."""
+    audio: Source = field(repr=_shown_source)
+    """The new audio: an https URL, a `Path`, or an asset."""
     mode: Mode = "speed"
     """`speed`: fast, audio only. `precision`: higher fidelity, at about twice the price."""
-    title: str | None = field(default=None, validator=text)
-    """Shown in the dashboard."""
-    enable_caption: bool | None = field(default=None, validator=flag)
-    """Make captions too; their link comes as `caption_url`."""
-    enable_dynamic_duration: bool | None = field(default=None, validator=flag)
+    title: str | None = None
+    """Shown in the dashboard; one line, at most 10,000 characters."""
+    enable_caption: bool | None = None
+    """Write captions too, where the result is downloaded. The API makes them in any case."""
+    enable_dynamic_duration: bool | None = None
     """Let the output's length follow the new audio; the server's default is true."""
-    disable_music_track: bool | None = field(default=None, validator=flag)
+    disable_music_track: bool | None = None
     """Strip background music from the source video."""
-    enable_speech_enhancement: bool | None = field(default=None, validator=flag)
+    enable_speech_enhancement: bool | None = None
     """Make the speech of the output clearer."""
-    enable_watermark: bool | None = field(default=None, validator=flag)
+    enable_watermark: bool | None = None
     """Put a watermark on the output."""
-    start_time: float | None = field(default=None, validator=seconds)
+    start_time: float | None = None
     """Where a partial lipsync starts, in seconds."""
-    end_time: float | None = field(default=None, validator=seconds)
+    end_time: float | None = None
     """Where it ends, in seconds; after `start_time`."""
-    keep_the_same_format: bool | None = field(default=None, validator=flag)
+    keep_the_same_format: bool | None = None
     """Keep the source's resolution and bitrate."""
     fps_mode: FpsMode | None = None
     """`vfr`, `cfr` or `passthrough`."""
-    callback_url: str | None = field(default=None, validator=callback_url)
+    callback_url: str | None = field(default=None, repr=without_query)
     """Where HeyGen POSTs when the job has ended."""
-    callback_id: str | None = field(default=None, validator=text)
-    """An id of your own, which comes back in webhooks, gets and lists."""
-    folder_id: str | None = field(default=None, validator=text)
+    callback_id: str | None = None
+    """An id of your own, returned in webhooks, by get and by list."""
+    folder_id: str | None = None
     """The folder to put it in."""
 
     def __attrs_post_init__(self) -> None:
-        _check_word("mode", self.mode, get_args(Mode))
-        if self.fps_mode is not None:
-            _check_word("fps_mode", self.fps_mode, get_args(FpsMode))
-        if self.end_time is not None and self.end_time <= (self.start_time or 0):
-            raise ValueError(f"end_time ({self.end_time}) must be after start_time ({self.start_time or 0})")
+        _refuse(_faults({name: getattr(self, name) for name in _REQUEST_CHECKS}, _REQUEST_CHECKS))
+
+
+# Bulk
+
+_ROW_KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,250}")
+
+Output: TypeAlias = "str | PathLike[str]"
+
+
+@frozen
+class DubRow(LipsyncRequest):
+    """One lipsync of a bulk run: the keywords of `lipsyncs.create`, a key, and the file to write.
+
+    A row may be repeated after a crash, so its sources must last: an open file is refused.
+
+    Raises:
+        TypeError, ValueError: If arguments are wrong; the message names each of them, as does `row_faults`.
+    """
+
+    video: Source = field(repr=_shown_source)
+    """The source video: an https URL, a `Path`, bytes, or an asset."""
+    audio: Source = field(repr=_shown_source)
+    """The new audio: an https URL, a `Path`, bytes, or an asset."""
+    key: str | None = field(default=None, kw_only=True)
+    """Your own name for the row, unique in its journal: 1 to 250 of `A-Z a-z 0-9 _ - : .`. Without one, a key is made
+    from everything that is sent, so that two equal rows are one job."""
+    output: Output | None = field(default=None, kw_only=True)
+    """The file to write, relative to the output folder of the run if that has one."""
+    captions: bool | None = field(default=None, kw_only=True)
+    """Whether captions are written beside the video, as `.srt`; `None` leaves it to the run."""
+
+    def __attrs_post_init__(self) -> None:
+        _refuse(_faults({name: getattr(self, name) for name in _ROW_CHECKS}, _ROW_CHECKS))
+
+
+# Checks: each raises a TypeError or ValueError whose message starts with the name of the field.
+
+_Check: TypeAlias = Callable[[str, object], None]
+_Fault: TypeAlias = tuple[str, TypeError | ValueError]
 
 
 def check_source(name: str, value: object) -> None:
-    """See that *value* may be the video or audio called *name*; files are not opened here.
+    """Check that *value* can be the video or audio called *name*; files are not opened here.
 
     Raises:
-        TypeError, ValueError: If not; the message names the argument.
+        TypeError, ValueError: If it cannot; the message names the argument.
     """
     if isinstance(value, (AssetId, Asset, Path)):
         return
     if isinstance(value, str):
         if not is_https(value):
-            shown = without_query(value)
-            raise ValueError(f"{name} must be an https URL; for a local file give a Path: {shown}")
+            raise ValueError(f"{name} must be an https URL; for a local file give a Path: {shown(value)}")
     elif isinstance(value, bytes):
         if not value:
             raise ValueError(f"{name} is empty")
@@ -361,62 +404,113 @@ def check_source(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a URL, a Path, an AssetId or an Asset, not {type(value).__name__}")
 
 
-# Bulk
+def check_title(name: str, value: object) -> None:
+    """Check that *value* is a title: one line of text, at most 10,000 characters.
 
-_ROW_KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,250}")
-
-
-def _shown(source: Source) -> str:
-    if isinstance(source, str):
-        return without_query(source)
-    return f"<{len(source)} bytes>" if isinstance(source, bytes) else repr(source)
-
-
-Output: TypeAlias = "str | PathLike[str]"
+    Raises:
+        TypeError, ValueError: If it is not; the message names the argument.
+    """
+    check_text(name, value)
+    if isinstance(value, str) and len(value) > MAX_TITLE:
+        raise ValueError(f"{name} must be at most {MAX_TITLE:,} characters, not {len(value):,}")
 
 
-def _lasting(_row: object, attribute: Attribute[Source], value: object) -> None:
-    check_source(attribute.name, value)
+def _one_of(*words: str | None) -> _Check:
+    listed = ", ".join(word for word in words if word)
+
+    def check(name: str, value: object) -> None:
+        if not (value is None or isinstance(value, str)) or value not in words:
+            raise ValueError(f"{name} must be one of {listed}, not {shown(value)}")
+
+    return check
+
+
+def _check_lasting_source(name: str, value: object) -> None:
+    check_source(name, value)
     if not isinstance(value, (str, bytes, Path, AssetId, Asset)):
-        raise TypeError(f"{attribute.name} must be there for a second try: give a Path instead of an open file")
+        raise TypeError(f"{name} must last for a second attempt: give a Path instead of an open file")
 
 
-def _row_key(_row: object, _attribute: Attribute[str | None], value: object) -> None:
+def _check_row_key(name: str, value: object) -> None:
     if value is not None and not (isinstance(value, str) and _ROW_KEY.fullmatch(value)):
-        raise ValueError(f"key must be 1 to 250 of A-Z a-z 0-9 _ - : . and not {value!r}")
+        raise ValueError(f"{name} must be 1 to 250 of A-Z a-z 0-9 _ - : . and not {shown(value)}")
 
 
-def _output(_row: object, _attribute: Attribute[Output | None], value: object) -> None:
+def _check_output(name: str, value: object) -> None:
     if value is None:
         return
     if not isinstance(value, (str, PathLike)):
-        raise TypeError(f"output must be a path, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a path, not {type(value).__name__}")
     if not Path(value).name:
-        raise ValueError(f"output must be the name of a file, not {str(value)!r}")
+        raise ValueError(f"{name} must be the name of a file, not {shown(str(value))}")
 
 
-@frozen
-class DubRow(LipsyncRequest):
-    """One lipsync of a bulk run: the keywords of `lipsyncs.create`, what to call it and where its video goes.
+_REQUEST_CHECKS: Final[Mapping[str, _Check]] = {
+    "video": check_source,
+    "audio": check_source,
+    "mode": _one_of(*get_args(Mode)),
+    "title": check_title,
+    "enable_caption": check_flag,
+    "enable_dynamic_duration": check_flag,
+    "disable_music_track": check_flag,
+    "enable_speech_enhancement": check_flag,
+    "enable_watermark": check_flag,
+    "start_time": check_seconds,
+    "end_time": check_seconds,
+    "keep_the_same_format": check_flag,
+    "fps_mode": _one_of(*get_args(FpsMode), None),
+    "callback_url": check_callback_url,
+    "callback_id": check_text,
+    "folder_id": check_text,
+}
+_ROW_CHECKS: Final[Mapping[str, _Check]] = {
+    **_REQUEST_CHECKS,
+    "video": _check_lasting_source,
+    "audio": _check_lasting_source,
+    "key": _check_row_key,
+    "output": _check_output,
+    "captions": check_flag,
+}
+_REQUIRED: Final = ("video", "audio")
 
-    A row is done again after a crash, so its sources must be there a second time: an open file will not do.
 
-    Raises:
-        TypeError, ValueError: If an argument is not what it should be; the message names it.
+def row_faults(fields: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return every fault that `DubRow(**fields)` has, as (field, message), in the order of the fields.
+
+    A field that is missing or unknown is a fault too. Nothing is raised, and no file is opened.
+
+    Args:
+        fields: Keyword arguments of `DubRow`.
+
+    Returns:
+        The faults; empty if the row is valid.
     """
+    missing = [(name, f"{name} is missing") for name in _REQUIRED if name not in fields]
+    unknown = [(name, f"there is no field {shown(name)}") for name in fields if name not in _ROW_CHECKS]
+    return [*missing, *unknown, *((name, str(error)) for name, error in _faults(fields, _ROW_CHECKS))]
 
-    video: Source = field(validator=_lasting, repr=_shown)
-    """The source video: an https URL, a `Path`, bytes, or an asset."""
-    audio: Source = field(validator=_lasting, repr=_shown)
-    """The new audio, likewise."""
-    key: str | None = field(default=None, kw_only=True, validator=_row_key)
-    """Your own name for the row, 1 to 250 of `A-Z a-z 0-9 _ - : .`: one key, one job, in
-    this run and, for a day, in all runs of the account: HeyGen answers a key with the job that it has for it, whatever
-    else is sent. Without one it is made from everything that is sent, so that the same row twice is one job."""
-    output: Output | None = field(default=None, kw_only=True, validator=_output)
-    """The file to write, in the output folder of the run if that has one."""
-    captions: bool | None = field(default=None, kw_only=True, validator=flag)
-    """Whether the captions are written beside the video, as `.srt`; `None` leaves it to the run."""
+
+def _faults(fields: Mapping[str, object], checks: Mapping[str, _Check]) -> list[_Fault]:
+    faults: list[_Fault] = []
+    for name, check in checks.items():
+        try:
+            if name in fields:
+                check(name, fields[name])
+        except (TypeError, ValueError) as error:
+            faults.append((name, error))
+    faulty = {name for name, _ in faults}
+    start, end = fields.get("start_time") or 0, fields.get("end_time")
+    if end is not None and faulty.isdisjoint(("start_time", "end_time")) and cast("float", end) <= cast("float", start):
+        faults.append(("end_time", ValueError(f"end_time ({end}) must be after start_time ({start})")))
+    return faults
+
+
+def _refuse(faults: Sequence[_Fault]) -> None:
+    """Raise one error that lists all *faults*: a TypeError if all of them are."""
+    if faults:
+        errors = [error for _, error in faults]
+        kind = TypeError if all(isinstance(error, TypeError) for error in errors) else ValueError
+        raise kind("; ".join(map(str, errors)))
 
 
 @frozen(kw_only=True)

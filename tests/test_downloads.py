@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 import os
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from http import HTTPStatus
 
 import aiohttp
@@ -26,6 +26,7 @@ from heygen_async import (
     Timeouts,
     TransportError,
 )
+from heygen_async._media import parts
 from heygen_async._media.answers import Held
 from heygen_async._media.arrivals import arrivals
 from heygen_async._media.links import Link
@@ -204,9 +205,8 @@ def session(sandbox, **options):
     return HeyGenSession(sandbox.api_key, base_url=sandbox.url, **{"retry": QUICK, **options})
 
 
-async def test_a_part_of_another_version_is_begun_anew(job, sandbox, tmp_path):
-    (tmp_path / "a.mp4.part").write_bytes(b"y" * 1000)
-    (tmp_path / "a.mp4.part.etag").write_text('"another"\n5000\n')
+async def test_a_part_of_another_version_starts_again(job, sandbox, tmp_path):
+    leave_part(tmp_path / "a.mp4", job.id, '"another"\n5000\n')
 
     path = await job.download(tmp_path / "a.mp4")
 
@@ -214,20 +214,23 @@ async def test_a_part_of_another_version_is_begun_anew(job, sandbox, tmp_path):
     assert sent(sandbox)[0].headers["If-Range"] == '"another"'
 
 
-@pytest.mark.parametrize("etag", [None, "", 'W/"weak"\n5\n', '"x\n', "\xff", '"a"\n10\n'])
-async def test_a_part_whose_version_nobody_knows_is_begun_anew(job, sandbox, tmp_path, etag):
-    (tmp_path / "a.mp4.part").write_bytes(b"y" * 1000)
-    if etag is not None:
-        (tmp_path / "a.mp4.part.etag").write_bytes(etag.encode("latin-1"))
+def leave_part(target, lipsync_id, version="", content=b"y" * 1000):
+    """Leave the unfinished download of a lipsync, as a run that was killed does."""
+    target.with_name(f"{target.name}.part").write_bytes(content)
+    target.with_name(f"{target.name}.part.etag").write_bytes(f"lipsync {lipsync_id}\n{version}".encode("latin-1"))
+
+
+@pytest.mark.parametrize("version", ["", 'W/"weak"\n5\n', '"x\n', '"x"', "\xff", '"a"\n10\n'])
+async def test_a_part_whose_version_is_not_known_starts_again(job, sandbox, tmp_path, version):
+    leave_part(tmp_path / "a.mp4", job.id, version)
 
     assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
-    assert "Range" not in sent(sandbox)[0].headers or etag == '"x\n'
+    assert "Range" not in sent(sandbox)[0].headers
 
 
 async def test_a_part_that_is_whole_but_was_not_published_needs_one_byte(job, sandbox, tmp_path):
     await job.download(tmp_path / "a.mp4")
-    (tmp_path / "a.mp4").rename(tmp_path / "b.mp4.part")
-    (tmp_path / "b.mp4.part.etag").write_text(f"{await etag_of(job)}\n{SIZE}\n")
+    leave_part(tmp_path / "b.mp4", job.id, f"{await etag_of(job)}\n{SIZE}\n", VIDEO)
 
     path = await job.download(tmp_path / "b.mp4")
 
@@ -467,9 +470,8 @@ async def test_a_file_system_without_links_is_published_to_all_the_same(job, tmp
 
 
 def publish_over(path):
-    part = Part(path)
-    with part.open() as file, pytest.raises(FileExistsError):
-        part.publish(file, overwrite=False)
+    with closing(Part.open(path, "ls_1")) as part, pytest.raises(FileExistsError):
+        part.publish(overwrite=False)
 
 
 async def test_a_part_that_is_the_target_by_another_name_does_not_stay(job, tmp_path):
@@ -493,7 +495,7 @@ async def test_a_folder_that_is_missing_is_an_error_before_any_request(job, sand
 
 async def test_a_folder_that_cannot_be_written_to_is_an_error_and_nothing_is_downloaded(job, sandbox, tmp_path):
     (tmp_path / "a.mp4.part").mkdir()
-    with pytest.raises(DownloadError, match=r"cannot write .*a\.mp4\.part: Is a directory"):
+    with pytest.raises(DownloadError, match=r"cannot write .*a\.mp4\.part: it is a folder"):
         await job.download(tmp_path / "a.mp4")
     assert not sent(sandbox)
 
@@ -507,12 +509,12 @@ async def test_a_part_that_is_a_link_to_elsewhere_is_not_written_through(job, tm
 
 
 async def test_a_full_disk_is_an_error_and_leaves_the_part_to_go_on_with(job, sandbox, tmp_path, monkeypatch):
-    def full(blocks, file):
-        file.write(b"".join(blocks)[:1000])
+    def full(part, blocks):
+        part._file.write(b"".join(blocks)[:1000])
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("heygen_async._media.downloads.write_all", full)
+        patch.setattr(Part, "write", full)
         with pytest.raises(DownloadError, match="No space left on device") as failed:
             await job.download(tmp_path / "a.mp4")
     assert isinstance(failed.value.__cause__, OSError)
@@ -532,7 +534,7 @@ async def test_two_downloads_to_one_file_at_the_same_time_are_an_error(job, sand
     with pytest.raises(DownloadError, match=r"a\.mp4 is being downloaded already"):
         await job.download(tmp_path / "." / "a.mp4")
     async with session(sandbox) as another:
-        with pytest.raises(DownloadError, match="is being downloaded by someone else"):
+        with pytest.raises(DownloadError, match="is being downloaded by another process"):
             await another.download(job.id, tmp_path / "a.mp4")
 
     sandbox.release()
@@ -546,21 +548,22 @@ async def until(is_so):
 
 
 def test_a_part_that_was_published_while_it_was_opened_is_not_written_to(tmp_path, monkeypatch):
-    part = Part(tmp_path / "a.mp4")
-    part.path.write_bytes(b"whole")
-    real = Part._lock
+    target = tmp_path / "a.mp4"
+    leave_part(target, "ls_1", content=b"whole")
+    real = parts._lock
 
-    def late(self, file):
-        real(self, file)
-        if part.path.exists() and part.path.read_bytes() == b"whole":
-            part.path.rename(part.target)  # another process has finished it just now
+    def late(side, part):
+        real(side, part)
+        if part.exists() and part.read_bytes() == b"whole":  # another process has finished it just now
+            part.rename(target)
+            (tmp_path / "a.mp4.part.etag").unlink()
 
-    monkeypatch.setattr(Part, "_lock", late)
-    with part.open() as file:
-        file.write(b"mine")
+    monkeypatch.setattr(parts, "_lock", late)
+    with closing(Part.open(target, "ls_1")) as part:
+        part.write([b"mine"])
 
-    assert part.target.read_bytes() == b"whole"
-    assert part.path.read_bytes() == b"mine"
+    assert target.read_bytes() == b"whole"
+    assert (tmp_path / "a.mp4.part").read_bytes() == b"mine"
 
 
 # The state of the job

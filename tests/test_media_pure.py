@@ -1,6 +1,7 @@
 """What the media modules decide without a network: types, names, ranges, links, boxes."""
 
 import io
+import random
 from contextlib import suppress
 
 import pytest
@@ -14,17 +15,18 @@ from heygen_async._media.links import expires_at, link_of
 from heygen_async._media.mp4 import cut_short
 from heygen_async._media.names import file_name
 from heygen_async._media.patience import Patience
-from heygen_async._media.sniffing import sniff
+from heygen_async._media.sniffing import recognize, sniff
 from heygen_async._media.targets import captions_path
 from heygen_async._media.uploads import put_headers
 from heygen_async.errors import RateLimited, ServerError, UnexpectedResponse
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
-MP3 = b"ID3\x03" + bytes(20)
+ID3 = b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10)
+MP3 = ID3 + bytes(20)
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(20)
-WEBM = b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm" + bytes(20)
-MKV = b"\x1a\x45\xdf\xa3\x9f\x42\x82\x88matroska" + bytes(20)
+WEBM = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm" + bytes(20)
+MKV = b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska" + bytes(20)
 PDF = b"%PDF-1.7\n" + bytes(20)
 SRT = "1\n00:00:00,000 --> 00:00:01,000\nÇa va\n".encode()
 
@@ -34,8 +36,14 @@ def ftyp(major, *others):
     return (16 + len(brands)).to_bytes(4, "big") + b"ftyp" + major + bytes(4) + brands + bytes(20)
 
 
+def frames(header, length, count=3):
+    """Make frames of MPEG audio, of one length in bytes each."""
+    return (header + bytes(length - len(header))) * count
+
+
 MP4 = ftyp(b"isom", b"isom", b"mp42")
 MOV = ftyp(b"qt  ", b"qt  ")
+MP3_FRAMES = frames(b"\xff\xfb\x90\x64", 417)
 
 
 # Types
@@ -47,38 +55,104 @@ MOV = ftyp(b"qt  ", b"qt  ")
         pytest.param(MP4, "a.mp4", "video/mp4", id="mp4"),
         pytest.param(MP4, "a.M4V", "video/mp4", id="m4v-extension"),
         pytest.param(ftyp(b"iso5", b"iso6", b"avc1"), "a.mp4", "video/mp4", id="fragmented-mp4"),
+        pytest.param(ftyp(b"3gp4", b"isom", b"3gp4"), "a.mp4", "video/mp4", id="mp4-of-a-phone"),
+        pytest.param(b"\x00\x00\x00\x08free" + MP4, "a.mp4", "video/mp4", id="mp4-after-free-space"),
         pytest.param(WEBM, "a.webm", "video/webm", id="webm"),
+        pytest.param(
+            b"\x1a\x45\xdf\xa3\x01\0\0\0\0\0\0\x1f\x42\x82\x40\x05webm\0", "a.webm", "video/webm", id="webm-long-sizes"
+        ),
         pytest.param(MP3, "a.mp3", "audio/mpeg", id="mp3"),
+        pytest.param(b"ID3\x04\x00\x00\x00\x00\x7f\x7f" + bytes(200), "a.mp3", "audio/mpeg", id="mp3-with-a-cover"),
         pytest.param(b"\xff\xfb\x90\x64" + bytes(20), "a.mp3", "audio/mpeg", id="mp3-without-tags"),
         pytest.param(b"\xff\xfa\x90\x64" + bytes(20), "a.mp3", "audio/mpeg", id="mp3-with-checksums"),
+        pytest.param(frames(b"\xff\xf3\x84\x44", 208), "a.mp3", "audio/mpeg", id="mpeg-2"),
+        pytest.param(frames(b"\xff\xe3\x48\xc4", 208), "a.mp3", "audio/mpeg", id="mpeg-2.5"),
+        pytest.param(bytes(2000) + MP3_FRAMES, "a.mp3", "audio/mpeg", id="mp3-after-padding"),
+        pytest.param(b"\xff\x00the end of a frame" + MP3_FRAMES, "a.mp3", "audio/mpeg", id="mp3-after-remains"),
         pytest.param(WAV, "a.wav", "audio/wav", id="wav"),
+        pytest.param(b"RF64\xff\xff\xff\xffWAVEds64" + bytes(20), "a.wav", "audio/wav", id="wav-of-64-bits"),
         pytest.param(PNG, "a.png", "image/png", id="png"),
         pytest.param(JPEG, "a.jpeg", "image/jpeg", id="jpeg"),
         pytest.param(PDF, "a.pdf", "application/pdf", id="pdf"),
         pytest.param(SRT, "a.srt", "application/x-subrip", id="srt"),
+        pytest.param(b"\xef\xbb\xbf" + SRT, "a.srt", "application/x-subrip", id="srt-with-a-bom"),
     ],
 )
-def test_each_type_that_heygen_takes_is_told_from_its_first_bytes(head, name, found):
+def test_each_format_that_heygen_takes_is_recognized_by_its_first_bytes(head, name, found):
     assert sniff(head, name) == (found, name)
 
 
 @pytest.mark.parametrize(
-    ("head", "name", "told"),
+    "brand",
+    [
+        "isom",
+        "iso2",
+        "iso5",
+        "iso6",
+        "mp41",
+        "mp42",
+        "mp71",
+        "avc1",
+        "dash",
+        "M4V ",
+        "M4VH",
+        "XAVC",
+        "MSNV",
+        "NDSC",
+        "mmp4",
+    ],
+)
+def test_an_mp4_is_a_video_whatever_its_major_brand(brand):
+    head = ftyp(brand.encode(), brand.encode(), b"mp42")
+
+    assert sniff(head, "a.mp4", role="video") == ("video/mp4", "a.mp4")
+    assert sniff(ftyp(brand.encode()), "a.mp4") == ("video/mp4", "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "message"),
     [
         pytest.param(b"", "a.mp4", "a.mp4 is empty", id="empty"),
-        pytest.param(b"hello world, this is text", "a.mp4", "a.mp4 is of no known type", id="text"),
-        pytest.param(MKV, "a.mkv", "a.mkv is video/x-matroska", id="unsupported"),
-        pytest.param(MOV, "a.mov", "a.mov is video/quicktime", id="quicktime"),
-        pytest.param(MOV, "a.mp4", "a.mp4 is video/quicktime", id="quicktime-in-disguise"),
-        pytest.param(MP4, "a.mp3", r"a.mp3 is video/mp4, which its extension .mp3 belies", id="lying"),
-        pytest.param(MP4, "a.mov", "its extension .mov belies", id="lying-of-a-type-not-taken"),
+        pytest.param(b"hello world, this is text", "a.mp4", "a.mp4 is text; HeyGen takes MP4, WebM, MP3", id="text"),
+        pytest.param(b"\x00\x01\x02\x03" * 9, "a.mp4", "a.mp4 is of an unknown format", id="unknown"),
+        pytest.param(MKV, "a.mkv", "a.mkv is a Matroska file; HeyGen takes MP4 or WebM video", id="matroska"),
+        pytest.param(MKV, "a.webm", "a.webm is a Matroska file", id="matroska-named-webm"),
+        pytest.param(MOV, "a.mov", "a.mov is a QuickTime movie; HeyGen takes MP4 or WebM video", id="quicktime"),
+        pytest.param(MOV, "a.mp4", "a.mp4 is a QuickTime movie", id="quicktime-named-mp4"),
+        pytest.param(ftyp(b"qt  ", b"mp42"), "a.mp4", "a.mp4 is a QuickTime movie", id="quicktime-of-a-camera"),
+        pytest.param(b"\x00\x00\x01\x00moov" + bytes(30), "a.mov", "is a QuickTime movie", id="quicktime-of-1998"),
+        pytest.param(ftyp(b"M4A ", b"M4A ", b"mp42"), "a.m4a", "is M4A audio; HeyGen takes WAV or MP3 audio", id="m4a"),
+        pytest.param(ftyp(b"M4A ", b"isom"), "a.mp4", "a.mp4 is M4A audio", id="m4a-named-mp4"),
+        pytest.param(ftyp(b"mp42", b"isom"), "voice.m4a", "voice.m4a is M4A audio", id="m4a-with-brands-of-video"),
+        pytest.param(ftyp(b"3gp5", b"3gp5"), "a.3gp", "is a 3GPP video", id="3gp"),
+        pytest.param(ftyp(b"heic", b"mif1"), "a.heic", "is a HEIF or AVIF image", id="heic"),
+        pytest.param(b"OggS\x00\x02" + bytes(30), "a.ogg", "is an Ogg file; HeyGen takes WAV or MP3 audio", id="ogg"),
+        pytest.param(b"fLaC\x00\x00" + bytes(30), "a.mp3", "a.mp3 is FLAC audio", id="flac"),
+        pytest.param(ID3 + b"fLaC\x00\x00" + bytes(30), "a.mp3", "a.mp3 is FLAC audio", id="flac-with-tags"),
+        pytest.param(frames(b"\xff\xf1\x50\x80", 300), "a.mp3", "a.mp3 is AAC audio", id="aac"),
+        pytest.param(ID3 + frames(b"\xff\xf9\x50\x80", 300), "a.aac", "a.aac is AAC audio", id="aac-with-tags"),
+        pytest.param(frames(b"\xff\xfd\x90\x04", 417), "a.mp2", "of another layer than MP3", id="mp2"),
+        pytest.param(b"RIFF\x24\x00\x00\x00AVI LIST" + bytes(20), "a.avi", "is an AVI video", id="avi"),
+        pytest.param(b"\x47" + bytes(187) + b"\x47" + bytes(187), "a.ts", "is an MPEG stream", id="mpeg-ts"),
+        pytest.param(b"<!DOCTYPE html><p>Sign in", "a.mp4", "a.mp4 is an HTML page", id="html"),
+        pytest.param(b"\xef\xbb\xbf \n<HTML lang=en>", "a.mp3", "a.mp3 is an HTML page", id="html-with-a-bom"),
+        pytest.param(b"<!-- hi --><head>", "a.mp4", "a.mp4 is an HTML page", id="html-after-a-comment"),
+        pytest.param(b"<?xml version='1.0'?><Error/>", "a.mp4", "a.mp4 is an XML document", id="xml"),
+        pytest.param(b"PK\x03\x04" + bytes(30), "a.mp4", "a.mp4 is a ZIP archive", id="zip"),
+        pytest.param(b"WEBVTT\n\n00:00.000 --> 00:01.000\nHi", "a.vtt", "is WebVTT captions", id="vtt"),
+        pytest.param(MP4, "a.mp3", r"a.mp3 is MP4 video but has the extension .mp3; rename it", id="mp4-named-mp3"),
+        pytest.param(MP4, "a.mov", "is MP4 video but has the extension .mov; rename it", id="mp4-named-mov"),
+        pytest.param(
+            WEBM, "a.mp4", "is WebM video but has the extension .mp4; rename it to .webm", id="webm-named-mp4"
+        ),
+        pytest.param(SRT, "a.txt", "is SRT captions but has the extension .txt; rename it to .srt", id="srt-named-txt"),
         pytest.param(MP3, "a.srt", "not UTF-8|no SRT cue", id="no-srt"),
         pytest.param(SRT.decode().encode("utf-16"), "a.srt", "a.srt is not UTF-8 text", id="srt-in-utf-16"),
         pytest.param(b"just words", "a.srt", "a.srt has no SRT cue", id="srt-without-cues"),
     ],
 )
-def test_what_heygen_does_not_take_is_refused_by_name_and_with_what_was_found(head, name, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_heygen_does_not_take_is_refused_by_name_and_with_what_was_found(head, name, message):
+    with pytest.raises(ValueError, match=message):
         sniff(head, name)
 
 
@@ -99,7 +173,8 @@ def test_a_video_is_mp4_or_webm_and_an_audio_is_wav_or_mp3(role, head, fits):
     if fits:
         sniff(head, "file", role=role)
     else:
-        with pytest.raises(ValueError, match=f"{role}: file is .*; the {role} must be"):
+        takes = {"video": "MP4 or WebM video", "audio": "WAV or MP3 audio"}[role]
+        with pytest.raises(ValueError, match=f"{role}: file is .*; HeyGen takes {takes}"):
             sniff(head, "file", role=role)
 
 
@@ -118,6 +193,19 @@ def test_an_srt_whose_last_character_is_cut_in_two_is_still_utf_8():
 def test_sniffing_never_fails_but_with_a_value_error(head, name):
     with suppress(ValueError):
         sniff(head, name)
+
+
+@given(
+    st.sampled_from([MP4[:8], WEBM[:12], b"ID3", b"\xff\xfb", b"RIFF", b"\x00\x00\x00\x01free"]), st.binary(max_size=64)
+)
+def test_recognizing_ends_whatever_follows_a_signature(start, rest):
+    recognize(start + rest)
+
+
+def test_random_bytes_are_no_audio():
+    chance = random.Random(1)
+
+    assert {recognize(b"\x00" + chance.randbytes(8191)) for _ in range(50)} == {None}
 
 
 # Names

@@ -7,9 +7,11 @@ from typing import get_type_hints
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from heygen_async import AssetId, Lipsync, LipsyncOptions, LipsyncRequest, LipsyncStatus, Secret, Timeouts
-from heygen_async.models import Asset
+from heygen_async import AssetId, DubRow, Lipsync, LipsyncOptions, LipsyncRequest, LipsyncStatus, Secret, Timeouts
+from heygen_async.models import Asset, row_faults
 
 URL = "https://example.com/source.mp4"
 
@@ -135,6 +137,142 @@ def test_a_signed_url_is_not_repeated_in_a_message():
     with pytest.raises(ValueError, match=r"\?\.\.\.") as caught:
         request(video="http://x/v.mp4?Signature=s3cret")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "\u6771\u4eac\u3000\u591c",
+        "Prix\u00a0: 5\u00a0\u20ac",
+        "\u202bRTL\u202c",
+        "soft\u00adhyphen",
+    ],
+    ids=["zwnj", "zwj-emoji", "u3000", "nbsp", "bidi", "soft-hyphen"],
+)
+def test_any_unicode_text_is_a_title(title):
+    assert request(title=title).title == title
+    assert DubRow(video=URL, audio=URL, title=title).title == title
+    assert request(callback_id=title, folder_id=title).callback_id == title
+
+
+def test_a_title_has_at_most_ten_thousand_characters():
+    assert request(title="\u3042" * 10_000)
+    for model in (LipsyncRequest, DubRow):
+        with pytest.raises(ValueError, match="title must be at most 10,000 characters, not 10,001"):
+            model(video=URL, audio=URL, title="x" * 10_001)
+
+
+async def test_no_title_that_is_too_long_is_sent(sandbox, heygen):
+    long = "x" * 10_001
+
+    with pytest.raises(ValueError, match="title"):
+        await heygen.lipsyncs.update("ls_1", title=long)
+    with pytest.raises(ValueError, match="title"):
+        await heygen.lipsyncs.create(video=URL, audio=URL, title=long)
+    with pytest.raises(ValueError, match="title"):
+        await heygen.lipsyncs.create_batch([request()], title=long)
+    assert sandbox.requests == []
+
+
+SIGNED = "https://user:s3cret@files.example/v.mp4?Signature=s3cret&Expires=1"
+
+
+@pytest.mark.parametrize("model", [LipsyncRequest, DubRow])
+def test_the_repr_of_a_request_shows_no_secret_of_a_url(model):
+    shown = repr(model(video=SIGNED, audio=SIGNED, callback_url="https://me.example/hook?token=s3cret"))
+
+    assert "s3cret" not in shown
+    assert "files.example/v.mp4?..." in shown
+    assert "me.example/hook?..." in shown
+
+
+@pytest.mark.parametrize(
+    "field",
+    [field.name for field in attrs.fields(DubRow) if field.name not in ("title", "callback_id", "folder_id", "output")],
+)
+@pytest.mark.parametrize("value", [SIGNED.replace("https", "http"), f"{SIGNED}\n", [SIGNED], {"url": SIGNED}])
+def test_no_message_repeats_a_secret_of_a_url(field, value):
+    faults = row_faults({"video": URL, "audio": URL, field: value})
+
+    assert [name for name, _ in faults] == [field]
+    assert "s3cret" not in faults[0][1]
+
+
+def test_a_message_is_short_whatever_the_value():
+    for name, message in row_faults({field.name: "x\n" * 100_000 for field in attrs.fields(DubRow)}):
+        assert len(message) < 250, name
+
+
+def test_every_fault_of_a_request_is_in_one_message():
+    with pytest.raises(ValueError, match="video") as caught:
+        request(video="v.mp4", mode="fast", title="", start_time=-1, callback_url="http://me/hook")
+
+    assert [part.partition(" ")[0] for part in str(caught.value).split("; ") if " must be" in part] == [
+        "video",
+        "mode",
+        "title",
+        "start_time",
+        "callback_url",
+    ]
+
+
+def test_faults_that_are_all_of_type_are_a_type_error():
+    with pytest.raises(TypeError, match="title must be a string, not int; enable_caption must be True"):
+        request(title=5, enable_caption=1)
+    with pytest.raises(ValueError, match="title must be a string, not int; end_time must be 0 seconds or more"):
+        request(title=5, end_time=-1)
+
+
+def test_the_faults_of_a_row_are_listed_by_field():
+    assert row_faults({"video": URL, "audio": URL}) == []
+    assert row_faults(
+        {
+            "audio": "http://x/a.mp3",
+            "title": 5,
+            "tittle": "x",
+            "start_time": 5,
+            "end_time": 4,
+            "key": "a b",
+            "output": "",
+            "captions": "yes",
+        }
+    ) == [
+        ("video", "video is missing"),
+        ("tittle", "there is no field 'tittle'"),
+        ("audio", "audio must be an https URL; for a local file give a Path: 'http://x/a.mp3'"),
+        ("title", "title must be a string, not int"),
+        ("key", "key must be 1 to 250 of A-Z a-z 0-9 _ - : . and not 'a b'"),
+        ("output", "output must be the name of a file, not ''"),
+        ("captions", "captions must be True, False or None, not 'yes'"),
+        ("end_time", "end_time (4) must be after start_time (5)"),
+    ]
+
+
+any_value = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.just(10**5000),
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(
+        [URL, "speed", "vfr", b"", b"x", Path("v.mp4"), Path(), AssetId("a"), io.BytesIO(), [], {}, SIGNED]
+    ),
+)
+
+
+@given(st.dictionaries(st.sampled_from([field.name for field in attrs.fields(DubRow)]), any_value))
+def test_a_row_is_refused_exactly_if_it_has_faults(fields):
+    fields = {"video": URL, "audio": URL, **fields}
+    faults = row_faults(fields)
+    try:
+        DubRow(**fields)
+    except (TypeError, ValueError) as error:
+        assert str(error) == "; ".join(message for _, message in faults) != ""
+    else:
+        assert faults == []
 
 
 @pytest.mark.parametrize(("arguments", "kind"), [({"read": 0}, ValueError), ({"connect": "1"}, TypeError)])

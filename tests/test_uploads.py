@@ -213,7 +213,7 @@ def feed(writer, data):
         pytest.param(bytearray(mp4(100)), TypeError, "not bytearray", id="bytearray"),
         pytest.param(AssetId("asset_1"), TypeError, "not AssetId", id="asset"),
         pytest.param(b"", ValueError, "upload is empty", id="empty"),
-        pytest.param(b"hello", ValueError, "no known type", id="unknown"),
+        pytest.param(b"hello", ValueError, "upload is text", id="text"),
         pytest.param(io.BytesIO(), ValueError, "upload is empty", id="empty-file"),
     ],
 )
@@ -641,9 +641,9 @@ def local(number):
 async def test_both_files_of_a_create_are_looked_at_before_either_is_sent(heygen, sandbox, tmp_path, video):
     with pytest.raises(FileNotFoundError):
         await heygen.lipsyncs.create(video=video, audio=tmp_path / "nothing.mp3")
-    with pytest.raises(ValueError, match=r"audio: video\.mp4 is video/mp4; the audio must be WAV or MP3"):
+    with pytest.raises(ValueError, match=r"audio: video\.mp4 is MP4 video; HeyGen takes WAV or MP3 audio"):
         await heygen.lipsyncs.create(video=video, audio=video)
-    with pytest.raises(ValueError, match=r"video: sample\.mp3 is audio/mpeg; the video must be MP4 or WebM"):
+    with pytest.raises(ValueError, match=r"video: sample\.mp3 is MP3 audio; HeyGen takes MP4 or WebM video"):
         await heygen.lipsyncs.create(video=SAMPLE_AUDIO, audio=SAMPLE_AUDIO)
     assert not sandbox.requests
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import ExitStack, aclosing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import Final, TypeVar
 
 from anyio import CancelScope, to_thread
 from attrs import frozen
@@ -16,7 +16,8 @@ from heygen_async._media.answers import Held
 from heygen_async._media.arrivals import Arrival, arrivals
 from heygen_async._media.links import Kind, Link, link_of
 from heygen_async._media.names import file_name
-from heygen_async._media.parts import Part, write_all
+from heygen_async._media.owner import part_path
+from heygen_async._media.parts import Part
 from heygen_async._media.progress import Progress, tell
 from heygen_async._media.sources import BLOCK
 from heygen_async._media.targets import FilePath, captions_path, check_target
@@ -44,13 +45,17 @@ class Downloads:
         self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None
     ) -> Path:
         """Write what came of a lipsync to files; see `HeyGenSession.download`."""
-        await check_target(path, overwrite=overwrite)
+        known = lipsync if isinstance(lipsync, str) else lipsync.id
+        await check_target(path, overwrite=overwrite, lipsync_id=known)
         found = await self._get(lipsync) if isinstance(lipsync, str) else lipsync
         wanted = await self._plan(found, Path(path))
-        absolute = [await check_target(target, overwrite=overwrite) for _, target in wanted]
+        absolute = [await check_target(target, overwrite=overwrite, lipsync_id=found.id) for _, target in wanted]
         with self._claim(absolute), ExitStack() as stack:
             async with self._transfers.seats:
-                files = [stack.enter_context(_Receiver(self._transport, self._transfers, item)) for _, item in wanted]
+                files = [
+                    stack.enter_context(_Receiver(self._transport, self._transfers, item, found.id))
+                    for _, item in wanted
+                ]
                 for (link, _), file in zip(wanted, files, strict=True):
                     await file.receive(link, progress if link.kind == "video" else None)
                 with CancelScope(shield=True):  # or a cancel could leave one without the other; it is soon done
@@ -103,12 +108,12 @@ def _news(given: Held, arrival: Arrival) -> bytes:
     return arrival.data[max(0, given.done - arrival.place) :]
 
 
-class _Receiver(OpenFile[BinaryIO]):
+class _Receiver(OpenFile[Part]):
     """One file, from the network into its part."""
 
-    def __init__(self, transport: Transport, transfers: Transfers, target: Path) -> None:
-        self._part = Part(target)
-        super().__init__(transfers.pool, self._part.open)
+    def __init__(self, transport: Transport, transfers: Transfers, target: Path, lipsync_id: str) -> None:
+        self._target = target
+        super().__init__(transfers.pool, partial(Part.open, target, lipsync_id))
         self._transport = transport
         self._written: asyncio.Future[None] | None = None
         self._is_broken = False
@@ -119,15 +124,15 @@ class _Receiver(OpenFile[BinaryIO]):
         Raises:
             DownloadError: If it cannot be had, written, or is cut short.
         """
-        held = await self._on_disk(self._part.held)
+        held = await self._on_disk(Part.held)
         await self._receive(link, held, progress)
-        if await self._on_disk(self._part.flaw) is None:
+        if await self._on_disk(Part.flaw) is None:
             return
         # It came as long as it was said to be. Perhaps that was a slip; twice is no slip.
         await self._receive(link, Held(), progress)
-        flaw = await self._on_disk(self._part.flaw)
+        flaw = await self._on_disk(Part.flaw)
         if flaw is not None:
-            await self._on_disk(self._part.discard)
+            await self._on_disk(Part.discard)
             raise DownloadError(f"the {link.kind} of {link.lipsync.id} is cut short on its host: {flaw}")
 
     async def _receive(self, link: Link, held: Held, progress: Progress | None) -> None:
@@ -140,7 +145,7 @@ class _Receiver(OpenFile[BinaryIO]):
                     if arrival.place != place or arrival.held.total != held.total:
                         await self._write(blocks)
                         await self._settle()
-                        await self._on_disk(partial(self._part.begin, arrival.place, arrival.held))
+                        await self._on_disk(partial(_begin, arrival))
                         blocks, waiting = [], 0
                     blocks.append(arrival.data)
                     waiting += len(arrival.data)
@@ -160,7 +165,7 @@ class _Receiver(OpenFile[BinaryIO]):
         """Write while the next bytes come; returns once what was written before is."""
         await self._settle()
         if blocks and not self._is_broken:  # what follows a block that was not written must not be either
-            self._written = self.start(partial(write_all, blocks))
+            self._written = self.start(lambda part: part.write(blocks))
 
     async def _settle(self) -> None:
         written, self._written = self._written, None
@@ -172,17 +177,21 @@ class _Receiver(OpenFile[BinaryIO]):
             self._is_broken = True
             raise
 
-    async def _on_disk(self, job: Callable[[BinaryIO], T]) -> T:
+    async def _on_disk(self, job: Callable[[Part], T]) -> T:
         return await self._or_download_error(self.start(job))
 
     async def _or_download_error(self, done: Awaitable[T]) -> T:
         try:
             return await done
         except FileExistsError as error:
-            raise DownloadError(f"{self._part.target} has appeared meanwhile; it was not overwritten") from error
+            raise DownloadError(f"{self._target} has appeared meanwhile; it was not overwritten") from error
         except OSError as error:
-            raise DownloadError(f"cannot write {self._part.path}: {error.strerror or error}") from error
+            raise DownloadError(f"cannot write {part_path(self._target)}: {error.strerror or error}") from error
 
     async def publish(self, *, overwrite: bool) -> None:
         """Give the file its name."""
-        await self._on_disk(partial(self._part.publish, overwrite=overwrite))
+        await self._on_disk(lambda part: part.publish(overwrite=overwrite))
+
+
+def _begin(arrival: Arrival, part: Part) -> None:
+    part.begin(arrival.place, arrival.held)

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from anyio import to_thread
 from attrs import field, frozen
 
-from heygen_async._media.sniffing import SNIFFED, Role, sniff
+from heygen_async._media.sniffing import SNIFFED, Role, check_size, sniff
 from heygen_async.models import Source
 
 BLOCK: Final = 1 << 20
@@ -122,8 +122,23 @@ class _Look:
         return (self.device, self.inode, self.size, self.modified, self.changed, *extra)
 
 
+def fingerprint(found: os.stat_result) -> str:
+    """Return what tells one version of one file: device, inode, size, and the times of its last changes."""
+    return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
+
+
 def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
-    """Look at the file at *path*, without reading it through; for a thread. Raises as `local_file` does."""
+    """Return the file at *path* if it can be uploaded; only its first bytes are read. For a thread.
+
+    Args:
+        path: The file.
+        name: What to upload it as; `None` for its own name.
+        role: What it is to be used as; `None` for an upload of any type and size.
+
+    Raises:
+        ValueError: If it is empty, of a wrong type for its role or at all, or too large; the message says which.
+        OSError: If it cannot be read.
+    """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         # To open a named pipe could take for ever.
@@ -131,6 +146,7 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
     with path.open("rb", buffering=0) as file:
         look, head = _Look.of(os.fstat(file.fileno())), file.read(SNIFFED)
     mime_type, shown = sniff(head, name or path.name, role=role)
+    check_size(shown, look.size, role)
     return LocalFile(
         shown,
         mime_type,
@@ -160,6 +176,7 @@ def _look_at_bytes(content: bytes, name: str | None, role: Role | None) -> Local
 
 def _at_rest(opener: Callable[[], Readable], size: int, sha256: str, *, name: str, role: Role | None) -> LocalFile:
     mime_type, shown = sniff(opener().read(SNIFFED), name, role=role)
+    check_size(shown, size, role)
     return LocalFile(shown, mime_type, size, open=opener, is_unchanged=lambda: True, sha256=sha256)
 
 
@@ -181,6 +198,7 @@ def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalF
         file.seek(start)
     window = partial(_Window, file, start)
     mime_type, shown = sniff(_octets(window().read(SNIFFED)), name or _own_name(file), role=role)
+    check_size(shown, size, role)
     return LocalFile(shown, mime_type, size, open=window, is_unchanged=lambda: True, identity=_identity(file, start))
 
 

@@ -1,7 +1,7 @@
 """What makes a row the same row again: its key, the digest of what is sent for it, and the name of its file.
 
 Rule 1: nothing here opens a file; what is known of local files comes in as `FileFacts`.
-Rule 2: a link that is signed anew each time is the same link: its query does not count.
+Rule 2: a link that is signed again is the same link: `signatures` says which of its parameters do not count.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
@@ -19,24 +19,23 @@ import attrs
 import orjson
 
 from heygen_async.bulk.journal import FileFacts
+from heygen_async.bulk.signatures import looks_signed, without_likely_signature, without_signature
 from heygen_async.models import Asset, AssetId, DubRow, LipsyncOptions, LipsyncRequest, Source
 
 _SOURCES: Final = ("video", "audio")
 OPTIONS: Final = tuple(a.name for a in attrs.fields(LipsyncRequest) if a.name not in _SOURCES)
 """What may be said of a row besides its sources, its key and its output."""
 
-_SIGNATURES: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
+_SIGNATURES_0_1: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
+"""By which version 0.1 recognised a signed link; it left out the whole query of one."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._\-]+")
 _LONGEST_NAME: Final = 200
 """Characters of a file name that is made of a key: most file systems take 255 bytes, and `.part` is added."""
 
 
 def is_signed(source: Source) -> bool:
-    """Tell whether *source* is a URL that looks signed, so that it changes with every signing."""
-    if not isinstance(source, str):
-        return False
-    names = (name.lower() for name, _ in parse_qsl(urlsplit(source).query, keep_blank_values=True))
-    return not _SIGNATURES.isdisjoint(names)
+    """Return whether *source* is a URL that is signed, or looks so: it changes with every signing."""
+    return isinstance(source, str) and looks_signed(source)
 
 
 def options_of(row: DubRow) -> LipsyncOptions:
@@ -46,26 +45,52 @@ def options_of(row: DubRow) -> LipsyncOptions:
 
 
 def inputs_digest(row: DubRow, files: Mapping[str, FileFacts]) -> str:
-    """Return the digest of all that is sent for *row*: a local file counts by its content.
+    """Return the digest of everything that is sent for *row*: a file by its content, a link without its signature.
+
+    If a link has parameters that only look like a signature, a dot and a second digest follow, of the row without
+    them. So the first part tells requests apart; `same_inputs` tells whether a row has changed.
 
     Args:
         row: The row.
         files: What is known of its local files, by `video` and `audio`.
     """
-    sources = {name: _identity(getattr(row, name), files.get(name)) for name in _SOURCES}
-    return _digest({**sources, **options_of(row)})
+    exact, likely = (_inputs(row, files, address) for address in (without_signature, without_likely_signature))
+    return exact if exact == likely else f"{exact}.{likely}"
+
+
+def same_inputs(recorded: str, current: str, current_0_1: str | None = None) -> bool:
+    """Return whether what is sent for a row is what was recorded, but perhaps for the signature of a link.
+
+    Args:
+        recorded: The `inputs_digest` in the journal, or what version 0.1 recorded.
+        current: The `inputs_digest` of the row as it is now.
+        current_0_1: Its `inputs_digest_0_1`.
+    """
+    return recorded == current_0_1 or recorded.rpartition(".")[2] == current.rpartition(".")[2]
+
+
+def inputs_digest_0_1(row: DubRow, files: Mapping[str, FileFacts]) -> str | None:
+    """Return the digest that version 0.1 recorded for *row*; `None` if it recorded the same for other links."""
+    sources = {name: _identity_0_1(getattr(row, name), files.get(name)) for name in _SOURCES}
+    return None if None in sources.values() else _digest({**sources, **options_of(row)})
 
 
 def body_digest(video: str | AssetId, audio: str | AssetId, options: LipsyncOptions) -> str:
     """Return the digest of a create that is ready to be sent."""
-    return _digest({"video": _identity(video, None), "audio": _identity(audio, None), **options})
+    sources = {"video": video, "audio": audio}
+    return _digest({**{name: _identity(one, None, without_signature) for name, one in sources.items()}, **options})
+
+
+def _inputs(row: DubRow, files: Mapping[str, FileFacts], address: Callable[[str], str]) -> str:
+    sources = {name: _identity(getattr(row, name), files.get(name), address) for name in _SOURCES}
+    return _digest({**sources, **options_of(row)})
 
 
 def _digest(value: Mapping[str, object]) -> str:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _identity(source: Source, facts: FileFacts | None) -> Mapping[str, str]:
+def _identity(source: Source, facts: FileFacts | None, address: Callable[[str], str]) -> Mapping[str, str]:
     if facts is not None:
         return {"sha256": facts.digest}
     match source:
@@ -73,12 +98,21 @@ def _identity(source: Source, facts: FileFacts | None) -> Mapping[str, str]:
             return {"asset_id": value}
         case Asset(id=asset_id):
             return {"asset_id": asset_id}
-        case str() if is_signed(source):
-            return {"signed": source.partition("?")[0]}
         case str():
-            return {"url": source}
+            return {"url": address(source)}
         case _:
             raise TypeError("a local file counts by its content")
+
+
+def _identity_0_1(source: Source, facts: FileFacts | None) -> Mapping[str, str] | None:
+    if not isinstance(source, str) or not _was_signed_0_1(source):
+        return _identity(source, facts, str)
+    return None if "?" in without_signature(source) else {"signed": source.partition("?")[0]}
+
+
+def _was_signed_0_1(url: str) -> bool:
+    names = (name.lower() for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    return not _SIGNATURES_0_1.isdisjoint(names)
 
 
 def key_of(row: DubRow, inputs: str) -> str:

@@ -19,7 +19,8 @@ from anyio import to_thread
 from attrs import evolve, field, frozen
 
 from heygen_async._media.sources import fingerprint, local_file, look_at_path
-from heygen_async._media.targets import same_file_key, target_problems
+from heygen_async._media.targets import captions_path, same_file_key, target_problems
+from heygen_async.bulk import outputs
 from heygen_async.bulk.identity import (
     FileFacts,
     claims_of,
@@ -29,7 +30,6 @@ from heygen_async.bulk.identity import (
     key_problem,
     target_of,
     wants_captions,
-    written_by,
 )
 from heygen_async.bulk.journal import Entry, Journal, JournalError, Problem
 from heygen_async.bulk.manifest import Manifest, Placed
@@ -238,24 +238,18 @@ def _output_problems(
             return [("output", f"{target} is the {name} of this row")]
     if not _is_utf_8(str(target)):
         return [("output", f"its path is not valid UTF-8: {target}")]
-    if record is not None and _has_written(record, target):
+    if record is not None and outputs.is_finished(evolve(record, target=str(target))):
         return []
     # A job that is paid for is not held up by its captions.
     wanted = captions and not has_been_sent(record)
     job = None if record is None else record.lipsync_id
     problems = target_problems(target, overwrite=True, makes_folders=True, captions=wanted, lipsync_id=job)
-    for file in () if problems else written_by(target, captions=wanted):
-        if os.path.lexists(file) and not _is_writing(record, target):
-            problems.append(f"{file} exists already, and this run did not write it: move it, or give another output")
+    known = record or Record(key="", inputs="")
+    taken = [] if outputs.may_write(known, target) else [target]
+    if wanted and not outputs.captions_are_free(known, target):
+        taken.append(captions_path(target))
+    problems += [f"{file} exists already and was not written by this row: move it, or name another" for file in taken]
     return [("output", message) for message in problems]
-
-
-def _has_written(record: Record, target: Path) -> bool:
-    return record.state is State.DONE and record.target == str(target) and target.is_file()
-
-
-def _is_writing(record: Record | None, target: Path) -> bool:
-    return record is not None and record.is_writing and record.target == str(target)
 
 
 # Files

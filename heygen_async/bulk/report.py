@@ -108,7 +108,7 @@ def _cells(record: Record) -> Iterator[object]:
     yield _cell(record.key)
     yield _cell(record.lipsync_id)
     yield record.state
-    yield 0 if record.is_untouched else record.attempt
+    yield record.jobs
     seconds = (record.upload_seconds, record.submit_seconds, record.wait_seconds, record.download_seconds)
     yield from (None if one is None else f"{one:.3f}" for one in seconds)
     yield f"{record.estimate:.4f}"

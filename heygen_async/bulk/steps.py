@@ -57,16 +57,10 @@ async def download(heygen: HeyGenSession, lipsync: Lipsync | str, path: Path, *,
     return await heygen.download(lipsync, path, overwrite=overwrite)
 
 
-async def search(heygen: HeyGenSession, callback_ids: frozenset[str], *, since: float) -> dict[str, list[Lipsync]]:
-    """Return the account's jobs with these callback ids that were made after *since*, a unix timestamp.
+async def download_captions(heygen: HeyGenSession, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:
+    """Write the captions of a completed job beside the video at *path*.
 
     Raises:
-        HeyGenError: If the list cannot be read.
+        HeyGenError: If they cannot be downloaded or written.
     """
-    found: dict[str, list[Lipsync]] = {}
-    async for lipsync in heygen.lipsyncs.list(page_size=100):
-        if lipsync.created_at is not None and lipsync.created_at.timestamp() < since:
-            break
-        if lipsync.callback_id in callback_ids:
-            found.setdefault(lipsync.callback_id, []).append(lipsync)
-    return found
+    return await heygen.download_captions(lipsync, path, overwrite=overwrite)  # type: ignore[attr-defined,no-any-return]

@@ -117,7 +117,9 @@ async def prepare(
     sources = [_Sources() if one.row is None else await _sources(one.row, looks) for one in placed]
     records = await journal.records([one.key for one in sources if one.key is not None])
     check = _Check(records, output_dir, captions, own_files or {})
-    return await to_thread.run_sync(partial(_checked, check, placed, sources))
+    if output_dir is None and all(one.row is None or one.row.output is None for one in placed):
+        return _checked(check, placed, sources)  # there are no files to look at
+    return await to_thread.run_sync(_checked, check, placed, sources)
 
 
 def own_files_of(*, manifest: Path | None, journal: Path | None, report: Path | None = None) -> OwnFiles:

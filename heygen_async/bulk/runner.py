@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, closing, suppress
+from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -174,7 +175,7 @@ class DubRun:
         try:
             if isinstance(self._rows, Manifest):
                 await check_manifest(self._journal, self._rows)
-            self._own_files = await to_thread.run_sync(self._find_own_files)
+            self._own_files = await self._find_own_files()
             await check_writable(self._plan.output_dir)
             await self._check()
             self._ledger.spent = await self._journal.estimate()
@@ -268,7 +269,7 @@ class DubRun:
             raise RuntimeError("a run is surveyed before it is entered")
         async with temporary_folder() as folder:
             found = Reckoning(self._plan.max_attempts, self._ledger, self._plan.now)
-            self._own_files = await to_thread.run_sync(self._find_own_files)
+            self._own_files = await self._find_own_files()
             journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
             await journal.open()
             try:
@@ -281,13 +282,14 @@ class DubRun:
                 await journal.aclose()
         return found.survey()
 
-    def _find_own_files(self) -> OwnFiles:
-        """Return the files of the run itself, which no row may write; for a thread."""
+    async def _find_own_files(self) -> OwnFiles:
+        """Return the files of the run itself, which no row may write."""
         manifest = self._rows.path if isinstance(self._rows, Manifest) else None
         journal = self._plan.journal
-        return own_files_of(
-            manifest=manifest, journal=journal, report=None if journal is None else default_report(journal)
-        )
+        if manifest is None and journal is None:
+            return {}
+        report = None if journal is None else default_report(journal)
+        return await to_thread.run_sync(partial(own_files_of, manifest=manifest, journal=journal, report=report))
 
     def _existing_journal(self, folder: Path) -> Path:
         """Return the journal's path, or where there is none yet one in *folder*, which is soon gone."""

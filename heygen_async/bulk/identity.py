@@ -177,6 +177,8 @@ def inside(folder: Path, output: str | PathLike[str]) -> Path:
 
 def _named(output: str | PathLike[str]) -> Path:
     written = os.fspath(output)
+    if "\0" in written:
+        raise ValueError("output must not contain NUL")
     if os.path.basename(written) in {"", ".", ".."}:  # noqa: PTH119 Path drops the separator at the end
         raise ValueError(f"output must name a file, not a folder: {written!r}")
     if written.startswith("~") and os.path.expanduser(written) != written:  # noqa: PTH111 the same

@@ -236,7 +236,7 @@ def _output_problems(
         return [("output", f"{target} is {own} of this run")]
     for name in _ROLES:
         source = getattr(row, name)
-        if isinstance(source, Path) and same_file_key(source) == same_file_key(target):
+        if isinstance(source, Path) and "\0" not in str(source) and same_file_key(source) == same_file_key(target):
             return [("output", f"{target} is the {name} of this row")]
     if not _is_utf_8(str(target)):
         return [("output", f"its path is not valid UTF-8: {target}")]
@@ -247,7 +247,7 @@ def _output_problems(
     job = None if record is None else record.lipsync_id
     problems = target_problems(target, overwrite=True, makes_folders=True, captions=wanted, lipsync_id=job)
     known = record or Record(key="", inputs="")
-    taken = [] if outputs.may_write(known, target) else [target]
+    taken = [] if os.path.isdir(target) or outputs.may_write(known, target) else [target]  # noqa: PTH112 never raises
     if wanted and not outputs.captions_are_free(known, target):
         taken.append(captions_path(target))
     problems += [f"{file} exists already and was not written by this row: move it, or name another" for file in taken]
@@ -306,7 +306,7 @@ async def _look_at_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[_S
             if isinstance(found, FileFacts) and look.is_settled:
                 read[found.stamp] = found
     if read:
-        await journal.keep_file_facts(read)
+        await journal.keep_file_facts(list(read.values()))
     return looks
 
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import re
+import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -61,12 +62,21 @@ class Stage:
     async def states(self, given: Iterable[DubRow], **options: object) -> Counter[str]:
         return Counter(outcome.state for outcome in await self.outcomes(given, **options))
 
+    @contextmanager
+    def database(self, name: str = "run.sqlite") -> Iterator[sqlite3.Connection]:
+        """Open the journal of a run that has ended."""
+        with closing(sqlite3.connect(self.folder / name)) as database, database:
+            yield database
+
     def files(self) -> set[str]:
         out = self.folder / "out"
         return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
 
     def jobs_by_key(self) -> Counter[str]:
         return Counter(row_key(str(job.body["callback_id"])) for job in self.sandbox.jobs)
+
+    def jobs_by_attempt(self) -> Counter[str]:
+        return Counter(str(job.body["callback_id"]) for job in self.sandbox.jobs)
 
     def asked(self, route: str) -> int:
         return sum(request.route == route for request in self.sandbox.requests)

@@ -268,8 +268,8 @@ class Journal:
             self._db.execute(f"DROP TABLE {table}")
         self._create_tables()
         for table, values in kept.items():
-            marks = ", ".join("?" * len(values[0])) if values else ""
-            self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608 names of ours
+            for one in values:
+                self._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(one))})", one)  # noqa: S608
         for row in rows:
             self._run = int(row.pop("run"))
             self._save(_first_version_record(row))
@@ -291,7 +291,7 @@ class Journal:
     def _check_integrity(self) -> None:
         (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise JournalError(_DAMAGED.format(journal=self, problem=found))
+            raise JournalError(_DAMAGED.format(journal=self, problem=one_line(found)))
 
     def _fact(self, name: str) -> str | None:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
 
-from heygen_async._media.targets import captions_path
+from heygen_async._media import sources
+from heygen_async._media.owner import part_path
+from heygen_async._media.targets import captions_path, target_problems
 from heygen_async.bulk.record import Record, State
-
-_PART: Final = ".part"
 
 
 def absolute(path: str | Path) -> str:
@@ -18,43 +17,54 @@ def absolute(path: str | Path) -> str:
 
 
 def fingerprint(path: str | Path) -> str | None:
-    """Return what changes when the file at *path* is changed or replaced; `None` if there is no file."""
+    """Return what tells one version of the file at *path*; `None` if there is no file."""
     try:
-        found = os.stat(path)  # noqa: PTH116 a string will do
+        return sources.fingerprint(os.stat(path))  # noqa: PTH116 a string will do
     except OSError:
         return None
-    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def part_identity(target: Path) -> str | None:
+    """Return what the unfinished form of *target* keeps when it becomes the target: device and inode."""
+    found = fingerprint(part_path(target))
+    return None if found is None else ":".join(found.split(":")[:2])
 
 
 def is_finished(record: Record) -> bool:
-    """Return whether the row is done and its target, whoever changed it since, is the path that it was written to."""
+    """Return whether a row is done and there is a file, changed since or not, at the path that it was written to."""
     if record.state is not State.DONE or record.target is None or record.writing_to != absolute(record.target):
         return False
-    return os.path.isfile(record.target) and os.path.getsize(record.target) > 0  # noqa: PTH113, PTH202 a string will do
+    return is_file(record.target)
+
+
+def is_file(path: str) -> bool:
+    """Return whether there is a file with something in it at *path*."""
+    return os.path.isfile(path) and os.path.getsize(path) > 0  # noqa: PTH113, PTH202 a string will do
 
 
 def is_changed(record: Record) -> bool:
     """Return whether the file of a finished row was changed or replaced after it was written."""
-    # The first version kept no fingerprint.
+    # Version 0.1 kept no fingerprint.
     return record.target is not None and record.written not in {None, fingerprint(record.target)}
 
 
-def may_write(record: Record, target: Path) -> bool:
-    """Return whether *target* is free, or the file there is one that this row has written."""
-    path = absolute(target)
-    if not os.path.lexists(path):
-        return True
-    if record.writing_to != path:
+def problems(record: Record, target: Path, *, captions: bool = False) -> list[str]:
+    """Return every reason why the row must not write *target*, or its captions if those are wanted."""
+    job = record.lipsync_id
+    found = target_problems(target, overwrite=True, makes_folders=True, captions=captions, lipsync_id=job)
+    foreign = [] if _is_ours(record, absolute(target)) else [target]
+    if captions and not captions_are_free(record, target):
+        foreign.append(captions_path(target))
+    existing = [file for file in foreign if os.path.lexists(file) and not os.path.isdir(file)]  # noqa: PTH112
+    return found + [f"{file} exists already and was not written by this row: move it away" for file in existing]
+
+
+def _is_ours(record: Record, path: str) -> bool:
+    """Return whether the row has written the file at *path*, in this state or, emptied since, in another."""
+    if record.writing_to != path or record.written is None:
         return False
-    if record.written is not None:
-        return record.written == fingerprint(path) or not os.path.getsize(path)  # noqa: PTH202 a string will do
-    return _was_published(path)
-
-
-def _was_published(path: str) -> bool:
-    """Return whether the download to *path* had ended when the run was interrupted: then the file is ours."""
-    part = path + _PART
-    return not os.path.lexists(part) or (os.path.exists(part) and os.path.samefile(part, path))  # noqa: PTH110, PTH121
+    found = fingerprint(path) or ""
+    return found == record.written or found.startswith(f"{record.written}:") or not os.path.getsize(path)  # noqa: PTH202
 
 
 def captions_are_free(record: Record, target: Path) -> bool:

@@ -19,7 +19,7 @@ from anyio import to_thread
 from attrs import evolve, field, frozen
 
 from heygen_async._media.sources import fingerprint, local_file, look_at_path
-from heygen_async._media.targets import captions_path, same_file_key, target_problems
+from heygen_async._media.targets import same_file_key
 from heygen_async.bulk import outputs
 from heygen_async.bulk.identity import (
     FileFacts,
@@ -240,18 +240,12 @@ def _output_problems(
             return [("output", f"{target} is the {name} of this row")]
     if not _is_utf_8(str(target)):
         return [("output", f"its path is not valid UTF-8: {target}")]
-    if record is not None and outputs.is_finished(evolve(record, target=str(target))):
+    known = record or Record(key="", inputs="")
+    if outputs.is_finished(evolve(known, target=str(target))):
         return []
     # A job that is paid for is not held up by its captions.
     wanted = captions and not has_been_sent(record)
-    job = None if record is None else record.lipsync_id
-    problems = target_problems(target, overwrite=True, makes_folders=True, captions=wanted, lipsync_id=job)
-    known = record or Record(key="", inputs="")
-    taken = [] if os.path.isdir(target) or outputs.may_write(known, target) else [target]  # noqa: PTH112 never raises
-    if wanted and not outputs.captions_are_free(known, target):
-        taken.append(captions_path(target))
-    problems += [f"{file} exists already and was not written by this row: move it, or name another" for file in taken]
-    return [("output", message) for message in problems]
+    return [("output", message) for message in outputs.problems(known, target, captions=wanted)]
 
 
 # Files

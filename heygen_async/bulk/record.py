@@ -106,7 +106,7 @@ class Record:
     writing_to: str | None = None
     """The absolute path that was free when this row began to write to it."""
     written: str | None = None
-    """Fingerprint of the file that this row has written there."""
+    """Fingerprint of the file that this row has written there; until the row is done, only its device and inode."""
     captions_free: bool = False
     """Whether the path of its captions was free as well."""
     is_final: bool = False
@@ -220,6 +220,10 @@ class Record:
     def writing(self, path: str, *, captions_free: bool = False) -> Record:
         """Return the record to save before *path*, which is free, is written to."""
         return evolve(self, writing_to=path, written=None, captions_free=captions_free)
+
+    def writing_part(self, identity: str | None) -> Record:
+        """Return the record to save before the file with *identity*, its device and inode, gets its name."""
+        return evolve(self, written=identity)
 
     def failed(self, error: str, *, is_final: bool) -> Record:
         """Return the record of a failed job, which costs nothing."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from heygen_async._media.progress import Progress
 from heygen_async.models import AssetId, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy
 from heygen_async.session import HeyGenSession
@@ -48,13 +49,15 @@ async def wait(
     return await heygen.poller.wait(lipsync_id, created_at=created_at, policy=policy)
 
 
-async def download(heygen: HeyGenSession, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:
-    """Write the video of a completed job to *path*.
+async def download(
+    heygen: HeyGenSession, lipsync: Lipsync | str, path: Path, *, overwrite: bool, progress: Progress
+) -> Path:
+    """Write the video of a completed job to *path*; *progress* is awaited before the file gets its name.
 
     Raises:
         HeyGenError: If it cannot be had or written.
     """
-    return await heygen.download(lipsync, path, overwrite=overwrite)
+    return await heygen.download(lipsync, path, overwrite=overwrite, progress=progress)
 
 
 async def download_captions(heygen: HeyGenSession, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:

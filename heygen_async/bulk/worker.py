@@ -444,14 +444,16 @@ class RowRun:
         self._held_until = self.shop.clock() + self.shop.patience.renewal
 
     async def _check_target(self) -> None:
-        """Check that the target may be written.
+        """Check that the target can be written, and that no file of anybody else is there.
 
         Raises:
-            DownloadError: If somebody else's file exists there.
+            DownloadError: If not.
         """
-        target = self.task.target
-        if target is not None and not await to_thread.run_sync(outputs.may_write, self.record, target):
-            raise DownloadError(f"{target} exists already and was not written by this row: move it away")
+        if self.task.target is None:
+            return
+        problems = await to_thread.run_sync(outputs.problems, self.record, self.task.target)
+        if problems:
+            raise DownloadError("; ".join(problems))
 
     async def _ready(self, name: Literal["video", "audio"]) -> str | AssetId:
         source: Source = getattr(self.task.row, name)
@@ -625,19 +627,30 @@ class RowRun:
             await self._check_target()
             captions_free = await to_thread.run_sync(outputs.captions_are_free, self.record, target)
             path = await to_thread.run_sync(outputs.absolute, target)
-            await self._save(self.record.writing(path, captions_free=captions_free))
-            # What is there now was written by this row; what appears later was not.
-            await self._fetch(target, overwrite=await to_thread.run_sync(os.path.lexists, path))
+            is_published = await to_thread.run_sync(
+                outputs.is_file, path
+            )  # it is ours: a run was interrupted just then
+            if not is_published:
+                await self._save(self.record.writing(path, captions_free=captions_free))
+                await self._fetch(target)
             written = await to_thread.run_sync(outputs.fingerprint, path)
             if self.task.captions:
                 await self._fetch_captions(target, overwrite=captions_free)
         self.has_file = True
         await self._save(evolve(self.record.done(written), download_seconds=self.shop.clock() - started))
 
-    async def _fetch(self, target: Path, *, overwrite: bool) -> None:
+    async def _fetch(self, target: Path) -> None:
+        was_emptied = await to_thread.run_sync(os.path.lexists, target)
+
+        async def note(_done: int, _total: int | None) -> None:
+            if self.record.written is None:
+                await self._save(self.record.writing_part(await to_thread.run_sync(outputs.part_identity, target)))
+
         for pause in (*self.shop.patience.download, None):
             try:
-                await steps.download(self.shop.heygen, self._finished_job(), target, overwrite=overwrite)
+                await steps.download(
+                    self.shop.heygen, self._finished_job(), target, overwrite=was_emptied, progress=note
+                )
             except HeyGenError as error:
                 if pause is None or not error.is_transient:
                     raise

@@ -8,9 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heygen_async import DownloadError, InvalidRequest, Lipsync, LipsyncFailed, RetryPolicy, TransportError
-from heygen_async._media.answers import Held, check_start, continued, range_headers, strong_etag
-from heygen_async._media.hosts import refusal
+from heygen_async import DownloadError, InvalidRequest, Lipsync, LipsyncFailed, RetryPolicy, Secret, TransportError
+from heygen_async._media.hosts import (
+    PartState,
+    check_start,
+    check_stored,
+    range_headers,
+    refusal,
+    resumed,
+    strong_etag,
+)
 from heygen_async._media.links import expires_at, link_of
 from heygen_async._media.mp4 import cut_short
 from heygen_async._media.names import file_name
@@ -18,6 +25,7 @@ from heygen_async._media.patience import Patience
 from heygen_async._media.sniffing import recognize, sniff
 from heygen_async._media.targets import captions_path
 from heygen_async._media.uploads import put_headers
+from heygen_async._text import is_text
 from heygen_async.errors import RateLimited, ServerError, UnexpectedResponse
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -222,6 +230,13 @@ def test_random_bytes_are_no_audio():
         pytest.param("CON.x", "_CON.x (ls_1).mp4", id="reserved"),
         pytest.param("Größe 日本 🎬", "Größe 日本 🎬 (ls_1).mp4", id="unicode"),
         pytest.param("line\nbreak\x00\u202e", "line break (ls_1).mp4", id="controls"),
+        pytest.param("می\u200cخواهم", "می\u200cخواهم (ls_1).mp4", id="persian-with-zwnj"),  # noqa: RUF001 Persian
+        pytest.param("👩\u200d👩\u200d👧 家族", "👩\u200d👩\u200d👧 家族 (ls_1).mp4", id="emoji-with-zwj"),
+        pytest.param("第一話\u3000東京", "第一話\u3000東京 (ls_1).mp4", id="ideographic-space"),
+        pytest.param("Épisode\u00a01", "Épisode\u00a01 (ls_1).mp4", id="no-break-space"),
+        pytest.param("Launch \ud83d!", "Launch ! (ls_1).mp4", id="lone-surrogate"),
+        pytest.param("nul", "nul (ls_1).mp4", id="a-device-but-for-the-id"),
+        pytest.param("com1.fr", "_com1.fr (ls_1).mp4", id="device-with-an-extension"),
         pytest.param("trailing. .", "trailing (ls_1).mp4", id="trailing-dots"),
     ],
 )
@@ -238,12 +253,25 @@ def test_a_file_is_named_for_title_and_id(title, name):
 def test_a_name_is_safe_whatever_title_and_id_are(title, lipsync_id, tail):
     name = file_name(title, lipsync_id, f"https://x.test/{tail}".replace("[", "").replace("]", ""))
 
-    assert len(name.encode()) <= 210
+    assert len(name.encode()) <= 200
     assert not set(name) & set('/\\<>:"|?*\0')
-    assert name.isprintable()
+    assert is_text(name)
     assert not name.startswith((".", " "))
     assert name.partition(".")[0].strip().lower() not in {"con", "nul", "prn", "aux", "com1", "lpt9"}
     assert name.endswith((".mp4", ".webm", ".mov", ".m4v"))
+
+
+@given(st.text(min_size=30, max_size=200), st.integers(100, 200))
+@example("👩\u200d👩\u200d👧" * 20, 143)
+@example("नि" * 60, 131)
+def test_a_name_that_must_be_cut_is_cut_between_characters(title, longest):
+    name = file_name(title, "ls_1", "", longest=longest)
+
+    assert len(name.encode()) <= longest
+    if name.startswith("👩"):
+        assert name.removesuffix(" (ls_1).mp4").endswith("👧")
+    if name.startswith("न"):
+        assert name.removesuffix(" (ls_1).mp4").endswith("नि")
 
 
 def test_captions_stand_beside_the_video(tmp_path):
@@ -255,51 +283,52 @@ def test_captions_stand_beside_the_video(tmp_path):
 
 
 def test_what_is_held_is_gone_on_with_only_if_it_is_surely_the_same_file():
-    assert range_headers(Held()) == {}
-    assert range_headers(Held(10, None)) == {}
-    assert range_headers(Held(10, '"a"', 20)) == {"Range": "bytes=10-", "If-Range": '"a"'}
+    assert range_headers(PartState()) == {}
+    assert range_headers(PartState(10, None)) == {}
+    assert range_headers(PartState(10, '"a"', 20)) == {"Range": "bytes=10-", "If-Range": '"a"'}
 
 
 def test_of_what_seems_whole_the_last_byte_is_asked_for_again():
-    assert range_headers(Held(20, '"a"', 20))["Range"] == "bytes=19-"
+    assert range_headers(PartState(20, '"a"', 20))["Range"] == "bytes=19-"
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "result"),
     [
-        pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": '"a"'}, Held(10, '"a"', 20), id="goes-on"),
-        pytest.param(206, {"Content-Range": "bytes 10-19/20"}, Held(10, '"a"', 20), id="goes-on-without-etag"),
-        pytest.param(206, {"Content-Range": "bytes 10-19/*"}, Held(10, '"a"', 20), id="goes-on-without-total"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": '"a"'}, PartState(10, '"a"', 20), id="goes-on"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/20"}, PartState(10, '"a"', 20), id="goes-on-without-etag"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/*"}, PartState(10, '"a"', 20), id="goes-on-without-total"),
         pytest.param(206, {"Content-Range": "bytes 9-19/20"}, None, id="another-start"),
         pytest.param(206, {"Content-Range": "bytes 10-19/99"}, None, id="another-total"),
         pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": '"b"'}, None, id="another-version"),
         pytest.param(206, {}, None, id="no-content-range"),
         pytest.param(206, {"Content-Range": "items 10-19/20"}, None, id="no-bytes"),
         pytest.param(416, {"Content-Range": "bytes */20"}, None, id="not-satisfiable"),
-        pytest.param(200, {"Content-Length": "30", "ETag": '"b"'}, Held(0, '"b"', 30), id="all-of-it"),
-        pytest.param(200, {"ETag": 'W/"b"'}, Held(0, None, None), id="all-of-it-of-unknown-length"),
+        pytest.param(200, {"Content-Length": "30", "ETag": '"b"'}, PartState(0, '"b"', 30), id="all-of-it"),
+        pytest.param(200, {"ETag": 'W/"b"'}, PartState(0, None, None), id="all-of-it-of-unknown-length"),
     ],
 )
 def test_an_answer_to_a_resumed_download_is_gone_on_with_or_had_anew(status, headers, result):
-    assert continued(Held(10, '"a"', 20), status, headers) == result
+    assert resumed(PartState(10, '"a"', 20), status, headers) == result
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json", "application/xhtml+xml"])
 @pytest.mark.parametrize("status", [200, 206])
 def test_a_page_is_no_media(kind, status):
-    with pytest.raises(DownloadError, match="a page"):
-        continued(Held(), status, {"Content-Type": kind})
+    with pytest.raises(UnexpectedResponse, match="a page") as page:
+        resumed(PartState(), status, {"Content-Type": kind})
+    assert page.value.is_transient
 
 
 @pytest.mark.parametrize("data", [b"<!DOCTYPE html><p>", b"  \n<html lang=en>"])
 def test_a_page_that_is_said_to_be_media_is_none_either(data):
-    with pytest.raises(DownloadError, match="a page"):
-        check_start(data)
+    with pytest.raises(UnexpectedResponse, match="a page"):
+        check_start(data, 200)
 
 
 def test_a_file_that_was_packed_on_the_way_is_refused():
-    with pytest.raises(DownloadError, match="packed"):
-        continued(Held(), 200, {"Content-Encoding": "gzip"})
+    with pytest.raises(UnexpectedResponse, match="compressed"):
+        resumed(PartState(), 200, {"Content-Encoding": "gzip"})
 
 
 def test_only_a_strong_etag_counts():
@@ -325,7 +354,7 @@ def test_only_a_strong_etag_counts():
     ],
 )
 def test_a_link_may_say_itself_when_it_ends(query, end):
-    assert expires_at(f"https://x.test/a.mp4?{query}") == end
+    assert expires_at(Secret(f"https://x.test/a.mp4?{query}")) == end
 
 
 def lipsync(**fields):
@@ -337,8 +366,9 @@ def test_a_job_that_is_not_completed_has_no_link():
         link_of(lipsync(status="running", video_url=None), "video")
     with pytest.raises(LipsyncFailed):
         link_of(lipsync(status="failed", failure_message="x"), "video")
-    with pytest.raises(DownloadError, match="tells no link"):
+    with pytest.raises(DownloadError, match="has no link to its video") as late:
         link_of(lipsync(video_url=None), "video")
+    assert late.value.is_transient
 
 
 # File hosts
@@ -360,6 +390,22 @@ def test_success_redirect_and_overload_of_a_file_host_are_told_apart():
     slow = refusal(503, {"Retry-After": "7"}, b"<Code>SlowDown</Code>", now=0)
     assert isinstance(slow, ServerError)
     assert slow.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [({"Content-Type": "text/html"}, b""), ({}, b"<!doctype html><title>Sign in"), ({}, b"\n <HTML>")],
+)
+def test_a_page_is_not_the_answer_to_a_put(headers, body):
+    with pytest.raises(UnexpectedResponse, match="a page") as page:
+        check_stored(200, headers, body)
+
+    assert page.value.is_transient
+
+
+@pytest.mark.parametrize("body", [b"", b"ok", b"<PutObjectResult/>"])
+def test_anything_else_may_be_the_answer_to_a_put(body):
+    check_stored(200, {"ETag": '"a"'}, body)
 
 
 def test_upload_headers_go_as_they_are_but_for_those_of_the_connection():

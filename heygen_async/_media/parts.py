@@ -1,29 +1,24 @@
 """A download on disk: `NAME.part` beside its target until it is complete, then the target itself.
 
-`NAME.part.etag` names the lipsync and the version of the file, so that another run can resume it; whoever downloads
-holds a lock on it. Everything here is for threads.
+`NAME.part.etag`, the side file, is made before the part and removed after it. Its first line names the lipsync; the
+next two, once the file host has answered, are the version of the file and its length, so that another run can resume
+it. Whoever downloads holds a lock on the side file. A part without a side file, or of another lipsync, is not ours and
+is never touched. Everything here is for threads.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
+import stat
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from heygen_async._media import mp4
-from heygen_async._media.answers import Held
-from heygen_async._media.owner import (
-    SIDE_BYTES,
-    is_published,
-    owner_line,
-    owner_problem,
-    part_path,
-    part_problem,
-    side_path,
-)
+from heygen_async._media.hosts import PartState, is_strong
 from heygen_async.errors import DownloadError
 
 try:
@@ -31,8 +26,89 @@ try:
 except ImportError:  # Windows: nothing but care keeps another process out
     fcntl = None  # type: ignore[assignment]
 
+PART: Final = ".part"
+SIDE: Final = ".part.etag"
+
+_OWNER: Final = "lipsync "
+_SIDE_BYTES: Final = 4096
+"""More than we ever write into a side file."""
+
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+
+
+def part_path(target: Path) -> Path:
+    """Return where the unfinished form of *target* is."""
+    return target.with_name(target.name + PART)
+
+
+def side_path(target: Path) -> Path:
+    """Return where the owner and the version of the unfinished form of *target* are."""
+    return target.with_name(target.name + SIDE)
+
+
+def owner_line(lipsync_id: str) -> str:
+    """Return the first line of a side file."""
+    return f"{_OWNER}{lipsync_id}\n"
+
+
+def part_problem(target: Path, lipsync_id: str | None) -> str | None:
+    """Return why the unfinished form of *target* must not be touched; `None` if it is free, or of this lipsync.
+
+    Args:
+        target: The file that it is to become.
+        lipsync_id: The lipsync; `None` for one that does not exist yet.
+    """
+    side = side_path(target)
+    for path in (part_path(target), side):
+        found = _lstat(path)
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            return f"cannot write {path}: it is {'a folder' if stat.S_ISDIR(found.st_mode) else 'not a regular file'}"
+    if _lstat(side) is None:
+        return owner_problem(target, "", lipsync_id)
+    try:
+        with side.open("rb") as file:
+            return owner_problem(target, file.read(_SIDE_BYTES).decode("ascii", "replace"), lipsync_id)
+    except OSError as error:
+        return f"cannot read {side}: {error.strerror or error}"
+
+
+def owner_problem(target: Path, side_text: str, lipsync_id: str | None) -> str | None:
+    """Return why the unfinished form of *target*, whose side file contains *side_text*, must not be touched."""
+    part, side = part_path(target), side_path(target)
+    first, newline, _ = side_text.partition("\n")
+    owner = first.removeprefix(_OWNER) if newline and first.startswith(_OWNER) else None
+    if _lstat(part) is None:  # there are no bytes to lose
+        return _foreign(side) if side_text and owner is None else None
+    if is_published(target):
+        return None
+    if owner is None:
+        return _foreign(part)
+    if owner == lipsync_id:
+        return None
+    return (
+        f"{part} is an unfinished download of lipsync {owner}; finish that download to {target}, "
+        f"or remove it and {side.name}"
+    )
+
+
+def is_published(target: Path) -> bool:
+    """Return whether the part and *target* are two names of one file, as a crash at the end of a download leaves."""
+    try:
+        return part_path(target).samefile(target)
+    except OSError:
+        return False
+
+
+def _foreign(path: Path) -> str:
+    return f"{path} exists and is not an unfinished download of this lipsync; move or remove it"
+
+
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except OSError:  # it is not there, or its name is too long to be
+        return None
 
 
 class Part:
@@ -64,27 +140,27 @@ class Part:
         self._file.close()
         self._side.close()
 
-    def held(self) -> Held:
-        """Return what there is of the file; nothing, if its version is not known."""
+    def state(self) -> PartState:
+        """Return how much of the file there is; nothing, if its version is not known."""
         size = self._file.seek(0, os.SEEK_END)
         self._side.seek(len(self._owner))
         # Three parts: both lines were written to their end.
-        etag, _, rest = self._side.read(SIDE_BYTES).decode("ascii", "replace").partition("\n")
+        etag, _, rest = self._side.read(_SIDE_BYTES).decode("ascii", "replace").partition("\n")
         total, end, _ = rest.partition("\n")
         known = int(total) if total.isascii() and total.isdigit() else None
-        if not end or not etag.startswith('"') or not etag.isprintable() or (known is not None and size > known):
-            return Held()
-        return Held(size, etag, known)
+        if not end or not is_strong(etag) or (known is not None and size > known):
+            return PartState()
+        return PartState(size, etag, known)
 
-    def begin(self, place: int, held: Held) -> None:
-        """Prepare for bytes from *place* on, of the version that *held* names."""
+    def begin(self, start: int, state: PartState) -> None:
+        """Prepare for bytes from *start* on, of the version that *state* names."""
         # In this order: after a crash there may be bytes without a version, but never a version of other bytes.
         self._side.truncate(len(self._owner))
-        self._file.truncate(place)
-        self._file.seek(place)
-        if held.etag is not None:
+        self._file.truncate(start)
+        self._file.seek(start)
+        if state.etag is not None:
             self._side.seek(len(self._owner))
-            self._side.write(f"{held.etag}\n{'' if held.total is None else held.total}\n".encode("ascii"))
+            self._side.write(f"{state.etag}\n{'' if state.total is None else state.total}\n".encode("ascii"))
 
     def write(self, blocks: Iterable[bytes]) -> None:
         """Write *blocks*, whole."""
@@ -106,10 +182,7 @@ class Part:
         part = part_path(self._target)
         if fcntl is None:
             self.close()  # Windows renames and removes no open file
-        if overwrite:
-            part.replace(self._target)
-        else:
-            _publish_if_free(part, self._target)
+        _publish(part, self._target, overwrite=overwrite)
         side_path(self._target).unlink(missing_ok=True)
 
     def discard(self) -> None:
@@ -142,7 +215,7 @@ def _take(side: BinaryIO, target: Path, lipsync_id: str) -> None:
     if is_published(target):  # a crash between the two steps of publishing
         part_path(target).unlink()
         side.truncate(0)
-    text = side.read(SIDE_BYTES).decode("ascii", "replace")
+    text = side.read(_SIDE_BYTES).decode("ascii", "replace")
     if problem := owner_problem(target, text, lipsync_id):
         raise DownloadError(problem)
     owner = owner_line(lipsync_id)
@@ -175,7 +248,26 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return False
 
 
-def _publish_if_free(part: Path, target: Path) -> None:
+def write_whole(target: Path, content: bytes, *, overwrite: bool) -> None:
+    """Write a small file, which appears all at once.
+
+    Raises:
+        FileExistsError: If the name is taken, and may not be overwritten.
+        OSError: If it cannot be written.
+    """
+    temporary = target.with_name(f".heygen-{secrets.token_hex(8)}{PART}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+        _publish(temporary, target, overwrite=overwrite)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        part.replace(target)
+        return
     try:
         os.link(part, target)
     except OSError as error:

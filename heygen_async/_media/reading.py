@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
-from heygen_async._media.progress import Progress, tell
+from heygen_async._media.progress import Progress, report
 from heygen_async._media.sources import BLOCK, LocalFile, Readable
 from heygen_async._media.threads import OpenFile
 from heygen_async._wire import Stream
@@ -59,7 +59,7 @@ class Reading:
                 if last:
                     yield last
                     done += len(last)
-                    await tell(self._progress, done, total)
+                    await report(self._progress, done, total)
                 last = piece
             block = await ahead
         # The server may answer as soon as it has the last piece: all that is to be known is known before it goes.

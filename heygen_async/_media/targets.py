@@ -1,6 +1,6 @@
 """Where a video may be written: everything that can be known about an output before anything is paid for.
 
-Only `check_target` is a coroutine; the rest touches the file system and belongs in a thread. Nothing is written.
+Only `check_file` is a coroutine; the rest touches the file system and belongs in a thread. Nothing is written.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Final, TypeAlias
 
 from anyio import to_thread
 
-from heygen_async._media.owner import PART, SIDE, part_problem
+from heygen_async._media.names import LONGEST, file_name
+from heygen_async._media.parts import PART, SIDE, part_problem
 from heygen_async.errors import DownloadError
 
 FilePath: TypeAlias = "str | PathLike[str]"
@@ -35,32 +36,38 @@ def same_file_key(path: Path) -> str:
     return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
 
 
-async def check_target(
-    path: FilePath, *, overwrite: bool, captions: bool = False, lipsync_id: str | None = None
-) -> Path:
-    """Return the absolute form of *path* if a video can be written there, or into it if it is a folder.
+def expanded(path: FilePath) -> str:
+    """Return *path* with a leading `~` expanded; a separator at its end, which means a folder, stays."""
+    return os.path.expanduser(os.fspath(path))  # noqa: PTH111 Path drops the separator at the end
 
-    A leading `~` is expanded. A path that ends with a separator is a folder, which must exist.
+
+async def check_file(path: FilePath, *, overwrite: bool, captions: bool = False, lipsync_id: str | None = None) -> None:
+    """Check that a video can be written at *path*, or into it if it is a folder.
 
     Raises:
-        DownloadError: If it cannot be written, with every reason.
+        DownloadError: If not, with every reason.
     """
-    check = partial(_check_target, path, overwrite=overwrite, captions=captions, lipsync_id=lipsync_id)
-    return await to_thread.run_sync(check)
-
-
-def _check_target(path: FilePath, *, overwrite: bool, captions: bool, lipsync_id: str | None) -> Path:
-    given = os.path.expanduser(os.fspath(path))  # noqa: PTH111 Path drops the separator at the end
-    target = Path(given)
-    if os.path.isdir(given):  # noqa: PTH112 never raises, whatever the path holds
-        problems = _folder_problems(target, target, makes_folders=False)
-    elif given.endswith((os.sep, os.altsep or os.sep)):
-        problems = [f"cannot write into {target}: the folder does not exist"]
-    else:
-        problems = target_problems(target, overwrite=overwrite, captions=captions, lipsync_id=lipsync_id)
-    if problems:
+    check = partial(_problems, expanded(path), overwrite=overwrite, captions=captions, lipsync_id=lipsync_id)
+    if problems := await to_thread.run_sync(check):
         raise DownloadError("; ".join(problems))
-    return Path(os.path.abspath(given))  # noqa: PTH100 it also takes out `..`
+
+
+def _problems(path: str, *, overwrite: bool, captions: bool, lipsync_id: str | None) -> list[str]:
+    target = Path(path)
+    if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
+        return _folder_problems(target, target, makes_folders=False)
+    if path.endswith((os.sep, os.altsep or os.sep)):
+        return [f"cannot write into {target}: the folder does not exist"]
+    return target_problems(target, overwrite=overwrite, captions=captions, lipsync_id=lipsync_id)
+
+
+def target_in(path: str, title: str | None, lipsync_id: str, url: str) -> Path:
+    """Return the file to write: *path*, or in it, if it is a folder, a name made of title, id and the end of *url*."""
+    target = Path(path)
+    if not os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
+        return target
+    fits = _limit(target, "PC_NAME_MAX", _NAME_BYTES) - _SUFFIX_BYTES
+    return target / file_name(title, lipsync_id, url, longest=min(LONGEST, fits))
 
 
 def target_problems(

@@ -20,9 +20,14 @@ HeyGen says "32 MB". The smaller reading is right under both, as any size may go
 
 
 class Transfers:
-    """The seats, threads and memory of a session's transfers; views of the session share them."""
+    """The seats, threads and memory of a session's transfers; views of the session share them.
 
-    def __init__(self) -> None:
+    Args:
+        max_download_bytes: The longest video that is downloaded.
+    """
+
+    def __init__(self, max_download_bytes: int = 16 << 30) -> None:
+        self.max_download_bytes = max_download_bytes
         self.seats = asyncio.Semaphore(MAX_TRANSFERS)
         # Our own threads: asyncio's look up names too, and must not stand in line behind a slow disk.
         self.pool = ThreadPoolExecutor(MAX_TRANSFERS, thread_name_prefix="heygen-files")

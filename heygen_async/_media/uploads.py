@@ -19,7 +19,7 @@ from heygen_async._converter import DirectUpload, read
 from heygen_async._media.hosts import refusal
 from heygen_async._media.ledger import Entry
 from heygen_async._media.patience import Patience
-from heygen_async._media.progress import Progress, tell
+from heygen_async._media.progress import Progress, report
 from heygen_async._media.reading import Reading, digest_of
 from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile, local_file
@@ -65,7 +65,7 @@ class Uploads:
                 await self._carry(entry, file, progress)
             else:
                 await self._wait(entry)
-        await tell(progress, file.size, file.size)
+        await report(progress, file.size, file.size)
         return entry.asset
 
     async def upload_all(self, files: Sequence[LocalFile]) -> list[Asset]:

@@ -1,8 +1,4 @@
-"""The nouns of the API: frozen values with open enums.
-
-A status or code that this version does not know stays the plain string that the server sent. Fields that it
-does not know are kept in `.extra`. Times are aware datetimes in UTC; lengths are seconds.
-"""
+"""The nouns of the API: frozen values with open enums."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeAlias, TypedDict, cast, get_args
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from heygen_async._arguments import (
     check_callback_url,
@@ -25,14 +21,17 @@ from heygen_async._arguments import (
     shown,
     without_query,
 )
+from heygen_async._model import JSON, Model, Secret
 
 __all__ = (
     "JSON",
     "Account",
+    "ApiKey",
     "Asset",
     "AssetId",
     "Batch",
     "BatchItem",
+    "Credits",
     "DubOutcome",
     "DubRow",
     "EventType",
@@ -44,22 +43,23 @@ __all__ = (
     "Mode",
     "Secret",
     "Source",
+    "Subscription",
+    "SubscriptionCredits",
+    "UsageBased",
     "Wallet",
     "WebhookEndpoint",
     "WebhookEvent",
+    "row_faults",
 )
-
-JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
-"""Any JSON value."""
 
 Mode: TypeAlias = Literal["speed", "precision"]
 FpsMode: TypeAlias = Literal["vfr", "cfr", "passthrough"]
 
 
 class LipsyncStatus(enum.StrEnum):
-    """Where a job is, in the words of `GET /v3/lipsyncs/{id}`.
+    """The state of a job, in the words of `GET /v3/lipsyncs/{id}`.
 
-    `queued` and `processing`, which bulk answers use, read as `PENDING` and `RUNNING`.
+    `queued` and `processing`, which bulk answers use, are read as `PENDING` and `RUNNING`.
     """
 
     PENDING = "pending"
@@ -72,38 +72,12 @@ class LipsyncStatus(enum.StrEnum):
 TERMINAL: Final = frozenset({LipsyncStatus.COMPLETED, LipsyncStatus.FAILED, LipsyncStatus.NOT_FOUND})
 """The states that a job does not leave. An unknown word is not among them."""
 
-
-class Secret:
-    """A string that prints as `****`, so that it reaches no log, no traceback and no repr."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the string itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('****')"
-
-    def __str__(self) -> str:
-        return "****"
-
-    def __eq__(self, other: object) -> bool:
-        return self._value == other._value if isinstance(other, Secret) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
-
-
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
 
 @frozen(kw_only=True)
-class Lipsync:
-    """A lipsync job, as `GET /v3/lipsyncs/{lipsync_id}` and the list tell it."""
+class Lipsync(Model):
+    """A lipsync job, as `GET /v3/lipsyncs/{lipsync_id}` and the list return it."""
 
     id: str
     status: LipsyncStatus | str
@@ -114,7 +88,7 @@ class Lipsync:
     video_url: str | None = field(default=None, repr=without_query)
     """Presigned link to the output, a secret that expires; get the lipsync again for a fresh one."""
     caption_url: str | None = field(default=None, repr=without_query)
-    """Presigned link to the captions (SRT), if they were asked for."""
+    """Presigned link to the captions (SRT). Every completed job has one; the file may be empty."""
     callback_id: str | None = None
     """The caller's own id, as given to the create."""
     created_at: datetime | None = None
@@ -122,7 +96,10 @@ class Lipsync:
     failure_message: str | None = None
     """Why it failed; only when failed."""
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
-    """Fields that this version of the library does not know."""
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     @property
     def is_terminal(self) -> bool:
@@ -131,18 +108,24 @@ class Lipsync:
 
 
 @frozen(kw_only=True)
-class Batch:
-    """A batch of lipsyncs, as `GET /v3/lipsyncs/batches/{batch_id}` tells it."""
+class Batch(Model):
+    """A batch of lipsyncs, as `GET /v3/lipsyncs/batches/{batch_id}` returns it."""
 
     id: str
     status: LipsyncStatus | str
     """`running` (the API says `processing`), `completed` or `failed`."""
-    total_items: int
     counts_by_status: Mapping[str, int] = field(factory=dict)
     """How many items are in each state, in the words of `LipsyncStatus`."""
+    total_items: int = field(default=Factory(lambda batch: sum(batch.counts_by_status.values()), takes_self=True))
+    """How many items there are; the sum of `counts_by_status` if the API does not say."""
     created_at: datetime | None = None
+    """Aware, UTC."""
     title: str | None = None
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     @property
     def is_terminal(self) -> bool:
@@ -151,119 +134,224 @@ class Batch:
 
 
 @frozen(kw_only=True)
-class BatchItem:
+class BatchItem(Model):
     """One lipsync of a batch."""
 
     item_index: int
-    """Its place in the list that the batch was created from, from 0."""
+    """Its position in the list that the batch was created from, from 0."""
     status: LipsyncStatus | str
     lipsync_id: str | None = None
-    """The job, once the server has made it."""
+    """The job, once the server has created it."""
     error: str | None = None
-    """Why this item failed; the others are not touched by it."""
-    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Why this item failed; the others are not affected."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
 
 
 @frozen(kw_only=True)
-class Asset:
-    """An uploaded file. Which fields are known depends on the call that told of it."""
+class Asset(Model):
+    """An uploaded file. Which fields are known depends on the call that returned it."""
 
     id: str
     url: str | None = field(default=None, repr=without_query)
+    """Link to the file, which may be presigned: a secret that expires."""
     mime_type: str | None = None
     size_bytes: int | None = None
     name: str | None = None
     type: str | None = None
     status: str | None = None
+    """The server's own word: an asset that is `processing` cannot be used yet."""
     uploaded_at: datetime | None = None
+    """Aware, UTC."""
     folder_id: str | None = None
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
 
 @frozen(kw_only=True)
-class Wallet:
-    """What a pay-as-you-go account has left."""
+class Wallet(Model):
+    """What is left of a prepaid account."""
 
-    currency: str
-    """`usd` or `credits`."""
+    currency: str = ""
+    """`usd` or `credits`; empty if the API does not say."""
     remaining_balance: float | None = None
     """In `currency`."""
-    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read, such as `auto_reload`."""
 
 
 @frozen(kw_only=True)
-class Account:
-    """Who the key belongs to, as `GET /v3/users/me` tells it."""
+class Credits(Model):
+    """Credits of one kind."""
 
-    username: str
+    remaining: float | None = None
+    resets_at: datetime | None = None
+    """When they are renewed; aware, UTC."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class SubscriptionCredits(Model):
+    """The credits of a subscription, by kind."""
+
+    premium_credits: Credits | None = None
+    add_on_credits: Credits | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class Subscription(Model):
+    """The plan of an account that pays by subscription."""
+
+    plan: str | None = None
+    credits: SubscriptionCredits | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class UsageBased(Model):
+    """The figures of an account that pays by usage."""
+
+    spending_cap_usd: float | None = None
+    spending_current_usd: float | None = None
+    remaining_credits: float | None = None
+    included_credits: float | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class Account(Model):
+    """The account of the key, as `GET /v3/users/me` returns it."""
+
+    username: str = ""
+    """Empty if the API does not say."""
     email: str | None = None
     first_name: str | None = None
     last_name: str | None = None
     billing_type: str | None = None
-    """`wallet`, `subscription` or `usage_based`."""
+    """`wallet`, `subscription` or `usage_based`: which of the three below is filled in."""
     wallet: Wallet | None = None
-    subscription: Mapping[str, JSON] | None = None
-    usage_based: Mapping[str, JSON] | None = None
-    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    subscription: Subscription | None = None
+    usage_based: UsageBased | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
 
 
 @frozen(kw_only=True)
-class WebhookEndpoint:
-    """An address that HeyGen tells of events, as the calls under `/v3/webhooks/endpoints` tell it."""
+class ApiKey(Model):
+    """The API key that a session uses, as `GET /v3/api_keys/self` returns it. The key itself is not in it."""
+
+    key_id: str
+    key_name: str | None = None
+    status: str | None = None
+    """The server's own word."""
+    scope_mode: str | None = None
+    """The server's own word for how `scopes` are meant."""
+    scopes: Sequence[str] = ()
+    """What the key may do, such as `lipsync:write` and `account:read`; `*:*` is everything."""
+    created_at: datetime | None = None
+    """Aware, UTC, as the two below."""
+    updated_at: datetime | None = None
+    expires_at: datetime | None = None
+    """When it ends; `None` if never, or if the API does not say."""
+    expires_in_seconds: float | None = None
+    """Seconds until then, when the answer was made."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.key_id)
+
+    def has_scope(self, scope: str) -> bool:
+        """Return whether the key's scopes include *scope*, directly or by a wildcard (`*:*`, `lipsync:*`, `*:read`).
+
+        Args:
+            scope: Such as `lipsync:write`.
+
+        Raises:
+            ValueError: If it does not have the form `resource:action`.
+        """
+        resource, colon, action = scope.partition(":")
+        if not (resource and colon and action):
+            raise ValueError(f"scope must have the form resource:action, not {shown(scope)}")
+        wildcards = {scope, f"{resource}:*", f"*:{action}", "*:*", "*"}
+        return not wildcards.isdisjoint(self.scopes)
+
+
+@frozen(kw_only=True)
+class WebhookEndpoint(Model):
+    """A URL that HeyGen sends events to, as the calls under `/v3/webhooks/endpoints` return it."""
 
     id: str
-    url: str = field(repr=without_query)
+    url: str = field(default="", repr=without_query)
+    """Empty if the API does not say."""
     events: Sequence[str] | None = None
-    """The event types that it is told of."""
+    """The event types that are sent to it; `None` for all of them."""
     status: str | None = None
     """`enabled`, or the server's own word."""
     created_at: datetime | None = None
     """Aware, UTC."""
     secret: Secret | None = None
-    """What its deliveries are signed with. Only a create tells it: keep it then, with `.reveal()`."""
+    """The secret that deliveries are signed with. Only a create returns it: store `.reveal()` then."""
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
 
 @frozen(kw_only=True)
-class EventType:
-    """A kind of event that an endpoint may be told of."""
+class EventType(Model):
+    """A type of event that can be sent to an endpoint."""
 
     event_type: str
+    """Such as `video_translate.success` or `batch.finished`."""
     description: str | None = None
-    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
 
 
 @frozen(kw_only=True)
-class WebhookEvent:
-    """What HeyGen told of: a hint to look, for the API does not pin what is in it. `lipsyncs.get` knows the truth."""
+class WebhookEvent(Model):
+    """An event of a delivery: a hint to get the job, since the API does not specify its contents."""
 
     event_id: str
     """The same in every delivery of this event."""
-    event_type: str
-    """Ends in `.success` or `.fail` if it is about a job; a batch ends with `batch.finished`."""
+    event_type: str = ""
+    """Such as `batch.finished`; empty for a plain callback of a job, which has none."""
     lipsync_id: str | None = None
     """The job, under whichever name it came."""
     callback_id: str | None = None
     """The caller's own id, as given to the create."""
     outcome: LipsyncStatus | None = None
-    """`completed` or `failed`; `None` if the event type does not say."""
+    """`completed` or `failed`, by the event type or the status in it; `None` if neither says."""
     video_url: str | None = field(default=None, repr=without_query)
     """Link to the output, a secret that expires."""
     failure_message: str | None = None
     """Why it failed."""
     data: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
-    """The `event_data` as it came."""
+    """The `event_data` as it came, or the members of a plain callback."""
     created_at: datetime | None = None
-    """When it happened, if that was told; aware, UTC."""
+    """When it happened, if the delivery says so; aware, UTC."""
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
-    """What else came beside `event_data`."""
+    """Other members beside `event_data`."""
+
+    def __hash__(self) -> int:
+        return hash(self.event_id)
 
 
 # What a create takes
 
 
 @frozen
-class AssetId:
+class AssetId(Model):
     """The id of a file that was uploaded before, to be used as `video=` or `audio=`."""
 
     value: str
@@ -303,7 +391,7 @@ def _shown_source(source: Source) -> str:
 
 
 @frozen(kw_only=True)
-class LipsyncRequest:
+class LipsyncRequest(Model):
     """One lipsync to create, for `lipsyncs.create_batch`: the keywords of `lipsyncs.create`. `None` is not sent.
 
     Raises:
@@ -514,17 +602,17 @@ def _refuse(faults: Sequence[_Fault]) -> None:
 
 
 @frozen(kw_only=True)
-class DubOutcome:
-    """What became of one row of a bulk run."""
+class DubOutcome(Model):
+    """The outcome of one row of a bulk run."""
 
     row: DubRow
     key: str
     """The row's key: its own, or the one that was made for it."""
     state: Literal["completed", "unchanged", "failed", "skipped"]
-    """`completed`: finished in this run, its file written if there is one to write. `unchanged`: an earlier run had
-    finished it. `failed`: `.error` says why. `skipped`: left out of this run; `.error` says why."""
+    """`completed`: finished in this run, its file written if there is one to write. `unchanged`: finished by an earlier
+    run. `failed`: `.error` says why. `skipped`: left out of this run; `.error` says why."""
     lipsync: Lipsync | None = None
-    """The job as it was last seen in this run."""
+    """The job as this run last saw it."""
     path: Path | None = None
     """The file, if there is one."""
     error: Exception | None = None
@@ -532,4 +620,4 @@ class DubOutcome:
     attempts: int = 0
     """How many jobs were created for it, in this run and before."""
     warnings: tuple[str, ...] = ()
-    """What went wrong beside the video, such as captions that could not be downloaded."""
+    """Problems beside the video, such as captions that could not be downloaded."""

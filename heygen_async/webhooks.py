@@ -27,7 +27,7 @@ import orjson
 from attrs import define, field, frozen
 
 from heygen_async._arguments import check_count
-from heygen_async._converter import read_event
+from heygen_async._events import read_event
 from heygen_async.errors import InvalidSignature, StaleDelivery, WebhookError
 from heygen_async.models import Secret, WebhookEvent
 

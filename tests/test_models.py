@@ -1,7 +1,11 @@
 """The nouns, and what a create takes."""
 
+import copy
 import inspect
 import io
+import json
+import pickle
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_type_hints
 
@@ -10,8 +14,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async import AssetId, DubRow, Lipsync, LipsyncOptions, LipsyncRequest, LipsyncStatus, Secret, Timeouts
-from heygen_async.models import Asset, row_faults
+import heygen_async.models
+from heygen_async import (
+    Account,
+    ApiKey,
+    Asset,
+    AssetId,
+    Batch,
+    BatchItem,
+    Credits,
+    DubOutcome,
+    DubRow,
+    EventType,
+    Lipsync,
+    LipsyncOptions,
+    LipsyncRequest,
+    LipsyncStatus,
+    Secret,
+    Subscription,
+    SubscriptionCredits,
+    Timeouts,
+    UsageBased,
+    Wallet,
+    WebhookEndpoint,
+    WebhookEvent,
+)
+from heygen_async.models import row_faults
 
 URL = "https://example.com/source.mp4"
 
@@ -273,6 +301,147 @@ def test_a_row_is_refused_exactly_if_it_has_faults(fields):
         assert str(error) == "; ".join(message for _, message in faults) != ""
     else:
         assert faults == []
+
+
+MOMENT = datetime(2024, 5, 29, 16, 26, 40, tzinfo=UTC)
+LIPSYNC = Lipsync(
+    id="ls_1",
+    status=LipsyncStatus.COMPLETED,
+    title="\u6771\u4eac",
+    duration=42.5,
+    video_url="https://files/v.mp4?Signature=abc",
+    created_at=MOMENT,
+    extra={"gpu": {"kind": "h200"}},
+)
+LIPSYNC_DICT = {
+    "id": "ls_1",
+    "status": "completed",
+    "title": "\u6771\u4eac",
+    "duration": 42.5,
+    "video_url": "https://files/v.mp4?Signature=abc",
+    "caption_url": None,
+    "callback_id": None,
+    "created_at": "2024-05-29T16:26:40+00:00",
+    "failure_message": None,
+    "extra": {"gpu": {"kind": "h200"}},
+}
+ROW = DubRow(video=URL, audio=Path("a.mp3"), key="ep-1", output=Path("out/1.mp4"))
+MODELS = [
+    LIPSYNC,
+    Batch(id="b_1", status="running", counts_by_status={"pending": 2}, created_at=MOMENT, extra={"x": []}),
+    BatchItem(item_index=0, status="failed", error="no face", extra={"x": {}}),
+    Asset(id="as_1", size_bytes=5, uploaded_at=MOMENT, extra={"owner": {"id": 1}}),
+    AssetId("as_1"),
+    Account(
+        username="u",
+        wallet=Wallet(currency="credits", remaining_balance=1.5, extra={"auto_reload": {}}),
+        subscription=Subscription(plan="p", credits=SubscriptionCredits(premium_credits=Credits(resets_at=MOMENT))),
+        usage_based=UsageBased(spending_cap_usd=1.0, extra={"x": 1}),
+        extra={"x": {}},
+    ),
+    ApiKey(key_id="key_1", scopes=("lipsync:write",), expires_at=MOMENT, extra={"x": {}}),
+    WebhookEndpoint(id="we_1", url="https://me/hook", events=["a"], secret=Secret("whsec_1"), extra={"x": {}}),
+    EventType(event_type="batch.finished", extra={"x": {}}),
+    WebhookEvent(event_id="evt_1", data={"id": "ls_1"}, created_at=MOMENT, outcome=LipsyncStatus.FAILED),
+    LipsyncRequest(video=URL, audio=AssetId("as_1")),
+    LipsyncRequest(video=Asset(id="as_1", extra={"x": {}}), audio=b"bytes"),
+    ROW,
+    DubOutcome(row=ROW, key="ep-1", state="failed", lipsync=LIPSYNC, error=ValueError("no"), warnings=("captions",)),
+]
+models = pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+
+
+def test_every_model_is_tried_here():
+    classes = {thing for thing in vars(heygen_async.models).values() if isinstance(thing, type) and attrs.has(thing)}
+    tried = {type(model) for model in MODELS} | {Wallet, Subscription, SubscriptionCredits, Credits, UsageBased}
+
+    assert classes == tried
+
+
+@models
+def test_a_model_becomes_json(model):
+    as_dict = model.to_dict()
+
+    assert json.loads(json.dumps(as_dict)) == json.loads(model.to_json()) == as_dict == dict(model)
+    assert set(as_dict) == {field.name for field in attrs.fields(type(model))}
+
+
+@models
+def test_a_model_can_be_hashed_pickled_and_copied(model):
+    same = copy.copy(model)
+
+    assert same == model
+    assert hash(same) == hash(model)
+    assert {model: 1}[same] == 1
+    if not isinstance(model, DubOutcome):  # two exceptions are never equal
+        for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert twin == model
+            assert hash(twin) == hash(model)
+
+
+def test_a_job_is_hashed_by_its_id_and_compared_by_all():
+    earlier = Lipsync(id="ls_1", status="running")
+
+    assert hash(earlier) == hash(LIPSYNC)
+    assert earlier != LIPSYNC
+    assert len({earlier, LIPSYNC, copy.copy(LIPSYNC)}) == 2
+
+
+def test_json_has_times_with_their_offset_and_statuses_as_words():
+    assert LIPSYNC.to_dict() == LIPSYNC_DICT
+    assert type(LIPSYNC.to_dict()["status"]) is str
+    assert json.loads(LIPSYNC.to_json()) == LIPSYNC_DICT
+    assert "\u6771\u4eac" in LIPSYNC.to_json()
+
+
+def test_json_masks_secrets_and_keeps_links_whole():
+    endpoint = WebhookEndpoint(id="we_1", secret=Secret("whsec_1"))
+
+    assert endpoint.to_dict()["secret"] == "****"
+    assert "whsec_1" not in endpoint.to_json()
+    assert "Signature=abc" in LIPSYNC.to_json()
+
+
+def test_an_outcome_becomes_json_with_its_row_and_error():
+    as_dict = MODELS[-1].to_dict()
+
+    assert (as_dict["error"], as_dict["warnings"]) == ("ValueError: no", ["captions"])
+    assert as_dict["lipsync"] == LIPSYNC_DICT
+    assert (as_dict["row"]["audio"], as_dict["row"]["output"]) == ("a.mp3", "out/1.mp4")
+
+
+def test_what_is_not_json_is_named_and_not_dumped():
+    odd = LipsyncRequest(video=io.BytesIO(b"x"), audio=b"bytes", start_time=1)
+    lipsync = Lipsync(id="a", status="x", title="half \ud83d", duration=float("nan"), extra={"big": 10**30})
+
+    assert (odd.to_dict()["video"], odd.to_dict()["audio"]) == ("<BytesIO>", "<5 bytes>")
+    assert json.loads(lipsync.to_json()) == lipsync.to_dict() | {"title": "half \ufffd"}
+    assert lipsync.to_dict()["duration"] is None
+    lipsync.to_json().encode()
+
+
+@pytest.mark.parametrize(
+    ("scopes", "has"),
+    [
+        (("lipsync:write",), True),
+        (("*:*",), True),
+        (("*",), True),
+        (("lipsync:*",), True),
+        (("*:write",), True),
+        (("assets:write", "lipsync:read"), False),
+        (("assets:*", "*:read"), False),
+        (("lipsync:writer", "xlipsync:write", "lipsync"), False),
+        ((), False),
+    ],
+)
+def test_a_key_has_a_scope_by_name_or_by_wildcard(scopes, has):
+    assert ApiKey(key_id="key_1", scopes=scopes).has_scope("lipsync:write") is has
+
+
+@pytest.mark.parametrize("scope", ["", "lipsync", "lipsync:", ":write"])
+def test_a_scope_has_a_resource_and_an_action(scope):
+    with pytest.raises(ValueError, match="scope must have the form resource:action"):
+        ApiKey(key_id="key_1", scopes=("*:*",)).has_scope(scope)
 
 
 @pytest.mark.parametrize(("arguments", "kind"), [({"read": 0}, ValueError), ({"connect": "1"}, TypeError)])

@@ -20,6 +20,7 @@ from heygen_async._converter import (
     read,
     read_batch_items,
     read_page,
+    read_statuses,
     request_body,
 )
 from heygen_async._ids import check_key, chunk_ids, new_key, segment
@@ -82,7 +83,7 @@ async def fetch_statuses(transport: Transport, lipsync_ids: Sequence[str]) -> di
 
 async def _status_page(transport: Transport, joined: str, token: str | None) -> Page[StatusEntry]:
     params = {"lipsync_ids": joined, "token": token}
-    return read_page(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)), StatusEntry)
+    return read_statuses(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)))
 
 
 @frozen

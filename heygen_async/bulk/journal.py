@@ -56,7 +56,7 @@ CREATE TABLE claims (claim TEXT PRIMARY KEY, key TEXT NOT NULL, place TEXT NOT N
 CREATE TABLE assets (digest TEXT PRIMARY KEY, asset_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE listed (lipsync_id TEXT PRIMARY KEY, callback_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX listed_by_callback ON listed (callback_id);
-CREATE TABLE files (fingerprint TEXT PRIMARY KEY, digest TEXT NOT NULL, seconds REAL) WITHOUT ROWID;
+CREATE TABLE files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL, seconds REAL) WITHOUT ROWID;
 """
 
 _SAVE: Final = (
@@ -259,12 +259,12 @@ class Journal:
     def _convert(self) -> None:
         """Convert a journal of the first version. It has no record of a clean end, so it counts as unclean."""
         kept = {}
-        for table in ("facts", "claims", "assets"):
+        for table in ("facts", "claims", "assets", "files"):
             kept[table] = self._db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 names of ours
         cursor = self._db.execute("SELECT * FROM rows ORDER BY rowid")
         names = [column[0] for column in cursor.description]
         rows = [dict(zip(names, values, strict=True)) for values in cursor]
-        for table in ("rows", "files", *kept):
+        for table in ("rows", *kept):
             self._db.execute(f"DROP TABLE {table}")
         self._create_tables()
         for table, values in kept.items():
@@ -467,21 +467,22 @@ class Journal:
             self._db.executemany("DELETE FROM assets WHERE asset_id = ?", [(one,) for one in asset_ids])
 
     @_in_thread
-    def file_facts(self, fingerprints: Sequence[str]) -> Mapping[str, FileFacts]:
-        """Return what is known of files, by their fingerprints."""
+    def file_facts(self, paths: Sequence[str]) -> Mapping[str, FileFacts]:
+        """Return what was last read from the files at *paths*."""
         with self._translated():
             found = self._db.execute(
-                "SELECT fingerprint, digest, seconds FROM files WHERE fingerprint IN (SELECT value FROM json_each(?))",
-                (orjson.dumps(fingerprints).decode(),),
+                "SELECT path, stamp, digest, seconds FROM files WHERE path IN (SELECT value FROM json_each(?))",
+                (orjson.dumps(paths).decode(),),
             )
-            return {facts.stamp: facts for facts in (FileFacts(*values) for values in found)}
+            return {path: FileFacts(*facts) for path, *facts in found}
 
     @_in_thread
-    def keep_file_facts(self, facts: Sequence[FileFacts]) -> None:
-        """Save what was read from files."""
+    def keep_file_facts(self, facts: Mapping[str, FileFacts]) -> None:
+        """Save what was read from files, by path."""
         with self._transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?)", [(one.stamp, one.digest, one.seconds) for one in facts]
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+                [(path, one.stamp, one.digest, one.seconds) for path, one in facts.items()],
             )
 
     @_in_thread

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from heygen_async._media import sources
-from heygen_async._media.owner import part_path
+from heygen_async._media.parts import part_path
 from heygen_async._media.targets import captions_path, target_problems
 from heygen_async.bulk.record import Record, State
 
@@ -52,11 +52,14 @@ def problems(record: Record, target: Path, *, captions: bool = False) -> list[st
     """Return every reason why the row must not write *target*, or its captions if those are wanted."""
     job = record.lipsync_id
     found = target_problems(target, overwrite=True, makes_folders=True, captions=captions, lipsync_id=job)
-    foreign = [] if _is_ours(record, absolute(target)) else [target]
-    if captions and not captions_are_free(record, target):
+    foreign = [target] if _exists(target) and not _is_ours(record, absolute(target)) else []
+    if captions and _exists(captions_path(target)) and not captions_are_free(record, target):
         foreign.append(captions_path(target))
-    existing = [file for file in foreign if os.path.lexists(file) and not os.path.isdir(file)]  # noqa: PTH112
-    return found + [f"{file} exists already and was not written by this row: move it away" for file in existing]
+    return found + [f"{file} exists already and was not written by this row: move it away" for file in foreign]
+
+
+def _exists(file: Path) -> bool:
+    return os.path.lexists(file) and not os.path.isdir(file)  # noqa: PTH112 never raises
 
 
 def _is_ours(record: Record, path: str) -> bool:

@@ -251,81 +251,105 @@ def _output_problems(
 # Files
 
 
-async def _sources(row: DubRow, looks: Mapping[_Source, FileFacts | str]) -> _Sources:
-    found: dict[str, FileFacts | str | None] = {}
+async def _sources(row: DubRow, looks: Mapping[_Source, _Look]) -> _Sources:
+    found: dict[str, _Look] = {}
     for role in _ROLES:
-        found[role] = await _look_at_source(role, getattr(row, role), looks)
-    files = {name: one for name, one in found.items() if isinstance(one, FileFacts)}
-    missing = {name: one for name, one in found.items() if isinstance(one, str)}
-    if missing:
-        return _Sources(files=files, missing=missing, key=row.key)
+        source = getattr(row, role)
+        if isinstance(source, bytes):
+            found[role] = await _look_at_bytes(role, source)
+        elif isinstance(source, Path):
+            found[role] = looks[role, source]
+    missing = {name: look.problem for name, look in found.items() if look.problem is not None}
+    files = {name: look.facts for name, look in found.items() if look.facts is not None}
+    if len(files) < len(found):
+        return _Sources(missing=missing, key=row.key)
     inputs = inputs_digest(row, files)
-    return _Sources(files=files, inputs=inputs, inputs_0_1=inputs_digest_0_1(row, files), key=key_of(row, inputs))
-
-
-async def _look_at_source(
-    role: _Role, source: object, looks: Mapping[_Source, FileFacts | str]
-) -> FileFacts | str | None:
-    """Return what is known of a source, or why it cannot be used; `None` if it is not local."""
-    if isinstance(source, bytes):
-        return await _look_at_bytes(role, source)
-    return looks[role, source] if isinstance(source, Path) else None
-
-
-async def _look_at_bytes(role: _Role, content: bytes) -> FileFacts | str:
-    try:
-        async with local_file(content, role=role) as file:
-            seconds = await to_thread.run_sync(_seconds, io.BytesIO(content))
-            return FileFacts("", file.sha256 or "", seconds)
-    except ValueError as error:
-        return str(error).removeprefix(f"{role}: ")
-
-
-async def _look_at_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[_Source, FileFacts | str]:
-    """Return what is known of each local file, or why it cannot be used."""
-    sources = {(role, source) for row in rows for role in _ROLES if isinstance(source := getattr(row, role), Path)}
-    if not sources:
-        return {}
-    stamps = await to_thread.run_sync(_fingerprints, sources)
-    known = await journal.file_facts([one.fingerprint for one in stamps.values() if isinstance(one, _Look)])
-    looks: dict[_Source, FileFacts | str] = {}
-    read: dict[str, FileFacts] = {}
-    for source, look in stamps.items():
-        if isinstance(look, str):
-            looks[source] = look
-        elif (facts := known.get(look.fingerprint) or read.get(look.fingerprint)) is not None:
-            looks[source] = facts
-        else:  # one call a file, so that a cancellation waits for one at most
-            looks[source] = found = await to_thread.run_sync(read_facts, source[1])
-            if isinstance(found, FileFacts) and look.is_settled:
-                read[found.stamp] = found
-    if read:
-        await journal.keep_file_facts(list(read.values()))
-    return looks
+    usable = {name: facts for name, facts in files.items() if name not in missing}
+    return _Sources(
+        files=usable,
+        missing=missing,
+        inputs=inputs,
+        inputs_0_1=inputs_digest_0_1(row, files),
+        key=key_of(row, inputs),
+    )
 
 
 @frozen
 class _Look:
-    fingerprint: str
-    is_settled: bool
-    """Whether another write to it would certainly change its fingerprint."""
+    """What is known of a local source."""
+
+    facts: FileFacts | None = None
+    """What was read from it, or, if there is a problem, what was read from it the last time."""
+    problem: str | None = None
 
 
-def _fingerprints(sources: Iterable[_Source]) -> Mapping[_Source, _Look | str]:
-    return {source: _look(*source) for source in sources}
+async def _look_at_bytes(role: _Role, content: bytes) -> _Look:
+    try:
+        async with local_file(content, role=role) as file:
+            seconds = await to_thread.run_sync(_seconds, io.BytesIO(content))
+            return _Look(FileFacts("", file.sha256 or "", seconds))
+    except ValueError as error:
+        return _Look(problem=str(error).removeprefix(f"{role}: "))
 
 
-def _look(role: _Role, path: Path) -> _Look | str:
-    """Return the fingerprint of a file that is fit for its role, or why it is not; it is not read through."""
+async def _look_at_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[_Source, _Look]:
+    """Look at all local files of *rows*."""
+    sources = {(role, source) for row in rows for role in _ROLES if isinstance(source := getattr(row, role), Path)}
+    if not sources:
+        return {}
+    glances = await to_thread.run_sync(_glances, sources)
+    known = await journal.file_facts([one.path for one in glances.values() if one.path])
+    looks: dict[_Source, _Look] = {}
+    read: dict[str, FileFacts] = {}
+    for source, glance in glances.items():
+        facts = known.get(glance.path)
+        if glance.problem is not None:
+            looks[source] = _Look(facts if glance.is_gone else None, glance.problem)
+        elif facts is not None and glance.fingerprint and facts.stamp == glance.fingerprint:
+            looks[source] = _Look(facts)
+        else:  # one call a file, so that a cancellation waits for one at most
+            looks[source] = look = await to_thread.run_sync(_read, source[1])
+            if look.facts is not None and glance.path:
+                read[glance.path] = look.facts if glance.fingerprint else evolve(look.facts, stamp="")
+    if read:
+        await journal.keep_file_facts(read)
+    return looks
+
+
+@frozen
+class _Glance:
+    """What a file system says of a file, and what its first bytes are good for."""
+
+    path: str
+    """Its full path; empty if that is not UTF-8, so that the journal cannot keep it."""
+    fingerprint: str = ""
+    """Empty if another write might leave it as it is: the file has only just been written."""
+    problem: str | None = None
+    is_gone: bool = False
+
+
+def _glances(sources: Iterable[_Source]) -> Mapping[_Source, _Glance]:
+    return {source: _glance(*source) for source in sources}
+
+
+def _glance(role: _Role, path: Path) -> _Glance:
+    """Check that a file is fit for its role; it is not read through."""
+    full = os.path.abspath(path)  # noqa: PTH100 it also takes out `..`
+    full = full if _is_utf_8(full) else ""
     if not _is_utf_8(path.name):
-        return f"the file name is not valid UTF-8; rename the file: {path.name}"
+        return _Glance(full, problem=f"the file name is not valid UTF-8; rename the file: {path.name}")
     try:
         file = look_at_path(path, None, role)
-        return _Look(fingerprint(path.stat()), is_settled=file.identity is not None)
+        return _Glance(full, fingerprint(path.stat()) if file.identity is not None else "")
     except OSError as error:
-        return f"{path} cannot be read: {error.strerror or error}"
+        return _Glance(full, problem=f"{path} cannot be read: {error.strerror or error}", is_gone=True)
     except ValueError as error:
-        return str(error).removeprefix(f"{role}: ")
+        return _Glance(full, problem=str(error).removeprefix(f"{role}: "))
+
+
+def _read(path: Path) -> _Look:
+    found = read_facts(path)
+    return _Look(problem=found) if isinstance(found, str) else _Look(found)
 
 
 def read_facts(path: Path) -> FileFacts | str:

@@ -66,4 +66,4 @@ async def download_captions(heygen: HeyGenSession, lipsync: Lipsync | str, path:
     Raises:
         HeyGenError: If they cannot be downloaded or written.
     """
-    return await heygen.download_captions(lipsync, path, overwrite=overwrite)  # type: ignore[attr-defined,no-any-return]
+    return await heygen.download_captions(lipsync, path, overwrite=overwrite)

@@ -504,7 +504,7 @@ def _values(record: Record) -> Iterator[object]:
         if name == "earlier":
             value = orjson.dumps(value).decode()
         elif name == "error" and value is not None:
-            value = without_queries(value)
+            value = _shown(value)
         yield value
 
 

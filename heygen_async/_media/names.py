@@ -8,6 +8,8 @@ from pathlib import PurePath
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from heygen_async._text import one_line
+
 _FORBIDDEN: Final = re.compile(r'[<>:"/\\|?*]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 _SUFFIXES: Final = (".mp4", ".webm", ".mov", ".m4v")
@@ -21,19 +23,25 @@ def file_name(title: str | None, lipsync_id: str, url: str) -> str:
 
     Letters of any script are kept; it has no separators, is no reserved word, and starts with no dot.
     """
-    known = _cut(_plain(lipsync_id), _LONGEST_ID) or "lipsync"
+    known = _cut(plain(lipsync_id), _LONGEST_ID) or "lipsync"
     suffix = PurePath(unquote(urlsplit(url).path)).suffix.lower()
     suffix = suffix if suffix in _SUFFIXES else ".mp4"
     tail = f" ({known}){suffix}"
-    head = _cut(_plain(title or ""), _LONGEST - len(tail.encode()))
+    head = _cut(plain(title or ""), _LONGEST - len(tail.encode()))
     name = head + tail if head else known + suffix
+    return unreserved(name)
+
+
+def unreserved(name: str) -> str:
+    """Return *name*, with an underscore before it if it is a device on Windows, such as `nul.mp4`."""
     return f"_{name}" if _RESERVED.match(name) else name
 
 
-def _plain(text: str) -> str:
-    composed = unicodedata.normalize("NFC", text.encode(errors="ignore").decode())
-    printable = "".join(char if char.isprintable() else " " for char in composed)
-    return " ".join(_FORBIDDEN.sub("_", printable).split()).strip(". ")
+def plain(text: str) -> str:
+    """Return *text* without characters that some file system refuses, and without dots and spaces at its ends."""
+    # Not str.isprintable(): joiners (Persian, emoji), U+00A0 and U+3000 are text.
+    composed = unicodedata.normalize("NFC", one_line(text))
+    return _FORBIDDEN.sub("_", composed).strip(". ")
 
 
 def _cut(text: str, most: int) -> str:

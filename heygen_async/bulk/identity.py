@@ -1,4 +1,4 @@
-"""What makes a row the same row again: its key, the digest of what is sent for it, and the name of its file.
+"""The identity of a row: its key, the digest of what is sent for it, and its output.
 
 Rule 1: nothing here opens a file; what is known of local files comes in as `FileFacts`.
 Rule 2: a link that is signed again is the same link: `signatures` says which of its parameters do not count.
@@ -7,18 +7,19 @@ Rule 2: a link that is signed again is the same link: `signatures` says which of
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
+import os
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 import orjson
+from attrs import frozen
 
-from heygen_async.bulk.journal import FileFacts
+from heygen_async._media.names import plain, unreserved
+from heygen_async._media.targets import captions_path, same_file_key
 from heygen_async.bulk.signatures import looks_signed, without_likely_signature, without_signature
 from heygen_async.models import Asset, AssetId, DubRow, LipsyncOptions, LipsyncRequest, Source
 
@@ -28,9 +29,22 @@ OPTIONS: Final = tuple(a.name for a in attrs.fields(LipsyncRequest) if a.name no
 
 _SIGNATURES_0_1: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
 """By which version 0.1 recognised a signed link; it left out the whole query of one."""
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._\-]+")
+_LONGEST_STEM: Final = 40
+"""Characters of a file name that is made of another: of any script, so up to 160 bytes."""
 _LONGEST_NAME: Final = 200
 """Characters of a file name that is made of a key: most file systems take 255 bytes, and `.part` is added."""
+
+
+@frozen
+class FileFacts:
+    """What was read from a local file."""
+
+    stamp: str
+    """Its fingerprint at that time."""
+    digest: str
+    """SHA-256 of its content, in hex."""
+    seconds: float | None
+    """How long it plays; `None` if that cannot be read."""
 
 
 def is_signed(source: Source) -> bool:
@@ -116,77 +130,95 @@ def _was_signed_0_1(url: str) -> bool:
 
 
 def key_of(row: DubRow, inputs: str) -> str:
-    """Return the key of *row*: its own, or one that is made of what is sent for it.
+    """Return the key of *row*: its own, or one that is made of what is sent for it."""
+    return inputs[:32] if row.key is None else row.key
 
-    Raises:
-        ValueError: If it has none, and none can be made that will be the same next time.
+
+def key_problem(row: DubRow) -> str | None:
+    """Return why no key can be made for *row* that will be the same the next time; `None` if it has one or can."""
+    signed = [name for name in _SOURCES if is_signed(getattr(row, name))]
+    if row.key is not None or not signed:
+        return None
+    return f"{' and '.join(signed)} looks like a signed link, which changes with every signing: give the row a key"
+
+
+def wants_captions(row: DubRow, *, captions: bool) -> bool:
+    """Return whether the captions of *row* are written.
+
+    Args:
+        row: The row; its own `captions` comes first.
+        captions: What the run says.
     """
-    if row.key is not None:
-        return row.key
-    for name in _SOURCES:
-        if is_signed(getattr(row, name)):
-            raise ValueError(f"{name} is a signed link, which changes with every signing: give the row a key")
-    return inputs[:32]
+    return row.captions if row.captions is not None else captions or bool(row.enable_caption)
 
 
 def target_of(row: DubRow, key: str, output_dir: Path | None) -> Path | None:
     """Return the file that *row* is to be written to; `None` if none is wanted.
 
     Raises:
-        ValueError: If it would leave *output_dir*.
+        ValueError: If it is no file, or would leave *output_dir*.
     """
-    if output_dir is None:
-        return None if row.output is None else Path(row.output)
     if row.output is None:
-        return output_dir / _default_name(row, key)
-    return inside(output_dir, row.output)
+        return None if output_dir is None else output_dir / _default_name(row, key)
+    return _named(row.output) if output_dir is None else inside(output_dir, row.output)
 
 
 def inside(folder: Path, output: str | PathLike[str]) -> Path:
     """Return *output* in *folder*.
 
     Raises:
-        ValueError: If it would leave it.
+        ValueError: If it is no file, or would leave it.
     """
-    relative = Path(output)
+    relative = _named(output)
     if relative.is_absolute() or relative.drive or ".." in relative.parts:
         raise ValueError(f"output must stay in the output folder: {str(relative)!r}")
     return folder / relative
 
 
-def claims_of(row: DubRow, target: Path | None) -> tuple[str, ...]:
-    """Return what no two rows of a run may share, besides the key."""
-    claims = []
-    if row.callback_id is not None:
-        claims.append(f"callback_id {row.callback_id}")
-    # Some file systems take names for the same that differ in case, or in how an accent is written.
-    files = written_by(row, target) if target else ()
-    claims += [f"output {unicodedata.normalize('NFC', str(path)).casefold()}" for path in files]
-    return tuple(claims)
+def _named(output: str | PathLike[str]) -> Path:
+    written = os.fspath(output)
+    if os.path.basename(written) in {"", ".", ".."}:  # noqa: PTH119 Path drops the separator at the end
+        raise ValueError(f"output must name a file, not a folder: {written!r}")
+    if written.startswith("~") and os.path.expanduser(written) != written:  # noqa: PTH111 the same
+        raise ValueError(f"output must be a full path: ~ is not expanded in {written!r}")
+    return Path(output)
 
 
-def written_by(row: DubRow, target: Path) -> Sequence[Path]:
-    """Return the files that a download of *row* to *target* writes: its captions go beside its video."""
-    return [target, target.with_suffix(".srt")] if row.enable_caption else [target]
+def claims_of(row: DubRow, target: Path | None, *, captions: bool = False) -> tuple[str, ...]:
+    """Return what no two rows of a run may share, besides the key. It resolves links: for a thread.
+
+    Args:
+        row: The row.
+        target: The file that it is written to.
+        captions: Whether its captions are written too.
+    """
+    own = () if row.callback_id is None else (f"callback_id {row.callback_id}",)
+    files = written_by(target, captions=captions) if target else ()
+    return (*own, *(f"output {same_file_key(path)}" for path in files))
+
+
+def written_by(target: Path, *, captions: bool) -> Sequence[Path]:
+    """Return the files that a download to *target* writes: captions go beside the video."""
+    return [target, captions_path(target)] if captions else [target]
 
 
 def _default_name(row: DubRow, key: str) -> str:
     if row.key is None:
-        return f"{_stem(row.video)}-{key[:12]}.mp4"
+        return unreserved(f"{_stem(row.video)}-{key[:12]}.mp4")
     name = key.replace(":", "_")
     name = f"_{name[1:]}" if name.startswith(".") else name
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 13]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    return f"{name}.mp4"
+    return unreserved(f"{name}.mp4")
 
 
 def _stem(source: Source) -> str:
-    """Return a few words of a file's name by which a person will know it."""
+    """Return some characters of a file's name by which a person recognises it."""
     match source:
         case str():
-            name = PurePosixPath(urlsplit(source).path).stem
+            name = PurePosixPath(unquote(urlsplit(source).path)).stem
         case Path():
             name = source.stem
         case _:
             name = ""
-    return _UNSAFE.sub("-", name).strip("-.")[:60] or "video"
+    return plain(name).replace(" ", "-").strip("-.")[:_LONGEST_STEM].rstrip("-. ") or "video"

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -26,10 +25,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 import orjson
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from heygen_async._text import one_line
+from heygen_async.bulk.identity import FileFacts, same_inputs
 from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.signatures import without_queries
 from heygen_async.errors import HeyGenError
 
 P = ParamSpec("P")
@@ -68,7 +69,6 @@ _DAMAGED: Final = (
     "{journal} is damaged ({problem}): move it away and run again. "
     "Jobs that were created in the last 24 hours are not paid for again"
 )
-_QUERY: Final = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
 class JournalError(HeyGenError):
@@ -87,35 +87,30 @@ class Entry:
 
     key: str
     inputs: str
+    """Digest of everything that is sent for it; the one of its record if its files cannot be read any more."""
     number: int
     place: str
+    inputs_0_1: str | None = None
+    """The digest that version 0.1 recorded for the same."""
     target: str | None = None
     claims: tuple[str, ...] = ()
     """Other things that no other row may have, such as its file and its callback id."""
-    missing: str | None = None
-    """Why it cannot be sent, such as a file that does not exist; it does not matter once there is a job."""
+
+
+def _shown(text: str) -> str:
+    return one_line(without_queries(text))
 
 
 @frozen
 class Problem:
     """Why a row cannot be run."""
 
-    place: str
-    message: str
+    place: str = field(converter=_shown)
+    message: str = field(converter=_shown)
+    """On one line, with no query of a link in it."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message
-
-
-@frozen
-class FileFacts:
-    """What was read from a local file while it had *stamp*."""
-
-    stamp: str
-    """Size and time of its last change."""
-    digest: str
-    seconds: float | None
-    """How long it plays; `None` if that could not be read."""
 
 
 Admission: TypeAlias = Record | Problem
@@ -339,14 +334,14 @@ class Journal:
     def _admit(self, entry: Entry) -> Admission:
         known = self._find(entry.key)
         record = known or Record(key=entry.key, inputs=entry.inputs)
-        problem = self._conflict(entry) or _change(entry, record) or _missing(entry, record)
+        problem = self._conflict(entry) or _change(entry, record)
         if problem is not None:
             return Problem(entry.place, problem)
         for claim in (f"key {entry.key}", *entry.claims):
             self._db.execute(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, self._run)
             )
-        if record.state is State.FAILED and record.inputs != entry.inputs:
+        if record.state is State.FAILED and not _is_same(entry, record):
             record = record.forgiving()  # the caller has changed what failed
         if record.state is State.PLANNED:  # later it says what was sent
             record = evolve(record, inputs=entry.inputs)
@@ -366,6 +361,12 @@ class Journal:
     def _find(self, key: str) -> Record | None:
         found = self._db.execute(f"{_LOAD} WHERE key = ?", (key,)).fetchone()
         return None if found is None else _record(found)
+
+    @_in_thread
+    def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
+        """Return the records of the rows with these keys, by key."""
+        found = self._select("key IN (SELECT value FROM json_each(?))", orjson.dumps(keys).decode())
+        return {record.key: record for record in found}
 
     @_in_thread
     def save(self, *records: Record) -> None:
@@ -503,7 +504,7 @@ def _values(record: Record) -> Iterator[object]:
         if name == "earlier":
             value = orjson.dumps(value).decode()
         elif name == "error" and value is not None:
-            value = _QUERY.sub(r"\1?...", value)
+            value = without_queries(value)
         yield value
 
 
@@ -537,18 +538,17 @@ def first_version_key(key: str, attempt: int) -> str:
     return key if attempt == 1 else f"{key}.{attempt}"
 
 
+def _is_same(entry: Entry, record: Record) -> bool:
+    return same_inputs(record.inputs, entry.inputs, entry.inputs_0_1)
+
+
 def _change(entry: Entry, record: Record) -> str | None:
-    if record.inputs == entry.inputs or record.state in {State.PLANNED, State.FAILED}:
+    if record.state in {State.PLANNED, State.FAILED} or _is_same(entry, record):
         return None  # there is no job that could still be completed
     return (
         f"the video, audio or options of the row {entry.key} have changed since its job was created; "
         "give the row a new key to create another job"
     )
-
-
-def _missing(entry: Entry, record: Record) -> str | None:
-    is_sent = record.state is State.PLANNED or (record.state is State.FAILED and not record.is_final)
-    return entry.missing if is_sent else None
 
 
 def _head(path: Path) -> bytes:

@@ -51,9 +51,14 @@ def is_changed(record: Record) -> bool:
 def problems(record: Record, target: Path) -> list[str]:
     """Return every reason why the row must not write *target*."""
     found = target_problems(target, overwrite=True, makes_folders=True, lipsync_id=record.lipsync_id)
-    if os.path.lexists(target) and not _is_ours(record, absolute(target)):
+    if not may_write(record, target):
         found.append(f"{target} exists already and was not written by this row: move it away")
     return found
+
+
+def may_write(record: Record, target: Path) -> bool:
+    """Return whether *target* is free, or has a file that this row has written."""
+    return not os.path.lexists(target) or _is_ours(record, absolute(target))
 
 
 def _is_ours(record: Record, path: str) -> bool:

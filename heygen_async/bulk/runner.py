@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, closing, suppress
+from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -30,10 +31,10 @@ from heygen_async.bulk.journal import Admission, Journal, JournalError, Problem
 from heygen_async.bulk.limits import Limiter, Weather
 from heygen_async.bulk.manifest import Manifest, Placed
 from heygen_async.bulk.money import Ledger, check_budget, check_rates
-from heygen_async.bulk.preparing import Task, prepare
+from heygen_async.bulk.preparing import OwnFiles, Task, check_manifest, own_files_of, prepare
 from heygen_async.bulk.progress import DubEvent, DubSnapshot, Tally
 from heygen_async.bulk.record import Record, State, Step
-from heygen_async.bulk.report import write_report
+from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.slots import Slots
 from heygen_async.bulk.spool import Spool, spooled
@@ -138,7 +139,6 @@ class DubRun:
             batcher=self._batcher,
             is_batching=plan.submit == "batch",
             check_account=self._check_account,
-            captions=plan.captions,
             now=plan.now,
         )
         self._batcher.shop = self._shop
@@ -153,6 +153,7 @@ class DubRun:
         self._balances: list[Wallet | None] = [None, None]
         self._asking = asyncio.Lock()
         self._has_asked = False
+        self._own_files: OwnFiles = {}
         self._spool: Spool | None = None
         self._resources = AsyncExitStack()
 
@@ -165,12 +166,16 @@ class DubRun:
             BadRows: If rows are wrong; nothing was sent.
             JournalError: If the journal cannot be used, or another run has it.
             OSError: If the output folder cannot be written to.
+            ValueError: If the journal, or its report, is the manifest.
         """
         if self._state != "new":
             raise RuntimeError("a run is entered once; make another with dub_many")
         self._state = "running"
         await self._journal.open()
         try:
+            if isinstance(self._rows, Manifest):
+                await check_manifest(self._journal, self._rows)
+            self._own_files = await self._find_own_files()
             await check_writable(self._plan.output_dir)
             await self._check()
             self._ledger.spent = await self._journal.estimate()
@@ -264,9 +269,12 @@ class DubRun:
             raise RuntimeError("a run is surveyed before it is entered")
         async with temporary_folder() as folder:
             found = Reckoning(self._plan.max_attempts, self._ledger, self._plan.now)
+            self._own_files = await self._find_own_files()
             journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
             await journal.open()
             try:
+                if isinstance(self._rows, Manifest):
+                    await check_manifest(journal, self._rows)
                 async with aclosing(self._looked_at(journal)) as looked_at:
                     async for tasks, records in looked_at:
                         found.add(tasks, records, await _files_there(records))
@@ -274,21 +282,31 @@ class DubRun:
                 await journal.aclose()
         return found.survey()
 
+    async def _find_own_files(self) -> OwnFiles:
+        """Return the files of the run itself, which no row may write."""
+        manifest = self._rows.path if isinstance(self._rows, Manifest) else None
+        journal = self._plan.journal
+        if manifest is None and journal is None:
+            return {}
+        report = None if journal is None else default_report(journal)
+        return await to_thread.run_sync(partial(own_files_of, manifest=manifest, journal=journal, report=report))
+
     def _existing_journal(self, folder: Path) -> Path:
         """Return the journal's path, or where there is none yet one in *folder*, which is soon gone."""
         path = self._plan.journal
         return path if path is not None and path.exists() else folder / "survey.sqlite"
 
     async def write_report(self, path: Path) -> None:
-        """Write what each row has reached to *path*, as CSV; inside `async with`, at any time.
+        """Write the state of each row to *path*, as CSV; inside `async with`, at any time.
 
         Raises:
+            ValueError: If the manifest or the journal of the run is there.
             OSError: If it cannot be written.
             JournalError: If the journal cannot be read.
         """
         if self._state != "running":
             raise RuntimeError("a report is written inside `async with`")
-        await write_report(self._journal, path)
+        await write_report(self._journal, path, self._own_files)
 
     # The run itself, in a task of its own
 
@@ -326,18 +344,24 @@ class DubRun:
 
     async def _begin(self, placed: Sequence[Placed]) -> list[RowRun | DubOutcome]:
         """Take rows into the run; one that cannot be, though all were looked at before, fails alone."""
-        tasks = await prepare(placed, self._journal, self._plan.output_dir)
-        records = iter(await self._journal.admit([task.entry for task in tasks if isinstance(task, Task)]))
-        found = [self._renewed(next(records)) if isinstance(task, Task) else task for task in tasks]
-        files = await _files_there(found)
+        made = await self._prepared(placed, self._journal)
+        admitted = await self._journal.admit([task.entry for task in made if isinstance(task, Task)])
+        records = [self._renewed(one) for one in admitted]
+        files = await _files_there(records)
+        left = iter(records)
         rows: list[RowRun | DubOutcome] = []
-        by_place = {one.place: one.row for one in placed}
-        for task, record in zip(tasks, found, strict=True):
-            if isinstance(task, Task) and isinstance(record, Record):
+        for task in made:
+            if not isinstance(task, Task):
+                rows.append(_failed(task.row, task.problems))
+            elif isinstance(record := next(left), Record):
                 rows.append(RowRun(self._shop, task, record, has_file=record.target in files))
-            elif isinstance(record, Problem):
-                rows.append(_failed(record, by_place))
+            else:
+                rows.append(_failed(task.row, [record]))
         return rows
+
+    async def _prepared(self, placed: Sequence[Placed], journal: Journal) -> list[Task | Placed]:
+        plan = self._plan
+        return await prepare(placed, journal, plan.output_dir, captions=plan.captions, own_files=self._own_files)
 
     def _go_ahead(self) -> None:
         """One row less stands before its create."""
@@ -426,10 +450,11 @@ class DubRun:
         count = 0
         async with aclosing(self._slices()) as slices:
             async for placed in slices:
-                made = await prepare(placed, journal, self._plan.output_dir)
+                made = await self._prepared(placed, journal)
                 tasks = [task for task in made if isinstance(task, Task)]
                 admitted = [self._renewed(one) for one in await journal.admit([task.entry for task in tasks])]
-                found = [one for one in (*made, *admitted) if isinstance(one, Problem)]
+                found = [problem for one in made if isinstance(one, Placed) for problem in one.problems]
+                found += [one for one in admitted if isinstance(one, Problem)]
                 count += len(found)
                 problems += found[: _MOST_PROBLEMS - len(problems)]
                 if not count:
@@ -481,11 +506,10 @@ def _text(error: HeyGenError | None) -> str | None:
     return None if error is None else str(error)
 
 
-def _failed(problem: Problem, rows: Mapping[str, DubRow | None]) -> DubOutcome:
-    row = rows.get(problem.place.partition(",")[0])
+def _failed(row: DubRow | None, problems: Sequence[Problem]) -> DubOutcome:
     if row is None:
-        raise BadRows([problem], 1)
-    return DubOutcome(row=row, key=row.key or "", state="failed", error=ValueError(str(problem)))
+        raise BadRows(problems, len(problems))
+    return DubOutcome(row=row, key=row.key or "", state="failed", error=ValueError("; ".join(map(str, problems))))
 
 
 def _once(call: Callable[[], None]) -> Callable[[], None]:

@@ -24,7 +24,7 @@ from heygen_async.bulk import outputs, steps
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.journal import Journal, JournalError
 from heygen_async.bulk.money import Ledger, OverBudget
-from heygen_async.bulk.preparing import Task, stamp_of
+from heygen_async.bulk.preparing import Task, check_unchanged
 from heygen_async.bulk.progress import DubEvent, Stage, Tally
 from heygen_async.bulk.record import Record, State, Step, next_step
 from heygen_async.bulk.searching import Searcher
@@ -39,7 +39,7 @@ from heygen_async.errors import (
     NotFound,
     RateLimited,
 )
-from heygen_async.models import Asset, AssetId, DubOutcome, DubRow, Lipsync, LipsyncOptions, LipsyncStatus, Source
+from heygen_async.models import Asset, AssetId, DubOutcome, Lipsync, LipsyncOptions, LipsyncStatus, Source
 from heygen_async.policies import PollPolicy
 from heygen_async.session import HeyGenSession
 
@@ -159,8 +159,6 @@ class Workshop:
     is_batching: bool = False
     check_account: Callable[[], Awaitable[None]]
     """Checks, once in a run, that the key belongs to the journal's account."""
-    captions: bool = False
-    """Whether captions are written for rows that do not say."""
     now: Callable[[], float] = time.time
     """The time of the world, by which a server forgets keys."""
     over_budget: OverBudget | None = None
@@ -464,21 +462,22 @@ class RowRun:
                 return source
             case Asset(id=asset_id):
                 return AssetId(asset_id)
-        digest = self.task.files[name].digest
-        known = await self.shop.journal.asset(digest)
+        facts = self.task.file(name)
+        known = await self.shop.journal.asset(facts.digest)
+        if isinstance(source, Path):
+            await check_unchanged(name, source, facts, reads=False)
         if known is not None:
             return AssetId(known)
-        asset = await self._upload(name, source)
-        await self.shop.journal.keep_asset(digest, asset.value)
+        asset = await self._upload(source)
+        if isinstance(source, Path):
+            await check_unchanged(name, source, facts, reads=True)
+        await self.shop.journal.keep_asset(facts.digest, asset.value)
         return asset
 
-    async def _upload(self, name: str, source: Source) -> AssetId:
+    async def _upload(self, source: Source) -> AssetId:
         self._tell("uploading")
         started = self.shop.clock()
         asset = await self.shop.retried(partial(steps.upload, self.shop.heygen, source), self._tries)
-        path = source if isinstance(source, Path) else None
-        if path and await to_thread.run_sync(stamp_of, str(path)) != self.task.files[name].stamp:
-            raise ValueError(f"{name}: {path.name} changed during the run")
         seconds = (self.record.upload_seconds or 0.0) + self.shop.clock() - started
         self.record = evolve(self.record, upload_seconds=seconds)
         return asset
@@ -635,7 +634,7 @@ class RowRun:
                 await self._save(self.record.writing(path, captions_free=captions_free))
                 await self._fetch(target)
             written = await to_thread.run_sync(outputs.fingerprint, path)
-            if wants_captions(self.task.row, self.shop.captions):
+            if self.task.captions:
                 await self._fetch_captions(target, overwrite=captions_free)
         self.has_file = True
         await self._save(evolve(self.record.done(written), download_seconds=self.shop.clock() - started))
@@ -718,11 +717,6 @@ class RowRun:
 
 def _asset_id(source: str | AssetId) -> str | None:
     return source.value if isinstance(source, AssetId) else None
-
-
-def wants_captions(row: DubRow, default: bool) -> bool:  # noqa: FBT001 a value, not a switch
-    """Return whether the captions of *row* are written; *default* is the run's own choice."""
-    return default or bool(row.enable_caption) if row.captions is None else row.captions
 
 
 def is_settled(error: HeyGenError, *, was_fresh: bool) -> bool:

@@ -20,6 +20,7 @@ from heygen_async import (
     PollPolicy,
     WaitTimeout,
 )
+from heygen_async.bulk.money import RATES
 from heygen_async.jobs import LipsyncBatch
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.resources.lipsyncs import Lipsyncs
@@ -314,7 +315,7 @@ def _noted(stage: Stage, query: str) -> set[str]:
 
 
 async def test_rows_that_wait_for_the_budget_do_not_keep_back_the_mates_of_a_batch(stage: Stage) -> None:
-    mates, budget = rows(2), 2 * 1.98 + 0.01
+    mates, budget = rows(2), 2 * 60 * RATES["speed"] + 0.01
     stage.sandbox.faults = [reset(BATCH)]
     async with stage.run(mates, submit="batch", budget=budget):
         await until(lambda: stage.asked(BATCH))

@@ -3,17 +3,16 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
 
-from heygen_async import DownloadError
-from heygen_async.bulk import Manifest
+from heygen_async.bulk import BadRows, Manifest
 from heygen_async.bulk.searching import InDoubt
-from heygen_async.models import DubOutcome, DubRow
+from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import error, reset
 
@@ -24,10 +23,6 @@ DAY = 24 * 3600.0
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     async with staged(tmp_path) as stage:
         yield stage
-
-
-async def _by_key(stage: Stage, given: Sequence[DubRow], **options: object) -> dict[str, DubOutcome]:
-    return {outcome.key: outcome for outcome in await stage.outcomes(given, **options)}
 
 
 # Two journals
@@ -112,10 +107,8 @@ async def test_two_finished_rows_whose_outputs_are_swapped_are_not_unchanged(sta
     first, second = (evolve(row, output=f"{row.key}.mp4") for row in rows(2))
     await stage.outcomes([first, second])
     swapped = [evolve(first, output=second.output), evolve(second, output=first.output)]
-    outcomes = await _by_key(stage, swapped)
-
-    assert {outcome.state for outcome in outcomes.values()} == {"failed"}
-    assert all("exists already" in str(outcome.error) for outcome in outcomes.values())
+    with pytest.raises(BadRows, match=r"row-2\.mp4 exists already(.|\n)*row-1\.mp4 exists already"):
+        await stage.outcomes(swapped)
     for name in ("row-1.mp4", "row-2.mp4"):
         (stage.folder / "out" / name).unlink()
     assert await stage.states(swapped) == {"completed": 2}
@@ -134,7 +127,9 @@ async def test_a_finished_row_is_never_renamed_onto_somebody_elses_file(stage: S
     await stage.outcomes(rows(1))
     film = stage.folder / "out" / "holiday.mp4"
     film.write_text("mine")
-    [outcome] = await stage.outcomes(rows(1, output="holiday.mp4"))
+    with pytest.raises(BadRows, match="exists already"):
+        await stage.outcomes(rows(1, output="holiday.mp4"))
+    [outcome] = await stage.outcomes(iter(rows(1, output="holiday.mp4")))
 
     assert (outcome.state, outcome.path) == ("failed", None)
     assert film.read_text() == "mine"
@@ -149,8 +144,10 @@ async def test_a_row_that_was_interrupted_while_it_was_written_overwrites_no_oth
         for output in ("holiday.mp4", "row-1.mp4"):
             film = stage.folder / "out" / output
             film.write_text("mine")
-            [outcome] = await stage.outcomes(rows(1, output=output))
-            assert isinstance(outcome.error, DownloadError)
+            with pytest.raises(BadRows, match="exists already"):
+                await stage.outcomes(rows(1, output=output))
+            [outcome] = await stage.outcomes(iter(rows(1, output=output)))
+            assert outcome.state == "failed"
             assert film.read_text() == "mine"
             film.unlink()
         assert await stage.states(rows(1)) == {"completed": 1}

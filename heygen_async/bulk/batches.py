@@ -147,7 +147,8 @@ class Batcher:
     def _taken(self) -> list[_Member]:
         taken = self._waiting[:_FULL]
         del self._waiting[:_FULL]
-        return taken
+        # The same rows are the same batch in another run, whichever was ready first.
+        return sorted(taken, key=lambda one: one.row.task.number)
 
     def _lament(self, mates: Sequence[_Member]) -> None:
         for member in mates:

@@ -207,9 +207,9 @@ async def test_an_account_that_takes_three_gets_three(tmp_path: Path) -> None:
     [
         pytest.param([DubRow(Path("nowhere.mp4"), AUDIO)], "row 1, video: nowhere.mp4 cannot be read", id="no file"),
         pytest.param(rows(1) * 2, "row 2: duplicate of row 1: the same key row-1", id="same key"),
-        pytest.param([DubRow(url(1), AUDIO)] * 2, "row 2: duplicate of row 1: the same key", id="same row without a key"),
+        pytest.param([DubRow(url(1), AUDIO)] * 2, "row 2: duplicate of row 1: the same key", id="same row"),
         pytest.param(rows(2, output="x.mp4"), "row 2: duplicate of row 1: the same output", id="same output"),
-        pytest.param(rows(2, callback_id="c"), "row 2: duplicate of row 1: the same callback_id c", id="same callback id"),
+        pytest.param(rows(2, callback_id="c"), "row 2: duplicate of row 1: the same callback_id", id="callback id"),
         pytest.param(rows(1, output="../x.mp4"), "row 1, output: must stay in the output folder", id="leaves"),
         pytest.param([DubRow(url(1, "sig=1"), AUDIO)], "row 1, key: video looks like a signed link", id="signed"),
     ],

@@ -208,10 +208,10 @@ async def test_an_account_that_takes_three_gets_three(tmp_path: Path) -> None:
     ("given", "problem"),
     [
         pytest.param([DubRow(Path("nowhere.mp4"), AUDIO)], "row 1, video: nowhere.mp4 cannot be read", id="no file"),
-        pytest.param(rows(1) * 2, "row 2: row 1 has the same key row-1", id="same key"),
-        pytest.param([DubRow(url(1), AUDIO)] * 2, "row 2: row 1 has the same key", id="same row without a key"),
-        pytest.param(rows(2, output="x.mp4"), "row 2: row 1 has the same output", id="same output"),
-        pytest.param(rows(2, callback_id="c"), "row 2: row 1 has the same callback_id c", id="same callback id"),
+        pytest.param(rows(1) * 2, "row 2: duplicate of row 1: the same key row-1", id="same key"),
+        pytest.param([DubRow(url(1), AUDIO)] * 2, "row 2: duplicate of row 1: the same key", id="same row without a key"),
+        pytest.param(rows(2, output="x.mp4"), "row 2: duplicate of row 1: the same output", id="same output"),
+        pytest.param(rows(2, callback_id="c"), "row 2: duplicate of row 1: the same callback_id c", id="same callback id"),
         pytest.param(rows(1, output="../x.mp4"), "row 1, output: must stay in the output folder", id="leaves"),
         pytest.param([DubRow(url(1, "sig=1"), AUDIO)], "row 1, key: video looks like a signed link", id="signed"),
     ],
@@ -240,7 +240,7 @@ async def test_a_wrong_row_of_a_stream_fails_alone(stage: Stage) -> None:
 
     assert Counter(outcome.state for outcome in outcomes) == {"completed": 2, "failed": 2}
     assert {str(outcome.error) for outcome in outcomes if outcome.error} == {
-        "row 2: row 1 has the same key row-1",
+        "row 2: duplicate of row 1: the same key row-1",
         "row 3, output: must stay in the output folder: '../x.mp4'",
     }
 

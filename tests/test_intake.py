@@ -201,7 +201,7 @@ async def test_two_outputs_that_lead_to_one_file_are_found(stage: Stage) -> None
     found = await problems_of(stage, given)
 
     assert [place.partition(": ")[0] for place in found] == ["row 2", "row 3"]
-    assert all("row 1 has the same output" in one for one in found)
+    assert all("duplicate of row 1: the same output" in one for one in found)
 
 
 async def test_captions_of_two_rows_do_not_meet(stage: Stage) -> None:

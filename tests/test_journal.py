@@ -313,7 +313,7 @@ async def test_two_rows_with_one_key_are_named_both() -> None:
     await journal.aclose()
 
     assert isinstance(second, Problem)
-    assert str(second) == "line 2: line 1 has the same key a"
+    assert str(second) == "line 2: duplicate of line 1: the same key a"
 
 
 async def test_two_rows_with_one_output_are_named_both() -> None:
@@ -323,7 +323,7 @@ async def test_two_rows_with_one_output_are_named_both() -> None:
     )
     await journal.aclose()
 
-    assert str(second) == "line 2: line 1 has the same output x.mp4"
+    assert str(second) == "line 2: duplicate of line 1: the same output x.mp4"
 
 
 async def test_a_row_may_be_admitted_again_and_an_old_runs_claims_are_void(tmp_path: Path) -> None:

@@ -355,7 +355,7 @@ class Journal:
                 "SELECT place FROM claims WHERE claim = ? AND run = ? AND place != ?", (claim, self._run, entry.place)
             ).fetchone()
             if taken is not None:
-                return f"{taken[0]} has the same {claim}"
+                return f"duplicate of {taken[0]}: the same {claim}"
         return None
 
     def _find(self, key: str) -> Record | None:

@@ -81,7 +81,7 @@ class BadRows(ValueError):
         shown = [str(problem) for problem in self.problems[:20]]
         more = [f"and {count - len(shown)} more"] if count > len(shown) else []
         super().__init__(
-            "\n".join([f"{count} problems in the rows:" if count > 1 else "a problem in the rows:", *shown, *more])
+            "\n".join([f"{count} errors in the rows:" if count > 1 else "1 error in the rows:", *shown, *more])
         )
 
 

@@ -15,6 +15,7 @@ from attrs import evolve
 from heygen_async._arguments import check_count
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
+from heygen_async._media.ingestion import Ingestion
 from heygen_async._media.progress import Progress
 from heygen_async._media.targets import FilePath, check_file
 from heygen_async._media.transfers import Transfers
@@ -134,7 +135,7 @@ class HeyGenSession:
         self._transport = transport
         self.account = Accounts(transport)
         self.webhooks = WebhookEndpoints(transport)
-        uploads = Uploads(transport, self._transfers)
+        uploads = Uploads(transport, self._transfers, Ingestion(transport, self._polling))
         self._downloads = Downloads(transport, self._transfers, partial(fetch, transport))
         self.assets = Assets(transport, uploads)
         self.lipsyncs = Lipsyncs(transport, self.poller, self._polling, uploads, self._downloads)

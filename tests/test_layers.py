@@ -32,7 +32,7 @@ MAP = {
     "_media": {"_wire", "_transport", "_converter"},
     "_polling": set(),
     "polling": {"_polling"},
-    "jobs": {"polling", "pagination", "_media"},
+    "jobs": {"_polling", "polling", "pagination", "_media"},
     "webhooks": {"_events", "_wire", "polling"},
     "resources": {"jobs", "_wire", "_transport", "_converter", "pagination", "polling", "_media"},
     "session": {

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from heygen_async._media.ledger import Ledger
+from heygen_async._media.upload_cache import UploadCache
 
 MAX_TRANSFERS: Final = 8
 """Files that move at once, up and down together. They have seats of their own, so API calls never wait for one."""
@@ -31,7 +31,7 @@ class Transfers:
         self.seats = asyncio.Semaphore(MAX_TRANSFERS)
         # Our own threads: asyncio's look up names too, and must not stand in line behind a slow disk.
         self.pool = ThreadPoolExecutor(MAX_TRANSFERS, thread_name_prefix="heygen-files")
-        self.uploaded = Ledger()
+        self.uploaded = UploadCache()
         self.targets: set[Path] = set()
         """The files that are being written."""
         self.multipart_max = MULTIPART_MAX

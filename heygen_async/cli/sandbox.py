@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from cyclopts.validators import Number
 from heygen_async.cli.options import Switch
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.sandbox import Sandbox
-from heygen_async.sandbox.running import greeting, until_told_to_end
+from heygen_async.sandbox.running import greeting
 
 
 async def sandbox(
@@ -53,7 +54,7 @@ async def sandbox(
         seed=secrets.randbits(32),
     ) as running:
         _greet(running, as_json=wants_json(json))
-        await until_told_to_end()
+        await asyncio.Event().wait()
 
 
 def _greet(running: Sandbox, *, as_json: bool) -> None:

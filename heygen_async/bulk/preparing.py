@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,8 @@ from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 
 _BLOCK: Final = 1 << 20
+_COARSEST_CLOCK: Final = 2.0
+"""Seconds after which another write to a file certainly shows in its times; FAT counts every other second."""
 _Role: TypeAlias = Literal["video", "audio"]
 _ROLES: Final[tuple[_Role, ...]] = ("video", "audio")
 _SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
@@ -341,12 +344,14 @@ def _glance(role: _Role, path: Path) -> _Glance:
     if not _is_utf_8(path.name):
         return _Glance(full, problem=f"the file name is not valid UTF-8; rename the file: {path.name}")
     try:
-        file = look_at_path(path, None, role)
-        return _Glance(full, fingerprint(path.stat()) if file.identity is not None else "")
+        look_at_path(path, None, role)
+        found = path.stat()
     except OSError as error:
         return _Glance(full, problem=f"{path} cannot be read: {error.strerror or error}", is_gone=True)
     except ValueError as error:
         return _Glance(full, problem=str(error).removeprefix(f"{role}: "))
+    is_settled = time.time() - max(found.st_mtime, found.st_ctime) > _COARSEST_CLOCK
+    return _Glance(full, fingerprint(found) if is_settled else "")
 
 
 def _read(path: Path) -> _Look:

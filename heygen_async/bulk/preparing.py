@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,8 @@ from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 
 _BLOCK: Final = 1 << 20
+_CLOCK_SECONDS: Final = 2.0
+"""How coarse the clock of a file system may be."""
 _Role: TypeAlias = Literal["video", "audio"]
 _ROLES: Final[tuple[_Role, ...]] = ("video", "audio")
 _SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
@@ -339,12 +342,18 @@ def _glance(role: _Role, path: Path) -> _Glance:
     if not _is_utf_8(path.name):
         return _Glance(full, problem=f"the file name is not valid UTF-8; rename the file: {path.name}")
     try:
-        file = look_at_path(path, None, role)
-        return _Glance(full, fingerprint(path.stat()) if file.identity is not None else "")
+        look_at_path(path, None, role)
+        found = path.stat()
+        return _Glance(full, fingerprint(found) if _is_settled(found) else "")
     except OSError as error:
         return _Glance(full, problem=f"{path} cannot be read: {error.strerror or error}", is_gone=True)
     except ValueError as error:
         return _Glance(full, problem=str(error).removeprefix(f"{role}: "))
+
+
+def _is_settled(found: os.stat_result) -> bool:
+    """Return whether another write to a file would certainly change its times: file systems have coarse clocks."""
+    return time.time() - max(found.st_mtime, found.st_ctime) > _CLOCK_SECONDS
 
 
 def _read(path: Path) -> _Look:

@@ -209,9 +209,13 @@ async def test_an_account_that_takes_three_gets_three(tmp_path: Path) -> None:
     [
         pytest.param([DubRow(Path("nowhere.mp4"), AUDIO)], "row 1, video: nowhere.mp4 cannot be read", id="no file"),
         pytest.param(rows(1) * 2, "row 2: duplicate of row 1: the same key row-1", id="same key"),
-        pytest.param([DubRow(url(1), AUDIO)] * 2, "row 2: duplicate of row 1: the same key", id="same row"),
+        pytest.param(
+            [DubRow(url(1), AUDIO)] * 2, "row 2: duplicate of row 1: the same key", id="same row without a key"
+        ),
         pytest.param(rows(2, output="x.mp4"), "row 2: duplicate of row 1: the same output", id="same output"),
-        pytest.param(rows(2, callback_id="c"), "row 2: duplicate of row 1: the same callback_id", id="callback id"),
+        pytest.param(
+            rows(2, callback_id="c"), "row 2: duplicate of row 1: the same callback_id c", id="same callback id"
+        ),
         pytest.param(rows(1, output="../x.mp4"), "row 1, output: must stay in the output folder", id="leaves"),
         pytest.param([DubRow(url(1, "sig=1"), AUDIO)], "row 1, key: video looks like a signed link", id="signed"),
     ],
@@ -784,3 +788,47 @@ async def test_a_slow_reader_holds_up_no_row(stage: Stage) -> None:
         rest = [outcome async for outcome in run]
 
     assert {first.key, *(outcome.key for outcome in rest)} == {row.key for row in rows(10)}
+
+
+# Captions
+
+
+async def test_captions_are_written_only_on_request(stage: Stage) -> None:
+    await stage.outcomes(rows(1))
+    assert stage.files() == {"row-1.mp4"}
+
+    given = [DubRow(url(2), AUDIO, key="yes", captions=True), DubRow(url(3), AUDIO, key="old", enable_caption=True)]
+    assert await stage.states(given) == {"completed": 2}
+    assert stage.files() == {"row-1.mp4", "yes.mp4", "yes.srt", "old.mp4", "old.srt"}
+
+    given = [DubRow(url(4), AUDIO, key="no", captions=False, enable_caption=True), *rows(5)[4:]]
+    assert await stage.states(given, captions=True) == {"completed": 2}
+    assert stage.files() >= {"no.mp4", "row-5.mp4", "row-5.srt"}
+    assert "no.srt" not in stage.files()
+
+
+@pytest.mark.parametrize("captions", ["empty", "gone"])
+async def test_a_problem_with_captions_is_a_warning(tmp_path: Path, captions: str) -> None:
+    async with staged(tmp_path, captions=captions) as stage:
+        [outcome] = await stage.outcomes(rows(1), captions=True)
+
+        assert (outcome.state, len(outcome.warnings)) == ("completed", 1)
+        assert "captions" in outcome.warnings[0]
+        assert stage.files() == {"row-1.mp4"}
+        assert await stage.states(rows(1), captions=True) == {"unchanged": 1}
+
+
+async def test_captions_of_somebody_else_that_appear_during_the_run_are_left_alone(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(rows(1), captions=True) as run:
+            await until(lambda: stage.sandbox.jobs)
+            captions = tmp_path / "out" / "row-1.srt"
+            captions.write_text("mine")
+            await stage.sandbox.advance(60)
+            [outcome] = [outcome async for outcome in run]
+
+        assert outcome.state == "completed"
+        assert "captions" in outcome.warnings[0]
+        assert stage.files() == {"row-1.mp4", "row-1.srt"}
+        assert await stage.states(rows(1), captions=True) == {"unchanged": 1}
+        assert captions.read_text() == "mine"

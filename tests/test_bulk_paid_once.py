@@ -18,7 +18,6 @@ from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
 from heygen_async.sandbox.faults import Alter, error, html, missing, reset
-from heygen_async.sandbox.replays import Replays
 
 DAY = 24 * 3600.0
 BATCH = "POST /v3/lipsyncs/batches"
@@ -36,7 +35,7 @@ def _two_days_later() -> float:
 
 
 def _forget_keys(stage: Stage) -> None:
-    stage.sandbox._running.front._replays = Replays()
+    stage.sandbox.forget_keys()
 
 
 # A journal that lost its last writes

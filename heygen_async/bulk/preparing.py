@@ -39,8 +39,8 @@ from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 
 _BLOCK: Final = 1 << 20
-_COARSEST_CLOCK: Final = 2.0
-"""Seconds after which another write to a file certainly shows in its times; FAT counts every other second."""
+_CLOCK_SECONDS: Final = 2.0
+"""How coarse the clock of a file system may be."""
 _Role: TypeAlias = Literal["video", "audio"]
 _ROLES: Final[tuple[_Role, ...]] = ("video", "audio")
 _SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
@@ -346,12 +346,16 @@ def _glance(role: _Role, path: Path) -> _Glance:
     try:
         look_at_path(path, None, role)
         found = path.stat()
+        return _Glance(full, fingerprint(found) if _is_settled(found) else "")
     except OSError as error:
         return _Glance(full, problem=f"{path} cannot be read: {error.strerror or error}", is_gone=True)
     except ValueError as error:
         return _Glance(full, problem=str(error).removeprefix(f"{role}: "))
-    is_settled = time.time() - max(found.st_mtime, found.st_ctime) > _COARSEST_CLOCK
-    return _Glance(full, fingerprint(found) if is_settled else "")
+
+
+def _is_settled(found: os.stat_result) -> bool:
+    """Return whether another write to a file would certainly change its times: file systems have coarse clocks."""
+    return time.time() - max(found.st_mtime, found.st_ctime) > _CLOCK_SECONDS
 
 
 def _read(path: Path) -> _Look:

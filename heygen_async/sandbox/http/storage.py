@@ -12,7 +12,7 @@ from anyio import to_thread
 from attrs import frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer
-from heygen_async.sandbox.state.asset_store import EXTENSIONS, ReceivedFile, plain_type
+from heygen_async.sandbox.state.asset_store import ReceivedFile
 
 _CHUNK: Final = 256 << 10
 _FLUSH: Final = 1 << 20  # one hop to a thread for each megabyte of an upload

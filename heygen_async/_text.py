@@ -24,3 +24,8 @@ def one_line(text: str) -> str:
 def whole_characters(text: str) -> str:
     """Return *text* with each half of a surrogate pair replaced by U+FFFD, so that it can be encoded."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def escape_controls(text: str) -> str:
+    r"""Return *text*, a line of JSON, with the characters that `one_line` removes as the escapes of JSON (`\u009b`)."""
+    return _NOT_SHOWN.sub(lambda found: "".join(f"\\u{ord(char):04x}" for char in found[0]), text)

@@ -15,8 +15,8 @@ from rich.console import Console
 from heygen_async import AssetId, LipsyncRequest
 from heygen_async.cli.durations import seconds
 from heygen_async.cli.envelope_view import show
-from heygen_async.cli.progress import summary
 from heygen_async.cli.failures import Problems
+from heygen_async.cli.progress import summary
 from heygen_async.cli.request import compose, options_of
 from heygen_async.cli.schema import request_schema
 from heygen_async.models import LipsyncOptions

@@ -15,7 +15,7 @@ from heygen_async.cli.interrupts import Interrupts
 from heygen_async.cli.logs import logging_to_stderr
 from heygen_async.cli.options import Printing
 from heygen_async.cli.output import wants_json
-from heygen_async.cli.streams import has_reader, output_error
+from heygen_async.cli.streams import check_output
 from heygen_async.errors import HeyGenError
 
 # By path, so that a command imports what it needs and no other's.
@@ -57,8 +57,7 @@ def run(argv: Sequence[str], interrupts: Interrupts) -> int:
         _load_commands()
     try:
         code = _run(argv, interrupts)
-        if has_reader() and (error := output_error()) is not None:
-            raise error
+        check_output()
     except (CycloptsError, HeyGenError, ValueError, TypeError, OSError, KeyboardInterrupt, ExceptionGroup) as error:
         first = _first(error)
         print_error(first, as_json=as_json)

@@ -164,8 +164,8 @@ def _lines(error: BaseException) -> list[str]:
             return [one_line(f"unexpected: {' '.join(error.unused_tokens or ())}")]
         case BadArguments():
             return [*map(_problem_line, error.problems), *_count_line(error)]
-        case OSError(filename=str() as name, strerror=str() as reason):
-            return [one_line(f"{reason}: {name}")]
+        case OSError(strerror=str()):
+            return [one_line(": ".join(str(part) for part in (error.strerror, error.filename) if part))]
         case APIError():
             return [in_shell_words(str(error)), *map(_fault_line, error.errors)]
         case _:
@@ -197,5 +197,7 @@ def _code(error: BaseException) -> str:
         return "interrupted"
     if exit_code(error) == Exit.USAGE:
         return "usage"
+    if isinstance(error, OSError) and not isinstance(error, HeyGenError):
+        return "os_error"
     # WaitTimeout reads as wait_timeout.
     return "".join(f"_{char.lower()}" if char.isupper() else char for char in type(error).__name__).lstrip("_")

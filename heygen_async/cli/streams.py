@@ -52,9 +52,9 @@ def standard_streams() -> Iterator[None]:
     """Replace the standard streams of this process by ones that never fail; others, a test's for instance, stay."""
     _fill_closed()
     before = sys.stdin, sys.stdout, sys.stderr
-    sys.stdin = sys.stdin or _null("r", 0)
-    sys.stdout = _unfailing(sys.stdout or _null("w", 1), sys.__stdout__)
-    sys.stderr = _unfailing(sys.stderr or _null("w", 2), sys.__stderr__)
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
+    sys.stdout = _unfailing(sys.stdout, sys.__stdout__, 1)
+    sys.stderr = _unfailing(sys.stderr, sys.__stderr__, 2)
     try:
         yield
     finally:
@@ -64,15 +64,25 @@ def standard_streams() -> Iterator[None]:
         sys.stdin, sys.stdout, sys.stderr = before
 
 
-def output_error() -> OSError | None:
-    """Return what standard output failed with, or `None`."""
+def check_output() -> None:
+    """Check that standard output was written as far as its reader wanted it.
+
+    Raises:
+        OSError: If not: a disk is full, for instance.
+    """
+    error = _output_error()
+    if error is not None and has_reader():
+        raise OSError(error.errno, f"cannot write to standard output: {error.strerror}") from error
+
+
+def _output_error() -> OSError | None:
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.error if isinstance(raw, _Dropping) else None
 
 
 def has_reader() -> bool:
     """Return whether somebody may still read standard output, as far as the last write showed."""
-    error = output_error()
+    error = _output_error()
     return error is None or error.errno not in _READER_LEFT
 
 
@@ -84,19 +94,19 @@ def _fill_closed() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
 
 
-def _null(mode: str, number: int) -> TextIO:
-    return cast("TextIO", open(number, mode, encoding="utf-8", closefd=False))
-
-
-def _unfailing(stream: TextIO, own: TextIO | None) -> TextIO:
+def _unfailing(stream: TextIO | None, own: TextIO | None, number: int) -> TextIO:
+    if stream is None:  # it was closed
+        return _text_of(io.FileIO(number, "w", closefd=False), "utf-8")
     buffer = getattr(stream, "buffer", None)
-    if (own is not None and stream is not own) or buffer is None:
+    if stream is not own or buffer is None:
         return stream
     stream.flush()
-    raw = _Dropping(getattr(buffer, "raw", buffer))  # with python -u there is no buffer
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=stream.encoding, errors=_ESCAPED, line_buffering=stream.isatty()
-    )
+    return _text_of(getattr(buffer, "raw", buffer), stream.encoding)  # with python -u there is no buffer
+
+
+def _text_of(raw: io.RawIOBase, encoding: str) -> TextIO:
+    buffer = io.BufferedWriter(_Dropping(raw))
+    return io.TextIOWrapper(buffer, encoding=encoding, errors=_ESCAPED, line_buffering=raw.isatty())
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:

@@ -57,6 +57,7 @@ from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.ids import Ids
 from heygen_async.sandbox.plans import Plan as JobPlan
 from heygen_async.sandbox.refusals import Refusal
+from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.world import Item, Job, World
 
 ROWS, MEAN, SIGMA = 300, 60.0, 0.6
@@ -123,21 +124,21 @@ class Server:
 
     def __init__(self, lengths: Mapping[str, float], limit: Limit) -> None:
         self.limit = limit
-        self.world = World(
-            Ids(0),
+        settings = Settings(
             account_limit=limit(0.0),
             balance=1e9,
             rates=RATES,
             retry_after=RETRY_AFTER,
             job_seconds=lambda body: lengths[str(body["callback_id"])],
         )
+        self.world = World(Ids(0), settings)
         self.asked: Counter[str] = Counter()
         self.refused = 0
 
     def now(self) -> float:
         now = asyncio.get_running_loop().time()
         self.world.settle(now)
-        self.world.resize(self.limit(now), now)
+        self.world.resize(now, account_limit=self.limit(now), other_jobs=0)
         return now
 
     async def call(self, name: str, seconds: float, work: Callable[[], Any]) -> Any:

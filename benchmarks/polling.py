@@ -43,7 +43,7 @@ from heygen_async import HeyGenSession, PollPolicy, WaitTimeout
 
 MEDIAN, SIGMA = 30.0, 0.4
 MEAN = MEDIAN * math.exp(SIGMA**2 / 2)
-OURS, MORE, MORE_BULK = "ours", "ours, max_bulk=12", 12
+OURS, FEW, FEW_BULK = "ours", "ours, max_bulk=4", 4
 PEERS = {"fal": (0.1, 0.0), "replicate": (0.5, 0.0), "openai": (1.0, 0.0), "runway": (6.0, 1.5)}
 HERE = Path(__file__).parent
 
@@ -263,7 +263,7 @@ async def run_client(options: argparse.Namespace) -> None:
 
 
 def way(options: argparse.Namespace, heygen: HeyGenSession, http: aiohttp.ClientSession, url: str) -> Wait:
-    if options.way in {OURS, MORE}:
+    if options.way in {OURS, FEW}:
         return heygen.poller.wait
     if options.way == "get loop":
         return get_loop(heygen, options.interval)
@@ -283,7 +283,7 @@ def row(way: str, jobs: int, *, interval: float = 0.0, **server: float) -> dict[
         assert process.stdin
         assert process.stdout
         port = process.stdout.readline().strip()
-        bulk = MORE_BULK if way == MORE else PollPolicy().max_bulk
+        bulk = FEW_BULK if way == FEW else PollPolicy().max_bulk
         client = [*this, "client", "--way", way, "--port", port, "--interval", str(interval), "--max-bulk", str(bulk)]
         told = subprocess.run(client, capture_output=True, text=True, check=True).stdout
         process.stdin.close()
@@ -299,7 +299,7 @@ def table(most: list[int]) -> list[dict[str, Any]]:
         for latency in (0.0, 0.15) if jobs >= 1000 else (0.0,):
             ours = row(OURS, jobs, latency=latency)
             if latency and jobs > 1000:
-                rows.append(row(MORE, jobs, latency=latency))
+                rows.append(row(FEW, jobs, latency=latency))
             rows += [ours, row("get loop", jobs, latency=latency, interval=2 * ours["late"])]
         if jobs <= 1000:
             rows += [row(peer, jobs) for peer in PEERS]

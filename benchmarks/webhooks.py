@@ -42,7 +42,10 @@ async def serve(seconds: float, seed: int) -> None:
     """Run a sandbox until standard input ends, then print what it saw."""
     rng = random.Random(seed)
     async with Sandbox(
-        account_limit=None, balance=1e6, job_seconds=lambda _: seconds * rng.uniform(0.5, 1.5)
+        account_limit=None,
+        balance=1e6,
+        job_seconds=lambda _: seconds * rng.uniform(0.5, 1.5),
+        lipsync_events=True,
     ) as sandbox:
         print(orjson.dumps({"base_url": sandbox.url, "api_key": sandbox.api_key}).decode(), flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -56,6 +56,16 @@ def positive(instance: object, field: Field, value: object) -> None:
         raise ValueError(f"{field.name} must be more than 0")
 
 
+def check_timeout(timeout: object) -> None:
+    """Check that *timeout* is a number of seconds, 0 or more (infinity too), or `None`."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    if not timeout >= 0:  # NaN is not
+        raise ValueError(f"timeout must be 0 seconds or more, or None, not {timeout!r}")
+
+
 def count(_instance: object, field: Field, value: object) -> None:
     """See that *value* is a whole number, 1 or more."""
     check_count(field.name, value)

@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import quote
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,255}")
 # Needs no percent-encoding, and is one segment of a path; a comma would split a list of ids.
@@ -52,14 +53,20 @@ def check_key(key: object) -> str:
     return key
 
 
+def query_size(lipsync_id: str) -> int:
+    """Return how many characters of a query *lipsync_id* takes, with its comma."""
+    return len(quote(lipsync_id, safe="")) + len("%2C")
+
+
 def chunk_ids(ids: Iterable[str]) -> list[list[str]]:
     """Split *ids* for status requests: at most 100, and 6,000 characters, in each."""
     chunks: list[list[str]] = []
     room = 0
     for lipsync_id in ids:
-        if not chunks or len(chunks[-1]) == MAX_STATUS_IDS or room < len(lipsync_id) + 1:
+        size = query_size(lipsync_id)
+        if not chunks or len(chunks[-1]) == MAX_STATUS_IDS or room < size:
             chunks.append([])
             room = MAX_STATUS_QUERY
         chunks[-1].append(lipsync_id)
-        room -= len(lipsync_id) + 1
+        room -= size
     return chunks

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from heygen_async._arguments import check_timeout
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.progress import Progress
 from heygen_async._media.targets import FilePath
-from heygen_async.errors import RateLimited, ServerError, TransportError, WaitTimeout
+from heygen_async._polling.cadence import Failures
+from heygen_async._polling.carriers import log_finished
+from heygen_async.errors import HeyGenError, WaitTimeout
 from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
@@ -139,28 +141,70 @@ class LipsyncBatch:
         return Paginator(self._fetch_items)
 
     async def wait(self, *, timeout: float | None = None) -> Batch:
-        """Wait until all of its items have ended, completed or failed; `items()` tells which.
+        """Wait until every item has ended, completed or failed; `items()` lists them.
+
+        Transient errors are retried, by the same rule as in `LipsyncJob.wait`. Cancelling a wait does not affect the
+        batch.
 
         Args:
-            timeout: Seconds; `None` for `PollPolicy.longest`. Failures that may pass are waited out.
+            timeout: Seconds for everything inside, 0 or more; `None` is `PollPolicy.longest`.
+
+        Returns:
+            The batch, with its last status.
 
         Raises:
-            WaitTimeout: If the time is up, with the batch's id as `.lipsync_id`; the batch still runs.
-            HeyGenError: If the API refuses the question.
+            ValueError: If *timeout* is negative; nothing was sent.
+            WaitTimeout: If the time is up, with the batch's id as `.lipsync_id`. The batch still runs.
+            NotFound: If there is no such batch in this account.
+            HeyGenError: If the API refuses the request, with a 401 for instance, or answers stay unreadable.
         """
-        last: Batch | None = None
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        check_timeout(timeout)
+        wait = _BatchWait(self._get, self._policy)
+        scope = asyncio.timeout(self._policy.longest if timeout is None else timeout)
         try:
-            async with asyncio.timeout(self._policy.longest if timeout is None else timeout):
-                while True:
-                    with suppress(TransportError, ServerError, RateLimited):  # these may pass
-                        last = await self._get()
-                        if last.is_terminal:
-                            return last
-                    await asyncio.sleep(self._policy.interval(clock() - started, 0))
-        except TimeoutError as error:
-            raise WaitTimeout(self.id, last_status=last.status if last else None) from error
+            async with scope:
+                return await wait.until_ended()
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            last_status = wait.batch.status if wait.batch else None
+            raise WaitTimeout(self.id, last_status=last_status) from wait.failures.error
 
     def __repr__(self) -> str:
         return f"LipsyncBatch({self.id!r})"
+
+
+class _BatchWait:
+    """One wait for a batch: what is known of it, and when to look again."""
+
+    def __init__(self, get: Callable[[], Awaitable[Batch]], policy: PollPolicy) -> None:
+        self._get = get
+        self._policy = policy
+        self.failures = Failures()
+        self.batch: Batch | None = None
+
+    async def until_ended(self) -> Batch:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        while True:
+            delay = await self._look()
+            if self.batch is not None and self.batch.is_terminal:
+                log_finished("batch", self.batch.id, self.batch.status, clock() - started)
+                return self.batch
+            await asyncio.sleep(max(delay, self._policy.interval(self._age(clock() - started), 0)))
+
+    async def _look(self) -> float:
+        """Get the batch; return the least seconds until the next request."""
+        try:
+            self.batch = await self._get()
+        except HeyGenError as error:
+            delay = self.failures.failed(error, self._policy)
+            if delay is None:
+                raise
+            return delay
+        self.failures.clear()
+        return 0.0
+
+    def _age(self, waited: float) -> float:
+        created_at = self.batch.created_at if self.batch else None
+        return waited if created_at is None else max(waited, (datetime.now(UTC) - created_at).total_seconds())

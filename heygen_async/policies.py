@@ -52,15 +52,15 @@ class PollPolicy:
         growth: The share of a job's age that may pass between two looks.
         slowest: The longest time between two looks, seconds.
         longest: When a wait without a `timeout` ends, seconds.
-        max_bulk: How many bulk status requests, of 100 jobs each, may be in the air at once. If each takes 0.15 s, 4
-            ask about 2,500 jobs a second, which is enough for some thousand waits; for ten thousand take 12.
+        max_bulk: The most bulk status requests in flight at once, 1 or more. Each asks about up to 100 jobs, so more
+            than one is used only when more than 100 jobs are due.
     """
 
     fastest: float = field(default=1.0, validator=positive)
     growth: float = field(default=0.03, validator=positive)
     slowest: float = field(default=15.0, validator=positive)
     longest: float = field(default=86400.0, validator=positive)
-    max_bulk: int = field(default=4, validator=count)
+    max_bulk: int = field(default=16, validator=count)
 
     def __attrs_post_init__(self) -> None:
         if self.fastest > self.slowest:

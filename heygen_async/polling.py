@@ -14,7 +14,8 @@ from datetime import datetime
 
 from attrs import frozen
 
-from heygen_async._polling.carriers import Carriers, check_timeout
+from heygen_async._arguments import check_timeout
+from heygen_async._polling.carriers import Carriers, log_finished
 from heygen_async._polling.completions import Completions, again
 from heygen_async._polling.waiting import Awaited, LipsyncPage, Outcome, Place, Waiter
 from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
@@ -125,9 +126,10 @@ class LipsyncPoller:
             if scope is None or not scope.expired():
                 raise
             if waiter.outcome is None:
-                raise WaitTimeout(lipsync_id, last_status=awaited.status) from awaited.error
+                raise WaitTimeout(lipsync_id, last_status=awaited.status) from awaited.failures.error
         finally:
             self._carriers.leave(waiter, awaited)
+        self._log(lipsync_id, waiter)
         return _completed(waiter.outcome)
 
     async def updates(
@@ -156,6 +158,7 @@ class LipsyncPoller:
                     await self._carriers.serve(waiter)
             finally:
                 self._carriers.leave(waiter, awaited)
+            self._log(lipsync_id, waiter)
             status = _last_status(waiter.outcome) if waiter.outcome is not None else awaited.status
             if status is not None:
                 yield status
@@ -217,8 +220,13 @@ class LipsyncPoller:
 
     def _newcomer(self, timeout: float | None, *, watching: bool = False, policy: PollPolicy | None = None) -> Waiter:
         check_timeout(timeout)
+        now = self._carriers.now()
         limit = self.policy.longest if timeout is None else timeout
-        return Waiter(self._carriers.now() + limit, soft=timeout is None, watching=watching, policy=policy)
+        return Waiter(now + limit, started=now, soft=timeout is None, watching=watching, policy=policy)
+
+    def _log(self, lipsync_id: str, waiter: Waiter) -> None:
+        if isinstance(waiter.outcome, Lipsync):
+            log_finished("lipsync", lipsync_id, waiter.outcome.status, self._carriers.clock() - waiter.started)
 
 
 def _completed(outcome: Outcome) -> Lipsync:
@@ -246,5 +254,5 @@ def _waiting_for(awaited: Awaited, now: float) -> WaitingFor:
         waiters=len(awaited.waiters),
         age=now - awaited.born,
         due_in=None if awaited.place in {Place.IN_FLIGHT, Place.WANTED} else awaited.due - now,
-        error=awaited.error,
+        error=awaited.failures.error,
     )

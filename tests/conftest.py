@@ -1,9 +1,11 @@
 """What the tests share: a sandbox and a session on it, and a guard against blocking calls."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 
 import aiolimiter  # noqa: F401 its import reads a file, which is allowed before the loop runs
+import loopback
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
@@ -16,8 +18,12 @@ settings.load_profile("default")
 
 
 def pytest_configure() -> None:
-    """Say that there is no event loop: looptime asks for one in sync tests too, and 3.11 would make and leak it."""
+    """Start every run from the same state of the process."""
+    # looptime gets the event loop in sync tests too, and 3.11 would make one and leak it.
     asyncio.set_event_loop(None)
+    # A background job of a shell ignores SIGINT, and so would the programs that tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +31,14 @@ def blockbuster() -> Iterator[BlockBuster]:
     """Fail a test in which our code blocks the event loop."""
     with blockbuster_ctx("heygen_async") as guard:
         yield guard
+
+
+@pytest.fixture(autouse=True)
+def _on_this_machine() -> Iterator[None]:
+    """Fail a test that tries to reach another machine, even if it does not notice that it was refused."""
+    loopback.attempts.clear()
+    yield
+    assert loopback.attempts == []
 
 
 @pytest.fixture(autouse=True)

@@ -610,13 +610,13 @@ def test_what_may_pass_is_tried_again_and_ever_later(error):
 
     assert waiter.outcome is None
     assert [b - a for a, b in pairwise(dues)] == [2.0, 4.0, 8.0, 15.0]
-    assert [one.error for one in board.awaited()] == [error]
+    assert [one.failures.error for one in board.awaited()] == [error]
 
 
 def test_a_server_that_is_gone_for_days_is_still_tried():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)
-    board.awaited()[0].misses = 100_000
+    board.awaited()[0].failures.count = 100_000
 
     board.failed(one_look(board, [waiter]), TransportError("gone"), Moment(1.0))
 
@@ -630,6 +630,15 @@ def test_the_time_that_a_server_asks_for_is_never_undercut():
     board.failed(one_look(board, [waiter]), http(RateLimited, 429, retry_after=77), Moment(1.0))
 
     assert board.next_due() == 78.0
+
+
+def test_a_server_that_asks_for_a_year_does_not_keep_a_wait_beyond_the_longest():
+    board = Board(PollPolicy(longest=100))
+    (waiter,) = crowd(board, 1)
+
+    board.failed(one_look(board, [waiter]), http(RateLimited, 429, retry_after=365 * 86400.0), Moment(1.0))
+
+    assert board.next_due() == 101.0
 
 
 def test_an_answer_that_stays_unreadable_is_told():

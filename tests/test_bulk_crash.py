@@ -15,7 +15,6 @@ from bulk_stage import Stage, staged
 from bulk_victim import rows_of_a_victim
 
 from heygen_async.sandbox import SAMPLE_VIDEO
-from heygen_async.sandbox.replays import Replays
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -64,7 +63,7 @@ async def _resume(stage: Stage, *, after: float = 0.0) -> None:
     known = _known_to_have_a_job(stage.folder)
     sent = Counter(stage.keys_sent())
     if after >= DAY:
-        stage.sandbox._running.front._replays = Replays()  # it has forgotten all keys
+        stage.sandbox.forget_keys()
     states = await stage.states(rows_of_a_victim(), now=lambda: time.time() + after)
 
     assert set(states) <= {"completed", "skipped"}

@@ -166,15 +166,7 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(start, patient):
 
 def test_a_background_job_of_a_script_ends_on_sigterm(start, patient):
     prefix = ("bash", "-c", "trap '' INT; exec \"$@\"", "bash")
-    process = start(
-        "lipsync",
-        "create",
-        *SOURCES,
-        "--wait",
-        *QUICK,
-        sandbox=patient,
-        prefix=("bash", "-c", "trap '' INT; exec \"$@\"", "bash"),
-    )
+    process = start("lipsync", "create", *SOURCES, "--wait", *QUICK, sandbox=patient, prefix=prefix)
     until(lambda: polled(patient))
     process.send_signal(signal.SIGINT)
     before = len(patient.requests)

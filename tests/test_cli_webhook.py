@@ -48,10 +48,10 @@ def made(server, cli):
 
 
 def test_create_prints_the_secret_for_it_is_told_this_once(server, cli):
-    told = cli("endpoints", "create", URL, "--events", "lipsync.success", "lipsync.fail").answer["data"]
+    told = cli("endpoints", "create", URL, "--events", "batch.finished", "ai_clipping.fail").answer["data"]
 
     assert told["secret"]
-    assert (told["url"], told["events"]) == (URL, ["lipsync.success", "lipsync.fail"])
+    assert (told["url"], told["events"]) == (URL, ["batch.finished", "ai_clipping.fail"])
 
 
 def test_one_key_makes_one_endpoint(server, cli):
@@ -68,9 +68,9 @@ def test_list_prints_the_answer_of_the_api(server, cli, made):
 
 
 def test_update_prints_the_endpoint_as_it_is_now(server, cli, made):
-    told = cli("endpoints", "update", made, "--url", f"{URL}/2", "--events", "lipsync.fail").answer["data"]
+    told = cli("endpoints", "update", made, "--url", f"{URL}/2", "--events", "batch.finished").answer["data"]
 
-    assert (told["endpoint_id"], told["url"], told["events"]) == (made, f"{URL}/2", ["lipsync.fail"])
+    assert (told["endpoint_id"], told["url"], told["events"]) == (made, f"{URL}/2", ["batch.finished"])
 
 
 def test_an_update_of_nothing_is_misuse(server, cli, made):
@@ -98,7 +98,7 @@ def test_event_types_and_events_are_printed_as_the_api_answers(server, cli):
     kinds = cli("event-types").answer["data"]
     answer = cli("events", "--event-type", kinds[0]["event_type"], "--limit", "3").answer
 
-    assert "lipsync.success" in [kind["event_type"] for kind in kinds]
+    assert "batch.finished" in [kind["event_type"] for kind in kinds]
     assert answer["data"] == []
 
 

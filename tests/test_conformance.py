@@ -229,7 +229,7 @@ async def test_a_batch_does_not_run_into_the_concurrency_limit(sandbox, call):
     assert counts == {"completed": 100}
 
 
-@pytest.mark.parametrize(("mode", "rate"), [(None, 0.033), ("speed", 0.033), ("precision", 0.067)])
+@pytest.mark.parametrize(("mode", "rate"), [(None, 0.0333), ("speed", 0.0333), ("precision", 0.0667)])
 async def test_the_price_is_by_second_of_output_and_really_spent(sandbox, call, mode, rate):
     await call(f"POST {LIPSYNCS}", json=BODY if mode is None else {**BODY, "mode": mode})
     assert sandbox.charged == pytest.approx(4 * rate)  # the sample is 4 s long
@@ -246,6 +246,38 @@ async def test_an_empty_wallet_is_a_402(http):
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "body", "paths"),
+    [
+        (f"POST {LIPSYNCS}", {}, ["video", "audio"]),
+        (f"POST {LIPSYNCS}", {**BODY, "mode": "fast", "volume": 11, "title": 7}, ["mode", "volume", "title"]),
+        (f"POST {LIPSYNCS}", {**BODY, "title": 7, "start_time": 3, "end_time": 2}, ["title", "end_time"]),
+        (f"POST {LIPSYNCS}", {**BODY, "video": {"type": "url", "url": "x", "id": 1}}, ["video.url", "video.id"]),
+        (f"POST {LIPSYNCS}/batches", {"lipsyncs": [{}, BODY, {**BODY, "mode": 1}]}, ["0.video", "0.audio", "2.mode"]),
+        ("POST /v3/assets/direct-uploads", {"filename": 1}, ["content_type", "size_bytes", "filename"]),
+        (f"GET {LIPSYNCS}?limit=0&token=x&page=2", None, ["page", "limit", "token"]),
+    ],
+)
+async def test_all_errors_of_a_request_are_answered_at_once(call, what, body, paths):
+    answer = await call(what, json=body)
+    main = answer.error
+    errors = main.pop("errors")
+    assert [one["path"].removeprefix("lipsyncs.") for one in errors] == paths
+    assert all(one["code"] == "invalid_parameter" and one["message"] for one in errors)
+    assert main == {"code": errors[0]["code"], "message": errors[0]["message"], "param": errors[0]["path"]}
+
+
+async def test_both_sources_are_checked_at_once(call, names):
+    wrong = {"type": "asset_id", "asset_id": "asset_unknown"}
+    audio = {"type": "asset_id", "asset_id": names["asset"]}
+    answer = await call(f"POST {LIPSYNCS}", json={"video": wrong, "audio": audio})
+    assert (answer.status, [one["code"] for one in answer.error["errors"]]) == (
+        404,
+        ["asset_not_found", "invalid_parameter"],
+    )
+
 
 MINIMAL = {
     "mode": ["speed", "precision"],
@@ -438,9 +470,8 @@ async def test_a_create_answers_with_the_id(call):
 async def test_a_completed_lipsync_has_its_output(call, names):
     data = (await call(f"GET {LIPSYNCS}/{names['done']}")).data
     assert data["duration"] == pytest.approx(4)  # the sample is 4 s long
-    assert all(
-        re.fullmatch(r"http://127.0.0.1:\d+/files/.*\?.*", data.pop(link)) for link in ("video_url", "caption_url")
-    )
+    assert re.fullmatch(r"http://127.0.0.1:\d+/files/.*\?.*", data.pop("video_url"))
+    assert re.fullmatch(r"http://127.0.0.1:\d+/captions/.*\?.*", data.pop("caption_url"))
     assert isinstance(data.pop("created_at"), int)
     assert data == {
         "id": names["done"],
@@ -741,9 +772,10 @@ async def test_an_endpoint_shows_its_secret_once(call, names):
 
 async def test_an_update_of_an_endpoint_replaces_its_events_whole(call, names):
     path = f"PATCH /v3/webhooks/endpoints/{names['endpoint']}"
-    assert (await call(path, json={"events": ["lipsync.fail"]})).data["events"] == ["lipsync.fail"]
+    assert (await call(path, json={"events": ["batch.finished"]})).data["events"] == ["batch.finished"]
     changed = (await call(path, json={"url": "https://example.com/other"})).data
-    assert (changed["url"], changed["events"]) == ("https://example.com/other", ["lipsync.fail"])
+    assert (changed["url"], changed["events"]) == ("https://example.com/other", ["batch.finished"])
+    assert (await call(path, json={"events": None})).data["events"] is None
     assert (await call(f"DELETE /v3/webhooks/endpoints/{names['endpoint']}")).status == 200
     assert (await call(path, json={})).status == 404
 
@@ -753,8 +785,9 @@ async def test_an_update_of_an_endpoint_replaces_its_events_whole(call, names):
     [
         ({}, "url"),
         ({"url": "http://example.com"}, "url"),
-        ({"url": "https://example.com", "events": ["lipsync.maybe"]}, "events"),
-        ({"url": "https://example.com", "events": "lipsync.fail"}, "events"),
+        ({"url": "https://example.com", "events": ["lipsync.success"]}, "events"),
+        ({"url": "https://example.com", "events": []}, "events"),
+        ({"url": "https://example.com", "events": "batch.finished"}, "events"),
         ({"url": "https://example.com", "secret": "mine"}, "secret"),
     ],
 )
@@ -763,31 +796,43 @@ async def test_an_endpoint_off_its_shape_is_refused(call, body, param):
     assert (answer.status, answer.error["param"]) == (400, param)
 
 
-async def test_event_types_are_listed(call):
+async def test_event_types_are_those_that_the_api_publishes_and_none_is_of_single_lipsyncs(call):
     rows = (await call("GET /v3/webhooks/event-types")).data
-    assert {row["event_type"] for row in rows} >= {"lipsync.success", "lipsync.fail", "batch.finished"}
+    types = {row["event_type"] for row in rows}
+    assert types >= {"avatar_video.success", "video_translate.fail", "proofread_creation.success", "batch.finished"}
+    assert not [name for name in types if name.startswith("lipsync")]
     assert all(row.keys() == {"event_type", "description"} for row in rows)
 
 
-async def test_the_history_of_events_can_be_read_and_narrowed(call, names):
+async def test_an_endpoint_without_events_gets_all(call, names):
+    made = (await call("POST /v3/webhooks/endpoints", json={"url": "https://example.com/hook"})).data
+    assert made["events"] is None
+
+
+async def test_the_history_of_events_can_be_read_and_narrowed(sandbox, call, names):
+    second = (await call(f"POST {LIPSYNCS}/batches", json={"lipsyncs": [BODY]})).data["batch_id"]
+    await sandbox.advance(60)
     rows = (await call("GET /v3/webhooks/events")).data
-    assert [row["event_type"] for row in rows] == [
-        "batch.finished",
-        "lipsync.success",
-        "lipsync.fail",
-        "lipsync.success",
+    assert [(row["event_type"], row["event_data"]["batch_id"]) for row in rows] == [
+        ("batch.finished", second),
+        ("batch.finished", names["batch"]),
     ]
     assert rows[0].keys() == {"event_id", "event_type", "event_data", "created_at"}
-    failures = (await call("GET /v3/webhooks/events?event_type=lipsync.fail")).data
-    assert [row["event_data"]["lipsync_id"] for row in failures] == [names["failed"]]
-    of_one = (await call(f"GET /v3/webhooks/events?entity_id={names['done']}")).data
-    assert [row["event_type"] for row in of_one] == ["lipsync.success"]
-    first = (await call("GET /v3/webhooks/events?limit=3")).json
+    assert (await call("GET /v3/webhooks/events?event_type=batch.finished")).data == rows
+    assert (await call("GET /v3/webhooks/events?event_type=avatar_video.fail")).data == []
+    assert (await call(f"GET /v3/webhooks/events?entity_id={names['batch']}")).data == rows[1:]
+    first = (await call("GET /v3/webhooks/events?limit=1")).json
     rest = (await call(f"GET /v3/webhooks/events?token={first['next_token']}")).json
     assert (first["data"] + rest["data"], rest["has_more"]) == (rows, False)
 
 
 # --- account -----------------------------------------------------------------------------------------------
+
+
+async def test_the_key_describes_itself(call):
+    data = (await call("GET /v3/api_keys/self")).data
+    assert data.keys() == {"key_id", "key_name", "status", "scope_mode", "scopes", "created_at", "updated_at"}
+    assert (data["scopes"], data["scope_mode"]) == (["*:*"], "all")
 
 
 async def test_the_account_tells_its_wallet(call):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import json
 import time
 from email.utils import parsedate_to_datetime
 from random import Random
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async.sandbox import SAMPLE_VIDEO, Sandbox, faults
+from heygen_async.sandbox.routes.table import ROUTES
 
 CREATE = "POST /v3/lipsyncs"
 BODY = {
@@ -115,6 +117,41 @@ def test_altering_reaches_objects_in_lists_too():
     assert faults.altered(batch, word) == {"data": {"status": "polishing", "items": [{"status": "polishing"}]}}
 
 
+@pytest.mark.parametrize(
+    ("mistyped", "near"),
+    [
+        ("POST /v3/lipsync", "POST /v3/lipsyncs"),
+        ("GET /v3/lipsyncs/{id}", "GET /v3/lipsyncs/{lipsync_id}"),
+        ("get /v3/lipsyncs", "GET /v3/lipsyncs"),
+        ("GET /v3/lipsyncs/ls_1", "GET /v3/lipsyncs/{lipsync_id}"),
+        ("PUT /upload/{asset_id}", "PUT /uploads/{asset_id}"),
+    ],
+)
+@pytest.mark.parametrize("make", [faults.reset, faults.stall, lambda route: faults.error(418, "tea", route=route)])
+def test_a_mistyped_route_is_an_error_that_names_the_near_one(make, mistyped, near):
+    with pytest.raises(ValueError, match="did you mean") as caught:
+        make(mistyped)
+    assert f"did you mean {near!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", ["*", "GET *", "* /v3/*", "GET /v3/lipsyncs*", "* /v3/webhooks/*"])
+def test_a_pattern_may_match_many_routes(pattern):
+    assert faults.choose([faults.reset(pattern)], "GET /v3/lipsyncs", Random(0)) or "webhooks" in pattern
+
+
+def test_a_route_that_is_nowhere_near_is_an_error_too():
+    with pytest.raises(ValueError, match="No route of the sandbox matches 'x'"):
+        faults.reset("x")
+
+
+async def test_every_route_that_can_be_named_answers(sandbox, http):
+    for name in ROUTES:
+        method, path = name.split(" ")
+        async with http.request(method, path.replace("{", "").replace("}", "")):
+            pass
+    assert [request.route for request in sandbox.requests] == list(ROUTES)
+
+
 # --- answers in place of the true one ----------------------------------------------------------------------
 
 
@@ -172,6 +209,23 @@ async def test_any_error_can_be_scripted(sandbox, http):
     sandbox.faults = [faults.error(409, "quantum_conflict", route=CREATE)]
     status, body = await create(http)
     assert (status, orjson.loads(body)["error"]["code"]) == (409, "quantum_conflict")
+
+
+@pytest.mark.parametrize(
+    ("fault", "body"),
+    [
+        (faults.error(400, 400140, "Bad file.", shape="number"), {"code": 400140, "message": "Bad file."}),
+        (faults.error(400, "bad_file", "Bad file.", shape="text"), {"error": "Bad file."}),
+        (faults.error(200, "internal_error", "Oops."), {"error": {"code": "internal_error", "message": "Oops."}}),
+    ],
+    ids=["a number", "a text", "a success"],
+)
+async def test_an_error_may_have_an_older_shape(sandbox, http, fault, body):
+    sandbox.faults = [fault]
+    async with http.post("/v3/lipsyncs", json=BODY) as answer:
+        assert answer.status == fault.effect.status
+        assert await answer.json() == body
+    assert sandbox.jobs == []
 
 
 async def test_an_endpoint_can_be_missing(sandbox, http):
@@ -299,6 +353,37 @@ async def test_answers_may_have_a_status_that_nobody_knows(sandbox, http):
     assert seen == ["polishing", "pending"]
 
 
+ODD = {
+    "duration": "12.5",
+    "created_at": ["", 1_780_000_000_000, "2026-11-28T10:00:00Z"],
+    "callback_id": 42,
+    "failure_message": {"code": 7, "message": "No face"},
+    "title": "Launch \ud83d",
+    "video_url": None,
+}
+
+
+async def test_fields_may_be_of_any_type(sandbox, http):
+    await create(http)
+    sandbox.faults = [faults.odd_fields(fields={**ODD, "not_there": 1})]
+    async with http.get("/v3/lipsyncs") as answer:
+        raw = await answer.read()
+    (seen,) = json.loads(raw)["data"]
+    assert {name: seen[name] for name in ODD} == ODD
+    assert rb"Launch \ud83d" in raw
+    assert "not_there" not in seen
+
+
+async def test_an_answer_may_have_no_request_id(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.no_request_id("*", times=2)]
+    seen = []
+    for client, url in ((http, "/v3/lipsyncs"), (bare, link), (bare, link)):
+        async with client.get(url) as answer:
+            seen.append("X-Request-Id" in answer.headers)
+    assert seen == [False, False, True]
+
+
 # --- downloads ---------------------------------------------------------------------------------------------
 
 
@@ -362,6 +447,16 @@ async def test_a_page_may_come_where_media_was_asked_for(sandbox, http, bare):
     sandbox.faults = [faults.html(faults.DOWNLOADS)]
     async with bare.get(link) as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
+
+
+async def test_captions_have_a_route_of_their_own(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    caption_link = link.replace("/files/", "/captions/")  # signed for another path
+    sandbox.faults = [faults.html(faults.CAPTIONS)]
+    async with bare.get(caption_link) as answer:
+        assert answer.content_type == "text/html"
+    async with bare.get(link) as answer:
+        assert answer.content_type == "video/mp4"
 
 
 async def test_an_upload_may_be_reset(sandbox, http):

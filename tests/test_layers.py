@@ -29,7 +29,7 @@ MAP = {
     "_media": {"_wire", "_transport", "_converter"},
     "_polling": set(),
     "polling": {"_polling"},
-    "jobs": {"polling", "pagination", "_media"},
+    "jobs": {"_polling", "polling", "pagination", "_media"},
     "webhooks": {"_converter", "polling"},
     "resources": {"jobs", "_wire", "_transport", "_converter", "pagination", "polling", "_media"},
     "session": {

@@ -15,11 +15,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import uvloop
 from attrs import define, field
-from hypothesis import given
-from hypothesis import strategies as st
 
-from heygen_async._ids import segment
-from heygen_async._polling.carriers import check_id
 from heygen_async.errors import (
     AuthenticationError,
     InvalidRequest,
@@ -285,24 +281,11 @@ BAD_IDS = ["", "a,b", "a/b", "a b", "é", "a%2Fb", "a?b", "a#b", "..", "statuses
 
 @pytest.mark.parametrize("bad", [*BAD_IDS, None, 7, b"ls_1"])
 async def test_what_cannot_be_an_id_is_refused(server, bad):
-    with pytest.raises((TypeError, ValueError), match="lipsync id"):
+    with pytest.raises((TypeError, ValueError), match="lipsync_id"):
         await server.poller().wait(bad)
-    with pytest.raises((TypeError, ValueError), match="lipsync id"):
+    with pytest.raises((TypeError, ValueError), match="lipsync_id"):
         await anext(server.poller().updates(bad))
     assert server.requests == 0
-
-
-@given(st.one_of(st.text(max_size=5), st.from_regex(r"\A[!-~]{1,4}\Z"), st.sampled_from(BAD_IDS)))
-@pytest.mark.looptime(False)
-def test_an_id_is_what_a_get_takes_for_one(text):
-    def takes(check):
-        try:
-            check(text)
-        except ValueError:
-            return False
-        return True
-
-    assert takes(check_id) == takes(lambda text: segment("id", text))
 
 
 async def test_a_new_job_is_first_looked_at_when_it_is_due(server):
@@ -395,6 +378,26 @@ async def test_however_many_unknown_statuses_there_are_the_log_is_not_flooded(se
 
     assert next(words) > 100
     assert len(caplog.records) == 32
+
+
+async def test_each_wait_that_sees_its_job_end_is_logged_in_one_line(server, caplog):
+    poller = server.poller()
+    server.add("ls_1", lasts=10)
+    server.add("ls_2", lasts=0, ends=FAILED)
+    server.add("ls_3", lasts=1000)
+
+    with caplog.at_level(logging.INFO, "heygen_async"):
+        waits = [poller.wait("ls_1"), poller.wait("ls_2"), poller.wait("ls_3", timeout=20)]
+        await asyncio.gather(*waits, return_exceptions=True)
+        async for _ in poller.as_completed(["ls_1", "a\nb"]):
+            pass
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "lipsync ls_2: failed after 0.0 s of waiting",
+        "lipsync ls_1: completed after 10.2 s of waiting",
+        "lipsync a b: not_found after 0.0 s of waiting",
+        "lipsync ls_1: completed after 0.0 s of waiting",
+    ]
 
 
 # Many waits
@@ -873,7 +876,7 @@ async def test_a_string_that_cannot_be_an_id_is_an_outcome_like_others(server):
     assert {one.id: one.status for one in seen.values()} == dict.fromkeys(["", "a,b", "a/b"], "not_found") | {
         good: "completed"
     }
-    assert "not a lipsync id" in seen["a,b"].failure_message
+    assert "lipsync_id is not an id" in seen["a,b"].failure_message
     assert all(look == [good] for look in server.looks)
 
 

@@ -65,7 +65,8 @@ async def test_waits_of_many_tasks_cost_a_handful_of_requests():
     assert {one.status for one in done} == {LipsyncStatus.COMPLETED}
     assert all(one.video_url for one in done)
     assert asked(sandbox)[LOOK] < 80
-    assert asked(sandbox)[GET] + asked(sandbox)[LIST] <= 200
+    assert asked(sandbox)[GET] <= 200
+    assert asked(sandbox)[LIST] <= 20  # a page is read for 10 jobs at least
 
 
 WEATHER = [

@@ -1,5 +1,6 @@
 """The pytest plugin, as a project that uses it would: each test runs pytest on a test of its own."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -76,8 +77,9 @@ BASICS = """
             await heygen.lipsyncs.create(video="https://example.com/a.mp4", audio="https://example.com/a.mp3")
         assert len(heygen_sandbox.jobs) == 1
 
-    def test_outside_of_it_the_environment_is_as_it_was():
-        assert not {{"HEYGEN_API_KEY", "HEYGEN_BASE_URL"}} & set(os.environ)
+    def test_outside_of_it_the_environment_names_no_sandbox():
+        assert "HEYGEN_API_KEY" not in os.environ
+        assert os.environ["HEYGEN_BASE_URL"] == "http://127.0.0.1:1"
 """
 
 
@@ -121,6 +123,107 @@ def test_the_marker_sets_the_options_and_the_nearest_wins(tests):
     )
 
     ran.assert_outcomes(passed=2)
+
+
+def test_a_wait_sees_what_advance_has_ended_however_seldom_it_polls(tests):
+    ran = tests(
+        """
+        import asyncio
+        import pytest
+        from heygen_async import HeyGenSession, PollPolicy
+
+        @pytest.mark.heygen_sandbox(manual=True, job_seconds=1200)
+        async def test_it(heygen_sandbox, heygen_session):
+            job = await heygen_session.lipsyncs.create(
+                video="https://example.com/a.mp4", audio="https://example.com/a.mp3"
+            )
+            assert heygen_sandbox.on_finished == heygen_session.poller.notify
+            waiting = asyncio.create_task(job.wait(timeout=20))
+            while not any("statuses" in request.path for request in heygen_sandbox.requests):
+                await asyncio.sleep(0.001)
+            await heygen_sandbox.advance(1200)
+            assert (await waiting).status == "completed"
+
+        async def test_of_a_sandbox_that_runs_by_itself(heygen_sandbox, heygen_session):
+            assert heygen_sandbox.on_finished is None
+        """
+    )
+
+    ran.assert_outcomes(passed=2)
+
+
+# The way to the real API
+
+
+FORGETFUL = """
+    import os
+    import pytest
+    from heygen_async import HeyGenSession, RetryPolicy
+
+    {mark}
+    async def test_of_somebody_who_forgets_the_fixture():
+        async with HeyGenSession("sk_real", retry=RetryPolicy(max_attempts=1)) as heygen:
+            await heygen.account.me()
+"""
+
+
+def test_a_test_that_forgets_the_fixture_cannot_reach_the_api_and_is_told_so(tests):
+    ran = tests(FORGETFUL.format(mark=""))
+
+    ran.assert_outcomes(failed=1)
+    ran.stdout.fnmatch_lines(["*The test tried to reach HeyGen*", "*fixture heygen_sandbox*"])
+
+
+def test_a_session_that_is_created_in_a_conftest_cannot_reach_the_api_either(tests, pytester):
+    pytester.makeconftest("from heygen_async import HeyGenSession\nheygen = HeyGenSession('sk_real')\n")
+    ran = tests("from conftest import heygen\ndef test_it(): assert '127.0.0.1:1 ' in repr(heygen)\n")
+
+    ran.assert_outcomes(passed=1)
+
+
+LIVE = """
+    import os
+    import pytest
+    from heygen_async import HeyGenSession
+
+    @pytest.mark.heygen_live
+    def test_of_somebody_who_means_it():
+        assert "api.heygen.com" in repr(HeyGenSession("sk_real"))
+
+    def test_of_somebody_who_does_not():
+        assert "127.0.0.1:1 " in repr(HeyGenSession("sk_real"))
+
+    def test_with_an_address_of_its_own():
+        assert "api.heygen.com" in repr(HeyGenSession("sk_real", base_url="https://api.heygen.com"))
+"""
+
+
+def test_a_test_may_be_marked_as_live(tests):
+    tests(LIVE, plugins=(), settings="").assert_outcomes(passed=3)
+
+
+def test_an_address_in_the_environment_is_respected(tests, monkeypatch):
+    monkeypatch.setenv("HEYGEN_BASE_URL", "https://api.heygen.com")
+    ran = tests("""
+        from heygen_async import HeyGenSession
+
+        def test_it():
+            assert "api.heygen.com" in repr(HeyGenSession("sk_real"))
+        """)
+
+    ran.assert_outcomes(passed=1)
+
+
+def test_a_run_inside_a_run_leaves_the_environment_as_it_was(pytester, monkeypatch):
+    for before in ("http://127.0.0.1:1", "https://api.heygen.com", None):
+        if before is None:
+            monkeypatch.delenv("HEYGEN_BASE_URL", raising=False)
+        else:
+            monkeypatch.setenv("HEYGEN_BASE_URL", before)
+        pytester.makepyfile("import os\ndef test_it(): assert os.environ['HEYGEN_BASE_URL']\n")
+        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        pytester.runpytest_inprocess("-p", MODULE).assert_outcomes(passed=1)
+        assert os.environ.get("HEYGEN_BASE_URL") == before
 
 
 def test_an_option_that_is_none_is_an_error_that_says_so(tests):

@@ -1,6 +1,7 @@
 """The sandbox as a thing to run: its life, its time, its files, its webhooks."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import io
@@ -8,6 +9,7 @@ import itertools
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -104,6 +106,16 @@ async def test_it_leaves_nothing_behind(http, tmp_path, monkeypatch):
     await until(lambda: asyncio.all_tasks() <= before)
 
 
+async def test_a_connection_that_comes_in_during_the_shutdown_is_closed():
+    async with Sandbox(manual=True) as sandbox:
+        address = ("127.0.0.1", int(sandbox.url.rpartition(":")[2]))
+        late = [socket.create_connection(address) for _ in range(20)]  # the loop accepts them while it shuts down
+    for connection in late:
+        with connection, contextlib.suppress(ConnectionResetError):
+            connection.settimeout(ENOUGH)
+            assert await asyncio.to_thread(connection.recv, 1) == b""
+
+
 async def test_what_it_saw_can_be_looked_at_after_its_end(http):
     async with Sandbox(manual=True) as sandbox:
         lipsync_id = await Api(sandbox, http).create()
@@ -131,10 +143,33 @@ async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing(tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("wrong", [{"speed": 0}, {"link_seconds": 0}, {"link_seconds": 8 * 86400}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"speed": 0},
+        {"link_seconds": 0},
+        {"link_seconds": 8 * 86400},
+        {"scopes": ["lipsync"]},
+        {"scopes": ["lipsnyc:write"]},
+        {"scopes": "lipsync:write"},
+        {"captions": "late"},
+        {"caption_seconds": -1},
+        {"other_jobs": -1},
+        {"ingest_seconds": -1},
+        {"billing": "invoice"},
+        {"currency": "eur"},
+        {"callback_shape": "round"},
+    ],
+    ids=str,
+)
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         Sandbox(**wrong)
+
+
+def test_a_misspelt_setting_is_an_error_that_names_it():
+    with pytest.raises(TypeError, match="'spede'"):
+        Sandbox(spede=30)
 
 
 async def test_the_same_seed_gives_the_same_ids(http):
@@ -188,22 +223,23 @@ async def test_jobs_take_as_long_as_told(http, job_seconds, lengths):
 
 
 async def test_latency_is_of_a_route_and_keeps_its_key_in_flight(http):
-    async with Sandbox(manual=True, latency={"POST /v3/lipsyncs": 0.05}) as sandbox:
+    async with Sandbox(manual=True, latency={"POST /v3/lipsyncs": 3600}) as sandbox:
         api = Api(sandbox, http)
         keyed = {"json": BODY, "headers": {"Idempotency-Key": "k"}}
         first = asyncio.create_task(api("POST", "/v3/lipsyncs", **keyed))
-        await until(lambda: sandbox.requests)
+        await until(lambda: sandbox.requests and sandbox.requests[0].body)
         status, answer = await api("POST", "/v3/lipsyncs", **keyed)
         assert (status, answer["error"]["code"]) == (409, "request_in_progress")
-        assert (await first)[0] == 200
-        assert len(sandbox.jobs) == 1
+        assert (await api("GET", "/v3/lipsyncs"))[0] == 200
+        assert not first.done()
+        first.cancel()
 
 
-async def test_a_client_that_leaves_has_made_its_job_all_the_same(http):
-    async with Sandbox(latency=0.02) as sandbox:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await Api(sandbox, http).create()
+async def test_a_client_that_leaves_has_created_its_job_all_the_same(http):
+    async with Sandbox(latency=0.001) as sandbox:
+        leaving = asyncio.create_task(Api(sandbox, http).create())
+        await until(lambda: sandbox.requests)
+        leaving.cancel()
         await until(lambda: sandbox.jobs)
 
 
@@ -214,7 +250,7 @@ async def test_a_source_url_scripts_its_job(sandbox, api):
     url = "https://sandbox.invalid/v.mp4?seconds=300&duration=12.5&fail=No+face+was+found"
     lipsync_id = await api.create(video={"type": "url", "url": url})
     await sandbox.advance(299)
-    assert ((await api.get(lipsync_id))["status"], sandbox.charged) == ("running", pytest.approx(12.5 * 0.033))
+    assert ((await api.get(lipsync_id))["status"], sandbox.charged) == ("running", pytest.approx(12.5 * 0.0333))
     await sandbox.advance(1)
     seen = await api.get(lipsync_id)
     assert (seen["status"], seen["failure_message"]) == ("failed", "No face was found")
@@ -260,7 +296,138 @@ async def test_requests_are_recorded_as_they_came(sandbox, api):
     assert (create.route, create.json, create.headers["idempotency-key"]) == ("POST /v3/lipsyncs", BODY, "k")
     assert (listing.path, dict(listing.query), listing.json) == ("/v3/lipsyncs", {"limit": "3"}, None)
     assert (nowhere.route, nowhere.status) == ("", 404)
-    assert sandbox.api_key not in repr(create)
+
+
+async def test_the_repr_of_a_request_shows_headers_and_body_and_not_the_key(sandbox, api):
+    await api("POST", "/v3/lipsyncs", json={**BODY, "title": "t" * 500}, headers={"Idempotency-Key": "k"})
+    await api("GET", "/v3/users/me", headers={"Authorization": "Bearer s3cret"})
+    create, me = map(repr, sandbox.requests)
+    assert ("'Idempotency-Key': 'k'" in create, "source.mp4" in create, len(create) < 1000) == (True, True, True)
+    assert sandbox.api_key not in create + me
+    assert "s3cret" not in me
+
+
+# --- the account -------------------------------------------------------------------------------------------
+
+
+async def test_a_key_may_dub_and_not_read_the_account(http):
+    async with Sandbox(scopes=["lipsync:write", "assets:write"]) as sandbox:
+        api = Api(sandbox, http)
+        lipsync_id = await api.create()
+        assert (await api.get(lipsync_id))["id"] == lipsync_id  # write includes read
+        assert (await api.upload(SAMPLE_VIDEO.read_bytes(), "a.mp4"))[0] == 200
+        status, answer = await api("GET", "/v3/users/me")
+        assert (status, answer["error"]["code"]) == (403, "forbidden")
+        assert "account:read" in answer["error"]["message"]
+        key = (await api("GET", "/v3/api_keys/self"))[1]["data"]
+        assert (key["scopes"], key["scope_mode"]) == (["assets:write", "lipsync:write"], "restricted")
+
+
+@pytest.mark.parametrize("scopes", [["lipsync:read"], ["assets:*", "webhooks:read"], []])
+async def test_a_key_without_the_scope_cannot_create(http, scopes):
+    async with Sandbox(scopes=scopes) as sandbox:
+        status, answer = await Api(sandbox, http)("POST", "/v3/lipsyncs", json=BODY)
+        assert (status, "lipsync:write" in answer["error"]["message"], sandbox.jobs) == (403, True, [])
+
+
+async def test_a_key_can_expire(http):
+    async with Sandbox(manual=True, key_seconds=3600) as sandbox:
+        api = Api(sandbox, http)
+        await sandbox.advance(600)
+        assert (await api("GET", "/v3/api_keys/self"))[1]["data"]["expires_in_seconds"] == 3000
+        await sandbox.advance(3000)
+        assert (await api("GET", "/v3/api_keys/self"))[0] == 401
+
+
+@pytest.mark.parametrize("currency", ["usd", "credits"])
+@pytest.mark.parametrize("mode", ["speed", "precision"])
+async def test_prices_are_in_the_currency_of_the_wallet(http, currency, mode):
+    rate = {"usd": {"speed": 0.0333, "precision": 0.0667}, "credits": {"speed": 0.05, "precision": 0.1}}[currency][mode]
+    async with Sandbox(currency=currency, balance=10) as sandbox:
+        api = Api(sandbox, http)
+        await api.create(mode=mode, video={"type": "url", "url": "https://sandbox.invalid/v.mp4?duration=100"})
+        wallet = (await api("GET", "/v3/users/me"))[1]["data"]["wallet"]
+        assert (wallet["currency"], wallet["remaining_balance"]) == (currency, pytest.approx(10 - 100 * rate))
+        assert sandbox.charged == pytest.approx(100 * rate)
+
+
+async def test_an_account_may_be_billed_otherwise(http):
+    async with Sandbox(billing="subscription", currency="credits", balance=50) as sandbox:
+        me = (await Api(sandbox, http)("GET", "/v3/users/me"))[1]["data"]
+        assert (me["billing_type"], me["wallet"], me["usage_based"]) == ("subscription", None, None)
+        assert me["subscription"]["credits"]["premium_credits"]["remaining"] == 50
+    async with Sandbox(billing="usage_based", balance=50) as sandbox:
+        api = Api(sandbox, http)
+        await api.create()
+        me = (await api("GET", "/v3/users/me"))[1]["data"]
+        assert (me["billing_type"], me["wallet"], me["subscription"]) == ("usage_based", None, None)
+        assert me["usage_based"] == {
+            "spending_cap_usd": 50,
+            "spending_current_usd": sandbox.charged,
+            "remaining_credits": 50 - sandbox.charged,
+            "included_credits": 50,
+        }
+
+
+async def test_places_are_shared_with_other_work_of_the_account(http):
+    async with Sandbox(manual=True, account_limit=10, other_jobs=8) as sandbox:
+        api = Api(sandbox, http)
+        for _ in range(2):
+            await api.create()
+        assert (await api("POST", "/v3/lipsyncs", json=BODY))[0] == 429
+        sandbox.other_jobs = 7
+        await api.create()
+        sandbox.account_limit = 3
+        await sandbox.advance(20)
+        assert (await api("POST", "/v3/lipsyncs", json=BODY))[0] == 429
+        assert (sandbox.account_limit, sandbox.other_jobs) == (3, 7)
+
+
+async def test_a_queued_batch_starts_when_other_work_ends(http):
+    async with Sandbox(manual=True, account_limit=2, other_jobs=2) as sandbox:
+        api = Api(sandbox, http)
+        await api("POST", "/v3/lipsyncs/batches", json={"lipsyncs": [BODY]})
+        await sandbox.advance(100)
+        assert [job.status for job in sandbox.jobs] == ["pending"]
+        sandbox.other_jobs = 1
+        await sandbox.advance(20)
+        assert [job.status for job in sandbox.jobs] == ["completed"]
+
+
+async def test_keys_can_be_forgotten(sandbox, api):
+    keyed = {"json": BODY, "headers": {"Idempotency-Key": "k"}}
+    first = await api("POST", "/v3/lipsyncs", **keyed)
+    assert await api("POST", "/v3/lipsyncs", **keyed) == first
+    sandbox.forget_keys()
+    assert await api("POST", "/v3/lipsyncs", **keyed) != first
+
+
+async def test_keys_are_forgotten_while_a_request_is_in_flight(http):
+    async with Sandbox(manual=True, latency={"POST /v3/lipsyncs": 0.001}) as sandbox:
+        api = Api(sandbox, http)
+        keyed = {"json": BODY, "headers": {"Idempotency-Key": "k"}}
+        first = asyncio.create_task(api("POST", "/v3/lipsyncs", **keyed))
+        await until(lambda: sandbox.requests)
+        sandbox.forget_keys()
+        assert (await first)[0] == 200
+
+
+async def test_answers_may_have_no_request_id(http):
+    async with Sandbox(manual=True, request_ids=False) as sandbox:
+        api = Api(sandbox, http)
+        seen = await done(sandbox, api)
+        for url in (seen["video_url"], seen["caption_url"], f"{sandbox.url}/v3/lipsyncs", f"{sandbox.url}/nowhere"):
+            assert "X-Request-Id" not in (await api.fetch(url))[2]
+
+
+async def test_whoever_asks_is_called_with_each_job_that_ends(sandbox, api):
+    ended = []
+    sandbox.on_finished = ended.append
+    made = [await api.create(), await api.create(video=FAILING)]
+    await sandbox.advance(19)
+    assert ended == []
+    await sandbox.advance(1)
+    assert ended == made
 
 
 # --- files in ----------------------------------------------------------------------------------------------
@@ -452,6 +619,28 @@ async def test_a_completed_upload_must_be_what_it_was_called(api):
     assert (status, answer["error"]["param"]) == (400, "content_type")
 
 
+async def test_an_asset_is_processed_for_a_while_before_it_can_be_used(http):
+    async with Sandbox(manual=True, ingest_seconds=30) as sandbox:
+        api = Api(sandbox, http)
+        told = await announced(api)
+        asset_id = told["asset_id"]
+        await put(api, told)
+        complete = (await api("POST", f"/v3/assets/{asset_id}/complete"))[1]["data"]
+        assert (complete["status"], complete["url"]) == ("processing", None)
+
+        async def outcome():
+            audio = {"type": "asset_id", "asset_id": asset_id}
+            rows = (await api("GET", f"/v3/assets/statuses?asset_ids={asset_id}"))[1]["data"]
+            status, answer = await api("POST", "/v3/lipsyncs", json={**BODY, "audio": audio})
+            return rows[0]["status"], status, answer.get("error", {}).get("code")
+
+        assert await outcome() == ("processing", 400, "asset_not_available")
+        await sandbox.advance(29)
+        assert (await api("POST", f"/v3/assets/{asset_id}/complete"))[1]["data"]["status"] == "processing"
+        await sandbox.advance(1)
+        assert await outcome() == ("completed", 200, None)
+
+
 # --- files out ---------------------------------------------------------------------------------------------
 
 
@@ -509,15 +698,43 @@ async def test_a_download_can_be_resumed_if_the_file_is_the_same(sandbox, api):
     assert status == 416
 
 
-async def test_captions_come_when_they_are_asked_for(sandbox, api):
-    assert (await done(sandbox, api))["caption_url"] is None
-    link = (await done(sandbox, api, enable_caption=True, title="Bonjour"))["caption_url"]
+@pytest.mark.parametrize("options", [{}, {"enable_caption": True}, {"enable_caption": False}])
+async def test_every_completed_job_has_captions(sandbox, api, options):
+    link = (await done(sandbox, api, title="Bonjour", **options))["caption_url"]
     _, body, headers = await api.fetch(link)
     assert headers["Content-Type"] == "application/x-subrip"
     # The sample is 4 s long: a cue of three seconds, and one for the rest.
     assert body.decode() == (
         "1\n00:00:00,000 --> 00:00:03,000\nBonjour (1)\n\n2\n00:00:03,000 --> 00:00:04,000\nBonjour (2)\n"
     )
+
+
+async def test_captions_may_be_empty(http):
+    async with Sandbox(manual=True, captions="empty") as sandbox:
+        api = Api(sandbox, http)
+        assert (await api.fetch((await done(sandbox, api))["caption_url"]))[:2] == (200, b"")
+
+
+async def test_captions_may_be_gone_while_the_video_is_there(http):
+    async with Sandbox(manual=True, captions="gone") as sandbox:
+        api = Api(sandbox, http)
+        seen = await done(sandbox, api)
+        assert (await api.fetch(seen["caption_url"]))[0] == 404
+        assert (await api.fetch(seen["video_url"]))[0] == 200
+
+
+async def test_captions_may_be_late(http):
+    async with Sandbox(manual=True, caption_seconds=30) as sandbox:
+        api = Api(sandbox, http)
+        link = (await done(sandbox, api))["caption_url"]
+        assert (await api.fetch(link))[0] == 404
+        await sandbox.advance(30)
+        assert (await api.fetch(link))[0] == 200
+
+
+async def test_a_failed_job_has_no_captions(sandbox, api):
+    seen = await done(sandbox, api, video={"type": "url", "url": "https://sandbox.invalid/v.mp4?fail=No"})
+    assert (seen["status"], seen["caption_url"]) == ("failed", None)
 
 
 @given(st.integers(1, 200), st.integers(0, 250), st.integers(0, 250), st.sampled_from(["{}-{}", "{}-", "-{}"]))
@@ -584,6 +801,13 @@ async def receiver():
     await runner.cleanup()
 
 
+@pytest.fixture
+async def eventful(http):
+    """The API of a sandbox that has events of single lipsyncs."""
+    async with Sandbox(manual=True, lipsync_events=True) as sandbox:
+        yield Api(sandbox, http)
+
+
 async def registered(api, receiver, **more):
     status, answer = await api("POST", "/v3/webhooks/endpoints", json={"url": receiver.url, **more})
     assert status == 200, answer
@@ -597,40 +821,104 @@ async def test_a_new_endpoint_is_probed(sandbox, api, receiver):
     assert [method for method, _, _ in receiver.got] == ["OPTIONS"]
 
 
-async def test_a_delivery_is_signed_under_the_secret_of_its_endpoint(sandbox, api, receiver):
+async def test_an_endpoint_gets_no_event_of_a_single_lipsync(sandbox, api, receiver):
+    await registered(api, receiver)
+    await api.create()
+    await sandbox.advance(60)
+    assert receiver.events == []
+    assert (await api("GET", "/v3/webhooks/events"))[1]["data"] == []
+
+
+async def test_an_endpoint_gets_the_end_of_a_batch(sandbox, api, receiver):
     endpoint = await registered(api, receiver)
-    lipsync_id = await api.create(callback_id="row-7")
+    _, answer = await api("POST", "/v3/lipsyncs/batches", json={"lipsyncs": [BODY]})
     await sandbox.advance(20)
+    (event,) = receiver.events
+    assert (event["event_type"], event["event_data"]["batch_id"]) == ("batch.finished", answer["data"]["batch_id"])
+    assert receiver.got[-1][1]["Heygen-Event-Id"] == event["event_id"]
+    assert is_signed(receiver.got[-1], endpoint["secret"])
+
+
+def is_signed(delivery, secret, header="Heygen-Signature"):
+    _, headers, body = delivery
+    return headers.get(header) == hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+
+
+async def test_guessed_events_of_lipsyncs_are_delivered_if_the_sandbox_has_them(eventful, receiver):
+    types = (await eventful("GET", "/v3/webhooks/event-types"))[1]["data"]
+    assert {row["event_type"] for row in types} >= {"lipsync.success", "lipsync.fail"}
+    endpoint = await registered(eventful, receiver)
+    lipsync_id = await eventful.create(callback_id="row-7")
+    await eventful.sandbox.advance(20)
     _, headers, body = receiver.got[-1]
-    assert headers["Heygen-Signature"] == hmac.new(endpoint["secret"].encode(), body, hashlib.sha256).hexdigest()
+    assert is_signed(receiver.got[-1], endpoint["secret"])
     assert headers["Heygen-Timestamp"].isdigit()
     event = orjson.loads(body)
     assert headers["Heygen-Event-Id"] == event["event_id"]
     assert event["event_type"] == "lipsync.success"
     assert event["event_data"]["lipsync_id"] == lipsync_id
     assert event["event_data"]["callback_id"] == "row-7"
-    assert (await api.fetch(event["event_data"]["url"]))[0] == 200
+    assert (await eventful.fetch(event["event_data"]["url"]))[0] == 200
 
 
-async def test_a_rotated_secret_signs_what_comes_after(sandbox, api, receiver):
-    endpoint = await registered(api, receiver)
+async def test_a_rotated_secret_signs_what_comes_after(eventful, receiver):
+    endpoint = await registered(eventful, receiver)
     path = f"/v3/webhooks/endpoints/{endpoint['endpoint_id']}/rotate-secret"
-    secret = (await api("POST", path))[1]["data"]["secret"]
+    secret = (await eventful("POST", path))[1]["data"]["secret"]
     assert secret != endpoint["secret"]
-    await api.create()
-    await sandbox.advance(20)
-    _, headers, body = receiver.got[-1]
-    assert headers["Heygen-Signature"] == hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    await eventful.create()
+    await eventful.sandbox.advance(20)
+    assert is_signed(receiver.got[-1], secret)
 
 
-async def test_a_failure_is_told_with_its_message_and_to_the_callback_url_unsigned(sandbox, api, receiver):
-    video = {"type": "url", "url": "https://sandbox.invalid/v.mp4?fail=No+face"}
-    await api.create(video=video, callback_url=receiver.url)
+FAILING = {"type": "url", "url": "https://sandbox.invalid/v.mp4?fail=No+face"}
+
+
+async def test_a_callback_is_an_unsigned_event_by_default(sandbox, api, receiver):
+    lipsync_id = await api.create(video=FAILING, callback_url=receiver.url, callback_id="row-7")
     await sandbox.advance(20)
-    (_, headers, body), event = receiver.got[0], receiver.events[0]
+    (_, headers, _), event = receiver.got[0], receiver.events[0]
     assert "Heygen-Signature" not in headers
-    assert (event["event_type"], event["event_data"]["msg"]) == ("lipsync.fail", "No face")
-    assert b"created_at" in body
+    assert event == {
+        "event_type": "lipsync.fail",
+        "event_data": {"lipsync_id": lipsync_id, "callback_id": "row-7", "msg": "No face"},
+    }
+
+
+@pytest.mark.parametrize("secret", [None, "whsec_mine"], ids=["unsigned", "signed"])
+async def test_a_callback_may_be_a_flat_object(http, receiver, secret):
+    async with Sandbox(manual=True, callback_shape="flat", callback_secret=secret) as sandbox:
+        api = Api(sandbox, http)
+        done = await api.create(callback_url=receiver.url)
+        failed = await api.create(video=FAILING, callback_url=receiver.url, callback_id="row-7")
+        await sandbox.advance(20)
+    first, second = sorted(receiver.events, key=lambda event: event["status"])
+    assert first.pop("video_url").startswith(f"{sandbox.url}/files/{done}.mp4?")
+    assert first == {"lipsync_id": done, "status": "completed", "callback_id": None}
+    assert second == {
+        "lipsync_id": failed,
+        "status": "failed",
+        "callback_id": "row-7",
+        "failure_message": "No face",
+    }
+    for delivery in receiver.got:
+        assert is_signed(delivery, secret) if secret else not [name for name in delivery[1] if "heygen" in name.lower()]
+
+
+@pytest.mark.parametrize("header", ["X-Heygen-Signature", "Signature"])
+async def test_the_header_of_the_signature_can_be_called_otherwise(http, receiver, header):
+    async with Sandbox(manual=True, signature_header=header, callback_secret="whsec_mine") as sandbox:
+        api = Api(sandbox, http)
+        await api.create(callback_url=receiver.url)
+        endpoint = await registered(api, receiver)
+        await api("POST", "/v3/lipsyncs/batches", json={"lipsyncs": [BODY]})
+        await sandbox.advance(20)
+    callback, event = sorted(
+        (one for one in receiver.got if one[0] == "POST"), key=lambda delivery: b"batch.finished" in delivery[2]
+    )
+    assert is_signed(callback, "whsec_mine", header)
+    assert is_signed(event, endpoint["secret"], header)
+    assert "Heygen-Signature" not in callback[1]
 
 
 async def test_a_delivery_that_is_not_taken_comes_again_later_and_later_under_the_same_id(sandbox, api, receiver):
@@ -642,7 +930,7 @@ async def test_a_delivery_that_is_not_taken_comes_again_later_and_later_under_th
         await sandbox.advance(seconds)
         attempts.append(len(receiver.got))
     assert attempts == [1, 2, 2, 3, 3, 4]
-    assert len({event["event_id"] for event in receiver.events}) == 1
+    assert len({headers["Heygen-Event-Id"] for _, headers, _ in receiver.got}) == 1
     assert [delivery.status for delivery in sandbox.deliveries] == [500, 302, 503, 200]
     await sandbox.advance(86_400)
     assert len(receiver.got) == 4
@@ -672,26 +960,26 @@ async def test_a_batch_tells_its_end_once(sandbox, api, receiver):
     }
 
 
-async def test_an_endpoint_hears_of_what_it_asked_for_until_it_is_deleted(sandbox, api, receiver):
-    endpoint = await registered(api, receiver, events=["lipsync.fail"])
-    await api.create()
-    await sandbox.advance(20)
+async def test_an_endpoint_gets_the_events_that_it_names_until_it_is_deleted(eventful, receiver):
+    endpoint = await registered(eventful, receiver, events=["lipsync.fail"])
+    await eventful.create()
+    await eventful.sandbox.advance(20)
     assert receiver.events == []
     path = f"/v3/webhooks/endpoints/{endpoint['endpoint_id']}"
-    await api("PATCH", path, json={"events": ["lipsync.success"]})
-    await api.create()
-    await sandbox.advance(20)
+    await eventful("PATCH", path, json={"events": ["lipsync.success"]})
+    await eventful.create()
+    await eventful.sandbox.advance(20)
     assert len(receiver.events) == 1
-    await api("DELETE", path)
-    await api.create()
-    await sandbox.advance(20)
+    await eventful("DELETE", path)
+    await eventful.create()
+    await eventful.sandbox.advance(20)
     assert len(receiver.events) == 1
 
 
-async def test_an_endpoint_of_one_entity_hears_of_that_one_only(sandbox, api, receiver):
-    _, wanted = await api.create(), await api.create()
-    await registered(api, receiver, entity_id=wanted)
-    await sandbox.advance(20)
+async def test_an_endpoint_of_one_entity_gets_its_events_only(eventful, receiver):
+    _, wanted = await eventful.create(), await eventful.create()
+    await registered(eventful, receiver, entity_id=wanted)
+    await eventful.sandbox.advance(20)
     assert [event["event_data"]["lipsync_id"] for event in receiver.events] == [wanted]
 
 
@@ -724,17 +1012,28 @@ async def test_a_receiver_that_never_answers_does_not_keep_the_sandbox_from_endi
 # --- python -m ---------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def sigint(handler):
+    """Have processes that start in the block inherit that SIGINT is ignored, or that it is not."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def command():
     started = []
 
-    def start(*arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "heygen_async.sandbox", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(*arguments, handler=signal.default_int_handler):
+        with sigint(handler):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "heygen_async.sandbox", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         started.append(process)
         return process
 
@@ -762,6 +1061,35 @@ def test_the_command_prints_a_curl_line_that_works_and_ends_when_told_to(command
     assert orjson.loads(answer.stdout)["data"]["lipsync_id"].startswith("ls_")
     process.terminate()
     assert process.wait(timeout=ENOUGH) == 0, process.stderr.read()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_the_command_ends_promptly_whatever_its_connections_do(command, number, code):
+    process = command("--port", "0")
+    port = int(re.search(r"http://127.0.0.1:(\d+)", greeting(process)).group(1))
+    form = b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
+    beginnings = [
+        b"",
+        b"GET /v3/lipsyncs HTTP/1.1\r\nHost: sand",
+        b"GET /v3/lipsyncs HTTP/1.1\r\nHost: sandbox\r\nX-Api-Key: sandbox-key\r\n\r\n",
+        b"POST /v3/lipsyncs HTTP/1.1\r\nHost: sandbox\r\nContent-Length: 1000\r\n\r\n{",
+        b"POST /v3/assets HTTP/1.1\r\nHost: sandbox\r\nX-Api-Key: sandbox-key\r\nContent-Length: 1000\r\n" + form,
+    ]
+    with contextlib.ExitStack() as connections:
+        for beginning in beginnings * 5:
+            connection = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.sendall(beginning)
+        process.send_signal(number)
+        assert process.wait(timeout=ENOUGH) == code, process.stderr.read()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIG_IGN to inherit")
+def test_a_command_that_ignores_ctrl_c_from_its_start_goes_on_ignoring_it(command):
+    process = command("--port", "0", handler=signal.SIG_IGN)
+    greeting(process)
+    process.send_signal(signal.SIGINT)
+    process.terminate()
+    assert process.wait(timeout=ENOUGH) == 0
 
 
 def test_the_command_says_in_one_line_that_it_cannot_start(command):

@@ -386,6 +386,7 @@ def test_bad_arguments_of_calls_that_send_nothing_are_value_errors_at_once(call)
         call(HeyGenSession("key").lipsyncs)
 
 
+@pytest.mark.heygen_sandbox(manual=True)  # the job stays pending
 async def test_statuses_of_any_number_of_ids_take_a_request_for_each_hundred(heygen, sandbox):
     job = await heygen.lipsyncs.create(**BOTH)
     ids = [job.id, *(f"ls_none_{n}" for n in range(230))]

@@ -9,6 +9,7 @@ from heygen_async.sandbox.ids import Ids
 from heygen_async.sandbox.plans import Plan, Planner
 from heygen_async.sandbox.refusals import Refusal
 from heygen_async.sandbox.replays import Kept, Replays
+from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.shelf import Shelf
 from heygen_async.sandbox.strict import LIPSYNC, lipsync, public_url
 from heygen_async.sandbox.world import World
@@ -21,13 +22,9 @@ TEN_SECONDS = Plan(duration=10.0)
 
 
 def a_world(*, account_limit=10, balance=100.0, seconds=20.0):
+    rates = {"speed": 0.033, "precision": 0.067}
     return World(
-        Ids(0),
-        account_limit=account_limit,
-        balance=balance,
-        rates={"speed": 0.033, "precision": 0.067},
-        retry_after=1.0,
-        job_seconds=lambda _: seconds,
+        Ids(0), Settings(account_limit=account_limit, balance=balance, rates=rates, job_seconds=lambda _: seconds)
     )
 
 
@@ -172,7 +169,7 @@ def test_never_do_more_jobs_run_than_the_account_may(limit, plans):
 
 @pytest.mark.parametrize(("name", "most"), [("video", 100), ("audio", 50)])
 def test_media_past_the_size_of_its_kind_is_refused(name, most):
-    assets = Assets(Ids(0), max_bytes=1 << 30)
+    assets = Assets(Ids(0), Settings())
     mime_type, filename = {"video": ("video/mp4", "a.mp4"), "audio": ("audio/mpeg", "a.mp3")}[name]
     for over in (0, 1):
         received = Received(size_bytes=(most << 20) + over, sha256="", mime_type=mime_type, duration=None)
@@ -180,10 +177,10 @@ def test_media_past_the_size_of_its_kind_is_refused(name, most):
         body = {**BODY, name: {"type": "asset_id", "asset_id": asset.id}}
         if over:
             with pytest.raises(Refusal, match="at most"):
-                Planner(assets, 4.0).plan(body)
+                Planner(assets, 4.0).plan(body, 0.0)
         else:
             # What has no readable length of its own is given one.
-            assert Planner(assets, 4.0).plan(body).duration == (10.0 if name == "video" else 4.0)
+            assert Planner(assets, 4.0).plan(body, 0.0).duration == (10.0 if name == "video" else 4.0)
 
 
 JSON = st.recursive(

@@ -18,10 +18,9 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 from weakref import WeakValueDictionary
 
-from heygen_async._ids import MAX_STATUS_IDS, MAX_STATUS_QUERY
+from heygen_async._ids import MAX_STATUS_IDS, MAX_STATUS_QUERY, query_size
 from heygen_async._polling.hearsay import Hearsay, patience
 from heygen_async._polling.lanes import Lane, Lanes
 from heygen_async._polling.pages import Pages
@@ -38,13 +37,11 @@ from heygen_async._polling.waiting import (
     Way,
 )
 from heygen_async.errors import (
-    APIError,
     AuthenticationError,
     HeyGenError,
     InvalidRequest,
     NotFound,
     PermissionDenied,
-    UnexpectedResponse,
     WaitTimeout,
 )
 from heygen_async.models import TERMINAL, Lipsync
@@ -55,10 +52,7 @@ if TYPE_CHECKING:
 _SLICE: Final = 1000
 """The most ids handled in one go, so that the event loop is not held up."""
 
-_PATIENCE: Final = 10
-"""How many times in a row an unreadable answer is put down to a gateway in bad weather: for about two minutes."""
-
-_UNMENTIONED: Final = 3
+_MAX_OMISSIONS: Final = 3
 """How many answers in a row may leave out an id before it is fetched on its own."""
 
 _RECENT: Final = 64
@@ -225,7 +219,7 @@ class Board:
                 finished.append(awaited)
             elif word is not None:
                 self._goes_on(awaited, word, at)
-            elif self._miss(awaited, None) < _UNMENTIONED:
+            elif awaited.failures.omitted() < _MAX_OMISSIONS:
                 self._rest(awaited, at)
             else:
                 finished.append(awaited)  # or as good as: only its own GET can tell
@@ -288,7 +282,8 @@ class Board:
         return [awaited for awaited in errand.awaited if awaited.place is Place.IN_FLIGHT]
 
     def _goes_on(self, awaited: Awaited, word: Status, at: Moment) -> None:
-        awaited.misses, awaited.unreadable, awaited.error, awaited.ran = 0, 0, None, True
+        awaited.failures.clear()
+        awaited.ran = True
         if word != awaited.status:
             awaited.status = word
             self._rung.extend(waiter for waiter in awaited.waiters if waiter.watching)
@@ -303,31 +298,19 @@ class Board:
             awaited.born = min(awaited.born, at.now - age)
         self._goes_on(awaited, lipsync.status, at)
 
-    def _miss(self, awaited: Awaited, error: HeyGenError | None) -> int:
-        awaited.misses += 1
-        awaited.error = error
-        return awaited.misses
-
     def _suffer(self, awaited: Awaited, error: Exception, at: Moment) -> None:
-        if not isinstance(error, HeyGenError) or not error.is_transient:
+        delay = awaited.failures.failed(error, self.policy)
+        if delay is None:
             self._done(awaited, error, at.now)
-            return
-        misses = self._miss(awaited, error)
-        awaited.unreadable = awaited.unreadable + 1 if isinstance(error, UnexpectedResponse) else 0
-        if awaited.unreadable == _PATIENCE:
-            self._done(awaited, error, at.now)
-            return
-        backoff = min(self.policy.fastest * 2.0 ** min(misses, 32), self.policy.slowest)
-        asked_for = error.retry_after if isinstance(error, APIError) else None
-        self._rest(awaited, at, at_least=max(backoff, asked_for or 0.0))
+        else:
+            self._rest(awaited, at, at_least=delay)
 
     # Where an id goes next
 
     def _newcomer(self, waiter: Waiter, lipsync_id: str, now: float, age: float | None) -> Awaited:
         # Of an unknown age it may have ended long ago. A new job need not be looked at before it is due.
         due = now if age is None else max(now, now - age + self._interval([waiter], 0.0))
-        # Three for a comma that is escaped.
-        size = len(quote(lipsync_id, safe="")) + 3
+        size = query_size(lipsync_id)
         return Awaited(lipsync_id, born=now - (age or 0.0), due=due, size=size, young=due > now)
 
     def _interval(self, waiters: Iterable[Waiter], age: float, *, told: bool = False) -> float:

@@ -10,14 +10,15 @@ import asyncio
 import contextvars
 import logging
 import math
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from heygen_async._ids import segment
 from heygen_async._polling.board import Board
 from heygen_async._polling.waiting import Awaited, Errand, LipsyncPage, Moment, Status, Waiter, Way
+from heygen_async._text import one_line
 from heygen_async.errors import HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 
@@ -28,12 +29,7 @@ AskStatuses: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Status
 AskOne: TypeAlias = Callable[[str], Awaitable[Lipsync]]
 AskPage: TypeAlias = Callable[[str | None], Awaitable[LipsyncPage]]
 
-_logger: Final = logging.getLogger("heygen_async.polling")
-
-# The rule of `_wire.segment`, kept here as well because what would go out in a request of others must not wait for
-# its own request to be found wrong.
-_ID: Final = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+;=]{1,255}")
-_RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
+_logger: Final = logging.getLogger("heygen_async")
 
 _CLOSED: Final = "the session is closed"
 
@@ -93,7 +89,7 @@ class Carriers:
 
     def join(self, waiter: Waiter, lipsync_id: str, created_at: datetime | None = None) -> Awaited:
         """Let *waiter*, of one id, wait for *lipsync_id*; `leave` must follow."""
-        check_id(lipsync_id)
+        segment("lipsync_id", lipsync_id)
         age = None if created_at is None else max(0.0, (datetime.now(UTC) - created_at).total_seconds())
         awaited = self.board.join(waiter, lipsync_id, self.now(), age=age)
         self.turn()
@@ -101,7 +97,7 @@ class Carriers:
 
     def leave(self, waiter: Waiter, awaited: Awaited) -> None:
         """Let *waiter* go; what it carried is left to another."""
-        self.board.leave(waiter, awaited, self._clock())
+        self.board.leave(waiter, awaited, self.clock())
         self.turn()
 
     def serve(self, waiter: Waiter) -> Awaitable[None]:
@@ -144,7 +140,7 @@ class Carriers:
     def close(self) -> None:
         """End every wait with a `RuntimeError`, now and from now on."""
         self._closed = True
-        self.board.end_all(RuntimeError(_CLOSED), self._clock())
+        self.board.end_all(RuntimeError(_CLOSED), self.clock())
         self.turn()
 
     async def _ask(self, errand: Errand) -> Callable[[Moment], None]:
@@ -173,9 +169,10 @@ class Carriers:
 
     def _moment(self) -> Moment:
         spread = 1 + _JITTER * (self._random() - 0.5)
-        return Moment(self._clock(), datetime.now(UTC), spread)
+        return Moment(self.clock(), datetime.now(UTC), spread)
 
-    def _clock(self) -> float:
+    def clock(self) -> float:
+        """Return the time, after the session has been closed or its loop too."""
         # Of the loop at hand, not of the running one: a wait that was never finished is cleaned up after its loop.
         return 0.0 if self._loop is None else self._loop.time()
 
@@ -193,7 +190,7 @@ class Carriers:
 
     def _tick(self) -> None:
         # A loop may be early by as much as its clock is coarse.
-        now = max(self._clock(), self._armed)
+        now = max(self.clock(), self._armed)
         self._timer, self._armed = None, math.inf
         self.board.take(now)
         self.turn()
@@ -205,15 +202,7 @@ def ring(waiter: Waiter) -> None:
         waiter.bell.set_result(None)
 
 
-def check_id(lipsync_id: str) -> None:
-    """See that *lipsync_id* can be one: it has to fit a path and a list with commas."""
-    if not isinstance(lipsync_id, str):
-        raise TypeError(f"a lipsync id is a string, not {lipsync_id!r}")
-    if _ID.fullmatch(lipsync_id) is None or lipsync_id in _RESERVED:
-        raise ValueError(f"this is not a lipsync id: {lipsync_id[:80]!r}")
-
-
-def check_timeout(timeout: float | None) -> None:
-    """See that *timeout* is a time that can pass."""
-    if timeout is not None and not timeout >= 0:
-        raise ValueError(f"timeout must be 0 seconds or more, or None, not {timeout!r}")
+def log_finished(kind: str, id: str, status: Status, seconds: float) -> None:
+    """Log that a wait for a job or a batch of *id* has ended, after *seconds*, with *status*."""
+    if _logger.isEnabledFor(logging.INFO):
+        _logger.info("%s %s: %s after %.1f s of waiting", kind, one_line(id[:255]), status, seconds)

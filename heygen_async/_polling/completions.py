@@ -9,7 +9,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from heygen_async._polling.carriers import check_id, ring
+from heygen_async._ids import segment
+from heygen_async._polling.carriers import log_finished, ring
 from heygen_async._polling.waiting import ManyWaiter, Outcome
 from heygen_async.errors import AuthenticationError, HeyGenError, WaitTimeout
 from heygen_async.models import Lipsync, LipsyncStatus
@@ -35,7 +36,8 @@ class Completions:
         self._timeout = timeout
         self._deadline: float | None = None
         self._waiter = ManyWaiter(math.inf)
-        self._known: set[str] = set()
+        self._started: dict[str, float] = {}
+        """When each id was first waited for."""
         self._errands: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
         self._bug: BaseException | None = None
@@ -168,22 +170,22 @@ class Completions:
                 await self._add(lipsync_id)
 
     async def _add(self, lipsync_id: str) -> None:
-        if lipsync_id in self._known:
+        if lipsync_id in self._started:
             return
-        self._known.add(lipsync_id)
-        self._join(lipsync_id)
+        self._started[lipsync_id] = now = self._carriers.now()
+        self._join(lipsync_id, now)
         if self._reader is not None:
             self._carriers.turn()  # for a step may be waiting
-        if len(self._known) % _SLICE == 0:
+        if len(self._started) % _SLICE == 0:
             await asyncio.sleep(0)
 
-    def _join(self, lipsync_id: str) -> None:
+    def _join(self, lipsync_id: str, now: float) -> None:
         try:
-            check_id(lipsync_id)
+            segment("lipsync_id", lipsync_id)
         except ValueError as error:
             self._waiter.heard.append((lipsync_id, _not_had(lipsync_id, error)))
         else:
-            self._carriers.board.join(self._waiter, lipsync_id, self._carriers.now())
+            self._carriers.board.join(self._waiter, lipsync_id, now)
 
     def _next_result(self) -> Lipsync:
         if self._waiter.heard:
@@ -195,6 +197,7 @@ class Completions:
 
     def _result(self, lipsync_id: str, outcome: Outcome) -> Lipsync:
         if isinstance(outcome, Lipsync):
+            log_finished("lipsync", lipsync_id, outcome.status, self._carriers.clock() - self._started[lipsync_id])
             return outcome
         if isinstance(outcome, HeyGenError) and not isinstance(outcome, AuthenticationError):
             return _not_had(lipsync_id, outcome)

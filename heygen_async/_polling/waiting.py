@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from attrs import define, field, frozen
 
+from heygen_async._polling.cadence import Failures
 from heygen_async._polling.lanes import Lane
-from heygen_async.errors import HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 
 if TYPE_CHECKING:
@@ -102,13 +102,9 @@ class Awaited:
     """Whether it was seen unfinished, so that its end tells how long such jobs take."""
     young: bool = False
     """Whether it was so new when it came that it need not be looked at, so it had surely not ended."""
-    misses: int = 0
-    """How many requests in a row told nothing of it."""
-    unreadable: int = 0
-    """How many of these, in a row, brought an answer that is not the API's."""
     status: Status | None = None
-    error: HeyGenError | None = None
-    """Why the last request told nothing of it, if it failed."""
+    failures: Failures = field(factory=Failures)
+    """The last requests that told nothing of it."""
     waiters: dict[Waiter, None] = field(factory=dict, repr=False)
 
 
@@ -134,6 +130,7 @@ class Waiter:
     """A call that waits for one lipsync."""
 
     deadline: float
+    started: float = 0.0
     soft: bool = False
     """Whether the deadline is the policy's, which the board keeps. The shell keeps those of callers."""
     watching: bool = False

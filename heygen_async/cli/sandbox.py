@@ -53,7 +53,7 @@ async def sandbox(
         seed=secrets.randbits(32),
     ) as running:
         _greet(running, as_json=wants_json(options.json))
-        await asyncio.get_running_loop().create_future()  # a signal cancels it
+        await asyncio.Event().wait()  # until a signal
 
 
 def _greet(running: Sandbox, *, as_json: bool) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import secrets
+import signal
 import sys
+from typing import Final
 
-from heygen_async.sandbox.running import greeting, until_told_to_end
+from heygen_async.sandbox.running import greeting
 from heygen_async.sandbox.server import Sandbox
+
+_INTERRUPTED: Final = 130
 
 
 def _options() -> argparse.Namespace:
@@ -16,32 +21,50 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (default %(default)s)")
     parser.add_argument("--api-key", default="sandbox-key", help="the key it accepts (default %(default)s)")
-    parser.add_argument("--speed", type=float, default=1.0, help="60: a job of a minute takes a second")
+    parser.add_argument("--speed", type=float, default=1.0, help="seconds of its time per second (default %(default)s)")
     parser.add_argument("--job-seconds", type=float, default=20.0, help="how long a job takes (default %(default)s)")
     parser.add_argument("--account-limit", type=int, default=10, help="jobs at once (default %(default)s)")
     parser.add_argument("--balance", type=float, default=100.0, help="dollars in the wallet (default %(default)s)")
     return parser.parse_args()
 
 
-async def _serve(options: argparse.Namespace) -> None:
+async def _serve(options: argparse.Namespace) -> int:
     # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
     async with Sandbox(**vars(options), seed=secrets.randbits(32)) as sandbox:
+        code = _exit_code()
         sys.stdout.write(f"{greeting(sandbox)}\n")
         sys.stdout.flush()
-        await until_told_to_end()
+        return await code
+
+
+def _exit_code() -> asyncio.Future[int]:
+    """Return what SIGTERM or Ctrl-C will set: the exit code."""
+    loop = asyncio.get_running_loop()
+    code: asyncio.Future[int] = loop.create_future()
+    for number, value in ((signal.SIGTERM, 0), (signal.SIGINT, _INTERRUPTED)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue  # as under nohup
+        # The loop's own handlers wake it; those of `signal` may run only with the next request.
+        with contextlib.suppress(NotImplementedError):  # Windows: there Ctrl-C raises KeyboardInterrupt
+            loop.add_signal_handler(number, _settle, code, value)
+    return code
+
+
+def _settle(future: asyncio.Future[int], value: int) -> None:
+    if not future.done():
+        future.set_result(value)
 
 
 def main() -> int:
-    """Run until told to end; return the exit code."""
+    """Run until a signal comes; return the exit code."""
     options = _options()
     try:
-        asyncio.run(_serve(options))
+        return asyncio.run(_serve(options))
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
     except (OSError, ValueError) as error:
         sys.stderr.write(f"The sandbox cannot start: {error}\n")
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: who may come in, what is replayed, and how an answer becomes bytes."""
+"""The API over HTTP: keys and scopes, idempotency, faults, and how an answer becomes bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from random import Random
 from typing import Final, TypeAlias
@@ -15,17 +15,18 @@ import orjson
 from aiohttp import web
 from attrs import frozen
 
-from heygen_async.sandbox.faults import Damage, Fault, choose
-from heygen_async.sandbox.filehost import FileHost, xml
+from heygen_async.sandbox.faults import Damage, Fault, NoRequestId, choose
+from heygen_async.sandbox.filehost import FileHost, Parcel, xml
 from heygen_async.sandbox.ids import Ids
 from heygen_async.sandbox.links import Denied
 from heygen_async.sandbox.record import RecordedRequest
 from heygen_async.sandbox.refusals import Refusal, invalid
 from heygen_async.sandbox.replays import Kept, Replays, Scope, check_key
-from heygen_async.sandbox.router import Router
-from heygen_async.sandbox.routes import Call, Route, data
+from heygen_async.sandbox.routes import Call, Handler, data
 from heygen_async.sandbox.routes.assets import AssetRoutes
+from heygen_async.sandbox.routes.table import ROUTES, Route
 from heygen_async.sandbox.sending import send
+from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.strict import json_body
 from heygen_async.sandbox.striking import strike
 
@@ -35,90 +36,115 @@ MAX_RECORDS: Final = 20_000
 
 
 @frozen
-class Visit:
-    """A request on its way through."""
+class RequestContext:
+    """A request, its record, and what is to be damaged of its answer."""
 
     request: web.Request
     record: RecordedRequest
-    names: Mapping[str, str]
     damage: Damage
 
-
-Serve: TypeAlias = Callable[[Visit], Awaitable[web.StreamResponse]]
-
-
-@frozen
-class _Endpoint:
-    serve: Serve
-    streams: bool
-    """Whether the body of the request goes to disk instead of being read at once."""
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The values of the names in the path of its route."""
+        return self.request.match_info
 
 
-class Front:
-    """Takes every request."""
+Respond: TypeAlias = Callable[[RequestContext], Awaitable[web.StreamResponse]]
+HttpHandler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_CONTEXT: Final = web.RequestKey("context", RequestContext)
+
+
+class ApiApp:
+    """Answers every request."""
 
     def __init__(
         self,
-        routes: Iterable[Route],
+        handlers: Mapping[str, Handler],
+        settings: Settings,
         *,
         files: FileHost,
         assets: AssetRoutes,
         settle: Callable[[], float],
         changed: Callable[[], None],
-        api_key: str,
-        latency: float | Mapping[str, float],
-        seed: int,
         faults: list[Fault],
     ) -> None:
+        self._settings = settings
         self._files = files
         self._assets = assets
         self._settle = settle
         self._changed = changed
-        self._api_key = api_key.encode()
-        self._latency = latency
-        self._ids = Ids(seed)
-        self._random = Random(seed)  # noqa: S311 - it rolls dice
+        self._ids = Ids(settings.seed)
+        self._random = Random(settings.seed)  # noqa: S311 - it rolls dice
         self._replays = Replays()
         self._released = asyncio.Event()
         self._faults = faults
         self.records: deque[RecordedRequest] = deque(maxlen=MAX_RECORDS)
-        api = [(route.method, route.path, _Endpoint(partial(self._api, route), streams=False)) for route in routes]
-        carriers = [
-            ("POST", "/v3/assets", _Endpoint(self._upload, streams=True)),
-            ("GET", "/files/{name}", _Endpoint(self._send, streams=False)),
-            ("PUT", "/uploads/{asset_id}", _Endpoint(self._take, streams=True)),
-        ]
-        self._router: Router[_Endpoint] = Router([*api, *carriers])
+        self._responders: Mapping[str, Respond] = {
+            **{name: partial(self._api, ROUTES[name], handler) for name, handler in handlers.items()},
+            "POST /v3/assets": self._upload,
+            "GET /files/{name}": partial(self._send, files.find),
+            "GET /captions/{name}": partial(self._send, files.find_captions),
+            "PUT /uploads/{asset_id}": self._take,
+        }
 
     def app(self) -> web.Application:
-        """Return the application; it finds its own way, so that 404 and 405 speak the API's language."""
-        app = web.Application(client_max_size=MAX_JSON_BYTES)
-        app.router.add_route("*", "/{path:.*}", self.handle)
+        """Return the application; a middleware answers for what no route matches, so that it speaks the API's JSON."""
+
+        @web.middleware
+        async def handle(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+            return await self._handle(request, handler)
+
+        app = web.Application(client_max_size=MAX_JSON_BYTES, middlewares=[handle])
+        for name, respond in self._responders.items():
+            method, path = name.split(" ")
+            app.router.add_route(method, path, partial(_respond, respond))
         return app
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request, whatever it is."""
+    def release(self) -> None:
+        """Let every stalled request continue."""
+        self._released.set()
+        self._released = asyncio.Event()
+
+    def forget_keys(self) -> None:
+        """Forget every idempotency key, as if a day had passed."""
+        self._replays = Replays()
+
+    # --- any request -------------------------------------------------------------------------------------
+
+    async def _handle(self, request: web.Request, handler: HttpHandler) -> web.StreamResponse:
         record = self._record(request)
-        response = await self._spoken(record, partial(self._answer, request, record))
+        response = await self._answered(record, partial(self._answer, request, record, handler))
         if request.transport is not None and not request.transport.is_closing():
             record.status = response.status
         return response
 
-    async def _answer(self, request: web.Request, record: RecordedRequest) -> web.StreamResponse:
-        match = self._router.find(request.method, request.rel_url.raw_path)
-        record.route = match.route
-        if not match.target.streams:
+    def _record(self, request: web.Request) -> RecordedRequest:
+        record = RecordedRequest(
+            id=self._ids.new("req"),
+            method=request.method,
+            path=request.path,
+            query=request.query,
+            headers=request.headers,
+            at=self._settle(),
+        )
+        self.records.append(record)
+        return record
+
+    async def _answer(self, request: web.Request, record: RecordedRequest, handler: HttpHandler) -> web.StreamResponse:
+        name = record.route = _route_name(request)
+        if ROUTES[name].body != "stream":
             record.body = await request.read()
-        fault = record.fault = choose(self._faults, match.route, self._random)
+        fault = record.fault = choose(self._faults, name, self._random)
         effect = None if fault is None else fault.effect
         damage = effect if isinstance(effect, Damage) else Damage()
-        work = partial(match.target.serve, Visit(request, record, match.names, damage))
+        request[_CONTEXT] = RequestContext(request, record, damage)
+        work = partial(handler, request)
         if effect is None:
             return await work()
-        # A fault strikes a refusal as it does a success, so by then it has to be an answer.
-        return await strike(effect, request, partial(self._spoken, record, work), self._released.wait)
+        # A fault applies to an error as it does to a success, so by then the error has to be an answer.
+        return await strike(effect, request, partial(self._answered, record, work), self._released.wait)
 
-    async def _spoken(
+    async def _answered(
         self, record: RecordedRequest, work: Callable[[], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         try:
@@ -134,93 +160,99 @@ class Front:
         except ConnectionError:
             response = web.Response()  # nobody is there to read it
         if not response.prepared:
-            response.headers["X-Request-Id"] = record.id
+            response.headers.update(self._identity(record))
         return response
 
-    def release(self) -> None:
-        """Let every stalled request go on."""
-        self._released.set()
-        self._released = asyncio.Event()
-
-    def _record(self, request: web.Request) -> RecordedRequest:
-        record = RecordedRequest(
-            id=self._ids.new("req"),
-            method=request.method,
-            path=request.path,
-            query=request.query,
-            headers=request.headers,
-            at=self._settle(),
-        )
-        self.records.append(record)
-        return record
+    def _identity(self, record: RecordedRequest) -> dict[str, str]:
+        is_hidden = record.fault is not None and isinstance(record.fault.effect, NoRequestId)
+        return {"X-Request-Id": record.id} if self._settings.request_ids and not is_hidden else {}
 
     # --- the API -----------------------------------------------------------------------------------------
 
-    async def _api(self, route: Route, visit: Visit) -> web.Response:
-        self._authorize(visit.request)
-        return await self._once(visit, partial(self._act, route, visit))
+    async def _api(self, route: Route, handler: Handler, context: RequestContext) -> web.Response:
+        self._authorize(context.request, route)
+        return await self._once(context, partial(self._call, route, handler, context))
 
-    async def _act(self, route: Route, visit: Visit) -> Kept:
+    async def _call(self, route: Route, handler: Handler, context: RequestContext) -> Kept:
         body = None
         if route.body != "none":
-            content_type = visit.request.content_type
-            body = json_body(visit.record.body, content_type, optional=route.body == "optional")
-        call = Call(path=visit.names, query=visit.request.query, body=body, now=self._settle())
-        answer = route.act(call)
-        if route.method != "GET":
+            content_type = context.request.content_type
+            body = json_body(context.record.body, content_type, optional=route.body == "optional")
+        answer = handler(Call(path=context.names, query=context.request.query, body=body, now=self._settle()))
+        if context.request.method != "GET":
             self._changed()
         return Kept(answer.status, orjson.dumps(answer.payload))
 
-    async def _upload(self, visit: Visit) -> web.Response:
-        self._authorize(visit.request)
-        return await self._once(visit, partial(self._receive, visit))
+    async def _upload(self, context: RequestContext) -> web.Response:
+        self._authorize(context.request, ROUTES[context.record.route])
+        return await self._once(context, partial(self._receive, context))
 
-    async def _receive(self, visit: Visit) -> Kept:
-        asset = await self._files.receive_form(visit.request)
+    async def _receive(self, context: RequestContext) -> Kept:
+        asset = await self._files.receive_form(context.request)
         answer = data(self._assets.uploaded(asset, self._settle()))
         return Kept(answer.status, orjson.dumps(answer.payload))
 
-    def _authorize(self, request: web.Request) -> None:
+    def _authorize(self, request: web.Request, route: Route) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         given = request.headers.get("X-Api-Key", token if scheme.lower() == "bearer" else "")
-        if not hmac.compare_digest(given.encode(errors="surrogateescape"), self._api_key):
+        is_right = hmac.compare_digest(given.encode(errors="surrogateescape"), self._settings.api_key.encode())
+        lifetime = self._settings.key_seconds
+        if not is_right or (lifetime is not None and self._settle() >= lifetime):
             raise Refusal(401, "unauthorized", "The API key is missing or wrong.")
+        if not self._settings.allows(route.scope):
+            raise Refusal(403, "forbidden", f"The API key does not have the scope {route.scope}.")
 
-    async def _once(self, visit: Visit, work: Callable[[], Awaitable[Kept]]) -> web.Response:
-        key = visit.request.headers.get("Idempotency-Key")
-        if visit.request.method != "POST" or key is None:
-            await self._delay(visit)
+    async def _once(self, context: RequestContext, work: Callable[[], Awaitable[Kept]]) -> web.Response:
+        key = context.request.headers.get("Idempotency-Key")
+        if context.request.method != "POST" or key is None:
+            await self._delay(context)
             return _json(await work())
-        scope = (visit.record.path, check_key(key))
+        scope = (context.record.path, check_key(key))
         kept = self._replays.begin(scope, self._settle())
-        return _json(await self._first(visit, scope, work) if kept is None else kept)
+        return _json(await self._first(context, scope, work) if kept is None else kept)
 
-    async def _first(self, visit: Visit, scope: Scope, work: Callable[[], Awaitable[Kept]]) -> Kept:
-        answer: Kept | None = None
+    async def _first(self, context: RequestContext, scope: Scope, work: Callable[[], Awaitable[Kept]]) -> Kept:
+        replays, answer = self._replays, None
         try:
             # The key is in flight while the server is slow: that is when a second request meets it.
-            await self._delay(visit)
+            await self._delay(context)
             answer = await work()
             return answer
         finally:
-            self._replays.end(scope, answer, self._settle())
+            replays.end(scope, answer, self._settle())
 
-    async def _delay(self, visit: Visit) -> None:
-        latency = self._latency
-        seconds = latency if isinstance(latency, int | float) else latency.get(visit.record.route, 0.0)
+    async def _delay(self, context: RequestContext) -> None:
+        latency = self._settings.latency
+        seconds = latency if isinstance(latency, int | float) else latency.get(context.record.route, 0.0)
         if seconds > 0:
             await asyncio.sleep(seconds)
 
     # --- the file host -----------------------------------------------------------------------------------
 
-    async def _send(self, visit: Visit) -> web.StreamResponse:
-        await self._delay(visit)
-        parcel = await self._files.find(visit.request, visit.names["name"])
-        return await send(visit.request, parcel, visit.damage, request_id=visit.record.id)
+    async def _send(
+        self, find: Callable[[web.Request, str], Awaitable[Parcel]], context: RequestContext
+    ) -> web.StreamResponse:
+        await self._delay(context)
+        parcel = await find(context.request, context.names["name"])
+        return await send(context.request, parcel, context.damage, headers=self._identity(context.record))
 
-    async def _take(self, visit: Visit) -> web.Response:
-        await self._delay(visit)
-        return await self._files.take(visit.request, visit.names["asset_id"])
+    async def _take(self, context: RequestContext) -> web.Response:
+        await self._delay(context)
+        return await self._files.take(context.request, context.names["asset_id"])
+
+
+async def _respond(respond: Respond, request: web.Request) -> web.StreamResponse:
+    return await respond(request[_CONTEXT])
+
+
+def _route_name(request: web.Request) -> str:
+    failure = request.match_info.http_exception
+    if isinstance(failure, web.HTTPMethodNotAllowed):
+        raise Refusal(405, "method_not_allowed", f"{request.method} is not allowed here.")
+    resource = request.match_info.route.resource
+    if failure is not None or resource is None:
+        raise Refusal(404, "not_found", "There is nothing at this path.")
+    return f"{request.method} {resource.canonical}"
 
 
 def _json(answer: Kept) -> web.Response:

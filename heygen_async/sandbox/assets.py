@@ -8,6 +8,7 @@ from attrs import define, field, frozen
 
 from heygen_async.sandbox.ids import Ids
 from heygen_async.sandbox.refusals import Refusal, invalid, not_found
+from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.shelf import Shelf
 
 EXTENSIONS: Final = {
@@ -56,9 +57,16 @@ class Asset:
     uploaded_at: float
     sha256: str | None = None
     duration: float | None = None
-    status: str = "pending_upload"
+    ready_at: float | None = None
+    """When a job may use it; None until the upload is complete."""
     received: Received | None = field(default=None, repr=False)
     serial: int = 0
+
+    def status(self, now: float) -> str:
+        """Return `pending_upload`, `processing` or `completed`."""
+        if self.ready_at is None:
+            return "pending_upload"
+        return "completed" if now >= self.ready_at else "processing"
 
     @property
     def kind(self) -> str:
@@ -74,11 +82,12 @@ class Asset:
 class Assets:
     """All of them."""
 
-    def __init__(self, ids: Ids, *, max_bytes: int) -> None:
+    def __init__(self, ids: Ids, settings: Settings) -> None:
         self._ids = ids
         self._shelf: Shelf[Asset] = Shelf()
         self._by_id: dict[str, Asset] = {}
-        self.max_bytes = max_bytes
+        self._ingest_seconds = settings.ingest_seconds
+        self.max_bytes = settings.max_asset_bytes
 
     def new_id(self) -> str:
         """Return an id for an upload that is about to be received."""
@@ -88,7 +97,7 @@ class Assets:
         """Take in a multipart upload, which is usable at once."""
         mime_type = _supported(name, received)
         asset = Asset(id=asset_id, name=name, mime_type=mime_type, size_bytes=received.size_bytes, uploaded_at=now)
-        _fill(asset, received)
+        _fill(asset, received, now)
         return self._keep(asset)
 
     def announce(self, name: str, mime_type: str, size_bytes: int, sha256: str | None, now: float) -> Asset:
@@ -105,10 +114,10 @@ class Assets:
         )
         return self._keep(asset)
 
-    def complete(self, asset_id: str, sha256: str | None) -> Asset:
-        """Check what the storage received for a direct upload and make it usable; a second time changes nothing."""
+    def complete(self, asset_id: str, sha256: str | None, now: float) -> Asset:
+        """Check what the storage received for a direct upload and start its ingestion; repeating it changes nothing."""
         asset = self.get(asset_id)
-        if asset.status == "completed":
+        if asset.ready_at is not None:
             return asset
         received = asset.received
         if received is None:
@@ -117,7 +126,7 @@ class Assets:
             raise invalid("checksum_sha256 does not match the uploaded file.", "checksum_sha256")
         if received.mime_type != asset.mime_type:
             raise invalid(f"The file is {received.mime_type}, not {asset.mime_type}.", "content_type")
-        _fill(asset, received)
+        _fill(asset, received, now + self._ingest_seconds)
         return asset
 
     def get(self, asset_id: str) -> Asset:
@@ -130,11 +139,12 @@ class Assets:
         """Return the asset with that id, if there is one."""
         return self._by_id.get(asset_id)
 
-    def usable(self, asset_id: str) -> Asset:
+    def usable(self, asset_id: str, now: float) -> Asset:
         """Return the asset with that id if a job may use it."""
         asset = self.get(asset_id)
-        if asset.status != "completed":
-            raise Refusal(400, "asset_not_available", f"Asset {asset_id!r} has not been uploaded completely.")
+        status = asset.status(now)
+        if status != "completed":
+            raise Refusal(400, "asset_not_available", f"Asset {asset_id!r} cannot be used yet: {status}.")
         return asset
 
     def page(self, limit: int, before: int | None) -> tuple[list[Asset], int | None]:
@@ -157,9 +167,9 @@ def plain_type(mime_type: str) -> str:
     return _ALIASES.get(mime_type, mime_type)
 
 
-def _fill(asset: Asset, received: Received) -> None:
-    asset.received = received
-    asset.sha256, asset.duration, asset.status = received.sha256, received.duration, "completed"
+def _fill(asset: Asset, received: Received, ready_at: float) -> None:
+    asset.received, asset.ready_at = received, ready_at
+    asset.sha256, asset.duration = received.sha256, received.duration
 
 
 def _supported(name: str, received: Received) -> str:

@@ -15,11 +15,13 @@ import orjson
 from attrs import frozen
 
 from heygen_async.sandbox.clock import Clock, iso
+from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.strict import is_loopback
-from heygen_async.sandbox.webhooks import Delivery, Event, Webhooks
+from heygen_async.sandbox.webhooks import Delivery, Endpoint, Event, Webhooks
 
 _ANSWER_WITHIN: Final = 10.0
 _PROBE_WITHIN: Final = 1.0
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 @frozen(kw_only=True)
@@ -44,10 +46,17 @@ class Courier:
     """Delivers what is due: by itself in `run`, or when told to in `flush`."""
 
     def __init__(
-        self, webhooks: Webhooks, clock: Clock, *, settle: Callable[[], float], next_due: Callable[[], float | None]
+        self,
+        webhooks: Webhooks,
+        clock: Clock,
+        settings: Settings,
+        *,
+        settle: Callable[[], float],
+        next_due: Callable[[], float | None],
     ) -> None:
         self._webhooks = webhooks
         self._clock = clock
+        self._settings = settings
         self._settle = settle
         self._next_due = next_due
         self._changed = asyncio.Event()
@@ -93,8 +102,7 @@ class Courier:
             self.look()
 
     async def _send(self, http: aiohttp.ClientSession, delivery: Delivery) -> int | None:
-        body = b"" if delivery.event is None else _body(delivery.event, self._clock)
-        headers = {} if delivery.event is None else _headers(delivery.event, body, delivery.secret)
+        body, headers = self._message(delivery.event, delivery.target)
         within = aiohttp.ClientTimeout(total=_PROBE_WITHIN if delivery.event is None else _ANSWER_WITHIN)
         try:
             async with http.request(
@@ -104,25 +112,27 @@ class Courier:
         except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
             return None
 
+    def _message(self, event: Event | None, target: Endpoint | str) -> tuple[bytes, dict[str, str]]:
+        if event is None:
+            return b"", {}
+        if isinstance(target, Endpoint):
+            body = orjson.dumps(self._envelope(event))
+            return body, self._headers(event, body, target.secret)
+        secret = self._settings.callback_secret
+        if self._settings.callback_shape == "event":
+            body = orjson.dumps({"event_type": event.type, "event_data": event.data})
+            return body, self._headers(event, body, secret)
+        body = orjson.dumps(event.flat)
+        return body, _JSON if secret is None else self._headers(event, body, secret)
 
-def _body(event: Event, clock: Clock) -> bytes:
-    return orjson.dumps(
-        {
-            "event_id": event.id,
-            "event_type": event.type,
-            "event_data": event.data,
-            "created_at": iso(clock.wall(event.created_at)),
-        }
-    )
+    def _envelope(self, event: Event) -> dict[str, object]:
+        created_at = iso(self._clock.wall(event.created_at))
+        return {"event_id": event.id, "event_type": event.type, "event_data": event.data, "created_at": created_at}
 
-
-def _headers(event: Event, body: bytes, secret: str | None) -> dict[str, str]:
-    # The timestamp is the true time even where the sandbox's own runs faster: the receiver compares it with his.
-    headers = {
-        "Content-Type": "application/json",
-        "Heygen-Timestamp": str(int(time.time())),
-        "Heygen-Event-Id": event.id,
-    }
-    if secret is not None:
-        headers["Heygen-Signature"] = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return headers
+    def _headers(self, event: Event, body: bytes, secret: str | None) -> dict[str, str]:
+        # The timestamp is the real time even where the sandbox's own runs faster: the receiver compares it with its.
+        headers = {**_JSON, "Heygen-Timestamp": str(int(time.time())), "Heygen-Event-Id": event.id}
+        if secret is not None:
+            signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+            headers[self._settings.signature_header] = signature
+        return headers

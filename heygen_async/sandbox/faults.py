@@ -23,9 +23,12 @@ import orjson
 from attrs import evolve, field, frozen
 
 from heygen_async.sandbox.refusals import Refusal
+from heygen_async.sandbox.routes.table import check_route
 
 ANY_CALL: Final = "* /v3/*"
 DOWNLOADS: Final = "GET /files/{name}"
+"""Videos and assets."""
+CAPTIONS: Final = "GET /captions/{name}"
 
 _HTML: Final = b"<!DOCTYPE html><html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
 _GZIP: Final = 31  # zlib's window bits for the gzip format
@@ -87,11 +90,16 @@ class Damage:
 
 
 @frozen
+class NoRequestId:
+    """The true answer without `X-Request-Id`."""
+
+
+@frozen
 class Nothing:
     """All is well."""
 
 
-Effect: TypeAlias = Reply | Reset | Stall | Truncate | Alter | Damage | Nothing
+Effect: TypeAlias = Reply | Reset | Stall | Truncate | Alter | Damage | NoRequestId | Nothing
 
 
 # --- when --------------------------------------------------------------------------------------------------
@@ -112,10 +120,13 @@ class Fault:
 
     Args:
         route: Method and path template, such as `POST /v3/lipsyncs` or `GET /v3/lipsyncs/{lipsync_id}`; `*`
-            stands for anything.
+            matches anything, as in `GET /v3/lipsyncs*`.
         effect: What happens.
-        probability: How likely it is that a request which fits is struck, 0 to 1.
-        times: How many requests it strikes before it is used up; None is no limit.
+        probability: The share of matching requests that it applies to, 0 to 1.
+        times: The number of requests that it applies to before it is used up; None is no limit.
+
+    Raises:
+        ValueError: No route of the sandbox matches *route*, or a number is out of range.
     """
 
     route: str
@@ -124,6 +135,7 @@ class Fault:
     times: int | None = field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        check_route(self.route)
         if not 0 <= self.probability <= 1:
             raise ValueError("probability must be from 0 to 1.")
         if self.times is not None and self.times < 1:
@@ -151,16 +163,32 @@ def nothing(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
 
 def error(
     status: int,
-    code: str,
+    code: str | int,
     message: str = "The sandbox was told to refuse this.",
     *,
     route: str = ANY_CALL,
+    shape: Literal["v3", "number", "text"] = "v3",
     after: bool = False,
     **when: Unpack[When],
 ) -> Fault:
-    """Answer with any error in the API's envelope, a code that nobody knows too."""
-    body = orjson.dumps(Refusal(status, code, message).envelope())
-    return Fault(route, Reply(status=status, body=body, after=after), **when)
+    """Answer with an error: any status (200 too) and any code, before the work or *after* it.
+
+    Args:
+        status: The HTTP status.
+        code: Any code; a number such as 400140 in the shape `number`.
+        message: The message.
+        route: See `Fault`.
+        shape: `v3` is `{"error": {"code", "message"}}`; `number`, `{"code", "message"}`, and `text`,
+            `{"error": "message"}`, are those of older services.
+        after: Whether the work is done first.
+        **when: `probability` and `times`, see `Fault`.
+    """
+    body = {
+        "v3": {"error": {"code": code, "message": message}},
+        "number": {"code": code, "message": message},
+        "text": {"error": message},
+    }[shape]
+    return Fault(route, Reply(status=status, body=orjson.dumps(body), after=after), **when)
 
 
 def rate_limited(
@@ -253,6 +281,21 @@ def unknown_fields(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
 def unknown_status(route: str = ANY_CALL, *, word: str = "polishing", **when: Unpack[When]) -> Fault:
     """Replace every status in the answer's data by a word that nobody knows."""
     return Fault(route, Alter({"status": word}, replace_only=True), **when)
+
+
+def odd_fields(route: str = ANY_CALL, *, fields: Mapping[str, object], **when: Unpack[When]) -> Fault:
+    r"""Replace fields of the answer's data by any JSON value, for instance of a type that nobody expects.
+
+    Any text can be sent, half of a surrogate pair (`"\ud83d"`) too. Fields that an object does not have are not added.
+
+        odd_fields("GET /v3/lipsyncs/{lipsync_id}", fields={"duration": "12.5", "created_at": "", "callback_id": 42})
+    """
+    return Fault(route, Alter(fields, replace_only=True), **when)
+
+
+def no_request_id(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
+    """Leave the header `X-Request-Id` out of the answer."""
+    return Fault(route, NoRequestId(), **when)
 
 
 def altered(payload: object, alter: Alter) -> object:

@@ -18,6 +18,7 @@ from heygen_async.sandbox.clock import Clock
 from heygen_async.sandbox.links import Denied, Links
 from heygen_async.sandbox.ranges import Part, part
 from heygen_async.sandbox.refusals import Refusal, invalid
+from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.storage import Storage, StoredFile, etag
 from heygen_async.sandbox.uploads import check_bytes, check_headers
 from heygen_async.sandbox.world import Job, World
@@ -45,24 +46,37 @@ class FileHost:
     links: Links
     clock: Clock
     sample: StoredFile
-    max_multipart_bytes: int
+    settings: Settings
 
     # --- out ---------------------------------------------------------------------------------------------
 
     async def find(self, request: web.Request, name: str) -> Parcel:
         """Answer `GET /files/{name}`."""
         self._admit(request)
-        stored = await self._find(name)
+        stored = self._find(name)
         return Parcel(stored, part(request.headers, etag=stored.etag, total=stored.size_bytes))
 
-    async def _find(self, name: str) -> StoredFile:
-        stem, _, kind = name.rpartition(".")
+    async def find_captions(self, request: web.Request, name: str) -> Parcel:
+        """Answer `GET /captions/{name}`."""
+        self._admit(request)
+        job = self.world.find(name.removesuffix(".srt"))
+        if job is None or job.ended_at is None or not self._has_captions(job.ended_at):
+            raise _no_such_key()
+        stored = await self._captions(job)
+        return Parcel(stored, part(request.headers, etag=stored.etag, total=stored.size_bytes))
+
+    def _has_captions(self, ended_at: float) -> bool:
+        late = self.clock.now() < ended_at + self.settings.caption_seconds
+        return self.settings.captions != "gone" and not late
+
+    def _find(self, name: str) -> StoredFile:
+        stem = name.rpartition(".")[0]
         job = self.world.find(stem)
         if job is not None and job.ended_at is not None and job.failure_message is None:
-            return await self._captions(job) if kind == "srt" else self._output(job)
+            return self._output(job)
         asset = self.assets.find(stem)
         if asset is None or asset.received is None:
-            raise Denied(404, "NoSuchKey", "The specified key does not exist.")
+            raise _no_such_key()
         return self._stored(asset, asset.received)
 
     def _output(self, job: Job) -> StoredFile:
@@ -70,7 +84,8 @@ class FileHost:
         return self.sample if asset is None or asset.received is None else self._stored(asset, asset.received)
 
     async def _captions(self, job: Job) -> StoredFile:
-        content = srt(job.plan.duration, job.title or "Captions").encode()
+        is_empty = self.settings.captions == "empty"
+        content = b"" if is_empty else srt(job.plan.duration, job.title or "Captions").encode(errors="replace")
         return await self.storage.write(f"{job.id}.srt", content, "application/x-subrip")
 
     def _stored(self, asset: Asset, received: Received) -> StoredFile:
@@ -84,8 +99,8 @@ class FileHost:
         self._admit(request)
         asset = self.assets.find(asset_id)
         if asset is None:
-            raise Denied(404, "NoSuchKey", "The specified key does not exist.")
-        if asset.status == "completed":
+            raise _no_such_key()
+        if asset.ready_at is not None:
             raise Denied(409, "OperationAborted", "The upload has been completed.")
         check_headers(asset, request.headers)
         received = await self.storage.receive(
@@ -97,8 +112,8 @@ class FileHost:
 
     async def receive_form(self, request: web.Request) -> Asset:
         """Take the body of `POST /v3/assets`, the one call of the API that carries bytes itself."""
-        if (request.content_length or 0) > self.max_multipart_bytes + _FORM_OVERHEAD:
-            raise Refusal(413, "payload_too_large", f"At most {self.max_multipart_bytes} bytes.", "file")
+        if (request.content_length or 0) > self.settings.max_multipart_bytes + _FORM_OVERHEAD:
+            raise Refusal(413, "payload_too_large", f"At most {self.settings.max_multipart_bytes} bytes.", "file")
         if request.content_type != "multipart/form-data":
             raise invalid("The body must be sent as multipart/form-data.")
         try:
@@ -113,7 +128,7 @@ class FileHost:
             raise invalid("The body must have one field, file, with a filename.", "file")
         asset_id = self.assets.new_id()
         received = await self.storage.receive(
-            _chunks(field), asset_id, filename=field.filename, max_bytes=self.max_multipart_bytes
+            _chunks(field), asset_id, filename=field.filename, max_bytes=self.settings.max_multipart_bytes
         )
         if await form.next() is not None:
             raise invalid("The body must have one field only.", "file")
@@ -123,6 +138,10 @@ class FileHost:
         if "X-Api-Key" in request.headers or "Authorization" in request.headers:
             raise Denied(400, "InvalidArgument", "Only one auth mechanism allowed: the link is signed.")
         self.links.check(request.method, request.path, request.query, self.clock.wall(self.clock.now()))
+
+
+def _no_such_key() -> Denied:
+    return Denied(404, "NoSuchKey", "The specified key does not exist.")
 
 
 async def _chunks(field: BodyPartReader) -> AsyncIterator[bytes]:

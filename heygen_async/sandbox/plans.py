@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from attrs import evolve, frozen
 
 from heygen_async.sandbox.assets import Asset, Assets
-from heygen_async.sandbox.refusals import Refusal, invalid
+from heygen_async.sandbox.refusals import Problems, Refusal, invalid
 from heygen_async.sandbox.strict import Body
 
 SCRIPT_HOST: Final = "sandbox.invalid"
@@ -58,20 +58,25 @@ class Planner:
     assets: Assets
     sample_seconds: float
 
-    def plan(self, body: Body) -> Plan:
-        """Return the plan for a checked create body, or raise the `Refusal` that its sources deserve."""
-        video, _ = self._source(body, "video"), self._source(body, "audio")
+    def plan(self, body: Body, now: float) -> Plan:
+        """Return the plan for a checked create body, or raise a `Refusal` for its sources."""
+        problems, video = Problems(), None
+        with problems.collect():
+            video = self._source(body, "video", now)
+        with problems.collect():
+            self._source(body, "audio", now)
+        problems.raise_all()
         duration = self.sample_seconds if video is None else video.duration or UNREADABLE_SECONDS
         plan = Plan(duration=duration, asset=video)
         for name in ("video", "audio"):
             plan = _scripted(plan, body, name)
         return plan
 
-    def _source(self, body: Body, name: str) -> Asset | None:
+    def _source(self, body: Body, name: str, now: float) -> Asset | None:
         given = body[name]
         if not isinstance(given, dict) or given["type"] == "url":
             return None
-        asset = self.assets.usable(given["asset_id"])
+        asset = self.assets.usable(given["asset_id"], now)
         _fits(asset, name)
         return asset
 

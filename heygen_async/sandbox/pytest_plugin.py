@@ -1,4 +1,9 @@
-"""The pytest plugin of heygen_async: `heygen_sandbox` and `heygen_session`, on this machine and without a key.
+"""The pytest plugin of heygen_async: the fixtures `heygen_sandbox` and `heygen_session`, local and without a key.
+
+No test reaches the real API by accident: unless `HEYGEN_BASE_URL` is set already, it is set to a closed address for the
+whole run, so that a `HeyGenSession()` in a test that forgets the fixture fails to connect, and the report says why.
+To test against the real API on purpose, mark a test `heygen_live`, or set `HEYGEN_BASE_URL=https://api.heygen.com`
+for the run (needed for sessions that are created on import). Sessions with a `base_url` of their own are not affected.
 
 A test of a FastAPI handler, for instance::
 
@@ -18,17 +23,18 @@ A test of a FastAPI handler, for instance::
         [job] = heygen_sandbox.jobs
         assert job.body["callback_id"] == "order-7"
 
-The fixtures are pytest-asyncio's, and work in its auto and its strict mode; without pytest-asyncio they are plain
-async fixtures, as anyio's plugin takes them.
+The fixtures are pytest-asyncio's, in its auto and strict modes; without pytest-asyncio they are plain async fixtures,
+as anyio's plugin takes them.
 
-Pytest imports this module in every run, also in those that have nothing to do with HeyGen. So it imports nothing of
-the package before a fixture is used, and the packages above it import nothing either.
+Pytest imports this module in every run, also in those that do not use HeyGen. So it imports nothing of the package
+before a fixture is used, and the packages above it import nothing either.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -41,27 +47,71 @@ if TYPE_CHECKING:
     from heygen_async import HeyGenSession
     from heygen_async.sandbox import Sandbox
 
-__all__ = ("heygen_sandbox", "heygen_session", "pytest_configure")
+__all__ = ("heygen_sandbox", "heygen_session")
+
+_BASE_URL: Final = "HEYGEN_BASE_URL"
+_NOWHERE: Final = "http://127.0.0.1:1"
+"""Nothing listens there: the port is one that only the system may open."""
+
+_HINT: Final = f"""\
+The test tried to reach HeyGen. {_BASE_URL} is {_NOWHERE} so that no test does by accident.
+Use the fixture heygen_sandbox or heygen_session. If the real API is meant, mark the test heygen_live, or run
+pytest with {_BASE_URL}=https://api.heygen.com."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the markers."""
     config.addinivalue_line(
         "markers",
         "heygen_sandbox(**options): options of the Sandbox that the fixture starts, such as manual=True or "
         "faults=[...]; those of a function win over those of its class and module.",
     )
+    config.addinivalue_line(
+        "markers", "heygen_live: the test may reach the real API; without it HEYGEN_BASE_URL is a closed address."
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Close the way to the API before the first module of the user is imported."""
+    if not os.environ.get(_BASE_URL):
+        os.environ[_BASE_URL] = _NOWHERE
+        early_config.add_cleanup(_remove_guard)
+
+
+def _remove_guard() -> None:
+    os.environ.pop(_BASE_URL, None)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Open the way to the API for a test that is marked `heygen_live`."""
+    is_closed = os.environ.get(_BASE_URL) == _NOWHERE
+    if is_closed and item.get_closest_marker("heygen_live"):
+        del os.environ[_BASE_URL]
+    yield
+    if is_closed:
+        os.environ[_BASE_URL] = _NOWHERE
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Explain the failure of a test that met the closed address."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed and "('127.0.0.1', 1)" in report.longreprtext:
+        report.sections.append(("heygen_async", _HINT))
 
 
 @async_fixture
 async def heygen_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sandbox]:
     """A `heygen_async.sandbox.Sandbox` of the test's own; the marker `heygen_sandbox` sets its options.
 
-    Its time runs a thousand times as fast as yours, so that a job takes a fiftieth of a second, unless the marker
-    says `speed=` or `manual=True`. `HEYGEN_BASE_URL` and `HEYGEN_API_KEY` name it while the test runs: a
-    `HeyGenSession()` that the code under test makes goes here, and never to HeyGen.
+    Its time runs a thousand times as fast as real time, so that a job takes 20 ms, unless the marker says `speed=` or
+    `manual=True`. `HEYGEN_BASE_URL` and `HEYGEN_API_KEY` name it while the test runs: a `HeyGenSession()` that the
+    code under test creates uses it.
     """
-    from heygen_async.sandbox import Sandbox  # noqa: PLC0415 only who uses the fixture pays for it
+    from heygen_async.sandbox import Sandbox  # noqa: PLC0415 imported on first use
 
     async with Sandbox(**_options(request.node)) as sandbox:
         monkeypatch.setenv("HEYGEN_BASE_URL", sandbox.url)
@@ -71,14 +121,19 @@ async def heygen_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 @async_fixture
 async def heygen_session(heygen_sandbox: Sandbox) -> AsyncIterator[HeyGenSession]:
-    """A `heygen_async.HeyGenSession` on the test's sandbox, which looks and retries within milliseconds."""
-    from heygen_async import HeyGenSession, PollPolicy, RetryPolicy  # noqa: PLC0415 the same
+    """A `heygen_async.HeyGenSession` on the test's sandbox, which polls and retries within milliseconds.
+
+    If the sandbox is manual, `advance` makes this session's waits see the end of a job at once.
+    """
+    from heygen_async import HeyGenSession, PollPolicy, RetryPolicy  # noqa: PLC0415 imported on first use
 
     polling = PollPolicy(fastest=0.01, slowest=0.05)
     retry = RetryPolicy(first_delay=0.001, max_delay=0.01)
     async with HeyGenSession(
         heygen_sandbox.api_key, base_url=heygen_sandbox.url, polling=polling, retry=retry
     ) as session:
+        if heygen_sandbox.is_manual:
+            heygen_sandbox.on_finished = session.poller.notify
         yield session
 
 

@@ -1,13 +1,27 @@
-"""What was asked of the sandbox, kept for a test to look at."""
+"""The requests that the sandbox received, for a test to look at."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import orjson
 from attrs import define, field
 
 from heygen_async.sandbox.faults import Fault
+
+_SECRET: Final = frozenset({"x-api-key", "authorization"})
+_MOST_SHOWN: Final = 200
+
+
+def without_key(headers: Mapping[str, str]) -> str:
+    """Return the repr of *headers* without the key."""
+    return repr({name: "***" if name.lower() in _SECRET else value for name, value in headers.items()})
+
+
+def shortened(body: bytes) -> str:
+    """Return the repr of the start of *body*."""
+    return repr(body[:_MOST_SHOWN]) + ("..." if len(body) > _MOST_SHOWN else "")
 
 
 @define(eq=False, kw_only=True)
@@ -15,21 +29,20 @@ class RecordedRequest:
     """One request, as it came in."""
 
     id: str
-    """The `X-Request-Id` that it was answered with."""
+    """The `X-Request-Id` of the answer."""
     method: str
     path: str
     route: str = ""
     """Method and path template, such as `GET /v3/lipsyncs/{lipsync_id}`; empty where nothing answers."""
     query: Mapping[str, str]
-    headers: Mapping[str, str] = field(repr=False)
-    """Case does not matter. They hold the key that was sent."""
+    headers: Mapping[str, str] = field(repr=without_key)
+    """Case does not matter. They hold the key that was sent; the repr leaves it out."""
     at: float
     """When, in seconds of sandbox time."""
-    body: bytes = field(default=b"", repr=False)
-    """Empty for uploads: those are streamed to disk."""
+    body: bytes = field(default=b"", repr=shortened)
+    """Empty for uploads: those are streamed to disk. The repr has its first 200 bytes."""
     status: int | None = None
-    """What it was answered with; None while it has no answer, and if its connection ended early."""
-
+    """The status of the answer; None while there is none, and if the connection ended early."""
     fault: Fault | None = None
     """What went wrong on purpose."""
 

@@ -1,8 +1,11 @@
-"""What the sandbox says no with: one exception, in the API's own error envelope."""
+"""The errors that the sandbox answers with, in the API's envelope."""
 
 from __future__ import annotations
 
-from attrs import frozen
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from attrs import evolve, field, frozen
 
 
 @frozen
@@ -14,11 +17,43 @@ class Refusal(Exception):
     message: str
     param: str | None = None
     retry_after: float | None = None
+    others: tuple[Refusal, ...] = field(default=(), kw_only=True)
+    """Further errors of the same request."""
 
     def envelope(self) -> dict[str, object]:
-        """Return the body of the answer."""
-        error = {"code": self.code, "message": self.message}
-        return {"error": error if self.param is None else {**error, "param": self.param}}
+        """Return the body of the answer; it lists the errors if there are several."""
+        error: dict[str, object] = {"code": self.code, "message": self.message}
+        if self.param is not None:
+            error["param"] = self.param
+        if self.others:
+            error["errors"] = [one.item() for one in (self, *self.others)]
+        return {"error": error}
+
+    def item(self) -> dict[str, object]:
+        """Return this error as one of a list."""
+        item: dict[str, object] = {"code": self.code, "message": self.message}
+        return item if self.param is None else {**item, "path": self.param}
+
+
+class Problems:
+    """Collects the errors of one request, so that all of them are answered at once."""
+
+    def __init__(self) -> None:
+        self._found: list[Refusal] = []
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keep the `Refusal` that the block raises instead of raising it."""
+        try:
+            yield
+        except Refusal as refusal:
+            self._found += [evolve(refusal, others=()), *refusal.others]
+
+    def raise_all(self) -> None:
+        """Raise one `Refusal` for all that were collected; nothing happens if there are none."""
+        if self._found:
+            first, *others = self._found
+            raise evolve(first, others=tuple(others))
 
 
 def invalid(message: str, param: str | None = None) -> Refusal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from aiohttp import web
 
@@ -13,11 +13,12 @@ from heygen_async.sandbox.ranges import Part
 from heygen_async.sandbox.storage import read
 
 
-async def send(request: web.Request, parcel: Parcel, damage: Damage, *, request_id: str) -> web.StreamResponse:
+async def send(
+    request: web.Request, parcel: Parcel, damage: Damage, *, headers: Mapping[str, str]
+) -> web.StreamResponse:
     """Answer *request* with *parcel*, damaged on its way."""
     part = parcel.part if damage.ranges else Part(0, parcel.part.total, parcel.part.total, is_whole=True)
-    response = web.StreamResponse(status=part.status, headers=_headers(parcel, part, damage))
-    response.headers["X-Request-Id"] = request_id
+    response = web.StreamResponse(status=part.status, headers={**headers, **_headers(parcel, part, damage)})
     await response.prepare(request)
     length = part.length if damage.cut_after is None else min(damage.cut_after, part.length)
     async for chunk in read(parcel.stored.path, part.start, length):

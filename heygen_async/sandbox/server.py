@@ -8,21 +8,22 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, Unpack
 
 from aiohttp import web
 from anyio import to_thread
 from attrs import frozen
 
-from heygen_async.sandbox.backend import Backend, JobSeconds, Settings
+from heygen_async.sandbox.backend import Backend
 from heygen_async.sandbox.clock import Clock, ManualClock
 from heygen_async.sandbox.courier import RecordedDelivery
 from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.record import RecordedRequest
+from heygen_async.sandbox.settings import JobSeconds, SandboxOptions, Settings
 from heygen_async.sandbox.storage import sample
 from heygen_async.sandbox.world import Job
 
@@ -42,9 +43,8 @@ SAMPLE_VIDEO: Final = Path(__file__).with_name("media") / "sample.mp4"
 SAMPLE_AUDIO: Final = Path(__file__).with_name("media") / "sample.mp3"
 """A sentence in French, MP3."""
 
-_RATES: Final[Mapping[str, float]] = {"speed": 0.033, "precision": 0.067}
-_LONGEST_LINK: Final = 7 * 24 * 3600.0
 _SHUTDOWN_SECONDS: Final = 0.05
+"""How long requests in progress have to end, twice: to be answered, then to be cancelled."""
 
 
 @frozen(kw_only=True)
@@ -58,7 +58,7 @@ class SandboxJob:
     body: Mapping[str, object]
     """What was sent to create it."""
     charged: float
-    """What it cost, in dollars; 0 once it has failed."""
+    """What it cost, in the account's currency; 0 once it has failed."""
     created_at: float
     ended_at: float | None
     failure_message: str | None
@@ -67,82 +67,64 @@ class SandboxJob:
 
 
 class Sandbox:
-    """A HeyGen for one account on one machine; use it with `async with`.
+    """A local stand-in for HeyGen with one account; use it with `async with`.
 
-    Time in it is its own: it runs *speed* times as fast as the clock on the wall, or, with *manual*, only by
-    `advance`. A job costs its price when it is created, and gets it back if it fails.
+    Its clock is its own: it runs *speed* times as fast as real time, or, with *manual*, only in `advance`.
+    A job costs its price when it is created, and is refunded if it fails. All arguments are keywords.
+
+    A source URL on the host `sandbox.invalid` scripts its job: `https://sandbox.invalid/v.mp4?seconds=600` runs for
+    600 s, `?fail=No+face` fails with that message, `?duration=42.5` sets the length of the output and so its price,
+    `?refuse=download_failed` (or `content_policy_violation`) refuses the create. Any other URL stands for the sample
+    video: the sandbox reads nothing from the network. An uploaded video comes back as it was sent.
 
     Args:
-        api_key: The one key that it accepts, as `X-Api-Key` or as a bearer token.
-        host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
-        speed: Seconds of sandbox time in one second.
-        manual: Whether time stands still but for `advance`.
-        seed: Of ids and of faults; the same seed and the same requests give the same answers.
-        account_limit: Jobs that run at once. A single create past it gets a 429, jobs of a batch wait for a
-            seat. None is no limit.
-        job_seconds: How long a job takes, in sandbox time: a number, numbers for one job after another, over
-            and over, or a function of the create's body.
-        balance: Dollars in the wallet. What it cannot pay for gets a 402.
-        rates: Dollars for a second of output, by mode.
-        retry_after: Seconds, rounded up, that a refused create is told to wait.
-        link_seconds: How long a presigned link works, in sandbox time; at most 7 days.
-        latency: Seconds, by the loop's clock, that each answer takes; or of a route, such as
-            `{"POST /v3/lipsyncs": 0.15}`.
-        max_asset_bytes: Largest direct upload.
-        max_multipart_bytes: Largest multipart upload.
-        statuses_available: Whether the account has `GET /v3/lipsyncs/statuses`.
-        batches_available: Whether the account has batches.
+        api_key: The key that it accepts, as `X-Api-Key` or as a bearer token; `"sandbox-key"` by default.
+        host: Address to listen on; `"127.0.0.1"` by default.
+        port: Port to listen on; 0, the default, takes a free one.
+        speed: Seconds of sandbox time per second of real time; 1 by default.
+        manual: Whether time stands still except in `advance`.
+        seed: Seed of ids and faults; the same seed and the same requests give the same answers.
+        scopes: What the key may do: `"*:*"` (the default), or `NOUN:read`, `NOUN:write`, `NOUN:*` with the nouns
+            `lipsync`, `assets`, `webhooks` and `account`; write includes read. A call beyond them gets a 403.
+        key_seconds: Sandbox time after which the key expires and gets a 401; None, the default, is never.
+        account_limit: Jobs that the account runs at once, 10 by default; None is no limit. A create past it gets a
+            429; jobs of a batch are queued instead. May be assigned at any time.
+        other_jobs: How many of these places are taken by other work of the account, such as translations; 0 by
+            default. May be assigned at any time.
+        job_seconds: How long a job runs, in sandbox time: a number (20 by default), numbers to repeat in order, or a
+            function of the create's body.
+        billing: `"wallet"` (the default), `"subscription"` or `"usage_based"`: the shape of `GET /v3/users/me`.
+        currency: `"usd"` (the default) or `"credits"`: the unit of *balance*, *rates* and `charged`.
+        balance: What the account can spend; 100 by default. A job that costs more gets a 402.
+        rates: Price of a second of output by mode; by default 0.0333 and 0.0667 usd, or 0.05 and 0.1 credits.
+        retry_after: Seconds, rounded up, in the `Retry-After` of a refused create; 1 by default.
+        link_seconds: How long a presigned link works, in sandbox time; 7 days by default, and at most.
+        latency: Real seconds that each answer takes, 0 by default; or by route, as in `{"POST /v3/lipsyncs": 0.15}`.
+        max_asset_bytes: Largest direct upload; 1 GiB by default.
+        max_multipart_bytes: Largest multipart upload; 32 MiB by default.
+        ingest_seconds: How long, in sandbox time, a direct upload is `processing` after `complete`; 0 by default.
+        captions: What the caption link of a completed job leads to: `"ready"` (the default), `"empty"` (0 bytes) or
+            `"gone"` (404).
+        caption_seconds: How long after the end of a job, in sandbox time, its caption link answers 404; 0 by default.
+        statuses_available: Whether the account has `GET /v3/lipsyncs/statuses`; true by default.
+        batches_available: Whether the account has batches; true by default.
+        lipsync_events: Whether `lipsync.success` and `lipsync.fail` are event types. The API publishes none for
+            single lipsyncs, so by default only a `callback_url` is notified of them.
+        callback_shape: The body sent to a `callback_url`: `"event"` (the default) is `{"event_type", "event_data"}`,
+            `"flat"` an object with `lipsync_id`, `status` and `video_url` or `failure_message`.
+        callback_secret: The secret that callbacks are signed with; None, the default, leaves them unsigned.
+        signature_header: Name of the signature's header; `"Heygen-Signature"` by default.
+        request_ids: Whether answers have the header `X-Request-Id`; true by default.
         faults: What goes wrong, see `heygen_async.sandbox.faults`.
+
+    Raises:
+        TypeError: An argument is unknown.
+        ValueError: An argument is out of range.
     """
 
-    def __init__(
-        self,
-        *,
-        api_key: str = "sandbox-key",
-        host: str = "127.0.0.1",
-        port: int = 0,
-        speed: float = 1.0,
-        manual: bool = False,
-        seed: int = 0,
-        account_limit: int | None = 10,
-        job_seconds: JobSeconds = 20.0,
-        balance: float = 100.0,
-        rates: Mapping[str, float] = _RATES,
-        retry_after: float = 1.0,
-        link_seconds: float = _LONGEST_LINK,
-        latency: float | Mapping[str, float] = 0.0,
-        max_asset_bytes: int = 1 << 30,
-        max_multipart_bytes: int = 32 << 20,
-        statuses_available: bool = True,
-        batches_available: bool = True,
-        faults: Iterable[Fault] = (),
-    ) -> None:
-        if speed <= 0:
-            raise ValueError("speed must be above 0.")
-        if not 0 < link_seconds <= _LONGEST_LINK:
-            raise ValueError("link_seconds must be above 0 and at most 7 days.")
-        self.api_key = api_key
-        self._address = (host, port)
-        self._speed = speed
-        self._manual = manual
-        self._faults = list(faults)
-        self._settings = Settings(
-            api_key=api_key,
-            seed=seed,
-            account_limit=account_limit,
-            job_seconds=job_seconds,
-            balance=balance,
-            rates=rates,
-            retry_after=retry_after,
-            link_seconds=link_seconds,
-            latency=latency,
-            max_asset_bytes=max_asset_bytes,
-            max_multipart_bytes=max_multipart_bytes,
-            statuses_available=statuses_available,
-            batches_available=batches_available,
-            faults=self._faults,
-        )
+    def __init__(self, **options: Unpack[SandboxOptions]) -> None:
+        self._settings = Settings(**options)
+        self._faults = list(self._settings.faults)
         self._url: str | None = None
         self._backend: Backend | None = None
         self._ending = contextlib.AsyncExitStack()
@@ -151,33 +133,38 @@ class Sandbox:
 
     async def __aenter__(self) -> Self:
         if self._backend is not None:
-            raise RuntimeError("A sandbox starts once; make a new one.")
+            raise RuntimeError("A sandbox starts once; create a new one.")
         async with contextlib.AsyncExitStack() as stack:
             await self._start(stack)
             self._ending = stack.pop_all()
         return self
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        listening = stack.enter_context(socket.create_server(self._address))
+        listening = stack.enter_context(socket.create_server((self._settings.host, self._settings.port)))
         host, port = listening.getsockname()[:2]
         self._url = f"http://{host}:{port}"
         directory = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-"))
         stack.push_async_callback(to_thread.run_sync, partial(shutil.rmtree, directory, ignore_errors=True))
         film = await to_thread.run_sync(sample, SAMPLE_VIDEO)
         backend = self._backend = Backend(
-            self._settings, self._make_clock(), origin=self._url, directory=Path(directory), sample=film
+            self._settings,
+            self._make_clock(),
+            self._faults,
+            origin=self._url,
+            directory=Path(directory),
+            sample=film,
         )
-        runner = web.AppRunner(backend.front.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
-        stack.push_async_callback(runner.cleanup)
+        runner = web.AppRunner(backend.app.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        stack.push_async_callback(_stop, runner)
         await runner.setup()
         await web.SockSite(runner, listening).start()
-        if not self._manual:
+        if not self._settings.manual:
             stack.push_async_callback(_end, asyncio.create_task(backend.courier.run()))
 
     def _make_clock(self) -> Clock:
-        if self._manual:
+        if self._settings.manual:
             return ManualClock()
-        return Clock(asyncio.get_running_loop().time, speed=self._speed, started_at=time.time())
+        return Clock(asyncio.get_running_loop().time, speed=self._settings.speed, started_at=time.time())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -187,9 +174,16 @@ class Sandbox:
     # --- time --------------------------------------------------------------------------------------------
 
     async def advance(self, seconds: float) -> None:
-        """Move the time of a manual sandbox; everything that falls due happens, in order, each at its moment.
+        """Move the clock of a manual sandbox; what falls due happens in order, each thing at its own moment.
 
-        Webhooks are delivered in here, and waited for. If cancelled, the time stays where it has come to.
+        Moves: the state of jobs, batches and assets, `created_at`, the expiry of links, keys and idempotency keys,
+        and the redelivery of webhooks. Webhooks are delivered and answered in here.
+
+        Does not move: real time. The client waits between two looks at a job, and between two attempts, in real
+        seconds. To have its poller look as soon as a job has ended, assign `on_finished` (the fixture
+        `heygen_session` does). `latency` and `Retry-After` are real seconds too.
+
+        If cancelled, the clock stays where it is.
 
         Args:
             seconds: How far, in sandbox time; 0 delivers what is due now.
@@ -209,8 +203,13 @@ class Sandbox:
         backend.settle()
 
     @property
+    def is_manual(self) -> bool:
+        """Whether time moves only in `advance`."""
+        return self._settings.manual
+
+    @property
     def faults(self) -> list[Fault]:
-        """What goes wrong from now on: a list to change, or to replace, at any time. Used-up faults leave it."""
+        """What goes wrong from now on: a list to change or to replace at any time. Used-up faults leave it."""
         return self._faults
 
     @faults.setter
@@ -218,8 +217,50 @@ class Sandbox:
         self._faults[:] = faults
 
     def release(self) -> None:
-        """Let every request go on that a `stall` holds."""
-        self._running.front.release()
+        """Let every request that a `stall` holds continue."""
+        self._running.app.release()
+
+    def forget_keys(self) -> None:
+        """Forget every idempotency key, as the API does after 24 hours: its next request is a new one."""
+        self._running.app.forget_keys()
+
+    @property
+    def on_finished(self) -> Callable[[str], object] | None:
+        """Called with the id of each lipsync that ends, on the sandbox's event loop; None by default.
+
+        `sandbox.on_finished = heygen.poller.notify` makes waits see the end of a job at once.
+        Assign it after the start.
+        """
+        return self._running.on_finished
+
+    @on_finished.setter
+    def on_finished(self, callback: Callable[[str], object] | None) -> None:
+        self._running.on_finished = callback
+
+    # --- the account's limit -----------------------------------------------------------------------------
+
+    @property
+    def account_limit(self) -> int | None:
+        """Jobs that the account runs at once; None is no limit. Running jobs continue when it is lowered."""
+        return self._running.world.account_limit
+
+    @account_limit.setter
+    def account_limit(self, jobs: int | None) -> None:
+        self._resize(jobs, self.other_jobs)
+
+    @property
+    def other_jobs(self) -> int:
+        """How many places of the account are taken by other work."""
+        return self._running.world.other_jobs
+
+    @other_jobs.setter
+    def other_jobs(self, jobs: int) -> None:
+        self._resize(self.account_limit, jobs)
+
+    def _resize(self, account_limit: int | None, other_jobs: int) -> None:
+        backend = self._running
+        backend.world.resize(backend.settle(), account_limit=account_limit, other_jobs=other_jobs)
+        backend.courier.look()
 
     # --- looking -----------------------------------------------------------------------------------------
 
@@ -231,8 +272,13 @@ class Sandbox:
         return self._url
 
     @property
+    def api_key(self) -> str:
+        """The key that it accepts."""
+        return self._settings.api_key
+
+    @property
     def jobs(self) -> list[SandboxJob]:
-        """Every job that was made, deleted ones too, oldest first."""
+        """Every job that was created, deleted ones too, oldest first."""
         backend = self._running
         now = backend.settle()
         return [self._view(job, now) for job in backend.world.made]
@@ -240,7 +286,7 @@ class Sandbox:
     @property
     def requests(self) -> list[RecordedRequest]:
         """The last 20,000 requests, oldest first."""
-        return list(self._running.front.records)
+        return list(self._running.app.records)
 
     @property
     def deliveries(self) -> list[RecordedDelivery]:
@@ -249,7 +295,7 @@ class Sandbox:
 
     @property
     def charged(self) -> float:
-        """What all jobs have cost so far, in dollars."""
+        """What all jobs have cost so far, in the account's currency."""
         self._running.settle()
         return self._running.world.spent
 
@@ -293,6 +339,14 @@ class Sandbox:
             deleted=job.deleted,
             batch_id=job.batch.id if job.batch else None,
         )
+
+
+async def _stop(runner: web.AppRunner) -> None:
+    """Stop serving; a connection that was accepted meanwhile is closed too."""
+    server = runner.server
+    await runner.cleanup()
+    for connection in server.connections if server is not None else ():
+        connection.force_close()
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -29,21 +29,6 @@ class StoredFile:
     etag: str
 
 
-class _Sink:
-    """A file that is hashed as it is written, unbuffered, so that closing it does not block."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
-        self.digest = hashlib.sha256()
-        self.close = self._file.close
-
-    def write(self, chunk: bytes) -> None:
-        self.digest.update(chunk)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[self._file.write(rest) :]
-
-
 @frozen
 class Storage:
     """The directory that holds the uploads."""
@@ -56,22 +41,19 @@ class Storage:
 
     async def receive(self, chunks: AsyncIterator[bytes], name: str, *, filename: str, max_bytes: int) -> Received:
         """Write an upload under *name* and look at what it is; past *max_bytes* nothing more is read."""
-        size, waiting = 0, bytearray()
-        sink = await to_thread.run_sync(_Sink, self.path(name))
-        try:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > max_bytes:
-                    raise Refusal(413, "payload_too_large", f"At most {max_bytes} bytes.", "file")
-                waiting += chunk
-                if len(waiting) >= _FLUSH:
-                    await to_thread.run_sync(sink.write, bytes(waiting))
-                    waiting.clear()
-            await to_thread.run_sync(sink.write, bytes(waiting))
-        finally:
-            sink.close()
-        mime_type, duration = await to_thread.run_sync(inspect, self.path(name), filename)
-        return Received(size_bytes=size, sha256=sink.digest.hexdigest(), mime_type=mime_type, duration=duration)
+        path, size, waiting, digest = self.path(name), 0, bytearray(), hashlib.sha256()
+        await anyio.Path(path).write_bytes(b"")
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > max_bytes:
+                raise Refusal(413, "payload_too_large", f"At most {max_bytes} bytes.", "file")
+            waiting += chunk
+            if len(waiting) >= _FLUSH:
+                await to_thread.run_sync(_append, path, bytes(waiting), digest)
+                waiting.clear()
+        await to_thread.run_sync(_append, path, bytes(waiting), digest)
+        mime_type, duration = await to_thread.run_sync(inspect, path, filename)
+        return Received(size_bytes=size, sha256=digest.hexdigest(), mime_type=mime_type, duration=duration)
 
     async def write(self, name: str, content: bytes, mime_type: str) -> StoredFile:
         """Write a small file that the sandbox made itself."""
@@ -79,13 +61,26 @@ class Storage:
         return StoredFile(self.path(name), len(content), mime_type, etag(hashlib.sha256(content).hexdigest()))
 
 
+# No file stays open between two steps, so a request that is cancelled leaves none open.
+
+
 async def read(path: Path, start: int, length: int) -> AsyncIterator[bytes]:
     """Yield *length* bytes of a file from *start* on."""
-    async with await anyio.open_file(path, "rb") as file:
-        await file.seek(start)
-        while length > 0 and (chunk := await file.read(min(_CHUNK, length))):
-            length -= len(chunk)
-            yield chunk
+    while length > 0 and (chunk := await to_thread.run_sync(_read, path, start, min(_CHUNK, length))):
+        start, length = start + len(chunk), length - len(chunk)
+        yield chunk
+
+
+def _read(path: Path, start: int, length: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(length)
+
+
+def _append(path: Path, content: bytes, digest: hashlib._Hash) -> None:
+    with path.open("ab") as file:
+        file.write(content)
+    digest.update(content)
 
 
 def etag(sha256: str) -> str:

@@ -10,13 +10,14 @@ import base64
 import binascii
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
 
-from heygen_async.sandbox.refusals import Refusal, invalid
+from heygen_async.sandbox.refusals import Problems, Refusal, invalid
 
 Check: TypeAlias = Callable[[object, str], None]
 Body: TypeAlias = Mapping[str, object]
@@ -140,17 +141,22 @@ _SOURCES: Final[Mapping[str, Mapping[str, Check]]] = {
 
 
 def fields(value: object, shape: Mapping[str, Check], *, required: Collection[str], name: str = "") -> Body:
-    """Return *value* once every field of it is known and right and none is missing."""
+    """Return *value* if all its fields are known and valid and none is missing; else raise all errors at once."""
     if not isinstance(value, dict):
         raise invalid(f"{name or 'The body'} must be a JSON object.", name or None)
-    prefix = f"{name}." if name else ""
+    prefix, problems = f"{name}." if name else "", Problems()
     for missing in (field for field in required if field not in value):
-        raise invalid(f"{prefix}{missing} is required.", f"{prefix}{missing}")
+        with problems.collect():
+            raise invalid(f"{prefix}{missing} is required.", f"{prefix}{missing}")
     for field, given in value.items():
-        if field not in shape:
-            raise invalid(f"{prefix}{field} is not a known field.", f"{prefix}{field}")
-        shape[field](given, f"{prefix}{field}")
+        with problems.collect():
+            shape.get(field, _unknown)(given, f"{prefix}{field}")
+    problems.raise_all()
     return value
+
+
+def _unknown(_: object, name: str) -> None:
+    raise invalid(f"{name} is not a known field.", name)
 
 
 LIPSYNC: Final[Mapping[str, Check]] = {
@@ -174,20 +180,31 @@ LIPSYNC: Final[Mapping[str, Check]] = {
 
 
 def lipsync(value: object, name: str = "") -> Body:
-    """Return the body of a create, checked."""
-    body = fields(value, LIPSYNC, required=("video", "audio"), name=name)
+    """Return the body of a create if it is valid."""
+    problems = Problems()
+    with problems.collect():
+        fields(value, LIPSYNC, required=("video", "audio"), name=name)
+    if isinstance(value, dict):
+        with problems.collect():
+            _part(value, name)
+    problems.raise_all()
+    return value  # type: ignore[return-value] # what is no object has been refused
+
+
+def _part(body: Body, name: str) -> None:
     start, end = body.get("start_time", 0.0), body.get("end_time")
-    if isinstance(start, int | float) and isinstance(end, int | float) and end <= start:
-        param = f"{name}.end_time" if name else "end_time"
-        raise invalid("end_time must be after start_time.", param)
-    return body
+    if isinstance(start, int | float) and isinstance(end, int | float) and 0 <= end <= start:
+        raise invalid("end_time must be after start_time.", f"{name}.end_time" if name else "end_time")
 
 
 def _lipsyncs(value: object, name: str) -> None:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
         raise invalid(f"{name} must be a list of 1 to {MAX_BATCH} lipsyncs.", name)
+    problems = Problems()
     for index, item in enumerate(value):
-        lipsync(item, f"{name}.{index}")
+        with problems.collect():
+            lipsync(item, f"{name}.{index}")
+    problems.raise_all()
 
 
 BATCH: Final[Mapping[str, Check]] = {"lipsyncs": _lipsyncs, "title": text, "callback_url": callback_url}
@@ -215,14 +232,29 @@ def json_body(raw: bytes, content_type: str, *, optional: bool = False) -> objec
 
 
 def query(given: Mapping[str, str], allowed: Collection[str]) -> Mapping[str, str]:
-    """Return *given* once every parameter in it is known and comes once."""
-    names = [name for name, _ in given.items()]  # a multidict's keys would hide the second of a name
-    for name in names:
-        if name not in allowed:
-            raise invalid(f"{name} is not a known query parameter.", name)
-        if names.count(name) > 1:
-            raise invalid(f"{name} is given more than once.", name)
+    """Return *given* if every parameter in it is known and given once."""
+    counts, problems = Counter(name for name, _ in given.items()), Problems()  # a multidict has a name several times
+    for name, count in counts.items():
+        with problems.collect():
+            if name not in allowed:
+                raise invalid(f"{name} is not a known query parameter.", name)
+            if count > 1:
+                raise invalid(f"{name} is given more than once.", name)
+    problems.raise_all()
     return given
+
+
+def page(given: Mapping[str, str], kind: str, default: int, *, also: Collection[str] = ()) -> tuple[int, int | None]:
+    """Return the size of the page of a *kind* of list and where it starts; None is the first page."""
+    size, start, problems = default, None, Problems()
+    with problems.collect():
+        query(given, ("limit", "token", *also))
+    with problems.collect():
+        size = limit(given, default)
+    with problems.collect():
+        start = position(given, kind)
+    problems.raise_all()
+    return size, start
 
 
 def limit(given: Mapping[str, str], default: int) -> int:

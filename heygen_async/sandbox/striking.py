@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import socket
 import struct
@@ -81,5 +82,6 @@ async def _truncated(request: web.Request, answer: web.StreamResponse) -> web.St
 
 def _altered(answer: web.StreamResponse, alter: Alter) -> web.StreamResponse:
     if isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.content_type.endswith("json"):
-        answer.body = orjson.dumps(altered(orjson.loads(answer.body), alter))
+        # The standard library's writer: it writes half of a surrogate pair too, as an escape.
+        answer.body = json.dumps(altered(orjson.loads(answer.body), alter)).encode()
     return answer

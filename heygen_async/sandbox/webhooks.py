@@ -13,10 +13,25 @@ from heygen_async.sandbox.refusals import not_found
 from heygen_async.sandbox.shelf import Shelf
 
 EVENT_TYPES: Final[Mapping[str, str]] = {
+    "avatar_video.success": "A video has completed.",
+    "avatar_video.fail": "A video has failed.",
+    "avatar_video_gif.success": "The preview of a video has completed.",
+    "avatar_video_gif.fail": "The preview of a video has failed.",
+    "video_translate.success": "A translation has completed.",
+    "video_translate.fail": "A translation has failed.",
+    "proofread_creation.success": "A proofread has completed.",
+    "proofread_creation.fail": "A proofread has failed.",
+    "ai_clipping.success": "A clipping job has completed.",
+    "ai_clipping.fail": "A clipping job has failed.",
+    "batch.finished": "All jobs of a batch have ended.",
+}
+"""The published ones; none is of single lipsyncs."""
+
+LIPSYNC_EVENT_TYPES: Final[Mapping[str, str]] = {
     "lipsync.success": "A lipsync has completed.",
     "lipsync.fail": "A lipsync has failed.",
-    "batch.finished": "All lipsyncs of a batch have ended.",
 }
+"""A guess: the API does not publish these."""
 
 FIRST_DELAY: Final = 10.0
 GROWTH: Final = 3
@@ -29,7 +44,8 @@ class Endpoint:
 
     id: str
     url: str
-    events: Sequence[str]
+    events: Sequence[str] | None
+    """None is all."""
     secret: str = field(repr=False)
     created_at: float
     entity_id: str | None = None
@@ -37,8 +53,8 @@ class Endpoint:
     serial: int = 0
 
     def wants(self, event: Event) -> bool:
-        """Return whether it is to be told of *event*."""
-        return event.type in self.events and self.entity_id in {None, event.entity_id}
+        """Return whether *event* is delivered to it."""
+        return (self.events is None or event.type in self.events) and self.entity_id in {None, event.entity_id}
 
 
 @frozen(kw_only=True)
@@ -50,6 +66,8 @@ class Event:
     entity_id: str
     """The lipsync or the batch that it happened to."""
     data: Mapping[str, object] = field(repr=False)
+    flat: Mapping[str, object] = field(repr=False)
+    """The same as a callback without an envelope."""
     created_at: float
 
 
@@ -70,11 +88,6 @@ class Delivery:
         return self.target if isinstance(self.target, str) else self.target.url
 
     @property
-    def secret(self) -> str | None:
-        """What it is signed with; a `callback_url` has no secret."""
-        return None if isinstance(self.target, str) else self.target.secret
-
-    @property
     def is_dropped(self) -> bool:
         """Whether its endpoint has gone."""
         return not isinstance(self.target, str) and self.target.deleted
@@ -86,8 +99,9 @@ _Due: TypeAlias = tuple[float, int, Delivery]
 class Webhooks:
     """The endpoints, the history and what is due."""
 
-    def __init__(self, ids: Ids) -> None:
+    def __init__(self, ids: Ids, *, lipsync_events: bool) -> None:
         self._ids = ids
+        self.event_types = {**EVENT_TYPES, **(LIPSYNC_EVENT_TYPES if lipsync_events else {})}
         self._endpoints: Shelf[Endpoint] = Shelf()
         self._by_id: dict[str, Endpoint] = {}
         self._history: Shelf[Event] = Shelf()
@@ -96,7 +110,7 @@ class Webhooks:
 
     # --- endpoints ---------------------------------------------------------------------------------------
 
-    def create(self, url: str, events: Sequence[str], entity_id: str | None, now: float) -> Endpoint:
+    def create(self, url: str, events: Sequence[str] | None, entity_id: str | None, now: float) -> Endpoint:
         """Register a URL, and probe it."""
         endpoint = Endpoint(
             id=self._ids.new("we"),
@@ -136,15 +150,18 @@ class Webhooks:
 
     # --- events ------------------------------------------------------------------------------------------
 
-    def announce(
-        self, event_type: str, entity_id: str, data: Mapping[str, object], now: float, *, callback_url: str | None
-    ) -> None:
-        """Put an event into the history and send it to everyone who wants it."""
-        event = Event(id=self._ids.new("evt"), type=event_type, entity_id=entity_id, data=data, created_at=now)
-        self._history.add(event)
-        targets: list[Endpoint | str] = [one for one in self._endpoints if one.wants(event)]
-        for target in [*targets, *([callback_url] if callback_url else [])]:
-            self._queue(Delivery(event=event, target=target, first_due=now), now)
+    def new_event_id(self) -> str:
+        """Return an id for an event that is about to be announced."""
+        return self._ids.new("evt")
+
+    def announce(self, event: Event, *, callback_url: str | None) -> None:
+        """Deliver an event to its callback, and to endpoints and history if its type is one of the API's."""
+        targets: list[Endpoint | str] = [callback_url] if callback_url else []
+        if event.type in self.event_types:
+            self._history.add(event)
+            targets = [*(one for one in self._endpoints if one.wants(event)), *targets]
+        for target in targets:
+            self._queue(Delivery(event=event, target=target, first_due=event.created_at), event.created_at)
 
     def history(
         self, limit: int, before: int | None, *, event_type: str | None, entity_id: str | None

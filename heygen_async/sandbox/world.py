@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 from attrs import define, field
@@ -17,6 +17,7 @@ from attrs import define, field
 from heygen_async.sandbox.ids import Ids
 from heygen_async.sandbox.plans import Plan
 from heygen_async.sandbox.refusals import Refusal, not_found
+from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.shelf import Shelf
 from heygen_async.sandbox.strict import Body
 
@@ -47,7 +48,7 @@ class Job:
     seconds: float
     created_at: float
     price: int
-    """Millionths of a dollar."""
+    """Millionths of the account's currency."""
     title: str | None = None
     batch: Batch | None = field(default=None, repr=False)
     item_index: int | None = None
@@ -127,23 +128,14 @@ class Batch:
 class World:
     """The account's jobs, batches and money."""
 
-    def __init__(
-        self,
-        ids: Ids,
-        *,
-        account_limit: int | None,
-        balance: float,
-        rates: Mapping[str, float],
-        retry_after: float,
-        job_seconds: Callable[[Body], float],
-    ) -> None:
+    def __init__(self, ids: Ids, settings: Settings) -> None:
         self._ids = ids
-        self._limit = account_limit
-        self._balance = _micro(balance)
-        self._rates = rates
-        self._retry_after = retry_after
-        self._job_seconds = job_seconds
+        self._settings = settings
+        self._job_seconds = settings.lengths()
+        self._balance = _micro(settings.balance)
         self._busy = 0
+        self.account_limit = settings.account_limit
+        self.other_jobs = settings.other_jobs
         self._queue: deque[Job] = deque()
         self._ends: list[tuple[float, int, Job]] = []
         self._jobs: dict[str, Job] = {}
@@ -169,9 +161,9 @@ class World:
         ended, self._ended = self._ended, []
         return ended
 
-    def resize(self, account_limit: int | None, now: float) -> None:
-        """Change how many jobs run at once; those that run already go on."""
-        self._limit = account_limit
+    def resize(self, now: float, *, account_limit: int | None, other_jobs: int) -> None:
+        """Change how many jobs the account runs at once and how many others it has; running jobs continue."""
+        self.account_limit, self.other_jobs = account_limit, other_jobs
         self._fill(now)
 
     def _start(self, job: Job, at: float) -> None:
@@ -207,7 +199,7 @@ class World:
             self._ended.append(batch)
 
     def _is_full(self) -> bool:
-        return self._limit is not None and self._busy >= self._limit
+        return self.account_limit is not None and self._busy + self.other_jobs >= self.account_limit
 
     # --- making ------------------------------------------------------------------------------------------
 
@@ -215,7 +207,8 @@ class World:
         """Make a job and take its price; past the account's limit it is refused."""
         price = self._price(body, plan)
         if self._is_full():
-            raise Refusal(429, "rate_limit_exceeded", "Too many lipsyncs are running.", retry_after=self._retry_after)
+            wait = self._settings.retry_after
+            raise Refusal(429, "rate_limit_exceeded", "Too many jobs of this account are running.", retry_after=wait)
         job = self._make(body, plan, price, now)
         self._start(job, now)
         return job
@@ -268,16 +261,16 @@ class World:
 
     @property
     def balance(self) -> float:
-        """What the wallet holds, in dollars."""
+        """What the account holds, in its currency."""
         return self._balance / _MICRO
 
     @property
     def spent(self) -> float:
-        """What the jobs have cost so far, in dollars: taken when one is made, given back when it fails."""
+        """What the jobs have cost so far: taken when one is created, refunded when it fails."""
         return self._spent / _MICRO
 
     def _price(self, body: Body, plan: Plan) -> int:
-        price = _micro(plan.duration * self._rates[str(body.get("mode", "speed"))])
+        price = _micro(plan.duration * self._settings.rate(str(body.get("mode", "speed"))))
         if self._balance <= 0 or price > self._balance:
             raise _no_credit()
         return price
@@ -329,9 +322,9 @@ class World:
         self._end(job, message, now)
 
 
-def _micro(dollars: float) -> int:
-    return round(dollars * _MICRO)
+def _micro(amount: float) -> int:
+    return round(amount * _MICRO)
 
 
 def _no_credit() -> Refusal:
-    return Refusal(402, "insufficient_credit", "The wallet does not hold enough for this.")
+    return Refusal(402, "insufficient_credit", "The account does not have enough credit for this.")

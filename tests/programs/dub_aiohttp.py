@@ -1,9 +1,8 @@
-"""Dub in the browser, with aiohttp: an upload form, HeyGen's webhook, and a page that shows the result by itself.
+"""Dub in the browser, with aiohttp: an upload form, a callback from HeyGen, and a page that then shows the result.
 
-Register the address once, and keep the secret that it prints; then serve:
+Serve it where HeyGen can reach it:
 
-    heygen-async webhook endpoints create https://app.example.com/heygen
-    HEYGEN_API_KEY=... HEYGEN_WEBHOOK_SECRET=whsec_... python dub_aiohttp.py --port 8000
+    HEYGEN_API_KEY=... PUBLIC_URL=https://app.example.com python dub_aiohttp.py --port 8000
 """
 
 import argparse
@@ -20,6 +19,7 @@ PAGES = Path(__file__).parent
 LARGEST_UPLOAD = 200 << 20
 
 HEYGEN = web.AppKey("HEYGEN", HeyGenSession)
+RECEIVER = web.AppKey("RECEIVER", WebhookReceiver)
 routes = web.RouteTableDef()
 
 
@@ -31,7 +31,9 @@ async def form(_: web.Request) -> web.FileResponse:
 @routes.post("/dubs")
 async def create(request: web.Request) -> web.Response:
     sent = await request.post()
-    job = await request.app[HEYGEN].lipsyncs.create(video=sent["video"].file, audio=sent["audio"].file)
+    job = await request.app[HEYGEN].lipsyncs.create(
+        video=sent["video"].file, audio=sent["audio"].file, callback_url=request.app[RECEIVER].url
+    )
     raise web.HTTPSeeOther(f"/dubs/{job.id}")
 
 
@@ -63,7 +65,8 @@ async def session(app: web.Application) -> AsyncIterator[None]:
 def make_app() -> web.Application:
     app = web.Application(client_max_size=LARGEST_UPLOAD)
     app[HEYGEN] = HeyGenSession()
-    receiver = WebhookReceiver(secret=os.environ["HEYGEN_WEBHOOK_SECRET"])
+    # Callbacks are not signed: one makes the poller look at the job, and is not believed otherwise.
+    app[RECEIVER] = receiver = WebhookReceiver(secret=None, url=f"{os.environ['PUBLIC_URL']}/heygen")
     receiver.attach(app[HEYGEN].poller)
     app.router.add_route("*", "/heygen", receiver.handle)
     app.add_routes(routes)

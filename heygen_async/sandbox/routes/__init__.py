@@ -1,18 +1,16 @@
 """The API as functions: a call in, the JSON of the answer out. Nothing here waits or knows HTTP's details.
 
-Each module holds the calls of one noun and lists them in its `routes`.
+Each module has the handlers of one noun, by route; `table` has every route.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from attrs import frozen
 
 from heygen_async.sandbox.strict import cursor
-
-BodyKind: TypeAlias = Literal["none", "json", "optional"]
 
 
 @frozen(kw_only=True)
@@ -35,14 +33,8 @@ class Answer:
     status: int = 200
 
 
-@frozen
-class Route:
-    """Where a call comes in and what answers it."""
-
-    method: str
-    path: str
-    act: Callable[[Call], Answer]
-    body: BodyKind = "none"
+Handler: TypeAlias = Callable[[Call], Answer]
+"""Answers the calls of one route."""
 
 
 def data(value: object, status: int = 200) -> Answer:

@@ -1,43 +1,79 @@
-"""Who the key belongs to."""
+"""The key and the account that it belongs to."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from attrs import frozen
 
 from heygen_async.sandbox import strict
-from heygen_async.sandbox.routes import Answer, Call, Route, data
+from heygen_async.sandbox.clock import Clock, iso
+from heygen_async.sandbox.routes import Answer, Call, Handler, data
+from heygen_async.sandbox.settings import USERNAME, Settings
 from heygen_async.sandbox.world import World
 
 
 @frozen
 class Account:
-    """The call under `/v3/users`."""
+    """The calls under `/v3/users` and `/v3/api_keys`."""
 
     world: World
-    username: str
+    clock: Clock
+    settings: Settings
 
-    def routes(self) -> Iterator[Route]:
-        """List the call."""
-        yield Route("GET", "/v3/users/me", self.me)
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by route."""
+        return {"GET /v3/users/me": self.me, "GET /v3/api_keys/self": self.key}
 
     def me(self, call: Call) -> Answer:
         """`GET /v3/users/me`."""
         strict.query(call.query, ())
+        billing = self.settings.billing
+        views = {"wallet": self._wallet, "subscription": self._subscription, "usage_based": self._usage_based}
         return data(
             {
-                "username": self.username,
-                "email": f"{self.username}@example.com",
+                "username": USERNAME,
+                "email": f"{USERNAME}@example.com",
                 "first_name": "Sandbox",
                 "last_name": "User",
-                "billing_type": "wallet",
-                "wallet": {
-                    "currency": "usd",
-                    "remaining_balance": self.world.balance,
-                    "auto_reload": {"enabled": False},
-                },
-                "subscription": None,
-                "usage_based": None,
+                "billing_type": billing,
+                **{name: view() if name == billing else None for name, view in views.items()},
             }
         )
+
+    def key(self, call: Call) -> Answer:
+        """`GET /v3/api_keys/self`."""
+        strict.query(call.query, ())
+        made = iso(self.clock.wall(0.0))
+        key: dict[str, object] = {
+            "key_id": "key_sandbox",
+            "key_name": "Sandbox",
+            "status": "active",
+            "scope_mode": "all" if self.settings.allows("*:*") else "restricted",
+            "scopes": sorted(self.settings.scopes),
+            "created_at": made,
+            "updated_at": made,
+        }
+        seconds = self.settings.key_seconds
+        if seconds is not None:
+            key["expires_at"] = iso(self.clock.wall(seconds))
+            key["expires_in_seconds"] = int(seconds - call.now)
+        return data(key)
+
+    def _wallet(self) -> dict[str, object]:
+        return {
+            "currency": self.settings.currency,
+            "remaining_balance": self.world.balance,
+            "auto_reload": {"enabled": False},
+        }
+
+    def _subscription(self) -> dict[str, object]:
+        resets_at = iso(self.clock.wall(30 * 24 * 3600.0))
+        credit = {"remaining": self.world.balance, "resets_at": resets_at}
+        return {"plan": "sandbox", "credits": {"premium_credits": credit, "add_on_credits": {**credit, "remaining": 0}}}
+
+    def _usage_based(self) -> dict[str, object]:
+        return {
+            "spending_cap_usd": self.settings.balance,
+            "spending_current_usd": self.world.spent,
+            "remaining_credits": self.world.balance,
+            "included_credits": self.settings.balance,
+        }

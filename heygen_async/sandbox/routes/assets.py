@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 from attrs import frozen
@@ -12,7 +11,8 @@ from heygen_async.sandbox.assets import Asset, Assets
 from heygen_async.sandbox.clock import Clock
 from heygen_async.sandbox.links import Links
 from heygen_async.sandbox.refusals import Refusal, invalid
-from heygen_async.sandbox.routes import Answer, Call, Route, data, listed
+from heygen_async.sandbox.routes import Answer, Call, Handler, data, listed
+from heygen_async.sandbox.settings import USERNAME
 from heygen_async.sandbox.uploads import upload_headers
 
 _DEFAULT_LIMIT: Final = 20
@@ -25,16 +25,17 @@ class AssetRoutes:
     assets: Assets
     links: Links
     clock: Clock
-    username: str
 
-    def routes(self) -> Iterator[Route]:
-        """List the calls."""
-        yield Route("POST", "/v3/assets/direct-uploads", self.announce, "json")
-        yield Route("GET", "/v3/assets", self.list)
-        yield Route("GET", "/v3/assets/statuses", self.statuses)
-        yield Route("POST", "/v3/assets/{asset_id}/complete", self.complete, "optional")
-        yield Route("GET", "/v3/assets/{asset_id}", self.get)
-        yield Route("DELETE", "/v3/assets/{asset_id}", self.delete)
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by route."""
+        return {
+            "POST /v3/assets/direct-uploads": self.announce,
+            "GET /v3/assets": self.list,
+            "GET /v3/assets/statuses": self.statuses,
+            "POST /v3/assets/{asset_id}/complete": self.complete,
+            "GET /v3/assets/{asset_id}": self.get,
+            "DELETE /v3/assets/{asset_id}": self.delete,
+        }
 
     def announce(self, call: Call) -> Answer:
         """`POST /v3/assets/direct-uploads`."""
@@ -54,7 +55,7 @@ class AssetRoutes:
                 "upload_headers": upload_headers(asset),
                 "expires_in_seconds": int(self.links.seconds),
                 "max_bytes": self.assets.max_bytes,
-                "status": asset.status,
+                "status": asset.status(call.now),
             }
         )
 
@@ -62,8 +63,8 @@ class AssetRoutes:
         """`POST /v3/assets/{asset_id}/complete`."""
         body = strict.fields(call.body, {"checksum_sha256": strict.checksum}, required=())
         sha256 = body.get("checksum_sha256")
-        asset = self.assets.complete(self._id(call), sha256 if isinstance(sha256, str) else None)
-        return data({**self.uploaded(asset, call.now), "status": asset.status})
+        asset = self.assets.complete(self._id(call), sha256 if isinstance(sha256, str) else None, call.now)
+        return data({**self.uploaded(asset, call.now), "status": asset.status(call.now)})
 
     def uploaded(self, asset: Asset, now: float) -> dict[str, object]:
         """Return what an upload is answered with."""
@@ -81,14 +82,14 @@ class AssetRoutes:
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/assets`."""
-        query = strict.query(call.query, ("username", "limit", "token", "folder_id"))
-        if not query.get("username"):
+        limit, start = strict.page(call.query, "assets", _DEFAULT_LIMIT, also=("username", "folder_id"))
+        if not call.query.get("username"):
             raise invalid("username is required.", "username")
-        if query["username"] != self.username:
+        if call.query["username"] != USERNAME:
             raise Refusal(403, "resource_access_denied", "These are not your assets.", "username")
-        if "folder_id" in query:
+        if "folder_id" in call.query:
             return listed([], "assets", None)  # no call puts an asset into a folder
-        assets, before = self.assets.page(strict.limit(query, _DEFAULT_LIMIT), strict.position(query, "assets"))
+        assets, before = self.assets.page(limit, start)
         return listed([self._view(asset, call.now) for asset in assets], "assets", before)
 
     def statuses(self, call: Call) -> Answer:
@@ -97,11 +98,11 @@ class AssetRoutes:
         asset_ids = strict.ids(query, "asset_ids")
         if not 1 <= len(asset_ids) <= strict.MAX_IDS:
             raise invalid(f"asset_ids takes 1 to {strict.MAX_IDS} ids.", "asset_ids")
-        return listed([self._status(one) for one in asset_ids], "asset_statuses", None)
+        return listed([self._status(one, call.now) for one in asset_ids], "asset_statuses", None)
 
-    def _status(self, asset_id: str) -> dict[str, object]:
+    def _status(self, asset_id: str, now: float) -> dict[str, object]:
         asset = self.assets.find(asset_id)
-        return {"asset_id": asset_id, "status": asset.status if asset else "not_found"}
+        return {"asset_id": asset_id, "status": asset.status(now) if asset else "not_found"}
 
     def delete(self, call: Call) -> Answer:
         """`DELETE /v3/assets/{asset_id}`."""
@@ -113,7 +114,7 @@ class AssetRoutes:
         return strict.identifier(call.path["asset_id"], "asset_id")
 
     def _link(self, asset: Asset, now: float) -> str | None:
-        if asset.status != "completed":
+        if asset.status(now) != "completed":
             return None
         return self.links.sign("GET", f"/files/{asset.filename}", self.clock.wall(now))
 
@@ -122,7 +123,7 @@ class AssetRoutes:
             "id": asset.id,
             "name": asset.name,
             "type": asset.kind,
-            "owner": self.username,
+            "owner": USERNAME,
             "space_id": "space_sandbox",
             "uploaded_at": int(self.clock.wall(asset.uploaded_at)),
             "folder_id": None,

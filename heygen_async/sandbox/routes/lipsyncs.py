@@ -12,7 +12,8 @@ from heygen_async.sandbox.clock import Clock
 from heygen_async.sandbox.links import Links
 from heygen_async.sandbox.plans import Plan, Planner
 from heygen_async.sandbox.refusals import Refusal, invalid
-from heygen_async.sandbox.routes import Answer, Call, Route, data, listed, paging
+from heygen_async.sandbox.routes import Answer, Call, Handler, data, listed, paging
+from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.strict import Body
 from heygen_async.sandbox.world import Batch, Item, Job, World
 
@@ -27,26 +28,28 @@ class Lipsyncs:
     planner: Planner
     links: Links
     clock: Clock
-    has_statuses: bool
-    has_batches: bool
+    settings: Settings
 
-    def routes(self) -> Iterator[Route]:
-        """List the calls; a path with a name in it comes after the plain ones that it would swallow."""
-        yield Route("POST", "/v3/lipsyncs", self.create, "json")
-        yield Route("GET", "/v3/lipsyncs", self.list)
-        yield Route("GET", "/v3/lipsyncs/statuses", self.statuses if self.has_statuses else _absent)
-        yield Route("POST", "/v3/lipsyncs/batches", self.create_batch if self.has_batches else _absent, "json")
-        yield Route("GET", "/v3/lipsyncs/batches/{batch_id}", self.get_batch if self.has_batches else _absent)
-        yield Route("GET", "/v3/lipsyncs/{lipsync_id}", self.get)
-        yield Route("PATCH", "/v3/lipsyncs/{lipsync_id}", self.update, "json")
-        yield Route("DELETE", "/v3/lipsyncs/{lipsync_id}", self.delete)
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by route."""
+        has_statuses, has_batches = self.settings.statuses_available, self.settings.batches_available
+        return {
+            "POST /v3/lipsyncs": self.create,
+            "GET /v3/lipsyncs": self.list,
+            "GET /v3/lipsyncs/statuses": self.statuses if has_statuses else _absent,
+            "POST /v3/lipsyncs/batches": self.create_batch if has_batches else _absent,
+            "GET /v3/lipsyncs/batches/{batch_id}": self.get_batch if has_batches else _absent,
+            "GET /v3/lipsyncs/{lipsync_id}": self.get,
+            "PATCH /v3/lipsyncs/{lipsync_id}": self.update,
+            "DELETE /v3/lipsyncs/{lipsync_id}": self.delete,
+        }
 
     # --- one ---------------------------------------------------------------------------------------------
 
     def create(self, call: Call) -> Answer:
         """`POST /v3/lipsyncs`."""
         body = strict.lipsync(call.body)
-        job = self.world.create(body, self.planner.plan(body), call.now)
+        job = self.world.create(body, self.planner.plan(body, call.now), call.now)
         return data({"lipsync_id": job.id})
 
     def get(self, call: Call) -> Answer:
@@ -57,8 +60,7 @@ class Lipsyncs:
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs`."""
-        query = strict.query(call.query, ("limit", "token"))
-        jobs, before = self.world.page(strict.limit(query, _DEFAULT_LIMIT), strict.position(query, "lipsyncs"))
+        jobs, before = self.world.page(*strict.page(call.query, "lipsyncs", _DEFAULT_LIMIT))
         return listed([self._view(job, call.now) for job in jobs], "lipsyncs", before)
 
     def update(self, call: Call) -> Answer:
@@ -81,14 +83,13 @@ class Lipsyncs:
         state = job.state(now)
         wall = self.clock.wall(now)
         done = state == "completed"
-        captioned = done and job.body.get("enable_caption") is True
         return {
             "id": job.id,
             "title": job.title,
             "status": state,
             "duration": job.plan.duration if done else None,
             "video_url": self.links.sign("GET", f"/files/{job.video_name}", wall) if done else None,
-            "caption_url": self.links.sign("GET", f"/files/{job.id}.srt", wall) if captioned else None,
+            "caption_url": self.links.sign("GET", f"/captions/{job.id}.srt", wall) if done else None,
             "callback_id": job.body.get("callback_id"),
             "created_at": int(self.clock.wall(job.created_at)),
             "failure_message": job.failure_message,
@@ -98,15 +99,15 @@ class Lipsyncs:
 
     def statuses(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/statuses`."""
-        query = strict.query(call.query, ("lipsync_ids", "batch_ids", "limit", "token"))
-        lipsync_ids, batch_ids = strict.ids(query, "lipsync_ids"), strict.ids(query, "batch_ids")
+        limit, start = strict.page(call.query, "statuses", strict.MAX_IDS, also=("lipsync_ids", "batch_ids"))
+        lipsync_ids, batch_ids = strict.ids(call.query, "lipsync_ids"), strict.ids(call.query, "batch_ids")
         if not 1 <= len(lipsync_ids) + len(batch_ids) <= strict.MAX_IDS:
             raise invalid(f"lipsync_ids and batch_ids take 1 to {strict.MAX_IDS} ids.", "lipsync_ids")
         rows = [self._status(one, call.now) for one in lipsync_ids]
         for one in batch_ids:
             rows.extend(self._batch_statuses(one, call.now))
-        start, limit = strict.position(query, "statuses") or 0, strict.limit(query, strict.MAX_IDS)
-        return listed(rows[start : start + limit], "statuses", start + limit if start + limit < len(rows) else None)
+        end = (start or 0) + limit
+        return listed(rows[start:end], "statuses", end if end < len(rows) else None)
 
     def _status(self, lipsync_id: str, now: float) -> dict[str, object]:
         job = self.world.find(lipsync_id)
@@ -127,24 +128,24 @@ class Lipsyncs:
         body = strict.fields(call.body, strict.BATCH, required=("lipsyncs",))
         lipsyncs, title, callback_url = body["lipsyncs"], body.get("title"), body.get("callback_url")
         batch = self.world.create_batch(
-            [(one, self._plan(one)) for one in lipsyncs] if isinstance(lipsyncs, list) else [],
+            [(one, self._plan(one, call.now)) for one in lipsyncs] if isinstance(lipsyncs, list) else [],
             call.now,
             title=title if isinstance(title, str) else None,
             callback_url=callback_url if isinstance(callback_url, str) else None,
         )
         return data({"batch_id": batch.id}, 202)
 
-    def _plan(self, body: Body) -> Plan | Refusal:
+    def _plan(self, body: Body, now: float) -> Plan | Refusal:
         try:
-            return self.planner.plan(body)
+            return self.planner.plan(body, now)
         except Refusal as refusal:
             return refusal
 
     def get_batch(self, call: Call) -> Answer:
         """`GET /v3/lipsyncs/batches/{batch_id}`."""
-        query = strict.query(call.query, ("limit", "token"))
+        limit, position = strict.page(call.query, "items", strict.MAX_IDS)
         batch = self.world.batch(strict.identifier(call.path["batch_id"], "batch_id"))
-        start, limit = strict.position(query, "items") or 0, strict.limit(query, strict.MAX_IDS)
+        start = position or 0
         end = start + limit
         return data(
             {

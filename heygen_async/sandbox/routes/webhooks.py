@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -10,20 +10,11 @@ from attrs import frozen
 from heygen_async.sandbox import strict
 from heygen_async.sandbox.clock import Clock, iso
 from heygen_async.sandbox.refusals import invalid
-from heygen_async.sandbox.routes import Answer, Call, Route, data, listed
+from heygen_async.sandbox.routes import Answer, Call, Handler, data, listed
 from heygen_async.sandbox.strict import Check
-from heygen_async.sandbox.webhooks import EVENT_TYPES, Endpoint, Webhooks
+from heygen_async.sandbox.webhooks import Endpoint, Webhooks
 
 _DEFAULT_LIMIT: Final = 10
-
-
-def _events(value: object, name: str) -> None:
-    if not isinstance(value, list) or not value or any(one not in EVENT_TYPES for one in value):
-        raise invalid(f"{name} must be a list of some of {', '.join(EVENT_TYPES)}.", name)
-
-
-_CREATE: Final[Mapping[str, Check]] = {"url": strict.callback_url, "events": _events, "entity_id": strict.text}
-_UPDATE: Final[Mapping[str, Check]] = {"url": strict.callback_url, "events": _events}
 
 
 @frozen
@@ -33,23 +24,30 @@ class WebhookRoutes:
     webhooks: Webhooks
     clock: Clock
 
-    def routes(self) -> Iterator[Route]:
-        """List the calls."""
-        yield Route("POST", "/v3/webhooks/endpoints", self.create, "json")
-        yield Route("GET", "/v3/webhooks/endpoints", self.list)
-        yield Route("PATCH", "/v3/webhooks/endpoints/{endpoint_id}", self.update, "json")
-        yield Route("DELETE", "/v3/webhooks/endpoints/{endpoint_id}", self.delete)
-        yield Route("POST", "/v3/webhooks/endpoints/{endpoint_id}/rotate-secret", self.rotate, "optional")
-        yield Route("GET", "/v3/webhooks/event-types", self.event_types)
-        yield Route("GET", "/v3/webhooks/events", self.events)
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by route."""
+        return {
+            "POST /v3/webhooks/endpoints": self.create,
+            "GET /v3/webhooks/endpoints": self.list,
+            "PATCH /v3/webhooks/endpoints/{endpoint_id}": self.update,
+            "DELETE /v3/webhooks/endpoints/{endpoint_id}": self.delete,
+            "POST /v3/webhooks/endpoints/{endpoint_id}/rotate-secret": self.rotate,
+            "GET /v3/webhooks/event-types": self.event_types,
+            "GET /v3/webhooks/events": self.events,
+        }
 
     def create(self, call: Call) -> Answer:
         """`POST /v3/webhooks/endpoints`."""
-        body = strict.fields(call.body, _CREATE, required=("url",))
+        shape: Mapping[str, Check] = {
+            "url": strict.callback_url,
+            "events": self._check_events,
+            "entity_id": strict.text,
+        }
+        body = strict.fields(call.body, shape, required=("url",))
         entity_id = body.get("entity_id")
         endpoint = self.webhooks.create(
             str(body["url"]),
-            _names(body.get("events", list(EVENT_TYPES))),
+            _names(body.get("events")),
             entity_id if isinstance(entity_id, str) else None,
             call.now,
         )
@@ -57,16 +55,15 @@ class WebhookRoutes:
 
     def list(self, call: Call) -> Answer:
         """`GET /v3/webhooks/endpoints`."""
-        query = strict.query(call.query, ("limit", "token"))
-        found, before = self.webhooks.page(strict.limit(query, _DEFAULT_LIMIT), strict.position(query, "endpoints"))
+        found, before = self.webhooks.page(*strict.page(call.query, "endpoints", _DEFAULT_LIMIT))
         return listed([self._view(one) for one in found], "endpoints", before)
 
     def update(self, call: Call) -> Answer:
         """`PATCH /v3/webhooks/endpoints/{endpoint_id}`."""
         endpoint = self.webhooks.get(self._id(call))
-        body = strict.fields(call.body, _UPDATE, required=())
+        body = strict.fields(call.body, {"url": strict.callback_url, "events": self._check_events}, required=())
         endpoint.url = str(body.get("url", endpoint.url))
-        endpoint.events = _names(body.get("events", endpoint.events))
+        endpoint.events = _names(body["events"]) if "events" in body else endpoint.events
         return data(self._view(endpoint))
 
     def delete(self, call: Call) -> Answer:
@@ -84,16 +81,14 @@ class WebhookRoutes:
     def event_types(self, call: Call) -> Answer:
         """`GET /v3/webhooks/event-types`."""
         strict.query(call.query, ())
-        return listed([{"event_type": name, "description": text} for name, text in EVENT_TYPES.items()], "types", None)
+        kinds = self.webhooks.event_types.items()
+        return listed([{"event_type": name, "description": text} for name, text in kinds], "types", None)
 
     def events(self, call: Call) -> Answer:
         """`GET /v3/webhooks/events`."""
-        query = strict.query(call.query, ("event_type", "entity_id", "limit", "token"))
+        limit, start = strict.page(call.query, "events", _DEFAULT_LIMIT, also=("event_type", "entity_id"))
         found, before = self.webhooks.history(
-            strict.limit(query, _DEFAULT_LIMIT),
-            strict.position(query, "events"),
-            event_type=query.get("event_type"),
-            entity_id=query.get("entity_id"),
+            limit, start, event_type=call.query.get("event_type"), entity_id=call.query.get("entity_id")
         )
         rows: list[dict[str, object]] = [
             {
@@ -106,6 +101,11 @@ class WebhookRoutes:
         ]
         return listed(rows, "events", before)
 
+    def _check_events(self, value: object, name: str) -> None:
+        known = self.webhooks.event_types
+        if value is not None and (not isinstance(value, list) or not value or any(one not in known for one in value)):
+            raise invalid(f"{name} must be null or a list of some of {', '.join(known)}.", name)
+
     def _id(self, call: Call) -> str:
         return strict.identifier(call.path["endpoint_id"], "endpoint_id")
 
@@ -113,11 +113,11 @@ class WebhookRoutes:
         return {
             "endpoint_id": endpoint.id,
             "url": endpoint.url,
-            "events": list(endpoint.events),
+            "events": endpoint.events,
             "status": "enabled",
             "created_at": iso(self.clock.wall(endpoint.created_at)),
         }
 
 
-def _names(value: object) -> Sequence[str]:
-    return [str(one) for one in value] if isinstance(value, list) else []
+def _names(value: object) -> Sequence[str] | None:
+    return [str(one) for one in value] if isinstance(value, list) else None

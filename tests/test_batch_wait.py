@@ -1,0 +1,127 @@
+"""Waiting for a batch, in virtual time: when it is looked at, and what ends the wait."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from attrs import define, evolve, field
+
+from heygen_async import (
+    Batch,
+    LipsyncBatch,
+    NotFound,
+    PollPolicy,
+    RateLimited,
+    TransportError,
+    UnexpectedResponse,
+    WaitTimeout,
+)
+
+pytestmark = pytest.mark.looptime
+
+RUNNING = Batch(id="batch_1", status="running", total_items=3)
+HTML = UnexpectedResponse(["not JSON"], status=200)
+GONE = TransportError("no network")
+
+
+@define
+class Server:
+    """Answers one after another, the last one for ever; and when each was sent."""
+
+    answers: list
+    times: list = field(factory=list)
+
+    async def get(self):
+        self.times.append(asyncio.get_running_loop().time())
+        answer = self.answers[min(len(self.times), len(self.answers)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def wait(self, **options):
+        return LipsyncBatch("batch_1", self.get, None, PollPolicy()).wait(**options)
+
+
+def completed():
+    return evolve(RUNNING, status="completed")
+
+
+async def test_it_returns_the_batch_once_every_item_has_ended(caplog):
+    with caplog.at_level(logging.INFO, "heygen_async"):
+        batch = await Server([RUNNING, RUNNING, completed()]).wait()
+
+    assert batch.status == "completed"
+    assert [record.getMessage() for record in caplog.records] == ["batch batch_1: completed after 2.0 s of waiting"]
+
+
+async def test_an_old_batch_is_looked_at_rarely():
+    server = Server([evolve(RUNNING, created_at=datetime.now(UTC) - timedelta(hours=1)), completed()])
+
+    await server.wait()
+
+    assert server.times == [0, 15]
+
+
+async def test_after_errors_in_a_row_it_is_looked_at_ever_later():
+    server = Server([GONE] * 5 + [completed()])
+
+    await server.wait()
+
+    assert server.times == [0, 2, 6, 14, 29, 44]
+
+
+async def test_a_retry_after_is_never_undercut():
+    server = Server([RateLimited("no", status=429, retry_after=77), completed()])
+
+    await server.wait()
+
+    assert server.times == [0, 77]
+
+
+async def test_answers_that_stay_unreadable_end_it():
+    server = Server([HTML])
+
+    with pytest.raises(UnexpectedResponse):
+        await server.wait()
+
+    assert len(server.times) == 10
+
+
+async def test_unreadable_answers_that_are_not_in_a_row_do_not_end_it():
+    server = Server([*[HTML] * 9, RUNNING, *[HTML] * 9, GONE, *[HTML] * 9, completed()])
+
+    assert (await server.wait()).status == "completed"
+
+
+async def test_an_error_that_does_not_pass_ends_it_at_once():
+    server = Server([NotFound("no", status=404)])
+
+    with pytest.raises(NotFound):
+        await server.wait()
+
+    assert len(server.times) == 1
+
+
+async def test_at_its_deadline_it_tells_what_was_last_known_and_why_there_was_no_more():
+    with pytest.raises(WaitTimeout) as caught:
+        await Server([RUNNING, GONE]).wait(timeout=30)
+
+    assert (caught.value.lipsync_id, caught.value.last_status) == ("batch_1", "running")
+    assert caught.value.__cause__ is GONE
+    assert asyncio.get_running_loop().time() == 30
+
+
+async def test_a_timeout_of_something_else_is_not_taken_for_its_own():
+    with pytest.raises(TimeoutError, match="database"):
+        await Server([TimeoutError("the database")]).wait(timeout=30)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True])
+async def test_a_timeout_that_is_no_time_is_refused_before_anything_is_sent(timeout):
+    server = Server([completed()])
+
+    with pytest.raises((TypeError, ValueError), match="timeout"):
+        await server.wait(timeout=timeout)
+
+    assert server.times == []

@@ -1,0 +1,65 @@
+"""What guards every other test."""
+
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+
+import loopback
+import pytest
+from blockbuster import BlockingError
+
+from heygen_async import HeyGenSession, RetryPolicy
+from heygen_async._media.targets import target_problems
+
+
+def test_a_program_that_a_test_starts_can_be_interrupted():
+    program = "import time; print('ready', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(20) == -signal.SIGINT
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "api.heygen.com", b"example.com"])
+def test_no_test_reaches_another_machine(host):
+    with pytest.raises(loopback.ReachedOut):
+        socket.getaddrinfo(host, 443)
+
+    assert loopback.attempts.pop() == f"socket.getaddrinfo {host}"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+def test_no_test_connects_to_another_machine(host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as one, pytest.raises(loopback.ReachedOut):
+        one.connect((host, 443))
+
+    assert loopback.attempts.pop() == f"socket.connect {host}"
+
+
+async def test_a_session_on_the_real_api_is_refused():
+    async with HeyGenSession("key", retry=RetryPolicy(max_attempts=1)) as heygen:
+        with pytest.raises(Exception):  # noqa: B017, PT011 whatever becomes of it on its way
+            await heygen.account.me()
+
+    assert loopback.attempts
+    assert "api.heygen.com" in loopback.attempts[0]
+    loopback.attempts.clear()
+
+
+@pytest.mark.parametrize("host", [None, "", "localhost", "127.0.0.1", "127.8.8.8", "::1", b"localhost"])
+def test_this_machine_may_be_reached(host):
+    assert loopback.is_loopback(host)
+
+
+async def test_code_of_ours_that_blocks_the_event_loop_is_an_error(tmp_path):
+    with pytest.raises(BlockingError):
+        target_problems(tmp_path / "nowhere" / "a.mp4")
+
+
+def test_a_warning_is_an_error():
+    with pytest.raises(UserWarning):
+        warnings.warn("odd", stacklevel=1)

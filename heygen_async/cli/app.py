@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final, cast
 
 from cyclopts import App, CycloptsError
+from rich.console import Console
 
 from heygen_async._version import __version__
 from heygen_async.cli.exits import Exit, exit_code
@@ -66,7 +67,8 @@ def run(argv: Sequence[str], interrupts: Interrupts) -> int:
 
 
 def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
-    command, arguments, _ = app.parse_args(list(argv), exit_on_error=False, print_error=False)
+    # A console of its own for each run: the one that is kept has the width of the first window.
+    command, arguments, _ = app.parse_args(list(argv), console=Console(), exit_on_error=False, print_error=False)
     values = (*arguments.args, *arguments.kwargs.values())
     with logging_to_stderr(max((value.verbose for value in values if isinstance(value, Printing)), default=0)):
         result = command(*arguments.args, **arguments.kwargs)

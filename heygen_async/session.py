@@ -15,8 +15,9 @@ from attrs import evolve
 from heygen_async._arguments import check_count
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
+from heygen_async._media.ingestion import Ingestion
 from heygen_async._media.progress import Progress
-from heygen_async._media.targets import FilePath, check_target
+from heygen_async._media.targets import FilePath, check_file
 from heygen_async._media.transfers import Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
@@ -71,6 +72,8 @@ class HeyGenSession:
         max_connections: Requests in the air at once, 1 or more; others wait, without using up their timeout.
         max_requests_per_second: The most requests that leave in a second; `None` for no limit.
         max_response_bytes: The longest answer of the API that is read, after decompression.
+        max_download_bytes: The longest video that is downloaded, 1 or more. A download ends there with a
+            `DownloadError`, also if its file host gives no length.
         headers: Headers to add to every request to the API.
         trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `.netrc` count.
         trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation makes.
@@ -104,6 +107,7 @@ class HeyGenSession:
         max_connections: int = 100,
         max_requests_per_second: float | None = None,
         max_response_bytes: int = 16 << 20,
+        max_download_bytes: int = 16 << 30,
         headers: Mapping[str, str] | None = None,
         trust_env: bool = False,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
@@ -122,7 +126,7 @@ class HeyGenSession:
         )
         transport = Transport(self._http, gate, retry, timeouts, check_headers(headers or {}))
         self._is_view = False
-        self._transfers = Transfers()
+        self._transfers = Transfers(check_count("max_download_bytes", max_download_bytes))
         self._polling = polling
         self.poller = _poller(transport, polling)
         self._furnish(transport)
@@ -131,7 +135,7 @@ class HeyGenSession:
         self._transport = transport
         self.account = Accounts(transport)
         self.webhooks = WebhookEndpoints(transport)
-        uploads = Uploads(transport, self._transfers)
+        uploads = Uploads(transport, self._transfers, Ingestion(transport, self._polling))
         self._downloads = Downloads(transport, self._transfers, partial(fetch, transport))
         self.assets = Assets(transport, uploads)
         self.lipsyncs = Lipsyncs(transport, self.poller, self._polling, uploads, self._downloads)
@@ -197,6 +201,7 @@ class HeyGenSession:
         video: Source,
         audio: Source,
         output: FilePath | None = None,
+        captions: bool = False,
         timeout: float | None = None,
         **options: Unpack[LipsyncOptions],
     ) -> Lipsync:
@@ -205,7 +210,10 @@ class HeyGenSession:
         Args:
             video: As for `lipsyncs.create`.
             audio: As for `lipsyncs.create`.
-            output: A file that is not there yet; `None` writes none.
+            output: The file to write, as for `download`; `None` writes none. Everything that can be known about it
+                is checked before anything is sent.
+            captions: Whether to write the captions beside *output*; `enable_caption=True` means the same. A problem
+                with them is logged, and never raised once the job is created.
             timeout: Seconds for the whole call; `None` for no limit but `PollPolicy.longest` on the wait.
             **options: As for `lipsyncs.create`.
 
@@ -216,18 +224,23 @@ class HeyGenSession:
             WaitTimeout: If the time is up. `.lipsync_id` is `None` if it was before the create was answered; then
                 `.outcome` and `.idempotency_key` tell what is known of it.
             LipsyncFailed: If the job failed.
-            DownloadError: If the file cannot be had or written; if it is there already, before anything is sent.
+            TypeError, ValueError: If an argument is wrong; nothing was sent.
+            DownloadError: If *output* cannot be written, before anything is sent; or if the video cannot be
+                downloaded.
             HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do.
         """
+        if captions and output is None:
+            raise ValueError("captions=True needs an output to write them beside")
+        wants_captions = captions or bool(options.get("enable_caption"))
         job = None
         try:
             async with asyncio.timeout(timeout):
                 if output is not None:
-                    await check_target(output, overwrite=False)
+                    await check_file(output, overwrite=False, captions=wants_captions)
                 job = await self.lipsyncs.create(video=video, audio=audio, **options)
                 lipsync = await job.wait()
                 if output is not None:
-                    await self.download(lipsync, output)
+                    await self.download(lipsync, output, captions=wants_captions)
                 return lipsync
         except WaitTimeout:
             raise
@@ -301,44 +314,75 @@ class HeyGenSession:
         )
 
     async def download(
-        self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None
+        self,
+        lipsync: Lipsync | str,
+        path: FilePath,
+        *,
+        overwrite: bool = False,
+        captions: bool = False,
+        progress: Progress | None = None,
     ) -> Path:
-        """Write the video of a completed lipsync to *path*, and its captions beside it, if it has any.
+        """Write the video of a completed lipsync to *path*, and its captions beside it if they are wanted.
 
-        What has come stands in `PATH.part` until all of it has; then it gets its name, all at once. A connection
-        that breaks is taken up where it broke, and so is a download that was cancelled, or ended by an error such as
-        a full disk: call again, with the same path. A link that has expired is renewed.
+        Data is written to `PATH.part` and renamed when complete; `PATH.part.etag` beside it names the lipsync. An
+        interrupted download is resumed, in this call and by the next one for the same lipsync and path. The
+        unfinished download of another lipsync is never touched. An expired link is renewed.
 
         Args:
             lipsync: The lipsync, or its id.
-            path: The file to write, in a folder that exists; or a folder, for a name made of title and id. Captions
-                get the same name, with `.srt`.
-            overwrite: Whether files that are there may be replaced.
-            progress: Called with bytes of the video done and in all, or a coroutine function.
+            path: The file to write, in a folder that exists; or a folder that exists, for a name made of title and
+                id. A leading `~` is the home folder. A path that ends with a separator is a folder.
+            overwrite: Whether files that exist may be replaced.
+            captions: Whether to write the captions too, as `.srt`, once the video is complete. A problem with them
+                is logged as a warning and not raised; see `download_captions`.
+            progress: A function or coroutine function, called with the bytes of the video that are done, and in all.
 
         Returns:
             The path of the video.
 
         Raises:
-            DownloadError: If a file is there already (before any request, where its name is known), the folder is
-                missing, it cannot be written, or another download is writing it; if the job is not completed; if the
-                video cannot be had, after the attempts of `RetryPolicy`, or is cut short.
+            DownloadError: If *path* cannot be written, before any request where that can be known; if the job is not
+                completed; if the video cannot be downloaded within `RetryPolicy`, is longer than
+                `max_download_bytes`, or is cut short. `.is_transient` is true if the host or the network failed.
             LipsyncFailed: If the job failed.
-            HeyGenError: If the API does not tell the link.
+            HeyGenError: If the API does not return the lipsync.
 
-        Cancelled, it stops at once, and leaves the `.part` to be resumed.
+        If cancelled, it stops at once, and keeps the `.part` to be resumed.
         """
-        return await self._downloads.download(lipsync, path, overwrite=overwrite, progress=progress)
+        return await self._downloads.download(lipsync, path, overwrite=overwrite, captions=captions, progress=progress)
+
+    async def download_captions(self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False) -> Path:
+        """Write the captions of a completed lipsync beside its video, with the extension `.srt`.
+
+        Args:
+            lipsync: The lipsync, or its id.
+            path: The path of the video, as for `download`; it need not exist.
+            overwrite: Whether a file that exists may be replaced.
+
+        Returns:
+            The path of the captions.
+
+        Raises:
+            DownloadError: If there are none (yet), they are empty, or cannot be downloaded or written.
+            LipsyncFailed: If the job failed.
+            HeyGenError: If the API does not return the lipsync.
+
+        If cancelled, it stops at once and writes nothing.
+        """
+        return await self._downloads.download_captions(lipsync, path, overwrite=overwrite)
 
     def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
         """Iterate over the bytes of the video of a completed lipsync, in pieces of any size, resumed as in `download`.
 
-        Whoever stops early ends it with `contextlib.aclosing`, or the connection stays until it is collected.
+        If you stop early, wrap it in `contextlib.aclosing`, or the connection stays open until it is collected.
+
+        Args:
+            lipsync: The lipsync, or its id.
 
         Raises:
-            DownloadError: As `download` does; also if the file changed on its host after bytes were given out.
+            DownloadError: As `download` does; also if the download must start again after bytes were yielded.
             LipsyncFailed: If the job failed.
-            HeyGenError: If the API does not tell the link.
+            HeyGenError: If the API does not return the lipsync.
         """
         return self._downloads.iter_bytes(lipsync)
 

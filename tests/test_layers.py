@@ -124,7 +124,6 @@ def test_importing_the_package_imports_nothing_heavy_or_optional():
     heavy = (
         "cyclopts",
         "rich",
-        "filetype",
         "tinytag",
         "sqlite3",
         "aiolimiter",

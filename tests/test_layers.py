@@ -21,16 +21,20 @@ MAP = {
     "policies": set(),
     "_version": set(),
     "errors": set(),
-    "models": set(),
+    "models": {"_model"},
+    "_model": set(),
+    "_values": set(),
+    "_events": {"_values"},
     "_wire": set(),
     "pagination": {"_wire", "_transport", "_converter"},
-    "_converter": {"_wire", "pagination"},
+    "_converter": {"_wire", "_values", "_events", "pagination"},
     "_transport": {"_wire"},
     "_media": {"_wire", "_transport", "_converter"},
     "_polling": set(),
     "polling": {"_polling"},
     "jobs": {"_polling", "polling", "pagination", "_media"},
-    "webhooks": {"_converter", "polling"},
+    "_delivery": {"_events", "_wire"},
+    "webhooks": {"_delivery", "polling"},
     "resources": {"jobs", "_wire", "_transport", "_converter", "pagination", "polling", "_media"},
     "session": {
         "resources",
@@ -107,7 +111,21 @@ def test_only_one_module_knows_aiohttps_client(path):
 
 @pytest.mark.parametrize(
     "module",
-    ["_wire", "_ids", "_text", "policies", "models", "errors", "_converter", "_transport.retry", "_transport.pacing"],
+    [
+        "_wire",
+        "_ids",
+        "_text",
+        "policies",
+        "models",
+        "errors",
+        "_model",
+        "_values",
+        "_events",
+        "_delivery",
+        "_converter",
+        "_transport.retry",
+        "_transport.pacing",
+    ],
 )
 def test_what_is_pure_awaits_nothing(module):
     tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())

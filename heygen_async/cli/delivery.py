@@ -60,7 +60,9 @@ class Delivery:
             HeyGenError: As `HeyGenSession.download` does.
         """
         with transfer("downloading", options) as progress:
-            return await heygen.download(lipsync_id, self.path, overwrite=self.overwrite, progress=progress)
+            return await heygen.download(
+                lipsync_id, self.output, overwrite=self.overwrite, captions=self.captions, progress=progress
+            )
 
     def command(self, lipsync_id: str) -> str:
         """Return the command that downloads a lipsync to the same place."""

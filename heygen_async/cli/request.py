@@ -14,7 +14,7 @@ import orjson
 from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import look_at_path
 from heygen_async.cli.failures import Problems
-from heygen_async.models import AssetId, LipsyncOptions, LipsyncRequest, Source
+from heygen_async.models import AssetId, LipsyncOptions, LipsyncRequest, Source, row_faults
 
 FIELDS: Final = tuple(field.name for field in attrs.fields(LipsyncRequest))
 _ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -64,7 +64,10 @@ def compose(
         elif role not in fields:
             problems.add("", f'{role} is missing: give --{role}, or "{role}" in -d')
     fields |= {name: value for name, value in flags.items() if value is not None}
-    return None if problems.found else _request(fields, problems)
+    for name, message in row_faults({name: value for name, value in fields.items() if value is not None}):
+        if name not in _ROLES or fields.get(name) is not None:
+            problems.add(f"--{name.replace('_', '-')}" if flags.get(name) is not None else "", message)
+    return None if problems.found else LipsyncRequest(**fields)  # type: ignore[arg-type] # it was checked
 
 
 def options_of(request: LipsyncRequest) -> LipsyncOptions:
@@ -106,12 +109,6 @@ def check_file(path: Path, role: Role | None) -> None:
         look_at_path(path, None, role)
     except ValueError as error:
         raise ValueError(str(error).removeprefix(f"{role}: ")) from error
-
-
-def _request(fields: Mapping[str, object], problems: Problems) -> LipsyncRequest | None:
-    with problems.at(""):
-        return LipsyncRequest(**fields)  # type: ignore[arg-type] # it checks each
-    return None
 
 
 def _read_fields(data: bytes, problems: Problems) -> dict[str, object]:

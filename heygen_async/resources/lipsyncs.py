@@ -12,7 +12,7 @@ from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
-from heygen_async._arguments import check_callback_url, check_count, check_text
+from heygen_async._arguments import check_callback_url, check_count
 from heygen_async._converter import (
     BatchCreated,
     Created,
@@ -20,6 +20,7 @@ from heygen_async._converter import (
     read,
     read_batch_items,
     read_page,
+    read_statuses,
     request_body,
 )
 from heygen_async._ids import check_key, chunk_ids, new_key, segment
@@ -42,6 +43,7 @@ from heygen_async.models import (
     LipsyncRequest,
     LipsyncStatus,
     Source,
+    check_title,
 )
 from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
@@ -81,7 +83,7 @@ async def fetch_statuses(transport: Transport, lipsync_ids: Sequence[str]) -> di
 
 async def _status_page(transport: Transport, joined: str, token: str | None) -> Page[StatusEntry]:
     params = {"lipsync_ids": joined, "token": token}
-    return read_page(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)), StatusEntry)
+    return read_statuses(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)))
 
 
 @frozen
@@ -205,7 +207,7 @@ class Lipsyncs:
             TypeError, ValueError: If an argument is wrong.
             NotFound: If there is no such lipsync in this account.
         """
-        check_text("title", title)
+        check_title("title", title)
         request = compose("PATCH", _ONE, segments={"lipsync_id": lipsync_id}, json={"title": title})
         return read(await self._transport.send(request), Lipsync)
 
@@ -257,7 +259,7 @@ class Lipsyncs:
         """
         listed = list(requests)
         check_count("the number of requests", len(listed), most=MAX_BATCH)
-        check_text("title", title)
+        check_title("title", title)
         check_callback_url("callback_url", callback_url)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
         said: dict[str, JSON] = {

@@ -11,7 +11,7 @@ from attrs import field, frozen
 from cyclopts import Parameter
 
 from heygen_async import HeyGenSession
-from heygen_async._media.targets import target_problems
+from heygen_async._media.targets import expanded, target_problems
 from heygen_async.cli.options import Options
 from heygen_async.cli.progress import transfer
 
@@ -27,31 +27,18 @@ class Delivery:
     overwrite: bool = field(kw_only=True)
     captions: bool = field(kw_only=True)
 
-    @property
-    def path(self) -> Path:
-        """The path, with `~` expanded."""
-        return Path(self.output).expanduser()
-
     def problems(self) -> list[str]:
         """Return every reason why nothing can be written there; nothing is written to find out."""
-        if self.path.is_dir():
-            return [] if os.access(self.path, os.W_OK | os.X_OK) else [f"the folder {self.path} is not writable"]
-        if self._is_folder:
-            return [f"the folder {self.path} does not exist"]
-        return target_problems(self.path, overwrite=self.overwrite, captions=self.captions)
+        path = expanded(self.output)
+        if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
+            return [] if os.access(path, os.W_OK | os.X_OK) else [f"the folder {path} is not writable"]
+        return self.folder_problems() or target_problems(Path(path), overwrite=self.overwrite, captions=self.captions)
 
-    def check_folder(self) -> None:
-        """Check that a folder exists.
-
-        Raises:
-            ValueError: If it does not.
-        """
-        if self._is_folder and not self.path.is_dir():
-            raise ValueError(f"--output: the folder {self.path} does not exist")
-
-    @property
-    def _is_folder(self) -> bool:
-        return self.output.endswith(("/", os.sep))
+    def folder_problems(self) -> list[str]:
+        """Return the problem of a folder that does not exist."""
+        path = expanded(self.output)
+        is_missing = path.endswith(("/", os.sep)) and not os.path.isdir(path)  # noqa: PTH112 never raises
+        return [f"the folder {path} does not exist"] if is_missing else []
 
     async def download(self, heygen: HeyGenSession, lipsync_id: str, options: Options) -> Path:
         """Write the video, and show how far it is.
@@ -66,6 +53,5 @@ class Delivery:
 
     def command(self, lipsync_id: str) -> str:
         """Return the command that downloads a lipsync to the same place."""
-        flags = [flag for flag in ("captions", "overwrite") if getattr(self, flag)]
-        words = ["heygen-async", "lipsync", "download", lipsync_id, "-o", self.output, *(f"--{flag}" for flag in flags)]
-        return shlex.join(words)
+        flags = [f"--{flag}" for flag in ("captions", "overwrite") if getattr(self, flag)]
+        return shlex.join(["heygen-async", "lipsync", "download", lipsync_id, "-o", self.output, *flags])

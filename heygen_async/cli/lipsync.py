@@ -311,7 +311,10 @@ def download(
     """
     path_of(lipsync_id)
     delivery = Delivery(output, overwrite=overwrite, captions=captions)
-    delivery.check_folder()
+    problems = Problems()
+    for problem in delivery.folder_problems():
+        problems.add("--output", problem)
+    problems.check()
     return _download(lipsync_id, delivery, options)
 
 

@@ -21,8 +21,11 @@ from heygen_async._version import __version__
 from heygen_async.cli import main
 from heygen_async.cli.app import COMMANDS as APP_COMMANDS
 from heygen_async.cli.app import app
+from heygen_async.cli.failures import print_error
 from heygen_async.cli.logs import logging_to_stderr
 from heygen_async.cli.options import RETRY
+from heygen_async.errors import Fault as ErrorFault
+from heygen_async.errors import InvalidRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import Fault, Reply, nothing, reset, server_error, unknown_fields
 
@@ -782,25 +785,20 @@ def _refuse_one(proxy, asked):
 # Errors of the API
 
 
-def test_each_of_several_errors_is_a_line(server, capsys, monkeypatch):
-    listed = [{"code": "invalid_parameter", "message": f"No {name}.", "path": name} for name in ("title", "mode")]
-    told = {"code": "invalid_parameter", "message": "2 errors", "errors": listed}
-    server.faults = [Fault("POST /v3/lipsyncs", Reply(status=400, body=orjson.dumps({"error": told})))] * 2
-    monkeypatch.setattr(sys, "stdout", Keyboard())
-    with pytest.raises(SystemExit):
-        main(["lipsync", "create", *SOURCES])
-
+def test_each_of_several_errors_is_a_line(capsys):
+    faults = [ErrorFault("No \x1b[2Jtitle.", "invalid_parameter", "title"), ErrorFault("No.")]
+    error = InvalidRequest("2 errors", status=400, code="invalid_parameter", errors=faults)
+    print_error(error, as_json=False)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("heygen-async: 400 invalid_parameter: 2 errors")
-    assert lines[1:3] == ["heygen-async: title: No title.", "heygen-async: mode: No mode."]
+    print_error(error, as_json=True)
+    listed = orjson.loads(capsys.readouterr().err)["error"]["errors"]
 
-
-def test_each_of_several_errors_is_in_the_json(server, cli):
-    listed = [{"code": "invalid_parameter", "message": "No title.", "path": "title"}, {"message": "No.", "code": "x"}]
-    told = {"code": "invalid_parameter", "message": "2 errors", "errors": listed}
-    server.faults = [Fault("POST /v3/lipsyncs", Reply(status=400, body=orjson.dumps({"error": told})))]
-
-    assert [error["message"] for error in cli("lipsync", "create", *SOURCES).error["errors"]] == ["No title.", "No."]
+    assert lines == [
+        "heygen-async: 400 invalid_parameter: 2 errors",
+        "heygen-async: title: No [2Jtitle.",
+        "heygen-async: No.",
+    ]
+    assert listed[0] == {"code": "invalid_parameter", "message": "No \x1b[2Jtitle.", "path": "title"}
 
 
 def test_a_refused_permission_has_a_hint(server, cli):

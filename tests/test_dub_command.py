@@ -22,6 +22,7 @@ from rich.console import Console
 from heygen_async.bulk.money import OverBudget
 from heygen_async.bulk.progress import DubEvent, DubSnapshot
 from heygen_async.cli import main
+from heygen_async.cli.dub_files import RunFiles
 from heygen_async.cli.dub_view import Progress, clock, line, live_view, summary
 from heygen_async.models import DubOutcome, DubRow, Wallet
 from heygen_async.sandbox import SAMPLE_AUDIO
@@ -440,3 +441,77 @@ def test_lengths_of_time_are_short(seconds, shown):
 
 def test_the_help_has_an_example(cli):
     assert "heygen-async dub episodes.csv" in cli("dub", "--help").out
+
+
+# Files beside the manifest
+
+
+def test_a_report_never_overwrites_the_manifest(server, cli, manifest, tmp_path):
+    twin = tmp_path / "run.report.csv"
+    manifest.rename(twin)
+    ran = cli("dub", twin, "--journal", tmp_path / "run.sqlite")
+
+    assert (ran.code, server.requests) == (2, [])
+    assert "overwrite the manifest" in ran.error["message"]
+    assert twin.read_text().startswith("key,video")
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_a_link_to_the_manifest_is_the_manifest(link, server, cli, manifest, tmp_path):
+    getattr(tmp_path / "run.report.csv", link)(manifest)
+    ran = cli("dub", manifest, "--journal", tmp_path / "run.sqlite")
+
+    assert (ran.code, server.requests) == (2, [])
+    assert manifest.read_text().startswith("key,video")
+
+
+def test_a_report_overwrites_a_report_and_no_other_file(server, cli, manifest, tmp_path):
+    report = tmp_path / "episodes.report.csv"
+    report.write_text("my own notes")
+    refused = cli("dub", manifest, *QUICK)
+    assert (refused.code, server.requests, report.read_text()) == (2, [], "my own notes")
+
+    report.unlink()
+    assert cli("dub", manifest, *QUICK).code == 0
+    assert cli("dub", manifest, *QUICK).code == 0
+
+
+@pytest.mark.parametrize("name", ["episodes.csv", "./episodes.csv"])
+def test_a_journal_is_not_the_manifest(name, server, cli, manifest, monkeypatch):
+    monkeypatch.chdir(manifest.parent)
+    ran = cli("dub", manifest, "--journal", name)
+
+    assert (ran.code, server.requests) == (2, [])
+    assert manifest.read_text().startswith("key,video")
+
+
+def test_a_manifest_from_a_pipe_needs_a_journal(server, cli, manifest, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    ran = cli("dub", tmp_path / "pipe")
+
+    assert ran.code == 2
+    assert "--journal" in ran.error["message"]
+
+
+def test_the_retry_command_has_the_flags_of_the_run(manifest):
+    files = RunFiles.of(manifest, None)
+
+    assert files.command("dub", {"--output-dir": "my videos", "--journal": None}) == (
+        f"heygen-async dub {manifest} --output-dir 'my videos' --retry-failed"
+    )
+
+
+# The end of a run that is not its end
+
+
+def test_a_run_without_credit_prints_a_summary(server, cli, manifest):
+    server.faults = [error(402, "insufficient_credit", route="POST /v3/lipsyncs")]
+    ran = cli("dub", manifest)
+
+    assert (ran.code, ran.error["code"]) == (1, "insufficient_credit")
+    assert ran.answers[-1]["type"] == "summary"
+
+
+def test_each_json_line_has_a_type(server, cli, manifest):
+    assert {line["type"] for line in cli("dub", manifest, *QUICK).answers} == {"row", "summary"}
+    assert cli("dub", manifest, "--dry-run").answer["type"] == "survey"

@@ -344,7 +344,7 @@ def test_the_live_view_shows_rows_rate_time_left_and_money(progress, now):
     assert view.splitlines()[0] == "40 completed, 10 running, 50 not started"
     assert "40 of 100 rows in 10:00, 4.0 rows/min, about 15:00 left" in view
     assert "10 of 10 concurrent jobs, about $12.50 of $50.00 spent" in view
-    assert "now: ep-40 (submitting), ep-41 (submitting)" in view
+    assert "ep-40 submitting, ep-41 submitting" in view
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

@@ -9,7 +9,6 @@ from typing import Any, Final, get_args
 
 from attrs import define
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +17,7 @@ from heygen_async._media.sniffing import Role
 from heygen_async._text import one_line
 from heygen_async.cli.failures import Problems
 from heygen_async.cli.options import Printing
+from heygen_async.cli.progress import live
 from heygen_async.cli.request import check_file
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 
@@ -82,7 +82,7 @@ async def _demo(video: Path, audio: Path, output_dir: Path) -> None:
         HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=PollPolicy.eager()) as heygen,
     ):
         screen.print(f"Local sandbox: {sandbox.url}", highlight=False)
-        with Live(console=screen, get_renderable=lambda: _table(dubs), transient=True):
+        with live(lambda: _table(dubs)):
             async with asyncio.TaskGroup() as group:
                 for each in dubs:
                     group.create_task(_dub(heygen, video, audio, each))

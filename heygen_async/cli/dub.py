@@ -33,7 +33,7 @@ from heygen_async.cli.exits import Exit
 from heygen_async.cli.failures import BadArguments, advising
 from heygen_async.cli.options import RETRY, Options, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_line, wants_json
-from heygen_async.cli.progress import is_watched
+from heygen_async.cli.progress import is_watched, live
 from heygen_async.models import DubOutcome
 from heygen_async.sandbox import Sandbox
 
@@ -221,12 +221,7 @@ def _shown(run: DubRun, progress: Progress, options: Options) -> Iterator[Callab
     if wants_json(options.json):
         yield lambda outcome: print_json_line(outcome_object(outcome))
     elif is_watched(options):
-        from rich.console import Console  # noqa: PLC0415 most runs in pipelines need none of it
-        from rich.live import Live  # noqa: PLC0415
-
-        with Live(
-            console=Console(stderr=True), get_renderable=lambda: live_view(run.snapshot(), progress), transient=True
-        ):
+        with live(lambda: live_view(run.snapshot(), progress)):
             yield lambda _: None
     else:
         yield lambda outcome: note(_numbered(run, outcome), options)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 from attrs import define, field
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from heygen_async._text import one_line
@@ -107,16 +107,18 @@ def live_view(snapshot: DubSnapshot, progress: Progress) -> RenderableType:
     """Return the live view: rows by stage, rate and time left, money, rows in progress, the last failures."""
     parts: list[RenderableType] = [_counts(snapshot)]
     if snapshot.total:
-        parts.append(ProgressBar(total=snapshot.total, completed=snapshot.ended, width=60))
+        bar = Table.grid()  # a bar alone does not end its line
+        bar.add_row(ProgressBar(total=snapshot.total, completed=snapshot.ended, width=60))
+        parts.append(bar)
     parts += [Text(_pace(snapshot, progress), style="dim"), Text(_usage(snapshot), style="dim")]
-    if progress.active:
-        parts.append(Text(_names(progress), no_wrap=True, overflow="ellipsis"))
+    if names := _names(progress):
+        parts.append(Text(names, no_wrap=True, overflow="ellipsis"))
     if snapshot.trouble is not None:
         parts.append(Text(one_line(f"retrying: {snapshot.trouble}"), style="yellow"))
     if snapshot.halted is not None:
         parts.append(Text(one_line(f"no more rows are submitted: {snapshot.halted}"), style="yellow"))
     parts += [Text(_failure(one), style="red", no_wrap=True, overflow="ellipsis") for one in progress.failures]
-    return Group(*parts)
+    return Group(*parts, Text())  # the terminal writes ^C into the last line; a full one would become two
 
 
 def _counts(snapshot: DubSnapshot) -> Text:
@@ -151,9 +153,9 @@ def _usage(snapshot: DubSnapshot) -> str:
 
 
 def _names(progress: Progress) -> str:
-    names = [one_line(f"{key} ({stage})") for key, stage in islice(progress.active.items(), _NAMES)]
-    more = len(progress.active) - len(names)
-    return f"now: {', '.join(names)}{f' and {more:,} more' if more else ''}"
+    busy = [f"{one_line(key)} {stage}" for key, stage in progress.active.items() if stage != "waiting"]
+    more = f", {len(busy) - _NAMES} more" if len(busy) > _NAMES else ""
+    return ", ".join(busy[:_NAMES]) + more
 
 
 def money(snapshot: DubSnapshot) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from heygen_async import HeyGenSession
 from heygen_async._text import one_line
@@ -15,7 +15,10 @@ from heygen_async.cli.options import Printing
 from heygen_async.cli.output import wants_json
 from heygen_async.polling import WaitingFor
 
-_TICK: Final = 0.5
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_TICK: Final = 0.25
 
 
 def is_watched(options: Printing) -> bool:
@@ -52,17 +55,14 @@ def waiting(
     from rich.console import Console  # noqa: PLC0415 most commands need none of it
     from rich.text import Text  # noqa: PLC0415
 
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    timer: asyncio.Handle
+    clock = asyncio.get_running_loop().time
+    started = clock()
     console = Console(stderr=True)
     with console.status("waiting", spinner="dots" if console.encoding.startswith("utf") else "line") as status:
 
-        def tick() -> None:
-            nonlocal timer
+        def update() -> None:
             states = [_state(each) for each in heygen.poller.snapshot().waiting.values()]
-            status.update(Text(summary(states, count, loop.time() - started)))
-            timer = loop.call_later(_TICK, tick)
+            status.update(Text(summary(states, count, clock() - started)))
 
         @contextmanager
         def aside() -> Iterator[None]:
@@ -72,11 +72,37 @@ def waiting(
             finally:
                 status.start()
 
-        timer = loop.call_soon(tick)
-        try:
+        with ticking(update):
             yield aside
-        finally:
-            timer.cancel()
+
+
+@contextmanager
+def live(view: Callable[[], RenderableType]) -> Iterator[None]:
+    """Show *view* on standard error while the body runs; it is called on the event loop, so it may read its state."""
+    from rich.console import Console  # noqa: PLC0415 most commands need none of it
+    from rich.live import Live  # noqa: PLC0415
+
+    shown = Live(console=Console(stderr=True), get_renderable=view, auto_refresh=False, transient=True)
+    with shown, ticking(shown.refresh):
+        yield
+
+
+@contextmanager
+def ticking(call: Callable[[], object]) -> Iterator[None]:
+    """Call *call* on the event loop several times a second while the body runs."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.Handle
+
+    def tick() -> None:
+        nonlocal timer
+        call()
+        timer = loop.call_later(_TICK, tick)
+
+    timer = loop.call_soon(tick)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _state(job: WaitingFor) -> str:

@@ -91,7 +91,7 @@ def test_the_same_command_again_sends_nothing(server, cli, manifest, tmp_path):
     ran = cli("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
 
     assert ran.code == 0
-    assert {outcome["state"] for outcome in ran.answers[:-1]} == {"skipped"}
+    assert {outcome["state"] for outcome in ran.answers[:-1]} == {"unchanged"}
     assert len(server.requests) == before
 
 
@@ -288,6 +288,8 @@ SNAPSHOT = DubSnapshot(
     limit=10,
     refusals=3,
     estimate=12.5,
+    spent=10.0,
+    reserved=2.5,
     budget=50.0,
     trouble=None,
     balance_before=Wallet(currency="usd", remaining_balance=20.0),
@@ -343,7 +345,7 @@ def test_the_live_view_shows_rows_rate_time_left_and_money(progress, now):
 
     assert view.splitlines()[0] == "40 completed, 10 running, 50 not started"
     assert "40 of 100 rows in 10:00, 4.0 rows/min, about 15:00 left" in view
-    assert "10 of 10 concurrent jobs, about $12.50 of $50.00 spent" in view
+    assert "10 of 10 concurrent jobs, about $10.00 spent, $2.50 reserved, budget $50.00" in view
     assert "ep-40 submitting, ep-41 submitting" in view
 
 
@@ -411,11 +413,16 @@ def test_the_summary_has_counts_time_money_and_the_next_step(progress, now):
     stages = {"completed": 40, "failed": 1, "unchanged": 18, "running": 2}
     progress.add(outcome("ep-9", "failed", ValueError("no face")))
     lines = list(
-        summary(evolve(SNAPSHOT, stages=stages, budget=None), progress, "heygen-async dub a.csv", ["report: r"])
+        summary(
+            evolve(SNAPSHOT, stages=stages, budget=None, reserved=0.0),
+            progress,
+            "heygen-async dub a.csv",
+            ["report: r"],
+        )
     )
 
     assert lines == [
-        "40 completed, 1 failed, 18 unchanged, 2 running, 39 not started in 3:12, about $12.50 spent.",
+        "40 completed, 1 failed, 18 unchanged, 2 running, 39 not started in 3:12, about $10.00 spent.",
         "  ep-9: no face",
         "Retry the failed rows: heygen-async dub a.csv",
         "balance: $20.00 before, 1,234.50 credits after",
@@ -496,8 +503,8 @@ def test_a_manifest_from_a_pipe_needs_a_journal(server, cli, manifest, tmp_path)
 def test_the_retry_command_has_the_flags_of_the_run(manifest):
     files = RunFiles.of(manifest, None)
 
-    assert files.command("dub", {"--output-dir": "my videos", "--journal": None}) == (
-        f"heygen-async dub {manifest} --output-dir 'my videos' --retry-failed"
+    assert files.retry_command({"--output-dir": "my videos", "--journal": None, "--captions": True}) == (
+        f"heygen-async dub {manifest} --output-dir 'my videos' --captions --retry-failed"
     )
 
 
@@ -515,3 +522,42 @@ def test_a_run_without_credit_prints_a_summary(server, cli, manifest):
 def test_each_json_line_has_a_type(server, cli, manifest):
     assert {line["type"] for line in cli("dub", manifest, *QUICK).answers} == {"row", "summary"}
     assert cli("dub", manifest, "--dry-run").answer["type"] == "survey"
+
+
+# Journals, captions, retries
+
+
+def test_a_journal_of_another_manifest_is_refused(server, cli, manifest, tmp_path):
+    assert cli("dub", manifest, *QUICK).code == 0
+    before = len(server.jobs)
+    twin = tmp_path / "episodes.jsonl"
+    twin.write_text(f'{{"key": "other", "video": "{URL}?seconds=3", "audio": "{AUDIO}"}}\n')
+    refused = cli("dub", twin, *QUICK)
+
+    assert refused.code != 0
+    assert "episodes.csv" in refused.error["message"]
+    assert len(server.jobs) == before
+    assert cli("dub", twin, "--journal", tmp_path / "other.sqlite", *QUICK).code == 0
+    assert cli("dub", manifest, *QUICK).code == 0
+
+
+def test_captions_are_written_on_request(server, cli, manifest, tmp_path):
+    assert cli("dub", manifest, "--output-dir", tmp_path / "plain", *QUICK).code == 0
+    journal = ("--journal", tmp_path / "other.sqlite")
+    assert cli("dub", manifest, "--output-dir", tmp_path / "full", "--captions", *journal, *QUICK).code == 0
+
+    assert list((tmp_path / "plain").glob("*.srt")) == []
+    assert len(list((tmp_path / "full").glob("*.srt"))) == 4
+
+
+def test_failed_rows_are_retried_on_request_only(server, cli, manifest, tmp_path):
+    server.faults = []
+    manifest.write_text(manifest.read_text() + f"\nbad,{URL}?fail=No+face,{AUDIO},Bad\n")
+    argv = ("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
+    assert cli(*argv).code == 1
+    jobs = len(server.jobs)
+    again = cli(*argv)
+    assert ({line["state"] for line in again.answers[:-1]}, len(server.jobs)) == ({"unchanged", "failed"}, jobs)
+
+    assert cli(*argv, "--retry-failed").code == 1
+    assert len(server.jobs) == jobs + 1

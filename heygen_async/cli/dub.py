@@ -55,6 +55,8 @@ class _Plan:
     budget: float | None
     rates: Mapping[str, float] | None
     submit: Literal["each", "batch"]
+    captions: bool
+    retry_failed: bool
     retry: str
     """The command that retries failed rows."""
     options: Options
@@ -73,6 +75,8 @@ class _Plan:
             budget=self.budget,
             rates=self.rates,
             submit=self.submit,
+            captions=self.captions,
+            retry_failed=self.retry_failed,
             on_event=None if progress is None else progress.on_event,
         )
 
@@ -88,6 +92,8 @@ def dub(
     budget: Annotated[float | None, Parameter(validator=Number(gte=0), metavar="USD")] = None,
     rates: dict[str, float] | None = None,
     submit: Literal["each", "batch"] = "each",
+    captions: Switch = False,
+    retry_failed: Switch = False,
     dry_run: Switch = False,
     sandbox: Switch = False,
     poll_every: Duration | None = None,
@@ -113,12 +119,20 @@ def dub(
             length counts as 60 s until one row, which runs first, has shown a length.
         rates: Dollars per second of output, for the estimate: --rates.speed 0.033 --rates.precision 0.067.
         submit: Each row on its own, or batches of up to 100, which HeyGen queues.
+        captions: Write captions too, as .srt beside each video.
+        retry_failed: Create another job for rows that failed in earlier runs.
         dry_run: Check all rows, print what would be done and the estimated cost, and send nothing.
         sandbox: Rehearse in a local sandbox: no API key, no costs, no file is kept.
         poll_every: Seconds between polls; without it, 1 to 15, by the age of the job.
     """
     files = RunFiles.of(manifest, journal)
-    flags = {"--output-dir": output_dir, "--journal": journal, "--submit": None if submit == "each" else submit}
+    flags = {
+        "--output-dir": output_dir,
+        "--journal": journal,
+        "--budget": budget,
+        "--submit": None if submit == "each" else submit,
+        "--captions": captions or None,
+    }
     plan = _Plan(
         files=files,
         output_dir=output_dir,
@@ -127,7 +141,9 @@ def dub(
         budget=budget,
         rates=rates,
         submit=submit,
-        retry=files.command("dub", flags),
+        captions=captions,
+        retry_failed=retry_failed,
+        retry=files.retry_command(flags),
         options=options,
     )
     if sandbox:

@@ -1,4 +1,4 @@
-"""The files of a bulk run beside its rows: manifest, journal and report, none of which may be another."""
+"""The files of a bulk run itself: manifest, journal and report."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final, Self
 
 from attrs import frozen
 
-from heygen_async._media.targets import same_file_key
-from heygen_async.bulk.report import COLUMNS
-from heygen_async.cli.failures import BadArguments, Problems
+from heygen_async.bulk.preparing import own_files_of
+from heygen_async.bulk.report import COLUMNS, default_report
+from heygen_async.cli.failures import Problems
 
 _REPORT_HEAD: Final = ",".join(COLUMNS[:3]).encode()
 _BOM: Final = b"\xef\xbb\xbf"
@@ -31,7 +31,8 @@ class RunFiles:
 
         Raises:
             FileNotFoundError: If there is no manifest.
-            BadArguments: If the run would overwrite the manifest, or a file that is not a report.
+            ValueError: If two of the files are one, the run would overwrite a file that is not a report, or the
+                manifest is a pipe, beside which nothing can be.
         """
         manifest = manifest.expanduser()
         if not manifest.exists():
@@ -39,48 +40,34 @@ class RunFiles:
         if manifest.is_dir():
             raise IsADirectoryError(21, "the manifest is a folder", str(manifest))
         files = cls(manifest, manifest.with_suffix(".sqlite") if journal is None else journal.expanduser())
+        own_files_of(manifest=manifest, journal=files.journal, report=files.report)
         problems = Problems()
         for problem in files._problems(is_default=journal is None):
             problems.add("--journal", problem)
-        if problems.found:
-            raise BadArguments(problems.found)
+        problems.check()
         return files
 
     @property
     def report(self) -> Path | None:
         """The report, beside the journal and named after it."""
-        return None if self.journal is None else self.journal.with_suffix(".report.csv")
+        return None if self.journal is None else default_report(self.journal)
 
     def places(self) -> list[str]:
         """Return lines that say where the report and the journal are."""
         return [] if self.journal is None else [f"report: {self.report}", f"journal: {self.journal}"]
 
-    def command(self, name: str, flags: Mapping[str, object]) -> str:
+    def retry_command(self, flags: Mapping[str, object]) -> str:
         """Return the command that retries the failed rows of this run; *flags* that are `None` are left out."""
-        given = [word for flag, value in flags.items() if value is not None for word in (flag, str(value))]
-        return shlex.join(["heygen-async", name, str(self.manifest), *given, "--retry-failed"])
+        given = [str(word) for item in flags.items() if item[1] is not None for word in item if word is not True]
+        return shlex.join(["heygen-async", "dub", str(self.manifest), *given, "--retry-failed"])
 
     def _problems(self, *, is_default: bool) -> Iterator[str]:
-        assert self.journal is not None  # noqa: S101 a run of the command line has one
-        assert self.report is not None  # noqa: S101 so it has this
         if is_default and not self.manifest.is_file():
             yield f"{self.manifest} is not a regular file: give a journal, such as --journal run.sqlite"
-            return
-        if _is_same(self.journal, self.manifest):
-            yield f"{self.journal} is the manifest itself: give another journal"
-        elif _is_same(self.report, self.manifest):
-            yield f"the report {self.report} would overwrite the manifest: give another journal"
-        elif self.report.is_file() and not _is_report(self.report):
-            yield f"{self.report} exists and is not a report of a run: move it away, or give another journal"
-        elif self.report.is_dir():
+        elif self.report is not None and self.report.is_dir():
             yield f"the report {self.report} cannot be written: that is a folder"
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return same_file_key(one) == same_file_key(other) or one.samefile(other)
-    except OSError:
-        return False
+        elif self.report is not None and self.report.exists() and not _is_report(self.report):
+            yield f"{self.report} exists and is not a report of a run: move it away, or give another journal"
 
 
 def _is_report(path: Path) -> bool:

@@ -21,6 +21,7 @@ from heygen_async.models import JSON, DubOutcome, Wallet
 _ENDED: Final = ("completed", "unchanged", "failed", "skipped")
 _UNDER_WAY: Final = ("uploading", "waiting", "submitting", "running", "downloading")
 _COLOURS: Final = {"completed": "green", "failed": "red", "running": "yellow"}
+_CENT: Final = 0.005
 _FAILURES: Final = 5
 """Failed rows that are shown; all of them are in the report."""
 _NAMES: Final = 20
@@ -40,8 +41,6 @@ class Progress:
     started: float = 0.0
     outcomes: Counter[str] = field(factory=Counter)
     """Outcomes by state."""
-    left_out: int = 0
-    """Rows that were left out of this run."""
     failures: list[DubOutcome] = field(factory=list)
     """The last failed rows."""
     active: dict[str, Stage] = field(factory=dict)
@@ -68,7 +67,6 @@ class Progress:
     def add(self, outcome: DubOutcome) -> None:
         """Count an outcome."""
         self.outcomes[outcome.state] += 1
-        self.left_out += outcome.state == "skipped" and outcome.error is not None
         if outcome.state == "failed":
             self.failures = [*self.failures, outcome][-_FAILURES:]
         if outcome.key in self._fresh:
@@ -78,7 +76,7 @@ class Progress:
     @property
     def is_complete(self) -> bool:
         """Whether no row failed or was left out."""
-        return not self.outcomes["failed"] and not self.left_out
+        return not self.outcomes["failed"] and not self.outcomes["skipped"]
 
     @property
     def elapsed(self) -> float:
@@ -123,15 +121,10 @@ def live_view(snapshot: DubSnapshot, progress: Progress) -> RenderableType:
 
 def _counts(snapshot: DubSnapshot) -> Text:
     counts = [(stage, snapshot.stages.get(stage, 0)) for stage in (*_ENDED, *_UNDER_WAY)]
-    not_started = _not_started(snapshot)
     shown = [Text(f"{count:,} {stage}", style=_COLOURS.get(stage, "")) for stage, count in counts if count]
-    if not_started:
-        shown.append(Text(f"{not_started:,} not started", style="dim"))
+    if snapshot.not_started:
+        shown.append(Text(f"{snapshot.not_started:,} not started", style="dim"))
     return Text(", ").join(shown or [Text("no rows yet")])
-
-
-def _not_started(snapshot: DubSnapshot) -> int:
-    return 0 if snapshot.total is None else snapshot.total - sum(snapshot.stages.values())
 
 
 def _pace(snapshot: DubSnapshot, progress: Progress) -> str:
@@ -159,9 +152,10 @@ def _names(progress: Progress) -> str:
 
 
 def money(snapshot: DubSnapshot) -> str:
-    """Return what is spent, by the estimate."""
-    budget = "" if snapshot.budget is None else f" of ${snapshot.budget:,.2f}"
-    return f"about ${snapshot.estimate:,.2f}{budget} spent"
+    """Return what is spent and reserved, by the estimate."""
+    reserved = f", ${snapshot.reserved:,.2f} reserved" if snapshot.reserved > _CENT else ""
+    budget = "" if snapshot.budget is None else f", budget ${snapshot.budget:,.2f}"
+    return f"about ${snapshot.spent:,.2f} spent{reserved}{budget}"
 
 
 def line(outcome: DubOutcome, number: int, total: int | None) -> str:
@@ -212,8 +206,8 @@ def summary(snapshot: DubSnapshot, progress: Progress, retry: str, places: Seque
 def _summary_counts(snapshot: DubSnapshot) -> str:
     ordered = ("completed", "failed", "unchanged", "skipped", *_UNDER_WAY)
     counts = [f"{snapshot.stages[stage]:,} {stage}" for stage in ordered if snapshot.stages.get(stage)]
-    if not_started := _not_started(snapshot):
-        counts.append(f"{not_started:,} not started")
+    if snapshot.not_started:
+        counts.append(f"{snapshot.not_started:,} not started")
     return ", ".join(counts) or "no rows"
 
 
@@ -255,9 +249,11 @@ def summary_object(snapshot: DubSnapshot, seconds: float) -> JSON:
     before, after = snapshot.balance_before, snapshot.balance_after
     counts: dict[str, JSON] = {
         "rows": dict(snapshot.stages),
-        "not_started": _not_started(snapshot),
+        "not_started": snapshot.not_started,
         "seconds": round(seconds, 3),
         "estimate": round(snapshot.estimate, 4),
+        "spent": round(snapshot.spent, 4),
+        "reserved": round(snapshot.reserved, 4),
         "refusals": snapshot.refusals,
         "balance_before": None if before is None else before.remaining_balance,
         "balance_after": None if after is None else after.remaining_balance,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from heygen_async._text import one_line
+from heygen_async._text import one_line, without_queries
 
 _LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 _SECRETS: Final = ("HEYGEN_API_KEY", "HEYGEN_WEBHOOK_SECRET")
-_QUERY: Final = re.compile(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]*")
 
 
 class _OneLine(logging.Formatter):
@@ -57,4 +55,4 @@ def without_secrets(text: str) -> str:
         for secret in os.environ.get(name, "").split(","):
             if secret.strip():
                 text = text.replace(secret.strip(), "***")
-    return _QUERY.sub(r"\1?...", text)
+    return without_queries(text)

@@ -173,7 +173,11 @@ def test_only_one_module_knows_aiohttps_client(path):
 @pytest.mark.parametrize(
     "module",
     [
-        "_wire",
+        "_wire.api_errors",
+        "_wire.bodies",
+        "_wire.incoming",
+        "_wire.outcomes",
+        "_wire.outgoing",
         "_ids",
         "_masking",
         "_text",

@@ -665,6 +665,30 @@ async def test_an_interrupted_iteration_is_resumed(job, sandbox):
     assert b"".join([data async for data in job.iter_bytes()]) == VIDEO
 
 
+async def test_bytes_that_arrived_before_the_connection_broke_are_not_lost_to_a_slow_consumer():
+    ranges, got = [], bytearray()
+
+    async def handler(request):
+        ranges.append(request.headers.get("Range"))
+        if len(ranges) > 1:
+            headers = {"ETag": '"a"', "Content-Range": f"bytes 200000-{SIZE - 1}/{SIZE}"}
+            return web.Response(status=206, body=VIDEO[200_000:], headers=headers)
+        response = web.StreamResponse(headers={"Content-Length": str(SIZE), "ETag": '"a"'})
+        await response.prepare(request)
+        await response.write(VIDEO[:200_000])
+        request.transport.close()
+        return response
+
+    async with served(handler) as heygen:
+        async for data in heygen.iter_bytes("ls_1"):
+            got += data
+            for _ in range(3):  # by now the connection has ended
+                await heygen.lipsyncs.get("ls_1")
+
+    assert bytes(got) == VIDEO
+    assert ranges == [None, "bytes=200000-"]
+
+
 async def test_an_iteration_over_a_host_that_cannot_resume_skips_what_was_yielded(job, sandbox):
     sandbox.faults = [faults.cut_download(after_bytes=1_000_001, times=1), faults.no_ranges()]
 

@@ -875,6 +875,7 @@ def a_link_to_nowhere(folder):
         pytest.param(lambda folder: folder / ("x" * 242 + ".mp4"), "the name has 246 bytes", id="246-bytes"),
         pytest.param(lambda folder: folder / ("x" * 300 + ".mp4"), "the name has 304 bytes", id="304-bytes"),
         pytest.param(lambda folder: folder.joinpath(*["d"] * 2100, "a.mp4"), "the path has", id="long-path"),
+        pytest.param(lambda _: "", "names no file", id="empty"),
         pytest.param(lambda folder: folder / "a\0.mp4", "NUL", id="nul"),
         pytest.param(lambda folder: folder / "\ud83d.mp4", "no file name can have", id="lone-surrogate"),
         pytest.param(lambda folder: folder / "no" / "a.mp4", "does not exist", id="no-folder"),
@@ -943,8 +944,11 @@ def test_a_folder_that_may_not_be_written_to_is_a_problem():
     assert "is not writable" in found
 
 
-def test_a_folder_is_not_a_file_to_replace(tmp_path):
-    assert "it is a folder" in target_problems(tmp_path, overwrite=True)[0]
+@pytest.mark.parametrize("path", ["/", ".", "..", "/tmp", ""])
+def test_a_folder_is_not_a_file_to_replace(path):
+    [problem, *_] = target_problems(Path(path), overwrite=True)
+
+    assert "it is a folder" in problem or "names no file" in problem
 
 
 # Whose part it is

@@ -905,6 +905,13 @@ async def test_an_output_that_cannot_be_written_is_found_before_anything_is_sent
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@given(st.text(max_size=30), st.booleans(), st.booleans(), st.booleans())
+def test_checking_an_output_never_fails_whatever_its_path_is(path, overwrite, makes_folders, captions):
+    problems = target_problems(Path(path), overwrite=overwrite, makes_folders=makes_folders, captions=captions)
+
+    assert all(isinstance(problem, str) for problem in problems)
+
+
 def test_every_problem_of_an_output_is_found_at_once(tmp_path):
     target = tmp_path / ("x" * 246)
     target.write_text("mine")

@@ -129,7 +129,7 @@ class Server:
             balance=1e9,
             rates=RATES,
             retry_after=RETRY_AFTER,
-            job_seconds=lambda body: lengths[str(body["callback_id"])],
+            job_seconds=lambda body: lengths[str(body["callback_id"]).partition(".")[0]],
         )
         self.world = World(Ids(0), settings)
         self.asked: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The poller under webhooks, in virtual time: it looks seldom while there is word, and as often as ever when not."""
+"""The poller with webhooks, in virtual time: it looks rarely while notifications arrive, and as usual when not."""
 
 import asyncio
 import time
@@ -8,11 +8,11 @@ import orjson
 import pytest
 from attrs import define, field
 
-from heygen_async._polling.hearsay import Hearsay, patience
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.pagination import Page
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
+from heygen_async.polling.cadence import NotificationTrust, safety_net_interval
 from heygen_async.webhooks import WebhookReceiver, sign
 
 LATENCY = 0.05
@@ -24,11 +24,11 @@ def clock():
 
 @define
 class HeyGen:
-    """Jobs that end at their time, of which the poller is told or not; and when it asked what."""
+    """Jobs that end at their time, with or without a notification; and what was requested when."""
 
     ends: dict[str, float] = field(factory=dict)
     looks: list[float] = field(factory=list)
-    fetches: list[str] = field(factory=list)
+    gets: list[str] = field(factory=list)
     late: dict[str, float] = field(factory=dict)
 
     def poller(self):
@@ -47,18 +47,18 @@ class HeyGen:
         return {one: self.status(one) for one in ids}
 
     async def get(self, lipsync_id):
-        self.fetches.append(lipsync_id)
+        self.gets.append(lipsync_id)
         await asyncio.sleep(LATENCY)
         return Lipsync(id=lipsync_id, status=self.status(lipsync_id))
 
     async def list_page(self, token):
         return Page(items=[])
 
-    async def job(self, poller, name, *, starts=0.0, lasts=100.0, told=True):
+    async def job(self, poller, name, *, starts=0.0, lasts=100.0, notified=True):
         """Run a job, wait for it, and note how late its end was seen."""
         await asyncio.sleep(starts)
         self.ends[name] = clock() + lasts
-        if told:
+        if notified:
             asyncio.get_running_loop().call_later(lasts, poller.notify, name)
         await poller.wait(name, created_at=datetime.now(UTC))
         self.late[name] = clock() - self.ends[name]
@@ -71,14 +71,14 @@ async def run(*jobs):
 
 
 @pytest.mark.looptime
-async def test_while_there_is_word_the_ends_are_seen_at_once_and_hardly_anything_is_asked():
+async def test_with_notifications_the_ends_are_seen_at_once_with_few_requests():
     heygen = HeyGen()
     poller = heygen.poller()
 
     await run(*(heygen.job(poller, f"ls_{n}", starts=10 * n, lasts=90 + n % 20) for n in range(300)))
 
     assert max(heygen.late.values()) < 2.1 * LATENCY  # it may come while a look is on its way
-    assert len(heygen.fetches) == 300
+    assert len(heygen.gets) == 300
     assert len(heygen.looks) <= 30
 
 
@@ -90,33 +90,35 @@ async def test_a_thousand_jobs_at_once_cost_a_tenth_of_a_request_each_beside_the
     await run(*(heygen.job(poller, f"ls_{n}", lasts=200 + n / 5) for n in range(1000)))
 
     assert max(heygen.late.values()) < 2.1 * LATENCY
-    assert len(heygen.fetches) == 1000
+    assert len(heygen.gets) == 1000
     assert len(heygen.looks) <= 100
 
 
 @pytest.mark.looptime
-async def test_an_end_without_word_is_found_by_the_safety_net():
+async def test_an_end_without_a_notification_is_found_by_the_safety_net():
     heygen = HeyGen()
     poller = heygen.poller()
-    jobs = [heygen.job(poller, f"ls_{n}", starts=10 * n, told=n % 10 != 5) for n in range(100)]
+    jobs = [heygen.job(poller, f"ls_{n}", starts=10 * n, notified=n % 10 != 5) for n in range(100)]
 
     await run(*jobs)
 
-    assert len(heygen.late) == len(heygen.fetches) == 100
+    assert len(heygen.late) == len(heygen.gets) == 100
     assert max(heygen.late.values()) < 65
     assert len(heygen.looks) < 25  # one lost in ten is no reason to doubt
 
 
 @pytest.mark.looptime
-async def test_when_word_stops_it_looks_as_often_as_ever_and_seldom_again_when_word_comes_again():
+async def test_when_notifications_stop_it_polls_as_usual_until_they_are_back():
     heygen = HeyGen()
     poller = heygen.poller()
 
-    def wave(name, start, *, told):
-        return [heygen.job(poller, f"{name}_{n}", starts=start + 10 * n, told=told) for n in range(50)]
+    def wave(name, start, *, notified):
+        return [heygen.job(poller, f"{name}_{n}", starts=start + 10 * n, notified=notified) for n in range(50)]
 
     # Each wave lasts for 600 s, and starts when the last one has ended.
-    await run(*wave("first", 0, told=True), *wave("silent", 1000, told=False), *wave("second", 2000, told=True))
+    await run(
+        *wave("first", 0, notified=True), *wave("silent", 1000, notified=False), *wave("second", 2000, notified=True)
+    )
 
     silent = [heygen.late[f"silent_{n}"] for n in range(50)]
     assert max(silent[:10]) < 60
@@ -127,24 +129,25 @@ async def test_when_word_stops_it_looks_as_often_as_ever_and_seldom_again_when_w
 
 
 @pytest.mark.looptime
-async def test_when_word_never_comes_one_job_is_late_and_that_is_all():
+async def test_without_any_notification_only_one_job_is_late():
     heygen = HeyGen()
     poller = heygen.poller()
 
     for n in range(3):
-        await heygen.job(poller, f"ls_{n}", told=False)
+        await heygen.job(poller, f"ls_{n}", notified=False)
 
     assert heygen.late["ls_0"] == pytest.approx(35, abs=1)  # looked at after 30, 60, 90 and 135 s
     assert max(heygen.late["ls_1"], heygen.late["ls_2"]) < 3.5
 
 
 @pytest.mark.looptime
-async def test_those_who_wait_already_are_looked_at_sooner_once_word_is_doubted():
+async def test_once_trust_ends_the_jobs_waited_for_are_looked_at_sooner():
     heygen = HeyGen()
     poller = heygen.poller()
 
     await run(
-        heygen.job(poller, "ls_short", lasts=20, told=False), heygen.job(poller, "ls_long", lasts=100, told=False)
+        heygen.job(poller, "ls_short", lasts=20, notified=False),
+        heygen.job(poller, "ls_long", lasts=100, notified=False),
     )
 
     assert heygen.late["ls_short"] == pytest.approx(10, abs=1)
@@ -152,18 +155,18 @@ async def test_those_who_wait_already_are_looked_at_sooner_once_word_is_doubted(
 
 
 @pytest.mark.looptime
-async def test_a_job_whose_word_came_too_soon_is_looked_at_as_often_as_ever():
+async def test_a_job_notified_too_early_is_polled_as_usual():
     heygen = HeyGen()
     poller = heygen.poller()
     asyncio.get_running_loop().call_later(90, poller.notify, "ls_1")
 
-    await heygen.job(poller, "ls_1", told=False)
+    await heygen.job(poller, "ls_1", notified=False)
 
     assert heygen.late["ls_1"] < 3.5
 
 
 @pytest.mark.looptime
-async def test_a_job_that_had_ended_before_the_wait_is_no_reason_to_doubt():
+async def test_a_job_that_ended_before_the_wait_does_not_end_the_trust():
     heygen = HeyGen(ends={"ls_old": -1.0})
     poller = heygen.poller()
 
@@ -174,7 +177,7 @@ async def test_a_job_that_had_ended_before_the_wait_is_no_reason_to_doubt():
 
 
 @pytest.mark.looptime
-async def test_a_delivery_is_a_reason_to_look_and_what_the_wait_returns_comes_from_the_api():
+async def test_a_delivery_makes_it_look_and_the_result_comes_from_the_api():
     heygen = HeyGen(ends={"ls_1": 50.0})
     poller = heygen.poller()
     receiver = WebhookReceiver(secret="whsec_1", queue_size=1)
@@ -186,7 +189,7 @@ async def test_a_delivery_is_a_reason_to_look_and_what_the_wait_returns_comes_fr
 
     assert await waiting == Lipsync(id="ls_1", status=LipsyncStatus.COMPLETED)
     assert clock() == pytest.approx(50 + LATENCY)
-    assert heygen.fetches == ["ls_1"]
+    assert heygen.gets == ["ls_1"]
     assert statuses == [200, 200, 200]  # nobody iterates, and the queue is not filled
 
 
@@ -239,24 +242,24 @@ def test_the_safety_net_is_a_policy_like_others():
         pytest.param(4200, 3600, 600, id="long-and-overdue"),
     ],
 )
-def test_a_job_is_looked_at_when_it_is_overdue_and_then_ever_again(age, typical, seconds):
-    assert patience(PollPolicy.with_webhooks(), age, typical) == seconds
+def test_the_safety_net_looks_when_a_job_is_overdue_and_then_repeatedly(age, typical, seconds):
+    assert safety_net_interval(PollPolicy.with_webhooks(), age, typical) == seconds
 
 
-def test_what_was_never_expected_is_neither_believed_nor_missed():
-    hearsay = Hearsay()
-    hearsay.confirmed(5.0)
+def test_notifications_that_are_not_expected_are_neither_trusted_nor_missed():
+    trust = NotificationTrust()
+    trust.confirmed(5.0)
 
-    assert not hearsay.is_believed
-    assert not hearsay.missed(0.0)
+    assert not trust.is_trusted
+    assert not trust.missed(0.0)
 
 
 @pytest.mark.parametrize(("since", "is_doubted"), [(9.0, False), (10.0, False), (10.1, True)])
-def test_it_is_doubted_by_a_job_that_has_heard_of_nobody(since, is_doubted):
-    hearsay = Hearsay()
-    hearsay.expect()
-    hearsay.confirmed(10.0)
+def test_trust_ends_with_a_job_during_which_no_notification_arrived(since, is_doubted):
+    trust = NotificationTrust()
+    trust.expect()
+    trust.confirmed(10.0)
 
-    assert hearsay.missed(since) is is_doubted
-    assert hearsay.is_believed is not is_doubted
-    assert not hearsay.missed(20.0) or not is_doubted
+    assert trust.missed(since) is is_doubted
+    assert trust.is_trusted is not is_doubted
+    assert not trust.missed(20.0) or not is_doubted

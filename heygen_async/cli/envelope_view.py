@@ -1,7 +1,6 @@
-"""How an answer of the API looks to a person: one thing as lines, many as a table.
+"""How an answer of the API is shown to a person: one object as lines, several as a table.
 
-It shows what there is, whatever the server said: the JSON is not trusted to be what the contract promises, and
-nothing in it may steer the terminal.
+The JSON may be anything, whatever the contract promises, and no character of it may control the terminal.
 """
 
 from __future__ import annotations
@@ -14,22 +13,18 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from heygen_async._text import one_line
 from heygen_async.models import JSON
 
 _COLOURS: Final = {"completed": "green", "failed": "red", "running": "yellow", "pending": "yellow"}
 _COLUMNS: Final = ("id", "status", "duration", "created_at", "title")
-"""Of a list, where the things in it have them."""
+"""Columns of a table, where a value for them exists."""
 
 
 def show(envelope: JSON, console: Console) -> None:
-    """Print what is in an *envelope*, such as `{"data": {...}}`."""
+    """Print the content of an *envelope*, such as `{"data": {...}}`."""
     data = envelope.get("data", envelope) if isinstance(envelope, Mapping) else envelope
     console.print(_list(data) if isinstance(data, list) else _one(data), soft_wrap=not isinstance(data, list))
-
-
-def printable(text: str) -> str:
-    """Return *text* on one line, with nothing in it that a terminal would obey."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _one(thing: JSON) -> RenderableType:
@@ -46,17 +41,17 @@ def _pairs(thing: JSON, prefix: str = "") -> Iterator[tuple[str, JSON]]:
         if isinstance(value, Mapping):
             yield from _pairs(value, f"{prefix}{name}.")
         elif value is not None:
-            yield printable(f"{prefix}{name}"), value
+            yield one_line(f"{prefix}{name}"), value
 
 
 def _list(things: Sequence[JSON]) -> RenderableType:
     rows = [thing if isinstance(thing, Mapping) else {"id": thing} for thing in things]
     if not rows:
-        return Text("There are none.")
+        return Text("none")
     names = [name for name in _COLUMNS if any(row.get(name) is not None for row in rows)]
     table = Table(box=None, pad_edge=False, header_style="bold", expand="title" in names)
     for name in names:
-        is_title = name == "title"  # it gets the room that is left; the others are never cut
+        is_title = name == "title"  # gets the room that is left; the others are never cut
         table.add_column(name.removesuffix("_at"), no_wrap=True, ratio=1 if is_title else None)
     for row in rows:
         table.add_row(*(_text(name, row.get(name)) for name in names))
@@ -66,7 +61,7 @@ def _list(things: Sequence[JSON]) -> RenderableType:
 def _text(name: str, value: JSON) -> Text:
     match name, value:
         case "status", str():
-            return Text(printable(value), style=_COLOURS.get(value, ""))
+            return Text(one_line(value), style=_COLOURS.get(value, ""))
         case _, None:
             text = ""
         case _, bool():
@@ -79,7 +74,7 @@ def _text(name: str, value: JSON) -> Text:
             text = ", ".join(map(str, value))
         case _:
             text = str(value)
-    return Text(printable(text))
+    return Text(one_line(text))
 
 
 def _when(timestamp: float) -> str:

@@ -69,7 +69,7 @@ async def test_waits_of_many_tasks_cost_a_handful_of_requests():
     assert asked(sandbox)[LIST] <= 20  # a page is read for 10 jobs at least
 
 
-WEATHER = [
+FAULTS = [
     faults.server_error(LOOK, probability=0.1),
     faults.server_error(GET, status=502, body="html", probability=0.1),
     faults.reset("GET *", probability=0.1),
@@ -83,12 +83,12 @@ WEATHER = [
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("statuses_available", [True, False], ids=["bulk", "no bulk"])
-async def test_in_bad_weather_every_wait_still_ends(seed, statuses_available):
+async def test_with_random_faults_every_wait_still_ends(seed, statuses_available):
     sandbox = sandbox_of(seed=seed, statuses_available=statuses_available, job_seconds=[2, 4])
     async with sandbox, session_on(sandbox) as session, asyncio.timeout(30):
         good = await make_jobs(session, sandbox, 60)
         bad = await make_jobs(session, sandbox, 5, video=FAILS)
-        sandbox.faults = WEATHER
+        sandbox.faults = FAULTS
 
         waits = asyncio.gather(*(session.poller.wait(one) for one in good + bad), return_exceptions=True)
         async with session.poller.as_completed([*good, *bad, "no-such-id"]) as completions:
@@ -236,4 +236,4 @@ async def test_a_session_of_a_fixture_waits(opened):
 
     async with asyncio.timeout(20):
         assert (await session.poller.wait(one)).status == LipsyncStatus.COMPLETED
-        assert [word async for word in session.lipsyncs.job(one).updates()] == ["completed"]
+        assert [status async for status in session.lipsyncs.job(one).updates()] == ["completed"]

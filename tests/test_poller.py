@@ -1,4 +1,4 @@
-"""The poller's shell, in virtual time, against a recording server of three callables."""
+"""The poller in virtual time, against a recording server of three callables."""
 
 import asyncio
 import contextvars
@@ -53,7 +53,7 @@ class Server:
     latency: float = 0.02
     jobs: dict[str, tuple[float, LipsyncStatus | str]] = field(factory=dict)
     looks: list[list[str]] = field(factory=list)
-    fetches: list[str] = field(factory=list)
+    gets: list[str] = field(factory=list)
     pages: list[str | None] = field(factory=list)
     times: list[float] = field(factory=list)
     trouble: dict[str, object] = field(factory=dict)
@@ -83,7 +83,7 @@ class Server:
         return answer if self.edit is None else self.edit(answer)
 
     async def get(self, lipsync_id):
-        self.fetches.append(lipsync_id)
+        self.gets.append(lipsync_id)
         await self._work("get", lipsync_id)
         if lipsync_id not in self.jobs:
             raise NotFound("no such lipsync", status=404)
@@ -109,7 +109,7 @@ class Server:
 
     @property
     def requests(self):
-        return len(self.looks) + len(self.fetches) + len(self.pages)
+        return len(self.looks) + len(self.gets) + len(self.pages)
 
     def poller(self, **options):
         options.setdefault("random", lambda: 0.5)  # no jitter
@@ -127,9 +127,9 @@ def http(kind, status, **fields):
 
 def nothing_is_left(poller):
     """Whether the poller is as if nobody had ever waited."""
-    carriers = poller._carriers
+    dispatcher = poller._dispatcher
     gc.collect()
-    return carriers._timer is None and not carriers.board.awaited() and carriers.board.looks == 0
+    return dispatcher._timer is None and not dispatcher.board.jobs() and dispatcher.board.bulk_requests == 0
 
 
 async def turns(count):
@@ -147,7 +147,7 @@ async def test_a_wait_returns_the_completed_lipsync(server):
     lipsync = await poller.wait("ls_1")
 
     assert lipsync == Lipsync(id="ls_1", status=COMPLETED)
-    assert server.fetches == ["ls_1"]
+    assert server.gets == ["ls_1"]
     assert now() < 10 + 1 + 3 * server.latency
     assert nothing_is_left(poller)
 
@@ -213,7 +213,7 @@ async def test_the_policy_ends_a_wait_without_a_timeout(server):
     assert 3600 <= now() < 3616
 
 
-async def test_an_error_that_may_pass_is_waited_out(server):
+async def test_a_wait_outlasts_transient_errors(server):
     server.add("ls_1", lasts=100)
     server.trouble["statuses"] = http(ServerError, 503)
     task = asyncio.create_task(server.poller().wait("ls_1"))
@@ -225,7 +225,7 @@ async def test_an_error_that_may_pass_is_waited_out(server):
     assert len(server.looks) < 20
 
 
-async def test_a_timeout_tells_why_nothing_was_heard(server):
+async def test_a_timeout_has_the_last_error_as_its_cause(server):
     server.add("ls_1", lasts=100)
     server.trouble["statuses"] = error = TransportError("no network")
 
@@ -259,7 +259,7 @@ def test_a_result_that_comes_with_the_deadline_is_preferred_to_it():
             await answered
 
         def answer_late():
-            # The carrier wakes and rings in the next round, in which the other's deadline passes, too.
+            # The sender runs and wakes the other in the next round, in which the other's deadline passes, too.
             answered.set_result(None)
             loop.ahead = 100.0
 
@@ -267,7 +267,7 @@ def test_a_result_that_comes_with_the_deadline_is_preferred_to_it():
         patient = asyncio.create_task(poller.wait("ls_1", timeout=1000))
         hasty = asyncio.create_task(poller.wait("ls_1", timeout=50))
         await turns(10)
-        assert server.fetches
+        assert server.gets
         loop.call_soon(answer_late)
         assert (await hasty).status == COMPLETED
         await patient
@@ -280,7 +280,7 @@ BAD_IDS = ["", "a,b", "a/b", "a b", "é", "a%2Fb", "a?b", "a#b", "..", "statuses
 
 
 @pytest.mark.parametrize("bad", [*BAD_IDS, None, 7, b"ls_1"])
-async def test_what_cannot_be_an_id_is_refused(server, bad):
+async def test_an_invalid_id_is_refused(server, bad):
     with pytest.raises((TypeError, ValueError), match="lipsync_id"):
         await server.poller().wait(bad)
     with pytest.raises((TypeError, ValueError), match="lipsync_id"):
@@ -317,7 +317,7 @@ async def test_a_wait_may_have_a_policy_of_its_own(server):
     ]
 
 
-async def test_of_several_waits_for_one_job_the_most_eager_decides(server):
+async def test_of_several_waits_for_one_job_the_most_frequent_looks_win(server):
     server.add("ls_1", lasts=100)
     poller, begun = server.poller(), datetime.now(UTC)
     policies = [PollPolicy(fastest=2, slowest=2), PollPolicy(fastest=5, slowest=5), PollPolicy.gentle()]
@@ -331,7 +331,7 @@ async def test_of_several_waits_for_one_job_the_most_eager_decides(server):
     assert [after - before for before, after in itertools.pairwise([0, *looks])] == [9, 4, 2]
 
 
-async def test_a_clock_that_goes_wrong_does_not_put_off_a_job(server):
+async def test_a_wrong_clock_does_not_delay_a_job(server):
     server.add("ls_1", lasts=3)
 
     await server.poller().wait("ls_1", created_at=datetime.now(UTC) + timedelta(hours=1))
@@ -351,9 +351,9 @@ async def test_jitter_spreads_the_looks(server):
     assert firsts == [pytest.approx(0.9), pytest.approx(1.1, abs=0.001)]
 
 
-async def test_an_unknown_status_is_logged_once_and_is_not_the_last(server, caplog):
+async def test_an_unknown_status_is_logged_once_and_is_not_terminal(server, caplog):
     server.add("ls_1", lasts=5)
-    server.edit = lambda answer: {one: "simmering" if word == RUNNING else word for one, word in answer.items()}
+    server.edit = lambda answer: {one: "simmering" if status == RUNNING else status for one, status in answer.items()}
 
     with caplog.at_level(logging.WARNING, "heygen_async"):
         assert (await server.poller().wait("ls_1")).status == COMPLETED
@@ -364,10 +364,10 @@ async def test_an_unknown_status_is_logged_once_and_is_not_the_last(server, capl
 
 @pytest.mark.parametrize("bulk", [True, False], ids=["with bulk requests", "without"])
 async def test_however_many_unknown_statuses_there_are_the_log_is_not_flooded(server, caplog, bulk):
-    words = itertools.count()
+    unknown = itertools.count()
     server.add_many(100, lasts=3)
-    odd = lambda status: f"word {next(words)}" if status == RUNNING else status  # noqa: E731 short
-    server.edit = lambda answer: {one: odd(word) for one, word in answer.items()}
+    odd = lambda status: f"status {next(unknown)}" if status == RUNNING else status  # noqa: E731 short
+    server.edit = lambda answer: {one: odd(status) for one, status in answer.items()}
     server.lipsync = lambda id, status: Lipsync(id=id, status=odd(status))
     if not bulk:
         server.trouble["statuses"] = http(NotFound, 404)
@@ -376,7 +376,7 @@ async def test_however_many_unknown_statuses_there_are_the_log_is_not_flooded(se
     with caplog.at_level(logging.WARNING, "heygen_async"):
         await asyncio.gather(*(poller.wait(one) for one in server.jobs))
 
-    assert next(words) > 100
+    assert next(unknown) > 100
     assert len(caplog.records) == 32
 
 
@@ -410,21 +410,21 @@ async def test_waits_share_their_requests(server):
     await asyncio.gather(*(poller.wait(one) for one in ids for _ in range(3)))
 
     assert {len(look) for look in server.looks} == {100}
-    assert len(server.fetches) + len(server.pages) <= 100
+    assert len(server.gets) + len(server.pages) <= 100
     assert nothing_is_left(poller)
 
 
-async def test_a_result_is_shared_by_all_who_wait_for_it(server):
+async def test_a_result_is_shared_by_all_waits_for_it(server):
     poller = server.poller()
     server.add("ls_1")
 
     results = await asyncio.gather(*(poller.wait("ls_1") for _ in range(50)))
 
-    assert len(server.fetches) == 1
+    assert len(server.gets) == 1
     assert all(result is results[0] for result in results)
 
 
-async def test_each_who_shares_an_error_gets_one_of_its_own(server):
+async def test_each_wait_gets_its_own_copy_of_a_shared_error(server):
     poller = server.poller()
     server.trouble["get"] = error = http(InvalidRequest, 400)
     server.add("ls_1", lasts=0)
@@ -436,7 +436,7 @@ async def test_each_who_shares_an_error_gets_one_of_its_own(server):
     assert all(one.__cause__ is error for one in caught)
 
 
-async def test_a_refused_key_ends_all_waits_and_the_next_one_asks_anew(server):
+async def test_a_refused_key_ends_all_waits_and_the_next_one_sends_again(server):
     poller = server.poller()
     ids = server.add_many(250, lasts=50)
     waits = asyncio.gather(*(poller.wait(one) for one in ids), return_exceptions=True)
@@ -451,7 +451,7 @@ async def test_a_refused_key_ends_all_waits_and_the_next_one_asks_anew(server):
     assert (await poller.wait(ids[0])).status == COMPLETED
 
 
-async def test_a_bug_in_a_request_reaches_those_of_its_chunk_only(server):
+async def test_a_bug_in_a_request_ends_only_its_own_waits(server):
     poller = server.poller()
     ids = server.add_many(200, lasts=5)
 
@@ -464,13 +464,13 @@ async def test_a_bug_in_a_request_reaches_those_of_its_chunk_only(server):
 
     bugs = [one for one in results if isinstance(one, ZeroDivisionError)]
     assert len(bugs) == 100
-    assert [bug.__cause__ for bug in bugs].count(None) == 1  # the carrier's own, where it happened
+    assert [bug.__cause__ for bug in bugs].count(None) == 1  # the sender's own, where it happened
     assert sum(isinstance(one, Lipsync) for one in results) == 100
     assert nothing_is_left(poller)
 
 
 @pytest.mark.parametrize("answer", [None, 7, {"ls_1": None}, {"ls_1": 7}], ids=repr)
-async def test_an_answer_that_is_none_hangs_nobody(server, answer):
+async def test_an_answer_of_a_wrong_type_hangs_no_wait(server, answer):
     server.edit = lambda _answer: answer
 
     with pytest.raises(TypeError):
@@ -479,7 +479,7 @@ async def test_an_answer_that_is_none_hangs_nobody(server, answer):
 
 
 @pytest.mark.parametrize("count", [1, 20], ids=["a get", "a page"])
-async def test_a_lipsync_that_is_none_hangs_nobody(server, count):
+async def test_a_lipsync_of_a_wrong_type_hangs_no_wait(server, count):
     server.lipsync = lambda **_fields: None
     poller = server.poller()
     ids = server.add_many(count, lasts=0)
@@ -544,7 +544,7 @@ async def test_a_hung_request_delays_only_its_own_ids(server):
     assert max(ended[one] for one in hung) < 10 + 1.2 + 3
 
 
-async def test_no_more_bulk_requests_are_in_the_air_than_the_policy_allows(server):
+async def test_no_more_bulk_requests_are_in_flight_than_the_policy_allows(server):
     poller = server.poller(policy=PollPolicy(max_bulk=2))
     ids = server.add_many(1000, lasts=5)
     most = 0
@@ -627,7 +627,7 @@ class CancelAt:
 
 @pytest.mark.parametrize("company", [0, 1, 3])
 @pytest.mark.parametrize("deadline", [None, 1000.0], ids=["victim is patient", "victim has a deadline"])
-async def test_a_wait_can_be_cancelled_at_every_point_and_costs_nobody_anything(company, deadline):
+async def test_a_wait_can_be_cancelled_at_every_point_without_affecting_others(company, deadline):
     for nth in itertools.count():
         server = Server()
         poller = server.poller()
@@ -656,14 +656,14 @@ async def test_a_wait_can_be_cancelled_at_every_point_and_costs_nobody_anything(
 
 
 @pytest.mark.parametrize("kind", ["statuses", "get"])
-async def test_who_is_cancelled_just_as_it_is_rung_leaves_its_errand_to_another(server, kind):
+async def test_the_request_of_a_waiter_cancelled_as_it_is_woken_is_sent_by_another(server, kind):
     poller = server.poller()
     ids = server.add_many(2, lasts=2)
     tasks = [asyncio.create_task(poller.wait(ids[0], timeout=50 + n)) for n in range(3)]
     victims = iter(tasks[:2])
 
     async def strike(_asked):
-        # Runs after the carrier has settled the errand and rung, and before those that it rang.
+        # Runs after the sender has settled the request and before the waiters that it woke.
         if now() >= 2 and (victim := next(victims, None)):
             asyncio.get_running_loop().call_soon(victim.cancel)
 
@@ -675,7 +675,7 @@ async def test_who_is_cancelled_just_as_it_is_rung_leaves_its_errand_to_another(
     assert nothing_is_left(poller)
 
 
-async def test_a_carrier_that_times_out_leaves_its_request_to_another_at_once(server):
+async def test_the_request_of_a_sender_that_times_out_is_sent_by_another_at_once(server):
     poller = server.poller()
     server.add("ls_1", lasts=0)
     server.latency = 1
@@ -706,7 +706,7 @@ async def test_ten_thousand_waits_cancelled_at_once_leave_nothing():
 # Contexts
 
 
-async def test_a_request_runs_in_the_context_of_who_carries_it_and_in_no_other(server):
+async def test_a_request_runs_in_the_context_of_its_sender_and_in_no_other(server):
     user = contextvars.ContextVar("user")
     poller = server.poller()
     signed = {}
@@ -751,7 +751,7 @@ async def test_the_timer_keeps_nobodys_context_alive(server):
     await asyncio.sleep(0.1)
     gc.collect()
 
-    assert poller._carriers._armed == pytest.approx(2, abs=0.01)  # the timer that the request had set
+    assert poller._dispatcher._timer_at == pytest.approx(2, abs=0.01)  # the timer that the request had set
     assert seen[0]() is None
     other.cancel()
 
@@ -765,7 +765,7 @@ async def test_there_is_one_timer_however_many_wait(server):
         tasks.append(asyncio.create_task(poller.wait(f"ls_{n}")))
         if n % 50 == 0:
             await asyncio.sleep(0.05)
-        timers = [handle for handle in loop._scheduled if handle._callback == poller._carriers._tick]
+        timers = [handle for handle in loop._scheduled if handle._callback == poller._dispatcher._on_timer]
         assert sum(not handle.cancelled() for handle in timers) <= 1
         assert len(timers) < 20
     for task in tasks:
@@ -827,7 +827,7 @@ async def test_no_ids_are_completed_at_once(server):
         assert [one async for one in completions] == []
 
 
-async def test_an_id_that_comes_twice_is_yielded_once(server):
+async def test_a_duplicate_id_is_yielded_once(server):
     server.add_many(2, lasts=3)
     poller = server.poller()
 
@@ -837,7 +837,7 @@ async def test_an_id_that_comes_twice_is_yielded_once(server):
     assert nothing_is_left(poller)
 
 
-async def test_entered_it_yields_while_ids_still_come(server):
+async def test_entered_it_yields_while_ids_are_still_read(server):
     ids = server.add_many(5, lasts=2)
 
     async with server.poller().as_completed(as_async(ids, every=10)) as completions:
@@ -880,7 +880,7 @@ async def test_a_string_that_cannot_be_an_id_is_an_outcome_like_others(server):
     assert all(look == [good] for look in server.looks)
 
 
-async def test_at_its_deadline_it_tells_what_is_pending(server):
+async def test_at_its_deadline_it_raises_with_what_is_pending(server):
     server.add("ls_1", lasts=3)
     server.add("ls_2", lasts=1000)
     poller = server.poller()
@@ -904,7 +904,7 @@ async def test_it_waits_without_a_timeout_for_as_long_as_the_policy_says(server)
     assert now() == 100
 
 
-async def test_nothing_is_sent_while_its_caller_does_something_else(server):
+async def test_nothing_is_sent_while_it_is_paused(server):
     server.add("ls_1", lasts=1)
     server.add("ls_2", lasts=100)
 
@@ -916,7 +916,7 @@ async def test_nothing_is_sent_while_its_caller_does_something_else(server):
             break
 
 
-async def test_a_request_in_the_air_is_not_wasted_when_another_brings_a_result_first(server):
+async def test_a_request_in_flight_is_not_wasted_when_another_brings_a_result_first(server):
     server.add_many(200, lasts=1000)
     server.add("ls_0", lasts=0)
 
@@ -967,7 +967,7 @@ async def test_a_break_without_async_with_leaves_nothing_for_long(server):
 
     assert server.requests == before
     assert len(asyncio.all_tasks()) == 1
-    assert poller._carriers._timer is None
+    assert poller._dispatcher._timer is None
 
 
 async def test_a_step_can_be_cancelled_at_every_point_and_loses_nothing():
@@ -1081,7 +1081,7 @@ async def test_closed_before_it_began_it_yields_nothing(server):
     assert server.requests == 0
 
 
-async def test_while_its_caller_does_something_else_others_carry_their_own(server):
+async def test_while_it_is_paused_other_waits_send_their_own_requests(server):
     server.add_many(3, lasts=1)
     server.add("ls_0", lasts=0)
     poller = server.poller()
@@ -1095,7 +1095,7 @@ async def test_while_its_caller_does_something_else_others_carry_their_own(serve
     assert other.result().status == COMPLETED
 
 
-async def test_what_finished_while_its_caller_did_something_else_comes_at_once(server):
+async def test_jobs_that_finished_while_it_was_paused_come_at_once(server):
     server.add_many(200, lasts=1000)
     server.add("ls_0", lasts=0)
     server.add("ls_150", lasts=0)
@@ -1121,7 +1121,7 @@ async def test_two_cannot_iterate_it_at_once(server):
     first = asyncio.create_task(anext(completions))
     await turns(2)
 
-    with pytest.raises(RuntimeError, match="somebody else"):
+    with pytest.raises(RuntimeError, match="another task"):
         await anext(completions)
     first.cancel()
 
@@ -1166,7 +1166,7 @@ async def test_a_bug_ends_it_as_itself(server, caplog):
     assert "never retrieved" not in caplog.text
 
 
-async def test_an_id_that_cannot_be_had_comes_with_the_reason(server):
+async def test_a_job_that_cannot_be_read_comes_with_the_reason(server):
     server.add("ls_1", lasts=1)
     server.add("ls_2", lasts=2)
 
@@ -1183,7 +1183,7 @@ async def test_an_id_that_cannot_be_had_comes_with_the_reason(server):
 
 
 @pytest.mark.looptime(False)
-def test_results_that_come_with_the_deadline_are_passed_on_first():
+def test_results_that_come_with_the_deadline_are_yielded_first():
     server = Server(latency=0)
 
     async def main():
@@ -1204,7 +1204,7 @@ def test_results_that_come_with_the_deadline_are_passed_on_first():
         completions = poller.as_completed(["ls_1", "ls_2"], timeout=50)
         step = asyncio.create_task(anext(completions))
         await turns(10)
-        assert server.fetches
+        assert server.gets
         loop.call_soon(answer_late)
 
         assert (await step).id == "ls_1"
@@ -1215,7 +1215,7 @@ def test_results_that_come_with_the_deadline_are_passed_on_first():
         runner.run(main())
 
 
-async def test_a_timeout_that_is_somebody_elses_is_not_taken_for_its_own(server):
+async def test_a_timeout_of_other_code_is_not_taken_for_its_own(server):
     async def slow_source():
         raise TimeoutError("the database")
         yield
@@ -1242,7 +1242,7 @@ async def test_an_error_that_cannot_be_copied_is_shared_as_it_is(server):
     assert caught == [error, error, error]
 
 
-async def test_what_came_due_while_it_was_away_is_asked_about_on_its_return(server):
+async def test_jobs_that_were_due_while_it_was_paused_are_requested_when_it_resumes(server):
     ids = server.add_many(3000, lasts=1)
     poller = server.poller()
     completions = poller.as_completed(ids)
@@ -1257,7 +1257,7 @@ async def test_what_came_due_while_it_was_away_is_asked_about_on_its_return(serv
     await patient
 
 
-async def test_old_jobs_are_read_off_the_list():
+async def test_old_jobs_are_read_from_the_list():
     server = Server()
     ids = server.add_many(2000, lasts=0)
 
@@ -1277,7 +1277,7 @@ async def test_it_shares_its_requests_with_waits(server):
     collected, *waited = await asyncio.gather(collect(), *(poller.wait(one) for one in ids))
 
     assert sorted(collected) == sorted(one.id for one in waited) == sorted(ids)
-    assert len(server.fetches) + len(server.pages) <= 50
+    assert len(server.gets) + len(server.pages) <= 50
     assert len(server.looks) < 30
 
 
@@ -1288,22 +1288,22 @@ async def test_updates_yield_each_status_once(server):
     server.add("ls_1", lasts=10)
     poller = server.poller()
 
-    assert [word async for word in poller.updates("ls_1")] == ["running", "completed"]
+    assert [status async for status in poller.updates("ls_1")] == ["running", "completed"]
     assert nothing_is_left(poller)
 
 
 @pytest.mark.parametrize("ends", [FAILED, LipsyncStatus.NOT_FOUND])
-async def test_updates_end_after_the_last_status_without_raising(server, ends):
+async def test_updates_end_after_the_terminal_status_without_raising(server, ends):
     server.add("ls_1", lasts=0, ends=ends)
 
-    assert [word async for word in server.poller().updates("ls_1")] == [ends]
+    assert [status async for status in server.poller().updates("ls_1")] == [ends]
 
 
 async def test_updates_of_an_unknown_id_end_with_not_found(server):
-    assert [word async for word in server.poller().updates("ls_1")] == ["not_found"]
+    assert [status async for status in server.poller().updates("ls_1")] == ["not_found"]
 
 
-async def test_updates_raise_what_repeating_does_not_mend(server):
+async def test_updates_raise_lasting_errors(server):
     server.trouble["statuses"] = http(AuthenticationError, 401)
 
     with pytest.raises(AuthenticationError):
@@ -1311,7 +1311,7 @@ async def test_updates_raise_what_repeating_does_not_mend(server):
             pass
 
 
-async def test_nothing_is_asked_between_two_updates(server):
+async def test_nothing_is_sent_between_two_updates(server):
     server.add("ls_1", lasts=10)
     poller = server.poller()
 
@@ -1325,12 +1325,12 @@ async def test_nothing_is_asked_between_two_updates(server):
     assert nothing_is_left(poller)
 
 
-async def test_updates_keep_to_the_rhythm_of_the_jobs_age(server):
-    words = itertools.cycle(["a", "b"])
+async def test_updates_are_looked_for_as_often_as_the_jobs_age_says(server):
+    unknown = itertools.cycle(["a", "b"])
     server.add("ls_1", lasts=60)
-    server.edit = lambda answer: {one: next(words) if word == RUNNING else word for one, word in answer.items()}
+    server.edit = lambda answer: {one: next(unknown) if status == RUNNING else status for one, status in answer.items()}
 
-    seen = [word async for word in server.poller().updates("ls_1")]
+    seen = [status async for status in server.poller().updates("ls_1")]
 
     assert len(seen) == len(server.looks)
     assert len(server.looks) < 60  # and not one after the other
@@ -1339,7 +1339,7 @@ async def test_updates_keep_to_the_rhythm_of_the_jobs_age(server):
 # notify, snapshot
 
 
-async def test_word_of_a_job_ends_its_wait_at_once(server):
+async def test_a_notification_ends_a_wait_at_once(server):
     server.add("ls_1", lasts=100)
     poller = server.poller()
     task = asyncio.create_task(poller.wait("ls_1"))
@@ -1353,7 +1353,7 @@ async def test_word_of_a_job_ends_its_wait_at_once(server):
     assert len(server.looks) == before
 
 
-async def test_word_of_a_job_that_nobody_waits_for_does_nothing(server):
+async def test_a_notification_of_a_job_without_waiters_does_nothing(server):
     poller = server.poller()
 
     poller.notify("ls_1")
@@ -1362,11 +1362,11 @@ async def test_word_of_a_job_that_nobody_waits_for_does_nothing(server):
     poller.notify("ls_2")
     await asyncio.sleep(10)
 
-    assert server.fetches == ["ls_2"]
+    assert server.gets == ["ls_2"]
     assert nothing_is_left(poller)
 
 
-async def test_a_snapshot_tells_who_waits_for_what(server):
+async def test_a_snapshot_shows_the_jobs_that_are_waited_for(server):
     poller = server.poller()
     server.add_many(2, lasts=1000)
     tasks = [asyncio.create_task(poller.wait(one)) for one in ("ls_0", "ls_1", "ls_1")]
@@ -1413,10 +1413,10 @@ async def test_close_ends_every_wait_and_every_later_one(server):
         await poller.wait("ls_1")
     with pytest.raises(RuntimeError, match="closed"):
         await anext(poller.as_completed(["ls_1"]))
-    assert poller._carriers._timer is None
+    assert poller._dispatcher._timer is None
 
 
-async def test_a_wait_that_close_ends_while_it_carries_a_request_ends_with_that_request(server):
+async def test_a_wait_that_is_sending_when_the_session_closes_ends_with_its_request(server):
     server.add("ls_1", lasts=100)
     server.latency = 1
     poller = server.poller()

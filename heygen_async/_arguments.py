@@ -1,13 +1,14 @@
-"""What an argument may be: checks that name it, as attrs validators and as plain functions.
+"""Checks of arguments, as plain functions and as attrs validators. Their messages start with the argument's name.
 
-`None` passes wherever the field takes it: it means that nothing was said.
+`None` means "not given" and passes.
 """
 
 from __future__ import annotations
 
-import math
+import re
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from heygen_async._text import is_text
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     Field: TypeAlias = Attribute[Any]
 
 
-def text(_instance: object, field: Field, value: object) -> None:
-    """Check that *value* is one line of text with something in it."""
-    check_text(field.name, value)
+# The largest integer that JSON parsers commonly take.
+_TOO_LARGE: Final = 2**63
+_LONGEST_SHOWN: Final = 100
+_USER: Final = re.compile(r"(?<=//)[^/?#]*@")
 
 
 def check_text(name: str, value: object) -> None:
@@ -30,27 +32,32 @@ def check_text(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
     if not is_text(value):
-        raise ValueError(f"{name} must be one line of text, not {value[:80]!r}")
+        raise ValueError(f"{name} must be one line of text, not {shown(value)}")
 
 
-def flag(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is a boolean."""
+def check_flag(name: str, value: object) -> None:
+    """Check that *value* is a boolean."""
     if value is not None and not isinstance(value, bool):
-        raise TypeError(f"{field.name} must be True, False or None, not {value!r}")
+        raise TypeError(f"{name} must be True, False or None, not {shown(value)}")
 
 
 def seconds(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is a finite number of seconds, 0 or more."""
+    """Check that *value* is a finite number of seconds, 0 or more."""
+    check_seconds(field.name, value)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Check that *value* is a finite number of seconds, 0 or more."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{field.name} must be a number of seconds, not {value!r}")
-    if not math.isfinite(value) or value < 0:
-        raise ValueError(f"{field.name} must be 0 seconds or more, not {value!r}")
+        raise TypeError(f"{name} must be a number of seconds, not {shown(value)}")
+    if not 0 <= value < _TOO_LARGE:
+        raise ValueError(f"{name} must be 0 seconds or more, not {shown(value)}")
 
 
 def positive(instance: object, field: Field, value: object) -> None:
-    """See that *value* is a finite number above 0."""
+    """Check that *value* is a finite number above 0."""
     seconds(instance, field, value)
     if value == 0:
         raise ValueError(f"{field.name} must be more than 0")
@@ -67,33 +74,62 @@ def check_timeout(timeout: object) -> None:
 
 
 def count(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is a whole number, 1 or more."""
+    """Check that *value* is a whole number, 1 or more."""
     check_count(field.name, value)
 
 
 def check_count(name: str, value: object, *, most: int | None = None) -> int:
     """Return *value* if it is a whole number from 1 to *most*."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
+        raise TypeError(f"{name} must be a whole number, not {shown(value)}")
     if value < 1 or (most is not None and value > most):
         raise ValueError(f"{name} must be 1 {'or more' if most is None else f'to {most}'}, not {value}")
     return value
 
 
-def callback_url(_instance: object, field: Field, value: object) -> None:
-    """See that *value* is a URL that HeyGen may be told to call."""
-    check_callback_url(field.name, value)
+def check_rate(name: str, value: object) -> None:
+    """Check that *value* is a finite number above 0."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {shown(value)}")
+    if not 0 < value < _TOO_LARGE:
+        raise ValueError(f"{name} must be more than 0, not {shown(value)}")
+
+
+def check_type(name: str, value: object, kind: type, *, is_optional: bool = False) -> None:
+    """Check that *value* is a *kind*; `None` passes if it is optional."""
+    if not isinstance(value, kind) and not (is_optional and value is None):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def check_keywords(function: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Check the names of the keyword arguments of *function*.
+
+    Raises:
+        TypeError: If one of them is not *known*; the message is Python's own, with the closest name.
+    """
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{_closest(name, known)}")
+
+
+def _closest(name: str, known: Collection[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 for mistakes only
+
+    close = get_close_matches(name, known, n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""
 
 
 def check_callback_url(name: str, value: object) -> None:
-    """See that *value* is an https URL, or one on this machine, where only a sandbox can call."""
+    """Check that *value* is an https URL, or one of this machine, where only a sandbox can call."""
     check_text(name, value)
     if isinstance(value, str) and not is_https(value, or_loopback=True):
-        raise ValueError(f"{name} must be an https URL, not {without_query(value)}")
+        raise ValueError(f"{name} must be an https URL, not {shown(value)}")
 
 
 def is_loopback(host: str | None) -> bool:
-    """Tell whether *host* names this machine."""
+    """Return whether *host* names this machine."""
     if host is None:
         return False
     if host == "localhost" or host.endswith(".localhost"):
@@ -105,20 +141,34 @@ def is_loopback(host: str | None) -> bool:
 
 
 def is_https(url: str, *, or_loopback: bool = False) -> bool:
-    """Tell whether *url* is https (or http to this machine), with a host, and nothing that hides."""
+    """Return whether *url* is https (or http to this machine), with a host, without blanks or control characters."""
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for a port that is none
     except ValueError:
         return False
-    if not parts.hostname or not url.isprintable() or " " in url:
+    if not parts.hostname or not is_text(url) or url.split() != [url]:
         return False
     return parts.scheme == "https" or (or_loopback and parts.scheme == "http" and is_loopback(parts.hostname))
 
 
 def without_query(url: str | None) -> str:
-    """Return the repr of *url* less its query, which in a presigned link is a secret."""
+    """Return the repr of *url* without its query and user, which may be secrets."""
     if url is None:
         return "None"
     bare, has_query, _ = url.partition("?")
-    return repr(f"{bare}?..." if has_query else url)
+    bare = _USER.sub("...@", bare)
+    return repr(f"{bare}?..." if has_query else bare)
+
+
+def shown(value: object) -> str:
+    """Return *value* as a message shows it: short, a URL without its secrets, a container as the name of its type."""
+    if isinstance(value, str):
+        text = without_query(value) if "?" in value or "@" in value else repr(value)
+    elif value is None or isinstance(value, (bool, float)):
+        text = repr(value)
+    elif isinstance(value, int):
+        text = repr(value) if -_TOO_LARGE < value < _TOO_LARGE else "a number of more than 64 bits"
+    else:
+        text = type(value).__name__
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

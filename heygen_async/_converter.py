@@ -2,138 +2,69 @@
 
 What each type looks like on the wire:
 
-* text, numbers and booleans are what they are in JSON, never coerced: an `id` of `null` is a problem, not `"None"`;
+* text and numbers are what they are in JSON: an `id` of `null` is a problem, not `"None"`;
 * a status is a word of either of the API's vocabularies, and an unknown word stays a string;
 * a time is unix seconds or ISO 8601, and becomes an aware datetime in UTC;
 * an id may be spelled in more than one way (`id`, `asset_id`);
-* an event of a webhook tells of a job in words that are not pinned, so whatever is not understood is passed over;
 * a field that no model knows goes into `.extra`.
+
+The API's optional fields cannot be trusted in their type. A model is first read strictly, which is fast; if that fails,
+each optional field is read leniently, and one that still cannot be read goes into `.extra`. Only a
+required field makes an answer unreadable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Final, TypeVar, cast, get_args, get_origin
+from contextlib import suppress
+from functools import partial, wraps
+from operator import eq
+from typing import Any, Final, ParamSpec, TypeVar, cast, get_origin
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 from cattrs import BaseValidationError, Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, override
 
+from heygen_async._events import read_event
+from heygen_async._values import (
+    LENIENT,
+    LENIENT_BY_NAME,
+    STRICT,
+    STRICT_BY_NAME,
+    Lenient,
+    Strict,
+    acceptable,
+    lenient_secret,
+    read_object,
+)
 from heygen_async._wire import Response
 from heygen_async.errors import UnexpectedResponse
 from heygen_async.models import (
     JSON,
     Account,
+    ApiKey,
     Asset,
     AssetId,
     Batch,
     BatchItem,
+    Credits,
     EventType,
     Lipsync,
     LipsyncRequest,
     LipsyncStatus,
     Secret,
+    Subscription,
+    SubscriptionCredits,
+    UsageBased,
     Wallet,
     WebhookEndpoint,
     WebhookEvent,
 )
 from heygen_async.pagination import Page
 
+P = ParamSpec("P")
 T = TypeVar("T")
-
-_WORDS: Final[Mapping[str, LipsyncStatus]] = {
-    **{status.value: status for status in LipsyncStatus},
-    "queued": LipsyncStatus.PENDING,
-    "processing": LipsyncStatus.RUNNING,
-}
-
-
-def read_status(value: object, _: object = None) -> LipsyncStatus | str:
-    """Return a status word of either vocabulary as the one of `LipsyncStatus`; an unknown one as it is."""
-    text = _text(value)
-    return _WORDS.get(text, text)
-
-
-def _text(value: object, _: object = None) -> str:
-    if type(value) is not str:
-        raise ValueError("not a string")
-    return value
-
-
-def _whole(value: object, _: object = None) -> int:
-    if type(value) is not int:
-        raise ValueError("not a whole number")
-    return value
-
-
-def _number(value: object, _: object = None) -> float:
-    if value.__class__ is not float and value.__class__ is not int:
-        raise ValueError("not a number")
-    return float(cast("float", value))
-
-
-def _time(value: object, _: object = None) -> datetime:
-    try:
-        if not isinstance(value, str):
-            return datetime.fromtimestamp(_number(value), UTC)
-        moment = datetime.fromisoformat(value)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (OverflowError, OSError):
-        raise ValueError("not a time") from None
-
-
-def _object(value: object, _: object = None) -> Mapping[str, JSON]:
-    if value.__class__ is not dict:
-        raise ValueError("not an object")
-    return cast("Mapping[str, JSON]", value)
-
-
-def _counts(value: object, _: object = None) -> Mapping[str, int]:
-    counts: dict[str, int] = {}
-    for word, count in _object(value).items():
-        status = str(read_status(word))
-        counts[status] = counts.get(status, 0) + _whole(count)
-    return counts
-
-
-def _reason(value: object, _: object = None) -> str | None:
-    """Read why an item failed: the contract does not pin whether it is a text or an error object."""
-    if isinstance(value, Mapping):
-        return ": ".join(str(value[name]) for name in ("code", "message") if value.get(name)) or None
-    return None if value is None else _text(value)
-
-
-def _secret(value: object, _: object = None) -> Secret:
-    return Secret(_text(value))
-
-
-# The optional ones are whole hooks of their own: a chain of two would be half of what a model costs.
-
-
-def _text_or_none(value: object, _: object = None) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _whole_or_none(value: object, _: object = None) -> int | None:
-    return None if value is None else _whole(value)
-
-
-def _number_or_none(value: object, _: object = None) -> float | None:
-    return None if value is None else _number(value)
-
-
-def _time_or_none(value: object, _: object = None) -> datetime | None:
-    return None if value is None else _time(value)
-
-
-def _secret_or_none(value: object, _: object = None) -> Secret | None:
-    return None if value is None else _secret(value)
-
-
-def _object_or_none(value: object, _: object = None) -> Mapping[str, JSON] | None:
-    return None if value is None else _object(value)
 
 
 @frozen
@@ -163,8 +94,8 @@ class DirectUpload:
     """The answer to the announcement of an upload that goes to the storage host."""
 
     asset_id: str
-    upload_url: str
-    upload_headers: Mapping[str, JSON] = {}
+    upload_url: Secret
+    upload_headers: Mapping[str, JSON] = field(default={}, repr=False)
     """To be sent with it, as they are."""
     max_bytes: int | None = None
 
@@ -176,20 +107,6 @@ class RotatedSecret:
     secret: Secret
 
 
-_LEAVES: Final[Mapping[Any, Callable[[object, object], object]]] = {
-    str: _text,
-    int: _whole,
-    float: _number,
-    datetime: _time,
-    Secret: _secret,
-    str | None: _text_or_none,
-    int | None: _whole_or_none,
-    float | None: _number_or_none,
-    datetime | None: _time_or_none,
-    Secret | None: _secret_or_none,
-    LipsyncStatus | str: read_status,
-}
-
 # Where the wire's name is not the model's: {wire: model}. An asset's id is spelled in both ways.
 _SPELLINGS: Final[Mapping[type, Mapping[str, str]]] = {
     Asset: {"asset_id": "id"},
@@ -200,11 +117,16 @@ _SPELLINGS: Final[Mapping[type, Mapping[str, str]]] = {
 }
 _MODELS: Final = (
     Account,
+    ApiKey,
     Asset,
     Batch,
     BatchItem,
+    Credits,
     EventType,
     Lipsync,
+    Subscription,
+    SubscriptionCredits,
+    UsageBased,
     Wallet,
     WebhookEndpoint,
     Created,
@@ -217,87 +139,89 @@ _MODELS: Final = (
 
 def _make_converter(*, detailed: bool) -> Converter:
     converter = Converter(detailed_validation=detailed)
-    for leaf, hook in _LEAVES.items():
-        converter.register_structure_hook(leaf, hook)
-    converter.register_structure_hook_func(_is_mapping, _object)
-    converter.register_structure_hook_func(_is_optional_mapping, _object_or_none)
+    for type_, hook in STRICT.items():
+        converter.register_structure_hook_func(partial(eq, type_), hook)
+        if isinstance(type_, type):  # cattrs looks up its own hooks of plain types before the predicates
+            converter.register_structure_hook(type_, hook)
+    converter.register_structure_hook_func(lambda type_: get_origin(type_) is cast("Any", Mapping), read_object)
     # A factory: a model's hook is compiled when it is first read, not at import.
     converter.register_structure_hook_factory(_MODELS.__contains__, lambda model: _model_hook(model, converter))
     converter.register_structure_hook(WebhookEvent, read_event)
     return converter
 
 
-def _is_mapping(type_: object) -> bool:
-    return get_origin(type_) is Mapping
-
-
-def _is_optional_mapping(type_: object) -> bool:
-    return any(_is_mapping(member) for member in get_args(type_)) and type(None) in get_args(type_)
-
-
 def _model_hook(model: type[T], converter: Converter) -> Callable[[object, object], T]:
     """Make the hook of one model: its fields by the wire's names, and what it does not know into `.extra`."""
-    spellings = _SPELLINGS.get(model, {})
-    special = {"counts_by_status": _counts, "error": _reason}
-    names = [attribute.name for attribute in attrs.fields(cast("Any", model))]
-    overrides: dict[str, Any] = {name: override(struct_hook=hook) for name, hook in special.items() if name in names}
+    attributes = _attributes(model)
+    fields = [_Field.of(attribute, converter) for attribute in attributes if attribute.name != "extra"]
+    keeps_extra = len(fields) < len(attributes)
+    overrides: dict[str, Any] = {
+        field.name: override(struct_hook=field.strict) for field in fields if field.name in STRICT_BY_NAME
+    }
     structure = make_dict_structure_fn(model, converter, **overrides)
-    known = frozenset({*names, *spellings} - {"extra"})
+    spellings = _SPELLINGS.get(model, {})
+    known = frozenset({*(field.name for field in fields), *spellings})
 
     def hook(value: object, _: object) -> T:
-        wire = _object(value)
+        wire = read_object(value)
         for spelling, name in spellings.items():
-            if spelling in wire and name not in wire:
+            if spelling in wire and wire.get(name) is None:
                 wire = {**wire, name: wire[spelling]}
         if not known.issuperset(wire):
             wire = {**wire, "extra": {name: wire[name] for name in wire.keys() - known}}
-        return structure(wire, model)
+        try:
+            return structure(wire, model)
+        except (LookupError, ValueError, TypeError, BaseValidationError):
+            if not keeps_extra:  # what cannot be read would be lost
+                raise
+            return structure(_readable(wire, fields), model)
 
     return hook
 
 
-_OUTCOMES: Final = {"success": LipsyncStatus.COMPLETED, "fail": LipsyncStatus.FAILED}
-_EVENT_FIELDS: Final = frozenset({"event_id", "event_type", "event_data", "created_at"})
+def _attributes(model: type) -> Sequence[attrs.Attribute[Any]]:
+    attrs.resolve_types(model)
+    return cast("Sequence[attrs.Attribute[Any]]", attrs.fields(model))
 
 
-def read_event(value: object, _: object = None) -> WebhookEvent:
-    """Read an event, of a delivery or of the history.
+@frozen
+class _Field:
+    """How one field of a model is read."""
 
-    Raises:
-        ValueError: If it does not say what it is, and which.
-    """
-    wire = _object(value)
-    event_type = _text(wire.get("event_type"))
-    data = wire.get("event_data")
-    data = data if isinstance(data, dict) else {}
-    outcome = _OUTCOMES.get(event_type.rpartition(".")[2])
-    # A batch's own id may come as `id` too.
-    names = ("lipsync_id", "video_id") if event_type.startswith("batch.") else ("lipsync_id", "video_id", "id")
-    failed = outcome is not LipsyncStatus.COMPLETED
-    return WebhookEvent(
-        event_id=_text(wire.get("event_id")),
-        event_type=event_type,
-        lipsync_id=_first_text(data, *names),
-        callback_id=_first_text(data, "callback_id"),
-        outcome=outcome,
-        video_url=_first_text(data, "video_url", "url"),
-        failure_message=_first_text(data, "failure_message", "message", "msg") if failed else None,
-        data=data,
-        created_at=_time_if_any(wire.get("created_at")),
-        extra={name: wire[name] for name in wire.keys() - _EVENT_FIELDS},
-    )
+    name: str
+    strict: Strict
+    lenient: Lenient | None
+    is_optional: bool
+
+    @classmethod
+    def of(cls, attribute: attrs.Attribute[Any], converter: Converter) -> _Field:
+        name, type_ = attribute.name, attribute.type
+        is_optional = attribute.default is not attrs.NOTHING
+        return cls(
+            name,
+            STRICT_BY_NAME.get(name) or (lambda value, _: converter.structure(value, cast("Any", type_))),
+            # Of the required ones only a number cannot be taken for what it is not.
+            LENIENT_BY_NAME.get(name) or LENIENT.get(type_) if is_optional or type_ is int else None,
+            is_optional,
+        )
 
 
-def _first_text(data: Mapping[str, JSON], *names: str) -> str | None:
-    texts = (value for name in names if isinstance(value := data.get(name), str) and value)
-    return next(texts, None)
-
-
-def _time_if_any(value: object) -> datetime | None:
-    try:
-        return _time(value)
-    except (ValueError, OverflowError):
-        return None
+def _readable(wire: Mapping[str, JSON], fields: Sequence[_Field]) -> Mapping[str, object]:
+    """Return *wire* with every optional field either readable or moved into `extra`."""
+    readable: dict[str, object] = dict(wire)
+    extra = dict(cast("Mapping[str, JSON]", wire.get("extra", {})))
+    for one in fields:
+        value = wire.get(one.name)
+        found = acceptable(value, one.strict, one.lenient)
+        if found is not None:
+            readable[one.name] = found
+        elif one.is_optional:
+            readable.pop(one.name, None)
+        # Of an object or a list only a part may have been read.
+        is_partial = found is not value and isinstance(value, (dict, list))
+        if value is not None and (found is None or is_partial) and one.lenient is not lenient_secret:
+            extra[one.name] = value
+    return {**readable, "extra": extra}
 
 
 _converter: Final = _make_converter(detailed=False)
@@ -305,6 +229,21 @@ _converter: Final = _make_converter(detailed=False)
 _explainer: Final = _make_converter(detailed=True)
 
 
+def _without_frames(read: Callable[P, T]) -> Callable[P, T]:
+    """Raise the errors of *read* without its frames: their variables hold presigned links."""
+
+    @wraps(read)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except UnexpectedResponse as error:
+            failure = error.with_traceback(None)
+        raise failure
+
+    return reading
+
+
+@_without_frames
 def read(response: Response, model: type[T]) -> T:
     """Return the `data` of an answer as a *model*.
 
@@ -314,18 +253,41 @@ def read(response: Response, model: type[T]) -> T:
     return _structure(response, _member(response, response.data, "data", "$"), model, "$.data")
 
 
+@_without_frames
 def read_page(response: Response, model: type[T]) -> Page[T]:
     """Return an answer whose `data` is a list, and whose cursor stands beside it, as a page of *model*."""
     return _page(response, response.data, "data", model, "$")
 
 
+@_without_frames
+def read_statuses(response: Response) -> Page[StatusEntry]:
+    """Return the entries of a bulk status answer; one that cannot be read is left out, for the sake of the others."""
+    try:
+        return read_page(response, StatusEntry)
+    except UnexpectedResponse:
+        page: Page[object] = _page(response, response.data, "data", cast("type[object]", Any), "$")
+        entries = [entry for item in page.items if (entry := _status_entry(item)) is not None]
+        return Page(items=entries, next_token=page.next_token, has_more=page.has_more)
+
+
+def _status_entry(item: object) -> StatusEntry | None:
+    try:
+        return _converter.structure(item, StatusEntry)
+    except (LookupError, ValueError, TypeError):
+        return None
+
+
+@_without_frames
 def read_batch_items(response: Response) -> Page[BatchItem]:
     """Return the items of a batch: there the list and its cursor are both inside `data`."""
     return _page(response, _member(response, response.data, "data", "$"), "items", BatchItem, "$.data")
 
 
 def _page(response: Response, envelope: object, name: str, model: type[T], path: str) -> Page[T]:
-    items = _structure(response, _member(response, envelope, name, path), list[model], f"{path}.{name}")  # type: ignore[valid-type]
+    listed = _member(response, envelope, name, path)
+    if not isinstance(listed, list):
+        raise _unexpected(response, [f"expected a list @ {path}.{name}"])
+    items = _structure(response, listed, list[model], f"{path}.{name}")  # type: ignore[valid-type]
     cursor = cast("Mapping[str, object]", envelope).get("next_token")
     if cursor is not None and not isinstance(cursor, str):
         raise _unexpected(response, [f"invalid type for field, expected str @ {path}.next_token"])
@@ -342,17 +304,13 @@ def _member(response: Response, envelope: object, name: str, path: str) -> objec
 
 
 def _structure(response: Response, value: object, type_: type[T], path: str) -> T:
-    try:
+    with suppress(LookupError, ValueError, TypeError):
         return _converter.structure(value, type_)
-    except (LookupError, ValueError, TypeError):
-        return _explained(response, value, type_, path)
-
-
-def _explained(response: Response, value: object, type_: type[T], path: str) -> T:
     try:
         return _explainer.structure(value, type_)
     except (BaseValidationError, ValueError, TypeError) as error:
-        raise _unexpected(response, transform_error(error, path=path)) from error
+        problems = transform_error(error, path=path)
+    raise _unexpected(response, problems)
 
 
 def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedResponse:

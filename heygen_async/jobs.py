@@ -85,12 +85,14 @@ class LipsyncJob:
         """Iterate over the states that the job goes through, from the one it is in to its last."""
         return self._poller.updates(self.id, created_at=self._created_at)
 
-    async def download(self, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None) -> Path:
-        """Write the finished video to *path*; see `HeyGenSession.download`."""
-        return await self._downloads.download(self.id, path, overwrite=overwrite, progress=progress)
+    async def download(
+        self, path: FilePath, *, overwrite: bool = False, captions: bool = False, progress: Progress | None = None
+    ) -> Path:
+        """Write the video to *path*, and with *captions* its captions beside it; see `HeyGenSession.download`."""
+        return await self._downloads.download(self.id, path, overwrite=overwrite, captions=captions, progress=progress)
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
-        """Iterate over the bytes of the finished video; see `HeyGenSession.iter_bytes`."""
+        """Iterate over the bytes of the video; see `HeyGenSession.iter_bytes`."""
         return self._downloads.iter_bytes(self.id)
 
     async def delete(self) -> None:

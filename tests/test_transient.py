@@ -199,7 +199,7 @@ CALLS = {
 }
 NOT_READ = {("upload-put", "HTML with 200")}  # a storage host's 2xx is enough, whatever its body
 
-NOT_YET = {("download", "HTML with 200"), ("bulk-batch-wait", "408")}
+NOT_YET = {("bulk-batch-wait", "408")}
 
 
 MEETINGS = [

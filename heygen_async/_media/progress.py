@@ -1,4 +1,4 @@
-"""How a caller is told of the bytes that have moved."""
+"""How a caller learns of the bytes that have moved."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from inspect import isawaitable
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[int, int | None], Awaitable[None] | None]
-"""Told of bytes done and in all; `None` where the whole is not known. May be a coroutine function.
+"""Called with bytes done and in all; `None` where the total is not known. May be a coroutine function.
 
-What it raises ends the transfer and comes out of it. A repeated attempt starts at fewer bytes again.
+What it raises ends the transfer and reaches the caller. A repeated attempt starts at fewer bytes again.
 """
 
 
-async def tell(progress: Progress | None, done: int, total: int | None) -> None:
+async def report(progress: Progress | None, done: int, total: int | None) -> None:
     """Call *progress*, if there is one, and wait for it if it is a coroutine function."""
     if progress is not None:
-        told = progress(done, total)
-        if isawaitable(told):
-            await told
+        result = progress(done, total)
+        if isawaitable(result):
+            await result

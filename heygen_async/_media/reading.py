@@ -1,4 +1,4 @@
-"""A local file on its way out: read in threads, a megabyte at a time, and digested while the last one is sent."""
+"""A local file that is sent: read in threads, a megabyte at a time, and hashed while the last one is sent."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
-from heygen_async._media.progress import Progress, tell
+from heygen_async._media.progress import Progress, report
 from heygen_async._media.sources import BLOCK, LocalFile, Readable
 from heygen_async._media.threads import OpenFile
 from heygen_async._wire import Stream
 
 PIECE: Final = 256 * 1024
-"""What is handed to the connection at once, in bytes: small, so that a slow line shows that it moves."""
+"""How much is handed to the connection at once, in bytes: small, so that a slow line shows progress."""
 
 _GULP: Final = 8 * BLOCK
 
@@ -22,18 +22,24 @@ _GULP: Final = 8 * BLOCK
 class Reading:
     """The passes over one file: each attempt to send it starts a new one, and ends the one before.
 
-    *progress* is told of all pieces but the last: what came of that is for the answer to tell.
+    *progress* is called for all pieces but the last: whether that arrives, only the answer tells.
+
+    Args:
+        pool: The threads.
+        file: The file.
+        sha256: What its content must have, in hex; the last piece of another content is never sent.
+        progress: Called with the bytes that are sent.
 
     Attributes:
-        sha256: In hex, once a pass has come to its end.
-        is_whole: Whether the last pass has.
+        is_whole: Whether a pass has come to its end. One is enough: the answer to a later attempt may come early, as
+            the server repeats the first answer to an idempotency key.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, file: LocalFile, progress: Progress | None) -> None:
-        self.sha256 = file.sha256
+    def __init__(self, pool: ThreadPoolExecutor, file: LocalFile, sha256: str, progress: Progress | None) -> None:
         self.is_whole = False
         self._pool = pool
         self._file = file
+        self._sha256 = sha256
         self._progress = progress
         self._pass: OpenFile[Readable] | None = None
 
@@ -48,32 +54,32 @@ class Reading:
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         self.close()
-        self.is_whole = False
         self._pass = opened = OpenFile(self._pool, self._file.open)
-        # aiohttp may leave this generator where it stands: its owner closes the file, in `close`.
+        # aiohttp may abandon this generator: its owner closes the file, in `close`.
         digest, done, total = hashlib.sha256(), 0, self._file.size
-        last, block = b"", await opened.run(partial(_next, None, b""))
+        last, block = b"", await opened.run(partial(_next, digest, b""))
         while block and done + len(last) + len(block) <= total:
-            ahead = opened.start(partial(_next, digest if self.sha256 is None else None, block))
+            ahead = opened.start(partial(_next, digest, block))
             for piece in pieces(block):
                 if last:
                     yield last
                     done += len(last)
-                    await tell(self._progress, done, total)
+                    await report(self._progress, done, total)
                 last = piece
             block = await ahead
-        # The server may answer as soon as it has the last piece: all that is to be known is known before it goes.
+        # The server may answer as soon as it has the last piece, so everything is checked before that is sent.
         done += len(last)
         if block or done < total or not await opened.run(lambda _: self._file.is_unchanged()):
             raise self._file.changed(done + len(block))
+        if digest.hexdigest() != self._sha256:
+            raise OSError(f"{self._file.name} changed since it was hashed")
         opened.close()
-        self.sha256, self.is_whole = self.sha256 or digest.hexdigest(), True
+        self.is_whole = True
         yield last
 
 
-def _next(digest: hashlib._Hash | None, block: bytes, file: Readable) -> bytes:
-    if digest is not None:
-        digest.update(block)
+def _next(digest: hashlib._Hash, block: bytes, file: Readable) -> bytes:
+    digest.update(block)
     return file.read(BLOCK)
 
 
@@ -84,23 +90,27 @@ def pieces(block: bytes) -> list[bytes]:
     return [block[start : start + PIECE] for start in range(0, len(block), PIECE)]
 
 
-async def digest_of(pool: ThreadPoolExecutor, file: LocalFile) -> str:
-    """Return the SHA-256 of *file*, in hex, without sending it.
+async def sha256_of(pool: ThreadPoolExecutor, file: LocalFile) -> str:
+    """Return the SHA-256 of *file*, in hex.
 
     Raises:
         OSError: If it cannot be read, or has changed.
     """
+    if file.sha256 is not None:
+        return file.sha256
     digest, done = hashlib.sha256(), 0
     with OpenFile(pool, file.open) as opened:
         while read := await opened.run(partial(_absorb, digest)):
             done += read
+            if done > file.size:
+                break
     if done != file.size:
         raise file.changed(done)
     return digest.hexdigest()
 
 
 def _absorb(digest: hashlib._Hash, file: Readable) -> int:
-    # Some blocks in one visit to a thread, and few enough that whoever is cancelled soon leaves it idle.
+    # Several blocks in one visit to a thread, and few enough that a cancelled caller soon leaves it idle.
     read = 0
     while read < _GULP and (block := file.read(BLOCK)):
         digest.update(block)

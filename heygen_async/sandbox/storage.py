@@ -11,7 +11,7 @@ import anyio
 from anyio import to_thread
 from attrs import frozen
 
-from heygen_async.sandbox.assets import EXTENSIONS, Received, plain_type
+from heygen_async.sandbox.assets import Received
 from heygen_async.sandbox.refusals import Refusal
 
 _CHUNK: Final = 256 << 10
@@ -104,14 +104,27 @@ def inspect(path: Path, filename: str) -> tuple[str | None, float | None]:
 
 
 def _mime_type(path: Path, filename: str) -> str | None:
-    import filetype  # type: ignore[import-untyped]  # noqa: PLC0415 - only who uploads pays for it
-
     with path.open("rb") as file:
         head = file.read(_SNIFF)
     if filename.lower().endswith(".srt") and b"-->" in head:
         return "application/x-subrip"
-    found = plain_type(filetype.guess_mime(head) or "")
-    return found if found in EXTENSIONS else None
+    if head[4:8] == b"ftyp" and head[8:12] not in _NOT_MP4:
+        return "video/mp4"
+    if head.startswith(b"\x1a\x45\xdf\xa3") and b"webm" in head[:64]:
+        return "video/webm"
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "audio/wav"
+    return next((mime_type for start, mime_type in _STARTS if head.startswith(start)), None)
+
+
+_NOT_MP4: Final = frozenset({b"qt  ", b"M4A ", b"M4B "})
+_STARTS: Final = (
+    (b"ID3", "audio/mpeg"),
+    *((bytes((0xFF, second)), "audio/mpeg") for second in (0xFB, 0xFA, 0xF3, 0xF2, 0xE3, 0xE2)),
+    (b"\x89PNG", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"%PDF", "application/pdf"),
+)
 
 
 def _duration(path: Path) -> float | None:

@@ -1,0 +1,164 @@
+"""A file from its host, resumed where the connection broke until it is complete."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from http import HTTPStatus
+from random import random
+
+from attrs import frozen
+
+from heygen_async._media.hosts import EXPIRED, PartState, check_start, range_headers, refusal, resumed
+from heygen_async._media.links import Link, expires_at
+from heygen_async._media.patience import Patience
+from heygen_async._transport.driver import Transport
+from heygen_async._transport.http import Incoming
+from heygen_async.errors import APIError, DownloadError, HeyGenError, TransportError, UnexpectedResponse
+
+
+@frozen
+class Chunk:
+    """Some bytes of a file."""
+
+    start: int
+    """Where in the file they belong. It goes back if the file must be downloaded again."""
+    data: bytes
+    state: PartState
+    """How much of the file there is with them."""
+
+
+class _RestartError(HeyGenError):
+    """Raised when what there is cannot be continued, and all of the file must be requested."""
+
+
+class TooLongError(DownloadError):
+    """Raised when a file is longer than the limit."""
+
+
+async def fetch(transport: Transport, link: Link, state: PartState, *, max_bytes: int) -> AsyncGenerator[Chunk, None]:
+    """Yield a file as it arrives, until it is complete.
+
+    Attempts that bring nothing new are bounded by `RetryPolicy`, silence by `Timeouts.transfer_idle`. While there is
+    progress, it goes on.
+
+    Args:
+        transport: Sends the requests.
+        link: The file.
+        state: What there is already.
+        max_bytes: The longest file.
+
+    Raises:
+        DownloadError: If it cannot be downloaded, or is longer than *max_bytes*. It is transient if the host or the
+            network failed.
+        HeyGenError: If a fresh link is needed, and the API does not return one.
+    """
+    end = expires_at(link.url)
+    if end is not None and end <= time.time():
+        await link.renew()
+    download = _Fetch(transport, link, state, max_bytes)
+    while True:
+        try:
+            async with aclosing(download.attempt()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except (TransportError, APIError, UnexpectedResponse, _RestartError) as error:
+            await download.prepare_retry(error)
+        else:
+            return
+
+
+class _Fetch:
+    """What there is of a file, and what it has cost to get it."""
+
+    def __init__(self, transport: Transport, link: Link, state: PartState, max_bytes: int) -> None:
+        self._transport = transport
+        self._link = link
+        self._state = state
+        self._max_bytes = max_bytes
+        self._most = state.done
+        self._patience = Patience(transport.retry)
+
+    async def attempt(self) -> AsyncGenerator[Chunk, None]:
+        """Request once what is missing, and yield what arrives."""
+        headers = range_headers(self._state)
+        answer = await self._transport.http.get(self._link.url, headers=headers, timeouts=self._transport.timeouts)
+        try:
+            state = await self._start(answer)
+            while data := await answer.read():
+                if state.done == 0:
+                    check_start(data, answer.status)
+                start, state = state.done, state.plus(len(data))
+                self._check_length(state)
+                self._state = state
+                yield Chunk(start, data, state)
+        finally:
+            answer.close()
+        self._check_end(state)
+
+    async def _start(self, answer: Incoming) -> PartState:
+        resuming = bool(range_headers(self._state))
+        if answer.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT} or (
+            answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and resuming
+        ):
+            state = resumed(self._state, answer.status, answer.headers)
+            if state is None:
+                raise _RestartError(f"the file host does not resume the download ({answer.status})")
+            self._check_length(state)
+            return state
+        error = refusal(answer.status, answer.headers, await answer.read(), now=time.time())
+        raise error or UnexpectedResponse(["the file host sent no file"], status=answer.status)
+
+    def _check_length(self, state: PartState) -> None:
+        subject = f"the {self._link.kind} of {self._link.lipsync.id}"
+        if state.total is not None and state.total > self._max_bytes:
+            raise TooLongError(
+                f"{subject} has {state.total:,} bytes by its file host's account, and {self._max_bytes:,} is the limit"
+            )
+        if state.done > self._max_bytes:
+            raise TooLongError(f"{subject} does not end after {self._max_bytes:,} bytes, which is the limit")
+        if state.total is not None and state.done > state.total:
+            raise _RestartError("the file host sent more than it announced")
+
+    @staticmethod
+    def _check_end(state: PartState) -> None:
+        if state.done == 0:
+            raise TransportError("the file host sent an empty file")
+        if state.total is not None and not state.is_complete:
+            raise TransportError("the file host ended its answer early")
+
+    async def prepare_retry(self, error: HeyGenError) -> None:
+        """Prepare for the next attempt, and wait until it is time for it.
+
+        Raises:
+            DownloadError: If there is to be none.
+        """
+        if self._state.done > self._most:
+            self._most = self._state.done
+            self._patience.renew()
+        chance = random()  # noqa: S311 it spreads retries, it guards nothing
+        has_expired = isinstance(error, APIError) and error.status in EXPIRED
+        if has_expired or isinstance(error, _RestartError):
+            delay = self._patience.again(chance=chance)
+        else:
+            delay = self._patience.after(error, chance=chance)
+        if delay is None:
+            raise self._failure(error) from error
+        if has_expired:
+            await self._link.renew()
+        if isinstance(error, _RestartError):
+            self._state = PartState()
+        await asyncio.sleep(delay)
+
+    def _failure(self, error: HeyGenError) -> DownloadError:
+        # A fresh link that is refused is the host's failure too: the file may be late.
+        is_hosts = error.is_transient or isinstance(error, (APIError, _RestartError))
+        failure = DownloadError(
+            f"the {self._link.kind} of {self._link.lipsync.id} could not be downloaded "
+            f"({self._state.done:,} bytes arrived): {error}",
+            is_transient=is_hosts,
+        )
+        failure.attempts = self._patience.tries
+        return failure

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from heygen_async._arguments import check_timeout
 from heygen_async._media.downloads import Downloads
-from heygen_async._media.progress import Progress
 from heygen_async._media.targets import FilePath
+from heygen_async._media.transfers import Progress
 from heygen_async.errors import HeyGenError, WaitTimeout
 from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator

@@ -17,9 +17,8 @@ from heygen_async._arguments import check_count, check_keywords, check_rate, che
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.ingestion import Ingestion
-from heygen_async._media.progress import Progress
 from heygen_async._media.targets import FilePath, check_file
-from heygen_async._media.transfers import Transfers
+from heygen_async._media.transfers import Progress, Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
@@ -276,12 +275,14 @@ class HeyGenSession:
         budget: float | None = None,
         rates: Mapping[str, float] | None = None,
         submit: Literal["each", "batch"] = "each",
+        captions: bool = False,
+        retry_failed: bool = False,
         on_event: Callable[[DubEvent], None] | None = None,
     ) -> DubRun:
-        """Dub any number of rows: upload, submit, wait and download each, as many at once as the account takes.
+        """Dub any number of rows: upload, create, wait and download each, as many at once as the account allows.
 
-        What each row has reached is kept in *journal*. Run it again after a crash, a Ctrl-C or an outage, with the
-        same rows and the same journal, and it goes on from there: no job is made twice, and none is lost.
+        The state of each row is kept in *journal*. After a crash, a Ctrl-C or an outage, run it again with the same
+        rows and the same journal: it continues, creates no job twice and loses none.
 
         ::
 
@@ -290,23 +291,28 @@ class HeyGenSession:
                     print(outcome.key, outcome.state, outcome.path or outcome.error)
 
         Args:
-            rows: What to dub. All are checked before anything is sent; those of an iterator, which can be had only
-                once, as they come. They are never all in memory. `heygen_async.bulk.manifest.Manifest` reads files.
-            journal: The SQLite file to keep; `None` keeps it in memory, for runs that need not survive a crash. It
-                belongs to one API: a rehearsal in the sandbox never counts as the real run.
-            output_dir: Where to write, made if it is not there; a row's own `output` is inside of it. Without one
-                only rows with an `output` are downloaded.
-            max_in_flight: Jobs at once, 1 or more; `None` finds out what the account takes.
-            max_attempts: Jobs that may be asked for, for one row, if they fail for no fault of the row's: 1 or more.
-            budget: Dollars, over all runs on this journal. Nothing more is submitted when the estimate of what was
-                would pass it; the rows left are skipped. Where no length is known, the longest seen counts, or 60 s.
-            rates: Dollars for a second of output, by mode, for the estimate; the published ones of 2026 if not given.
-            submit: `each` asks for one job at a time, up to what the account takes at once; `batch` for up to 100 in
-                a request, which the server queues.
-            on_event: Called with each `DubEvent`, on the event loop. What it raises ends the run.
+            rows: The rows. All are checked before anything is sent, and the run uses them as they were checked; rows
+                of an iterator are checked one by one. They are never all in memory. `heygen_async.bulk.Manifest`
+                reads them from a file.
+            journal: The SQLite file; `None` keeps the journal in memory, for runs that need not survive a crash. A
+                journal belongs to one API and one account.
+            output_dir: The folder for the videos, created if it is missing; a row's `output` is relative to it.
+                Without it only rows with an `output` are downloaded.
+            max_in_flight: The most jobs at once, 1 or more; `None` finds out what the account allows.
+            max_attempts: The most jobs for one row if jobs fail for transient reasons, 1 or more.
+            budget: Dollars, for all runs on this journal. Submitting stops when the estimate would exceed it; the
+                rows that are left are skipped. A length that is not known is taken as the longest seen, or 60 s.
+            rates: Dollars per second of output, by mode, for the estimate; the default is the published rates.
+            submit: `each` creates jobs one by one, up to what the account allows at once; `batch` creates up to 100
+                in a request, which the server queues.
+            captions: Whether captions are written beside each video, as `.srt`. A row decides for itself with
+                `captions`, and `enable_caption=True` counts as a request. A problem with captions never blocks the
+                video: it is in `DubOutcome.warnings`.
+            retry_failed: Whether rows that failed in earlier runs get another attempt, final failures included.
+            on_event: Called with each `DubEvent`, on the event loop. An exception that it raises ends the run.
 
         Returns:
-            The run, to be entered with `async with`, and iterated: outcomes in order of completion.
+            The run. Enter it with `async with` and iterate over it: outcomes arrive in order of completion.
 
         Raises:
             TypeError, ValueError: If an argument is wrong.
@@ -325,6 +331,8 @@ class HeyGenSession:
             budget=budget,
             rates=rates,
             submit=submit,
+            captions=captions,
+            retry_failed=retry_failed,
             on_event=on_event,
         )
 

@@ -60,8 +60,10 @@ MAP = {
         "sandbox",
         "_wire",
         "_transport",
+        "_media",
         "__init__",
     },
+    "__main__": {"cli"},
 }
 
 

@@ -1,4 +1,4 @@
-"""What a run is thought to cost. Pure: lengths times rates, and a sum that a budget may bound."""
+"""The estimated cost of a run: lengths times rates, and their sum, which a budget may limit. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import Final
 
 from attrs import define, field
 
+from heygen_async._arguments import shown
 from heygen_async.errors import HeyGenError
 from heygen_async.models import DubRow
 
-RATES: Final[Mapping[str, float]] = {"speed": 0.033, "precision": 0.067}
-"""Dollars for a second of output, by mode, as published in 2026; give `rates=` where yours differ."""
+RATES: Final[Mapping[str, float]] = {"speed": 0.0333, "precision": 0.0667}
+"""Dollars for a second of output, by mode, as published in 2026; pass `rates=` if yours differ."""
 
 ASSUMED_SECONDS: Final = 60.0
-"""How long an output is taken to be of which nothing is known, until a longer one was seen."""
+"""The assumed length of an output of unknown length, until a longer one was seen."""
 
 
 _DUST: Final = 1e-9
-"""How many dollars sums of floats may be off."""
+"""By how many dollars a sum of floats may be off."""
 
 
 class OverBudget(HeyGenError):
-    """Why a row was skipped: with it, what was asked for would be thought to cost more than the budget."""
+    """Why a row was skipped: with its job, the estimated cost would exceed the budget."""
 
-    hint = "Run it again with a higher budget; what is done stays done."
+    hint = "Run it again with a higher budget; finished rows stay finished."
 
 
 def seconds_of(row: DubRow, video: float | None, audio: float | None) -> float | None:
@@ -103,24 +104,34 @@ class Ledger:
 
 
 def check_rates(rates: Mapping[str, float] | None) -> Mapping[str, float]:
-    """Return the rates to reckon with: the published ones, and *rates* instead where they say something.
+    """Return the rates to use: the published ones, replaced by *rates* where given.
 
     Raises:
-        ValueError: If a mode is unknown or a rate is not 0 or more.
+        TypeError: If *rates* is no mapping of modes to numbers.
+        ValueError: If a mode is unknown, or a rate is not 0 or more.
     """
+    if rates is not None and not isinstance(rates, Mapping):
+        raise TypeError(f"rates must map modes to dollars for a second, not {shown(rates)}")
     for mode, rate in (rates or {}).items():
         if mode not in RATES:
-            raise ValueError(f"rates are by mode, {' and '.join(RATES)}, not {mode!r}")
-        if not 0 <= rate < math.inf:
-            raise ValueError(f"the rate of {mode} must be 0 or more, not {rate!r}")
+            raise ValueError(f"rates are by mode, {' and '.join(RATES)}, not {shown(mode)}")
+        _check_dollars(f"the rate of {mode}", rate)
     return {**RATES, **(rates or {})}
 
 
 def check_budget(budget: float | None) -> None:
-    """See that *budget* is a sum of money, or `None`.
+    """Check that *budget* is a sum of money, or `None`.
 
     Raises:
-        ValueError: If not.
+        TypeError: If it is not a number.
+        ValueError: If it is not 0 or more.
     """
-    if budget is not None and not 0 <= budget < math.inf:
-        raise ValueError(f"budget must be 0 dollars or more, or None, not {budget!r}")
+    if budget is not None:
+        _check_dollars("budget", budget)
+
+
+def _check_dollars(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of dollars, not {shown(value)}")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be 0 dollars or more, not {shown(value)}")

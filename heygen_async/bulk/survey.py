@@ -14,20 +14,20 @@ from heygen_async.bulk.record import Record, State, Step, next_step
 
 @frozen(kw_only=True)
 class Survey:
-    """What a run would do."""
+    """What a run would do; all rows are valid."""
 
     rows: int
     to_submit: int
-    """Rows for which a job would be asked for."""
+    """Rows for which a job would be created."""
     under_way: int
-    """Rows that have a job, or may have one, and would be gone on with."""
+    """Rows that have a job, or may have one, and would be continued."""
     done: int
     failed: int
     """Rows that failed before, and would not be tried again."""
     unknown: int
-    """Of those to submit, rows of which the length is not known; a length is assumed for them."""
+    """Rows to submit whose length is not known; a length is assumed for them."""
     estimate: float
-    """What those to submit are thought to cost, in dollars."""
+    """The estimated cost of the rows to submit, in dollars."""
 
 
 @define
@@ -42,7 +42,7 @@ class Reckoning:
     _estimate: float = 0.0
 
     def add(self, tasks: Sequence[Task], records: Sequence[Record], files: Container[str | None]) -> None:
-        """Add rows, with what they have reached, and the targets that are there."""
+        """Add rows, with their records, and the targets that exist."""
         for task, record in zip(tasks, records, strict=True):
             has_file = record.state is State.DONE and record.target in files
             step = next_step(record, self.now(), max_attempts=self.max_attempts, has_file=has_file)
@@ -52,7 +52,7 @@ class Reckoning:
                 self._estimate += self.ledger.price(task.row.mode, task.seconds)
 
     def survey(self) -> Survey:
-        """Return the sum."""
+        """Return the survey of all rows that were added."""
         count = self._count
         to_submit = count[Step.SEND] + count[Step.RENEW]
         done, failed = count[Step.NOTHING], count[Step.GIVE_UP]

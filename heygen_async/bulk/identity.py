@@ -68,8 +68,10 @@ def inputs_digest(row: DubRow, files: Mapping[str, FileFacts]) -> str:
         row: The row.
         files: What is known of its local files, by `video` and `audio`.
     """
-    exact, likely = (_inputs(row, files, address) for address in (without_signature, without_likely_signature))
-    return exact if exact == likely else f"{exact}.{likely}"
+    exact, likely = (_sources(row, files, address) for address in (without_signature, without_likely_signature))
+    options = options_of(row)
+    digest = _digest({**exact, **options})
+    return digest if exact == likely else f"{digest}.{_digest({**likely, **options})}"
 
 
 def same_inputs(recorded: str, current: str, current_0_1: str | None = None) -> bool:
@@ -80,13 +82,19 @@ def same_inputs(recorded: str, current: str, current_0_1: str | None = None) -> 
         current: The `inputs_digest` of the row as it is now.
         current_0_1: Its `inputs_digest_0_1`.
     """
-    return recorded == current_0_1 or recorded.rpartition(".")[2] == current.rpartition(".")[2]
+    exact, _, likely = current.partition(".")
+    return recorded in {exact, current_0_1} or recorded.rpartition(".")[2] == (likely or exact)
 
 
 def inputs_digest_0_1(row: DubRow, files: Mapping[str, FileFacts]) -> str | None:
-    """Return the digest that version 0.1 recorded for *row*; `None` if it recorded the same for other links."""
+    """Return the digest that version 0.1 recorded for *row* if it is another than now.
+
+    It is `None`, too, if that version recorded the same digest for links to other files.
+    """
     sources = {name: _identity_0_1(getattr(row, name), files.get(name)) for name in _SOURCES}
-    return None if None in sources.values() else _digest({**sources, **options_of(row)})
+    if None in sources.values() or sources == _sources(row, files, without_signature):
+        return None
+    return _digest({**sources, **options_of(row)})
 
 
 def body_digest(video: str | AssetId, audio: str | AssetId, options: LipsyncOptions) -> str:
@@ -95,9 +103,10 @@ def body_digest(video: str | AssetId, audio: str | AssetId, options: LipsyncOpti
     return _digest({**{name: _identity(one, None, without_signature) for name, one in sources.items()}, **options})
 
 
-def _inputs(row: DubRow, files: Mapping[str, FileFacts], address: Callable[[str], str]) -> str:
-    sources = {name: _identity(getattr(row, name), files.get(name), address) for name in _SOURCES}
-    return _digest({**sources, **options_of(row)})
+def _sources(
+    row: DubRow, files: Mapping[str, FileFacts], address: Callable[[str], str]
+) -> Mapping[str, Mapping[str, str]]:
+    return {name: _identity(getattr(row, name), files.get(name), address) for name in _SOURCES}
 
 
 def _digest(value: Mapping[str, object]) -> str:

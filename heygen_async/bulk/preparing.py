@@ -297,7 +297,9 @@ async def _look_at_bytes(role: _Role, content: bytes) -> _Look:
 
 async def _look_at_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[_Source, _Look]:
     """Look at all local files of *rows*."""
-    sources = {(role, source) for row in rows for role in _ROLES if isinstance(source := getattr(row, role), Path)}
+    sources: set[_Source] = {
+        (role, source) for row in rows for role in _ROLES if isinstance(source := getattr(row, role), Path)
+    }
     if not sources:
         return {}
     glances = await to_thread.run_sync(_glances, sources)

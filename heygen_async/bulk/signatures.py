@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 import orjson
-from attrs import frozen
+from attrs import field, frozen
 
 
 @frozen
@@ -35,12 +35,11 @@ class _Signer:
     """What the value of each mark looks like."""
 
     def signs(self, link: _Link) -> bool:
-        values = link.values
         return (
-            self.marks <= values.keys()
+            self.marks <= link.values.keys()
             and (self.host is None or self.host.search(link.host) is not None)
             and (self.path is None or self.path.search(link.path) is not None)
-            and (self.shape is None or all(self.shape.search(values[name]) for name in self.marks))
+            and (self.shape is None or all(self.shape.search(link.values[name]) for name in self.marks))
         )
 
 
@@ -129,7 +128,7 @@ _RUN: Final = re.compile(r"[A-Za-z0-9+]{12,}")
 _QUERY: Final = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
-@frozen
+@frozen(eq=False)
 class _Link:
     url: str
     host: str
@@ -141,10 +140,15 @@ class _Link:
     fragment: str
     has_tokens: bool
     """Whether there are signatures outside of parameters, or tokens."""
+    values: Mapping[str, str] = field(init=False)
+
+    @values.default
+    def _values(self) -> Mapping[str, str]:
+        return {name: value for name, value, _ in self.parameters}
 
     @property
-    def values(self) -> Mapping[str, str]:
-        return {name: value for name, value, _ in self.parameters}
+    def may_be_signed(self) -> bool:
+        return self.has_tokens or bool(self.parameters)
 
     def less(self, names: frozenset[str]) -> str:
         """Return the link without the parameters of these *names*, and with tokens as what they claim."""
@@ -198,12 +202,14 @@ def _claims(text: str, value: str) -> str:
 def without_signature(url: str) -> str:
     """Return *url* without the parameters that are certainly its signature."""
     link = _parsed(url)
-    return link.less(_certain(link))
+    return link.less(_certain(link)) if link.may_be_signed else url
 
 
 def without_likely_signature(url: str) -> str:
     """Return *url* also without the parameters that look like the signature of an unknown signer."""
     link = _parsed(url)
+    if not link.may_be_signed:
+        return url
     certain, likely = _certain(link), _likely(link)
     is_told = _says_which_file(link, link.values.keys() - certain - likely)
     return link.less(certain | likely if is_told else certain)
@@ -220,6 +226,7 @@ def without_queries(text: str) -> str:
     return _QUERY.sub(r"\1?...", text)
 
 
+@lru_cache(maxsize=256)
 def _certain(link: _Link) -> frozenset[str]:
     values = link.values
     found = {name for signer in _SIGNERS if signer.signs(link) for name in signer.adds}
@@ -234,6 +241,7 @@ def _goes_with_signature(name: str, value: str) -> bool:
     return name in _WITH_SIGNATURE or _EXPIRY.fullmatch(name) is not None or _is_time(name, value)
 
 
+@lru_cache(maxsize=256)
 def _likely(link: _Link) -> frozenset[str]:
     values = link.values
     times = {name for name, value in values.items() if _EXPIRY.fullmatch(name) or _is_time(name, value)}

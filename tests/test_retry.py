@@ -50,6 +50,7 @@ def delay(error, *, policy=RetryPolicy(), spent=FIRST, repeatable=True, chance=1
         server_error(500),
         server_error(503),
         server_error(599),
+        UnexpectedResponse(["the body is not JSON"], status=200),
     ],
     ids=repr,
 )

@@ -7,12 +7,13 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
 
 from attrs import evolve
 
-from heygen_async._arguments import check_count
+from heygen_async._arguments import check_count, check_keywords, check_rate, check_type
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.ingestion import Ingestion
@@ -24,7 +25,7 @@ from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http, Origin
 from heygen_async._wire import Parameter, Response, check_base_url, compose_raw
-from heygen_async.errors import WaitTimeout
+from heygen_async.errors import CallRecord, WaitTimeout
 from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Secret, Source
 from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
 from heygen_async.polling import LipsyncPoller
@@ -77,6 +78,8 @@ class HeyGenSession:
         headers: Headers to add to every request to the API.
         trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `.netrc` count.
         trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation makes.
+        ssl: An `ssl.SSLContext` for our own connections, for a private CA for instance; or `False` to verify no
+            certificate of a host on loopback, where `base_url` must be. Not together with `http`.
 
     Raises:
         ValueError, TypeError: If an argument is wrong or there is no key; a `RuntimeError` is raised for use
@@ -111,11 +114,19 @@ class HeyGenSession:
         headers: Mapping[str, str] | None = None,
         trust_env: bool = False,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        ssl: SSLContext | Literal[False] | None = None,
     ) -> None:
+        key, token = _concealed(api_key), _concealed(access_token)
+        del api_key, access_token  # or a traceback with local variables would show them
+        check_type("polling", polling, PollPolicy)
+        check_type("retry", retry, RetryPolicy)
+        check_type("timeouts", timeouts, Timeouts)
         check_rate("max_requests_per_second", max_requests_per_second)
+        check_type("trust_env", trust_env, bool)
         self._http = Http(
-            _origin(api_key, access_token, base_url),
+            _origin(key, token, base_url),
             borrowed=http,
+            ssl=ssl,
             trust_env=trust_env,
             trace_configs=trace_configs,
             max_response_bytes=check_count("max_response_bytes", max_response_bytes),
@@ -124,7 +135,7 @@ class HeyGenSession:
             max_connections=check_count("max_connections", max_connections),
             max_requests_per_second=max_requests_per_second,
         )
-        transport = Transport(self._http, gate, retry, timeouts, check_headers(headers or {}))
+        transport = Transport(self._http, gate, retry, timeouts, check_headers(headers))
         self._is_view = False
         self._transfers = Transfers(check_count("max_download_bytes", max_download_bytes))
         self._polling = polling
@@ -151,18 +162,19 @@ class HeyGenSession:
 
         It shares the connections, the limits and the poller (which keeps its options). Closing it does nothing.
         """
+        check_type("retry", retry, RetryPolicy, is_optional=True)
+        check_type("timeouts", timeouts, Timeouts, is_optional=True)
         ours = self._transport
         view = object.__new__(HeyGenSession)
         view._http, view._polling, view.poller = self._http, self._polling, self.poller
         view._is_view = True
         view._transfers = self._transfers
         view._furnish(
-            Transport(
-                self._http,
-                ours.gate,
-                retry or ours.retry,
-                timeouts or ours.timeouts,
-                {**ours.headers, **check_headers(headers or {})},
+            evolve(
+                ours,
+                retry=retry or ours.retry,
+                timeouts=timeouts or ours.timeouts,
+                headers={**ours.headers, **check_headers(headers)},
             )
         )
         return view
@@ -193,7 +205,9 @@ class HeyGenSession:
             HeyGenError: See `heygen_async.errors`.
         """
         key = None if idempotency_key is None else check_key(idempotency_key)
-        return await self._transport.send(compose_raw(method, path, params=params, json=json, idempotency_key=key))
+        request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
+        del params, json  # or a traceback with local variables would show the links in them
+        return await self._transport.send(request)
 
     async def dub(
         self,
@@ -229,6 +243,7 @@ class HeyGenSession:
                 downloaded.
             HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do.
         """
+        check_keywords("dub", options, LipsyncOptions.__annotations__)
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
         wants_captions = captions or bool(options.get("enable_caption"))
@@ -247,7 +262,7 @@ class HeyGenSession:
         except TimeoutError as error:
             late = WaitTimeout(job.id if job else None)
             if job is None:  # what the cancelled create knew of itself
-                vars(late).update(vars(error.__cause__ or error))
+                CallRecord.read_from(error.__cause__ or error).write_to(late)
             raise late from error
 
     def dub_many(
@@ -415,7 +430,8 @@ class HeyGenSession:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<HeyGenSession {self._http.origin.base_url} {self._http.state}>"
+        http: Http | None = vars(self).get("_http")  # missing while an error of the constructor is shown
+        return "<HeyGenSession>" if http is None else f"<HeyGenSession {http.origin.base_url} {http.state}>"
 
 
 def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
@@ -427,38 +443,57 @@ def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
     )
 
 
-def _origin(api_key: str | None, access_token: str | None, base_url: str | None) -> Origin:
-    url = check_base_url(base_url or os.environ.get("HEYGEN_BASE_URL") or DEFAULT_BASE_URL)
+_MISSING_KEY: Final = "there is no API key: set the environment variable HEYGEN_API_KEY, or give api_key="
+
+
+def _concealed(value: object) -> Secret | None:
+    """Return a credential, whatever its type, so that the local variables of a traceback do not show it."""
+    return None if value is None else Secret(cast("str", value.strip() if isinstance(value, str) else value))
+
+
+def _origin(api_key: Secret | None, access_token: Secret | None, base_url: str | None) -> Origin:
+    url = check_base_url(os.environ.get("HEYGEN_BASE_URL") or DEFAULT_BASE_URL if base_url is None else base_url)
     if access_token is not None:
         if api_key is not None:
             raise ValueError("give api_key or access_token, not both")
         return Origin(url, "Authorization", "Bearer ", _credential("access_token", access_token))
     if api_key is None:
-        api_key = os.environ.get("HEYGEN_API_KEY")
-        if not api_key:
-            raise ValueError("there is no API key: set the environment variable HEYGEN_API_KEY, or give api_key=")
+        api_key = _concealed(os.environ.get("HEYGEN_API_KEY"))
+        if api_key is None or not api_key.reveal():
+            raise ValueError(_MISSING_KEY)
     return Origin(url, "X-Api-Key", "", _credential("api_key", api_key))
 
 
-def _credential(name: str, value: object) -> Secret:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if not value or not value.isascii() or not value.isprintable() or " " in value:
+def _credential(name: str, credential: Secret) -> Secret:
+    if not isinstance(credential.reveal(), str):
+        raise TypeError(f"{name} must be a string, not {type(credential.reveal()).__name__}")
+    if not _is_token(credential.reveal()):
         raise ValueError(f"{name} must be printable ASCII without spaces")  # without saying what it is
-    return Secret(value)
+    return credential
 
 
-def check_rate(name: str, value: float | None) -> None:
-    """See that *value* is a rate: more than 0, or `None`."""
-    if value is not None and not value > 0:
-        raise ValueError(f"{name} must be more than 0, or None, not {value!r}")
+def _is_token(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text != "" and " " not in text
 
 
-def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return *headers* if they are text and none of them is the session's own to set."""
+def check_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return *headers* if each is a name and a text, and the session does not set it itself.
+
+    Raises:
+        TypeError, ValueError: If not; the message names the header.
+    """
+    if headers is None:
+        return {}
+    check_type("headers", headers, Mapping)
     for name, value in headers.items():
-        if name.lower() in _OURS:
-            raise ValueError(f"headers must not set {name}: the session does")
-        if not name.isascii() or not name.isprintable() or not value.isprintable():
-            raise ValueError(f"the header {name!r} has characters that no header may have")
+        _check_header(name, value)
     return dict(headers)
+
+
+def _check_header(name: object, value: object) -> None:
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"headers must be a mapping of strings; {name!r} or its value is not one")
+    if name.lower() in _OURS:
+        raise ValueError(f"headers must not set {name}: the session does")
+    if not _is_token(name) or not value.isascii() or not value.isprintable():
+        raise ValueError(f"the header {name!r} has characters that no header may have")

@@ -12,11 +12,12 @@ import heygen_async
 PACKAGE = Path(heygen_async.__file__).parent
 
 # Everyone may import errors, models and what an argument may be.
-LEAVES = {"errors", "models", "policies", "_arguments", "_ids", "_text", "_version"}
+LEAVES = {"errors", "models", "policies", "_arguments", "_ids", "_masking", "_text", "_version"}
 MAP = {
     "__init__": {"_transport", "_wire", "jobs", "pagination", "polling", "session", "webhooks"},
     "_arguments": set(),
     "_ids": set(),
+    "_masking": set(),
     "_text": set(),
     "policies": set(),
     "_version": set(),
@@ -33,7 +34,8 @@ MAP = {
     "_polling": set(),
     "polling": {"_polling"},
     "jobs": {"_polling", "polling", "pagination", "_media"},
-    "webhooks": {"_events", "_wire", "polling"},
+    "_delivery": {"_events", "_wire"},
+    "webhooks": {"_delivery", "polling"},
     "resources": {"jobs", "_wire", "_transport", "_converter", "pagination", "polling", "_media"},
     "session": {
         "resources",
@@ -111,6 +113,7 @@ def test_only_one_module_knows_aiohttps_client(path):
     [
         "_wire",
         "_ids",
+        "_masking",
         "_text",
         "policies",
         "models",
@@ -118,7 +121,9 @@ def test_only_one_module_knows_aiohttps_client(path):
         "_model",
         "_values",
         "_events",
+        "_delivery",
         "_converter",
+        "_transport.keys",
         "_transport.retry",
         "_transport.pacing",
     ],

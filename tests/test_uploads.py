@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import threading
+import traceback
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -472,7 +473,9 @@ async def test_upload_links_are_not_asked_for_without_end(direct, sandbox, video
         await direct.assets.upload(video)
 
     assert routes(sandbox).count(ANNOUNCE) == 3
-    assert "X-Amz" not in f"{refused.value}{refused.value.__cause__}"
+    walked = traceback.walk_tb(refused.value.__traceback__)
+    frames = [frame for frame, _ in walked if frame.f_code.co_filename != __file__]
+    assert "X-Amz" not in f"{refused.value} {refused.value.__cause__} {[frame.f_locals for frame in frames]}"
 
 
 async def test_an_upload_that_stands_still_is_a_timeout(video):
@@ -900,6 +903,59 @@ async def test_a_cancelled_wait_for_an_asset_does_not_upload_it_again(video):
         await asyncio.wait_for(heygen.assets.upload(video), 20)
 
     assert server.calls.count("upload") == 1
+
+
+@pytest.mark.parametrize("source", ["file", "asset", "id"])
+async def test_a_create_waits_for_an_asset_that_is_still_being_processed(video, source):
+    server = Processing("completed")
+    server.create_answers = ["asset_not_available"]
+    async with processing(server) as heygen:
+        asset = await asyncio.wait_for(heygen.assets.upload(video), 20)
+        server.states = ["processing", "processing", "completed"]
+        given = {"file": video, "asset": asset, "id": AssetId(asset.id)}[source]
+        job = await asyncio.wait_for(
+            heygen.lipsyncs.create(video=given, audio="https://x.test/a.mp3", idempotency_key="mine"), 20
+        )
+
+    assert (job.id, job.idempotency_key) == ("ls_1", "mine")
+    assert server.calls == ["upload", "statuses", "create", *["statuses"] * 3, "create"]
+
+
+async def test_a_create_uploads_again_what_is_gone_by_its_state(video):
+    server = Processing("completed")
+    server.create_answers = ["asset_not_available"]
+    async with processing(server) as heygen:
+        await asyncio.wait_for(heygen.assets.upload(video), 20)
+        server.states = ["not_found", "completed"]
+        await asyncio.wait_for(heygen.lipsyncs.create(video=video, audio="https://x.test/a.mp3"), 20)
+
+    assert server.calls == ["upload", "statuses", "create", "statuses", "upload", "statuses", "create"]
+
+
+@pytest.mark.parametrize("state", ["not_found", "failed", 404])
+async def test_an_asset_of_the_callers_own_that_cannot_be_used_is_an_error(video, state):
+    server = Processing(state)
+    server.create_answers = ["asset_not_available"]
+    async with processing(server) as heygen:
+        with pytest.raises(InvalidRequest, match="asset_not_available"):
+            await asyncio.wait_for(heygen.lipsyncs.create(video=AssetId("a1"), audio="https://x.test/a.mp3"), 20)
+
+    assert server.calls == ["create", "statuses"]
+
+
+async def test_a_create_that_is_cancelled_while_it_waits_for_an_asset_says_what_is_known_of_it(video):
+    server = Processing("processing")
+    server.create_answers = ["asset_not_available"]
+    async with processing(server) as heygen:
+        create = heygen.lipsyncs.create(video=AssetId("a1"), audio="https://x.test/a.mp3", idempotency_key="mine")
+        task = asyncio.create_task(create)
+        await until(lambda: server.calls.count("statuses") > 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await task
+
+    record = cancelled.value
+    assert (record.idempotency_key, record.attempts, record.outcome) == ("mine", 1, "rejected")
 
 
 # In a create

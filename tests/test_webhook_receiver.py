@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 import time
+import zlib
 
 import orjson
 import pytest
@@ -480,10 +481,150 @@ async def test_a_connection_that_breaks_in_the_body_is_no_error_of_ours(caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_a_body_that_is_not_encoded_as_it_says_is_refused():
+def zipped(body, size=0):
+    """Return *body* followed by *size* blanks, compressed and signed as it is sent."""
+    compressor = zlib.compressobj(9, wbits=31)
+    parts = [compressor.compress(body)]
+    parts += [compressor.compress(b" " * (1 << 20)) for _ in range(size >> 20)]
+    return delivery(body=b"".join([*parts, compressor.flush()]))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZIP", "gzip, identity", "x-own"])
+async def test_a_compressed_body_is_refused_and_not_read(serve, caplog, encoding):
+    taken = Taken()
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
+    body, headers = zipped(delivery()[0])
+
+    answer = await hook.request("POST", body, {**headers, "Content-Encoding": encoding})
+
+    assert (answer.status, answer.text) == (400, "compressed bodies are not accepted")
+    assert answer.headers["Accept-Encoding"] == "identity"
+    assert taken.events == []
+    assert [record.levelno for record in caplog.records if record.name == "heygen_async.webhooks"] == [logging.WARNING]
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity ", ""])
+async def test_a_body_that_says_that_it_is_not_compressed_is_read(serve, encoding):
+    hook = await serve(WebhookReceiver(secret=SECRET))
+    body, headers = delivery()
+
+    assert await hook.post((body, {**headers, "Content-Encoding": encoding})) == 200
+
+
+async def test_a_body_that_is_not_encoded_as_it_says_is_refused(serve):
+    hook = await serve(WebhookReceiver(secret=SECRET))
+    body, headers = delivery()
+
+    assert await hook.post((body, {**headers, "Content-Encoding": "gzip"})) == 400
+
+
+async def test_a_body_that_grows_a_thousand_times_is_not_decompressed():
+    receiver, requests = WebhookReceiver(secret=SECRET), []
+
+    async def handle(request):
+        requests.append(request)
+        return await receiver.handle(request)
+
     app = web.Application()
-    app.router.add_route("*", "/hook", WebhookReceiver(secret=SECRET).handle)
-    async with TestClient(TestServer(app)) as client:
-        body, headers = delivery()
-        sent = (body, {**headers, "Content-Encoding": "gzip"})
-        assert await Aiohttp(client).post(sent) == 400
+    app.router.add_route("*", "/hook", handle)
+    body, headers = zipped(b"{}", size=1 << 28)
+    assert len(body) < MAX_BODY
+    async with asyncio.timeout(30), TestClient(TestServer(app)) as client:
+        hook = Aiohttp(client)
+        assert [await hook.post((body, {**headers, "Content-Encoding": "gzip"})) for _ in range(3)] == [400] * 3
+        assert await hook.post(delivery()) == 200
+
+    # What aiohttp had decompressed before it called us, a few of its buffers.
+    assert max(request.content.total_bytes for request in requests) < 8 * MAX_BODY
+
+
+HOSTILE = [
+    pytest.param(b"[" * MAX_BODY, id="brackets"),
+    pytest.param(b'{"a":' * (MAX_BODY // 5), id="objects"),
+    pytest.param(b'["\\ud83d",' + b"[" * (MAX_BODY - 20), id="brackets-after-a-surrogate"),
+    pytest.param(b'{"event_type": "a", "x": NaN}', id="nan"),
+    pytest.param(b'{"lipsync_id": "\\ud83d", "x": -Infinity}', id="infinity-after-a-surrogate"),
+    pytest.param(b"9" * MAX_BODY, id="digits"),
+    pytest.param(b"\xff" * MAX_BODY, id="no-utf-8"),
+    pytest.param(b"\0" * MAX_BODY, id="nul"),
+]
+
+
+@pytest.mark.parametrize("secret", [None, SECRET], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("body", HOSTILE)
+async def test_a_hostile_body_is_refused(serve, secret, body):
+    taken = Taken()
+    hook = await serve(WebhookReceiver(secret=secret, on_event=taken))
+
+    assert await hook.post(delivery(body=body)) == 400
+    assert await hook.post(delivery("evt_1")) == 200
+    assert taken.events == ["evt_1"]
+
+
+def callback(status="completed", **more):
+    return orjson.dumps({"lipsync_id": "ls_1", "status": status, **more})
+
+
+async def test_plain_callbacks_are_received_unsigned_and_recognized_by_their_body(serve):
+    events = []
+    hook = await serve(WebhookReceiver(secret=None, on_event=events.append))
+
+    for body in (callback("running"), callback(), callback(), callback(video_url="https://files/1?sig=2")):
+        assert await hook.post((body, {})) == 200
+
+    assert [(event.lipsync_id, event.outcome) for event in events] == [
+        ("ls_1", None),
+        ("ls_1", "completed"),
+        ("ls_1", "completed"),
+    ]
+
+
+async def test_plain_callbacks_are_received_signed(serve):
+    events = []
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=events.append))
+
+    assert await hook.post(delivery(body=callback())) == 200
+    assert await hook.post(delivery(body=callback(), header_id="evt_forged")) == 200
+    assert await hook.post((callback(), {})) == 401
+    assert [event.lipsync_id for event in events] == ["ls_1"]
+
+
+async def test_events_without_an_id_are_told_apart_by_their_body(serve):
+    events = []
+    hook = await serve(WebhookReceiver(secret=None, on_event=events.append))
+
+    for n in (1, 2, 1):
+        body = orjson.dumps({"event_type": "batch.finished", "event_data": {"batch_id": f"batch_{n}"}})
+        assert await hook.post((body, {})) == 200
+
+    assert [event.data["batch_id"] for event in events] == ["batch_1", "batch_2"]
+
+
+async def test_half_of_a_surrogate_pair_does_not_hide_an_event(serve):
+    events = []
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=events.append))
+    body = b'{"event_id": "evt_1", "event_type": "x.success", "event_data": {"title": "L \\ud83d"}}'
+
+    assert await hook.post(delivery(body=body)) == 200
+    assert [event.data["title"] for event in events] == ["L \ufffd"]
+
+
+async def test_header_names_may_be_the_users_own(serve):
+    receiver = WebhookReceiver(
+        secret=SECRET, signature_header="X-Sig", timestamp_header="X-Time", event_id_header="X-Id"
+    )
+    hook = await serve(receiver)
+    body, headers = delivery(body=callback(), header_id="evt_9")
+    own = {"X-Sig": headers["Heygen-Signature"], "X-Time": headers["Heygen-Timestamp"], "X-Id": "evt_9"}
+
+    assert await hook.post((body, headers)) == 401
+    assert await hook.post((body, own)) == 200
+    assert (await anext(receiver)).event_id == "evt_9"
+
+
+@pytest.mark.parametrize("prefix", ["X-Heygen-", ""])
+async def test_the_known_header_names_are_tried(serve, prefix):
+    hook = await serve(WebhookReceiver(secret=SECRET))
+    body, headers = delivery()
+
+    assert await hook.post((body, {name.replace("Heygen-", prefix): value for name, value in headers.items()})) == 200

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from heygen_async.errors import InvalidSignature, StaleDelivery, WebhookError
 from heygen_async.models import LipsyncStatus, Secret
-from heygen_async.webhooks import parse_event, sign, verify
+from heygen_async.webhooks import WebhookReceiver, parse_event, sign, verify
 
 SECRET = "whsec_abc"
 NOW = 1_780_000_000.0
@@ -234,6 +234,129 @@ def test_without_any_id_equal_bodies_are_one_event():
     assert one.event_id == same.event_id != other.event_id
 
 
+def test_a_plain_callback_is_an_event_of_a_job():
+    body = orjson.dumps(
+        {
+            "lipsync_id": "ls_1",
+            "status": "completed",
+            "video_url": "https://files.example/1.mp4?sig=s",
+            "callback_id": "row-1",
+            "created_at": NOW,
+            "new": 1,
+        }
+    )
+    event = parse_event(body, {}, secret=None)
+
+    assert (event.event_type, event.lipsync_id, event.callback_id) == ("", "ls_1", "row-1")
+    assert event.outcome is LipsyncStatus.COMPLETED
+    assert event.video_url == "https://files.example/1.mp4?sig=s"
+    assert event.created_at.timestamp() == NOW
+    assert event.data["new"] == 1
+    assert event.extra == {}
+    assert event.event_id.startswith("sha256:")
+    assert parse_event(body, signed(body, event_id="evt_7"), secret=SECRET, now=NOW).event_id == "evt_7"
+
+
+@pytest.mark.parametrize(
+    ("callback", "outcome", "failure"),
+    [
+        ({"lipsync_id": "ls_1", "status": "failed", "failure_message": "no face"}, "failed", "no face"),
+        ({"id": "ls_1", "status": "failed", "error": {"code": "x", "message": "m"}}, "failed", "x: m"),
+        ({"video_id": "ls_1", "status": "processing"}, None, None),
+        ({"lipsync_id": "ls_1", "status": 5}, None, None),
+        ({"lipsync_id": "ls_1", "event_type": None}, None, None),
+        ({"lipsync_id": "ls_1", "event_type": "lipsync.fail", "msg": "no face"}, "failed", "no face"),
+        ({"event_data": {"id": "ls_1", "status": "completed"}}, "completed", None),
+        ({"event_type": "new.word", "event_data": {"id": "ls_1", "status": "failed"}}, "failed", None),
+    ],
+)
+def test_a_callback_of_any_shape_names_its_job(callback, outcome, failure):
+    event = parse_event(orjson.dumps(callback), {}, secret=None)
+
+    assert (event.lipsync_id, event.outcome, event.failure_message) == ("ls_1", outcome, failure)
+
+
+def test_a_callback_may_name_its_job_by_the_callers_own_id():
+    event = parse_event(b'{"callback_id": 42, "status": "completed"}', {}, secret=None)
+
+    assert (event.lipsync_id, event.callback_id, event.outcome) == (None, "42", "completed")
+
+
+def test_the_end_of_a_batch_names_the_batch():
+    event = event_of({"batch_id": "batch_1", "status": "completed"}, event_type="batch.finished")
+
+    assert (event.event_type, event.lipsync_id, event.data["batch_id"]) == ("batch.finished", None, "batch_1")
+
+
+@pytest.mark.parametrize("created_at", ["", 0, "soon", {}, 1e300, [], True])
+def test_a_time_that_cannot_be_read_is_none(created_at):
+    assert event_of({}, created_at=created_at).created_at is None
+
+
+def test_a_time_in_milliseconds_is_read():
+    assert event_of({}, created_at=NOW * 1000).created_at.timestamp() == NOW
+
+
+@pytest.mark.parametrize("escape", ["\\ud83d", "\\udc00\\ud83d", "\\uDBFF!"])
+def test_half_of_a_surrogate_pair_does_not_hide_an_event_and_the_raw_body_is_what_is_signed(escape):
+    body = f'{{"event_id": "evt_1", "event_type": "x.success", "event_data": {{"title": "L {escape}"}}}}'.encode()
+    event = parse_event(body, signed(body), secret=SECRET, now=NOW)
+
+    assert event.event_id == "evt_1"
+    assert "\ufffd" in event.data["title"]
+    event.to_json().encode()
+    with pytest.raises(InvalidSignature):
+        parse_event(body.replace(escape.encode(), b"\xef\xbf\xbd"), signed(body), secret=SECRET, now=NOW)
+
+
+def under(prefix, headers):
+    return {prefix + name.removeprefix("Heygen-"): value for name, value in headers.items()}
+
+
+@pytest.mark.parametrize("prefix", ["Heygen-", "X-Heygen-", "", "x-heygen-", "HEYGEN-"])
+def test_the_known_header_names_are_tried(prefix):
+    nameless = b'{"event_type": "batch.finished"}'
+    headers = under(prefix, signed(nameless, event_id="evt_7"))
+
+    verify(nameless, headers, secret=SECRET, now=NOW)
+    assert parse_event(nameless, headers, secret=SECRET, now=NOW).event_id == "evt_7"
+
+
+def test_of_several_known_headers_the_best_that_has_a_value_counts():
+    headers = signed() | {"Signature": "sig1=:abc=:", "X-Heygen-Signature": ""}
+    verify(BODY, headers, secret=SECRET, now=NOW)
+
+    headers = under("X-Heygen-", signed()) | {"Heygen-Signature": " "}
+    verify(BODY, headers, secret=SECRET, now=NOW)
+
+    with pytest.raises(InvalidSignature):
+        verify(BODY, under("", signed()) | {"Heygen-Signature": "0" * 64}, secret=SECRET, now=NOW)
+
+
+def test_headers_may_be_named_by_the_user_and_then_only_those_count():
+    nameless = b'{"event_type": "batch.finished"}'
+    own = {"signature_header": "X-Sig", "timestamp_header": "X-Time"}
+    headers = signed(nameless, event_id="evt_7")
+    renamed = {"x-sig": headers["Heygen-Signature"], "x-time": "1780000000", "x-event": "evt_8"}
+
+    verify(nameless, renamed, secret=["whsec_other", SECRET], now=NOW, **own)
+    event = parse_event(nameless, renamed, secret=SECRET, now=NOW, event_id_header="X-Event", **own)
+    assert event.event_id == "evt_8"
+    with pytest.raises(InvalidSignature, match="X-Sig is missing"):
+        verify(nameless, headers, secret=SECRET, now=NOW, **own)
+    with pytest.raises(StaleDelivery, match="X-Time is missing"):
+        verify(nameless, headers, secret=SECRET, now=NOW, timestamp_header="X-Time")
+
+
+@pytest.mark.parametrize(("name", "error"), [("", ValueError), ("a b", ValueError), ("é", ValueError), (5, TypeError)])
+@pytest.mark.parametrize("argument", ["signature_header", "timestamp_header", "event_id_header"])
+def test_what_is_no_header_name_is_misuse(argument, name, error):
+    with pytest.raises(error, match=argument):
+        parse_event(BODY, signed(), secret=SECRET, now=NOW, **{argument: name})
+    with pytest.raises(error, match=argument):
+        WebhookReceiver(secret=SECRET, **{argument: name})
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -246,7 +369,14 @@ def test_without_any_id_equal_bodies_are_one_event():
         b'{"event_type": null, "event_data": {}}',
         b'{"event_type": "lipsync.success"',
         b"\xff\xfe",
-        b"[" * 100_000,
+        b"[" * 1_000_000,
+        b'{"a":' * 200_000,
+        b'["\\ud83d"' + b"[" * 1_000_000,
+        b'{"event_type": "a", "n": NaN}',
+        b'{"event_type": "a", "t": "\\ud83d", "n": NaN}',
+        b'{"event_type": "a", "t": "\\ud83d", "n": ' + b"9" * 1_000_000,
+        b'{"event_data": {"status": "completed"}}',
+        b'{"status": "completed", "lipsync_id": 5}',
     ],
 )
 def test_a_body_that_is_no_event_is_a_webhook_error(body):

@@ -84,9 +84,7 @@ class _Fetch:
     async def attempt(self) -> AsyncGenerator[Chunk, None]:
         """Request once what is missing, and yield what arrives."""
         headers = range_headers(self._state)
-        answer = await self._transport.http.get(
-            self._link.url.reveal(), headers=headers, timeouts=self._transport.timeouts
-        )
+        answer = await self._transport.http.get(self._link.url, headers=headers, timeouts=self._transport.timeouts)
         try:
             state = await self._start(answer)
             while data := await answer.read():

@@ -92,6 +92,9 @@ class UploadCache:
         if self._entries.get(entry.sha256) is entry:
             del self._entries[entry.sha256]
 
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._entries
+
     def __len__(self) -> int:
         return len(self._entries)
 

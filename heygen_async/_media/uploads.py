@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
 from pathlib import Path
@@ -28,7 +28,7 @@ from heygen_async._media.upload_cache import Entry, Upload
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose, multipart
 from heygen_async.errors import APIError, HeyGenError, InvalidRequest, UnexpectedResponse
-from heygen_async.models import JSON, Asset, AssetId, Source
+from heygen_async.models import JSON, Asset, AssetId, Secret, Source
 
 _LINKS: Final = 3
 """How many upload links are requested for one file."""
@@ -83,6 +83,29 @@ class Uploads:
         else:
             return [task.result() for task in tasks]
         raise first
+
+    async def is_known(self, file: LocalFile) -> bool:
+        """Return whether the session has uploaded the content of *file*, or is uploading it.
+
+        Raises:
+            OSError: If it cannot be read, or changed since it was checked.
+        """
+        return await sha256_of(self._transfers.pool, file) in self._transfers.uploaded
+
+    async def recover(self, asset_ids: Iterable[str]) -> bool:
+        """Wait for assets that HeyGen is still processing, and forget the others, so that they are uploaded again.
+
+        Returns:
+            Whether one of them can be used now.
+
+        Raises:
+            HeyGenError: If the API refuses the status requests, or an asset takes too long.
+        """
+        states = {asset_id: await self._ingestion.wait(asset_id) for asset_id in asset_ids}
+        for asset_id, state in states.items():
+            if state.status != COMPLETED:
+                self.forget(AssetId(asset_id))
+        return any(state.status == COMPLETED for state in states.values())
 
     def forget(self, what: Asset | AssetId | Path | None) -> None:
         """Forget that a file was uploaded, or all of them."""
@@ -178,7 +201,7 @@ class Uploads:
         grant = read(await self._transport.send(request), DirectUpload)
         if grant.max_bytes is not None and file.size > grant.max_bytes:
             raise _too_large(file, grant.max_bytes)
-        if not is_https(grant.upload_url, or_loopback=self._transport.http.origin.is_loopback):
+        if not is_https(grant.upload_url.reveal(), or_loopback=self._transport.http.origin.is_loopback):
             raise _unexpected("the upload link is not https @ $.data.upload_url")
         return grant
 
@@ -194,15 +217,13 @@ class Uploads:
                     raise
             await asyncio.sleep(delay)
 
-    async def _put_once(self, url: str, headers: Mapping[str, str], reading: Reading) -> None:
+    async def _put_once(self, link: Secret, headers: Mapping[str, str], reading: Reading) -> None:
         transport = self._transport
-        status, told, body = await transport.http.put(
-            url, reading.stream(), headers=headers, timeouts=transport.timeouts
-        )
-        error = refusal(status, told, body, now=time.time())
+        answer = await transport.http.put(link, reading.stream(), headers=headers, timeouts=transport.timeouts)
+        error = refusal(answer.status, answer.headers, answer.body, now=time.time())
         if error is not None:
             raise error
-        check_stored(status, told, body)
+        check_stored(answer.status, answer.headers, answer.body)
 
 
 def put_headers(given: Mapping[str, object]) -> dict[str, str]:

@@ -531,7 +531,7 @@ class RowRun:
     async def _not_accepted(self, error: HeyGenError, lesson: int, *, was_fresh: bool) -> None:
         """Draw the conclusions from a create without a job; return if the row goes on."""
         slots = self.shop.slots
-        is_refusal, is_answer = isinstance(error, RateLimited), error.outcome == "rejected"
+        is_refusal, is_answer = isinstance(error, RateLimited), not error.is_transient
         if isinstance(error, RateLimited):
             slots.refused(lesson, error.retry_after)
             wait = self.shop.patience.refused if error.retry_after is None else error.retry_after

@@ -1,4 +1,4 @@
-"""`session.webhooks`: whom HeyGen tells of events. What takes them in is `heygen_async.webhooks`."""
+"""`session.webhooks`: webhook endpoints, event types and past events. `heygen_async.webhooks` receives events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 from attrs import frozen
 
-from heygen_async._arguments import check_count, check_text, is_https, without_query
+from heygen_async._arguments import check_count, check_text, is_https, shown
 from heygen_async._converter import RotatedSecret, read, read_page
 from heygen_async._ids import check_key
 from heygen_async._transport.driver import Transport
@@ -21,7 +21,7 @@ _ONE = "/v3/webhooks/endpoints/{endpoint_id}"
 
 @frozen
 class WebhookEndpoints:
-    """The calls under `/v3/webhooks`. Every call raises `HeyGenError` for what the server or network does."""
+    """Manage webhook endpoints. Every call raises a `HeyGenError` for what the server or the network does."""
 
     _transport: Transport
 
@@ -33,21 +33,24 @@ class WebhookEndpoints:
         entity_id: str | None = None,
         idempotency_key: str | None = None,
     ) -> WebhookEndpoint:
-        """Have HeyGen tell *url* of events.
+        """Create an endpoint: a URL that HeyGen sends events to.
 
-        HeyGen tries the address at once, with an `OPTIONS` that is to be answered within a second.
+        HeyGen probes it at once with an `OPTIONS` request, which must be answered within a second. No event type is
+        about a single lipsync: use `lipsyncs.create(callback_url=...)` for those, and `batch.finished` for batches.
 
         Args:
-            url: An https URL (http is taken for loopback, where only the sandbox can reach it).
-            events: The event types to be told of, see `event_types`; `None` for all.
-            entity_id: The one thing whose events are wanted; `None` for all.
-            idempotency_key: Your own key, for calling again after an error without making a second endpoint.
+            url: An https URL (http on loopback, where only the sandbox can reach it).
+            events: The event types to send, see `event_types`; `None` for all.
+            entity_id: The entity whose events to send; `None` for all.
+            idempotency_key: Your own key, 1 to 255 of `A-Z a-z 0-9 _ - : .`, for repeating the call after an error
+                without creating a second endpoint; one is made by default.
 
         Returns:
-            The endpoint. Its `.secret` is told this once: store `.secret.reveal()` where the receiver finds it.
+            The endpoint. Only this answer has its `.secret`: store `.secret.reveal()` for the receiver.
 
         Raises:
             TypeError, ValueError: If an argument is wrong; nothing was sent.
+            HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`, as has a cancellation.
         """
         check_text("entity_id", entity_id)
         body: dict[str, JSON] = {"url": _checked_url(url)}
@@ -63,7 +66,13 @@ class WebhookEndpoints:
 
         Args:
             page_size: Endpoints in one request, 1 to 100.
-            token: The cursor to start at: a page's `next_token`.
+            token: The cursor to start at, a page's `next_token`; `None` for the first page.
+
+        Returns:
+            An iterable of endpoints; iterating raises `HeyGenError` if a page cannot be fetched.
+
+        Raises:
+            TypeError, ValueError: If *page_size* is not a number from 1 to 100.
         """
         check_count("page_size", page_size, most=100)
         return Paginator(partial(self._page, page_size), token=token)
@@ -75,15 +84,15 @@ class WebhookEndpoints:
     async def update(
         self, endpoint_id: str, *, url: str | None = None, events: Iterable[str] | None = None
     ) -> WebhookEndpoint:
-        """Change the address of an endpoint, or what it is told of; what is left out stays.
+        """Change the URL or the event types of an endpoint, and return it.
 
         Args:
             endpoint_id: The endpoint.
-            url: As for `create`.
-            events: All the event types to be told of from now on, in place of those of before.
+            url: The new URL, as for `create`; `None` leaves it.
+            events: The event types to send from now on, instead of the present ones; `None` leaves them.
 
         Raises:
-            TypeError, ValueError: If an argument is wrong, or there is nothing to change.
+            TypeError, ValueError: If an argument is wrong, or both are `None`; nothing was sent.
             NotFound: If there is no such endpoint in this account.
         """
         body: dict[str, JSON] = {}
@@ -97,25 +106,31 @@ class WebhookEndpoints:
         return read(await self._transport.send(request), WebhookEndpoint)
 
     async def delete(self, endpoint_id: str) -> None:
-        """Delete an endpoint: it is told of nothing any more.
+        """Delete an endpoint. HeyGen sends no more events to it.
+
+        Args:
+            endpoint_id: The endpoint.
 
         Raises:
-            TypeError, ValueError: If it is not an id.
-            NotFound: If there is no such endpoint; but not if an attempt without an answer has deleted it.
+            TypeError, ValueError: If it is not an id; nothing was sent.
+            NotFound: If there is no such endpoint. A retry that no longer finds it, after an attempt without an
+                answer, counts as success.
         """
         await self._transport.send(compose("DELETE", _ONE, segments={"endpoint_id": endpoint_id}))
 
     async def rotate_secret(self, endpoint_id: str, *, idempotency_key: str | None = None) -> Secret:
-        """Give an endpoint another secret, and return it: it is told this once.
+        """Replace the secret of an endpoint, and return the new one.
 
-        What is delivered again may still be signed with the old one, so let the receiver take both for a day.
+        Only this answer has it. Repeated deliveries may still be signed with the old secret, so pass both to the
+        receiver for a day.
 
         Args:
             endpoint_id: The endpoint.
-            idempotency_key: Your own key, for calling again after an error without rotating twice.
+            idempotency_key: Your own key, as for `create`, for repeating the call after an error without rotating
+                twice.
 
         Raises:
-            TypeError, ValueError: If it is not an id.
+            TypeError, ValueError: If an argument is wrong; nothing was sent.
             NotFound: If there is no such endpoint in this account.
         """
         request = compose(
@@ -127,7 +142,7 @@ class WebhookEndpoints:
         return read(await self._transport.send(request), RotatedSecret).secret
 
     async def event_types(self) -> Sequence[EventType]:
-        """Return the kinds of events that there are."""
+        """Return the event types that can be sent to an endpoint."""
         return read_page(await self._transport.send(compose("GET", "/v3/webhooks/event-types")), EventType).items
 
     def events(
@@ -138,13 +153,19 @@ class WebhookEndpoints:
         page_size: int = 100,
         token: str | None = None,
     ) -> Paginator[WebhookEvent]:
-        """List what has happened, newest first, delivered or not; nothing is sent before it is iterated.
+        """List past events, newest first, delivered or not; nothing is sent before it is iterated.
 
         Args:
-            event_type: Only events of this type.
-            entity_id: Only events of this thing, a lipsync for instance.
+            event_type: Only events of this type; `None` for all.
+            entity_id: Only events of this entity, a video for instance; `None` for all.
             page_size: Events in one request, 1 to 100.
-            token: The cursor to start at: a page's `next_token`.
+            token: The cursor to start at, a page's `next_token`; `None` for the first page.
+
+        Returns:
+            An iterable of events; iterating raises `HeyGenError` if a page cannot be fetched.
+
+        Raises:
+            TypeError, ValueError: If an argument is wrong.
         """
         check_text("event_type", event_type)
         check_text("entity_id", entity_id)
@@ -157,18 +178,21 @@ class WebhookEndpoints:
         params = {"event_type": event_type, "entity_id": entity_id, "limit": page_size, "token": token}
         return read_page(await self._transport.send(compose("GET", "/v3/webhooks/events", params=params)), WebhookEvent)
 
+    def __repr__(self) -> str:
+        return "<WebhookEndpoints: create(), list(), update(), delete(), rotate_secret(), event_types(), events()>"
+
 
 def _checked_url(url: str) -> str:
     check_text("url", url)
     if not is_https(url, or_loopback=True):
-        raise ValueError(f"url must be an https URL (http is taken for loopback), not {without_query(url)}")
+        raise ValueError(f"url must be an https URL (http on loopback), not {shown(url)}")
     return url
 
 
 # A tuple: inside the class `list` is a method.
 def _checked_events(events: Iterable[str]) -> tuple[str, ...]:
     if isinstance(events, str):
-        raise TypeError("events is one string; give a list of event types")
+        raise TypeError("events must be a list of event types, not one string")
     names = tuple(events)
     for name in names:
         check_text("events", name)

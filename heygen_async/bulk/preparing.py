@@ -33,7 +33,7 @@ from heygen_async.bulk.identity import (
     wants_captions,
 )
 from heygen_async.bulk.journal import Entry, Journal, JournalError, Problem
-from heygen_async.bulk.manifest import Manifest, Placed
+from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.money import seconds_of
 from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
@@ -97,13 +97,13 @@ class _Sources:
 
 
 async def prepare(
-    placed: Sequence[Placed],
+    placed: Sequence[SourceRow],
     journal: Journal,
     output_dir: Path | None,
     *,
     captions: bool = False,
     own_files: OwnFiles | None = None,
-) -> list[Task | Placed]:
+) -> list[Task | SourceRow]:
     """Check rows, and make tasks of those without problems.
 
     Args:
@@ -175,14 +175,14 @@ class _Check:
     own_files: OwnFiles
 
 
-def _checked(check: _Check, placed: Sequence[Placed], sources: Sequence[_Sources]) -> list[Task | Placed]:
+def _checked(check: _Check, placed: Sequence[SourceRow], sources: Sequence[_Sources]) -> list[Task | SourceRow]:
     return [
         one if one.row is None else _task(check, one, one.row, its_sources)
         for one, its_sources in zip(placed, sources, strict=True)
     ]
 
 
-def _task(check: _Check, placed: Placed, row: DubRow, sources: _Sources) -> Task | Placed:
+def _task(check: _Check, placed: SourceRow, row: DubRow, sources: _Sources) -> Task | SourceRow:
     key = sources.key
     record = None if key is None else check.records.get(key)
     captions = wants_captions(row, captions=check.captions)

@@ -29,7 +29,7 @@ from heygen_async.bulk.batches import Batcher
 from heygen_async.bulk.folders import check_writable, temporary_folder
 from heygen_async.bulk.journal import Admission, Journal, JournalError, Problem
 from heygen_async.bulk.limits import Limiter, Weather
-from heygen_async.bulk.manifest import Manifest, Placed
+from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.money import Ledger, check_budget, check_rates
 from heygen_async.bulk.preparing import OwnFiles, Task, check_manifest, own_files_of, prepare
 from heygen_async.bulk.progress import DubEvent, DubSnapshot, Tally
@@ -342,7 +342,7 @@ class DubRun:
             row.on_submitted = _once(self._go_ahead)
             group.create_task(self._work(row))
 
-    async def _begin(self, placed: Sequence[Placed]) -> list[RowRun | DubOutcome]:
+    async def _begin(self, placed: Sequence[SourceRow]) -> list[RowRun | DubOutcome]:
         """Take rows into the run; one that cannot be, though all were looked at before, fails alone."""
         made = await self._prepared(placed, self._journal)
         admitted = await self._journal.admit([task.entry for task in made if isinstance(task, Task)])
@@ -359,7 +359,7 @@ class DubRun:
                 rows.append(_failed(task.row, [record]))
         return rows
 
-    async def _prepared(self, placed: Sequence[Placed], journal: Journal) -> list[Task | Placed]:
+    async def _prepared(self, placed: Sequence[SourceRow], journal: Journal) -> list[Task | SourceRow]:
         plan = self._plan
         return await prepare(placed, journal, plan.output_dir, captions=plan.captions, own_files=self._own_files)
 
@@ -414,7 +414,7 @@ class DubRun:
 
     # Rows in
 
-    async def _slices(self) -> AsyncGenerator[list[Placed], None]:
+    async def _slices(self) -> AsyncGenerator[list[SourceRow], None]:
         if isinstance(self._rows, AsyncIterable):
             number = 0
             async for row in self._rows:  # one by one: the next may take long
@@ -453,7 +453,7 @@ class DubRun:
                 made = await self._prepared(placed, journal)
                 tasks = [task for task in made if isinstance(task, Task)]
                 admitted = [self._renewed(one) for one in await journal.admit([task.entry for task in tasks])]
-                found = [problem for one in made if isinstance(one, Placed) for problem in one.problems]
+                found = [problem for one in made if isinstance(one, SourceRow) for problem in one.problems]
                 found += [one for one in admitted if isinstance(one, Problem)]
                 count += len(found)
                 problems += found[: _MOST_PROBLEMS - len(problems)]
@@ -525,21 +525,21 @@ def _once(call: Callable[[], None]) -> Callable[[], None]:
 # Rows in
 
 
-def _placed(rows: Iterable[DubRow]) -> Generator[Placed, None, None]:
+def _placed(rows: Iterable[DubRow]) -> Generator[SourceRow, None, None]:
     if isinstance(rows, Manifest):
-        yield from rows.placed()
+        yield from rows.source_rows()
         return
     for number, row in enumerate(rows, start=1):
         yield _checked(number, row)
 
 
-def _checked(number: int, row: object) -> Placed:
+def _checked(number: int, row: object) -> SourceRow:
     if not isinstance(row, DubRow):
         raise TypeError(f"row {number} must be a DubRow, not {type(row).__name__}")
-    return Placed(number, f"row {number}", row)
+    return SourceRow(number, f"row {number}", row)
 
 
-def _take(rows: Iterator[Placed]) -> list[Placed]:
+def _take(rows: Iterator[SourceRow]) -> list[SourceRow]:
     return list(islice(rows, _SLICE))
 
 

@@ -55,7 +55,7 @@ OwnFiles: TypeAlias = Mapping[str, str]
 
 
 @frozen(kw_only=True)
-class Task:
+class PreparedRow:
     """A row that is ready to be worked on."""
 
     row: DubRow
@@ -103,7 +103,7 @@ async def prepare(
     *,
     captions: bool = False,
     own_files: OwnFiles | None = None,
-) -> list[Task | SourceRow]:
+) -> list[PreparedRow | SourceRow]:
     """Check rows, and make tasks of those without problems.
 
     Args:
@@ -175,14 +175,14 @@ class _Check:
     own_files: OwnFiles
 
 
-def _checked(check: _Check, placed: Sequence[SourceRow], sources: Sequence[_Sources]) -> list[Task | SourceRow]:
+def _checked(check: _Check, placed: Sequence[SourceRow], sources: Sequence[_Sources]) -> list[PreparedRow | SourceRow]:
     return [
         one if one.row is None else _task(check, one, one.row, its_sources)
         for one, its_sources in zip(placed, sources, strict=True)
     ]
 
 
-def _task(check: _Check, placed: SourceRow, row: DubRow, sources: _Sources) -> Task | SourceRow:
+def _task(check: _Check, placed: SourceRow, row: DubRow, sources: _Sources) -> PreparedRow | SourceRow:
     key = sources.key
     record = None if key is None else check.records.get(key)
     captions = wants_captions(row, captions=check.captions)
@@ -196,7 +196,7 @@ def _task(check: _Check, placed: SourceRow, row: DubRow, sources: _Sources) -> T
         told = [Problem(f"{placed.place}, {column}", message) for column, message in problems]
         return evolve(placed, problems=told)
     lengths = [sources.files[name].seconds if name in sources.files else None for name in _ROLES]
-    return Task(
+    return PreparedRow(
         row=row,
         number=placed.number,
         place=placed.place,

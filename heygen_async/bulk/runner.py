@@ -31,7 +31,7 @@ from heygen_async.bulk.journal import Admission, Journal, JournalError, Problem
 from heygen_async.bulk.limits import Limiter, Weather
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.money import Ledger, check_budget, check_rates
-from heygen_async.bulk.preparing import OwnFiles, Task, check_manifest, own_files_of, prepare
+from heygen_async.bulk.preparing import OwnFiles, PreparedRow, check_manifest, own_files_of, prepare
 from heygen_async.bulk.progress import DubEvent, DubSnapshot, Tally
 from heygen_async.bulk.record import Record, State, Step
 from heygen_async.bulk.report import default_report, write_report
@@ -345,13 +345,13 @@ class DubRun:
     async def _begin(self, placed: Sequence[SourceRow]) -> list[RowRun | DubOutcome]:
         """Take rows into the run; one that cannot be, though all were looked at before, fails alone."""
         made = await self._prepared(placed, self._journal)
-        admitted = await self._journal.admit([task.entry for task in made if isinstance(task, Task)])
+        admitted = await self._journal.admit([task.entry for task in made if isinstance(task, PreparedRow)])
         records = [self._renewed(one) for one in admitted]
         files = await _files_there(records)
         left = iter(records)
         rows: list[RowRun | DubOutcome] = []
         for task in made:
-            if not isinstance(task, Task):
+            if not isinstance(task, PreparedRow):
                 rows.append(_failed(task.row, task.problems))
             elif isinstance(record := next(left), Record):
                 rows.append(RowRun(self._shop, task, record, has_file=record.target in files))
@@ -359,7 +359,7 @@ class DubRun:
                 rows.append(_failed(task.row, [record]))
         return rows
 
-    async def _prepared(self, placed: Sequence[SourceRow], journal: Journal) -> list[Task | SourceRow]:
+    async def _prepared(self, placed: Sequence[SourceRow], journal: Journal) -> list[PreparedRow | SourceRow]:
         plan = self._plan
         return await prepare(placed, journal, plan.output_dir, captions=plan.captions, own_files=self._own_files)
 
@@ -444,14 +444,14 @@ class DubRun:
 
     async def _looked_at(
         self, journal: Journal, spool: Spool | None = None
-    ) -> AsyncGenerator[tuple[list[Task], list[Record]], None]:
+    ) -> AsyncGenerator[tuple[list[PreparedRow], list[Record]], None]:
         """Iterate over the rows and their records, slice by slice; raise all problems at the end."""
         problems: list[Problem] = []
         count = 0
         async with aclosing(self._slices()) as slices:
             async for placed in slices:
                 made = await self._prepared(placed, journal)
-                tasks = [task for task in made if isinstance(task, Task)]
+                tasks = [task for task in made if isinstance(task, PreparedRow)]
                 admitted = [self._renewed(one) for one in await journal.admit([task.entry for task in tasks])]
                 found = [problem for one in made if isinstance(one, SourceRow) for problem in one.problems]
                 found += [one for one in admitted if isinstance(one, Problem)]

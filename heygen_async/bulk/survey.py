@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Sequence
 from attrs import define, field, frozen
 
 from heygen_async.bulk.money import Ledger
-from heygen_async.bulk.preparing import Task
+from heygen_async.bulk.preparing import PreparedRow
 from heygen_async.bulk.record import Record, State, Step, next_step
 
 
@@ -41,7 +41,7 @@ class Reckoning:
     _unknown: int = 0
     _estimate: float = 0.0
 
-    def add(self, tasks: Sequence[Task], records: Sequence[Record], files: Container[str | None]) -> None:
+    def add(self, tasks: Sequence[PreparedRow], records: Sequence[Record], files: Container[str | None]) -> None:
         """Add rows, with their records, and the targets that exist."""
         for task, record in zip(tasks, records, strict=True):
             has_file = record.state is State.DONE and record.target in files

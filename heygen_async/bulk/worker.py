@@ -24,7 +24,7 @@ from heygen_async.bulk import outputs, steps
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.journal import Journal, JournalError
 from heygen_async.bulk.money import Ledger, OverBudget
-from heygen_async.bulk.preparing import Task, check_unchanged
+from heygen_async.bulk.preparing import PreparedRow, check_unchanged
 from heygen_async.bulk.progress import DubEvent, Stage, Tally
 from heygen_async.bulk.record import Record, State, Step, next_step
 from heygen_async.bulk.searching import Searcher
@@ -170,7 +170,7 @@ class Workshop:
         """Return the event loop's time."""
         return asyncio.get_running_loop().time()
 
-    async def afford(self, task: Task, *, before_waiting: Callable[[], None]) -> float:
+    async def afford(self, task: PreparedRow, *, before_waiting: Callable[[], None]) -> float:
         """Reserve what a job is thought to cost, and return it.
 
         Where the budget does not bear it, but may once others have turned out to cost less, it waits for them.
@@ -274,7 +274,7 @@ class RowRun:
     """One row in one run."""
 
     shop: Workshop
-    task: Task
+    task: PreparedRow
     record: Record
     on_submitted: Callable[[], None] = lambda: None
     """Called once the row does not stand before its create any more."""

@@ -21,7 +21,7 @@ from heygen_async.bulk.identity import (
     options_of,
     target_of,
 )
-from heygen_async.bulk.journal import FileFacts
+from heygen_async.bulk.journal import FileInfo
 from heygen_async.bulk.manifest import COLUMNS, Manifest
 from heygen_async.models import AssetId, DubRow
 
@@ -404,10 +404,10 @@ def test_a_key_is_made_of_everything_that_is_sent() -> None:
 
 def test_a_local_file_counts_by_its_content() -> None:
     here, there = DubRow(Path("here/v.mp4"), A), DubRow(Path("there/w.mp4"), A)
-    facts = {"video": FileFacts("1 2", "content", None)}
+    facts = {"video": FileInfo("1 2", "content", None)}
 
     assert inputs_digest(here, facts) == inputs_digest(there, facts)
-    assert inputs_digest(here, facts) != inputs_digest(here, {"video": FileFacts("1 2", "other", None)})
+    assert inputs_digest(here, facts) != inputs_digest(here, {"video": FileInfo("1 2", "other", None)})
 
 
 @pytest.mark.parametrize("name", ["X-Amz-Signature", "Signature", "sig", "SIG", "X-Goog-Signature"])

@@ -23,7 +23,7 @@ from heygen_async._media.sources import fingerprint, local_file, look_at_path
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk import outputs
 from heygen_async.bulk.identity import (
-    FileFacts,
+    FileInfo,
     claims_of,
     inputs_digest,
     inputs_digest_0_1,
@@ -65,7 +65,7 @@ class PreparedRow:
     target: Path | None
     captions: bool
     """Whether captions are written beside it."""
-    files: Mapping[str, FileFacts]
+    files: Mapping[str, FileInfo]
     """What is known of its local files, by `video` and `audio`."""
     missing: Mapping[str, str]
     """What is wrong with its other local files, which it does not need while its job does not fail."""
@@ -73,7 +73,7 @@ class PreparedRow:
     """How long the output will about be; `None` if nothing tells."""
     entry: Entry
 
-    def file(self, name: str) -> FileFacts:
+    def file(self, name: str) -> FileInfo:
         """Return what is known of the local file that is its *name*, `video` or `audio`.
 
         Raises:
@@ -88,7 +88,7 @@ class PreparedRow:
 class _Sources:
     """The sources of a row, as they are now."""
 
-    files: Mapping[str, FileFacts] = field(factory=dict)
+    files: Mapping[str, FileInfo] = field(factory=dict)
     missing: Mapping[str, str] = field(factory=dict)
     inputs: str | None = None
     """The digest of what is sent; `None` if it is not known."""
@@ -263,11 +263,11 @@ async def _sources(row: DubRow, looks: Mapping[_Source, _Look]) -> _Sources:
         elif isinstance(source, Path):
             found[role] = looks[role, source]
     missing = {name: look.problem for name, look in found.items() if look.problem is not None}
-    files = {name: look.facts for name, look in found.items() if look.facts is not None}
+    files = {name: look.info for name, look in found.items() if look.info is not None}
     if len(files) < len(found):
         return _Sources(missing=missing, key=row.key)
     inputs = inputs_digest(row, files)
-    usable = {name: facts for name, facts in files.items() if name not in missing}
+    usable = {name: info for name, info in files.items() if name not in missing}
     return _Sources(
         files=usable,
         missing=missing,
@@ -281,7 +281,7 @@ async def _sources(row: DubRow, looks: Mapping[_Source, _Look]) -> _Sources:
 class _Look:
     """What is known of a local source."""
 
-    facts: FileFacts | None = None
+    info: FileInfo | None = None
     """What was read from it, or, if there is a problem, what was read from it the last time."""
     problem: str | None = None
 
@@ -290,7 +290,7 @@ async def _look_at_bytes(role: _Role, content: bytes) -> _Look:
     try:
         async with local_file(content, role=role) as file:
             seconds = await to_thread.run_sync(_seconds, io.BytesIO(content))
-            return _Look(FileFacts("", file.sha256 or "", seconds))
+            return _Look(FileInfo("", file.sha256 or "", seconds))
     except ValueError as error:
         return _Look(problem=str(error).removeprefix(f"{role}: "))
 
@@ -303,21 +303,21 @@ async def _look_at_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[_S
     if not sources:
         return {}
     glances = await to_thread.run_sync(_glances, sources)
-    known = await journal.file_facts([one.path for one in glances.values() if one.path])
+    known = await journal.file_info([one.path for one in glances.values() if one.path])
     looks: dict[_Source, _Look] = {}
-    read: dict[str, FileFacts] = {}
+    read: dict[str, FileInfo] = {}
     for source, glance in glances.items():
-        facts = known.get(glance.path)
+        info = known.get(glance.path)
         if glance.problem is not None:
-            looks[source] = _Look(facts if glance.is_gone else None, glance.problem)
-        elif facts is not None and glance.fingerprint and facts.stamp == glance.fingerprint:
-            looks[source] = _Look(facts)
+            looks[source] = _Look(info if glance.is_gone else None, glance.problem)
+        elif info is not None and glance.fingerprint and info.fingerprint == glance.fingerprint:
+            looks[source] = _Look(info)
         else:  # one call a file, so that a cancellation waits for one at most
             looks[source] = look = await to_thread.run_sync(_read, source[1])
-            if look.facts is not None and glance.path:
-                read[glance.path] = look.facts if glance.fingerprint else evolve(look.facts, stamp="")
+            if look.info is not None and glance.path:
+                read[glance.path] = look.info if glance.fingerprint else evolve(look.info, fingerprint="")
     if read:
-        await journal.keep_file_facts(read)
+        await journal.keep_file_info(read)
     return looks
 
 
@@ -359,11 +359,11 @@ def _is_settled(found: os.stat_result) -> bool:
 
 
 def _read(path: Path) -> _Look:
-    found = read_facts(path)
+    found = read_file_info(path)
     return _Look(problem=found) if isinstance(found, str) else _Look(found)
 
 
-def read_facts(path: Path) -> FileFacts | str:
+def read_file_info(path: Path) -> FileInfo | str:
     """Read a file through, and return what is to be known of it, or why it cannot be used; for a thread."""
     try:
         with path.open("rb") as file:
@@ -373,37 +373,37 @@ def read_facts(path: Path) -> FileFacts | str:
             after = fingerprint(os.fstat(file.fileno()))
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
-    return FileFacts(after, digest, seconds) if before == after else f"{path.name} changed while it was read"
+    return FileInfo(after, digest, seconds) if before == after else f"{path.name} changed while it was read"
 
 
-async def check_unchanged(name: str, source: Path, facts: FileFacts, *, reads: bool) -> None:
+async def check_unchanged(name: str, source: Path, info: FileInfo, *, reads: bool) -> None:
     """Check that a file still has the content that was checked: what is sent is what the row's key was made of.
 
     Args:
         name: What it is: `video` or `audio`.
         source: The file.
-        facts: What was read from it then.
+        info: What was read from it then.
         reads: Whether to read it in any case, as after an upload; else only if its fingerprint has changed.
 
     Raises:
         ValueError: If its content has changed, or cannot be read.
     """
-    problem = await to_thread.run_sync(partial(_change, source, facts, reads=reads))
+    problem = await to_thread.run_sync(partial(_change, source, info, reads=reads))
     if problem is not None:
         raise ValueError(f"{name}: {problem}")
 
 
-def _change(path: Path, facts: FileFacts, *, reads: bool) -> str | None:
+def _change(path: Path, info: FileInfo, *, reads: bool) -> str | None:
     try:
-        is_same = fingerprint(path.stat()) == facts.stamp
+        is_same = fingerprint(path.stat()) == info.fingerprint
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
     if is_same and not reads:
         return None
-    now = read_facts(path)
+    now = read_file_info(path)
     if isinstance(now, str):
         return now
-    return None if now.digest == facts.digest else f"{path.name} changed during the run"
+    return None if now.digest == info.digest else f"{path.name} changed during the run"
 
 
 def _is_utf_8(text: str) -> bool:

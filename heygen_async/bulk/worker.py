@@ -462,16 +462,16 @@ class RowRun:
                 return source
             case Asset(id=asset_id):
                 return AssetId(asset_id)
-        facts = self.task.file(name)
-        known = await self.shop.journal.asset(facts.digest)
+        info = self.task.file(name)
+        known = await self.shop.journal.asset(info.digest)
         if isinstance(source, Path):
-            await check_unchanged(name, source, facts, reads=False)
+            await check_unchanged(name, source, info, reads=False)
         if known is not None:
             return AssetId(known)
         asset = await self._upload(source)
         if isinstance(source, Path):
-            await check_unchanged(name, source, facts, reads=True)
-        await self.shop.journal.keep_asset(facts.digest, asset.value)
+            await check_unchanged(name, source, info, reads=True)
+        await self.shop.journal.keep_asset(info.digest, asset.value)
         return asset
 
     async def _upload(self, source: Source) -> AssetId:

@@ -27,11 +27,11 @@ from heygen_async._arguments import check_count
 from heygen_async.bulk import outputs
 from heygen_async.bulk.batches import Batcher
 from heygen_async.bulk.folders import check_writable, temporary_folder
+from heygen_async.bulk.intake import OwnFiles, PreparedRow, check_manifest, own_files_of, prepare
 from heygen_async.bulk.journal import Admission, Journal, JournalError, Problem
 from heygen_async.bulk.limits import Limiter, Weather
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.money import Ledger, check_budget, check_rates
-from heygen_async.bulk.preparing import OwnFiles, PreparedRow, check_manifest, own_files_of, prepare
 from heygen_async.bulk.progress import DubEvent, DubSnapshot, Tally
 from heygen_async.bulk.record import Record, State, Step
 from heygen_async.bulk.report import default_report, write_report

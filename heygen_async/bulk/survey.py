@@ -7,8 +7,8 @@ from collections.abc import Callable, Container, Sequence
 
 from attrs import define, field, frozen
 
+from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.money import Ledger
-from heygen_async.bulk.preparing import PreparedRow
 from heygen_async.bulk.record import Record, State, Step, next_step
 
 

@@ -22,9 +22,9 @@ from attrs import define, evolve, field, frozen
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk import outputs, steps
 from heygen_async.bulk.identity import body_digest, options_of
+from heygen_async.bulk.intake import PreparedRow, check_unchanged
 from heygen_async.bulk.journal import Journal, JournalError
 from heygen_async.bulk.money import Ledger, OverBudget
-from heygen_async.bulk.preparing import PreparedRow, check_unchanged
 from heygen_async.bulk.progress import DubEvent, Stage, Tally
 from heygen_async.bulk.record import Record, State, Step, next_step
 from heygen_async.bulk.searching import Searcher

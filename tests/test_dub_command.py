@@ -17,7 +17,7 @@ pytest.importorskip("cyclopts", reason="the command line is an extra")
 from cli_sandbox import Ran, known_to_the_shell, running
 from rich.console import Console
 
-from heygen_async.bulk.money import OverBudget
+from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.progress import DubSnapshot
 from heygen_async.cli import main
 from heygen_async.cli.app import run as run_app

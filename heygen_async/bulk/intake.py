@@ -22,6 +22,7 @@ from attrs import evolve, field, frozen
 from heygen_async._media.sources import fingerprint, local_file, look_at_path
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk import outputs
+from heygen_async.bulk.budget import seconds_of
 from heygen_async.bulk.identity import (
     FileInfo,
     claims_of,
@@ -34,7 +35,6 @@ from heygen_async.bulk.identity import (
 )
 from heygen_async.bulk.journal import Entry, Journal, JournalError, Problem
 from heygen_async.bulk.manifest import Manifest, SourceRow
-from heygen_async.bulk.money import seconds_of
 from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 

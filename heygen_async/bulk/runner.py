@@ -26,12 +26,12 @@ from attrs import field, frozen
 from heygen_async._arguments import check_count
 from heygen_async.bulk import outputs
 from heygen_async.bulk.batches import Batcher
+from heygen_async.bulk.budget import Budget, check_budget, check_rates
 from heygen_async.bulk.folders import check_writable, temporary_folder
 from heygen_async.bulk.intake import OwnFiles, PreparedRow, check_manifest, own_files_of, prepare
 from heygen_async.bulk.journal import Admission, Journal, JournalError, Problem
 from heygen_async.bulk.limits import Limiter, Weather
 from heygen_async.bulk.manifest import Manifest, SourceRow
-from heygen_async.bulk.money import Ledger, check_budget, check_rates
 from heygen_async.bulk.progress import DubEvent, DubSnapshot, Tally
 from heygen_async.bulk.record import Record, State, Step
 from heygen_async.bulk.report import default_report, write_report
@@ -124,14 +124,14 @@ class DubRun:
         self._tally = Tally(plan.on_event)
         limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
         self._slots = Slots(limiter, Weather(), lambda: asyncio.get_running_loop().time())
-        self._ledger = Ledger(plan.rates, plan.budget)
+        self._budget = Budget(plan.rates, plan.budget)
         self._batcher = Batcher()
         self._shop = Workshop(
             heygen=heygen,
             creates=creates,
             journal=self._journal,
             slots=self._slots,
-            ledger=self._ledger,
+            budget=self._budget,
             searcher=Searcher(heygen, self._journal, plan.now),
             tally=self._tally,
             max_attempts=plan.max_attempts,
@@ -178,7 +178,7 @@ class DubRun:
             self._own_files = await self._find_own_files()
             await check_writable(self._plan.output_dir)
             await self._check()
-            self._ledger.spent = await self._journal.estimate()
+            self._budget.spent = await self._journal.estimate()
         except BaseException:
             await self._resources.aclose()
             await self._journal.aclose()
@@ -246,10 +246,10 @@ class DubRun:
             in_flight=limiter.in_flight,
             limit=int(min(limiter.limit, limiter.most)),
             refusals=limiter.refusals,
-            estimate=self._ledger.spent,
-            spent=self._ledger.spent - self._ledger.under_way,
-            reserved=self._ledger.under_way,
-            budget=self._ledger.budget,
+            estimate=self._budget.spent,
+            spent=self._budget.spent - self._budget.under_way,
+            reserved=self._budget.under_way,
+            budget=self._budget.limit,
             balance_before=self._balances[0],
             balance_after=self._balances[1],
             trouble=self._slots.last_trouble if self._slots.weather.troubles else None,
@@ -268,7 +268,7 @@ class DubRun:
         if self._state != "new":
             raise RuntimeError("a run is surveyed before it is entered")
         async with temporary_folder() as folder:
-            found = Reckoning(self._plan.max_attempts, self._ledger, self._plan.now)
+            found = Reckoning(self._plan.max_attempts, self._budget, self._plan.now)
             self._own_files = await self._find_own_files()
             journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
             await journal.open()

@@ -38,7 +38,7 @@ from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.slots import Slots
 from heygen_async.bulk.spool import Spool, spooled
-from heygen_async.bulk.survey import Reckoning, Survey
+from heygen_async.bulk.survey import Survey, SurveyBuilder
 from heygen_async.bulk.worker import Fatal, Patience, RowRun, Workshop
 from heygen_async.errors import HeyGenError
 from heygen_async.models import Account, DubOutcome, DubRow, Wallet
@@ -268,7 +268,7 @@ class DubRun:
         if self._state != "new":
             raise RuntimeError("a run is surveyed before it is entered")
         async with temporary_folder() as folder:
-            found = Reckoning(self._plan.max_attempts, self._budget, self._plan.now)
+            found = SurveyBuilder(self._plan.max_attempts, self._budget, self._plan.now)
             self._own_files = await self._find_own_files()
             journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
             await journal.open()

@@ -31,7 +31,7 @@ class Survey:
 
 
 @define
-class Reckoning:
+class SurveyBuilder:
     """Adds up a survey, slice by slice."""
 
     max_attempts: int

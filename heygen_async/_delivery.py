@@ -189,7 +189,7 @@ def open_delivery(
     try:
         return Delivery(read_event({**wire, "event_id": marks[0]}), frozenset(marks))
     except ValueError:
-        raise WebhookError("the body has neither an event type nor the id of a job") from None
+        raise WebhookError("the body has neither an event type nor the id of a job or batch") from None
 
 
 def _verify(

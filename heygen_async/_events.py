@@ -1,7 +1,7 @@
 """How an event is read, of a delivery or of the history. Pure.
 
 The API does not specify what is in an event. It may be an object with `event_type` and `event_data`, or a plain
-callback: the members of a lipsync without an envelope. Whatever is not understood is passed over.
+callback: the members of a lipsync or batch without an envelope. Whatever is not understood is passed over.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ from heygen_async.models import JSON, LipsyncStatus, WebhookEvent
 _OUTCOMES: Final = {"success": LipsyncStatus.COMPLETED, "fail": LipsyncStatus.FAILED}
 _ENDS: Final = frozenset(_OUTCOMES.values())
 _ENVELOPE: Final = frozenset({"event_id", "event_type", "event_data", "created_at"})
-_JOB_IDS: Final = ("lipsync_id", "video_id", "id")
-# A batch's own id may come as `id` too.
-_JOB_IDS_OF_A_BATCH: Final = ("lipsync_id", "video_id")
 _REASONS: Final = ("failure_message", "message", "msg", "error")
 
 
@@ -35,23 +32,25 @@ def read_event(value: object, _: object = None) -> WebhookEvent:
     """Read an event.
 
     Raises:
-        ValueError: If it has no id, or neither an event type nor the id of a job.
+        ValueError: If it has no id, or neither an event type nor the id of a job or batch.
     """
     wire = read_object(value)
     beside = {name: wire[name] for name in wire.keys() - _ENVELOPE}
     event_data = wire.get("event_data")
     data, extra = (event_data, beside) if isinstance(event_data, dict) else (beside, {})
     event_type = _first_text(wire, "event_type") or ""
-    lipsync_id = _first_text(data, *(_JOB_IDS_OF_A_BATCH if event_type.startswith("batch.") else _JOB_IDS))
+    of_a_batch = event_type.startswith("batch.")
+    lipsync_id = _first_text(data, "lipsync_id", "video_id", *(() if of_a_batch else ("id",)))
+    batch_id = _first_text(data, "batch_id", *(("id",) if of_a_batch else ()))
     callback_id = _callback_id(data)
-    is_named = wire.get("event_type") == event_type
-    if not is_named and lipsync_id is None and callback_id is None:
+    if wire.get("event_type") != event_type and not (lipsync_id or batch_id or callback_id):
         raise ValueError("no event")
     outcome = _outcome(event_type, data)
     return WebhookEvent(
         event_id=read_text(wire.get("event_id")),
         event_type=event_type,
         lipsync_id=lipsync_id,
+        batch_id=batch_id,
         callback_id=callback_id,
         outcome=outcome,
         video_url=_first_text(data, "video_url", "url"),

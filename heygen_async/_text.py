@@ -31,3 +31,8 @@ def whole_characters(text: str) -> str:
 def without_queries(text: str) -> str:
     """Return *text* with the query of each URL in it left out: in a presigned link it is a secret."""
     return _QUERY.sub(r"\1?...", text)
+
+
+def escape_controls(text: str) -> str:
+    r"""Return *text*, a line of JSON, with the characters that `one_line` removes as the escapes of JSON (`\u009b`)."""
+    return _NOT_SHOWN.sub(lambda found: "".join(f"\\u{ord(char):04x}" for char in found[0]), text)

@@ -10,15 +10,15 @@ from typing import Protocol
 
 from heygen_async._arguments import check_timeout
 from heygen_async._media.downloads import Downloads
-from heygen_async._media.progress import Progress
 from heygen_async._media.targets import FilePath
-from heygen_async._polling.cadence import Failures
-from heygen_async._polling.carriers import log_finished
+from heygen_async._media.transfers import Progress
 from heygen_async.errors import HeyGenError, WaitTimeout
 from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
+from heygen_async.polling.cadence import NO_FAILURES
+from heygen_async.polling.requests import log_finished
 
 __all__ = ("LipsyncBatch", "LipsyncJob")
 
@@ -182,7 +182,7 @@ class _BatchWait:
     def __init__(self, get: Callable[[], Awaitable[Batch]], policy: PollPolicy) -> None:
         self._get = get
         self._policy = policy
-        self.failures = Failures()
+        self.failures = NO_FAILURES
         self.batch: Batch | None = None
 
     async def until_ended(self) -> Batch:
@@ -200,11 +200,12 @@ class _BatchWait:
         try:
             self.batch = await self._get()
         except HeyGenError as error:
-            delay = self.failures.failed(error, self._policy)
-            if delay is None:
+            failures = self.failures.after_error(error)
+            if failures is None:
                 raise
-            return delay
-        self.failures.clear()
+            self.failures = failures
+            return failures.delay(self._policy)
+        self.failures = NO_FAILURES
         return 0.0
 
     def _age(self, waited: float) -> float:

@@ -325,9 +325,11 @@ class WebhookEvent(Model):
     event_id: str
     """The same in every delivery of this event."""
     event_type: str = ""
-    """Such as `batch.finished`; empty for a plain callback of a job, which has none."""
+    """Such as `batch.finished`; empty for a plain callback, which has none."""
     lipsync_id: str | None = None
     """The job, under whichever name it came."""
+    batch_id: str | None = None
+    """The batch, for `batch.finished`."""
     callback_id: str | None = None
     """The caller's own id, as given to the create."""
     outcome: LipsyncStatus | None = None

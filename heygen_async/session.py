@@ -17,9 +17,8 @@ from heygen_async._arguments import check_count, check_keywords, check_rate, che
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.ingestion import Ingestion
-from heygen_async._media.progress import Progress
 from heygen_async._media.targets import FilePath, check_file
-from heygen_async._media.transfers import Transfers
+from heygen_async._media.transfers import Progress, Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate

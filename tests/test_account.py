@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from heygen_async import HeyGenSession, NotFound, PermissionDenied
+from heygen_async.sandbox import Sandbox
 
 KEY = {"key_id": "key_1", "status": "active", "scopes": ["lipsync:*"], "expires_at": "2027-01-01T00:00:00Z"}
 ME = {"username": "u", "billing_type": "wallet", "wallet": {"currency": "credits", "remaining_balance": 12}}
@@ -62,3 +63,34 @@ async def test_the_repr_shows_what_can_be_called_and_no_key(session):
 
     assert repr(heygen.account) == "<Accounts: me(), key()>"
     assert "key-of-a-test" not in repr(heygen.webhooks)
+
+
+@pytest.mark.parametrize("billing", ["wallet", "subscription", "usage_based"])
+async def test_the_sandbox_bills_in_every_way(billing):
+    settings = {"billing": billing, "currency": "credits", "balance": 50.0, "key_seconds": 3600}
+    async with Sandbox(**settings) as sandbox, HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:
+        account, key = await heygen.account.me(), await heygen.account.key()
+
+    left = {
+        "wallet": lambda: account.wallet.remaining_balance,
+        "subscription": lambda: account.subscription.credits.premium_credits.remaining,
+        "usage_based": lambda: account.usage_based.remaining_credits,
+    }
+    assert account.billing_type == billing
+    assert left[billing]() == 50.0
+    assert [getattr(account, other) for other in left if other != billing] == [None, None]
+    assert key.has_scope("lipsync:write")
+    assert key.expires_at > key.created_at
+    assert 0 < key.expires_in_seconds <= 3600
+
+
+async def test_a_key_that_may_only_dub_has_that_scope_alone():
+    async with (
+        Sandbox(scopes=["lipsync:write"]) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen,
+    ):
+        key = await heygen.account.key()
+        with pytest.raises(PermissionDenied):
+            await heygen.account.me()
+
+    assert (key.has_scope("lipsync:write"), key.has_scope("account:read")) == (True, False)

@@ -1,10 +1,13 @@
 """The commands, in-process, against a sandbox: what they print, what they send, and how they exit."""
 
 import io
+import logging
 import re
 import shlex
 import shutil
+import socket
 import sys
+import threading
 
 import orjson
 import pytest
@@ -18,7 +21,11 @@ from heygen_async._version import __version__
 from heygen_async.cli import main
 from heygen_async.cli.app import COMMANDS as APP_COMMANDS
 from heygen_async.cli.app import app
+from heygen_async.cli.failures import print_error
+from heygen_async.cli.logs import logging_to_stderr
 from heygen_async.cli.options import RETRY
+from heygen_async.errors import Fault as ErrorFault
+from heygen_async.errors import InvalidRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import Fault, Reply, nothing, reset, server_error, unknown_fields
 
@@ -574,3 +581,230 @@ def test_the_commands_are_listed_with_what_they_say_of_themselves(argv, cli):
     for name in APP_COMMANDS:
         says = app[name].help or app[name].default_command.__doc__
         assert re.search(rf"{name} +{re.escape(says[:20])}", listed)
+
+
+def test_each_run_lays_out_help_for_its_own_window(cli, monkeypatch):
+    widths = []
+    for columns in (60, 200, 90):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        widths.append(max(map(len, cli("lipsync", "create", "--help").out.splitlines())))
+
+    assert widths == [60, 200, 90]
+
+
+# All faults at once
+
+
+def test_a_create_reports_every_fault_at_once(server, cli, tmp_path):
+    (tmp_path / "page.mp4").write_text("<!DOCTYPE html><html>")
+    (tmp_path / "out.mp4").write_text("precious")
+    ran = cli(
+        *("lipsync", "create", "--video", str(SAMPLE_AUDIO), "--audio", str(tmp_path / "page.mp4")),
+        *("--title", "T" * 10_001, "--start-time", "5", "--end-time", "4", "--idempotency-key", "a b"),
+        *("-o", str(tmp_path / "out.mp4"), "--captions"),
+    )
+    places = [problem["place"] for problem in ran.error["problems"]]
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert places == ["--video", "--audio", "--title", "--end-time", "--idempotency-key", "--output"]
+    assert all(problem["message"] in ran.error["message"] for problem in ran.error["problems"])
+    assert (tmp_path / "out.mp4").read_text() == "precious"
+
+
+def test_problems_are_lines_for_people(server, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Keyboard())
+    with pytest.raises(SystemExit):
+        main(["lipsync", "create", "--video", str(SAMPLE_AUDIO), "--audio", "missing.mp3"])
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"heygen-async: --video: {SAMPLE_AUDIO.name} is MP3 audio; HeyGen takes MP4 or WebM video",
+        "heygen-async: --audio: no such file: missing.mp3",
+        "heygen-async: 2 errors; nothing was sent",
+    ]
+
+
+@pytest.mark.parametrize("role", ["video", "audio"])
+def test_a_folder_or_an_empty_file_is_no_source(role, server, cli, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    other = {"video": ("--audio", AUDIO_URL), "audio": ("--video", VIDEO_URL)}[role]
+    for path in (tmp_path, tmp_path / "empty.mp4"):
+        ran = cli("lipsync", "create", f"--{role}", str(path), *other)
+
+        assert (ran.code, server.requests) == (2, [])
+        assert str(path.name) in ran.error["message"]
+
+
+@pytest.mark.parametrize("output", ["none/", "none/out.mp4", "out.mp4/x.mp4", "x" * 300, "a\0b"])
+def test_an_output_that_cannot_be_written_is_found_before_anything_is_sent(output, server, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out.mp4").write_text("precious")
+    ran = cli("lipsync", "create", *SOURCES, "-o", output)
+
+    assert (ran.code, server.requests) == (2, [])
+    assert {problem["place"] for problem in ran.error["problems"]} == {"--output"}
+
+
+@pytest.mark.parametrize("output", ["folder", "folder/", "."])
+def test_an_output_that_is_a_folder_gets_a_file_named_after_the_title(output, server, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    ran = cli("lipsync", "create", *SOURCES, "--title", "Episode 1", "-o", output, *QUICK)
+
+    assert ran.code == 0
+    assert [path.name for path in (tmp_path / output).glob("*.mp4")] == [f"Episode 1 ({server.jobs[0].id}).mp4"]
+
+
+def test_a_download_into_a_folder_that_does_not_exist_is_misuse(server, cli, made, tmp_path):
+    assert cli("lipsync", "download", made, "-o", f"{tmp_path}/none/").code == 2
+
+
+def test_an_output_in_the_home_folder_is_found_there(server, cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert cli("lipsync", "create", *SOURCES, "-o", "~/out.mp4", *QUICK).code == 0
+    assert (tmp_path / "out.mp4").exists()
+
+
+def test_an_upload_reports_every_wrong_file(server, cli, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    ran = cli("asset", "upload", str(SAMPLE_AUDIO), str(tmp_path / "notes.txt"), "missing.mp3")
+
+    assert (ran.code, len(ran.error["problems"]), server.requests) == (2, 2, [])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("lipsync", "create", "-d", JSON.replace(VIDEO_URL, "source.mp4")),
+        ("lipsync", "create", "--video", "none.mp4", "--audio", AUDIO_URL),
+        ("lipsync", "create", *SOURCES, "-o", "README.md"),
+    ],
+)
+def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README.md").touch()
+    message = cli(*argv).error["message"]
+
+    assert not re.search(r"\bPath\b|=True|=None|\w+=\.\.\.", message)
+
+
+# Captions
+
+
+def test_captions_are_written_only_on_request(server, cli, tmp_path):
+    assert cli("lipsync", "create", *SOURCES, "-o", str(tmp_path / "a.mp4"), *QUICK).code == 0
+    assert cli("lipsync", "create", *SOURCES, "-o", str(tmp_path / "b.mp4"), "--captions", *QUICK).code == 0
+    assert cli("lipsync", "create", *SOURCES, "-o", str(tmp_path / "c.mp4"), "--enable-caption", *QUICK).code == 0
+    job = server.jobs[0].id
+    assert cli("lipsync", "download", job, "-o", str(tmp_path / "d.mp4"), "--captions").code == 0
+
+    assert sorted(path.name for path in tmp_path.glob("*.srt")) == ["b.srt", "c.srt", "d.srt"]
+
+
+def test_captions_of_somebody_else_are_never_overwritten(server, cli, tmp_path):
+    (tmp_path / "out.srt").write_text("mine")
+    ran = cli("lipsync", "create", *SOURCES, "-o", str(tmp_path / "out.mp4"), "--captions")
+
+    assert (ran.code, server.requests) == (2, [])
+    assert "out.srt" in ran.error["message"]
+
+
+def test_captions_need_an_output(server, cli):
+    assert cli("lipsync", "create", *SOURCES, "--wait", "--captions").code == 2
+    assert server.requests == []
+
+
+# The log
+
+
+@pytest.mark.parametrize("flag", ["-v", "-vv", "--verbose"])
+def test_the_log_is_lines_on_standard_error(flag, server, cli):
+    ran = cli("lipsync", "create", *SOURCES, flag)
+
+    assert ran.answer == {"data": {"lipsync_id": server.jobs[0].id}}
+    assert all(re.match(r"\d\d:\d\d:\d\d (INFO|DEBUG) heygen_async", line) for line in ran.err.splitlines())
+
+
+def test_the_log_of_requests_names_path_and_request(server, cli, made):
+    [line] = [line for line in cli("lipsync", "get", made, "-vv").err.splitlines() if "GET" in line]
+
+    assert "/v3/lipsyncs" in line
+    assert "req_" in line
+
+
+def test_the_log_has_no_secret_and_no_control_character(capsys, monkeypatch):
+    monkeypatch.setenv("HEYGEN_API_KEY", "sk-very-secret")
+    logger = logging.getLogger("heygen_async")
+    with logging_to_stderr(2):
+        logger.debug("the key is %s, the link https://a.b/c?X-Sig=42 and \x1b[2J\u202e\nx", "sk-very-secret")
+        logger.error("it failed", exc_info=ValueError("sk-very-secret\nsecond line"))
+    first, second = capsys.readouterr().err.splitlines()
+
+    assert first.endswith("DEBUG heygen_async: the key is ***, the link https://a.b/c?... and [2J x")
+    assert second.endswith("ERROR heygen_async: it failed (ValueError: *** second line)")
+
+
+def test_without_a_flag_nothing_is_logged(server, cli):
+    assert cli("account").err == ""
+
+
+# The network
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_loopback_is_never_proxied(name, server, cli, monkeypatch):
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+    assert cli("account").code == 0
+
+
+def test_another_host_is_reached_through_the_proxy_of_the_environment(cli, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.setenv("HEYGEN_API_KEY", "key")
+        asked = []
+        answering = threading.Thread(target=_refuse_one, args=(proxy, asked))
+        answering.start()
+        ran = cli("account", "--base-url", "https://api.heygen.invalid")
+        answering.join(10)
+
+    assert ran.code == 1
+    assert asked[0].startswith(b"CONNECT api.heygen.invalid:443")
+
+
+def _refuse_one(proxy, asked):
+    proxy.settimeout(10)
+    connection, _ = proxy.accept()
+    with connection:
+        asked.append(connection.recv(1000))
+        connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+
+# Errors of the API
+
+
+def test_each_of_several_errors_is_a_line(capsys):
+    faults = [ErrorFault("No \x1b[2Jtitle.", "invalid_parameter", "title"), ErrorFault("No.")]
+    error = InvalidRequest("2 errors", status=400, code="invalid_parameter", errors=faults)
+    print_error(error, as_json=False)
+    lines = capsys.readouterr().err.splitlines()
+    print_error(error, as_json=True)
+    listed = orjson.loads(capsys.readouterr().err)["error"]["errors"]
+
+    assert lines == [
+        "heygen-async: 400 invalid_parameter: 2 errors",
+        "heygen-async: title: No [2Jtitle.",
+        "heygen-async: No.",
+    ]
+    assert listed[0] == {"code": "invalid_parameter", "message": "No \x1b[2Jtitle.", "path": "title"}
+
+
+def test_a_refused_permission_has_a_hint(server, cli):
+    told = {"code": "forbidden", "message": "The key lacks the scope lipsync:write."}
+    server.faults = [Fault("POST /v3/lipsyncs", Reply(status=403, body=orjson.dumps({"error": told})))]
+    ran = cli("lipsync", "create", *SOURCES)
+
+    assert ran.code == 1
+    assert "scope" in ran.error["hint"]

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from heygen_async import AssetId, LipsyncRequest
 from heygen_async.cli.durations import seconds
-from heygen_async.cli.layout import show
+from heygen_async.cli.envelope_view import show
+from heygen_async.cli.failures import Problems
 from heygen_async.cli.progress import summary
 from heygen_async.cli.request import compose, options_of
 from heygen_async.cli.schema import request_schema
@@ -59,9 +60,16 @@ def test_units_add_up(hours, minutes, left):
 URL = "https://example.com/a.mp4"
 
 
+def composed(data, audio=None):
+    problems = Problems()
+    request = compose(data, video=None, audio=audio, flags={}, problems=problems)
+    problems.check()
+    return request
+
+
 def test_a_null_in_the_json_says_nothing():
     data = b'{"video": {"type": "url", "url": "%s"}, "mode": null, "title": null}' % URL.encode()
-    request = compose(data, video=None, audio="asset:as_1", flags={})
+    request = composed(data, audio="asset:as_1")
 
     assert request == LipsyncRequest(video=URL, audio=AssetId("as_1"))
 
@@ -77,7 +85,7 @@ def test_what_is_not_a_source_is_what_is_left():
 def test_whatever_the_json_is_it_is_a_request_or_a_message(value):
     body = {"video": {"type": "url", "url": URL}, "audio": value, "title": value}
     with pytest.raises((ValueError, TypeError), match=r"."):
-        compose(orjson.dumps(body), video=None, audio=None, flags={})
+        composed(orjson.dumps(body))
 
 
 # The schema
@@ -131,7 +139,7 @@ GUESSES = {
 def test_the_schema_allows_what_a_create_takes(name, value):
     body = {"video": SOURCE, "audio": SOURCE, name: value}
     try:
-        compose(orjson.dumps(body), video=None, audio=None, flags={})
+        composed(orjson.dumps(body))
     except (ValueError, TypeError):
         taken = False
     else:
@@ -180,7 +188,7 @@ def test_a_list_is_a_table_that_cuts_titles_and_never_ids():
 
 
 def test_an_empty_list_says_so():
-    assert shown({"data": []}) == "There are none.\n"
+    assert shown({"data": []}) == "none\n"
 
 
 def test_nothing_that_the_server_says_steers_the_terminal():

@@ -1,4 +1,4 @@
-"""What came of a job, on its way down: resumed, checked, and published whole or not at all."""
+"""Downloads: resumed, checked, and published complete or not at all."""
 
 import asyncio
 import contextlib
@@ -32,9 +32,8 @@ from heygen_async import (
     TransportError,
 )
 from heygen_async._media import parts
-from heygen_async._media.fetch import fetch
+from heygen_async._media.fetch import Link, fetch
 from heygen_async._media.hosts import PartState
-from heygen_async._media.links import Link
 from heygen_async._media.parts import Part
 from heygen_async._media.targets import captions_path, target_problems
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
@@ -126,10 +125,10 @@ def send_endlessly(headers=None):
     return handler
 
 
-# What is had
+# Videos
 
 
-async def test_a_video_is_written_whole_and_nothing_else_stays(job, sandbox, tmp_path):
+async def test_a_download_leaves_the_video_and_nothing_else(job, sandbox, tmp_path):
     path = await job.download(tmp_path / "a.mp4")
 
     assert path == tmp_path / "a.mp4"
@@ -142,7 +141,7 @@ async def test_a_path_may_be_a_string(job, tmp_path):
     assert (await job.download(str(tmp_path / "a.mp4"))).read_bytes() == VIDEO
 
 
-async def test_a_lipsync_at_hand_is_not_asked_for_again(heygen, job, sandbox, tmp_path):
+async def test_a_given_lipsync_is_not_requested_again(heygen, job, sandbox, tmp_path):
     lipsync = await job.get()
     before = len(sent(sandbox, GET))
 
@@ -151,7 +150,7 @@ async def test_a_lipsync_at_hand_is_not_asked_for_again(heygen, job, sandbox, tm
     assert len(sent(sandbox, GET)) == before
 
 
-async def test_into_a_folder_it_is_named_for_title_and_id(job, tmp_path):
+async def test_in_a_folder_a_video_is_named_after_title_and_id(job, tmp_path):
     path = await job.download(tmp_path)
 
     assert path == tmp_path / f"Episode 1 ({job.id}).mp4"
@@ -164,20 +163,20 @@ async def test_the_bytes_can_be_iterated_over(heygen, job):
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
-async def test_progress_tells_of_bytes_done_and_in_all(job, tmp_path, asynchronous):
-    told = []
+async def test_progress_reports_bytes_done_and_total(job, tmp_path, asynchronous):
+    reports = []
 
     async def later(done, total):
-        told.append((done, total))
+        reports.append((done, total))
 
-    await job.download(tmp_path / "a.mp4", progress=later if asynchronous else lambda *now: told.append(now))
+    await job.download(tmp_path / "a.mp4", progress=later if asynchronous else lambda *now: reports.append(now))
 
-    assert told == sorted(told)
-    assert told[-1] == (SIZE, SIZE)
-    assert {total for _, total in told} == {SIZE}
+    assert reports == sorted(reports)
+    assert reports[-1] == (SIZE, SIZE)
+    assert {total for _, total in reports} == {SIZE}
 
 
-async def test_what_progress_raises_comes_out(job, tmp_path):
+async def test_an_exception_of_progress_ends_the_transfer(job, tmp_path):
     def progress(done, total):
         raise OSError("mine")
 
@@ -185,11 +184,11 @@ async def test_what_progress_raises_comes_out(job, tmp_path):
         await job.download(tmp_path / "a.mp4", progress=progress)
 
 
-# What breaks
+# Interruptions
 
 
 @pytest.mark.parametrize("after", [0, 1, 65536, 1_500_000, SIZE - 1])
-async def test_a_download_that_breaks_goes_on_where_it_broke(job, sandbox, tmp_path, after):
+async def test_an_interrupted_download_is_resumed(job, sandbox, tmp_path, after):
     sandbox.faults = [faults.cut_download(after_bytes=after, times=1)]
 
     path = await job.download(tmp_path / "a.mp4")
@@ -202,7 +201,7 @@ async def test_a_download_that_breaks_goes_on_where_it_broke(job, sandbox, tmp_p
         assert second.headers["If-Range"].startswith('"')
 
 
-async def test_as_long_as_it_gets_on_it_goes_on(job, sandbox, tmp_path):
+async def test_a_download_goes_on_while_there_is_progress(job, sandbox, tmp_path):
     sandbox.faults = [faults.cut_download(after_bytes=100_000)]
 
     path = await job.download(tmp_path / "a.mp4")
@@ -211,7 +210,7 @@ async def test_as_long_as_it_gets_on_it_goes_on(job, sandbox, tmp_path):
     assert len(sent(sandbox)) == SIZE // 100_000
 
 
-async def test_where_nothing_comes_the_attempts_of_the_policy_are_the_bound(job, sandbox, tmp_path):
+async def test_without_progress_the_attempts_of_the_policy_are_the_limit(job, sandbox, tmp_path):
     sandbox.faults = [faults.reset(FILES)]
     with pytest.raises(DownloadError, match=r"could not be downloaded \(0 bytes arrived\)") as failed:
         await job.download(tmp_path / "a.mp4")
@@ -220,7 +219,7 @@ async def test_where_nothing_comes_the_attempts_of_the_policy_are_the_bound(job,
     assert isinstance(failed.value.__cause__, TransportError)
 
 
-async def test_another_run_goes_on_with_what_is_there(heygen, job, sandbox, tmp_path):
+async def test_another_run_resumes_an_interrupted_download(heygen, job, sandbox, tmp_path):
     sandbox.faults = [faults.cut_download(after_bytes=1_234_567, times=1), faults.reset(FILES)]
     with pytest.raises(DownloadError, match="1,234,567 bytes arrived"):
         await job.download(tmp_path / "a.mp4")
@@ -262,7 +261,7 @@ async def test_a_part_whose_version_is_not_known_starts_again(job, sandbox, tmp_
     assert "Range" not in sent(sandbox)[0].headers
 
 
-async def test_a_part_that_is_whole_but_was_not_published_needs_one_byte(job, sandbox, tmp_path):
+async def test_a_complete_part_that_was_not_published_needs_one_byte(job, sandbox, tmp_path):
     await job.download(tmp_path / "a.mp4")
     leave_part(tmp_path / "b.mp4", job.id, f"{await etag_of(job)}\n{SIZE}\n", VIDEO)
 
@@ -287,7 +286,7 @@ async def test_a_host_that_cannot_resume_sends_it_all_again(job, sandbox, tmp_pa
     assert len(sent(sandbox)) == 2
 
 
-async def test_a_length_that_is_too_long_is_seen_through(job, sandbox, tmp_path):
+async def test_a_length_that_is_too_long_once_is_corrected(job, sandbox, tmp_path):
     sandbox.faults = [faults.wrong_length(off_by=1000, times=1)]
 
     assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
@@ -301,7 +300,7 @@ async def test_a_length_that_is_always_too_long_is_an_error(job, sandbox, tmp_pa
     assert "a.mp4" not in left_in(tmp_path)
 
 
-async def test_a_video_that_was_cut_short_by_a_lie_is_had_again(job, sandbox, tmp_path):
+async def test_a_video_that_is_cut_short_by_a_wrong_length_is_downloaded_again(job, sandbox, tmp_path):
     sandbox.faults = [faults.wrong_length(off_by=-1000, times=1)]
 
     assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
@@ -316,7 +315,7 @@ async def test_a_video_that_is_cut_short_on_its_host_is_an_error_and_leaves_noth
     assert len(sent(sandbox)) == 2
 
 
-async def test_a_page_where_media_was_asked_for_is_an_error(job, sandbox, tmp_path):
+async def test_a_page_instead_of_the_video_is_an_error(job, sandbox, tmp_path):
     sandbox.faults = [faults.html(FILES)]
     with pytest.raises(DownloadError, match="a page"):
         await job.download(tmp_path / "a.mp4")
@@ -333,7 +332,7 @@ async def test_a_redirect_is_not_followed(job, sandbox, tmp_path):
     assert len(sent(sandbox)) == 1
 
 
-async def test_a_host_that_fails_for_a_while_is_waited_for(job, sandbox, tmp_path):
+async def test_a_host_that_fails_for_a_while_is_retried(job, sandbox, tmp_path):
     sandbox.faults = [
         faults.server_error(FILES, status=503, body="html", times=2),
         faults.rate_limited(FILES, retry_after=0, times=1),
@@ -342,7 +341,7 @@ async def test_a_host_that_fails_for_a_while_is_waited_for(job, sandbox, tmp_pat
     assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
 
 
-async def test_a_slow_download_is_no_silent_one(sandbox, job, tmp_path):
+async def test_a_slow_download_does_not_time_out(sandbox, job, tmp_path):
     sandbox.faults = [faults.slow_drip(chunk=SIZE // 10, pause=0.01)]
     async with session(sandbox, timeouts=Timeouts(transfer_idle=0.08)) as heygen:
         path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 10)
@@ -351,7 +350,7 @@ async def test_a_slow_download_is_no_silent_one(sandbox, job, tmp_path):
     assert len(sent(sandbox)) == 1
 
 
-async def test_a_host_that_falls_silent_is_asked_again(sandbox, job, tmp_path):
+async def test_a_host_that_falls_silent_is_retried(sandbox, job, tmp_path):
     sandbox.faults = [faults.slow_drip(chunk=1000, pause=5, times=1)]
     async with session(sandbox, timeouts=Timeouts(transfer_idle=0.05)) as heygen:
         path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 10)
@@ -364,7 +363,7 @@ async def test_a_host_that_falls_silent_is_asked_again(sandbox, job, tmp_path):
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-async def test_a_link_that_has_expired_is_got_anew(job, sandbox, tmp_path, status):
+async def test_an_expired_link_is_renewed(job, sandbox, tmp_path, status):
     sandbox.faults = [faults.error(status, "gone", route=FILES, times=1)]
     before = len(sent(sandbox, GET))
 
@@ -372,14 +371,14 @@ async def test_a_link_that_has_expired_is_got_anew(job, sandbox, tmp_path, statu
     assert len(sent(sandbox, GET)) == before + 2
 
 
-async def test_a_link_that_expires_midway_is_got_anew_and_gone_on_with(job, sandbox, tmp_path):
+async def test_a_link_that_expires_midway_is_renewed_and_the_download_resumed(job, sandbox, tmp_path):
     sandbox.faults = [faults.cut_download(after_bytes=2_000_000, times=1), faults.expired_link(times=1)]
 
     assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
     assert [request.headers.get("Range") for request in sent(sandbox)] == [None, *["bytes=2000000-"] * 2]
 
 
-async def test_links_are_not_got_anew_without_end(job, sandbox, tmp_path):
+async def test_links_are_not_renewed_without_end(job, sandbox, tmp_path):
     sandbox.faults = [faults.expired_link()]
     with pytest.raises(DownloadError, match=r"403 AccessDenied") as failed:
         await job.download(tmp_path / "a.mp4")
@@ -388,7 +387,7 @@ async def test_links_are_not_got_anew_without_end(job, sandbox, tmp_path):
     assert not shows_link(failed.value)
 
 
-async def test_a_link_that_says_itself_that_it_has_ended_is_not_tried(heygen, job, sandbox, tmp_path):
+async def test_a_link_that_has_expired_by_its_own_account_is_not_tried(heygen, job, sandbox, tmp_path):
     lipsync = await job.get()
     url = lipsync.video_url.replace("X-Amz-Date=2", "X-Amz-Date=1")  # a thousand years ago
 
@@ -405,7 +404,7 @@ async def test_a_lipsync_that_is_deleted_meanwhile_is_not_found(job, sandbox, tm
         await heygen.download(lipsync, tmp_path / "a.mp4")
 
 
-# What is secret
+# Secrets
 
 
 def shows_link(error):
@@ -461,7 +460,7 @@ async def test_a_link_that_is_not_https_is_not_followed(heygen, url, tmp_path):
 # Files and folders
 
 
-async def test_a_file_that_is_there_is_an_error_before_any_request(heygen, job, sandbox, tmp_path):
+async def test_an_existing_file_is_an_error_before_any_request(heygen, job, sandbox, tmp_path):
     (tmp_path / "a.mp4").write_text("mine")
     before = len(sandbox.requests)
     with pytest.raises(DownloadError, match="exists already; give overwrite=True"):
@@ -471,7 +470,7 @@ async def test_a_file_that_is_there_is_an_error_before_any_request(heygen, job, 
     assert (tmp_path / "a.mp4").read_text() == "mine"
 
 
-async def test_a_file_that_is_there_may_be_replaced(job, tmp_path):
+async def test_an_existing_file_can_be_replaced(job, tmp_path):
     (tmp_path / "a.mp4").write_text("old")
 
     await job.download(tmp_path / "a.mp4", overwrite=True)
@@ -491,7 +490,7 @@ async def test_a_file_that_appears_meanwhile_is_not_overwritten(job, tmp_path):
     assert "a.mp4.part" in left_in(tmp_path)
 
 
-async def test_a_file_system_without_links_is_published_to_all_the_same(job, tmp_path, monkeypatch):
+async def test_a_file_system_without_hard_links_works_too(job, tmp_path, monkeypatch):
     def no_link(*_):
         raise PermissionError(1, "Operation not permitted")
 
@@ -509,10 +508,11 @@ def publish_over(path):
         part.publish(overwrite=False)
 
 
-async def test_a_part_that_is_the_target_by_another_name_does_not_stay(job, tmp_path):
+async def test_a_part_that_is_a_second_name_of_the_target_is_removed(job, tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"whole")
     os.link(tmp_path / "a.mp4", tmp_path / "a.mp4.part")
     os.link(tmp_path / "a.mp4", tmp_path / "seen")
+    (tmp_path / "a.mp4.part.etag").write_text("lipsync ls_other\n")
 
     await job.download(tmp_path / "a.mp4", overwrite=True)
 
@@ -521,14 +521,14 @@ async def test_a_part_that_is_the_target_by_another_name_does_not_stay(job, tmp_
     assert left_in(tmp_path) == ["a.mp4", "seen"]
 
 
-async def test_a_folder_that_is_missing_is_an_error_before_any_request(job, sandbox, tmp_path):
+async def test_a_missing_folder_is_an_error_before_any_request(job, sandbox, tmp_path):
     before = len(sandbox.requests)
     with pytest.raises(DownloadError, match=r"the folder .* does not exist"):
         await job.download(tmp_path / "no" / "a.mp4")
     assert len(sandbox.requests) == before
 
 
-async def test_a_folder_that_cannot_be_written_to_is_an_error_and_nothing_is_downloaded(job, sandbox, tmp_path):
+async def test_a_folder_in_the_way_of_the_part_is_an_error_and_nothing_is_downloaded(job, sandbox, tmp_path):
     (tmp_path / "a.mp4.part").mkdir()
     with pytest.raises(DownloadError, match=r"cannot write .*a\.mp4\.part: it is a folder"):
         await job.download(tmp_path / "a.mp4")
@@ -543,7 +543,7 @@ async def test_a_part_that_is_a_link_to_elsewhere_is_not_written_through(job, tm
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-async def test_a_full_disk_is_an_error_and_leaves_the_part_to_go_on_with(job, sandbox, tmp_path, monkeypatch):
+async def test_a_full_disk_is_an_error_and_keeps_the_part_to_be_resumed(job, sandbox, tmp_path, monkeypatch):
     def full(part, blocks):
         part._file.write(b"".join(blocks)[:1000])
         raise OSError(28, "No space left on device")
@@ -605,7 +605,7 @@ def test_a_part_that_was_published_while_it_was_opened_is_not_written_to(tmp_pat
 # The state of the job
 
 
-async def test_a_job_that_runs_is_to_be_waited_for(tmp_path):
+async def test_a_running_job_has_no_video_yet(tmp_path):
     async with Sandbox(manual=True) as slow, session(slow) as heygen:
         job = await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO)
         with pytest.raises(DownloadError, match="wait for it first"):
@@ -614,7 +614,7 @@ async def test_a_job_that_runs_is_to_be_waited_for(tmp_path):
             await anext(job.iter_bytes())
 
 
-async def test_a_job_that_failed_says_so(heygen, tmp_path):
+async def test_a_failed_job_is_raised_as_such(heygen, tmp_path):
     failed = Lipsync(id="ls_1", status="failed", failure_message="no face")
     with pytest.raises(LipsyncFailed, match="no face"):
         await heygen.download(failed, tmp_path / "a.mp4")
@@ -623,7 +623,7 @@ async def test_a_job_that_failed_says_so(heygen, tmp_path):
 # Cancellation
 
 
-async def test_cancelled_it_leaves_its_part_to_go_on_with_and_nothing_running(heygen, job, sandbox, tmp_path):
+async def test_a_cancelled_download_keeps_its_part_and_leaves_nothing_running(heygen, job, sandbox, tmp_path):
     sandbox.faults = [faults.slow_drip(chunk=100_000, pause=0.06, times=1)]
     before = asyncio.all_tasks()
     task = asyncio.create_task(job.download(tmp_path / "a.mp4"))
@@ -659,13 +659,13 @@ async def test_an_iteration_that_ends_early_leaves_nothing_open(heygen, job, san
 # Iterating
 
 
-async def test_an_iteration_goes_on_where_it_broke(job, sandbox):
+async def test_an_interrupted_iteration_is_resumed(job, sandbox):
     sandbox.faults = [faults.cut_download(after_bytes=1_000_001, times=2)]
 
     assert b"".join([data async for data in job.iter_bytes()]) == VIDEO
 
 
-async def test_an_iteration_over_a_host_that_cannot_resume_skips_what_was_given_out(job, sandbox):
+async def test_an_iteration_over_a_host_that_cannot_resume_skips_what_was_yielded(job, sandbox):
     sandbox.faults = [faults.cut_download(after_bytes=1_000_001, times=1), faults.no_ranges()]
 
     assert b"".join([data async for data in job.iter_bytes()]) == VIDEO
@@ -732,7 +732,7 @@ async def test_a_problem_with_captions_alone_is_an_error_and_leaves_nothing(tmp_
     assert left_in(tmp_path) == []
 
 
-async def test_a_completed_job_without_a_link_to_captions_is_got_once_more(tmp_path):
+async def test_a_lipsync_without_a_link_to_captions_is_requested_once_more(tmp_path):
     early = Lipsync(id="ls_1", status="completed", video_url="https://x.test/a.mp4")
     async with served(send(VIDEO)) as heygen:
         path = await heygen.download_captions(early, tmp_path / "a.mp4")
@@ -814,6 +814,12 @@ def a_folder_as_side_file(folder):
 
 def somebodys_part(folder):
     (folder / "a.mp4.part").write_text("mine")
+    return folder / "a.mp4"
+
+
+def somebodys_link_to_the_target(folder):
+    (folder / "a.mp4").write_text("mine")
+    os.link(folder / "a.mp4", folder / "a.mp4.part")
     return folder / "a.mp4"
 
 
@@ -921,7 +927,9 @@ def test_a_folder_is_not_a_file_to_replace(tmp_path):
 
 
 @pytest.mark.parametrize("overwrite", [True, False])
-@pytest.mark.parametrize("leave", [somebodys_part, another_lipsyncs_part, somebodys_side_file])
+@pytest.mark.parametrize(
+    "leave", [somebodys_part, somebodys_link_to_the_target, another_lipsyncs_part, somebodys_side_file]
+)
 async def test_a_part_that_is_not_ours_is_never_touched(job, sandbox, tmp_path, leave, overwrite):
     target = leave(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -1079,11 +1087,11 @@ async def test_a_failure_of_a_file_host_that_stays_ends_in_a_transient_error(job
     assert failed.value.is_transient
 
 
-# Whatever the host does
+# Any behaviour of a host
 
 
 class Host:
-    """A file host, and the transport to it, that breaks where it is told to.
+    """A file host, and the transport to it, that breaks where it should.
 
     `breaks` are bytes after which the answers end, one after another; an answer past them is whole.
     """
@@ -1100,13 +1108,13 @@ class Host:
         self.timeouts = Timeouts()
 
     async def get(self, url, *, headers, timeouts):
-        start, status, told = 0, HTTPStatus.OK, {"ETag": self.etag} if self.etag else {}
+        start, status, answered = 0, HTTPStatus.OK, {"ETag": self.etag} if self.etag else {}
         if self.ranges and "Range" in headers and headers["If-Range"] == self.etag:
             start, status = int(headers["Range"][6:-1]), HTTPStatus.PARTIAL_CONTENT
-            told["Content-Range"] = f"bytes {start}-{len(self.data) - 1}/{len(self.data)}"
+            answered["Content-Range"] = f"bytes {start}-{len(self.data) - 1}/{len(self.data)}"
         if self.length:
-            told["Content-Length"] = str(len(self.data) - start)
-        return Answer(status, told, self.data[start:], self.breaks.pop(0) if self.breaks else None, self.chunk)
+            answered["Content-Length"] = str(len(self.data) - start)
+        return Answer(status, answered, self.data[start:], self.breaks.pop(0) if self.breaks else None, self.chunk)
 
 
 class Answer:
@@ -1137,7 +1145,7 @@ class Answer:
     etag=st.sampled_from(['"a"', 'W/"a"', None]),
     there=st.integers(0, 200),
 )
-def test_wherever_it_breaks_and_whatever_the_pieces_the_bytes_are_those_of_the_file(  # noqa: PLR0917 drawn by name
+def test_the_bytes_are_those_of_the_file_wherever_the_connection_breaks(  # noqa: PLR0917 drawn by name
     data, breaks, chunk, ranges, length, etag, there
 ):
     data = b"\0" + data  # or it may be a page
@@ -1166,16 +1174,16 @@ async def take(host, state, got):
         pytest.param({"Content-Range": "bytes 1000-2999999/3000000", "ETag": '"b"'}, id="another-etag"),
     ],
 )
-async def test_a_part_of_something_else_is_not_taken_for_the_rest(tmp_path, odd):
-    asked = []
+async def test_an_answer_to_another_range_is_not_taken_for_the_rest(tmp_path, odd):
+    ranges = []
 
     async def handler(request):
-        asked.append(request.headers.get("Range"))
+        ranges.append(request.headers.get("Range"))
         if "Range" in request.headers:
             return web.Response(status=206, body=b"y" * 100, headers={"ETag": '"a"', **odd})
         response = web.StreamResponse(headers={"Content-Length": str(SIZE), "ETag": '"a"'})
         await response.prepare(request)
-        cut = 1000 if len(asked) == 1 else SIZE
+        cut = 1000 if len(ranges) == 1 else SIZE
         with contextlib.suppress(ConnectionError):
             await response.write(VIDEO[:cut])
         if cut < SIZE:
@@ -1186,10 +1194,10 @@ async def test_a_part_of_something_else_is_not_taken_for_the_rest(tmp_path, odd)
         path = await heygen.download("ls_1", tmp_path / "a.mp4")
 
     assert path.read_bytes() == VIDEO
-    assert asked == [None, "bytes=1000-", None]
+    assert ranges == [None, "bytes=1000-", None]
 
 
-async def test_a_host_that_sends_the_rest_in_parts_is_asked_for_each(tmp_path):
+async def test_a_host_that_sends_the_rest_in_pieces_is_requested_for_each(tmp_path):
     async def handler(request):
         start = int(request.headers.get("Range", "bytes=0-")[6:-1])
         end = min(start + 1_000_000, SIZE)
@@ -1199,14 +1207,14 @@ async def test_a_host_that_sends_the_rest_in_parts_is_asked_for_each(tmp_path):
             await response.write(VIDEO[:1000])
             request.transport.close()
             return response
-        told = {"Content-Range": f"bytes {start}-{end - 1}/{SIZE}", "ETag": '"a"'}
-        return web.Response(status=206, body=VIDEO[start:end], headers=told)
+        headers = {"Content-Range": f"bytes {start}-{end - 1}/{SIZE}", "ETag": '"a"'}
+        return web.Response(status=206, body=VIDEO[start:end], headers=headers)
 
     async with served(handler) as heygen:
         assert (await heygen.download("ls_1", tmp_path / "a.mp4")).read_bytes() == VIDEO
 
 
-async def test_a_file_of_unknown_length_is_taken_to_its_end(tmp_path):
+async def test_a_file_of_unknown_length_is_read_to_its_end(tmp_path):
     async def handler(request):
         response = web.StreamResponse()
         response.enable_chunked_encoding()
@@ -1214,12 +1222,12 @@ async def test_a_file_of_unknown_length_is_taken_to_its_end(tmp_path):
         await response.write(VIDEO)
         return response
 
-    told = []
+    reports = []
     async with served(handler) as heygen:
-        path = await heygen.download("ls_1", tmp_path / "a.mp4", progress=lambda *now: told.append(now))
+        path = await heygen.download("ls_1", tmp_path / "a.mp4", progress=lambda *now: reports.append(now))
 
     assert path.read_bytes() == VIDEO
-    assert told[-1] == (SIZE, None)
+    assert reports[-1] == (SIZE, None)
 
 
 @pytest.mark.parametrize(
@@ -1230,7 +1238,7 @@ async def test_a_file_of_unknown_length_is_taken_to_its_end(tmp_path):
         pytest.param(b"\x1f\x8b", {"Content-Encoding": "gzip"}, "compressed", id="compressed"),
     ],
 )
-async def test_what_is_no_video_is_an_error(tmp_path, body, headers, error):
+async def test_an_answer_without_a_video_is_an_error(tmp_path, body, headers, error):
     async def handler(request):
         return web.Response(body=body, headers=headers)
 

@@ -1,4 +1,4 @@
-"""What the media modules decide without a network: types, names, ranges, links, boxes."""
+"""The pure decisions of the media modules: formats, names, ranges, links, boxes."""
 
 import io
 import random
@@ -9,6 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heygen_async import DownloadError, InvalidRequest, Lipsync, LipsyncFailed, RetryPolicy, Secret, TransportError
+from heygen_async._media.attempts import Attempts
+from heygen_async._media.fetch import expires_at, link_of
 from heygen_async._media.hosts import (
     PartState,
     check_start,
@@ -18,10 +20,8 @@ from heygen_async._media.hosts import (
     resumed,
     strong_etag,
 )
-from heygen_async._media.links import expires_at, link_of
-from heygen_async._media.mp4 import cut_short
 from heygen_async._media.names import file_name
-from heygen_async._media.patience import Patience
+from heygen_async._media.parts import cut_short
 from heygen_async._media.sniffing import recognize, sniff
 from heygen_async._media.targets import captions_path
 from heygen_async._media.uploads import put_headers
@@ -159,7 +159,7 @@ def test_an_mp4_is_a_video_whatever_its_major_brand(brand):
         pytest.param(b"just words", "a.srt", "a.srt has no SRT cue", id="srt-without-cues"),
     ],
 )
-def test_what_heygen_does_not_take_is_refused_by_name_and_with_what_was_found(head, name, message):
+def test_other_formats_are_refused_with_the_name_and_what_was_found(head, name, message):
     with pytest.raises(ValueError, match=message):
         sniff(head, name)
 
@@ -210,7 +210,7 @@ def test_recognizing_ends_whatever_follows_a_signature(start, rest):
     recognize(start + rest)
 
 
-def test_random_bytes_are_no_audio():
+def test_random_bytes_are_not_recognized_as_audio():
     chance = random.Random(1)
 
     assert {recognize(b"\x00" + chance.randbytes(8191)) for _ in range(50)} == {None}
@@ -240,7 +240,7 @@ def test_random_bytes_are_no_audio():
         pytest.param("trailing. .", "trailing (ls_1).mp4", id="trailing-dots"),
     ],
 )
-def test_a_file_is_named_for_title_and_id(title, name):
+def test_a_file_is_named_after_title_and_id(title, name):
     assert file_name(title, "ls_1", "https://x.test/o.mp4?X=1") == name
 
 
@@ -274,7 +274,7 @@ def test_a_name_that_must_be_cut_is_cut_between_characters(title, longest):
         assert name.removesuffix(" (ls_1).mp4").endswith("नि")
 
 
-def test_captions_stand_beside_the_video(tmp_path):
+def test_the_path_of_captions_is_beside_the_video(tmp_path):
     assert captions_path(tmp_path / "a.b.mp4") == tmp_path / "a.b.srt"
     assert captions_path(tmp_path / "a.srt") == tmp_path / "a.srt.srt"
 
@@ -282,13 +282,13 @@ def test_captions_stand_beside_the_video(tmp_path):
 # Ranges
 
 
-def test_what_is_held_is_gone_on_with_only_if_it_is_surely_the_same_file():
+def test_a_range_is_requested_only_of_a_known_version():
     assert range_headers(PartState()) == {}
     assert range_headers(PartState(10, None)) == {}
     assert range_headers(PartState(10, '"a"', 20)) == {"Range": "bytes=10-", "If-Range": '"a"'}
 
 
-def test_of_what_seems_whole_the_last_byte_is_asked_for_again():
+def test_of_a_complete_file_the_last_byte_is_requested_again():
     assert range_headers(PartState(20, '"a"', 20))["Range"] == "bytes=19-"
 
 
@@ -308,25 +308,25 @@ def test_of_what_seems_whole_the_last_byte_is_asked_for_again():
         pytest.param(200, {"ETag": 'W/"b"'}, PartState(0, None, None), id="all-of-it-of-unknown-length"),
     ],
 )
-def test_an_answer_to_a_resumed_download_is_gone_on_with_or_had_anew(status, headers, result):
+def test_an_answer_to_a_resumed_download_continues_it_or_starts_again(status, headers, result):
     assert resumed(PartState(10, '"a"', 20), status, headers) == result
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json", "application/xhtml+xml"])
 @pytest.mark.parametrize("status", [200, 206])
-def test_a_page_is_no_media(kind, status):
+def test_a_page_is_not_media(kind, status):
     with pytest.raises(UnexpectedResponse, match="a page") as page:
         resumed(PartState(), status, {"Content-Type": kind})
     assert page.value.is_transient
 
 
 @pytest.mark.parametrize("data", [b"<!DOCTYPE html><p>", b"  \n<html lang=en>"])
-def test_a_page_that_is_said_to_be_media_is_none_either(data):
+def test_a_page_declared_as_media_is_not_media(data):
     with pytest.raises(UnexpectedResponse, match="a page"):
         check_start(data, 200)
 
 
-def test_a_file_that_was_packed_on_the_way_is_refused():
+def test_a_compressed_file_is_refused():
     with pytest.raises(UnexpectedResponse, match="compressed"):
         resumed(PartState(), 200, {"Content-Encoding": "gzip"})
 
@@ -353,7 +353,7 @@ def test_only_a_strong_etag_counts():
         ("", None),
     ],
 )
-def test_a_link_may_say_itself_when_it_ends(query, end):
+def test_a_link_may_say_when_it_expires(query, end):
     assert expires_at(Secret(f"https://x.test/a.mp4?{query}")) == end
 
 
@@ -374,7 +374,7 @@ def test_a_job_that_is_not_completed_has_no_link():
 # File hosts
 
 
-def test_a_refusal_of_a_file_host_tells_its_code_and_nothing_of_the_link():
+def test_a_refusal_of_a_file_host_shows_its_code_and_nothing_of_the_link():
     body = b"<Error><Code>SignatureDoesNotMatch</Code><StringToSign>X-Amz-Signature=secret</StringToSign></Error>"
 
     error = refusal(403, {}, body, now=0)
@@ -384,7 +384,7 @@ def test_a_refusal_of_a_file_host_tells_its_code_and_nothing_of_the_link():
     assert "secret" not in str(error)
 
 
-def test_success_redirect_and_overload_of_a_file_host_are_told_apart():
+def test_success_redirect_and_overload_of_a_file_host_are_distinguished():
     assert refusal(204, {}, b"", now=0) is None
     assert isinstance(refusal(307, {"Location": "https://x.test"}, b"", now=0), UnexpectedResponse)
     slow = refusal(503, {"Retry-After": "7"}, b"<Code>SlowDown</Code>", now=0)
@@ -408,48 +408,48 @@ def test_anything_else_may_be_the_answer_to_a_put(body):
     check_stored(200, {"ETag": '"a"'}, body)
 
 
-def test_upload_headers_go_as_they_are_but_for_those_of_the_connection():
+def test_upload_headers_are_sent_unchanged_except_those_of_the_connection():
     given = {"Content-Type": "video/mp4", "x-amz-meta-a": "b", "Host": "evil.test", "Content-Length": "1"}
 
     assert put_headers(given) == {"Content-Type": "video/mp4", "x-amz-meta-a": "b"}
 
 
 @pytest.mark.parametrize("headers", [{"a b": "c"}, {"a": "b\r\nc"}, {"a": 1}, {"": "b"}, {"a\n": "b"}])
-def test_upload_headers_that_are_none_are_an_unexpected_response(headers):
+def test_malformed_upload_headers_are_an_unexpected_response(headers):
     with pytest.raises(UnexpectedResponse, match="not a header"):
         put_headers(headers)
 
 
-# Patience
+# Attempts
 
 
-def test_tries_are_bounded_until_there_is_progress():
-    patience = Patience(RetryPolicy(max_attempts=3))
+def test_attempts_are_bounded_until_there_is_progress():
+    attempts = Attempts(RetryPolicy(max_attempts=3))
     broken = TransportError("broken")
 
-    delays = [patience.after(broken, chance=1) for _ in range(3)]
-    patience.renew()
+    delays = [attempts.delay_after(broken, chance=1) for _ in range(3)]
+    attempts.reset()
 
     assert [delay is None for delay in delays] == [False, False, True]
-    assert patience.after(broken, chance=1) is not None
+    assert attempts.delay_after(broken, chance=1) is not None
 
 
-def test_what_no_try_can_mend_is_not_tried_again():
-    assert Patience(RetryPolicy()).after(InvalidRequest("no", status=400), chance=1) is None
+def test_a_lasting_failure_is_not_retried():
+    assert Attempts(RetryPolicy()).delay_after(InvalidRequest("no", status=400), chance=1) is None
 
 
-def test_refusals_use_up_no_try_but_the_time_to_wait():
-    patience = Patience(RetryPolicy(max_attempts=2, max_seconds=10))
+def test_refusals_use_up_time_and_no_attempt():
+    attempts = Attempts(RetryPolicy(max_attempts=2, max_seconds=10))
     refused = RateLimited("", status=429, retry_after=4)
 
-    assert [patience.after(refused, chance=1) for _ in range(3)] == [4, 4, None]
+    assert [attempts.delay_after(refused, chance=1) for _ in range(3)] == [4, 4, None]
 
 
-def test_another_way_is_tried_at_once_even_where_nothing_is_repeated():
-    patience = Patience(RetryPolicy(max_attempts=1))
+def test_another_way_is_tried_at_once_even_without_retries():
+    attempts = Attempts(RetryPolicy(max_attempts=1))
 
-    assert patience.again(chance=1) == 0
-    assert patience.again(chance=1) is None
+    assert attempts.delay_before_change(chance=1) == 0
+    assert attempts.delay_before_change(chance=1) is None
 
 
 # Boxes
@@ -462,12 +462,12 @@ def box(kind, content=b""):
 WHOLE = box(b"ftyp", b"isom" + bytes(4)) + box(b"free") + box(b"mdat", bytes(500)) + box(b"moov", bytes(100))
 
 
-def test_a_whole_mp4_has_no_flaw():
+def test_a_complete_mp4_has_no_flaw():
     assert cut_short(io.BytesIO(WHOLE)) is None
 
 
 @pytest.mark.parametrize("size", [0, 30, 100, 535, len(WHOLE) - 108, len(WHOLE) - 1])
-def test_a_cut_mp4_is_told_wherever_it_is_cut(size):
+def test_a_cut_mp4_is_found_wherever_it_is_cut(size):
     if size:
         assert cut_short(io.BytesIO(WHOLE[:size]))
     else:
@@ -484,7 +484,7 @@ def test_boxes_of_great_length_and_to_the_end_are_understood():
 
 
 @pytest.mark.parametrize("content", [WHOLE + b"abc", WHOLE + bytes(40), b"no mp4 at all" * 9, WEBM, SRT])
-def test_what_is_no_mp4_or_comes_after_it_is_no_flaw(content):
+def test_other_files_and_bytes_after_the_last_box_have_no_flaw(content):
     assert cut_short(io.BytesIO(content)) is None
 
 

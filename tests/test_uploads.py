@@ -1,4 +1,4 @@
-"""Files on their way up: what may be given, how it goes, and that it goes once."""
+"""Uploads: which sources are accepted, how they are sent, and that each content is sent once."""
 
 import asyncio
 import hashlib
@@ -33,8 +33,8 @@ from heygen_async import (
     TransportError,
     UnexpectedResponse,
 )
-from heygen_async._media import reading
-from heygen_async._media.reading import Reading, sha256_of
+from heygen_async._media import files
+from heygen_async._media.files import Reading, sha256_of
 from heygen_async._media.sources import LocalFile, fingerprint, look_at_path
 from heygen_async._media.transfers import Transfers
 from heygen_async._media.upload_cache import UploadCache
@@ -104,10 +104,10 @@ async def served(*handlers):
         await runner.cleanup()
 
 
-# What may be given
+# Sources
 
 
-async def test_a_small_file_goes_up_as_a_form(heygen, sandbox, video):
+async def test_a_small_file_is_uploaded_as_a_form(heygen, sandbox, video):
     asset = await heygen.assets.upload(video)
 
     assert routes(sandbox) == [POST]
@@ -115,7 +115,7 @@ async def test_a_small_file_goes_up_as_a_form(heygen, sandbox, video):
     assert await content(asset) == video.read_bytes()
 
 
-async def test_a_large_file_goes_to_the_storage_host_with_its_digest(direct, sandbox, video):
+async def test_a_large_file_is_uploaded_to_the_storage_host_with_its_digest(direct, sandbox, video):
     asset = await direct.assets.upload(video)
 
     announced, put, completed = sandbox.requests
@@ -139,7 +139,7 @@ async def test_exactly_the_largest_form_is_still_a_form(heygen, sandbox, video):
     assert routes(sandbox)[:2] == [POST, ANNOUNCE]
 
 
-async def test_a_form_that_the_server_finds_too_large_goes_to_the_storage_host(video):
+async def test_a_file_too_large_for_the_form_is_uploaded_to_the_storage_host(video):
     async with Sandbox(max_multipart_bytes=1000) as sandbox, session(sandbox) as heygen:
         asset = await heygen.assets.upload(video)
 
@@ -151,7 +151,7 @@ def session(sandbox, **options):
     return HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, **options)
 
 
-async def test_bytes_go_up_under_a_name_of_their_type(direct, sandbox):
+async def test_bytes_are_uploaded_under_a_name_of_their_type(direct, sandbox):
     asset = await direct.assets.upload(mp4(5000))
 
     assert sandbox.requests[0].json["filename"] == "upload.mp4"
@@ -165,7 +165,7 @@ async def test_a_name_may_be_given(direct, sandbox):
 
 
 @pytest.mark.parametrize("make", [io.BytesIO, lambda data: io.BufferedReader(io.BytesIO(data))])
-async def test_an_open_file_goes_up_from_where_it_stands_and_stays_there(direct, make):
+async def test_an_open_file_is_uploaded_from_its_position_and_keeps_it(direct, make):
     file = make(b"skip this" + mp4(300_000))
     file.seek(9)
 
@@ -185,7 +185,7 @@ async def test_an_open_file_is_rewound_for_each_attempt(direct, sandbox, video):
     assert await content(asset) == video.read_bytes()
 
 
-async def test_a_pipe_goes_up_whole_though_it_cannot_be_rewound(direct, sandbox):
+async def test_a_pipe_is_uploaded_whole_and_retried(direct, sandbox):
     sandbox.faults = [faults.server_error(PUT, times=1)]
     reader, writer = os.pipe()
     feeder = threading.Thread(target=feed, args=(writer, mp4(300_000)))
@@ -203,7 +203,7 @@ def feed(writer, data):
 
 
 @pytest.mark.parametrize(
-    ("source", "error", "told"),
+    ("source", "error", "message"),
     [
         pytest.param("https://x.test/a.mp4", TypeError, "URL needs no upload", id="url"),
         pytest.param("a.mp4", TypeError, "a local file is a Path", id="str"),
@@ -216,8 +216,10 @@ def feed(writer, data):
         pytest.param(io.BytesIO(), ValueError, "upload is empty", id="empty-file"),
     ],
 )
-async def test_what_is_no_file_to_upload_is_refused_before_anything_is_sent(heygen, sandbox, source, error, told):
-    with pytest.raises(error, match=told):
+async def test_a_source_that_cannot_be_uploaded_is_refused_before_anything_is_sent(
+    heygen, sandbox, source, error, message
+):
+    with pytest.raises(error, match=message):
         await heygen.assets.upload(source)
     assert not sandbox.requests
 
@@ -228,6 +230,18 @@ async def test_a_file_that_cannot_be_read_is_an_os_error_before_anything_is_sent
     with pytest.raises(IsADirectoryError):
         await heygen.assets.upload(tmp_path)
     assert not sandbox.requests
+
+
+@pytest.mark.parametrize("way", ["form", "direct"])
+async def test_a_file_whose_name_is_not_utf_8_is_uploaded(heygen, sandbox, tmp_path, way):
+    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    path = write(tmp_path / os.fsdecode(b"\xe9pisode\xff.mp4"), mp4(9000))
+
+    asset = await heygen.assets.upload(path)
+    with path.open("rb") as file:
+        assert (await heygen.assets.upload(file)).id == asset.id
+
+    assert (await heygen.assets.get(asset.id)).name == "\ufffdpisode\ufffd.mp4"
 
 
 async def test_a_named_pipe_is_not_waited_for(heygen, tmp_path):
@@ -257,7 +271,7 @@ def grant(**fields):
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"upload_url": "http://elsewhere.test/put?secret"}, "upload link is not https"),
         ({"upload_url": "ftp://127.0.0.1/put"}, "upload link is not https"),
@@ -265,10 +279,10 @@ def grant(**fields):
         ({"upload_headers": None}, r"unexpected answer \(200\)"),
     ],
 )
-async def test_an_odd_upload_link_is_an_unexpected_response(video, fields, told):
+async def test_an_odd_upload_link_is_an_unexpected_response(video, fields, message):
     async with served(*grant(**fields)) as url, HeyGenSession("key", base_url=url) as heygen:
         heygen._transfers.multipart_max = 0
-        with pytest.raises(UnexpectedResponse, match=told) as odd:
+        with pytest.raises(UnexpectedResponse, match=message) as odd:
             await heygen.assets.upload(video)
 
     assert "secret" not in str(odd.value)
@@ -344,7 +358,7 @@ def test_a_fingerprint_names_one_version_of_one_file(tmp_path):
 
 
 @pytest.mark.parametrize("change", [b"", mp4(600_000), mp4(800_000), mp4(700_000, b"y")])
-async def test_a_file_that_changed_since_it_was_looked_at_is_an_error(direct, sandbox, video, change):
+async def test_a_file_that_changed_since_it_was_checked_is_an_error(direct, sandbox, video, change):
     uploads = direct.assets._uploads
     async with uploads.look_at(video) as file:
         video.write_bytes(change)
@@ -373,7 +387,7 @@ async def test_a_file_that_changes_while_it_is_read_is_an_error_and_no_short_upl
     assert len(heygen._transfers.uploaded) == 0
 
 
-async def test_a_file_that_is_gone_for_the_second_attempt_is_an_os_error(direct, sandbox, video):
+async def test_a_file_that_is_removed_before_the_second_attempt_is_an_os_error(direct, sandbox, video):
     sandbox.faults = [faults.server_error(PUT)]
 
     async def remove(done, total):
@@ -386,7 +400,7 @@ async def test_a_file_that_is_gone_for_the_second_attempt_is_an_os_error(direct,
 # Attempts
 
 
-async def test_a_put_is_repeated_while_that_may_help(direct, sandbox, video):
+async def test_a_put_is_retried_after_transient_failures(direct, sandbox, video):
     sandbox.faults = [
         faults.server_error(PUT, status=503, times=1),
         faults.reset(PUT, times=1),
@@ -458,7 +472,7 @@ async def test_a_refusal_of_the_storage_host_is_not_retried(direct, sandbox, vid
     assert routes(sandbox).count(PUT) == 1
 
 
-async def test_an_expired_upload_link_is_asked_for_anew(direct, sandbox, video):
+async def test_a_new_upload_link_is_requested_if_one_has_expired(direct, sandbox, video):
     sandbox.faults = [faults.expired_link(PUT, times=1)]
 
     asset = await direct.assets.upload(video)
@@ -467,7 +481,7 @@ async def test_an_expired_upload_link_is_asked_for_anew(direct, sandbox, video):
     assert await content(asset) == video.read_bytes()
 
 
-async def test_upload_links_are_not_asked_for_without_end(direct, sandbox, video):
+async def test_upload_links_are_not_requested_without_end(direct, sandbox, video):
     sandbox.faults = [faults.expired_link(PUT)]
     with pytest.raises(PermissionDenied, match="the file host refused") as refused:
         await direct.assets.upload(video)
@@ -478,7 +492,7 @@ async def test_upload_links_are_not_asked_for_without_end(direct, sandbox, video
     assert "X-Amz" not in f"{refused.value} {refused.value.__cause__} {[frame.f_locals for frame in frames]}"
 
 
-async def test_an_upload_that_stands_still_is_a_timeout(video):
+async def test_an_upload_without_progress_times_out(video):
     hold = asyncio.Event()
 
     async def never(request):
@@ -545,29 +559,29 @@ def open_files():
 
 
 @pytest.mark.parametrize("way", ["form", "direct"])
-async def test_progress_tells_of_the_files_bytes(heygen, video, way):
+async def test_progress_reports_the_bytes_of_the_file(heygen, video, way):
     heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
-    told = []
+    reports = []
 
-    await heygen.assets.upload(video, progress=lambda done, total: told.append((done, total)))
+    await heygen.assets.upload(video, progress=lambda done, total: reports.append((done, total)))
 
-    assert told == [(262144, 700_000), (524288, 700_000), (700_000, 700_000)]
+    assert reports == [(262144, 700_000), (524288, 700_000), (700_000, 700_000)]
 
 
 async def test_progress_may_be_a_coroutine_function(heygen, video):
-    told = []
+    reports = []
 
     async def progress(done, total):
         await asyncio.sleep(0)
-        told.append(done)
+        reports.append(done)
 
     await heygen.assets.upload(video, progress=progress)
     await heygen.assets.upload(video, progress=progress)
 
-    assert told == [262144, 524288, 700_000, 700_000]  # the second time it is there already
+    assert reports == [262144, 524288, 700_000, 700_000]  # the second time it is there already
 
 
-async def test_what_progress_raises_comes_out(direct, video):
+async def test_an_exception_of_progress_ends_the_transfer(direct, video):
     def progress(done, total):
         raise LookupError("stop")
 
@@ -575,7 +589,7 @@ async def test_what_progress_raises_comes_out(direct, video):
         await direct.assets.upload(video, progress=progress)
 
 
-# Once
+# Each content once
 
 
 async def test_ten_jobs_that_share_a_video_cause_one_upload(heygen, sandbox, video):
@@ -588,7 +602,7 @@ async def test_ten_jobs_that_share_a_video_cause_one_upload(heygen, sandbox, vid
     assert len({str(job.body["video"]) for job in sandbox.jobs}) == 1
 
 
-async def test_the_same_content_goes_up_once_under_whatever_name(heygen, sandbox, tmp_path):
+async def test_the_same_content_is_uploaded_once_under_any_name(heygen, sandbox, tmp_path):
     one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
 
     with one.open("rb") as file:
@@ -598,7 +612,7 @@ async def test_the_same_content_goes_up_once_under_whatever_name(heygen, sandbox
     assert len({asset.id for asset in assets}) == 1
 
 
-async def test_the_same_content_goes_up_once_though_started_at_once_under_two_names(heygen, sandbox, tmp_path):
+async def test_the_same_content_is_uploaded_once_when_two_names_start_at_once(heygen, sandbox, tmp_path):
     one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
 
     assets = await asyncio.gather(heygen.assets.upload(one), heygen.assets.upload(other))
@@ -607,7 +621,7 @@ async def test_the_same_content_goes_up_once_though_started_at_once_under_two_na
     assert assets[0].id == assets[1].id
 
 
-async def test_files_of_one_size_and_other_content_are_told_apart(heygen, sandbox, tmp_path):
+async def test_files_of_one_size_with_different_content_are_uploaded_separately(heygen, sandbox, tmp_path):
     paths = [write(tmp_path / f"{i}.mp4", mp4(9000, bytes([i]))) for i in range(4)]
 
     assets = await asyncio.gather(*(heygen.assets.upload(path) for path in paths))
@@ -627,7 +641,7 @@ def replace(path, content):
 
 @pytest.mark.parametrize("change", [overwrite, replace, write])
 @pytest.mark.parametrize("keeps_times", [True, False])
-async def test_a_file_with_new_content_is_uploaded_again_however_alike_it_looks(
+async def test_a_file_with_new_content_is_uploaded_again_though_size_and_times_are_equal(
     heygen, sandbox, tmp_path, change, keeps_times
 ):
     path = write(tmp_path / "a.mp4", mp4(9000, b"0"))
@@ -671,7 +685,7 @@ async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent
     assert len(heygen._transfers.uploaded) == 0
 
 
-async def test_when_the_first_caller_is_cancelled_another_carries_on(direct, sandbox, video):
+async def test_if_the_first_caller_is_cancelled_another_takes_over(direct, sandbox, video):
     sandbox.faults = [faults.stall(PUT, times=1)]
     first = asyncio.create_task(direct.assets.upload(video))
     await until(lambda: PUT in routes(sandbox))
@@ -687,7 +701,7 @@ async def test_when_the_first_caller_is_cancelled_another_carries_on(direct, san
     sandbox.release()
 
 
-async def test_a_failure_reaches_everybody_who_waits_as_an_error_of_their_own(direct, sandbox, video):
+async def test_a_failure_is_raised_to_each_waiter_as_an_exception_of_its_own(direct, sandbox, video):
     sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT)]
     tasks = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
     await until(lambda: [entry.waiting for entry in direct._transfers.uploaded._entries.values()] == [2])
@@ -703,7 +717,7 @@ async def test_a_failure_reaches_everybody_who_waits_as_an_error_of_their_own(di
     assert await direct.assets.upload(video)  # and is not remembered
 
 
-async def test_what_progress_raises_at_the_end_does_not_undo_the_upload(heygen, sandbox, video):
+async def test_an_exception_of_progress_at_the_end_does_not_undo_the_upload(heygen, sandbox, video):
     def burst(done, total):
         if done == total:
             raise LookupError("mine")
@@ -715,7 +729,7 @@ async def test_what_progress_raises_at_the_end_does_not_undo_the_upload(heygen, 
     assert routes(sandbox) == [POST]
 
 
-async def test_a_server_that_answers_before_it_has_the_file_is_not_believed(tmp_path):
+async def test_an_answer_before_the_whole_file_is_sent_is_an_error(tmp_path):
     async def hasty(request):
         return web.Response()
 
@@ -726,7 +740,7 @@ async def test_a_server_that_answers_before_it_has_the_file_is_not_believed(tmp_
             await asyncio.wait_for(heygen.with_options(retry=QUICK).assets.upload(path), 10)
 
 
-async def test_a_failure_of_the_first_callers_own_is_not_the_others(heygen, sandbox, video):
+async def test_an_exception_of_one_callers_progress_does_not_reach_the_others(heygen, sandbox, video):
     def burst(done, total):
         raise LookupError("mine")
 
@@ -861,7 +875,7 @@ async def test_an_asset_that_is_still_being_processed_is_waited_for(video, form,
 
 
 @pytest.mark.parametrize("state", [404, 403, "ready", {}])
-async def test_where_the_state_of_an_asset_cannot_be_learned_it_is_taken_for_ready(video, state):
+async def test_an_asset_of_unknown_state_counts_as_ready(video, state):
     server = Processing(state)
     async with processing(server) as heygen:
         await asyncio.wait_for(heygen.assets.upload(video), 20)
@@ -961,7 +975,7 @@ async def test_a_create_that_is_cancelled_while_it_waits_for_an_asset_says_what_
 # In a create
 
 
-async def test_both_files_of_a_create_are_looked_at_before_either_is_sent(heygen, sandbox, tmp_path, video):
+async def test_both_files_of_a_create_are_checked_before_either_is_sent(heygen, sandbox, tmp_path, video):
     with pytest.raises(FileNotFoundError):
         await heygen.lipsyncs.create(video=video, audio=tmp_path / "nothing.mp3")
     with pytest.raises(ValueError, match=r"audio: video\.mp4 is MP4 video; HeyGen takes WAV or MP3 audio"):
@@ -971,7 +985,7 @@ async def test_both_files_of_a_create_are_looked_at_before_either_is_sent(heygen
     assert not sandbox.requests
 
 
-async def test_every_file_of_a_batch_is_looked_at_before_any_is_sent(heygen, sandbox, tmp_path, video):
+async def test_every_file_of_a_batch_is_checked_before_any_is_sent(heygen, sandbox, tmp_path, video):
     good = LipsyncRequest(video=video, audio=SAMPLE_AUDIO)
     bad = LipsyncRequest(video=video, audio=tmp_path / "nothing.mp3")
     with pytest.raises(FileNotFoundError):
@@ -982,7 +996,7 @@ async def test_every_file_of_a_batch_is_looked_at_before_any_is_sent(heygen, san
     assert routes(sandbox).count(POST) == 2
 
 
-async def test_both_files_of_a_create_go_up_at_the_same_time(heygen, sandbox, video):
+async def test_both_files_of_a_create_are_uploaded_at_the_same_time(heygen, sandbox, video):
     sandbox.faults = [faults.stall(POST)]
     task = asyncio.create_task(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO))
     await until(lambda: held(sandbox) == 2)
@@ -1004,7 +1018,7 @@ async def test_an_asset_that_is_gone_is_uploaded_again_and_the_create_keeps_its_
     assert job.idempotency_key == "mine"
 
 
-async def test_an_asset_that_goes_on_being_gone_is_an_error(heygen, sandbox, video):
+async def test_an_asset_that_is_missing_again_after_a_new_upload_is_an_error(heygen, sandbox, video):
     sandbox.faults = [faults.error(404, "asset_not_found", route=CREATE)]
     with pytest.raises(NotFound):
         await heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO)
@@ -1012,7 +1026,7 @@ async def test_an_asset_that_goes_on_being_gone_is_an_error(heygen, sandbox, vid
     assert routes(sandbox).count(CREATE) == 2
 
 
-async def test_an_asset_of_the_callers_own_that_is_gone_is_an_error_at_once(heygen, sandbox):
+async def test_a_missing_asset_of_the_callers_own_is_an_error_at_once(heygen, sandbox):
     with pytest.raises(NotFound):
         await heygen.lipsyncs.create(video=AssetId("asset_gone"), audio=AssetId("asset_gone"))
 
@@ -1028,10 +1042,10 @@ async def test_an_upload_that_fails_in_a_create_says_that_the_create_was_not_sen
     assert (error.idempotency_key, error.attempts, error.outcome) == ("mine", 0, "not_sent")
 
 
-# Transfers never starve calls
+# Calls do not wait for transfers
 
 
-async def test_no_more_than_eight_files_move_at_once_and_calls_pass_them(direct, sandbox):
+async def test_at_most_eight_files_are_transferred_at_once_and_calls_do_not_wait_for_them(direct, sandbox):
     sandbox.faults = [faults.stall(PUT)]
     tasks = [asyncio.create_task(direct.assets.upload(mp4(1000 + i))) for i in range(12)]
     async with asyncio.timeout(10):
@@ -1055,8 +1069,8 @@ def test_whatever_the_sizes_all_bytes_are_read_in_order_and_digested(size, block
     data = bytes(range(256)) * (size // 256 + 1)
     transfers = Transfers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "BLOCK", block)
-        patch.setattr(reading, "PIECE", piece)
+        patch.setattr(files, "BLOCK", block)
+        patch.setattr(files, "PIECE", piece)
         read, digest = asyncio.run(read_all(transfers, data[:size]))
     transfers.close()
 

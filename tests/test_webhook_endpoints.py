@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from heygen_async import HeyGenSession, NotFound, Secret, ServerError
+from heygen_async import HeyGenSession, LipsyncRequest, NotFound, Secret, ServerError
 from heygen_async.models import WebhookEvent
 from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.faults import reset, server_error
@@ -164,3 +164,52 @@ async def test_what_the_sandbox_delivers_is_what_the_receiver_takes():
     assert [(event.lipsync_id, event.outcome) for event in events] == [(job.id, "completed")]
     assert "Signature=" in events[0].video_url
     verify(*headers[-1], secret=endpoint.secret)
+
+
+@pytest.mark.parametrize("shape", ["event", "flat"])
+@pytest.mark.parametrize("secret", [None, "whsec_callback"])
+@pytest.mark.parametrize("header", ["Heygen-Signature", "X-Heygen-Signature", "Signature"])
+async def test_the_callbacks_of_the_sandbox_are_received_in_every_shape(shape, secret, header):
+    events = []
+    settings = {"callback_shape": shape, "callback_secret": secret, "signature_header": header}
+    async with (
+        Sandbox(manual=True, **settings) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen,
+    ):
+        app = web.Application()
+        app.router.add_route("*", "/hook", WebhookReceiver(secret=secret, on_event=events.append).handle)
+        async with TestServer(app) as server:
+            url = str(server.make_url("/hook"))
+            good, bad = [await heygen.lipsyncs.create(**SOURCES, callback_url=url, callback_id="row") for _ in "12"]
+            batch = await heygen.lipsyncs.create_batch([LipsyncRequest(**SOURCES)], callback_url=url)
+            sandbox.fail(bad.id, "no face")
+            await sandbox.advance(60)
+
+    jobs = {event.lipsync_id: event for event in events if event.lipsync_id}
+    assert {id: (event.outcome, event.callback_id) for id, event in jobs.items()} == {
+        good.id: ("completed", "row"),
+        bad.id: ("failed", "row"),
+    }
+    assert jobs[good.id].video_url
+    assert jobs[bad.id].failure_message == "no face"
+    assert [event.batch_id for event in events if event.lipsync_id is None] == [batch.id]
+
+
+async def test_a_registered_endpoint_hears_of_batches_and_not_of_single_jobs():
+    events = []
+    async with Sandbox(manual=True) as sandbox, HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:
+        receivers = []
+
+        async def handle(request):
+            return await receivers[0].handle(request) if receivers else web.Response()
+
+        app = web.Application()
+        app.router.add_route("*", "/hook", handle)
+        async with TestServer(app) as server:
+            endpoint = await heygen.webhooks.create(str(server.make_url("/hook")))
+            receivers.append(WebhookReceiver(secret=endpoint.secret, on_event=events.append))
+            await heygen.lipsyncs.create(**SOURCES)
+            batch = await heygen.lipsyncs.create_batch([LipsyncRequest(**SOURCES)])
+            await sandbox.advance(60)
+
+    assert [(event.event_type, event.batch_id) for event in events] == [("batch.finished", batch.id)]

@@ -282,10 +282,18 @@ def test_a_callback_may_name_its_job_by_the_callers_own_id():
     assert (event.lipsync_id, event.callback_id, event.outcome) == (None, "42", "completed")
 
 
-def test_the_end_of_a_batch_names_the_batch():
-    event = event_of({"batch_id": "batch_1", "status": "completed"}, event_type="batch.finished")
+@pytest.mark.parametrize(
+    "delivered",
+    [
+        {"event_type": "batch.finished", "event_data": {"batch_id": "batch_1", "status": "completed"}},
+        {"event_type": "batch.finished", "event_data": {"id": "batch_1"}},
+        {"batch_id": "batch_1", "status": "completed", "counts_by_status": {"completed": 2}},
+    ],
+)
+def test_the_end_of_a_batch_names_the_batch_and_no_job(delivered):
+    event = parse_event(orjson.dumps(delivered), {}, secret=None)
 
-    assert (event.event_type, event.lipsync_id, event.data["batch_id"]) == ("batch.finished", None, "batch_1")
+    assert (event.batch_id, event.lipsync_id) == ("batch_1", None)
 
 
 @pytest.mark.parametrize("created_at", ["", 0, "soon", {}, 1e300, [], True])

@@ -10,18 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from anyio import CancelScope, to_thread
+from anyio import to_thread
 from attrs import frozen
 
-from heygen_async._media.fetch import Chunk, TooLongError, fetch
+from heygen_async._media.fetch import Chunk, Kind, Link, TooLongError, fetch
+from heygen_async._media.files import OpenFile
 from heygen_async._media.hosts import PartState
-from heygen_async._media.links import Kind, Link
 from heygen_async._media.parts import Part, part_path, write_whole
-from heygen_async._media.progress import Progress, report
 from heygen_async._media.sources import BLOCK
 from heygen_async._media.targets import FilePath, captions_path, check_file, expanded, target_in
-from heygen_async._media.threads import OpenFile
-from heygen_async._media.transfers import Transfers
+from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import logger
@@ -108,8 +106,7 @@ class Downloads:
             async with self._transfers.seats:
                 receiver = _Receiver(self._transport, part, target, self._transfers.max_download_bytes)
                 await receiver.receive(link, progress)
-                with CancelScope(shield=True):  # it is soon done, and a cancel would leave its outcome unknown
-                    await receiver.publish(overwrite=overwrite)
+                await receiver.publish(overwrite=overwrite)
 
     @contextmanager
     def _claim(self, target: Path) -> Iterator[None]:

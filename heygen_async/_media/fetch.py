@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from http import HTTPStatus
 from random import random
+from typing import Literal, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
-from attrs import frozen
+from attrs import define, field, frozen
 
+from heygen_async._arguments import is_https
+from heygen_async._media.attempts import Attempts
 from heygen_async._media.hosts import EXPIRED, PartState, check_start, range_headers, refusal, resumed
-from heygen_async._media.links import Link, expires_at
-from heygen_async._media.patience import Patience
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
-from heygen_async.errors import APIError, DownloadError, HeyGenError, TransportError, UnexpectedResponse
+from heygen_async.errors import (
+    APIError,
+    DownloadError,
+    HeyGenError,
+    LipsyncFailed,
+    TransportError,
+    UnexpectedResponse,
+)
+from heygen_async.models import Lipsync, LipsyncStatus, Secret
+
+Kind: TypeAlias = Literal["video", "captions"]
 
 
 @frozen
@@ -79,7 +92,7 @@ class _Fetch:
         self._state = state
         self._max_bytes = max_bytes
         self._most = state.done
-        self._patience = Patience(transport.retry)
+        self._attempts = Attempts(transport.retry)
 
     async def attempt(self) -> AsyncGenerator[Chunk, None]:
         """Request once what is missing, and yield what arrives."""
@@ -137,13 +150,13 @@ class _Fetch:
         """
         if self._state.done > self._most:
             self._most = self._state.done
-            self._patience.renew()
+            self._attempts.reset()
         chance = random()  # noqa: S311 it spreads retries, it guards nothing
         has_expired = isinstance(error, APIError) and error.status in EXPIRED
         if has_expired or isinstance(error, _RestartError):
-            delay = self._patience.again(chance=chance)
+            delay = self._attempts.delay_before_change(chance=chance)
         else:
-            delay = self._patience.after(error, chance=chance)
+            delay = self._attempts.delay_after(error, chance=chance)
         if delay is None:
             raise self._failure(error) from error
         if has_expired:
@@ -160,5 +173,78 @@ class _Fetch:
             f"({self._state.done:,} bytes arrived): {error}",
             is_transient=is_hosts,
         )
-        failure.attempts = self._patience.tries
+        failure.attempts = self._attempts.made
         return failure
+
+
+# Links
+
+
+@define
+class Link:
+    """The link to one output of a lipsync.
+
+    Its URL is a `Secret`, so that it is in no message and in no traceback with local variables.
+    """
+
+    kind: Kind
+    lipsync: Lipsync
+    allow_loopback: bool
+    _get: Callable[[str], Awaitable[Lipsync]] = field(repr=False)
+
+    @property
+    def url(self) -> Secret:
+        """The link, as the lipsync has it.
+
+        Raises:
+            DownloadError: If there is none, or it is not one to follow.
+            LipsyncFailed: If the job failed.
+        """
+        url = link_of(self.lipsync, self.kind)
+        if not is_https(url.reveal(), or_loopback=self.allow_loopback):
+            raise DownloadError(f"the link to the {self.kind} of {self.lipsync.id} is not https")
+        return url
+
+    async def renew(self) -> None:
+        """Get a fresh one.
+
+        Raises:
+            HeyGenError: If the API does not return the lipsync.
+        """
+        self.lipsync = await self._get(self.lipsync.id)
+
+
+def link_of(lipsync: Lipsync, kind: Kind) -> Secret:
+    """Return the link to an output of a lipsync.
+
+    Raises:
+        DownloadError: If there is none (yet).
+        LipsyncFailed: If the job failed.
+    """
+    if lipsync.status == LipsyncStatus.FAILED:
+        raise LipsyncFailed(lipsync)
+    if lipsync.status != LipsyncStatus.COMPLETED:
+        raise DownloadError(f"lipsync {lipsync.id} has no {kind} yet (it is {lipsync.status}); wait for it first")
+    url = lipsync.video_url if kind == "video" else lipsync.caption_url
+    if not url:
+        message = f"lipsync {lipsync.id} is completed, but has no link to its {kind}"
+        raise DownloadError(message, is_transient=True)
+    return Secret(url)
+
+
+def expires_at(link: Secret) -> float | None:
+    """Return when a presigned link ends by its own account, as Unix time in seconds; `None` if it does not say."""
+    query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(link.reveal()).query).items()}
+    for vendor in ("x-amz", "x-goog"):
+        signed, seconds = query.get(f"{vendor}-date"), query.get(f"{vendor}-expires")
+        if signed and seconds:
+            return _after(signed, seconds)
+    end = query.get("expires", "")
+    return float(end) if end.isascii() and end.isdigit() else None
+
+
+def _after(signed: str, seconds: str) -> float | None:
+    try:
+        return datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp() + int(seconds)
+    except ValueError:
+        return None

@@ -44,8 +44,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: float)
         error = error_class(status)("the file host refused the request", status=status, code=word, retry_after=wait)
         error.outcome = "unknown" if is_unsettled(error) else "rejected"
         return error
-    told = "a redirect, which is not followed" if status // 100 == 3 else "no such status"  # noqa: PLR2004 3xx
-    return UnexpectedResponse([f"the file host sent {told}"], status=status)
+    answer = "a redirect, which is not followed" if status // 100 == 3 else "no such status"  # noqa: PLR2004 3xx
+    return UnexpectedResponse([f"the file host sent {answer}"], status=status)
 
 
 def check_stored(status: int, headers: Mapping[str, str], body: bytes) -> None:

@@ -12,12 +12,12 @@ import errno
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from heygen_async._media import mp4
 from heygen_async._media.hosts import PartState, is_strong
 from heygen_async.errors import DownloadError
 
@@ -31,7 +31,13 @@ SIDE: Final = ".part.etag"
 
 _OWNER: Final = "lipsync "
 _SIDE_BYTES: Final = 4096
-"""More than we ever write into a side file."""
+"""More than is ever written into a side file."""
+
+_LOCK_ATTEMPTS, _LOCK_PAUSE = 20, 0.02
+"""How long to wait for the lock, the pause in seconds."""
+
+_BOX_HEADER: Final = 8
+_LARGE_BOX_HEADER: Final = 16
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -68,7 +74,7 @@ def part_problem(target: Path, lipsync_id: str | None) -> str | None:
         return owner_problem(target, "", lipsync_id)
     try:
         with side.open("rb") as file:
-            return owner_problem(target, file.read(_SIDE_BYTES).decode("ascii", "replace"), lipsync_id)
+            return owner_problem(target, file.read(_SIDE_BYTES).decode("utf-8", "replace"), lipsync_id)
     except OSError as error:
         return f"cannot read {side}: {error.strerror or error}"
 
@@ -80,11 +86,9 @@ def owner_problem(target: Path, side_text: str, lipsync_id: str | None) -> str |
     owner = first.removeprefix(_OWNER) if newline and first.startswith(_OWNER) else None
     if _lstat(part) is None:  # there are no bytes to lose
         return _foreign(side) if side_text and owner is None else None
-    if is_published(target):
-        return None
     if owner is None:
         return _foreign(part)
-    if owner == lipsync_id:
+    if owner == lipsync_id or _is_published(target):
         return None
     return (
         f"{part} is an unfinished download of lipsync {owner}; finish that download to {target}, "
@@ -92,7 +96,7 @@ def owner_problem(target: Path, side_text: str, lipsync_id: str | None) -> str |
     )
 
 
-def is_published(target: Path) -> bool:
+def _is_published(target: Path) -> bool:
     """Return whether the part and *target* are two names of one file, as a crash at the end of a download leaves."""
     try:
         return part_path(target).samefile(target)
@@ -145,7 +149,7 @@ class Part:
         size = self._file.seek(0, os.SEEK_END)
         self._side.seek(len(self._owner))
         # Three parts: both lines were written to their end.
-        etag, _, rest = self._side.read(_SIDE_BYTES).decode("ascii", "replace").partition("\n")
+        etag, _, rest = self._side.read(_SIDE_BYTES).decode("utf-8", "replace").partition("\n")
         total, end, _ = rest.partition("\n")
         known = int(total) if total.isascii() and total.isdigit() else None
         if not end or not is_strong(etag) or (known is not None and size > known):
@@ -160,7 +164,7 @@ class Part:
         self._file.seek(start)
         if state.etag is not None:
             self._side.seek(len(self._owner))
-            self._side.write(f"{state.etag}\n{'' if state.total is None else state.total}\n".encode("ascii"))
+            self._side.write(f"{state.etag}\n{'' if state.total is None else state.total}\n".encode())
 
     def write(self, blocks: Iterable[bytes]) -> None:
         """Write *blocks*, whole."""
@@ -171,7 +175,7 @@ class Part:
 
     def flaw(self) -> str | None:
         """Return what is wrong with the whole file, though as many bytes came as were announced."""
-        return mp4.cut_short(self._file)
+        return cut_short(self._file)
 
     def publish(self, *, overwrite: bool) -> None:
         """Give the file its name, all at once.
@@ -212,12 +216,11 @@ def _claim(target: Path, lipsync_id: str) -> BinaryIO:
 
 
 def _take(side: BinaryIO, target: Path, lipsync_id: str) -> None:
-    if is_published(target):  # a crash between the two steps of publishing
-        part_path(target).unlink()
-        side.truncate(0)
-    text = side.read(_SIDE_BYTES).decode("ascii", "replace")
+    text = side.read(_SIDE_BYTES).decode("utf-8", "replace")
     if problem := owner_problem(target, text, lipsync_id):
         raise DownloadError(problem)
+    if _is_published(target):
+        part_path(target).unlink()
     owner = owner_line(lipsync_id)
     if not text.startswith(owner):
         side.seek(0)
@@ -233,12 +236,16 @@ def _open(path: Path) -> BinaryIO:
 def _lock(side: BinaryIO, part: Path) -> None:
     if fcntl is None:
         return
-    try:
-        fcntl.flock(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DownloadError(f"{part} is being downloaded by another process") from None
-    except OSError:  # some network file systems know no locks
-        return
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a cancelled download holds it until its last block is written
+            time.sleep(_LOCK_PAUSE)
+        except OSError:  # some network file systems have no locks
+            return
+        else:
+            return
+    raise DownloadError(f"{part} is being downloaded by another process")
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
@@ -278,3 +285,39 @@ def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
         part.replace(target)
     else:
         part.unlink()
+
+
+# Completeness
+
+
+def cut_short(file: BinaryIO) -> str | None:
+    """Return what is missing of an MP4 file, or `None` if nothing is, or if it is no MP4.
+
+    Only what is certain counts: bytes after the last box, or boxes of unknown kinds, do no harm to a player.
+    """
+    size = file.seek(0, os.SEEK_END)
+    place, kinds = 0, set[bytes]()
+    while place + _BOX_HEADER <= size:
+        length, kind = _box(file, place, size)
+        if not kinds and kind != b"ftyp":
+            return None
+        if not kind.isalnum() and not kind.strip(b" ").isalnum():
+            break
+        kinds.add(kind)
+        if length < _BOX_HEADER:
+            break
+        if place + length > size:
+            return f"its {kind.decode('ascii')} box ends {place + length - size:,} bytes after the file"
+        place += length
+    return "it has no moov box" if kinds and b"moov" not in kinds else None
+
+
+def _box(file: BinaryIO, place: int, size: int) -> tuple[int, bytes]:
+    file.seek(place)
+    header = file.read(_LARGE_BOX_HEADER)
+    length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+    if length == 0:  # to the end of the file
+        length = size - place
+    elif length == 1:  # too long for four bytes
+        length = int.from_bytes(header[8:16], "big")
+    return length, kind

@@ -332,7 +332,7 @@ def _frame_length(head: bytes, place: int, *, then: int = 0) -> int:
     rate, hertz, padding = head[place + 2] >> 4, head[place + 2] >> 2 & 3, head[place + 2] >> 1 & 1
     if version not in _HERTZ or layer != _LAYER_3 or rate == 15 or hertz == 3:  # noqa: PLR2004 reserved values
         return 0
-    if rate == 0:  # "free": the length is not told
+    if rate == 0:  # "free format", of any length
         return 0 if then else 1
     is_first = version == 3  # noqa: PLR2004 MPEG 1
     length = (144 if is_first else 72) * 1000 * _KBITS[is_first][rate] // _HERTZ[version][hertz] + padding

@@ -19,6 +19,7 @@ from anyio import to_thread
 from attrs import field, frozen
 
 from heygen_async._media.sniffing import SNIFFED, Role, check_size, sniff
+from heygen_async._text import whole_characters
 from heygen_async.models import Source
 
 BLOCK: Final = 1 << 20
@@ -64,8 +65,8 @@ async def local_file(source: Source, *, name: str | None = None, role: Role | No
 
     Args:
         source: The file.
-        name: What to call it; else its own name.
-        role: What it is to be used as, `video` or `audio`.
+        name: The name to upload it under; `None` for its own.
+        role: What it is to be used as, `video` or `audio`; `None` for an upload of any type and size.
 
     Raises:
         TypeError: If it is not a `Path`, bytes or an open binary file.
@@ -130,11 +131,11 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
     """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        # To open a named pipe could take for ever.
-        raise ValueError(f"{path.name} is not a regular file; open it and pass the open file")
+        # Opening a named pipe could take forever.
+        raise ValueError(f"{whole_characters(path.name)} is not a regular file; open it and pass the open file")
     with path.open("rb", buffering=0) as file:
         version, head = _Version.of(os.fstat(file.fileno())), file.read(SNIFFED)
-    mime_type, shown = sniff(head, name or path.name, role=role)
+    mime_type, shown = sniff(head, whole_characters(name or path.name), role=role)
     check_size(shown, version.size, role)
     return LocalFile(
         shown,
@@ -150,7 +151,7 @@ def _open_again(path: Path, version: _Version) -> BinaryIO:
     file = path.open("rb", buffering=0)
     if _Version.of(os.fstat(file.fileno())) != version:
         file.close()
-        raise OSError(f"{path.name} changed since it was checked")
+        raise OSError(f"{whole_characters(path.name)} changed since it was checked")
     return file
 
 
@@ -191,9 +192,9 @@ def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalF
 
 
 class _Window:
-    """A caller's open file from a place on, as a file of its own; the caller's own place in it stays as it is.
+    """A caller's open file from a position on, as a file of its own, which keeps the caller's position.
 
-    So one open file may be given to many calls at once. Closing this leaves that open.
+    So many calls can use one open file at once. Closing this leaves that open.
     """
 
     def __init__(self, file: BinaryIO, start: int) -> None:
@@ -201,16 +202,16 @@ class _Window:
         self._next = start
 
     def close(self) -> None:
-        """Leave it open: it is the caller's."""
+        """Do nothing: the file is the caller's."""
 
     def read(self, size: int, /) -> bytes:
         with _LOCKS.setdefault(self._file, threading.Lock()):
-            place = self._file.tell()
+            position = self._file.tell()
             self._file.seek(self._next)
             try:
                 read = _octets(self._file.read(size))
             finally:
-                self._file.seek(place)
+                self._file.seek(position)
         self._next += len(read)
         return read
 
@@ -223,7 +224,7 @@ def _octets(read: object) -> bytes:
 
 def _own_name(file: object) -> str:
     own = getattr(file, "name", None)
-    return PurePath(own).name if isinstance(own, str) and PurePath(own).suffix else "upload"
+    return whole_characters(PurePath(own).name) if isinstance(own, str) and PurePath(own).suffix else "upload"
 
 
 # A one-shot file
@@ -233,7 +234,7 @@ def _own_name(file: object) -> str:
 async def _spooled(read: Callable[[int], object], name: str, role: Role | None) -> AsyncIterator[tuple[BinaryIO, str]]:
     digest, size = hashlib.sha256(), 0
     with await to_thread.run_sync(tempfile.TemporaryFile) as spool:
-        # Given up if cancelled: a read of a silent pipe would not end, and it is not our file.
+        # Abandoned if cancelled: a read of a silent pipe might not end, and the file is not ours.
         while block := _octets(await to_thread.run_sync(read, BLOCK, abandon_on_cancel=True)):
             size += len(block)
             check_size(name, size, role)  # now, as it may have no end

@@ -16,14 +16,13 @@ from attrs import evolve, frozen
 
 from heygen_async._arguments import is_https
 from heygen_async._converter import DirectUpload, read
+from heygen_async._media.attempts import Attempts
+from heygen_async._media.files import Reading, sha256_of
 from heygen_async._media.hosts import EXPIRED, check_stored, refusal
 from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
-from heygen_async._media.patience import Patience
-from heygen_async._media.progress import Progress, report
-from heygen_async._media.reading import Reading, sha256_of
 from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile, local_file
-from heygen_async._media.transfers import Transfers
+from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._media.upload_cache import Entry, Upload
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose, multipart
@@ -206,13 +205,13 @@ class Uploads:
         return grant
 
     async def _put(self, grant: DirectUpload, reading: Reading) -> None:
-        patience, headers = Patience(self._transport.retry), put_headers(grant.upload_headers)
+        attempts, headers = Attempts(self._transport.retry), put_headers(grant.upload_headers)
         while True:
             try:
                 return await self._put_once(grant.upload_url, headers, reading)
             except HeyGenError as error:
-                delay = patience.after(error, chance=random())  # noqa: S311 it spreads retries, it guards nothing
-                error.attempts = patience.tries
+                delay = attempts.delay_after(error, chance=random())  # noqa: S311 it spreads retries, it guards nothing
+                error.attempts = attempts.made
                 if delay is None:
                     raise
             await asyncio.sleep(delay)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from heygen_async._media.progress import Progress
+from heygen_async._media.transfers import Progress
 from heygen_async.models import AssetId, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy
 from heygen_async.session import HeyGenSession

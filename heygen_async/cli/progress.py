@@ -1,4 +1,4 @@
-"""What goes on while a command waits, for the person in front of it; on standard error, and only on a terminal."""
+"""Progress of transfers and waits, on standard error if that is a terminal."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from heygen_async import HeyGenSession
-from heygen_async.cli.options import Options
+from heygen_async._text import one_line
+from heygen_async.cli.options import Printing
 from heygen_async.cli.output import wants_json
 from heygen_async.polling import WaitingFor
 
-_TICK: Final = 0.5
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_TICK: Final = 0.25
 
 
-def is_watched(options: Options) -> bool:
-    """Tell whether a person looks at standard error."""
+def is_watched(options: Printing) -> bool:
+    """Return whether a person watches standard error."""
     return not wants_json(options.json) and sys.stderr.isatty()
 
 
 @contextmanager
-def transfer(label: str, options: Options) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar for one file that goes up or comes down; yields what to tell of bytes done and in all."""
+def transfer(label: str, options: Printing) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar for one transfer; yields a callback that takes the bytes done and in all."""
     if not is_watched(options):
         yield lambda _done, _total: None
         return
@@ -33,55 +37,82 @@ def transfer(label: str, options: Options) -> Iterator[Callable[[int, int | None
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(one_line(label), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager
 def waiting(
-    heygen: HeyGenSession, count: int, options: Options
+    heygen: HeyGenSession, count: int, options: Printing
 ) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Show what the session's poller knows of *count* jobs while the body waits for them.
+    """Show the states of *count* jobs, as the session's poller knows them, while the body waits for them.
 
-    Yields what to put around printing something else meanwhile.
+    Yields a context manager for printing something else meanwhile.
     """
     if not is_watched(options):
         yield nullcontext
         return
     from rich.console import Console  # noqa: PLC0415 most commands need none of it
+    from rich.text import Text  # noqa: PLC0415
 
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    timer: asyncio.Handle
-    with Console(stderr=True).status("waiting") as status:
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    console = Console(stderr=True)
+    with console.status("waiting", spinner="dots" if console.encoding.startswith("utf") else "line") as status:
 
-        def tick() -> None:
-            nonlocal timer
+        def update() -> None:
             states = [_state(each) for each in heygen.poller.snapshot().waiting.values()]
-            status.update(summary(states, count, loop.time() - started))
-            timer = loop.call_later(_TICK, tick)
+            status.update(Text(summary(states, count, clock() - started)))
 
         @contextmanager
         def aside() -> Iterator[None]:
             status.stop()
-            yield
-            status.start()
+            try:
+                yield
+            finally:
+                status.start()
 
-        timer = loop.call_soon(tick)
-        try:
+        with ticking(update):
             yield aside
-        finally:
-            timer.cancel()
+
+
+@contextmanager
+def live(view: Callable[[], RenderableType]) -> Iterator[None]:
+    """Show *view* on standard error while the body runs; it is called on the event loop, so it may read its state."""
+    from rich.console import Console  # noqa: PLC0415 most commands need none of it
+    from rich.live import Live  # noqa: PLC0415
+
+    shown = Live(console=Console(stderr=True), get_renderable=view, auto_refresh=False, transient=True)
+    with shown, ticking(shown.refresh):
+        yield
+
+
+@contextmanager
+def ticking(call: Callable[[], object]) -> Iterator[None]:
+    """Call *call* on the event loop several times a second while the body runs."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.Handle
+
+    def tick() -> None:
+        nonlocal timer
+        call()
+        timer = loop.call_later(_TICK, tick)
+
+    timer = loop.call_soon(tick)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _state(job: WaitingFor) -> str:
     trouble = f" ({type(job.error).__name__})" if job.error else ""
-    return f"{job.status or 'waiting'}{trouble}"
+    return one_line(f"{job.status or 'waiting'}{trouble}")
 
 
 def summary(states: list[str], count: int, seconds: float) -> str:
-    """Return one line on *count* jobs, of which those not done are in *states*, after so many *seconds*."""
-    told = ", ".join(f"{many} {state}" if count > 1 else state for state, many in sorted(Counter(states).items()))
-    done = f"{count - len(states)} of {count} done" if count > 1 else ""
+    """Return one line on *count* jobs: how many have ended, the *states* of the others, and the *seconds* so far."""
+    shown = ", ".join(f"{many} {state}" if count > 1 else state for state, many in sorted(Counter(states).items()))
+    ended = f"{count - len(states)} of {count} done" if count > 1 else ""
     minutes, left = divmod(int(seconds), 60)
-    return ", ".join(part for part in (done, told, f"{minutes}:{left:02}") if part)
+    return ", ".join(part for part in (ended, shown, f"{minutes}:{left:02}") if part)

@@ -8,6 +8,7 @@ from typing import assert_type
 
 from heygen_async import (
     Account,
+    ApiKey,
     Asset,
     AssetId,
     Batch,
@@ -66,6 +67,9 @@ async def the_rest(heygen: HeyGenSession) -> None:
     assert_type(await batch.wait(), Batch)
     assert_type(batch.items(), Paginator[BatchItem])
     assert_type(await heygen.account.me(), Account)
+    assert_type(await heygen.account.key(), ApiKey)
+    assert_type((await heygen.account.key()).has_scope("lipsync:write"), bool)
+    assert_type((await batch.wait()).to_json(), str)
     assert_type(await heygen.assets.upload(Path("a")), Asset)
     assert_type(await heygen.request("GET", "/v3/x", params={"limit": 5}), Response)
     assert_type(heygen.with_options(retry=RetryPolicy(max_attempts=1)), HeyGenSession)

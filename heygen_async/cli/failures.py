@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from attrs import define, field, frozen
 from cyclopts import CycloptsError, UnusedCliTokensError
@@ -24,25 +24,12 @@ _LISTED: Final = 20
 _SCOPES: Final = "The API key is valid but lacks a permission: check its scopes, or use another key."
 
 
-@runtime_checkable
-class Problem(Protocol):
-    """A fault of something that was given, and its place."""
-
-    @property
-    def place(self) -> str:
-        """The flag or the line and column; may be empty."""
-
-    @property
-    def message(self) -> str:
-        """What is wrong."""
-
-
 @frozen
-class ArgumentProblem:
-    """A fault of an argument."""
+class Problem:
+    """Something wrong in what was given."""
 
     place: str
-    """The flag, such as `--video`."""
+    """The flag, such as `--video`, or the line and column; may be empty."""
     message: str
 
 
@@ -71,7 +58,7 @@ class BadArguments(ValueError):
 class Problems:
     """Collects the problems of arguments, so that all of them are reported at once."""
 
-    found: list[ArgumentProblem] = field(factory=list)
+    found: list[Problem] = field(factory=list)
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
@@ -83,7 +70,7 @@ class Problems:
 
     def add(self, place: str, message: str) -> None:
         """Add a problem."""
-        self.found.append(ArgumentProblem(place, message))
+        self.found.append(Problem(place, message))
 
     def check(self) -> None:
         """Raise what was found.

@@ -31,9 +31,9 @@ from heygen_async.cli.dub_view import (
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.failures import BadArguments, Problem, advising
+from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.options import RETRY, Options, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_line, wants_json
-from heygen_async.cli.progress import is_watched, live
 from heygen_async.models import DubOutcome
 from heygen_async.sandbox import Sandbox
 

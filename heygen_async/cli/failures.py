@@ -68,9 +68,9 @@ class Problems:
         except (TypeError, ValueError, OSError) as error:
             self.add(place, _lines(error)[0])
 
-    def add(self, place: str, message: str) -> None:
-        """Add a problem."""
-        self.found.append(Problem(place, message))
+    def add(self, place: str, *messages: str) -> None:
+        """Add a problem at *place* for each of the messages."""
+        self.found += [Problem(place, message) for message in messages]
 
     def check(self) -> None:
         """Raise what was found.
@@ -86,7 +86,7 @@ class Problems:
 def advising(advice: str) -> Iterator[None]:
     """Add *advice* on how to continue to what interrupts the body: a signal, a timeout, a transient error.
 
-    `print_error` prints it as the hint. With a wrong key nobody can continue.
+    `print_error` prints it as the hint. Other errors, such as a wrong key, keep their own.
     """
     try:
         yield
@@ -133,7 +133,7 @@ def _lists(error: BaseException) -> dict[str, JSON]:
 def _hint(error: BaseException) -> str | None:
     if isinstance(error, CycloptsError):
         return " ".join(["heygen-async", *(error.command_chain or ()), "--help"])
-    # What a signal interrupted carries the advice; the first is the most special.
+    # An interrupted command carries the advice. The first note is the most specific one.
     advised = error.__cause__ if isinstance(error, KeyboardInterrupt) else error
     notes: list[str] = getattr(advised, "__notes__", [])
     hint: str | None = notes[0] if notes else getattr(error, "hint", None)

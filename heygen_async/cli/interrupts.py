@@ -92,7 +92,7 @@ class Interrupts:
 
         A handler of `signal` alone runs late if the signal comes just before the loop begins to wait: only the loop's
         own handler makes the signal write to the descriptor that wakes it. Ours replaces it after that, because it
-        also runs where the loop is blocked, by a pipe that nobody reads for instance.
+        also runs while the loop is blocked, for instance by a full pipe.
         """
         numbers = [number for number in _numbers() if signal.getsignal(number) == self._on_signal]
         for number in numbers:

@@ -42,8 +42,7 @@ class RunFiles:
         files = cls(manifest, manifest.with_suffix(".sqlite") if journal is None else journal.expanduser())
         own_files_of(manifest=manifest, journal=files.journal, report=files.report)
         problems = Problems()
-        for problem in files._problems(is_default=journal is None):
-            problems.add("--journal", problem)
+        problems.add("--journal", *files._problems(is_default=journal is None))
         problems.check()
         return files
 

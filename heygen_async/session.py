@@ -216,9 +216,10 @@ class HeyGenSession:
         output: FilePath | None = None,
         captions: bool = False,
         timeout: float | None = None,
+        idempotency_key: str | None = None,
         **options: Unpack[LipsyncOptions],
     ) -> Lipsync:
-        """Make a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
+        """Create a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
 
         Args:
             video: As for `lipsyncs.create`.
@@ -228,6 +229,8 @@ class HeyGenSession:
             captions: Whether to write the captions beside *output*; `enable_caption=True` means the same. A problem
                 with them is logged, and never raised once the job is created.
             timeout: Seconds for the whole call; `None` for no limit but `PollPolicy.longest` on the wait.
+            idempotency_key: As for `lipsyncs.create`: if the program is run again with the same key within 24 hours,
+                the server returns the job that it has already created.
             **options: As for `lipsyncs.create`.
 
         Returns:
@@ -251,7 +254,7 @@ class HeyGenSession:
             async with asyncio.timeout(timeout):
                 if output is not None:
                     await check_file(output, overwrite=False, captions=wants_captions)
-                job = await self.lipsyncs.create(video=video, audio=audio, **options)
+                job = await self.lipsyncs.create(video=video, audio=audio, idempotency_key=idempotency_key, **options)
                 lipsync = await job.wait()
                 if output is not None:
                     await self.download(lipsync, output, captions=wants_captions)

@@ -43,9 +43,9 @@ from attrs import frozen
 
 from heygen_async import DubRow, HeyGenSession, RateLimited, RetryPolicy
 from heygen_async.bulk import Manifest
+from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.journal import Entry, Journal
 from heygen_async.bulk.limits import Limiter
-from heygen_async.bulk.money import RATES
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.runner import DubRun, Plan
 from heygen_async.errors import NotFound
@@ -54,11 +54,11 @@ from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 from heygen_async.sandbox import Sandbox
-from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.plans import Plan as JobPlan
-from heygen_async.sandbox.refusals import Refusal
+from heygen_async.sandbox.error_answers import ErrorAnswer
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.world import Item, Job, World
+from heygen_async.sandbox.state.paged_store import Ids
+from heygen_async.sandbox.state.scripts import JobScript
+from heygen_async.sandbox.state.world import SimulatedItem, SimulatedJob, World
 
 ROWS, MEAN, SIGMA = 300, 60.0, 0.6
 CREATE, READ, RETRY_AFTER = 0.3, 0.1, 5.0
@@ -129,7 +129,7 @@ class Server:
             balance=1e9,
             rates=RATES,
             retry_after=RETRY_AFTER,
-            job_seconds=lambda body: lengths[str(body["callback_id"])],
+            job_seconds=lambda body: lengths[str(body["callback_id"]).partition(".")[0]],
         )
         self.world = World(Ids(0), settings)
         self.asked: Counter[str] = Counter()
@@ -148,7 +148,7 @@ class Server:
         self.now()
         try:
             return work()
-        except Refusal as refusal:
+        except ErrorAnswer as refusal:
             self.refused += refusal.status == 429
             kind = RateLimited if refusal.status == 429 else NotFound
             error = kind(refusal.message, status=refusal.status, retry_after=refusal.retry_after)
@@ -157,13 +157,13 @@ class Server:
         finally:
             await asyncio.sleep(seconds / 2)
 
-    def lipsync(self, job: Job) -> Lipsync:
+    def lipsync(self, job: SimulatedJob) -> Lipsync:
         now = self.now()
         return Lipsync(
             id=job.id,
             status=LipsyncStatus(job.state(now)),
             callback_id=str(job.body["callback_id"]),
-            duration=job.plan.duration if job.ended_at is not None else None,
+            duration=job.script.duration if job.ended_at is not None else None,
         )
 
 
@@ -180,13 +180,13 @@ class Lipsyncs:
 
     async def create(self, *, idempotency_key: str, **said: Any) -> Handle:
         server = self._server
-        make = lambda: server.world.create(said, JobPlan(duration=4.0), server.now())  # noqa: E731
+        make = lambda: server.world.create(said, JobScript(duration=4.0), server.now())  # noqa: E731
         return Handle((await server.call("create", CREATE, make)).id)
 
     async def create_batch(self, requests: Sequence[LipsyncRequest], *, idempotency_key: str) -> Handle:
         server = self._server
-        entries = [({"callback_id": one.callback_id, "mode": one.mode}, JobPlan(duration=4.0)) for one in requests]
-        make = lambda: server.world.create_batch(entries, server.now(), title=None, callback_url=None)  # noqa: E731
+        entries = [({"callback_id": one.callback_id, "mode": one.mode}, JobScript(duration=4.0)) for one in requests]
+        make = lambda: server.world.create_batch(entries, {}, server.now())  # noqa: E731
         return Handle((await server.call("create_batch", CREATE, make)).id)
 
     def batch(self, batch_id: str) -> Batch:
@@ -224,7 +224,7 @@ class Batch:
         look = lambda: [self._item(index, item) for index, item in enumerate(server.world.batch(self.id).items)]  # noqa: E731
         return Page(items=await server.call("batch", READ, look))
 
-    def _item(self, index: int, item: Item) -> BatchItem:
+    def _item(self, index: int, item: SimulatedItem) -> BatchItem:
         words = {"queued": "pending", "processing": "running"}
         state = item.state(self.server.now())
         return BatchItem(

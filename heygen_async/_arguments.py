@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -84,6 +85,40 @@ def check_count(name: str, value: object, *, most: int | None = None) -> int:
     if value < 1 or (most is not None and value > most):
         raise ValueError(f"{name} must be 1 {'or more' if most is None else f'to {most}'}, not {value}")
     return value
+
+
+def check_rate(name: str, value: object) -> None:
+    """Check that *value* is a finite number above 0."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {shown(value)}")
+    if not 0 < value < _TOO_LARGE:
+        raise ValueError(f"{name} must be more than 0, not {shown(value)}")
+
+
+def check_type(name: str, value: object, kind: type, *, is_optional: bool = False) -> None:
+    """Check that *value* is a *kind*; `None` passes if it is optional."""
+    if not isinstance(value, kind) and not (is_optional and value is None):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+
+
+def check_keywords(function: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Check the names of the keyword arguments of *function*.
+
+    Raises:
+        TypeError: If one of them is not *known*; the message is Python's own, with the closest name.
+    """
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{_closest(name, known)}")
+
+
+def _closest(name: str, known: Collection[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 for mistakes only
+
+    close = get_close_matches(name, known, n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""
 
 
 def check_callback_url(name: str, value: object) -> None:

@@ -16,12 +16,13 @@ required field makes an answer unreadable.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from contextlib import suppress
+from functools import partial, wraps
 from operator import eq
-from typing import Any, Final, TypeVar, cast, get_origin
+from typing import Any, Final, ParamSpec, TypeVar, cast, get_origin
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 from cattrs import BaseValidationError, Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, override
 
@@ -62,6 +63,7 @@ from heygen_async.models import (
 )
 from heygen_async.pagination import Page
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -92,8 +94,8 @@ class DirectUpload:
     """The answer to the announcement of an upload that goes to the storage host."""
 
     asset_id: str
-    upload_url: str
-    upload_headers: Mapping[str, JSON] = {}
+    upload_url: Secret
+    upload_headers: Mapping[str, JSON] = field(default={}, repr=False)
     """To be sent with it, as they are."""
     max_bytes: int | None = None
 
@@ -208,17 +210,17 @@ def _readable(wire: Mapping[str, JSON], fields: Sequence[_Field]) -> Mapping[str
     """Return *wire* with every optional field either readable or moved into `extra`."""
     readable: dict[str, object] = dict(wire)
     extra = dict(cast("Mapping[str, JSON]", wire.get("extra", {})))
-    for field in fields:
-        value = wire.get(field.name)
-        found = acceptable(value, field.strict, field.lenient)
+    for one in fields:
+        value = wire.get(one.name)
+        found = acceptable(value, one.strict, one.lenient)
         if found is not None:
-            readable[field.name] = found
-        elif field.is_optional:
-            readable.pop(field.name, None)
+            readable[one.name] = found
+        elif one.is_optional:
+            readable.pop(one.name, None)
         # Of an object or a list only a part may have been read.
         is_partial = found is not value and isinstance(value, (dict, list))
-        if value is not None and (found is None or is_partial) and field.lenient is not lenient_secret:
-            extra[field.name] = value
+        if value is not None and (found is None or is_partial) and one.lenient is not lenient_secret:
+            extra[one.name] = value
     return {**readable, "extra": extra}
 
 
@@ -227,6 +229,21 @@ _converter: Final = _make_converter(detailed=False)
 _explainer: Final = _make_converter(detailed=True)
 
 
+def _without_frames(read: Callable[P, T]) -> Callable[P, T]:
+    """Raise the errors of *read* without its frames: their variables hold presigned links."""
+
+    @wraps(read)
+    def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except UnexpectedResponse as error:
+            failure = error.with_traceback(None)
+        raise failure
+
+    return reading
+
+
+@_without_frames
 def read(response: Response, model: type[T]) -> T:
     """Return the `data` of an answer as a *model*.
 
@@ -236,11 +253,13 @@ def read(response: Response, model: type[T]) -> T:
     return _structure(response, _member(response, response.data, "data", "$"), model, "$.data")
 
 
+@_without_frames
 def read_page(response: Response, model: type[T]) -> Page[T]:
     """Return an answer whose `data` is a list, and whose cursor stands beside it, as a page of *model*."""
     return _page(response, response.data, "data", model, "$")
 
 
+@_without_frames
 def read_statuses(response: Response) -> Page[StatusEntry]:
     """Return the entries of a bulk status answer; one that cannot be read is left out, for the sake of the others."""
     try:
@@ -258,6 +277,7 @@ def _status_entry(item: object) -> StatusEntry | None:
         return None
 
 
+@_without_frames
 def read_batch_items(response: Response) -> Page[BatchItem]:
     """Return the items of a batch: there the list and its cursor are both inside `data`."""
     return _page(response, _member(response, response.data, "data", "$"), "items", BatchItem, "$.data")
@@ -284,17 +304,13 @@ def _member(response: Response, envelope: object, name: str, path: str) -> objec
 
 
 def _structure(response: Response, value: object, type_: type[T], path: str) -> T:
-    try:
+    with suppress(LookupError, ValueError, TypeError):
         return _converter.structure(value, type_)
-    except (LookupError, ValueError, TypeError):
-        return _explained(response, value, type_, path)
-
-
-def _explained(response: Response, value: object, type_: type[T], path: str) -> T:
     try:
         return _explainer.structure(value, type_)
     except (BaseValidationError, ValueError, TypeError) as error:
-        raise _unexpected(response, transform_error(error, path=path)) from error
+        problems = transform_error(error, path=path)
+    raise _unexpected(response, problems)
 
 
 def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedResponse:

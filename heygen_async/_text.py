@@ -10,6 +10,8 @@ _NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # A terminal obeys control characters, and direction overrides make a line read as another one.
 _NOT_SHOWN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
+_QUERY: Final = re.compile(r"""(?i:\b(https?:\\?/\\?/[^\s"'<>?\\]*(?:\\/[^\s"'<>?\\]*)*))\?[^\s"'<>]*""")
+
 
 def is_text(value: str) -> bool:
     """Return whether *value* is one line of text with something in it: no control characters, no half characters."""
@@ -24,3 +26,13 @@ def one_line(text: str) -> str:
 def whole_characters(text: str) -> str:
     """Return *text* with each half of a surrogate pair replaced by U+FFFD, so that it can be encoded."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def without_queries(text: str) -> str:
+    """Return *text* with the query of each URL in it left out: in a presigned link it is a secret."""
+    return _QUERY.sub(r"\1?...", text)
+
+
+def escape_controls(text: str) -> str:
+    r"""Return *text*, a line of JSON, with the characters that `one_line` removes as the escapes of JSON (`\u009b`)."""
+    return _NOT_SHOWN.sub(lambda found: "".join(f"\\u{ord(char):04x}" for char in found[0]), text)

@@ -30,9 +30,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 if TYPE_CHECKING:
     from heygen_async.models import Lipsync
@@ -76,6 +76,29 @@ been done; send it again with the same idempotency key to find out.
 """
 
 
+@frozen(kw_only=True)
+class CallRecord:
+    """What is known of one call over all of its attempts: what every error of it carries."""
+
+    idempotency_key: str | None = None
+    attempts: int = 0
+    outcome: Outcome | None = None
+
+    @classmethod
+    def read_from(cls, error: BaseException) -> Self:
+        """Return the record that *error* carries, an `asyncio.CancelledError` for instance."""
+        return cls(
+            idempotency_key=getattr(error, "idempotency_key", None),
+            attempts=getattr(error, "attempts", 0),
+            outcome=getattr(error, "outcome", None),
+        )
+
+    def write_to(self, error: BaseException) -> None:
+        """Set `.idempotency_key`, `.attempts` and `.outcome` of *error*, whatever kind of exception it is."""
+        for name, value in asdict(self).items():
+            setattr(error, name, value)
+
+
 def _revive(cls: type[HeyGenError], args: tuple[object, ...], state: Mapping[str, object]) -> HeyGenError:
     error = cls.__new__(cls, *args)
     error.args = args  # OSError.__new__, a parent of WaitTimeout, leaves them to __init__
@@ -96,7 +119,7 @@ class HeyGenError(Exception):
             2xx status that is not the API's.
     """
 
-    hint: ClassVar[str | None] = None
+    hint: str | None = None
     """What a person can do about it, in one sentence."""
 
     idempotency_key: str | None = None
@@ -143,16 +166,17 @@ class Fault:
 
 
 class APIError(HeyGenError):
-    """Raised when the API answers with a 4xx or 5xx.
+    """Raised when the API answers with an error: a 4xx, a 5xx, or a 200 whose body is an error.
 
     Attributes:
-        status: The HTTP status.
-        code: The API's own word for it, such as `invalid_parameter`; `None` if it gave none.
+        status: The HTTP status. For an error inside a 200, the status that its code means, 200 if that is unknown.
+        code: The API's own word for it, such as `invalid_parameter` (older services: a number, such as `"400140"`);
+            `None` if it gave none.
         message: The API's sentence, or a short excerpt of a body that is not the API's.
         param: The request field at fault, if the API names one.
-        doc_url: Where the API documents it, if it says.
-        errors: The faults of the request, if the API lists more than one.
-        request_id: The `X-Request-Id` of the answer; quote it to HeyGen's support.
+        doc_url: Where the API documents the error, if it says.
+        errors: The faults of the request, as `Fault`s, if the API lists them.
+        request_id: The `X-Request-Id` of the answer, to quote to HeyGen's support; `None` if there was none.
         retry_after: Seconds that the server asked to wait; `None` if it did not.
     """
 
@@ -168,6 +192,7 @@ class APIError(HeyGenError):
         request_id: str | None = None,
         retry_after: float | None = None,
         outcome: Outcome | None = None,
+        hint: str | None = None,
     ) -> None:
         self.status = status
         self.code = code
@@ -177,6 +202,8 @@ class APIError(HeyGenError):
         self.errors = tuple(errors)
         self.request_id = request_id
         self.retry_after = retry_after
+        if hint is not None:
+            self.hint = hint
         self.is_transient = status in _TRANSIENT or status >= _SERVER_ERRORS or code == IN_PROGRESS
         super().__init__(self._sentence(), outcome=outcome)
 
@@ -208,7 +235,9 @@ class InsufficientCredit(APIError):
 
 
 class PermissionDenied(APIError):
-    """Raised on 403: the key is good, but may not do this."""
+    """Raised on 403: the key is valid, but may not do this. `.hint` names the missing scope where that is known."""
+
+    hint = "The API key may not do this: check its scopes and the account's permissions."
 
 
 class NotFound(APIError):

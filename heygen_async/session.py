@@ -7,23 +7,24 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
 
 from attrs import evolve
 
-from heygen_async._arguments import check_count
+from heygen_async._arguments import check_count, check_keywords, check_rate, check_type
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
-from heygen_async._media.progress import Progress
-from heygen_async._media.targets import FilePath, check_target
-from heygen_async._media.transfers import Transfers
+from heygen_async._media.ingestion import Ingestion
+from heygen_async._media.targets import FilePath, check_file
+from heygen_async._media.transfers import Progress, Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http, Origin
 from heygen_async._wire import Parameter, Response, check_base_url, compose_raw
-from heygen_async.errors import WaitTimeout
+from heygen_async.errors import CallRecord, WaitTimeout
 from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Secret, Source
 from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
 from heygen_async.polling import LipsyncPoller
@@ -71,9 +72,13 @@ class HeyGenSession:
         max_connections: Requests in the air at once, 1 or more; others wait, without using up their timeout.
         max_requests_per_second: The most requests that leave in a second; `None` for no limit.
         max_response_bytes: The longest answer of the API that is read, after decompression.
+        max_download_bytes: The longest video that is downloaded, 1 or more. A download ends there with a
+            `DownloadError`, also if its file host gives no length.
         headers: Headers to add to every request to the API.
         trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `.netrc` count.
         trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation makes.
+        ssl: An `ssl.SSLContext` for our own connections, for a private CA for instance; or `False` to verify no
+            certificate of a host on loopback, where `base_url` must be. Not together with `http`.
 
     Raises:
         ValueError, TypeError: If an argument is wrong or there is no key; a `RuntimeError` is raised for use
@@ -104,14 +109,23 @@ class HeyGenSession:
         max_connections: int = 100,
         max_requests_per_second: float | None = None,
         max_response_bytes: int = 16 << 20,
+        max_download_bytes: int = 16 << 30,
         headers: Mapping[str, str] | None = None,
         trust_env: bool = False,
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        ssl: SSLContext | Literal[False] | None = None,
     ) -> None:
+        key, token = _concealed(api_key), _concealed(access_token)
+        del api_key, access_token  # or a traceback with local variables would show them
+        check_type("polling", polling, PollPolicy)
+        check_type("retry", retry, RetryPolicy)
+        check_type("timeouts", timeouts, Timeouts)
         check_rate("max_requests_per_second", max_requests_per_second)
+        check_type("trust_env", trust_env, bool)
         self._http = Http(
-            _origin(api_key, access_token, base_url),
+            _origin(key, token, base_url),
             borrowed=http,
+            ssl=ssl,
             trust_env=trust_env,
             trace_configs=trace_configs,
             max_response_bytes=check_count("max_response_bytes", max_response_bytes),
@@ -120,9 +134,9 @@ class HeyGenSession:
             max_connections=check_count("max_connections", max_connections),
             max_requests_per_second=max_requests_per_second,
         )
-        transport = Transport(self._http, gate, retry, timeouts, check_headers(headers or {}))
+        transport = Transport(self._http, gate, retry, timeouts, check_headers(headers))
         self._is_view = False
-        self._transfers = Transfers()
+        self._transfers = Transfers(check_count("max_download_bytes", max_download_bytes))
         self._polling = polling
         self.poller = _poller(transport, polling)
         self._furnish(transport)
@@ -131,7 +145,7 @@ class HeyGenSession:
         self._transport = transport
         self.account = Accounts(transport)
         self.webhooks = WebhookEndpoints(transport)
-        uploads = Uploads(transport, self._transfers)
+        uploads = Uploads(transport, self._transfers, Ingestion(transport, self._polling))
         self._downloads = Downloads(transport, self._transfers, partial(fetch, transport))
         self.assets = Assets(transport, uploads)
         self.lipsyncs = Lipsyncs(transport, self.poller, self._polling, uploads, self._downloads)
@@ -147,18 +161,19 @@ class HeyGenSession:
 
         It shares the connections, the limits and the poller (which keeps its options). Closing it does nothing.
         """
+        check_type("retry", retry, RetryPolicy, is_optional=True)
+        check_type("timeouts", timeouts, Timeouts, is_optional=True)
         ours = self._transport
         view = object.__new__(HeyGenSession)
         view._http, view._polling, view.poller = self._http, self._polling, self.poller
         view._is_view = True
         view._transfers = self._transfers
         view._furnish(
-            Transport(
-                self._http,
-                ours.gate,
-                retry or ours.retry,
-                timeouts or ours.timeouts,
-                {**ours.headers, **check_headers(headers or {})},
+            evolve(
+                ours,
+                retry=retry or ours.retry,
+                timeouts=timeouts or ours.timeouts,
+                headers={**ours.headers, **check_headers(headers)},
             )
         )
         return view
@@ -189,7 +204,9 @@ class HeyGenSession:
             HeyGenError: See `heygen_async.errors`.
         """
         key = None if idempotency_key is None else check_key(idempotency_key)
-        return await self._transport.send(compose_raw(method, path, params=params, json=json, idempotency_key=key))
+        request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
+        del params, json  # or a traceback with local variables would show the links in them
+        return await self._transport.send(request)
 
     async def dub(
         self,
@@ -197,6 +214,7 @@ class HeyGenSession:
         video: Source,
         audio: Source,
         output: FilePath | None = None,
+        captions: bool = False,
         timeout: float | None = None,
         **options: Unpack[LipsyncOptions],
     ) -> Lipsync:
@@ -205,7 +223,10 @@ class HeyGenSession:
         Args:
             video: As for `lipsyncs.create`.
             audio: As for `lipsyncs.create`.
-            output: A file that is not there yet; `None` writes none.
+            output: The file to write, as for `download`; `None` writes none. Everything that can be known about it
+                is checked before anything is sent.
+            captions: Whether to write the captions beside *output*; `enable_caption=True` means the same. A problem
+                with them is logged, and never raised once the job is created.
             timeout: Seconds for the whole call; `None` for no limit but `PollPolicy.longest` on the wait.
             **options: As for `lipsyncs.create`.
 
@@ -216,25 +237,31 @@ class HeyGenSession:
             WaitTimeout: If the time is up. `.lipsync_id` is `None` if it was before the create was answered; then
                 `.outcome` and `.idempotency_key` tell what is known of it.
             LipsyncFailed: If the job failed.
-            DownloadError: If the file cannot be had or written; if it is there already, before anything is sent.
+            TypeError, ValueError: If an argument is wrong; nothing was sent.
+            DownloadError: If *output* cannot be written, before anything is sent; or if the video cannot be
+                downloaded.
             HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do.
         """
+        check_keywords("dub", options, LipsyncOptions.__annotations__)
+        if captions and output is None:
+            raise ValueError("captions=True needs an output to write them beside")
+        wants_captions = captions or bool(options.get("enable_caption"))
         job = None
         try:
             async with asyncio.timeout(timeout):
                 if output is not None:
-                    await check_target(output, overwrite=False)
+                    await check_file(output, overwrite=False, captions=wants_captions)
                 job = await self.lipsyncs.create(video=video, audio=audio, **options)
                 lipsync = await job.wait()
                 if output is not None:
-                    await self.download(lipsync, output)
+                    await self.download(lipsync, output, captions=wants_captions)
                 return lipsync
         except WaitTimeout:
             raise
         except TimeoutError as error:
             late = WaitTimeout(job.id if job else None)
             if job is None:  # what the cancelled create knew of itself
-                vars(late).update(vars(error.__cause__ or error))
+                CallRecord.read_from(error.__cause__ or error).write_to(late)
             raise late from error
 
     def dub_many(
@@ -248,12 +275,14 @@ class HeyGenSession:
         budget: float | None = None,
         rates: Mapping[str, float] | None = None,
         submit: Literal["each", "batch"] = "each",
+        captions: bool = False,
+        retry_failed: bool = False,
         on_event: Callable[[DubEvent], None] | None = None,
     ) -> DubRun:
-        """Dub any number of rows: upload, submit, wait and download each, as many at once as the account takes.
+        """Dub any number of rows: upload, create, wait and download each, as many at once as the account allows.
 
-        What each row has reached is kept in *journal*. Run it again after a crash, a Ctrl-C or an outage, with the
-        same rows and the same journal, and it goes on from there: no job is made twice, and none is lost.
+        The state of each row is kept in *journal*. After a crash, a Ctrl-C or an outage, run it again with the same
+        rows and the same journal: it continues, creates no job twice and loses none.
 
         ::
 
@@ -262,23 +291,28 @@ class HeyGenSession:
                     print(outcome.key, outcome.state, outcome.path or outcome.error)
 
         Args:
-            rows: What to dub. All are checked before anything is sent; those of an iterator, which can be had only
-                once, as they come. They are never all in memory. `heygen_async.bulk.manifest.Manifest` reads files.
-            journal: The SQLite file to keep; `None` keeps it in memory, for runs that need not survive a crash. It
-                belongs to one API: a rehearsal in the sandbox never counts as the real run.
-            output_dir: Where to write, made if it is not there; a row's own `output` is inside of it. Without one
-                only rows with an `output` are downloaded.
-            max_in_flight: Jobs at once, 1 or more; `None` finds out what the account takes.
-            max_attempts: Jobs that may be asked for, for one row, if they fail for no fault of the row's: 1 or more.
-            budget: Dollars, over all runs on this journal. Nothing more is submitted when the estimate of what was
-                would pass it; the rows left are skipped. Where no length is known, the longest seen counts, or 60 s.
-            rates: Dollars for a second of output, by mode, for the estimate; the published ones of 2026 if not given.
-            submit: `each` asks for one job at a time, up to what the account takes at once; `batch` for up to 100 in
-                a request, which the server queues.
-            on_event: Called with each `DubEvent`, on the event loop. What it raises ends the run.
+            rows: The rows. All are checked before anything is sent, and the run uses them as they were checked; rows
+                of an iterator are checked one by one. They are never all in memory. `heygen_async.bulk.Manifest`
+                reads them from a file.
+            journal: The SQLite file; `None` keeps the journal in memory, for runs that need not survive a crash. A
+                journal belongs to one API and one account.
+            output_dir: The folder for the videos, created if it is missing; a row's `output` is relative to it.
+                Without it only rows with an `output` are downloaded.
+            max_in_flight: The most jobs at once, 1 or more; `None` finds out what the account allows.
+            max_attempts: The most jobs for one row if jobs fail for transient reasons, 1 or more.
+            budget: Dollars, for all runs on this journal. Submitting stops when the estimate would exceed it; the
+                rows that are left are skipped. A length that is not known is taken as the longest seen, or 60 s.
+            rates: Dollars per second of output, by mode, for the estimate; the default is the published rates.
+            submit: `each` creates jobs one by one, up to what the account allows at once; `batch` creates up to 100
+                in a request, which the server queues.
+            captions: Whether captions are written beside each video, as `.srt`. A row decides for itself with
+                `captions`, and `enable_caption=True` counts as a request. A problem with captions never blocks the
+                video: it is in `DubOutcome.warnings`.
+            retry_failed: Whether rows that failed in earlier runs get another attempt, final failures included.
+            on_event: Called with each `DubEvent`, on the event loop. An exception that it raises ends the run.
 
         Returns:
-            The run, to be entered with `async with`, and iterated: outcomes in order of completion.
+            The run. Enter it with `async with` and iterate over it: outcomes arrive in order of completion.
 
         Raises:
             TypeError, ValueError: If an argument is wrong.
@@ -297,48 +331,81 @@ class HeyGenSession:
             budget=budget,
             rates=rates,
             submit=submit,
+            captions=captions,
+            retry_failed=retry_failed,
             on_event=on_event,
         )
 
     async def download(
-        self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None
+        self,
+        lipsync: Lipsync | str,
+        path: FilePath,
+        *,
+        overwrite: bool = False,
+        captions: bool = False,
+        progress: Progress | None = None,
     ) -> Path:
-        """Write the video of a completed lipsync to *path*, and its captions beside it, if it has any.
+        """Write the video of a completed lipsync to *path*, and its captions beside it if they are wanted.
 
-        What has come stands in `PATH.part` until all of it has; then it gets its name, all at once. A connection
-        that breaks is taken up where it broke, and so is a download that was cancelled, or ended by an error such as
-        a full disk: call again, with the same path. A link that has expired is renewed.
+        Data is written to `PATH.part` and renamed when complete; `PATH.part.etag` beside it names the lipsync. An
+        interrupted download is resumed, in this call and by the next one for the same lipsync and path. The
+        unfinished download of another lipsync is never touched. An expired link is renewed.
 
         Args:
             lipsync: The lipsync, or its id.
-            path: The file to write, in a folder that exists; or a folder, for a name made of title and id. Captions
-                get the same name, with `.srt`.
-            overwrite: Whether files that are there may be replaced.
-            progress: Called with bytes of the video done and in all, or a coroutine function.
+            path: The file to write, in a folder that exists; or a folder that exists, for a name made of title and
+                id. A leading `~` is the home folder. A path that ends with a separator is a folder.
+            overwrite: Whether files that exist may be replaced.
+            captions: Whether to write the captions too, as `.srt`, once the video is complete. A problem with them
+                is logged as a warning and not raised; see `download_captions`.
+            progress: A function or coroutine function, called with the bytes of the video that are done, and in all.
 
         Returns:
             The path of the video.
 
         Raises:
-            DownloadError: If a file is there already (before any request, where its name is known), the folder is
-                missing, it cannot be written, or another download is writing it; if the job is not completed; if the
-                video cannot be had, after the attempts of `RetryPolicy`, or is cut short.
+            DownloadError: If *path* cannot be written, before any request where that can be known; if the job is not
+                completed; if the video cannot be downloaded within `RetryPolicy`, is longer than
+                `max_download_bytes`, or is cut short. `.is_transient` is true if the host or the network failed.
             LipsyncFailed: If the job failed.
-            HeyGenError: If the API does not tell the link.
+            HeyGenError: If the API does not return the lipsync.
 
-        Cancelled, it stops at once, and leaves the `.part` to be resumed.
+        If cancelled, it stops at once, and keeps the `.part` to be resumed.
         """
-        return await self._downloads.download(lipsync, path, overwrite=overwrite, progress=progress)
+        return await self._downloads.download(lipsync, path, overwrite=overwrite, captions=captions, progress=progress)
+
+    async def download_captions(self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False) -> Path:
+        """Write the captions of a completed lipsync beside its video, with the extension `.srt`.
+
+        Args:
+            lipsync: The lipsync, or its id.
+            path: The path of the video, as for `download`; it need not exist.
+            overwrite: Whether a file that exists may be replaced.
+
+        Returns:
+            The path of the captions.
+
+        Raises:
+            DownloadError: If there are none (yet), they are empty, or cannot be downloaded or written.
+            LipsyncFailed: If the job failed.
+            HeyGenError: If the API does not return the lipsync.
+
+        If cancelled, it stops at once and writes nothing.
+        """
+        return await self._downloads.download_captions(lipsync, path, overwrite=overwrite)
 
     def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
         """Iterate over the bytes of the video of a completed lipsync, in pieces of any size, resumed as in `download`.
 
-        Whoever stops early ends it with `contextlib.aclosing`, or the connection stays until it is collected.
+        If you stop early, wrap it in `contextlib.aclosing`, or the connection stays open until it is collected.
+
+        Args:
+            lipsync: The lipsync, or its id.
 
         Raises:
-            DownloadError: As `download` does; also if the file changed on its host after bytes were given out.
+            DownloadError: As `download` does; also if the download must start again after bytes were yielded.
             LipsyncFailed: If the job failed.
-            HeyGenError: If the API does not tell the link.
+            HeyGenError: If the API does not return the lipsync.
         """
         return self._downloads.iter_bytes(lipsync)
 
@@ -362,7 +429,8 @@ class HeyGenSession:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<HeyGenSession {self._http.origin.base_url} {self._http.state}>"
+        http: Http | None = vars(self).get("_http")  # missing while an error of the constructor is shown
+        return "<HeyGenSession>" if http is None else f"<HeyGenSession {http.origin.base_url} {http.state}>"
 
 
 def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
@@ -374,38 +442,57 @@ def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
     )
 
 
-def _origin(api_key: str | None, access_token: str | None, base_url: str | None) -> Origin:
-    url = check_base_url(base_url or os.environ.get("HEYGEN_BASE_URL") or DEFAULT_BASE_URL)
+_MISSING_KEY: Final = "there is no API key: set the environment variable HEYGEN_API_KEY, or give api_key="
+
+
+def _concealed(value: object) -> Secret | None:
+    """Return a credential, whatever its type, so that the local variables of a traceback do not show it."""
+    return None if value is None else Secret(cast("str", value.strip() if isinstance(value, str) else value))
+
+
+def _origin(api_key: Secret | None, access_token: Secret | None, base_url: str | None) -> Origin:
+    url = check_base_url(os.environ.get("HEYGEN_BASE_URL") or DEFAULT_BASE_URL if base_url is None else base_url)
     if access_token is not None:
         if api_key is not None:
             raise ValueError("give api_key or access_token, not both")
         return Origin(url, "Authorization", "Bearer ", _credential("access_token", access_token))
     if api_key is None:
-        api_key = os.environ.get("HEYGEN_API_KEY")
-        if not api_key:
-            raise ValueError("there is no API key: set the environment variable HEYGEN_API_KEY, or give api_key=")
+        api_key = _concealed(os.environ.get("HEYGEN_API_KEY"))
+        if api_key is None or not api_key.reveal():
+            raise ValueError(_MISSING_KEY)
     return Origin(url, "X-Api-Key", "", _credential("api_key", api_key))
 
 
-def _credential(name: str, value: object) -> Secret:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if not value or not value.isascii() or not value.isprintable() or " " in value:
+def _credential(name: str, credential: Secret) -> Secret:
+    if not isinstance(credential.reveal(), str):
+        raise TypeError(f"{name} must be a string, not {type(credential.reveal()).__name__}")
+    if not _is_token(credential.reveal()):
         raise ValueError(f"{name} must be printable ASCII without spaces")  # without saying what it is
-    return Secret(value)
+    return credential
 
 
-def check_rate(name: str, value: float | None) -> None:
-    """See that *value* is a rate: more than 0, or `None`."""
-    if value is not None and not value > 0:
-        raise ValueError(f"{name} must be more than 0, or None, not {value!r}")
+def _is_token(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text != "" and " " not in text
 
 
-def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return *headers* if they are text and none of them is the session's own to set."""
+def check_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return *headers* if each is a name and a text, and the session does not set it itself.
+
+    Raises:
+        TypeError, ValueError: If not; the message names the header.
+    """
+    if headers is None:
+        return {}
+    check_type("headers", headers, Mapping)
     for name, value in headers.items():
-        if name.lower() in _OURS:
-            raise ValueError(f"headers must not set {name}: the session does")
-        if not name.isascii() or not name.isprintable() or not value.isprintable():
-            raise ValueError(f"the header {name!r} has characters that no header may have")
+        _check_header(name, value)
     return dict(headers)
+
+
+def _check_header(name: object, value: object) -> None:
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"headers must be a mapping of strings; {name!r} or its value is not one")
+    if name.lower() in _OURS:
+        raise ValueError(f"headers must not set {name}: the session does")
+    if not _is_token(name) or not value.isascii() or not value.isprintable():
+        raise ValueError(f"the header {name!r} has characters that no header may have")

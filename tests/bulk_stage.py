@@ -1,9 +1,11 @@
 """The stage for tests of bulk runs: a quick sandbox, a session on it, rows, and what came of them."""
 
 import asyncio
+import re
+import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -26,6 +28,11 @@ def url(name: object, query: str = "") -> str:
 
 def rows(count: int, **changes: object) -> list[DubRow]:
     return [evolve(DubRow(url(number), AUDIO, key=f"row-{number}"), **changes) for number in range(1, count + 1)]
+
+
+def row_key(attempt_key: str) -> str:
+    """Return the key of the row that sends *attempt_key*."""
+    return re.sub(r"\.[0-9a-f]{16}$", "", attempt_key)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -55,25 +62,39 @@ class Stage:
     async def states(self, given: Iterable[DubRow], **options: object) -> Counter[str]:
         return Counter(outcome.state for outcome in await self.outcomes(given, **options))
 
+    @contextmanager
+    def database(self, name: str = "run.sqlite") -> Iterator[sqlite3.Connection]:
+        """Open the journal of a run that has ended."""
+        with closing(sqlite3.connect(self.folder / name)) as database, database:
+            yield database
+
     def files(self) -> set[str]:
         out = self.folder / "out"
         return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
 
     def jobs_by_key(self) -> Counter[str]:
+        return Counter(row_key(str(job.body["callback_id"])) for job in self.sandbox.jobs)
+
+    def jobs_by_attempt(self) -> Counter[str]:
         return Counter(str(job.body["callback_id"]) for job in self.sandbox.jobs)
 
     def asked(self, route: str) -> int:
         return sum(request.route == route for request in self.sandbox.requests)
 
     def keys_sent(self) -> list[str]:
+        """Return the row keys of the creates, each as often as it was sent."""
+        return [row_key(key) for key in self.attempt_keys()]
+
+    def attempt_keys(self) -> list[str]:
         return [request.headers["Idempotency-Key"] for request in self.sandbox.requests if request.route == CREATE]
 
 
 @asynccontextmanager
-async def staged(folder: Path, **settings: object) -> AsyncIterator[Stage]:
+async def staged(
+    folder: Path, *, polling: PollPolicy = PollPolicy(fastest=0.005, slowest=0.02), **settings: object
+) -> AsyncIterator[Stage]:
     """Open a sandbox in which a job takes 20 ms, and a session that looks every 5 ms."""
     settings = {"speed": 1000, "retry_after": 0, **settings}
-    polling = PollPolicy(fastest=0.005, slowest=0.02)
     async with (
         Sandbox(**settings) as sandbox,
         HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, polling=polling) as heygen,

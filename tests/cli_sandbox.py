@@ -1,8 +1,14 @@
-"""What the tests of the command line share: a sandbox beside the test, and what a command leaves."""
+"""What the tests of the command line share: a sandbox beside the test, commands as processes, and their results."""
 
 import asyncio
 import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
 import threading
+import time
 from concurrent.futures import Future
 
 import orjson
@@ -13,6 +19,15 @@ from heygen_async.sandbox import Sandbox
 VIDEO_URL = "https://example.com/source.mp4"
 AUDIO_URL = "https://example.com/new-audio.mp3"
 SOURCES = ("--video", VIDEO_URL, "--audio", AUDIO_URL)
+QUICK = ("--poll-every", "0.02")
+
+# Under nohup or in the background of a shell these are ignored, and would be in the commands that tests interrupt.
+for _number, _handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
+
+# With -W error a connection that is left open makes a message that no test here expects.
+COMMAND = (sys.executable, "-W", "error", "-m", "heygen_async")
 
 
 @contextlib.contextmanager
@@ -60,10 +75,65 @@ class Ran:
 
     @property
     def answers(self):
-        """The JSON values on standard output, one in a line."""
+        """The JSON values on standard output, one per line."""
         return [orjson.loads(line) for line in self.out.splitlines()]
 
     @property
     def error(self):
         """The error on standard error."""
         return orjson.loads(self.err)["error"]
+
+
+# Processes
+
+
+def start(*argv, sandbox=None, prefix=(), env=(), **options):
+    """Start a command; *prefix* is a program that runs it, such as nohup."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
+    if sandbox is not None:
+        environment |= {"HEYGEN_API_KEY": sandbox.api_key, "HEYGEN_BASE_URL": sandbox.url}
+    environment |= dict(env)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [*prefix, *COMMAND, *map(str, argv)]
+    return subprocess.Popen(command, env=environment, **{**pipes, **options})
+
+
+def run(*argv, **options):
+    """Run a command to its end."""
+    with start(*argv, **options) as process:
+        out, err = process.communicate(timeout=30)
+    return Ran(process.returncode, out or "", err or "")
+
+
+def shell(script, *argv, **options):
+    """Run a bash *script* in which "$@" is the command."""
+    return run(*argv, prefix=("bash", "-c", script, "bash"), **options)
+
+
+def on_terminal(*argv, columns=100, env=(), **options):
+    """Run a command on a terminal; the two streams of the result are one."""
+    ours, theirs = pty.openpty()
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "text": False}
+    environment = {"TERM": "xterm", "COLUMNS": str(columns), **dict(env)}
+    with start(*argv, **terminal, env=environment, **options) as process:
+        os.close(theirs)
+        got = b"".join(iter(lambda: read_terminal(ours), b""))
+        code = process.wait(30)
+    os.close(ours)
+    return Ran(code, got.decode().replace("\r\n", "\n"), "")
+
+
+def read_terminal(terminal):
+    """Return what a terminal got; nothing once its other end is closed."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # Linux raises it instead of an end of file
+        return b""
+
+
+def until(condition):
+    """Wait until a *condition* holds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.005)

@@ -22,14 +22,14 @@ from heygen_async import (
     LipsyncFailed,
     NotFound,
 )
+from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.journal import JournalError, JournalInUse
 from heygen_async.bulk.manifest import Manifest
-from heygen_async.bulk.money import OverBudget
 from heygen_async.bulk.progress import DubEvent
 from heygen_async.bulk.runner import BadRows
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import error, nothing, rate_limited, reset, server_error, stall
+from heygen_async.sandbox.faults import error, rate_limited, reset, server_error, stall
 
 DAY = 24 * 3600.0
 
@@ -70,7 +70,7 @@ async def test_a_second_run_with_the_same_rows_asks_for_nothing(stage: Stage) ->
     before = len(stage.sandbox.requests)
     outcomes = await stage.outcomes(rows(3))
 
-    assert [outcome.state for outcome in outcomes] == ["skipped"] * 3
+    assert [outcome.state for outcome in outcomes] == ["unchanged"] * 3
     assert [outcome.path.name for outcome in outcomes if outcome.path] == ["row-1.mp4", "row-2.mp4", "row-3.mp4"]
     assert all(outcome.error is None for outcome in outcomes)
     assert len(stage.sandbox.requests) == before
@@ -81,7 +81,7 @@ async def test_a_file_that_was_taken_away_is_fetched_again(stage: Stage) -> None
     (stage.folder / "out/row-1.mp4").unlink()
     states = await stage.states(rows(2))
 
-    assert states == {"completed": 1, "skipped": 1}
+    assert states == {"completed": 1, "unchanged": 1}
     assert len(stage.sandbox.jobs) == 2
     assert stage.files() == {"row-1.mp4", "row-2.mp4"}
 
@@ -116,7 +116,7 @@ async def test_without_a_folder_only_named_outputs_are_written(stage: Stage) -> 
 
     assert {outcome.key: outcome.path for outcome in outcomes} == {"row-1": None, "named": named}
     assert named.exists()
-    assert await stage.states(given, output_dir=None) == {"skipped": 2}
+    assert await stage.states(given, output_dir=None) == {"unchanged": 2}
 
 
 async def test_the_same_content_is_uploaded_once_in_all_runs(stage: Stage) -> None:
@@ -133,19 +133,16 @@ async def test_the_same_content_is_uploaded_once_in_all_runs(stage: Stage) -> No
 
 
 async def test_what_is_said_of_a_row_is_what_is_sent(stage: Stage) -> None:
-    row = DubRow(url(1), AUDIO, key="k", mode="precision", title="T", enable_caption=True, callback_id="mine")
+    options = {"mode": "precision", "title": "T", "enable_caption": True, "callback_id": "mine"}
+    row = DubRow(url(1), AUDIO, key="k", captions=False, **options)
     await stage.outcomes([row])
     [job] = stage.sandbox.jobs
 
     assert job.body == {
         "video": {"type": "url", "url": url(1)},
         "audio": {"type": "url", "url": AUDIO},
-        "mode": "precision",
-        "title": "T",
-        "enable_caption": True,
-        "callback_id": "mine",
+        **options,
     }
-    assert stage.files() == {"k.mp4", "k.srt"}
 
 
 async def test_no_more_jobs_are_in_flight_than_the_caller_says(stage: Stage) -> None:
@@ -211,12 +208,16 @@ async def test_an_account_that_takes_three_gets_three(tmp_path: Path) -> None:
     ("given", "problem"),
     [
         pytest.param([DubRow(Path("nowhere.mp4"), AUDIO)], "row 1, video: nowhere.mp4 cannot be read", id="no file"),
-        pytest.param(rows(1) * 2, "row 2: it has the key row-1, and so has row 1", id="same key"),
-        pytest.param([DubRow(url(1), AUDIO)] * 2, "row 2: it has the key", id="same row without a key"),
-        pytest.param(rows(2, output="x.mp4"), "row 2: it has the output", id="same output"),
-        pytest.param(rows(2, callback_id="c"), "row 2: it has the callback_id c", id="same callback id"),
-        pytest.param(rows(1, output="../x.mp4"), "row 1: output must stay in the output folder", id="leaves"),
-        pytest.param([DubRow(url(1, "sig=1"), AUDIO)], "row 1: video is a signed link", id="signed"),
+        pytest.param(rows(1) * 2, "row 2: duplicate of row 1: the same key row-1", id="same key"),
+        pytest.param(
+            [DubRow(url(1), AUDIO)] * 2, "row 2: duplicate of row 1: the same key", id="same row without a key"
+        ),
+        pytest.param(rows(2, output="x.mp4"), "row 2: duplicate of row 1: the same output", id="same output"),
+        pytest.param(
+            rows(2, callback_id="c"), "row 2: duplicate of row 1: the same callback_id c", id="same callback id"
+        ),
+        pytest.param(rows(1, output="../x.mp4"), "row 1, output: must stay in the output folder", id="leaves"),
+        pytest.param([DubRow(url(1, "sig=1"), AUDIO)], "row 1, key: video looks like a signed link", id="signed"),
     ],
 )
 async def test_a_wrong_row_is_told_before_anything_is_sent(stage: Stage, given: list[DubRow], problem: str) -> None:
@@ -243,14 +244,14 @@ async def test_a_wrong_row_of_a_stream_fails_alone(stage: Stage) -> None:
 
     assert Counter(outcome.state for outcome in outcomes) == {"completed": 2, "failed": 2}
     assert {str(outcome.error) for outcome in outcomes if outcome.error} == {
-        "row 2: it has the key row-1, and so has row 1",
-        "row 3: output must stay in the output folder: '../x.mp4'",
+        "row 2: duplicate of row 1: the same key row-1",
+        "row 3, output: must stay in the output folder: '../x.mp4'",
     }
 
 
 async def test_inputs_that_changed_need_a_new_key(stage: Stage) -> None:
     await stage.outcomes(rows(1))
-    with pytest.raises(BadRows, match="give it a new key"):
+    with pytest.raises(BadRows, match="new key"):
         await stage.outcomes(rows(1, title="another"))
 
     assert len(stage.sandbox.jobs) == 1
@@ -260,7 +261,7 @@ async def test_a_link_that_was_signed_anew_is_the_same_row(stage: Stage) -> None
     for signature in ("mon", "tue"):
         states = await stage.states([DubRow(f"https://example.com/v.mp4?sig={signature}", AUDIO, key="k")])
 
-    assert states == {"skipped": 1}
+    assert states == {"unchanged": 1}
     assert len(stage.sandbox.jobs) == 1
 
 
@@ -270,7 +271,7 @@ async def test_a_row_without_a_key_is_known_again_by_its_content(stage: Stage) -
         shutil.copy(SAMPLE_AUDIO, path)
     await stage.outcomes([DubRow(url(1), first)])
 
-    assert await stage.states([DubRow(url(1), second)]) == {"skipped": 1}
+    assert await stage.states([DubRow(url(1), second)]) == {"unchanged": 1}
 
 
 async def test_what_is_no_row_is_misuse(stage: Stage) -> None:
@@ -290,15 +291,13 @@ async def test_a_file_that_is_there_already_is_not_overwritten_and_nothing_is_pa
     out = stage.folder / "out"
     out.mkdir()
     (out / "row-1.mp4").write_text("mine")
-    outcomes = await stage.outcomes(rows(2))
+    with pytest.raises(BadRows, match=r"row 1, output: .*exists already"):
+        await stage.outcomes(rows(2))
 
-    failed = next(outcome for outcome in outcomes if outcome.state == "failed")
-    assert isinstance(failed.error, DownloadError)
     assert (out / "row-1.mp4").read_text() == "mine"
-    assert stage.jobs_by_key() == {"row-2": 1}
-
+    assert stage.sandbox.requests == []
     (out / "row-1.mp4").unlink()
-    assert await stage.states(rows(2)) == {"completed": 1, "skipped": 1}
+    assert await stage.states(rows(2)) == {"completed": 2}
 
 
 async def test_an_output_folder_that_cannot_be_written_is_told_before_anything_is_sent(stage: Stage) -> None:
@@ -359,7 +358,7 @@ async def test_a_run_whose_disk_was_full_goes_on_when_there_is_room(stage: Stage
 
     states = await stage.states(given)
 
-    assert set(states) <= {"completed", "skipped"}
+    assert set(states) <= {"completed", "unchanged"}
     assert stage.jobs_by_key() == {row.key: 1 for row in given}
     assert stage.files() == {f"{row.key}.mp4" for row in given}
 
@@ -385,13 +384,14 @@ async def test_a_server_fault_is_tried_again_under_keys_of_its_own(stage: Stage)
     [outcome] = await stage.outcomes([bad])
 
     assert (outcome.state, outcome.attempts) == ("failed", 3)
-    assert stage.keys_sent() == ["bad", "bad.2", "bad.3"]
-    assert stage.jobs_by_key() == {"bad": 1, "bad.2": 1, "bad.3": 1}
+    assert stage.keys_sent() == ["bad"] * 3
+    assert len(set(stage.attempt_keys())) == 3
     assert await stage.states([bad]) == {"failed": 1}
     assert len(stage.sandbox.jobs) == 3
 
     await stage.outcomes([bad], max_attempts=4)
-    assert stage.keys_sent()[3:] == ["bad.4"]
+    assert stage.keys_sent() == ["bad"] * 4
+    assert len(set(stage.attempt_keys())) == 4
 
 
 async def test_a_job_that_fails_once_is_made_good(tmp_path: Path) -> None:
@@ -423,10 +423,9 @@ async def test_one_rows_failure_is_never_anothers(stage: Stage) -> None:
         DubRow(url("a", "refuse=download_failed"), AUDIO, key="a"),
         DubRow(url("b", "fail=No+face"), AUDIO, key="b"),
         DubRow(AssetId("as_unknown"), AUDIO, key="c"),
-        DubRow(Path(__file__), AUDIO, key="d"),
     ]
 
-    assert await stage.states([*bad, *rows(6)]) == {"failed": 4, "completed": 6}
+    assert await stage.states([*bad, *rows(6)]) == {"failed": 3, "completed": 6}
 
 
 async def test_a_job_that_was_deleted_is_not_made_again(tmp_path: Path) -> None:
@@ -447,9 +446,10 @@ async def test_an_upload_that_the_server_lost_is_sent_again_under_another_key(st
     [asset_id] = {job.body["audio"]["asset_id"] for job in stage.sandbox.jobs}
     await stage.heygen.assets.delete(asset_id)
 
-    assert await stage.states(given) == {"skipped": 1, "completed": 1}
+    assert await stage.states(given) == {"unchanged": 1, "completed": 1}
     assert stage.asked("POST /v3/assets") == 2
-    assert stage.keys_sent() == ["a", "b", "b.2"]
+    assert stage.keys_sent() == ["a", "b", "b"]
+    assert len(set(stage.attempt_keys())) == 3
 
 
 # What concerns all rows
@@ -466,7 +466,7 @@ async def test_no_credit_or_a_wrong_key_ends_the_run_which_can_be_resumed(
     with pytest.raises(kind):
         await stage.outcomes(rows(8))
 
-    assert set(await stage.states(rows(8))) <= {"completed", "skipped"}
+    assert set(await stage.states(rows(8))) <= {"completed", "unchanged"}
     assert all(count == 1 for count in stage.jobs_by_key().values())
     assert len(stage.jobs_by_key()) == 8
 
@@ -547,9 +547,9 @@ async def test_a_budget_is_for_all_runs_on_a_journal(tmp_path: Path) -> None:
     options = {"budget": 1.0, "rates": {"speed": 0.033}}
     async with staged(tmp_path) as stage:
         assert await stage.states(given, **options) == {"completed": 3, "skipped": 3}
-        assert await stage.states(given, **options) == {"skipped": 6}
+        assert await stage.states(given, **options) == {"unchanged": 3, "skipped": 3}
         assert len(stage.sandbox.jobs) == 3
-        assert await stage.states(given, **{**options, "budget": 2.0}) == {"skipped": 3, "completed": 3}
+        assert await stage.states(given, **{**options, "budget": 2.0}) == {"unchanged": 3, "completed": 3}
 
 
 async def test_a_failed_job_gives_its_estimate_back(stage: Stage) -> None:
@@ -618,7 +618,9 @@ async def test_a_create_that_waits_until_its_key_may_be_forgotten_is_not_repeate
     passed = 0.0
     given = [DubRow(url("slow"), AUDIO, key="slow"), DubRow(url("doubt"), AUDIO, key="doubt")]
     async with staged(tmp_path, manual=True) as stage:
-        stage.sandbox.faults = [nothing(CREATE, times=1), reset(CREATE, after=True)]
+        async with stage.run(given[:1]) as run:
+            await until(lambda: run.snapshot().stages.get("running"))
+        stage.sandbox.faults = [reset(CREATE, after=True)]
         async with stage.run(given):
             await until(lambda: len(stage.sandbox.jobs) == 2)
             await asyncio.sleep(0.02)
@@ -760,7 +762,7 @@ async def test_a_run_may_be_left_without_being_looked_at(stage: Stage) -> None:
     async with stage.run(rows(1)):
         pass
 
-    assert set(await stage.states(rows(1))) <= {"completed", "skipped"}
+    assert set(await stage.states(rows(1))) <= {"completed", "unchanged"}
 
 
 async def test_the_news_of_a_row_come_in_order(stage: Stage) -> None:
@@ -786,3 +788,47 @@ async def test_a_slow_reader_holds_up_no_row(stage: Stage) -> None:
         rest = [outcome async for outcome in run]
 
     assert {first.key, *(outcome.key for outcome in rest)} == {row.key for row in rows(10)}
+
+
+# Captions
+
+
+async def test_captions_are_written_only_on_request(stage: Stage) -> None:
+    await stage.outcomes(rows(1))
+    assert stage.files() == {"row-1.mp4"}
+
+    given = [DubRow(url(2), AUDIO, key="yes", captions=True), DubRow(url(3), AUDIO, key="old", enable_caption=True)]
+    assert await stage.states(given) == {"completed": 2}
+    assert stage.files() == {"row-1.mp4", "yes.mp4", "yes.srt", "old.mp4", "old.srt"}
+
+    given = [DubRow(url(4), AUDIO, key="no", captions=False, enable_caption=True), *rows(5)[4:]]
+    assert await stage.states(given, captions=True) == {"completed": 2}
+    assert stage.files() >= {"no.mp4", "row-5.mp4", "row-5.srt"}
+    assert "no.srt" not in stage.files()
+
+
+@pytest.mark.parametrize("captions", ["empty", "gone"])
+async def test_a_problem_with_captions_is_a_warning(tmp_path: Path, captions: str) -> None:
+    async with staged(tmp_path, captions=captions) as stage:
+        [outcome] = await stage.outcomes(rows(1), captions=True)
+
+        assert (outcome.state, len(outcome.warnings)) == ("completed", 1)
+        assert "captions" in outcome.warnings[0]
+        assert stage.files() == {"row-1.mp4"}
+        assert await stage.states(rows(1), captions=True) == {"unchanged": 1}
+
+
+async def test_captions_of_somebody_else_that_appear_during_the_run_are_left_alone(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(rows(1), captions=True) as run:
+            await until(lambda: stage.sandbox.jobs)
+            captions = tmp_path / "out" / "row-1.srt"
+            captions.write_text("mine")
+            await stage.sandbox.advance(60)
+            [outcome] = [outcome async for outcome in run]
+
+        assert outcome.state == "completed"
+        assert "captions" in outcome.warnings[0]
+        assert stage.files() == {"row-1.mp4", "row-1.srt"}
+        assert await stage.states(rows(1), captions=True) == {"unchanged": 1}
+        assert captions.read_text() == "mine"

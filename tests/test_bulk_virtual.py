@@ -84,6 +84,11 @@ class OutageLipsyncs(bench.Lipsyncs):
             raise error
         return await super().create(idempotency_key=idempotency_key, **said)
 
+    async def page(self, token: str | None) -> object:
+        if self.start <= asyncio.get_running_loop().time() < self.end:
+            raise TransportError("the network is down")
+        return await super().page(token)
+
 
 def _run_through(start: float, end: float) -> tuple[float, OutageLipsyncs, BaseException | None]:
     lengths = bench.lengths_of(0, 60)

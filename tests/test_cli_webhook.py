@@ -16,8 +16,7 @@ pytest.importorskip("cyclopts", reason="the command line is an extra")
 
 from cli_sandbox import Ran, known_to_the_shell
 
-from heygen_async.cli.webhook import MissingSecret, app
-from heygen_async.errors import NotFound
+from heygen_async.cli import main
 from heygen_async.webhooks import sign
 
 URL = "https://app.example/hook"
@@ -34,8 +33,10 @@ def server(monkeypatch):
 @pytest.fixture
 def cli(capsys):
     def run(*argv):
-        code = app(list(argv), exit_on_error=False, print_error=False, result_action="return_value")
-        return Ran(code or 0, *capsys.readouterr())
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main(["webhook", *argv])
+        return Ran(int(exit_.value.code or 0), *capsys.readouterr())
 
     return run
 
@@ -46,7 +47,7 @@ def made(server, cli):
     return cli("endpoints", "create", URL).answer["data"]["endpoint_id"]
 
 
-def test_create_prints_the_secret_for_it_is_told_this_once(server, cli):
+def test_create_prints_the_secret(server, cli):
     told = cli("endpoints", "create", URL, "--events", "batch.finished", "ai_clipping.fail").answer["data"]
 
     assert told["secret"]
@@ -73,25 +74,27 @@ def test_update_prints_the_endpoint_as_it_is_now(server, cli, made):
 
 
 def test_an_update_of_nothing_is_misuse(server, cli, made):
-    with pytest.raises(ValueError, match="nothing"):
-        cli("endpoints", "update", made)
+    ran = cli("endpoints", "update", made)
+
+    assert (ran.code, ran.error["code"]) == (2, "usage")
+    assert "nothing to update" in ran.error["message"]
 
 
 def test_rotate_prints_another_secret(server, cli, made):
     assert cli("endpoints", "rotate", made).answer["data"]["secret"]
 
 
-def test_delete_deletes_by_force_where_nobody_can_be_asked(server, cli, made):
-    with pytest.raises(ValueError, match="--force"):
-        cli("endpoints", "delete", made)
+def test_delete_needs_force_without_a_terminal(server, cli, made):
+    refused = cli("endpoints", "delete", made)
 
+    assert refused.code == 2
+    assert "--force" in refused.error["message"]
     assert cli("endpoints", "delete", made, "--force").answer == {"data": {"endpoint_id": made}}
     assert cli("endpoints", "list").answer["data"] == []
-    with pytest.raises(NotFound):
-        cli("endpoints", "delete", made, "--force")
+    assert cli("endpoints", "delete", made, "--force").error["code"] == "webhook_not_found"
 
 
-def test_event_types_and_events_are_printed_as_the_api_answers(server, cli):
+def test_event_types_and_events_are_answers_of_the_api(server, cli):
     kinds = cli("event-types").answer["data"]
     answer = cli("events", "--event-type", kinds[0]["event_type"], "--limit", "3").answer
 
@@ -100,14 +103,14 @@ def test_event_types_and_events_are_printed_as_the_api_answers(server, cli):
 
 
 @pytest.mark.parametrize("secret", [None, "", " , "])
-def test_listening_needs_a_secret_or_that_it_is_said_out_loud(cli, monkeypatch, secret):
+def test_listening_needs_a_secret_or_unsigned(cli, monkeypatch, secret):
     monkeypatch.delenv("HEYGEN_WEBHOOK_SECRET", raising=False)
     if secret is not None:
         monkeypatch.setenv("HEYGEN_WEBHOOK_SECRET", secret)
 
-    with pytest.raises(MissingSecret) as caught:
-        cli("listen")
-    assert "--unsigned" in caught.value.hint
+    ran = cli("listen")
+    assert ran.code == 2
+    assert "--unsigned" in ran.error["hint"]
 
 
 @asynccontextmanager
@@ -115,9 +118,9 @@ async def listening(*switches, secret=""):
     """Listen in a process of its own; give out its address and what it prints."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    program = "from heygen_async.cli.webhook import app; app()"
+    program = "from heygen_async.cli import main; main()"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", program, "listen", "--port", str(port), *switches),
+        *(sys.executable, "-c", program, "webhook", "listen", "--port", str(port), *switches),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "HEYGEN_WEBHOOK_SECRET": secret},
@@ -140,7 +143,7 @@ async def deliver(url, body, headers):
                 await asyncio.sleep(0.05)
 
 
-async def test_listen_prints_verified_events_once_as_they_come():
+async def test_listen_prints_each_verified_event_once():
     event = {"event_id": "evt_1", "event_type": "lipsync.success", "event_data": {"lipsync_id": "ls_1"}, "entity": "e"}
     body = orjson.dumps(event)
     headers = sign(body, secret=SECRET, event_id="evt_1", timestamp=time.time())
@@ -153,7 +156,7 @@ async def test_listen_prints_verified_events_once_as_they_come():
     assert await printed.read() == b""
 
 
-async def test_listen_prints_unsigned_events_if_it_is_told_to():
+async def test_listen_accepts_unsigned_events_on_request():
     body = b'{"event_id": "evt_1", "event_type": "lipsync.fail", "event_data": {}, "created_at": 1780000000}'
 
     async with asyncio.timeout(30), listening("--unsigned") as (url, printed):

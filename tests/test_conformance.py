@@ -152,7 +152,7 @@ async def test_there_are_no_rate_limit_headers(sandbox, call):
         ("DELETE /v3/users/me", 405, "method_not_allowed"),
     ],
 )
-async def test_a_path_that_is_not_there_speaks_the_language_of_the_api(call, what, status, code):
+async def test_an_unknown_path_is_answered_with_an_api_error(call, what, status, code):
     answer = await call(what)
     assert (answer.status, answer.error["code"]) == (status, code)
     assert answer.headers["Content-Type"].startswith("application/json")
@@ -209,7 +209,7 @@ async def test_a_key_off_the_grammar_is_refused(sandbox, call, key):
 # --- limits and money --------------------------------------------------------------------------------------
 
 
-async def test_a_create_past_the_concurrency_limit_is_told_to_wait(sandbox, call):
+async def test_a_create_past_the_concurrency_limit_gets_a_429(sandbox, call):
     for _ in range(10):
         assert (await call(f"POST {LIPSYNCS}", json=BODY)).status == 200
     answer = await call(f"POST {LIPSYNCS}", json=BODY)
@@ -483,7 +483,7 @@ async def test_a_completed_lipsync_has_its_output(call, names):
     }
 
 
-async def test_a_failed_lipsync_says_why(call, names):
+async def test_a_failed_lipsync_has_its_failure_message(call, names):
     data = (await call(f"GET {LIPSYNCS}/{names['failed']}")).data
     assert (data["status"], data["failure_message"]) == ("failed", "No face")
     assert (data["video_url"], data["duration"]) == (None, None)
@@ -509,7 +509,7 @@ async def test_created_at_is_a_unix_timestamp_in_seconds(sandbox, call):
     assert math.isclose(made[0], sandbox.jobs[0].created_at, abs_tol=1)
 
 
-async def test_a_list_is_newest_first_in_pages_of_ten_unless_told(sandbox, call):
+async def test_a_list_is_newest_first_in_pages_of_ten_by_default(sandbox, call):
     made = []
     for _ in range(12):
         made.append((await call(f"POST {LIPSYNCS}", json=BODY)).data["lipsync_id"])
@@ -547,7 +547,7 @@ async def test_an_update_takes_a_title_only(call, names, body, param):
     assert (answer.status, answer.error["param"]) == (400, param)
 
 
-async def test_a_delete_is_for_good(call, names):
+async def test_a_delete_is_permanent(call, names):
     answer = await call(f"DELETE {LIPSYNCS}/{names['done']}")
     assert answer.json == {"data": {"id": names["done"]}}
     assert (await call(f"GET {LIPSYNCS}/{names['done']}")).status == 404
@@ -559,7 +559,7 @@ async def test_a_delete_is_for_good(call, names):
 # --- statuses and batches ----------------------------------------------------------------------------------
 
 
-async def test_statuses_are_in_a_vocabulary_of_their_own_and_in_the_order_asked(call, names):
+async def test_statuses_have_a_vocabulary_of_their_own_and_keep_the_order_of_the_ids(call, names):
     ids = [names["pending"], "ls_unknown", names["failed"], names["done"], names["done"]]
     answer = (await call(f"GET {LIPSYNCS}/statuses?lipsync_ids={','.join(ids)}")).json
     assert answer == {
@@ -699,7 +699,7 @@ async def test_an_upload_over_32_mb_is_refused_before_it_is_sent(sandbox, call):
         await writer.wait_closed()
 
 
-async def test_an_asset_can_be_looked_at(call, names):
+async def test_an_asset_can_be_read(call, names):
     data = (await call(f"GET /v3/assets/{names['asset']}")).data
     assert data.keys() == {"id", "name", "type", "owner", "space_id", "uploaded_at", "folder_id", "url"}
     assert (data["id"], data["name"], data["type"], data["owner"]) == (names["asset"], "source.mp4", "video", "sandbox")
@@ -722,13 +722,13 @@ async def test_assets_have_statuses(call, names):
     assert [row["status"] for row in rows] == ["completed", "pending_upload", "not_found"]
 
 
-async def test_an_asset_is_deleted_for_good(call, names):
+async def test_an_asset_is_deleted_permanently(call, names):
     assert (await call(f"DELETE /v3/assets/{names['asset']}")).json == {"data": {"id": names["asset"]}}
     answer = await call(f"POST {LIPSYNCS}", json={**BODY, "video": {"type": "asset_id", "asset_id": names["asset"]}})
     assert (answer.status, answer.error["code"]) == (404, "asset_not_found")
 
 
-async def test_a_direct_upload_is_told_where_and_how(call):
+async def test_a_direct_upload_gets_its_url_and_headers(call):
     content = SAMPLE_AUDIO.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     body = {"filename": "a.mp3", "content_type": "audio/mpeg", "size_bytes": len(content), "checksum_sha256": digest}
@@ -835,7 +835,7 @@ async def test_the_key_describes_itself(call):
     assert (data["scopes"], data["scope_mode"]) == (["*:*"], "all")
 
 
-async def test_the_account_tells_its_wallet(call):
+async def test_the_account_has_its_wallet(call):
     data = (await call("GET /v3/users/me")).data
     assert (data["username"], data["billing_type"]) == ("sandbox", "wallet")
     assert (data["wallet"]["currency"], data["wallet"]["remaining_balance"]) == ("usd", 100.0)

@@ -1,12 +1,9 @@
 """`heygen-async dub`: what it prints, what it leaves, how it exits, and how it goes on after Ctrl-C."""
 
 import csv
+import io
 import os
-import pty
 import signal
-import subprocess
-import sys
-import time
 
 import orjson
 import pytest
@@ -14,21 +11,20 @@ from attrs import evolve
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import Ran, known_to_the_shell, running
+from cli_sandbox import QUICK, Ran, known_to_the_shell, on_terminal, running, start, until
+from rich.cells import cell_len
 from rich.console import Console
 
-from heygen_async.bulk.money import OverBudget
-from heygen_async.bulk.progress import DubSnapshot
+from heygen_async.bulk.budget import OverBudget
+from heygen_async.bulk.progress import DubEvent, DubSnapshot
 from heygen_async.cli import main
-from heygen_async.cli.app import run as run_app
-from heygen_async.cli.dubbing import Progress, board, clock, line, summary
+from heygen_async.cli.dub_files import RunFiles
+from heygen_async.cli.dub_view import Progress, clock, line, live_view, summary
 from heygen_async.models import DubOutcome, DubRow, Wallet
 from heygen_async.sandbox import SAMPLE_AUDIO
-from heygen_async.sandbox.faults import error, stall
+from heygen_async.sandbox.faults import error
 
 URL, AUDIO = "https://sandbox.invalid/v.mp4", "https://example.com/a.mp3"
-QUICK = ("--poll-every", "0.02")
-COMMAND = (sys.executable, "-W", "error", "-m", "heygen_async.cli")
 
 
 @pytest.fixture
@@ -56,7 +52,7 @@ def manifest(tmp_path):
     return path
 
 
-def test_a_manifest_is_dubbed_and_told_of_in_json_lines(server, cli, manifest, tmp_path):
+def test_a_manifest_is_dubbed_and_reported_in_json_lines(server, cli, manifest, tmp_path):
     ran = cli("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
     *outcomes, last = ran.answers
 
@@ -64,7 +60,7 @@ def test_a_manifest_is_dubbed_and_told_of_in_json_lines(server, cli, manifest, t
     assert {outcome["key"]: outcome["state"] for outcome in outcomes} == dict.fromkeys(
         ("ep-1", "ep-2", "ep-3", "ep-4"), "completed"
     )
-    assert outcomes[0].keys() == {"key", "state", "lipsync_id", "file", "attempts", "error"}
+    assert outcomes[0].keys() == {"type", "key", "state", "lipsync_id", "file", "attempts", "error", "warnings"}
     assert last["summary"]["rows"] == {"completed": 4}
     assert last["summary"]["balance_before"] == pytest.approx(100)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"ep-{number}.mp4" for number in range(1, 5)]
@@ -89,7 +85,7 @@ def test_the_same_command_again_sends_nothing(server, cli, manifest, tmp_path):
     ran = cli("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
 
     assert ran.code == 0
-    assert {outcome["state"] for outcome in ran.answers[:-1]} == {"skipped"}
+    assert {outcome["state"] for outcome in ran.answers[:-1]} == {"unchanged"}
     assert len(server.requests) == before
 
 
@@ -103,7 +99,7 @@ def test_a_row_that_fails_makes_the_exit_code_1(server, cli, manifest, tmp_path)
     assert "No face was found" in failed["error"]
 
 
-def test_a_wrong_manifest_exits_2_with_all_that_is_wrong(server, cli, tmp_path):
+def test_a_wrong_manifest_exits_2_with_every_problem(server, cli, tmp_path):
     manifest = tmp_path / "bad.csv"
     manifest.write_text(f"video,audio\n{URL},none.mp3\nhttp://a.b/c,{AUDIO}\n")
     ran = cli("dub", manifest)
@@ -131,7 +127,7 @@ def test_no_key_exits_3(cli, manifest):
     assert cli("dub", manifest).code == 3
 
 
-def test_no_credit_exits_1_and_says_how_to_go_on(server, cli, manifest):
+def test_no_credit_exits_1_with_the_next_step(server, cli, manifest):
     server.faults = [error(402, "insufficient_credit", route="POST /v3/lipsyncs")]
     ran = cli("dub", manifest)
 
@@ -197,24 +193,10 @@ def test_outputs_without_a_folder_are_beside_the_manifest(server, cli, tmp_path)
 # As a process
 
 
-def _start(*argv, sandbox, **options):
-    environment = {**os.environ, "HEYGEN_API_KEY": sandbox.api_key, "HEYGEN_BASE_URL": sandbox.url}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment |= options.pop("env", {})
-    return subprocess.Popen([*COMMAND, *map(str, argv)], env=environment, **{**pipes, **options})
-
-
-def _until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.005)
-
-
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(manifest, tmp_path):
+def test_the_same_command_continues_after_ctrl_c(manifest, tmp_path):
     with running(manual=True) as sandbox:
-        process = _start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
-        _until(lambda: len(sandbox.jobs) == 4)
+        process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
+        until(lambda: len(sandbox.jobs) == 4)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
         assert process.returncode == 130
@@ -222,8 +204,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(manifest, tmp_path):
         with (tmp_path / "episodes.report.csv").open(newline="") as file:
             assert {row["state"] for row in csv.DictReader(file)} == {"submitted"}
 
-        process = _start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
-        _until(lambda: any("statuses" in request.path for request in sandbox.requests))
+        process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
+        until(lambda: any("statuses" in request.path for request in sandbox.requests))
         _advance(sandbox)
         out, err = process.communicate(timeout=20)
 
@@ -237,45 +219,19 @@ def _advance(sandbox):
     clock.move_to(clock.now() + 60)
 
 
-def test_a_second_ctrl_c_leaves_at_once(manifest):
-    with running(faults=[stall("POST /v3/lipsyncs")]) as sandbox:
-        process = _start("dub", manifest, sandbox=sandbox)
-        _until(lambda: any(request.method == "POST" for request in sandbox.requests))
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.1)
-        assert process.poll() is None  # it waits for the answer, up to 5 seconds
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=4)
-
-    assert process.returncode == 130
-
-
-def test_a_terminal_gets_a_board_and_a_summary(manifest, tmp_path):
+def test_a_terminal_gets_a_live_view_and_a_summary(manifest, tmp_path):
     with running(speed=100) as sandbox:
-        ours, theirs = pty.openpty()
-        terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "text": False}
-        argv = ("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
-        with _start(*argv, sandbox=sandbox, env={"TERM": "xterm", "COLUMNS": "100"}, **terminal) as process:
-            os.close(theirs)
-            got = b"".join(iter(lambda: _read(ours), b"")).decode()
-            code = process.wait(30)
-        os.close(ours)
+        ran = on_terminal("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
 
-    assert code == 0
-    assert "in flight" in got
-    assert "4 completed in 0:0" in got
-    assert "balance: $100.00 before, $99.47 after" in got
-    assert f"report: {tmp_path / 'episodes.report.csv'}" in got
+    assert ran.code == 0
+    assert "concurrent jobs" in ran.out
+    assert "rows/min" in ran.out
+    assert "4 completed in 0:0" in ran.out
+    assert "balance: $100.00 before, $99.47 after" in ran.out
+    assert f"report: {tmp_path / 'episodes.report.csv'}" in ran.out
 
 
-def _read(terminal):
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # Linux says so when the other end has gone
-        return b""
-
-
-# How it looks
+# Views
 
 
 SNAPSHOT = DubSnapshot(
@@ -285,6 +241,8 @@ SNAPSHOT = DubSnapshot(
     limit=10,
     refusals=3,
     estimate=12.5,
+    spent=10.0,
+    reserved=2.5,
     budget=50.0,
     trouble=None,
     balance_before=Wallet(currency="usd", remaining_balance=20.0),
@@ -294,59 +252,145 @@ SNAPSHOT = DubSnapshot(
 ROW = DubRow(URL, AUDIO, key="ep-1")
 
 
-def test_the_board_tells_how_far_it_is_and_when_it_ends():
-    progress = Progress(started=0.0, worked=40)
-    progress.add(DubOutcome(row=ROW, key="ep-1", state="failed", error=ValueError("no\x1b[31m face")))
-    console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    console.print(board(SNAPSHOT, progress, 600.0))
-    shown = " ".join(console.export_text().split())
-    console.file.close()
+class Clock:
+    """A clock that a test moves."""
 
-    assert (
-        "40 of 100 rows, 10 in flight, limit 10, 4.1 a minute, about $12.50 of $50.00 asked for, about 14:38 left"
-        in shown
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def now():
+    return Clock()
+
+
+@pytest.fixture
+def progress(now):
+    begun = Progress(now)
+    begun.begin()
+    return begun
+
+
+def outcome(key="ep-1", state="completed", error=None, **details):
+    return DubOutcome(row=ROW, key=key, state=state, error=error, **details)
+
+
+def event(stage, key="ep-1"):
+    return DubEvent(stage=stage, key=key, place="line 2")
+
+
+def shown(view, width=80):
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(view)
+    return console.file.getvalue()
+
+
+def test_the_live_view_shows_rows_rate_time_left_and_money(progress, now):
+    for number in range(50):
+        progress.on_event(event("submitting", f"ep-{number}"))
+    for number in range(40):
+        progress.on_event(event("completed", f"ep-{number}"))
+        progress.add(outcome(f"ep-{number}"))
+    now.now += 600
+    view = shown(live_view(SNAPSHOT, progress))
+
+    assert view.splitlines()[0] == "40 completed, 10 running, 50 not started"
+    assert "40 of 100 rows in 10:00, 4.0 rows/min, about 15:00 left" in view
+    assert "10 of 10 concurrent jobs, about $10.00 spent, $2.50 reserved, budget $50.00" in view
+    assert "ep-40 submitting, ep-41 submitting" in view
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_no_line_of_the_live_view_is_wider_than_the_window(progress, width):
+    stages = ("uploading", "waiting", "submitting", "running", "downloading", "completed", "failed", "skipped")
+    for number in range(30):
+        progress.on_event(event("running", f"{number}.a-long-key-of-a-row-in-progress"))
+    progress.add(outcome("日本語" * 30, "failed", ValueError("顔が見つかりません" * 20)))
+    view = shown(live_view(evolve(SNAPSHOT, stages=dict.fromkeys(stages, 1234), total=99_999), progress), width)
+
+    assert max(cell_len(line) for line in view.splitlines()) <= width
+
+
+def test_control_characters_of_names_and_messages_are_not_shown(progress):
+    hostile = "a\x1b[2Jb\x9bc\u202ed\ne"
+    progress.on_event(event("running", hostile))
+    progress.add(outcome(hostile, "failed", ValueError(hostile)))
+    view = shown(live_view(evolve(SNAPSHOT, trouble=hostile, halted=hostile), progress))
+    lines = list(summary(evolve(SNAPSHOT, stages={"failed": 1}, halted=hostile), progress, hostile, [hostile]))
+
+    assert not set(view + "".join(lines)) & {"\x1b", "\x9b", "\u202e"}
+    assert all("\n" not in text for text in lines)
+    assert line(outcome(hostile), 1, 2) == "1/2 a [2Jb c d e completed"
+
+
+def test_the_live_view_shows_the_error_while_the_api_does_not_answer(progress):
+    view = shown(live_view(evolve(SNAPSHOT, trouble="no connection to a.b"), progress), 60)
+
+    assert "retrying: no connection to a.b" in view
+
+
+def test_the_time_left_is_not_estimated_without_a_total(progress, now):
+    progress.on_event(event("submitting"))
+    now.now += 10
+    progress.add(outcome())
+
+    assert progress.seconds_left(evolve(SNAPSHOT, total=None)) is None
+
+
+def test_rows_that_an_earlier_run_finished_or_submitted_do_not_count_for_the_rate(progress, now):
+    progress.add(outcome("ep-1", "unchanged"))
+    progress.on_event(event("running", "ep-2"))
+    progress.add(outcome("ep-2"))
+    now.now += 10
+    assert progress.rate() is None
+
+    progress.on_event(event("submitting", "ep-3"))
+    now.now += 10
+    progress.add(outcome("ep-3"))
+    assert progress.rate() == pytest.approx(0.1)
+
+
+def test_a_row_is_shown_in_a_line():
+    assert line(outcome(), 3, 10) == "3/10 ep-1 completed"
+    assert line(outcome(), 3, None) == "3 ep-1 completed"
+    assert line(outcome(warnings=("no captions",)), 3, None) == "3 ep-1 completed (warning: no captions)"
+    assert line(outcome(state="failed", error=ValueError("give overwrite=True")), 1, None) == (
+        "1 ep-1 failed give --overwrite"
     )
-    assert "ep-1: no [31m face" in shown
 
 
-def test_the_board_tells_what_is_wrong_while_the_api_does_not_answer():
-    console = Console(width=60, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    console.print(board(evolve(SNAPSHOT, trouble="no connection to a.b"), Progress(0.0), 60.0))
-    shown = console.export_text()
-    console.file.close()
+def test_the_summary_has_counts_time_money_and_the_next_step(progress, now):
+    now.now += 192
+    stages = {"completed": 40, "failed": 1, "unchanged": 18, "running": 2}
+    progress.add(outcome("ep-9", "failed", ValueError("no face")))
+    lines = list(
+        summary(
+            evolve(SNAPSHOT, stages=stages, budget=None, reserved=0.0),
+            progress,
+            "heygen-async dub a.csv",
+            ["report: r"],
+        )
+    )
 
-    assert "waiting  running  completed  failed" in shown  # in a narrow window too
-    assert "trying again: no connection to a.b" in shown
-
-
-def test_the_end_is_not_guessed_without_a_total_or_a_beginning():
-    assert Progress(0.0).seconds_left(SNAPSHOT, 10.0) is None
-
-
-def test_a_line_tells_of_a_row():
-    done = DubOutcome(row=ROW, key="ep-1", state="completed")
-
-    assert line(done, 3, 10) == "3/10 ep-1 completed"
-    assert line(done, 3, None) == "3 ep-1 completed"
-
-
-def test_the_summary_tells_what_it_cost():
-    assert list(summary(SNAPSHOT, Progress(started=1.0), 3726.0, ["report: r.csv"])) == [
-        "10 running, 40 completed in 1:02:05; about $12.50 of $50.00 asked for",
+    assert lines == [
+        "40 completed, 1 failed, 18 unchanged, 2 running, 39 not started in 3:12, about $10.00 spent.",
+        "  ep-9: no face",
+        "Retry the failed rows: heygen-async dub a.csv",
         "balance: $20.00 before, 1,234.50 credits after",
-        "report: r.csv",
+        "report: r",
     ]
 
 
-def test_the_summary_tells_what_failed():
-    progress = Progress(started=0.0)
+def test_the_summary_has_the_last_failed_rows(progress):
     for number in range(7):
-        progress.add(DubOutcome(row=ROW, key=f"ep-{number}", state="failed", error=ValueError("no face")))
-    progress.add(DubOutcome(row=ROW, key="ep-8", state="skipped", error=OverBudget("too much")))
-    told = list(summary(evolve(SNAPSHOT, stages={"failed": 7, "skipped": 1}), progress, 1.0, []))
+        progress.add(outcome(f"ep-{number}", "failed", ValueError("no face")))
+    progress.add(outcome("ep-8", "skipped", OverBudget("too much")))
+    lines = list(summary(evolve(SNAPSHOT, stages={"failed": 7, "skipped": 1}), progress, "", []))
 
-    assert told[1:7] == [f"  ep-{number}: no face" for number in range(2, 7)] + [
-        "  and others before, which the report tells of"
+    assert lines[1:7] == [f"  ep-{number}: no face" for number in range(2, 7)] + [
+        "  2 more failed rows are in the report"
     ]
 
 
@@ -355,6 +399,118 @@ def test_lengths_of_time_are_short(seconds, shown):
     assert clock(seconds) == shown
 
 
-def test_the_help_has_an_example(capsys):
-    assert run_app(["dub", "--help"]) == 0
-    assert "heygen-async dub episodes.csv" in capsys.readouterr().out
+def test_the_help_has_an_example(cli):
+    assert "heygen-async dub episodes.csv" in cli("dub", "--help").out
+
+
+# Files beside the manifest
+
+
+def test_a_report_never_overwrites_the_manifest(server, cli, manifest, tmp_path):
+    twin = tmp_path / "run.report.csv"
+    manifest.rename(twin)
+    ran = cli("dub", twin, "--journal", tmp_path / "run.sqlite")
+
+    assert (ran.code, server.requests) == (2, [])
+    assert "overwrite the manifest" in ran.error["message"]
+    assert twin.read_text().startswith("key,video")
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_a_link_to_the_manifest_is_the_manifest(link, server, cli, manifest, tmp_path):
+    getattr(tmp_path / "run.report.csv", link)(manifest)
+    ran = cli("dub", manifest, "--journal", tmp_path / "run.sqlite")
+
+    assert (ran.code, server.requests) == (2, [])
+    assert manifest.read_text().startswith("key,video")
+
+
+def test_a_report_overwrites_a_report_and_no_other_file(server, cli, manifest, tmp_path):
+    report = tmp_path / "episodes.report.csv"
+    report.write_text("my own notes")
+    refused = cli("dub", manifest, *QUICK)
+    assert (refused.code, server.requests, report.read_text()) == (2, [], "my own notes")
+
+    report.unlink()
+    assert cli("dub", manifest, *QUICK).code == 0
+    assert cli("dub", manifest, *QUICK).code == 0
+
+
+@pytest.mark.parametrize("name", ["episodes.csv", "./episodes.csv"])
+def test_a_journal_is_not_the_manifest(name, server, cli, manifest, monkeypatch):
+    monkeypatch.chdir(manifest.parent)
+    ran = cli("dub", manifest, "--journal", name)
+
+    assert (ran.code, server.requests) == (2, [])
+    assert manifest.read_text().startswith("key,video")
+
+
+def test_a_manifest_from_a_pipe_needs_a_journal(server, cli, manifest, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    ran = cli("dub", tmp_path / "pipe")
+
+    assert ran.code == 2
+    assert "--journal" in ran.error["message"]
+
+
+def test_the_retry_command_has_the_flags_of_the_run(manifest):
+    files = RunFiles.of(manifest, None)
+
+    assert files.retry_command({"--output-dir": "my videos", "--journal": None, "--captions": True}) == (
+        f"heygen-async dub {manifest} --output-dir 'my videos' --captions --retry-failed"
+    )
+
+
+# The end of a run that is not its end
+
+
+def test_a_run_without_credit_prints_a_summary(server, cli, manifest):
+    server.faults = [error(402, "insufficient_credit", route="POST /v3/lipsyncs")]
+    ran = cli("dub", manifest)
+
+    assert (ran.code, ran.error["code"]) == (1, "insufficient_credit")
+    assert ran.answers[-1]["type"] == "summary"
+
+
+def test_each_json_line_has_a_type(server, cli, manifest):
+    assert {line["type"] for line in cli("dub", manifest, *QUICK).answers} == {"row", "summary"}
+    assert cli("dub", manifest, "--dry-run").answer["type"] == "survey"
+
+
+# Journals, captions, retries
+
+
+def test_a_journal_of_another_manifest_is_refused(server, cli, manifest, tmp_path):
+    assert cli("dub", manifest, *QUICK).code == 0
+    before = len(server.jobs)
+    twin = tmp_path / "episodes.jsonl"
+    twin.write_text(f'{{"key": "other", "video": "{URL}?seconds=3", "audio": "{AUDIO}"}}\n')
+    refused = cli("dub", twin, *QUICK)
+
+    assert refused.code != 0
+    assert "episodes.csv" in refused.error["message"]
+    assert len(server.jobs) == before
+    assert cli("dub", twin, "--journal", tmp_path / "other.sqlite", *QUICK).code == 0
+    assert cli("dub", manifest, *QUICK).code == 0
+
+
+def test_captions_are_written_on_request(server, cli, manifest, tmp_path):
+    assert cli("dub", manifest, "--output-dir", tmp_path / "plain", *QUICK).code == 0
+    journal = ("--journal", tmp_path / "other.sqlite")
+    assert cli("dub", manifest, "--output-dir", tmp_path / "full", "--captions", *journal, *QUICK).code == 0
+
+    assert list((tmp_path / "plain").glob("*.srt")) == []
+    assert len(list((tmp_path / "full").glob("*.srt"))) == 4
+
+
+def test_failed_rows_are_retried_on_request_only(server, cli, manifest, tmp_path):
+    server.faults = []
+    manifest.write_text(manifest.read_text() + f"\nbad,{URL}?fail=No+face,{AUDIO},Bad\n")
+    argv = ("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
+    assert cli(*argv).code == 1
+    jobs = len(server.jobs)
+    again = cli(*argv)
+    assert ({line["state"] for line in again.answers[:-1]}, len(server.jobs)) == ({"unchanged", "failed"}, jobs)
+
+    assert cli(*argv, "--retry-failed").code == 1
+    assert len(server.jobs) == jobs + 1

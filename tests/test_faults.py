@@ -1,4 +1,4 @@
-"""What the sandbox does wrong when it is told to: the choice is pure, the strikes go over loopback."""
+"""The faults of a sandbox: the choice is pure, their effects are tested over loopback."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async.sandbox import SAMPLE_VIDEO, Sandbox, faults
-from heygen_async.sandbox.routes.table import ROUTES
+from heygen_async.sandbox.routes import ROUTES
 
 CREATE = "POST /v3/lipsyncs"
 BODY = {
@@ -74,7 +74,7 @@ def test_faults_with_times_are_a_script():
     assert script == []
 
 
-def test_a_fault_strikes_its_own_route_only():
+def test_a_fault_applies_to_its_own_route_only():
     script = [faults.reset(CREATE)]
     assert faults.choose(script, "GET /v3/lipsyncs", Random(0)) is None
     assert faults.choose(script, CREATE, Random(0)) is script[0]
@@ -86,7 +86,7 @@ def test_the_default_route_is_every_call_of_the_api_but_not_the_file_host():
     assert faults.choose(script, "GET /files/{name}", Random(0)) is None
 
 
-def test_the_same_seed_strikes_the_same_requests():
+def test_the_same_seed_chooses_the_same_requests():
     def strikes(seed):
         random = Random(seed)
         return [faults.choose([faults.reset(probability=0.3)], CREATE, random) is not None for _ in range(50)]
@@ -155,7 +155,7 @@ async def test_every_route_that_can_be_named_answers(sandbox, http):
 # --- answers in place of the true one ----------------------------------------------------------------------
 
 
-async def test_a_rate_limit_tells_its_wait_in_seconds(sandbox, http):
+async def test_a_rate_limit_has_retry_after_in_seconds(sandbox, http):
     sandbox.faults = [faults.rate_limited(CREATE, retry_after=7)]
     async with http.post("/v3/lipsyncs", json=BODY) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
@@ -163,7 +163,7 @@ async def test_a_rate_limit_tells_its_wait_in_seconds(sandbox, http):
     assert sandbox.jobs == []
 
 
-async def test_a_rate_limit_tells_its_wait_as_a_date_that_is_not_early(sandbox, http):
+async def test_a_rate_limit_may_have_retry_after_as_a_date_that_is_not_early(sandbox, http):
     sandbox.faults = [faults.rate_limited(CREATE, retry_after=7, as_date=True)]
     asked_at = time.time()
     async with http.post("/v3/lipsyncs", json=BODY) as answer:
@@ -171,7 +171,7 @@ async def test_a_rate_limit_tells_its_wait_as_a_date_that_is_not_early(sandbox, 
     assert date.timestamp() >= asked_at + 7
 
 
-async def test_a_rate_limit_may_tell_no_wait(sandbox, http):
+async def test_a_rate_limit_may_have_no_retry_after(sandbox, http):
     sandbox.faults = [faults.rate_limited(CREATE, retry_after=None)]
     async with http.post("/v3/lipsyncs", json=BODY) as answer:
         assert "Retry-After" not in answer.headers
@@ -185,7 +185,7 @@ async def test_a_rate_limit_may_tell_no_wait(sandbox, http):
         ("none", "application/octet-stream", b""),
     ],
 )
-async def test_a_server_error_has_the_body_asked_for(sandbox, http, body, content_type, starts):
+async def test_a_server_error_has_the_given_body(sandbox, http, body, content_type, starts):
     sandbox.faults = [faults.server_error(CREATE, status=503, body=body, times=1)]
     async with http.post("/v3/lipsyncs", json=BODY) as answer:
         assert (answer.status, answer.content_type) == (503, content_type)
@@ -242,13 +242,13 @@ async def test_a_redirect_says_where_to(sandbox, http):
         assert (answer.status, answer.headers["Location"]) == (302, "https://elsewhere.invalid/x")
 
 
-async def test_a_page_may_come_where_json_was_asked_for(sandbox, http):
+async def test_an_html_page_may_replace_json(sandbox, http):
     sandbox.faults = [faults.html()]
     async with http.get("/v3/lipsyncs") as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
 
 
-async def test_a_huge_answer_is_as_large_as_asked_for(sandbox, http):
+async def test_a_huge_answer_has_the_given_size(sandbox, http):
     sandbox.faults = [faults.huge(size=1 << 20)]
     async with http.get("/v3/lipsyncs") as answer:
         assert len(await answer.read()) == 1 << 20
@@ -320,7 +320,7 @@ async def test_a_truncated_answer_breaks_off(sandbox, http):
     ],
     ids=lambda value: type(value.effect).__name__ if isinstance(value, faults.Fault) else "",
 )
-async def test_a_fault_strikes_a_refusal_as_it_does_a_success(sandbox, http, fault, seen):
+async def test_a_fault_applies_to_an_error_as_it_does_to_a_success(sandbox, http, fault, seen):
     sandbox.faults = [fault]
     if isinstance(seen, int):
         async with http.post("/v3/lipsyncs", json={}) as answer:
@@ -336,14 +336,14 @@ async def test_a_truncated_answer_has_its_request_id(sandbox, http):
         assert answer.headers["X-Request-Id"] == sandbox.requests[0].id
 
 
-async def test_answers_may_have_fields_that_nobody_knows(sandbox, http):
+async def test_answers_may_have_unknown_fields(sandbox, http):
     await create(http)
     sandbox.faults = [faults.unknown_fields()]
     async with http.get("/v3/lipsyncs") as answer:
         assert (await answer.json())["data"][0]["sandbox_news"] == {"since": 2026}
 
 
-async def test_answers_may_have_a_status_that_nobody_knows(sandbox, http):
+async def test_answers_may_have_an_unknown_status(sandbox, http):
     await create(http)
     sandbox.faults = [faults.unknown_status(word="polishing", times=1)]
     seen = []
@@ -442,7 +442,7 @@ async def test_a_link_may_have_expired(sandbox, http, bare):
         assert answer.status == 200
 
 
-async def test_a_page_may_come_where_media_was_asked_for(sandbox, http, bare):
+async def test_an_html_page_may_replace_media(sandbox, http, bare):
     link = await a_link(sandbox, http)
     sandbox.faults = [faults.html(faults.DOWNLOADS)]
     async with bare.get(link) as answer:

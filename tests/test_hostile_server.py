@@ -20,6 +20,8 @@ from heygen_async import (
     TransportError,
     UnexpectedResponse,
 )
+from heygen_async._wire import Stream
+from heygen_async.models import Secret
 
 ONCE = RetryPolicy(max_attempts=1)
 BOTH = {"video": "https://example.com/v.mp4", "audio": "https://example.com/a.mp3"}
@@ -225,3 +227,81 @@ async def test_the_error_of_a_view_that_was_cancelled_names_its_create():
         never.set()
     cause = caught.value.__cause__
     assert (cause.idempotency_key, cause.attempts, cause.outcome) == ("row-7", 1, "unknown")
+
+
+# One attempt is one request on the wire
+
+
+@asynccontextmanager
+async def dropping():
+    """Give the address of a server that answers the first request on each connection, and drops the second."""
+    got = []
+
+    async def serve(reader, writer):
+        for number in (1, 2):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            length = re.search(r"(?i)content-length: (\d+)", head)
+            await reader.readexactly(int(length[1]) if length else 0)
+            got.append(head.split(" ", 2)[0:2])
+            if number == 1:
+                body = b'{"data": {"id": "ls_1", "status": "running", "lipsync_id": "ls_1"}}'
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", got
+
+
+@pytest.mark.parametrize("borrowed", [False, True])
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "POST"])
+async def test_a_request_on_a_kept_connection_that_drops_is_not_sent_again_by_aiohttp(method, borrowed):
+    async with (
+        dropping() as (url, got),
+        aiohttp.ClientSession() as theirs,
+        HeyGenSession("key", base_url=url, retry=ONCE, http=theirs if borrowed else None) as session,
+    ):
+        await session.lipsyncs.get("ls_1")
+        with pytest.raises(TransportError) as caught:
+            await session.request(method, "/v3/lipsyncs/ls_2", json={} if method != "GET" else None)
+    assert got == [["GET", "/v3/lipsyncs/ls_1"], [method, "/v3/lipsyncs/ls_2"]]
+    assert (caught.value.attempts, caught.value.outcome) == (1, "unknown")
+
+
+@pytest.mark.parametrize("borrowed", [False, True])
+async def test_a_file_host_gets_each_attempt_once_too(borrowed):
+    async def chunks():
+        yield b"abc"
+
+    async with (
+        dropping() as (url, got),
+        aiohttp.ClientSession() as theirs,
+        HeyGenSession("key", base_url=url, http=theirs if borrowed else None) as session,
+    ):
+        http, link, options = session._http, Secret(f"{url}/f?sig=1"), {"headers": {}, "timeouts": Timeouts()}
+        for exchange in (
+            lambda: http.get(link, **options),
+            lambda: http.put(link, Stream("video/mp4", 3, chunks), **options),
+        ):
+            first = await http.get(link, **options)
+            while await first.read():
+                pass
+            first.close()
+            with pytest.raises(TransportError):
+                await exchange()
+    assert [method for method, _ in got] == ["GET", "GET", "GET", "PUT"]
+
+
+async def test_a_delete_whose_connection_drops_after_it_was_done_has_succeeded():
+    deleted = []
+
+    async def delete(request):
+        if deleted:
+            return web.json_response({"error": {"code": "not_found", "message": "no"}}, status=404)
+        deleted.append(request.path)
+        request.transport.abort()
+        return web.Response()
+
+    async with answering(delete, retry=RetryPolicy(first_delay=0)) as (session, got):
+        await session.lipsyncs.delete("ls_1")
+    assert len(got) == 2

@@ -14,13 +14,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from heygen_async.bulk.journal import Entry, FileFacts, Journal, JournalError, JournalInUse, Problem
+from heygen_async._ids import check_key
+from heygen_async.bulk.journal import Entry, FileInfo, Journal, JournalError, JournalInUse, Problem
 from heygen_async.bulk.record import KEY_SECONDS, Record, State, Step, attempt_key, next_step
 
 ORIGIN = "https://api.heygen.com"
 DAY = 24 * 3600.0
 ROW = Record(key="a", inputs="in", target="a.mp4")
-SENT = ROW.sending("body", "a", now=1000.0)
+SENT = ROW.sending("body", None, now=1000.0)
 
 
 def _next(record: Record, now: float = 1000.0, *, max_attempts: int = 3, has_file: bool = False) -> Step:
@@ -65,7 +66,7 @@ def test_a_search_without_a_result_makes_the_key_good_for_another_day() -> None:
     record = SENT.not_found(1000 + 2 * DAY)
 
     assert _next(record, 1000 + 2 * DAY) is Step.REPEAT
-    assert record.attempt_key == "a"
+    assert record.attempt_key == SENT.attempt_key
 
 
 def test_an_item_of_a_batch_that_was_not_found_is_sent_as_if_for_the_first_time() -> None:
@@ -77,9 +78,10 @@ def test_an_item_of_a_batch_that_was_not_found_is_sent_as_if_for_the_first_time(
 
 def test_the_next_attempt_has_a_key_of_its_own() -> None:
     failed = SENT.accepted("ls_1").failed("server", is_final=False)
-    again = failed.renewed().sending("body", "a.2", now=2000.0)
+    again = failed.renewed().sending("body", None, now=2000.0)
 
-    assert (again.attempt_key, again.earlier, again.asked_at) == ("a.2", ("ls_1",), 2000.0)
+    assert again.attempt_key == attempt_key("a", "in", 2) != SENT.attempt_key
+    assert (again.earlier, again.asked_at, again.callback_id) == (("ls_1",), 2000.0, again.attempt_key)
 
 
 def test_attempts_are_counted() -> None:
@@ -87,7 +89,7 @@ def test_attempts_are_counted() -> None:
     for number in range(1, 3):
         record = record.accepted(f"ls_{number}").failed("server", is_final=False)
         assert _next(record) is Step.RENEW
-        record = record.renewed().sending("body", "", now=0.0)
+        record = record.renewed().sending("body", None, now=0.0)
     record = record.accepted("ls_3").failed("server", is_final=False)
 
     assert _next(record) is Step.GIVE_UP
@@ -97,13 +99,13 @@ def test_attempts_are_counted() -> None:
 def test_another_body_goes_under_another_key_even_after_a_refusal() -> None:
     refused = SENT.not_sent("asset_not_found")
 
-    assert refused.sending("body", "a", now=0.0).attempt_key == "a"
-    assert refused.sending("other", "a", now=0.0).attempt_key == "a.2"
+    assert refused.sending("body", None, now=0.0).attempt_key == SENT.attempt_key
+    assert refused.sending("other", None, now=0.0).attempt_key == attempt_key("a", "in", 2)
 
 
 def test_what_may_have_been_sent_is_not_sent_as_new() -> None:
     with pytest.raises(ValueError, match="submitting"):
-        SENT.sending("body", "a", now=0.0)
+        SENT.sending("body", None, now=0.0)
 
 
 class Server:
@@ -160,8 +162,7 @@ class RowMachine(RuleBasedStateMachine):
         step = _next(self.record, self.now)
         match step:
             case Step.SEND:
-                key = self.record.attempt_key
-                self.record = self.record.sending("body", key, self.now)
+                self.record = self.record.sending("body", None, self.now)
                 self.send(fault, was_fresh=True)
             case Step.REPEAT:
                 self.send(fault, was_fresh=False)
@@ -183,7 +184,7 @@ class RowMachine(RuleBasedStateMachine):
         if fault == "refused":
             self.record = record.not_sent("429") if was_fresh else record
             return
-        job = self.server.create(record.attempt_key, record.body or "", record.callback_id or "", self.now)
+        job = self.server.create(record.attempt_key or "", record.body or "", record.callback_id or "", self.now)
         if fault != "cut off after":
             self.record = record.accepted(job)
 
@@ -312,7 +313,7 @@ async def test_two_rows_with_one_key_are_named_both() -> None:
     await journal.aclose()
 
     assert isinstance(second, Problem)
-    assert str(second) == "line 2: it has the key a, and so has line 1"
+    assert str(second) == "line 2: duplicate of line 1: the same key a"
 
 
 async def test_two_rows_with_one_output_are_named_both() -> None:
@@ -322,7 +323,7 @@ async def test_two_rows_with_one_output_are_named_both() -> None:
     )
     await journal.aclose()
 
-    assert str(second) == "line 2: it has the output x.mp4, and so has line 1"
+    assert str(second) == "line 2: duplicate of line 1: the same output x.mp4"
 
 
 async def test_a_row_may_be_admitted_again_and_an_old_runs_claims_are_void(tmp_path: Path) -> None:
@@ -334,27 +335,49 @@ async def test_a_row_may_be_admitted_again_and_an_old_runs_claims_are_void(tmp_p
         await journal.aclose()
 
 
-@pytest.mark.parametrize("keys", [("a", "a.2"), ("a.2", "a"), ("x.y", "x.y.17"), ("a.3", "a")])
-async def test_a_key_that_another_rows_second_attempt_would_use_is_refused(keys: tuple[str, str]) -> None:
+# Attempt keys
+
+
+@pytest.mark.parametrize("row_key", ["a", "a.2", "k" * 200, "k" * 250, "A-Z_0-9:."], ids=len)
+def test_an_attempt_key_is_one_that_the_api_takes_and_shows_the_row(row_key: str) -> None:
+    key = attempt_key(row_key, "0" * 64, 12)
+
+    assert check_key(key) == key
+    assert key.startswith(f"{row_key[:200]}.")
+
+
+def test_an_attempt_key_is_the_same_for_the_same_row_and_different_for_any_other() -> None:
+    same = {attempt_key("ep-1", "french", 1) for _ in range(2)}
+    others = {
+        attempt_key("ep-1", "german", 1),
+        attempt_key("ep-1", "french", 2),
+        attempt_key("ep-2", "french", 1),
+        attempt_key("ep-1.2", "french", 1),
+        attempt_key("k" * 240 + "1", "french", 1),
+        attempt_key("k" * 240 + "2", "french", 1),
+    }
+
+    assert len(same) == 1
+    assert len(others) == 6
+    assert not same & others
+
+
+def test_the_attempt_key_of_one_row_is_no_key_of_another() -> None:
+    first = attempt_key("ep", "in", 2)
+
+    assert attempt_key(first, "in", 1) != first
+
+
+@pytest.mark.parametrize("keys", [("a", "a.2"), ("a.2", "a"), ("x.y", "x.y.17")])
+async def test_row_keys_that_look_like_attempts_of_other_rows_are_only_keys(keys: tuple[str, str]) -> None:
     journal = await _open(None)
-    _, second = await journal.admit([_entry(key, number) for number, key in enumerate(keys)])
+    admitted = await journal.admit([_entry(key, number) for number, key in enumerate(keys)])
     await journal.aclose()
 
-    assert isinstance(second, Problem)
-    assert keys[0] in second.message
-
-
-@pytest.mark.parametrize("keys", [("a", "a.1"), ("a", "a.02"), ("a", "ab.2"), ("a", "a.2b"), ("a.2", "a.3")])
-async def test_keys_that_only_look_alike_are_taken(keys: tuple[str, str]) -> None:
-    journal = await _open(None)
-    taken = await journal.admit([_entry(key, number) for number, key in enumerate(keys)])
-    await journal.aclose()
-
-    assert all(isinstance(record, Record) for record in taken)
-
-
-def test_attempts_have_the_keys_that_are_kept_for_them() -> None:
-    assert [attempt_key("a", attempt) for attempt in (1, 2, 10)] == ["a", "a.2", "a.10"]
+    sent = {
+        record.renewed().sending("b", None, 0.0).attempt_key for record in admitted if isinstance(record, Record)
+    } | {record.sending("b", None, 0.0).attempt_key for record in admitted if isinstance(record, Record)}
+    assert len(sent) == 4
 
 
 async def test_inputs_that_changed_after_something_was_sent_need_a_new_key() -> None:
@@ -368,7 +391,7 @@ async def test_inputs_that_changed_after_something_was_sent_need_a_new_key() -> 
     await journal.aclose()
 
     assert isinstance(changed, Problem)
-    assert "give it a new key" in changed.message
+    assert "give the row a new key" in changed.message
 
 
 async def test_a_row_that_was_refused_may_be_mended_under_its_key() -> None:
@@ -380,7 +403,7 @@ async def test_a_row_that_was_refused_may_be_mended_under_its_key() -> None:
     await journal.aclose()
 
     assert isinstance(mended, Record)
-    assert mended.sending("other", None, 1.0).attempt_key == "a.2"
+    assert mended.sending("other", None, 1.0).attempt_key == attempt_key("a", "mended", 2)
 
 
 async def test_a_presigned_link_in_an_error_is_written_without_its_query(tmp_path: Path) -> None:
@@ -443,12 +466,12 @@ async def test_the_estimate_is_of_all_jobs_of_all_runs(tmp_path: Path) -> None:
 
 
 async def test_uploads_and_facts_of_files_are_remembered(tmp_path: Path) -> None:
-    facts = {"/a.mp4": FileFacts("10 20", "d", 1.5)}
+    facts = {"/a.mp4": FileInfo("10:20", "d", 1.5)}
     journal = await _open(tmp_path / "run.sqlite")
     await journal.keep_asset("digest", "as_1")
-    await journal.keep_file_facts(facts)
+    await journal.keep_file_info(facts)
     assert await journal.asset("digest") == "as_1"
-    assert await journal.file_facts(["/a.mp4", "/b.mp4"]) == facts
+    assert await journal.file_info(["/a.mp4", "/b.mp4"]) == facts
     await journal.forget_assets(["as_1"])
 
     assert await journal.asset("digest") is None

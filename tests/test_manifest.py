@@ -1,5 +1,8 @@
 """Manifests become rows, or a list of all that is wrong with them; and what makes a row the same row again."""
 
+import csv
+import io
+import os
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async.bulk.identity import body_digest, claims_of, inputs_digest, is_signed, key_of, options_of, target_of
-from heygen_async.bulk.journal import FileFacts
+from heygen_async.bulk.identity import (
+    body_digest,
+    claims_of,
+    inputs_digest,
+    is_signed,
+    key_of,
+    key_problem,
+    options_of,
+    target_of,
+)
+from heygen_async.bulk.journal import FileInfo
 from heygen_async.bulk.manifest import COLUMNS, Manifest
 from heygen_async.models import AssetId, DubRow
 
 V, A = "https://example.com/v.mp4", "https://example.com/a.mp3"
-SIGNED = "https://bucket.example.com/v.mp4?X-Amz-Date=1&X-Amz-Signature="
+UNNAMED = "has no name in the header; a cell that contains the separator must be in quotes"
 
 
 def _manifest(folder: Path, text: str | bytes, name: str = "rows.csv") -> Manifest:
@@ -24,7 +36,7 @@ def _manifest(folder: Path, text: str | bytes, name: str = "rows.csv") -> Manife
 
 
 def _problems(manifest: Manifest) -> list[str]:
-    return [str(problem) for placed in manifest.placed() for problem in placed.problems]
+    return [str(problem) for placed in manifest.source_rows() for problem in placed.problems]
 
 
 # CSV
@@ -74,54 +86,68 @@ def test_whatever_a_spreadsheet_writes_is_read(tmp_path: Path, delimiter: str, m
 def test_lines_are_counted_through_cells_of_several_lines(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, f'video,audio,folder_id\n"{V}\n",{A},\n\n{V},{A},\n{V},,\n')
 
-    assert [placed.place for placed in manifest.placed()] == ["line 2", "line 5", "line 6"]
-    assert _problems(manifest) == ["line 6, audio: it is missing"]
+    assert [placed.place for placed in manifest.source_rows()] == ["line 2", "line 5", "line 6"]
+    assert _problems(manifest) == ["line 6, audio: is missing"]
 
 
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
         pytest.param(
-            "", ["line 1: there must be a header: the names of the columns, video and audio at least"], id="empty"
+            "", ["line 1: there is no header: the names of the columns, video and audio at least"], id="empty"
         ),
         pytest.param(
-            "video,sound\n", [f"line 1: there is no column 'sound'; there are {', '.join(COLUMNS)}"], id="unknown"
+            "video,sound\n",
+            [
+                f"line 1: unknown column 'sound'; the columns are {', '.join(COLUMNS)}",
+                "line 1: the column audio is missing",
+            ],
+            id="unknown",
         ),
-        pytest.param("video,audo\n", ["line 1: there is no column 'audo'; is it audio?"], id="misspelt"),
-        pytest.param("video,key\n", ["line 1: there is no column audio"], id="missing column"),
+        pytest.param(
+            "video,audo,mod\n",
+            [
+                "line 1: unknown column 'audo'; did you mean audio?",
+                "line 1: unknown column 'mod'; did you mean mode?",
+                "line 1: the column audio is missing",
+            ],
+            id="misspelt",
+        ),
+        pytest.param("video,key\n", ["line 1: the column audio is missing"], id="missing column"),
         pytest.param("video,audio,video\n", ["line 1: the column video is there twice"], id="twice"),
-        pytest.param(f"video,audio\n{V},{A},x\n", ["line 2: it has 3 cells, and the header 2"], id="too many cells"),
+        pytest.param(f"video,audio\n{V},{A},x\n", [f"line 2, column 3: {UNNAMED}"], id="too many cells"),
         pytest.param(
             f"video,audio\nhttp://a.b/c,{A}\n",
-            ["line 2, video: video must be an https URL; for a local file give a Path: 'http://a.b/c'"],
+            ["line 2, video: must be an https URL, a file, or asset:ID, not 'http://a.b/c'"],
             id="not https",
         ),
         pytest.param(
             f"video,audio,mode,enable_caption,end_time\n{V},,fast,perhaps,soon\n{V},{A},fast,,\n",
             [
-                "line 2, audio: it is missing",
-                "line 2, enable_caption: it must be true or false, not 'perhaps'",
-                "line 2, end_time: it must be a number of seconds, not 'soon'",
-                "line 3, mode: mode must be one of speed, precision, not 'fast'",
+                "line 2, audio: is missing",
+                "line 2, mode: must be one of speed, precision, not 'fast'",
+                "line 2, enable_caption: must be true or false, not 'perhaps'",
+                "line 2, end_time: must be a number of seconds, not 'soon'",
+                "line 3, mode: must be one of speed, precision, not 'fast'",
             ],
             id="several at once",
         ),
         pytest.param(
             f"video,audio,key,start_time,end_time\n{V},{A},a b,,\n{V},{A},,5,4\n",
             [
-                "line 2, key: key must be 1 to 250 of A-Z a-z 0-9 _ - : . and not 'a b'",
+                "line 2, key: must be 1 to 250 of A-Z a-z 0-9 _ - : . and not 'a b'",
                 "line 3, end_time: end_time (4.0) must be after start_time (5.0)",
             ],
             id="what DubRow refuses",
         ),
         pytest.param(
             f'video,audio\n{V},{A}\n{V},"{A}\n{V},{A}\n',
-            ["line 3: it cannot be read: unexpected end of data; what follows was not looked at"],
+            ["line 3: cannot be read: unexpected end of data; the lines after it were not checked"],
             id="open quote",
         ),
         pytest.param(
             f"video,audio\n{V},{A}\n".encode() + f"{V},caf\xe9.mp3\n{V},\n".encode("latin-1"),
-            ["line 3: it is not UTF-8", "line 4, audio: it is missing"],
+            ["line 3, audio: is not UTF-8 text; save the file as CSV in UTF-8", "line 4, audio: is missing"],
             id="not UTF-8",
         ),
     ],
@@ -130,6 +156,158 @@ def test_everything_wrong_in_a_csv_is_told_with_its_place(
     tmp_path: Path, text: str | bytes, problems: Sequence[str]
 ) -> None:
     assert _problems(_manifest(tmp_path, text)) == problems
+
+
+# CSV as spreadsheets write it
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"video,audio,title,,\n{V},{A},one,,\n", id="empty cells after the header"),
+        pytest.param(f"video,audio,title\n{V},{A},one,,,\n", id="empty cells after the row"),
+        pytest.param(f",video,,audio,title\n,{V},,{A},one\n", id="columns without a name"),
+        pytest.param(f"sep=;\nvideo;audio;title\n{V};{A};one\n", id="sep"),
+        pytest.param(f'"SEP=|"\r\nvideo|audio|title\r\n{V}|{A}|one\r\n', id="sep in quotes"),
+        pytest.param(f"sep=\t\nvideo\taudio\ttitle\n{V}\t{A}\tone\n", id="sep is a tab"),
+        pytest.param(f"sep=,,,\nvideo,audio,title\n{V},{A},one\n", id="sep with empty cells"),
+        pytest.param(f"\n\nvideo,audio,title\n{V},{A},one\n", id="blank first lines"),
+        pytest.param(f",,\n;;\nvideo,audio,title\n{V},{A},one\n", id="blank first rows"),
+        pytest.param(f"Video, audio ,TITLE\n{V},{A},one\n", id="names in any case"),
+        pytest.param(f'"Video"; " Audio ";"\tTitle "\n{V};{A};one\n', id="names in quotes"),
+        pytest.param(f"video,audio,title\r{V},{A},one\r", id="line ends of old Macs"),
+        pytest.param(f'video,audio,"title\n"\n{V},{A},one\n', id="a line break in the header"),
+        pytest.param(f"video,audio,title\n{V},{A},one\n,,\n\n,,,,\n", id="blank rows at the end"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_is_read_as_spreadsheets_write_it(tmp_path: Path, text: str, encoding: str) -> None:
+    assert list(_manifest(tmp_path, text.encode(encoding))) == [DubRow(V, A, title="one")]
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (f"\nsep=;\n\nvideo;audio\n{V};\n", ["line 5, audio: is missing"]),
+        (f"sep=;\nvideo,audio\n{V},{A}\n", ["line 2: unknown column 'video,audio'; did you mean video?"]),
+        (f"video,audio,\n{V},{A},note\n{V},{A},\n", [f"line 2, column 3: {UNNAMED}"]),
+        (f"video,audio,title\n{V},{A},One, two, three\n", [f"line 2, column {n}: {UNNAMED}" for n in (4, 5)]),
+        (f"Video,video,audio\n{V},{V},{A}\n", ["line 1: the column video is there twice"]),
+        ("\n\n", ["line 3: there is no header: the names of the columns, video and audio at least"]),
+        ("sep=;\n", ["line 2: there is no header: the names of the columns, video and audio at least"]),
+    ],
+)
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path: Path, text: str, problems: list[str]) -> None:
+    assert _problems(_manifest(tmp_path, text))[: len(problems)] == problems
+
+
+def test_every_error_of_a_row_is_reported_at_once(tmp_path: Path) -> None:
+    header = "video,audio,mode,title,enable_caption,start_time,end_time,fps_mode,callback_url,key,captions,output"
+    manifest = _manifest(
+        tmp_path,
+        f"{header}\nftp://x/y.mp4,,slow,{'t' * 10_001},maybe,x,-1,60,http://a.b/c?token=5ec5e7,a b,2,/\n{V},{A}\n",
+    )
+
+    assert [placed.place for placed in manifest.source_rows()] == ["line 2", "line 3"]
+    assert _problems(manifest) == [
+        "line 2, video: must be an https URL, a file, or asset:ID, not 'ftp://x/y.mp4'",
+        "line 2, audio: is missing",
+        "line 2, mode: must be one of speed, precision, not 'slow'",
+        "line 2, title: must be at most 10,000 characters, not 10,001",
+        "line 2, enable_caption: must be true or false, not 'maybe'",
+        "line 2, start_time: must be a number of seconds, not 'x'",
+        "line 2, end_time: must be 0 seconds or more, not -1.0",
+        "line 2, fps_mode: must be one of vfr, cfr, passthrough, not '60'",
+        "line 2, callback_url: must be an https URL, not 'http://a.b/c?...'",
+        "line 2, key: must be 1 to 250 of A-Z a-z 0-9 _ - : . and not 'a b'",
+        "line 2, output: must be the name of a file, not '/'",
+        "line 2, captions: must be true or false, not '2'",
+    ]
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\U0001f469\u200d\U0001f680",
+        "\u7b2c1\u8a71\u3000\u6700\u7d42\u56de",
+        "a\u00a0b",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_titles_of_any_script_are_kept_as_they_are(tmp_path: Path, title: str, encoding: str) -> None:
+    [row] = _manifest(tmp_path, f"video,audio,title\n{V},{A},{title}\n".encode(encoding))
+
+    assert row.title == title
+    assert list(_manifest(tmp_path, f'{{"video":"{V}","audio":"{A}","title":"{title}"}}', "m.jsonl")) == [row]
+
+
+@pytest.mark.parametrize("column", ["title", "mode", "key", "end_time", "captions", "folder_id", "x"])
+def test_no_query_and_no_control_character_of_a_cell_is_shown(tmp_path: Path, column: str) -> None:
+    cell = "https://x.example/v.mp4?X-Amz-Signature=5ec5e7\x1b[31m\x9b2J"
+    text = f"video,audio,{column}\n{V},{A},{cell}\nhttp://u:5ec5e7@x/v.mp4?sig=5ec5e7,{A}\n".encode()
+    shown = "".join(_problems(_manifest(tmp_path, text)))
+
+    assert shown
+    assert "5ec5e7" not in shown
+    assert shown.isprintable()
+
+
+def test_a_cell_that_is_not_utf_8_is_an_error_of_its_row(tmp_path: Path) -> None:
+    lines = [b"video,audio,title", f"{V},{A},one".encode(), b"caf\xe9.mp4,n\xe9.mp3,\xe9", f"{V},{A},three".encode()]
+    placed = list(_manifest(tmp_path, b"\n".join(lines)).source_rows())
+
+    assert [one.row is None for one in placed] == [False, True, False]
+    assert [problem.place for problem in placed[1].problems] == ["line 3, video", "line 3, audio", "line 3, title"]
+    assert all("not UTF-8" in problem.message for problem in placed[1].problems)
+
+
+def test_a_home_folder_is_expanded_in_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    [row] = _manifest(tmp_path, "video,audio\n~/v.mp4,~a.mp3\n")
+
+    assert (row.video, row.audio) == (Path("/home/me/v.mp4"), tmp_path / "~a.mp3")
+
+
+@pytest.mark.parametrize("output", ["fr/", "~/x.mp4", "..", "fr/.", "../x.mp4", "/x.mp4"])
+def test_an_output_that_names_no_file_in_its_folder_is_an_error_of_its_row(tmp_path: Path, output: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"video,audio,output\n{V},{A},{output}\n")
+
+    assert [place.partition(": ")[0] for place in _problems(Manifest(path, outputs=tmp_path))] == ["line 2, output"]
+
+
+async def test_a_pipe_is_read_like_a_file() -> None:
+    read, write = os.pipe()
+    os.write(write, f"video,audio\n{V},{A}\n{V},new.mp3\n".encode())
+    os.close(write)
+    try:
+        manifest = Manifest(f"/dev/fd/{read}")
+        assert [row.audio for row in manifest] == [A, Path("new.mp3")]
+        assert manifest.name is None
+    finally:
+        os.close(read)
+
+
+_cells = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp", "Cs"]), min_size=1).filter(
+    str.strip
+)
+
+
+@given(
+    st.lists(_cells, min_size=1, max_size=5),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_what_is_written_as_csv_is_read(
+    tmp_path_factory: pytest.TempPathFactory, titles: list[str], delimiter: str, encoding: str
+) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter)
+    writer.writerows([["video", "audio", "title"], *([V, A, title] for title in titles)])
+    manifest = _manifest(tmp_path_factory.getbasetemp(), text.getvalue().encode(encoding))
+
+    assert [row.title for row in manifest] == [title.strip() for title in titles]
 
 
 # JSON Lines
@@ -147,7 +325,7 @@ def test_json_lines_become_rows(tmp_path: Path) -> None:
         DubRow(V, tmp_path / "a.mp3", enable_caption=False, end_time=3),
         DubRow(AssetId("as_1"), A),
     ]
-    assert [placed.place for placed in manifest.placed()] == ["line 1", "line 3"]
+    assert [placed.place for placed in manifest.source_rows()] == ["line 1", "line 3"]
 
 
 def test_everything_wrong_in_json_lines_is_told_with_its_place(tmp_path: Path) -> None:
@@ -159,11 +337,11 @@ def test_everything_wrong_in_json_lines_is_told_with_its_place(tmp_path: Path) -
     )
 
     assert _problems(manifest) == [
-        "line 1: it is not JSON: unexpected end of data at character 38",
-        'line 2: it must be an object, such as {"video": ..., "audio": ...}',
-        "line 3, video: it must be an https URL, a file, or asset:ID",
-        "line 3, audoi: there is no such column; is it audio?",
-        "line 4, enable_caption: enable_caption must be True, False or None, not 'yes'",
+        "line 1: is not JSON: unexpected end of data at character 38",
+        'line 2: must be an object, such as {"video": ..., "audio": ...}',
+        "line 3, video: must be an https URL, a file, or asset:ID",
+        "line 3, audoi: unknown column; did you mean audio?",
+        "line 4, enable_caption: must be True, False or None, not 'yes'",
     ]
 
 
@@ -172,7 +350,7 @@ def test_iterating_a_wrong_manifest_raises_where_it_is_wrong(tmp_path: Path) -> 
     rows = iter(manifest)
     assert next(rows) == DubRow(V, A)
 
-    with pytest.raises(ValueError, match=r"rows\.csv, line 3, audio: it is missing"):
+    with pytest.raises(ValueError, match=r"rows\.csv, line 3, audio: is missing"):
         next(rows)
 
 
@@ -180,26 +358,21 @@ def test_iterating_a_wrong_manifest_raises_where_it_is_wrong(tmp_path: Path) -> 
 def test_no_file_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.getbasetemp()
     for prefix in (b"", b"video,audio\n", b"{"):
-        for placed in _manifest(folder, prefix + content, "any.txt").placed():
+        for placed in _manifest(folder, prefix + content, "any.txt").source_rows():
             assert (placed.row is None) == bool(placed.problems)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [("video,audio".encode("utf-16"), "UTF-16"), (b"\x00\x00\x00\x20ftypisom", "no text file")],
+    "content", [b"\x00\x00\x00\x20ftypisom", b"\x89PNG\r\n\x1a\n\0\0", "video,audio".encode("utf-16-le")]
 )
-def test_what_is_no_utf_8_text_is_told_as_such(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "m.csv"
-    path.write_bytes(content)
-    [placed] = Manifest(str(path)).placed()
-
-    assert [message in problem.message for problem in placed.problems] == [True]
+def test_a_file_that_is_not_text_is_reported_once(tmp_path: Path, content: bytes) -> None:
+    assert _problems(_manifest(tmp_path, content)) == ["line 1: this is not a text file; save it as CSV in UTF-8"]
 
 
 def test_a_hundred_thousand_rows_are_never_all_in_memory(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, "video,audio,title\n" + f"{V},{A},{'t' * 50}\n" * 20_000)
     tracemalloc.start()
-    count = sum(1 for _ in manifest.placed())
+    count = sum(1 for _ in manifest.source_rows())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -231,18 +404,17 @@ def test_a_key_is_made_of_everything_that_is_sent() -> None:
 
 def test_a_local_file_counts_by_its_content() -> None:
     here, there = DubRow(Path("here/v.mp4"), A), DubRow(Path("there/w.mp4"), A)
-    facts = {"video": FileFacts("1 2", "content", None)}
+    facts = {"video": FileInfo("1 2", "content", None)}
 
     assert inputs_digest(here, facts) == inputs_digest(there, facts)
-    assert inputs_digest(here, facts) != inputs_digest(here, {"video": FileFacts("1 2", "other", None)})
+    assert inputs_digest(here, facts) != inputs_digest(here, {"video": FileInfo("1 2", "other", None)})
 
 
 @pytest.mark.parametrize("name", ["X-Amz-Signature", "Signature", "sig", "SIG", "X-Goog-Signature"])
-def test_a_signed_link_needs_a_key_and_counts_without_its_query(name: str) -> None:
+def test_a_signed_link_needs_a_key_and_counts_without_its_signature(name: str) -> None:
     monday, tuesday = (f"https://bucket.example.com/v.mp4?se=1&{name}={day}" for day in ("mon", "tue"))
     assert is_signed(monday)
-    with pytest.raises(ValueError, match="give the row a key"):
-        key_of(DubRow(monday, A), "inputs")
+    assert "give the row a key" in str(key_problem(DubRow(monday, A)))
 
     assert key_of(DubRow(monday, A, key="k"), "inputs") == "k"
     assert inputs_digest(DubRow(monday, A), {}) == inputs_digest(DubRow(tuesday, A), {})
@@ -268,9 +440,20 @@ def test_only_what_is_said_is_sent() -> None:
         (DubRow(V, A, key="ep:1"), "ep_1.mp4"),
         (DubRow(V, A, key=".hidden"), "_hidden.mp4"),
         (DubRow(V, A, key="x", output="fr/ep1.mov"), "fr/ep1.mov"),
-        (DubRow("https://example.com/My%20Show/ep 1.mp4".replace(" ", "%20"), A), "ep-201-0123456789ab.mp4"),
+        (DubRow("https://example.com/My%20Show/ep 1.mp4".replace(" ", "%20"), A), "ep-1-0123456789ab.mp4"),
         (DubRow(Path("My Show.mp4"), A), "My-Show-0123456789ab.mp4"),
         (DubRow(b"x", A), "video-0123456789ab.mp4"),
+        (DubRow(V, A, key="CON"), "_CON.mp4"),
+        (DubRow(V, A, key="nul"), "_nul.mp4"),
+        (DubRow(V, A, key="com1.fr"), "_com1.fr.mp4"),
+        (DubRow(V, A, key="Lpt9"), "_Lpt9.mp4"),
+        (DubRow(V, A, key="console"), "console.mp4"),
+        (DubRow(Path("con.mp4"), A), "con-0123456789ab.mp4"),
+        (DubRow(Path("\u0645\u06cc\u200c\u062e.mp4"), A), "\u0645\u06cc\u200c\u062e-0123456789ab.mp4"),
+        (DubRow(Path("\u7b2c1\u8a71\u3000\u6700\u7d42.mp4"), A), "\u7b2c1\u8a71\u3000\u6700\u7d42-0123456789ab.mp4"),
+        (DubRow(Path("a\x1b[2J:b*.mp4"), A), "a-[2J_b_-0123456789ab.mp4"),
+        (DubRow("https://example.com/%E7%AC%AC1%E8%A9%B1.mp4", A), "\u7b2c1\u8a71-0123456789ab.mp4"),
+        (DubRow(Path("\u3042" * 83 + ".mp4"), A), "\u3042" * 40 + "-0123456789ab.mp4"),
     ],
 )
 def test_a_row_has_a_file_name(row: DubRow, name: str) -> None:
@@ -291,6 +474,15 @@ def test_an_output_does_not_leave_its_folder(output: str) -> None:
         target_of(DubRow(V, A, output=output), "k", Path("out"))
 
 
+@pytest.mark.parametrize("folder", [None, Path("out")])
+@pytest.mark.parametrize(
+    ("output", "message"), [("fr/", "not a folder"), ("fr/.", "not a folder"), ("~/x.mp4", "~ is not expanded")]
+)
+def test_an_output_names_a_file(folder: Path | None, output: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        target_of(DubRow(V, A, output=output), "k", folder)
+
+
 def test_without_a_folder_only_what_a_row_names_is_written() -> None:
     assert target_of(DubRow(V, A, key="k"), "k", None) is None
     assert target_of(DubRow(V, A, output="/any/where.mp4"), "k", None) == Path("/any/where.mp4")
@@ -301,3 +493,13 @@ def test_names_that_differ_only_in_case_or_accents_are_one_file() -> None:
 
     assert claims_of(row, Path("out/Café.mp4")) == claims_of(row, Path("out/CAFE\N{COMBINING ACUTE ACCENT}.mp4"))
     assert claims_of(DubRow(V, A, callback_id="c"), None) == ("callback_id c",)
+
+
+def test_outputs_that_lead_to_one_file_are_one_claim(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    row = DubRow(V, A)
+    outputs = ("out/x.mp4", "link/x.mp4", "out/../out/X.mp4")
+
+    assert len({claims_of(row, tmp_path / output) for output in outputs}) == 1
+    assert claims_of(row, tmp_path / "out/x.mp4", captions=True)[1].endswith("x.srt")

@@ -1,30 +1,39 @@
-"""What the media modules decide without a network: types, names, ranges, links, boxes."""
+"""The pure decisions of the media modules: formats, names, ranges, links, boxes."""
 
 import io
+import random
 from contextlib import suppress
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heygen_async import DownloadError, InvalidRequest, Lipsync, LipsyncFailed, RetryPolicy, TransportError
-from heygen_async._media.answers import Held, check_start, continued, range_headers, strong_etag
-from heygen_async._media.hosts import refusal
-from heygen_async._media.links import expires_at, link_of
-from heygen_async._media.mp4 import cut_short
+from heygen_async import DownloadError, Lipsync, LipsyncFailed, Secret
+from heygen_async._media.fetch import expires_at, link_of
+from heygen_async._media.hosts import (
+    PartState,
+    check_start,
+    check_stored,
+    range_headers,
+    refusal,
+    resumed,
+    strong_etag,
+)
 from heygen_async._media.names import file_name
-from heygen_async._media.patience import Patience
-from heygen_async._media.sniffing import sniff
+from heygen_async._media.parts import cut_short
+from heygen_async._media.sniffing import recognize, sniff
 from heygen_async._media.targets import captions_path
 from heygen_async._media.uploads import put_headers
-from heygen_async.errors import RateLimited, ServerError, UnexpectedResponse
+from heygen_async._text import is_text
+from heygen_async.errors import ServerError, UnexpectedResponse
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
-MP3 = b"ID3\x03" + bytes(20)
+ID3 = b"ID3\x03\x00\x00\x00\x00\x00\x0a" + bytes(10)
+MP3 = ID3 + bytes(20)
 WAV = b"RIFF\x24\x00\x00\x00WAVEfmt " + bytes(20)
-WEBM = b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm" + bytes(20)
-MKV = b"\x1a\x45\xdf\xa3\x9f\x42\x82\x88matroska" + bytes(20)
+WEBM = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm" + bytes(20)
+MKV = b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska" + bytes(20)
 PDF = b"%PDF-1.7\n" + bytes(20)
 SRT = "1\n00:00:00,000 --> 00:00:01,000\nÇa va\n".encode()
 
@@ -34,8 +43,14 @@ def ftyp(major, *others):
     return (16 + len(brands)).to_bytes(4, "big") + b"ftyp" + major + bytes(4) + brands + bytes(20)
 
 
+def frames(header, length, count=3):
+    """Make frames of MPEG audio, of one length in bytes each."""
+    return (header + bytes(length - len(header))) * count
+
+
 MP4 = ftyp(b"isom", b"isom", b"mp42")
 MOV = ftyp(b"qt  ", b"qt  ")
+MP3_FRAMES = frames(b"\xff\xfb\x90\x64", 417)
 
 
 # Types
@@ -47,38 +62,104 @@ MOV = ftyp(b"qt  ", b"qt  ")
         pytest.param(MP4, "a.mp4", "video/mp4", id="mp4"),
         pytest.param(MP4, "a.M4V", "video/mp4", id="m4v-extension"),
         pytest.param(ftyp(b"iso5", b"iso6", b"avc1"), "a.mp4", "video/mp4", id="fragmented-mp4"),
+        pytest.param(ftyp(b"3gp4", b"isom", b"3gp4"), "a.mp4", "video/mp4", id="mp4-of-a-phone"),
+        pytest.param(b"\x00\x00\x00\x08free" + MP4, "a.mp4", "video/mp4", id="mp4-after-free-space"),
         pytest.param(WEBM, "a.webm", "video/webm", id="webm"),
+        pytest.param(
+            b"\x1a\x45\xdf\xa3\x01\0\0\0\0\0\0\x1f\x42\x82\x40\x05webm\0", "a.webm", "video/webm", id="webm-long-sizes"
+        ),
         pytest.param(MP3, "a.mp3", "audio/mpeg", id="mp3"),
+        pytest.param(b"ID3\x04\x00\x00\x00\x00\x7f\x7f" + bytes(200), "a.mp3", "audio/mpeg", id="mp3-with-a-cover"),
         pytest.param(b"\xff\xfb\x90\x64" + bytes(20), "a.mp3", "audio/mpeg", id="mp3-without-tags"),
         pytest.param(b"\xff\xfa\x90\x64" + bytes(20), "a.mp3", "audio/mpeg", id="mp3-with-checksums"),
+        pytest.param(frames(b"\xff\xf3\x84\x44", 208), "a.mp3", "audio/mpeg", id="mpeg-2"),
+        pytest.param(frames(b"\xff\xe3\x48\xc4", 208), "a.mp3", "audio/mpeg", id="mpeg-2.5"),
+        pytest.param(bytes(2000) + MP3_FRAMES, "a.mp3", "audio/mpeg", id="mp3-after-padding"),
+        pytest.param(b"\xff\x00the end of a frame" + MP3_FRAMES, "a.mp3", "audio/mpeg", id="mp3-after-remains"),
         pytest.param(WAV, "a.wav", "audio/wav", id="wav"),
+        pytest.param(b"RF64\xff\xff\xff\xffWAVEds64" + bytes(20), "a.wav", "audio/wav", id="wav-of-64-bits"),
         pytest.param(PNG, "a.png", "image/png", id="png"),
         pytest.param(JPEG, "a.jpeg", "image/jpeg", id="jpeg"),
         pytest.param(PDF, "a.pdf", "application/pdf", id="pdf"),
         pytest.param(SRT, "a.srt", "application/x-subrip", id="srt"),
+        pytest.param(b"\xef\xbb\xbf" + SRT, "a.srt", "application/x-subrip", id="srt-with-a-bom"),
     ],
 )
-def test_each_type_that_heygen_takes_is_told_from_its_first_bytes(head, name, found):
+def test_each_format_that_heygen_takes_is_recognized_by_its_first_bytes(head, name, found):
     assert sniff(head, name) == (found, name)
 
 
 @pytest.mark.parametrize(
-    ("head", "name", "told"),
+    "brand",
+    [
+        "isom",
+        "iso2",
+        "iso5",
+        "iso6",
+        "mp41",
+        "mp42",
+        "mp71",
+        "avc1",
+        "dash",
+        "M4V ",
+        "M4VH",
+        "XAVC",
+        "MSNV",
+        "NDSC",
+        "mmp4",
+    ],
+)
+def test_an_mp4_is_a_video_whatever_its_major_brand(brand):
+    head = ftyp(brand.encode(), brand.encode(), b"mp42")
+
+    assert sniff(head, "a.mp4", role="video") == ("video/mp4", "a.mp4")
+    assert sniff(ftyp(brand.encode()), "a.mp4") == ("video/mp4", "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "message"),
     [
         pytest.param(b"", "a.mp4", "a.mp4 is empty", id="empty"),
-        pytest.param(b"hello world, this is text", "a.mp4", "a.mp4 is of no known type", id="text"),
-        pytest.param(MKV, "a.mkv", "a.mkv is video/x-matroska", id="unsupported"),
-        pytest.param(MOV, "a.mov", "a.mov is video/quicktime", id="quicktime"),
-        pytest.param(MOV, "a.mp4", "a.mp4 is video/quicktime", id="quicktime-in-disguise"),
-        pytest.param(MP4, "a.mp3", r"a.mp3 is video/mp4, which its extension .mp3 belies", id="lying"),
-        pytest.param(MP4, "a.mov", "its extension .mov belies", id="lying-of-a-type-not-taken"),
+        pytest.param(b"hello world, this is text", "a.mp4", "a.mp4 is text; HeyGen takes MP4, WebM, MP3", id="text"),
+        pytest.param(b"\x00\x01\x02\x03" * 9, "a.mp4", "a.mp4 is of an unknown format", id="unknown"),
+        pytest.param(MKV, "a.mkv", "a.mkv is a Matroska file; HeyGen takes MP4 or WebM video", id="matroska"),
+        pytest.param(MKV, "a.webm", "a.webm is a Matroska file", id="matroska-named-webm"),
+        pytest.param(MOV, "a.mov", "a.mov is a QuickTime movie; HeyGen takes MP4 or WebM video", id="quicktime"),
+        pytest.param(MOV, "a.mp4", "a.mp4 is a QuickTime movie", id="quicktime-named-mp4"),
+        pytest.param(ftyp(b"qt  ", b"mp42"), "a.mp4", "a.mp4 is a QuickTime movie", id="quicktime-of-a-camera"),
+        pytest.param(b"\x00\x00\x01\x00moov" + bytes(30), "a.mov", "is a QuickTime movie", id="quicktime-of-1998"),
+        pytest.param(ftyp(b"M4A ", b"M4A ", b"mp42"), "a.m4a", "is M4A audio; HeyGen takes WAV or MP3 audio", id="m4a"),
+        pytest.param(ftyp(b"M4A ", b"isom"), "a.mp4", "a.mp4 is M4A audio", id="m4a-named-mp4"),
+        pytest.param(ftyp(b"mp42", b"isom"), "voice.m4a", "voice.m4a is M4A audio", id="m4a-with-brands-of-video"),
+        pytest.param(ftyp(b"3gp5", b"3gp5"), "a.3gp", "is a 3GPP video", id="3gp"),
+        pytest.param(ftyp(b"heic", b"mif1"), "a.heic", "is a HEIF or AVIF image", id="heic"),
+        pytest.param(b"OggS\x00\x02" + bytes(30), "a.ogg", "is an Ogg file; HeyGen takes WAV or MP3 audio", id="ogg"),
+        pytest.param(b"fLaC\x00\x00" + bytes(30), "a.mp3", "a.mp3 is FLAC audio", id="flac"),
+        pytest.param(ID3 + b"fLaC\x00\x00" + bytes(30), "a.mp3", "a.mp3 is FLAC audio", id="flac-with-tags"),
+        pytest.param(frames(b"\xff\xf1\x50\x80", 300), "a.mp3", "a.mp3 is AAC audio", id="aac"),
+        pytest.param(ID3 + frames(b"\xff\xf9\x50\x80", 300), "a.aac", "a.aac is AAC audio", id="aac-with-tags"),
+        pytest.param(frames(b"\xff\xfd\x90\x04", 417), "a.mp2", "of another layer than MP3", id="mp2"),
+        pytest.param(b"RIFF\x24\x00\x00\x00AVI LIST" + bytes(20), "a.avi", "is an AVI video", id="avi"),
+        pytest.param(b"\x47" + bytes(187) + b"\x47" + bytes(187), "a.ts", "is an MPEG stream", id="mpeg-ts"),
+        pytest.param(b"<!DOCTYPE html><p>Sign in", "a.mp4", "a.mp4 is an HTML page", id="html"),
+        pytest.param(b"\xef\xbb\xbf \n<HTML lang=en>", "a.mp3", "a.mp3 is an HTML page", id="html-with-a-bom"),
+        pytest.param(b"<!-- hi --><head>", "a.mp4", "a.mp4 is an HTML page", id="html-after-a-comment"),
+        pytest.param(b"<?xml version='1.0'?><Error/>", "a.mp4", "a.mp4 is an XML document", id="xml"),
+        pytest.param(b"PK\x03\x04" + bytes(30), "a.mp4", "a.mp4 is a ZIP archive", id="zip"),
+        pytest.param(b"WEBVTT\n\n00:00.000 --> 00:01.000\nHi", "a.vtt", "is WebVTT captions", id="vtt"),
+        pytest.param(MP4, "a.mp3", r"a.mp3 is MP4 video but has the extension .mp3; rename it", id="mp4-named-mp3"),
+        pytest.param(MP4, "a.mov", "is MP4 video but has the extension .mov; rename it", id="mp4-named-mov"),
+        pytest.param(
+            WEBM, "a.mp4", "is WebM video but has the extension .mp4; rename it to .webm", id="webm-named-mp4"
+        ),
+        pytest.param(SRT, "a.txt", "is SRT captions but has the extension .txt; rename it to .srt", id="srt-named-txt"),
         pytest.param(MP3, "a.srt", "not UTF-8|no SRT cue", id="no-srt"),
         pytest.param(SRT.decode().encode("utf-16"), "a.srt", "a.srt is not UTF-8 text", id="srt-in-utf-16"),
         pytest.param(b"just words", "a.srt", "a.srt has no SRT cue", id="srt-without-cues"),
     ],
 )
-def test_what_heygen_does_not_take_is_refused_by_name_and_with_what_was_found(head, name, told):
-    with pytest.raises(ValueError, match=told):
+def test_other_formats_are_refused_with_the_name_and_what_was_found(head, name, message):
+    with pytest.raises(ValueError, match=message):
         sniff(head, name)
 
 
@@ -99,7 +180,8 @@ def test_a_video_is_mp4_or_webm_and_an_audio_is_wav_or_mp3(role, head, fits):
     if fits:
         sniff(head, "file", role=role)
     else:
-        with pytest.raises(ValueError, match=f"{role}: file is .*; the {role} must be"):
+        takes = {"video": "MP4 or WebM video", "audio": "WAV or MP3 audio"}[role]
+        with pytest.raises(ValueError, match=f"{role}: file is .*; HeyGen takes {takes}"):
             sniff(head, "file", role=role)
 
 
@@ -120,6 +202,19 @@ def test_sniffing_never_fails_but_with_a_value_error(head, name):
         sniff(head, name)
 
 
+@given(
+    st.sampled_from([MP4[:8], WEBM[:12], b"ID3", b"\xff\xfb", b"RIFF", b"\x00\x00\x00\x01free"]), st.binary(max_size=64)
+)
+def test_recognizing_ends_whatever_follows_a_signature(start, rest):
+    recognize(start + rest)
+
+
+def test_random_bytes_are_not_recognized_as_audio():
+    chance = random.Random(1)
+
+    assert {recognize(b"\x00" + chance.randbytes(8191)) for _ in range(50)} == {None}
+
+
 # Names
 
 
@@ -134,10 +229,17 @@ def test_sniffing_never_fails_but_with_a_value_error(head, name):
         pytest.param("CON.x", "_CON.x (ls_1).mp4", id="reserved"),
         pytest.param("Größe 日本 🎬", "Größe 日本 🎬 (ls_1).mp4", id="unicode"),
         pytest.param("line\nbreak\x00\u202e", "line break (ls_1).mp4", id="controls"),
+        pytest.param("می\u200cخواهم", "می\u200cخواهم (ls_1).mp4", id="persian-with-zwnj"),  # noqa: RUF001 Persian
+        pytest.param("👩\u200d👩\u200d👧 家族", "👩\u200d👩\u200d👧 家族 (ls_1).mp4", id="emoji-with-zwj"),
+        pytest.param("第一話\u3000東京", "第一話\u3000東京 (ls_1).mp4", id="ideographic-space"),
+        pytest.param("Épisode\u00a01", "Épisode\u00a01 (ls_1).mp4", id="no-break-space"),
+        pytest.param("Launch \ud83d!", "Launch ! (ls_1).mp4", id="lone-surrogate"),
+        pytest.param("nul", "nul (ls_1).mp4", id="a-device-but-for-the-id"),
+        pytest.param("com1.fr", "_com1.fr (ls_1).mp4", id="device-with-an-extension"),
         pytest.param("trailing. .", "trailing (ls_1).mp4", id="trailing-dots"),
     ],
 )
-def test_a_file_is_named_for_title_and_id(title, name):
+def test_a_file_is_named_after_title_and_id(title, name):
     assert file_name(title, "ls_1", "https://x.test/o.mp4?X=1") == name
 
 
@@ -150,15 +252,28 @@ def test_a_file_is_named_for_title_and_id(title, name):
 def test_a_name_is_safe_whatever_title_and_id_are(title, lipsync_id, tail):
     name = file_name(title, lipsync_id, f"https://x.test/{tail}".replace("[", "").replace("]", ""))
 
-    assert len(name.encode()) <= 210
+    assert len(name.encode()) <= 200
     assert not set(name) & set('/\\<>:"|?*\0')
-    assert name.isprintable()
+    assert is_text(name)
     assert not name.startswith((".", " "))
     assert name.partition(".")[0].strip().lower() not in {"con", "nul", "prn", "aux", "com1", "lpt9"}
     assert name.endswith((".mp4", ".webm", ".mov", ".m4v"))
 
 
-def test_captions_stand_beside_the_video(tmp_path):
+@given(st.text(min_size=30, max_size=200), st.integers(100, 200))
+@example("👩\u200d👩\u200d👧" * 20, 143)
+@example("नि" * 60, 131)
+def test_a_name_that_must_be_cut_is_cut_between_characters(title, longest):
+    name = file_name(title, "ls_1", "", longest=longest)
+
+    assert len(name.encode()) <= longest
+    if name.startswith("👩"):
+        assert name.removesuffix(" (ls_1).mp4").endswith("👧")
+    if name.startswith("न"):
+        assert name.removesuffix(" (ls_1).mp4").endswith("नि")
+
+
+def test_the_path_of_captions_is_beside_the_video(tmp_path):
     assert captions_path(tmp_path / "a.b.mp4") == tmp_path / "a.b.srt"
     assert captions_path(tmp_path / "a.srt") == tmp_path / "a.srt.srt"
 
@@ -166,52 +281,53 @@ def test_captions_stand_beside_the_video(tmp_path):
 # Ranges
 
 
-def test_what_is_held_is_gone_on_with_only_if_it_is_surely_the_same_file():
-    assert range_headers(Held()) == {}
-    assert range_headers(Held(10, None)) == {}
-    assert range_headers(Held(10, '"a"', 20)) == {"Range": "bytes=10-", "If-Range": '"a"'}
+def test_a_range_is_requested_only_of_a_known_version():
+    assert range_headers(PartState()) == {}
+    assert range_headers(PartState(10, None)) == {}
+    assert range_headers(PartState(10, '"a"', 20)) == {"Range": "bytes=10-", "If-Range": '"a"'}
 
 
-def test_of_what_seems_whole_the_last_byte_is_asked_for_again():
-    assert range_headers(Held(20, '"a"', 20))["Range"] == "bytes=19-"
+def test_of_a_complete_file_the_last_byte_is_requested_again():
+    assert range_headers(PartState(20, '"a"', 20))["Range"] == "bytes=19-"
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "result"),
     [
-        pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": '"a"'}, Held(10, '"a"', 20), id="goes-on"),
-        pytest.param(206, {"Content-Range": "bytes 10-19/20"}, Held(10, '"a"', 20), id="goes-on-without-etag"),
-        pytest.param(206, {"Content-Range": "bytes 10-19/*"}, Held(10, '"a"', 20), id="goes-on-without-total"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": '"a"'}, PartState(10, '"a"', 20), id="goes-on"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/20"}, PartState(10, '"a"', 20), id="goes-on-without-etag"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/*"}, PartState(10, '"a"', 20), id="goes-on-without-total"),
         pytest.param(206, {"Content-Range": "bytes 9-19/20"}, None, id="another-start"),
         pytest.param(206, {"Content-Range": "bytes 10-19/99"}, None, id="another-total"),
         pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": '"b"'}, None, id="another-version"),
         pytest.param(206, {}, None, id="no-content-range"),
         pytest.param(206, {"Content-Range": "items 10-19/20"}, None, id="no-bytes"),
         pytest.param(416, {"Content-Range": "bytes */20"}, None, id="not-satisfiable"),
-        pytest.param(200, {"Content-Length": "30", "ETag": '"b"'}, Held(0, '"b"', 30), id="all-of-it"),
-        pytest.param(200, {"ETag": 'W/"b"'}, Held(0, None, None), id="all-of-it-of-unknown-length"),
+        pytest.param(200, {"Content-Length": "30", "ETag": '"b"'}, PartState(0, '"b"', 30), id="all-of-it"),
+        pytest.param(200, {"ETag": 'W/"b"'}, PartState(0, None, None), id="all-of-it-of-unknown-length"),
     ],
 )
-def test_an_answer_to_a_resumed_download_is_gone_on_with_or_had_anew(status, headers, result):
-    assert continued(Held(10, '"a"', 20), status, headers) == result
+def test_an_answer_to_a_resumed_download_continues_it_or_starts_again(status, headers, result):
+    assert resumed(PartState(10, '"a"', 20), status, headers) == result
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json", "application/xhtml+xml"])
 @pytest.mark.parametrize("status", [200, 206])
-def test_a_page_is_no_media(kind, status):
-    with pytest.raises(DownloadError, match="a page"):
-        continued(Held(), status, {"Content-Type": kind})
+def test_a_page_is_not_media(kind, status):
+    with pytest.raises(UnexpectedResponse, match="a page") as page:
+        resumed(PartState(), status, {"Content-Type": kind})
+    assert page.value.is_transient
 
 
 @pytest.mark.parametrize("data", [b"<!DOCTYPE html><p>", b"  \n<html lang=en>"])
-def test_a_page_that_is_said_to_be_media_is_none_either(data):
-    with pytest.raises(DownloadError, match="a page"):
-        check_start(data)
+def test_a_page_declared_as_media_is_not_media(data):
+    with pytest.raises(UnexpectedResponse, match="a page"):
+        check_start(data, 200)
 
 
-def test_a_file_that_was_packed_on_the_way_is_refused():
-    with pytest.raises(DownloadError, match="packed"):
-        continued(Held(), 200, {"Content-Encoding": "gzip"})
+def test_a_compressed_file_is_refused():
+    with pytest.raises(UnexpectedResponse, match="compressed"):
+        resumed(PartState(), 200, {"Content-Encoding": "gzip"})
 
 
 def test_only_a_strong_etag_counts():
@@ -236,8 +352,8 @@ def test_only_a_strong_etag_counts():
         ("", None),
     ],
 )
-def test_a_link_may_say_itself_when_it_ends(query, end):
-    assert expires_at(f"https://x.test/a.mp4?{query}") == end
+def test_a_link_may_say_when_it_expires(query, end):
+    assert expires_at(Secret(f"https://x.test/a.mp4?{query}")) == end
 
 
 def lipsync(**fields):
@@ -249,14 +365,15 @@ def test_a_job_that_is_not_completed_has_no_link():
         link_of(lipsync(status="running", video_url=None), "video")
     with pytest.raises(LipsyncFailed):
         link_of(lipsync(status="failed", failure_message="x"), "video")
-    with pytest.raises(DownloadError, match="tells no link"):
+    with pytest.raises(DownloadError, match="has no link to its video") as late:
         link_of(lipsync(video_url=None), "video")
+    assert late.value.is_transient
 
 
 # File hosts
 
 
-def test_a_refusal_of_a_file_host_tells_its_code_and_nothing_of_the_link():
+def test_a_refusal_of_a_file_host_shows_its_code_and_nothing_of_the_link():
     body = b"<Error><Code>SignatureDoesNotMatch</Code><StringToSign>X-Amz-Signature=secret</StringToSign></Error>"
 
     error = refusal(403, {}, body, now=0)
@@ -266,7 +383,7 @@ def test_a_refusal_of_a_file_host_tells_its_code_and_nothing_of_the_link():
     assert "secret" not in str(error)
 
 
-def test_success_redirect_and_overload_of_a_file_host_are_told_apart():
+def test_success_redirect_and_overload_of_a_file_host_are_distinguished():
     assert refusal(204, {}, b"", now=0) is None
     assert isinstance(refusal(307, {"Location": "https://x.test"}, b"", now=0), UnexpectedResponse)
     slow = refusal(503, {"Retry-After": "7"}, b"<Code>SlowDown</Code>", now=0)
@@ -274,48 +391,35 @@ def test_success_redirect_and_overload_of_a_file_host_are_told_apart():
     assert slow.retry_after == 7
 
 
-def test_upload_headers_go_as_they_are_but_for_those_of_the_connection():
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [({"Content-Type": "text/html"}, b""), ({}, b"<!doctype html><title>Sign in"), ({}, b"\n <HTML>")],
+)
+def test_a_page_is_not_the_answer_to_a_put(headers, body):
+    with pytest.raises(UnexpectedResponse, match="a page") as page:
+        check_stored(200, headers, body)
+
+    assert page.value.is_transient
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("", b""), ("text/plain", b"ok"), ("application/xml", b"<PutObjectResult/>"), ("application/json", b'{"a": 1}')],
+)
+def test_anything_else_may_be_the_answer_to_a_put(kind, body):
+    check_stored(200, {"ETag": '"a"', "Content-Type": kind}, body)
+
+
+def test_upload_headers_are_sent_unchanged_except_those_of_the_connection():
     given = {"Content-Type": "video/mp4", "x-amz-meta-a": "b", "Host": "evil.test", "Content-Length": "1"}
 
     assert put_headers(given) == {"Content-Type": "video/mp4", "x-amz-meta-a": "b"}
 
 
 @pytest.mark.parametrize("headers", [{"a b": "c"}, {"a": "b\r\nc"}, {"a": 1}, {"": "b"}, {"a\n": "b"}])
-def test_upload_headers_that_are_none_are_an_unexpected_response(headers):
+def test_malformed_upload_headers_are_an_unexpected_response(headers):
     with pytest.raises(UnexpectedResponse, match="not a header"):
         put_headers(headers)
-
-
-# Patience
-
-
-def test_tries_are_bounded_until_there_is_progress():
-    patience = Patience(RetryPolicy(max_attempts=3))
-    broken = TransportError("broken")
-
-    delays = [patience.after(broken, chance=1) for _ in range(3)]
-    patience.renew()
-
-    assert [delay is None for delay in delays] == [False, False, True]
-    assert patience.after(broken, chance=1) is not None
-
-
-def test_what_no_try_can_mend_is_not_tried_again():
-    assert Patience(RetryPolicy()).after(InvalidRequest("no", status=400), chance=1) is None
-
-
-def test_refusals_use_up_no_try_but_the_time_to_wait():
-    patience = Patience(RetryPolicy(max_attempts=2, max_seconds=10))
-    refused = RateLimited("", status=429, retry_after=4)
-
-    assert [patience.after(refused, chance=1) for _ in range(3)] == [4, 4, None]
-
-
-def test_another_way_is_tried_at_once_even_where_nothing_is_repeated():
-    patience = Patience(RetryPolicy(max_attempts=1))
-
-    assert patience.again(chance=1) == 0
-    assert patience.again(chance=1) is None
 
 
 # Boxes
@@ -328,12 +432,12 @@ def box(kind, content=b""):
 WHOLE = box(b"ftyp", b"isom" + bytes(4)) + box(b"free") + box(b"mdat", bytes(500)) + box(b"moov", bytes(100))
 
 
-def test_a_whole_mp4_has_no_flaw():
+def test_a_complete_mp4_has_no_flaw():
     assert cut_short(io.BytesIO(WHOLE)) is None
 
 
 @pytest.mark.parametrize("size", [0, 30, 100, 535, len(WHOLE) - 108, len(WHOLE) - 1])
-def test_a_cut_mp4_is_told_wherever_it_is_cut(size):
+def test_a_cut_mp4_is_found_wherever_it_is_cut(size):
     if size:
         assert cut_short(io.BytesIO(WHOLE[:size]))
     else:
@@ -350,7 +454,7 @@ def test_boxes_of_great_length_and_to_the_end_are_understood():
 
 
 @pytest.mark.parametrize("content", [WHOLE + b"abc", WHOLE + bytes(40), b"no mp4 at all" * 9, WEBM, SRT])
-def test_what_is_no_mp4_or_comes_after_it_is_no_flaw(content):
+def test_other_files_and_bytes_after_the_last_box_have_no_flaw(content):
     assert cut_short(io.BytesIO(content)) is None
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async._transport.pacing import Pace, Timetable
+from heygen_async._transport.pacing import Pace, Pacer
 
 
 def test_in_good_weather_everybody_leaves_at_once():
@@ -52,30 +52,30 @@ def test_a_shorter_pause_does_not_cut_a_longer_one():
 
 
 def test_a_refused_create_holds_back_creates_only():
-    timetable = Timetable()
-    timetable.refuse("creates", 0.0, 5.0)
-    assert timetable.book("session", 1.0) == 1.0
-    assert timetable.book("creates", 1.0) == 5.0
+    pacer = Pacer()
+    pacer.refuse("creates", 0.0, 5.0)
+    assert pacer.book("session", 1.0) == 1.0
+    assert pacer.book("creates", 1.0) == 5.0
 
 
 def test_any_other_refusal_holds_back_everybody():
-    timetable = Timetable()
-    timetable.refuse("session", 0.0, 5.0)
-    assert timetable.book("creates", 1.0) == 5.0
+    pacer = Pacer()
+    pacer.refuse("session", 0.0, 5.0)
+    assert pacer.book("creates", 1.0) == 5.0
 
 
-def test_the_timetable_is_free_again_when_the_last_gap_has_gone():
-    timetable = Timetable()
-    assert timetable.is_free
-    timetable.refuse("creates", 0.0, 1.0)
-    timetable.refuse("session", 0.0, 1.0)
-    assert (timetable.is_free, timetable.pauses) == (False, 2)
+def test_the_pacer_is_free_again_when_the_last_gap_has_gone():
+    pacer = Pacer()
+    assert pacer.is_free
+    pacer.refuse("creates", 0.0, 1.0)
+    pacer.refuse("session", 0.0, 1.0)
+    assert (pacer.is_free, pacer.pauses) == (False, 2)
     for _ in range(200):
-        timetable.accept("session", 2.0)
-    assert not timetable.is_free
+        pacer.accept("session", 2.0)
+    assert not pacer.is_free
     for _ in range(200):
-        timetable.accept("creates", 2.0)
-    assert timetable.is_free
+        pacer.accept("creates", 2.0)
+    assert pacer.is_free
 
 
 @given(st.lists(st.tuples(st.sampled_from(["book", "refuse", "accept"]), st.floats(0, 3)), max_size=60))

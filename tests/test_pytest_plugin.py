@@ -161,13 +161,13 @@ FORGETFUL = """
     from heygen_async import HeyGenSession, RetryPolicy
 
     {mark}
-    async def test_of_somebody_who_forgets_the_fixture():
+    async def test_without_the_fixture():
         async with HeyGenSession("sk_real", retry=RetryPolicy(max_attempts=1)) as heygen:
             await heygen.account.me()
 """
 
 
-def test_a_test_that_forgets_the_fixture_cannot_reach_the_api_and_is_told_so(tests):
+def test_a_test_that_forgets_the_fixture_cannot_reach_the_api_and_the_report_says_why(tests):
     ran = tests(FORGETFUL.format(mark=""))
 
     ran.assert_outcomes(failed=1)
@@ -187,10 +187,10 @@ LIVE = """
     from heygen_async import HeyGenSession
 
     @pytest.mark.heygen_live
-    def test_of_somebody_who_means_it():
+    def test_with_the_marker():
         assert "api.heygen.com" in repr(HeyGenSession("sk_real"))
 
-    def test_of_somebody_who_does_not():
+    def test_without_the_marker():
         assert "127.0.0.1:1 " in repr(HeyGenSession("sk_real"))
 
     def test_with_an_address_of_its_own():

@@ -24,9 +24,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
-from heygen_async.sandbox.captions import srt
-from heygen_async.sandbox.links import Denied, Links
-from heygen_async.sandbox.ranges import part
+from heygen_async.sandbox.error_answers import StorageError
+from heygen_async.sandbox.http.file_host import requested_slice, srt
+from heygen_async.sandbox.http.storage import StoredFile
+from heygen_async.sandbox.state.signed_links import SignedLinks
 
 BODY = {
     "video": {"type": "url", "url": "https://example.com/source.mp4"},
@@ -116,7 +117,7 @@ async def test_a_connection_that_comes_in_during_the_shutdown_is_closed():
             assert await asyncio.to_thread(connection.recv, 1) == b""
 
 
-async def test_what_it_saw_can_be_looked_at_after_its_end(http):
+async def test_its_records_can_be_read_after_its_end(http):
     async with Sandbox(manual=True) as sandbox:
         lipsync_id = await Api(sandbox, http).create()
     assert [job.id for job in sandbox.jobs] == [lipsync_id]
@@ -131,7 +132,7 @@ async def test_it_starts_once():
 
 
 @pytest.mark.parametrize("look", ["url", "jobs", "requests", "charged", "deliveries"])
-def test_looking_before_the_start_says_what_to_do(look):
+def test_reading_records_before_the_start_says_what_to_do(look):
     with pytest.raises(RuntimeError, match="async with"):
         getattr(Sandbox(), look)
 
@@ -159,12 +160,18 @@ async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing(tmp_path, mo
         {"billing": "invoice"},
         {"currency": "eur"},
         {"callback_shape": "round"},
+        {"rates": {"fast": 1}},
     ],
     ids=str,
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         Sandbox(**wrong)
+
+
+def test_a_mistyped_route_of_a_latency_is_an_error():
+    with pytest.raises(ValueError, match="did you mean 'POST /v3/lipsyncs'"):
+        Sandbox(latency={"POST /v3/lipsync": 1.0})
 
 
 def test_a_misspelt_setting_is_an_error_that_names_it():
@@ -183,7 +190,7 @@ async def test_the_same_seed_gives_the_same_ids(http):
 # --- time --------------------------------------------------------------------------------------------------
 
 
-async def test_time_runs_by_itself_and_as_fast_as_told(http):
+async def test_time_runs_by_itself_at_the_given_speed(http):
     async with Sandbox(speed=10_000, job_seconds=20.0) as sandbox:
         api = Api(sandbox, http)
         lipsync_id = await api.create()  # two milliseconds of the wall's clock
@@ -203,6 +210,11 @@ async def test_in_a_manual_sandbox_a_long_job_takes_no_time_and_is_exact(http):
         assert sandbox.jobs[0].ended_at - sandbox.jobs[0].created_at == 1200.0
 
 
+async def test_time_cannot_be_moved_back(sandbox):
+    with pytest.raises(ValueError, match="0 or more"):
+        await sandbox.advance(-1)
+
+
 async def test_only_a_manual_sandbox_can_be_advanced():
     async with Sandbox() as sandbox:
         with pytest.raises(RuntimeError, match="manual=True"):
@@ -214,7 +226,7 @@ async def test_only_a_manual_sandbox_can_be_advanced():
     [(7.0, [7, 7, 7]), ([1, 5], [1, 5, 1]), (lambda body: len(body["title"]), [1, 2, 3])],
     ids=["one for all", "in turn", "by the body"],
 )
-async def test_jobs_take_as_long_as_told(http, job_seconds, lengths):
+async def test_jobs_take_their_job_seconds(http, job_seconds, lengths):
     async with Sandbox(manual=True, job_seconds=job_seconds) as sandbox:
         for title in ("a", "bb", "ccc"):
             await Api(sandbox, http).create(title=title)
@@ -223,7 +235,7 @@ async def test_jobs_take_as_long_as_told(http, job_seconds, lengths):
 
 
 async def test_latency_is_of_a_route_and_keeps_its_key_in_flight(http):
-    async with Sandbox(manual=True, latency={"POST /v3/lipsyncs": 3600}) as sandbox:
+    async with Sandbox(manual=True, latency={"GET *": 0.001, "POST /v3/lips*": 3600}) as sandbox:
         api = Api(sandbox, http)
         keyed = {"json": BODY, "headers": {"Idempotency-Key": "k"}}
         first = asyncio.create_task(api("POST", "/v3/lipsyncs", **keyed))
@@ -265,7 +277,7 @@ async def test_a_source_url_can_have_its_create_refused(api, code):
 
 
 @pytest.mark.parametrize("query", ["secnds=3", "seconds=soon", "seconds=-1", "seconds=nan", "refuse=whatever"])
-async def test_a_script_with_a_slip_is_refused(api, query):
+async def test_a_script_with_an_error_is_refused(api, query):
     video = {"type": "url", "url": f"https://sandbox.invalid/v.mp4?{query}"}
     status, answer = await api("POST", "/v3/lipsyncs", json={**BODY, "video": video})
     assert (status, answer["error"]["param"]) == (400, "video.url")
@@ -281,7 +293,7 @@ async def test_a_job_can_be_failed_by_hand(sandbox, api):
         sandbox.fail("ls_unknown", "Who?")
 
 
-async def test_the_account_can_do_without_bulk_calls(http):
+async def test_an_account_may_have_no_bulk_calls(http):
     async with Sandbox(statuses_available=False, batches_available=False) as sandbox:
         api = Api(sandbox, http)
         assert (await api("GET", "/v3/lipsyncs/statuses?lipsync_ids=ls_1"))[0] == 404
@@ -402,14 +414,22 @@ async def test_keys_can_be_forgotten(sandbox, api):
     assert await api("POST", "/v3/lipsyncs", **keyed) != first
 
 
-async def test_keys_are_forgotten_while_a_request_is_in_flight(http):
-    async with Sandbox(manual=True, latency={"POST /v3/lipsyncs": 0.001}) as sandbox:
-        api = Api(sandbox, http)
-        keyed = {"json": BODY, "headers": {"Idempotency-Key": "k"}}
-        first = asyncio.create_task(api("POST", "/v3/lipsyncs", **keyed))
-        await until(lambda: sandbox.requests)
-        sandbox.forget_keys()
-        assert (await first)[0] == 200
+async def test_keys_can_be_forgotten_while_a_request_is_in_flight(sandbox, api):
+    forgotten = asyncio.Event()
+
+    async def body():
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+        await forgotten.wait()
+        yield SAMPLE_VIDEO.read_bytes() + b"\r\n--b--\r\n"
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b", "Idempotency-Key": "k"}
+    first = asyncio.create_task(api("POST", "/v3/assets", data=body(), headers=headers))
+    await until(lambda: sandbox.requests)
+    assert (await api("POST", "/v3/assets", headers=headers))[0] == 409
+    sandbox.forget_keys()
+    assert (await api("POST", "/v3/assets", headers=headers))[0] == 400
+    forgotten.set()
+    assert (await first)[0] == 200
 
 
 async def test_answers_may_have_no_request_id(http):
@@ -420,13 +440,16 @@ async def test_answers_may_have_no_request_id(http):
             assert "X-Request-Id" not in (await api.fetch(url))[2]
 
 
-async def test_whoever_asks_is_called_with_each_job_that_ends(sandbox, api):
+async def test_on_finished_is_called_with_each_job_that_ends(sandbox, api):
     ended = []
     sandbox.on_finished = ended.append
     made = [await api.create(), await api.create(video=FAILING)]
     await sandbox.advance(19)
     assert ended == []
     await sandbox.advance(1)
+    assert ended == made
+    made.append(await api.create())
+    sandbox.fail(made[-1], "by hand")
     assert ended == made
 
 
@@ -469,7 +492,7 @@ async def test_an_upload_past_the_limit_is_refused(http, chunked):
         (b"GIF89a" + bytes(100), "moving.gif", "no supported type"),
     ],
 )
-async def test_a_file_that_is_no_good_is_refused(api, content, filename, says):
+async def test_an_unsupported_file_is_refused(api, content, filename, says):
     status, answer = await api.upload(content, filename)
     assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "invalid_parameter", "file")
     assert says in answer["error"]["message"]
@@ -522,7 +545,7 @@ async def test_a_key_of_odd_bytes_is_wrong_and_no_more(sandbox):
         await writer.wait_closed()
 
 
-async def test_captions_files_are_told_by_their_arrow(api):
+async def test_captions_files_are_recognized_by_their_arrow(api):
     _, answer = await api.upload(srt(5, "Bonjour").encode(), "captions.srt")
     assert answer["data"]["mime_type"] == "application/x-subrip"
 
@@ -534,22 +557,22 @@ async def announced(api, content=SAMPLE_AUDIO.read_bytes(), **changes):
     return answer["data"]
 
 
-async def put(api, told, content=SAMPLE_AUDIO.read_bytes(), **changes):
-    headers = {**told["upload_headers"], **changes}
-    async with api.http.put(told["upload_url"], data=content, headers=headers) as answer:
+async def put(api, upload, content=SAMPLE_AUDIO.read_bytes(), **changes):
+    headers = {**upload["upload_headers"], **changes}
+    async with api.http.put(upload["upload_url"], data=content, headers=headers) as answer:
         return answer.status, await answer.text()
 
 
 async def test_a_direct_upload_is_announced_put_and_completed(api):
     digest = hashlib.sha256(SAMPLE_AUDIO.read_bytes()).hexdigest()
-    told = await announced(api, checksum_sha256=digest)
-    asset_id = told["asset_id"]
-    assert (told["status"], told["max_bytes"], told["expires_in_seconds"]) == ("pending_upload", 1 << 30, 604800)
+    upload = await announced(api, checksum_sha256=digest)
+    asset_id = upload["asset_id"]
+    assert (upload["status"], upload["max_bytes"], upload["expires_in_seconds"]) == ("pending_upload", 1 << 30, 604800)
     using = {**BODY, "audio": {"type": "asset_id", "asset_id": asset_id}}
     status, answer = await api("POST", "/v3/lipsyncs", json=using)
     assert (status, answer["error"]["code"]) == (400, "asset_not_available")
     assert (await api("POST", f"/v3/assets/{asset_id}/complete"))[0] == 409
-    assert (await put(api, told))[0] == 200
+    assert (await put(api, upload))[0] == 200
     first = await api("POST", f"/v3/assets/{asset_id}/complete", json={"checksum_sha256": digest})
     assert (first[0], first[1]["data"]["mime_type"], first[1]["data"]["status"]) == (200, "audio/mpeg", "completed")
     assert await api("POST", f"/v3/assets/{asset_id}/complete") == first
@@ -557,15 +580,15 @@ async def test_a_direct_upload_is_announced_put_and_completed(api):
 
 
 async def test_a_put_must_carry_the_headers_that_were_signed(api):
-    told = await announced(api)
-    assert (await put(api, told, **{"Content-Type": "video/mp4"}))[0] == 403
-    assert (await put(api, told, **{"X-Api-Key": "sandbox-key"}))[0] == 400
-    assert (await put(api, {**told, "upload_url": told["upload_url"][:-1] + "?"}))[0] == 403
+    upload = await announced(api)
+    assert (await put(api, upload, **{"Content-Type": "video/mp4"}))[0] == 403
+    assert (await put(api, upload, **{"X-Api-Key": "sandbox-key"}))[0] == 400
+    assert (await put(api, {**upload, "upload_url": upload["upload_url"][:-1] + "?"}))[0] == 403
 
 
 async def test_a_put_must_bring_the_bytes_that_were_announced(api):
-    told = await announced(api)
-    assert (await put(api, told, SAMPLE_AUDIO.read_bytes()[:-1]))[0] == 400
+    upload = await announced(api)
+    assert (await put(api, upload, SAMPLE_AUDIO.read_bytes()[:-1]))[0] == 400
     wrong = await announced(api, checksum_sha256="0" * 64)
     status, text = await put(api, wrong)
     assert (status, "BadDigest" in text) == (400, True)
@@ -580,51 +603,51 @@ async def test_a_put_must_say_its_length(api):
 
 
 async def test_a_put_to_an_asset_that_is_done_or_gone_is_refused(api):
-    told = await announced(api)
-    assert (await put(api, told))[0] == 200
-    await api("POST", f"/v3/assets/{told['asset_id']}/complete")
-    assert (await put(api, told))[0] == 409
-    await api("DELETE", f"/v3/assets/{told['asset_id']}")
-    assert (await put(api, told))[0] == 404
+    upload = await announced(api)
+    assert (await put(api, upload))[0] == 200
+    await api("POST", f"/v3/assets/{upload['asset_id']}/complete")
+    assert (await put(api, upload))[0] == 409
+    await api("DELETE", f"/v3/assets/{upload['asset_id']}")
+    assert (await put(api, upload))[0] == 404
 
 
 async def test_a_put_that_breaks_off_leaves_the_upload_to_be_done_again(sandbox, api):
-    told = await announced(api)
-    where = told["upload_url"].removeprefix(sandbox.url)
+    upload = await announced(api)
+    where = upload["upload_url"].removeprefix(sandbox.url)
     _, writer = await asyncio.open_connection("127.0.0.1", int(sandbox.url.rpartition(":")[2]))
-    head = {**told["upload_headers"], "Host": "sandbox", "Content-Length": str(SAMPLE_AUDIO.stat().st_size)}
+    head = {**upload["upload_headers"], "Host": "sandbox", "Content-Length": str(SAMPLE_AUDIO.stat().st_size)}
     lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
     writer.write(f"PUT {where} HTTP/1.1\r\n{lines}\r\n".encode() + b"half")
     await writer.drain()
     await until(lambda: sandbox.requests[-1].method == "PUT")
     writer.close()
-    assert (await api("POST", f"/v3/assets/{told['asset_id']}/complete"))[0] == 409
-    assert (await put(api, told))[0] == 200
-    assert (await api("POST", f"/v3/assets/{told['asset_id']}/complete"))[0] == 200
+    assert (await api("POST", f"/v3/assets/{upload['asset_id']}/complete"))[0] == 409
+    assert (await put(api, upload))[0] == 200
+    assert (await api("POST", f"/v3/assets/{upload['asset_id']}/complete"))[0] == 200
 
 
 async def test_a_checksum_given_at_the_end_is_checked_too(api):
-    told = await announced(api)
-    await put(api, told)
-    path = f"/v3/assets/{told['asset_id']}/complete"
+    upload = await announced(api)
+    await put(api, upload)
+    path = f"/v3/assets/{upload['asset_id']}/complete"
     status, answer = await api("POST", path, json={"checksum_sha256": "0" * 64})
     assert (status, answer["error"]["param"]) == (400, "checksum_sha256")
 
 
-async def test_a_completed_upload_must_be_what_it_was_called(api):
+async def test_a_completed_upload_must_be_of_its_announced_type(api):
     content = SAMPLE_AUDIO.read_bytes()
-    told = await announced(api, content, filename="a.mp4", content_type="video/mp4")
-    assert (await put(api, told, content))[0] == 200
-    status, answer = await api("POST", f"/v3/assets/{told['asset_id']}/complete")
+    upload = await announced(api, content, filename="a.mp4", content_type="video/mp4")
+    assert (await put(api, upload, content))[0] == 200
+    status, answer = await api("POST", f"/v3/assets/{upload['asset_id']}/complete")
     assert (status, answer["error"]["param"]) == (400, "content_type")
 
 
 async def test_an_asset_is_processed_for_a_while_before_it_can_be_used(http):
     async with Sandbox(manual=True, ingest_seconds=30) as sandbox:
         api = Api(sandbox, http)
-        told = await announced(api)
-        asset_id = told["asset_id"]
-        await put(api, told)
+        upload = await announced(api)
+        asset_id = upload["asset_id"]
+        await put(api, upload)
         complete = (await api("POST", f"/v3/assets/{asset_id}/complete"))[1]["data"]
         assert (complete["status"], complete["url"]) == ("processing", None)
 
@@ -737,14 +760,18 @@ async def test_a_failed_job_has_no_captions(sandbox, api):
     assert (seen["status"], seen["caption_url"]) == ("failed", None)
 
 
+def a_file(size):
+    return StoredFile(Path("a.mp4"), size, "video/mp4", '"e"')
+
+
 @given(st.integers(1, 200), st.integers(0, 250), st.integers(0, 250), st.sampled_from(["{}-{}", "{}-", "-{}"]))
 def test_a_range_is_exactly_the_bytes_that_it_names(total, first, last, form):
     content = bytes(range(total))
     wanted = form.format(first, last)
     try:
-        found = part({"Range": f"bytes={wanted}"}, etag='"e"', total=total)
-    except Denied as denied:
-        assert denied.status == 416
+        found = requested_slice({"Range": f"bytes={wanted}"}, a_file(total))
+    except StorageError as error:
+        assert error.status == 416
         assert first >= total or (form == "{}-{}" and last < first) or (form == "-{}" and first == 0)
         return
     expected = {"{}-{}": content[first : last + 1], "{}-": content[first:], "-{}": content[-first:]}[form]
@@ -754,16 +781,16 @@ def test_a_range_is_exactly_the_bytes_that_it_names(total, first, last, form):
 
 @pytest.mark.parametrize("odd", ["", "bytes=-", "bytes=0-1,4-5", "lines=1-2", "bytes=a-b"])
 def test_a_range_that_is_odd_is_ignored(odd):
-    assert part({"Range": odd}, etag='"e"', total=10).is_whole
+    assert requested_slice({"Range": odd}, a_file(10)).is_whole
 
 
 @given(st.floats(1, 604800), st.integers(0, 2_000_000_000), st.floats(0, 1, exclude_max=True))
 def test_a_link_never_ends_early_and_at_most_two_seconds_late(seconds, whole, fraction):
-    links = Links("http://h", b"key", seconds)
+    links = SignedLinks("http://h", b"key", seconds)
     made_at = whole + fraction
     query = dict(pair.split("=") for pair in links.sign("GET", "/f", made_at).partition("?")[2].split("&"))
     links.check("GET", "/f", query, made_at + seconds * 0.999_999)
-    with pytest.raises(Denied):
+    with pytest.raises(StorageError):
         links.check("GET", "/f", query, made_at + seconds + 2)
 
 
@@ -947,7 +974,7 @@ async def test_a_delivery_is_given_up_after_a_day(sandbox, api, receiver):
     ]  # fmt: skip
 
 
-async def test_a_batch_tells_its_end_once(sandbox, api, receiver):
+async def test_the_end_of_a_batch_is_delivered_once(sandbox, api, receiver):
     body = {"lipsyncs": [BODY, BODY], "callback_url": receiver.url}
     _, answer = await api("POST", "/v3/lipsyncs/batches", json=body)
     await sandbox.advance(20)
@@ -995,7 +1022,8 @@ async def test_a_running_sandbox_delivers_by_itself(http, receiver):
         receiver.answers = [500]
         await api.create(callback_url=receiver.url)
         await until(lambda: len(receiver.events) == 2)  # the second one is the repetition, 1 ms later
-        sandbox.fail(await api.create(callback_url=receiver.url), "by hand")
+        endless = {"type": "url", "url": "https://sandbox.invalid/v.mp4?seconds=1e12"}
+        sandbox.fail(await api.create(callback_url=receiver.url, video=endless), "by hand")
         await until(lambda: len(receiver.events) == 3)
 
 
@@ -1053,7 +1081,7 @@ def greeting(process):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
 @pytest.mark.skipif(os.name != "posix", reason="the line is for a POSIX shell")
-def test_the_command_prints_a_curl_line_that_works_and_ends_when_told_to(command):
+def test_the_command_prints_a_curl_line_that_works_and_ends_on_sigterm(command):
     process = command("--port", "0", "--speed", "60")
     printed = greeting(process)
     line = printed[printed.index("curl -X POST") : printed.index("\n\nCtrl-C")]

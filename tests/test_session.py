@@ -3,11 +3,18 @@
 import asyncio
 import gc
 import logging
+import re
+import ssl
+import traceback
 import warnings
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import attrs
 import pytest
+from aiohttp import web
+from yarl import URL
 
 import heygen_async
 from heygen_async import (
@@ -150,7 +157,8 @@ def test_the_api_is_heygens_unless_told_otherwise():
     [
         ({"api_key": ""}, ValueError, "api_key must be"),
         ({"api_key": "a b"}, ValueError, "api_key must be"),
-        ({"api_key": "a\n"}, ValueError, "api_key must be"),
+        ({"api_key": " \r\n"}, ValueError, "api_key must be"),
+        ({"api_key": "a\nb"}, ValueError, "api_key must be"),
         ({"api_key": b"a"}, TypeError, "api_key must be a string, not bytes"),
         ({"api_key": "a", "access_token": "b"}, ValueError, "not both"),
         ({"access_token": ""}, ValueError, "access_token must be"),
@@ -162,11 +170,82 @@ def test_the_api_is_heygens_unless_told_otherwise():
         ({"api_key": "a", "headers": {"X-Api-Key": "b"}}, ValueError, "headers must not set X-Api-Key"),
         ({"api_key": "a", "headers": {"idempotency-key": "b"}}, ValueError, "headers must not set idempotency-key"),
         ({"api_key": "a", "headers": {"X-A": "b\r\nX-B: c"}}, ValueError, "the header 'X-A'"),
+        ({"api_key": "a", "headers": {"X-A": "é"}}, ValueError, "the header 'X-A'"),
+        ({"api_key": "a", "headers": {"X A": "b"}}, ValueError, "the header 'X A'"),
+        ({"api_key": "a", "headers": {"X-A": 1}}, TypeError, "headers must be a mapping of strings"),
+        ({"api_key": "a", "headers": {1: "b"}}, TypeError, "headers must be a mapping of strings"),
+        ({"api_key": "a", "headers": ["X-A"]}, TypeError, "headers must be a Mapping, not list"),
+        ({"api_key": "a", "headers": "X-A: b"}, TypeError, "headers must be a Mapping, not str"),
+        ({"api_key": 5}, TypeError, "api_key must be a string, not int"),
+        ({"access_token": b"x"}, TypeError, "access_token must be a string, not bytes"),
+        ({"api_key": "a", "base_url": ""}, ValueError, "base_url must be"),
+        ({"api_key": "a", "base_url": 5}, TypeError, "base_url must be a string"),
+        ({"api_key": "a", "retry": 3}, TypeError, "retry must be a RetryPolicy, not int"),
+        ({"api_key": "a", "retry": None}, TypeError, "retry must be a RetryPolicy, not NoneType"),
+        ({"api_key": "a", "retry": RetryPolicy}, TypeError, "retry must be a RetryPolicy, not type"),
+        ({"api_key": "a", "timeouts": 30}, TypeError, "timeouts must be a Timeouts, not int"),
+        ({"api_key": "a", "polling": 3}, TypeError, "polling must be a PollPolicy, not int"),
+        ({"api_key": "a", "http": object()}, TypeError, "http must be a ClientSession, not object"),
+        ({"api_key": "a", "trust_env": "yes"}, TypeError, "trust_env must be a bool, not str"),
+        ({"api_key": "a", "trust_env": 1}, TypeError, "trust_env must be a bool, not int"),
+        ({"api_key": "a", "trust_env": None}, TypeError, "trust_env must be a bool, not NoneType"),
+        ({"api_key": "a", "max_connections": True}, TypeError, "max_connections must be"),
+        ({"api_key": "a", "max_connections": 1.5}, TypeError, "max_connections must be"),
+        ({"api_key": "a", "max_connections": None}, TypeError, "max_connections must be"),
+        ({"api_key": "a", "max_response_bytes": "1"}, TypeError, "max_response_bytes must be"),
+        ({"api_key": "a", "max_response_bytes": True}, TypeError, "max_response_bytes must be"),
+        ({"api_key": "a", "max_requests_per_second": "3"}, TypeError, "max_requests_per_second must be"),
+        ({"api_key": "a", "max_requests_per_second": True}, TypeError, "max_requests_per_second must be"),
+        ({"api_key": "a", "max_requests_per_second": float("nan")}, ValueError, "max_requests_per_second must be"),
+        ({"api_key": "a", "max_requests_per_second": float("inf")}, ValueError, "max_requests_per_second must be"),
+        ({"api_key": "a", "max_requests_per_second": -1}, ValueError, "max_requests_per_second must be"),
+        ({"api_key": "a", "trace_configs": object()}, TypeError, "trace_configs must be a list"),
+        ({"api_key": "a", "trace_configs": [1]}, TypeError, "trace_configs must be a list"),
+        ({"api_key": "a", "ssl": True}, TypeError, "ssl must be an ssl.SSLContext, False or None, not bool"),
+        ({"api_key": "a", "ssl": "ca.pem"}, TypeError, "ssl must be an ssl.SSLContext, False or None, not str"),
+        ({"api_key": "a", "ssl": False}, ValueError, "ssl=False is for a base_url on loopback"),
     ],
 )
 def test_a_session_that_makes_no_sense_is_refused_by_name(arguments, kind, message):
     with pytest.raises(kind, match=message):
         HeyGenSession(**arguments)
+
+
+@pytest.mark.parametrize("given", ["sk_1\n", "sk_1\r\n", "  sk_1\t"])
+@pytest.mark.parametrize("way", ["argument", "token", "environment"])
+def test_white_space_around_a_credential_is_stripped(given, way, monkeypatch):
+    monkeypatch.setenv("HEYGEN_API_KEY", given if way == "environment" else "other")
+    arguments = {"argument": {"api_key": given}, "token": {"access_token": given}, "environment": {}}
+    assert HeyGenSession(**arguments[way])._http.origin.credential.reveal() == "sk_1"
+
+
+def test_white_space_alone_is_no_key(monkeypatch):
+    monkeypatch.setenv("HEYGEN_API_KEY", " \r\n")
+    with pytest.raises(ValueError, match="there is no API key"):
+        HeyGenSession()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"api_key": "sk_secret and"},
+        {"api_key": "sk_secret\x00"},
+        {"api_key": "sk_secreté"},
+        {"access_token": "sk_secret\r\nX-A: b"},
+        {"api_key": b"sk_secret"},
+        {"api_key": "sk_secret", "retry": 3},
+        {"api_key": "sk_secret", "access_token": "sk_secret_too"},
+        {"api_key": "sk_secret", "base_url": "ftp://x"},
+        {"api_key": "sk_secret", "headers": {"Authorization": "x"}},
+    ],
+)
+def test_an_error_of_the_constructor_does_not_show_the_key(arguments):
+    with pytest.raises((ValueError, TypeError)) as caught:
+        HeyGenSession(**arguments)
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    shown = [f"{frame.line} {frame.locals}" for frame in trace.stack if frame.filename != __file__]
+    assert shown
+    assert "sk_secret" not in "".join([*shown, repr(caught.value)])
 
 
 async def test_a_wrong_key_is_an_authentication_error_and_is_not_repeated(sandbox):
@@ -267,6 +346,72 @@ async def test_a_view_has_options_of_its_own_on_the_same_connections(heygen, san
     assert view.with_options(headers={"X-B": "2"})._transport.headers == {"X-A": "1", "X-B": "2"}
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"retry": 3}, "retry must be a RetryPolicy"),
+        ({"timeouts": 30}, "timeouts must be a Timeouts"),
+        ({"headers": "a"}, "headers must be a Mapping"),
+    ],
+)
+async def test_a_view_checks_its_options_by_name(heygen, options, message):
+    with pytest.raises(TypeError, match=message):
+        heygen.with_options(**options)
+
+
+# TLS
+
+TLS = Path(__file__).parent / "tls"
+
+
+@asynccontextmanager
+async def https_server():
+    async def answer(request):
+        return web.Response(text='{"data": {"username": "someone"}}')
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(TLS / "localhost.pem", TLS / "localhost-key.pem")
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    try:
+        yield f"https://localhost:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_private_ca_is_trusted_by_a_context_of_the_users_own():
+    async with https_server() as url:
+        context = ssl.create_default_context(cafile=TLS / "localhost.pem")
+        async with HeyGenSession("key", base_url=url, ssl=context) as session:
+            assert (await session.account.me()).username == "someone"
+
+
+async def test_verification_can_be_switched_off_on_loopback_and_stays_on_for_other_hosts():
+    async with https_server() as url, HeyGenSession("key", base_url=url, ssl=False) as session:
+        assert (await session.account.me()).username == "someone"
+        assert session._http._verification(URL("https://127.0.0.1/file")) == {"ssl": False}
+        assert session._http._verification(URL("https://files.heygen.ai/file")) == {}
+
+
+async def test_a_certificate_that_is_not_trusted_is_named_with_what_to_do():
+    async with https_server() as url, HeyGenSession("key", base_url=url) as session:
+        view = session.with_options(retry=RetryPolicy(max_attempts=1))
+        with pytest.raises(heygen_async.TransportError, match="certificate verify failed") as caught:
+            await view.account.me()
+    assert "ssl=" in caught.value.hint
+    assert caught.value.outcome == "not_sent"
+
+
+async def test_a_borrowed_client_has_its_own_certificates():
+    async with aiohttp.ClientSession() as theirs:
+        for option in (False, ssl.create_default_context()):
+            with pytest.raises(ValueError, match="give ssl or http, not both"):
+                HeyGenSession("key", base_url="http://127.0.0.1:1", http=theirs, ssl=option)
+
+
 # Anything else of v3
 
 
@@ -324,6 +469,64 @@ async def test_a_create_gives_a_job_with_its_key_and_the_same_key_gives_the_same
     assert len(sandbox.jobs) == 2
 
 
+CALLS = {
+    "another create": lambda heygen: heygen.lipsyncs.create(**BOTH, title="other", idempotency_key="row:1"),
+    "a view": lambda heygen: heygen.with_options(headers={"X-A": "1"}).lipsyncs.create(
+        **BOTH, mode="precision", idempotency_key="row:1"
+    ),
+    "a batch": lambda heygen: heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH)], idempotency_key="row:1"),
+    "a raw request": lambda heygen: heygen.request("POST", "/v3/lipsyncs", json={}, idempotency_key="row:1"),
+    "another path": lambda heygen: heygen.request("POST", "/v3/other", idempotency_key="row:1"),
+    "a webhook endpoint": lambda heygen: heygen.webhooks.create("https://example.com/hook", idempotency_key="row:1"),
+    "a local file": lambda heygen: heygen.lipsyncs.create(
+        video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO, idempotency_key="row:1"
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_a_key_that_was_used_is_refused_for_any_other_request(heygen, sandbox, call):
+    await heygen.lipsyncs.create(**BOTH, idempotency_key="row:1")
+    with pytest.raises(ValueError, match="row:1 was already used for a different request"):
+        await call(heygen)
+    assert [request.route for request in sandbox.requests] == ["POST /v3/lipsyncs"]
+
+
+async def test_a_key_of_a_view_is_refused_for_another_request_of_the_session(heygen, sandbox):
+    await heygen.with_options(timeouts=Timeouts(write=60)).lipsyncs.create(**BOTH, idempotency_key="row:1")
+    with pytest.raises(ValueError, match="already used"):
+        await heygen.lipsyncs.create(**BOTH, title="x", idempotency_key="row:1")
+    assert len(sandbox.jobs) == 1
+
+
+async def test_a_key_may_be_used_again_for_the_same_request_also_at_the_same_time(heygen, sandbox):
+    create = {"video": SAMPLE_VIDEO, "audio": SAMPLE_AUDIO, "title": "t", "idempotency_key": "row:1"}
+    jobs = await asyncio.gather(*(heygen.lipsyncs.create(**create) for _ in range(5)))
+    again = await heygen.lipsyncs.create(**create)
+    body = {"title": "t", **sandbox.requests[-1].json}
+    raw = await heygen.request("POST", "/v3/lipsyncs", json=dict(reversed(body.items())), idempotency_key="row:1")
+    assert {job.id for job in [*jobs, again]} == {raw.data["data"]["lipsync_id"]}
+    assert len(sandbox.jobs) == 1
+
+
+async def test_another_local_file_under_a_used_key_is_not_even_uploaded(heygen, sandbox, tmp_path):
+    other = tmp_path / "other.mp4"
+    other.write_bytes(SAMPLE_VIDEO.read_bytes()[:-1] + b"x")  # equal in size
+    await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=AUDIO, idempotency_key="row:1")
+    sent = len(sandbox.requests)
+    for video in (other, other.read_bytes(), other.read_bytes() + b"y"):
+        with pytest.raises(ValueError, match="already used"):
+            await heygen.lipsyncs.create(video=video, audio=AUDIO, idempotency_key="row:1")
+    assert len(sandbox.requests) == sent
+
+
+async def test_a_request_that_the_api_refused_may_be_corrected_under_its_key(heygen, sandbox):
+    with pytest.raises(InvalidRequest):
+        await heygen.request("POST", "/v3/lipsyncs", json={"video": 1}, idempotency_key="row:1")
+    job = await heygen.lipsyncs.create(**BOTH, idempotency_key="row:1")
+    assert [job.id] == [made.id for made in sandbox.jobs]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -336,6 +539,22 @@ async def test_a_create_gives_a_job_with_its_key_and_the_same_key_gives_the_same
 async def test_what_is_wrong_is_refused_before_anything_is_sent(heygen, sandbox, arguments, message):
     with pytest.raises(ValueError, match=message):
         await heygen.lipsyncs.create(**{**BOTH, **arguments})
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    ("call", "option", "message"),
+    [
+        ("create", "tittle", "create() got an unexpected keyword argument 'tittle'. Did you mean 'title'?"),
+        ("create", "callbackurl", "create() got an unexpected keyword argument 'callbackurl'. Did you mean 'callback_"),
+        ("create", "zzz", "create() got an unexpected keyword argument 'zzz'"),
+        ("dub", "mod", "dub() got an unexpected keyword argument 'mod'. Did you mean 'mode'?"),
+    ],
+)
+async def test_an_unknown_option_is_refused_by_the_name_of_the_call(heygen, sandbox, call, option, message):
+    calls = {"create": heygen.lipsyncs.create, "dub": heygen.dub}
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
+        await calls[call](**BOTH, **{option: "x"})
     assert sandbox.requests == []
 
 
@@ -391,7 +610,7 @@ async def test_statuses_of_any_number_of_ids_take_a_request_for_each_hundred(hey
     job = await heygen.lipsyncs.create(**BOTH)
     ids = [job.id, *(f"ls_none_{n}" for n in range(230))]
     found = await heygen.lipsyncs.statuses(iter(ids))
-    assert found[job.id] == LipsyncStatus.PENDING
+    assert found[job.id] not in (None, LipsyncStatus.NOT_FOUND)
     assert found["ls_none_0"] is LipsyncStatus.NOT_FOUND
     assert list(found) == ids
     assert [request.route for request in sandbox.requests].count("GET /v3/lipsyncs/statuses") == 3

@@ -9,7 +9,7 @@ import pytest
 
 from heygen_async import (
     Conflict,
-    InvalidRequest,
+    HeyGenError,
     NotFound,
     RateLimited,
     RequestTimeout,
@@ -17,23 +17,22 @@ from heygen_async import (
     ServerError,
     Timeouts,
     TransportError,
-    UnexpectedResponse,
 )
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Origin
-from heygen_async._wire import compose
+from heygen_async._wire import Answer, compose
 from heygen_async.models import Secret
 
 pytestmark = pytest.mark.looptime
 
-OK = (200, {"X-Request-Id": "req_1"}, b'{"data": {}}')
+OK = Answer(200, {"X-Request-Id": "req_1"}, b'{"data": {}}')
 CREATE = compose("POST", "/v3/lipsyncs", json={"a": 1})
 GET = compose("GET", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"})
 
 
 def api_error(status, code="code", **headers):
-    return (status, headers, orjson.dumps({"error": {"code": code, "message": "no"}}))
+    return Answer(status, headers, orjson.dumps({"error": {"code": code, "message": "no"}}))
 
 
 def broken(outcome="unknown"):
@@ -70,9 +69,9 @@ class Wire:
         return [round(at, 3) for at, _ in self.sent]
 
 
-def transport(wire, *, retry=RetryPolicy(), max_connections=100, rate=None):
+def transport(wire, *, retry=RetryPolicy(), max_connections=100, rate=None, clock=lambda: 1_700_000_000.0):
     gate = Gate(max_connections=max_connections, max_requests_per_second=rate)
-    return Transport(wire, gate, retry, Timeouts(), {})
+    return Transport(wire, gate, retry, Timeouts(), {}, clock=clock)
 
 
 async def test_an_answer_is_its_status_headers_and_data():
@@ -85,6 +84,28 @@ async def test_a_create_is_sent_again_with_the_same_bytes_under_the_same_key():
     await transport(wire).send(CREATE)
     assert [request for _, request in wire.sent] == [CREATE] * 3
     assert CREATE.idempotency_key
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        api_error(408),
+        api_error(429),
+        api_error(500),
+        api_error(503),
+        api_error(409, "request_in_progress"),
+        Answer(200, {}, b"<html>Sorry</html>"),
+        Answer(200, {}, b'{"error": {"code": "internal_error"}}'),
+        broken(),
+        broken("not_sent"),
+        RequestTimeout("late", outcome="unknown"),
+    ],
+)
+@pytest.mark.parametrize("request_", [CREATE, GET])
+async def test_every_transient_failure_is_repeated(answer, request_):
+    wire = Wire(answer, OK)
+    assert (await transport(wire).send(request_)).status == 200
+    assert [request for _, request in wire.sent] == [request_] * 2
 
 
 async def test_an_error_tells_the_key_the_attempts_and_the_outcome():
@@ -101,17 +122,111 @@ async def test_an_error_tells_the_key_the_attempts_and_the_outcome():
     [
         ([broken("not_sent")] * 4, "not_sent"),
         ([broken("not_sent"), api_error(400)], "rejected"),
-        ([broken(), api_error(400)], "unknown"),
-        ([api_error(503), api_error(400)], "unknown"),
-        ([api_error(409, "request_in_progress"), api_error(400)], "unknown"),
+        ([broken(), api_error(400)], "rejected"),
+        ([api_error(503), api_error(404, "asset_not_found")], "rejected"),
+        ([api_error(409, "request_in_progress"), api_error(422)], "rejected"),
+        ([broken(), Answer(400, {}, b"<html>Bad request</html>")], "unknown"),
+        ([broken(), Answer(400, {}, b'{"error": "bad request"}')], "unknown"),
+        ([broken(), Answer(400, {}, b'{"code": 400, "message": "bad request"}')], "unknown"),
+        ([api_error(500), api_error(404)], "unknown"),
+        ([api_error(500), api_error(401)], "unknown"),
+        ([api_error(408), api_error(402)], "unknown"),
+        ([broken(), api_error(403)], "unknown"),
+        ([broken(), api_error(429, **{"Retry-After": "999"})], "unknown"),
+        ([broken(), api_error(409, "conflict")], "unknown"),
         ([api_error(400)], "rejected"),
-        ([(200, {}, b"<html>")] * 4, "unknown"),
+        ([Answer(200, {}, b"<html>")] * 4, "unknown"),
     ],
 )
 async def test_the_outcome_is_that_of_all_attempts(script, outcome):
-    with pytest.raises((TransportError, InvalidRequest, UnexpectedResponse)) as caught:
+    with pytest.raises(HeyGenError) as caught:
         await transport(Wire(*script)).send(CREATE)
     assert caught.value.outcome == outcome
+
+
+@pytest.mark.parametrize("refusal", [api_error(402), api_error(404), Answer(400, {}, b""), broken("not_sent")])
+async def test_a_doubt_outlives_its_call_until_an_answer_under_the_key_resolves_it(refusal):
+    once = RetryPolicy(max_attempts=1)
+    sender = transport(Wire(broken(), refusal, api_error(400), api_error(402)), retry=once)
+    outcomes = []
+    for _ in range(4):
+        with pytest.raises(HeyGenError) as caught:
+            await sender.send(CREATE)
+        outcomes.append(caught.value.outcome)
+    assert outcomes == ["unknown", "unknown", "rejected", "rejected"]
+
+
+async def test_a_key_is_sent_with_one_request_only():
+    other = compose("POST", "/v3/lipsyncs", json={"a": 2}, idempotency_key=CREATE.idempotency_key)
+    wire = Wire(broken(), OK)
+    sender = transport(wire)
+    with pytest.raises(ValueError, match="already used for a different request"):
+        await asyncio.gather(sender.send(CREATE), sender.send(other))
+    await asyncio.sleep(10)  # virtual: the first one goes on
+    assert [request for _, request in wire.sent] == [CREATE, CREATE]
+
+
+# The age of a key
+
+
+class Clock:
+    """Unix time that jumps when an attempt has ended."""
+
+    def __init__(self, *jumps):
+        self.jumps = list(jumps)
+        self.now = 1_700_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+class JumpingWire(Wire):
+    def __init__(self, clock, *script):
+        super().__init__(*script)
+        self.clock = clock
+
+    async def exchange(self, request, **more):
+        try:
+            return await super().exchange(request, **more)
+        finally:
+            self.clock.now += self.clock.jumps.pop(0) if self.clock.jumps else 0
+
+
+@pytest.mark.parametrize("jumps", [[25 * 3600], [12 * 3600, 12 * 3600], [-86400], [0, -7200]], ids=str)
+async def test_a_key_that_is_too_old_by_the_clock_is_not_sent_again(jumps):
+    clock = Clock(*jumps)
+    wire = JumpingWire(clock, *[broken()] * 4)
+    with pytest.raises(TransportError) as caught:
+        await transport(wire, clock=clock).send(CREATE)
+    error = caught.value
+    assert (error.outcome, error.attempts, len(wire.sent)) == ("unknown", len(jumps), len(jumps))
+    assert not error.is_transient
+    assert "It was not sent again" in error.__notes__[0]
+
+
+@pytest.mark.parametrize("jumps", [[22 * 3600], [-30], [3600, 3600, -3600]], ids=str)
+async def test_a_key_that_is_young_enough_is_sent_again(jumps):
+    clock = Clock(*jumps)
+    wire = JumpingWire(clock, *[broken()] * 3)
+    await transport(wire, clock=clock).send(CREATE)
+    assert len(wire.sent) == 4
+
+
+async def test_requests_without_a_key_have_no_age():
+    clock = Clock(25 * 3600)
+    wire = JumpingWire(clock, broken())
+    await transport(wire, clock=clock).send(GET)
+    assert len(wire.sent) == 2
+
+
+async def test_a_key_that_aged_in_a_pause_is_not_sent_again_and_frees_its_connection():
+    clock = Clock(25 * 3600)
+    wire = JumpingWire(clock, api_error(429, **{"Retry-After": "5"}))
+    sender = transport(wire, clock=clock, max_connections=1)
+    with pytest.raises(RateLimited) as caught:
+        await sender.send(CREATE)
+    assert (caught.value.outcome, len(wire.sent)) == ("rejected", 1)
+    await sender.send(GET)
 
 
 async def test_a_request_in_progress_is_asked_again_under_its_key_and_uses_up_no_attempt():
@@ -307,7 +422,7 @@ async def test_what_is_not_ours_passes_and_is_not_tried_again():
 # Logging
 
 
-async def test_a_log_line_has_method_template_status_request_and_attempt_and_nothing_else(caplog):
+async def test_an_attempt_is_logged_with_path_status_and_request_id_and_without_query(caplog):
     caplog.set_level(logging.DEBUG, logger="heygen_async")
     wire = Wire(api_error(500, **{"X-Request-Id": "req_0"}), RequestTimeout("late"), OK)
     query = compose("GET", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"}, params={"token": "s3cret"})
@@ -316,13 +431,36 @@ async def test_a_log_line_has_method_template_status_request_and_attempt_and_not
     lines = [record.getMessage() for record in caplog.records]
     attempts = [line for line in lines if "->" in line]
     assert [line.split(" in ")[0] for line in attempts] == [
-        "GET /v3/lipsyncs/{lipsync_id} -> 500",
-        "GET /v3/lipsyncs/{lipsync_id} -> no answer",
-        "GET /v3/lipsyncs/{lipsync_id} -> 200",
+        "GET /v3/lipsyncs/ls_1 -> 500",
+        "GET /v3/lipsyncs/ls_1 -> no answer",
+        "GET /v3/lipsyncs/ls_1 -> 200",
     ]
     assert [line.split(" ms ")[1] for line in attempts] == [
         "(attempt 1, request req_0)",
-        "(attempt 2, request None)",
+        "(attempt 2)",
         "(attempt 3, request req_1)",
     ]
-    assert not any("s3cret" in line or "sk_test" in line or "ls_1" in line for line in lines)
+    assert not any("s3cret" in line or "sk_test" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "line"),
+    [
+        ("/v3/lipsyncs", {"lipsync_id": "ls_1"}, "created lipsync ls_1 (key row-1, 2 attempts)"),
+        ("/v3/lipsyncs/batches", {"batch_id": "b_1\x1b[2J"}, "created batch b_1 [2J (key row-1, 2 attempts)"),
+        ("/v3/assets", {"asset_id": "as_1"}, None),
+        ("/v3/lipsyncs", {"lipsync_id": 5}, None),
+    ],
+)
+async def test_each_created_job_or_batch_is_one_info_line(caplog, path, body, line):
+    caplog.set_level(logging.INFO, logger="heygen_async")
+    request = compose("POST", path, json={}, idempotency_key="row-1")
+    await transport(Wire(api_error(500), Answer(200, {}, orjson.dumps({"data": body})))).send(request)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[1:] == ([] if line is None else [line])
+
+
+async def test_the_servers_request_id_is_logged_as_one_line_without_the_key(caplog):
+    caplog.set_level(logging.DEBUG, logger="heygen_async")
+    await transport(Wire(Answer(200, {"X-Request-Id": "a\x1b[31m sk_test b"}, b"{}"))).send(GET)
+    assert caplog.records[-1].getMessage().endswith("(attempt 1, request a [31m **** b)")

@@ -1,16 +1,18 @@
-"""Files on their way up: what may be given, how it goes, and that it goes once."""
+"""Uploads: which sources are accepted, how they are sent, and that each content is sent once."""
 
 import asyncio
 import hashlib
 import io
 import os
 import threading
+import traceback
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,16 +26,18 @@ from heygen_async import (
     LipsyncRequest,
     NotFound,
     PermissionDenied,
+    PollPolicy,
+    RequestTimeout,
     RetryPolicy,
     Timeouts,
     TransportError,
     UnexpectedResponse,
 )
-from heygen_async._media import reading, sources
-from heygen_async._media.ledger import Ledger
-from heygen_async._media.reading import Reading
-from heygen_async._media.sources import LocalFile
+from heygen_async._media import files
+from heygen_async._media.files import Reading, sha256_of
+from heygen_async._media.sources import LocalFile, fingerprint, look_at_path
 from heygen_async._media.transfers import Transfers
+from heygen_async._media.upload_cache import UploadCache
 from heygen_async.sandbox import SAMPLE_AUDIO, Sandbox, faults
 
 QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
@@ -49,16 +53,9 @@ def mp4(size, seed=b"x"):
 
 
 @pytest.fixture
-def video(tmp_path, settled):
+def video(tmp_path):
     """A file of some chunks."""
     return write(tmp_path / "video.mp4", mp4(700_000))
-
-
-@pytest.fixture
-def settled(monkeypatch):
-    """Trust every time stamp, as if no file had been written just now."""
-    monkeypatch.setattr(sources, "FINE_CLOCK", -1)
-    monkeypatch.setattr(sources, "COARSE_CLOCK", -1)
 
 
 def write(path, content):
@@ -107,10 +104,10 @@ async def served(*handlers):
         await runner.cleanup()
 
 
-# What may be given
+# Sources
 
 
-async def test_a_small_file_goes_up_as_a_form(heygen, sandbox, video):
+async def test_a_small_file_is_uploaded_as_a_form(heygen, sandbox, video):
     asset = await heygen.assets.upload(video)
 
     assert routes(sandbox) == [POST]
@@ -118,13 +115,15 @@ async def test_a_small_file_goes_up_as_a_form(heygen, sandbox, video):
     assert await content(asset) == video.read_bytes()
 
 
-async def test_a_large_file_goes_to_the_storage_host_with_its_digest(direct, sandbox, video):
+async def test_a_large_file_is_uploaded_to_the_storage_host_with_its_digest(direct, sandbox, video):
     asset = await direct.assets.upload(video)
 
     announced, put, completed = sandbox.requests
     assert [announced.route, put.route, completed.route] == [ANNOUNCE, PUT, COMPLETE]
-    assert announced.json == {"filename": "video.mp4", "content_type": "video/mp4", "size_bytes": 700_000}
-    assert completed.json == {"checksum_sha256": hashlib.sha256(video.read_bytes()).hexdigest()}
+    digest = hashlib.sha256(video.read_bytes()).hexdigest()
+    described = {"filename": "video.mp4", "content_type": "video/mp4", "size_bytes": 700_000}
+    assert announced.json == {**described, "checksum_sha256": digest}
+    assert completed.json == {"checksum_sha256": digest}
     assert put.headers["Content-Length"] == "700000"
     assert asset.status == "completed"
     assert await content(asset) == video.read_bytes()
@@ -140,7 +139,7 @@ async def test_exactly_the_largest_form_is_still_a_form(heygen, sandbox, video):
     assert routes(sandbox)[:2] == [POST, ANNOUNCE]
 
 
-async def test_a_form_that_the_server_finds_too_large_goes_to_the_storage_host(video):
+async def test_a_file_too_large_for_the_form_is_uploaded_to_the_storage_host(video):
     async with Sandbox(max_multipart_bytes=1000) as sandbox, session(sandbox) as heygen:
         asset = await heygen.assets.upload(video)
 
@@ -152,7 +151,7 @@ def session(sandbox, **options):
     return HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, **options)
 
 
-async def test_bytes_go_up_under_a_name_of_their_type(direct, sandbox):
+async def test_bytes_are_uploaded_under_a_name_of_their_type(direct, sandbox):
     asset = await direct.assets.upload(mp4(5000))
 
     assert sandbox.requests[0].json["filename"] == "upload.mp4"
@@ -166,7 +165,7 @@ async def test_a_name_may_be_given(direct, sandbox):
 
 
 @pytest.mark.parametrize("make", [io.BytesIO, lambda data: io.BufferedReader(io.BytesIO(data))])
-async def test_an_open_file_goes_up_from_where_it_stands_and_stays_there(direct, make):
+async def test_an_open_file_is_uploaded_from_its_position_and_keeps_it(direct, make):
     file = make(b"skip this" + mp4(300_000))
     file.seek(9)
 
@@ -186,7 +185,7 @@ async def test_an_open_file_is_rewound_for_each_attempt(direct, sandbox, video):
     assert await content(asset) == video.read_bytes()
 
 
-async def test_a_pipe_goes_up_whole_though_it_cannot_be_rewound(direct, sandbox):
+async def test_a_pipe_is_uploaded_whole_and_retried(direct, sandbox):
     sandbox.faults = [faults.server_error(PUT, times=1)]
     reader, writer = os.pipe()
     feeder = threading.Thread(target=feed, args=(writer, mp4(300_000)))
@@ -204,7 +203,7 @@ def feed(writer, data):
 
 
 @pytest.mark.parametrize(
-    ("source", "error", "told"),
+    ("source", "error", "message"),
     [
         pytest.param("https://x.test/a.mp4", TypeError, "URL needs no upload", id="url"),
         pytest.param("a.mp4", TypeError, "a local file is a Path", id="str"),
@@ -213,12 +212,14 @@ def feed(writer, data):
         pytest.param(bytearray(mp4(100)), TypeError, "not bytearray", id="bytearray"),
         pytest.param(AssetId("asset_1"), TypeError, "not AssetId", id="asset"),
         pytest.param(b"", ValueError, "upload is empty", id="empty"),
-        pytest.param(b"hello", ValueError, "no known type", id="unknown"),
+        pytest.param(b"hello", ValueError, "upload is text", id="text"),
         pytest.param(io.BytesIO(), ValueError, "upload is empty", id="empty-file"),
     ],
 )
-async def test_what_is_no_file_to_upload_is_refused_before_anything_is_sent(heygen, sandbox, source, error, told):
-    with pytest.raises(error, match=told):
+async def test_a_source_that_cannot_be_uploaded_is_refused_before_anything_is_sent(
+    heygen, sandbox, source, error, message
+):
+    with pytest.raises(error, match=message):
         await heygen.assets.upload(source)
     assert not sandbox.requests
 
@@ -229,6 +230,18 @@ async def test_a_file_that_cannot_be_read_is_an_os_error_before_anything_is_sent
     with pytest.raises(IsADirectoryError):
         await heygen.assets.upload(tmp_path)
     assert not sandbox.requests
+
+
+@pytest.mark.parametrize("way", ["form", "direct"])
+async def test_a_file_whose_name_is_not_utf_8_is_uploaded(heygen, sandbox, tmp_path, way):
+    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    path = write(tmp_path / os.fsdecode(b"\xe9pisode\xff.mp4"), mp4(9000))
+
+    asset = await heygen.assets.upload(path)
+    with path.open("rb") as file:
+        assert (await heygen.assets.upload(file)).id == asset.id
+
+    assert (await heygen.assets.get(asset.id)).name == "\ufffdpisode\ufffd.mp4"
 
 
 async def test_a_named_pipe_is_not_waited_for(heygen, tmp_path):
@@ -258,7 +271,7 @@ def grant(**fields):
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"upload_url": "http://elsewhere.test/put?secret"}, "upload link is not https"),
         ({"upload_url": "ftp://127.0.0.1/put"}, "upload link is not https"),
@@ -266,20 +279,86 @@ def grant(**fields):
         ({"upload_headers": None}, r"unexpected answer \(200\)"),
     ],
 )
-async def test_an_odd_upload_link_is_an_unexpected_response(video, fields, told):
+async def test_an_odd_upload_link_is_an_unexpected_response(video, fields, message):
     async with served(*grant(**fields)) as url, HeyGenSession("key", base_url=url) as heygen:
         heygen._transfers.multipart_max = 0
-        with pytest.raises(UnexpectedResponse, match=told) as odd:
+        with pytest.raises(UnexpectedResponse, match=message) as odd:
             await heygen.assets.upload(video)
 
     assert "secret" not in str(odd.value)
+
+
+# Sizes
+
+
+def sparse(path, start, size):
+    """Make a file of *size* bytes that takes up none, so that to read it through would take long."""
+    write(path, start)
+    os.truncate(path, size)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("role", "size"),
+    [("video", 100_000_001), ("video", 6_000_000_000), ("audio", 50_000_001), ("audio", 6_000_000_000)],
+)
+async def test_a_file_that_is_too_large_is_refused_before_it_is_read_or_sent(heygen, sandbox, tmp_path, role, size):
+    large = sparse(tmp_path / "large", mp4(100) if role == "video" else SAMPLE_AUDIO.read_bytes(), size)
+    sources = {"video": mp4(100), "audio": SAMPLE_AUDIO, role: large}
+    limit = {"video": "MP4 or WebM video up to 100 MB", "audio": "WAV or MP3 audio up to 50 MB"}[role]
+    with pytest.raises(ValueError, match=f"{role}: large.* has {size:,} bytes; HeyGen takes {limit}"):
+        await asyncio.wait_for(heygen.lipsyncs.create(**sources), 2)
+    with pytest.raises(ValueError, match="up to"):
+        await asyncio.wait_for(heygen.lipsyncs.create_batch([LipsyncRequest(**sources)]), 2)
+    with pytest.raises(ValueError, match="up to"):
+        await asyncio.wait_for(heygen.dub(**sources, output=tmp_path / "out.mp4"), 2)
+    with large.open("rb") as file, pytest.raises(ValueError, match="up to"):
+        await asyncio.wait_for(heygen.lipsyncs.create(**{**sources, role: file}), 2)
+
+    assert not sandbox.requests
+
+
+async def test_the_largest_file_of_a_role_is_taken(tmp_path):
+    for role, start, size in (("video", mp4(100), 100_000_000), ("audio", SAMPLE_AUDIO.read_bytes(), 50_000_000)):
+        path = sparse(tmp_path / role, start, size)
+        assert (await asyncio.to_thread(look_at_path, path, None, role)).size == size
+
+
+async def test_a_file_without_a_role_has_no_limit_of_ours(tmp_path):
+    path = sparse(tmp_path / "large.mp4", mp4(100), 6_000_000_000)
+
+    assert (await asyncio.to_thread(look_at_path, path, None, None)).size == 6_000_000_000
+
+
+async def test_a_pipe_without_an_end_is_refused_at_the_limit(heygen, sandbox):
+    class Endless(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def read(self, size=-1):
+            return SAMPLE_AUDIO.read_bytes()[:1].ljust(size, b"x")
+
+    with pytest.raises(ValueError, match="up to 50 MB"):
+        await asyncio.wait_for(heygen.lipsyncs.create(video=mp4(100), audio=Endless()), 20)
+    assert not sandbox.requests
+
+
+def test_a_fingerprint_names_one_version_of_one_file(tmp_path):
+    path = write(tmp_path / "a", b"1")
+    one = fingerprint(path.stat())
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    replace(path, b"2")
+    os.utime(path, ns=times)
+
+    assert fingerprint(path.stat()) != one
+    assert one.count(":") == 4
 
 
 # A file that changes
 
 
 @pytest.mark.parametrize("change", [b"", mp4(600_000), mp4(800_000), mp4(700_000, b"y")])
-async def test_a_file_that_changed_since_it_was_looked_at_is_an_error(direct, sandbox, video, change):
+async def test_a_file_that_changed_since_it_was_checked_is_an_error(direct, sandbox, video, change):
     uploads = direct.assets._uploads
     async with uploads.look_at(video) as file:
         video.write_bytes(change)
@@ -308,7 +387,7 @@ async def test_a_file_that_changes_while_it_is_read_is_an_error_and_no_short_upl
     assert len(heygen._transfers.uploaded) == 0
 
 
-async def test_a_file_that_is_gone_for_the_second_attempt_is_an_os_error(direct, sandbox, video):
+async def test_a_file_that_is_removed_before_the_second_attempt_is_an_os_error(direct, sandbox, video):
     sandbox.faults = [faults.server_error(PUT)]
 
     async def remove(done, total):
@@ -321,7 +400,7 @@ async def test_a_file_that_is_gone_for_the_second_attempt_is_an_os_error(direct,
 # Attempts
 
 
-async def test_a_put_is_repeated_while_that_may_help(direct, sandbox, video):
+async def test_a_put_is_retried_after_transient_failures(direct, sandbox, video):
     sandbox.faults = [
         faults.server_error(PUT, status=503, times=1),
         faults.reset(PUT, times=1),
@@ -343,7 +422,57 @@ async def test_a_put_that_never_succeeds_ends_after_the_attempts_of_the_policy(d
     assert routes(sandbox).count(PUT) == QUICK.max_attempts
 
 
-async def test_an_expired_upload_link_is_asked_for_anew(direct, sandbox, video):
+TRANSIENT = {
+    "408": lambda route: faults.error(408, "timeout", route=route, times=2),
+    "429": lambda route: faults.rate_limited(route, retry_after=0, times=2),
+    "500": lambda route: faults.server_error(route, status=500, times=2),
+    "503": lambda route: faults.server_error(route, status=503, body="html", times=2),
+    "html 200": lambda route: faults.html(route, times=2),
+    "reset": lambda route: faults.reset(route, times=2),
+    "reset after": lambda route: faults.reset(route, after=True, times=2),
+    "timeout": lambda route: faults.stall(route, times=2),
+}
+
+
+@pytest.mark.parametrize("route", [POST, ANNOUNCE, PUT, COMPLETE])
+@pytest.mark.parametrize("failure", TRANSIENT)
+async def test_a_transient_failure_of_any_request_of_an_upload_is_retried(sandbox, video, route, failure):
+    sandbox.faults = [TRANSIENT[failure](route)]
+    timeouts = Timeouts(transfer_idle=0.3, write=0.3) if failure == "timeout" else Timeouts()
+    async with session(sandbox, timeouts=timeouts) as heygen:
+        heygen._transfers.multipart_max = 1 << 30 if route == POST else 0
+        patient = heygen.with_options(retry=RetryPolicy(first_delay=0.001, max_delay=0.002, max_attempts=10))
+        asset = await asyncio.wait_for(patient.assets.upload(video), 20)
+
+    assert await content(asset) == video.read_bytes()
+    assert routes(sandbox).count(route) >= 3
+    sandbox.release()
+
+
+@pytest.mark.parametrize("route", [POST, ANNOUNCE, PUT, COMPLETE])
+@pytest.mark.parametrize("failure", [name for name in TRANSIENT if name != "timeout"])
+async def test_a_failure_that_stays_ends_an_upload_in_a_transient_error(sandbox, video, route, failure):
+    sandbox.faults = [evolve(TRANSIENT[failure](route), times=None)]
+    quick = RetryPolicy(first_delay=0.02, max_delay=0.02, max_attempts=2, max_seconds=0.1)
+    async with session(sandbox) as heygen:
+        heygen._transfers.multipart_max = 1 << 30 if route == POST else 0
+        with pytest.raises(HeyGenError) as failed:
+            await asyncio.wait_for(heygen.with_options(retry=quick).assets.upload(video), 20)
+
+    assert failed.value.is_transient
+
+
+@pytest.mark.parametrize("status", [400, 402, 422])
+async def test_a_refusal_of_the_storage_host_is_not_retried(direct, sandbox, video, status):
+    sandbox.faults = [faults.error(status, "no", route=PUT)]
+    with pytest.raises(HeyGenError) as refused:
+        await direct.assets.upload(video)
+
+    assert not refused.value.is_transient
+    assert routes(sandbox).count(PUT) == 1
+
+
+async def test_a_new_upload_link_is_requested_if_one_has_expired(direct, sandbox, video):
     sandbox.faults = [faults.expired_link(PUT, times=1)]
 
     asset = await direct.assets.upload(video)
@@ -352,16 +481,18 @@ async def test_an_expired_upload_link_is_asked_for_anew(direct, sandbox, video):
     assert await content(asset) == video.read_bytes()
 
 
-async def test_upload_links_are_not_asked_for_without_end(direct, sandbox, video):
+async def test_upload_links_are_not_requested_without_end(direct, sandbox, video):
     sandbox.faults = [faults.expired_link(PUT)]
     with pytest.raises(PermissionDenied, match="the file host refused") as refused:
         await direct.assets.upload(video)
 
     assert routes(sandbox).count(ANNOUNCE) == 3
-    assert "X-Amz" not in f"{refused.value}{refused.value.__cause__}"
+    walked = traceback.walk_tb(refused.value.__traceback__)
+    frames = [frame for frame, _ in walked if frame.f_code.co_filename != __file__]
+    assert "X-Amz" not in f"{refused.value} {refused.value.__cause__} {[frame.f_locals for frame in frames]}"
 
 
-async def test_an_upload_that_stands_still_is_a_timeout(video):
+async def test_an_upload_without_progress_times_out(video):
     hold = asyncio.Event()
 
     async def never(request):
@@ -428,29 +559,29 @@ def open_files():
 
 
 @pytest.mark.parametrize("way", ["form", "direct"])
-async def test_progress_tells_of_the_files_bytes(heygen, video, way):
+async def test_progress_reports_the_bytes_of_the_file(heygen, video, way):
     heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
-    told = []
+    reports = []
 
-    await heygen.assets.upload(video, progress=lambda done, total: told.append((done, total)))
+    await heygen.assets.upload(video, progress=lambda done, total: reports.append((done, total)))
 
-    assert told == [(262144, 700_000), (524288, 700_000), (700_000, 700_000)]
+    assert reports == [(262144, 700_000), (524288, 700_000), (700_000, 700_000)]
 
 
 async def test_progress_may_be_a_coroutine_function(heygen, video):
-    told = []
+    reports = []
 
     async def progress(done, total):
         await asyncio.sleep(0)
-        told.append(done)
+        reports.append(done)
 
     await heygen.assets.upload(video, progress=progress)
     await heygen.assets.upload(video, progress=progress)
 
-    assert told == [262144, 524288, 700_000, 700_000]  # the second time it is there already
+    assert reports == [262144, 524288, 700_000, 700_000]  # the second time it is there already
 
 
-async def test_what_progress_raises_comes_out(direct, video):
+async def test_an_exception_of_progress_ends_the_transfer(direct, video):
     def progress(done, total):
         raise LookupError("stop")
 
@@ -458,7 +589,7 @@ async def test_what_progress_raises_comes_out(direct, video):
         await direct.assets.upload(video, progress=progress)
 
 
-# Once
+# Each content once
 
 
 async def test_ten_jobs_that_share_a_video_cause_one_upload(heygen, sandbox, video):
@@ -471,10 +602,7 @@ async def test_ten_jobs_that_share_a_video_cause_one_upload(heygen, sandbox, vid
     assert len({str(job.body["video"]) for job in sandbox.jobs}) == 1
 
 
-@pytest.mark.parametrize("fresh", [True, False])
-async def test_the_same_content_goes_up_once_under_whatever_name(heygen, sandbox, tmp_path, fresh, request):
-    if not fresh:
-        request.getfixturevalue("settled")
+async def test_the_same_content_is_uploaded_once_under_any_name(heygen, sandbox, tmp_path):
     one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
 
     with one.open("rb") as file:
@@ -484,7 +612,7 @@ async def test_the_same_content_goes_up_once_under_whatever_name(heygen, sandbox
     assert len({asset.id for asset in assets}) == 1
 
 
-async def test_the_same_content_goes_up_once_though_started_at_once_under_two_names(heygen, sandbox, tmp_path):
+async def test_the_same_content_is_uploaded_once_when_two_names_start_at_once(heygen, sandbox, tmp_path):
     one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
 
     assets = await asyncio.gather(heygen.assets.upload(one), heygen.assets.upload(other))
@@ -493,7 +621,7 @@ async def test_the_same_content_goes_up_once_though_started_at_once_under_two_na
     assert assets[0].id == assets[1].id
 
 
-async def test_files_of_one_size_and_other_content_are_told_apart(heygen, sandbox, tmp_path):
+async def test_files_of_one_size_with_different_content_are_uploaded_separately(heygen, sandbox, tmp_path):
     paths = [write(tmp_path / f"{i}.mp4", mp4(9000, bytes([i]))) for i in range(4)]
 
     assets = await asyncio.gather(*(heygen.assets.upload(path) for path in paths))
@@ -502,25 +630,62 @@ async def test_files_of_one_size_and_other_content_are_told_apart(heygen, sandbo
     assert [await content(asset) for asset in assets] == [path.read_bytes() for path in paths]
 
 
-async def test_a_file_that_was_written_anew_at_once_with_the_same_size_goes_up_again(heygen, sandbox, tmp_path):
-    path = tmp_path / "a.mp4"
-    for seed in (b"1", b"2", b"3"):
-        path.write_bytes(mp4(9000, seed))
+def overwrite(path, content):
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+def replace(path, content):
+    write(path.with_name("new"), content).replace(path)
+
+
+@pytest.mark.parametrize("change", [overwrite, replace, write])
+@pytest.mark.parametrize("keeps_times", [True, False])
+async def test_a_file_with_new_content_is_uploaded_again_though_size_and_times_are_equal(
+    heygen, sandbox, tmp_path, change, keeps_times
+):
+    path = write(tmp_path / "a.mp4", mp4(9000, b"0"))
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    for seed in (b"0", b"1", b"2", b"2"):
+        change(path, mp4(9000, seed))
+        if keeps_times:
+            os.utime(path, ns=times)
         assert await content(await heygen.assets.upload(path)) == mp4(9000, seed)
 
     assert routes(sandbox).count(POST) == 3
 
 
-async def test_a_file_is_read_once_if_no_other_has_its_size(heygen, video, monkeypatch):
-    async def refuse(*_):
-        raise AssertionError("it was read to be digested")
+async def test_a_job_gets_what_is_on_the_disk_when_it_is_submitted(heygen, sandbox, tmp_path):
+    path = write(tmp_path / "a.mp4", mp4(9000, b"old"))
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    await heygen.lipsyncs.create(video=path, audio=SAMPLE_AUDIO)
+    overwrite(path, mp4(9000, b"new"))
+    os.utime(path, ns=times)
+    await heygen.lipsyncs.create(video=path, audio=SAMPLE_AUDIO)
 
-    monkeypatch.setattr("heygen_async._media.uploads.digest_of", refuse)
-    await asyncio.gather(*(heygen.assets.upload(video) for _ in range(5)))
-    await heygen.assets.upload(video)
+    old, new = [job.body["video"]["asset_id"] for job in sandbox.jobs]
+    assert await content(await heygen.assets.get(old)) == mp4(9000, b"old")
+    assert await content(await heygen.assets.get(new)) == mp4(9000, b"new")
 
 
-async def test_when_the_first_caller_is_cancelled_another_carries_on(direct, sandbox, video):
+@pytest.mark.parametrize("way", ["form", "direct"])
+async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent_whole(heygen, sandbox, tmp_path, way):
+    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    path = write(tmp_path / "a.mp4", mp4(3_000_000, b"old"))
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+
+    async def change(done, total):
+        await asyncio.to_thread(overwrite, path, mp4(3_000_000, b"new"))
+        await asyncio.to_thread(os.utime, path, ns=times)
+
+    with pytest.raises(OSError, match="changed"):
+        await heygen.assets.upload(path, progress=change)
+
+    assert COMPLETE not in routes(sandbox)
+    assert len(heygen._transfers.uploaded) == 0
+
+
+async def test_if_the_first_caller_is_cancelled_another_takes_over(direct, sandbox, video):
     sandbox.faults = [faults.stall(PUT, times=1)]
     first = asyncio.create_task(direct.assets.upload(video))
     await until(lambda: PUT in routes(sandbox))
@@ -536,10 +701,10 @@ async def test_when_the_first_caller_is_cancelled_another_carries_on(direct, san
     sandbox.release()
 
 
-async def test_a_failure_reaches_everybody_who_waits_as_an_error_of_their_own(direct, sandbox, video):
+async def test_a_failure_is_raised_to_each_waiter_as_an_exception_of_its_own(direct, sandbox, video):
     sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT)]
     tasks = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
-    await until(lambda: [entry.waiting for entry in direct._transfers.uploaded._entries] == [2])
+    await until(lambda: [entry.waiting for entry in direct._transfers.uploaded._entries.values()] == [2])
     await until(lambda: held(sandbox) == 1)
     sandbox.release()
 
@@ -552,7 +717,7 @@ async def test_a_failure_reaches_everybody_who_waits_as_an_error_of_their_own(di
     assert await direct.assets.upload(video)  # and is not remembered
 
 
-async def test_what_progress_raises_at_the_end_does_not_undo_the_upload(heygen, sandbox, video):
+async def test_an_exception_of_progress_at_the_end_does_not_undo_the_upload(heygen, sandbox, video):
     def burst(done, total):
         if done == total:
             raise LookupError("mine")
@@ -564,7 +729,7 @@ async def test_what_progress_raises_at_the_end_does_not_undo_the_upload(heygen, 
     assert routes(sandbox) == [POST]
 
 
-async def test_a_server_that_answers_before_it_has_the_file_is_not_believed(tmp_path, settled):
+async def test_an_answer_before_the_whole_file_is_sent_is_an_error(tmp_path):
     async def hasty(request):
         return web.Response()
 
@@ -575,7 +740,7 @@ async def test_a_server_that_answers_before_it_has_the_file_is_not_believed(tmp_
             await asyncio.wait_for(heygen.with_options(retry=QUICK).assets.upload(path), 10)
 
 
-async def test_a_failure_of_the_first_callers_own_is_not_the_others(heygen, sandbox, video):
+async def test_an_exception_of_one_callers_progress_does_not_reach_the_others(heygen, sandbox, video):
     def burst(done, total):
         raise LookupError("mine")
 
@@ -621,34 +786,220 @@ async def test_views_of_a_session_share_what_was_uploaded(heygen, sandbox, video
     assert routes(sandbox) == [POST]
 
 
-def test_the_ledger_remembers_so_many_and_forgets_what_was_not_used_for_longest():
-    ledger = Ledger(max_entries=3)
+def test_the_cache_remembers_so_many_uploads_and_forgets_what_was_not_used_for_longest():
+    cache = UploadCache(max_entries=3)
     for number in range(5):
-        entry = ledger.add(local(number), f"digest {number}")
-        entry.asset = Asset(id=str(number))
-        ledger.find(local(0), "digest 0")
+        entry = cache.entry(f"digest {number}", None)
+        entry.asset, entry.is_ready = Asset(id=str(number)), True
+        cache.entry("digest 0", None)
 
-    assert [number for number in range(5) if ledger.find(local(number), f"digest {number}")] == [0, 3, 4]
+    assert [number for number in range(5) if f"digest {number}" in cache._entries] == [0, 3, 4]
 
 
-def local(number):
-    return LocalFile("a.mp4", "video/mp4", number, open=io.BytesIO, is_unchanged=bool)
+# Assets that are still being processed
+
+EAGER = PollPolicy(fastest=0.001, slowest=0.002)
+
+
+class Processing:
+    """A server on which assets take a while, in the words of `states`, one for each status request."""
+
+    def __init__(self, *states, form=True, field="video_id"):
+        self.states = list(states)
+        self.form = form
+        self.field = field
+        self.calls = []
+        self.create_answers = []
+
+    def handlers(self):
+        return [
+            web.post("/v3/assets", self.upload),
+            *grant()[:1],
+            web.put("/put", self.put),
+            web.post("/v3/assets/a1/complete", self.complete),
+            web.get("/v3/assets/statuses", self.statuses),
+            web.post("/v3/lipsyncs", self.create),
+        ]
+
+    async def put(self, request):
+        await request.read()
+        return web.Response()
+
+    async def upload(self, request):
+        await request.read()
+        return self.asset("upload")
+
+    async def complete(self, request):
+        return self.asset("complete")
+
+    def asset(self, call):
+        self.calls.append(call)
+        return web.json_response({"data": {"asset_id": "a1", "status": "processing"}})
+
+    async def statuses(self, request):
+        assert request.query["asset_ids"] == "a1"
+        self.calls.append("statuses")
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        if isinstance(state, int):
+            return web.json_response({"error": {"code": "not_found", "message": "no"}}, status=state)
+        entry = {self.field: "a1", **(state if isinstance(state, dict) else {"status": state})}
+        return web.json_response({"data": [entry], "has_more": False, "next_token": None})
+
+    async def create(self, request):
+        self.calls.append("create")
+        code = self.create_answers.pop(0) if self.create_answers else None
+        if code is not None:
+            return web.json_response({"error": {"code": code, "message": code}}, status=400)
+        return web.json_response({"data": {"lipsync_id": "ls_1"}})
+
+
+@asynccontextmanager
+async def processing(server, polling=EAGER):
+    async with (
+        served(*server.handlers()) as url,
+        HeyGenSession("key", base_url=url, retry=QUICK, polling=polling) as heygen,
+    ):
+        heygen._transfers.multipart_max = 1 << 30 if server.form else 0
+        yield heygen
+
+
+@pytest.mark.parametrize("form", [True, False])
+@pytest.mark.parametrize("field", ["video_id", "asset_id", "id"])
+async def test_an_asset_that_is_still_being_processed_is_waited_for(video, form, field):
+    server = Processing("processing", "queued", "completed", form=form, field=field)
+    async with processing(server) as heygen:
+        assets = await asyncio.wait_for(asyncio.gather(*(heygen.assets.upload(video) for _ in range(3))), 20)
+
+    assert {asset.status for asset in assets} == {"completed"}
+    assert server.calls == ["upload" if form else "complete", *["statuses"] * 3]
+
+
+@pytest.mark.parametrize("state", [404, 403, "ready", {}])
+async def test_an_asset_of_unknown_state_counts_as_ready(video, state):
+    server = Processing(state)
+    async with processing(server) as heygen:
+        await asyncio.wait_for(heygen.assets.upload(video), 20)
+
+    assert server.calls == ["upload", "statuses"]
+
+
+@pytest.mark.parametrize("error", [{"message": "no video track"}, "no video track"])
+async def test_an_asset_that_heygen_cannot_process_is_an_error_and_is_not_remembered(video, error):
+    server = Processing({"status": "failed", "error": error})
+    async with processing(server) as heygen:
+        with pytest.raises(InvalidRequest, match="could not process the asset a1: no video track") as failed:
+            await asyncio.wait_for(heygen.assets.upload(video), 20)
+        assert len(heygen._transfers.uploaded) == 0
+
+    assert not failed.value.is_transient
+
+
+async def test_an_asset_is_not_waited_for_without_end(video):
+    server = Processing("processing")
+    async with processing(server, PollPolicy(fastest=0.001, slowest=0.002, longest=0.05)) as heygen:
+        with pytest.raises(RequestTimeout, match="still processing the asset a1"):
+            await asyncio.wait_for(heygen.assets.upload(video), 20)
+        server.states = ["completed"]
+        await asyncio.wait_for(heygen.assets.upload(video), 20)
+
+    assert server.calls.count("upload") == 1
+
+
+async def test_a_cancelled_wait_for_an_asset_does_not_upload_it_again(video):
+    server = Processing("processing")
+    async with processing(server) as heygen:
+        first = asyncio.create_task(heygen.assets.upload(video))
+        await until(lambda: "statuses" in server.calls)
+        first.cancel()
+        with suppress(asyncio.CancelledError):
+            await first
+        server.states = ["completed"]
+        await asyncio.wait_for(heygen.assets.upload(video), 20)
+
+    assert server.calls.count("upload") == 1
+
+
+@pytest.mark.parametrize("source", ["file", "asset", "id"])
+async def test_a_create_waits_for_an_asset_that_is_still_being_processed(video, source):
+    server = Processing("completed")
+    server.create_answers = ["asset_not_available"]
+    async with processing(server) as heygen:
+        asset = await asyncio.wait_for(heygen.assets.upload(video), 20)
+        server.states = ["processing", "processing", "completed"]
+        given = {"file": video, "asset": asset, "id": AssetId(asset.id)}[source]
+        job = await asyncio.wait_for(
+            heygen.lipsyncs.create(video=given, audio="https://x.test/a.mp3", idempotency_key="mine"), 20
+        )
+
+    assert (job.id, job.idempotency_key) == ("ls_1", "mine")
+    assert server.calls == ["upload", "statuses", "create", *["statuses"] * 3, "create"]
+
+
+async def test_a_job_can_be_made_of_a_file_that_the_sandbox_processes_for_a_while(video):
+    async with (
+        Sandbox(ingest_seconds=0.05) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, polling=EAGER) as heygen,
+    ):
+        heygen._transfers.multipart_max = 0
+        await asyncio.wait_for(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO), 20)
+
+        statuses = [request.status for request in sandbox.requests if request.route == CREATE]
+        assert statuses == [200]
+        assert routes(sandbox).count(PUT) == 2
+        assert "GET /v3/assets/statuses" in routes(sandbox)
+
+
+async def test_a_create_uploads_again_what_is_gone_by_its_state(video):
+    server = Processing("completed")
+    server.create_answers = ["asset_not_available"]
+    async with processing(server) as heygen:
+        await asyncio.wait_for(heygen.assets.upload(video), 20)
+        server.states = ["not_found", "completed"]
+        await asyncio.wait_for(heygen.lipsyncs.create(video=video, audio="https://x.test/a.mp3"), 20)
+
+    assert server.calls == ["upload", "statuses", "create", "statuses", "upload", "statuses", "create"]
+
+
+@pytest.mark.parametrize("state", ["not_found", "failed", 404])
+async def test_an_asset_of_the_callers_own_that_cannot_be_used_is_an_error(video, state):
+    server = Processing(state)
+    server.create_answers = ["asset_not_available"]
+    async with processing(server) as heygen:
+        with pytest.raises(InvalidRequest, match="asset_not_available"):
+            await asyncio.wait_for(heygen.lipsyncs.create(video=AssetId("a1"), audio="https://x.test/a.mp3"), 20)
+
+    assert server.calls == ["create", "statuses"]
+
+
+async def test_a_create_that_is_cancelled_while_it_waits_for_an_asset_says_what_is_known_of_it(video):
+    server = Processing("processing")
+    server.create_answers = ["asset_not_available"]
+    async with processing(server) as heygen:
+        create = heygen.lipsyncs.create(video=AssetId("a1"), audio="https://x.test/a.mp3", idempotency_key="mine")
+        task = asyncio.create_task(create)
+        await until(lambda: server.calls.count("statuses") > 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await task
+
+    record = cancelled.value
+    assert (record.idempotency_key, record.attempts, record.outcome) == ("mine", 1, "rejected")
 
 
 # In a create
 
 
-async def test_both_files_of_a_create_are_looked_at_before_either_is_sent(heygen, sandbox, tmp_path, video):
+async def test_both_files_of_a_create_are_checked_before_either_is_sent(heygen, sandbox, tmp_path, video):
     with pytest.raises(FileNotFoundError):
         await heygen.lipsyncs.create(video=video, audio=tmp_path / "nothing.mp3")
-    with pytest.raises(ValueError, match=r"audio: video\.mp4 is video/mp4; the audio must be WAV or MP3"):
+    with pytest.raises(ValueError, match=r"audio: video\.mp4 is MP4 video; HeyGen takes WAV or MP3 audio"):
         await heygen.lipsyncs.create(video=video, audio=video)
-    with pytest.raises(ValueError, match=r"video: sample\.mp3 is audio/mpeg; the video must be MP4 or WebM"):
+    with pytest.raises(ValueError, match=r"video: sample\.mp3 is MP3 audio; HeyGen takes MP4 or WebM video"):
         await heygen.lipsyncs.create(video=SAMPLE_AUDIO, audio=SAMPLE_AUDIO)
     assert not sandbox.requests
 
 
-async def test_every_file_of_a_batch_is_looked_at_before_any_is_sent(heygen, sandbox, tmp_path, video):
+async def test_every_file_of_a_batch_is_checked_before_any_is_sent(heygen, sandbox, tmp_path, video):
     good = LipsyncRequest(video=video, audio=SAMPLE_AUDIO)
     bad = LipsyncRequest(video=video, audio=tmp_path / "nothing.mp3")
     with pytest.raises(FileNotFoundError):
@@ -659,7 +1010,7 @@ async def test_every_file_of_a_batch_is_looked_at_before_any_is_sent(heygen, san
     assert routes(sandbox).count(POST) == 2
 
 
-async def test_both_files_of_a_create_go_up_at_the_same_time(heygen, sandbox, video):
+async def test_both_files_of_a_create_are_uploaded_at_the_same_time(heygen, sandbox, video):
     sandbox.faults = [faults.stall(POST)]
     task = asyncio.create_task(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO))
     await until(lambda: held(sandbox) == 2)
@@ -681,7 +1032,7 @@ async def test_an_asset_that_is_gone_is_uploaded_again_and_the_create_keeps_its_
     assert job.idempotency_key == "mine"
 
 
-async def test_an_asset_that_goes_on_being_gone_is_an_error(heygen, sandbox, video):
+async def test_an_asset_that_is_missing_again_after_a_new_upload_is_an_error(heygen, sandbox, video):
     sandbox.faults = [faults.error(404, "asset_not_found", route=CREATE)]
     with pytest.raises(NotFound):
         await heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO)
@@ -689,7 +1040,7 @@ async def test_an_asset_that_goes_on_being_gone_is_an_error(heygen, sandbox, vid
     assert routes(sandbox).count(CREATE) == 2
 
 
-async def test_an_asset_of_the_callers_own_that_is_gone_is_an_error_at_once(heygen, sandbox):
+async def test_a_missing_asset_of_the_callers_own_is_an_error_at_once(heygen, sandbox):
     with pytest.raises(NotFound):
         await heygen.lipsyncs.create(video=AssetId("asset_gone"), audio=AssetId("asset_gone"))
 
@@ -705,10 +1056,10 @@ async def test_an_upload_that_fails_in_a_create_says_that_the_create_was_not_sen
     assert (error.idempotency_key, error.attempts, error.outcome) == ("mine", 0, "not_sent")
 
 
-# Transfers never starve calls
+# Calls do not wait for transfers
 
 
-async def test_no_more_than_eight_files_move_at_once_and_calls_pass_them(direct, sandbox):
+async def test_at_most_eight_files_are_transferred_at_once_and_calls_do_not_wait_for_them(direct, sandbox):
     sandbox.faults = [faults.stall(PUT)]
     tasks = [asyncio.create_task(direct.assets.upload(mp4(1000 + i))) for i in range(12)]
     async with asyncio.timeout(10):
@@ -732,8 +1083,8 @@ def test_whatever_the_sizes_all_bytes_are_read_in_order_and_digested(size, block
     data = bytes(range(256)) * (size // 256 + 1)
     transfers = Transfers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "BLOCK", block)
-        patch.setattr(reading, "PIECE", piece)
+        patch.setattr(files, "BLOCK", block)
+        patch.setattr(files, "PIECE", piece)
         read, digest = asyncio.run(read_all(transfers, data[:size]))
     transfers.close()
 
@@ -744,5 +1095,5 @@ def test_whatever_the_sizes_all_bytes_are_read_in_order_and_digested(size, block
 
 async def read_all(transfers, data):
     file = LocalFile("a", "video/mp4", len(data), open=lambda: io.BytesIO(data), is_unchanged=lambda: True)
-    pass_ = Reading(transfers.pool, file, None)
-    return [chunk async for chunk in pass_.stream().chunks()], pass_.sha256
+    sha256 = await sha256_of(transfers.pool, file)
+    return [chunk async for chunk in Reading(transfers.pool, file, sha256, None).stream().chunks()], sha256

@@ -1,188 +1,246 @@
-"""What came of a job, on its way down to a file or to whoever iterates over it."""
+"""The outputs of a lipsync, to files or to whoever iterates over them."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import Final, TypeVar
 
-from anyio import CancelScope, to_thread
+from anyio import to_thread
 from attrs import frozen
 
-from heygen_async._media.answers import Held
-from heygen_async._media.arrivals import Arrival, arrivals
-from heygen_async._media.links import Kind, Link, link_of
-from heygen_async._media.names import file_name
-from heygen_async._media.parts import Part, write_all
-from heygen_async._media.progress import Progress, tell
+from heygen_async._media.fetch import Chunk, Kind, Link, TooLongError, fetch
+from heygen_async._media.files import OpenFile
+from heygen_async._media.hosts import PartState
+from heygen_async._media.parts import Part, part_path, write_whole
 from heygen_async._media.sources import BLOCK
-from heygen_async._media.targets import FilePath, captions_path, check_target
-from heygen_async._media.threads import OpenFile
-from heygen_async._media.transfers import Transfers
+from heygen_async._media.targets import FilePath, captions_path, check_file, expanded, target_in
+from heygen_async._media.transfers import Progress, Transfers, report
+from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
+from heygen_async._transport.http import logger
 from heygen_async.errors import DownloadError, HeyGenError
 from heygen_async.models import Lipsync
 
 T = TypeVar("T")
 
+MAX_CAPTION_BYTES: Final = 16 << 20
+"""The longest captions; a film has about 0.1 MB."""
+
 _LINGER: Final = 0.05
-"""Seconds after which bytes are written though they are few: so much of a slow download may be lost by a cancel."""
+"""Seconds after which bytes are written though they are few: a cancelled slow download loses no more."""
 
 
 @frozen
 class Downloads:
-    """Brings files down."""
+    """Downloads the outputs of lipsyncs."""
 
     _transport: Transport
     _transfers: Transfers
     _get: Callable[[str], Awaitable[Lipsync]]
 
     async def download(
-        self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False, progress: Progress | None = None
+        self,
+        lipsync: Lipsync | str,
+        path: FilePath,
+        *,
+        overwrite: bool = False,
+        captions: bool = False,
+        progress: Progress | None = None,
     ) -> Path:
-        """Write what came of a lipsync to files; see `HeyGenSession.download`."""
-        await check_target(path, overwrite=overwrite)
-        found = await self._get(lipsync) if isinstance(lipsync, str) else lipsync
-        wanted = await self._plan(found, Path(path))
-        absolute = [await check_target(target, overwrite=overwrite) for _, target in wanted]
-        with self._claim(absolute), ExitStack() as stack:
-            async with self._transfers.seats:
-                files = [stack.enter_context(_Receiver(self._transport, self._transfers, item)) for _, item in wanted]
-                for (link, _), file in zip(wanted, files, strict=True):
-                    await file.receive(link, progress if link.kind == "video" else None)
-                with CancelScope(shield=True):  # or a cancel could leave one without the other; it is soon done
-                    for file in reversed(files):  # the video last: where it is, everything is
-                        await file.publish(overwrite=overwrite)
-        return wanted[0][1]
+        """Write the video of a lipsync, and its captions, to files; see `HeyGenSession.download`."""
+        known = lipsync if isinstance(lipsync, str) else lipsync.id
+        await check_file(path, overwrite=overwrite, lipsync_id=known)
+        link = await self._link("video", lipsync)
+        target = await self._target(path, link)
+        await check_file(target, overwrite=overwrite, lipsync_id=known)
+        await self._write_video(link, target, overwrite=overwrite, progress=progress)
+        if captions:
+            await self._try_captions(link.lipsync, target, overwrite=overwrite)
+        return target
 
-    async def _plan(self, lipsync: Lipsync, path: Path) -> list[tuple[Link, Path]]:
-        url = link_of(lipsync, "video")
-        if await to_thread.run_sync(path.is_dir):
-            path /= file_name(lipsync.title, lipsync.id, url)
-        wanted = [(self._link("video", lipsync), path)]
-        if lipsync.caption_url:
-            wanted.append((self._link("captions", lipsync), captions_path(path)))
-        return wanted
+    async def download_captions(self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False) -> Path:
+        """Write the captions of a lipsync beside its video; see `HeyGenSession.download_captions`."""
+        link = await self._link("captions", lipsync)
+        target = captions_path(await self._target(path, link))
+        if not overwrite and await to_thread.run_sync(os.path.lexists, target):
+            raise DownloadError(f"{target} exists already; give overwrite=True to replace it")
+        async with self._transfers.seats:
+            content = await self._captions(link)
+        with _disk_errors(target, target):
+            await to_thread.run_sync(partial(write_whole, target, content, overwrite=overwrite))
+        return target
 
-    def _link(self, kind: Kind, lipsync: Lipsync) -> Link:
+    async def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
+        """Yield the video of a lipsync; see `HeyGenSession.iter_bytes`."""
+        link = await self._link("video", lipsync)
+        state, limit = PartState(), self._transfers.max_download_bytes
+        async with aclosing(fetch(self._transport, link, state, max_bytes=limit)) as chunks:
+            async for chunk in chunks:
+                new = _new_bytes(state, chunk)
+                state = PartState(state.done + len(new), chunk.state.etag)
+                if new:
+                    yield new
+
+    async def _link(self, kind: Kind, lipsync: Lipsync | str) -> Link:
+        if isinstance(lipsync, str) or (kind == "captions" and not lipsync.caption_url):
+            lipsync = await self._get(lipsync if isinstance(lipsync, str) else lipsync.id)
         link = Link(kind, lipsync, self._transport.http.origin.is_loopback, self._get)
         _ = link.url  # raises if there is none to follow
         return link
 
+    @staticmethod
+    async def _target(path: FilePath, link: Link) -> Path:
+        url_without_query = link.url.reveal().partition("?")[0]
+        lipsync = link.lipsync
+        return await to_thread.run_sync(target_in, expanded(path), lipsync.title, lipsync.id, url_without_query)
+
+    async def _write_video(self, link: Link, target: Path, *, overwrite: bool, progress: Progress | None) -> None:
+        opener = partial(Part.open, target, link.lipsync.id)
+        absolute = Path(await to_thread.run_sync(os.path.abspath, target))
+        with self._claim(absolute), OpenFile(self._transfers.pool, opener) as part:
+            async with self._transfers.seats:
+                receiver = _Receiver(self._transport, part, target, self._transfers.max_download_bytes)
+                await receiver.receive(link, progress)
+                await receiver.publish(overwrite=overwrite)
+
     @contextmanager
-    def _claim(self, targets: Sequence[Path]) -> Iterator[None]:
-        """Keep other downloads of the session away from *targets*."""
-        mine = set(targets)
-        if taken := mine & self._transfers.targets:
-            raise DownloadError(f"{min(taken)} is being downloaded already")
-        self._transfers.targets |= mine
+    def _claim(self, target: Path) -> Iterator[None]:
+        """Keep other downloads of the session away from *target*."""
+        if target in self._transfers.targets:
+            raise DownloadError(f"{target} is being downloaded already")
+        self._transfers.targets.add(target)
         try:
             yield
         finally:
-            self._transfers.targets -= mine
+            self._transfers.targets.remove(target)
 
-    async def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
-        """Give out the video of a lipsync; see `HeyGenSession.iter_bytes`."""
-        found = await self._get(lipsync) if isinstance(lipsync, str) else lipsync
-        given = Held()
-        async with aclosing(arrivals(self._transport, self._link("video", found), given)) as arriving:
-            async for arrival in arriving:
-                news = _news(given, arrival)
-                given = Held(given.done + len(news), arrival.held.etag)
-                if news:
-                    yield news
+    async def _try_captions(self, lipsync: Lipsync, target: Path, *, overwrite: bool) -> None:
+        """Write the captions, or log why not: the video is there, and a problem with captions does not undo that."""
+        try:
+            await self.download_captions(lipsync, target, overwrite=overwrite)
+        except HeyGenError as error:
+            logger.warning("the captions of %s were not written: %s", lipsync.id, one_line(str(error)))
 
-
-def _news(given: Held, arrival: Arrival) -> bytes:
-    """Return what of an arrival was not given out before."""
-    if arrival.place < given.done and (given.etag is None or arrival.held.etag != given.etag):
-        raise DownloadError(f"the video had to be had anew after {given.done:,} bytes were given out")
-    return arrival.data[max(0, given.done - arrival.place) :]
+    async def _captions(self, link: Link) -> bytes:
+        content = bytearray()
+        async with aclosing(fetch(self._transport, link, PartState(), max_bytes=MAX_CAPTION_BYTES)) as chunks:
+            async for chunk in chunks:
+                content[chunk.start :] = chunk.data
+        if not content.strip():
+            raise DownloadError(f"the captions of {link.lipsync.id} are empty", is_transient=True)
+        return bytes(content)
 
 
-class _Receiver(OpenFile[BinaryIO]):
-    """One file, from the network into its part."""
+def _new_bytes(state: PartState, chunk: Chunk) -> bytes:
+    """Return what of *chunk* was not yielded before."""
+    if chunk.start < state.done and (state.etag is None or chunk.state.etag != state.etag):
+        raise DownloadError(
+            f"the download had to start again after {state.done:,} bytes, and the video may have changed",
+            is_transient=True,
+        )
+    return chunk.data[max(0, state.done - chunk.start) :]
 
-    def __init__(self, transport: Transport, transfers: Transfers, target: Path) -> None:
-        self._part = Part(target)
-        super().__init__(transfers.pool, self._part.open)
+
+class _Receiver:
+    """One video, from the network into its part."""
+
+    def __init__(self, transport: Transport, part: OpenFile[Part], target: Path, max_bytes: int) -> None:
         self._transport = transport
+        self._part = part
+        self._target = target
+        self._max_bytes = max_bytes
         self._written: asyncio.Future[None] | None = None
         self._is_broken = False
 
     async def receive(self, link: Link, progress: Progress | None) -> None:
-        """Bring the file into its part.
+        """Download the file into its part.
 
         Raises:
-            DownloadError: If it cannot be had, written, or is cut short.
+            DownloadError: If it cannot be downloaded or written, is too long, or is cut short.
         """
-        held = await self._on_disk(self._part.held)
-        await self._receive(link, held, progress)
-        if await self._on_disk(self._part.flaw) is None:
-            return
-        # It came as long as it was said to be. Perhaps that was a slip; twice is no slip.
-        await self._receive(link, Held(), progress)
-        flaw = await self._on_disk(self._part.flaw)
+        try:
+            await self._receive(link, await self._on_disk(Part.state), progress)
+            if await self._on_disk(Part.flaw) is None:
+                return
+            # It has the length that was announced. Perhaps that was a slip; twice is no slip.
+            await self._receive(link, PartState(), progress)
+            flaw = await self._on_disk(Part.flaw)
+        except TooLongError:
+            await self._on_disk(Part.discard)
+            raise
         if flaw is not None:
-            await self._on_disk(self._part.discard)
-            raise DownloadError(f"the {link.kind} of {link.lipsync.id} is cut short on its host: {flaw}")
+            await self._on_disk(Part.discard)
+            message = f"the {link.kind} of {link.lipsync.id} is cut short on its host: {flaw}"
+            raise DownloadError(message, is_transient=True)
 
-    async def _receive(self, link: Link, held: Held, progress: Progress | None) -> None:
+    async def _receive(self, link: Link, state: PartState, progress: Progress | None) -> None:
         clock = asyncio.get_running_loop().time
         blocks: list[bytes] = []
-        waiting, written_at, place = 0, clock(), -1
+        waiting, written_at, end = 0, clock(), -1
         try:
-            async with aclosing(arrivals(self._transport, link, held)) as arriving:
-                async for arrival in arriving:
-                    if arrival.place != place or arrival.held.total != held.total:
-                        await self._write(blocks)
-                        await self._settle()
-                        await self._on_disk(partial(self._part.begin, arrival.place, arrival.held))
+            async with aclosing(fetch(self._transport, link, state, max_bytes=self._max_bytes)) as chunks:
+                async for chunk in chunks:
+                    if chunk.start != end or chunk.state.total != state.total:
+                        await self._flush(blocks)
+                        await self._on_disk(partial(_begin, chunk))
                         blocks, waiting = [], 0
-                    blocks.append(arrival.data)
-                    waiting += len(arrival.data)
-                    held, place = arrival.held, arrival.held.done
+                    blocks.append(chunk.data)
+                    waiting += len(chunk.data)
+                    state, end = chunk.state, chunk.state.done
                     if waiting >= BLOCK or clock() - written_at > _LINGER:
                         await self._write(blocks)
                         blocks, waiting, written_at = [], 0, clock()
-                    await tell(progress, held.done, held.total)
+                    await report(progress, state.done, state.total)
         except HeyGenError:
-            await self._write(blocks)
-            await self._settle()
+            await self._flush(blocks)
             raise
+        await self._flush(blocks)
+
+    async def _flush(self, blocks: Sequence[bytes]) -> None:
         await self._write(blocks)
         await self._settle()
 
     async def _write(self, blocks: Sequence[bytes]) -> None:
-        """Write while the next bytes come; returns once what was written before is."""
+        """Write while the next bytes arrive; returns once what was written before is on disk."""
         await self._settle()
         if blocks and not self._is_broken:  # what follows a block that was not written must not be either
-            self._written = self.start(partial(write_all, blocks))
+            self._written = self._part.start(lambda part: part.write(blocks))
 
     async def _settle(self) -> None:
         written, self._written = self._written, None
         if written is None:
             return
         try:
-            await self._or_download_error(written)
+            with _disk_errors(self._target, part_path(self._target)):
+                await written
         except DownloadError:
             self._is_broken = True
             raise
 
-    async def _on_disk(self, job: Callable[[BinaryIO], T]) -> T:
-        return await self._or_download_error(self.start(job))
-
-    async def _or_download_error(self, done: Awaitable[T]) -> T:
-        try:
-            return await done
-        except FileExistsError as error:
-            raise DownloadError(f"{self._part.target} has appeared meanwhile; it was not overwritten") from error
-        except OSError as error:
-            raise DownloadError(f"cannot write {self._part.path}: {error.strerror or error}") from error
+    async def _on_disk(self, job: Callable[[Part], T]) -> T:
+        with _disk_errors(self._target, part_path(self._target)):
+            return await self._part.run(job)
 
     async def publish(self, *, overwrite: bool) -> None:
         """Give the file its name."""
-        await self._on_disk(partial(self._part.publish, overwrite=overwrite))
+        await self._on_disk(lambda part: part.publish(overwrite=overwrite))
+
+
+def _begin(chunk: Chunk, part: Part) -> None:
+    part.begin(chunk.start, chunk.state)
+
+
+@contextmanager
+def _disk_errors(target: Path, written: Path) -> Iterator[None]:
+    """Turn what the file system reports into a `DownloadError`, which is not transient."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise DownloadError(f"{target} was created by somebody else meanwhile; it was not overwritten") from error
+    except OSError as error:
+        raise DownloadError(f"cannot write {written}: {error.strerror or error}") from error

@@ -1,18 +1,29 @@
-"""What a file host's answer means. Pure.
+"""What the answers of a file host mean, to a PUT and to a download that may be resumed. Pure.
 
-A file host speaks no JSON, and its error pages quote the link: only their one word of a code is told.
+A file host speaks no JSON, and its error pages quote the presigned link: only their error code is shown.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
+
+from attrs import evolve, frozen
 
 from heygen_async._wire import is_unsettled, retry_after
 from heygen_async.errors import HeyGenError, UnexpectedResponse, error_class
 
+EXPIRED: Final = frozenset({401, 403, 404, 410})
+"""The statuses with which a file host says that a link has expired, or does not exist (yet)."""
+
 _CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
+_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
+_LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
+_PAGE_STARTS: Final = (b"<!doctype html", b"<html")
+_ETAG: Final = re.compile(r'"[!#-~]+"')
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> HeyGenError | None:
@@ -30,8 +41,123 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: float)
         code = _CODE.search(body)
         wait = retry_after(headers.get("Retry-After"), now=now)
         word = code[1].decode() if code else None
-        error = error_class(status)("the file host refused", status=status, code=word, retry_after=wait)
+        error = error_class(status)("the file host refused the request", status=status, code=word, retry_after=wait)
         error.outcome = "unknown" if is_unsettled(error) else "rejected"
         return error
-    told = "a redirect, which is not followed" if status // 100 == 3 else "no such status"  # noqa: PLR2004 3xx
-    return UnexpectedResponse([f"the file host sent {told}"], status=status)
+    answer = "a redirect, which is not followed" if status // 100 == 3 else "no such status"  # noqa: PLR2004 3xx
+    return UnexpectedResponse([f"the file host sent {answer}"], status=status)
+
+
+def check_stored(status: int, headers: Mapping[str, str], body: bytes) -> None:
+    """Check that the success with which a PUT was answered is the file host's own; some answer in JSON.
+
+    Raises:
+        UnexpectedResponse: If it is a page, of a gateway for instance.
+    """
+    _check_kind(status, headers, _PAGES)
+    if body[:64].lstrip().lower().startswith(_PAGE_STARTS):
+        raise UnexpectedResponse(["the file host sent a page (HTML)"], status=status, outcome="unknown")
+
+
+# Downloads
+
+
+@frozen
+class PartState:
+    """How much of a file there is.
+
+    Attributes:
+        done: Bytes, from its start.
+        etag: Which version of the file; `None` where the host does not say it for certain.
+        total: Bytes in all, if known.
+    """
+
+    done: int = 0
+    etag: str | None = None
+    total: int | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is missing. Never true where the total is not known."""
+        return self.done == self.total
+
+    @property
+    def resumes_at(self) -> int:
+        """Where to resume. Of a complete file the last byte is requested again, to learn whether it has changed."""
+        if self.etag is None:
+            return 0
+        return self.done - 1 if self.is_complete and self.done else self.done
+
+    def plus(self, size: int) -> PartState:
+        """Return the state after *size* more bytes."""
+        return evolve(self, done=self.done + size)
+
+
+def range_headers(state: PartState) -> dict[str, str]:
+    """Return the headers that request what is missing if the file is the same; else all of it."""
+    if state.etag is None or not state.resumes_at:
+        return {}
+    return {"Range": f"bytes={state.resumes_at}-", "If-Range": state.etag}
+
+
+def resumed(state: PartState, status: int, headers: Mapping[str, str]) -> PartState | None:
+    """Return where the body of an answer starts, and in what; `None` if all of the file must be requested.
+
+    Args:
+        state: What there is, and was requested with.
+        status: 200, 206 or 416.
+        headers: The headers; look-up ignores case.
+
+    Raises:
+        UnexpectedResponse: If the body is not media, or is compressed.
+    """
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return None
+    _check_media(status, headers)
+    if status == HTTPStatus.OK:
+        return PartState(0, strong_etag(headers), _length(headers))
+    match = _RANGE.fullmatch(headers.get("Content-Range", ""))
+    if match is None or int(match[1]) != state.resumes_at or state.etag is None:
+        return None
+    total = None if match[3] == "*" else int(match[3])
+    if strong_etag(headers) not in {None, state.etag} or (state.total and total and state.total != total):
+        return None
+    return PartState(int(match[1]), state.etag, total or state.total)
+
+
+def _check_media(status: int, headers: Mapping[str, str]) -> None:
+    _check_kind(status, headers, _PAGES | {"application/json"})
+    if headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
+        raise UnexpectedResponse(["the file host sent a compressed file, which was not requested"], status=status)
+
+
+def _check_kind(status: int, headers: Mapping[str, str], refused: frozenset[str]) -> None:
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind in refused:
+        raise UnexpectedResponse([f"the file host sent a page ({kind})"], status=status, outcome="unknown")
+
+
+def check_start(data: bytes, status: int) -> None:
+    """Check that the first bytes of a file are not those of a page, whatever its declared type.
+
+    Raises:
+        UnexpectedResponse: If they are.
+    """
+    if data[:64].lstrip().lower().startswith(_PAGE_STARTS):
+        raise UnexpectedResponse(["the file host sent a page (HTML) instead of a file"], status=status)
+
+
+def strong_etag(headers: Mapping[str, str]) -> str | None:
+    """Return the ETag if equal ones mean equal bytes."""
+    etag = headers.get("ETag", "")
+    return etag if is_strong(etag) else None
+
+
+def is_strong(etag: str) -> bool:
+    """Return whether *etag* is one of which equal ones mean equal bytes."""
+    return _ETAG.fullmatch(etag) is not None
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    length = headers.get("Content-Length", "")
+    return int(length) if _LENGTH.fullmatch(length) else None

@@ -1,142 +1,323 @@
-"""A download on disk: `NAME.part` beside its target until it is whole, then the target itself.
+"""A download on disk: `NAME.part` beside its target until it is complete, then the target itself.
 
-`NAME.part.etag` says which version of the file the part is of, so that another run can go on with it.
-Everything here is for threads.
+`NAME.part.etag`, the side file, is made before the part and removed after it. Its first line names the lipsync; the
+next two, once the file host has answered, are the version of the file and its length, so that another run can resume
+it. Whoever downloads holds a lock on the side file. A part without a side file, or of another lipsync, is not ours and
+is never touched. Everything here is for threads.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
+import stat
+import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Self
 
-from heygen_async._media import mp4
-from heygen_async._media.answers import Held
+from heygen_async._media.hosts import PartState, is_strong
 from heygen_async.errors import DownloadError
 
 try:
     import fcntl
-except ImportError:  # Windows: there another process is kept out by nothing but its own care
+except ImportError:  # Windows: nothing but care keeps another process out
     fcntl = None  # type: ignore[assignment]
+
+PART: Final = ".part"
+SIDE: Final = ".part.etag"
+
+_OWNER: Final = "lipsync "
+_SIDE_BYTES: Final = 4096
+"""More than is ever written into a side file."""
+
+_LOCK_ATTEMPTS, _LOCK_PAUSE = 20, 0.02
+"""How long to wait for the lock, the pause in seconds."""
+
+_BOX_HEADER: Final = 8
+_LARGE_BOX_HEADER: Final = 16
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
+def part_path(target: Path) -> Path:
+    """Return where the unfinished form of *target* is."""
+    return target.with_name(target.name + PART)
+
+
+def side_path(target: Path) -> Path:
+    """Return where the owner and the version of the unfinished form of *target* are."""
+    return target.with_name(target.name + SIDE)
+
+
+def owner_line(lipsync_id: str) -> str:
+    """Return the first line of a side file."""
+    return f"{_OWNER}{lipsync_id}\n"
+
+
+def part_problem(target: Path, lipsync_id: str | None) -> str | None:
+    """Return why the unfinished form of *target* must not be touched; `None` if it is free, or of this lipsync.
+
+    Args:
+        target: The file that it is to become.
+        lipsync_id: The lipsync; `None` for one that does not exist yet.
+    """
+    side = side_path(target)
+    for path in (part_path(target), side):
+        found = _lstat(path)
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            return f"cannot write {path}: it is {'a folder' if stat.S_ISDIR(found.st_mode) else 'not a regular file'}"
+    if _lstat(side) is None:
+        return owner_problem(target, "", lipsync_id)
+    try:
+        with side.open("rb") as file:
+            return owner_problem(target, file.read(_SIDE_BYTES).decode("utf-8", "replace"), lipsync_id)
+    except OSError as error:
+        return f"cannot read {side}: {error.strerror or error}"
+
+
+def owner_problem(target: Path, side_text: str, lipsync_id: str | None) -> str | None:
+    """Return why the unfinished form of *target*, whose side file contains *side_text*, must not be touched."""
+    part, side = part_path(target), side_path(target)
+    first, newline, _ = side_text.partition("\n")
+    owner = first.removeprefix(_OWNER) if newline and first.startswith(_OWNER) else None
+    if _lstat(part) is None:  # there are no bytes to lose
+        return _foreign(side) if side_text and owner is None else None
+    if owner is None:
+        return _foreign(part)
+    if owner == lipsync_id or _is_published(target):
+        return None
+    return (
+        f"{part} is an unfinished download of lipsync {owner}; finish that download to {target}, "
+        f"or remove it and {side.name}"
+    )
+
+
+def _is_published(target: Path) -> bool:
+    """Return whether the part and *target* are two names of one file, as a crash at the end of a download leaves."""
+    try:
+        return part_path(target).samefile(target)
+    except OSError:
+        return False
+
+
+def _foreign(path: Path) -> str:
+    return f"{path} exists and is not an unfinished download of this lipsync; move or remove it"
+
+
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except OSError:  # it is not there, or its name is too long to be
+        return None
+
+
 class Part:
-    """The unfinished form of one file."""
+    """The unfinished form of one file, open, and locked against other processes."""
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.path = target.with_name(f"{target.name}.part")
-        self._version = target.with_name(f"{target.name}.part.etag")
+    def __init__(self, target: Path, owner: bytes, file: BinaryIO, side: BinaryIO) -> None:
+        self._target = target
+        self._owner = owner
+        self._file = file
+        self._side = side
 
-    def open(self) -> BinaryIO:
-        """Open it, made if it is not there, for nobody else.
+    @classmethod
+    def open(cls, target: Path, lipsync_id: str) -> Self:
+        """Open the part of *target*, made if it is missing, for the download of one lipsync.
 
         Raises:
-            DownloadError: If another process has it.
+            DownloadError: If it belongs to another lipsync or to somebody else, or another process writes it.
         """
-        self._part_company()
-        while True:
-            file = os.fdopen(os.open(self.path, _FLAGS, 0o666), "r+b", buffering=0)
-            try:
-                self._lock(file)
-                # Between opening and locking it another process may have finished it: then it is its target now.
-                if self._is_it(file):
-                    return file
-            except BaseException:
-                file.close()
-                raise
-            file.close()
+        if problem := part_problem(target, lipsync_id):
+            raise DownloadError(problem)
+        with ExitStack() as stack:
+            side = stack.enter_context(_claim(target, lipsync_id))
+            file = stack.enter_context(_open(part_path(target)))
+            stack.pop_all()
+        return cls(target, owner_line(lipsync_id).encode(), file, side)
 
-    def _part_company(self) -> None:
-        """Unlink it if it is the target by another name: a crash between the two steps of publishing left it so."""
-        with suppress(FileNotFoundError):
-            if self.path.samefile(self.target):
-                self.path.unlink()
+    def close(self) -> None:
+        """Close its files, which unlocks it."""
+        self._file.close()
+        self._side.close()
 
-    def _lock(self, file: BinaryIO) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DownloadError(f"{self.path} is being downloaded by someone else") from None
-        except OSError:  # some network file systems know no locks
-            return
+    def state(self) -> PartState:
+        """Return how much of the file there is; nothing, if its version is not known."""
+        size = self._file.seek(0, os.SEEK_END)
+        self._side.seek(len(self._owner))
+        # Three parts: both lines were written to their end.
+        etag, _, rest = self._side.read(_SIDE_BYTES).decode("utf-8", "replace").partition("\n")
+        total, end, _ = rest.partition("\n")
+        known = int(total) if total.isascii() and total.isdigit() else None
+        if not end or not is_strong(etag) or (known is not None and size > known):
+            return PartState()
+        return PartState(size, etag, known)
 
-    def _is_it(self, file: BinaryIO) -> bool:
-        try:
-            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
-        except FileNotFoundError:
-            return False
-
-    def held(self, file: BinaryIO) -> Held:
-        """Return what there is of the file; nothing, if its version is not known."""
-        size = file.seek(0, os.SEEK_END)
-        try:
-            etag, _, total = self._version.read_text("ascii").partition("\n")
-        except (OSError, ValueError):
-            return Held()
-        known = int(total) if total.strip().isdigit() else None
-        if not etag.startswith('"') or not etag.isprintable() or (known is not None and size > known):
-            return Held()
-        return Held(size, etag, known)
-
-    def begin(self, place: int, held: Held, file: BinaryIO) -> None:
-        """Make ready for bytes from *place* on, of the version that *held* names."""
+    def begin(self, start: int, state: PartState) -> None:
+        """Prepare for bytes from *start* on, of the version that *state* names."""
         # In this order: after a crash there may be bytes without a version, but never a version of other bytes.
-        if place == 0:
-            self._version.unlink(missing_ok=True)
-        file.truncate(place)
-        file.seek(place)
-        if held.etag is not None:
-            self._version.write_text(f"{held.etag}\n{'' if held.total is None else held.total}\n", "ascii")
+        self._side.truncate(len(self._owner))
+        self._file.truncate(start)
+        self._file.seek(start)
+        if state.etag is not None:
+            self._side.seek(len(self._owner))
+            self._side.write(f"{state.etag}\n{'' if state.total is None else state.total}\n".encode())
 
-    def flaw(self, file: BinaryIO) -> str | None:
+    def write(self, blocks: Iterable[bytes]) -> None:
+        """Write *blocks*, whole."""
+        for block in blocks:
+            rest = memoryview(block)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def flaw(self) -> str | None:
         """Return what is wrong with the whole file, though as many bytes came as were announced."""
-        return mp4.cut_short(file)
+        return cut_short(self._file)
 
-    def publish(self, file: BinaryIO, *, overwrite: bool) -> None:
+    def publish(self, *, overwrite: bool) -> None:
         """Give the file its name, all at once.
 
         Raises:
             FileExistsError: If the name has been taken meanwhile, and may not be overwritten.
         """
+        part = part_path(self._target)
         if fcntl is None:
-            file.close()  # Windows renames no open file
-        if overwrite:
-            self.path.replace(self.target)
-        else:
-            self._publish_if_free()
-        self._version.unlink(missing_ok=True)
+            self.close()  # Windows renames and removes no open file
+        _publish(part, self._target, overwrite=overwrite)
+        side_path(self._target).unlink(missing_ok=True)
 
-    def _publish_if_free(self) -> None:
-        try:
-            os.link(self.path, self.target)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            # A file system without links: take the name with an empty file, which is then replaced.
-            os.close(os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            self.path.replace(self.target)
-        else:
-            self.path.unlink(missing_ok=True)  # another process may have found it to be the target already
-
-    def discard(self, _: BinaryIO) -> None:
+    def discard(self) -> None:
         """Remove it."""
-        for path in (self._version, self.path):
+        if fcntl is None:
+            self.close()
+        for path in (part_path(self._target), side_path(self._target)):
             with suppress(OSError):
                 path.unlink()
 
 
-def write_all(blocks: Iterable[bytes], file: BinaryIO) -> None:
-    """Write *blocks*, whole."""
-    for block in blocks:
-        rest = memoryview(block)
-        while rest:
-            rest = rest[file.write(rest) :]
+def _claim(target: Path, lipsync_id: str) -> BinaryIO:
+    """Open and lock the side file of *target*, and write the owner into it."""
+    path = side_path(target)
+    while True:
+        side = _open(path)
+        try:
+            _lock(side, part_path(target))
+            # Between opening and locking, another process may have finished its download and removed the file.
+            if _is_at(side, path):
+                _take(side, target, lipsync_id)
+                return side
+        except BaseException:
+            side.close()
+            raise
+        side.close()
+
+
+def _take(side: BinaryIO, target: Path, lipsync_id: str) -> None:
+    text = side.read(_SIDE_BYTES).decode("utf-8", "replace")
+    if problem := owner_problem(target, text, lipsync_id):
+        raise DownloadError(problem)
+    if _is_published(target):
+        part_path(target).unlink()
+    owner = owner_line(lipsync_id)
+    if not text.startswith(owner):
+        side.seek(0)
+        side.truncate()
+        side.write(owner.encode())
+        os.fsync(side.fileno())  # or a power failure could leave bytes that nobody owns
+
+
+def _open(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, _FLAGS, 0o666), "r+b", buffering=0)
+
+
+def _lock(side: BinaryIO, part: Path) -> None:
+    if fcntl is None:
+        return
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(side, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a cancelled download holds it until its last block is written
+            time.sleep(_LOCK_PAUSE)
+        except OSError:  # some network file systems have no locks
+            return
+        else:
+            return
+    raise DownloadError(f"{part} is being downloaded by another process")
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def write_whole(target: Path, content: bytes, *, overwrite: bool) -> None:
+    """Write a small file, which appears all at once.
+
+    Raises:
+        FileExistsError: If the name is taken, and may not be overwritten.
+        OSError: If it cannot be written.
+    """
+    temporary = target.with_name(f".heygen-{secrets.token_hex(8)}{PART}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+        _publish(temporary, target, overwrite=overwrite)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        part.replace(target)
+        return
+    try:
+        os.link(part, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A file system without links: take the name with an empty file, which is then replaced.
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        part.replace(target)
+    else:
+        part.unlink()
+
+
+# Completeness
+
+
+def cut_short(file: BinaryIO) -> str | None:
+    """Return what is missing of an MP4 file, or `None` if nothing is, or if it is no MP4.
+
+    Only what is certain counts: bytes after the last box, or boxes of unknown kinds, do no harm to a player.
+    """
+    size = file.seek(0, os.SEEK_END)
+    place, kinds = 0, set[bytes]()
+    while place + _BOX_HEADER <= size:
+        length, kind = _box(file, place, size)
+        if not kinds and kind != b"ftyp":
+            return None
+        if not kind.isalnum() and not kind.strip(b" ").isalnum():
+            break
+        kinds.add(kind)
+        if length < _BOX_HEADER:
+            break
+        if place + length > size:
+            return f"its {kind.decode('ascii')} box ends {place + length - size:,} bytes after the file"
+        place += length
+    return "it has no moov box" if kinds and b"moov" not in kinds else None
+
+
+def _box(file: BinaryIO, place: int, size: int) -> tuple[int, bytes]:
+    file.seek(place)
+    header = file.read(_LARGE_BOX_HEADER)
+    length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+    if length == 0:  # to the end of the file
+        length = size - place
+    elif length == 1:  # too long for four bytes
+        length = int.from_bytes(header[8:16], "big")
+    return length, kind

@@ -1,4 +1,4 @@
-"""What may be uploaded: a `Path`, `bytes` or an open binary file, looked at before anything is sent."""
+"""What can be uploaded: a `Path`, `bytes` or an open binary file, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import os
 import stat
 import tempfile
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path, PurePath
@@ -19,15 +18,12 @@ from weakref import WeakKeyDictionary
 from anyio import to_thread
 from attrs import field, frozen
 
-from heygen_async._media.sniffing import SNIFFED, Role, sniff
+from heygen_async._media.sniffing import SNIFFED, Role, check_size, sniff
+from heygen_async._text import whole_characters
 from heygen_async.models import Source
 
 BLOCK: Final = 1 << 20
 """How much of a file is read at once, in bytes."""
-
-FINE_CLOCK, COARSE_CLOCK = 0.05, 2.0
-"""Seconds after which a file system's clock has surely moved on, and another write shows as another time: the finer
-ones tick each 10 ms or faster, the coarser ones tell whole seconds, FAT every other."""
 
 
 class Readable(Protocol):
@@ -40,7 +36,7 @@ class Readable(Protocol):
 
 @frozen
 class LocalFile:
-    """A file that may be uploaded: it is there, can be read, and is of a type that HeyGen takes."""
+    """A file that can be uploaded: it exists, can be read, and is of a type that HeyGen takes."""
 
     name: str
     """What it is uploaded as."""
@@ -48,35 +44,33 @@ class LocalFile:
     size: int
     """In bytes."""
     open: Callable[[], Readable] = field(repr=False)
-    """Opens it at its start, for one pass; for a thread. Raises `OSError` if it is not the same file any more."""
+    """Opens it at its start, for one pass; for a thread. Raises `OSError` if it was replaced or changed."""
     is_unchanged: Callable[[], bool] = field(repr=False)
-    """Whether it still is what it was when it was looked at; for a thread."""
-    identity: Hashable = None
-    """Equal for the same unchanged file; `None` where only its bytes can tell."""
+    """Whether it was neither replaced nor changed since the check, as far as the file system says; for a thread."""
     sha256: str | None = None
-    """The digest in hex, where it is known already."""
+    """The digest of its content in hex, if that is known and cannot change."""
     path: Path | None = None
 
     def changed(self, done: int) -> OSError:
-        """Return the error for a file that is not what it was when it was looked at."""
+        """Return the error for a file that changed since it was checked."""
         return OSError(f"{self.name} changed while it was read: it had {self.size} bytes, and {done} were read")
 
 
 @asynccontextmanager
 async def local_file(source: Source, *, name: str | None = None, role: Role | None = None) -> AsyncIterator[LocalFile]:
-    """Look at *source*, off the event loop, and give it out for as long as it is needed.
+    """Check *source*, off the event loop, and yield it for as long as it is needed.
 
     A file that cannot be rewound (a pipe, a socket) is first written to an unnamed temporary file: its length must
-    be known before the first byte is sent, and so its upload may be repeated like any other.
+    be known before the first byte is sent, and its upload can then be retried like any other.
 
     Args:
         source: The file.
-        name: What to call it; else its own name.
-        role: What it is to be used as, `video` or `audio`.
+        name: The name to upload it under; `None` for its own.
+        role: What it is to be used as, `video` or `audio`; `None` for an upload of any type and size.
 
     Raises:
         TypeError: If it is not a `Path`, bytes or an open binary file.
-        ValueError: If it is empty or of a wrong type; see `sniff`.
+        ValueError: If it is empty, of a wrong type, or too large for its role; see `sniff` and `check_size`.
         OSError: If it cannot be read.
     """
     if isinstance(source, Path):
@@ -89,8 +83,8 @@ async def local_file(source: Source, *, name: str | None = None, role: Role | No
         if await to_thread.run_sync(_is_seekable, source):
             yield await to_thread.run_sync(partial(_look_at_file, cast("BinaryIO", source), name, role))
         else:
-            async with _spooled(read) as (spool, digest):
-                shown = name or _own_name(source)
+            shown = name or _own_name(source)
+            async with _spooled(read, shown, role) as (spool, digest):
                 yield await to_thread.run_sync(partial(_look_at_spool, spool, digest, shown, role))
     else:
         hint = "; a URL needs no upload, a local file is a Path" if isinstance(source, str) else ""
@@ -101,52 +95,63 @@ async def local_file(source: Source, *, name: str | None = None, role: Role | No
 
 
 @frozen
-class _Look:
-    """What a file system says of a file."""
+class _Version:
+    """What a file system says of one version of a file.
+
+    Not the time of the last status change, which a rename, a link or a backup moves without a change of the content:
+    the content itself is compared by digest.
+    """
 
     device: int
     inode: int
     size: int
     modified: int
-    changed: int = field(eq=False)
 
     @classmethod
-    def of(cls, found: os.stat_result) -> _Look:
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    def of(cls, found: os.stat_result) -> _Version:
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
-    def identity(self, *extra: int) -> Hashable:
-        """Return what tells this version of the file; `None` if it is so new that the next may look the same."""
-        last = max(self.modified, self.changed)
-        if time.time() - last / 1e9 <= (FINE_CLOCK if self.changed % 1_000_000_000 else COARSE_CLOCK):
-            return None
-        return (self.device, self.inode, self.size, self.modified, self.changed, *extra)
+
+def fingerprint(found: os.stat_result) -> str:
+    """Return what tells one version of one file: device, inode, size, and the times of its last changes."""
+    return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
 
 
 def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
-    """Look at the file at *path*, without reading it through; for a thread. Raises as `local_file` does."""
+    """Return the file at *path* if it can be uploaded; only its first bytes are read. For a thread.
+
+    Args:
+        path: The file.
+        name: What to upload it as; `None` for its own name.
+        role: What it is to be used as; `None` for an upload of any type and size.
+
+    Raises:
+        ValueError: If it is empty, of a wrong type for its role or at all, or too large; the message says which.
+        OSError: If it cannot be read.
+    """
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        # To open a named pipe could take for ever.
-        raise ValueError(f"{path.name} is not a regular file; open it, and give the open file")
+        # Opening a named pipe could take forever.
+        raise ValueError(f"{whole_characters(path.name)} is not a regular file; open it and pass the open file")
     with path.open("rb", buffering=0) as file:
-        look, head = _Look.of(os.fstat(file.fileno())), file.read(SNIFFED)
-    mime_type, shown = sniff(head, name or path.name, role=role)
+        version, head = _Version.of(os.fstat(file.fileno())), file.read(SNIFFED)
+    mime_type, shown = sniff(head, whole_characters(name or path.name), role=role)
+    check_size(shown, version.size, role)
     return LocalFile(
         shown,
         mime_type,
-        look.size,
-        open=partial(_open_again, path, look),
-        is_unchanged=lambda: _Look.of(path.stat()) == look,
-        identity=look.identity(),
+        version.size,
+        open=partial(_open_again, path, version),
+        is_unchanged=lambda: _Version.of(path.stat()) == version,
         path=path.absolute(),
     )
 
 
-def _open_again(path: Path, look: _Look) -> BinaryIO:
+def _open_again(path: Path, version: _Version) -> BinaryIO:
     file = path.open("rb", buffering=0)
-    if _Look.of(os.fstat(file.fileno())) != look:
+    if _Version.of(os.fstat(file.fileno())) != version:
         file.close()
-        raise OSError(f"{path.name} changed since it was looked at")
+        raise OSError(f"{whole_characters(path.name)} changed since it was checked")
     return file
 
 
@@ -160,6 +165,7 @@ def _look_at_bytes(content: bytes, name: str | None, role: Role | None) -> Local
 
 def _at_rest(opener: Callable[[], Readable], size: int, sha256: str, *, name: str, role: Role | None) -> LocalFile:
     mime_type, shown = sniff(opener().read(SNIFFED), name, role=role)
+    check_size(shown, size, role)
     return LocalFile(shown, mime_type, size, open=opener, is_unchanged=lambda: True, sha256=sha256)
 
 
@@ -181,20 +187,14 @@ def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalF
         file.seek(start)
     window = partial(_Window, file, start)
     mime_type, shown = sniff(_octets(window().read(SNIFFED)), name or _own_name(file), role=role)
-    return LocalFile(shown, mime_type, size, open=window, is_unchanged=lambda: True, identity=_identity(file, start))
-
-
-def _identity(file: BinaryIO, start: int) -> Hashable:
-    try:
-        return _Look.of(os.fstat(file.fileno())).identity(start)
-    except (OSError, AttributeError):  # in memory: io.UnsupportedOperation is an OSError
-        return None
+    check_size(shown, size, role)
+    return LocalFile(shown, mime_type, size, open=window, is_unchanged=lambda: True)
 
 
 class _Window:
-    """A caller's open file from a place on, as a file of its own; the caller's own place in it stays as it is.
+    """A caller's open file from a position on, as a file of its own, which keeps the caller's position.
 
-    So one open file may be given to many calls at once. Closing this leaves that open.
+    So many calls can use one open file at once. Closing this leaves that open.
     """
 
     def __init__(self, file: BinaryIO, start: int) -> None:
@@ -202,16 +202,16 @@ class _Window:
         self._next = start
 
     def close(self) -> None:
-        """Leave it open: it is the caller's."""
+        """Do nothing: the file is the caller's."""
 
     def read(self, size: int, /) -> bytes:
         with _LOCKS.setdefault(self._file, threading.Lock()):
-            place = self._file.tell()
+            position = self._file.tell()
             self._file.seek(self._next)
             try:
                 read = _octets(self._file.read(size))
             finally:
-                self._file.seek(place)
+                self._file.seek(position)
         self._next += len(read)
         return read
 
@@ -224,18 +224,20 @@ def _octets(read: object) -> bytes:
 
 def _own_name(file: object) -> str:
     own = getattr(file, "name", None)
-    return PurePath(own).name if isinstance(own, str) and PurePath(own).suffix else "upload"
+    return whole_characters(PurePath(own).name) if isinstance(own, str) and PurePath(own).suffix else "upload"
 
 
 # A one-shot file
 
 
 @asynccontextmanager
-async def _spooled(read: Callable[[int], object]) -> AsyncIterator[tuple[BinaryIO, str]]:
-    digest = hashlib.sha256()
+async def _spooled(read: Callable[[int], object], name: str, role: Role | None) -> AsyncIterator[tuple[BinaryIO, str]]:
+    digest, size = hashlib.sha256(), 0
     with await to_thread.run_sync(tempfile.TemporaryFile) as spool:
-        # Given up if cancelled: a read of a silent pipe would not end, and it is not our file.
+        # Abandoned if cancelled: a read of a silent pipe might not end, and the file is not ours.
         while block := _octets(await to_thread.run_sync(read, BLOCK, abandon_on_cancel=True)):
+            size += len(block)
+            check_size(name, size, role)  # now, as it may have no end
             await to_thread.run_sync(_add, spool, digest, block)
         yield spool, digest.hexdigest()
 

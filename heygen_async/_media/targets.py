@@ -1,4 +1,7 @@
-"""Where a download may be written. For threads, but for `check_target`."""
+"""Where a video may be written: everything that can be known about an output before anything is paid for.
+
+Only `check_file` is a coroutine; the rest touches the file system and belongs in a thread. Nothing is written.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,19 @@ import unicodedata
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from anyio import to_thread
 
+from heygen_async._media.names import LONGEST, file_name
+from heygen_async._media.parts import PART, SIDE, part_problem
 from heygen_async.errors import DownloadError
 
 FilePath: TypeAlias = "str | PathLike[str]"
+
+_SUFFIX_BYTES: Final = len(SIDE)
+_NAME_BYTES, _PATH_BYTES = 255, 4096
+"""What file systems take, where they do not say."""
 
 
 def captions_path(path: Path) -> Path:
@@ -21,46 +30,138 @@ def captions_path(path: Path) -> Path:
     return path.with_suffix(".srt") if path.suffix != ".srt" else path.with_name(f"{path.name}.srt")
 
 
-async def check_target(path: FilePath, *, overwrite: bool) -> Path:
-    """Check that a file can be written at *path*, or into it if it is a folder; return its absolute path.
+def same_file_key(path: Path) -> str:
+    """Return a text that is equal for all paths that lead to one file, links and spellings of the name included."""
+    # Some file systems take names for the same that differ in case, or in how an accent is written.
+    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
+
+
+def expanded(path: FilePath) -> str:
+    """Return *path* with a leading `~` expanded; a separator at its end, which means a folder, stays."""
+    return os.path.expanduser(os.fspath(path))  # noqa: PTH111 Path drops the separator at the end
+
+
+async def check_file(path: FilePath, *, overwrite: bool, captions: bool = False, lipsync_id: str | None = None) -> None:
+    """Check that a video can be written at *path*, or into it if it is a folder.
 
     Raises:
-        DownloadError: If a file exists there and may not be overwritten, or the folder is missing.
+        DownloadError: If not, with every reason.
     """
-    return await to_thread.run_sync(partial(_check_target, Path(path), overwrite=overwrite))
+    check = partial(_problems, expanded(path), overwrite=overwrite, captions=captions, lipsync_id=lipsync_id)
+    if problems := await to_thread.run_sync(check):
+        raise DownloadError("; ".join(problems))
 
 
-def _check_target(path: Path, *, overwrite: bool) -> Path:
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 it also takes out `..`
-    if path.is_dir():
-        return absolute
-    for problem in target_problems(path, overwrite=overwrite):
-        raise DownloadError(problem)
-    return absolute
+def _problems(path: str, *, overwrite: bool, captions: bool, lipsync_id: str | None) -> list[str]:
+    target = Path(path)
+    if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
+        return _folder_problems(target, target, makes_folders=False)
+    if path.endswith((os.sep, os.altsep or os.sep)):
+        return [f"cannot write into {target}: the folder does not exist"]
+    return target_problems(target, overwrite=overwrite, captions=captions, lipsync_id=lipsync_id)
+
+
+def target_in(path: str, title: str | None, lipsync_id: str, url: str) -> Path:
+    """Return the file to write: *path*, or in it, if it is a folder, a name made of title, id and the end of *url*."""
+    target = Path(path)
+    if not os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
+        return target
+    fits = _limit(target, "PC_NAME_MAX", _NAME_BYTES) - _SUFFIX_BYTES
+    return target / file_name(title, lipsync_id, url, longest=min(LONGEST, fits))
 
 
 def target_problems(
-    target: Path, *, overwrite: bool = False, makes_folders: bool = False, captions: bool = False
+    target: Path,
+    *,
+    overwrite: bool = False,
+    makes_folders: bool = False,
+    captions: bool = False,
+    lipsync_id: str | None = None,
 ) -> list[str]:
-    """Return every reason why a video cannot be written to *target*; nothing is written to find out.
+    """Return every reason why a video cannot be written to *target*. Nothing is written to find out.
 
     Args:
         target: The file.
         overwrite: Whether a file that exists may be replaced.
         makes_folders: Whether missing folders are made before it is written.
         captions: Whether captions are written beside it.
+        lipsync_id: The lipsync whose unfinished download may be resumed; `None` before it is created. The
+            unfinished download of any other lipsync is a problem, whatever *overwrite* is.
     """
-    problems = []
-    if not makes_folders and not target.parent.is_dir():
-        problems.append(f"cannot write {target}: the folder {target.parent} does not exist")
-    if overwrite:
-        return problems
-    files = (target, captions_path(target)) if captions else (target,)
-    there = [file for file in files if os.path.lexists(file)]
-    return problems + [f"{file} exists already; give overwrite=True to replace it" for file in there]
+    if problem := _name_problem(target):
+        return [problem]
+    problems = _folder_problems(target, target.parent, makes_folders=makes_folders)
+    problems += _length_problems(target)
+    problems += _existing_problems(target, overwrite=overwrite)
+    if captions:
+        problems += _existing_problems(captions_path(target), overwrite=overwrite)
+    if problem := part_problem(target, lipsync_id):
+        problems.append(problem)
+    return problems
 
 
-def same_file_key(path: Path) -> str:
-    """Return a text that is equal for all paths that lead to one file, links and spellings of the name included."""
-    # Some file systems take names for the same that differ in case, or in how an accent is written.
-    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
+def _name_problem(target: Path) -> str | None:
+    if not target.name:
+        return f"cannot write {str(target)!r}: it names no file"
+    if "\0" in str(target):
+        return f"cannot write {str(target)!r}: a path must not contain NUL"
+    try:
+        os.fsencode(target)
+    except UnicodeEncodeError:
+        return f"cannot write {str(target)!a}: the path has a character that no file name can have"
+    if target.name.lower().endswith((PART, SIDE)):
+        return f"cannot write {target}: names that end with {PART} or {SIDE} belong to unfinished downloads"
+    return None
+
+
+def _folder_problems(target: Path, folder: Path, *, makes_folders: bool) -> list[str]:
+    existing = _nearest(folder)
+    if not os.path.isdir(existing):  # noqa: PTH112 never raises
+        return [f"cannot write {target}: {existing} is not a folder"]
+    if existing != folder and not makes_folders:
+        return [f"cannot write {target}: the folder {folder} does not exist"]
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return [f"cannot write {target}: the folder {existing} is not writable"]
+    return []
+
+
+def _nearest(path: Path) -> Path:
+    """Return *path*, or the nearest of its parents that exists."""
+    while not os.path.lexists(path) and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _length_problems(target: Path) -> list[str]:
+    folder = _nearest(target.parent)
+    most = _limit(folder, "PC_NAME_MAX", _NAME_BYTES)
+    missing = target.parent.parts[len(folder.parts) :]
+    problems = [
+        f"cannot write {target}: the folder name {name!r} has {size} bytes, and {most} fit"
+        for name in missing
+        if (size := len(os.fsencode(name))) > most
+    ]
+    if (size := len(os.fsencode(target.name))) > most - _SUFFIX_BYTES:
+        problems.append(
+            f"cannot write {target}: the name has {size} bytes, and {most - _SUFFIX_BYTES} fit, as it is "
+            f"written to a file named {SIDE} and {PART} after it first"
+        )
+    longest = _limit(folder, "PC_PATH_MAX", _PATH_BYTES) - 1  # it counts a NUL
+    if (size := len(os.fsencode(os.path.abspath(target)))) > longest - _SUFFIX_BYTES:  # noqa: PTH100 no links
+        problems.append(f"cannot write {target}: the path has {size} bytes, and {longest - _SUFFIX_BYTES} fit")
+    return problems
+
+
+def _limit(folder: Path, name: str, otherwise: int) -> int:
+    try:
+        return os.pathconf(folder, name)
+    except (OSError, ValueError, AttributeError):  # Windows has no pathconf
+        return otherwise
+
+
+def _existing_problems(file: Path, *, overwrite: bool) -> list[str]:
+    if os.path.isdir(file):  # noqa: PTH112 never raises
+        return [f"cannot write {file}: it is a folder"]
+    if not overwrite and os.path.lexists(file):
+        return [f"{file} exists already; give overwrite=True to replace it"]
+    return []

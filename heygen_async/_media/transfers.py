@@ -1,36 +1,57 @@
-"""What the transfers of a session share."""
+"""What the transfers of a session share, and how a caller learns of their progress."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from inspect import isawaitable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
-from heygen_async._media.ledger import Ledger
+from heygen_async._media.upload_cache import UploadCache
 
 MAX_TRANSFERS: Final = 8
-"""Files that move at once, up and down together. They have seats of their own, so API calls never wait for one."""
+"""Files that are transferred at once, uploads and downloads together. API calls have limits of their own."""
 
 MULTIPART_MAX: Final = 32_000_000
-"""The largest file in bytes that goes up as a form; a larger one goes to the storage host.
+"""The largest file in bytes that is uploaded as a form; a larger one goes to the storage host.
 
-HeyGen says "32 MB". The smaller reading is right under both, as any size may go to the storage host.
+HeyGen says "32 MB". This reading holds whatever it counts as one MB, as a file of any size may go to the storage host.
+"""
+
+Progress: TypeAlias = Callable[[int, int | None], Awaitable[None] | None]
+"""Called with bytes done and in all; `None` where the total is not known. May be a coroutine function.
+
+What it raises ends the transfer and reaches the caller. A repeated attempt starts at fewer bytes again.
 """
 
 
-class Transfers:
-    """The seats, threads and memory of a session's transfers; views of the session share them."""
+async def report(progress: Progress | None, done: int, total: int | None) -> None:
+    """Call *progress*, if there is one, and wait for it if it is a coroutine function."""
+    if progress is not None:
+        result = progress(done, total)
+        if isawaitable(result):
+            await result
 
-    def __init__(self) -> None:
+
+class Transfers:
+    """The seats, threads and memory of a session's transfers; views of the session share them.
+
+    Args:
+        max_download_bytes: The longest video that is downloaded.
+    """
+
+    def __init__(self, max_download_bytes: int = 16 << 30) -> None:
+        self.max_download_bytes = max_download_bytes
         self.seats = asyncio.Semaphore(MAX_TRANSFERS)
-        # Our own threads: asyncio's look up names too, and must not stand in line behind a slow disk.
+        # Our own threads: asyncio's look up host names too, and must not wait for a slow disk.
         self.pool = ThreadPoolExecutor(MAX_TRANSFERS, thread_name_prefix="heygen-files")
-        self.uploaded = Ledger()
+        self.uploaded = UploadCache()
         self.targets: set[Path] = set()
         """The files that are being written."""
         self.multipart_max = MULTIPART_MAX
 
     def close(self) -> None:
-        """Let the threads end as they get idle; waits for none."""
+        """Let the threads end when they are idle, without waiting for them."""
         self.pool.shutdown(wait=False)

@@ -1,145 +1,217 @@
-"""The driver: a call is attempted until it succeeds or `decide` says stop."""
+"""The driver: a call is attempted until it succeeds, or until a retry cannot help or is not allowed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import random
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
+from heygen_async._text import one_line
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http, logger
-from heygen_async._transport.retry import Spent, decide, is_refusal
-from heygen_async._wire import Answer, Request, Response, decipher, worse
-from heygen_async.errors import APIError, HeyGenError, NotFound, Outcome, RateLimited
+from heygen_async._transport.keys import UsedKeys, is_key_fresh
+from heygen_async._transport.retry import Attempts
+from heygen_async._wire import (
+    Answer,
+    Request,
+    Response,
+    created_id,
+    decipher,
+    is_final_answer,
+    outcome_after,
+    request_id,
+)
+from heygen_async.errors import APIError, CallRecord, HeyGenError, NotFound, Outcome, RateLimited
 from heygen_async.policies import RetryPolicy, Timeouts
 
 
 @define
 class _Call:
-    """What has become of one request so far."""
+    """One request, and what is known of it after its attempts so far."""
 
     request: Request
-    sent: int = 0
-    refusals: int = 0
-    first_sent: float | None = None
+    attempts: Attempts
     outcome: Outcome | None = None
+    first_sent: float = 0.0
+    """On the event loop's clock, once it was sent."""
+    first_sent_at: float | None = None
+    """The same as Unix time."""
     in_flight: bool = False
+    last_error: HeyGenError | None = None
 
-    def depart(self, now: float) -> None:
-        """Note that an attempt leaves."""
-        self.sent += 1
+    @property
+    def sent(self) -> int:
+        """How many times the request was sent."""
+        return self.attempts.made + self.in_flight
+
+    def start(self, now: float, unix_now: float) -> None:
+        """Record that an attempt starts.
+
+        Raises:
+            HeyGenError: The last error, if the idempotency key is too old to be sent again.
+        """
+        if self.first_sent_at is None:
+            self.first_sent, self.first_sent_at = now, unix_now
+        elif self.request.idempotency_key is not None and not is_key_fresh(self.first_sent_at, unix_now):
+            raise self._too_old()
         self.in_flight = True
-        if self.first_sent is None:
-            self.first_sent = now
 
-    def fail(self, error: HeyGenError) -> None:
-        """Note that the attempt ended in *error*, and write on it what is known of the whole call."""
-        self.in_flight = False
-        self.refusals += is_refusal(error)
-        self.outcome = worse(self.outcome, error.outcome)
-        self.label(error)
+    def _too_old(self) -> HeyGenError:
+        error = self.last_error
+        assert error is not None  # noqa: S101 there was an earlier attempt
+        error.is_transient = False
+        error.add_note(
+            "It was not sent again: by the clock its idempotency key is too old, and HeyGen may have forgotten it."
+        )
+        return error
 
-    def label(self, error: BaseException) -> None:
-        """Write on *error* what is known of the call, whatever kind of exception it is."""
-        outcome = worse(self.outcome, "unknown") if self.in_flight else self.outcome
-        known = {"attempts": self.sent, "outcome": outcome or "not_sent"}
-        vars(error).update(known, idempotency_key=self.request.idempotency_key)
+    def delay_after(self, error: HeyGenError, *, now: float, chance: float) -> float | None:
+        """Record *error*, write on it what is known of the call, and return the seconds to wait; `None` to stop."""
+        delay = None
+        if self.in_flight:  # else it is an error of an earlier attempt
+            self.in_flight, self.last_error = False, error
+            self.outcome = outcome_after(self.outcome, error)
+            delay = self.attempts.delay_after(error, chance=chance, elapsed=now - self.first_sent)
+        self.record().write_to(error)
+        return delay
 
-    def spent(self, now: float) -> Spent:
-        """Return what `decide` wants to know."""
-        seconds = 0.0 if self.first_sent is None else now - self.first_sent
-        return Spent(attempts=self.sent - self.refusals, refusals=self.refusals, seconds=seconds)
+    def record(self) -> CallRecord:
+        """Return what an error or a cancellation of the call carries."""
+        outcome = "unknown" if self.in_flight else self.outcome or "not_sent"
+        return CallRecord(idempotency_key=self.request.idempotency_key, attempts=self.sent, outcome=outcome)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the last answer shows that no request under the key has created anything."""
+        return self.last_error is not None and not self.in_flight and is_final_answer(self.last_error)
 
 
 @frozen
 class Transport:
     """How a session, or a view of it, sends requests.
 
-    `with_options` makes another over the same connections and the same gate.
+    `with_options` makes another over the same connections, gate and keys.
     """
 
     http: Http
     gate: Gate
     retry: RetryPolicy
     timeouts: Timeouts
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
+    keys: UsedKeys = field(factory=UsedKeys)
+    clock: Callable[[], float] = lambda: time.time()  # noqa: PLW0108 looked up when it is called
+    """Unix time in seconds."""
 
     async def send(self, request: Request) -> Response:
         """Send *request*, again where that is safe and may help, and return the answer.
 
         Raises:
+            ValueError: If its idempotency key was used for a different request; nothing is sent.
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`.
             asyncio.CancelledError: With the same three attributes, whenever it is cancelled.
         """
-        call = _Call(request)
+        use = self.keys.begin(request)
+        attempts = Attempts(self.retry, is_repeatable=request.is_repeatable)
+        call = _Call(request, attempts, outcome="unknown" if use is not None and use.is_unknown else None)
         try:
-            while True:
-                try:
-                    return await self._attempt(call)
-                except HeyGenError as error:
-                    if _was_deleted_before(call, error):
-                        return Response(204, {}, None)
-                    call.fail(error)
-                    delay = self._decide(call, error)
-                    if delay is None:
-                        raise
-                await asyncio.sleep(delay)
-        except asyncio.CancelledError as cancelled:
-            call.label(cancelled)
+            response = await self._until_done(call)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                call.record().write_to(error)
+            if use is not None:
+                self.keys.end(use, call.record().outcome, is_final=call.is_final)
             raise
+        if use is not None:
+            self.keys.end(use, None, is_final=False)
+        return response
 
-    def _decide(self, call: _Call, error: HeyGenError) -> float | None:
+    async def _until_done(self, call: _Call) -> Response:
+        while True:
+            try:
+                return await self._attempt(call)
+            except HeyGenError as error:
+                if _was_deleted_before(call, error):
+                    return Response(204, {}, None)
+                delay = self._delay_after(call, error)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
+
+    def _delay_after(self, call: _Call, error: HeyGenError) -> float | None:
         now = asyncio.get_running_loop().time()
-        chance = random()  # noqa: S311 it spreads retries, it guards nothing
-        delay = decide(self.retry, error, spent=call.spent(now), repeatable=call.request.is_repeatable, chance=chance)
+        delay = call.delay_after(error, now=now, chance=random())  # noqa: S311 it spreads retries, it guards nothing
         if delay is None:
             return None
-        logger.info("%s %s: %s; again in %.1f s", call.request.method, call.request.template, _name(error), delay)
+        request = call.request
+        logger.info("%s %s: %s; again in %.1f s", request.method, one_line(request.path), _name(error), delay)
         if isinstance(error, RateLimited):
-            self.gate.timetable.refuse(call.request.lane, now, delay)
-            return 0.0  # the gate makes it wait, like everyone in its lane
+            self.gate.pacer.refuse(request.scope, now, delay)
+            return 0.0  # the gate makes it wait, like every request of its scope
         return delay
 
     async def _attempt(self, call: _Call) -> Response:
         request = call.request
+        answer = await self._exchange(call)
+        data = decipher(answer, request, now=self.clock(), mask=self.http.origin.mask)
+        if not self.gate.pacer.is_free:
+            self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
+        response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent)
+        _log_created(response, request)
+        return response
+
+    async def _exchange(self, call: _Call) -> Answer:
         clock = asyncio.get_running_loop().time
-        await self.gate.enter(request.lane)
-        started = clock()
-        call.depart(started)
-        told: Answer | None = None
+        answer: Answer | None = None
+        await self.gate.enter(call.request.scope)
         try:
-            answer = told = await self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
+            started = clock()
+            call.start(started, self.clock())
+            try:
+                answer = await self.http.exchange(call.request, headers=self.headers, timeouts=self.timeouts)
+                return answer
+            finally:
+                if logger.isEnabledFor(logging.DEBUG):
+                    self._log(call, answer, clock() - started)
         finally:
             self.gate.leave()
-            if logger.isEnabledFor(logging.DEBUG):
-                _log(call, told, clock() - started)
-        status, headers, body = answer
-        data = decipher(status, headers, body, now=time.time(), secret=self.http.origin.credential.reveal())
-        if not self.gate.timetable.is_free:
-            self.gate.timetable.accept(request.lane, clock())
-        return Response(status, headers, data, request.idempotency_key, call.sent)
+
+    def _log(self, call: _Call, answer: Answer | None, seconds: float) -> None:
+        """Log one attempt: never a body, a header or a query."""
+        logger.debug(
+            "%s %s -> %s in %.0f ms (attempt %d%s)",
+            call.request.method,
+            one_line(call.request.path),
+            "no answer" if answer is None else answer.status,
+            1000 * seconds,
+            call.sent,
+            self._request_note(answer),
+        )
+
+    def _request_note(self, answer: Answer | None) -> str:
+        known = None if answer is None else request_id(answer.headers, self.http.origin.mask)
+        return "" if known is None else f", request {known}"
 
 
-def _log(call: _Call, answer: Answer | None, seconds: float) -> None:
-    """Log one attempt: never a body, a header or a query."""
-    status, headers, _ = answer or ("no answer", {}, b"")
-    logger.debug(
-        "%s %s -> %s in %.0f ms (attempt %d, request %s)",
-        call.request.method,
-        call.request.template,
-        status,
-        1000 * seconds,
-        call.sent,
-        headers.get("X-Request-Id"),
-    )
+def _log_created(response: Response, request: Request) -> None:
+    created = created_id(request, response.data)
+    if created is not None:
+        kind, id_ = created
+        logger.info(
+            "created %s %s (key %s, %d attempt%s)",
+            kind,
+            one_line(id_),
+            response.idempotency_key,
+            response.attempts,
+            "" if response.attempts == 1 else "s",
+        )
 
 
 def _was_deleted_before(call: _Call, error: HeyGenError) -> bool:
-    """Tell whether a 404 means that an earlier attempt, which got no answer, has deleted it."""
+    """Return whether a 404 means that an earlier attempt, which got no answer, has deleted it."""
     return isinstance(error, NotFound) and call.request.method == "DELETE" and call.outcome == "unknown"
 
 

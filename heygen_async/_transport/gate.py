@@ -1,6 +1,6 @@
-"""The gate that every attempt passes: its departure, a seat, and the caller's own rate.
+"""The gate that every attempt passes: the pace after a 429, a free connection, and the user's own rate.
 
-Seats are connections, counted before the connector: waiting for one is not connecting, so it uses up no timeout.
+Connections are counted here, before the connector: waiting for one is not connecting, so it uses up no timeout.
 """
 
 from __future__ import annotations
@@ -8,33 +8,33 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from heygen_async._transport.pacing import Timetable
-from heygen_async._wire import Lane
+from heygen_async._transport.pacing import Pacer
+from heygen_async._wire import RateScope
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
 
 class Gate:
-    """What all requests of a session share on their way out.
+    """Limits that all requests of a session share.
 
     Args:
-        max_connections: Requests in the air at once.
-        max_requests_per_second: Departures in any second, a burst of as many included; `None` for no limit.
+        max_connections: Requests in flight at once.
+        max_requests_per_second: Requests that leave in a second, after a burst of as many; `None` for no limit.
     """
 
     def __init__(self, *, max_connections: int, max_requests_per_second: float | None) -> None:
-        self.timetable = Timetable()
+        self.pacer = Pacer()
         self._seats = asyncio.Semaphore(max_connections)
         self._limiter = None if max_requests_per_second is None else _limiter(max_requests_per_second)
 
-    async def enter(self, lane: Lane) -> None:
-        """Wait until a request of *lane* may leave; each return is paid back by one `leave`."""
-        timetable = self.timetable
+    async def enter(self, scope: RateScope) -> None:
+        """Wait until a request of *scope* may leave; call `leave` once for each return."""
+        pacer = self.pacer
         while True:
-            pauses = timetable.pauses
-            if not timetable.is_free:
-                await self._wait_for_departure(lane)
+            pauses = pacer.pauses
+            if not pacer.is_free:
+                await self._wait_for_departure(scope)
             await self._seats.acquire()
             if self._limiter is not None:
                 try:
@@ -42,19 +42,19 @@ class Gate:
                 except BaseException:
                     self._seats.release()
                     raise
-            if timetable.pauses == pauses:
+            if pacer.pauses == pauses:
                 return
-            # A pause has begun while this request waited, perhaps its own: its departure is void.
+            # A pause has begun while this request waited: the time that was reserved for it is void.
             self._seats.release()
 
-    async def _wait_for_departure(self, lane: Lane) -> None:
+    async def _wait_for_departure(self, scope: RateScope) -> None:
         now = asyncio.get_running_loop().time()
-        wait = self.timetable.book(lane, now) - now
+        wait = self.pacer.book(scope, now) - now
         if wait > 0:
             await asyncio.sleep(wait)
 
     def leave(self) -> None:
-        """Give the seat back."""
+        """Free the connection."""
         self._seats.release()
 
 

@@ -1,9 +1,11 @@
 """Bytes over aiohttp: the only module that knows its client.
 
-Rule 1: one exchange, one request: no redirect is followed, no cookie kept, nothing repeated here.
-Rule 2: aiohttp's and the system's errors become ours here; cancellation and bugs pass.
+Rule 1: one exchange is one request on the wire: no redirect is followed, no cookie kept, nothing repeated.
+Rule 2: errors of aiohttp and of the system become ours here; cancellation and bugs pass.
 Rule 3: the API key is a constant of the client that only talks to the API's origin. File hosts get a client of
-their own over the same connector, which knows no key.
+their own over the same connector, which has no key.
+Rule 4: an error leaves without aiohttp's frames and without our frames that hold a body or a link: their local
+variables hold secrets, and some tools show the local variables of a traceback.
 """
 
 from __future__ import annotations
@@ -11,32 +13,35 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import os
 import sys
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from ssl import SSLContext
+from types import TracebackType
+from typing import Final, Literal, TypedDict, TypeVar
 
 import aiohttp
 from aiohttp import hdrs
-from attrs import frozen
+from attrs import field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
-from heygen_async._arguments import is_loopback
+from heygen_async._arguments import check_type, is_loopback
+from heygen_async._masking import Mask
 from heygen_async._version import __version__
 from heygen_async._wire import Answer, Request, Stream
-from heygen_async.errors import RequestTimeout, TransportError, UnexpectedResponse
+from heygen_async.errors import HeyGenError, RequestTimeout, TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
-
-if TYPE_CHECKING:
-    from aiohttp.typedefs import LooseHeaders
 
 T = TypeVar("T")
 
 logger: Final = logging.getLogger("heygen_async")
 
+_GET_FILE: Final = "GET from the file host"
+_TLS_HINT: Final = "The server's certificate was not accepted. For a private CA give an ssl.SSLContext as ssl=."
 _CLOSE_SECONDS: Final = 5.0
 _HOST_EXCERPT: Final = 4096
 _READ_BUFFER: Final = 256 * 1024
@@ -44,7 +49,7 @@ _READ_BUFFER: Final = 256 * 1024
 
 @frozen
 class Origin:
-    """Where the API is, and who we are there."""
+    """Where the API is, and the credential for it."""
 
     base_url: str
     auth_header: str
@@ -56,6 +61,11 @@ class Origin:
         """Whether the API is on this machine, so that plain http may be used."""
         return is_loopback(URL(self.base_url).host)
 
+    @property
+    def mask(self) -> Mask:
+        """Hides the credential in text."""
+        return Mask(self.credential)
+
     def headers(self) -> dict[str, str]:
         """Return the headers that every request to the API carries."""
         return {
@@ -66,8 +76,12 @@ class Origin:
 
 
 def user_agent() -> str:
-    """Return what we call ourselves."""
+    """Return the name that every request carries."""
     return f"heygen-async/{__version__} aiohttp/{aiohttp.__version__}"
+
+
+class _Verification(TypedDict, total=False):
+    ssl: bool
 
 
 class _State(enum.Enum):
@@ -83,9 +97,13 @@ class Http:
         origin: The API.
         borrowed: A client of the user's. Its connector, proxy, tracing and `trust_env` are used; its headers,
             cookies, timeouts and `base_url` are not, and it is never closed.
+        ssl: For our own connector: a context, or `False` for no verification of hosts on loopback.
         trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `.netrc` count.
         trace_configs: aiohttp's tracing, passed on.
         max_response_bytes: The longest answer of the API, after decompression.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(
@@ -93,16 +111,21 @@ class Http:
         origin: Origin,
         *,
         borrowed: aiohttp.ClientSession | None,
+        ssl: SSLContext | Literal[False] | None,
         trust_env: bool,
         trace_configs: Sequence[aiohttp.TraceConfig],
         max_response_bytes: int,
     ) -> None:
+        self._state = _State.UNOPENED  # first: an object that is refused is deleted too
+        check_type("http", borrowed, aiohttp.ClientSession, is_optional=True)
+        _check_ssl(ssl, origin, is_borrowed=borrowed is not None)
+        _check_trace_configs(trace_configs)
         self.origin = origin
         self._borrowed = borrowed
+        self._ssl = ssl
         self._trust_env = trust_env
         self._trace_configs = list(trace_configs)
         self._max_response_bytes = max_response_bytes
-        self._state = _State.UNOPENED
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connector: aiohttp.BaseConnector | None = None
         self._base = URL(origin.base_url)
@@ -132,28 +155,38 @@ class Http:
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._borrowed is None:
-            # limit=0: seats are given out before the connector, where waiting does not count as connecting.
-            self._connector = aiohttp.TCPConnector(limit=0)
+            # limit=0: connections are counted before the connector, where waiting does not count as connecting.
+            self._connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl or True)
         elif self._borrowed.closed or self._borrowed.connector is None:
             raise RuntimeError("the aiohttp.ClientSession given as http= is closed")
         else:
             self._connector = self._borrowed.connector
-        self._api = self._client(self._connector, headers=self.origin.headers())
-        self._files = self._client(self._connector, headers={"User-Agent": user_agent()})
+        self._api = self._client(self._connector, self.origin.headers)
+        self._files = self._client(self._connector, lambda: {"User-Agent": user_agent()})
         self._loop, self._state = loop, _State.OPEN
 
-    def _client(self, connector: aiohttp.BaseConnector, *, headers: LooseHeaders) -> aiohttp.ClientSession:
+    def _client(
+        self, connector: aiohttp.BaseConnector, make_headers: Callable[[], dict[str, str]]
+    ) -> aiohttp.ClientSession:
         theirs = self._borrowed
-        return aiohttp.ClientSession(
+        client = aiohttp.ClientSession(
             connector=connector,
             connector_owner=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
+            headers=make_headers(),
             trust_env=theirs.trust_env if theirs else self._trust_env,
             trace_configs=[*(theirs.trace_configs if theirs else ()), *self._trace_configs],
-            # aiohttp has no public name for it, and a proxy passed over in silence is a leak.
+            # aiohttp has no public name for it, and to ignore a proxy without a word would be a leak.
             proxy=theirs._default_proxy if theirs else None,  # noqa: SLF001
         )
+        # aiohttp sends a GET, PUT or DELETE once more itself if a kept connection breaks, though the server may have
+        # carried it out, and nobody learns of it. There is no public switch; its own test client uses this one.
+        client._retry_connection = False  # noqa: SLF001
+        return client
+
+    def _verification(self, url: URL) -> _Verification:
+        """Return the arguments that switch off verification: for loopback only, where the user wants it off."""
+        return {"ssl": False} if self._ssl is False and is_loopback(url.host) else {}
 
     async def aclose(self) -> None:
         """Close the connections; a second time does nothing. A borrowed client stays open.
@@ -201,21 +234,18 @@ class Http:
         return self._files
 
     async def exchange(self, request: Request, *, headers: Mapping[str, str], timeouts: Timeouts) -> Answer:
-        """Send *request* to the API once, and return status, headers and body.
+        """Send *request* to the API once, and return the answer.
 
         Raises:
             TransportError: If no answer came; `RequestTimeout` if it did not come in time.
             UnexpectedResponse: If the body is longer than allowed.
         """
         self.ensure_open()
-        if isinstance(request.body, Stream):  # not in the try: an OSError of reading the file is no broken connection
+        if isinstance(request.body, Stream):
             send = partial(self._send_form, request, headers)
             return await _watched(send, request.body, _name(request), timeouts)
-        try:
-            timeout = _client_timeout(timeouts, request.method)
-            return await self._send(request, request.body, _request_headers(request, headers), timeout)
-        except (aiohttp.ClientError, OSError) as error:
-            raise transport_error(error, _name(request)) from error
+        timeout = _client_timeout(timeouts, request.method)
+        return await _completed(self._send(request, request.body, headers, timeout), _name(request))
 
     async def _send(
         self,
@@ -223,73 +253,79 @@ class Http:
         data: bytes | AsyncIterator[bytes] | None,
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    ) -> Answer:
         assert self._api is not None  # noqa: S101 exchange opened it
         response = await self._api.request(
-            request.method, self._url(request), data=data, headers=headers, timeout=timeout, allow_redirects=False
+            request.method,
+            self._url(request),
+            data=data,
+            headers=_request_headers(request, headers),
+            timeout=timeout,
+            allow_redirects=False,
+            **self._verification(self._base),
         )
         try:
-            return response.status, response.headers, await self._read(response)
+            return Answer(response.status, response.headers, await self._read(response))
         finally:
             response.release()
 
     async def _send_form(
         self, request: Request, headers: Mapping[str, str], form: _Body, timeout: aiohttp.ClientTimeout
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        return await self._send(request, form.pieces, {**_request_headers(request, headers), **form.headers}, timeout)
+    ) -> Answer:
+        return await self._send(request, form.pieces, {**headers, **form.headers}, timeout)
 
-    async def put(
-        self, url: str, stream: Stream, *, headers: Mapping[str, str], timeouts: Timeouts
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Send *stream* to a presigned link once, and return status, headers and the start of the body.
+    async def put(self, link: Secret, stream: Stream, *, headers: Mapping[str, str], timeouts: Timeouts) -> Answer:
+        """Send *stream* to a presigned link once, and return the answer with the start of its body.
 
         Raises:
             TransportError: If no answer came; whatever reading the stream raises comes out as it is.
         """
-        send = partial(self._put, self.files, url, headers)
+        send = partial(self._put, self.files, link, headers)
         return await _watched(send, stream, "PUT to the file host", timeouts)
 
     async def _put(
         self,
         client: aiohttp.ClientSession,
-        url: str,
+        link: Secret,
         headers: Mapping[str, str],
         body: _Body,
         timeout: aiohttp.ClientTimeout,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        # Theirs over ours: the link may be signed for their Content-Type.
-        told: CIMultiDict[str] = CIMultiDict(body.headers)
-        told.update(headers)
-        link = URL(url, encoded=True)
-        response = await client.put(link, data=body.pieces, headers=told, timeout=timeout, allow_redirects=False)
+    ) -> Answer:
+        # The given headers replace ours: the link may be signed for their Content-Type.
+        merged: CIMultiDict[str] = CIMultiDict(body.headers)
+        merged.update(headers)
+        url = URL(link.reveal(), encoded=True)
+        response = await client.put(
+            url, data=body.pieces, headers=merged, timeout=timeout, allow_redirects=False, **self._verification(url)
+        )
         try:
-            return response.status, response.headers, await response.content.read(_HOST_EXCERPT)
+            return Answer(response.status, response.headers, await response.content.read(_HOST_EXCERPT))
         finally:
             response.release()
 
-    async def get(self, url: str, *, headers: Mapping[str, str], timeouts: Timeouts) -> Incoming:
-        """Ask a presigned link for a file. Close what is returned; its body comes as it is read.
+    async def get(self, link: Secret, *, headers: Mapping[str, str], timeouts: Timeouts) -> Incoming:
+        """Request a file by its presigned link. Close what is returned; its body is read piece by piece.
 
         Raises:
             TransportError: If no answer came.
         """
-        client = self.files
-        # Bytes as they are on the other side: what is resumed and measured must not be unpacked on the way.
-        plain = {**headers, "Accept-Encoding": "identity", "Accept": "*/*"}
-        try:
-            response = await client.get(
-                URL(url, encoded=True),
-                headers=plain,
-                timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.transfer_idle),
-                allow_redirects=False,
-                auto_decompress=False,
-                read_bufsize=_READ_BUFFER,
-            )
-        except (aiohttp.ClientError, OSError) as error:
-            failure = transport_error(error, "GET from the file host")
-        else:
-            return Incoming(response)
-        raise failure  # not in the handler: aiohttp's error may hold the link, whose query is a secret
+        return await _completed(self._get(self.files, link, headers, timeouts), _GET_FILE)
+
+    async def _get(
+        self, client: aiohttp.ClientSession, link: Secret, headers: Mapping[str, str], timeouts: Timeouts
+    ) -> Incoming:
+        url = URL(link.reveal(), encoded=True)
+        response = await client.get(
+            url,
+            # The bytes as they are stored: a file that is resumed and measured must not be compressed on the way.
+            headers={**headers, "Accept-Encoding": "identity", "Accept": "*/*"},
+            timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect, sock_read=timeouts.transfer_idle),
+            allow_redirects=False,
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER,
+            **self._verification(url),
+        )
+        return Incoming(response)
 
     def _url(self, request: Request) -> URL:
         if request.query:
@@ -320,31 +356,60 @@ class _Body:
     headers: Mapping[str, str]
 
 
+async def _completed(exchange: Awaitable[T], what: str) -> T:
+    """Return the result of *exchange*; an error or a cancellation leaves without the frames inside of it.
+
+    Raises:
+        TransportError: For the errors of aiohttp and of the system.
+    """
+    try:
+        return await exchange
+    except (aiohttp.ClientError, OSError) as error:
+        failure: BaseException = transport_error(error, what)
+    except (HeyGenError, asyncio.CancelledError) as error:
+        failure = error.with_traceback(None)
+    raise failure  # outside of the handlers, or the first error would be its context
+
+
 async def _watched(
     send: Callable[[_Body, aiohttp.ClientTimeout], Awaitable[T]], stream: Stream, what: str, timeouts: Timeouts
 ) -> T:
-    """Send *stream* once: its bytes must keep moving, its whole time has no limit."""
+    """Send *stream* once: its bytes must keep moving; the whole time has no limit.
+
+    What reading the stream raises comes out as it is.
+    """
     outgoing = _Outgoing(stream, timeouts)
-    timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
-    length = {"Content-Length": str(stream.length), "Content-Type": stream.content_type}
     try:
-        async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as deadline:
-            return await send(_Body(outgoing.pieces(deadline), length), timeout)
-    except (aiohttp.ClientError, OSError) as error:
-        failure = outgoing.failure or transport_error(error, what)
-    raise failure  # not in the handler: aiohttp's error may hold the link, whose query is a secret
+        return await _completed(_before_deadline(send, outgoing, timeouts), what)
+    except TransportError as error:
+        failure = outgoing.reason(error)
+    raise failure
+
+
+async def _before_deadline(
+    send: Callable[[_Body, aiohttp.ClientTimeout], Awaitable[T]], outgoing: _Outgoing, timeouts: Timeouts
+) -> T:
+    timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
+    async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as deadline:
+        return await send(_Body(outgoing.pieces(deadline), outgoing.headers), timeout)
 
 
 class _Outgoing:
-    """A body on its way out: each piece puts off the deadline, and what breaks in reading it is kept.
+    """A body that is being sent: each piece moves the deadline, and an error in reading it is kept.
 
-    aiohttp would pass that off as a broken connection, which is worth another try; a file that is gone is not.
+    aiohttp reports such an error as a broken connection, which may be retried; an unreadable file may not.
     """
 
     def __init__(self, stream: Stream, timeouts: Timeouts) -> None:
         self._stream = stream
         self._timeouts = timeouts
+        self.headers = {"Content-Length": str(stream.length), "Content-Type": stream.content_type}
         self.failure: Exception | None = None
+        self._trace: TracebackType | None = None
+
+    def reason(self, error: Exception) -> Exception:
+        """Return why sending ended in *error*: what reading the stream raised, or *error* itself."""
+        return error if self.failure is None else self.failure.with_traceback(self._trace)
 
     async def pieces(self, deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
         clock = asyncio.get_running_loop().time
@@ -354,15 +419,16 @@ class _Outgoing:
                 yield piece
         except Exception as error:
             self.failure = error
+            self._trace = error.__traceback__  # before aiohttp's frames come to it
             raise
         deadline.reschedule(clock() + self._timeouts.write)  # all is sent: now the server works
 
 
 @frozen
 class Incoming:
-    """The answer of a file host, whose body is yet to come."""
+    """The answer of a file host, whose body is still to be read."""
 
-    _response: aiohttp.ClientResponse
+    _response: aiohttp.ClientResponse = field(repr=False)
 
     @property
     def status(self) -> int:
@@ -375,19 +441,21 @@ class Incoming:
         return self._response.headers
 
     async def read(self) -> bytes:
-        """Return what has come of the body since, at least a byte; nothing at its end.
+        """Return what has arrived of the body, at least one byte; nothing at its end.
 
         Raises:
-            TransportError: If it broke off.
+            TransportError: If the connection broke.
         """
         try:
-            return await self._response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            failure = transport_error(error, "GET from the file host")
-        raise failure
+            return await _completed(self._response.content.readany(), _GET_FILE)
+        except TransportError:
+            # aiohttp raises a broken connection before it returns what arrived until then.
+            if rest := self._response.content._read_nowait(-1):  # noqa: SLF001 read_nowait raises too
+                return rest
+            raise
 
     def close(self) -> None:
-        """End it; a connection whose body was read to its end is kept for the next."""
+        """End it; a connection whose body was read to its end is kept for the next request."""
         self._response.release()
 
 
@@ -423,12 +491,64 @@ def _too_long(response: aiohttp.ClientResponse, bound: int) -> UnexpectedRespons
 
 
 def transport_error(error: aiohttp.ClientError | OSError, what: str) -> TransportError:
-    """Return our error for one of aiohttp's or the system's, with what it tells of the request's fate."""
+    """Return our error for one of aiohttp's or the system's, with what is known of the request's outcome.
+
+    Its cause is *error* where that holds no header and no link; without its traceback, whose frames do.
+    """
     if isinstance(error, TimeoutError):
         connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
         message = f"{what}: no {'connection' if connecting else 'answer'} in time"
         return RequestTimeout(message, outcome="not_sent" if connecting else "unknown")
     connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
-    reason = getattr(error, "os_error", None) or type(error).__name__
+    reason = _reason(error)
     message = f"{what}: {'no connection' if connecting else 'the connection broke'} ({reason})"
-    return TransportError(message, outcome="not_sent" if connecting else "unknown")
+    failure = TransportError(message, outcome="not_sent" if connecting else "unknown")
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
+        failure.hint = _TLS_HINT
+    failure.__cause__ = _without_traceback(error)
+    return failure
+
+
+def _reason(error: aiohttp.ClientError | OSError) -> object:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return error.certificate_error
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error
+    # Not its text, which may hold the URL.
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
+
+
+def _without_traceback(error: aiohttp.ClientError | OSError) -> Exception | None:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if error._conn_key.proxy is not None:  # noqa: SLF001 its URL may hold a password
+            return None
+        for inner in error.args:
+            if isinstance(inner, Exception):
+                _strip(inner)
+    elif isinstance(error, aiohttp.ClientError):
+        return None  # it may hold the request, headers and all
+    return _strip(error)
+
+
+def _strip(error: Exception) -> Exception:
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+def _check_ssl(ssl: object, origin: Origin, *, is_borrowed: bool) -> None:
+    if ssl is None:
+        return
+    if ssl is not False and not isinstance(ssl, SSLContext):
+        raise TypeError(f"ssl must be an ssl.SSLContext, False or None, not {type(ssl).__name__}")
+    if is_borrowed:
+        raise ValueError("give ssl or http, not both: a borrowed aiohttp.ClientSession has its own connector")
+    if ssl is False and not origin.is_loopback:
+        raise ValueError("ssl=False is for a base_url on loopback; for a private CA give an ssl.SSLContext")
+
+
+def _check_trace_configs(configs: object) -> None:
+    if isinstance(configs, str) or not isinstance(configs, Iterable):
+        raise TypeError(f"trace_configs must be a list of aiohttp.TraceConfig, not {type(configs).__name__}")
+    for config in configs:
+        if not isinstance(config, aiohttp.TraceConfig):
+            raise TypeError(f"trace_configs must be a list of aiohttp.TraceConfig, not of {type(config).__name__}")

@@ -1,8 +1,8 @@
-"""When requests may leave after a 429: a pure book of departures, with the time as an argument.
+"""When requests may leave after a 429: pure, with the time as an argument.
 
-Rule 1: a pause holds back everybody in its lane; a refused create holds back creates only.
+Rule 1: a pause holds back every request of its scope; a refused create holds back creates only.
 Rule 2: after a pause requests leave one after another at a learned gap, never all at once: the gap doubles with
-each pause that was not long enough, and shrinks with each answer that is no refusal.
+each pause that was not long enough, and shrinks with each answer that is no 429.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import define, field
 
-from heygen_async._wire import Lane
+from heygen_async._wire import RateScope
 
 _FIRST_GAP: Final = 0.02
 _LONGEST_GAP: Final = 1.0
@@ -22,59 +22,59 @@ _NO_GAP: Final = 0.002
 
 @define
 class Pace:
-    """The departures of one lane. Times are seconds on any one clock."""
+    """The departures of one scope. Times are seconds on any one clock."""
 
     paused_until: float = 0.0
     gap: float = 0.0
     _next: float = 0.0
 
     def book(self, now: float) -> float:
-        """Return when one request may leave, and keep that departure for it."""
+        """Return when one request may leave, and reserve that time for it."""
         departure = max(now, self.paused_until, self._next)
         if self.gap:
             self._next = departure + self.gap
         return departure
 
     def refuse(self, now: float, delay: float) -> None:
-        """Learn of a 429: nothing leaves for *delay* seconds."""
+        """Record a 429: nothing leaves for *delay* seconds."""
         if now >= self.paused_until:
-            # Requests that were in the air together are refused together: the gap learns from the first.
+            # Requests in flight together are refused together: only the first one changes the gap.
             self.gap = min(max(2 * self.gap, _FIRST_GAP), _LONGEST_GAP)
         self.paused_until = max(self.paused_until, now + delay)
         self._next = self.paused_until
 
     def accept(self, now: float) -> None:
-        """Learn of an answer that is no refusal; one to a request from before the pause teaches nothing."""
+        """Record an answer that is no 429; during a pause it belongs to an older request, and changes nothing."""
         if self.gap and now >= self.paused_until:
             self.gap = self.gap * _SHRINK if self.gap > _NO_GAP else 0.0
 
 
 @define
-class Timetable:
+class Pacer:
     """The lanes of a session: a create waits for both, anything else for the session's."""
 
     session: Pace = field(factory=Pace)
     creates: Pace = field(factory=Pace)
     is_free: bool = True
-    """Whether everybody may leave at once: no pause is on, and none has left a gap behind."""
+    """Whether all requests may leave at once: no pause is on, and no gap is left of one."""
     pauses: int = 0
-    """How many refusals there were: a departure that was booked before the last one is void."""
+    """How many 429s there were: a departure that was reserved before the last one is void."""
 
-    def _lanes(self, lane: Lane) -> Sequence[Pace]:
-        return (self.session, self.creates) if lane == "creates" else (self.session,)
+    def _paces(self, scope: RateScope) -> Sequence[Pace]:
+        return (self.session, self.creates) if scope == "creates" else (self.session,)
 
-    def book(self, lane: Lane, now: float) -> float:
-        """Return when a request of *lane* may leave, and keep that departure for it."""
-        return max(pace.book(now) for pace in self._lanes(lane))
+    def book(self, scope: RateScope, now: float) -> float:
+        """Return when a request of *scope* may leave, and reserve that time for it."""
+        return max(pace.book(now) for pace in self._paces(scope))
 
-    def refuse(self, lane: Lane, now: float, delay: float) -> None:
-        """Learn that a request of *lane* was answered 429: nothing of it leaves for *delay* seconds."""
-        self._lanes(lane)[-1].refuse(now, delay)
+    def refuse(self, scope: RateScope, now: float, delay: float) -> None:
+        """Record that a request of *scope* was answered 429: nothing in that scope leaves for *delay* seconds."""
+        self._paces(scope)[-1].refuse(now, delay)
         self.pauses += 1
         self.is_free = False
 
-    def accept(self, lane: Lane, now: float) -> None:
-        """Learn that a request of *lane* was answered."""
-        for pace in self._lanes(lane):
+    def accept(self, scope: RateScope, now: float) -> None:
+        """Record that a request of *scope* was answered."""
+        for pace in self._paces(scope):
             pace.accept(now)
         self.is_free = not (self.session.gap or self.creates.gap)

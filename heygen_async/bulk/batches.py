@@ -23,9 +23,6 @@ from heygen_async.errors import (
     LipsyncFailed,
     NotFound,
     PermissionDenied,
-    RateLimited,
-    ServerError,
-    TransportError,
     UnexpectedResponse,
     WaitTimeout,
 )
@@ -39,9 +36,6 @@ _LINGER: Final = 1.0
 """Seconds in which no row comes, after which those that wait for company leave without more."""
 
 _ENDS: Final = frozenset({LipsyncStatus.COMPLETED, LipsyncStatus.FAILED, LipsyncStatus.NOT_FOUND})
-
-_UNREADABLE: Final = 10
-"""How many looks in a row may be answered by something that is not the API."""
 
 _PAGE_SAVES: Final = 2
 """How many finished jobs are worth one page of the list, which brings 100, newest first, wherever they are in it."""
@@ -152,7 +146,8 @@ class Batcher:
     def _taken(self) -> list[_Member]:
         taken = self._waiting[:_FULL]
         del self._waiting[:_FULL]
-        return taken
+        # The same rows are the same batch in another run, whichever was ready first.
+        return sorted(taken, key=lambda one: one.row.task.number)
 
     def _lament(self, mates: Sequence[_Member]) -> None:
         for member in mates:
@@ -186,6 +181,7 @@ class Batcher:
         while members := [member for member in members if not member.done.done()]:
             was_fresh = members[0].row.record.state is State.PLANNED
             if was_fresh:
+                self.shop.check_credit()
                 await self._intend(members)
             elif any(member.row.next_step() is not Step.REPEAT for member in members):
                 _release(members)  # it took so long that the server may have forgotten the key: each looks for its job
@@ -223,7 +219,7 @@ class Batcher:
                 code=error.code,
             )
             raise Fatal(without) from error
-        if error.outcome == "rejected" and not isinstance(error, RateLimited):
+        if not error.is_transient:
             self.shop.slots.relief()
             raise error
 
@@ -279,18 +275,14 @@ class Batcher:
         """Look at a batch until all of its rows have heard."""
         waiting, born = self._watches[batch_id], self.shop.clock() - age
         patience = self.shop.patience
-        unreadable, until = 0, self.shop.clock() + self.shop.heygen.poller.policy.longest
+        until = self.shop.clock() + self.shop.heygen.poller.policy.longest
         try:
             while waiting:
                 is_moving = False
                 try:
                     is_moving = await self._look(batch_id, waiting)
-                    unreadable = 0
-                except (TransportError, ServerError, RateLimited):
-                    unreadable = 0  # they may pass, and a wait goes on for as long as its policy says
-                except UnexpectedResponse:
-                    unreadable += 1
-                    if unreadable == _UNREADABLE:
+                except HeyGenError as error:
+                    if not error.is_transient:
                         raise
                 if waiting and self.shop.clock() >= until:
                     raise WaitTimeout(batch_id)
@@ -383,6 +375,6 @@ def _failure(item: BatchItem) -> HeyGenError:
 
 
 def _batch_key(records: Sequence[Record]) -> str:
-    """Return a key that is the same for the same creates in the same order, and no other's."""
-    told = orjson.dumps([(record.attempt_key, record.body) for record in records])
+    """Return a key that is the same for the same creates in the same order, in every journal, and only for these."""
+    told = orjson.dumps([record.attempt_key for record in records])
     return f"batch-{hashlib.sha256(told).hexdigest()[:40]}"

@@ -1,4 +1,4 @@
-"""Folders that a run needs, made and removed off the event loop."""
+"""Folders of a run, created and removed off the event loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anyio import to_thread
 
 @asynccontextmanager
 async def temporary_folder() -> AsyncGenerator[Path, None]:
-    """Give out a folder that is gone with all that is in it afterwards."""
+    """Give out a new folder, which is removed afterwards with everything in it."""
     folder = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-"))
     try:
         yield Path(folder)
@@ -24,10 +24,10 @@ async def temporary_folder() -> AsyncGenerator[Path, None]:
 
 
 async def check_writable(folder: Path | None) -> None:
-    """Make *folder* if it is not there, and see that a file can be made in it.
+    """Create *folder* if it does not exist, and check that a file can be created in it.
 
     Raises:
-        OSError: If not.
+        OSError: If it cannot.
     """
     if folder is not None:
         await to_thread.run_sync(_try_to_write, folder)

@@ -1,42 +1,55 @@
-"""What makes a row the same row again: its key, the digest of what is sent for it, and the name of its file.
+"""The identity of a row: its key, the digest of what is sent for it, and its output.
 
-Rule 1: nothing here opens a file; what is known of local files comes in as `FileFacts`.
-Rule 2: a link that is signed anew each time is the same link: its query does not count.
+Rule 1: nothing here opens a file; what is known of local files comes in as `FileInfo`.
+Rule 2: a link that is signed again is the same link: `signatures` says which of its parameters do not count.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 import orjson
+from attrs import frozen
 
-from heygen_async.bulk.journal import FileFacts
+from heygen_async._media.names import plain, unreserved
+from heygen_async._media.targets import captions_path, same_file_key
+from heygen_async.bulk.signatures import looks_signed, without_likely_signature, without_signature
 from heygen_async.models import Asset, AssetId, DubRow, LipsyncOptions, LipsyncRequest, Source
 
 _SOURCES: Final = ("video", "audio")
 OPTIONS: Final = tuple(a.name for a in attrs.fields(LipsyncRequest) if a.name not in _SOURCES)
 """What may be said of a row besides its sources, its key and its output."""
 
-_SIGNATURES: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._\-]+")
+_SIGNATURES_0_1: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
+"""By which version 0.1 recognised a signed link; it left out the whole query of one."""
+_LONGEST_STEM: Final = 40
+"""Characters of a file name that is made of another: of any script, so up to 160 bytes."""
 _LONGEST_NAME: Final = 200
 """Characters of a file name that is made of a key: most file systems take 255 bytes, and `.part` is added."""
 
 
+@frozen
+class FileInfo:
+    """What was read from a local file."""
+
+    fingerprint: str
+    """Its fingerprint at that time."""
+    digest: str
+    """SHA-256 of its content, in hex."""
+    seconds: float | None
+    """How long it plays; `None` if that cannot be read."""
+
+
 def is_signed(source: Source) -> bool:
-    """Tell whether *source* is a URL that looks signed, so that it changes with every signing."""
-    if not isinstance(source, str):
-        return False
-    names = (name.lower() for name, _ in parse_qsl(urlsplit(source).query, keep_blank_values=True))
-    return not _SIGNATURES.isdisjoint(names)
+    """Return whether *source* is a URL that is signed, or looks so: it changes with every signing."""
+    return isinstance(source, str) and looks_signed(source)
 
 
 def options_of(row: DubRow) -> LipsyncOptions:
@@ -45,114 +58,178 @@ def options_of(row: DubRow) -> LipsyncOptions:
     return cast("LipsyncOptions", said)
 
 
-def inputs_digest(row: DubRow, files: Mapping[str, FileFacts]) -> str:
-    """Return the digest of all that is sent for *row*: a local file counts by its content.
+def inputs_digest(row: DubRow, files: Mapping[str, FileInfo]) -> str:
+    """Return the digest of everything that is sent for *row*: a file by its content, a link without its signature.
+
+    If a link has parameters that only look like a signature, a dot and a second digest follow, of the row without
+    them. So the first part tells requests apart; `same_inputs` tells whether a row has changed.
 
     Args:
         row: The row.
         files: What is known of its local files, by `video` and `audio`.
     """
-    sources = {name: _identity(getattr(row, name), files.get(name)) for name in _SOURCES}
+    exact, likely = (_sources(row, files, address) for address in (without_signature, without_likely_signature))
+    options = options_of(row)
+    digest = _digest({**exact, **options})
+    return digest if exact == likely else f"{digest}.{_digest({**likely, **options})}"
+
+
+def same_inputs(recorded: str, current: str, current_0_1: str | None = None) -> bool:
+    """Return whether what is sent for a row is what was recorded, but perhaps for the signature of a link.
+
+    Args:
+        recorded: The `inputs_digest` in the journal, or what version 0.1 recorded.
+        current: The `inputs_digest` of the row as it is now.
+        current_0_1: Its `inputs_digest_0_1`.
+    """
+    exact, _, likely = current.partition(".")
+    return recorded in {exact, current_0_1} or recorded.rpartition(".")[2] == (likely or exact)
+
+
+def inputs_digest_0_1(row: DubRow, files: Mapping[str, FileInfo]) -> str | None:
+    """Return the digest that version 0.1 recorded for *row* if it is another than now.
+
+    It is `None`, too, if that version recorded the same digest for links to other files.
+    """
+    sources = {name: _identity_0_1(getattr(row, name), files.get(name)) for name in _SOURCES}
+    if None in sources.values() or sources == _sources(row, files, without_signature):
+        return None
     return _digest({**sources, **options_of(row)})
 
 
 def body_digest(video: str | AssetId, audio: str | AssetId, options: LipsyncOptions) -> str:
     """Return the digest of a create that is ready to be sent."""
-    return _digest({"video": _identity(video, None), "audio": _identity(audio, None), **options})
+    sources = {"video": video, "audio": audio}
+    return _digest({**{name: _identity(one, None, without_signature) for name, one in sources.items()}, **options})
+
+
+def _sources(
+    row: DubRow, files: Mapping[str, FileInfo], address: Callable[[str], str]
+) -> Mapping[str, Mapping[str, str]]:
+    return {name: _identity(getattr(row, name), files.get(name), address) for name in _SOURCES}
 
 
 def _digest(value: Mapping[str, object]) -> str:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _identity(source: Source, facts: FileFacts | None) -> Mapping[str, str]:
-    if facts is not None:
-        return {"sha256": facts.digest}
+def _identity(source: Source, info: FileInfo | None, address: Callable[[str], str]) -> Mapping[str, str]:
+    if info is not None:
+        return {"sha256": info.digest}
     match source:
         case AssetId(value):
             return {"asset_id": value}
         case Asset(id=asset_id):
             return {"asset_id": asset_id}
-        case str() if is_signed(source):
-            return {"signed": source.partition("?")[0]}
         case str():
-            return {"url": source}
+            return {"url": address(source)}
         case _:
             raise TypeError("a local file counts by its content")
 
 
-def key_of(row: DubRow, inputs: str) -> str:
-    """Return the key of *row*: its own, or one that is made of what is sent for it.
+def _identity_0_1(source: Source, info: FileInfo | None) -> Mapping[str, str] | None:
+    if not isinstance(source, str) or not _was_signed_0_1(source):
+        return _identity(source, info, str)
+    return None if "?" in without_signature(source) else {"signed": source.partition("?")[0]}
 
-    Raises:
-        ValueError: If it has none, and none can be made that will be the same next time.
+
+def _was_signed_0_1(url: str) -> bool:
+    names = (name.lower() for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    return not _SIGNATURES_0_1.isdisjoint(names)
+
+
+def key_of(row: DubRow, inputs: str) -> str:
+    """Return the key of *row*: its own, or one that is made of what is sent for it."""
+    return inputs[:32] if row.key is None else row.key
+
+
+def key_problem(row: DubRow) -> str | None:
+    """Return why no key can be made for *row* that will be the same the next time; `None` if it has one or can."""
+    signed = [name for name in _SOURCES if is_signed(getattr(row, name))]
+    if row.key is not None or not signed:
+        return None
+    return f"{' and '.join(signed)} looks like a signed link, which changes with every signing: give the row a key"
+
+
+def wants_captions(row: DubRow, *, captions: bool) -> bool:
+    """Return whether the captions of *row* are written.
+
+    Args:
+        row: The row; its own `captions` comes first.
+        captions: What the run says.
     """
-    if row.key is not None:
-        return row.key
-    for name in _SOURCES:
-        if is_signed(getattr(row, name)):
-            raise ValueError(f"{name} is a signed link, which changes with every signing: give the row a key")
-    return inputs[:32]
+    return row.captions if row.captions is not None else captions or bool(row.enable_caption)
 
 
 def target_of(row: DubRow, key: str, output_dir: Path | None) -> Path | None:
     """Return the file that *row* is to be written to; `None` if none is wanted.
 
     Raises:
-        ValueError: If it would leave *output_dir*.
+        ValueError: If it is no file, or would leave *output_dir*.
     """
-    if output_dir is None:
-        return None if row.output is None else Path(row.output)
     if row.output is None:
-        return output_dir / _default_name(row, key)
-    return inside(output_dir, row.output)
+        return None if output_dir is None else output_dir / _default_name(row, key)
+    return _named(row.output) if output_dir is None else inside(output_dir, row.output)
 
 
 def inside(folder: Path, output: str | PathLike[str]) -> Path:
     """Return *output* in *folder*.
 
     Raises:
-        ValueError: If it would leave it.
+        ValueError: If it is no file, or would leave it.
     """
-    relative = Path(output)
+    relative = _named(output)
     if relative.is_absolute() or relative.drive or ".." in relative.parts:
         raise ValueError(f"output must stay in the output folder: {str(relative)!r}")
     return folder / relative
 
 
-def claims_of(row: DubRow, target: Path | None) -> tuple[str, ...]:
-    """Return what no two rows of a run may share, besides the key."""
-    claims = []
-    if row.callback_id is not None:
-        claims.append(f"callback_id {row.callback_id}")
-    # Some file systems take names for the same that differ in case, or in how an accent is written.
-    files = written_by(row, target) if target else ()
-    claims += [f"output {unicodedata.normalize('NFC', str(path)).casefold()}" for path in files]
-    return tuple(claims)
+def _named(output: str | PathLike[str]) -> Path:
+    written = os.fspath(output)
+    if "\0" in written:
+        raise ValueError("output must not contain NUL")
+    if os.path.basename(written) in {"", ".", ".."}:  # noqa: PTH119 Path drops the separator at the end
+        raise ValueError(f"output must name a file, not a folder: {written!r}")
+    if written.startswith("~") and os.path.expanduser(written) != written:  # noqa: PTH111 the same
+        raise ValueError(f"output must be a full path: ~ is not expanded in {written!r}")
+    return Path(output)
 
 
-def written_by(row: DubRow, target: Path) -> Sequence[Path]:
-    """Return the files that a download of *row* to *target* writes: its captions go beside its video."""
-    return [target, target.with_suffix(".srt")] if row.enable_caption else [target]
+def claims_of(row: DubRow, target: Path | None, *, captions: bool = False) -> tuple[str, ...]:
+    """Return what no two rows of a run may share, besides the key. It resolves links: for a thread.
+
+    Args:
+        row: The row.
+        target: The file that it is written to.
+        captions: Whether its captions are written too.
+    """
+    own = () if row.callback_id is None else (f"callback_id {row.callback_id}",)
+    files = written_by(target, captions=captions) if target else ()
+    return (*own, *(f"output {same_file_key(path)}" for path in files))
+
+
+def written_by(target: Path, *, captions: bool) -> Sequence[Path]:
+    """Return the files that a download to *target* writes: captions go beside the video."""
+    return [target, captions_path(target)] if captions else [target]
 
 
 def _default_name(row: DubRow, key: str) -> str:
     if row.key is None:
-        return f"{_stem(row.video)}-{key[:12]}.mp4"
+        return unreserved(f"{_stem(row.video)}-{key[:12]}.mp4")
     name = key.replace(":", "_")
     name = f"_{name[1:]}" if name.startswith(".") else name
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 13]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-    return f"{name}.mp4"
+    return unreserved(f"{name}.mp4")
 
 
 def _stem(source: Source) -> str:
-    """Return a few words of a file's name by which a person will know it."""
+    """Return some characters of a file's name by which a person recognises it."""
     match source:
         case str():
-            name = PurePosixPath(urlsplit(source).path).stem
+            name = PurePosixPath(unquote(urlsplit(source).path)).stem
         case Path():
             name = source.stem
         case _:
             name = ""
-    return _UNSAFE.sub("-", name).strip("-.")[:60] or "video"
+    return plain(name).replace(" ", "-").strip("-.")[:_LONGEST_STEM].rstrip("-. ") or "video"

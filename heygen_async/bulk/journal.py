@@ -1,36 +1,46 @@
-"""The journal: what each row of a bulk run has reached, in a file that survives a crash at any moment.
+"""The journal: the record of each row of a bulk run, in a file that survives a crash at any moment.
 
-Rule 1: SQLite is used in one thread, never on the event loop. A write that was begun is carried out, even if the
-task that asked for it is cancelled.
-Rule 2: each write is on the disk before it returns (WAL, `synchronous=FULL`).
+Rule 1: SQLite is used in one thread, never on the event loop. A write that was started is completed, even if the
+task that waits for it is cancelled.
+Rule 2: each write is on the disk before it returns (a rollback journal, `synchronous=FULL`), so the main file is
+always complete by itself.
 Rule 3: one run at a time, by SQLite's own exclusive lock, which ends with the process however that ends.
 Rule 4: no secret and no link is written down. What is sent is kept as a digest.
+Rule 5: the fact `open` is there from the opening of the file to its clean end. A run that finds it may miss the last
+writes of the run before, and creates nothing before it has compared its keys with the list of jobs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import os
 import sqlite3
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import attrs
 import orjson
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
+from heygen_async._text import one_line
+from heygen_async.bulk.identity import FileInfo, same_inputs
 from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.signatures import without_queries
 from heygen_async.errors import HeyGenError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _APPLICATION: Final = 0x48474A31  # "HGJ1", by which a journal is told from any other database
-_VERSION: Final = 1
+_VERSION: Final = 2
+_FIRST_VERSION: Final = 1
+_WAL_HEADER: Final = (b"\2\2", slice(18, 20))
+"""The bytes of SQLite's header that say that the database uses a write-ahead log, and where they are."""
 
 _COLUMNS: Final = tuple(attribute.name for attribute in attrs.fields(Record))
 
@@ -44,7 +54,9 @@ CREATE INDEX rows_by_job ON rows (lipsync_id) WHERE lipsync_id IS NOT NULL;
 CREATE TABLE claims (claim TEXT PRIMARY KEY, key TEXT NOT NULL, place TEXT NOT NULL, run INTEGER NOT NULL)
     WITHOUT ROWID;
 CREATE TABLE assets (digest TEXT PRIMARY KEY, asset_id TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL, seconds REAL) WITHOUT ROWID;
+CREATE TABLE listed (lipsync_id TEXT PRIMARY KEY, callback_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX listed_by_callback ON listed (callback_id);
+CREATE TABLE files (path TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, digest TEXT NOT NULL, seconds REAL) WITHOUT ROWID;
 """
 
 _SAVE: Final = (
@@ -53,53 +65,52 @@ _SAVE: Final = (
 )
 _LOAD: Final = f"SELECT {', '.join(_COLUMNS)} FROM rows"  # noqa: S608 names of ours
 
-_ATTEMPT: Final = re.compile(r"(.+)\.(?:[2-9]|[1-9][0-9]+)", re.DOTALL)
-_QUERY: Final = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
+_DAMAGED: Final = (
+    "{journal} is damaged ({problem}): move it away and run again. "
+    "Jobs that were created in the last 24 hours are not paid for again"
+)
 
 
 class JournalError(HeyGenError):
-    """Raised when a journal cannot be read or written, or is not one of this run's."""
+    """Raised when a journal cannot be read or written, or does not belong to this run."""
 
 
 class JournalInUse(JournalError):
-    """Raised when another run has the journal."""
+    """Raised when another run uses the journal."""
 
-    hint = "Wait for the other run to end, or end it; a journal serves one run at a time."
+    hint = "Wait for the other run to end, or end it: a journal is used by one run at a time."
 
 
 @frozen(kw_only=True)
 class Entry:
-    """A row that asks to be taken into a run."""
+    """A row that is to be admitted to a run."""
 
     key: str
     inputs: str
+    """Digest of everything that is sent for it; the one of its record if its files cannot be read any more."""
     number: int
     place: str
+    inputs_0_1: str | None = None
+    """The digest that version 0.1 recorded for the same."""
     target: str | None = None
     claims: tuple[str, ...] = ()
-    """Other things that it must have for itself, such as its file and its callback id."""
+    """Other things that no other row may have, such as its file and its callback id."""
+
+
+def _shown(text: str) -> str:
+    return one_line(without_queries(text))
 
 
 @frozen
 class Problem:
-    """Why a row cannot be taken."""
+    """Why a row cannot be run."""
 
-    place: str
-    message: str
+    place: str = field(converter=_shown)
+    message: str = field(converter=_shown)
+    """On one line, with no query of a link in it."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message
-
-
-@frozen
-class FileFacts:
-    """What was read from a local file while it had *stamp*."""
-
-    stamp: str
-    """Size and time of its last change."""
-    digest: str
-    seconds: float | None
-    """How long it plays; `None` if that could not be read."""
 
 
 Admission: TypeAlias = Record | Problem
@@ -131,6 +142,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="heygen-journal")
         self._db: sqlite3.Connection
         self._run = 0
+        self._is_sound = False
 
     async def in_turn(self, job: Callable[[], T]) -> T:
         """Do *job* in the journal's thread, after all that was begun before."""
@@ -162,61 +174,143 @@ class Journal:
 
     def _open(self) -> None:
         with self._translated():
-            if self._path is not None and not self._path.absolute().parent.is_dir():
-                raise JournalError(f"the folder of {self} does not exist")
+            used_wal = self._examine()
             self._db = sqlite3.connect(self._path or ":memory:", timeout=0, isolation_level=None)
             self._lock()
-            self._settle()
-        with self._transaction():
-            self._run = int(self._fact("runs") or 0) + 1
-            self._db.execute("INSERT OR REPLACE INTO facts VALUES ('runs', ?)", (str(self._run),))
+            self._settle(used_wal=used_wal)
+            self._mark_open()
+        self._is_sound = True
+
+    def _examine(self) -> bool:
+        """Look at the files before SQLite does; return whether the journal uses a write-ahead log."""
+        if self._path is None:
+            return False
+        if not self._path.absolute().parent.is_dir():
+            raise JournalError(f"the folder of {self} does not exist")
+        log = self._path.with_name(f"{self._path.name}-wal")
+        mark, place = _WAL_HEADER
+        uses_wal = self._path.is_file() and _head(self._path)[place] == mark
+        if log.exists() and not uses_wal:
+            # SQLite would apply it to this file, or delete it.
+            raise JournalError(
+                f"{log} is not of {self}, but of an earlier file of that name: "
+                "put that file back, or move both away to start a new journal"
+            )
+        return uses_wal
 
     def _close(self) -> None:
-        if hasattr(self, "_db"):
+        if not hasattr(self, "_db"):
+            return
+        try:
+            if self._is_sound:
+                with suppress(sqlite3.Error):  # then the next run finds that this one did not end cleanly
+                    self._db.execute("DELETE FROM facts WHERE name = 'open'")
+        finally:
             self._db.close()
 
     def _lock(self) -> None:
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # before WAL, which then needs no shared memory
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # first: a write-ahead log then needs no shared memory
         self._db.execute("BEGIN EXCLUSIVE")
         try:
             self._check()
         finally:
             self._db.execute("COMMIT")
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA journal_mode = DELETE")
         self._db.execute("PRAGMA synchronous = FULL")
 
     def _check(self) -> None:
-        """See that this is a journal of ours, or an empty file, which may become one."""
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (things,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if things and application != _APPLICATION:
+        """Check that this is a journal of ours, or an empty file, which may become one."""
+        application, version, tables = self._identity()
+        if tables and application != _APPLICATION:
             raise JournalError(f"{self._path} is a database, but not a journal of heygen-async")
-        if things and version != _VERSION:
+        if tables and version not in {_FIRST_VERSION, _VERSION}:
             raise JournalError(f"{self} was written by another version of heygen-async (format {version})")
 
-    def _settle(self) -> None:
-        """Make the tables, and see that the journal is for the origin."""
-        if self._db.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
+    def _identity(self) -> tuple[int, int, int]:
+        """Return the application, the version, and the number of tables and indexes."""
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return application, version, tables
+
+    def _settle(self, *, used_wal: bool) -> None:
+        """Create or convert the tables, and check that the journal belongs to the origin."""
+        _, version, tables = self._identity()
+        if not tables and used_wal:
+            raise JournalError(
+                f"{self} is empty because its file {self._path}-wal is missing: "
+                "put that back, or move both away to start a new journal"
+            )
+        if not tables:
             with self._transaction():
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute("INSERT INTO facts VALUES ('origin', ?)", (self.origin,))
+                self._create_tables()
+                self._keep_fact("origin", self.origin)
+        elif version == _FIRST_VERSION:
+            with self._transaction():
+                self._convert()
         found = self._fact("origin")
         if found != self.origin:
-            raise JournalError(f"{self} belongs to {found}, not to {self.origin}; use another one")
+            raise JournalError(f"{self} belongs to {found}, not to {self.origin}; use another journal")
+
+    def _create_tables(self) -> None:
+        for statement in _SCHEMA.split(";"):
+            self._db.execute(statement)
+
+    def _convert(self) -> None:
+        """Convert a journal of the first version. It has no record of a clean end, so it counts as unclean."""
+        kept = {}
+        for table in ("facts", "claims", "assets", "files"):
+            kept[table] = self._db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 names of ours
+        cursor = self._db.execute("SELECT * FROM rows ORDER BY rowid")
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, values, strict=True)) for values in cursor]
+        for table in ("rows", *kept):
+            self._db.execute(f"DROP TABLE {table}")
+        self._create_tables()
+        for table, values in kept.items():
+            for one in values:
+                self._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(one))})", one)  # noqa: S608
+        for row in rows:
+            self._run = int(row.pop("run"))
+            self._save(_first_version_record(row))
+        self._keep_fact("unclean", "0")
+        self._keep_fact("legacy", "1")
+
+    def _mark_open(self) -> None:
+        """Begin a run, and keep in mind if the one before did not end cleanly."""
+        opened = self._fact("open")
+        if opened is not None:
+            self._check_integrity()
+        with self._transaction():
+            if opened is not None and self._fact("unclean") is None:
+                self._keep_fact("unclean", opened)
+            self._run = int(self._fact("runs") or 0) + 1
+            self._keep_fact("runs", str(self._run))
+            self._keep_fact("open", repr(time.time()))
+
+    def _check_integrity(self) -> None:
+        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise JournalError(_DAMAGED.format(journal=self, problem=one_line(found)))
 
     def _fact(self, name: str) -> str | None:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return None if found is None else str(found[0])
+
+    def _keep_fact(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            code = getattr(error, "sqlite_errorcode", None)
+            if code == sqlite3.SQLITE_BUSY:
                 raise JournalInUse(f"{self} is in use by another run") from error
+            self._is_sound = False  # something may not have been written
+            if code == sqlite3.SQLITE_CORRUPT:
+                raise JournalError(_DAMAGED.format(journal=self, problem=error)) from error
             raise JournalError(f"{self} cannot be used: {error}") from error
 
     @contextmanager
@@ -233,21 +327,25 @@ class Journal:
 
     @_in_thread
     def admit(self, entries: Sequence[Entry]) -> list[Admission]:
-        """Take rows into the run: return for each what it has reached so far, or why it cannot be taken."""
+        """Admit rows to the run: return the record of each, or why it cannot be admitted."""
         with self._transaction():
             return [self._admit(entry) for entry in entries]
 
     def _admit(self, entry: Entry) -> Admission:
         known = self._find(entry.key)
-        problem = self._conflict(entry) or self._change(entry, known)
+        record = known or Record(key=entry.key, inputs=entry.inputs)
+        problem = self._conflict(entry) or _change(entry, record)
         if problem is not None:
             return Problem(entry.place, problem)
         for claim in (f"key {entry.key}", *entry.claims):
             self._db.execute(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, self._run)
             )
-        record = known or Record(key=entry.key, inputs=entry.inputs)
-        record = evolve(record, inputs=entry.inputs, number=entry.number, place=entry.place, target=entry.target)
+        if record.state is State.FAILED and not _is_same(entry, record):
+            record = record.forgiving()  # the caller has changed what failed
+        if record.state is State.PLANNED:  # later it says what was sent
+            record = evolve(record, inputs=entry.inputs)
+        record = evolve(record, number=entry.number, place=entry.place, target=entry.target)
         self._save(record)
         return record
 
@@ -257,35 +355,22 @@ class Journal:
                 "SELECT place FROM claims WHERE claim = ? AND run = ? AND place != ?", (claim, self._run, entry.place)
             ).fetchone()
             if taken is not None:
-                return f"it has the {claim}, and so has {taken[0]}"
-        return self._attempts_conflict(entry.key)
-
-    def _attempts_conflict(self, key: str) -> str | None:
-        """Tell whether a second attempt of one row would go under the key of another."""
-        stem = _ATTEMPT.fullmatch(key)
-        if stem is not None and self._find(stem[1]) is not None:
-            return f"its key {key} is kept for another attempt of the row {stem[1]}"
-        # "/" comes right after ".": this is every key that starts with KEY and a dot.
-        for (other,) in self._db.execute("SELECT key FROM rows WHERE key > ? AND key < ?", (f"{key}.", f"{key}/")):
-            match = _ATTEMPT.fullmatch(other)
-            if match is not None and match[1] == key:
-                return f"the key {other} of another row is kept for another attempt of this one, {key}"
+                return f"duplicate of {taken[0]}: the same {claim}"
         return None
-
-    def _change(self, entry: Entry, known: Record | None) -> str | None:
-        if known is None or known.inputs == entry.inputs or known.state is State.PLANNED:
-            return None  # of a planned row there is no job, nor may there be one
-        return (
-            f"what is to be sent under the key {entry.key} has changed since the journal was written; give it a new key"
-        )
 
     def _find(self, key: str) -> Record | None:
         found = self._db.execute(f"{_LOAD} WHERE key = ?", (key,)).fetchone()
         return None if found is None else _record(found)
 
     @_in_thread
+    def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
+        """Return the records of the rows with these keys, by key."""
+        found = self._select("key IN (SELECT value FROM json_each(?))", orjson.dumps(keys).decode())
+        return {record.key: record for record in found}
+
+    @_in_thread
     def save(self, *records: Record) -> None:
-        """Write down what rows have reached, all of it or nothing."""
+        """Save records, all of them or none."""
         with self._transaction():
             for record in records:
                 self._save(record)
@@ -295,17 +380,20 @@ class Journal:
 
     @_in_thread
     def in_doubt(self) -> list[Record]:
-        """Return the rows of which it is not known whether there is a job."""
+        """Return the rows for which it is not known whether there is a job."""
         return self._select("state = ?", State.SUBMITTING)
 
     @_in_thread
     def batch_size(self, batch: str) -> int:
-        """Return how many rows were noted for the batch with this key."""
+        """Return how many rows were recorded for the batch with this key."""
         return len(self._select("batch = ?", batch))
 
     @_in_thread
     def known_jobs(self, lipsync_ids: Sequence[str]) -> set[str]:
-        """Return those of the jobs that belong to some row."""
+        """Return those of the jobs that belong to a row."""
+        return self._known_jobs(lipsync_ids)
+
+    def _known_jobs(self, lipsync_ids: Sequence[str]) -> set[str]:
         with self._translated():
             wanted = orjson.dumps(lipsync_ids).decode()
             found = self._db.execute(
@@ -317,8 +405,45 @@ class Journal:
             return {lipsync_id for (lipsync_id,) in found}
 
     @_in_thread
+    def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> None:
+        """Keep jobs that were seen in the list: their ids and callback ids."""
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?)", jobs)
+
+    @_in_thread
+    def listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the listed jobs with one of the callback ids that belong to no row: their ids and callback ids."""
+        with self._translated():
+            found = self._db.execute(
+                "SELECT lipsync_id, callback_id FROM listed WHERE callback_id IN (SELECT value FROM json_each(?))",
+                (orjson.dumps(callback_ids).decode(),),
+            ).fetchall()
+        known = self._known_jobs([lipsync_id for lipsync_id, _ in found]) if found else set()
+        return [(lipsync_id, callback_id) for lipsync_id, callback_id in found if lipsync_id not in known]
+
+    @_in_thread
+    def fact(self, name: str) -> str | None:
+        """Return a fact of the journal as a whole, such as the account that it belongs to."""
+        with self._translated():
+            return self._fact(name)
+
+    @_in_thread
+    def keep_fact(self, name: str, value: str) -> None:
+        """Save a fact."""
+        with self._transaction():
+            self._keep_fact(name, value)
+
+    @_in_thread
+    def reconciled(self, anchor: str | None) -> None:
+        """Record that all jobs up to *anchor*, the newest one, are listed: no write of an earlier run is missed."""
+        with self._transaction():
+            self._db.execute("DELETE FROM facts WHERE name = 'unclean'")
+            if anchor is not None:
+                self._keep_fact("anchor", anchor)
+
+    @_in_thread
     def estimate(self) -> float:
-        """Return what all jobs that were asked for are thought to cost, in dollars."""
+        """Return the estimated cost of all jobs on this journal, in dollars."""
         with self._translated():
             return float(self._db.execute("SELECT total(estimate) FROM rows").fetchone()[0])
 
@@ -331,38 +456,38 @@ class Journal:
 
     @_in_thread
     def keep_asset(self, digest: str, asset_id: str) -> None:
-        """Note an upload."""
+        """Save the asset of an uploaded content."""
         with self._transaction():
             self._db.execute("INSERT OR REPLACE INTO assets VALUES (?, ?)", (digest, asset_id))
 
     @_in_thread
     def forget_assets(self, asset_ids: Sequence[str]) -> None:
-        """Forget uploads that the server does not have any more."""
+        """Forget assets that the server no longer has."""
         with self._transaction():
             self._db.executemany("DELETE FROM assets WHERE asset_id = ?", [(one,) for one in asset_ids])
 
     @_in_thread
-    def file_facts(self, paths: Sequence[str]) -> Mapping[str, FileFacts]:
-        """Return what is known of files."""
+    def file_info(self, paths: Sequence[str]) -> Mapping[str, FileInfo]:
+        """Return what was last read from the files at *paths*."""
         with self._translated():
             found = self._db.execute(
-                "SELECT path, stamp, digest, seconds FROM files WHERE path IN (SELECT value FROM json_each(?))",
+                "SELECT path, fingerprint, digest, seconds FROM files WHERE path IN (SELECT value FROM json_each(?))",
                 (orjson.dumps(paths).decode(),),
             )
-            return {path: FileFacts(*facts) for path, *facts in found}
+            return {path: FileInfo(*facts) for path, *facts in found}
 
     @_in_thread
-    def keep_file_facts(self, facts: Mapping[str, FileFacts]) -> None:
-        """Note what was read from files."""
+    def keep_file_info(self, facts: Mapping[str, FileInfo]) -> None:
+        """Save what was read from files, by path."""
         with self._transaction():
             self._db.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
-                [(path, one.stamp, one.digest, one.seconds) for path, one in facts.items()],
+                [(path, one.fingerprint, one.digest, one.seconds) for path, one in facts.items()],
             )
 
     @_in_thread
     def rows(self, after: int, limit: int) -> list[Record]:
-        """Return rows of this run in their order, the first *limit* after row number *after*."""
+        """Return rows of this run in order, the first *limit* after row number *after*."""
         return self._select("run = ? AND number > ? ORDER BY number LIMIT ?", self._run, after, limit)
 
     def _select(self, where: str, *values: str | int) -> list[Record]:
@@ -379,7 +504,7 @@ def _values(record: Record) -> Iterator[object]:
         if name == "earlier":
             value = orjson.dumps(value).decode()
         elif name == "error" and value is not None:
-            value = _QUERY.sub(r"\1?...", value)
+            value = _shown(value)
         yield value
 
 
@@ -387,6 +512,45 @@ def _record(values: Sequence[object]) -> Record:
     fields = dict(zip(_COLUMNS, values, strict=True))
     fields["state"] = State(str(fields["state"]))
     fields["earlier"] = tuple(orjson.loads(str(fields["earlier"])))
-    for name in ("is_final", "is_writing"):
+    for name in ("is_final", "captions_free"):
         fields[name] = bool(fields[name])
     return Record(**fields)  # type: ignore[arg-type]  # written by _values
+
+
+def _first_version_record(row: dict[str, object]) -> Record:
+    """Return a record of the first version: the first attempt had the row's key, later ones `KEY.NUMBER`."""
+    key, attempt = str(row["key"]), int(str(row["attempt"]))
+    was_writing = row.pop("is_writing")
+    target = row["target"]
+    added: dict[str, object] = {
+        "attempt_key": None if row["body"] is None else first_version_key(key, attempt),
+        "forgiven": 0,
+        "writing_to": os.path.abspath(str(target)) if was_writing and target is not None else None,  # noqa: PTH100
+        "written": None,
+        "captions_free": 0,
+    }
+    row.update(added)
+    return _record([row[name] for name in _COLUMNS])
+
+
+def first_version_key(key: str, attempt: int) -> str:
+    """Return the attempt key that the first version of this library used."""
+    return key if attempt == 1 else f"{key}.{attempt}"
+
+
+def _is_same(entry: Entry, record: Record) -> bool:
+    return same_inputs(record.inputs, entry.inputs, entry.inputs_0_1)
+
+
+def _change(entry: Entry, record: Record) -> str | None:
+    if record.state in {State.PLANNED, State.FAILED} or _is_same(entry, record):
+        return None  # there is no job that could still be completed
+    return (
+        f"the video, audio or options of the row {entry.key} have changed since its job was created; "
+        "give the row a new key to create another job"
+    )
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(100)

@@ -1,7 +1,7 @@
 """Manifests: files that list the rows of a bulk run, as CSV with a header or as JSON Lines.
 
-A manifest is read as a stream, so that a hundred thousand rows cost no more memory than one, and may be read
-again and again: once to check all of it, and once to run it.
+Rule 1: a manifest is read as a stream, so that a hundred thousand rows need no more memory than one.
+Rule 2: every error of a row is reported, with line and column, and the other rows are read all the same.
 """
 
 from __future__ import annotations
@@ -9,41 +9,50 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import os
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
+from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TextIO, TypeAlias
 
 import attrs
 import orjson
 from attrs import frozen
 
+from heygen_async._arguments import is_https, shown
 from heygen_async.bulk.identity import inside
 from heygen_async.bulk.journal import Problem
-from heygen_async.models import AssetId, DubRow
-
-COLUMNS: Final = tuple(attribute.name for attribute in attrs.fields(DubRow))
-"""What a row may say, by the names of `DubRow`."""
+from heygen_async.models import AssetId, DubRow, row_faults
 
 _SOURCES: Final = ("video", "audio")
+COLUMNS: Final = tuple(dict.fromkeys([*_SOURCES, *(attribute.name for attribute in attrs.fields(DubRow))]))
+"""The columns of a manifest: the fields of `DubRow`."""
+
+_KNOWN: Final = f"; the columns are {', '.join(COLUMNS)}"
 _FLAGS: Final = frozenset(a.name for a in attrs.fields(DubRow) if str(a.type).startswith("bool"))
 _NUMBERS: Final = frozenset({"start_time", "end_time"})
 _WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _DELIMITERS: Final = ",;\t|"
-_MARK: Final = b"\xef\xbb\xbf"  # what some programs put before UTF-8
+_SEPARATOR: Final = re.compile(r'\s*"?sep=([^"\r\n])"?[,;\t|\s]*', re.IGNORECASE)
+"""A first line by which Excel names the separator."""
 _UTF_16: Final = frozenset({b"\xff\xfe", b"\xfe\xff"})
-_SOURCE: Final = "an https URL, a file, or asset:ID"
+_NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
+_DEVICES: Final = ("/dev/", "/proc/")
 
 Cells: TypeAlias = Mapping[str, object]
-"""What a line says, by column; what it leaves empty is not in it."""
+"""The values of a row by column; empty ones are left out."""
+
+_Line: TypeAlias = tuple[str, "Cells", Sequence[Problem]]
+"""Where a row is, its cells, and what is wrong with it so far."""
 
 
 @frozen
-class Placed:
-    """A row, or what is wrong with it, and where it stands."""
+class SourceRow:
+    """A row, or what is wrong with it, and where it is listed."""
 
     number: int
     """From 1."""
@@ -54,17 +63,20 @@ class Placed:
 
 
 class Manifest(Iterable[DubRow]):
-    """The rows that a file lists; iterate it as often as you like.
+    """The rows that a file lists. Iterate it as often as you like; a pipe can be read only once.
 
-    Columns, or members, are those of `DubRow`: `video` and `audio`, each an https URL, a file (relative to the
+    Columns, or members, are the fields of `DubRow`: `video` and `audio`, each an https URL, a file (relative to the
     manifest) or `asset:ID`; `key`, `output`, and any option of a create. JSON Lines may also give sources as the
     API does, `{"type": "asset_id", "asset_id": "..."}`.
 
+    CSV may be as spreadsheets write it: separated by comma, semicolon, tab or bar, with a `sep=;` line, blank rows
+    and columns, a byte order mark, names of columns in upper or lower case; in UTF-8, or UTF-16 with its mark.
+
     Args:
-        path: The file. `.jsonl`, `.ndjson` and `.json` are JSON Lines, and so is any other that starts with `{`; CSV
-            is separated by whatever its header is: comma, semicolon, tab or bar. Both are UTF-8.
-        outputs: The folder that outputs are relative to, and stay in. Without it they are as they are written: for a
-            run with an `output_dir`, which sees to that itself.
+        path: The file. `.jsonl`, `.ndjson` and `.json` are JSON Lines, and so is any other that starts with `{`. In a
+            pipe, files are relative to the current folder.
+        outputs: The folder that outputs are relative to, and must stay in. `None` leaves them as they are, for a run
+            with an `output_dir`, which does that itself.
     """
 
     def __init__(self, path: str | PathLike[str], *, outputs: str | PathLike[str] | None = None) -> None:
@@ -76,171 +88,228 @@ class Manifest(Iterable[DubRow]):
 
         Raises:
             ValueError: At the first row that is wrong.
+            OSError: If the file cannot be read.
         """
-        with closing(self.placed()) as lines:
+        with closing(self.source_rows()) as lines:
             for placed in lines:
-                for problem in placed.problems:
-                    raise ValueError(f"{self.path}, {problem}")
+                if placed.problems:
+                    raise ValueError(f"{self.path}, {'; '.join(map(str, placed.problems))}")
                 if placed.row is not None:
                     yield placed.row
 
-    def placed(self) -> Generator[Placed, None, None]:
-        """Iterate over all rows, wrong ones too; what makes the rest unreadable comes last.
+    def source_rows(self) -> Generator[SourceRow, None, None]:
+        """Iterate over all rows, wrong ones too; if the rest cannot be read, a problem that says so comes last.
 
         Raises:
             OSError: If the file cannot be read.
         """
         with self.path.open("rb") as file:
-            start = file.peek(64)
-            if b"\0" in start[:64]:
-                text = "it is UTF-16, not UTF-8" if start[:2] in _UTF_16 else "it is no text file"
-                yield Placed(1, "line 1", None, [Problem("line 1", f"{text}; save it as CSV in UTF-8")])
-                return
-            head = start.removeprefix(_MARK).lstrip()[:1]
-            is_json = self.path.suffix.lower() in _JSON_LINES or head == b"{"
-            lines, read = (_json_lines(file), _as_it_is) if is_json else (_csv_lines(file), _cell)
-            with closing(lines):
-                for number, (place, told) in enumerate(lines, start=1):
-                    if isinstance(told, Problem):
-                        yield Placed(number, place, None, [told])
-                    else:
-                        yield _place(number, place, told, partial(_value, self.path.parent, self.outputs, read))
+            folder = Path() if self.name is None else self.path.parent
+            for number, (place, cells, problems) in enumerate(_lines(file, self.path.suffix.lower()), start=1):
+                yield _row(number, place, cells, problems, self._reader(folder))
+
+    @property
+    def name(self) -> str | None:
+        """The name of the file; `None` for a pipe, which has none of its own. It looks at the file."""
+        is_device = str(self.path.absolute()).startswith(_DEVICES)
+        return None if is_device or self.path.is_fifo() else self.path.name
+
+    def _reader(self, folder: Path) -> Callable[[str, object], object]:
+        def read(name: str, value: object) -> object:
+            if name in _SOURCES:
+                return _source(value, folder)
+            if name == "output" and self.outputs is not None and isinstance(value, str):
+                return inside(self.outputs, value)
+            return value
+
+        return read
 
 
-def _place(number: int, place: str, cells: Cells, value: Callable[[str, object], object]) -> Placed:
-    said: dict[str, Any] = {}
-    problems = [Problem(f"{place}, {name}", "it is missing") for name in _SOURCES if name not in cells]
+# Rows
+
+
+def _row(
+    number: int, place: str, cells: Cells, problems: Sequence[Problem], read: Callable[[str, object], object]
+) -> SourceRow:
+    values: dict[str, Any] = {}
+    found = list(problems)
+    faulty = {problem.place for problem in problems}
+    if place in faulty:  # nothing is known of its cells
+        return SourceRow(number, place, None, found)
     for name, cell in cells.items():
         try:
-            said[name] = value(name, cell)
+            values[name] = read(name, cell)
         except ValueError as error:
-            problems.append(Problem(f"{place}, {name}", str(error)))
-    if problems:
-        return Placed(number, place, None, problems)
-    try:
-        return Placed(number, place, DubRow(**said))
-    except (ValueError, TypeError) as error:
-        column = str(error).partition(" ")[0]
-        where = f"{place}, {column}" if column in COLUMNS else place
-        return Placed(number, place, None, [Problem(where, str(error))])
+            found.append(_problem(place, name, str(error)))
+            faulty.add(found[-1].place)
+    for name, message in row_faults(values):
+        if f"{place}, {name}" not in faulty:
+            found.append(_problem(place, name, message))
+    if found:
+        return SourceRow(number, place, None, sorted(found, key=_column))
+    return SourceRow(number, place, DubRow(**values))
 
 
-def _value(
-    folder: Path, outputs: Path | None, read: Callable[[str, object], object], name: str, cell: object
-) -> object:
+def _problem(place: str, name: str, message: str) -> Problem:
     if name not in COLUMNS:
-        raise ValueError(f"there is no such column{_guess(name)}")
-    if name in _SOURCES:
-        return _source(cell, folder)
-    if name == "output" and outputs is not None and isinstance(cell, str):
-        return inside(outputs, cell)
-    return read(name, cell)
+        message = f"unknown column{_guess(name)}"
+    return Problem(f"{place}, {name}", message.removeprefix(f"{name} ") if f"{name} (" not in message else message)
+
+
+def _column(problem: Problem) -> int:
+    name = problem.place.rpartition(", ")[2]
+    return COLUMNS.index(name) if name in COLUMNS else len(COLUMNS)
 
 
 def _guess(name: str) -> str:
     near = difflib.get_close_matches(name, COLUMNS, n=1)
-    return f"; is it {near[0]}?" if near else ""
-
-
-def _as_it_is(_name: str, value: object) -> object:
-    return value
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _source(value: object, folder: Path) -> object:
     match value:
         case {"type": "url", "url": str(url)}:
-            return _source(url, folder) if "://" in url else url
+            return _url(url)
         case {"type": "asset_id", "asset_id": str(asset_id)} if asset_id:
             return AssetId(asset_id)
         case str() if value.startswith("asset:") and len(value) > len("asset:"):
             return AssetId(value.removeprefix("asset:"))
         case str() if "://" in value:
-            return value  # DubRow says what it may be
+            return _url(value)
         case str() if value.strip():
-            return folder / value
+            return folder / os.path.expanduser(value)  # noqa: PTH111 Path raises where there is no home
         case _:
-            raise ValueError(f"it must be {_SOURCE}")
+            raise ValueError("must be an https URL, a file, or asset:ID")
 
 
-# JSON Lines
+def _url(url: str) -> str:
+    if not is_https(url):
+        raise ValueError(f"must be an https URL, a file, or asset:ID, not {shown(url)}")
+    return url
 
 
-def _json_lines(file: io.BufferedReader) -> Generator[tuple[str, Cells | Problem], None, None]:
-    for number, line in enumerate(file, start=1):
-        place = f"line {number}"
-        text = line.removeprefix(_MARK).strip()
-        if text:
-            yield place, _json_object(place, text)
+# Lines
 
 
-def _json_object(place: str, text: bytes) -> Cells | Problem:
+def _lines(file: io.BufferedReader, suffix: str) -> Generator[_Line, None, None]:
+    start = file.peek(64)[:64]
+    is_utf_16 = start[:2] in _UTF_16
+    if b"\0" in start and not is_utf_16:
+        yield _unreadable("line 1", "this is not a text file; save it as CSV in UTF-8")
+        return
+    encoding, errors = ("utf-16", "replace") if is_utf_16 else ("utf-8-sig", "surrogateescape")
+    text = io.TextIOWrapper(file, encoding=encoding, errors=errors, newline="")
     try:
-        told = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return Problem(place, f"it is not JSON: {error.msg} at character {error.colno}")
-    if not isinstance(told, dict):
-        return Problem(place, 'it must be an object, such as {"video": ..., "audio": ...}')
-    return {name: value for name, value in told.items() if value is not None}
-
-
-# CSV
-
-
-def _csv_lines(file: io.BufferedReader) -> Generator[tuple[str, Cells | Problem], None, None]:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    end = 0  # of the line before: a quoted cell may go over several
-    try:
-        header = text.readline()
-        delimiter = max(_DELIMITERS, key=header.count)
-        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter, strict=True), [])]
-        if problem := _header_problem(names):
-            yield "line 1", problem
-            return
-        end = 1
-        reader = csv.reader(text, delimiter=delimiter, skipinitialspace=True, strict=True)
-        for cells in reader:
-            place, end = f"line {end + 1}", reader.line_num + 1
-            if any(cell.strip() for cell in cells):
-                yield place, _csv_cells(place, names, cells)
-    except csv.Error as error:
-        place = f"line {end + 1}"
-        yield place, Problem(place, f"it cannot be read: {error}; what follows was not looked at")
+        skipped, first, delimiter = _first_line(text)
+        lines = chain([first], text)
+        if suffix in _JSON_LINES or first.lstrip().startswith("{"):
+            yield from _json_lines(lines, skipped)
+        else:
+            yield from _csv_lines(lines, skipped, delimiter)
     finally:
         text.detach()
 
 
-def _header_problem(names: Sequence[str]) -> Problem | None:
+def _unreadable(place: str, message: str) -> _Line:
+    return place, {}, [Problem(place, message)]
+
+
+def _first_line(text: TextIO) -> tuple[int, str, str | None]:
+    """Return the first line that is not blank, how many are before it, and the separator if they name it."""
+    delimiter: str | None = None
+    skipped = 0
+    for line in text:
+        if named := _SEPARATOR.fullmatch(line):
+            delimiter = named[1]
+        elif line.strip(f'{_DELIMITERS}" \r\n'):
+            return skipped, line, delimiter
+        skipped += 1
+    return skipped, "", delimiter
+
+
+def _json_lines(lines: Iterable[str], skipped: int) -> Iterator[_Line]:
+    for number, line in enumerate(lines, start=skipped + 1):
+        if text := line.strip("\ufeff \t\r\n"):
+            yield _json_object(f"line {number}", text)
+
+
+def _json_object(place: str, line: str) -> _Line:
+    if _NOT_UTF_8.search(line):
+        return _unreadable(place, "is not UTF-8 text")
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return _unreadable(place, f"is not JSON: {error.msg} at character {error.colno}")
+    if not isinstance(value, dict):
+        return _unreadable(place, 'must be an object, such as {"video": ..., "audio": ...}')
+    return place, {name: one for name, one in value.items() if one is not None}, ()
+
+
+def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Iterator[_Line]:
+    lines = iter(lines)
+    first = next(lines, "")
+    separator = delimiter or max(_DELIMITERS, key=first.count)
+    reader = csv.reader(chain([first], lines), delimiter=separator, skipinitialspace=True, strict=True)
+    end = 0  # of the row before: a quoted cell may contain line breaks
+    try:
+        header = next(reader, [])
+        names = [name.strip().casefold() for name in header]
+        if problems := list(_header_problems(names, f"line {skipped + 1}")):
+            yield f"line {skipped + 1}", {}, problems
+            return
+        end = reader.line_num
+        for cells in reader:
+            place, end = f"line {skipped + end + 1}", reader.line_num
+            if any(cell.strip() for cell in cells):
+                yield _csv_row(place, names, cells)
+    except csv.Error as error:
+        yield _unreadable(f"line {skipped + end + 1}", f"cannot be read: {error}; the lines after it were not checked")
+
+
+def _header_problems(names: Sequence[str], place: str) -> Iterator[Problem]:
     if not any(names):
-        return Problem("line 1", "there must be a header: the names of the columns, video and audio at least")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        return Problem("line 1", f"the column {twice[0] or 'without a name'} is there twice")
-    for name in names:
-        if name not in COLUMNS:
-            guess = _guess(name) or f"; there are {', '.join(COLUMNS)}"
-            return Problem("line 1", f"there is no column {name!r}{guess}")
-    missing = [name for name in _SOURCES if name not in names]
-    return Problem("line 1", f"there is no column {' and no column '.join(missing)}") if missing else None
+        yield Problem(place, "there is no header: the names of the columns, video and audio at least")
+        return
+    for name in sorted({name for name in names if name and names.count(name) > 1}):
+        yield Problem(place, f"the column {name} is there twice")
+    for name in dict.fromkeys(names):
+        if name and name not in COLUMNS:
+            yield Problem(place, f"unknown column {shown(name)}{_guess(name) or _KNOWN}")
+    for name in _SOURCES:
+        if name not in names:
+            yield Problem(place, f"the column {name} is missing")
 
 
-def _csv_cells(place: str, names: Sequence[str], cells: Sequence[str]) -> Cells | Problem:
-    if len(cells) > len(names):
-        return Problem(place, f"it has {len(cells)} cells, and the header {len(names)}")
-    if any("\udc80" <= char <= "\udcff" for cell in cells for char in cell):
-        return Problem(place, "it is not UTF-8")
-    return {name: cell.strip() for name, cell in zip(names, cells, strict=False) if cell.strip()}
+def _csv_row(place: str, names: Sequence[str], cells: Sequence[str]) -> _Line:
+    values: dict[str, object] = {}
+    problems: list[Problem] = []
+    for number, cell in enumerate(cells, start=1):
+        text = cell.strip()
+        name = names[number - 1] if number <= len(names) else ""
+        if not text:
+            continue
+        if not name:
+            message = "has no name in the header; a cell that contains the separator must be in quotes"
+            problems.append(Problem(f"{place}, column {number}", message))
+            continue
+        try:
+            values[name] = _cell(name, text)
+        except ValueError as error:
+            problems.append(Problem(f"{place}, {name}", str(error)))
+    return place, values, problems
 
 
-def _cell(name: str, cell: object) -> object:
-    """Return what a cell of a CSV file, which is always text, says."""
-    text = str(cell)
+def _cell(name: str, text: str) -> object:
+    """Return the value of a cell, which in CSV is always text."""
+    if _NOT_UTF_8.search(text):
+        raise ValueError("is not UTF-8 text; save the file as CSV in UTF-8")
     if name in _FLAGS:
         if text.lower() not in _WORDS:
-            raise ValueError(f"it must be true or false, not {text!r}")
+            raise ValueError(f"must be true or false, not {shown(text)}")
         return _WORDS[text.lower()]
     if name in _NUMBERS:
         try:
             return float(text)
         except ValueError:
-            raise ValueError(f"it must be a number of seconds, not {text!r}") from None
+            raise ValueError(f"must be a number of seconds, not {shown(text)}") from None
     return text

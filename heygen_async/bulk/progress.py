@@ -1,4 +1,4 @@
-"""What a run tells of itself while it goes on."""
+"""What a run reports while it runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from attrs import define, field, frozen
 from heygen_async.models import Wallet
 
 Stage: TypeAlias = Literal[
-    "uploading", "waiting", "submitting", "running", "downloading", "completed", "failed", "skipped"
+    "uploading", "waiting", "submitting", "running", "downloading", "completed", "unchanged", "failed", "skipped"
 ]
-"""Where a row is. `waiting` is for a seat: the account takes no more jobs just now. The last three are for good."""
+"""The stage of a row. `waiting`: for a free concurrency slot. A row does not leave the last four."""
 
-ENDS: frozenset[Stage] = frozenset({"completed", "failed", "skipped"})
+ENDS: frozenset[Stage] = frozenset({"completed", "unchanged", "failed", "skipped"})
 
 
 @frozen(kw_only=True)
@@ -37,7 +37,7 @@ class DubSnapshot:
     """A run at one moment."""
 
     stages: Mapping[str, int]
-    """How many rows are in each stage; those that have not begun are in none."""
+    """How many rows are in each stage; rows that have not started are in none."""
     total: int | None
     """How many rows there are; `None` if they come from an iterator."""
     in_flight: int
@@ -47,33 +47,42 @@ class DubSnapshot:
     refusals: int
     """Creates that were answered 429."""
     estimate: float
-    """What all jobs asked for on this journal are thought to cost, in dollars."""
+    """The estimated cost of all jobs on this journal, in dollars: `spent` and `reserved`."""
+    spent: float
+    """The part of it for jobs that have ended."""
+    reserved: float
+    """The part of it for jobs that run or are about to be created."""
     budget: float | None
-    """The most that may be."""
+    """The most that the estimate may be."""
     balance_before: Wallet | None
-    """What the account had when the first job was asked for; `None` if it does not tell, or was not asked."""
+    """The wallet before the first request of the run; `None` if it is not known."""
     balance_after: Wallet | None
-    """What it has at the end."""
+    """The wallet at the end of the run."""
     trouble: str | None
-    """What is wrong just now, if the API does not answer; the run tries again and again."""
+    """The last error, if the API does not answer at the moment; the run keeps trying."""
     halted: str | None
-    """Why rows are left out, if some are: the budget."""
+    """Why rows are left out, if some are: the budget or the credit."""
 
     @property
     def ended(self) -> int:
-        """How many rows have come to their end in this run."""
+        """How many rows have ended in this run."""
         return sum(self.stages.get(stage, 0) for stage in ENDS)
+
+    @property
+    def not_started(self) -> int | None:
+        """How many rows have not started; `None` if the total is not known."""
+        return None if self.total is None else self.total - sum(self.stages.values())
 
 
 @define
 class Tally:
-    """Counts rows by stage, and passes the news on."""
+    """Counts rows by stage, and passes events on."""
 
     on_event: Callable[[DubEvent], None] | None
     stages: Counter[str] = field(factory=Counter)
 
     def tell(self, event: DubEvent, before: Stage | None) -> None:
-        """Count a row that comes from the stage *before*, and tell of it."""
+        """Count a row that leaves the stage *before*, and pass the event on."""
         if before != event.stage:
             if before is not None:
                 self.stages[before] -= 1

@@ -1,30 +1,37 @@
-"""What a row has reached, and what is to be done with it next: values and a pure decision.
+"""The record of a row: its state, the changes of it, and what to do next. Pure.
 
 Rule 1: nothing here waits or reads a clock; times are unix timestamps in seconds and come as arguments.
-Rule 2: a row has at most one job that may cost money. A create is noted before it is sent, and goes under a key
-that is used for this row and this body only. While it is not known what became of it, it is sent again as it was,
-for as long as the server remembers the key; later its job is searched for first.
-Rule 3: a second job is asked for only after the first was seen failed, under a key of its own.
+Rule 2: a row has at most one job that may cost money. A create is recorded before it is sent, under a key that is
+used for this row and this body only. While its outcome is unknown, it is repeated under the same key for as long as
+the server remembers that; later the job is searched for first.
+Rule 3: a second job is created only after the first was seen to fail, under another key.
+Rule 4: what is recorded of a file holds for that path and that file only.
 """
 
 from __future__ import annotations
 
 import enum
+import hashlib
 from typing import Final
 
+import orjson
 from attrs import evolve, frozen
 
 KEY_SECONDS: Final = 24 * 3600 - 600.0
-"""How long a key is relied upon after it was first sent. The server keeps it 24 h; the rest is for the way there."""
+"""How long a key is relied on after it was first sent. The server keeps it for 24 h; the rest is for the network."""
+
+_KEY_CHARACTERS: Final = 200
+"""Characters of a row's key in its attempt keys; the API takes 255 in all."""
+_DIGITS: Final = 16
 
 
 class State(enum.StrEnum):
-    """Where a row is, in the words of the journal."""
+    """The state of a row."""
 
     PLANNED = "planned"
-    """There is no job, and no request that could have made one."""
+    """There is no job, and no request that could have created one."""
     SUBMITTING = "submitting"
-    """A create was or is about to be sent; what became of it is not known."""
+    """A create was sent or is about to be; its outcome is not known."""
     SUBMITTED = "submitted"
     """There is a job."""
     COMPLETED = "completed"
@@ -39,83 +46,91 @@ class Step(enum.Enum):
     """What to do with a row next."""
 
     SEND = enum.auto()
-    """Upload what is local, note the create, and send it."""
+    """Upload local files, record the create, and send it."""
     REPEAT = enum.auto()
-    """Send the create again, the very same under the same key."""
+    """Send the same create again under the same key."""
     SEARCH = enum.auto()
     """Search for the job by its callback id: the server may have forgotten the key."""
     WAIT = enum.auto()
     """Wait for the job."""
     RENEW = enum.auto()
-    """Ask for another job, under the next key."""
+    """Prepare another attempt, under the next key."""
     DOWNLOAD = enum.auto()
     """Write the file."""
     FINISH = enum.auto()
-    """Note that nothing is left to do: no file is wanted."""
+    """Record that nothing is left to do: no file is wanted."""
     NOTHING = enum.auto()
-    """All is done."""
+    """Everything is done."""
     GIVE_UP = enum.auto()
     """It failed, and is not tried again."""
 
 
 @frozen(kw_only=True)
 class Record:
-    """What the journal knows of one row. It has no link and no secret in it."""
+    """What the journal knows of one row. It contains no link and no secret."""
 
     key: str
     inputs: str
-    """Digest of all that is sent for the row."""
+    """Digest of everything that is sent for the row."""
     number: int = 0
-    """Which row it is, from 1, in the run that saw it last."""
+    """The number of the row, from 1, in the last run that had it."""
     place: str = ""
-    """Where it stands, for people: `line 12`."""
+    """Where the row is listed, for people: `line 12`."""
     target: str | None = None
     """The file to write; `None` writes none."""
     state: State = State.PLANNED
     attempt: int = 1
-    """Which job this is: more than 1 after failures."""
+    """The number of the current attempt key."""
+    attempt_key: str | None = None
+    """The idempotency key of the create that was, or is about to be, sent."""
     body: str | None = None
-    """Digest of the create that went, or goes, under this attempt's key."""
+    """Digest of that create."""
     callback_id: str | None = None
-    """What was sent as the callback id with it."""
+    """The callback id in it."""
     video_asset: str | None = None
     audio_asset: str | None = None
     """What was uploaded for it."""
     asked_at: float | None = None
-    """When it was first sent, unless a search since showed that there is no job of it."""
+    """When it was first sent, or when a search last showed that there is no job of it."""
     batch: str | None = None
     """The key of the batch that it was sent in."""
     item: int | None = None
-    """Its place in that batch, from 0."""
+    """Its index in that batch, from 0."""
     batch_id: str | None = None
-    """The batch, once there is one; the job in it is known only when it has ended."""
+    """The batch, once it exists; the job is known only when the item has ended."""
     lipsync_id: str | None = None
     earlier: tuple[str, ...] = ()
-    """The failed jobs of the attempts before."""
-    is_writing: bool = False
-    """Whether the file at the target, if there is one, is of our writing."""
+    """The failed jobs of earlier attempts."""
+    forgiven: int = 0
+    """How many of them do not count any more, because the caller asked for another attempt."""
+    writing_to: str | None = None
+    """The absolute path that was free when this row began to write to it."""
+    written: str | None = None
+    """Fingerprint of the file that this row has written there; until the row is done, only its device and inode."""
+    captions_free: bool = False
+    """Whether the path of its captions was free as well."""
     is_final: bool = False
-    """Whether the failure is one that another job will not mend."""
+    """Whether the failure is one that another attempt would meet again."""
     error: str | None = None
     """What went wrong last."""
     estimate: float = 0.0
-    """What the jobs asked for are thought to cost, in dollars."""
+    """The estimated cost of its jobs, in dollars."""
     upload_seconds: float | None = None
     submit_seconds: float | None = None
     wait_seconds: float | None = None
     download_seconds: float | None = None
 
     @property
-    def attempt_key(self) -> str:
-        """The idempotency key of this attempt."""
-        return attempt_key(self.key, self.attempt)
+    def jobs(self) -> int:
+        """How many jobs it has had."""
+        return len(self.earlier) + (self.lipsync_id is not None or self.batch_id is not None)
 
     @property
-    def is_untouched(self) -> bool:
-        """Whether nothing was ever sent for it."""
-        return self.state is State.PLANNED and self.attempt == 1 and self.body is None
+    def is_ours_to_find(self) -> bool:
+        """Whether a job with its callback id is certainly the job of this row and this attempt."""
+        return self.callback_id == attempt_key(self.key, self.inputs, self.attempt)
 
-    # What happened to it. Each returns the record that is to be written down.
+    # Each of these returns the record to save after something happened to the row.
 
     def sending(
         self,
@@ -126,25 +141,27 @@ class Record:
         assets: tuple[str | None, str | None] = (None, None),
         estimate: float = 0.0,
     ) -> Record:
-        """Note that a create with the digest *body* is about to be sent, the first one of this attempt.
+        """Return the record to save before the first create of an attempt is sent.
 
         Args:
-            body: Of all that is sent but for a callback id of ours.
-            callback_id: The row's own; without one the attempt's key is sent, by which its job can be found again.
+            body: Digest of what is sent, without a callback id of ours.
+            callback_id: The row's own; without one the attempt key is sent, so that the job can be found in the list.
             now: The time.
             assets: What was uploaded for it, video and audio.
-            estimate: What it is thought to cost, in dollars.
+            estimate: The estimated cost, in dollars.
         """
         if self.state is not State.PLANNED:
             raise ValueError(f"{self.key} is {self.state}")
-        # A rejected create leaves its key unused, but another body still goes under another key.
+        # The server may replay a refusal too, so another body goes under another key.
         attempt = self.attempt + (self.body not in {None, body})
+        key = attempt_key(self.key, self.inputs, attempt)
         return evolve(
             self,
             state=State.SUBMITTING,
             attempt=attempt,
+            attempt_key=key,
             body=body,
-            callback_id=callback_id or attempt_key(self.key, attempt),
+            callback_id=callback_id or key,
             video_asset=assets[0],
             audio_asset=assets[1],
             asked_at=now,
@@ -153,11 +170,11 @@ class Record:
         )
 
     def in_batch(self, batch: str, item: int) -> Record:
-        """Note that it is sent as an item of a batch."""
+        """Return the record of a row that is sent as an item of a batch."""
         return evolve(self, batch=batch, item=item)
 
     def not_sent(self, error: str | None) -> Record:
-        """Note that the create was refused for certain, and made no job."""
+        """Return the record after a create that certainly created no job."""
         return evolve(
             self,
             state=State.PLANNED,
@@ -170,74 +187,108 @@ class Record:
         )
 
     def never_made(self, error: str) -> Record:
-        """Note that the server took the batch, but not this item of it."""
-        # The batch is kept under its key, with that answer: what is sent the next time goes under another.
+        """Return the record after the server took the batch, but not this item."""
+        # The server keeps the batch under its key, with that answer: the next create goes under another.
         return evolve(self.not_sent(error), body="")
 
     def not_found(self, now: float) -> Record:
-        """Note that a search showed no job: what was sent made none, and may be sent anew."""
-        if self.batch is not None:  # an item does not go alone under the key of its batch
+        """Return the record after a complete search found no job: the create may be sent again."""
+        if self.batch is not None:  # an item is not sent alone under the key of its batch
             return self.not_sent(None)
         return evolve(self, asked_at=now)
 
     def accepted(self, lipsync_id: str) -> Record:
-        """Note the job."""
+        """Return the record once there is a job."""
         return evolve(self, state=State.SUBMITTED, lipsync_id=lipsync_id, error=None)
 
     def accepted_in(self, batch_id: str) -> Record:
-        """Note the batch that it is in."""
+        """Return the record once there is a batch."""
         return evolve(self, state=State.SUBMITTED, batch_id=batch_id, error=None)
 
+    def adopted(self, attempt: int, lipsync_id: str, now: float, *, estimate: float) -> Record:
+        """Return the record of a row whose job was created in an earlier run that could not record it."""
+        key = attempt_key(self.key, self.inputs, attempt)
+        found = evolve(
+            self, attempt=attempt, attempt_key=key, callback_id=key, asked_at=now, estimate=estimate, body=None
+        )
+        return found.accepted(lipsync_id)
+
     def completed(self, estimate: float) -> Record:
-        """Note that the job is completed; *estimate* is now from its true length."""
+        """Return the record once the job is completed; *estimate* is now from its true length."""
         return evolve(self, state=State.COMPLETED, estimate=estimate, error=None)
 
-    def writing(self) -> Record:
-        """Note that the target was free, and is about to be written."""
-        return evolve(self, is_writing=True)
+    def writing(self, path: str, *, captions_free: bool = False) -> Record:
+        """Return the record to save before *path*, which is free, is written to."""
+        return evolve(self, writing_to=path, written=None, captions_free=captions_free)
+
+    def writing_part(self, identity: str | None) -> Record:
+        """Return the record to save before the file with *identity*, its device and inode, gets its name."""
+        return evolve(self, written=identity)
 
     def failed(self, error: str, *, is_final: bool) -> Record:
-        """Note that the job failed; a failed job costs nothing."""
+        """Return the record of a failed job, which costs nothing."""
         return evolve(self, state=State.FAILED, error=error, is_final=is_final, estimate=0.0)
 
     def renewed(self) -> Record:
-        """Return the row as it is before its next job is asked for."""
+        """Return the record before the next attempt."""
         earlier = (*self.earlier, self.lipsync_id) if self.lipsync_id else self.earlier
         return evolve(
             self,
             state=State.PLANNED,
             attempt=self.attempt + 1,
+            attempt_key=None,
             body=None,
+            callback_id=None,
             asked_at=None,
             batch=None,
             item=None,
             batch_id=None,
             lipsync_id=None,
             earlier=earlier,
+            is_final=False,
         )
 
-    def done(self) -> Record:
-        """Note that nothing is left to do."""
-        return evolve(self, state=State.DONE, error=None)
+    def forgiving(self) -> Record:
+        """Return the record for another attempt that the caller asked for, whatever failed before."""
+        if self.state is State.FAILED:
+            renewed = self.renewed()
+            return evolve(renewed, forgiven=len(renewed.earlier))
+        if self.state is State.PLANNED and self.body is not None:  # refused: the server may replay the refusal
+            return evolve(self, body="")
+        return self
+
+    def done(self, written: str | None = None) -> Record:
+        """Return the record of a finished row; *written* is the fingerprint of its file."""
+        return evolve(self, state=State.DONE, error=None, written=written, captions_free=False)
 
     def troubled(self, error: str) -> Record:
-        """Note what went wrong, without a change of state."""
+        """Return the record with *error*, in the same state."""
         return evolve(self, error=error)
 
 
-def attempt_key(key: str, attempt: int) -> str:
-    """Return the idempotency key of a row's job number *attempt*, from 1."""
-    return key if attempt == 1 else f"{key}.{attempt}"
+def attempt_key(row_key: str, digest: str, attempt: int) -> str:
+    """Return the idempotency key of an attempt.
+
+    The same row gets the same key in every journal, so that the server replays its job; a row that differs in
+    anything gets another key. It ends in 16 hex digits of a hash, so no row key leads to the attempt key of another.
+
+    Args:
+        row_key: The row's own key.
+        digest: Covers everything that is sent for it.
+        attempt: The number of the attempt, from 1.
+    """
+    covered = orjson.dumps([row_key, digest, attempt])
+    return f"{row_key[:_KEY_CHARACTERS]}.{hashlib.sha256(covered).hexdigest()[:_DIGITS]}"
 
 
 def next_step(record: Record, now: float, *, max_attempts: int, has_file: bool) -> Step:
-    """Decide what to do with a row.
+    """Return what to do with a row next.
 
     Args:
-        record: What it reached.
+        record: The row.
         now: The time.
-        max_attempts: How many jobs may be asked for.
-        has_file: Whether its file is there.
+        max_attempts: How many jobs may be created.
+        has_file: Whether its file exists.
     """
     match record.state:
         case State.PLANNED:
@@ -251,9 +302,10 @@ def next_step(record: Record, now: float, *, max_attempts: int, has_file: bool) 
         case State.DONE:
             return Step.NOTHING if record.target is None or has_file else Step.DOWNLOAD
         case State.FAILED:
-            return Step.GIVE_UP if record.is_final or record.attempt >= max_attempts else Step.RENEW
+            is_last = record.jobs - record.forgiven >= max_attempts
+            return Step.GIVE_UP if record.is_final or is_last else Step.RENEW
 
 
 def _is_remembered(record: Record, now: float) -> bool:
-    # A clock that was put back makes the time since then look short: then, too, it is searched for.
+    # A clock that was set back makes this time look short: then, too, the job is searched for.
     return record.asked_at is not None and 0 <= now - record.asked_at < KEY_SECONDS

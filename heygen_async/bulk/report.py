@@ -1,15 +1,23 @@
-"""The report of a run: what each row has reached, as CSV."""
+"""The report of a run: the state of each row, as CSV for spreadsheets.
+
+Rule 1: it starts with a byte order mark, by which Excel knows that it is UTF-8.
+Rule 2: no cell is taken for a formula, and none contains control characters: some of the text is the server's.
+Rule 3: it appears when it is complete, and never in place of another file of the run.
+"""
 
 from __future__ import annotations
 
 import csv
-import os
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TextIO
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
+from heygen_async._media.targets import same_file_key
+from heygen_async._text import one_line
+from heygen_async.bulk.intake import OwnFiles
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.record import Record, State
 
@@ -29,51 +37,88 @@ COLUMNS: Final = (
     "error",
 )
 _PAGE: Final = 500
+_FORMULA: Final = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}")
+_REPORT: Final = "the report"
 
 
-async def write_report(journal: Journal, path: Path) -> None:
-    """Write what the rows of this run have reached to *path*, which appears when it is whole.
+def default_report(journal: Path) -> Path:
+    """Return the path of the report that goes with *journal*."""
+    return journal.with_suffix(".report.csv")
+
+
+async def write_report(journal: Journal, path: Path, own_files: OwnFiles) -> None:
+    """Write the state of the rows of this run to *path*.
 
     Raises:
+        ValueError: If another file of the run is there, one of *own_files*.
         OSError: If it cannot be written.
         JournalError: If the journal cannot be read.
+
+    Cancelled, it leaves the file that was there before.
     """
-    part = path.with_name(f"{path.name}.part")
-    file = await to_thread.run_sync(_begin, part)
+    draft = _Draft(path)
     try:
+        await to_thread.run_sync(draft.begin, own_files)
         last = 0
         while records := await journal.rows(last, _PAGE):
             last = records[-1].number
-            await to_thread.run_sync(_add, file, records)
+            await to_thread.run_sync(draft.add, records)
+        await to_thread.run_sync(draft.publish)
     finally:
-        await to_thread.run_sync(file.close)
-    await to_thread.run_sync(os.replace, part, path)
+        with CancelScope(shield=True):
+            await to_thread.run_sync(draft.close)
 
 
-def _begin(part: Path) -> TextIO:
-    file = part.open("w", encoding="utf-8", newline="")
-    csv.writer(file).writerow(COLUMNS)
-    return file
+class _Draft:
+    """A report that is being written, beside its path. For threads."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        self._file: TextIO | None = None
 
-def _add(file: TextIO, records: Sequence[Record]) -> None:
-    csv.writer(file).writerows(_cells(record) for record in records)
+    def begin(self, own_files: OwnFiles) -> None:
+        own = own_files.get(same_file_key(self._path), _REPORT)
+        if own != _REPORT:
+            raise ValueError(f"the report would overwrite {own}: {self._path}")
+        self._file = self._draft.open("x", encoding="utf-8-sig", newline="")
+        csv.writer(self._file).writerow(COLUMNS)
+
+    def add(self, records: Sequence[Record]) -> None:
+        csv.writer(self._opened()).writerows(_cells(record) for record in records)
+
+    def publish(self) -> None:
+        self._opened().close()
+        self._draft.replace(self._path)
+
+    def close(self) -> None:
+        """Close the file, and remove it if it was not published."""
+        if self._file is not None:
+            self._file.close()
+            self._draft.unlink(missing_ok=True)
+
+    def _opened(self) -> TextIO:
+        assert self._file is not None  # noqa: S101 begin() has opened it
+        return self._file
 
 
 def _cells(record: Record) -> Iterator[object]:
     yield record.number
-    yield record.place
-    yield record.key
-    yield record.lipsync_id
+    yield _cell(record.place)
+    yield _cell(record.key)
+    yield _cell(record.lipsync_id)
     yield record.state
-    yield 0 if record.is_untouched else record.attempt
+    yield record.jobs
     seconds = (record.upload_seconds, record.submit_seconds, record.wait_seconds, record.download_seconds)
     yield from (None if one is None else f"{one:.3f}" for one in seconds)
     yield f"{record.estimate:.4f}"
-    yield record.target if record.state is State.DONE else None
-    yield _harmless(record.error)
+    yield _cell(record.target) if record.state is State.DONE else None
+    yield _cell(record.error)
 
 
-def _harmless(text: str | None) -> str | None:
-    """Return *text* so that no spreadsheet takes it for a formula: some of it is the server's."""
-    return f"'{text}" if text and text[0] in "=+-@\t" else text
+def _cell(text: str | None) -> str | None:
+    """Return *text* on one line, and so that no spreadsheet takes it for a formula."""
+    if text is None:
+        return None
+    line = one_line(text)
+    return f"'{line}" if line.startswith(_FORMULA) else line

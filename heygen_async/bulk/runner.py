@@ -12,7 +12,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, suppress
+from contextlib import AsyncExitStack, aclosing, closing, suppress
+from functools import partial
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -23,22 +24,24 @@ from anyio import to_thread
 from attrs import field, frozen
 
 from heygen_async._arguments import check_count
+from heygen_async.bulk import outputs
 from heygen_async.bulk.batches import Batcher
+from heygen_async.bulk.budget import Budget, check_budget, check_rates
 from heygen_async.bulk.folders import check_writable, temporary_folder
-from heygen_async.bulk.journal import Journal, Problem
+from heygen_async.bulk.intake import OwnFiles, PreparedRow, check_manifest, own_files_of, prepare
+from heygen_async.bulk.journal import Admission, Journal, JournalError, Problem
 from heygen_async.bulk.limits import Limiter, Weather
-from heygen_async.bulk.manifest import Manifest, Placed
-from heygen_async.bulk.money import Ledger, check_budget, check_rates
-from heygen_async.bulk.preparing import Task, prepare
+from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.progress import DubEvent, DubSnapshot, Tally
 from heygen_async.bulk.record import Record, State, Step
-from heygen_async.bulk.report import write_report
+from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.slots import Slots
-from heygen_async.bulk.survey import Reckoning, Survey
+from heygen_async.bulk.spool import Spool, spooled
+from heygen_async.bulk.survey import Survey, SurveyBuilder
 from heygen_async.bulk.worker import Fatal, Patience, RowRun, Workshop
 from heygen_async.errors import HeyGenError
-from heygen_async.models import DubOutcome, DubRow, Wallet
+from heygen_async.models import Account, DubOutcome, DubRow, Wallet
 from heygen_async.session import HeyGenSession
 
 Submit: TypeAlias = Literal["each", "batch"]
@@ -78,7 +81,7 @@ class BadRows(ValueError):
         shown = [str(problem) for problem in self.problems[:20]]
         more = [f"and {count - len(shown)} more"] if count > len(shown) else []
         super().__init__(
-            "\n".join([f"{count} problems in the rows:" if count > 1 else "a problem in the rows:", *shown, *more])
+            "\n".join([f"{count} errors in the rows:" if count > 1 else "1 error in the rows:", *shown, *more])
         )
 
 
@@ -93,6 +96,8 @@ class Plan:
     budget: float | None = None
     rates: Mapping[str, float]
     submit: Submit = "each"
+    captions: bool = False
+    retry_failed: bool = False
     on_event: Callable[[DubEvent], None] | None = None
     patience: Patience = field(factory=Patience)
     now: Callable[[], float] = time.time
@@ -119,21 +124,21 @@ class DubRun:
         self._tally = Tally(plan.on_event)
         limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
         self._slots = Slots(limiter, Weather(), lambda: asyncio.get_running_loop().time())
-        self._ledger = Ledger(plan.rates, plan.budget)
+        self._budget = Budget(plan.rates, plan.budget)
         self._batcher = Batcher()
         self._shop = Workshop(
             heygen=heygen,
             creates=creates,
             journal=self._journal,
             slots=self._slots,
-            ledger=self._ledger,
-            searcher=Searcher(heygen, self._journal),
+            budget=self._budget,
+            searcher=Searcher(heygen, self._journal, plan.now),
             tally=self._tally,
             max_attempts=plan.max_attempts,
             patience=plan.patience,
             batcher=self._batcher,
             is_batching=plan.submit == "batch",
-            before_creates=self._ask_balance,
+            check_account=self._check_account,
             now=plan.now,
         )
         self._batcher.shop = self._shop
@@ -148,6 +153,9 @@ class DubRun:
         self._balances: list[Wallet | None] = [None, None]
         self._asking = asyncio.Lock()
         self._has_asked = False
+        self._own_files: OwnFiles = {}
+        self._spool: Spool | None = None
+        self._resources = AsyncExitStack()
 
     # The life of a run
 
@@ -158,16 +166,21 @@ class DubRun:
             BadRows: If rows are wrong; nothing was sent.
             JournalError: If the journal cannot be used, or another run has it.
             OSError: If the output folder cannot be written to.
+            ValueError: If the journal, or its report, is the manifest.
         """
         if self._state != "new":
             raise RuntimeError("a run is entered once; make another with dub_many")
         self._state = "running"
         await self._journal.open()
         try:
+            if isinstance(self._rows, Manifest):
+                await check_manifest(self._journal, self._rows)
+            self._own_files = await self._find_own_files()
             await check_writable(self._plan.output_dir)
             await self._check()
-            self._ledger.spent = await self._journal.estimate()
+            self._budget.spent = await self._journal.estimate()
         except BaseException:
+            await self._resources.aclose()
             await self._journal.aclose()
             raise
         self._main = asyncio.create_task(self._run(), name="heygen-dub-run")
@@ -184,7 +197,10 @@ class DubRun:
             if not main.done():
                 await self._slots.close(_GRACE)
         finally:
-            await _end(main, self._journal)
+            try:
+                await _end(main, self._journal)
+            finally:
+                await self._resources.aclose()
         if error is None:
             self._raise_error()
 
@@ -230,12 +246,14 @@ class DubRun:
             in_flight=limiter.in_flight,
             limit=int(min(limiter.limit, limiter.most)),
             refusals=limiter.refusals,
-            estimate=self._ledger.spent,
-            budget=self._ledger.budget,
+            estimate=self._budget.spent,
+            spent=self._budget.spent - self._budget.under_way,
+            reserved=self._budget.under_way,
+            budget=self._budget.limit,
             balance_before=self._balances[0],
             balance_after=self._balances[1],
             trouble=self._slots.last_trouble if self._slots.weather.troubles else None,
-            halted=None if self._shop.over_budget is None else str(self._shop.over_budget),
+            halted=_text(self._shop.no_credit or self._shop.over_budget),
         )
 
     async def survey(self) -> Survey:
@@ -250,10 +268,13 @@ class DubRun:
         if self._state != "new":
             raise RuntimeError("a run is surveyed before it is entered")
         async with temporary_folder() as folder:
-            found = Reckoning(self._plan.max_attempts, self._ledger, self._plan.now)
+            found = SurveyBuilder(self._plan.max_attempts, self._budget, self._plan.now)
+            self._own_files = await self._find_own_files()
             journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
             await journal.open()
             try:
+                if isinstance(self._rows, Manifest):
+                    await check_manifest(journal, self._rows)
                 async with aclosing(self._looked_at(journal)) as looked_at:
                     async for tasks, records in looked_at:
                         found.add(tasks, records, await _files_there(records))
@@ -261,21 +282,31 @@ class DubRun:
                 await journal.aclose()
         return found.survey()
 
+    async def _find_own_files(self) -> OwnFiles:
+        """Return the files of the run itself, which no row may write."""
+        manifest = self._rows.path if isinstance(self._rows, Manifest) else None
+        journal = self._plan.journal
+        if manifest is None and journal is None:
+            return {}
+        report = None if journal is None else default_report(journal)
+        return await to_thread.run_sync(partial(own_files_of, manifest=manifest, journal=journal, report=report))
+
     def _existing_journal(self, folder: Path) -> Path:
         """Return the journal's path, or where there is none yet one in *folder*, which is soon gone."""
         path = self._plan.journal
         return path if path is not None and path.exists() else folder / "survey.sqlite"
 
     async def write_report(self, path: Path) -> None:
-        """Write what each row has reached to *path*, as CSV; inside `async with`, at any time.
+        """Write the state of each row to *path*, as CSV; inside `async with`, at any time.
 
         Raises:
+            ValueError: If the manifest or the journal of the run is there.
             OSError: If it cannot be written.
             JournalError: If the journal cannot be read.
         """
         if self._state != "running":
             raise RuntimeError("a report is written inside `async with`")
-        await write_report(self._journal, path)
+        await write_report(self._journal, path, self._own_files)
 
     # The run itself, in a task of its own
 
@@ -288,7 +319,10 @@ class DubRun:
         except BaseExceptionGroup as failed:
             raise _first(failed) from None
         if self._has_asked:
-            self._balances[1] = await self._balance()
+            account = await self._account()
+            self._balances[1] = None if account is None else account.wallet
+        if self._shop.no_credit is not None:
+            raise self._shop.no_credit
 
     async def _feed(self, group: asyncio.TaskGroup) -> None:
         async with aclosing(self._slices()) as slices:
@@ -308,20 +342,26 @@ class DubRun:
             row.on_submitted = _once(self._go_ahead)
             group.create_task(self._work(row))
 
-    async def _begin(self, placed: Sequence[Placed]) -> list[RowRun | DubOutcome]:
+    async def _begin(self, placed: Sequence[SourceRow]) -> list[RowRun | DubOutcome]:
         """Take rows into the run; one that cannot be, though all were looked at before, fails alone."""
-        tasks = await prepare(placed, self._journal, self._plan.output_dir)
-        records = iter(await self._journal.admit([task.entry for task in tasks if isinstance(task, Task)]))
-        found = [next(records) if isinstance(task, Task) else task for task in tasks]
-        files = await _files_there(found)
+        made = await self._prepared(placed, self._journal)
+        admitted = await self._journal.admit([task.entry for task in made if isinstance(task, PreparedRow)])
+        records = [self._renewed(one) for one in admitted]
+        files = await _files_there(records)
+        left = iter(records)
         rows: list[RowRun | DubOutcome] = []
-        by_place = {one.place: one.row for one in placed}
-        for task, record in zip(tasks, found, strict=True):
-            if isinstance(task, Task) and isinstance(record, Record):
+        for task in made:
+            if not isinstance(task, PreparedRow):
+                rows.append(_failed(task.row, task.problems))
+            elif isinstance(record := next(left), Record):
                 rows.append(RowRun(self._shop, task, record, has_file=record.target in files))
-            elif isinstance(record, Problem):
-                rows.append(_failed(record, by_place))
+            else:
+                rows.append(_failed(task.row, [record]))
         return rows
+
+    async def _prepared(self, placed: Sequence[SourceRow], journal: Journal) -> list[PreparedRow | SourceRow]:
+        plan = self._plan
+        return await prepare(placed, journal, plan.output_dir, captions=plan.captions, own_files=self._own_files)
 
     def _go_ahead(self) -> None:
         """One row less stands before its create."""
@@ -335,27 +375,56 @@ class DubRun:
         self._outcomes.append(outcome)
         self._bell.set()
 
-    async def _ask_balance(self) -> None:
-        """Ask, once, what the account has before anything is taken from it."""
-        async with self._asking:
-            if not self._has_asked:
-                self._balances[0] = await self._balance()
-                self._has_asked = True
+    def _renewed(self, admitted: Admission) -> Admission:
+        """Return the record with another attempt, where the caller asked for one."""
+        if isinstance(admitted, Problem) or not self._plan.retry_failed:
+            return admitted
+        return admitted.forgiving()
 
-    async def _balance(self) -> Wallet | None:
-        with suppress(HeyGenError, TimeoutError):  # it is nice to know, no more
+    async def _check_account(self) -> None:
+        """Look at the account, once, before anything is done: the journal belongs to one, where the API tells which.
+
+        Raises:
+            JournalError: If it belongs to another account.
+        """
+        async with self._asking:
+            if self._has_asked:
+                return
+            account = await self._account()
+            if account is not None:
+                self._balances[0] = account.wallet
+                await self._check_owner(account.username)
+            self._has_asked = True
+
+    async def _check_owner(self, username: str) -> None:
+        owner = await self._journal.fact("account")
+        if owner is None:
+            await self._journal.keep_fact("account", username)
+        elif owner != username:
+            raise JournalError(
+                f"{self._journal} belongs to the account {owner}, and the API key to {username}: "
+                "use a key of that account, or another journal"
+            )
+
+    async def _account(self) -> Account | None:
+        with suppress(HeyGenError, TimeoutError):  # the key may not be allowed to read it
             async with asyncio.timeout(_BALANCE_SECONDS):
-                return (await self._heygen.account.me()).wallet
+                return await self._heygen.account.me()
         return None
 
     # Rows in
 
-    async def _slices(self) -> AsyncGenerator[list[Placed], None]:
+    async def _slices(self) -> AsyncGenerator[list[SourceRow], None]:
         if isinstance(self._rows, AsyncIterable):
             number = 0
-            async for row in self._rows:  # one by one: the next may be long in coming
+            async for row in self._rows:  # one by one: the next may take long
                 number += 1
                 yield [_checked(number, row)]
+            return
+        if self._spool is not None:
+            async with aclosing(self._spool.slices()) as checked:
+                async for placed in checked:
+                    yield placed
             return
         in_thread = isinstance(self._rows, Manifest)  # a program's own iterator stays in its own thread
         with closing(_placed(self._rows)) as rows:
@@ -363,27 +432,34 @@ class DubRun:
                 yield placed
 
     async def _check(self) -> None:
-        """Look at every row before anything is sent, unless the rows can be had only once."""
+        """Check every row before anything is sent, and keep what was checked; an iterator's rows are checked later."""
         if isinstance(self._rows, AsyncIterable) or iter(self._rows) is self._rows:
             return
-        self._total = 0
-        async with aclosing(self._looked_at(self._journal)) as looked_at:
+        total = 0
+        spool = await self._resources.enter_async_context(spooled())
+        async with aclosing(self._looked_at(self._journal, spool)) as looked_at:
             async for tasks, _ in looked_at:
-                self._total += len(tasks)
+                total += len(tasks)
+        self._total, self._spool = total, spool
 
-    async def _looked_at(self, journal: Journal) -> AsyncGenerator[tuple[list[Task], list[Record]], None]:
-        """Give out the rows slice by slice, with what they have reached; raise all that is wrong at the end."""
+    async def _looked_at(
+        self, journal: Journal, spool: Spool | None = None
+    ) -> AsyncGenerator[tuple[list[PreparedRow], list[Record]], None]:
+        """Iterate over the rows and their records, slice by slice; raise all problems at the end."""
         problems: list[Problem] = []
         count = 0
         async with aclosing(self._slices()) as slices:
             async for placed in slices:
-                made = await prepare(placed, journal, self._plan.output_dir)
-                tasks = [task for task in made if isinstance(task, Task)]
-                admitted = await journal.admit([task.entry for task in tasks])
-                found = [one for one in (*made, *admitted) if isinstance(one, Problem)]
+                made = await self._prepared(placed, journal)
+                tasks = [task for task in made if isinstance(task, PreparedRow)]
+                admitted = [self._renewed(one) for one in await journal.admit([task.entry for task in tasks])]
+                found = [problem for one in made if isinstance(one, SourceRow) for problem in one.problems]
+                found += [one for one in admitted if isinstance(one, Problem)]
                 count += len(found)
                 problems += found[: _MOST_PROBLEMS - len(problems)]
                 if not count:
+                    if spool is not None:
+                        await spool.add(placed)
                     yield tasks, [one for one in admitted if isinstance(one, Record)]
         if count:
             raise BadRows(problems, count)
@@ -417,20 +493,23 @@ def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def _files_there(records: Iterable[Record | Problem]) -> set[str | None]:
-    """Return which targets of rows that are done are there."""
-    done = [one.target for one in records if isinstance(one, Record) and one.state is State.DONE and one.target]
-    return await to_thread.run_sync(_existing, done) if done else set()
+    """Return the targets of rows that are done and have written them."""
+    done = [one for one in records if isinstance(one, Record) and one.state is State.DONE and one.target]
+    return await to_thread.run_sync(_finished, done) if done else set()
 
 
-def _existing(paths: Iterable[str]) -> set[str | None]:
-    return {path for path in paths if Path(path).is_file() and Path(path).stat().st_size}
+def _finished(records: Iterable[Record]) -> set[str | None]:
+    return {record.target for record in records if outputs.is_finished(record)}
 
 
-def _failed(problem: Problem, rows: Mapping[str, DubRow | None]) -> DubOutcome:
-    row = rows.get(problem.place.partition(",")[0])
+def _text(error: HeyGenError | None) -> str | None:
+    return None if error is None else str(error)
+
+
+def _failed(row: DubRow | None, problems: Sequence[Problem]) -> DubOutcome:
     if row is None:
-        raise BadRows([problem], 1)
-    return DubOutcome(row=row, key=row.key or "", state="failed", error=ValueError(str(problem)))
+        raise BadRows(problems, len(problems))
+    return DubOutcome(row=row, key=row.key or "", state="failed", error=ValueError("; ".join(map(str, problems))))
 
 
 def _once(call: Callable[[], None]) -> Callable[[], None]:
@@ -446,21 +525,21 @@ def _once(call: Callable[[], None]) -> Callable[[], None]:
 # Rows in
 
 
-def _placed(rows: Iterable[DubRow]) -> Generator[Placed, None, None]:
+def _placed(rows: Iterable[DubRow]) -> Generator[SourceRow, None, None]:
     if isinstance(rows, Manifest):
-        yield from rows.placed()
+        yield from rows.source_rows()
         return
     for number, row in enumerate(rows, start=1):
         yield _checked(number, row)
 
 
-def _checked(number: int, row: object) -> Placed:
+def _checked(number: int, row: object) -> SourceRow:
     if not isinstance(row, DubRow):
         raise TypeError(f"row {number} must be a DubRow, not {type(row).__name__}")
-    return Placed(number, f"row {number}", row)
+    return SourceRow(number, f"row {number}", row)
 
 
-def _take(rows: Iterator[Placed]) -> list[Placed]:
+def _take(rows: Iterator[SourceRow]) -> list[SourceRow]:
     return list(islice(rows, _SLICE))
 
 
@@ -477,6 +556,8 @@ def make_run(
     budget: float | None,
     rates: Mapping[str, float] | None,
     submit: Submit,
+    captions: bool,
+    retry_failed: bool,
     on_event: Callable[[DubEvent], None] | None,
 ) -> DubRun:
     """Make a run; see `HeyGenSession.dub_many`.
@@ -499,6 +580,8 @@ def make_run(
         budget=budget,
         rates=check_rates(rates),
         submit=submit,
+        captions=captions,
+        retry_failed=retry_failed,
         on_event=on_event,
     )
     return DubRun(heygen, creates, rows, plan, origin=origin)

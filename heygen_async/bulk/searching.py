@@ -1,50 +1,183 @@
-"""Jobs of which only a callback id is known: one walk through the list for all rows in doubt."""
+"""Jobs that the journal does not know: those of rows in doubt, and those that an interrupted run could not record.
+
+Rule 1: a walk goes through the list from the newest job to the anchor, which is the newest job that there was before
+the first create of the run, or to the end of the list. No clock is compared.
+Rule 2: a job is adopted only if it is certainly the row's; otherwise the row fails as in doubt.
+Rule 3: what a walk finds is saved before the anchor moves.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from attrs import define, field
 
-from heygen_async.bulk import steps
-from heygen_async.bulk.journal import Journal
-from heygen_async.bulk.record import Record
-from heygen_async.models import Lipsync, LipsyncStatus
+from heygen_async.bulk.journal import Journal, first_version_key
+from heygen_async.bulk.record import KEY_SECONDS, Record, attempt_key
+from heygen_async.errors import APIError, HeyGenError, NotFound
+from heygen_async.models import DubRow, Lipsync, LipsyncStatus
 from heygen_async.session import HeyGenSession
 
-_SLACK = 24 * 3600.0
-"""By how many seconds the server's clock and ours may differ; a day costs a few pages more."""
+_MORE_ATTEMPTS: Final = 5
+"""How many attempts more than usual an interrupted run may have made without a record of them."""
+
+_CLOCK_SKEW: Final = 300.0
+"""By how many seconds the server's clock and ours may differ where a job is to be certain."""
+
+
+class InDoubt(HeyGenError):
+    """Raised when a row may have a job, and it is not certain which one.
+
+    Attributes:
+        candidates: The ids of the jobs that may be the row's.
+    """
+
+    hint = "Look at these jobs: delete those that are not wanted, or give the row another key and callback_id."
+
+    def __init__(self, key: str, candidates: Sequence[str]) -> None:
+        self.candidates = tuple(candidates)
+        shown = ", ".join(self.candidates)
+        super().__init__(f"the row {key} is in doubt: it may already have a job ({shown}); nothing was sent")
 
 
 @define(eq=False)
 class Searcher:
-    """Finds jobs by their callback ids."""
+    """Finds jobs in the account's list."""
 
     heygen: HeyGenSession
     journal: Journal
-    _found: dict[str, list[Lipsync]] = field(factory=dict)
+    now: Callable[[], float]
+    _covered: set[str] = field(factory=set)
+    """The callback ids that the last walk was for."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
+    is_prepared: bool = False
 
-    async def find(self, record: Record) -> str | None:
+    async def prepare(self) -> None:
+        """Prepare for creates, once in a run: find what an interrupted run has created, else keep the newest job.
+
+        Raises:
+            HeyGenError: If the list cannot be read and the server may have forgotten the keys of the interrupted run.
+        """
+        async with self._lock:
+            if self.is_prepared:
+                return
+            unclean = await self.journal.fact("unclean")
+            if unclean is not None:
+                await self._reconcile(float(unclean))
+            elif not await self.journal.in_doubt():
+                await self._keep_newest()
+            self.is_prepared = True
+
+    async def _reconcile(self, since: float) -> None:
+        has_doubts = bool(await self.journal.in_doubt())
+        try:
+            newest = await self._walk()
+        except APIError as error:
+            if error.is_transient or not 0 <= self.now() - since < KEY_SECONDS:
+                raise
+            return  # the server still knows every key that may have been used
+        await self.journal.reconciled(None if has_doubts else newest)
+
+    async def _keep_newest(self) -> None:
+        try:
+            async for lipsync in self.heygen.lipsyncs.list(page_size=1):
+                await self.journal.keep_fact("anchor", lipsync.id)
+                return
+        except APIError as error:
+            if error.is_transient:
+                raise
+            # Without it a walk goes back to an older anchor, or to the end.
+
+    async def _walk(self) -> str | None:
+        """Save the jobs from the newest to the anchor, and return the newest."""
+        anchor, newest = await self.journal.fact("anchor"), None
+        async for page in self.heygen.lipsyncs.list(page_size=100).pages():
+            ids = [lipsync.id for lipsync in page.items]
+            newest = newest or next(iter(ids), None)
+            recent = page.items[: ids.index(anchor)] if anchor in ids else page.items
+            await self.journal.keep_listed([(one.id, one.callback_id) for one in recent if one.callback_id])
+            if anchor in ids:
+                break
+        return newest
+
+    async def find(self, record: Record, row: DubRow) -> str | None:
         """Return the job of a row in doubt; `None` if there is none.
 
         Raises:
-            HeyGenError: If the list cannot be read to its end: then nothing is known.
+            InDoubt: If it is not certain which job is the row's.
+            HeyGenError: If the list cannot be read: then nothing is known.
         """
-        callback_id = record.callback_id or record.attempt_key
+        callback_id = record.callback_id
+        assert callback_id is not None  # noqa: S101 it is recorded before anything is sent
         async with self._lock:
-            if callback_id not in self._found:
-                await self._walk(record)
-        known = await self.journal.known_jobs([lipsync.id for lipsync in self._found[callback_id]])
-        jobs = [lipsync for lipsync in self._found[callback_id] if lipsync.id not in known]
-        # Newest first; one that did not fail before one that did.
-        best = min(jobs, key=lambda lipsync: lipsync.status == LipsyncStatus.FAILED, default=None)
-        return None if best is None else best.id
+            if callback_id not in self._covered:
+                covered = {one.callback_id for one in await self.journal.in_doubt() if one.callback_id}
+                await self._walk()
+                self._covered = covered | {callback_id}
+            self._covered.discard(callback_id)  # another doubt needs another walk
+        listed = [lipsync_id for lipsync_id, _ in await self.journal.listed([callback_id])]
+        if record.is_ours_to_find:
+            return await self._only_one(record.key, listed)
+        return await self._certain(record, row, listed)
 
-    async def _walk(self, record: Record) -> None:
-        """Look for the jobs of all rows in doubt at once."""
-        doubtful = [record, *await self.journal.in_doubt()]
-        wanted = frozenset(one.callback_id or one.attempt_key for one in doubtful)
-        since = min((one.asked_at for one in doubtful if one.asked_at is not None), default=0.0) - _SLACK
-        found = await steps.search(self.heygen, wanted, since=since)
-        self._found |= {callback_id: found.get(callback_id, []) for callback_id in wanted}
+    async def lost_job(self, record: Record, row: DubRow, max_attempts: int) -> tuple[int, str] | None:
+        """Return the attempt and the job of a row that is about to be sent, if an interrupted run created it.
+
+        Raises:
+            InDoubt: If it is not certain which job is the row's.
+            HeyGenError: If a job that may be the row's cannot be looked at.
+        """
+        attempts = range(record.attempt, record.attempt + max_attempts + _MORE_ATTEMPTS)
+        if row.callback_id is not None:
+            await self._none(record.key, [row.callback_id])
+            return None
+        if await self.journal.fact("legacy"):
+            await self._none(record.key, [first_version_key(record.key, attempt) for attempt in attempts])
+        keys = {attempt_key(record.key, record.inputs, attempt): attempt for attempt in attempts}
+        listed = await self.journal.listed(list(keys))
+        if not listed:
+            return None
+        last = max(keys[callback_id] for _, callback_id in listed)
+        job = await self._only_one(record.key, [one for one, callback_id in listed if keys[callback_id] == last])
+        return None if job is None else (last, job)
+
+    async def _none(self, key: str, callback_ids: Sequence[str]) -> None:
+        listed = [lipsync_id for lipsync_id, _ in await self.journal.listed(callback_ids)]
+        candidates = await self._existing(listed)
+        if candidates:
+            raise InDoubt(key, [lipsync.id for lipsync in candidates])
+
+    async def _only_one(self, key: str, lipsync_ids: Sequence[str]) -> str | None:
+        """Return the job among those that have a callback id of ours."""
+        if len(lipsync_ids) <= 1:
+            return next(iter(lipsync_ids), None)
+        jobs = await self._existing(lipsync_ids)
+        alive = jobs if len(jobs) <= 1 else [job for job in jobs if job.status != LipsyncStatus.FAILED]
+        if len(alive) == 1 or not jobs:
+            return next((job.id for job in alive), None)
+        raise InDoubt(key, [job.id for job in jobs])
+
+    async def _certain(self, record: Record, row: DubRow, lipsync_ids: Sequence[str]) -> str | None:
+        """Return the job among those that have the user's own callback id, which other rows may have too."""
+        jobs = await self._existing(lipsync_ids)
+        if not jobs:
+            return None
+        if len(jobs) == 1 and _is_the_rows(jobs[0], record, row):
+            return jobs[0].id
+        raise InDoubt(record.key, [job.id for job in jobs])
+
+    async def _existing(self, lipsync_ids: Sequence[str]) -> list[Lipsync]:
+        found = []
+        for lipsync_id in lipsync_ids:
+            try:
+                found.append(await self.heygen.lipsyncs.get(lipsync_id))
+            except NotFound:
+                continue  # deleted since it was listed
+        return found
+
+
+def _is_the_rows(job: Lipsync, record: Record, row: DubRow) -> bool:
+    is_later = job.created_at is not None and job.created_at.timestamp() >= (record.asked_at or 0.0) - _CLOCK_SKEW
+    return is_later and row.title is not None and job.title == row.title

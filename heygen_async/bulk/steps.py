@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from heygen_async._media.transfers import Progress
 from heygen_async.models import AssetId, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy
 from heygen_async.session import HeyGenSession
@@ -48,25 +49,21 @@ async def wait(
     return await heygen.poller.wait(lipsync_id, created_at=created_at, policy=policy)
 
 
-async def download(heygen: HeyGenSession, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:
-    """Write the video of a completed job to *path*.
+async def download(
+    heygen: HeyGenSession, lipsync: Lipsync | str, path: Path, *, overwrite: bool, progress: Progress
+) -> Path:
+    """Write the video of a completed job to *path*; *progress* is awaited before the file gets its name.
 
     Raises:
         HeyGenError: If it cannot be had or written.
     """
-    return await heygen.download(lipsync, path, overwrite=overwrite)
+    return await heygen.download(lipsync, path, overwrite=overwrite, progress=progress)
 
 
-async def search(heygen: HeyGenSession, callback_ids: frozenset[str], *, since: float) -> dict[str, list[Lipsync]]:
-    """Return the account's jobs with these callback ids that were made after *since*, a unix timestamp.
+async def download_captions(heygen: HeyGenSession, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:
+    """Write the captions of a completed job beside the video at *path*.
 
     Raises:
-        HeyGenError: If the list cannot be read.
+        HeyGenError: If they cannot be downloaded or written.
     """
-    found: dict[str, list[Lipsync]] = {}
-    async for lipsync in heygen.lipsyncs.list(page_size=100):
-        if lipsync.created_at is not None and lipsync.created_at.timestamp() < since:
-            break
-        if lipsync.callback_id in callback_ids:
-            found.setdefault(lipsync.callback_id, []).append(lipsync)
-    return found
+    return await heygen.download_captions(lipsync, path, overwrite=overwrite)

@@ -14,16 +14,17 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from anyio import to_thread
 from attrs import define, evolve, field, frozen
 
-from heygen_async.bulk import steps
-from heygen_async.bulk.identity import body_digest, options_of, written_by
+from heygen_async._wire import is_final_answer
+from heygen_async.bulk import outputs, steps
+from heygen_async.bulk.budget import Budget, OverBudget
+from heygen_async.bulk.identity import body_digest, options_of
+from heygen_async.bulk.intake import PreparedRow, check_unchanged
 from heygen_async.bulk.journal import Journal, JournalError
-from heygen_async.bulk.money import Ledger, OverBudget
-from heygen_async.bulk.preparing import Task, stamp_of
 from heygen_async.bulk.progress import DubEvent, Stage, Tally
 from heygen_async.bulk.record import Record, State, Step, next_step
 from heygen_async.bulk.searching import Searcher
@@ -37,9 +38,6 @@ from heygen_async.errors import (
     LipsyncFailed,
     NotFound,
     RateLimited,
-    ServerError,
-    TransportError,
-    UnexpectedResponse,
 )
 from heygen_async.models import Asset, AssetId, DubOutcome, Lipsync, LipsyncOptions, LipsyncStatus, Source
 from heygen_async.policies import PollPolicy
@@ -48,8 +46,10 @@ from heygen_async.session import HeyGenSession
 if TYPE_CHECKING:
     from heygen_async.bulk.batches import Batcher
 
-CONCERNS_ALL: Final = (AuthenticationError, InsufficientCredit, JournalError)
-_MAY_PASS: Final = (TransportError, ServerError, UnexpectedResponse, RateLimited)
+T = TypeVar("T")
+
+CONCERNS_ALL: Final = (AuthenticationError, JournalError)
+"""What ends the run at once. Without credit, nothing more is created, but what runs is finished."""
 GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
 
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
@@ -147,7 +147,7 @@ class Workshop:
     """A view of the session that raises a 429 instead of waiting: it is the limiter's."""
     journal: Journal
     slots: Slots
-    ledger: Ledger
+    budget: Budget
     searcher: Searcher
     tally: Tally
     max_attempts: int
@@ -157,11 +157,12 @@ class Workshop:
     batcher: Batcher
     """Sends rows in batches, if that is how they go, and waits for those that went so."""
     is_batching: bool = False
-    before_creates: Callable[[], Awaitable[None]]
-    """What is awaited before a create; it has something to do before the first one only."""
+    check_account: Callable[[], Awaitable[None]]
+    """Checks, once in a run, that the key belongs to the journal's account."""
     now: Callable[[], float] = time.time
     """The time of the world, by which a server forgets keys."""
     over_budget: OverBudget | None = None
+    no_credit: InsufficientCredit | None = None
     """Why rows are left out, once some are."""
     _settled: asyncio.Event = field(factory=asyncio.Event)
 
@@ -169,7 +170,7 @@ class Workshop:
         """Return the event loop's time."""
         return asyncio.get_running_loop().time()
 
-    async def afford(self, task: Task, *, before_waiting: Callable[[], None]) -> float:
+    async def afford(self, task: PreparedRow, *, before_waiting: Callable[[], None]) -> float:
         """Reserve what a job is thought to cost, and return it.
 
         Where the budget does not bear it, but may once others have turned out to cost less, it waits for them.
@@ -177,21 +178,59 @@ class Workshop:
         Raises:
             OverBudget: If it will not.
         """
-        while not self.ledger.reserve(
-            price := self.ledger.price(task.row.mode, task.seconds), is_guess=task.seconds is None
+        while not self.budget.reserve(
+            price := self.budget.price(task.row.mode, task.seconds), is_guess=task.seconds is None
         ):
-            if not self.ledger.may_bear(price):
-                self.over_budget = OverBudget(f"the budget of ${self.ledger.budget:,.2f} would be passed")
+            self.check_credit()
+            if not self.budget.may_fit(price):
+                self.over_budget = OverBudget(f"the budget of ${self.budget.limit:,.2f} would be passed")
                 raise self.over_budget
             before_waiting()
             await self._settled.wait()
         return price
 
     def settle(self, stake: float, cost: float) -> None:
-        """Count what a job cost instead of what was reserved for it, and let those look again who wait for that."""
-        self.ledger.settle(stake, cost)
+        """Count what a job cost instead of what was reserved for it, and wake the rows that wait for the budget."""
+        self.budget.settle(stake, cost)
+        self._wake()
+
+    def stop_creating(self, error: InsufficientCredit) -> None:
+        """Create nothing more, because the credit is used up; what runs is finished."""
+        self.no_credit = self.no_credit or error
+        self._wake()
+
+    def check_credit(self) -> None:
+        """Check that the account is not known to be out of credit.
+
+        Raises:
+            InsufficientCredit: If it is.
+        """
+        if self.no_credit is not None:
+            raise self.no_credit.fresh()
+
+    def _wake(self) -> None:
         self._settled.set()
         self._settled = asyncio.Event()
+
+    async def retried(self, call: Callable[[], Awaitable[T]], tries: Tries) -> T:
+        """Return what *call* returns, which creates depend on; transient errors are retried.
+
+        Raises:
+            HeyGenError: If the error is not transient, or others had answers meanwhile.
+            Fatal: If the API does not answer for too long.
+        """
+        while True:
+            try:
+                result = await call()
+            except HeyGenError as error:
+                if not error.is_transient:
+                    raise
+                self.slots.trouble()
+                tries.note(error, self.slots)
+                await asyncio.sleep(self.slots.weather.next_chance() - self.slots.clock())
+            else:
+                self.slots.relief()
+                return result
 
     def polling(self) -> PollPolicy | None:
         """Return how often to look at a job: for its seat, if rows wait for one and the caller leaves it to us."""
@@ -235,12 +274,14 @@ class RowRun:
     """One row in one run."""
 
     shop: Workshop
-    task: Task
+    task: PreparedRow
     record: Record
     on_submitted: Callable[[], None] = lambda: None
     """Called once the row does not stand before its create any more."""
     has_file: bool = False
-    """Whether its file was there when the run came to it, or was written since."""
+    """Whether its file existed when the run came to it, or was written since."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong beside the video."""
     lipsync: Lipsync | None = None
     _stage: Stage | None = None
     _has_worked: bool = False
@@ -263,6 +304,9 @@ class RowRun:
             done = await self._drive()
         except OverBudget as reason:
             return self._end("skipped", reason)
+        except InsufficientCredit as error:
+            self.shop.stop_creating(error)
+            return self._end("skipped", error)
         except CONCERNS_ALL as error:
             raise Fatal(error) from error
         except (HeyGenError, OSError, ValueError) as error:
@@ -276,7 +320,16 @@ class RowRun:
             self._settle(self._stake)  # whatever it is, nothing more will be known of it
         if done is Step.GIVE_UP:
             return self._end("failed", LipsyncFailed(self._failed_lipsync()))
-        return self._end("completed" if self._has_worked else "skipped", None)
+        if self._has_worked:
+            return self._end("completed", None)
+        return self._end("unchanged", None, path=await self._unchanged_path())
+
+    async def _unchanged_path(self) -> Path | None:
+        """Return the file of a row that was finished before, unless it is not the file that was written."""
+        if self.task.target is None or not await to_thread.run_sync(outputs.is_changed, self.record):
+            return self.task.target
+        self.warnings += (f"{self.task.target} has changed since it was written; it was left as it is",)
+        return None
 
     def next_step(self) -> Step:
         """Return what is to be done next."""
@@ -287,6 +340,8 @@ class RowRun:
         if self.record.state in _UNDER_WAY and (self.record.batch is None or self.record.batch_id is not None):
             self._resume_stake()
         while (step := self.next_step()) not in {Step.NOTHING, Step.GIVE_UP}:
+            if not self._has_worked:
+                await self.shop.check_account()
             self._has_worked = True
             try:
                 await self._do(step)
@@ -297,7 +352,7 @@ class RowRun:
 
     def _resume_stake(self) -> None:
         self._stake = self.record.estimate
-        self.shop.ledger.resume(self._stake)
+        self.shop.budget.resume(self._stake)
 
     def _settle(self, cost: float | None) -> None:
         if self._stake is not None:
@@ -325,11 +380,15 @@ class RowRun:
 
     async def send(self) -> None:
         """Upload what is local, note the create, and send it."""
+        self.shop.check_credit()
         await self._check_target()
+        if not self.shop.searcher.is_prepared:
+            await self.shop.retried(self.shop.searcher.prepare, self._tries)
+        if await self._adopt():
+            return
         # Others may wait for this one, as those do that want to share a batch: not while it waits for what they cost.
         self._stake = await self.shop.afford(self.task, before_waiting=self.on_submitted)
         video, audio = await self._ready("video"), await self._ready("audio")
-        await self.shop.before_creates()
         if self.shop.is_batching:
             self._tell("waiting")
             try:
@@ -340,6 +399,7 @@ class RowRun:
             return
         lesson = await self._enter()
         try:
+            self.shop.check_credit()
             await self._save(self.intent(video, audio))
         except BaseException:
             self.shop.slots.dropped()
@@ -360,26 +420,40 @@ class RowRun:
         await self._submit(lesson, was_fresh=False)
 
     async def search(self) -> None:
-        """Find out whether there is a job, of which the server may not know the key any more."""
-        found = await self.shop.searcher.find(self.record)
+        """Search for the job: the server may have forgotten its key."""
+        found = await self.shop.retried(partial(self.shop.searcher.find, self.record, self.task.row), self._tries)
         now = self.shop.now()
         await self._save(self.record.not_found(now) if found is None else self.record.accepted(found))
 
+    async def _adopt(self) -> bool:
+        """Adopt the job that an interrupted run created for this row without a record of it, if there is one."""
+        found = await self.shop.searcher.lost_job(self.record, self.task.row, self.shop.max_attempts)
+        if found is None:
+            return False
+        price = self.shop.budget.price(self.task.row.mode, self.task.seconds)
+        self._stake = price
+        self.shop.budget.spent += price
+        self.shop.budget.resume(price)
+        await self._save(self.record.adopted(*found, self.shop.now(), estimate=price))
+        return True
+
     async def renew(self) -> None:
-        """Prepare for another job."""
-        self._tell("waiting", f"its job failed, another is asked for: {self.record.error}")
+        """Prepare another attempt."""
+        self._tell("waiting", f"the job failed and is tried again: {self.record.error}")
         self.record = self.record.renewed()
         self._held_until = self.shop.clock() + self.shop.patience.renewal
 
     async def _check_target(self) -> None:
-        """See that what is paid for can be written: nothing of somebody else's stands at the target."""
-        if self.task.target is None or self.record.is_writing:
+        """Check that the target can be written, and that no file of anybody else is there.
+
+        Raises:
+            DownloadError: If not.
+        """
+        if self.task.target is None:
             return
-        for claimed in written_by(self.task.row, self.task.target):
-            if await to_thread.run_sync(os.path.lexists, claimed):
-                raise DownloadError(
-                    f"{claimed} is there already, and not of this run: move it away, or name another output"
-                )
+        problems = await to_thread.run_sync(outputs.problems, self.record, self.task.target)
+        if problems:
+            raise DownloadError("; ".join(problems))
 
     async def _ready(self, name: Literal["video", "audio"]) -> str | AssetId:
         source: Source = getattr(self.task.row, name)
@@ -388,30 +462,22 @@ class RowRun:
                 return source
             case Asset(id=asset_id):
                 return AssetId(asset_id)
-        digest = self.task.files[name].digest
-        known = await self.shop.journal.asset(digest)
+        info = self.task.file(name)
+        known = await self.shop.journal.asset(info.digest)
+        if isinstance(source, Path):
+            await check_unchanged(name, source, info, reads=False)
         if known is not None:
             return AssetId(known)
-        asset = await self._upload(name, source)
-        await self.shop.journal.keep_asset(digest, asset.value)
+        asset = await self._upload(source)
+        if isinstance(source, Path):
+            await check_unchanged(name, source, info, reads=True)
+        await self.shop.journal.keep_asset(info.digest, asset.value)
         return asset
 
-    async def _upload(self, name: str, source: Source) -> AssetId:
+    async def _upload(self, source: Source) -> AssetId:
         self._tell("uploading")
         started = self.shop.clock()
-        while True:
-            try:
-                asset = await steps.upload(self.shop.heygen, source)
-            except _MAY_PASS as error:
-                self.shop.slots.trouble()
-                self._tries.note(error, self.shop.slots)
-                await asyncio.sleep(self.shop.slots.weather.next_chance() - self.shop.clock())
-            else:
-                self.shop.slots.relief()
-                break
-        path = source if isinstance(source, Path) else None
-        if path and await to_thread.run_sync(stamp_of, str(path)) != self.task.files[name].stamp:
-            raise ValueError(f"{name}: {path.name} changed during the run")
+        asset = await self.shop.retried(partial(steps.upload, self.shop.heygen, source), self._tries)
         seconds = (self.record.upload_seconds or 0.0) + self.shop.clock() - started
         self.record = evolve(self.record, upload_seconds=seconds)
         return asset
@@ -434,6 +500,7 @@ class RowRun:
         try:
             video, audio, options = self.call()
             key = self.record.attempt_key
+            assert key is not None  # noqa: S101 it is recorded before anything is sent
             lipsync_id = await steps.submit(shop.creates, key, video=video, audio=audio, options=options)
         except HeyGenError as error:
             await self._not_accepted(error, lesson, was_fresh=was_fresh)
@@ -446,10 +513,10 @@ class RowRun:
             await self._save(evolve(self.record.accepted(lipsync_id), submit_seconds=shop.clock() - started))
 
     def call(self) -> tuple[str | AssetId, str | AssetId, LipsyncOptions]:
-        """Return what is sent, or was sent before: made of the record alone, so that it is the same both times.
+        """Return what is sent, or was sent before. A row of which more than a signature has changed is not admitted.
 
         Raises:
-            ValueError: If it is not the same.
+            ValueError: If the record does not say what was uploaded.
         """
         row, record = self.task.row, self.record
         video = AssetId(record.video_asset) if record.video_asset is not None else row.video
@@ -457,8 +524,6 @@ class RowRun:
         options = options_of(row)
         if not isinstance(video, (str, AssetId)) or not isinstance(audio, (str, AssetId)):
             raise ValueError(f"what was uploaded for {record.key} is not in the journal")  # noqa: TRY004 of a row
-        if body_digest(video, audio, options) != record.body:
-            raise ValueError(f"something else was sent under the key {record.attempt_key}; give the row a new key")
         if record.callback_id is not None:
             options["callback_id"] = record.callback_id
         return video, audio, options
@@ -466,7 +531,7 @@ class RowRun:
     async def _not_accepted(self, error: HeyGenError, lesson: int, *, was_fresh: bool) -> None:
         """Draw the conclusions from a create without a job; return if the row goes on."""
         slots = self.shop.slots
-        is_refusal, is_answer = isinstance(error, RateLimited), error.outcome == "rejected"
+        is_refusal, is_answer = isinstance(error, RateLimited), not error.is_transient
         if isinstance(error, RateLimited):
             slots.refused(lesson, error.retry_after)
             wait = self.shop.patience.refused if error.retry_after is None else error.retry_after
@@ -547,11 +612,11 @@ class RowRun:
         """Return the price by the true length."""
         if lipsync.duration is None:
             return self.record.estimate
-        self.shop.ledger.saw(lipsync.duration)
-        return self.shop.ledger.price(self.task.row.mode, lipsync.duration)
+        self.shop.budget.learn_length(lipsync.duration)
+        return self.shop.budget.price(self.task.row.mode, lipsync.duration)
 
     async def download(self) -> None:
-        """Write the file."""
+        """Write the video, and then its captions if they are wanted."""
         self.on_submitted()
         target = self.task.target
         assert target is not None  # noqa: S101 next_step says so
@@ -559,29 +624,52 @@ class RowRun:
             self._tell("downloading")
             started = self.shop.clock()
             await to_thread.run_sync(partial(target.parent.mkdir, parents=True, exist_ok=True))
-            # What stands there once it was noted that we write is ours: perhaps a run was cut off just after that.
-            overwrite = self.record.is_writing
             await self._check_target()
-            await self._save(self.record.writing())
-            await self._fetch(target, overwrite=overwrite)
+            captions_free = await to_thread.run_sync(outputs.captions_are_free, self.record, target)
+            path = await to_thread.run_sync(outputs.absolute, target)
+            is_published = await to_thread.run_sync(
+                outputs.is_file, path
+            )  # it is ours: a run was interrupted just then
+            if not is_published:
+                await self._save(self.record.writing(path, captions_free=captions_free))
+                await self._fetch(target)
+            written = await to_thread.run_sync(outputs.fingerprint, path)
+            if self.task.captions:
+                await self._fetch_captions(target, overwrite=captions_free)
         self.has_file = True
-        await self._save(evolve(self.record.done(), download_seconds=self.shop.clock() - started))
+        await self._save(evolve(self.record.done(written), download_seconds=self.shop.clock() - started))
 
-    async def _fetch(self, target: Path, *, overwrite: bool) -> None:
-        lipsync = self.lipsync or self.record.lipsync_id
-        assert lipsync is not None  # noqa: S101 it is completed
+    async def _fetch(self, target: Path) -> None:
+        was_emptied = await to_thread.run_sync(os.path.lexists, target)
+
+        async def note(_done: int, _total: int | None) -> None:
+            if self.record.written is None:
+                await self._save(self.record.writing_part(await to_thread.run_sync(outputs.part_identity, target)))
+
         for pause in (*self.shop.patience.download, None):
             try:
-                await steps.download(self.shop.heygen, lipsync, target, overwrite=overwrite)
-            except CONCERNS_ALL:
-                raise
+                await steps.download(
+                    self.shop.heygen, self._finished_job(), target, overwrite=was_emptied, progress=note
+                )
             except HeyGenError as error:
-                if pause is None or isinstance(error.__cause__, OSError):  # another try frees no disk
+                if pause is None or not error.is_transient:
                     raise
                 self._tell("downloading", str(error))
                 await asyncio.sleep(pause)
             else:
                 return
+
+    async def _fetch_captions(self, target: Path, *, overwrite: bool) -> None:
+        try:
+            await steps.download_captions(self.shop.heygen, self._finished_job(), target, overwrite=overwrite)
+        except HeyGenError as error:
+            self.warnings += (f"the captions were not written: {error}",)
+            self._tell("downloading", self.warnings[-1])
+
+    def _finished_job(self) -> Lipsync | str:
+        job = self.lipsync or self.record.lipsync_id
+        assert job is not None  # noqa: S101 it is completed
+        return job
 
     # What is told
 
@@ -602,17 +690,23 @@ class RowRun:
         )
         self.shop.tally.tell(event, before)
 
-    def _end(self, state: Literal["completed", "failed", "skipped"], error: Exception | None) -> DubOutcome:
+    def _end(
+        self,
+        state: Literal["completed", "unchanged", "failed", "skipped"],
+        error: Exception | None,
+        *,
+        path: Path | None = None,
+    ) -> DubOutcome:
         self._tell(state, None if error is None else str(error))
-        is_done = self.record.state is State.DONE
         return DubOutcome(
             row=self.task.row,
             key=self.task.key,
             state=state,
             lipsync=self.lipsync,
-            path=self.task.target if is_done else None,
+            path=self.task.target if state == "completed" else path,
             error=error,
-            attempts=0 if self.record.is_untouched else self.record.attempt,
+            attempts=self.record.jobs,
+            warnings=self.warnings,
         )
 
     def _failed_lipsync(self) -> Lipsync:
@@ -626,12 +720,11 @@ def _asset_id(source: str | AssetId) -> str | None:
 
 
 def is_settled(error: HeyGenError, *, was_fresh: bool) -> bool:
-    """Tell whether *error* shows that no create under its key has made anything.
+    """Return whether *error* shows that no create under its key has created a job.
 
-    That is so of a first create that was refused or never left. As for one that was sent before without an answer:
-    the server answers a key that it knows before it looks at anything else of the request. So one that it looked at
-    is new to it; but a 401, a 402 or a 429 may have come before it looked.
+    That is so of a first create that was rejected or not sent. Once a create had no answer, only an answer of the API
+    itself under that key settles it.
     """
     if was_fresh:
         return error.outcome in {"rejected", "not_sent"}
-    return isinstance(error, InvalidRequest | NotFound) and error.outcome == "rejected"
+    return error.outcome == "rejected" and is_final_answer(error)

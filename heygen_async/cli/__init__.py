@@ -6,15 +6,31 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from heygen_async.cli.interrupts import Interrupted, Interrupts
+from heygen_async.cli.streams import standard_streams
+
 __all__ = ("main",)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line on *argv* (the process's own arguments without one), and exit."""
+    interrupts = Interrupts()
+    with standard_streams():
+        try:
+            with interrupts.handled():
+                code = _run(sys.argv[1:] if argv is None else argv, interrupts)
+        except Interrupted as interrupted:  # before or after the command
+            code = interrupted.exit_code
+    sys.exit(code)
+
+
+def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
     try:
         from heygen_async.cli.app import run  # noqa: PLC0415 what it needs is an extra
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("cyclopts", "rich"):
             raise
-        sys.exit("heygen-async: the command line is an extra; install it with: pip install 'heygen-async[cli]'")
-    sys.exit(run(sys.argv[1:] if argv is None else argv))
+        hint = "install the command line: pip install 'heygen-async[cli]'"
+        sys.stderr.write(f"heygen-async: {error.name} is not installed; {hint}\n")
+        return 1
+    return run(argv, interrupts)

@@ -1,4 +1,4 @@
-"""`python -m heygen_async.cli`, where the script is not on the path."""
+"""`python -m heygen_async.cli`: the command line."""
 
 from heygen_async.cli import main
 

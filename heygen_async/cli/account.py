@@ -1,4 +1,4 @@
-"""`heygen-async account`: who the key belongs to."""
+"""`heygen-async account`: the account of the API key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from heygen_async.cli.output import emit
 
 
 async def account(*, options: Options = Options()) -> None:  # noqa: B008 frozen
-    """Print the account of the key, with what is left in its wallet where the API tells.
+    """Print the account of the API key, with its balance where the API returns one.
 
     Example: heygen-async account
     """

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
+from heygen_async.cli.create_request import check_file
+from heygen_async.cli.failures import Problems
+from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options, session
 from heygen_async.cli.output import emit, note
-from heygen_async.cli.progress import transfer
 
 app: Final = App(name="asset", help="Upload files.")
 
@@ -20,8 +21,8 @@ app: Final = App(name="asset", help="Upload files.")
 def upload(
     *files: Annotated[Path, Parameter(name="FILE")],
     options: Options = Options(),  # noqa: B008 frozen
-) -> None:
-    """Upload files, and print what each is called now: as JSON, one in a line.
+) -> Coroutine[Any, Any, None]:
+    """Upload files, and print the asset of each: as JSON, one per line.
 
     Example: heygen-async asset upload source.mp4 new-audio.mp3
 
@@ -30,10 +31,12 @@ def upload(
     """
     if not files:
         raise ValueError("give the file to upload, or several")
+    problems = Problems()
     for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(2, "there is no such file", str(file))
-    asyncio.run(_upload(files, options))
+        with problems.at(""):
+            check_file(file, None)
+    problems.check()
+    return _upload(files, options)
 
 
 async def _upload(files: Sequence[Path], options: Options) -> None:
@@ -41,6 +44,6 @@ async def _upload(files: Sequence[Path], options: Options) -> None:
         for file in files:
             with transfer(f"uploading {file.name}", options) as progress:
                 asset = await heygen.assets.upload(file, progress=progress)
-            told = {"url": asset.url, "mime_type": asset.mime_type, "size_bytes": asset.size_bytes}
-            emit({"data": {"asset_id": asset.id, **told}}, options)
+            details = {"url": asset.url, "mime_type": asset.mime_type, "size_bytes": asset.size_bytes}
+            emit({"data": {"asset_id": asset.id, **details}}, options)
             note(f"to use it: asset:{asset.id}", options)

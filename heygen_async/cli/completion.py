@@ -1,4 +1,4 @@
-"""`heygen-async completion`: what makes a shell complete this command line."""
+"""`heygen-async completion`: completion scripts for shells."""
 
 from __future__ import annotations
 

@@ -1,17 +1,24 @@
-"""`heygen-async demo`: three videos dubbed at once, in a sandbox on this machine, with real files."""
+"""`heygen-async demo`: three videos dubbed at once, in a local sandbox, with real files."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, get_args
 
 from attrs import define
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from heygen_async import HeyGenSession, PollPolicy
+from heygen_async._media.sniffing import Role
+from heygen_async._text import one_line
+from heygen_async.cli.create_request import check_file
+from heygen_async.cli.failures import Problems
+from heygen_async.cli.live import live
+from heygen_async.cli.options import Printing
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 
 LANGUAGES: Final = ("French", "German", "Spanish")
@@ -28,7 +35,7 @@ _COLOURS: Final = {"completed": "green", "failed": "red", "running": "yellow"}
 
 @define
 class _Dub:
-    """One video on its way, as the table shows it."""
+    """One video, as the table shows it."""
 
     title: str
     path: Path
@@ -37,21 +44,35 @@ class _Dub:
     duration: float | None = None
 
 
-async def demo(*, video: Path | None = None, audio: Path | None = None, output_dir: Path = Path("dubbed")) -> None:
-    """Dub three videos at once, on this machine: no key, no network, nothing to pay.
+def demo(
+    *,
+    video: Path | None = None,
+    audio: Path | None = None,
+    output_dir: Path = Path("dubbed"),
+    options: Printing = Printing(),  # noqa: ARG001, B008 the log follows it; frozen
+) -> Coroutine[Any, Any, None]:
+    """Dub three videos at once in a local sandbox: no API key, no network, no costs.
 
-    A sandbox is started that answers as HeyGen does, ten times as fast. It does not move lips: each video comes
-    back as it was sent.
+    The sandbox answers as HeyGen does, ten times as fast. It does not move lips: each video comes back as it was sent.
 
     Example: heygen-async demo --video my.mp4 --audio my.wav
 
     Args:
         video: Your own video, MP4 or WebM; without it, one that comes with the package.
         audio: Your own audio, MP3 or WAV; without it, one that comes with the package.
-        output_dir: Where the dubbed videos go. It is made if it is not there; files of an earlier demo are replaced.
+        output_dir: The folder to write to. It is created if missing; files of an earlier demo are replaced.
     """
-    video, audio = video or SAMPLE_VIDEO, audio or SAMPLE_AUDIO
-    await asyncio.to_thread(output_dir.mkdir, parents=True, exist_ok=True)
+    sources = video or SAMPLE_VIDEO, audio or SAMPLE_AUDIO
+    problems = Problems()
+    for role, source in zip(get_args(Role), sources, strict=True):
+        with problems.at(f"--{role}"):
+            check_file(source, role)
+    problems.check()
+    output_dir.mkdir(parents=True, exist_ok=True)
+    return _demo(*sources, output_dir)
+
+
+async def _demo(video: Path, audio: Path, output_dir: Path) -> None:
     dubs = [
         _Dub(f"{video.stem}, {language}", output_dir / f"{video.stem}-{language.lower()}.mp4") for language in LANGUAGES
     ]
@@ -60,15 +81,15 @@ async def demo(*, video: Path | None = None, audio: Path | None = None, output_d
         Sandbox(speed=SPEED, job_seconds=JOB_SECONDS) as sandbox,
         HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=PollPolicy.eager()) as heygen,
     ):
-        screen.print(f"A HeyGen on this machine: {sandbox.url}", highlight=False)
-        with Live(console=screen, get_renderable=lambda: _table(dubs), transient=True):
+        screen.print(f"Local sandbox: {sandbox.url}", highlight=False)
+        with live(lambda: _table(dubs)):
             async with asyncio.TaskGroup() as group:
                 for each in dubs:
                     group.create_task(_dub(heygen, video, audio, each))
     printer = Console()
     printer.print(_table(dubs))
-    printer.print("\nThe same with your key in HEYGEN_API_KEY, for real:\n")
-    printer.print(_program(video, audio), highlight=False, soft_wrap=True)
+    printer.print("\nThe same program for HeyGen, with your API key in HEYGEN_API_KEY:\n")
+    printer.print(_program(video, audio), highlight=False, markup=False, soft_wrap=True)
 
 
 async def _dub(heygen: HeyGenSession, video: Path, audio: Path, dub: _Dub) -> None:
@@ -89,7 +110,9 @@ def _table(dubs: list[_Dub]) -> Table:
         colour = _COLOURS.get(dub.state, "dim")
         size = f"{dub.size / 1000:,.1f} kB" if dub.size else ""
         plays = f"{dub.duration:.1f} s" if dub.duration else ""
-        table.add_row(dub.title, f"[{colour}]{dub.state}", str(dub.path), size, plays)
+        table.add_row(
+            Text(one_line(dub.title)), Text(dub.state, style=colour), Text(one_line(str(dub.path))), size, plays
+        )
     return table
 
 

@@ -1,18 +1,15 @@
-"""`heygen-async dub`: all rows of a manifest, in one run that can be taken up again."""
+"""`heygen-async dub`: all rows of a manifest, in one run that can be resumed."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import attrs
-import orjson
-from anyio import to_thread
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
@@ -21,11 +18,22 @@ from heygen_async.bulk.folders import temporary_folder
 from heygen_async.bulk.journal import JournalError
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.runner import BadRows, DubRun
-from heygen_async.cli.dubbing import Progress, board, line, outcome_object, summary, summary_object, survey_lines
+from heygen_async.cli.dub_files import RunFiles
+from heygen_async.cli.dub_view import (
+    Progress,
+    line,
+    live_view,
+    outcome_object,
+    summary,
+    summary_object,
+    survey_lines,
+)
 from heygen_async.cli.durations import Duration
-from heygen_async.cli.options import RETRY, Options, Switch, session
-from heygen_async.cli.output import Exit, advising, note, print_json, wants_json
-from heygen_async.cli.progress import is_watched
+from heygen_async.cli.exits import Exit
+from heygen_async.cli.failures import BadArguments, Problem, advising
+from heygen_async.cli.live import is_watched, live
+from heygen_async.cli.options import RETRY, Options, Switch, polling, session
+from heygen_async.cli.output import note, print_json, print_json_line, print_line, wants_json
 from heygen_async.models import DubOutcome
 from heygen_async.sandbox import Sandbox
 
@@ -33,40 +41,47 @@ _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 _SANDBOX_SPEED: Final = 100.0
 _SANDBOX_POLLING: Final = PollPolicy(fastest=0.05, slowest=0.2)
-_AGAIN: Final = "run the same command again to go on; jobs that were asked for go on at HeyGen"
+_AGAIN: Final = "run the same command again to continue; submitted jobs keep running at HeyGen"
 
 
 @attrs.frozen(kw_only=True)
-class _Order:
-    """A run as it was asked for."""
+class _Plan:
+    """A run as the command line describes it."""
 
-    manifest: Path
+    files: RunFiles
     output_dir: Path | None
-    journal: Path | None
     max_in_flight: int | None
     max_attempts: int
     budget: float | None
     rates: Mapping[str, float] | None
     submit: Literal["each", "batch"]
+    captions: bool
+    retry_failed: bool
+    retry: str
+    """The command that retries failed rows."""
     options: Options
 
-    def run(self, heygen: HeyGenSession) -> DubRun:
+    def run(self, heygen: HeyGenSession, progress: Progress | None = None) -> DubRun:
         """Return the run."""
+        manifest = self.files.manifest
         # Without a folder for all of them outputs are beside the manifest, as its sources are.
-        outputs = self.manifest.absolute().parent if self.output_dir is None else None
+        outputs = manifest.absolute().parent if self.output_dir is None else None
         return heygen.dub_many(
-            Manifest(self.manifest, outputs=outputs),
-            journal=self.journal,
+            Manifest(manifest, outputs=outputs),
+            journal=self.files.journal,
             output_dir=self.output_dir,
             max_in_flight=self.max_in_flight,
             max_attempts=self.max_attempts,
             budget=self.budget,
             rates=self.rates,
             submit=self.submit,
+            captions=self.captions,
+            retry_failed=self.retry_failed,
+            on_event=None if progress is None else progress.on_event,
         )
 
 
-async def dub(
+def dub(
     manifest: Annotated[Path, Parameter(name="MANIFEST")],
     /,
     *,
@@ -77,15 +92,17 @@ async def dub(
     budget: Annotated[float | None, Parameter(validator=Number(gte=0), metavar="USD")] = None,
     rates: dict[str, float] | None = None,
     submit: Literal["each", "batch"] = "each",
+    captions: Switch = False,
+    retry_failed: Switch = False,
     dry_run: Switch = False,
     sandbox: Switch = False,
     poll_every: Duration | None = None,
     options: Options = Options(),  # noqa: B008 frozen
-) -> int:
-    """Dub every row of a manifest: upload, submit, wait and download, as many at once as the account takes.
+) -> Coroutine[Any, Any, int]:
+    """Dub every row of a manifest: upload, submit, wait and download, as many at once as the account allows.
 
-    What each row has reached is kept in a journal. After Ctrl-C, a crash or an outage the same command goes on from
-    there: no job is made twice, and none is lost.
+    The state of each row is kept in a journal. After Ctrl-C, a crash or an outage run the same command again to
+    continue: no job is created twice, and none is lost.
 
     A manifest is CSV with a header, or JSON Lines. Columns: video and audio (an https URL, a file relative to the
     manifest, or asset:ID), key, output, and any option of lipsync create.
@@ -94,111 +111,134 @@ async def dub(
 
     Args:
         manifest: The file that lists the rows.
-        output_dir: Where the videos go; without it only rows with an output are downloaded, beside the manifest.
-        journal: The journal; without it NAME.sqlite beside a manifest NAME.csv.
-        max_in_flight: Jobs at once; without it as many as the account takes.
-        max_attempts: Jobs that may be asked for, for one row, if they fail for no fault of the row's.
-        budget: Submit nothing with which all runs on the journal are thought to cost more than this. An output of
-            unknown length is taken for 60 s long until the first has come back, which it then goes alone to find out.
-        rates: Dollars for a second of output, for the estimate: --rates.speed 0.033 --rates.precision 0.067.
-        submit: Each on its own, or in a batch of up to 100, which HeyGen queues.
-        dry_run: Check all rows, say what would be done and what it would cost, and send nothing.
-        sandbox: Rehearse it in a sandbox on this machine: no key, nothing to pay, no file is kept.
-        poll_every: How often to look at jobs, in seconds; without it their age decides.
+        output_dir: The folder to write to; without it only rows with an output are downloaded, beside the manifest.
+        journal: The journal; without it NAME.sqlite beside a manifest NAME.csv. The report is NAME.report.csv.
+        max_in_flight: Jobs at once; without it as many as the account allows.
+        max_attempts: Jobs for one row, if jobs fail for reasons that a retry can help with.
+        budget: Stop submitting when the estimate for all runs on the journal would exceed it. An output of unknown
+            length counts as 60 s until one row, which runs first, has shown a length.
+        rates: Dollars per second of output, for the estimate: --rates.speed 0.033 --rates.precision 0.067.
+        submit: Each row on its own, or batches of up to 100, which HeyGen queues.
+        captions: Write captions too, as .srt beside each video.
+        retry_failed: Create another job for rows that failed in earlier runs.
+        dry_run: Check all rows, print what would be done and the estimated cost, and send nothing.
+        sandbox: Rehearse in a local sandbox: no API key, no costs, no file is kept.
+        poll_every: Seconds between polls; without it, 1 to 15, by the age of the job.
     """
-    if not await to_thread.run_sync(manifest.is_file):
-        raise FileNotFoundError(2, "there is no such file to read rows from", str(manifest))
-    order = _Order(
-        manifest=manifest,
+    files = RunFiles.of(manifest, journal)
+    flags = {
+        "--output-dir": output_dir,
+        "--journal": journal,
+        "--budget": budget,
+        "--submit": None if submit == "each" else submit,
+        "--captions": captions or None,
+    }
+    plan = _Plan(
+        files=files,
         output_dir=output_dir,
-        journal=journal or manifest.with_suffix(".sqlite"),
         max_in_flight=max_in_flight,
         max_attempts=max_attempts,
         budget=budget,
         rates=rates,
         submit=submit,
+        captions=captions,
+        retry_failed=retry_failed,
+        retry=files.retry_command(flags),
         options=options,
     )
+    if sandbox:
+        return _listing_bad_rows(_rehearse(plan, dry_run=dry_run))
+    return _listing_bad_rows(_run_for_real(plan, polling(poll_every), dry_run=dry_run))
+
+
+async def _listing_bad_rows(run: Coroutine[Any, Any, Exit]) -> Exit:
     try:
-        if sandbox:
-            return await _rehearsed(order, dry_run=dry_run)
-        polling = PollPolicy() if poll_every is None else PollPolicy(fastest=poll_every, slowest=poll_every)
-        async with session(options, polling=polling, needs_key=not dry_run) as heygen:
-            return await _surveyed(order, heygen) if dry_run else await _done(order, heygen)
+        return await run
     except BadRows as bad:
-        _tell_problems(bad, as_json=wants_json(options.json))
-        return Exit.USAGE
+        problems = [Problem(one.place, one.message) for one in bad.problems]
+        raise BadArguments(problems, count=bad.count, code="bad_rows") from bad
 
 
-async def _surveyed(order: _Order, heygen: HeyGenSession) -> Exit:
-    survey = await order.run(heygen).survey()
-    if wants_json(order.options.json):
-        told = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": order.budget}
-        print_json({"survey": told})
-    for text in () if wants_json(order.options.json) else survey_lines(survey, order.budget):
-        print(text)  # noqa: T201 it is the result
-    return Exit.DONE
+async def _run_for_real(plan: _Plan, policy: PollPolicy, *, dry_run: bool) -> Exit:
+    async with session(plan.options, polling=policy, needs_key=not dry_run) as heygen:
+        return await (_survey if dry_run else _run)(plan, heygen)
 
 
-async def _rehearsed(order: _Order, *, dry_run: bool) -> Exit:
+async def _rehearse(plan: _Plan, *, dry_run: bool) -> Exit:
     async with temporary_folder() as folder:
-        note("this is a rehearsal: a sandbox on this machine, nothing is paid, no file is kept", order.options)
-        # What has an output of its own goes where it cannot be in the way of the real run.
-        rehearsal = attrs.evolve(order, journal=None, output_dir=folder)
+        note("rehearsal in a local sandbox: nothing is paid, no file is kept", plan.options)
+        # Rows with an output of their own are written where they cannot be in the way of the real run.
+        rehearsal = attrs.evolve(plan, files=attrs.evolve(plan.files, journal=None), output_dir=folder)
         async with (
             Sandbox(speed=_SANDBOX_SPEED, balance=1e6, seed=secrets.randbits(32)) as sandbox,
             HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=_SANDBOX_POLLING, retry=RETRY.get()) as heygen,
         ):
-            return await (_surveyed if dry_run else _done)(rehearsal, heygen)
+            return await (_survey if dry_run else _run)(rehearsal, heygen)
 
 
-async def _done(order: _Order, heygen: HeyGenSession) -> Exit:
-    report = None if order.journal is None else order.journal.with_suffix(".report.csv")
-    clock = asyncio.get_running_loop().time
-    progress = Progress(clock())
-    with advising(_AGAIN):
-        async with order.run(heygen) as run, _reported(run, report, order.options):
-            with _shown(run, progress, order.options) as show:
+async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
+    survey = await plan.run(heygen).survey()
+    if wants_json(plan.options.json):
+        details = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": plan.budget}
+        print_json({"type": "survey", "survey": details})
+    else:
+        for text in survey_lines(survey, plan.budget):
+            print_line(text)
+    return Exit.DONE
+
+
+async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
+    progress = Progress(asyncio.get_running_loop().time)
+    run = plan.run(heygen, progress)
+    with advising(_AGAIN), _summarized(run, progress, plan):
+        async with run, _reported(run, plan):
+            progress.begin()
+            with _shown(run, progress, plan.options) as show:
                 async for outcome in run:
                     progress.add(outcome)
                     show(outcome)
-    snapshot, now = run.snapshot(), clock()
-    if wants_json(order.options.json):
-        print_line({"summary": summary_object(snapshot, now - progress.started)})
-    places = () if report is None else (f"report: {report}", f"journal: {order.journal}")
-    for text in () if wants_json(order.options.json) else summary(snapshot, progress, now, places):
-        print(text)  # noqa: T201 it is the result
-    return Exit.FAILED if progress.bad else Exit.DONE
+    return Exit.DONE if progress.is_complete else Exit.FAILED
 
 
-@asynccontextmanager
-async def _reported(run: DubRun, path: Path | None, options: Options) -> AsyncIterator[None]:
-    """Write the report in the end, however that comes."""
+@contextmanager
+def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[None]:
+    """Print the summary at the end, however the run ends."""
     try:
         yield
     finally:
-        if path is not None:
+        if progress.has_begun:
+            _print_summary(run, progress, plan)
+
+
+def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
+    snapshot = run.snapshot()
+    if wants_json(plan.options.json):
+        print_json_line(summary_object(snapshot, progress.elapsed))
+        return
+    for text in summary(snapshot, progress, plan.retry, plan.files.places()):
+        print_line(text)
+
+
+@asynccontextmanager
+async def _reported(run: DubRun, plan: _Plan) -> AsyncIterator[None]:
+    """Write the report at the end, however the run ends."""
+    try:
+        yield
+    finally:
+        if plan.files.report is not None:
             try:
-                await run.write_report(path)
-            except (OSError, JournalError) as error:  # what ended the run is worth more
-                note(f"there is no report: {error}", options)
+                await run.write_report(plan.files.report)
+            except (OSError, JournalError) as error:  # what ended the run matters more
+                note(f"the report was not written: {error}", plan.options)
 
 
 @contextmanager
 def _shown(run: DubRun, progress: Progress, options: Options) -> Iterator[Callable[[DubOutcome], None]]:
-    """Show how the run goes, as JSON Lines, as a board, or as lines; yields what to tell of each outcome."""
+    """Show the run as JSON Lines, as a live view, or as lines; yields a callback for each outcome."""
     if wants_json(options.json):
-        yield lambda outcome: print_line(outcome_object(outcome))
+        yield lambda outcome: print_json_line(outcome_object(outcome))
     elif is_watched(options):
-        from rich.console import Console  # noqa: PLC0415 most runs in pipelines need none of it
-        from rich.live import Live  # noqa: PLC0415
-
-        clock = asyncio.get_running_loop().time
-        with Live(
-            console=Console(stderr=True),
-            get_renderable=lambda: board(run.snapshot(), progress, clock()),
-            transient=True,
-        ):
+        with live(lambda: live_view(run.snapshot(), progress)):
             yield lambda _: None
     else:
         yield lambda outcome: note(_numbered(run, outcome), options)
@@ -207,21 +247,3 @@ def _shown(run: DubRun, progress: Progress, options: Options) -> Iterator[Callab
 def _numbered(run: DubRun, outcome: DubOutcome) -> str:
     snapshot = run.snapshot()
     return line(outcome, snapshot.ended, snapshot.total)
-
-
-def print_line(data: object) -> None:
-    """Print *data* as one line of JSON."""
-    print(orjson.dumps(data).decode(), flush=True)  # noqa: T201 it is the result
-
-
-def _tell_problems(bad: BadRows, *, as_json: bool) -> None:
-    if as_json:
-        problems = [{"place": problem.place, "message": problem.message} for problem in bad.problems]
-        told = {"code": "bad_rows", "message": f"{bad.count} problems in the rows; nothing was sent"}
-        print(orjson.dumps({"error": {**told, "hint": None, "problems": problems}}).decode(), file=sys.stderr)  # noqa: T201 it is the result
-        return
-    for problem in bad.problems:
-        print(f"heygen-async: {problem}", file=sys.stderr)  # noqa: T201 it is the result
-    more = bad.count - len(bad.problems)
-    shown = f", {more} of them not shown" if more else ""
-    print(f"  {bad.count} to mend{shown}; nothing was sent", file=sys.stderr)  # noqa: T201 it is the result

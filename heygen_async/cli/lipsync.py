@@ -1,33 +1,38 @@
-"""`heygen-async lipsync`: make, look at, await, fetch, rename and delete lipsyncs."""
+"""`heygen-async lipsync`: create, get, list, wait for, download, rename and delete lipsyncs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Unpack
+from typing import Annotated, Any, Final, Unpack
 
 import attrs
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from heygen_async import HeyGenSession, LipsyncJob, Page, Paginator
-from heygen_async.cli.asking import confirmed
-from heygen_async.cli.options import Options, Patience, Switch, session
-from heygen_async.cli.output import Exit, advising, emit, note, print_json
-from heygen_async.cli.progress import transfer
-from heygen_async.cli.request import compose, options_of, read_data
-from heygen_async.cli.schema import request_schema
-from heygen_async.cli.waiting import look_at, path_of, wait_for
+from heygen_async._ids import check_key
+from heygen_async.cli import create_schema
+from heygen_async.cli.confirm import confirm
+from heygen_async.cli.create_request import compose, options_of, read_data
+from heygen_async.cli.delivery import Delivery, Target
+from heygen_async.cli.exits import Exit
+from heygen_async.cli.failures import Problems, advising
+from heygen_async.cli.live import transfer
+from heygen_async.cli.options import Options, Switch, WaitOptions, session
+from heygen_async.cli.output import emit, note, print_json
+from heygen_async.cli.wait import check_connection, how_to_continue, path_of, wait_for
 from heygen_async.errors import HeyGenError, UnexpectedResponse
-from heygen_async.models import JSON, LipsyncOptions, LipsyncRequest, Source
+from heygen_async.models import JSON, Lipsync, LipsyncOptions, LipsyncRequest, Source
 
 _LIST: Final = "/v3/lipsyncs"
 _SOURCE: Final = "URL|FILE|asset:ID"
 _PAGE: Final = 10
 _LARGEST_PAGE: Final = 100
 
-app: Final = App(name="lipsync", help="Make, look at, await, fetch, rename and delete lipsyncs.")
+app: Final = App(name="lipsync", help="Create, get, list, wait for, download, rename and delete lipsyncs.")
 
 
 @app.command
@@ -39,91 +44,110 @@ def create(
     video: Annotated[str | None, Parameter(metavar=_SOURCE)] = None,
     audio: Annotated[str | None, Parameter(metavar=_SOURCE)] = None,
     wait: Switch = False,
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    output: Target | None = None,
+    captions: Switch = False,
     overwrite: Switch = False,
     idempotency_key: str | None = None,
     request_schema: Switch = False,
-    patience: Patience = Patience(),  # noqa: B008 frozen
+    waiting: WaitOptions = WaitOptions(),  # noqa: B008 frozen
     options: Options = Options(),  # noqa: B008 frozen
     **flags: Unpack[LipsyncOptions],
-) -> int:
-    """Make a lipsync: a video with its lips moved to new audio. It costs credit.
+) -> int | Coroutine[Any, Any, int]:
+    """Create a lipsync: a video with its lips moved to new audio. It costs credit.
 
-    It prints the new lipsync's id, or with --wait the whole lipsync once it is finished.
+    It prints the id of the new lipsync, or with --wait the whole lipsync when it has ended.
 
     Example: heygen-async lipsync create --video source.mp4 --audio new-audio.mp3 --title "Episode 1" --wait -o out.mp4
 
     Args:
-        data: The request as the API takes it: JSON, a file that holds it, or - for standard input. The other
-            flags win over it.
+        data: The request as the API takes it: JSON, a file that contains it, or - for standard input. Other flags
+            win over it.
         video: The source video: an https URL, a file (uploaded first), or asset:ID.
-        audio: The new audio, likewise.
-        wait: Wait until it is finished, and print it.
+        audio: The new audio: an https URL, a file (uploaded first), or asset:ID.
+        wait: Wait until it has ended, and print it.
         output: Wait, and write the video to this file, or into this folder.
-        overwrite: Replace a file that is there.
-        idempotency_key: A key of your own: within a day the API answers a used one with the first lipsync.
-        request_schema: Print the JSON Schema of what --data takes, and do nothing else. It needs no key.
+        captions: Write the captions too, as .srt beside the video.
+        overwrite: Replace files that exist.
+        idempotency_key: A key of your own: within 24 h the API answers a used key with the first lipsync.
+        request_schema: Print the JSON Schema of what --data takes, and do nothing else. It needs no API key.
         flags.mode: speed is fast; precision costs about twice as much.
         flags.title: Shown in the dashboard.
-        flags.enable_caption: Make captions too.
-        flags.enable_dynamic_duration: Let the output's length follow the new audio, which is the default.
+        flags.enable_caption: Write captions where the video is downloaded, as --captions does.
+        flags.enable_dynamic_duration: Let the length of the output follow the new audio, which is the default.
         flags.disable_music_track: Strip background music from the source video.
         flags.enable_speech_enhancement: Enhance speech.
         flags.enable_watermark: Add a watermark.
-        flags.start_time: Where a partial lipsync starts, in seconds.
-        flags.end_time: Where it ends, in seconds.
-        flags.keep_the_same_format: Keep the source's resolution and bitrate.
-        flags.fps_mode: What to do about the frame rate.
-        flags.callback_url: Where HeyGen POSTs when it has ended; https.
-        flags.callback_id: An id of your own, which comes back in webhooks, gets and lists.
+        flags.start_time: Start of a partial lipsync, in seconds.
+        flags.end_time: End of a partial lipsync, in seconds.
+        flags.keep_the_same_format: Keep the resolution and bitrate of the source.
+        flags.fps_mode: How the frame rate is handled.
+        flags.callback_url: The https URL that HeyGen calls when the job has ended.
+        flags.callback_id: An id of your own, returned in webhooks, by get and by list.
         flags.folder_id: The folder to put it in.
     """
     if request_schema:
-        print_json(_schema())
+        print_json(create_schema.request_schema())
         return Exit.DONE
+    problems = Problems()
     wait = wait or output is not None
-    if patience != Patience() and not wait:
-        raise ValueError("--timeout and --poll-every need --wait")
-    # Files and standard input are read before the event loop runs: there Ctrl-C would wait for them.
-    request = compose(None if data is None else read_data(data), video=video, audio=audio, flags=flags)
-    _check_output(output, overwrite=overwrite)
-    order = _Order(request, idempotency_key, patience, options)
-    return asyncio.run(order.made_and_awaited(output, overwrite=overwrite) if wait else order.made())
-
-
-_schema = request_schema
+    if waiting != WaitOptions() and not wait:
+        problems.add("", "--timeout and --poll-every need --wait")
+    if captions and output is None:
+        problems.add("", "--captions needs --output")
+    # Standard input is read before the event loop runs: there a signal would wait for its end.
+    content = None if data is None else read_data(data)
+    request = compose(content, video=video, audio=audio, flags=flags, problems=problems)
+    if idempotency_key is not None:
+        with problems.at("--idempotency-key"):
+            check_key(idempotency_key)
+    captions = captions or (request is not None and request.enable_caption is True)
+    delivery = None if output is None else Delivery(output, overwrite=overwrite, captions=captions)
+    problems.add("--output", *(delivery.problems() if delivery is not None else ()))
+    problems.check()
+    assert request is not None  # noqa: S101 there is no problem
+    creation = _Creation(request, idempotency_key, waiting, options)
+    return creation.create_and_wait(delivery) if wait else creation.create()
 
 
 @attrs.frozen
-class _Order:
-    """A create as it was asked for."""
+class _Creation:
+    """A create whose arguments are valid."""
 
     request: LipsyncRequest
     idempotency_key: str | None
-    patience: Patience
+    waiting: WaitOptions
     options: Options
 
-    async def made(self) -> Exit:
+    async def create(self) -> Exit:
         async with session(self.options) as heygen:
-            job = await self._make(heygen)
+            job = await self._send(heygen)
         emit({"data": {"lipsync_id": job.id}}, self.options)
         note(f"to wait for it: heygen-async lipsync wait {job.id}", self.options)
         return Exit.DONE
 
-    async def made_and_awaited(self, output: Path | None, *, overwrite: bool) -> Exit:
-        async with session(self.options, polling=self.patience.polling) as heygen:
-            job = await self._make(heygen)
-            note(f"{job.id} is made", self.options)
-            code = await wait_for(heygen, [job.id], self.options, timeout=self.patience.timeout)
-            if output is not None and code == Exit.DONE:
-                with advising(f"it is finished; to fetch it: heygen-async lipsync download {job.id} -o {output}"):
-                    path = await _fetch(heygen, job.id, output, self.options, overwrite=overwrite)
-                note(f"written to {path}", self.options)
-        return code
+    async def create_and_wait(self, delivery: Delivery | None) -> Exit:
+        async with session(self.options, polling=self.waiting.polling) as heygen:
+            job = await self._send(heygen)
+            note(f"created {job.id}", self.options)
+            if delivery is None:
+                return await wait_for(heygen, [job.id], self.options, timeout=self.waiting.timeout)
+            return await wait_for(
+                heygen,
+                [job.id],
+                self.options,
+                timeout=self.waiting.timeout,
+                advice=f"{how_to_continue([job.id])} && {delivery.command(job.id)}",
+                deliver=partial(self._deliver, heygen, delivery),
+            )
 
-    async def _make(self, heygen: HeyGenSession) -> LipsyncJob:
-        video = await _uploaded(heygen, self.request.video, self.options)
-        audio = await _uploaded(heygen, self.request.audio, self.options)
+    async def _deliver(self, heygen: HeyGenSession, delivery: Delivery, lipsync: Lipsync) -> None:
+        with advising(f"it is completed; to download it: {delivery.command(lipsync.id)}"):
+            path = await delivery.download(heygen, lipsync.id, self.options)
+        note(f"written to {path}", self.options)
+
+    async def _send(self, heygen: HeyGenSession) -> LipsyncJob:
+        video = await _upload(heygen, self.request.video, self.options)
+        audio = await _upload(heygen, self.request.audio, self.options)
         try:
             return await heygen.lipsyncs.create(
                 video=video, audio=audio, idempotency_key=self.idempotency_key, **options_of(self.request)
@@ -131,7 +155,9 @@ class _Order:
         except (HeyGenError, asyncio.CancelledError) as error:
             if getattr(error, "outcome", None) == "unknown":
                 key = getattr(error, "idempotency_key", None)
-                error.add_note(f"it may have been made; to find out: the same command with --idempotency-key {key}")
+                error.add_note(
+                    f"it may have been created; to find out, run the same command with --idempotency-key {key}"
+                )
             raise
 
 
@@ -162,14 +188,14 @@ async def list_(
     all_: Annotated[Switch, Parameter(name="--all")] = False,
     options: Options = Options(),  # noqa: B008 frozen
 ) -> None:
-    """Print the account's lipsyncs, newest first: a page of them, or with --all every one.
+    """Print the lipsyncs of the account, newest first: one page, or all with --all.
 
     Example: heygen-async lipsync list --limit 10
 
     Args:
-        limit: How many in a page, 1 to 100; 10 without it.
-        token: Where to start: the next_token of the page before.
-        all_: Follow the pages to the end, and print everything as one list.
+        limit: Lipsyncs in a page, 1 to 100; 10 without it.
+        token: The page to start at: the next_token of the page before.
+        all_: Follow the pages to the end, and print all lipsyncs as one list.
     """
     size = limit or (_LARGEST_PAGE if all_ else _PAGE)
     async with session(options) as heygen:
@@ -179,7 +205,7 @@ async def list_(
         page = (await heygen.request("GET", _LIST, params={"limit": size, "token": token})).data
     emit(page, options)
     if isinstance(page, Mapping) and (following := page.get("next_token")):
-        note(f"there are more: --all, or --token {following}", options)
+        note(f"the next page: --token {following}; all pages: --all", options)
 
 
 @app.command
@@ -190,7 +216,7 @@ async def update(
     title: str,
     options: Options = Options(),  # noqa: B008 frozen
 ) -> None:
-    """Give a lipsync another title, and print it.
+    """Rename a lipsync, and print it.
 
     Example: heygen-async lipsync update ls_abc123 --title "Episode 1, French"
 
@@ -210,40 +236,40 @@ def delete(
     *,
     force: Annotated[Switch, Parameter(name=("--force", "-f"))] = False,
     options: Options = Options(),  # noqa: B008 frozen
-) -> int:
-    """Delete a lipsync, for good. It asks first.
+) -> int | Coroutine[Any, Any, int]:
+    """Delete a lipsync for good, after confirmation.
 
     Example: heygen-async lipsync delete ls_abc123 --force
 
     Args:
         lipsync_id: The lipsync.
-        force: Do not ask; needed where nobody can answer.
+        force: Delete without confirmation; needed where the input is not a terminal.
     """
     path = path_of(lipsync_id)
-    # Asked before the event loop runs: there Ctrl-C would wait for the answer.
-    if not force and not confirmed(f"Delete {lipsync_id} for good?"):
+    # Confirmed before the event loop runs: there a signal would wait for the answer.
+    if not force and not confirm(f"Delete {lipsync_id} for good?"):
         note("nothing was deleted", options)
         return Exit.FAILED
-    return asyncio.run(_delete(lipsync_id, path, options))
+    return _delete(lipsync_id, path, options)
 
 
 async def _delete(lipsync_id: str, path: str, options: Options) -> Exit:
     async with session(options) as heygen:
         answer = (await heygen.request("DELETE", path)).data
     emit({"data": {"id": lipsync_id}} if answer is None else answer, options)
-    note("it is deleted", options)
+    note(f"deleted {lipsync_id}", options)
     return Exit.DONE
 
 
 @app.command
 async def wait(
     *lipsync_ids: Annotated[str, Parameter(name="ID")],
-    patience: Patience = Patience(),  # noqa: B008 frozen
+    waiting: WaitOptions = WaitOptions(),  # noqa: B008 frozen
     options: Options = Options(),  # noqa: B008 frozen
 ) -> int:
-    """Wait for lipsyncs, and print each as it ends: as JSON, one in a line.
+    """Wait for lipsyncs, and print each when it ends: as JSON, one per line.
 
-    If the time is up it prints how far the others are, and exits with 4.
+    At a timeout it prints the status of the others, and exits with 4.
 
     Example: heygen-async lipsync wait ls_abc123 --timeout 30m
 
@@ -251,58 +277,54 @@ async def wait(
         lipsync_ids: The lipsyncs.
     """
     if not lipsync_ids:
-        raise ValueError("give the id of the lipsync to wait for, or several")
+        raise ValueError("give the id of a lipsync to wait for, or several")
     for lipsync_id in lipsync_ids:
         path_of(lipsync_id)
-    async with session(options, polling=patience.polling) as heygen:
-        await look_at(heygen, lipsync_ids[0])
-        return await wait_for(heygen, lipsync_ids, options, timeout=patience.timeout)
+    async with session(options, polling=waiting.polling) as heygen:
+        await check_connection(heygen, lipsync_ids[0])
+        return await wait_for(heygen, lipsync_ids, options, timeout=waiting.timeout)
 
 
 @app.command
-async def download(
+def download(
     lipsync_id: Annotated[str, Parameter(name="ID")],
     /,
     *,
-    output: Annotated[Path, Parameter(name=("--output", "-o"))] = Path(),
+    output: Target = ".",
+    captions: Switch = False,
     overwrite: Switch = False,
     options: Options = Options(),  # noqa: B008 frozen
-) -> None:
-    """Write the video of a finished lipsync to a file, its captions beside it; what broke off goes on.
+) -> Coroutine[Any, Any, None]:
+    """Write the video of a completed lipsync to a file; an interrupted download is resumed.
 
     Example: heygen-async lipsync download ls_abc123 -o episode-1.mp4
 
     Args:
         lipsync_id: The lipsync.
-        output: The file, or a folder, where it is called after its title; without it, this folder.
-        overwrite: Replace a file that is there.
+        output: The file; or a folder, for a file named after the title. Without it, this folder.
+        captions: Write the captions too, as .srt beside the video.
+        overwrite: Replace files that exist.
     """
     path_of(lipsync_id)
+    delivery = Delivery(output, overwrite=overwrite, captions=captions)
+    problems = Problems()
+    problems.add("--output", *delivery.folder_problems())
+    problems.check()
+    return _download(lipsync_id, delivery, options)
+
+
+async def _download(lipsync_id: str, delivery: Delivery, options: Options) -> None:
     async with session(options) as heygen:
-        path = await _fetch(heygen, lipsync_id, output, options, overwrite=overwrite)
+        with advising(f"to resume it: {delivery.command(lipsync_id)}"):
+            path = await delivery.download(heygen, lipsync_id, options)
     emit({"data": {"id": lipsync_id, "path": str(path)}}, options)
 
 
-def _check_output(output: Path | None, *, overwrite: bool) -> None:
-    """See that *output* can be written, before anything is paid for."""
-    if output is None or output.is_dir():
-        return
-    if not output.parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent}, where --output is to be")
-    if output.exists() and not overwrite:
-        raise ValueError(f"{output} is there already; give --overwrite to replace it")
-
-
-async def _uploaded(heygen: HeyGenSession, source: Source, options: Options) -> Source:
+async def _upload(heygen: HeyGenSession, source: Source, options: Options) -> Source:
     if not isinstance(source, Path):
         return source
     with transfer(f"uploading {source.name}", options) as progress:
         return await heygen.assets.upload(source, progress=progress)
-
-
-async def _fetch(heygen: HeyGenSession, lipsync_id: str, output: Path, options: Options, *, overwrite: bool) -> Path:
-    with transfer("downloading", options) as progress:
-        return await heygen.download(lipsync_id, output, overwrite=overwrite, progress=progress)
 
 
 async def _whole_list(heygen: HeyGenSession, size: int, token: str | None) -> JSON:

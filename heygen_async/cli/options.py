@@ -1,26 +1,28 @@
-"""What every command that talks to the API takes, and the session made of it."""
+"""The options that commands share, and the session made from them."""
 
 from __future__ import annotations
 
 import os
 from contextvars import ContextVar
 from typing import Annotated, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from attrs import frozen
 from cyclopts import Parameter
 
 from heygen_async import HeyGenSession
+from heygen_async._arguments import is_loopback
 from heygen_async.cli.durations import Duration
 from heygen_async.policies import PollPolicy, RetryPolicy
 
 RETRY: Final[ContextVar[RetryPolicy]] = ContextVar("RETRY", default=RetryPolicy())  # noqa: B039 frozen
-"""How patiently requests are repeated. A program that runs commands in-process, such as a test, may set another."""
+"""How requests are retried. A program that runs commands in-process, such as a test, may set another policy."""
 
 
 class MissingKey(ValueError):
     """There is no API key in the environment."""
 
-    hint = "export HEYGEN_API_KEY=...   (or try it without one: heygen-async demo)"
+    hint = "export HEYGEN_API_KEY=...   (or try it without a key: heygen-async demo)"
 
 
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
@@ -29,31 +31,43 @@ Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 
 @Parameter(name="*", group="Everywhere")
 @frozen(kw_only=True)
-class Options:
-    """Where the API is, and how to print."""
+class Printing:
+    """How to print."""
 
     json: Switch = False
     """Print JSON; the default where the output is not a terminal."""
+    verbose: Annotated[int, Parameter(name=("--verbose", "-v"), count=True, negative="", show_default=False)] = 0
+    """Log each job to standard error; with -vv, each request too."""
+
+
+@Parameter(name="*", group="Everywhere")
+@frozen(kw_only=True)
+class Options(Printing):
+    """How to print, and where the API is."""
+
     base_url: Annotated[str | None, Parameter(metavar="URL")] = None
-    """Where the API is; HEYGEN_BASE_URL without it, else https://api.heygen.com."""
+    """The address of the API; without it HEYGEN_BASE_URL, else https://api.heygen.com."""
 
 
 @Parameter(name="*")
 @frozen(kw_only=True)
-class Patience:
-    """How long to wait for a job, and how often to look."""
+class WaitOptions:
+    """How long to wait for a job, and how often to poll."""
 
     timeout: Duration | None = None
-    """How long to wait, such as 90, 90s, 30m or 1h30m; a day without it. The job goes on."""
+    """How long to wait, such as 90, 90s, 30m or 1h30m; a day without it. The job keeps running."""
     poll_every: Duration | None = None
-    """How often to look, in seconds; without it the job's age decides, from every second to every 15."""
+    """Seconds between polls; without it, 1 to 15, by the age of the job."""
 
     @property
     def polling(self) -> PollPolicy:
         """The poller's policy."""
-        if self.poll_every is None:
-            return PollPolicy()
-        return PollPolicy(fastest=self.poll_every, slowest=self.poll_every)
+        return polling(self.poll_every)
+
+
+def polling(poll_every: float | None) -> PollPolicy:
+    """Return the policy for polling each *poll_every* seconds; `None` leaves it to the age of each job."""
+    return PollPolicy() if poll_every is None else PollPolicy(fastest=poll_every, slowest=poll_every)
 
 
 def session(options: Options, *, polling: PollPolicy | None = None, needs_key: bool = True) -> HeyGenSession:
@@ -66,4 +80,18 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
     key = os.environ.get("HEYGEN_API_KEY") or (None if needs_key else "none")
     if key is None:
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")
-    return HeyGenSession(key, base_url=options.base_url, polling=polling or PollPolicy(), retry=RETRY.get())
+    url = options.base_url or os.environ.get("HEYGEN_BASE_URL")
+    return HeyGenSession(
+        key,
+        base_url=url,
+        polling=polling or PollPolicy(),
+        retry=RETRY.get(),
+        trust_env=not _is_local(url),  # a proxy cannot reach this machine's loopback
+    )
+
+
+def _is_local(url: str | None) -> bool:
+    try:
+        return is_loopback(urlsplit(url or "").hostname)
+    except ValueError:
+        return False  # the session refuses it

@@ -1,4 +1,4 @@
-"""`heygen-async sandbox`: a HeyGen on this machine until Ctrl-C."""
+"""`heygen-async sandbox`: a local sandbox until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from heygen_async.cli.options import Switch
+from heygen_async.cli.options import Printing
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.running import greeting
@@ -24,23 +24,22 @@ async def sandbox(
     job_seconds: float = 20.0,
     account_limit: int = 10,
     balance: float = 100.0,
-    json: Switch = False,
+    options: Printing = Printing(),  # noqa: B008 frozen
 ) -> None:
-    """Run a HeyGen on this machine, to try things without a key, a network or a cent. Ctrl-C ends it.
+    """Run a local sandbox of the API, without an API key, a network or costs, until Ctrl-C.
 
-    It is as strict as the API, does not move lips, and forgets everything when it ends.
+    It is as strict as the API, does not move lips, and keeps nothing when it ends.
 
     Example: heygen-async sandbox --port 8080 --speed 60
 
     Args:
         port: The port to listen on; 0 takes a free one.
         host: The address to listen on.
-        api_key: The one key that it takes.
-        speed: Seconds of its time in one second: with 60, a job of a minute takes a second.
-        job_seconds: How long a job takes, in its time.
-        account_limit: Jobs at once.
+        api_key: The API key that it accepts.
+        speed: How much faster its time runs: with 60, a job of a minute takes a second.
+        job_seconds: How long a job takes, in seconds of its time.
+        account_limit: Jobs that run at once.
         balance: Dollars in the wallet.
-        json: Print address and key as JSON; the default where the output is not a terminal.
     """
     # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
     async with Sandbox(
@@ -53,8 +52,8 @@ async def sandbox(
         balance=balance,
         seed=secrets.randbits(32),
     ) as running:
-        _greet(running, as_json=wants_json(json))
-        await asyncio.Event().wait()
+        _greet(running, as_json=wants_json(options.json))
+        await asyncio.Event().wait()  # until a signal
 
 
 def _greet(running: Sandbox, *, as_json: bool) -> None:

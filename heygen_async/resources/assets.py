@@ -9,7 +9,7 @@ from attrs import frozen
 
 from heygen_async._arguments import check_count, check_text
 from heygen_async._converter import read, read_page
-from heygen_async._media.progress import Progress
+from heygen_async._media.transfers import Progress
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import Parameter, compose
@@ -21,61 +21,73 @@ _ONE = "/v3/assets/{asset_id}"
 
 @frozen
 class Assets:
-    """The calls under `/v3/assets`. Every call raises `HeyGenError` for what the server or network does."""
+    """The calls under `/v3/assets`. Every call raises `HeyGenError` if the server or the network fails."""
 
     _transport: Transport
     _uploads: Uploads
 
     async def upload(self, source: Source, *, name: str | None = None, progress: Progress | None = None) -> Asset:
-        """Upload a file; the same content goes up once in a session, also from many calls at the same time.
+        """Upload a file. The same content is uploaded once in a session, also by many calls at the same time.
 
-        Memory stays small whatever the size: the file is read a megabyte at a time, off the event loop, and anew for
-        each attempt. Up to 32 MB go to the API, more go to the storage host that it names.
+        The file is read off the event loop, in constant memory whatever its size: once for its SHA-256, which
+        identifies the content, and once for each attempt. Up to 32 MB go to the API, larger files to the storage host
+        that it names. If HeyGen processes the asset first, this waits until it can be used.
 
         Args:
-            source: A `Path`, `bytes`, or an open binary file, from where it stands on; its place is not moved. A
-                file that cannot be rewound, such as a pipe, is copied to a temporary file first.
-            name: What to call it; else its own name. Content that is up already keeps the name it has.
-            progress: Called with bytes done and in all, or a coroutine function. What it raises ends the upload.
+            source: A `Path`, `bytes`, or an open binary file, which is read from its current position and left there.
+                A file that cannot be rewound, such as a pipe, is copied to a temporary file first.
+            name: The name to upload it under; `None` for its own. A content that is uploaded already keeps its name.
+            progress: A function or coroutine function, called with the bytes that are sent, and in all. What it
+                raises ends the upload.
 
         Returns:
-            The asset, to be used as `video=` or `audio=` of `lipsyncs.create`.
+            The asset, for `video=` or `audio=` of `lipsyncs.create`.
 
         Raises:
-            TypeError, ValueError: If it is no file, empty, of no type that HeyGen takes (MP4, WebM, MP3, WAV, PNG,
-                JPEG, PDF, SRT), or its extension names another; nothing was sent.
-            OSError: If it cannot be read, or changes while it is. A short upload never comes of that.
-            InvalidRequest: If it is larger than the server takes; its `.status` is 413.
-            HeyGenError: For what the server or network does.
+            TypeError, ValueError: If it is not a file, is empty, is of no type that HeyGen takes (MP4, WebM, MP3, WAV,
+                PNG, JPEG, PDF, SRT), or has the extension of another type; nothing was sent.
+            OSError: If it cannot be read, or changes meanwhile; it is never uploaded in part.
+            InvalidRequest: If it is larger than the server takes (`.status` is 413), or cannot be processed.
+            RequestTimeout: If HeyGen still processes it after 15 minutes. The next call goes on waiting.
+            HeyGenError: For any other failure of the server or the network.
 
-        Cancelled, it stops at once; if other calls wait for the same content, one of them carries on.
+        If cancelled, it stops at once; if other calls wait for the same content, one of them takes over.
         """
         check_text("name", name)
         async with self._uploads.look_at(source, name=name) as file:
             return await self._uploads.upload(file, progress=progress)
 
     def forget(self, what: Asset | AssetId | Path | None = None) -> None:
-        """Forget that a file was uploaded, so that it will be again; of all files, if none is named.
+        """Forget that the session has uploaded a file, so that the next call uploads it again.
 
-        Nothing is deleted, and an upload that is on its way goes on.
+        Nothing is deleted, and an upload that is under way goes on.
+
+        Args:
+            what: The asset, its id, or the path it was uploaded from; `None` for all uploads.
         """
         self._uploads.forget(what.absolute() if isinstance(what, Path) else what)
 
     async def get(self, asset_id: str) -> Asset:
         """Get one asset.
 
+        Args:
+            asset_id: Its id.
+
         Raises:
-            TypeError, ValueError: If it is not an id.
+            TypeError, ValueError: If *asset_id* is not an id; nothing was sent.
             NotFound: If there is no such asset in this account.
         """
         return read(await self._transport.send(compose("GET", _ONE, segments={"asset_id": asset_id})), Asset)
 
     async def delete(self, asset_id: str) -> None:
-        """Delete an asset, for good.
+        """Delete an asset permanently.
+
+        Args:
+            asset_id: Its id.
 
         Raises:
-            TypeError, ValueError: If it is not an id.
-            NotFound: If there is no such asset; but not if an attempt without an answer has deleted it.
+            TypeError, ValueError: If *asset_id* is not an id; nothing was sent.
+            NotFound: If there is no such asset. It is not raised if an earlier attempt without an answer deleted it.
         """
         await self._transport.send(compose("DELETE", _ONE, segments={"asset_id": asset_id}))
         self._uploads.forget(AssetId(asset_id))
@@ -84,9 +96,12 @@ class Assets:
         """List the assets of a user of the account; nothing is sent before it is iterated.
 
         Args:
-            username: Whose; the API requires it.
+            username: The user; the API requires it.
             page_size: Assets in one request, 1 to 100.
-            token: The cursor to start at.
+            token: The cursor to start at, a page's `next_token`.
+
+        Raises:
+            TypeError, ValueError: If an argument is wrong.
         """
         check_text("username", username)
         check_count("page_size", page_size, most=100)

@@ -12,7 +12,7 @@ from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
-from heygen_async._arguments import check_callback_url, check_count
+from heygen_async._arguments import check_callback_url, check_count, check_keywords
 from heygen_async._converter import (
     BatchCreated,
     Created,
@@ -29,8 +29,9 @@ from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import Response, compose
-from heygen_async.errors import HeyGenError, InvalidRequest, NotFound, Outcome
+from heygen_async._transport.keys import already_used
+from heygen_async._wire import Request, Response, compose
+from heygen_async.errors import APIError, CallRecord, HeyGenError, InvalidRequest, NotFound
 from heygen_async.jobs import LipsyncBatch, LipsyncJob
 from heygen_async.models import (
     JSON,
@@ -51,7 +52,9 @@ from heygen_async.polling import LipsyncPoller
 
 _ONE = "/v3/lipsyncs/{lipsync_id}"
 _BATCH = "/v3/lipsyncs/batches/{batch_id}"
-_GONE = frozenset({"asset_not_found", "asset_not_available"})
+_PROCESSING = "asset_not_available"
+_ASSETS = (Asset, AssetId)
+_GONE = frozenset({"asset_not_found", _PROCESSING})
 MAX_BATCH = 100
 MAX_PAGE = 100
 
@@ -128,7 +131,9 @@ class Lipsyncs:
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`. If the outcome is `unknown`, call
                 again with that key to find out. Cancellation carries the same three attributes.
         """
+        check_keywords("create", options, LipsyncOptions.__annotations__)
         request = LipsyncRequest(video=video, audio=audio, **options)
+        del video, audio, options  # or a traceback with local variables would show the links in them
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
         response = await self._create("/v3/lipsyncs", [request], itemgetter(0), key)
         return LipsyncJob(
@@ -143,33 +148,56 @@ class Lipsyncs:
     async def _create(
         self, path: str, requests: Sequence[LipsyncRequest], wrap: Callable[[list[JSON]], JSON], key: str
     ) -> Response:
-        """Upload the files of *requests* and send what *wrap* makes of their bodies."""
+        """Upload the files of *requests*, and send what *wrap* makes of their bodies."""
+        compose_with = partial(_composed, path, requests, wrap, key)
         async with AsyncExitStack() as stack:
-            files = {  # every file is looked at before the first is sent
+            files = {  # every file is checked before the first is sent
                 place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
                 for place, source in _local_sources(requests)
             }
-            assets = await self._upload(files, key, "not_sent")
+            await self._check_key(key, files.values())
+            assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
             try:
-                return await self._send(path, wrap(_bodies(requests, assets)), key)
+                return await self._transport.send(compose_with(assets))
             except (NotFound, InvalidRequest) as error:
-                if error.code not in _GONE or not files:
+                if error.code not in _GONE or error.outcome != "rejected":
                     raise
-            # An upload that the session remembers is there no more.
+                record = CallRecord.read_from(error)
+                if not await self._recover(error, requests, assets, record):
+                    raise
+            # Nothing was created, so the key is free.
+            return await self._transport.send(compose_with(await self._upload(files, record)))
+
+    async def _recover(
+        self, error: APIError, requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset], record: CallRecord
+    ) -> bool:
+        """Return whether to send the request again after it was refused for an asset that cannot be used.
+
+        An asset that is still being processed is waited for. The session's own uploads are made again if the server
+        no longer has them.
+        """
+        if error.code != _PROCESSING:
             for asset in assets.values():
                 self._uploads.forget(asset)
-            assets = await self._upload(files, key, "rejected")
-            return await self._send(path, wrap(_bodies(requests, assets)), key)
+            return bool(assets)
+        try:
+            return await self._uploads.recover(_asset_ids(requests, assets)) or bool(assets)
+        except (HeyGenError, asyncio.CancelledError) as failed:
+            record.write_to(failed)
+            raise
 
-    async def _send(self, path: str, body: JSON, key: str) -> Response:
-        return await self._transport.send(compose("POST", path, json=body, idempotency_key=key))
+    async def _check_key(self, key: str, files: Iterable[LocalFile]) -> None:
+        """Refuse a used key before anything is uploaded: a new upload makes the request a different one."""
+        if self._transport.keys.is_used(key):
+            for file in files:
+                if not await self._uploads.is_known(file):
+                    raise already_used(key)
 
-    async def _upload(self, files: Mapping[_Place, LocalFile], key: str, outcome: Outcome) -> dict[_Place, Asset]:
+    async def _upload(self, files: Mapping[_Place, LocalFile], record: CallRecord) -> dict[_Place, Asset]:
         try:
             return dict(zip(files, await self._uploads.upload_all(list(files.values())), strict=True))
         except (HeyGenError, asyncio.CancelledError) as error:
-            # What failed was an upload; of the create itself it is known what became of it.
-            vars(error).update(idempotency_key=key, attempts=0 if outcome == "not_sent" else 1, outcome=outcome)
+            record.write_to(error)  # of the create: the upload is only a part of it
             raise
 
     def job(self, lipsync_id: str) -> LipsyncJob:
@@ -262,10 +290,9 @@ class Lipsyncs:
         check_title("title", title)
         check_callback_url("callback_url", callback_url)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
-        said: dict[str, JSON] = {
-            name: value for name, value in (("title", title), ("callback_url", callback_url)) if value
-        }
-        response = await self._create("/v3/lipsyncs/batches", listed, lambda bodies: {"lipsyncs": bodies, **said}, key)
+        wrap = _batch_body(title, callback_url)
+        del callback_url  # or a traceback with local variables would show its query
+        response = await self._create("/v3/lipsyncs/batches", listed, wrap, key)
         return self._batch(read(response, BatchCreated).batch_id, key)
 
     def batch(self, batch_id: str) -> LipsyncBatch:
@@ -300,8 +327,27 @@ def _local_sources(requests: Sequence[LipsyncRequest]) -> Iterator[tuple[_Place,
                 yield (index, role), source
 
 
-def _bodies(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) -> list[JSON]:
-    return [
+def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:
+    given = {"title": title, "callback_url": callback_url}
+    options: dict[str, JSON] = {name: value for name, value in given.items() if value}
+    return lambda bodies: {"lipsyncs": bodies, **options}
+
+
+def _asset_ids(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) -> list[str]:
+    """List the assets that *requests* use, once each: those just uploaded, and the caller's own."""
+    own = (source for request in requests for source in (request.video, request.audio))
+    ids = [source.id if isinstance(source, Asset) else source.value for source in own if isinstance(source, _ASSETS)]
+    return list(dict.fromkeys([*(asset.id for asset in assets.values()), *ids]))
+
+
+def _composed(
+    path: str,
+    requests: Sequence[LipsyncRequest],
+    wrap: Callable[[list[JSON]], JSON],
+    key: str,
+    assets: Mapping[_Place, Asset],
+) -> Request:
+    bodies: list[JSON] = [
         request_body(
             request,
             video=_ready(assets.get((index, "video"), request.video)),
@@ -309,6 +355,7 @@ def _bodies(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) 
         )
         for index, request in enumerate(requests)
     ]
+    return compose("POST", path, json=wrap(bodies), idempotency_key=key)
 
 
 def _ready(source: Source) -> str | AssetId:

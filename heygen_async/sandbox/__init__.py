@@ -1,12 +1,20 @@
-"""A HeyGen that runs on this machine: for tests, for demonstrations, for work without a network.
+"""A local sandbox of the HeyGen API, for tests, demonstrations, and work without a network.
 
-It is as strict as the API and forgets everything when it ends. It uses nothing of the client, so that a mistake
-in one cannot hide in the other.
+It is as strict as the API and keeps nothing when it ends. It shares no code with the client, so that a mistake in one
+cannot hide in the other.
 
     async with Sandbox() as sandbox:
-        ...  # talk to sandbox.url with sandbox.api_key
+        ...  # use sandbox.url with sandbox.api_key
 
-`heygen_async.sandbox.plans` tells how a source URL scripts its job, to make it fail for instance.
+What happens in it can be scripted:
+
+* a job, by its source URL: `https://sandbox.invalid/v.mp4?seconds=600`, `?fail=No+face`, `?duration=42.5`,
+  `?refuse=download_failed` (see `Sandbox`);
+* a job that runs, by hand: `sandbox.fail(job.id, "No face")`;
+* answers and downloads, by `faults=[...]` (see `heygen_async.sandbox.faults`);
+* time, with `manual=True` and `await sandbox.advance(seconds)`.
+
+Afterwards `sandbox.jobs`, `sandbox.requests`, `sandbox.deliveries` and `sandbox.charged` say what happened.
 """
 
 from __future__ import annotations
@@ -37,7 +45,7 @@ __all__ = (
 )
 
 
-# Pytest imports our plugin, and with it this package, in every run; the server is for those who use it.
+# Pytest imports the plugin, and with it this package, in every run: the server is imported on first use.
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

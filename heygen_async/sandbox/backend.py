@@ -1,4 +1,4 @@
-"""Puts the sandbox together: the world, its clock, its files and its front."""
+"""Connects the parts of a sandbox: its state, its clock, its routes and its deliveries."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from heygen_async.sandbox.announcing import Announcer
-from heygen_async.sandbox.app import ApiApp
-from heygen_async.sandbox.assets import Assets
-from heygen_async.sandbox.clock import Clock
-from heygen_async.sandbox.courier import Courier
+from heygen_async.sandbox.deliveries import DeliveryWorker, EventWriter
 from heygen_async.sandbox.faults import Fault
-from heygen_async.sandbox.filehost import FileHost
-from heygen_async.sandbox.ids import Ids
-from heygen_async.sandbox.links import Links
-from heygen_async.sandbox.plans import Planner
-from heygen_async.sandbox.routes.account import Account
-from heygen_async.sandbox.routes.assets import AssetRoutes
-from heygen_async.sandbox.routes.lipsyncs import Lipsyncs
-from heygen_async.sandbox.routes.webhooks import WebhookRoutes
+from heygen_async.sandbox.http.account_calls import AccountCalls
+from heygen_async.sandbox.http.api_app import ApiApp
+from heygen_async.sandbox.http.asset_calls import AssetCalls
+from heygen_async.sandbox.http.file_host import FileHost
+from heygen_async.sandbox.http.lipsync_calls import LipsyncCalls
+from heygen_async.sandbox.http.storage import Storage, StoredFile
+from heygen_async.sandbox.http.webhook_calls import WebhookCalls
 from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.storage import Storage, StoredFile
-from heygen_async.sandbox.webhooks import Webhooks
-from heygen_async.sandbox.world import Job, World
+from heygen_async.sandbox.state.asset_store import AssetStore
+from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.event_store import EventStore
+from heygen_async.sandbox.state.paged_store import Ids
+from heygen_async.sandbox.state.scripts import ScriptReader
+from heygen_async.sandbox.state.signed_links import SignedLinks
+from heygen_async.sandbox.state.world import SimulatedJob, World
 
 
 class Backend:
@@ -38,43 +37,44 @@ class Backend:
         origin: str,
         directory: Path,
         sample: tuple[StoredFile, float],
+        on_finished: Callable[[str], None],
     ) -> None:
         ids = Ids(settings.seed)
         sample_file, sample_seconds = sample
+        links = SignedLinks(origin, secrets.token_bytes(32), settings.link_seconds)
+        assets = AssetStore(ids, settings)
         self.clock = clock
         self.world = World(ids, settings)
-        self.on_finished: Callable[[str], object] | None = None
-        assets = Assets(ids, settings)
-        links = Links(origin, secrets.token_bytes(32), settings.link_seconds)
-        self._webhooks = Webhooks(ids, lipsync_events=settings.lipsync_events)
-        self._announcer = Announcer(self._webhooks, links, clock)
-        self.courier = Courier(self._webhooks, clock, settings, settle=self.settle, next_due=self.next_due)
-        asset_routes = AssetRoutes(assets, links, clock)
+        self._on_finished = on_finished
+        self._events = EventStore(ids, lipsync_events=settings.lipsync_events)
+        self._writer = EventWriter(self._events, links, clock)
+        self.deliveries = DeliveryWorker(self._events, clock, settings, settle=self.settle, next_due=self.next_due)
+        asset_calls = AssetCalls(assets, links, clock)
         self.app = ApiApp(
             {
-                **Lipsyncs(self.world, Planner(assets, sample_seconds), links, clock, settings).handlers(),
-                **asset_routes.handlers(),
-                **WebhookRoutes(self._webhooks, clock).handlers(),
-                **Account(self.world, clock, settings).handlers(),
+                **LipsyncCalls(self.world, ScriptReader(assets, sample_seconds), links, clock, settings).handlers(),
+                **asset_calls.handlers(),
+                **WebhookCalls(self._events, clock).handlers(),
+                **AccountCalls(self.world, clock, settings).handlers(),
             },
             settings,
             files=FileHost(self.world, assets, Storage(directory), links, clock, sample_file, settings),
-            assets=asset_routes,
+            assets=asset_calls,
             settle=self.settle,
-            changed=self.courier.look,
+            changed=self.deliveries.wake,
             faults=faults,
         )
 
     def settle(self) -> float:
-        """Let everything happen that is due, and return the time."""
+        """Process everything that is due, and return the time."""
         now = self.clock.now()
         for ended in self.world.settle(now):
-            self._announcer.announce(ended)
-            if self.on_finished is not None and isinstance(ended, Job):
-                self.on_finished(ended.id)
+            self._writer.write(ended)
+            if isinstance(ended, SimulatedJob):
+                self._on_finished(ended.id)
         return now
 
     def next_due(self) -> float | None:
-        """Return when something will happen by itself next."""
-        dues = (self.world.next_due(), self._webhooks.next_due())
+        """Return when something is due next; None if nothing is."""
+        dues = (self.world.next_due(), self._events.next_due())
         return min((due for due in dues if due is not None), default=None)

@@ -1,29 +1,30 @@
-"""What a sandbox can be told to do wrong. Values and a pure choice; `striking` carries it out.
+"""What can go wrong in a sandbox: faults as values, and the choice of one for a request.
 
-A list of faults is a script as well as a table of odds: the first one that fits a request strikes, a fault with
-`times` is used up and leaves the list, one with a `probability` may let the request go on to the next.
+A list of faults is a script as well as a table of odds: the first one that matches a request applies. A fault with
+`times` is used up and leaves the list; one with a `probability` may pass the request on to the next.
 
     Sandbox(faults=[
         rate_limited("POST /v3/lipsyncs", retry_after=2, times=1),   # the first create
         nothing("POST /v3/lipsyncs", times=1),                       # not the second
-        reset("POST /v3/lipsyncs", after=True, times=1),             # the third is made, but cut off
-        server_error(probability=0.05),                              # one call in twenty, for ever
+        reset("POST /v3/lipsyncs", after=True, times=1),             # the third creates a job, without an answer
+        server_error(probability=0.05),                              # one call in twenty, always
     ])
+
+A mistyped route is a `ValueError` at once. Faults apply to errors as they do to successes.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from random import Random
 from typing import Final, Literal, TypeAlias, TypedDict, Unpack
 
 import orjson
 from attrs import evolve, field, frozen
 
-from heygen_async.sandbox.refusals import Refusal
-from heygen_async.sandbox.routes.table import check_route
+from heygen_async.sandbox.error_answers import ErrorAnswer
+from heygen_async.sandbox.routes import check_route, matches
 
 ANY_CALL: Final = "* /v3/*"
 DOWNLOADS: Final = "GET /files/{name}"
@@ -46,7 +47,7 @@ class Reply:
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(factory=dict)
     retry_date: float | None = None
-    """Seconds from the moment of the answer, told by `Retry-After` as a date."""
+    """Seconds from the moment of the answer; sent in `Retry-After` as a date."""
     after: bool = False
 
 
@@ -66,7 +67,7 @@ class Stall:
 
 @frozen
 class Truncate:
-    """Half of the answer's body comes, then the connection ends."""
+    """The connection closes after half of the answer's body."""
 
 
 @frozen
@@ -80,7 +81,7 @@ class Alter:
 
 @frozen(kw_only=True)
 class Damage:
-    """A download that goes wrong on its way."""
+    """A download that is sent wrongly."""
 
     cut_after: int | None = None
     length_off_by: int = 0
@@ -96,7 +97,7 @@ class NoRequestId:
 
 @frozen
 class Nothing:
-    """All is well."""
+    """The true answer."""
 
 
 Effect: TypeAlias = Reply | Reset | Stall | Truncate | Alter | Damage | NoRequestId | Nothing
@@ -106,12 +107,12 @@ Effect: TypeAlias = Reply | Reset | Stall | Truncate | Alter | Damage | NoReques
 
 
 class When(TypedDict, total=False):
-    """How often a fault strikes."""
+    """How often a fault applies."""
 
     probability: float
     """From 0 to 1; 1 unless given."""
     times: int
-    """After so many strikes it is used up; never unless given."""
+    """How often it applies before it is used up; without a limit unless given."""
 
 
 @frozen
@@ -143,9 +144,9 @@ class Fault:
 
 
 def choose(faults: list[Fault], route: str, random: Random) -> Fault | None:
-    """Return the fault that strikes a request, and use it up in *faults*."""
+    """Return the fault that applies to a request, and use it up in *faults*."""
     for index, fault in enumerate(faults):
-        if not fnmatchcase(route, fault.route) or random.random() >= fault.probability:
+        if not matches(route, fault.route) or random.random() >= fault.probability:
             continue
         if fault.times is not None:
             faults[index : index + 1] = [evolve(fault, times=fault.times - 1)] if fault.times > 1 else []
@@ -157,14 +158,14 @@ def choose(faults: list[Fault], route: str, random: Random) -> Fault | None:
 
 
 def nothing(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
-    """Let requests through: a pause in a script."""
+    """Let requests pass: a pause in a script."""
     return Fault(route, Nothing(), **when)
 
 
 def error(
     status: int,
     code: str | int,
-    message: str = "The sandbox was told to refuse this.",
+    message: str = "A fault of the sandbox.",
     *,
     route: str = ANY_CALL,
     shape: Literal["v3", "number", "text"] = "v3",
@@ -195,7 +196,7 @@ def rate_limited(
     route: str = ANY_CALL, *, retry_after: float | None = 1.0, as_date: bool = False, **when: Unpack[When]
 ) -> Fault:
     """Answer 429, with `Retry-After` in seconds, as an HTTP date, or not at all."""
-    body = orjson.dumps(Refusal(429, "rate_limit_exceeded", "Too many requests.").envelope())
+    body = orjson.dumps(ErrorAnswer(429, "rate_limit_exceeded", "Too many requests.").envelope())
     if as_date:
         return Fault(route, Reply(status=429, body=body, retry_date=retry_after), **when)
     headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
@@ -210,12 +211,12 @@ def server_error(
     after: bool = False,
     **when: Unpack[When],
 ) -> Fault:
-    """Answer 5xx: with the API's envelope, a gateway's page or nothing; *after* the work was done, or before."""
+    """Answer 5xx with the API's envelope, a gateway's page or nothing, before the work or *after* it."""
     code = "gateway_timeout" if status in {502, 504} else "internal_error"
     reply = {
         "json": Reply(
             status=status,
-            body=orjson.dumps(Refusal(status, code, "Something went wrong.").envelope()),
+            body=orjson.dumps(ErrorAnswer(status, code, "Something went wrong.").envelope()),
             after=after,
         ),
         "html": Reply(status=status, body=_HTML, content_type="text/html", after=after),
@@ -237,7 +238,7 @@ def redirect(
 
 
 def html(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
-    """Answer 200 with a page where JSON or media was asked for."""
+    """Answer 200 with an HTML page instead of JSON or media."""
     return Fault(route, Reply(status=200, body=_HTML, content_type="text/html"), **when)
 
 
@@ -247,7 +248,7 @@ def huge(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[When]) -
 
 
 def gzip_bomb(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[When]) -> Fault:
-    """Answer 200 with few bytes that unpack to about *size* bytes of JSON."""
+    """Answer 200 with a small gzip body that unpacks to about *size* bytes of JSON."""
     packer = zlib.compressobj(level=1, wbits=_GZIP)
     block = b"x" * (1 << 20)
     parts = [packer.compress(b'{"data":"'), *(packer.compress(block) for _ in range(max(1, size >> 20)))]
@@ -255,36 +256,36 @@ def gzip_bomb(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[Whe
     return Fault(route, Reply(status=200, body=body, headers={"Content-Encoding": "gzip"}), **when)
 
 
-# --- no answers, half answers, odd answers -----------------------------------------------------------------
+# --- missing, partial and odd answers ----------------------------------------------------------------------
 
 
 def reset(route: str = ANY_CALL, *, after: bool = False, **when: Unpack[When]) -> Fault:
-    """Reset the connection without an answer: before the work, or *after* it was done."""
+    """Reset the connection without an answer, before the work or *after* it."""
     return Fault(route, Reset(after), **when)
 
 
 def stall(route: str = ANY_CALL, *, after: bool = False, **when: Unpack[When]) -> Fault:
-    """Give no answer until `Sandbox.release`: before the work, or *after* it was done."""
+    """Give no answer until `Sandbox.release`, before the work or *after* it."""
     return Fault(route, Stall(after), **when)
 
 
 def truncated(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
-    """Do the work, but send half of the answer's body and end the connection."""
+    """Send half of the answer's body and close the connection."""
     return Fault(route, Truncate(), **when)
 
 
 def unknown_fields(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
-    """Put a field that nobody knows into every object of the answer's data, or into its error."""
+    """Add an unknown field to every object of the answer's data, or to its error."""
     return Fault(route, Alter({"sandbox_news": {"since": 2026}}, replace_only=False), **when)
 
 
 def unknown_status(route: str = ANY_CALL, *, word: str = "polishing", **when: Unpack[When]) -> Fault:
-    """Replace every status in the answer's data by a word that nobody knows."""
+    """Replace every status in the answer's data by an unknown word."""
     return Fault(route, Alter({"status": word}, replace_only=True), **when)
 
 
 def odd_fields(route: str = ANY_CALL, *, fields: Mapping[str, object], **when: Unpack[When]) -> Fault:
-    r"""Replace fields of the answer's data by any JSON value, for instance of a type that nobody expects.
+    r"""Replace fields of the answer's data by any JSON value, for instance of an unexpected type.
 
     Any text can be sent, half of a surrogate pair (`"\ud83d"`) too. Fields that an object does not have are not added.
 
@@ -318,12 +319,12 @@ def _altered(value: object, alter: Alter) -> object:
 
 
 def cut_download(route: str = DOWNLOADS, *, after_bytes: int, **when: Unpack[When]) -> Fault:
-    """End the connection after so many bytes of the body."""
+    """Close the connection after so many bytes of the body."""
     return Fault(route, Damage(cut_after=after_bytes), **when)
 
 
 def wrong_length(route: str = DOWNLOADS, *, off_by: int, **when: Unpack[When]) -> Fault:
-    """Say a `Content-Length` that is *off_by* bytes too long, or, below zero, too short, and send no more."""
+    """Send a `Content-Length` that is *off_by* bytes too long or, below 0, too short, and no more than the file."""
     return Fault(route, Damage(length_off_by=off_by), **when)
 
 
@@ -333,7 +334,7 @@ def no_ranges(route: str = DOWNLOADS, **when: Unpack[When]) -> Fault:
 
 
 def slow_drip(route: str = DOWNLOADS, *, chunk: int = 1024, pause: float = 0.01, **when: Unpack[When]) -> Fault:
-    """Send *chunk* bytes, then nothing for *pause* seconds of the loop's clock, and so on."""
+    """Send *chunk* bytes at a time, with *pause* seconds of real time between."""
     return Fault(route, Damage(drip_bytes=chunk, drip_seconds=pause), **when)
 
 

@@ -1,4 +1,4 @@
-"""The server: a `Sandbox` that starts, answers and stops."""
+"""The `Sandbox`: its start and stop, its clock, and what a test can look at."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,16 +16,14 @@ from typing import Final, Self, Unpack
 
 from aiohttp import web
 from anyio import to_thread
-from attrs import frozen
 
 from heygen_async.sandbox.backend import Backend
-from heygen_async.sandbox.clock import Clock, ManualClock
-from heygen_async.sandbox.courier import RecordedDelivery
 from heygen_async.sandbox.faults import Fault
-from heygen_async.sandbox.record import RecordedRequest
+from heygen_async.sandbox.http.storage import sample
+from heygen_async.sandbox.records import RecordedDelivery, RecordedRequest, SandboxJob
 from heygen_async.sandbox.settings import JobSeconds, SandboxOptions, Settings
-from heygen_async.sandbox.storage import sample
-from heygen_async.sandbox.world import Job
+from heygen_async.sandbox.state.clock import Clock, ManualClock
+from heygen_async.sandbox.state.world import SimulatedJob
 
 __all__ = (
     "SAMPLE_AUDIO",
@@ -45,25 +43,6 @@ SAMPLE_AUDIO: Final = Path(__file__).with_name("media") / "sample.mp3"
 
 _SHUTDOWN_SECONDS: Final = 0.05
 """How long requests in progress have to end, twice: to be answered, then to be cancelled."""
-
-
-@frozen(kw_only=True)
-class SandboxJob:
-    """A job as it stood when it was looked at. Times are unix timestamps in seconds."""
-
-    id: str
-    status: str
-    """`pending`, `running`, `completed` or `failed`."""
-    title: str | None
-    body: Mapping[str, object]
-    """What was sent to create it."""
-    charged: float
-    """What it cost, in the account's currency; 0 once it has failed."""
-    created_at: float
-    ended_at: float | None
-    failure_message: str | None
-    deleted: bool
-    batch_id: str | None
 
 
 class Sandbox:
@@ -99,7 +78,8 @@ class Sandbox:
         rates: Price of a second of output by mode; by default 0.0333 and 0.0667 usd, or 0.05 and 0.1 credits.
         retry_after: Seconds, rounded up, in the `Retry-After` of a refused create; 1 by default.
         link_seconds: How long a presigned link works, in sandbox time; 7 days by default, and at most.
-        latency: Real seconds that each answer takes, 0 by default; or by route, as in `{"POST /v3/lipsyncs": 0.15}`.
+        latency: Real seconds that each answer takes, 0 by default; or by route, as in `{"POST /v3/lipsyncs": 0.15,
+            "GET *": 0.05}`, of which the first match counts.
         max_asset_bytes: Largest direct upload; 1 GiB by default.
         max_multipart_bytes: Largest multipart upload; 32 MiB by default.
         ingest_seconds: How long, in sandbox time, a direct upload is `processing` after `complete`; 0 by default.
@@ -125,11 +105,16 @@ class Sandbox:
     def __init__(self, **options: Unpack[SandboxOptions]) -> None:
         self._settings = Settings(**options)
         self._faults = list(self._settings.faults)
+        self.on_finished: Callable[[str], object] | None = None
+        """Called with the id of each lipsync that ends, on the sandbox's event loop; None by default.
+
+        `sandbox.on_finished = heygen.poller.notify` makes waits see the end of a job at once.
+        """
         self._url: str | None = None
         self._backend: Backend | None = None
         self._ending = contextlib.AsyncExitStack()
 
-    # --- life --------------------------------------------------------------------------------------------
+    # --- start and stop ----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         if self._backend is not None:
@@ -145,21 +130,26 @@ class Sandbox:
         self._url = f"http://{host}:{port}"
         directory = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-"))
         stack.push_async_callback(to_thread.run_sync, partial(shutil.rmtree, directory, ignore_errors=True))
-        film = await to_thread.run_sync(sample, SAMPLE_VIDEO)
+        sample_file = await to_thread.run_sync(sample, SAMPLE_VIDEO)
         backend = self._backend = Backend(
             self._settings,
             self._make_clock(),
             self._faults,
             origin=self._url,
             directory=Path(directory),
-            sample=film,
+            sample=sample_file,
+            on_finished=self._finished,
         )
-        runner = web.AppRunner(backend.app.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        runner = web.AppRunner(backend.app.application(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         stack.push_async_callback(_stop, runner)
         await runner.setup()
         await web.SockSite(runner, listening).start()
         if not self._settings.manual:
-            stack.push_async_callback(_end, asyncio.create_task(backend.courier.run()))
+            stack.push_async_callback(_end, asyncio.create_task(backend.deliveries.run()))
+
+    def _finished(self, lipsync_id: str) -> None:
+        if self.on_finished is not None:
+            self.on_finished(lipsync_id)
 
     def _make_clock(self) -> Clock:
         if self._settings.manual:
@@ -179,9 +169,9 @@ class Sandbox:
         Moves: the state of jobs, batches and assets, `created_at`, the expiry of links, keys and idempotency keys,
         and the redelivery of webhooks. Webhooks are delivered and answered in here.
 
-        Does not move: real time. The client waits between two looks at a job, and between two attempts, in real
-        seconds. To have its poller look as soon as a job has ended, assign `on_finished` (the fixture
-        `heygen_session` does). `latency` and `Retry-After` are real seconds too.
+        Does not move: real time. The client waits in real seconds between two requests for a status and between two
+        attempts. To make its poller see the end of a job at once, assign `on_finished`, as the fixture
+        `heygen_session` does. `latency` and `Retry-After` are real seconds too.
 
         If cancelled, the clock stays where it is.
 
@@ -190,15 +180,18 @@ class Sandbox:
 
         Raises:
             RuntimeError: The sandbox is not manual.
+            ValueError: *seconds* is below 0.
         """
         backend = self._running
+        if seconds < 0:
+            raise ValueError("seconds must be 0 or more.")
         if not isinstance(backend.clock, ManualClock):
             raise RuntimeError("Only a sandbox with manual=True can be advanced.")  # noqa: TRY004 - a wrong state
         end = backend.clock.now() + seconds
-        await backend.courier.flush()
+        await backend.deliveries.flush()
         while (due := backend.next_due()) is not None and due <= end:
             backend.clock.move_to(due)
-            await backend.courier.flush()
+            await backend.deliveries.flush()
         backend.clock.move_to(end)
         backend.settle()
 
@@ -217,25 +210,12 @@ class Sandbox:
         self._faults[:] = faults
 
     def release(self) -> None:
-        """Let every request that a `stall` holds continue."""
+        """Let every request that a `stall` fault holds continue."""
         self._running.app.release()
 
     def forget_keys(self) -> None:
         """Forget every idempotency key, as the API does after 24 hours: its next request is a new one."""
         self._running.app.forget_keys()
-
-    @property
-    def on_finished(self) -> Callable[[str], object] | None:
-        """Called with the id of each lipsync that ends, on the sandbox's event loop; None by default.
-
-        `sandbox.on_finished = heygen.poller.notify` makes waits see the end of a job at once.
-        Assign it after the start.
-        """
-        return self._running.on_finished
-
-    @on_finished.setter
-    def on_finished(self, callback: Callable[[str], object] | None) -> None:
-        self._running.on_finished = callback
 
     # --- the account's limit -----------------------------------------------------------------------------
 
@@ -260,9 +240,9 @@ class Sandbox:
     def _resize(self, account_limit: int | None, other_jobs: int) -> None:
         backend = self._running
         backend.world.resize(backend.settle(), account_limit=account_limit, other_jobs=other_jobs)
-        backend.courier.look()
+        backend.deliveries.wake()
 
-    # --- looking -----------------------------------------------------------------------------------------
+    # --- what happened -----------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
@@ -281,7 +261,7 @@ class Sandbox:
         """Every job that was created, deleted ones too, oldest first."""
         backend = self._running
         now = backend.settle()
-        return [self._view(job, now) for job in backend.world.made]
+        return [self._view(job, now) for job in backend.world.created]
 
     @property
     def requests(self) -> list[RecordedRequest]:
@@ -291,7 +271,7 @@ class Sandbox:
     @property
     def deliveries(self) -> list[RecordedDelivery]:
         """Every attempt to deliver a webhook, oldest first."""
-        return list(self._running.courier.records)
+        return list(self._running.deliveries.records)
 
     @property
     def charged(self) -> float:
@@ -300,9 +280,9 @@ class Sandbox:
         return self._running.world.spent
 
     def fail(self, lipsync_id: str, message: str) -> None:
-        """End a job that is on its way, now, as failed.
+        """End a job that has not ended, now, as failed.
 
-        In a manual sandbox its webhooks go out with the next `advance`.
+        In a manual sandbox its callback is sent in the next `advance`.
 
         Args:
             lipsync_id: The job.
@@ -317,7 +297,8 @@ class Sandbox:
         if backend.world.find(lipsync_id) is None:
             raise LookupError(f"There is no lipsync {lipsync_id!r}.")
         backend.world.fail(lipsync_id, message, now)
-        backend.courier.look()
+        backend.settle()
+        backend.deliveries.wake()
 
     @property
     def _running(self) -> Backend:
@@ -325,7 +306,7 @@ class Sandbox:
             raise RuntimeError("The sandbox has not started: use it with `async with`.")
         return self._backend
 
-    def _view(self, job: Job, now: float) -> SandboxJob:
+    def _view(self, job: SimulatedJob, now: float) -> SandboxJob:
         wall = self._running.clock.wall
         return SandboxJob(
             id=job.id,

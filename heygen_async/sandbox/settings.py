@@ -11,6 +11,7 @@ from attrs import field, frozen
 from attrs.validators import in_
 
 from heygen_async.sandbox.faults import Fault
+from heygen_async.sandbox.routes import check_route, matches
 
 JobSeconds: TypeAlias = float | Sequence[float] | Callable[[Mapping[str, object]], float]
 """How long jobs run, in seconds: one number, numbers to repeat in order, or a function of the create's body."""
@@ -47,7 +48,7 @@ class SandboxOptions(TypedDict, total=False):
     billing: Billing
     currency: Currency
     balance: float
-    rates: Mapping[str, float] | None
+    rates: Mapping[str, float]
     retry_after: float
     link_seconds: float
     latency: float | Mapping[str, float]
@@ -75,6 +76,17 @@ def _scopes(given: Iterable[str]) -> frozenset[str]:
     return scopes
 
 
+def _check_rates(_: object, __: object, rates: Mapping[str, float]) -> None:
+    for mode in rates:
+        if mode not in _RATES["usd"]:
+            raise ValueError(f"rates must be by mode, speed or precision, not {mode!r}.")
+
+
+def _check_latency(_: object, __: object, latency: float | Mapping[str, float]) -> None:
+    for route in latency if isinstance(latency, Mapping) else ():
+        check_route(route)
+
+
 def _faults(given: Iterable[Fault]) -> tuple[Fault, ...]:
     return tuple(given)
 
@@ -97,10 +109,10 @@ class Settings:
     billing: Billing = field(default="wallet", validator=in_(("wallet", "subscription", "usage_based")))
     currency: Currency = field(default="usd", validator=in_(("usd", "credits")))
     balance: float = 100.0
-    rates: Mapping[str, float] | None = None
+    rates: Mapping[str, float] = field(factory=dict, validator=_check_rates)
     retry_after: float = 1.0
     link_seconds: float = LONGEST_LINK
-    latency: float | Mapping[str, float] = 0.0
+    latency: float | Mapping[str, float] = field(default=0.0, validator=_check_latency)
     max_asset_bytes: int = 1 << 30
     max_multipart_bytes: int = 32 << 20
     ingest_seconds: float = 0.0
@@ -126,7 +138,13 @@ class Settings:
 
     def rate(self, mode: str) -> float:
         """Return the price of a second of output, in the account's currency."""
-        return (self.rates or _RATES[self.currency])[mode]
+        return {**_RATES[self.currency], **self.rates}[mode]
+
+    def seconds_of(self, route: str) -> float:
+        """Return the latency of a route."""
+        if isinstance(self.latency, Mapping):
+            return next((seconds for pattern, seconds in self.latency.items() if matches(route, pattern)), 0.0)
+        return self.latency
 
     def allows(self, scope: str | None) -> bool:
         """Return whether the key has *scope*; `NOUN:write` includes `NOUN:read`, and None needs nothing."""

@@ -1,0 +1,250 @@
+"""A file from its host, resumed where the connection broke until it is complete."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from http import HTTPStatus
+from random import random
+from typing import Literal, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+from attrs import define, field, frozen
+
+from heygen_async._arguments import is_https
+from heygen_async._media.hosts import EXPIRED, PartState, check_start, range_headers, refusal, resumed
+from heygen_async._transport.driver import Transport
+from heygen_async._transport.http import Incoming
+from heygen_async._transport.retry import Attempts
+from heygen_async.errors import (
+    APIError,
+    DownloadError,
+    HeyGenError,
+    LipsyncFailed,
+    TransportError,
+    UnexpectedResponse,
+)
+from heygen_async.models import Lipsync, LipsyncStatus, Secret
+
+Kind: TypeAlias = Literal["video", "captions"]
+
+
+@frozen
+class Chunk:
+    """Some bytes of a file."""
+
+    start: int
+    """Where in the file they belong. It goes back if the file must be downloaded again."""
+    data: bytes
+    state: PartState
+    """How much of the file there is with them."""
+
+
+class _RestartError(HeyGenError):
+    """Raised when what there is cannot be continued, and all of the file must be requested."""
+
+
+class TooLongError(DownloadError):
+    """Raised when a file is longer than the limit."""
+
+
+async def fetch(transport: Transport, link: Link, state: PartState, *, max_bytes: int) -> AsyncGenerator[Chunk, None]:
+    """Yield a file as it arrives, until it is complete.
+
+    Attempts that bring nothing new are bounded by `RetryPolicy`, silence by `Timeouts.transfer_idle`. While there is
+    progress, it goes on.
+
+    Args:
+        transport: Sends the requests.
+        link: The file.
+        state: What there is already.
+        max_bytes: The longest file.
+
+    Raises:
+        DownloadError: If it cannot be downloaded, or is longer than *max_bytes*. It is transient if the host or the
+            network failed.
+        HeyGenError: If a fresh link is needed, and the API does not return one.
+    """
+    end = expires_at(link.url)
+    if end is not None and end <= time.time():
+        await link.renew()
+    download = _Fetch(transport, link, state, max_bytes)
+    while True:
+        try:
+            async with aclosing(download.attempt()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except (TransportError, APIError, UnexpectedResponse, _RestartError) as error:
+            await download.prepare_retry(error)
+        else:
+            return
+
+
+class _Fetch:
+    """What there is of a file, and what it has cost to get it."""
+
+    def __init__(self, transport: Transport, link: Link, state: PartState, max_bytes: int) -> None:
+        self._transport = transport
+        self._link = link
+        self._state = state
+        self._max_bytes = max_bytes
+        self._most = state.done
+        self._attempts = Attempts(transport.retry)
+
+    async def attempt(self) -> AsyncGenerator[Chunk, None]:
+        """Request once what is missing, and yield what arrives."""
+        headers = range_headers(self._state)
+        answer = await self._transport.http.get(self._link.url, headers=headers, timeouts=self._transport.timeouts)
+        try:
+            state = await self._start(answer)
+            while data := await answer.read():
+                if state.done == 0:
+                    check_start(data, answer.status)
+                start, state = state.done, state.plus(len(data))
+                self._check_length(state)
+                self._state = state
+                yield Chunk(start, data, state)
+        finally:
+            answer.close()
+        self._check_end(state)
+
+    async def _start(self, answer: Incoming) -> PartState:
+        resuming = bool(range_headers(self._state))
+        if answer.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT} or (
+            answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and resuming
+        ):
+            state = resumed(self._state, answer.status, answer.headers)
+            if state is None:
+                raise _RestartError(f"the file host does not resume the download ({answer.status})")
+            self._check_length(state)
+            return state
+        error = refusal(answer.status, answer.headers, await answer.read(), now=time.time())
+        raise error or UnexpectedResponse(["the file host sent no file"], status=answer.status)
+
+    def _check_length(self, state: PartState) -> None:
+        subject = f"the {self._link.kind} of {self._link.lipsync.id}"
+        if state.total is not None and state.total > self._max_bytes:
+            raise TooLongError(
+                f"{subject} has {state.total:,} bytes by its file host's account, and {self._max_bytes:,} is the limit"
+            )
+        if state.done > self._max_bytes:
+            raise TooLongError(f"{subject} does not end after {self._max_bytes:,} bytes, which is the limit")
+        if state.total is not None and state.done > state.total:
+            raise _RestartError("the file host sent more than it announced")
+
+    @staticmethod
+    def _check_end(state: PartState) -> None:
+        if state.done == 0:
+            raise TransportError("the file host sent an empty file")
+        if state.total is not None and not state.is_complete:
+            raise TransportError("the file host ended its answer early")
+
+    async def prepare_retry(self, error: HeyGenError) -> None:
+        """Prepare for the next attempt, and wait until it is time for it.
+
+        Raises:
+            DownloadError: If there is to be none.
+        """
+        if self._state.done > self._most:
+            self._most = self._state.done
+            self._attempts.reset()
+        chance = random()  # noqa: S311 it spreads retries, it guards nothing
+        has_expired = isinstance(error, APIError) and error.status in EXPIRED
+        if has_expired or isinstance(error, _RestartError):
+            delay = self._attempts.delay_before_change(chance=chance)
+        else:
+            delay = self._attempts.delay_after(error, chance=chance)
+        if delay is None:
+            raise self._failure(error) from error
+        if has_expired:
+            await self._link.renew()
+        if isinstance(error, _RestartError):
+            self._state = PartState()
+        await asyncio.sleep(delay)
+
+    def _failure(self, error: HeyGenError) -> DownloadError:
+        # A fresh link that is refused is the host's failure too: the file may be late.
+        is_hosts = error.is_transient or isinstance(error, (APIError, _RestartError))
+        failure = DownloadError(
+            f"the {self._link.kind} of {self._link.lipsync.id} could not be downloaded "
+            f"({self._state.done:,} bytes arrived): {error}",
+            is_transient=is_hosts,
+        )
+        failure.attempts = self._attempts.made
+        return failure
+
+
+# Links
+
+
+@define
+class Link:
+    """The link to one output of a lipsync.
+
+    Its URL is a `Secret`, so that it is in no message and in no traceback with local variables.
+    """
+
+    kind: Kind
+    lipsync: Lipsync
+    allow_loopback: bool
+    _get: Callable[[str], Awaitable[Lipsync]] = field(repr=False)
+
+    @property
+    def url(self) -> Secret:
+        """The link, as the lipsync has it.
+
+        Raises:
+            DownloadError: If there is none, or it is not one to follow.
+            LipsyncFailed: If the job failed.
+        """
+        url = link_of(self.lipsync, self.kind)
+        if not is_https(url.reveal(), or_loopback=self.allow_loopback):
+            raise DownloadError(f"the link to the {self.kind} of {self.lipsync.id} is not https")
+        return url
+
+    async def renew(self) -> None:
+        """Get a fresh one.
+
+        Raises:
+            HeyGenError: If the API does not return the lipsync.
+        """
+        self.lipsync = await self._get(self.lipsync.id)
+
+
+def link_of(lipsync: Lipsync, kind: Kind) -> Secret:
+    """Return the link to an output of a lipsync.
+
+    Raises:
+        DownloadError: If there is none (yet).
+        LipsyncFailed: If the job failed.
+    """
+    if lipsync.status == LipsyncStatus.FAILED:
+        raise LipsyncFailed(lipsync)
+    if lipsync.status != LipsyncStatus.COMPLETED:
+        raise DownloadError(f"lipsync {lipsync.id} has no {kind} yet (it is {lipsync.status}); wait for it first")
+    url = lipsync.video_url if kind == "video" else lipsync.caption_url
+    if not url:
+        message = f"lipsync {lipsync.id} is completed, but has no link to its {kind}"
+        raise DownloadError(message, is_transient=True)
+    return Secret(url)
+
+
+def expires_at(link: Secret) -> float | None:
+    """Return when a presigned link ends by its own account, as Unix time in seconds; `None` if it does not say."""
+    query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(link.reveal()).query).items()}
+    for vendor in ("x-amz", "x-goog"):
+        signed, seconds = query.get(f"{vendor}-date"), query.get(f"{vendor}-expires")
+        if signed and seconds:
+            return _after(signed, seconds)
+    end = query.get("expires", "")
+    return float(end) if end.isascii() and end.isdigit() else None
+
+
+def _after(signed: str, seconds: str) -> float | None:
+    try:
+        return datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp() + int(seconds)
+    except ValueError:
+        return None

@@ -1,0 +1,108 @@
+"""Which contents a session has uploaded or is uploading, so that each is sent once. No I/O, no await.
+
+Rule 1: a content is identified by its SHA-256 alone. What a file system says of a file (inode, size, times) can be
+equal for different contents, so it is read again for each upload.
+Rule 2: an entry has at most one upload under way. If that is cancelled, one of those who wait for it takes over.
+Rule 3: an entry that is neither uploaded, nor under way, nor waited for, is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from attrs import define, field
+
+from heygen_async.errors import HeyGenError
+from heygen_async.models import Asset, AssetId
+
+MAX_ENTRIES: Final = 1000
+
+
+@define(eq=False)
+class Upload:
+    """One attempt to upload a content."""
+
+    finished: asyncio.Event = field(factory=asyncio.Event)
+    error: HeyGenError | None = None
+    """Why it failed, if others would fail likewise."""
+
+
+@define(eq=False)
+class Entry:
+    """One content."""
+
+    sha256: str
+    paths: set[Path] = field(factory=set)
+    """Where it was found."""
+    asset: Asset | None = None
+    is_ready: bool = False
+    """Whether the asset can be used, and is not being processed by HeyGen any more."""
+    upload: Upload | None = None
+    waiting: int = 0
+
+
+class UploadCache:
+    """The entries by SHA-256, the one used last at the end.
+
+    Args:
+        max_entries: How many uploads are remembered.
+    """
+
+    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+        self._max_entries = max_entries
+        self._entries: dict[str, Entry] = {}
+
+    def entry(self, sha256: str, path: Path | None) -> Entry:
+        """Return the entry of a content, made if it is new; the one that was not used for longest may be removed."""
+        entry = self._entries.pop(sha256, None) or Entry(sha256)
+        self._entries[sha256] = entry
+        if path is not None:
+            entry.paths.add(path)
+        idle = [old for old in self._entries.values() if old.is_ready and not old.waiting and old is not entry]
+        for old in idle[: max(0, len(self._entries) - self._max_entries)]:
+            del self._entries[old.sha256]
+        return entry
+
+    @staticmethod
+    def start(entry: Entry) -> Upload:
+        """Record that an upload of *entry* starts."""
+        entry.upload = Upload()
+        return entry.upload
+
+    def finish(self, entry: Entry, upload: Upload) -> None:
+        """Record that *upload* has ended, and wake those who wait for it."""
+        entry.upload = None
+        upload.finished.set()
+        self.tidy(entry)
+
+    def tidy(self, entry: Entry) -> None:
+        """Remove *entry* if it has no asset and nobody works on it."""
+        if entry.asset is None and entry.upload is None and not entry.waiting:
+            self._remove(entry)
+
+    def forget(self, what: Asset | AssetId | Path | None) -> None:
+        """Remove an upload, or all. One that is under way goes on for those who wait for it."""
+        for entry in list(self._entries.values()):
+            if _is_meant(entry, what):
+                self._remove(entry)
+
+    def _remove(self, entry: Entry) -> None:
+        if self._entries.get(entry.sha256) is entry:
+            del self._entries[entry.sha256]
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def _is_meant(entry: Entry, what: Asset | AssetId | Path | None) -> bool:
+    if what is None:
+        return True
+    if isinstance(what, Path):
+        return what in entry.paths
+    asset_id = what.value if isinstance(what, AssetId) else what.id
+    return entry.asset is not None and entry.asset.id == asset_id

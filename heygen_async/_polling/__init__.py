@@ -1,1 +1,0 @@
-"""The machinery under `polling`: the board decides, carriers ask, and those who wait are told."""

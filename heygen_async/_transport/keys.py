@@ -1,0 +1,123 @@
+"""Which request each idempotency key was sent with: the server answers a known key with its first result. Pure.
+
+Rule 1: a key under which something may have been created is never sent with another request.
+Rule 2: only digests are kept, of the most recent keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import orjson
+from attrs import define
+
+from heygen_async._wire import Request, Stream
+from heygen_async.errors import Outcome
+
+_MOST: Final = 65_536
+_DIGEST_BYTES: Final = 16
+
+
+@define(eq=False)
+class KeyUse:
+    """How one key was used, by all calls of a session under it.
+
+    Attributes:
+        key: A digest of the key.
+        request: A digest of the one request that it may be sent with.
+        calls: Calls under way.
+        is_done: Whether a call has succeeded.
+        is_unknown: Whether a call has ended without an answer that says what became of it.
+    """
+
+    key: bytes
+    request: bytes
+    calls: int = 0
+    is_done: bool = False
+    is_unknown: bool = False
+
+
+class UsedKeys:
+    """The keys that a session has used; views of the session share them.
+
+    Args:
+        most: How many keys are kept.
+    """
+
+    def __init__(self, *, most: int = _MOST) -> None:
+        self._most = most
+        self._uses: dict[bytes, KeyUse] = {}  # least recent first
+
+    def begin(self, request: Request) -> KeyUse | None:
+        """Record that a call starts, and return how its key is used; `None` if the key is not kept.
+
+        Raises:
+            ValueError: If the key was used for a different request.
+        """
+        # A stream is an upload, whose key is made for it and never used again.
+        if request.idempotency_key is None or isinstance(request.body, Stream):
+            return None
+        key, digest = _short_digest(request.idempotency_key.encode()), _request_digest(request)
+        use = self._uses.pop(key, None) or KeyUse(key, digest)
+        self._uses[key] = use
+        if use.request != digest:
+            raise already_used(request.idempotency_key)
+        use.calls += 1
+        if len(self._uses) > self._most:
+            del self._uses[next(iter(self._uses))]
+        return use
+
+    def is_used(self, key: str) -> bool:
+        """Return whether the idempotency *key* can only be sent with the request it was sent with before."""
+        return _short_digest(key.encode()) in self._uses
+
+    def end(self, use: KeyUse, outcome: Outcome | None, *, is_final: bool) -> None:
+        """Record how a call ended. A key under which nothing can have been created is free again.
+
+        Args:
+            use: What `begin` returned.
+            outcome: What is known of the request; `None` if it succeeded.
+            is_final: Whether an answer showed that no request under the key has created anything.
+        """
+        use.calls -= 1
+        use.is_done |= outcome is None
+        use.is_unknown = outcome == "unknown" or (use.is_unknown and not (is_final or use.is_done))
+        is_free = is_final or not (use.calls or use.is_done or use.is_unknown)
+        if is_free and self._uses.get(use.key) is use:
+            del self._uses[use.key]
+
+
+def already_used(key: str) -> ValueError:
+    """Return the error for a key that was used for a different request."""
+    return ValueError(
+        f"the idempotency key {key} was already used for a different request in this session, and HeyGen would "
+        "answer with the result of that one; use another key"
+    )
+
+
+KEY_SECONDS: Final = 23 * 3600.0
+"""How long a key is sent again. The server remembers it for 24 h; the rest allows for clocks and slow requests."""
+
+_CLOCK_ERROR: Final = 60.0
+
+
+def is_key_fresh(first_sent: float, now: float) -> bool:
+    """Return whether the server certainly still knows a key that was first sent at *first_sent*.
+
+    Both are Unix times: a monotonic clock stands still while a machine is suspended. If the clock was set back since
+    then, the age is not known, and the key is not fresh.
+    """
+    return -_CLOCK_ERROR <= now - first_sent <= KEY_SECONDS
+
+
+def _short_digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
+
+
+def _request_digest(request: Request) -> bytes:
+    """Return a digest of what is asked for; the order of the fields of a JSON object does not matter."""
+    body = request.body if isinstance(request.body, bytes) else b""
+    if body:
+        body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
+    return _short_digest(f"{request.method} {request.path}?{request.query}\n".encode() + body)

@@ -1,0 +1,433 @@
+"""The checks of rows before anything is sent: sources, keys and outputs, off the event loop.
+
+Rule 1: every problem of a row is found at once, with its column; `--dry-run` and a run find the same.
+Rule 2: a source is checked by its first bytes and its size before it is read through.
+Rule 3: what a row does not need any more is not checked: the sources of a row that has a job, the file that it wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, Literal, TypeAlias
+
+from anyio import to_thread
+from attrs import evolve, field, frozen
+
+from heygen_async._media.sources import fingerprint, local_file, look_at_path
+from heygen_async._media.targets import same_file_key
+from heygen_async.bulk import outputs
+from heygen_async.bulk.budget import seconds_of
+from heygen_async.bulk.identity import (
+    FileInfo,
+    claims_of,
+    inputs_digest,
+    inputs_digest_0_1,
+    key_of,
+    key_problem,
+    target_of,
+    wants_captions,
+)
+from heygen_async.bulk.journal import Entry, Journal, JournalError, Problem
+from heygen_async.bulk.manifest import Manifest, SourceRow
+from heygen_async.bulk.record import Record, State
+from heygen_async.models import DubRow
+
+_BLOCK: Final = 1 << 20
+_CLOCK_SECONDS: Final = 2.0
+"""How coarse the clock of a file system may be."""
+_Role: TypeAlias = Literal["video", "audio"]
+_ROLES: Final[tuple[_Role, ...]] = ("video", "audio")
+_SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
+"""States in which a row needs its sources no more."""
+
+_Source: TypeAlias = tuple[_Role, Path]
+_Fault: TypeAlias = tuple[str, str]
+"""A column, and what is wrong with it."""
+
+OwnFiles: TypeAlias = Mapping[str, str]
+"""What the files of the run itself are, by `same_file_key`."""
+
+
+@frozen(kw_only=True)
+class PreparedRow:
+    """A row that is ready to be worked on."""
+
+    row: DubRow
+    number: int
+    place: str
+    key: str
+    target: Path | None
+    captions: bool
+    """Whether captions are written beside it."""
+    files: Mapping[str, FileInfo]
+    """What is known of its local files, by `video` and `audio`."""
+    missing: Mapping[str, str]
+    """What is wrong with its other local files, which it does not need while its job does not fail."""
+    seconds: float | None
+    """The estimated length of the output in seconds; `None` if it is not known."""
+    entry: Entry
+
+    def file(self, name: str) -> FileInfo:
+        """Return what is known of the local file that is its *name*, `video` or `audio`.
+
+        Raises:
+            ValueError: If it cannot be used.
+        """
+        if name in self.missing:
+            raise ValueError(f"{name}: {self.missing[name]}")
+        return self.files[name]
+
+
+@frozen(kw_only=True)
+class _Sources:
+    """The sources of a row, as they are now."""
+
+    files: Mapping[str, FileInfo] = field(factory=dict)
+    missing: Mapping[str, str] = field(factory=dict)
+    inputs: str | None = None
+    """The digest of what is sent; `None` if it is not known."""
+    inputs_0_1: str | None = None
+    key: str | None = None
+
+
+async def prepare(
+    rows: Sequence[SourceRow],
+    journal: Journal,
+    output_dir: Path | None,
+    *,
+    captions: bool = False,
+    own_files: OwnFiles | None = None,
+) -> list[PreparedRow | SourceRow]:
+    """Check rows, and prepare those without problems.
+
+    Args:
+        rows: The rows.
+        journal: Where records are, and what is known of files. Files are read once for each version of a file.
+        output_dir: Where the outputs go.
+        captions: Whether captions are written for rows that do not say.
+        own_files: The files of the run itself, which no row may write: see `own_files_of`.
+
+    Returns:
+        For each row, in order, the prepared row, or the row with all of its problems.
+    """
+    found_files = await _check_files([one.row for one in rows if one.row is not None], journal)
+    sources = [_Sources() if one.row is None else await _sources(one.row, found_files) for one in rows]
+    records = await journal.records([one.key for one in sources if one.key is not None])
+    check = _Check(records, output_dir, captions, own_files or {})
+    if output_dir is None and all(one.row is None or one.row.output is None for one in rows):
+        return _checked(check, rows, sources)  # there are no files to check
+    return await to_thread.run_sync(_checked, check, rows, sources)
+
+
+def own_files_of(*, manifest: Path | None, journal: Path | None, report: Path | None = None) -> OwnFiles:
+    """Return the files of a run, which no row may write; for a thread.
+
+    Raises:
+        ValueError: If two of them are one file.
+    """
+    files: dict[str, str] = {}
+    for name, path in {"the manifest": manifest, "the journal": journal, "the report": report}.items():
+        if path is None:
+            continue
+        other = files.setdefault(same_file_key(path), name)
+        if other != name:
+            raise ValueError(f"{name} would overwrite {other}, {path}: name another journal")
+    return files
+
+
+async def check_manifest(journal: Journal, manifest: Manifest) -> None:
+    """Check that *journal* was not made for another manifest, and note for which one it is.
+
+    Raises:
+        JournalError: If it was made for another one.
+    """
+    name = await to_thread.run_sync(lambda: manifest.name)
+    if name is None:
+        return
+    found = await journal.fact("manifest")
+    if found is None:
+        await journal.keep_fact("manifest", name)
+    elif found != name:
+        raise JournalError(f"{journal} was made for the manifest {found}, not for {name}; use another journal")
+
+
+def has_been_sent(record: Record | None) -> bool:
+    """Return whether a row has a job, or may have one, so that it does not need its sources."""
+    return record is not None and (record.state in _SENT or (record.state is State.FAILED and record.is_final))
+
+
+# A row and its record. For threads
+
+
+@frozen
+class _Check:
+    """What rows are checked against."""
+
+    records: Mapping[str, Record]
+    output_dir: Path | None
+    captions: bool
+    own_files: OwnFiles
+
+
+def _checked(check: _Check, rows: Sequence[SourceRow], sources: Sequence[_Sources]) -> list[PreparedRow | SourceRow]:
+    return [
+        one if one.row is None else _prepared(check, one, one.row, its_sources)
+        for one, its_sources in zip(rows, sources, strict=True)
+    ]
+
+
+def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) -> PreparedRow | SourceRow:
+    key = sources.key
+    record = None if key is None else check.records.get(key)
+    captions = wants_captions(row, captions=check.captions)
+    target, problems = _target(check, row, key)
+    if target is not None:
+        problems += _output_problems(check, row, target, record, captions=captions)
+    if not has_been_sent(record):
+        problems = [*_source_problems(row, sources), *problems]
+    inputs = sources.inputs or (record.inputs if record is not None else None)
+    if problems or key is None or inputs is None:
+        shown = [Problem(f"{source.place}, {column}", message) for column, message in problems]
+        return evolve(source, problems=shown)
+    lengths = [sources.files[name].seconds if name in sources.files else None for name in _ROLES]
+    return PreparedRow(
+        row=row,
+        number=source.number,
+        place=source.place,
+        key=key,
+        target=target,
+        captions=captions,
+        files=sources.files,
+        missing=sources.missing,
+        seconds=seconds_of(row, *lengths),
+        entry=Entry(
+            key=key,
+            inputs=inputs,
+            inputs_0_1=sources.inputs_0_1,
+            number=source.number,
+            place=source.place,
+            target=None if target is None else str(target),
+            claims=claims_of(row, target, captions=captions),
+        ),
+    )
+
+
+def _source_problems(row: DubRow, sources: _Sources) -> list[_Fault]:
+    problem = key_problem(row)
+    return [*sources.missing.items(), *([("key", problem)] if problem is not None else [])]
+
+
+def _target(check: _Check, row: DubRow, key: str | None) -> tuple[Path | None, list[_Fault]]:
+    if key is None and row.output is None:
+        return None, []  # it would be named after the key
+    try:
+        return target_of(row, key or "", check.output_dir), []
+    except ValueError as error:
+        return None, [("output", str(error).removeprefix("output "))]
+
+
+def _output_problems(
+    check: _Check, row: DubRow, target: Path, record: Record | None, *, captions: bool
+) -> list[_Fault]:
+    if (own := check.own_files.get(same_file_key(target))) is not None:
+        return [("output", f"{target} is {own} of this run")]
+    for name in _ROLES:
+        source = getattr(row, name)
+        if isinstance(source, Path) and "\0" not in str(source) and same_file_key(source) == same_file_key(target):
+            return [("output", f"{target} is the {name} of this row")]
+    if not _is_utf_8(str(target)):
+        return [("output", f"its path is not valid UTF-8: {target}")]
+    known = record or Record(key="", inputs="")
+    if outputs.is_finished(evolve(known, target=str(target))):
+        return []
+    # A job that is paid for is not held up by its captions.
+    wanted = captions and not has_been_sent(record)
+    return [("output", message) for message in outputs.problems(known, target, captions=wanted)]
+
+
+# Files
+
+
+async def _sources(row: DubRow, found_files: Mapping[_Source, _LocalSource]) -> _Sources:
+    found: dict[str, _LocalSource] = {}
+    for role in _ROLES:
+        source = getattr(row, role)
+        if isinstance(source, bytes):
+            found[role] = await _check_bytes(role, source)
+        elif isinstance(source, Path):
+            found[role] = found_files[role, source]
+    missing = {name: local.problem for name, local in found.items() if local.problem is not None}
+    known = {name: local.info for name, local in found.items() if local.info is not None}
+    files = {name: info for name, info in known.items() if name not in missing}
+    if len(known) < len(found):
+        return _Sources(files=files, missing=missing, key=row.key)
+    inputs = inputs_digest(row, known)
+    return _Sources(
+        files=files,
+        missing=missing,
+        inputs=inputs,
+        inputs_0_1=inputs_digest_0_1(row, known),
+        key=key_of(row, inputs),
+    )
+
+
+@frozen
+class _LocalSource:
+    """What is known of a local source."""
+
+    info: FileInfo | None = None
+    """What was read from it, or, if there is a problem, what was read from it the last time."""
+    problem: str | None = None
+
+
+async def _check_bytes(role: _Role, content: bytes) -> _LocalSource:
+    try:
+        async with local_file(content, role=role) as file:
+            seconds = await to_thread.run_sync(_seconds, io.BytesIO(content))
+            return _LocalSource(FileInfo("", file.sha256 or "", seconds))
+    except ValueError as error:
+        return _LocalSource(problem=str(error).removeprefix(f"{role}: "))
+
+
+async def _check_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[_Source, _LocalSource]:
+    """Look at all local files of *rows*."""
+    sources: set[_Source] = {
+        (role, source) for row in rows for role in _ROLES if isinstance(source := getattr(row, role), Path)
+    }
+    if not sources:
+        return {}
+    states = await to_thread.run_sync(_file_states, sources)
+    known = await journal.file_info([one.path for one in states.values() if one.path])
+    found_files: dict[_Source, _LocalSource] = {}
+    read: dict[str, FileInfo] = {}
+    for source, state in states.items():
+        info = known.get(state.path)
+        if state.problem is not None:
+            found_files[source] = _LocalSource(info if state.is_gone else None, state.problem)
+        elif info is not None and state.fingerprint and info.fingerprint == state.fingerprint:
+            found_files[source] = _LocalSource(info)
+        else:  # one call a file, so that a cancellation waits for one at most
+            found_files[source] = local = await to_thread.run_sync(_read, source[1])
+            if local.info is not None and state.path:
+                read[state.path] = local.info if state.fingerprint else evolve(local.info, fingerprint="")
+    if read:
+        await journal.keep_file_info(read)
+    return found_files
+
+
+@frozen
+class _FileState:
+    """What a file system says of a file, and what its first bytes are good for."""
+
+    path: str
+    """Its full path; empty if that is not UTF-8, so that the journal cannot keep it."""
+    fingerprint: str = ""
+    """Empty if another write might leave it as it is: the file has only just been written."""
+    problem: str | None = None
+    is_gone: bool = False
+
+
+def _file_states(sources: Iterable[_Source]) -> Mapping[_Source, _FileState]:
+    return {source: _file_state(*source) for source in sources}
+
+
+def _file_state(role: _Role, path: Path) -> _FileState:
+    """Check that a file is fit for its role; it is not read through."""
+    full = os.path.abspath(path)  # noqa: PTH100 it also takes out `..`
+    full = full if _is_utf_8(full) else ""
+    if not _is_utf_8(path.name):
+        return _FileState(full, problem=f"the file name is not valid UTF-8; rename the file: {path.name}")
+    try:
+        look_at_path(path, None, role)
+        found = path.stat()
+        return _FileState(full, fingerprint(found) if _is_settled(found) else "")
+    except OSError as error:
+        return _FileState(full, problem=f"{path} cannot be read: {error.strerror or error}", is_gone=True)
+    except ValueError as error:
+        return _FileState(full, problem=str(error).removeprefix(f"{role}: "))
+
+
+def _is_settled(found: os.stat_result) -> bool:
+    """Return whether another write to a file would certainly change its times: file systems have coarse clocks."""
+    return time.time() - max(found.st_mtime, found.st_ctime) > _CLOCK_SECONDS
+
+
+def _read(path: Path) -> _LocalSource:
+    found = read_file_info(path)
+    return _LocalSource(problem=found) if isinstance(found, str) else _LocalSource(found)
+
+
+def read_file_info(path: Path) -> FileInfo | str:
+    """Read a file through, and return what is to be known of it, or why it cannot be used; for a thread."""
+    try:
+        with path.open("rb") as file:
+            before = fingerprint(os.fstat(file.fileno()))
+            digest = _digest(file)
+            seconds = _seconds(file)
+            after = fingerprint(os.fstat(file.fileno()))
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror or error}"
+    return FileInfo(after, digest, seconds) if before == after else f"{path.name} changed while it was read"
+
+
+async def check_unchanged(name: str, source: Path, info: FileInfo, *, reads: bool) -> None:
+    """Check that a file still has the content that was checked: what is sent is what the row's key was made of.
+
+    Args:
+        name: What it is: `video` or `audio`.
+        source: The file.
+        info: What was read from it then.
+        reads: Whether to read it in any case, as after an upload; else only if its fingerprint has changed.
+
+    Raises:
+        ValueError: If its content has changed, or cannot be read.
+    """
+    problem = await to_thread.run_sync(partial(_change, source, info, reads=reads))
+    if problem is not None:
+        raise ValueError(f"{name}: {problem}")
+
+
+def _change(path: Path, info: FileInfo, *, reads: bool) -> str | None:
+    try:
+        is_same = fingerprint(path.stat()) == info.fingerprint
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror or error}"
+    if is_same and not reads:
+        return None
+    now = read_file_info(path)
+    if isinstance(now, str):
+        return now
+    return None if now.digest == info.digest else f"{path.name} changed during the run"
+
+
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _seconds(file: BinaryIO) -> float | None:
+    """Return how long a media file plays; `None` if that cannot be read."""
+    from tinytag import TinyTag  # noqa: PLC0415 only runs with local files need it
+
+    file.seek(0)
+    try:
+        found = TinyTag.get(file_obj=file, tags=False).duration
+    except Exception:  # noqa: BLE001 a parser of any file; whatever it fails at, the length is unknown
+        return None
+    return float(found) if found else None

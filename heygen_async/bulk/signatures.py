@@ -1,0 +1,266 @@
+"""Which parts of a link are its signature, so that the same link, signed again, counts as the same. Pure.
+
+Rule 1: a parameter is left out of `without_signature` only if it is certain: a known signer adds it, and the link has
+that signer's own marks; or its name means nothing but a signature, or it belongs to one that does.
+Rule 2: a general name (`token`, `hash`, `s`) may say which file is meant. It is left out of `without_likely_signature`
+only if its value looks like a signature, and something else in the link says which file is meant.
+Rule 3: everything else is part of the address.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote, unquote_plus, urlsplit
+
+import orjson
+from attrs import field, frozen
+
+
+@frozen
+class _Signer:
+    """The parameters that one kind of signed link has besides its address, by lower-case name."""
+
+    marks: frozenset[str]
+    """Those by which it is recognised: all of them must be there."""
+    adds: frozenset[str]
+    """All that it adds."""
+    host: re.Pattern[str] | None = None
+    path: re.Pattern[str] | None = None
+    shape: re.Pattern[str] | None = None
+    """What the value of each mark looks like."""
+
+    def signs(self, link: _Link) -> bool:
+        return (
+            self.marks <= link.values.keys()
+            and (self.host is None or self.host.search(link.host) is not None)
+            and (self.path is None or self.path.search(link.path) is not None)
+            and (self.shape is None or all(self.shape.search(link.values[name]) for name in self.marks))
+        )
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _signer(marks: str, adds: str = "", *, host: str = "", path: str = "", shape: str = "") -> _Signer:
+    return _Signer(
+        _names(marks),
+        _names(f"{marks} {adds}"),
+        *(re.compile(pattern, re.IGNORECASE) if pattern else None for pattern in (host, path, shape)),
+    )
+
+
+def _prefixed(prefix: str, names: str) -> str:
+    return " ".join(f"{prefix}{name}" for name in names.split())
+
+
+_V4: Final = "algorithm credential date expires signedheaders security-token"
+
+_SIGNERS: Final = (
+    # AWS Signature V4: S3, R2, B2, Wasabi, Spaces, MinIO, Yandex, ...
+    _signer("x-amz-signature", _prefixed("x-amz-", f"{_V4} user-agent content-sha256")),
+    _signer("awsaccesskeyid signature", "expires x-amz-security-token"),
+    _signer("x-goog-signature", _prefixed("x-goog-", _V4)),
+    _signer("googleaccessid signature", "expires"),
+    # CloudFront, and Google's CDNs
+    _signer("key-pair-id signature", "expires policy hash-algorithm"),
+    _signer("keyname signature", "expires urlprefix"),
+    # Azure: account, service and user delegation SAS
+    _signer("sig sv", "ss srt sr st se sp sip spr si sdd sks skt ske skv skoid sktid saoid suoid scid ses"),
+    _signer("token", path=r"/storage/v1/(object|render/image|object/render)/sign/"),  # Supabase
+    _signer("token", host=r"^firebasestorage\.googleapis\.com$"),
+    # Alibaba: OSS, OSS V4, CDN
+    _signer("ossaccesskeyid signature", "expires security-token"),
+    _signer("x-oss-signature", _prefixed("x-oss-", f"{_V4} signature-version additional-headers")),
+    _signer("auth_key", shape=r"^\d{10}-[^-]*-[^-]*-[0-9a-f]{32}$"),
+    # Akamai
+    *(_signer(name) for name in ("hdnts", "hdnea", "hdntl", "__token__", "edge-cache-token")),
+    _signer("authorization", host=r"\.backblazeb2\.com$"),
+    _signer("verify", shape=r"^\d{10}-[A-Za-z0-9+/=_\-]{20,}$"),  # Cloudflare
+    _signer("token expires", "token_path token_countries token_countries_blocked limit", host=r"\.b-cdn\.net$"),
+    # Tencent: COS, CDN
+    _signer(
+        "q-signature",
+        _prefixed("q-", "sign-algorithm ak sign-time key-time header-list url-param-list") + " x-cos-security-token",
+    ),
+    _signer("sign", shape=r"^\d{10}-[^-]*-[^-]*-[0-9a-f]{32}$"),
+    _signer("txsecret txtime"),
+    _signer("wssecret wstime"),  # ChinaNetCenter
+    _signer("accesskeyid signature", "expires x-obs-security-token"),  # Huawei
+    _signer("kssaccesskeyid signature", "expires"),  # Kingsoft
+    _signer("x-tos-signature", _prefixed("x-tos-", _V4)),  # Volcengine
+    _signer("authorization", shape=r"^bce-auth-v1/"),  # Baidu
+    _signer("ex is hm", host=r"\.(discordapp\.(com|net)|discord\.com)$"),
+    _signer("st", host=r"\.(dropbox|dropboxusercontent)\.com$"),
+    _signer("tempauth"),  # SharePoint
+)
+
+_TOKEN_SEGMENT: Final = re.compile(r"(?:^|~)hmac=[0-9a-f]+|^bcdn_token=", re.IGNORECASE)
+"""A segment of a path that is a signature, at Akamai and Bunny."""
+
+_SIGNATURE: Final = re.compile(r"(?:.*[-_.])?(?:signature|sig|hmac)")
+"""Names that mean nothing but a signature."""
+_EXPIRY: Final = re.compile(r"(?:x[-_]?)?(?:exp|expires?|expiry|expiration)(?:[-_]?(?:at|in|time|timestamp|date))?")
+_WITH_SIGNATURE: Final = frozenset({"nonce", "policy", "keyid", "key_id", "kid", "keyname", "key-pair-id", "algorithm"})
+"""What goes with a signature, and changes with it."""
+_TIMES: Final = frozenset({"e", "ex", "t", "ts", "st", "se", "oe", "timestamp", "deadline", "until", "valid_until"})
+"""Names of a time, if the value is one."""
+_GENERAL: Final = _names(
+    "token access_token accesstoken auth auth_token auth_key authkey authorization jwt ticket secret session sessionid"
+    " sid sign st verify verification policy credential tempauth oh hm secure"
+)
+"""Names of a signature, if the value looks like one."""
+_DIGESTS: Final = frozenset({"hash", "h", "md5", "s", "digest", "sha1", "sha256"})
+"""Likewise, but only beside an expiry: alone they may tell one content from another."""
+_NAMES_A_FILE: Final = _names(
+    "file filename name path key object id uuid video audio v f src source url asset media doc"
+)
+_MEDIA: Final = re.compile(r"\.(?:mp4|m4v|webm|mov|mkv|avi|mp3|wav|m4a|aac|ogg|flac)$", re.IGNORECASE)
+_TIME: Final = re.compile(r"1\d{9}(?:\d{3})?|[0-9a-f]{8}|\d{4}-?\d\d-?\d\dT?[\d:.]*Z?", re.IGNORECASE)
+_JWT: Final = re.compile(r"ey[A-Za-z0-9_\-]+\.(ey[A-Za-z0-9_\-]+)\.[A-Za-z0-9_\-]*")
+_JWT_TIMES: Final = frozenset({"exp", "iat", "nbf", "jti"})
+_RUN: Final = re.compile(r"[A-Za-z0-9+]{12,}")
+_QUERY: Final = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
+
+
+@frozen(eq=False)
+class _Link:
+    url: str
+    host: str
+    base: str
+    """All before the query, less its signature."""
+    path: str
+    parameters: tuple[tuple[str, str, str], ...]
+    """Lower-case name, value, and both as they are written; a token by what it claims."""
+    fragment: str
+    has_tokens: bool
+    """Whether there are signatures outside of parameters, or tokens."""
+    values: Mapping[str, str] = field(init=False)
+
+    @values.default
+    def _values(self) -> Mapping[str, str]:
+        return {name: value for name, value, _ in self.parameters}
+
+    @property
+    def may_be_signed(self) -> bool:
+        return self.has_tokens or bool(self.parameters)
+
+    def less(self, names: frozenset[str]) -> str:
+        """Return the link without the parameters of these *names*, and with tokens as what they claim."""
+        if not names and not self.has_tokens:
+            return self.url
+        kept = [text for name, _, text in self.parameters if name not in names]
+        return "?".join([self.base, "&".join(kept)] if any(kept) else [self.base]) + self.fragment
+
+
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> _Link:
+    whole, mark, fragment = url.partition("#")
+    base, _, query = whole.partition("?")
+    parts = urlsplit(base)
+    segments = [_claims(segment, unquote(segment)) for segment in parts.path.split("/")]
+    path = "/".join(segment for segment in segments if not _TOKEN_SEGMENT.search(unquote(segment)))
+    parameters = tuple(map(_parameter, query.split("&"))) if query else ()
+    return _Link(
+        url=url,
+        host=(parts.hostname or "").lower(),
+        base=base[: len(base) - len(parts.path)] + path,
+        path=path,
+        parameters=parameters,
+        fragment=mark + fragment,
+        has_tokens=path != parts.path or "&".join(text for _, _, text in parameters) != query,
+    )
+
+
+def _parameter(text: str) -> tuple[str, str, str]:
+    name, equals, coded = text.partition("=")
+    value = unquote_plus(coded)
+    claims = _claims(coded, value)
+    return unquote_plus(name).lower(), value, f"{name}{equals}{claims}" if claims or not coded else ""
+
+
+def _claims(text: str, value: str) -> str:
+    """Return *text*; if *value* is a JSON Web Token, what it claims without its times and its signature."""
+    found = _JWT.fullmatch(value)
+    if found is None:
+        return text
+    try:
+        claims = orjson.loads(base64.urlsafe_b64decode(found[1] + "=" * (-len(found[1]) % 4)))
+    except (binascii.Error, orjson.JSONDecodeError):
+        return text
+    if not isinstance(claims, dict):
+        return text
+    lasting = {name: claim for name, claim in claims.items() if name not in _JWT_TIMES}
+    return orjson.dumps(lasting, option=orjson.OPT_SORT_KEYS).decode() if lasting else ""
+
+
+def without_signature(url: str) -> str:
+    """Return *url* without the parameters that are certainly its signature."""
+    link = _parsed(url)
+    return link.less(_certain(link)) if link.may_be_signed else url
+
+
+def without_likely_signature(url: str) -> str:
+    """Return *url* also without the parameters that look like the signature of an unknown signer."""
+    link = _parsed(url)
+    if not link.may_be_signed:
+        return url
+    certain, likely = _certain(link), _likely(link)
+    is_told = _says_which_file(link, link.values.keys() - certain - likely)
+    return link.less(certain | likely if is_told else certain)
+
+
+def looks_signed(url: str) -> bool:
+    """Return whether *url* is signed, or looks so: it may be another one the next time, for the same file."""
+    link = _parsed(url)
+    return bool(link.has_tokens or _certain(link) or _likely(link))
+
+
+def without_queries(text: str) -> str:
+    """Return *text* with the query of each URL in it left out."""
+    return _QUERY.sub(r"\1?...", text)
+
+
+@lru_cache(maxsize=256)
+def _certain(link: _Link) -> frozenset[str]:
+    values = link.values
+    found = {name for signer in _SIGNERS if signer.signs(link) for name in signer.adds}
+    signatures = {name for name in values if _SIGNATURE.fullmatch(name)}
+    found |= signatures
+    if signatures:
+        found |= {name for name, value in values.items() if _goes_with_signature(name, value)}
+    return frozenset(found & values.keys())
+
+
+def _goes_with_signature(name: str, value: str) -> bool:
+    return name in _WITH_SIGNATURE or _EXPIRY.fullmatch(name) is not None or _is_time(name, value)
+
+
+@lru_cache(maxsize=256)
+def _likely(link: _Link) -> frozenset[str]:
+    values = link.values
+    times = {name for name, value in values.items() if _EXPIRY.fullmatch(name) or _is_time(name, value)}
+    names = _GENERAL | _DIGESTS if times else _GENERAL
+    tokens = {name for name, value in values.items() if name in names and _looks_random(value)}
+    is_expiring = any(_TIME.fullmatch(values[name]) for name in times)
+    return frozenset(tokens | times) if tokens or is_expiring else frozenset()
+
+
+def _is_time(name: str, value: str) -> bool:
+    return name in _TIMES and _TIME.fullmatch(value) is not None
+
+
+def _looks_random(value: str) -> bool:
+    return any(
+        len({char.isdigit() or (char.isupper() + 1) * 2 for char in run}) > 1  # two of digits, upper and lower case
+        for run in _RUN.findall(value)
+    )
+
+
+def _says_which_file(link: _Link, others: Iterable[str]) -> bool:
+    return _MEDIA.search(link.path) is not None or not _NAMES_A_FILE.isdisjoint(others)

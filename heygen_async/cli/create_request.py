@@ -1,0 +1,145 @@
+"""A create from JSON and flags, where flags win. Its files are looked at before anything is sent."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, cast, get_args
+
+import attrs
+import orjson
+
+from heygen_async._media.sniffing import Role
+from heygen_async._media.sources import look_at_path
+from heygen_async.cli.failures import Problems
+from heygen_async.models import AssetId, LipsyncOptions, LipsyncRequest, Source, row_faults
+
+FIELDS: Final = tuple(field.name for field in attrs.fields(LipsyncRequest))
+_ROLES: Final[tuple[Role, ...]] = get_args(Role)
+_SHAPES: Final = '{"type": "url", "url": "https://..."} or {"type": "asset_id", "asset_id": "..."}'
+
+
+def read_data(given: str) -> bytes:
+    """Return what `-d` names: the JSON itself, the content of a file, or with `-` standard input.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    if given == "-":
+        return sys.stdin.buffer.read()
+    if given.lstrip()[:1] in ("{", "[", '"'):
+        return given.encode()
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such file for -d (JSON starts with {)", given)
+    return path.read_bytes()
+
+
+def compose(
+    data: bytes | None, *, video: str | None, audio: str | None, flags: Mapping[str, object], problems: Problems
+) -> LipsyncRequest | None:
+    """Return the request that JSON *data*, the sources and the other *flags* make.
+
+    Args:
+        data: The JSON of `-d`.
+        video: The value of `--video`.
+        audio: The value of `--audio`.
+        flags: Other fields by name; `None` is a flag that is not given.
+        problems: Where what is missing or wrong is added.
+
+    Returns:
+        The request; `None` if there are problems.
+
+    Raises:
+        TypeError, ValueError: If *data* is not a JSON object.
+    """
+    fields = {} if data is None else _read_fields(data, problems)
+    for role, text in zip(_ROLES, (video, audio), strict=True):
+        if text is not None:
+            fields[role] = None
+            with problems.at(f"--{role}"):
+                fields[role] = source(text, role)
+        elif role not in fields:
+            problems.add("", f'{role} is missing: give --{role}, or "{role}" in -d')
+    fields |= {name: value for name, value in flags.items() if value is not None}
+    for name, message in row_faults({name: value for name, value in fields.items() if value is not None}):
+        if name not in _ROLES or fields.get(name) is not None:
+            problems.add(f"--{name.replace('_', '-')}" if flags.get(name) is not None else "", message)
+    return None if problems.found else LipsyncRequest(**fields)  # type: ignore[arg-type] # it was checked
+
+
+def options_of(request: LipsyncRequest) -> LipsyncOptions:
+    """Return what *request* says besides its sources."""
+    return cast("LipsyncOptions", {name: getattr(request, name) for name in FIELDS if name not in _ROLES})
+
+
+def source(text: str, role: Role) -> Source:
+    """Return what *text* names: a URL, an asset (`asset:ID`), or a file, which is looked at.
+
+    Raises:
+        ValueError: If it is none of them, or the file cannot be the *role*.
+        OSError: If the file cannot be read.
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "asset" and rest:
+        return AssetId(rest)
+    if kind == "https":
+        return text
+    if "://" in text:
+        raise ValueError(f"it must be an https URL, a file, or asset:ID, not a URL with {kind}")
+    path = Path(text).expanduser()
+    check_file(path, role)
+    return path
+
+
+def check_file(path: Path, role: Role | None) -> None:
+    """Check type and size of the file at *path*, without reading all of it.
+
+    Raises:
+        ValueError: If HeyGen does not take it as *role*.
+        OSError: If it cannot be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(2, "no such file", str(path))
+    if path.is_dir():
+        raise IsADirectoryError(21, "this is a folder, not a file", str(path))
+    try:
+        look_at_path(path, None, role)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix(f"{role}: ")) from error
+
+
+def _read_fields(data: bytes, problems: Problems) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    try:
+        given = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"-d is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    if not isinstance(given, dict):
+        raise TypeError('-d must be a JSON object, such as {"video": ..., "audio": ...}')
+    for name, value in given.items():
+        if name not in FIELDS:
+            problems.add("", f"-d has an unknown field {name!r}{_guess(name)}; see create --request-schema")
+        elif value is not None:
+            fields[name] = _value(name, value, problems)
+    return fields
+
+
+def _guess(name: str) -> str:
+    near = difflib.get_close_matches(name, FIELDS, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _value(name: str, value: object, problems: Problems) -> object:
+    if name not in _ROLES:
+        return value
+    match value:
+        case {"type": "url", "url": str(url)}:
+            return url
+        case {"type": "asset_id", "asset_id": str(asset_id)} if asset_id:
+            return AssetId(asset_id)
+        case _:
+            problems.add("", f"{name} in -d must be {_SHAPES}")
+            return None

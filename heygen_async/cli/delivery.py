@@ -1,0 +1,57 @@
+"""Where a completed video is written to: the flags --output, --captions and --overwrite."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from attrs import field, frozen
+from cyclopts import Parameter
+
+from heygen_async import HeyGenSession
+from heygen_async._media.targets import expanded, target_problems
+from heygen_async.cli.live import transfer
+from heygen_async.cli.options import Options
+
+Target: TypeAlias = Annotated[str, Parameter(name=("--output", "-o"), metavar="FILE|FOLDER")]
+"""As it was written: a slash at its end makes it a folder, which a `Path` would forget."""
+
+
+@frozen
+class Delivery:
+    """A file, or a folder to write into."""
+
+    output: str
+    overwrite: bool = field(kw_only=True)
+    captions: bool = field(kw_only=True)
+
+    def problems(self) -> list[str]:
+        """Return every reason why nothing can be written there; nothing is written to find out."""
+        path = expanded(self.output)
+        if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
+            return [] if os.access(path, os.W_OK | os.X_OK) else [f"the folder {path} is not writable"]
+        return self.folder_problems() or target_problems(Path(path), overwrite=self.overwrite, captions=self.captions)
+
+    def folder_problems(self) -> list[str]:
+        """Return the problem of a folder that does not exist."""
+        path = expanded(self.output)
+        is_missing = path.endswith(("/", os.sep)) and not os.path.isdir(path)  # noqa: PTH112 never raises
+        return [f"the folder {path} does not exist"] if is_missing else []
+
+    async def download(self, heygen: HeyGenSession, lipsync_id: str, options: Options) -> Path:
+        """Write the video, and show how far it is.
+
+        Raises:
+            HeyGenError: As `HeyGenSession.download` does.
+        """
+        with transfer("downloading", options) as progress:
+            return await heygen.download(
+                lipsync_id, self.output, overwrite=self.overwrite, captions=self.captions, progress=progress
+            )
+
+    def command(self, lipsync_id: str) -> str:
+        """Return the command that downloads a lipsync to the same place."""
+        flags = [f"--{flag}" for flag in ("captions", "overwrite") if getattr(self, flag)]
+        return shlex.join(["heygen-async", "lipsync", "download", lipsync_id, "-o", self.output, *flags])

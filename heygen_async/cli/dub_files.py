@@ -1,0 +1,74 @@
+"""The files of a bulk run itself: manifest, journal and report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+from attrs import frozen
+
+from heygen_async.bulk.intake import own_files_of
+from heygen_async.bulk.report import COLUMNS, default_report
+from heygen_async.cli.failures import Problems
+
+_REPORT_HEAD: Final = ",".join(COLUMNS[:3]).encode()
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+@frozen
+class RunFiles:
+    """The files of a run."""
+
+    manifest: Path
+    journal: Path | None
+    """`None` keeps it in memory, and writes no report."""
+
+    @classmethod
+    def of(cls, manifest: Path, journal: Path | None) -> Self:
+        """Return the files of a run: without a *journal*, one beside the manifest.
+
+        Raises:
+            FileNotFoundError: If there is no manifest.
+            ValueError: If two of the files are one, the run would overwrite a file that is not a report, or the
+                manifest is a pipe, beside which nothing can be.
+        """
+        manifest = manifest.expanduser()
+        if not manifest.exists():
+            raise FileNotFoundError(2, "no such manifest", str(manifest))
+        if manifest.is_dir():
+            raise IsADirectoryError(21, "the manifest is a folder", str(manifest))
+        files = cls(manifest, manifest.with_suffix(".sqlite") if journal is None else journal.expanduser())
+        own_files_of(manifest=manifest, journal=files.journal, report=files.report)
+        problems = Problems()
+        problems.add("--journal", *files._problems(is_default=journal is None))
+        problems.check()
+        return files
+
+    @property
+    def report(self) -> Path | None:
+        """The report, beside the journal and named after it."""
+        return None if self.journal is None else default_report(self.journal)
+
+    def places(self) -> list[str]:
+        """Return lines that say where the report and the journal are."""
+        return [] if self.journal is None else [f"report: {self.report}", f"journal: {self.journal}"]
+
+    def retry_command(self, flags: Mapping[str, object]) -> str:
+        """Return the command that retries the failed rows of this run; *flags* that are `None` are left out."""
+        given = [str(word) for item in flags.items() if item[1] is not None for word in item if word is not True]
+        return shlex.join(["heygen-async", "dub", str(self.manifest), *given, "--retry-failed"])
+
+    def _problems(self, *, is_default: bool) -> Iterator[str]:
+        if is_default and not self.manifest.is_file():
+            yield f"{self.manifest} is not a regular file: give a journal, such as --journal run.sqlite"
+        elif self.report is not None and self.report.is_dir():
+            yield f"the report {self.report} cannot be written: that is a folder"
+        elif self.report is not None and self.report.exists() and not _is_report(self.report):
+            yield f"{self.report} exists and is not a report of a run: move it away, or give another journal"
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(64).removeprefix(_BOM).startswith(_REPORT_HEAD)

@@ -1,0 +1,120 @@
+"""Standard input, output and error that never stop a command.
+
+Rule 1: a stream that is closed is the null device, so that no file of ours gets its number.
+Rule 2: what cannot be written, because the reader of a pipe has left for instance, is dropped.
+Rule 3: what the encoding of a stream does not have is written as the escapes of JSON, so JSON stays JSON.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, TextIO, cast
+
+_ESCAPED: Final = "heygen_async.escaped"
+_READER_LEFT: Final = frozenset({errno.EPIPE, errno.EIO})
+"""The errors of a pipe and of a terminal without a reader."""
+
+
+class _Dropping(io.RawIOBase):
+    """A raw stream that drops what it is given once a write has failed."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def write(self, data: object) -> int | None:
+        block = memoryview(cast("bytes", data))
+        if self.error is None:
+            try:
+                return self._raw.write(block)
+            except OSError as error:
+                self.error = error
+        return block.nbytes
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Replace the standard streams of this process by ones that never fail; others, a test's for instance, stay."""
+    _fill_closed()
+    before = sys.stdin, sys.stdout, sys.stderr
+    sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
+    sys.stdout = _unfailing(sys.stdout, sys.__stdout__, 1)
+    sys.stderr = _unfailing(sys.stderr, sys.__stderr__, 2)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(ValueError):  # it was closed
+                stream.flush()
+        sys.stdin, sys.stdout, sys.stderr = before
+
+
+def check_output() -> None:
+    """Check that everything was written to standard output that its reader wanted.
+
+    Raises:
+        OSError: If a write failed for another reason than a reader that left, such as a full disk.
+    """
+    error = _output_error()
+    if error is not None and has_reader():
+        raise OSError(error.errno, f"cannot write to standard output: {error.strerror}") from error
+
+
+def _output_error() -> OSError | None:
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.error if isinstance(raw, _Dropping) else None
+
+
+def has_reader() -> bool:
+    """Return whether standard output still has a reader, as far as the last write showed."""
+    error = _output_error()
+    return error is None or error.errno not in _READER_LEFT
+
+
+def _fill_closed() -> None:
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+
+
+def _unfailing(stream: TextIO | None, own: TextIO | None, number: int) -> TextIO:
+    if stream is None:  # it was closed
+        return _text_of(io.FileIO(number, "w", closefd=False), "utf-8")
+    buffer = getattr(stream, "buffer", None)
+    if stream is not own or buffer is None:
+        return stream
+    stream.flush()
+    return _text_of(getattr(buffer, "raw", buffer), stream.encoding)  # with python -u there is no buffer
+
+
+def _text_of(raw: io.RawIOBase, encoding: str) -> TextIO:
+    buffer = io.BufferedWriter(_Dropping(raw))
+    return io.TextIOWrapper(buffer, encoding=encoding, errors=_ESCAPED, line_buffering=raw.isatty())
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    codes = [int.from_bytes(units[place : place + 2], "big") for place in range(0, len(units), 2)]
+    return "".join(f"\\u{code:04x}" for code in codes), error.end
+
+
+codecs.register_error(_ESCAPED, _escape)

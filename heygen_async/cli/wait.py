@@ -1,0 +1,130 @@
+"""Waiting for jobs on the command line: each is printed when it ends, and the others at a timeout."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from typing import Final, TypeAlias
+
+from heygen_async import HeyGenSession
+from heygen_async._ids import segment
+from heygen_async.cli.exits import Exit, exit_code
+from heygen_async.cli.failures import advising, print_error
+from heygen_async.cli.live import waiting
+from heygen_async.cli.options import Options
+from heygen_async.cli.output import emit, wants_json
+from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
+from heygen_async.models import JSON, Lipsync, LipsyncStatus
+
+_LAST_LOOK: Final = 10.0
+"""Seconds for fetching the jobs that did not end in time."""
+_NAMED: Final = 5
+
+Aside: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Makes room for other output while a wait is shown."""
+
+Deliver: TypeAlias = Callable[[Lipsync], Awaitable[None]]
+"""Takes a completed lipsync before it is printed."""
+
+
+async def _keep(_lipsync: Lipsync) -> None:
+    """Deliver nothing."""
+
+
+def path_of(lipsync_id: str) -> str:
+    """Return the path of one lipsync.
+
+    Raises:
+        ValueError: If it is not an id.
+    """
+    return f"/v3/lipsyncs/{segment('lipsync_id', lipsync_id)}"
+
+
+async def fetch(heygen: HeyGenSession, lipsync_id: str) -> JSON:
+    """Get one lipsync as the API answers it, envelope included."""
+    return (await heygen.request("GET", path_of(lipsync_id))).data
+
+
+async def check_connection(heygen: HeyGenSession, lipsync_id: str) -> None:
+    """Send one request first: a wait would retry for long if there is no network at all.
+
+    Raises:
+        HeyGenError: If it fails. An unknown id is left to the wait.
+    """
+    with suppress(NotFound):
+        await fetch(heygen, lipsync_id)
+
+
+async def wait_for(
+    heygen: HeyGenSession,
+    lipsync_ids: Sequence[str],
+    options: Options,
+    *,
+    timeout: float | None,
+    advice: str | None = None,
+    deliver: Deliver = _keep,
+) -> Exit:
+    """Print each lipsync when it ends, and the errors of those that failed.
+
+    Args:
+        heygen: The session.
+        lipsync_ids: The lipsyncs.
+        options: How to print.
+        timeout: Seconds for all of them; `None` for the policy's longest wait.
+        advice: How to continue after an interruption; `None` says how to wait again.
+        deliver: Called with each completed lipsync before it is printed: a closed pipe must not cost its file.
+
+    Returns:
+        0 if all of them were completed and delivered.
+
+    Raises:
+        WaitTimeout: If the time is up; the last known state of the others was printed.
+    """
+    with advising(advice or how_to_continue(lipsync_ids)):
+        try:
+            with waiting(heygen, len(lipsync_ids), options) as aside:
+                ended = heygen.poller.as_completed(lipsync_ids, timeout=timeout)
+                async with ended:
+                    return max([await _report(heygen, lipsync, options, aside, deliver) async for lipsync in ended])
+        except WaitTimeout as late:
+            await _print_unfinished(heygen, late.pending, options)
+            raise
+
+
+def how_to_continue(lipsync_ids: Sequence[str]) -> str:
+    """Return how to wait again for these lipsyncs."""
+    if len(lipsync_ids) > _NAMED:
+        return "the jobs keep running at HeyGen; run the same command again to wait for them"
+    keeps = "the job keeps" if len(lipsync_ids) == 1 else "the jobs keep"
+    return f"{keeps} running at HeyGen; to wait again: heygen-async lipsync wait {' '.join(lipsync_ids)}"
+
+
+async def _report(heygen: HeyGenSession, lipsync: Lipsync, options: Options, aside: Aside, deliver: Deliver) -> Exit:
+    with aside():
+        try:
+            envelope = await fetch(heygen, lipsync.id)
+            try:
+                if lipsync.status == LipsyncStatus.COMPLETED:
+                    await deliver(lipsync)
+            finally:
+                emit(envelope, options)
+            if lipsync.status != LipsyncStatus.COMPLETED:
+                raise LipsyncFailed(lipsync)
+        except HeyGenError as error:
+            print_error(error, as_json=wants_json(options.json))
+            return exit_code(error)
+    return Exit.DONE
+
+
+async def _print_unfinished(heygen: HeyGenSession, pending: Mapping[str, str | None], options: Options) -> None:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _LAST_LOOK
+    for lipsync_id, status in pending.items():
+        envelope: JSON = {"data": {"id": lipsync_id, "status": status}}
+        try:
+            async with asyncio.timeout_at(end):
+                envelope = await fetch(heygen, lipsync_id)
+        except (HeyGenError, TimeoutError):
+            pass  # then the last known status is printed
+        emit(envelope, options)

@@ -1,0 +1,146 @@
+"""When to look again at what runs on the server, after an answer and after an error.
+
+The module is pure: times are arguments, in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from attrs import frozen
+
+from heygen_async.errors import APIError, HeyGenError, UnexpectedResponse
+from heygen_async.policies import PollPolicy
+
+_MAX_UNREADABLE: Final = 10
+"""Unreadable answers in a row that end a wait: about two minutes of a gateway's error pages."""
+
+_MAX_OMISSIONS: Final = 3
+"""Answers in a row that may omit a job before it is fetched by itself."""
+
+_RECENT: Final = 64
+"""How many finished jobs the typical length is taken from."""
+
+
+@frozen
+class Failures:
+    """The consecutive requests that told nothing of a job or a batch, and the one rule for what follows."""
+
+    count: int = 0
+    """Requests in a row that failed."""
+    unreadable: int = 0
+    """Unreadable answers in a row, the last ones of `count`."""
+    omissions: int = 0
+    """Readable answers in a row without the job."""
+    error: HeyGenError | None = None
+    """What the last request failed with; `None` if it was answered."""
+
+    @property
+    def is_omitted(self) -> bool:
+        """Whether so many answers omit the job that only its own GET can tell its status."""
+        return self.omissions >= _MAX_OMISSIONS
+
+    def after_omission(self) -> Failures:
+        """Return these and an answer without the job."""
+        return Failures(omissions=self.omissions + 1)
+
+    def after_error(self, error: Exception) -> Failures | None:
+        """Return these and a request that failed; `None` if *error* ends the wait.
+
+        It does if it is not transient, or if answers stay unreadable.
+        """
+        if not isinstance(error, HeyGenError) or not error.is_transient:
+            return None
+        unreadable = self.unreadable + 1 if isinstance(error, UnexpectedResponse) else 0
+        return None if unreadable == _MAX_UNREADABLE else Failures(self.count + 1, unreadable, self.omissions, error)
+
+    def delay(self, policy: PollPolicy) -> float:
+        """Return the least seconds until the next request."""
+        backoff = min(policy.fastest * 2.0 ** min(self.count, 32), policy.slowest)
+        retry_after = self.error.retry_after if isinstance(self.error, APIError) else None
+        # A wait must come to its own end, whatever time the server asks for.
+        return max(backoff, min(retry_after or 0.0, policy.longest))
+
+
+NO_FAILURES: Final = Failures()
+
+
+class Cadence:
+    """How often to look at jobs, learnt from those that have ended.
+
+    Args:
+        policy: The policy of waits that have none of their own.
+    """
+
+    def __init__(self, policy: PollPolicy) -> None:
+        self.trust = NotificationTrust()
+        self._policy = policy
+        self._safety_net = PollPolicy.with_webhooks()
+        self._lengths: deque[float] = deque(maxlen=_RECENT)
+        self._typical = 0.0
+
+    def interval(self, policies: Iterable[PollPolicy | None], age: float, *, notified: bool = False) -> float:
+        """Return the seconds to the next look at a job.
+
+        Args:
+            policies: Those of its waiters; the most eager one decides. `None` stands for the general policy.
+            age: Seconds since the job was created.
+            notified: Whether a notification has arrived while the job was still running. Another one is not expected.
+        """
+        intervals = [(policy or self._policy).interval(age, self._typical) for policy in policies]
+        interval = min(intervals, default=self._policy.slowest)
+        if self.trust.is_trusted and not notified:
+            return max(interval, safety_net_interval(self._safety_net, age, self._typical))
+        return interval
+
+    def learn(self, length: float) -> None:
+        """Note how many seconds a job has taken."""
+        self._lengths.append(length)
+        self._typical = sorted(self._lengths)[len(self._lengths) // 2]
+
+
+class NotificationTrust:
+    """Whether webhooks can be relied on to report the ends of jobs.
+
+    One lost delivery does not end the trust, because others arrive. It ends when a job has ended without a
+    notification and none arrived for any other job either while that one was waited for. It is restored by the next
+    job whose end was notified.
+    """
+
+    def __init__(self) -> None:
+        self.is_trusted = False
+        self._expected = False
+        self._last = -math.inf
+
+    def expect(self) -> None:
+        """Trust from now on."""
+        self.is_trusted = self._expected = True
+
+    def confirmed(self, now: float) -> None:
+        """Note that a job has ended whose end was notified."""
+        self._last = now
+        self.is_trusted = self._expected
+
+    def missed(self, since: float) -> bool:
+        """Note that a job, created at *since*, has ended without a notification; return whether this ends the trust."""
+        if not self.is_trusted or self._last >= since:
+            return False
+        self.is_trusted = False
+        return True
+
+
+def safety_net_interval(net: PollPolicy, age: float, typical: float) -> float:
+    """Return the seconds to the next look at a job whose end is expected to be notified.
+
+    It is looked at once it is overdue, by half the length of a typical job, and then by the policy *net*.
+
+    Args:
+        net: The policy of the safety net.
+        age: Seconds since the job was created.
+        typical: How long such jobs take, in seconds; 0 if that is not known.
+    """
+    overdue = typical + min(typical / 2, net.slowest)
+    return max(net.interval(age, typical), overdue - age)

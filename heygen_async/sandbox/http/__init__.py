@@ -1,0 +1,1 @@
+"""The sandbox over HTTP: the API's routes and the file host."""

@@ -1,0 +1,50 @@
+"""The API as functions: a `Call` in, an `Answer` out. Nothing here waits or knows HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from attrs import frozen
+
+from heygen_async.sandbox.http.validation import cursor
+
+
+@frozen(kw_only=True)
+class Call:
+    """A request whose key was checked and whose body was parsed."""
+
+    path: Mapping[str, str]
+    """The values of the names in the route's path."""
+    query: Mapping[str, str]
+    body: object
+    now: float
+    """Sandbox time, in seconds."""
+
+
+@frozen
+class Answer:
+    """A success."""
+
+    payload: Mapping[str, object]
+    status: int = 200
+
+
+Handler: TypeAlias = Callable[[Call], Answer]
+"""Answers the calls of one route."""
+
+
+def data(value: object, status: int = 200) -> Answer:
+    """Return one resource, or a list without pages."""
+    return Answer({"data": value}, status)
+
+
+def listed(values: list[dict[str, object]], kind: str, next_position: int | None = None) -> Answer:
+    """Return a page of a *kind* of list."""
+    return Answer({"data": values, **paging(kind, next_position)})
+
+
+def paging(kind: str, next_position: int | None) -> dict[str, object]:
+    """Return the two fields that lead to the next page."""
+    token = None if next_position is None else cursor(kind, next_position)
+    return {"has_more": token is not None, "next_token": token}

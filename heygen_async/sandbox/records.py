@@ -1,0 +1,89 @@
+"""What a test can look at: the requests that the sandbox received, its deliveries and its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+from attrs import define, field, frozen
+
+from heygen_async.sandbox.faults import Fault
+
+_SECRET: Final = frozenset({"x-api-key", "authorization"})
+_MOST_SHOWN: Final = 200
+
+
+def without_key(headers: Mapping[str, str]) -> str:
+    """Return the repr of *headers* without the key."""
+    return repr({name: "***" if name.lower() in _SECRET else value for name, value in headers.items()})
+
+
+def shortened(body: bytes) -> str:
+    """Return the repr of the start of *body*."""
+    return repr(body[:_MOST_SHOWN]) + ("..." if len(body) > _MOST_SHOWN else "")
+
+
+@define(eq=False, kw_only=True)
+class RecordedRequest:
+    """One request, as it came in."""
+
+    id: str
+    """The `X-Request-Id` of the answer."""
+    method: str
+    path: str
+    route: str = ""
+    """Method and path template, such as `GET /v3/lipsyncs/{lipsync_id}`; empty where nothing answers."""
+    query: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=without_key)
+    """Case does not matter. They hold the key that was sent; the repr leaves it out."""
+    at: float
+    """When, in seconds of sandbox time."""
+    body: bytes = field(default=b"", repr=shortened)
+    """Empty for uploads: those are streamed to disk. The repr has its first 200 bytes."""
+    status: int | None = None
+    """The status of the answer; None while there is none, and if the connection ended early."""
+    fault: Fault | None = None
+    """What went wrong on purpose."""
+
+    @property
+    def json(self) -> object:
+        """The parsed body; None if there is none."""
+        return orjson.loads(self.body) if self.body else None
+
+
+@frozen(kw_only=True)
+class RecordedDelivery:
+    """One attempt to deliver an event."""
+
+    event_id: str | None
+    """None for the probe of a new endpoint."""
+    url: str
+    at: float
+    """When, in seconds of sandbox time."""
+    status: int | None
+    """The status of the answer; None if there was none, or if the URL is not on this machine."""
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the answer was a 2xx."""
+        return self.status is not None and 200 <= self.status < 300  # noqa: PLR2004 - the class of successes
+
+
+@frozen(kw_only=True)
+class SandboxJob:
+    """A job at the moment when it was looked at. Times are unix timestamps in seconds."""
+
+    id: str
+    status: str
+    """`pending`, `running`, `completed` or `failed`."""
+    title: str | None
+    body: Mapping[str, object]
+    """The body of its create."""
+    charged: float
+    """What it cost, in the account's currency; 0 once it has failed."""
+    created_at: float
+    ended_at: float | None
+    failure_message: str | None
+    deleted: bool
+    batch_id: str | None

@@ -1,0 +1,1 @@
+"""What the sandbox knows: pure, without an await; the time is always an argument."""

@@ -1,0 +1,474 @@
+"""No row is paid twice, whatever becomes of the journal, the clocks and the answers."""
+
+import asyncio
+import shutil
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
+
+from heygen_async import HeyGenError, InsufficientCredit
+from heygen_async.bulk import DubRun, JournalError
+from heygen_async.bulk.identity import inputs_digest
+from heygen_async.bulk.searching import InDoubt
+from heygen_async.models import DubOutcome, DubRow
+from heygen_async.sandbox import SAMPLE_AUDIO, Fault
+from heygen_async.sandbox.faults import Alter, error, html, missing, reset
+
+DAY = 24 * 3600.0
+BATCH = "POST /v3/lipsyncs/batches"
+LIST = "GET /v3/lipsyncs"
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+def _two_days_later() -> float:
+    return time.time() + 2 * DAY
+
+
+def _forget_keys(stage: Stage) -> None:
+    stage.sandbox.forget_keys()
+
+
+# A journal that lost its last writes
+
+
+async def _run_that_loses_its_last_writes(stage: Stage, given: list[DubRow], **options: object) -> None:
+    """Run all rows, and leave the journal as it was before the first job."""
+    journal, before = stage.folder / "run.sqlite", stage.folder / "before.sqlite"
+    async with stage.run(given, **options) as run:
+        await until(lambda: stage.asked(LIST))  # what is about to be created is not in the journal yet
+        shutil.copy(journal, before)
+        outcomes = [outcome async for outcome in run]
+    assert {outcome.state for outcome in outcomes} == {"completed"}
+    before.replace(journal)
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_jobs_that_the_journal_lost_are_found_and_not_paid_again(stage: Stage, submit: str) -> None:
+    await _run_that_loses_its_last_writes(stage, rows(8), submit=submit, output_dir=None)
+    _forget_keys(stage)
+    sent = len(stage.keys_sent())
+
+    assert await stage.states(rows(8), submit=submit, now=_two_days_later) == {"completed": 8}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 9)}
+    assert len(stage.keys_sent()) == sent
+    assert await stage.states(rows(8)) == {"unchanged": 8}
+
+
+async def test_a_run_that_ends_again_before_all_lost_jobs_are_adopted_loses_none(stage: Stage) -> None:
+    await _run_that_loses_its_last_writes(stage, rows(12), output_dir=None)
+    _forget_keys(stage)
+    async with stage.run(rows(12)[:3], now=_two_days_later) as run:
+        await anext(run)
+
+    assert set(await stage.states(rows(12), now=_two_days_later)) <= {"completed", "unchanged"}
+    assert len(stage.sandbox.jobs) == 12
+
+
+async def test_the_last_of_several_lost_attempts_is_adopted(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        journal, before = stage.folder / "run.sqlite", stage.folder / "before.sqlite"
+        async with stage.run(rows(1), output_dir=None) as run:
+            await until(lambda: stage.sandbox.jobs)
+            shutil.copy(journal, before)
+            stage.sandbox.fail(stage.sandbox.jobs[0].id, "server overloaded")
+            await until(lambda: len(stage.sandbox.jobs) == 2)
+            await stage.sandbox.advance(60)
+            assert (await anext(run)).state == "completed"
+        before.replace(journal)
+        _forget_attempts(stage)
+        _forget_keys(stage)
+        [outcome] = await stage.outcomes(rows(1), now=_two_days_later)
+
+        assert outcome.lipsync is not None
+        assert outcome.lipsync.id == stage.sandbox.jobs[1].id
+        assert len(stage.sandbox.jobs) == 2
+
+
+def _forget_attempts(stage: Stage) -> None:
+    with stage.database() as database:
+        database.execute("UPDATE rows SET state = 'planned', attempt_key = NULL, body = NULL, lipsync_id = NULL")
+
+
+async def test_after_a_clean_end_the_list_is_not_walked(stage: Stage) -> None:
+    await stage.outcomes(rows(2))
+    before = stage.asked(LIST)
+    await stage.outcomes(rows(4))
+
+    assert stage.asked(LIST) == before + 1  # for the newest job
+
+
+async def test_a_lost_job_with_a_callback_id_of_the_users_is_in_doubt(stage: Stage) -> None:
+    given = rows(1, callback_id="mine")
+    await _run_that_loses_its_last_writes(stage, given, output_dir=None)
+    _forget_keys(stage)
+    for _ in range(2):
+        [outcome] = await stage.outcomes(given, now=_two_days_later)
+        assert isinstance(outcome.error, InDoubt)
+        assert outcome.error.candidates == (stage.sandbox.jobs[0].id,)
+
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_list_that_cannot_be_read_stops_creates_once_the_keys_may_be_forgotten(stage: Stage) -> None:
+    await _run_that_loses_its_last_writes(stage, rows(2), output_dir=None)
+    stage.sandbox.faults = [error(403, "forbidden", route=LIST)]
+
+    assert await stage.states(rows(2), now=_two_days_later) == {"failed": 2}
+    assert len(stage.sandbox.jobs) == 2
+    assert await stage.states(rows(2)) == {"completed": 2}  # within a day the keys are enough
+    assert len(stage.sandbox.jobs) == 2
+
+
+async def test_a_damaged_journal_is_refused_with_advice(stage: Stage) -> None:
+    await stage.outcomes(rows(30), output_dir=None)
+    journal = stage.folder / "run.sqlite"
+    with stage.database() as database:
+        database.execute("INSERT INTO facts VALUES ('open', '1.0')")
+    content = bytearray(journal.read_bytes())
+    content[4096 * 2 : 4096 * 3] = bytes(4096)
+    journal.write_bytes(content)
+
+    with pytest.raises(JournalError, match=r"is damaged.*move it away and run again"):
+        await stage.outcomes(rows(30), output_dir=None)
+
+
+async def test_the_main_file_is_complete_while_the_run_goes_on(stage: Stage) -> None:
+    async with stage.run(rows(3), output_dir=None) as run:
+        async for _ in run:
+            pass
+        shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
+        assert not (stage.folder / "run.sqlite-wal").exists()
+    with stage.database("copy.sqlite") as database:
+        assert [state for (state,) in database.execute("SELECT state FROM rows")] == ["done"] * 3
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("created_at", [0, 4e9, None], ids=["zero", "far ahead", "missing"])
+async def test_no_time_in_the_list_ends_a_search_early(stage: Stage, created_at: float | None) -> None:
+    await _cut_off(stage, rows(1))
+    await stage.heygen.lipsyncs.create(video=url("newer"), audio=AUDIO)
+    _forget_keys(stage)
+    stage.sandbox.faults = [Fault(LIST, Alter({"created_at": created_at}, replace_only=True))]
+
+    assert await stage.states(rows(1), now=_two_days_later) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 2
+
+
+@pytest.mark.parametrize("offset", [3 * DAY, -3 * DAY], ids=["ahead", "behind"])
+async def test_a_clock_that_was_wrong_when_a_row_was_sent_costs_no_second_job(stage: Stage, offset: float) -> None:
+    await _cut_off(stage, rows(1), now=lambda: time.time() + offset)
+    _forget_keys(stage)
+
+    assert await stage.states(rows(1), now=lambda: time.time() + DAY + 60) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = True, **options: object) -> None:
+    """Run until a create has arrived, and break off without its answer."""
+    arrived = len(stage.keys_sent())
+    stage.sandbox.faults = [reset(CREATE, after=after)]
+    async with stage.run(given, **options):
+        await until(lambda: len(stage.keys_sent()) > arrived)
+        await asyncio.sleep(0.02)
+    stage.sandbox.faults = []
+    assert _states(stage) == {given[0].key: "submitting"}
+
+
+def _states(stage: Stage) -> dict[str, str]:
+    with stage.database() as database:
+        return dict(database.execute("SELECT key, state FROM rows"))
+
+
+# Answers that settle nothing
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        missing(CREATE),
+        error(404, "not_found", route=CREATE),
+        error(402, "insufficient_credit", route=CREATE),
+        error(403, "forbidden", route=CREATE),
+        error(429, "rate_limit_exceeded", route=CREATE, times=1),
+        html(CREATE, times=4),
+    ],
+    ids=["404 of a route", "404", "402", "403", "429", "HTML"],
+)
+async def test_only_an_answer_under_the_key_settles_a_row_in_doubt(stage: Stage, answer: Fault) -> None:
+    await _cut_off(stage, rows(1))
+    stage.sandbox.faults = [answer]
+    async with stage.run(rows(1), output_dir=None) as run:
+        try:
+            async for _ in run:
+                pass
+        except HeyGenError as error:
+            assert isinstance(error, InsufficientCredit)
+    assert _states(stage)["row-1"] in {"submitting", "done"}
+    stage.sandbox.faults = []
+    _forget_keys(stage)
+
+    assert set(await stage.states(rows(1), now=_two_days_later)) <= {"completed", "unchanged"}
+    assert len(stage.sandbox.jobs) == 1
+
+
+# The account
+
+
+async def test_a_journal_of_another_account_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    async with staged(tmp_path) as stage:
+        await stage.outcomes(rows(1))
+        with stage.database() as database:
+            database.execute("UPDATE facts SET value = 'somebody-else' WHERE name = 'account'")
+        with pytest.raises(JournalError, match="belongs to the account somebody-else"):
+            await stage.outcomes(rows(2))
+
+        assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_key_that_may_not_read_the_account_may_dub(stage: Stage) -> None:
+    stage.sandbox.faults = [error(403, "forbidden", route="GET /v3/users/me")]
+    async with stage.run(rows(2)) as run:
+        assert [outcome.state async for outcome in run] == ["completed"] * 2
+        snapshot = run.snapshot()
+
+    assert (snapshot.balance_before, snapshot.balance_after) == (None, None)
+
+
+# Journals of version 0.1
+
+_OLD_SCHEMA = """
+PRAGMA application_id = 0x48474A31;
+PRAGMA user_version = 1;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE rows (key, inputs, number, place, target, state, attempt, body, callback_id, video_asset, audio_asset,
+    asked_at, batch, item, batch_id, lipsync_id, earlier, is_writing, is_final, error, estimate, upload_seconds,
+    submit_seconds, wait_seconds, download_seconds, run INTEGER NOT NULL, PRIMARY KEY (key));
+CREATE INDEX rows_by_number ON rows (run, number);
+CREATE INDEX rows_by_job ON rows (lipsync_id) WHERE lipsync_id IS NOT NULL;
+CREATE TABLE claims (claim TEXT PRIMARY KEY, key TEXT NOT NULL, place TEXT NOT NULL, run INTEGER NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE assets (digest TEXT PRIMARY KEY, asset_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL, seconds REAL) WITHOUT ROWID;
+"""
+
+
+def _old_journal(stage: Stage, *values: dict[str, object]) -> None:
+    """Write a journal as version 0.1 leaves it after a clean end: its header says that it uses a write-ahead log."""
+    database = sqlite3.connect(stage.folder / "run.sqlite", isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.executescript(_OLD_SCHEMA)
+    database.execute("INSERT INTO facts VALUES ('origin', ?), ('runs', '1')", (stage.sandbox.url,))
+    for row in values:
+        names = ", ".join(row)
+        marks = ", ".join("?" * len(row))
+        database.execute(f"INSERT INTO rows ({names}) VALUES ({marks})", tuple(row.values()))
+    database.close()
+
+
+def _old_row(stage: Stage, row: DubRow, **changes: object) -> dict[str, object]:
+    return {
+        "key": row.key,
+        "inputs": inputs_digest(row, {}),
+        "number": 1,
+        "place": "row 1",
+        "target": str(stage.folder / "out" / f"{row.key}.mp4"),
+        "state": "planned",
+        "attempt": 1,
+        "earlier": "[]",
+        "is_writing": 0,
+        "is_final": 0,
+        "estimate": 0.0,
+        "run": 1,
+        **changes,
+    }
+
+
+async def test_a_finished_row_of_an_old_journal_stays_finished(stage: Stage) -> None:
+    [row] = rows(1)
+    job = await stage.heygen.lipsyncs.create(video=url(1), audio=AUDIO, callback_id="row-1", idempotency_key="row-1")
+    _old_journal(stage, _old_row(stage, row, state="done", is_writing=1, body="b", lipsync_id=job.id))
+    (stage.folder / "out").mkdir()
+    (stage.folder / "out" / "row-1.mp4").write_bytes(b"video")
+
+    assert await stage.states([row]) == {"unchanged": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_row_in_doubt_of_an_old_journal_is_repeated_under_the_key_that_it_was_sent_under(stage: Stage) -> None:
+    [row] = rows(1)
+    await stage.heygen.lipsyncs.create(video=url(1), audio=AUDIO, callback_id="row-1", idempotency_key="row-1")
+    old = _old_row(stage, row, state="submitting", body="b", callback_id="row-1", asked_at=time.time())
+    _old_journal(stage, old)
+
+    assert await stage.states([row]) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 1
+    assert stage.attempt_keys() == ["row-1", "row-1"]
+
+
+async def test_an_old_journal_that_lost_rows_with_its_log_pays_for_none_of_them_again(stage: Stage) -> None:
+    for row in rows(2):
+        await stage.heygen.lipsyncs.create(
+            video=str(row.video), audio=AUDIO, callback_id=row.key, idempotency_key=row.key
+        )
+    _old_journal(stage)
+    outcomes = await stage.outcomes(rows(3), now=_two_days_later)
+
+    assert {outcome.key: outcome.state for outcome in outcomes} == {
+        "row-1": "failed",
+        "row-2": "failed",
+        "row-3": "completed",
+    }
+    assert {type(outcome.error) for outcome in outcomes if outcome.error} == {InDoubt}
+    assert len(stage.sandbox.jobs) == 3
+
+
+async def test_an_old_journal_without_its_log_is_refused_if_nothing_else_is_left(stage: Stage) -> None:
+    journal = stage.folder / "run.sqlite"
+    database = sqlite3.connect(journal, isolation_level=None)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    database.executescript(_OLD_SCHEMA)
+    content = journal.read_bytes()
+    database.close()
+    journal.write_bytes(content)
+    assert len(content) == 4096
+
+    with pytest.raises(JournalError, match=r"run\.sqlite-wal is missing: put that back"):
+        await stage.outcomes(rows(1))
+    assert stage.sandbox.jobs == []
+
+
+@pytest.mark.parametrize("main", ["missing", "of another version"])
+async def test_a_log_without_its_journal_is_not_taken_for_nothing(stage: Stage, main: str) -> None:
+    if main != "missing":
+        await stage.outcomes(rows(1))
+    (stage.folder / "run.sqlite-wal").write_bytes(b"frames")
+    jobs = len(stage.sandbox.jobs)
+
+    with pytest.raises(JournalError, match="put that file back"):
+        await stage.outcomes(rows(2))
+    assert len(stage.sandbox.jobs) == jobs
+    assert (stage.folder / "run.sqlite-wal").read_bytes() == b"frames"
+
+
+# Failed rows
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_retry_failed_gives_final_failures_another_attempt(stage: Stage, submit: str) -> None:
+    bad = DubRow(url("bad", "fail=No+face"), AUDIO, key="bad")
+    given = [bad, *rows(1)]
+    assert await stage.states(given, submit=submit) == {"failed": 1, "completed": 1}
+    assert await stage.states(given, submit=submit) == {"failed": 1, "unchanged": 1}
+    assert stage.jobs_by_key()["bad"] == 1
+
+    outcomes = {outcome.key: outcome for outcome in await stage.outcomes(given, retry_failed=True, submit=submit)}
+    assert (outcomes["bad"].state, outcomes["bad"].attempts) == ("failed", 2)
+    assert outcomes["row-1"].state == "unchanged"
+    assert stage.jobs_by_key()["bad"] == 2
+    assert len(set(stage.jobs_by_attempt())) == 3
+
+
+async def test_a_failed_row_with_a_new_source_is_tried_again_under_its_key(stage: Stage) -> None:
+    await stage.outcomes([DubRow(url("bad", "fail=No+face"), AUDIO, key="k")])
+
+    assert await stage.states([DubRow(url("good"), AUDIO, key="k")]) == {"completed": 1}
+    assert stage.jobs_by_key() == {"k": 2}
+
+
+async def test_a_refused_create_is_retried_under_another_key_if_the_caller_asks(stage: Stage) -> None:
+    stage.sandbox.faults = [error(400, "download_failed", route=CREATE, times=1)]
+    await stage.outcomes(rows(1))
+
+    assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
+    assert [row_key(key) for key in stage.attempt_keys()] == ["row-1", "row-1"]
+    assert len(set(stage.attempt_keys())) == 2
+
+
+# Without credit
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_without_credit_nothing_more_is_created_and_what_runs_is_finished(tmp_path: Path, submit: str) -> None:
+    given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}") for number in range(150)]
+    outcomes: list[DubOutcome] = []
+    refusal = error(402, "insufficient_credit", route=BATCH, probability=1.0)
+    async with staged(tmp_path, balance=10.0 if submit == "each" else 1000.0) as stage:
+        async with stage.run(given, submit=submit) as run:
+            if submit == "batch":
+                await until(lambda: stage.asked(BATCH))
+                stage.sandbox.faults = [refusal]
+            with pytest.raises(InsufficientCredit):
+                await _collect(run, outcomes)
+            snapshot = run.snapshot()
+        jobs = len(stage.sandbox.jobs)
+        files = stage.files()
+
+    assert 0 < jobs < 150
+    assert len(outcomes) == 150
+    states = [outcome.state for outcome in outcomes]
+    assert states.count("completed") == jobs == len(files)
+    assert states.count("skipped") == 150 - jobs
+    assert all(isinstance(outcome.error, InsufficientCredit) for outcome in outcomes if outcome.state == "skipped")
+    assert snapshot.halted is not None
+    assert snapshot.balance_after is not None
+    assert (snapshot.spent, snapshot.reserved) == (pytest.approx(snapshot.estimate), 0.0)
+
+
+async def _collect(run: DubRun, outcomes: list[DubOutcome]) -> None:
+    async for outcome in run:
+        outcomes.append(outcome)  # noqa: PERF401 what came before an error counts
+
+
+# Money that is spent, and money that is reserved
+
+
+async def test_what_runs_is_reserved_and_what_has_ended_is_spent(tmp_path: Path) -> None:
+    given = [evolve(row, video=f"{row.video}?duration=10", end_time=20.0) for row in rows(3)]
+    async with staged(tmp_path, manual=True) as stage, stage.run(given, rates={"speed": 0.1}, max_in_flight=2) as run:
+        await until(lambda: run.snapshot().stages.get("running") == 2)
+        during = run.snapshot()
+        await stage.sandbox.advance(60)
+        await until(lambda: run.snapshot().ended == 2)
+        await stage.sandbox.advance(60)
+        assert [outcome.state async for outcome in run] == ["completed"] * 3
+        after = run.snapshot()
+
+    assert (during.spent, during.not_started) == (0.0, 0)
+    assert during.reserved >= 4.0
+    assert (after.spent, after.reserved, after.estimate) == (pytest.approx(3.0), 0.0, pytest.approx(3.0))
+
+
+async def test_rows_that_have_not_started_are_counted(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage, stage.run(rows(60), max_in_flight=1) as run:
+        await until(lambda: run.snapshot().stages.get("running"))
+        snapshot = run.snapshot()
+
+    assert snapshot.not_started is not None
+    assert snapshot.not_started + sum(snapshot.stages.values()) == snapshot.total == 60
+    assert snapshot.not_started > 0
+
+
+# Sources that are gone
+
+
+async def test_a_finished_row_does_not_need_its_source_any_more(stage: Stage) -> None:
+    audio = stage.folder / "a.mp3"
+    shutil.copy(SAMPLE_AUDIO, audio)
+    given = [DubRow(url(1), audio, key="with-key")]
+    await stage.outcomes(given)
+    audio.unlink()
+
+    assert await stage.states(given) == {"unchanged": 1}

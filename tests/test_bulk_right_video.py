@@ -1,0 +1,244 @@
+"""Each row gets its own video: never another row's, never an old one, and never over somebody else's file."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
+
+from heygen_async.bulk import BadRows, Manifest
+from heygen_async.bulk.searching import InDoubt
+from heygen_async.models import DubRow
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
+from heygen_async.sandbox.faults import error, reset
+
+DAY = 24 * 3600.0
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+# Two journals
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_two_manifests_with_one_key_and_different_audio_get_two_jobs(stage: Stage, submit: str) -> None:
+    lipsyncs = set()
+    for language in ("fr", "de"):
+        row = DubRow(url("ep"), f"https://sandbox.invalid/{language}.mp3", key="ep-1")
+        [outcome] = await stage.outcomes(
+            [row], journal=stage.folder / f"{language}.sqlite", output_dir=None, submit=submit
+        )
+        assert outcome.lipsync is not None
+        lipsyncs.add(outcome.lipsync.id)
+
+    assert len(lipsyncs) == len(stage.sandbox.jobs) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"title": "other"}, {"mode": "precision"}, {"start_time": 1.0}, {"video": url("other")}, {"callback_id": "mine"}],
+    ids=str,
+)
+async def test_a_row_that_differs_in_anything_gets_its_own_job(stage: Stage, changes: dict[str, object]) -> None:
+    [row] = rows(1)
+    for number, one in enumerate([row, evolve(row, **changes)]):
+        await stage.outcomes([one], journal=stage.folder / f"{number}.sqlite", output_dir=stage.folder / str(number))
+
+    assert len(stage.sandbox.jobs) == 2
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_the_same_rows_with_a_new_journal_are_not_paid_twice(stage: Stage, submit: str) -> None:
+    given = [*rows(3), DubRow(url("local"), SAMPLE_AUDIO, key="local")]
+    for number in range(2):
+        journal, out = stage.folder / f"{number}.sqlite", stage.folder / f"out-{number}"
+        assert await stage.states(given, journal=journal, output_dir=out, submit=submit) == {"completed": 4}
+
+    assert len(stage.sandbox.jobs) == 4
+
+
+async def test_the_second_attempt_of_a_row_never_gets_the_job_of_a_row_with_a_similar_key(stage: Stage) -> None:
+    await stage.outcomes([DubRow(url("of-a"), AUDIO, key="ep.2")], journal=stage.folder / "a.sqlite", output_dir=None)
+    failing = DubRow(url("of-b", "fail=Internal+error"), AUDIO, key="ep")
+    [outcome] = await stage.outcomes([failing], journal=stage.folder / "b.sqlite", output_dir=None, max_attempts=2)
+
+    assert outcome.state == "failed"
+    assert len(stage.sandbox.jobs) == 3
+
+
+# The rows as they were checked
+
+
+async def test_a_manifest_that_changes_during_the_run_does_not_change_the_run(tmp_path: Path) -> None:
+    manifest = tmp_path / "rows.csv"
+    lines = [f"{url(number)},{AUDIO},k{number},Title {number}" for number in range(400)]
+    header = "video,audio,key,title"
+    manifest.write_text("\n".join([header, *lines]))
+    async with staged(tmp_path) as stage, stage.run(Manifest(manifest), output_dir=None) as run:
+        await anext(run)
+        manifest.write_text("\n".join([header, f"{url('new')},{AUDIO},new,New", *lines]))
+        outcomes = [outcome async for outcome in run]
+        titles = {str(job.body["video"]["url"]): job.title for job in stage.sandbox.jobs}
+
+    assert {outcome.state for outcome in outcomes} == {"completed"}
+    assert len(outcomes) == 399
+    assert titles == {url(number): f"Title {number}" for number in range(400)}
+
+
+async def test_a_list_that_changes_during_the_run_does_not_change_the_run(stage: Stage) -> None:
+    given = rows(300)
+    async with stage.run(given, output_dir=None) as run:
+        given.insert(0, DubRow(url("new"), AUDIO, key="new"))
+        assert {outcome.key async for outcome in run} == {f"row-{number}" for number in range(1, 301)}
+
+
+# Targets
+
+
+async def test_two_finished_rows_whose_outputs_are_swapped_are_not_unchanged(stage: Stage) -> None:
+    first, second = (evolve(row, output=f"{row.key}.mp4") for row in rows(2))
+    await stage.outcomes([first, second])
+    swapped = [evolve(first, output=second.output), evolve(second, output=first.output)]
+    with pytest.raises(BadRows, match=r"row-2\.mp4 exists already(.|\n)*row-1\.mp4 exists already"):
+        await stage.outcomes(swapped)
+    for name in ("row-1.mp4", "row-2.mp4"):
+        (stage.folder / "out" / name).unlink()
+    assert await stage.states(swapped) == {"completed": 2}
+    assert len(stage.sandbox.jobs) == 2
+
+
+async def test_a_finished_row_with_a_new_output_is_downloaded_there(stage: Stage) -> None:
+    await stage.outcomes(rows(1))
+
+    assert await stage.states(rows(1, output="other.mp4")) == {"completed": 1}
+    assert stage.files() == {"row-1.mp4", "other.mp4"}
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_finished_row_is_never_renamed_onto_somebody_elses_file(stage: Stage) -> None:
+    await stage.outcomes(rows(1))
+    film = stage.folder / "out" / "holiday.mp4"
+    film.write_text("mine")
+    with pytest.raises(BadRows, match="exists already"):
+        await stage.outcomes(rows(1, output="holiday.mp4"))
+    [outcome] = await stage.outcomes(iter(rows(1, output="holiday.mp4")))
+
+    assert (outcome.state, outcome.path) == ("failed", None)
+    assert film.read_text() == "mine"
+
+
+async def test_a_row_that_was_interrupted_while_it_was_written_overwrites_no_other_file(tmp_path: Path) -> None:
+    async with staged(tmp_path, faults=[error(500, "internal_error", route="GET /files/{name}")]) as stage:
+        async with stage.run(rows(1)) as run:
+            await until(lambda: stage.asked("GET /files/{name}"))
+            assert run.snapshot().stages == {"downloading": 1}
+        stage.sandbox.faults = []
+        for output in ("holiday.mp4", "row-1.mp4"):
+            film = stage.folder / "out" / output
+            film.write_text("mine")
+            with pytest.raises(BadRows, match="exists already"):
+                await stage.outcomes(rows(1, output=output))
+            [outcome] = await stage.outcomes(iter(rows(1, output=output)))
+            assert outcome.state == "failed"
+            assert film.read_text() == "mine"
+            film.unlink()
+        assert await stage.states(rows(1)) == {"completed": 1}
+        assert len(stage.sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("how", ["replaced", "edited"])
+async def test_a_file_that_was_changed_after_it_was_written_is_left_alone_and_not_given_as_the_video(
+    stage: Stage, how: str
+) -> None:
+    await stage.outcomes(rows(1))
+    path = stage.folder / "out" / "row-1.mp4"
+    if how == "replaced":
+        shutil.copy(SAMPLE_AUDIO, stage.folder / "x")
+        (stage.folder / "x").replace(path)
+    else:
+        path.write_bytes(b"edited" + SAMPLE_VIDEO.read_bytes())
+    before = path.read_bytes()
+    [outcome] = await stage.outcomes(rows(1))
+
+    assert (outcome.state, outcome.path) == ("unchanged", None)
+    assert "changed since it was written" in outcome.warnings[0]
+    assert path.read_bytes() == before
+
+
+async def test_a_row_that_was_killed_just_after_its_file_got_its_name_is_finished_without_another_download(
+    stage: Stage,
+) -> None:
+    await stage.outcomes(rows(1))
+    path = stage.folder / "out" / "row-1.mp4"
+    found = path.stat()
+    _forget_that_it_is_done(stage, f"{found.st_dev}:{found.st_ino}")
+    downloads = stage.asked("GET /files/{name}")
+
+    assert await stage.states(rows(1)) == {"completed": 1}
+    assert stage.asked("GET /files/{name}") == downloads
+    assert await stage.states(rows(1)) == {"unchanged": 1}
+
+
+def _forget_that_it_is_done(stage: Stage, written: str) -> None:
+    with stage.database() as database:
+        database.execute("UPDATE rows SET state = 'completed', written = ?", (written,))
+
+
+# Rows in doubt
+
+
+async def _in_doubt(stage: Stage, row: DubRow, journal: str, *, after: bool) -> None:
+    """Leave *row* in doubt: its create was sent, and there was no answer."""
+    arrived = len(stage.keys_sent())
+    stage.sandbox.faults = [reset(CREATE, after=after)]
+    async with stage.run([row], journal=stage.folder / journal):
+        await until(lambda: len(stage.keys_sent()) > arrived)
+        await asyncio.sleep(0.02)
+    stage.sandbox.faults = []
+
+
+async def test_a_row_in_doubt_never_adopts_the_job_of_another_row_with_its_callback_id(stage: Stage) -> None:
+    [row] = rows(1, callback_id="ours")
+    await _in_doubt(stage, row, "a.sqlite", after=False)
+    other = evolve(row, audio="https://sandbox.invalid/de.mp3", key="other")
+    await stage.outcomes([other], journal=stage.folder / "b.sqlite", output_dir=None)
+    [job] = stage.sandbox.jobs
+    [outcome] = await stage.outcomes([row], journal=stage.folder / "a.sqlite", now=lambda: time.time() + 2 * DAY)
+
+    assert isinstance(outcome.error, InDoubt)
+    assert outcome.error.candidates == (job.id,)
+    assert job.id in str(outcome.error)
+    assert len(stage.sandbox.jobs) == 1
+    await stage.heygen.lipsyncs.delete(job.id)
+    later = {"journal": stage.folder / "a.sqlite", "now": lambda: time.time() + 2 * DAY}
+    assert await stage.states([row], **later) == {"completed": 1}
+
+
+async def test_a_row_in_doubt_adopts_the_only_job_with_its_callback_id_and_its_title(stage: Stage) -> None:
+    [row] = rows(1, callback_id="ours", title="Episode 1, French")
+    await _in_doubt(stage, row, "a.sqlite", after=True)
+    [outcome] = await stage.outcomes([row], journal=stage.folder / "a.sqlite", now=lambda: time.time() + 2 * DAY)
+
+    assert outcome.state == "completed"
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_row_with_two_jobs_under_its_own_key_adopts_the_one_that_did_not_fail(stage: Stage) -> None:
+    [row] = rows(1)
+    await _in_doubt(stage, row, "a.sqlite", after=True)
+    [job] = stage.sandbox.jobs
+    key = str(job.body["callback_id"])
+    await stage.heygen.lipsyncs.create(video=url("x", "fail=Internal+error"), audio=AUDIO, callback_id=key)
+    await until(lambda: stage.sandbox.jobs[1].status == "failed")
+    [outcome] = await stage.outcomes([row], journal=stage.folder / "a.sqlite", now=lambda: time.time() + 2 * DAY)
+
+    assert outcome.lipsync is not None
+    assert outcome.lipsync.id == job.id

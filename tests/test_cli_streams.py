@@ -1,0 +1,198 @@
+"""Encodings, pipes and closed descriptors: they cost output at most, never the work or its exit code."""
+
+import os
+import shutil
+import subprocess
+
+import orjson
+import pytest
+
+pytest.importorskip("cyclopts", reason="the command line is an extra")
+
+from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, on_terminal, run, running, shell
+
+from heygen_async.cli.output import to_json
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
+
+TITLE = "日本語 é 😀"
+needs_dev_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")  # noqa: PTH110
+
+
+@pytest.fixture
+def sandbox():
+    with running(speed=1000) as started:
+        yield started
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    path = tmp_path / "episodes.csv"
+    lines = [f"ep-{number},{VIDEO_URL}?n={number},{AUDIO_URL},{TITLE}" for number in range(3)]
+    path.write_text("\n".join(["key,video,audio,title", *lines]))
+    return path
+
+
+# Encodings
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8:surrogateescape"])
+def test_json_is_the_same_value_in_every_encoding(encoding, sandbox, tmp_path):
+    target = tmp_path / "out.mp4"
+    with open(tmp_path / "printed", "wb") as file:  # noqa: PTH123 a descriptor is wanted
+        argv = ("lipsync", "create", *SOURCES, "--title", TITLE, "--wait", "-o", target, *QUICK)
+        ran = run(*argv, sandbox=sandbox, env={"PYTHONIOENCODING": encoding}, stdout=file)
+    printed = (tmp_path / "printed").read_bytes().decode(encoding.partition(":")[0])
+
+    assert (ran.code, ran.err) == (0, "")
+    assert orjson.loads(printed)["data"]["title"] == TITLE
+    assert target.read_bytes() == SAMPLE_VIDEO.read_bytes()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+def test_text_for_people_has_escapes_for_what_the_encoding_lacks(encoding, sandbox):
+    ran = on_terminal(
+        "lipsync",
+        "create",
+        *SOURCES,
+        "--title",
+        "日本",
+        "--wait",
+        *QUICK,
+        sandbox=sandbox,
+        env={"PYTHONIOENCODING": encoding},
+    )
+
+    assert ran.code == 0
+    assert "\\u65e5\\u672c" in ran.out
+    assert "Traceback" not in ran.out
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_errors_are_printed_in_every_encoding(encoding):
+    ran = run("lipsync", "create", "--video", "日本.mp4", "--audio", "\udcff.mp3", env={"PYTHONIOENCODING": encoding})
+
+    assert ran.code == 2
+    assert "日本.mp4" in ran.error["message"]
+    assert len(ran.error["problems"]) == 2
+
+
+def test_a_file_name_that_is_not_utf_8_is_printed(sandbox, tmp_path):
+    name = os.path.join(os.fsencode(tmp_path), b"\xff.mp4")  # noqa: PTH118 a pathlib path has no bytes
+    ran = run("lipsync", "create", *SOURCES, "-o", os.fsdecode(name), *QUICK, sandbox=sandbox)
+    again = run("lipsync", "download", sandbox.jobs[0].id, "-o", os.fsdecode(name), "--overwrite", sandbox=sandbox)
+
+    assert (ran.code, again.code) == (0, 0)
+    assert again.answer["data"]["path"].endswith("/\ufffd.mp4")
+    assert os.listdir(os.fsencode(tmp_path)) == [b"\xff.mp4"]  # noqa: PTH208 pathlib has no bytes
+
+
+@pytest.mark.parametrize("char", ["\x7f", "\x9b", "\u202e", "\u2066", "\u2028"])
+def test_json_has_escapes_for_what_a_terminal_obeys(char):
+    for is_indented in (False, True):
+        text = to_json({"title": f"a{char}b", "file": ["日本\n"]}, is_indented=is_indented)
+
+        assert char not in text
+        assert orjson.loads(text) == {"title": f"a{char}b", "file": ["日本\n"]}
+
+
+# Pipes
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("lipsync", "list", "--all"), ("lipsync", "create", "--help"), (), ("account",), ("lipsync", "list", "--json")],
+    ids=" ".join,
+)
+def test_a_closed_pipe_is_silent(argv, sandbox):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = run(*argv, sandbox=sandbox, stdout=writer)
+    os.close(writer)
+
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_a_create_into_a_closed_pipe_writes_its_file(sandbox, tmp_path):
+    target = tmp_path / "out.mp4"
+    ran = shell(
+        '"$@" | true; exit "${PIPESTATUS[0]}"', "lipsync", "create", *SOURCES, "-o", target, *QUICK, sandbox=sandbox
+    )
+
+    assert (ran.code, ran.err) == (0, "")
+    assert target.read_bytes() == SAMPLE_VIDEO.read_bytes()
+
+
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+def test_a_run_into_a_closed_pipe_completes_every_row(reader, sandbox, manifest, tmp_path):
+    script = f'"$@" | {reader} >/dev/null; exit "${{PIPESTATUS[0]}}"'
+    ran = shell(script, "dub", manifest, "--json", "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
+
+    assert (ran.code, ran.err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ep-0.mp4", "ep-1.mp4", "ep-2.mp4"]
+    assert (tmp_path / "episodes.report.csv").exists()
+
+
+def test_a_failed_row_shows_in_the_exit_code_though_nobody_reads(sandbox, manifest, tmp_path):
+    manifest.write_text(manifest.read_text() + f"\nbad,https://sandbox.invalid/v.mp4?fail=No+face,{AUDIO_URL},Bad\n")
+    script = '"$@" | true; exit "${PIPESTATUS[0]}"'
+    ran = shell(script, "dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
+
+    assert ran.code == 1
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+@needs_dev_full
+def test_a_full_disk_under_the_output_is_an_error_after_the_work_is_done(sandbox, tmp_path):
+    target = tmp_path / "out.mp4"
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 a descriptor is wanted
+        ran = run("lipsync", "create", *SOURCES, "-o", target, *QUICK, sandbox=sandbox, stdout=full)
+
+    assert ran.code == 1
+    assert "standard output" in ran.error["message"]
+    assert target.exists()
+
+
+# Closed descriptors
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_matter(closed, sandbox, manifest, tmp_path):
+    target = tmp_path / "out.mp4"
+    create = shell(f'exec "$@" {closed}', "lipsync", "create", *SOURCES, "-o", target, *QUICK, sandbox=sandbox)
+    dub = shell(f'exec "$@" {closed}', "dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
+    listed = shell(f'exec "$@" {closed}', "lipsync", "list", sandbox=sandbox)
+
+    assert [ran.code for ran in (create, dub, listed)] == [0, 0, 0]
+    assert "Traceback" not in create.err + dub.err + listed.err
+    assert target.read_bytes() == SAMPLE_VIDEO.read_bytes()
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    "argv", [("lipsync", "delete", "ls_1"), ("lipsync", "create", "-d", "-"), ("frobnicate",)], ids=" ".join
+)
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+def test_misuse_with_closed_streams_exits_2(argv, closed, sandbox):
+    ran = shell(f'exec "$@" {closed}', *argv, sandbox=sandbox)
+
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+
+
+def test_no_file_of_a_run_gets_the_number_of_a_closed_stream(sandbox, tmp_path):
+    """The journal would otherwise be descriptor 1, and a library that writes there would corrupt it."""
+    shutil.copy(SAMPLE_AUDIO, tmp_path / "a.mp3")
+    (tmp_path / "rows.csv").write_text(f"video,audio\n{VIDEO_URL},a.mp3\n")
+    ran = shell('exec "$@" <&- >&- 2>&-', "dub", tmp_path / "rows.csv", *QUICK, sandbox=sandbox)
+    check = ["sqlite3", tmp_path / "rows.sqlite", "PRAGMA integrity_check"]
+
+    assert ran.code == 0
+    if shutil.which("sqlite3"):
+        assert subprocess.run(check, capture_output=True, text=True, check=True).stdout == "ok\n"
+
+
+def test_the_package_and_the_command_line_are_runnable_modules():
+    by_package = run("--version")
+
+    assert by_package.code == 0
+    assert by_package.out.strip()

@@ -1,0 +1,489 @@
+"""What is known of a row is checked before anything is sent, in a run and in a dry run alike."""
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from bulk_stage import AUDIO, CREATE, QUICK, Stage, rows, staged, until, url
+
+from heygen_async import HeyGenSession
+from heygen_async.bulk.journal import JournalError
+from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.runner import BadRows
+from heygen_async.models import DubRow
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
+from heygen_async.sandbox.faults import reset, stall
+
+WAV = (
+    b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x40\x1f\x00\x00\x80\x3e\x00\x00\x02\x00\x10\x00data"
+)
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+async def problems_of(stage: Stage, given: object, **options: object) -> list[str]:
+    """Return the problems of rows: the same in a run and in a dry run, and nothing is sent."""
+    before = len(stage.sandbox.requests)
+    with pytest.raises(BadRows) as surveyed:
+        await stage.run(given, **options).survey()
+    with pytest.raises(BadRows) as caught:
+        await stage.outcomes(given, **options)
+    assert caught.value.problems == surveyed.value.problems
+    assert len(stage.sandbox.requests) == before
+    return [str(problem) for problem in caught.value.problems]
+
+
+def audio(folder: Path, name: str = "a.wav", content: bytes = b"one") -> Path:
+    path = folder / name
+    path.write_bytes(WAV + content)
+    return path
+
+
+# Sources
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.m4a", b"\0\0\0\x20ftypM4A \0\0\0\0", "WAV or MP3"),
+        ("a.ogg", b"OggS\0\2", "WAV or MP3"),
+        ("a.mp3", b"<!DOCTYPE html><html>", "HTML"),
+        ("a.wav", b"", "empty"),
+        ("a.wav", SAMPLE_VIDEO.read_bytes(), "WAV or MP3"),
+        ("a.txt", b"hello", "text"),
+    ],
+)
+async def test_an_audio_of_a_wrong_type_is_found_by_its_content(
+    stage: Stage, name: str, content: bytes, message: str
+) -> None:
+    path = stage.folder / name
+    path.write_bytes(content)
+    [found] = await problems_of(stage, [DubRow(url(1), path)])
+
+    assert found.startswith("row 1, audio: ")
+    assert message in found
+    assert name in found
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("v.mp3", SAMPLE_AUDIO.read_bytes()), ("v.mov", b"\0\0\0\x14ftypqt  \0\0\0\0"), ("v.mp4", b"<html></html>")],
+)
+async def test_a_video_of_a_wrong_type_is_found_by_its_content(stage: Stage, name: str, content: bytes) -> None:
+    path = stage.folder / name
+    path.write_bytes(content)
+
+    assert [one.partition(": ")[0] for one in await problems_of(stage, [DubRow(path, AUDIO)])] == ["row 1, video"]
+    assert [one.partition(": ")[0] for one in await problems_of(stage, [DubRow(content, AUDIO)])] == ["row 1, video"]
+
+
+async def test_a_file_that_is_too_large_is_not_read_through(stage: Stage) -> None:
+    path = stage.folder / "v.mp4"
+    with path.open("wb") as file:
+        file.write(SAMPLE_VIDEO.read_bytes())
+        file.truncate(1 << 42)  # sparse: to read it would take an hour
+    [found] = await problems_of(stage, [DubRow(path, AUDIO)])
+
+    assert found.startswith("row 1, video: v.mp4 has 4,398,046,511,104 bytes")
+
+
+async def test_a_file_that_is_missing_or_unreadable_is_named(stage: Stage) -> None:
+    os.mkfifo(stage.folder / "pipe.mp4")
+    (stage.folder / "folder.wav").mkdir()
+    given = [DubRow(stage.folder / "pipe.mp4", stage.folder / "folder.wav"), DubRow(stage.folder / "no.mp4", AUDIO)]
+    found = await problems_of(stage, given)
+
+    assert [one.partition(": ")[0] for one in found] == ["row 1, video", "row 1, audio", "row 2, video"]
+    assert "No such file" in found[2]
+
+
+async def test_a_file_whose_name_is_not_utf_8_is_an_error_of_its_row(stage: Stage) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    path = audio(stage.folder, name)
+    [found] = await problems_of(stage, [*rows(2), DubRow(url(3), path)])
+    outcomes = await stage.outcomes(iter([*rows(2), DubRow(url(3), path, key="k")]))
+
+    assert found.startswith("row 3, audio: the file name is not valid UTF-8")
+    assert found.isprintable()
+    assert Counter(outcome.state for outcome in outcomes) == {"completed": 2, "failed": 1}
+
+
+async def test_every_problem_of_every_row_is_found_at_once(stage: Stage) -> None:
+    manifest = stage.folder / "rows.csv"
+    (stage.folder / "t.mp4").write_text("text")
+    manifest.write_text(
+        "video,audio,key,output,title,mode\n"
+        f"t.mp4,no.wav,a,../x.mp4,,\n"
+        f"{url(1)}?sig=5ec5e7,t.mp4,,y.mp4/,,\n"
+        f"{url(1)},{AUDIO},b,,{'t' * 10_001},fast\n"
+        f"{url(1)},{AUDIO},c,y.mp4,,\n"
+        f"{url(2)},{AUDIO},d,Y.mp4,,\n"
+    )
+    found = await problems_of(stage, Manifest(manifest))
+
+    assert [one.partition(": ")[0] for one in found] == [
+        "line 2, video",
+        "line 2, audio",
+        "line 2, output",
+        "line 3, audio",
+        "line 3, key",
+        "line 3, output",
+        "line 4, mode",
+        "line 4, title",
+        "line 6",
+    ]
+    assert "5ec5e7" not in "".join(found)
+
+
+async def test_a_row_of_a_stream_fails_once_with_all_that_is_wrong(stage: Stage) -> None:
+    bad = DubRow(stage.folder / "no.mp4", stage.folder / "no.wav", key="bad", output="../x.mp4")
+    outcomes = await stage.outcomes(iter([bad, *rows(1)]))
+    [failed] = [outcome for outcome in outcomes if outcome.state == "failed"]
+
+    assert len(outcomes) == 2
+    assert [part in str(failed.error) for part in ("row 1, video", "row 1, audio", "row 1, output")] == [True] * 3
+
+
+# Outputs
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("output", "make", "message"),
+    [
+        ("あ" * 83 + ".mp4", None, "253 bytes"),
+        ("x" * 242 + ".mp4", None, "246 bytes"),
+        ("x" * 300 + "/x.mp4", None, "folder name"),
+        ("x\0.mp4", None, "NUL"),
+        ("x.mp4.part", None, "unfinished"),
+        ("x.mp4", ("x.mp4", Path.touch), "exists already"),
+        ("x.mp4", ("x.mp4", a_link), "exists already"),
+        ("x.mp4", ("x.mp4", a_folder), "is a folder"),
+        ("x.mp4", ("x.mp4.part", a_folder), "x.mp4.part"),
+        ("x.mp4", ("x.mp4.part", lambda path: path.write_text("mine")), "x.mp4.part"),
+        ("x.mp4", ("x.mp4.part.etag", lambda path: path.write_text("mine")), "x.mp4.part.etag"),
+        ("sub/x.mp4", ("sub", Path.touch), "not a folder"),
+    ],
+)
+async def test_an_output_that_cannot_be_written_is_found(
+    stage: Stage, output: str, make: tuple[str, Callable[[Path], object]] | None, message: str
+) -> None:
+    out = stage.folder / "out"
+    out.mkdir()
+    if make is not None:
+        make[1](out / make[0])
+    [found] = await problems_of(stage, [*rows(1), evolve(*rows(1), key="k", output=output)])
+
+    assert found.startswith("row 2, output: ")
+    assert message in found
+
+
+async def test_two_outputs_that_lead_to_one_file_are_found(stage: Stage) -> None:
+    out = stage.folder / "out"
+    (out / "real").mkdir(parents=True)
+    (out / "link").symlink_to("real")
+    one, two, three = rows(3)
+    given = [evolve(one, output="real/x.mp4"), evolve(two, output="link/x.mp4"), evolve(three, output="real/./X.MP4")]
+    found = await problems_of(stage, given)
+
+    assert [place.partition(": ")[0] for place in found] == ["row 2", "row 3"]
+    assert all("duplicate of row 1: the same output" in one for one in found)
+
+
+async def test_captions_of_two_rows_do_not_meet(stage: Stage) -> None:
+    one, two = rows(2)
+    given = [evolve(one, output="x.mp4"), evolve(two, output="x.webm")]
+    assert len(await problems_of(stage, given, captions=True)) == 1
+
+    assert await stage.states(given) == {"completed": 2}
+
+
+async def test_captions_that_exist_are_found_only_if_captions_are_wanted(stage: Stage) -> None:
+    (stage.folder / "out").mkdir()
+    (stage.folder / "out/row-1.srt").write_text("mine")
+    [found] = await problems_of(stage, rows(1), captions=True)
+    assert "row-1.srt exists already" in found
+
+    assert await stage.states(rows(1)) == {"completed": 1}
+    assert (stage.folder / "out/row-1.srt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "run.sqlite", "run.report.csv"])
+async def test_no_row_writes_a_file_of_the_run_itself(stage: Stage, name: str) -> None:
+    manifest = stage.folder / "rows.csv"
+    manifest.write_text(f"video,audio,key,output\n{url(1)},{AUDIO},a,{name}\n")
+    [found] = await problems_of(stage, Manifest(manifest), output_dir=stage.folder)
+
+    assert found.startswith("line 2, output: ")
+    assert "of this run" in found
+
+
+async def test_no_row_writes_its_own_source(stage: Stage) -> None:
+    shutil.copy(SAMPLE_VIDEO, stage.folder / "v.mp4")
+    (stage.folder / "link").symlink_to(".")
+    row = DubRow(stage.folder / "v.mp4", AUDIO, output=stage.folder / "link/v.mp4")
+    [found] = await problems_of(stage, [row], output_dir=None)
+
+    assert "is the video of this row" in found
+
+
+async def test_a_dry_run_writes_nothing(stage: Stage) -> None:
+    await stage.run(rows(2)).survey()
+
+    assert list(stage.folder.iterdir()) == []
+
+
+# Rows that an earlier run has begun
+
+
+async def test_a_finished_row_needs_no_source_and_no_free_output(stage: Stage) -> None:
+    path = audio(stage.folder)
+    given = [DubRow(url(1), path, key="a")]
+    assert await stage.states(given) == {"completed": 1}
+    path.unlink()
+    sent = len(stage.sandbox.requests)
+
+    assert await stage.states(given) == {"unchanged": 1}
+    assert (await stage.run(given).survey()).done == 1
+    assert len(stage.sandbox.requests) == sent
+
+
+async def test_a_row_with_a_job_needs_no_source(tmp_path: Path) -> None:
+    path = audio(tmp_path)
+    given = [DubRow(url(1), path, key="a")]
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(given) as run:
+            await until(lambda: run.snapshot().stages.get("running"))
+        path.unlink()
+        async with stage.run(given) as run:
+            await stage.sandbox.advance(3600)
+            [outcome] = [outcome async for outcome in run]
+
+    assert outcome.state == "completed"
+
+
+async def test_a_row_whose_job_failed_needs_its_source_again(stage: Stage) -> None:
+    path = audio(stage.folder)
+    given = [DubRow(url(1, "fail=Internal+error"), path, key="a")]
+    assert await stage.states(given, max_attempts=1) == {"failed": 1}
+    path.unlink()
+
+    assert (await problems_of(stage, given))[0].startswith("row 1, audio: ")
+
+
+async def test_a_missing_source_fails_one_row_if_its_job_fails_meanwhile(tmp_path: Path) -> None:
+    path = audio(tmp_path)
+    given = [DubRow(url(1, "fail=Internal+error"), path, key="a"), *rows(2)]
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(given) as run:
+            await until(lambda: run.snapshot().stages.get("running") == 3)
+        path.unlink()
+        await stage.sandbox.advance(3600)
+        outcomes = await stage.outcomes(given)
+
+    assert Counter(outcome.state for outcome in outcomes) == {"failed": 1, "completed": 2}
+
+
+# The content on disk is what is sent
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write another file of the same size over *path*, with its times, as `cp -p` and `unzip` do."""
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+async def test_another_take_with_the_same_size_and_time_is_sent(stage: Stage) -> None:
+    path = audio(stage.folder, content=b"one")
+    await stage.outcomes([DubRow(url(1), path, key="a")])
+    replace(path, WAV + b"two")
+    await stage.outcomes([DubRow(url(1), path, key="b")])
+
+    assert stage.asked("POST /v3/assets") == 2
+    assert len({job.body["audio"]["asset_id"] for job in stage.sandbox.jobs}) == 2
+
+
+async def test_another_file_in_its_place_is_sent(stage: Stage) -> None:
+    path = audio(stage.folder, content=b"one")
+    await stage.outcomes([DubRow(url(1), path, key="a")])
+    other = audio(stage.folder, "b.wav", content=b"two")
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    other.replace(path)
+    await stage.outcomes([DubRow(url(1), path, key="b")])
+
+    assert stage.asked("POST /v3/assets") == 2
+
+
+async def test_under_the_key_of_a_finished_row_another_take_is_noticed(stage: Stage) -> None:
+    path = audio(stage.folder, content=b"one")
+    await stage.outcomes([DubRow(url(1), path, key="a")])
+    replace(path, WAV + b"two")
+
+    [found] = await problems_of(stage, [DubRow(url(1), path, key="a")])
+    assert "changed" in found
+
+
+async def test_a_file_that_was_only_touched_is_the_same(stage: Stage) -> None:
+    path = audio(stage.folder)
+    given = [DubRow(url(1), path, key="a")]
+    await stage.outcomes(given)
+    os.utime(path, (1, 1))
+
+    assert await stage.states(given) == {"unchanged": 1}
+
+
+async def test_a_file_that_changes_while_its_row_waits_is_not_sent(tmp_path: Path) -> None:
+    paths = [audio(tmp_path, f"{number}.wav", bytes([number]) * 3) for number in range(20)]
+    given = [DubRow(url(number), path, key=f"k{number}") for number, path in enumerate(paths)]
+    async with staged(tmp_path, faults=[stall("POST /v3/assets")]) as stage, stage.run(given) as run:
+        await until(lambda: stage.asked("POST /v3/assets"))
+        replace(paths[19], WAV + b"two")  # more than 16 rows ahead
+        stage.sandbox.faults = []
+        stage.sandbox.release()
+        outcomes = {outcome.key: outcome async for outcome in run}
+
+    assert outcomes["k19"].state == "failed"
+    assert "19.wav" in str(outcomes["k19"].error)
+    assert "k19" not in stage.jobs_by_key()
+    assert sum(outcome.state == "completed" for outcome in outcomes.values()) == 19
+
+
+async def test_a_file_that_changes_during_its_upload_gets_no_job(tmp_path: Path) -> None:
+    path = audio(tmp_path, content=b"one")
+    async with staged(tmp_path, faults=[stall("POST /v3/assets")]) as stage:
+        async with stage.run([DubRow(url(1), path, key="a")]) as run:
+            await until(lambda: stage.asked("POST /v3/assets"))
+            replace(path, WAV + b"two")
+            stage.sandbox.faults = []
+            stage.sandbox.release()
+            [outcome] = [outcome async for outcome in run]
+
+        assert outcome.state == "failed"
+        assert "changed" in str(outcome.error)
+        assert stage.asked(CREATE) == 0
+
+
+# Links
+
+
+def token(day: int) -> str:
+    return f"https://cdn.example.com/v.mp4?token={'abcdefghij'[day]}1B2c3D4e5F6g7H8i9J0k&expires={1_764_000_000 + day}"
+
+
+def supabase(day: int) -> str:
+    return f"https://x.supabase.co/storage/v1/object/sign/b/v.mp4?token=eyJ{day}"
+
+
+@pytest.mark.parametrize("make", [token, supabase])
+async def test_a_row_without_a_key_is_refused_if_its_link_looks_signed(
+    stage: Stage, make: Callable[[int], str]
+) -> None:
+    [found] = await problems_of(stage, [DubRow(make(1), AUDIO)])
+
+    assert found.startswith("row 1, key: video looks like a signed link")
+    assert "token" not in found
+
+
+@pytest.mark.parametrize("make", [token, supabase])
+async def test_a_finished_row_with_a_key_stays_finished_when_its_link_is_signed_again(
+    stage: Stage, make: Callable[[int], str]
+) -> None:
+    for day in (1, 2, 3):
+        states = await stage.states([DubRow(make(day), AUDIO, key="a")])
+
+    assert states == {"unchanged": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("make", [token, supabase])
+async def test_a_row_in_doubt_is_not_paid_again_when_its_link_is_signed_again(
+    tmp_path: Path, make: Callable[[int], str]
+) -> None:
+    async with staged(tmp_path) as stage:
+        stage.sandbox.faults = [reset(CREATE, after=True)]
+        async with stage.run([DubRow(make(1), AUDIO, key="a")]):
+            await until(stage.keys_sent)
+        stage.sandbox.faults = []
+        # Another process: a session takes no key for two bodies.
+        async with HeyGenSession(stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK) as heygen:
+            [outcome] = await evolve(stage, heygen=heygen).outcomes([DubRow(make(2), AUDIO, key="a")])
+
+        assert outcome.error is None
+        assert len(stage.sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("dl?file=first.mp4&sig=1", "dl?file=second.mp4&sig=2"),
+        ("dl?token=first", "dl?token=second"),
+        ("v.mp4?versionId=1&X-Amz-Signature=1", "v.mp4?versionId=2&X-Amz-Signature=2"),
+    ],
+)
+async def test_a_link_to_another_file_under_one_key_is_noticed(stage: Stage, first: str, second: str) -> None:
+    given = [[DubRow(f"https://example.com/{path}", AUDIO, key="a")] for path in (first, second)]
+    await stage.outcomes(given[0])
+
+    [found] = await problems_of(stage, given[1])
+    assert "changed" in found
+
+
+# A journal and its manifest
+
+
+def manifest_of(folder: Path, name: str) -> Manifest:
+    path = folder / name
+    is_json = name.endswith("jsonl")
+    path.write_text(f'{{"video": "{url(1)}", "audio": "{AUDIO}"}}\n' if is_json else f"video,audio\n{url(1)},{AUDIO}\n")
+    return Manifest(path)
+
+
+async def test_a_journal_of_another_manifest_is_refused(stage: Stage) -> None:
+    await stage.outcomes(manifest_of(stage.folder, "eps.csv"))
+    other = manifest_of(stage.folder, "eps.jsonl")
+    listed = [DubRow(url(1), AUDIO)]
+    with pytest.raises(JournalError, match=r"made for the manifest eps\.csv, not for eps\.jsonl"):
+        await stage.outcomes(other)
+    with pytest.raises(JournalError, match=r"eps\.csv"):
+        await stage.run(other).survey()
+
+    assert await stage.states(manifest_of(stage.folder, "eps.csv")) == {"unchanged": 1}
+    assert await stage.states(listed) == {"unchanged": 1}  # rows of a program are of no manifest
+
+
+@pytest.mark.parametrize("name", ["run.report.csv", "run.sqlite"])
+async def test_a_manifest_is_not_overwritten_by_its_run(stage: Stage, name: str) -> None:
+    manifest = manifest_of(stage.folder, name)
+    for attempt in (stage.run(manifest).survey, lambda: stage.outcomes(manifest)):
+        with pytest.raises((ValueError, JournalError), match=r"manifest|database"):
+            await attempt()
+
+    assert manifest.path.read_text().startswith("video,audio")
+    assert stage.sandbox.requests == []
+
+
+async def test_a_pipe_is_dubbed_like_a_file(stage: Stage) -> None:
+    read, write = os.pipe()
+    os.write(write, f"video,audio,key\n{url(1)},{AUDIO},a\n{url(2)},{AUDIO},b\n".encode())
+    os.close(write)
+    try:
+        assert await stage.states(Manifest(f"/dev/fd/{read}")) == {"completed": 2}
+    finally:
+        os.close(read)

@@ -1,0 +1,141 @@
+"""The report of a run opens in a spreadsheet, whatever is in its cells, and replaces no other file of the run."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from bulk_stage import AUDIO, Stage, rows, staged, url
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async.bulk.intake import own_files_of
+from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.report import COLUMNS, _cell, default_report, write_report
+from heygen_async.models import DubRow
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(tmp_path) as stage:
+        yield stage
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text("utf-8-sig"))))
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+async def reported(folder: Path, *records: Record) -> list[dict[str, str]]:
+    journal = Journal(None, origin="https://api.heygen.com")
+    await journal.open()
+    try:
+        await journal.save(*records)
+        await write_report(journal, folder / "report.csv", {})
+    finally:
+        await journal.aclose()
+    return read(folder / "report.csv")
+
+
+async def test_a_report_has_a_row_for_each_row(stage: Stage) -> None:
+    given = [*rows(2, output="fr/x.mp4")[:1], DubRow(url("bad", "fail=No+face"), AUDIO, key="bad")]
+    async with stage.run(given) as run:
+        outcomes = {outcome.key: outcome async for outcome in run}
+        await run.write_report(stage.folder / "report.csv")
+    found = {row["key"]: row for row in read(stage.folder / "report.csv")}
+
+    assert tuple(found["bad"]) == COLUMNS
+    assert found["row-1"]["file"] == str(outcomes["row-1"].path)
+    assert (found["row-1"]["state"], found["row-1"]["lipsync_id"]) == ("done", outcomes["row-1"].lipsync.id)
+    assert (found["bad"]["state"], found["bad"]["error"]) == ("failed", "No face")
+
+
+async def test_a_report_starts_with_a_byte_order_mark(tmp_path: Path) -> None:
+    [row] = await reported(tmp_path, Record(key="a", inputs="i", number=1, state=State.FAILED, error="日本語 é"))
+
+    assert (tmp_path / "report.csv").read_bytes().startswith(b"\xef\xbb\xbfrow,place,key")
+    assert row["error"] == "日本語 é"
+
+
+@pytest.mark.parametrize("start", FORMULAS)
+async def test_no_cell_is_a_formula(tmp_path: Path, start: str) -> None:
+    text = f"{start}cmd|' /C calc'!A0"
+    record = Record(
+        key="-a", inputs="i", number=1, place=text, lipsync_id=text, state=State.DONE, target=text, error=text
+    )
+    [row] = await reported(tmp_path, record)
+
+    assert not [name for name, cell in row.items() if cell.startswith(FORMULAS)]
+    assert row["key"] == "'-a"
+    assert row["file"].endswith("cmd|' /C calc'!A0")
+
+
+async def test_no_cell_contains_control_characters(tmp_path: Path) -> None:
+    text = "a\x1b[31mb\x9b2Jc\x00d\ne\u202ef\udce9"
+    [row] = await reported(
+        tmp_path,
+        Record(key="a", inputs="i", number=1, place="line 1", state=State.DONE, target="x\x1b[31m", error=text),
+    )
+
+    assert row["file"] == "x [31m"
+    assert row["error"] == "a [31mb 2Jc d e f"
+
+
+@given(st.text())
+def test_any_text_is_one_harmless_line(text: str) -> None:
+    cell = _cell(text)
+
+    assert cell is not None
+    assert not cell.startswith(FORMULAS)
+    assert len(cell.splitlines()) <= 1
+    assert cell.encode().decode() == cell
+
+
+async def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    path.write_text("before")
+    journal = Journal(None, origin="https://api.heygen.com")
+    await journal.open()
+    await journal.aclose()
+    with pytest.raises(RuntimeError):
+        await write_report(journal, path, {})
+
+    assert path.read_text() == "before"
+    assert names_in(tmp_path) == ["report.csv"]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "run.sqlite", "link.csv", "./rows.csv"])
+async def test_a_report_replaces_no_other_file_of_the_run(stage: Stage, name: str) -> None:
+    manifest = stage.folder / "rows.csv"
+    manifest.write_text(f"video,audio\n{url(1)},{AUDIO}\n")
+    (stage.folder / "link.csv").symlink_to("rows.csv")
+    async with stage.run(Manifest(manifest)) as run:
+        async for _ in run:
+            pass
+        with pytest.raises(ValueError, match="would overwrite the"):
+            await run.write_report(stage.folder / name)
+        await run.write_report(default_report(stage.folder / "run.sqlite"))
+
+    assert manifest.read_text().startswith("video,audio")
+
+
+def test_files_of_a_run_are_different_files(tmp_path: Path) -> None:
+    journal = tmp_path / "run.sqlite"
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="the report would overwrite the manifest"):
+        own_files_of(manifest=tmp_path / "link/run.report.csv", journal=journal, report=default_report(journal))
+    with pytest.raises(ValueError, match="the journal would overwrite the manifest"):
+        own_files_of(manifest=journal, journal=journal)
+
+    assert set(own_files_of(manifest=None, journal=journal, report=default_report(journal)).values()) == {
+        "the journal",
+        "the report",
+    }

@@ -1,0 +1,206 @@
+"""The API key and the queries of presigned links are in no error, no cause, and no variable of a traceback."""
+
+import asyncio
+import io
+import logging
+import traceback
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+from rich.console import Console
+from rich.traceback import Traceback
+
+from heygen_async import HeyGenError, HeyGenSession, Lipsync, LipsyncRequest, RetryPolicy, Timeouts, UnexpectedResponse
+from heygen_async.sandbox import SAMPLE_AUDIO
+
+END = web.AppKey("end", asyncio.Event)
+KEY = "sk_live_7f/Qz+91"
+SIGNATURE = "5ig9ed"
+LINK = f"https://bucket.example/v.mp4?X-Amz-Signature={SIGNATURE}"
+BOTH = {"video": LINK, "audio": LINK, "callback_url": LINK}
+SHORT = Timeouts(connect=1, read=0.2, write=0.2, transfer_idle=0.2)
+ESCAPED = KEY.replace("/", r"\/")
+SECRETS = (KEY, SIGNATURE, ESCAPED, KEY.replace("/", "%2F"))
+
+
+@asynccontextmanager
+async def session_on(handler, **options):
+    app = web.Application()
+    app[END] = asyncio.Event()
+    app.router.add_route("*", "/{tail:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0, lingering_time=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        retry = RetryPolicy(max_attempts=2, first_delay=0)
+        async with HeyGenSession(KEY, base_url=url, retry=retry, timeouts=SHORT, **options) as heygen:
+            yield heygen, url
+    finally:
+        app[END].set()
+        await runner.cleanup()
+
+
+def answers(**response):
+    async def answer(request):
+        return web.Response(**response)
+
+    return answer
+
+
+ECHO = f"key {KEY} or {KEY.replace('/', '%2F')} for {LINK}"
+
+
+async def reset(request):
+    request.transport.abort()
+    return web.Response()
+
+
+async def hang(request):
+    await request.app[END].wait()
+    return web.Response()
+
+
+async def cut(request):
+    response = web.StreamResponse(headers={"Content-Length": "500"})
+    await response.prepare(request)
+    await response.write(b'{"data"')
+    request.transport.close()
+    return response
+
+
+async def late_echo(request):
+    return web.Response(status=500, text=ECHO, headers={"X-Request-Id": KEY, "X-Echo": LINK})
+
+
+HANDLERS = {
+    "reset": reset,
+    "hang": hang,
+    "cut": cut,
+    "an error with an echo": late_echo,
+    "an API error": answers(status=400, text=f'{{"error": {{"message": "{ECHO}", "errors": ["{ECHO}"]}}}}'),
+    "a refusal": answers(status=403, text=ECHO),
+    "an escaped echo": answers(status=401, text=f'{{"message": "{ESCAPED}"}}'),
+    "half a JSON": answers(text=f'{{"data": {{"video_url": "{LINK}", "key": "{ESCAPED}"'),
+    "an error in a success": answers(text=f'{{"error": {{"message": "{ECHO}"}}}}'),
+    "a redirect": answers(status=302, headers={"Location": LINK}),
+    "too long": answers(text=LINK * 200),
+    "bad compression": answers(body=LINK.encode(), headers={"Content-Encoding": "gzip"}),
+}
+CALLS = {
+    "create": lambda heygen, url: heygen.lipsyncs.create(**BOTH),
+    "create_batch": lambda heygen, url: heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH)], callback_url=LINK),
+    "get": lambda heygen, url: heygen.lipsyncs.get("ls_1"),
+    "request": lambda heygen, url: heygen.request("POST", "/v3/lipsyncs", json=BOTH, params={"link": LINK}),
+    "list": lambda heygen, url: heygen.lipsyncs.list().collect(),
+    "delete": lambda heygen, url: heygen.lipsyncs.delete("ls_1"),
+    "upload": lambda heygen, url: heygen.assets.upload(SAMPLE_AUDIO),
+}
+
+
+def shown_by(error):
+    """Return all that a log or a crash report may show of *error* and of the errors around it."""
+    seen, left, texts = set(), [error], []
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        left += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+        left += [value for value in (*one.args, *vars(one).values()) if isinstance(value, BaseException)]
+        texts += [repr(one), str(one), repr(vars(one)), str(getattr(one, "__notes__", ""))]
+        trace = traceback.TracebackException.from_exception(one, capture_locals=True)
+        # The tests' own variables hold the secrets.
+        texts += [repr(frame.locals) for frame in trace.stack if frame.filename != __file__]
+    return texts
+
+
+def check(error, caplog):
+    texts = [*shown_by(error), caplog.text]
+    for secret in SECRETS:
+        found = [text for text in texts if secret in text]
+        assert not found, found[0][-500:]
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS)
+async def test_no_failing_call_shows_a_secret(handler, call, caplog):
+    caplog.set_level(logging.DEBUG, logger="heygen_async")
+    async with session_on(handler, max_response_bytes=2000) as (heygen, url):
+        with pytest.raises(HeyGenError) as caught:
+            await call(heygen, url)
+        check(caught.value, caplog)
+
+
+UNREADABLE = {
+    "wrong types": f'{{"data": {{"id": 5, "video_url": "{LINK}", "title": "{KEY}"}}, "next_token": 5}}',
+    "no data": f'{{"link": "{LINK}", "key": "{KEY}"}}',
+    "a wrong item": f'{{"data": [{{"id": {{}}, "video_url": "{LINK}"}}]}}',
+}
+
+
+@pytest.mark.parametrize("call", ["create", "create_batch", "get", "list", "upload"])
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+async def test_no_answer_that_cannot_be_read_shows_a_secret(body, call, caplog):
+    async with session_on(answers(text=body)) as (heygen, url):
+        with pytest.raises(UnexpectedResponse) as caught:
+            await CALLS[call](heygen, url)
+        check(caught.value, caplog)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_no_cancelled_call_shows_a_secret(call, caplog):
+    async with session_on(hang) as (heygen, url):
+        with pytest.raises(TimeoutError) as caught:
+            async with asyncio.timeout(0.05):
+                await call(heygen, url)
+        check(caught.value, caplog)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_no_refused_connection_shows_a_secret(call, caplog):
+    url = "http://127.0.0.1:1"
+    async with HeyGenSession(KEY, base_url=url, retry=RetryPolicy(max_attempts=1)) as heygen:
+        with pytest.raises(HeyGenError) as caught:
+            await call(heygen, url)
+    assert caught.value.__cause__ is not None
+    check(caught.value, caplog)
+
+
+@pytest.mark.parametrize("handler", [reset, hang, cut, late_echo, answers(status=302, headers={"Location": LINK})])
+async def test_no_failing_download_shows_a_secret(handler, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG, logger="heygen_async")
+    async with session_on(handler) as (heygen, url):
+        done = Lipsync(id="ls_1", status="completed", video_url=f"{url}/v.mp4?X-Amz-Signature={SIGNATURE}")
+        with pytest.raises(HeyGenError) as caught:
+            await heygen.download(done, tmp_path / "v.mp4")
+        check(caught.value, caplog)
+
+
+async def test_a_proxy_that_cannot_be_reached_does_not_show_its_password(caplog):
+    async with aiohttp.ClientSession(proxy=f"http://user:{SIGNATURE}@127.0.0.1:1") as theirs:
+        retry = RetryPolicy(max_attempts=1)
+        async with HeyGenSession(KEY, base_url="http://127.0.0.1:2", http=theirs, retry=retry) as heygen:
+            with pytest.raises(HeyGenError) as caught:
+                await heygen.lipsyncs.get("ls_1")
+    check(caught.value, caplog)
+
+
+async def test_a_rich_traceback_with_local_variables_shows_no_secret(caplog):
+    async with session_on(late_echo) as (heygen, _):
+        with pytest.raises(HeyGenError) as caught:
+            await heygen.lipsyncs.get("ls_1")
+    console = Console(width=400, record=True, file=io.StringIO())
+    shown = Traceback.from_exception(
+        caught.type, caught.value, caught.tb, show_locals=True, locals_max_length=1000, locals_max_string=10_000
+    )
+    # The first frame is this test's own.
+    shown.trace.stacks[0].frames = [frame for frame in shown.trace.stacks[0].frames if frame.filename != __file__]
+    assert len(shown.trace.stacks[0].frames) > 3
+    console.print(shown)
+    text = console.export_text()
+    assert "locals" in text
+    for secret in SECRETS:
+        assert secret not in text

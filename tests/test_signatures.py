@@ -1,0 +1,273 @@
+"""A link that is signed again is the same link; a link to another file never is."""
+
+import base64
+import hashlib
+import json
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heygen_async.bulk.identity import inputs_digest, inputs_digest_0_1, is_signed, key_problem, same_inputs
+from heygen_async.bulk.signatures import (
+    looks_signed,
+    without_likely_signature,
+    without_queries,
+    without_signature,
+)
+from heygen_async.models import DubRow
+
+A = "https://example.com/a.mp3"
+
+
+def _random(day: int, length: int = 43) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha512(str(day).encode()).digest()).decode()[:length]
+
+
+def _hex(day: int, length: int = 32) -> str:
+    return hashlib.sha256(str(day).encode()).hexdigest()[:length]
+
+
+def _jwt(day: int, **claims: object) -> str:
+    payload = {**claims, "iat": 1_764_000_000 + day, "exp": 1_764_600_000 + day}
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({"alg": 1}, payload)]
+    return ".".join([*parts, _random(day)])
+
+
+def _time(day: int) -> int:
+    return 1_764_000_000 + 86_400 * day
+
+
+KNOWN = {
+    "AWS V4": lambda day: (
+        "https://b.s3.amazonaws.com/v.mp4?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AK%2F2026112"
+        f"{day}%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=2026112{day}T000000Z&X-Amz-Expires={3600 + day}"
+        f"&X-Amz-SignedHeaders=host&X-Amz-Security-Token={_random(day + 7)}&X-Amz-Signature={_hex(day, 64)}"
+    ),
+    "AWS V2": lambda day: (
+        f"https://b.s3.amazonaws.com/v.mp4?AWSAccessKeyId=A{day}&Expires={_time(day)}&Signature=s{day}"
+    ),
+    "Cloudflare R2": lambda day: (
+        f"https://1.r2.cloudflarestorage.com/b/v.mp4?X-Amz-Date={day}&X-Amz-Expires=9{day}&X-Amz-Signature={_hex(day)}"
+    ),
+    "GCS V4": lambda day: (
+        f"https://storage.googleapis.com/b/v.mp4?X-Goog-Algorithm=G&X-Goog-Credential=c{day}&X-Goog-Date={day}"
+        f"&X-Goog-Expires=9{day}&X-Goog-SignedHeaders=host&X-Goog-Signature={_hex(day)}"
+    ),
+    "GCS V2": lambda day: (
+        f"https://storage.googleapis.com/b/v.mp4?GoogleAccessId=a{day}&Expires={_time(day)}&Signature=s{day}"
+    ),
+    "Azure SAS": lambda day: (
+        f"https://a.blob.core.windows.net/c/v.mp4?sv=2024-0{day}-01&st=2026-11-2{day}T00%3A00Z&se=2026-11-3{day}T00%3A00Z"
+        f"&sr=b&sp=r&spr=https&skoid=o{day}&sig={_random(day)}%3D"
+    ),
+    "CloudFront": lambda day: (
+        f"https://d1.cloudfront.net/v.mp4?Policy={_random(day)}&Signature={_random(day + 1)}&Key-Pair-Id=K{day}"
+    ),
+    "Google CDN": lambda day: f"https://cdn.example.com/v.mp4?Expires={_time(day)}&KeyName=k{day}&Signature=s{day}",
+    "Supabase": lambda day: (
+        f"https://x.supabase.co/storage/v1/object/sign/b/v.mp4?token={_jwt(day, url='b/v.mp4', nonce=_hex(day))}"
+    ),
+    "Firebase": lambda day: (
+        f"https://firebasestorage.googleapis.com/v0/b/x/o/v.mp4?alt=media&token={_hex(day, 8)}-{_hex(day, 4)}"
+    ),
+    "Alibaba OSS": lambda day: (
+        f"https://b.oss-cn-hangzhou.aliyuncs.com/v.mp4?OSSAccessKeyId=L{day}&Expires={_time(day)}&Signature=s{day}%3D"
+        f"&security-token={_random(day)}"
+    ),
+    "Alibaba OSS V4": lambda day: (
+        f"https://b.oss-cn-hangzhou.aliyuncs.com/v.mp4?x-oss-signature-version=V4&x-oss-date={day}&x-oss-expires=9{day}"
+        f"&x-oss-credential=c{day}&x-oss-signature={_hex(day)}"
+    ),
+    "Alibaba CDN": lambda day: f"https://cdn.example.com/v.mp4?auth_key={_time(day)}-{day}-0-{_hex(day)}",
+    "Akamai hdnts": lambda day: f"https://c.example.com/v.mp4?hdnts=exp={_time(day)}~acl=/*~hmac={_hex(day, 64)}",
+    "Akamai hdnea": lambda day: f"https://c.example.com/v.mp4?hdnea=st={day}~exp={_time(day)}~acl=/*~hmac={_hex(day)}",
+    "Akamai token": lambda day: f"https://c.example.com/v.mp4?__token__=exp={_time(day)}~hmac={_hex(day)}",
+    "Akamai path": lambda day: f"https://c.example.com/exp={_time(day)}~acl=%2Fx%2F*~hmac={_hex(day)}/x/v.mp4",
+    "Backblaze": lambda day: f"https://f001.backblazeb2.com/file/b/v.mp4?Authorization=3_{_random(day)}",
+    "Bunny": lambda day: f"https://z.b-cdn.net/v.mp4?token={_random(day)}&token_path=%2F&expires={_time(day)}",
+    "Bunny path": lambda day: f"https://z.b-cdn.net/bcdn_token={_random(day)}&expires={_time(day)}/x/v.mp4",
+    "Cloudflare Stream": lambda day: (
+        f"https://customer-1.cloudflarestream.com/{_jwt(day, sub='5d5bc37f')}/downloads/default.mp4"
+    ),
+    "Cloudflare token": lambda day: f"https://c.example.com/v.mp4?verify={_time(day)}-{_random(day)}",
+    "Wasabi": lambda day: f"https://s3.wasabisys.com/b/v.mp4?X-Amz-Date={day}&X-Amz-Signature={_hex(day)}",
+    "Spaces": lambda day: f"https://b.fra1.digitaloceanspaces.com/v.mp4?X-Amz-Date={day}&X-Amz-Signature={_hex(day)}",
+    "Tencent COS": lambda day: (
+        f"https://b.cos.ap-beijing.myqcloud.com/v.mp4?q-sign-algorithm=sha1&q-ak=A&q-sign-time={day};9&q-key-time={day};9"
+        f"&q-header-list=host&q-url-param-list=&q-signature={_hex(day)}"
+    ),
+    "Huawei OBS": lambda day: (
+        f"https://b.obs.example.com/v.mp4?AccessKeyId=A{day}&Expires={_time(day)}&Signature=s{day}"
+    ),
+    "Discord": lambda day: f"https://cdn.discordapp.com/a/1/v.mp4?ex=65d903d{day}&is=65c68ed{day}&hm={_hex(day, 64)}&",
+    "Dropbox": lambda day: f"https://www.dropbox.com/scl/fi/1/v.mp4?rlkey=r&st={_hex(day, 8)}&dl=1",
+    "sig alone": lambda day: f"https://example.com/v.mp4?sig={day}",
+    "signature and expiry": lambda day: f"https://example.com/v.mp4?expires={_time(day)}&signature={day}&nonce={day}",
+    "a token of claims": lambda day: f"https://example.com/dl?token={_jwt(day, file='first.mp4')}",
+}
+"""Links of known signers, each to one file, as signed on some day."""
+
+LIKELY = {
+    "token": lambda day: f"https://cdn.example.com/v.mp4?token={_random(day)}",
+    "token and expiry": lambda day: f"https://video.example.com/v.mp4?token={_random(day)}&expires={_time(day)}",
+    "token and file": lambda day: f"https://example.com/dl?file=first.mp4&access_token={_random(day)}",
+    "hash and expiry": lambda day: f"https://cdn.example.com/v.mp4?md5={_random(day, 22)}&expires={_time(day)}",
+    "nginx secure_link": lambda day: f"https://cdn.example.com/v.mp4?st={_random(day, 22)}&e={_time(day)}",
+    "Qiniu": lambda day: f"https://cdn.example.com/v.mp4?e={_time(day)}&token=ak{day}:{_random(day)}",
+    "opaque claims": lambda day: f"https://example.com/v.mp4?jwt={_jwt(day, nonce=_hex(day))}",
+}
+"""Links that look signed, by signers that are not in the table."""
+
+signed = [pytest.param(make, id=name) for name, make in KNOWN.items()]
+likely = [pytest.param(make, id=name) for name, make in LIKELY.items()]
+
+
+@pytest.mark.parametrize("make", signed)
+def test_a_link_that_a_known_signer_signs_again_is_the_same(make):
+    monday, tuesday = make(1), make(2)
+    assert monday != tuesday
+
+    assert without_signature(monday) == without_signature(tuesday)
+    assert inputs_digest(DubRow(monday, A), {}) == inputs_digest(DubRow(tuesday, A), {})
+
+
+@pytest.mark.parametrize("make", likely)
+def test_a_link_that_an_unknown_signer_signs_again_has_the_same_inputs(make):
+    monday, tuesday = (inputs_digest(DubRow(make(day), A), {}) for day in (1, 2))
+
+    assert monday != tuesday
+    assert same_inputs(monday, tuesday)
+    assert without_likely_signature(make(1)) == without_likely_signature(make(2))
+
+
+@pytest.mark.parametrize("make", [*signed, *likely])
+def test_a_row_without_a_key_is_refused_if_its_link_looks_signed(make):
+    assert "give the row a key" in str(key_problem(DubRow(make(1), A)))
+    assert key_problem(DubRow(make(1), A, key="k")) is None
+
+
+@pytest.mark.parametrize("make", [*signed, *likely])
+@pytest.mark.parametrize("name", ["file", "id", "versionId", "response-content-type", "start", "x"])
+def test_another_parameter_always_makes_another_link(make, name):
+    base, _, fragment = make(1).partition("#")
+    mark = "&" if "?" in base else "?"
+    first, second = (f"{base}{mark}{name}={value}{fragment}" for value in ("first.mp4", "second.mp4"))
+
+    assert without_likely_signature(first) != without_likely_signature(second)
+    assert not same_inputs(*(inputs_digest(DubRow(url, A), {}) for url in (first, second)))
+
+
+@pytest.mark.parametrize("make", [make for make in (*KNOWN.values(), *LIKELY.values()) if "/v.mp4" in make(1)])
+def test_another_path_always_makes_another_link(make):
+    first = make(1)
+    second = first.replace("/v.mp4", "/w.mp4")
+
+    assert without_likely_signature(first) != without_likely_signature(second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("dl?file=first.mp4&sig=1", "dl?file=second.mp4&sig=2"),
+        ("dl?sig=1&id=17", "dl?sig=2&id=18"),
+        ("v.mp4?versionId=a&X-Amz-Signature=1", "v.mp4?versionId=b&X-Amz-Signature=1"),
+        ("v.mp4?sv=1&sig=1&snapshot=2026-01-01", "v.mp4?sv=1&sig=1&snapshot=2026-01-02"),
+        ("dl?token=first", "dl?token=second"),
+        ("v.mp4?token=first-episode-2026", "v.mp4?token=second-episode-2026"),
+        (f"dl?token={_random(1)}", f"dl?token={_random(2)}"),
+        (f"dl?token={_jwt(1, file='a')}", f"dl?token={_jwt(1, file='b')}"),
+        (f"v.mp4?hash={_hex(1)}", f"v.mp4?hash={_hex(2)}"),
+        ("v.mp4?t=30", "v.mp4?t=60"),
+        ("v.mp4?key=a", "v.mp4?key=b"),
+        ("v.mp4#one", "v.mp4#two"),
+    ],
+)
+def test_what_may_tell_one_file_from_another_counts(first, second):
+    digests = [inputs_digest(DubRow(f"https://example.com/{path}", A), {}) for path in (first, second)]
+
+    assert not same_inputs(*digests)
+    assert not same_inputs(*reversed(digests))
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "?", "?id=1", "?token=first", "?key=episode-one", "?v=12&t=30", "?dl=1", "?hash=" + "0" * 32, "?file=a.mp4"],
+)
+def test_a_plain_link_does_not_look_signed(query):
+    url = f"https://example.com/v.mp4{query}"
+
+    assert not looks_signed(url)
+    assert not is_signed(url)
+    assert without_signature(url) == without_likely_signature(url) == url
+
+
+# Properties
+
+_words = st.text(string.ascii_letters + string.digits + "-._ ", min_size=1, max_size=20)
+_makes = st.sampled_from([*KNOWN.values(), *LIKELY.values()])
+_content = st.sampled_from(["file", "id", "key", "versionid", "v", "part", "response-content-disposition", "page"])
+
+
+@given(_makes, st.integers(0, 8), st.integers(0, 8), _content, _words)
+def test_signing_again_never_changes_what_is_recorded(make, monday, tuesday, name, value):
+    urls = [f"{make(day)}{'&' if '?' in make(day) else '?'}{name}={value}" for day in (monday, tuesday)]
+
+    assert same_inputs(*(inputs_digest(DubRow(url.replace(" ", "%20"), A), {}) for url in urls))
+
+
+@given(_makes, st.tuples(st.integers(0, 8), st.integers(0, 8)), _content, _words, _words)
+def test_changing_another_parameter_always_does(make, days, name, first, second):
+    monday, tuesday = days
+    urls = [
+        f"{make(day)}{'&' if '?' in make(day) else '?'}{name}={value}".replace(" ", "%20")
+        for day, value in ((monday, first), (tuesday, second))
+    ]
+
+    assert same_inputs(*(inputs_digest(DubRow(url, A), {}) for url in urls)) == (first == second)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zs", "Zl", "Zp"]), max_size=60))
+def test_no_query_breaks_the_reader(query):
+    url = f"https://example.com/v.mp4?{query}"
+    looks_signed(url)
+
+    assert without_likely_signature(without_likely_signature(url)) == without_likely_signature(url)
+
+
+# What version 0.1 recorded
+
+
+def _old(url: str) -> str:
+    """Return what version 0.1 recorded for a row."""
+    is_signed = any(name in url.lower() for name in ("?sig=", "&sig=", "signature="))
+    video = {"signed": url.partition("?")[0]} if is_signed else {"url": url}
+    text = json.dumps({"audio": {"url": A}, "mode": "speed", "video": video}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "is_same"),
+    [
+        ("v.mp4", "v.mp4", True),
+        ("v.mp4?id=1", "v.mp4?id=1", True),
+        ("v.mp4?id=1", "v.mp4?id=2", False),
+        ("v.mp4?X-Amz-Signature=1", "v.mp4?X-Amz-Signature=2", True),
+        ("v.mp4?sv=1&se=1&sig=1", "v.mp4?sv=2&se=2&sig=2", True),
+        ("dl?file=a&sig=1", "dl?file=b&sig=2", False),
+        (f"v.mp4?hdnts=exp=1~hmac={_hex(1)}", f"v.mp4?hdnts=exp=1~hmac={_hex(1)}", True),
+        (f"v.mp4?token={_random(1)}", f"v.mp4?token={_random(1)}", True),
+    ],
+)
+def test_rows_of_version_0_1_are_recognised_where_it_could_tell_them(then, now, is_same):
+    row = DubRow(f"https://example.com/{now}", A)
+    recorded = _old(f"https://example.com/{then}")
+
+    assert same_inputs(recorded, inputs_digest(row, {}), inputs_digest_0_1(row, {})) == is_same
+
+
+def test_queries_are_left_out_of_messages():
+    text = "bad https://a.example/v.mp4?X-Amz-Signature=5ec5e7 and http://b.example/x?token=5ec5e7'; no?"
+
+    assert without_queries(text) == "bad https://a.example/v.mp4?... and http://b.example/x?...'; no?"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,11 @@ VIDEO_URL = "https://example.com/source.mp4"
 AUDIO_URL = "https://example.com/new-audio.mp3"
 SOURCES = ("--video", VIDEO_URL, "--audio", AUDIO_URL)
 QUICK = ("--poll-every", "0.02")
+
+# Under nohup or in the background of a shell these are ignored, and would be in the commands that tests interrupt.
+for _number, _handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # With -W error a connection that is left open makes a message that no test here expects.
 COMMAND = (sys.executable, "-W", "error", "-m", "heygen_async")

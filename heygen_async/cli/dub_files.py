@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from attrs import frozen
 
-from heygen_async.bulk.preparing import own_files_of
+from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.report import COLUMNS, default_report
 from heygen_async.cli.failures import Problems
 
@@ -42,8 +42,7 @@ class RunFiles:
         files = cls(manifest, manifest.with_suffix(".sqlite") if journal is None else journal.expanduser())
         own_files_of(manifest=manifest, journal=files.journal, report=files.report)
         problems = Problems()
-        for problem in files._problems(is_default=journal is None):
-            problems.add("--journal", problem)
+        problems.add("--journal", *files._problems(is_default=journal is None))
         problems.check()
         return files
 

@@ -14,16 +14,16 @@ from cyclopts.validators import Number
 
 from heygen_async import HeyGenSession, LipsyncJob, Page, Paginator
 from heygen_async._ids import check_key
+from heygen_async.cli import create_schema
 from heygen_async.cli.confirm import confirm
+from heygen_async.cli.create_request import compose, options_of, read_data
 from heygen_async.cli.delivery import Delivery, Target
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.failures import Problems, advising
+from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, note, print_json
-from heygen_async.cli.progress import transfer
-from heygen_async.cli.request import compose, options_of, read_data
-from heygen_async.cli.schema import request_schema
-from heygen_async.cli.waiting import check_connection, how_to_continue, path_of, wait_for
+from heygen_async.cli.wait import check_connection, how_to_continue, path_of, wait_for
 from heygen_async.errors import HeyGenError, UnexpectedResponse
 from heygen_async.models import JSON, Lipsync, LipsyncOptions, LipsyncRequest, Source
 
@@ -86,7 +86,7 @@ def create(
         flags.folder_id: The folder to put it in.
     """
     if request_schema:
-        print_json(_schema())
+        print_json(create_schema.request_schema())
         return Exit.DONE
     problems = Problems()
     wait = wait or output is not None
@@ -94,7 +94,7 @@ def create(
         problems.add("", "--timeout and --poll-every need --wait")
     if captions and output is None:
         problems.add("", "--captions needs --output")
-    # Files and standard input are read before the event loop runs: there Ctrl-C would wait for them.
+    # Standard input is read before the event loop runs: there a signal would wait for its end.
     content = None if data is None else read_data(data)
     request = compose(content, video=video, audio=audio, flags=flags, problems=problems)
     if idempotency_key is not None:
@@ -102,20 +102,16 @@ def create(
             check_key(idempotency_key)
     captions = captions or (request is not None and request.enable_caption is True)
     delivery = None if output is None else Delivery(output, overwrite=overwrite, captions=captions)
-    for problem in delivery.problems() if delivery is not None else ():
-        problems.add("--output", problem)
+    problems.add("--output", *(delivery.problems() if delivery is not None else ()))
     problems.check()
     assert request is not None  # noqa: S101 there is no problem
     creation = _Creation(request, idempotency_key, waiting, options)
     return creation.create_and_wait(delivery) if wait else creation.create()
 
 
-_schema = request_schema
-
-
 @attrs.frozen
 class _Creation:
-    """A create, checked."""
+    """A create whose arguments are valid."""
 
     request: LipsyncRequest
     idempotency_key: str | None
@@ -250,7 +246,7 @@ def delete(
         force: Delete without confirmation; needed where the input is not a terminal.
     """
     path = path_of(lipsync_id)
-    # Confirmed before the event loop runs: there Ctrl-C would wait for the answer.
+    # Confirmed before the event loop runs: there a signal would wait for the answer.
     if not force and not confirm(f"Delete {lipsync_id} for good?"):
         note("nothing was deleted", options)
         return Exit.FAILED
@@ -312,8 +308,7 @@ def download(
     path_of(lipsync_id)
     delivery = Delivery(output, overwrite=overwrite, captions=captions)
     problems = Problems()
-    for problem in delivery.folder_problems():
-        problems.add("--output", problem)
+    problems.add("--output", *delivery.folder_problems())
     problems.check()
     return _download(lipsync_id, delivery, options)
 

@@ -27,7 +27,7 @@ class _OneLine(logging.Formatter):
 
 
 class _ToStandardError(logging.Handler):
-    """Writes to the standard error of the moment: a live table puts its own there."""
+    """Writes to the current standard error, which a live view replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)  # noqa: T201 the log
@@ -35,7 +35,7 @@ class _ToStandardError(logging.Handler):
 
 @contextmanager
 def logging_to_stderr(verbosity: int) -> Iterator[None]:
-    """Log what the library says while the body runs: warnings, from 1 on every job, from 2 on every request."""
+    """Log to standard error while the body runs: warnings; at verbosity 1 each job, at 2 each request."""
     logger = logging.getLogger("heygen_async")
     handler = _ToStandardError()
     handler.setFormatter(_OneLine())

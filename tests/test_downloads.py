@@ -665,6 +665,30 @@ async def test_an_interrupted_iteration_is_resumed(job, sandbox):
     assert b"".join([data async for data in job.iter_bytes()]) == VIDEO
 
 
+async def test_bytes_that_arrived_before_the_connection_broke_are_not_lost_to_a_slow_consumer():
+    ranges, got = [], bytearray()
+
+    async def handler(request):
+        ranges.append(request.headers.get("Range"))
+        if len(ranges) > 1:
+            headers = {"ETag": '"a"', "Content-Range": f"bytes 200000-{SIZE - 1}/{SIZE}"}
+            return web.Response(status=206, body=VIDEO[200_000:], headers=headers)
+        response = web.StreamResponse(headers={"Content-Length": str(SIZE), "ETag": '"a"'})
+        await response.prepare(request)
+        await response.write(VIDEO[:200_000])
+        request.transport.close()
+        return response
+
+    async with served(handler) as heygen:
+        async for data in heygen.iter_bytes("ls_1"):
+            got += data
+            for _ in range(3):  # by now the connection has ended
+                await heygen.lipsyncs.get("ls_1")
+
+    assert bytes(got) == VIDEO
+    assert ranges == [None, "bytes=200000-"]
+
+
 async def test_an_iteration_over_a_host_that_cannot_resume_skips_what_was_yielded(job, sandbox):
     sandbox.faults = [faults.cut_download(after_bytes=1_000_001, times=1), faults.no_ranges()]
 
@@ -851,6 +875,7 @@ def a_link_to_nowhere(folder):
         pytest.param(lambda folder: folder / ("x" * 242 + ".mp4"), "the name has 246 bytes", id="246-bytes"),
         pytest.param(lambda folder: folder / ("x" * 300 + ".mp4"), "the name has 304 bytes", id="304-bytes"),
         pytest.param(lambda folder: folder.joinpath(*["d"] * 2100, "a.mp4"), "the path has", id="long-path"),
+        pytest.param(lambda _: "", "names no file", id="empty"),
         pytest.param(lambda folder: folder / "a\0.mp4", "NUL", id="nul"),
         pytest.param(lambda folder: folder / "\ud83d.mp4", "no file name can have", id="lone-surrogate"),
         pytest.param(lambda folder: folder / "no" / "a.mp4", "does not exist", id="no-folder"),
@@ -878,6 +903,13 @@ async def test_an_output_that_cannot_be_written_is_found_before_anything_is_sent
     assert not refused.value.is_transient
     assert not sandbox.requests
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@given(st.text(max_size=30), st.booleans(), st.booleans(), st.booleans())
+def test_checking_an_output_never_fails_whatever_its_path_is(path, overwrite, makes_folders, captions):
+    problems = target_problems(Path(path), overwrite=overwrite, makes_folders=makes_folders, captions=captions)
+
+    assert all(isinstance(problem, str) for problem in problems)
 
 
 def test_every_problem_of_an_output_is_found_at_once(tmp_path):
@@ -919,8 +951,11 @@ def test_a_folder_that_may_not_be_written_to_is_a_problem():
     assert "is not writable" in found
 
 
-def test_a_folder_is_not_a_file_to_replace(tmp_path):
-    assert "it is a folder" in target_problems(tmp_path, overwrite=True)[0]
+@pytest.mark.parametrize("path", ["/", ".", "..", "/tmp", ""])
+def test_a_folder_is_not_a_file_to_replace(path):
+    [problem, *_] = target_problems(Path(path), overwrite=True)
+
+    assert "it is a folder" in problem or "names no file" in problem
 
 
 # Whose part it is

@@ -15,7 +15,7 @@ from cli_sandbox import QUICK, Ran, known_to_the_shell, on_terminal, running, st
 from rich.cells import cell_len
 from rich.console import Console
 
-from heygen_async.bulk.money import OverBudget
+from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.progress import DubEvent, DubSnapshot
 from heygen_async.cli import main
 from heygen_async.cli.dub_files import RunFiles

@@ -935,6 +935,20 @@ async def test_a_create_waits_for_an_asset_that_is_still_being_processed(video, 
     assert server.calls == ["upload", "statuses", "create", *["statuses"] * 3, "create"]
 
 
+async def test_a_job_can_be_made_of_a_file_that_the_sandbox_processes_for_a_while(video):
+    async with (
+        Sandbox(ingest_seconds=0.05) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, polling=EAGER) as heygen,
+    ):
+        heygen._transfers.multipart_max = 0
+        await asyncio.wait_for(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO), 20)
+
+        statuses = [request.status for request in sandbox.requests if request.route == CREATE]
+        assert statuses == [200]
+        assert routes(sandbox).count(PUT) == 2
+        assert "GET /v3/assets/statuses" in routes(sandbox)
+
+
 async def test_a_create_uploads_again_what_is_gone_by_its_state(video):
     server = Processing("completed")
     server.create_answers = ["asset_not_available"]

@@ -446,7 +446,13 @@ class Incoming:
         Raises:
             TransportError: If the connection broke.
         """
-        return await _completed(self._response.content.readany(), _GET_FILE)
+        try:
+            return await _completed(self._response.content.readany(), _GET_FILE)
+        except TransportError:
+            # aiohttp raises a broken connection before it returns what arrived until then.
+            if rest := self._response.content._read_nowait(-1):  # noqa: SLF001 read_nowait raises too
+                return rest
+            raise
 
     def close(self) -> None:
         """End it; a connection whose body was read to its end is kept for the next request."""

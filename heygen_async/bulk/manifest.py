@@ -51,7 +51,7 @@ _Line: TypeAlias = tuple[str, "Cells", Sequence[Problem]]
 
 
 @frozen
-class Placed:
+class SourceRow:
     """A row, or what is wrong with it, and where it is listed."""
 
     number: int
@@ -90,14 +90,14 @@ class Manifest(Iterable[DubRow]):
             ValueError: At the first row that is wrong.
             OSError: If the file cannot be read.
         """
-        with closing(self.placed()) as lines:
+        with closing(self.source_rows()) as lines:
             for placed in lines:
                 if placed.problems:
                     raise ValueError(f"{self.path}, {'; '.join(map(str, placed.problems))}")
                 if placed.row is not None:
                     yield placed.row
 
-    def placed(self) -> Generator[Placed, None, None]:
+    def source_rows(self) -> Generator[SourceRow, None, None]:
         """Iterate over all rows, wrong ones too; if the rest cannot be read, a problem that says so comes last.
 
         Raises:
@@ -130,12 +130,12 @@ class Manifest(Iterable[DubRow]):
 
 def _row(
     number: int, place: str, cells: Cells, problems: Sequence[Problem], read: Callable[[str, object], object]
-) -> Placed:
+) -> SourceRow:
     values: dict[str, Any] = {}
     found = list(problems)
     faulty = {problem.place for problem in problems}
     if place in faulty:  # nothing is known of its cells
-        return Placed(number, place, None, found)
+        return SourceRow(number, place, None, found)
     for name, cell in cells.items():
         try:
             values[name] = read(name, cell)
@@ -146,8 +146,8 @@ def _row(
         if f"{place}, {name}" not in faulty:
             found.append(_problem(place, name, message))
     if found:
-        return Placed(number, place, None, sorted(found, key=_column))
-    return Placed(number, place, DubRow(**values))
+        return SourceRow(number, place, None, sorted(found, key=_column))
+    return SourceRow(number, place, DubRow(**values))
 
 
 def _problem(place: str, name: str, message: str) -> Problem:

@@ -227,6 +227,7 @@ async def _reported(run: DubRun, plan: _Plan) -> AsyncIterator[None]:
     finally:
         if plan.files.report is not None:
             try:
+                await run.stop()
                 await run.write_report(plan.files.report)
             except (OSError, JournalError) as error:  # what ended the run matters more
                 note(f"the report was not written: {error}", plan.options)

@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import termios
 import time
 
@@ -333,3 +334,34 @@ def test_a_terminal_gets_its_cursor_back(start, signals, patient):
 
     assert process.returncode == 130
     assert got.rindex(b"\x1b[?25h") > got.rindex(b"\x1b[?25l")
+
+
+WITHOUT_SIGNAL_HANDLERS = """
+import asyncio
+
+class Loop(asyncio.SelectorEventLoop):
+    def add_signal_handler(self, *arguments):
+        raise NotImplementedError
+
+    def remove_signal_handler(self, *arguments):
+        raise NotImplementedError
+
+class Policy(asyncio.DefaultEventLoopPolicy):
+    _loop_factory = Loop
+
+asyncio.set_event_loop_policy(Policy())
+from heygen_async.cli import main
+main()
+"""
+
+
+def test_a_loop_without_signal_handlers_is_interrupted_too(start, patient):
+    """Windows has such a loop. Every poll wakes it."""
+    program = ("bash", "-c", 'exec "$0" -c "$1" "${@:7}"', sys.executable, WITHOUT_SIGNAL_HANDLERS)
+    process = start("lipsync", "create", *SOURCES, "--wait", *QUICK, sandbox=patient, prefix=program)
+    until(lambda: polled(patient))
+    process.terminate()
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 143
+    assert patient.jobs[0].id in error(err)["hint"]

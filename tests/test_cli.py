@@ -11,6 +11,7 @@ import threading
 
 import orjson
 import pytest
+from aiohttp.helpers import netrc_from_env
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
@@ -784,6 +785,16 @@ def _refuse_one(proxy, received):
     with connection:
         received.append(connection.recv(1000))
         connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_passwords_of_a_netrc_file_are_not_read(server, cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", "")
+    monkeypatch.delenv("NETRC")
+    (tmp_path / ".netrc").write_text("default login somebody password secret")
+    cli("account")
+
+    assert netrc_from_env().hosts == {}
 
 
 # Errors of the API

@@ -80,6 +80,8 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
     key = os.environ.get("HEYGEN_API_KEY") or (None if needs_key else "none")
     if key is None:
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")
+    # With trust_env aiohttp would also send the passwords of ~/.netrc, to the hosts of files too.
+    os.environ.setdefault("NETRC", os.devnull)
     url = options.base_url or os.environ.get("HEYGEN_BASE_URL")
     return HeyGenSession(
         key,

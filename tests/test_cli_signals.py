@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, read_terminal, run, running, until
+from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, free_port, read_terminal, run, running, until
 from cli_sandbox import start as start_process
 
 from heygen_async.sandbox.faults import stall
@@ -268,11 +268,6 @@ def _is_full(pipe):
 HALF_A_REQUEST = b"POST /v3/lipsyncs HTTP/1.1\r\nHost: a\r\nX-Api-Key: sandbox-key\r\nContent-Length: 99\r\n\r\n{"
 
 
-def _free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
 @pytest.mark.parametrize("server", ["sandbox", "listen"])
 @pytest.mark.parametrize(
     ("clients", "number"),
@@ -284,7 +279,7 @@ def _free_port():
     ],
 )
 def test_a_server_ends_at_once_whoever_is_connected(start, server, clients, number):
-    port = _free_port()
+    port = free_port()
     argv = {"sandbox": ("sandbox",), "listen": ("webhook", "listen", "--unsigned")}[server]
     process = start(*argv, "--port", port)
     connections = [_connection(port) for _ in range(0 if clients == "none" else 3)]

@@ -31,7 +31,7 @@ from heygen_async._transport.failures import completed
 from heygen_async._transport.origin import Origin, user_agent
 from heygen_async._transport.sending import Body, send_stream
 from heygen_async._wire import Answer, Request, Stream
-from heygen_async.errors import UnexpectedResponse
+from heygen_async.errors import TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
 

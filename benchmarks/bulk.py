@@ -43,9 +43,9 @@ from attrs import frozen
 
 from heygen_async import DubRow, HeyGenSession, RateLimited, RetryPolicy
 from heygen_async.bulk import Manifest
+from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.journal import Entry, Journal
 from heygen_async.bulk.limits import Limiter
-from heygen_async.bulk.money import RATES
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.runner import DubRun, Plan
 from heygen_async.errors import NotFound

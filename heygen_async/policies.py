@@ -45,17 +45,16 @@ class RetryPolicy:
 
 @frozen(kw_only=True)
 class PollPolicy:
-    """How often to look at jobs that run.
+    """How often waits look at running jobs. Times are seconds.
 
-    A job is looked at again after `growth` times its age, or times the length of a typical job if that is
-    more, but never sooner than `fastest` nor later than `slowest`. So a result is seen late by a small share of
-    the job's own length.
+    The time between two looks is `growth` times the age of the job, or times the length of a typical job if that is
+    more, but at least `fastest` and at most `slowest`. So a result is seen late by a small share of the job's length.
 
     Attributes:
-        fastest: The shortest time between two looks at a job, seconds.
-        growth: The share of a job's age that may pass between two looks.
-        slowest: The longest time between two looks, seconds.
-        longest: When a wait without a `timeout` ends, seconds.
+        fastest: The shortest time between two looks, more than 0.
+        growth: The share of a job's age that may pass between two looks, more than 0.
+        slowest: The longest time between two looks, `fastest` or more.
+        longest: The timeout of a wait that has none of its own, more than 0.
         max_bulk: The most bulk status requests in flight at once, 1 or more. Each asks about up to 100 jobs, so more
             than one is used only when more than 100 jobs are due.
     """
@@ -72,19 +71,19 @@ class PollPolicy:
 
     @classmethod
     def eager(cls) -> Self:
-        """Return the policy for a few short jobs that a person is waiting for."""
+        """Return a policy for a few short jobs that a person waits for."""
         return cls(fastest=0.25, growth=0.01, slowest=2.0)
 
     @classmethod
     def gentle(cls) -> Self:
-        """Return the policy for jobs that may take days, where minutes do not matter."""
+        """Return a policy for jobs that may take days, where minutes do not matter."""
         return cls(fastest=10.0, growth=0.05, slowest=300.0, longest=14 * 86400.0)
 
     @classmethod
     def with_webhooks(cls) -> Self:
-        """Return the policy for use with webhooks: it finds the ends of jobs whose webhooks did not arrive.
+        """Return a policy for use with webhooks: they report the ends of jobs, and polling finds those they missed.
 
-        Such an end is seen late by about half the length of the job, at most 10 minutes.
+        A missed end is seen late by about half the job's length, at most 10 minutes.
         """
         return cls(fastest=30.0, growth=0.5, slowest=600.0)
 
@@ -93,7 +92,7 @@ class PollPolicy:
 
         Args:
             age: Seconds since the job was created.
-            typical: How long such jobs take, in seconds; 0 if that is not known.
+            typical: The length of a typical job in seconds; 0 if it is not known.
         """
         return min(max(self.growth * max(age, typical), self.fastest), self.slowest)
 

@@ -218,9 +218,10 @@ class HeyGenSession:
         output: FilePath | None = None,
         captions: bool = False,
         timeout: float | None = None,
+        idempotency_key: str | None = None,
         **options: Unpack[LipsyncOptions],
     ) -> Lipsync:
-        """Make a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
+        """Create a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
 
         Args:
             video: As for `lipsyncs.create`.
@@ -230,6 +231,8 @@ class HeyGenSession:
             captions: Whether to write the captions beside *output*; `enable_caption=True` means the same. A problem
                 with them is logged, and never raised once the job is created.
             timeout: Seconds for the whole call; `None` for no limit but `PollPolicy.longest` on the wait.
+            idempotency_key: As for `lipsyncs.create`: if the program is run again with the same key within 24 hours,
+                the server returns the job that it has already created.
             **options: As for `lipsyncs.create`.
 
         Returns:
@@ -248,7 +251,7 @@ class HeyGenSession:
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
         wants_captions = captions or bool(options.get("enable_caption"))
-        create = _creation(self.lipsyncs, video, audio, options)
+        create = _creation(self.lipsyncs, video, audio, idempotency_key, options)
         del video, audio, options  # or a traceback with local variables would show the links in them
         job = None
         try:
@@ -437,9 +440,9 @@ class HeyGenSession:
 
 
 def _creation(
-    lipsyncs: Lipsyncs, video: Source, audio: Source, options: LipsyncOptions
+    lipsyncs: Lipsyncs, video: Source, audio: Source, key: str | None, options: LipsyncOptions
 ) -> Callable[[], Awaitable[LipsyncJob]]:
-    return lambda: lipsyncs.create(video=video, audio=audio, **options)
+    return lambda: lipsyncs.create(video=video, audio=audio, idempotency_key=key, **options)
 
 
 class _View(HeyGenSession):

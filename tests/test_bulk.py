@@ -22,9 +22,9 @@ from heygen_async import (
     LipsyncFailed,
     NotFound,
 )
+from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.journal import JournalError, JournalInUse
 from heygen_async.bulk.manifest import Manifest
-from heygen_async.bulk.money import OverBudget
 from heygen_async.bulk.progress import DubEvent
 from heygen_async.bulk.runner import BadRows
 from heygen_async.models import DubRow

@@ -20,7 +20,7 @@ from heygen_async import (
     PollPolicy,
     WaitTimeout,
 )
-from heygen_async.bulk.money import RATES
+from heygen_async.bulk.budget import RATES
 from heygen_async.jobs import LipsyncBatch
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.resources.lipsyncs import Lipsyncs

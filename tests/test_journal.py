@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from heygen_async._ids import check_key
-from heygen_async.bulk.journal import Entry, FileFacts, Journal, JournalError, JournalInUse, Problem
+from heygen_async.bulk.journal import Entry, FileInfo, Journal, JournalError, JournalInUse, Problem
 from heygen_async.bulk.record import KEY_SECONDS, Record, State, Step, attempt_key, next_step
 
 ORIGIN = "https://api.heygen.com"
@@ -466,12 +466,12 @@ async def test_the_estimate_is_of_all_jobs_of_all_runs(tmp_path: Path) -> None:
 
 
 async def test_uploads_and_facts_of_files_are_remembered(tmp_path: Path) -> None:
-    facts = {"/a.mp4": FileFacts("10:20", "d", 1.5)}
+    facts = {"/a.mp4": FileInfo("10:20", "d", 1.5)}
     journal = await _open(tmp_path / "run.sqlite")
     await journal.keep_asset("digest", "as_1")
-    await journal.keep_file_facts(facts)
+    await journal.keep_file_info(facts)
     assert await journal.asset("digest") == "as_1"
-    assert await journal.file_facts(["/a.mp4", "/b.mp4"]) == facts
+    assert await journal.file_info(["/a.mp4", "/b.mp4"]) == facts
     await journal.forget_assets(["as_1"])
 
     assert await journal.asset("digest") is None

@@ -21,7 +21,7 @@ from heygen_async.bulk.identity import (
     options_of,
     target_of,
 )
-from heygen_async.bulk.journal import FileFacts
+from heygen_async.bulk.journal import FileInfo
 from heygen_async.bulk.manifest import COLUMNS, Manifest
 from heygen_async.models import AssetId, DubRow
 
@@ -36,7 +36,7 @@ def _manifest(folder: Path, text: str | bytes, name: str = "rows.csv") -> Manife
 
 
 def _problems(manifest: Manifest) -> list[str]:
-    return [str(problem) for placed in manifest.placed() for problem in placed.problems]
+    return [str(problem) for placed in manifest.source_rows() for problem in placed.problems]
 
 
 # CSV
@@ -86,7 +86,7 @@ def test_whatever_a_spreadsheet_writes_is_read(tmp_path: Path, delimiter: str, m
 def test_lines_are_counted_through_cells_of_several_lines(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, f'video,audio,folder_id\n"{V}\n",{A},\n\n{V},{A},\n{V},,\n')
 
-    assert [placed.place for placed in manifest.placed()] == ["line 2", "line 5", "line 6"]
+    assert [placed.place for placed in manifest.source_rows()] == ["line 2", "line 5", "line 6"]
     assert _problems(manifest) == ["line 6, audio: is missing"]
 
 
@@ -208,7 +208,7 @@ def test_every_error_of_a_row_is_reported_at_once(tmp_path: Path) -> None:
         f"{header}\nftp://x/y.mp4,,slow,{'t' * 10_001},maybe,x,-1,60,http://a.b/c?token=5ec5e7,a b,2,/\n{V},{A}\n",
     )
 
-    assert [placed.place for placed in manifest.placed()] == ["line 2", "line 3"]
+    assert [placed.place for placed in manifest.source_rows()] == ["line 2", "line 3"]
     assert _problems(manifest) == [
         "line 2, video: must be an https URL, a file, or asset:ID, not 'ftp://x/y.mp4'",
         "line 2, audio: is missing",
@@ -255,7 +255,7 @@ def test_no_query_and_no_control_character_of_a_cell_is_shown(tmp_path: Path, co
 
 def test_a_cell_that_is_not_utf_8_is_an_error_of_its_row(tmp_path: Path) -> None:
     lines = [b"video,audio,title", f"{V},{A},one".encode(), b"caf\xe9.mp4,n\xe9.mp3,\xe9", f"{V},{A},three".encode()]
-    placed = list(_manifest(tmp_path, b"\n".join(lines)).placed())
+    placed = list(_manifest(tmp_path, b"\n".join(lines)).source_rows())
 
     assert [one.row is None for one in placed] == [False, True, False]
     assert [problem.place for problem in placed[1].problems] == ["line 3, video", "line 3, audio", "line 3, title"]
@@ -325,7 +325,7 @@ def test_json_lines_become_rows(tmp_path: Path) -> None:
         DubRow(V, tmp_path / "a.mp3", enable_caption=False, end_time=3),
         DubRow(AssetId("as_1"), A),
     ]
-    assert [placed.place for placed in manifest.placed()] == ["line 1", "line 3"]
+    assert [placed.place for placed in manifest.source_rows()] == ["line 1", "line 3"]
 
 
 def test_everything_wrong_in_json_lines_is_told_with_its_place(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_iterating_a_wrong_manifest_raises_where_it_is_wrong(tmp_path: Path) -> 
 def test_no_file_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.getbasetemp()
     for prefix in (b"", b"video,audio\n", b"{"):
-        for placed in _manifest(folder, prefix + content, "any.txt").placed():
+        for placed in _manifest(folder, prefix + content, "any.txt").source_rows():
             assert (placed.row is None) == bool(placed.problems)
 
 
@@ -372,7 +372,7 @@ def test_a_file_that_is_not_text_is_reported_once(tmp_path: Path, content: bytes
 def test_a_hundred_thousand_rows_are_never_all_in_memory(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, "video,audio,title\n" + f"{V},{A},{'t' * 50}\n" * 20_000)
     tracemalloc.start()
-    count = sum(1 for _ in manifest.placed())
+    count = sum(1 for _ in manifest.source_rows())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -404,10 +404,10 @@ def test_a_key_is_made_of_everything_that_is_sent() -> None:
 
 def test_a_local_file_counts_by_its_content() -> None:
     here, there = DubRow(Path("here/v.mp4"), A), DubRow(Path("there/w.mp4"), A)
-    facts = {"video": FileFacts("1 2", "content", None)}
+    facts = {"video": FileInfo("1 2", "content", None)}
 
     assert inputs_digest(here, facts) == inputs_digest(there, facts)
-    assert inputs_digest(here, facts) != inputs_digest(here, {"video": FileFacts("1 2", "other", None)})
+    assert inputs_digest(here, facts) != inputs_digest(here, {"video": FileInfo("1 2", "other", None)})
 
 
 @pytest.mark.parametrize("name", ["X-Amz-Signature", "Signature", "sig", "SIG", "X-Goog-Signature"])

@@ -402,9 +402,12 @@ def test_a_page_is_not_the_answer_to_a_put(headers, body):
     assert page.value.is_transient
 
 
-@pytest.mark.parametrize("body", [b"", b"ok", b"<PutObjectResult/>"])
-def test_anything_else_may_be_the_answer_to_a_put(body):
-    check_stored(200, {"ETag": '"a"'}, body)
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("", b""), ("text/plain", b"ok"), ("application/xml", b"<PutObjectResult/>"), ("application/json", b'{"a": 1}')],
+)
+def test_anything_else_may_be_the_answer_to_a_put(kind, body):
+    check_stored(200, {"ETag": '"a"', "Content-Type": kind}, body)
 
 
 def test_upload_headers_are_sent_unchanged_except_those_of_the_connection():

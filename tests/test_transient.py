@@ -199,13 +199,11 @@ CALLS = {
 }
 NOT_READ = {("upload-put", "HTML with 200")}  # a storage host's 2xx is enough, whatever its body
 
-NOT_YET = {("download", "HTML with 200"), ("bulk-batch-wait", "408")}
-
 
 MEETINGS = [
     pytest.param(CALLS[name], fault, id=f"{name}-{fault}")
     for name, fault in itertools.product(CALLS, TRANSIENT)
-    if (name, fault) not in NOT_READ | NOT_YET
+    if (name, fault) not in NOT_READ
 ]
 
 

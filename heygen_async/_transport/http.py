@@ -31,7 +31,7 @@ from heygen_async._transport.failures import completed
 from heygen_async._transport.origin import Origin, user_agent
 from heygen_async._transport.sending import Body, send_stream
 from heygen_async._wire import Answer, Request, Stream
-from heygen_async.errors import UnexpectedResponse
+from heygen_async.errors import TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
 
@@ -335,7 +335,13 @@ class Incoming:
         Raises:
             TransportError: If the connection broke.
         """
-        return await completed(self._response.content.readany(), _GET_FILE)
+        try:
+            return await completed(self._response.content.readany(), _GET_FILE)
+        except TransportError:
+            # aiohttp raises a broken connection before it returns what arrived until then.
+            if rest := self._response.content._read_nowait(-1):  # noqa: SLF001 read_nowait raises too
+                return rest
+            raise
 
     def close(self) -> None:
         """End it; a connection whose body was read to its end is kept for the next request."""

@@ -23,7 +23,6 @@ from heygen_async.errors import (
     LipsyncFailed,
     NotFound,
     PermissionDenied,
-    RateLimited,
     UnexpectedResponse,
     WaitTimeout,
 )
@@ -220,7 +219,7 @@ class Batcher:
                 code=error.code,
             )
             raise Fatal(without) from error
-        if error.outcome == "rejected" and not isinstance(error, RateLimited):
+        if not error.is_transient:
             self.shop.slots.relief()
             raise error
 

@@ -1,6 +1,6 @@
 """The identity of a row: its key, the digest of what is sent for it, and its output.
 
-Rule 1: nothing here opens a file; what is known of local files comes in as `FileFacts`.
+Rule 1: nothing here opens a file; what is known of local files comes in as `FileInfo`.
 Rule 2: a link that is signed again is the same link: `signatures` says which of its parameters do not count.
 """
 
@@ -36,10 +36,10 @@ _LONGEST_NAME: Final = 200
 
 
 @frozen
-class FileFacts:
+class FileInfo:
     """What was read from a local file."""
 
-    stamp: str
+    fingerprint: str
     """Its fingerprint at that time."""
     digest: str
     """SHA-256 of its content, in hex."""
@@ -58,7 +58,7 @@ def options_of(row: DubRow) -> LipsyncOptions:
     return cast("LipsyncOptions", said)
 
 
-def inputs_digest(row: DubRow, files: Mapping[str, FileFacts]) -> str:
+def inputs_digest(row: DubRow, files: Mapping[str, FileInfo]) -> str:
     """Return the digest of everything that is sent for *row*: a file by its content, a link without its signature.
 
     If a link has parameters that only look like a signature, a dot and a second digest follow, of the row without
@@ -86,7 +86,7 @@ def same_inputs(recorded: str, current: str, current_0_1: str | None = None) -> 
     return recorded in {exact, current_0_1} or recorded.rpartition(".")[2] == (likely or exact)
 
 
-def inputs_digest_0_1(row: DubRow, files: Mapping[str, FileFacts]) -> str | None:
+def inputs_digest_0_1(row: DubRow, files: Mapping[str, FileInfo]) -> str | None:
     """Return the digest that version 0.1 recorded for *row* if it is another than now.
 
     It is `None`, too, if that version recorded the same digest for links to other files.
@@ -104,7 +104,7 @@ def body_digest(video: str | AssetId, audio: str | AssetId, options: LipsyncOpti
 
 
 def _sources(
-    row: DubRow, files: Mapping[str, FileFacts], address: Callable[[str], str]
+    row: DubRow, files: Mapping[str, FileInfo], address: Callable[[str], str]
 ) -> Mapping[str, Mapping[str, str]]:
     return {name: _identity(getattr(row, name), files.get(name), address) for name in _SOURCES}
 
@@ -113,9 +113,9 @@ def _digest(value: Mapping[str, object]) -> str:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _identity(source: Source, facts: FileFacts | None, address: Callable[[str], str]) -> Mapping[str, str]:
-    if facts is not None:
-        return {"sha256": facts.digest}
+def _identity(source: Source, info: FileInfo | None, address: Callable[[str], str]) -> Mapping[str, str]:
+    if info is not None:
+        return {"sha256": info.digest}
     match source:
         case AssetId(value):
             return {"asset_id": value}
@@ -127,9 +127,9 @@ def _identity(source: Source, facts: FileFacts | None, address: Callable[[str], 
             raise TypeError("a local file counts by its content")
 
 
-def _identity_0_1(source: Source, facts: FileFacts | None) -> Mapping[str, str] | None:
+def _identity_0_1(source: Source, info: FileInfo | None) -> Mapping[str, str] | None:
     if not isinstance(source, str) or not _was_signed_0_1(source):
-        return _identity(source, facts, str)
+        return _identity(source, info, str)
     return None if "?" in without_signature(source) else {"signed": source.partition("?")[0]}
 
 

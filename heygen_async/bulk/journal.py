@@ -28,7 +28,7 @@ import orjson
 from attrs import evolve, field, frozen
 
 from heygen_async._text import one_line
-from heygen_async.bulk.identity import FileFacts, same_inputs
+from heygen_async.bulk.identity import FileInfo, same_inputs
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.signatures import without_queries
 from heygen_async.errors import HeyGenError
@@ -56,7 +56,7 @@ CREATE TABLE claims (claim TEXT PRIMARY KEY, key TEXT NOT NULL, place TEXT NOT N
 CREATE TABLE assets (digest TEXT PRIMARY KEY, asset_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE listed (lipsync_id TEXT PRIMARY KEY, callback_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX listed_by_callback ON listed (callback_id);
-CREATE TABLE files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL, seconds REAL) WITHOUT ROWID;
+CREATE TABLE files (path TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, digest TEXT NOT NULL, seconds REAL) WITHOUT ROWID;
 """
 
 _SAVE: Final = (
@@ -467,22 +467,22 @@ class Journal:
             self._db.executemany("DELETE FROM assets WHERE asset_id = ?", [(one,) for one in asset_ids])
 
     @_in_thread
-    def file_facts(self, paths: Sequence[str]) -> Mapping[str, FileFacts]:
+    def file_info(self, paths: Sequence[str]) -> Mapping[str, FileInfo]:
         """Return what was last read from the files at *paths*."""
         with self._translated():
             found = self._db.execute(
-                "SELECT path, stamp, digest, seconds FROM files WHERE path IN (SELECT value FROM json_each(?))",
+                "SELECT path, fingerprint, digest, seconds FROM files WHERE path IN (SELECT value FROM json_each(?))",
                 (orjson.dumps(paths).decode(),),
             )
-            return {path: FileFacts(*facts) for path, *facts in found}
+            return {path: FileInfo(*facts) for path, *facts in found}
 
     @_in_thread
-    def keep_file_facts(self, facts: Mapping[str, FileFacts]) -> None:
+    def keep_file_info(self, facts: Mapping[str, FileInfo]) -> None:
         """Save what was read from files, by path."""
         with self._transaction():
             self._db.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
-                [(path, one.stamp, one.digest, one.seconds) for path, one in facts.items()],
+                [(path, one.fingerprint, one.digest, one.seconds) for path, one in facts.items()],
             )
 
     @_in_thread

@@ -11,7 +11,7 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from os import PathLike
@@ -27,6 +27,8 @@ from heygen_async.bulk.identity import inside
 from heygen_async.bulk.journal import Problem
 from heygen_async.models import AssetId, DubRow, row_faults
 
+_ANY_SOURCE: Final = AssetId("unknown")
+"""In place of a source that is wrong: nothing is checked of it."""
 _SOURCES: Final = ("video", "audio")
 COLUMNS: Final = tuple(dict.fromkeys([*_SOURCES, *(attribute.name for attribute in attrs.fields(DubRow))]))
 """The columns of a manifest: the fields of `DubRow`."""
@@ -51,7 +53,7 @@ _Line: TypeAlias = tuple[str, "Cells", Sequence[Problem]]
 
 
 @frozen
-class Placed:
+class SourceRow:
     """A row, or what is wrong with it, and where it is listed."""
 
     number: int
@@ -60,6 +62,13 @@ class Placed:
     """For people: `line 12`."""
     row: DubRow | None
     problems: Sequence[Problem] = ()
+    correct_part: DubRow | None = None
+    """The fields of a wrong row that are correct, so that its files are checked as well."""
+
+    @property
+    def checkable(self) -> DubRow | None:
+        """What can be checked of it: the row, or its correct part."""
+        return self.row or self.correct_part
 
 
 class Manifest(Iterable[DubRow]):
@@ -90,14 +99,14 @@ class Manifest(Iterable[DubRow]):
             ValueError: At the first row that is wrong.
             OSError: If the file cannot be read.
         """
-        with closing(self.placed()) as lines:
+        with closing(self.source_rows()) as lines:
             for placed in lines:
                 if placed.problems:
                     raise ValueError(f"{self.path}, {'; '.join(map(str, placed.problems))}")
                 if placed.row is not None:
                     yield placed.row
 
-    def placed(self) -> Generator[Placed, None, None]:
+    def source_rows(self) -> Generator[SourceRow, None, None]:
         """Iterate over all rows, wrong ones too; if the rest cannot be read, a problem that says so comes last.
 
         Raises:
@@ -130,12 +139,12 @@ class Manifest(Iterable[DubRow]):
 
 def _row(
     number: int, place: str, cells: Cells, problems: Sequence[Problem], read: Callable[[str, object], object]
-) -> Placed:
+) -> SourceRow:
     values: dict[str, Any] = {}
     found = list(problems)
     faulty = {problem.place for problem in problems}
     if place in faulty:  # nothing is known of its cells
-        return Placed(number, place, None, found)
+        return SourceRow(number, place, None, found)
     for name, cell in cells.items():
         try:
             values[name] = read(name, cell)
@@ -146,8 +155,17 @@ def _row(
         if f"{place}, {name}" not in faulty:
             found.append(_problem(place, name, message))
     if found:
-        return Placed(number, place, None, sorted(found, key=_column))
-    return Placed(number, place, DubRow(**values))
+        return SourceRow(number, place, None, sorted(found, key=_column), _correct_part(values, faulty, place))
+    return SourceRow(number, place, DubRow(**values))
+
+
+def _correct_part(values: Mapping[str, Any], faulty: Container[str], place: str) -> DubRow | None:
+    wrong = {name for name, _ in row_faults(values)}
+    correct = {name: value for name, value in values.items() if name not in wrong and f"{place}, {name}" not in faulty}
+    try:
+        return DubRow(**{**dict.fromkeys(_SOURCES, _ANY_SOURCE), **correct})
+    except (TypeError, ValueError):
+        return None
 
 
 def _problem(place: str, name: str, message: str) -> Problem:

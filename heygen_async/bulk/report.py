@@ -17,8 +17,8 @@ from anyio import CancelScope, to_thread
 
 from heygen_async._media.targets import same_file_key
 from heygen_async._text import one_line
+from heygen_async.bulk.intake import OwnFiles
 from heygen_async.bulk.journal import Journal
-from heygen_async.bulk.preparing import OwnFiles
 from heygen_async.bulk.record import Record, State
 
 COLUMNS: Final = (

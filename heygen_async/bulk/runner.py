@@ -26,19 +26,19 @@ from attrs import field, frozen
 from heygen_async._arguments import check_count
 from heygen_async.bulk import outputs
 from heygen_async.bulk.batches import Batcher
+from heygen_async.bulk.budget import Budget, check_budget, check_rates
 from heygen_async.bulk.folders import check_writable, temporary_folder
+from heygen_async.bulk.intake import OwnFiles, PreparedRow, check_manifest, own_files_of, prepare
 from heygen_async.bulk.journal import Admission, Journal, JournalError, Problem
 from heygen_async.bulk.limits import Limiter, Weather
-from heygen_async.bulk.manifest import Manifest, Placed
-from heygen_async.bulk.money import Ledger, check_budget, check_rates
-from heygen_async.bulk.preparing import OwnFiles, Task, check_manifest, own_files_of, prepare
+from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.progress import DubEvent, DubSnapshot, Tally
 from heygen_async.bulk.record import Record, State, Step
 from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.slots import Slots
 from heygen_async.bulk.spool import Spool, spooled
-from heygen_async.bulk.survey import Reckoning, Survey
+from heygen_async.bulk.survey import Survey, SurveyBuilder
 from heygen_async.bulk.worker import Fatal, Patience, RowRun, Workshop
 from heygen_async.errors import HeyGenError
 from heygen_async.models import Account, DubOutcome, DubRow, Wallet
@@ -124,14 +124,14 @@ class DubRun:
         self._tally = Tally(plan.on_event)
         limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
         self._slots = Slots(limiter, Weather(), lambda: asyncio.get_running_loop().time())
-        self._ledger = Ledger(plan.rates, plan.budget)
+        self._budget = Budget(plan.rates, plan.budget)
         self._batcher = Batcher()
         self._shop = Workshop(
             heygen=heygen,
             creates=creates,
             journal=self._journal,
             slots=self._slots,
-            ledger=self._ledger,
+            budget=self._budget,
             searcher=Searcher(heygen, self._journal, plan.now),
             tally=self._tally,
             max_attempts=plan.max_attempts,
@@ -178,7 +178,7 @@ class DubRun:
             self._own_files = await self._find_own_files()
             await check_writable(self._plan.output_dir)
             await self._check()
-            self._ledger.spent = await self._journal.estimate()
+            self._budget.spent = await self._journal.estimate()
         except BaseException:
             await self._resources.aclose()
             await self._journal.aclose()
@@ -194,8 +194,7 @@ class DubRun:
         main = self._main
         assert main is not None  # noqa: S101 __aenter__ made it
         try:
-            if not main.done():
-                await self._slots.close(_GRACE)
+            await self.stop()
         finally:
             try:
                 await _end(main, self._journal)
@@ -203,6 +202,14 @@ class DubRun:
                 await self._resources.aclose()
         if error is None:
             self._raise_error()
+
+    async def stop(self) -> None:
+        """Create nothing more, and wait up to 5 seconds for the creates that have no answer yet.
+
+        Leaving the `async with` does the same. Call it first where the report is to have their answers.
+        """
+        if self._main is not None and not self._main.done():
+            await self._slots.close(_GRACE)
 
     def __aiter__(self) -> Self:
         return self
@@ -246,10 +253,10 @@ class DubRun:
             in_flight=limiter.in_flight,
             limit=int(min(limiter.limit, limiter.most)),
             refusals=limiter.refusals,
-            estimate=self._ledger.spent,
-            spent=self._ledger.spent - self._ledger.under_way,
-            reserved=self._ledger.under_way,
-            budget=self._ledger.budget,
+            estimate=self._budget.spent,
+            spent=self._budget.spent - self._budget.under_way,
+            reserved=self._budget.under_way,
+            budget=self._budget.limit,
             balance_before=self._balances[0],
             balance_after=self._balances[1],
             trouble=self._slots.last_trouble if self._slots.weather.troubles else None,
@@ -268,7 +275,7 @@ class DubRun:
         if self._state != "new":
             raise RuntimeError("a run is surveyed before it is entered")
         async with temporary_folder() as folder:
-            found = Reckoning(self._plan.max_attempts, self._ledger, self._plan.now)
+            found = SurveyBuilder(self._plan.max_attempts, self._budget, self._plan.now)
             self._own_files = await self._find_own_files()
             journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
             await journal.open()
@@ -342,16 +349,16 @@ class DubRun:
             row.on_submitted = _once(self._go_ahead)
             group.create_task(self._work(row))
 
-    async def _begin(self, placed: Sequence[Placed]) -> list[RowRun | DubOutcome]:
+    async def _begin(self, placed: Sequence[SourceRow]) -> list[RowRun | DubOutcome]:
         """Take rows into the run; one that cannot be, though all were looked at before, fails alone."""
         made = await self._prepared(placed, self._journal)
-        admitted = await self._journal.admit([task.entry for task in made if isinstance(task, Task)])
+        admitted = await self._journal.admit([task.entry for task in made if isinstance(task, PreparedRow)])
         records = [self._renewed(one) for one in admitted]
         files = await _files_there(records)
         left = iter(records)
         rows: list[RowRun | DubOutcome] = []
         for task in made:
-            if not isinstance(task, Task):
+            if not isinstance(task, PreparedRow):
                 rows.append(_failed(task.row, task.problems))
             elif isinstance(record := next(left), Record):
                 rows.append(RowRun(self._shop, task, record, has_file=record.target in files))
@@ -359,7 +366,7 @@ class DubRun:
                 rows.append(_failed(task.row, [record]))
         return rows
 
-    async def _prepared(self, placed: Sequence[Placed], journal: Journal) -> list[Task | Placed]:
+    async def _prepared(self, placed: Sequence[SourceRow], journal: Journal) -> list[PreparedRow | SourceRow]:
         plan = self._plan
         return await prepare(placed, journal, plan.output_dir, captions=plan.captions, own_files=self._own_files)
 
@@ -414,7 +421,7 @@ class DubRun:
 
     # Rows in
 
-    async def _slices(self) -> AsyncGenerator[list[Placed], None]:
+    async def _slices(self) -> AsyncGenerator[list[SourceRow], None]:
         if isinstance(self._rows, AsyncIterable):
             number = 0
             async for row in self._rows:  # one by one: the next may take long
@@ -444,16 +451,16 @@ class DubRun:
 
     async def _looked_at(
         self, journal: Journal, spool: Spool | None = None
-    ) -> AsyncGenerator[tuple[list[Task], list[Record]], None]:
+    ) -> AsyncGenerator[tuple[list[PreparedRow], list[Record]], None]:
         """Iterate over the rows and their records, slice by slice; raise all problems at the end."""
         problems: list[Problem] = []
         count = 0
         async with aclosing(self._slices()) as slices:
             async for placed in slices:
                 made = await self._prepared(placed, journal)
-                tasks = [task for task in made if isinstance(task, Task)]
+                tasks = [task for task in made if isinstance(task, PreparedRow)]
                 admitted = [self._renewed(one) for one in await journal.admit([task.entry for task in tasks])]
-                found = [problem for one in made if isinstance(one, Placed) for problem in one.problems]
+                found = [problem for one in made if isinstance(one, SourceRow) for problem in one.problems]
                 found += [one for one in admitted if isinstance(one, Problem)]
                 count += len(found)
                 problems += found[: _MOST_PROBLEMS - len(problems)]
@@ -525,21 +532,21 @@ def _once(call: Callable[[], None]) -> Callable[[], None]:
 # Rows in
 
 
-def _placed(rows: Iterable[DubRow]) -> Generator[Placed, None, None]:
+def _placed(rows: Iterable[DubRow]) -> Generator[SourceRow, None, None]:
     if isinstance(rows, Manifest):
-        yield from rows.placed()
+        yield from rows.source_rows()
         return
     for number, row in enumerate(rows, start=1):
         yield _checked(number, row)
 
 
-def _checked(number: int, row: object) -> Placed:
+def _checked(number: int, row: object) -> SourceRow:
     if not isinstance(row, DubRow):
         raise TypeError(f"row {number} must be a DubRow, not {type(row).__name__}")
-    return Placed(number, f"row {number}", row)
+    return SourceRow(number, f"row {number}", row)
 
 
-def _take(rows: Iterator[Placed]) -> list[Placed]:
+def _take(rows: Iterator[SourceRow]) -> list[SourceRow]:
     return list(islice(rows, _SLICE))
 
 

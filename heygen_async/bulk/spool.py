@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import BinaryIO, cast
 
-from heygen_async.bulk.manifest import Placed
+from heygen_async.bulk.manifest import SourceRow
 
 
 class Spool:
@@ -18,19 +18,19 @@ class Spool:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
 
-    async def add(self, placed: Sequence[Placed]) -> None:
+    async def add(self, placed: Sequence[SourceRow]) -> None:
         """Add a slice of rows."""
         await asyncio.to_thread(pickle.dump, list(placed), self._file)
 
-    async def slices(self) -> AsyncGenerator[list[Placed], None]:
+    async def slices(self) -> AsyncGenerator[list[SourceRow], None]:
         """Iterate over the slices, from the first."""
         await asyncio.to_thread(self._file.seek, 0)
         while placed := await asyncio.to_thread(self._next):
             yield placed
 
-    def _next(self) -> list[Placed]:
+    def _next(self) -> list[SourceRow]:
         try:
-            return cast("list[Placed]", pickle.load(self._file))  # noqa: S301 a file of ours without a name
+            return cast("list[SourceRow]", pickle.load(self._file))  # noqa: S301 a file of ours without a name
         except EOFError:
             return []
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Container, Sequence
 
 from attrs import define, field, frozen
 
-from heygen_async.bulk.money import Ledger
-from heygen_async.bulk.preparing import Task
+from heygen_async.bulk.budget import Budget
+from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.record import Record, State, Step, next_step
 
 
@@ -31,17 +31,17 @@ class Survey:
 
 
 @define
-class Reckoning:
+class SurveyBuilder:
     """Adds up a survey, slice by slice."""
 
     max_attempts: int
-    ledger: Ledger
+    budget: Budget
     now: Callable[[], float]
     _count: Counter[Step] = field(factory=Counter)
     _unknown: int = 0
     _estimate: float = 0.0
 
-    def add(self, tasks: Sequence[Task], records: Sequence[Record], files: Container[str | None]) -> None:
+    def add(self, tasks: Sequence[PreparedRow], records: Sequence[Record], files: Container[str | None]) -> None:
         """Add rows, with their records, and the targets that exist."""
         for task, record in zip(tasks, records, strict=True):
             has_file = record.state is State.DONE and record.target in files
@@ -49,7 +49,7 @@ class Reckoning:
             self._count[step] += 1
             if step in {Step.SEND, Step.RENEW}:
                 self._unknown += task.seconds is None
-                self._estimate += self.ledger.price(task.row.mode, task.seconds)
+                self._estimate += self.budget.price(task.row.mode, task.seconds)
 
     def survey(self) -> Survey:
         """Return the survey of all rows that were added."""

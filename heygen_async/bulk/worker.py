@@ -21,10 +21,10 @@ from attrs import define, evolve, field, frozen
 
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk import outputs, steps
+from heygen_async.bulk.budget import Budget, OverBudget
 from heygen_async.bulk.identity import body_digest, options_of
+from heygen_async.bulk.intake import PreparedRow, check_unchanged
 from heygen_async.bulk.journal import Journal, JournalError
-from heygen_async.bulk.money import Ledger, OverBudget
-from heygen_async.bulk.preparing import Task, check_unchanged
 from heygen_async.bulk.progress import DubEvent, Stage, Tally
 from heygen_async.bulk.record import Record, State, Step, next_step
 from heygen_async.bulk.searching import Searcher
@@ -147,7 +147,7 @@ class Workshop:
     """A view of the session that raises a 429 instead of waiting: it is the limiter's."""
     journal: Journal
     slots: Slots
-    ledger: Ledger
+    budget: Budget
     searcher: Searcher
     tally: Tally
     max_attempts: int
@@ -170,7 +170,7 @@ class Workshop:
         """Return the event loop's time."""
         return asyncio.get_running_loop().time()
 
-    async def afford(self, task: Task, *, before_waiting: Callable[[], None]) -> float:
+    async def afford(self, task: PreparedRow, *, before_waiting: Callable[[], None]) -> float:
         """Reserve what a job is thought to cost, and return it.
 
         Where the budget does not bear it, but may once others have turned out to cost less, it waits for them.
@@ -178,12 +178,12 @@ class Workshop:
         Raises:
             OverBudget: If it will not.
         """
-        while not self.ledger.reserve(
-            price := self.ledger.price(task.row.mode, task.seconds), is_guess=task.seconds is None
+        while not self.budget.reserve(
+            price := self.budget.price(task.row.mode, task.seconds), is_guess=task.seconds is None
         ):
             self.check_credit()
-            if not self.ledger.may_bear(price):
-                self.over_budget = OverBudget(f"the budget of ${self.ledger.budget:,.2f} would be passed")
+            if not self.budget.may_fit(price):
+                self.over_budget = OverBudget(f"the budget of ${self.budget.limit:,.2f} would be passed")
                 raise self.over_budget
             before_waiting()
             await self._settled.wait()
@@ -191,7 +191,7 @@ class Workshop:
 
     def settle(self, stake: float, cost: float) -> None:
         """Count what a job cost instead of what was reserved for it, and wake the rows that wait for the budget."""
-        self.ledger.settle(stake, cost)
+        self.budget.settle(stake, cost)
         self._wake()
 
     def stop_creating(self, error: InsufficientCredit) -> None:
@@ -274,7 +274,7 @@ class RowRun:
     """One row in one run."""
 
     shop: Workshop
-    task: Task
+    task: PreparedRow
     record: Record
     on_submitted: Callable[[], None] = lambda: None
     """Called once the row does not stand before its create any more."""
@@ -352,7 +352,7 @@ class RowRun:
 
     def _resume_stake(self) -> None:
         self._stake = self.record.estimate
-        self.shop.ledger.resume(self._stake)
+        self.shop.budget.resume(self._stake)
 
     def _settle(self, cost: float | None) -> None:
         if self._stake is not None:
@@ -430,10 +430,10 @@ class RowRun:
         found = await self.shop.searcher.lost_job(self.record, self.task.row, self.shop.max_attempts)
         if found is None:
             return False
-        price = self.shop.ledger.price(self.task.row.mode, self.task.seconds)
+        price = self.shop.budget.price(self.task.row.mode, self.task.seconds)
         self._stake = price
-        self.shop.ledger.spent += price
-        self.shop.ledger.resume(price)
+        self.shop.budget.spent += price
+        self.shop.budget.resume(price)
         await self._save(self.record.adopted(*found, self.shop.now(), estimate=price))
         return True
 
@@ -462,16 +462,16 @@ class RowRun:
                 return source
             case Asset(id=asset_id):
                 return AssetId(asset_id)
-        facts = self.task.file(name)
-        known = await self.shop.journal.asset(facts.digest)
+        info = self.task.file(name)
+        known = await self.shop.journal.asset(info.digest)
         if isinstance(source, Path):
-            await check_unchanged(name, source, facts, reads=False)
+            await check_unchanged(name, source, info, reads=False)
         if known is not None:
             return AssetId(known)
         asset = await self._upload(source)
         if isinstance(source, Path):
-            await check_unchanged(name, source, facts, reads=True)
-        await self.shop.journal.keep_asset(facts.digest, asset.value)
+            await check_unchanged(name, source, info, reads=True)
+        await self.shop.journal.keep_asset(info.digest, asset.value)
         return asset
 
     async def _upload(self, source: Source) -> AssetId:
@@ -531,7 +531,7 @@ class RowRun:
     async def _not_accepted(self, error: HeyGenError, lesson: int, *, was_fresh: bool) -> None:
         """Draw the conclusions from a create without a job; return if the row goes on."""
         slots = self.shop.slots
-        is_refusal, is_answer = isinstance(error, RateLimited), error.outcome == "rejected"
+        is_refusal, is_answer = isinstance(error, RateLimited), not error.is_transient
         if isinstance(error, RateLimited):
             slots.refused(lesson, error.retry_after)
             wait = self.shop.patience.refused if error.retry_after is None else error.retry_after
@@ -612,8 +612,8 @@ class RowRun:
         """Return the price by the true length."""
         if lipsync.duration is None:
             return self.record.estimate
-        self.shop.ledger.saw(lipsync.duration)
-        return self.shop.ledger.price(self.task.row.mode, lipsync.duration)
+        self.shop.budget.learn_length(lipsync.duration)
+        return self.shop.budget.price(self.task.row.mode, lipsync.duration)
 
     async def download(self) -> None:
         """Write the video, and then its captions if they are wanted."""

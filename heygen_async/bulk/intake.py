@@ -22,8 +22,9 @@ from attrs import evolve, field, frozen
 from heygen_async._media.sources import fingerprint, local_file, look_at_path
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk import outputs
+from heygen_async.bulk.budget import seconds_of
 from heygen_async.bulk.identity import (
-    FileFacts,
+    FileInfo,
     claims_of,
     inputs_digest,
     inputs_digest_0_1,
@@ -33,8 +34,7 @@ from heygen_async.bulk.identity import (
     wants_captions,
 )
 from heygen_async.bulk.journal import Entry, Journal, JournalError, Problem
-from heygen_async.bulk.manifest import Manifest, Placed
-from heygen_async.bulk.money import seconds_of
+from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 
@@ -55,7 +55,7 @@ OwnFiles: TypeAlias = Mapping[str, str]
 
 
 @frozen(kw_only=True)
-class Task:
+class PreparedRow:
     """A row that is ready to be worked on."""
 
     row: DubRow
@@ -65,15 +65,15 @@ class Task:
     target: Path | None
     captions: bool
     """Whether captions are written beside it."""
-    files: Mapping[str, FileFacts]
+    files: Mapping[str, FileInfo]
     """What is known of its local files, by `video` and `audio`."""
     missing: Mapping[str, str]
     """What is wrong with its other local files, which it does not need while its job does not fail."""
     seconds: float | None
-    """How long the output will about be; `None` if nothing tells."""
+    """The estimated length of the output in seconds; `None` if it is not known."""
     entry: Entry
 
-    def file(self, name: str) -> FileFacts:
+    def file(self, name: str) -> FileInfo:
         """Return what is known of the local file that is its *name*, `video` or `audio`.
 
         Raises:
@@ -88,7 +88,7 @@ class Task:
 class _Sources:
     """The sources of a row, as they are now."""
 
-    files: Mapping[str, FileFacts] = field(factory=dict)
+    files: Mapping[str, FileInfo] = field(factory=dict)
     missing: Mapping[str, str] = field(factory=dict)
     inputs: str | None = None
     """The digest of what is sent; `None` if it is not known."""
@@ -97,32 +97,32 @@ class _Sources:
 
 
 async def prepare(
-    placed: Sequence[Placed],
+    rows: Sequence[SourceRow],
     journal: Journal,
     output_dir: Path | None,
     *,
     captions: bool = False,
     own_files: OwnFiles | None = None,
-) -> list[Task | Placed]:
-    """Check rows, and make tasks of those without problems.
+) -> list[PreparedRow | SourceRow]:
+    """Check rows, and prepare those without problems.
 
     Args:
-        placed: The rows.
+        rows: The rows.
         journal: Where records are, and what is known of files. Files are read once for each version of a file.
         output_dir: Where the outputs go.
         captions: Whether captions are written for rows that do not say.
         own_files: The files of the run itself, which no row may write: see `own_files_of`.
 
     Returns:
-        For each row, in order, a task, or the row with all of its problems.
+        For each row, in order, the prepared row, or the row with all of its problems.
     """
-    looks = await _look_at_files([one.row for one in placed if one.row is not None], journal)
-    sources = [_Sources() if one.row is None else await _sources(one.row, looks) for one in placed]
+    found_files = await _check_files([row for one in rows if (row := one.checkable) is not None], journal)
+    sources = [_Sources() if (row := one.checkable) is None else await _sources(row, found_files) for one in rows]
     records = await journal.records([one.key for one in sources if one.key is not None])
     check = _Check(records, output_dir, captions, own_files or {})
-    if output_dir is None and all(one.row is None or one.row.output is None for one in placed):
-        return _checked(check, placed, sources)  # there are no files to look at
-    return await to_thread.run_sync(_checked, check, placed, sources)
+    if output_dir is None and all((row := one.checkable) is None or row.output is None for one in rows):
+        return _checked(check, rows, sources)  # there are no files to check
+    return await to_thread.run_sync(_checked, check, rows, sources)
 
 
 def own_files_of(*, manifest: Path | None, journal: Path | None, report: Path | None = None) -> OwnFiles:
@@ -175,14 +175,14 @@ class _Check:
     own_files: OwnFiles
 
 
-def _checked(check: _Check, placed: Sequence[Placed], sources: Sequence[_Sources]) -> list[Task | Placed]:
+def _checked(check: _Check, rows: Sequence[SourceRow], sources: Sequence[_Sources]) -> list[PreparedRow | SourceRow]:
     return [
-        one if one.row is None else _task(check, one, one.row, its_sources)
-        for one, its_sources in zip(placed, sources, strict=True)
+        one if (row := one.checkable) is None else _prepared(check, one, row, its_sources)
+        for one, its_sources in zip(rows, sources, strict=True)
     ]
 
 
-def _task(check: _Check, placed: Placed, row: DubRow, sources: _Sources) -> Task | Placed:
+def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) -> PreparedRow | SourceRow:
     key = sources.key
     record = None if key is None else check.records.get(key)
     captions = wants_captions(row, captions=check.captions)
@@ -192,14 +192,14 @@ def _task(check: _Check, placed: Placed, row: DubRow, sources: _Sources) -> Task
     if not has_been_sent(record):
         problems = [*_source_problems(row, sources), *problems]
     inputs = sources.inputs or (record.inputs if record is not None else None)
-    if problems or key is None or inputs is None:
-        told = [Problem(f"{placed.place}, {column}", message) for column, message in problems]
-        return evolve(placed, problems=told)
+    if problems or source.row is None or key is None or inputs is None:
+        shown = [Problem(f"{source.place}, {column}", message) for column, message in problems]
+        return evolve(source, problems=[*source.problems, *shown])
     lengths = [sources.files[name].seconds if name in sources.files else None for name in _ROLES]
-    return Task(
+    return PreparedRow(
         row=row,
-        number=placed.number,
-        place=placed.place,
+        number=source.number,
+        place=source.place,
         key=key,
         target=target,
         captions=captions,
@@ -210,8 +210,8 @@ def _task(check: _Check, placed: Placed, row: DubRow, sources: _Sources) -> Task
             key=key,
             inputs=inputs,
             inputs_0_1=sources.inputs_0_1,
-            number=placed.number,
-            place=placed.place,
+            number=source.number,
+            place=source.place,
             target=None if target is None else str(target),
             claims=claims_of(row, target, captions=captions),
         ),
@@ -254,75 +254,75 @@ def _output_problems(
 # Files
 
 
-async def _sources(row: DubRow, looks: Mapping[_Source, _Look]) -> _Sources:
-    found: dict[str, _Look] = {}
+async def _sources(row: DubRow, found_files: Mapping[_Source, _LocalSource]) -> _Sources:
+    found: dict[str, _LocalSource] = {}
     for role in _ROLES:
         source = getattr(row, role)
         if isinstance(source, bytes):
-            found[role] = await _look_at_bytes(role, source)
+            found[role] = await _check_bytes(role, source)
         elif isinstance(source, Path):
-            found[role] = looks[role, source]
-    missing = {name: look.problem for name, look in found.items() if look.problem is not None}
-    files = {name: look.facts for name, look in found.items() if look.facts is not None}
-    if len(files) < len(found):
-        return _Sources(missing=missing, key=row.key)
-    inputs = inputs_digest(row, files)
-    usable = {name: facts for name, facts in files.items() if name not in missing}
+            found[role] = found_files[role, source]
+    missing = {name: local.problem for name, local in found.items() if local.problem is not None}
+    known = {name: local.info for name, local in found.items() if local.info is not None}
+    files = {name: info for name, info in known.items() if name not in missing}
+    if len(known) < len(found):
+        return _Sources(files=files, missing=missing, key=row.key)
+    inputs = inputs_digest(row, known)
     return _Sources(
-        files=usable,
+        files=files,
         missing=missing,
         inputs=inputs,
-        inputs_0_1=inputs_digest_0_1(row, files),
+        inputs_0_1=inputs_digest_0_1(row, known),
         key=key_of(row, inputs),
     )
 
 
 @frozen
-class _Look:
+class _LocalSource:
     """What is known of a local source."""
 
-    facts: FileFacts | None = None
+    info: FileInfo | None = None
     """What was read from it, or, if there is a problem, what was read from it the last time."""
     problem: str | None = None
 
 
-async def _look_at_bytes(role: _Role, content: bytes) -> _Look:
+async def _check_bytes(role: _Role, content: bytes) -> _LocalSource:
     try:
         async with local_file(content, role=role) as file:
             seconds = await to_thread.run_sync(_seconds, io.BytesIO(content))
-            return _Look(FileFacts("", file.sha256 or "", seconds))
+            return _LocalSource(FileInfo("", file.sha256 or "", seconds))
     except ValueError as error:
-        return _Look(problem=str(error).removeprefix(f"{role}: "))
+        return _LocalSource(problem=str(error).removeprefix(f"{role}: "))
 
 
-async def _look_at_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[_Source, _Look]:
+async def _check_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[_Source, _LocalSource]:
     """Look at all local files of *rows*."""
     sources: set[_Source] = {
         (role, source) for row in rows for role in _ROLES if isinstance(source := getattr(row, role), Path)
     }
     if not sources:
         return {}
-    glances = await to_thread.run_sync(_glances, sources)
-    known = await journal.file_facts([one.path for one in glances.values() if one.path])
-    looks: dict[_Source, _Look] = {}
-    read: dict[str, FileFacts] = {}
-    for source, glance in glances.items():
-        facts = known.get(glance.path)
-        if glance.problem is not None:
-            looks[source] = _Look(facts if glance.is_gone else None, glance.problem)
-        elif facts is not None and glance.fingerprint and facts.stamp == glance.fingerprint:
-            looks[source] = _Look(facts)
+    states = await to_thread.run_sync(_file_states, sources)
+    known = await journal.file_info([one.path for one in states.values() if one.path])
+    found_files: dict[_Source, _LocalSource] = {}
+    read: dict[str, FileInfo] = {}
+    for source, state in states.items():
+        info = known.get(state.path)
+        if state.problem is not None:
+            found_files[source] = _LocalSource(info if state.is_gone else None, state.problem)
+        elif info is not None and state.fingerprint and info.fingerprint == state.fingerprint:
+            found_files[source] = _LocalSource(info)
         else:  # one call a file, so that a cancellation waits for one at most
-            looks[source] = look = await to_thread.run_sync(_read, source[1])
-            if look.facts is not None and glance.path:
-                read[glance.path] = look.facts if glance.fingerprint else evolve(look.facts, stamp="")
+            found_files[source] = local = await to_thread.run_sync(_read, source[1])
+            if local.info is not None and state.path:
+                read[state.path] = local.info if state.fingerprint else evolve(local.info, fingerprint="")
     if read:
-        await journal.keep_file_facts(read)
-    return looks
+        await journal.keep_file_info(read)
+    return found_files
 
 
 @frozen
-class _Glance:
+class _FileState:
     """What a file system says of a file, and what its first bytes are good for."""
 
     path: str
@@ -333,24 +333,24 @@ class _Glance:
     is_gone: bool = False
 
 
-def _glances(sources: Iterable[_Source]) -> Mapping[_Source, _Glance]:
-    return {source: _glance(*source) for source in sources}
+def _file_states(sources: Iterable[_Source]) -> Mapping[_Source, _FileState]:
+    return {source: _file_state(*source) for source in sources}
 
 
-def _glance(role: _Role, path: Path) -> _Glance:
+def _file_state(role: _Role, path: Path) -> _FileState:
     """Check that a file is fit for its role; it is not read through."""
     full = os.path.abspath(path)  # noqa: PTH100 it also takes out `..`
     full = full if _is_utf_8(full) else ""
     if not _is_utf_8(path.name):
-        return _Glance(full, problem=f"the file name is not valid UTF-8; rename the file: {path.name}")
+        return _FileState(full, problem=f"the file name is not valid UTF-8; rename the file: {path.name}")
     try:
         look_at_path(path, None, role)
         found = path.stat()
-        return _Glance(full, fingerprint(found) if _is_settled(found) else "")
+        return _FileState(full, fingerprint(found) if _is_settled(found) else "")
     except OSError as error:
-        return _Glance(full, problem=f"{path} cannot be read: {error.strerror or error}", is_gone=True)
+        return _FileState(full, problem=f"{path} cannot be read: {error.strerror or error}", is_gone=True)
     except ValueError as error:
-        return _Glance(full, problem=str(error).removeprefix(f"{role}: "))
+        return _FileState(full, problem=str(error).removeprefix(f"{role}: "))
 
 
 def _is_settled(found: os.stat_result) -> bool:
@@ -358,12 +358,12 @@ def _is_settled(found: os.stat_result) -> bool:
     return time.time() - max(found.st_mtime, found.st_ctime) > _CLOCK_SECONDS
 
 
-def _read(path: Path) -> _Look:
-    found = read_facts(path)
-    return _Look(problem=found) if isinstance(found, str) else _Look(found)
+def _read(path: Path) -> _LocalSource:
+    found = read_file_info(path)
+    return _LocalSource(problem=found) if isinstance(found, str) else _LocalSource(found)
 
 
-def read_facts(path: Path) -> FileFacts | str:
+def read_file_info(path: Path) -> FileInfo | str:
     """Read a file through, and return what is to be known of it, or why it cannot be used; for a thread."""
     try:
         with path.open("rb") as file:
@@ -373,37 +373,37 @@ def read_facts(path: Path) -> FileFacts | str:
             after = fingerprint(os.fstat(file.fileno()))
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
-    return FileFacts(after, digest, seconds) if before == after else f"{path.name} changed while it was read"
+    return FileInfo(after, digest, seconds) if before == after else f"{path.name} changed while it was read"
 
 
-async def check_unchanged(name: str, source: Path, facts: FileFacts, *, reads: bool) -> None:
+async def check_unchanged(name: str, source: Path, info: FileInfo, *, reads: bool) -> None:
     """Check that a file still has the content that was checked: what is sent is what the row's key was made of.
 
     Args:
         name: What it is: `video` or `audio`.
         source: The file.
-        facts: What was read from it then.
+        info: What was read from it then.
         reads: Whether to read it in any case, as after an upload; else only if its fingerprint has changed.
 
     Raises:
         ValueError: If its content has changed, or cannot be read.
     """
-    problem = await to_thread.run_sync(partial(_change, source, facts, reads=reads))
+    problem = await to_thread.run_sync(partial(_change, source, info, reads=reads))
     if problem is not None:
         raise ValueError(f"{name}: {problem}")
 
 
-def _change(path: Path, facts: FileFacts, *, reads: bool) -> str | None:
+def _change(path: Path, info: FileInfo, *, reads: bool) -> str | None:
     try:
-        is_same = fingerprint(path.stat()) == facts.stamp
+        is_same = fingerprint(path.stat()) == info.fingerprint
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
     if is_same and not reads:
         return None
-    now = read_facts(path)
+    now = read_file_info(path)
     if isinstance(now, str):
         return now
-    return None if now.digest == facts.digest else f"{path.name} changed during the run"
+    return None if now.digest == info.digest else f"{path.name} changed during the run"
 
 
 def _is_utf_8(text: str) -> bool:

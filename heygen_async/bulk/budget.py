@@ -30,12 +30,12 @@ class OverBudget(HeyGenError):
 
 
 def seconds_of(row: DubRow, video: float | None, audio: float | None) -> float | None:
-    """Return how long the output of a row will about be, rather too long than too short.
+    """Return the estimated length of the output of *row* in seconds, rather too long than too short.
 
     Args:
         row: The row.
-        video: The length of its video in seconds, where it is known.
-        audio: The length of its audio, likewise.
+        video: The length of its video in seconds; `None` if it is not known.
+        audio: The length of its audio in seconds; `None` if it is not known.
     """
     start, end = row.start_time or 0.0, row.end_time
     longest = max((length for length in (video, audio) if length is not None), default=None)
@@ -45,61 +45,61 @@ def seconds_of(row: DubRow, video: float | None, audio: float | None) -> float |
 
 
 @define
-class Ledger:
-    """The sum of the estimates.
+class Budget:
+    """The sum of the estimates, which a limit may bound.
 
     Args:
         rates: Dollars for a second of output, by mode.
-        budget: The most that the sum may be; `None` for no limit.
-        spent: What earlier runs on the same journal have asked for.
+        limit: The most that the sum may be; `None` for no limit.
+        spent: The estimates of earlier runs on the same journal.
     """
 
     rates: Mapping[str, float]
-    budget: float | None = None
+    limit: float | None = None
     spent: float = 0.0
     under_way: float = field(default=0.0, init=False)
-    """The part of it that may still turn out to be less: of jobs that have not ended."""
+    """The part of it that is reserved for jobs that have not ended, and may turn out to be less."""
     _jobs: int = field(default=0, init=False)
-    """How many these are."""
+    """How many jobs these are."""
     longest: float = field(default=0.0, init=False)
-    """The longest output that was seen."""
+    """The longest output seen, in seconds."""
 
     def price(self, mode: str, seconds: float | None) -> float:
-        """Return what an output of so many *seconds* is thought to cost; `None` if that is not known."""
+        """Return the estimated price of an output of *seconds*; `None` assumes a length."""
         return (seconds if seconds is not None else self.longest or ASSUMED_SECONDS) * self.rates[mode]
 
     def reserve(self, price: float, *, is_guess: bool = False) -> bool:
-        """Count a job that is about to be asked for, unless the budget does not bear it.
+        """Count a job that is about to be created, unless the sum would exceed the limit.
 
-        Until a length was seen, a price that is a guess is borne only by itself: it may be wrong ten times over.
+        Until a length was seen, a price that is a guess is reserved for one job only: it may be wrong by far.
         """
-        is_blind = is_guess and self.budget is not None and not self.longest and self._jobs > 0
-        if is_blind or not self._bears(self.spent + price):
+        is_blind = is_guess and self.limit is not None and not self.longest and self._jobs > 0
+        if is_blind or not self._fits(self.spent + price):
             return False
         self.spent += price
         self.resume(price)
         return True
 
-    def _bears(self, sum_: float) -> bool:
-        return self.budget is None or sum_ <= self.budget + _DUST
+    def _fits(self, total: float) -> bool:
+        return self.limit is None or total <= self.limit + _DUST
 
-    def may_bear(self, price: float) -> bool:
-        """Tell whether the budget would bear it if all jobs under way turned out to cost nothing."""
-        return self._jobs > 0 and self._bears(self.spent - self.under_way + price)
+    def may_fit(self, price: float) -> bool:
+        """Return whether *price* would fit if all jobs under way turned out to cost nothing."""
+        return self._jobs > 0 and self._fits(self.spent - self.under_way + price)
 
-    def resume(self, stake: float) -> None:
-        """Note a job of an earlier run that is under way, and is counted already."""
-        self.under_way += stake
+    def resume(self, reserved: float) -> None:
+        """Count a job of an earlier run that has not ended; its price is in the sum already."""
+        self.under_way += reserved
         self._jobs += 1
 
-    def settle(self, stake: float, cost: float) -> None:
-        """Count *cost* instead of *stake*, which was reserved or resumed, for a job that has ended."""
-        self.spent += cost - stake
+    def settle(self, reserved: float, cost: float) -> None:
+        """Replace what was *reserved* or resumed for a job that has ended by its *cost*."""
+        self.spent += cost - reserved
         self._jobs -= 1
-        self.under_way = self.under_way - stake if self._jobs else 0.0
+        self.under_way = self.under_way - reserved if self._jobs else 0.0
 
-    def saw(self, seconds: float) -> None:
-        """Learn how long an output was."""
+    def learn_length(self, seconds: float) -> None:
+        """Note the length of an output."""
         self.longest = max(self.longest, seconds)
 
 

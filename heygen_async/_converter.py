@@ -8,9 +8,9 @@ What each type looks like on the wire:
 * an id may be spelled in more than one way (`id`, `asset_id`);
 * a field that no model knows goes into `.extra`.
 
-Optional fields may come in types that the contract does not name. A model is first read strictly, which is fast. If that
-fails, each optional field is read leniently, and one that still cannot be read goes into `.extra`. Only a required field
-makes an answer unreadable.
+Optional fields may come in types that the contract does not name. A model is first read strictly, which is fast. If
+that fails, each optional field is read leniently, and one that still cannot be read goes into `.extra`. Only a required
+field makes an answer unreadable.
 """
 
 from __future__ import annotations

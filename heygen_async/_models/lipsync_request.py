@@ -124,6 +124,9 @@ REQUEST_CHECKS: Final[Mapping[str, Check]] = {
 }
 
 
+_SPAN: Final = ("start_time", "end_time")
+
+
 def faults_of(fields: Mapping[str, object], checks: Mapping[str, Check]) -> list[Fault]:
     """Return what *checks* find wrong with *fields*; a field that is not given is not checked."""
     faults: list[Fault] = []
@@ -133,11 +136,15 @@ def faults_of(fields: Mapping[str, object], checks: Mapping[str, Check]) -> list
                 check(name, fields[name])
         except (TypeError, ValueError) as error:
             faults.append((name, error))
-    faulty = {name for name, _ in faults}
-    start, end = fields.get("start_time") or 0, fields.get("end_time")
-    if end is not None and faulty.isdisjoint(("start_time", "end_time")) and cast("float", end) <= cast("float", start):
-        faults.append(("end_time", ValueError(f"end_time ({end}) must be after start_time ({start})")))
+    if fields.get("end_time") is not None and not any(name in _SPAN for name, _ in faults):
+        faults += _span_faults(cast("float", fields.get("start_time") or 0), cast("float", fields["end_time"]))
     return faults
+
+
+def _span_faults(start: float, end: float) -> list[Fault]:
+    if end > start:
+        return []
+    return [("end_time", ValueError(f"end_time ({end}) must be after start_time ({start})"))]
 
 
 def _refuse(faults: Sequence[Fault]) -> None:

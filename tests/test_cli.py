@@ -11,6 +11,7 @@ import threading
 
 import orjson
 import pytest
+from aiohttp.helpers import netrc_from_env
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
@@ -724,8 +725,10 @@ def test_captions_need_an_output(server, cli):
 @pytest.mark.parametrize("flag", ["-v", "-vv", "--verbose"])
 def test_the_log_is_lines_on_standard_error(flag, server, cli):
     ran = cli("lipsync", "create", *SOURCES, flag)
+    [job] = server.jobs
 
-    assert ran.answer == {"data": {"lipsync_id": server.jobs[0].id}}
+    assert ran.answer == {"data": {"lipsync_id": job.id}}
+    assert [line for line in ran.err.splitlines() if job.id in line and " INFO heygen_async" in line]
     assert all(re.match(r"\d\d:\d\d:\d\d (INFO|DEBUG) heygen_async", line) for line in ran.err.splitlines())
 
 
@@ -744,8 +747,8 @@ def test_the_log_has_no_secret_and_no_control_character(capsys, monkeypatch):
         logger.error("it failed", exc_info=ValueError("sk-very-secret\nsecond line"))
     first, second = capsys.readouterr().err.splitlines()
 
-    assert first.endswith("DEBUG heygen_async: the key is ***, the link https://a.b/c?... and [2J x")
-    assert second.endswith("ERROR heygen_async: it failed (ValueError: *** second line)")
+    assert first.endswith("DEBUG heygen_async: the key is ****, the link https://a.b/c?... and [2J x")
+    assert second.endswith("ERROR heygen_async: it failed (ValueError: **** second line)")
 
 
 def test_without_a_flag_nothing_is_logged(server, cli):
@@ -784,6 +787,16 @@ def _refuse_one(proxy, received):
     with connection:
         received.append(connection.recv(1000))
         connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_passwords_of_a_netrc_file_are_not_read(server, cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", "")
+    monkeypatch.delenv("NETRC")
+    (tmp_path / ".netrc").write_text("default login somebody password secret")
+    cli("account")
+
+    assert netrc_from_env().hosts == {}
 
 
 # Errors of the API

@@ -461,7 +461,15 @@ def test_the_retry_command_has_the_flags_of_the_run(manifest):
     )
 
 
-# The end of a run that is not its end
+def test_paths_of_flags_may_start_with_the_home_folder(server, cli, manifest, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert cli("dub", manifest, "--output-dir=~/out", "--journal=~/run.sqlite", *QUICK).code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert (tmp_path / "run.report.csv").exists()
+
+
+# Runs that are interrupted
 
 
 def test_a_run_without_credit_prints_a_summary(server, cli, manifest):

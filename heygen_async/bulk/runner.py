@@ -194,8 +194,7 @@ class DubRun:
         main = self._main
         assert main is not None  # noqa: S101 __aenter__ made it
         try:
-            if not main.done():
-                await self._slots.close(_GRACE)
+            await self.stop()
         finally:
             try:
                 await _end(main, self._journal)
@@ -203,6 +202,14 @@ class DubRun:
                 await self._resources.aclose()
         if error is None:
             self._raise_error()
+
+    async def stop(self) -> None:
+        """Create nothing more, and wait up to 5 seconds for the creates that have no answer yet.
+
+        Leaving the `async with` does the same. Call it first where the report is to have their answers.
+        """
+        if self._main is not None and not self._main.done():
+            await self._slots.close(_GRACE)
 
     def __aiter__(self) -> Self:
         return self

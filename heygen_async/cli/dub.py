@@ -32,7 +32,7 @@ from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.failures import BadArguments, Problem, advising
 from heygen_async.cli.live import is_watched, live
-from heygen_async.cli.options import RETRY, Options, Switch, polling, session
+from heygen_async.cli.options import RETRY, Options, PathFlag, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_line, wants_json
 from heygen_async.models import DubOutcome
 from heygen_async.sandbox import Sandbox
@@ -85,8 +85,8 @@ def dub(
     manifest: Annotated[Path, Parameter(name="MANIFEST")],
     /,
     *,
-    output_dir: Path | None = None,
-    journal: Path | None = None,
+    output_dir: PathFlag | None = None,
+    journal: PathFlag | None = None,
     max_in_flight: _Count | None = None,
     max_attempts: _Count = 3,
     budget: Annotated[float | None, Parameter(validator=Number(gte=0), metavar="USD")] = None,
@@ -227,6 +227,7 @@ async def _reported(run: DubRun, plan: _Plan) -> AsyncIterator[None]:
     finally:
         if plan.files.report is not None:
             try:
+                await run.stop()
                 await run.write_report(plan.files.report)
             except (OSError, JournalError) as error:  # what ended the run matters more
                 note(f"the report was not written: {error}", plan.options)

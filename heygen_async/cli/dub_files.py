@@ -34,12 +34,11 @@ class RunFiles:
             ValueError: If two of the files are one, the run would overwrite a file that is not a report, or the
                 manifest is a pipe, beside which nothing can be.
         """
-        manifest = manifest.expanduser()
         if not manifest.exists():
             raise FileNotFoundError(2, "no such manifest", str(manifest))
         if manifest.is_dir():
             raise IsADirectoryError(21, "the manifest is a folder", str(manifest))
-        files = cls(manifest, manifest.with_suffix(".sqlite") if journal is None else journal.expanduser())
+        files = cls(manifest, manifest.with_suffix(".sqlite") if journal is None else journal)
         own_files_of(manifest=manifest, journal=files.journal, report=files.report)
         problems = Problems()
         problems.add("--journal", *files._problems(is_default=journal is None))

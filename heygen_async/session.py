@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from attrs import evolve
 
@@ -22,10 +22,11 @@ from heygen_async._media.transfers import Progress, Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
-from heygen_async._transport.http import Http, Origin
-from heygen_async._wire import Parameter, Response, check_base_url, compose_raw
+from heygen_async._transport.http import Http
+from heygen_async._transport.origin import check_headers, concealed, make_origin
+from heygen_async._wire import Parameter, Response, compose_raw
 from heygen_async.errors import CallRecord, WaitTimeout
-from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Secret, Source
+from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
@@ -40,12 +41,6 @@ if TYPE_CHECKING:
     from heygen_async.bulk.runner import DubRun
 
 __all__ = ("HeyGenSession",)
-
-DEFAULT_BASE_URL: Final = "https://api.heygen.com"
-
-_OURS: Final = frozenset(
-    {"x-api-key", "authorization", "host", "content-length", "content-type", "transfer-encoding", "idempotency-key"}
-)
 
 
 class HeyGenSession:
@@ -115,7 +110,7 @@ class HeyGenSession:
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         ssl: SSLContext | Literal[False] | None = None,
     ) -> None:
-        key, token = _concealed(api_key), _concealed(access_token)
+        key, token = concealed(api_key), concealed(access_token)
         del api_key, access_token  # or a traceback with local variables would show them
         check_type("polling", polling, PollPolicy)
         check_type("retry", retry, RetryPolicy)
@@ -123,7 +118,7 @@ class HeyGenSession:
         check_rate("max_requests_per_second", max_requests_per_second)
         check_type("trust_env", trust_env, bool)
         self._http = Http(
-            _origin(key, token, base_url),
+            make_origin(key, token, base_url, os.environ),
             borrowed=http,
             ssl=ssl,
             trust_env=trust_env,
@@ -135,13 +130,12 @@ class HeyGenSession:
             max_requests_per_second=max_requests_per_second,
         )
         transport = Transport(self._http, gate, retry, timeouts, check_headers(headers))
-        self._is_view = False
         self._transfers = Transfers(check_count("max_download_bytes", max_download_bytes))
         self._polling = polling
         self.poller = _poller(transport, polling)
-        self._furnish(transport)
+        self._build_resources(transport)
 
-    def _furnish(self, transport: Transport) -> None:
+    def _build_resources(self, transport: Transport) -> None:
         self._transport = transport
         self.account = Accounts(transport)
         self.webhooks = WebhookEndpoints(transport)
@@ -164,19 +158,13 @@ class HeyGenSession:
         check_type("retry", retry, RetryPolicy, is_optional=True)
         check_type("timeouts", timeouts, Timeouts, is_optional=True)
         ours = self._transport
-        view = object.__new__(HeyGenSession)
-        view._http, view._polling, view.poller = self._http, self._polling, self.poller
-        view._is_view = True
-        view._transfers = self._transfers
-        view._furnish(
-            evolve(
-                ours,
-                retry=retry or ours.retry,
-                timeouts=timeouts or ours.timeouts,
-                headers={**ours.headers, **check_headers(headers)},
-            )
+        transport = evolve(
+            ours,
+            retry=retry or ours.retry,
+            timeouts=timeouts or ours.timeouts,
+            headers={**ours.headers, **check_headers(headers)},
         )
-        return view
+        return _View(self, transport)
 
     async def request(
         self,
@@ -216,9 +204,10 @@ class HeyGenSession:
         output: FilePath | None = None,
         captions: bool = False,
         timeout: float | None = None,
+        idempotency_key: str | None = None,
         **options: Unpack[LipsyncOptions],
     ) -> Lipsync:
-        """Make a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
+        """Create a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
 
         Args:
             video: As for `lipsyncs.create`.
@@ -228,6 +217,8 @@ class HeyGenSession:
             captions: Whether to write the captions beside *output*; `enable_caption=True` means the same. A problem
                 with them is logged, and never raised once the job is created.
             timeout: Seconds for the whole call; `None` for no limit but `PollPolicy.longest` on the wait.
+            idempotency_key: As for `lipsyncs.create`: if the program is run again with the same key within 24 hours,
+                the server returns the job that it has already created.
             **options: As for `lipsyncs.create`.
 
         Returns:
@@ -251,7 +242,7 @@ class HeyGenSession:
             async with asyncio.timeout(timeout):
                 if output is not None:
                     await check_file(output, overwrite=False, captions=wants_captions)
-                job = await self.lipsyncs.create(video=video, audio=audio, **options)
+                job = await self.lipsyncs.create(video=video, audio=audio, idempotency_key=idempotency_key, **options)
                 lipsync = await job.wait()
                 if output is not None:
                     await self.download(lipsync, output, captions=wants_captions)
@@ -414,10 +405,9 @@ class HeyGenSession:
 
         Of a view, or a second time, it does nothing; a borrowed `aiohttp.ClientSession` stays open.
         """
-        if not self._is_view:
-            self.poller.close()
-            self._transfers.close()
-            await self._http.aclose()
+        self.poller.close()
+        self._transfers.close()
+        await self._http.aclose()
 
     async def __aenter__(self) -> Self:
         self._http.ensure_open()
@@ -433,6 +423,18 @@ class HeyGenSession:
         return "<HeyGenSession>" if http is None else f"<HeyGenSession {http.origin.base_url} {http.state}>"
 
 
+class _View(HeyGenSession):
+    """A session with options of its own, over everything else of another."""
+
+    def __init__(self, session: HeyGenSession, transport: Transport) -> None:
+        self._http, self._transfers = session._http, session._transfers  # noqa: SLF001 its own base class
+        self._polling, self.poller = session._polling, session.poller  # noqa: SLF001 the same
+        self._build_resources(transport)
+
+    async def aclose(self) -> None:
+        """Do nothing: the session that it is a view of is closed by its owner."""
+
+
 def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
     return LipsyncPoller(
         statuses=partial(fetch_statuses, transport),
@@ -440,59 +442,3 @@ def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
         list_page=partial(fetch_page, transport, 100),
         policy=policy,
     )
-
-
-_MISSING_KEY: Final = "there is no API key: set the environment variable HEYGEN_API_KEY, or give api_key="
-
-
-def _concealed(value: object) -> Secret | None:
-    """Return a credential, whatever its type, so that the local variables of a traceback do not show it."""
-    return None if value is None else Secret(cast("str", value.strip() if isinstance(value, str) else value))
-
-
-def _origin(api_key: Secret | None, access_token: Secret | None, base_url: str | None) -> Origin:
-    url = check_base_url(os.environ.get("HEYGEN_BASE_URL") or DEFAULT_BASE_URL if base_url is None else base_url)
-    if access_token is not None:
-        if api_key is not None:
-            raise ValueError("give api_key or access_token, not both")
-        return Origin(url, "Authorization", "Bearer ", _credential("access_token", access_token))
-    if api_key is None:
-        api_key = _concealed(os.environ.get("HEYGEN_API_KEY"))
-        if api_key is None or not api_key.reveal():
-            raise ValueError(_MISSING_KEY)
-    return Origin(url, "X-Api-Key", "", _credential("api_key", api_key))
-
-
-def _credential(name: str, credential: Secret) -> Secret:
-    if not isinstance(credential.reveal(), str):
-        raise TypeError(f"{name} must be a string, not {type(credential.reveal()).__name__}")
-    if not _is_token(credential.reveal()):
-        raise ValueError(f"{name} must be printable ASCII without spaces")  # without saying what it is
-    return credential
-
-
-def _is_token(text: str) -> bool:
-    return text.isascii() and text.isprintable() and text != "" and " " not in text
-
-
-def check_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
-    """Return *headers* if each is a name and a text, and the session does not set it itself.
-
-    Raises:
-        TypeError, ValueError: If not; the message names the header.
-    """
-    if headers is None:
-        return {}
-    check_type("headers", headers, Mapping)
-    for name, value in headers.items():
-        _check_header(name, value)
-    return dict(headers)
-
-
-def _check_header(name: object, value: object) -> None:
-    if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(f"headers must be a mapping of strings; {name!r} or its value is not one")
-    if name.lower() in _OURS:
-        raise ValueError(f"headers must not set {name}: the session does")
-    if not _is_token(name) or not value.isascii() or not value.isprintable():
-        raise ValueError(f"the header {name!r} has characters that no header may have")

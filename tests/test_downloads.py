@@ -342,9 +342,9 @@ async def test_a_host_that_fails_for_a_while_is_retried(job, sandbox, tmp_path):
 
 
 async def test_a_slow_download_does_not_time_out(sandbox, job, tmp_path):
-    sandbox.faults = [faults.slow_drip(chunk=SIZE // 10, pause=0.01)]
-    async with session(sandbox, timeouts=Timeouts(transfer_idle=0.08)) as heygen:
-        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 10)
+    sandbox.faults = [faults.slow_drip(chunk=SIZE // 12, pause=0.1)]
+    async with session(sandbox, timeouts=Timeouts(transfer_idle=1)) as heygen:  # less than all the pauses together
+        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 20)
 
     assert path.read_bytes() == VIDEO
     assert len(sent(sandbox)) == 1
@@ -352,8 +352,8 @@ async def test_a_slow_download_does_not_time_out(sandbox, job, tmp_path):
 
 async def test_a_host_that_falls_silent_is_retried(sandbox, job, tmp_path):
     sandbox.faults = [faults.slow_drip(chunk=1000, pause=5, times=1)]
-    async with session(sandbox, timeouts=Timeouts(transfer_idle=0.05)) as heygen:
-        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 10)
+    async with session(sandbox, timeouts=Timeouts(transfer_idle=0.5)) as heygen:
+        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 20)
 
     assert path.read_bytes() == VIDEO
     assert sent(sandbox)[1].headers["Range"] == "bytes=1000-"
@@ -633,17 +633,18 @@ async def test_a_cancelled_download_keeps_its_part_and_leaves_nothing_running(he
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.01)
+    await until(lambda: not [one for one in asyncio.all_tasks() - before if not is_servers(one)])
 
     assert task.cancelled()
-    assert not [
-        one for one in asyncio.all_tasks() - before if "sandbox" not in repr(one) and "web_protocol" not in repr(one)
-    ]
     assert heygen._transfers.targets == set()
-    size = part.stat().st_size
-    assert part.read_bytes() == VIDEO[:size]
+    kept = part.read_bytes()  # a thread may still be writing its last block
+    assert kept == VIDEO[: len(kept)]
     assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
-    assert sent(sandbox)[-1].headers["Range"] == f"bytes={size}-"
+    assert int(sent(sandbox)[-1].headers["Range"].removeprefix("bytes=").removesuffix("-")) >= len(kept) >= 200_000
+
+
+def is_servers(task):
+    return "sandbox" in repr(task) or "web_protocol" in repr(task)
 
 
 async def test_an_iteration_that_ends_early_leaves_nothing_open(heygen, job, sandbox):
@@ -1096,7 +1097,7 @@ TRANSIENT = [
     pytest.param(faults.reset(FILES), id="reset"),
     pytest.param(faults.stall(FILES), id="timeout"),
 ]
-IMPATIENT = {"timeouts": Timeouts(transfer_idle=0.05), "retry": evolve(QUICK, max_seconds=5)}
+IMPATIENT = {"timeouts": Timeouts(transfer_idle=0.3), "retry": evolve(QUICK, max_attempts=10)}
 
 
 @pytest.mark.parametrize("fault", TRANSIENT)

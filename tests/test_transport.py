@@ -20,7 +20,7 @@ from heygen_async import (
 )
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
-from heygen_async._transport.http import Origin
+from heygen_async._transport.origin import Origin
 from heygen_async._wire import Answer, compose
 from heygen_async.models import Secret
 

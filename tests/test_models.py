@@ -204,6 +204,13 @@ async def test_no_title_that_is_too_long_is_sent(sandbox, heygen):
     assert sandbox.requests == []
 
 
+async def test_a_batch_is_made_of_requests(sandbox, heygen):
+    for requests in (request(), [request(), {"video": URL, "audio": URL}], "ab"):
+        with pytest.raises(TypeError, match=r"requests\[\d\] must be a LipsyncRequest"):
+            await heygen.lipsyncs.create_batch(requests)
+    assert sandbox.requests == []
+
+
 SIGNED = "https://user:s3cret@files.example/v.mp4?Signature=s3cret&Expires=1"
 
 

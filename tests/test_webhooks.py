@@ -380,6 +380,8 @@ def test_what_is_no_header_name_is_misuse(argument, name, error):
         b"[" * 1_000_000,
         b'{"a":' * 200_000,
         b'["\\ud83d"' + b"[" * 1_000_000,
+        b'{"event_type": "a", "event_data": ' + b'{"a":' * 500 + b"1" + b"}" * 501,
+        b'{"event_type": "a", "event_data": {"t": "\\ud83d", "n": ' + b"[" * 300 + b"]" * 300 + b"}}",
         b'{"event_type": "a", "n": NaN}',
         b'{"event_type": "a", "t": "\\ud83d", "n": NaN}',
         b'{"event_type": "a", "t": "\\ud83d", "n": ' + b"9" * 1_000_000,

@@ -1,4 +1,4 @@
-"""The nouns, and what a create takes."""
+"""The models: answers of the API, requests, and rows of a bulk run."""
 
 import copy
 import inspect

@@ -1,10 +1,10 @@
-"""The session: one object to open, hold and close, and everything hangs on it."""
+"""The session: the one object that a program opens and closes, with all calls as its attributes."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from ssl import SSLContext
@@ -26,6 +26,7 @@ from heygen_async._transport.http import Http
 from heygen_async._transport.origin import check_headers, concealed, make_origin
 from heygen_async._wire import Parameter, Response, compose_raw
 from heygen_async.errors import CallRecord, WaitTimeout
+from heygen_async.jobs import LipsyncJob
 from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
 from heygen_async.polling import LipsyncPoller
@@ -46,8 +47,8 @@ __all__ = ("HeyGenSession",)
 class HeyGenSession:
     """A session with HeyGen's v3 API.
 
-    It may be made anywhere, at import time too. It opens on first use or with `async with`, on the event loop of
-    that moment, and is closed with `aclose()` or by leaving the `async with`, in whatever task that is.
+    It can be created anywhere, at import time too. It opens on first use or with `async with`, on the running event
+    loop, and is closed with `aclose()` or by leaving the `async with`, in any task.
 
     ::
 
@@ -55,39 +56,40 @@ class HeyGenSession:
             lipsync = await heygen.dub(video="https://...", audio=Path("french.mp3"), output="french.mp4")
 
     Args:
-        api_key: The API key; without one `HEYGEN_API_KEY` is read, now.
+        api_key: The API key; by default the environment variable `HEYGEN_API_KEY`, read now. White space around it is
+            ignored.
         access_token: An OAuth token instead of a key.
-        base_url: Where the API is; without one `HEYGEN_BASE_URL`, else `https://api.heygen.com`. It must be https,
-            or on loopback.
+        base_url: The address of the API, https or on loopback; by default the environment variable `HEYGEN_BASE_URL`,
+            read now, else `https://api.heygen.com`.
         http: An `aiohttp.ClientSession` to borrow. Its connector, proxy, tracing and `trust_env` are used; its
             headers, cookies, timeouts and `base_url` are not, and it is never closed.
-        retry: How patiently requests are repeated.
-        polling: How often jobs are looked at while they are awaited.
-        timeouts: How long to wait for what.
-        max_connections: Requests in the air at once, 1 or more; others wait, without using up their timeout.
-        max_requests_per_second: The most requests that leave in a second; `None` for no limit.
-        max_response_bytes: The longest answer of the API that is read, after decompression.
+        retry: When requests are sent again.
+        polling: How often the status of jobs is requested while they are awaited.
+        timeouts: How long each kind of operation may take.
+        max_connections: Requests in flight at once, 1 or more; others wait, without using up their timeout.
+        max_requests_per_second: The most requests that leave in a second, more than 0; `None` for no limit.
+        max_response_bytes: The longest answer of the API that is read, in bytes after decompression, 1 or more.
         max_download_bytes: The longest video that is downloaded, 1 or more. A download ends there with a
             `DownloadError`, also if its file host gives no length.
-        headers: Headers to add to every request to the API.
-        trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `.netrc` count.
-        trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation makes.
-        ssl: An `ssl.SSLContext` for our own connections, for a private CA for instance; or `False` to verify no
-            certificate of a host on loopback, where `base_url` must be. Not together with `http`.
+        headers: Headers to add to every request to the API, printable ASCII.
+        trust_env: Whether the proxies of `HTTP_PROXY` and `HTTPS_PROXY` and the credentials of `.netrc` are used.
+        trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation creates.
+        ssl: An `ssl.SSLContext` for the connections of the session, with a private CA for instance; or `False`, which
+            needs a `base_url` on loopback, and verifies no certificate of a host on loopback. Not together with `http`.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong or there is no key; a `RuntimeError` is raised for use
-            after it was closed, or on another event loop.
+        TypeError, ValueError: If an argument is wrong or there is no key; the message names the argument, and never
+            shows the key. Use after closing, or on another event loop, raises a `RuntimeError`.
     """
 
     lipsyncs: Lipsyncs
-    """Make, get, list, update and delete lipsyncs."""
+    """Create, get, list, update and delete lipsyncs."""
     assets: Assets
     """Upload files."""
     account: Accounts
-    """Who the key belongs to."""
+    """The account and the key."""
     webhooks: WebhookEndpoints
-    """Say whom HeyGen tells of events."""
+    """Manage webhook endpoints."""
     poller: LipsyncPoller
     """Waits for many jobs at once."""
 
@@ -151,9 +153,18 @@ class HeyGenSession:
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HeyGenSession:
-        """Return a view of this session with other options; what is left out stays.
+        """Return a view of this session with other options.
 
-        It shares the connections, the limits and the poller (which keeps its options). Closing it does nothing.
+        It shares the connections, the limits, the memory of idempotency keys and the poller (which keeps its options).
+        Closing it does nothing.
+
+        Args:
+            timeouts: As for the session; `None` keeps them.
+            retry: As for the session; `None` keeps it.
+            headers: Headers to add to those of the session, or to replace them.
+
+        Raises:
+            TypeError, ValueError: If an argument is wrong; the message names it.
         """
         check_type("retry", retry, RetryPolicy, is_optional=True)
         check_type("timeouts", timeouts, Timeouts, is_optional=True)
@@ -175,21 +186,24 @@ class HeyGenSession:
         json: JSON = None,
         idempotency_key: str | None = None,
     ) -> Response:
-        """Call anything else of the v3 API, with the same retries and errors as every call.
+        """Make any other call of the v3 API, with the same retries and errors as every call.
 
         Args:
             method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
-            path: From `/v3/` on, percent-encoded where it must be, without a query.
+            path: From `/v3/` on, percent-encoded where necessary, without a query.
             params: The query; `None` values are left out.
             json: The body.
-            idempotency_key: For a POST; one is made if none is given.
+            idempotency_key: For a POST, 1 to 255 of `A-Z a-z 0-9 _ - : .`; by default a new one.
 
         Returns:
             Status, headers, and as `.data` the parsed JSON body, envelope included.
 
         Raises:
-            TypeError, ValueError: If an argument is wrong.
-            HeyGenError: See `heygen_async.errors`.
+            TypeError, ValueError: If an argument is wrong, or the idempotency key was used for a different request in
+                this session; nothing was sent.
+            HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`; see `heygen_async.errors`.
+
+        A cancelled call stops at once; its `asyncio.CancelledError` has the same three attributes.
         """
         key = None if idempotency_key is None else check_key(idempotency_key)
         request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
@@ -226,7 +240,7 @@ class HeyGenSession:
 
         Raises:
             WaitTimeout: If the time is up. `.lipsync_id` is `None` if it was before the create was answered; then
-                `.outcome` and `.idempotency_key` tell what is known of it.
+                `.outcome` and `.idempotency_key` say what is known of it.
             LipsyncFailed: If the job failed.
             TypeError, ValueError: If an argument is wrong; nothing was sent.
             DownloadError: If *output* cannot be written, before anything is sent; or if the video cannot be
@@ -237,12 +251,14 @@ class HeyGenSession:
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
         wants_captions = captions or bool(options.get("enable_caption"))
+        create = _creation(self.lipsyncs, video, audio, idempotency_key, options)
+        del video, audio, options  # or a traceback with local variables would show the links in them
         job = None
         try:
             async with asyncio.timeout(timeout):
                 if output is not None:
                     await check_file(output, overwrite=False, captions=wants_captions)
-                job = await self.lipsyncs.create(video=video, audio=audio, idempotency_key=idempotency_key, **options)
+                job = await create()
                 lipsync = await job.wait()
                 if output is not None:
                     await self.download(lipsync, output, captions=wants_captions)
@@ -421,6 +437,12 @@ class HeyGenSession:
     def __repr__(self) -> str:
         http: Http | None = vars(self).get("_http")  # missing while an error of the constructor is shown
         return "<HeyGenSession>" if http is None else f"<HeyGenSession {http.origin.base_url} {http.state}>"
+
+
+def _creation(
+    lipsyncs: Lipsyncs, video: Source, audio: Source, key: str | None, options: LipsyncOptions
+) -> Callable[[], Awaitable[LipsyncJob]]:
+    return lambda: lipsyncs.create(video=video, audio=audio, idempotency_key=key, **options)
 
 
 class _View(HeyGenSession):

@@ -1189,7 +1189,7 @@ def _check_fit_to_send(waiter, request):
 
 
 def pick(data, things):
-    # By its place: hypothesis prints what it draws, and these are large.
+    # By index: hypothesis prints what it draws, and these are large.
     return things[data.draw(st.integers(0, len(things) - 1))]
 
 

@@ -1,9 +1,10 @@
-"""`heygen-async dub`: what it prints, what it leaves, how it exits, and how it goes on after Ctrl-C."""
+"""`heygen-async dub`: its output, its files, its exit codes, and how it continues after Ctrl-C."""
 
 import csv
 import io
 import os
 import signal
+import subprocess
 
 import orjson
 import pytest
@@ -451,6 +452,34 @@ def test_a_manifest_from_a_pipe_needs_a_journal(server, cli, manifest, tmp_path)
 
     assert ran.code == 2
     assert "--journal" in ran.error["message"]
+
+
+def test_outputs_of_a_manifest_from_a_pipe_are_in_the_current_folder(server, manifest, tmp_path):
+    (tmp_path / "here").mkdir()
+    row = f'{{"video": "{URL}", "audio": "{AUDIO}", "output": "one.mp4"}}'
+    argv = ("dub", "/dev/stdin", "--journal", tmp_path / "run.sqlite", *QUICK)
+    with start(*argv, sandbox=server, stdin=subprocess.PIPE, cwd=tmp_path / "here") as process:
+        _, err = process.communicate(row, timeout=30)
+
+    assert (process.returncode, err) == (0, "")
+    assert (tmp_path / "here" / "one.mp4").exists()
+
+
+def test_a_report_in_the_place_of_a_folder_is_refused(cli, server, manifest, tmp_path):
+    (tmp_path / "run.report.csv").mkdir()
+    ran = cli("dub", manifest, "--journal", tmp_path / "run.sqlite", *QUICK)
+
+    assert ran.code == 2
+    assert "folder" in ran.error["message"]
+
+
+def test_a_rehearsal_offers_no_retry(manifest):
+    manifest.write_text(manifest.read_text() + f"\nbad,{URL}?fail=No+face,{AUDIO},Bad\n")
+    ran = on_terminal("dub", manifest, "--sandbox")
+
+    assert ran.code == 1
+    assert "1 failed" in ran.out
+    assert "--retry-failed" not in ran.out
 
 
 def test_the_retry_command_has_the_flags_of_the_run(manifest):

@@ -891,6 +891,51 @@ async def test_an_asset_that_heygen_cannot_process_is_an_error_and_is_not_rememb
     assert not failed.value.is_transient
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": "odd"},
+        {"data": [7, {"video_id": ["a1"]}, {"id": None, "status": "processing"}]},
+        {"data": [{"video_id": "a1", "status": 7}], "has_more": True, "next_token": 5},
+        {"data": [{"video_id": "other", "status": "processing"}], "has_more": True, "next_token": "t"},
+        [],
+    ],
+)
+async def test_an_odd_answer_about_the_state_of_an_asset_does_no_harm(video, answer):
+    async def statuses(request):
+        return web.json_response(answer)
+
+    server = Processing("completed")
+    handlers = [handler for handler in server.handlers() if handler.path != "/v3/assets/statuses"]
+    async with (
+        served(*handlers, web.get("/v3/assets/statuses", statuses)) as url,
+        HeyGenSession("key", base_url=url, retry=QUICK, polling=EAGER) as heygen,
+    ):
+        asset = await asyncio.wait_for(heygen.assets.upload(video), 20)
+
+    assert asset.id == "a1"
+
+
+async def test_the_states_of_many_assets_are_read_over_several_pages():
+    calls = []
+
+    async def statuses(request):
+        calls.append(request.query.get("token"))
+        asset_id, states = ("a1", ["processing", "completed"]) if calls[-1] is None else ("a2", ["completed"] * 2)
+        entry = {"video_id": asset_id, "status": states[len(calls) > 2]}
+        more = {"has_more": True, "next_token": "t"} if calls[-1] is None else {"has_more": False, "next_token": None}
+        return web.json_response({"data": [entry], **more})
+
+    async with (
+        served(web.get("/v3/assets/statuses", statuses)) as url,
+        HeyGenSession("key", base_url=url, retry=QUICK, polling=EAGER) as session,
+    ):
+        states = await asyncio.wait_for(session.assets._uploads._ingestion.wait(["a1", "a2", "a1"]), 20)
+
+    assert {asset_id: state.status for asset_id, state in states.items()} == {"a1": "completed", "a2": "completed"}
+    assert calls == [None, "t", None]
+
+
 async def test_an_asset_is_not_waited_for_without_end(video):
     server = Processing("processing")
     async with processing(server, PollPolicy(fastest=0.001, slowest=0.002, longest=0.05)) as heygen:

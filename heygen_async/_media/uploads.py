@@ -100,7 +100,7 @@ class Uploads:
         Raises:
             HeyGenError: If the API refuses the status requests, or an asset takes too long.
         """
-        states = {asset_id: await self._ingestion.wait(asset_id) for asset_id in asset_ids}
+        states = await self._ingestion.wait(asset_ids)
         for asset_id, state in states.items():
             if state.status != COMPLETED:
                 self.forget(AssetId(asset_id))

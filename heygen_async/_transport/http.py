@@ -1,4 +1,4 @@
-"""Bytes over aiohttp: the only module that knows its client.
+"""Requests over aiohttp: the connections of a session, and one exchange at a time.
 
 Rule 1: one exchange is one request on the wire: no redirect is followed, no cookie kept, nothing repeated.
 Rule 2: errors of aiohttp and of the system become ours here; cancellation and bugs pass.
@@ -104,7 +104,7 @@ class Http:
         return self._state.value
 
     def ensure_open(self) -> None:
-        """Open on the running loop, or see that this is the loop it was opened on.
+        """Open on the running loop, or check that it was opened on this loop.
 
         Raises:
             RuntimeError: If it is closed, or belongs to another loop.

@@ -22,11 +22,11 @@ Parameter: TypeAlias = str | int | float | bool | None
 
 @frozen
 class Stream:
-    """A body that is read piece by piece, from its start again for each attempt."""
+    """A body that is read piece by piece; each attempt reads it from its start."""
 
     content_type: str
     length: int
-    """In bytes; what is read must add up to it."""
+    """In bytes; the pieces must add up to it."""
     chunks: Callable[[], AsyncIterator[bytes]]
     is_repeatable: bool = True
 
@@ -39,13 +39,13 @@ class Request:
     path: str
     """Percent-encoded, from `/v3` on."""
     template: str
-    """The path as the documentation writes it."""
+    """The path as in the API's documentation."""
     query: str = field(default="", repr=False)
     """Percent-encoded, without `?`."""
     body: bytes | Stream | None = field(default=None, repr=False)
     idempotency_key: str | None = None
     scope: RateScope = "session"
-    """Which requests a 429 on this one holds back."""
+    """Which requests wait after a 429 on this one."""
 
     @property
     def is_repeatable(self) -> bool:

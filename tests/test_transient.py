@@ -26,7 +26,7 @@ from heygen_async import (
     Timeouts,
     UnexpectedResponse,
 )
-from heygen_async.bulk.runner import DubRun
+from heygen_async.bulk.run import DubRun
 from heygen_async.cli import main
 from heygen_async.cli.options import RETRY
 from heygen_async.sandbox import SAMPLE_AUDIO, Sandbox, faults

@@ -37,6 +37,11 @@ def is_finished(record: Record) -> bool:
     return is_file(record.target)
 
 
+def exists(path: Path) -> bool:
+    """Return whether there is anything at *path*."""
+    return os.path.lexists(path)
+
+
 def is_file(path: str) -> bool:
     """Return whether there is a file with something in it at *path*."""
     return os.path.isfile(path) and os.path.getsize(path) > 0  # noqa: PTH113, PTH202 a string will do

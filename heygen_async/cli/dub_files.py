@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from attrs import frozen
 
-from heygen_async.bulk.preparing import own_files_of
+from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.report import COLUMNS, default_report
 from heygen_async.cli.failures import Problems
 

@@ -17,10 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from heygen_async._ids import check_key
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.journal import Journal, JournalError, JournalInUse
+from heygen_async.bulk.journal import Journal, JournalInUse
 from heygen_async.bulk.program import Step, next_step
 from heygen_async.bulk.record import KEY_SECONDS, Record, State, attempt_key
-from heygen_async.bulk.store import Entry, Problem
+from heygen_async.bulk.store import Entry, JournalError, Problem
 from heygen_async.models import DubRow
 
 ORIGIN = "https://api.heygen.com"

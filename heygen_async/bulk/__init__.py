@@ -6,11 +6,11 @@
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.events import DubEvent, DubSnapshot
-from heygen_async.bulk.journal import JournalError, JournalInUse
+from heygen_async.bulk.journal import JournalInUse
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.searching import InDoubt
-from heygen_async.bulk.store import Problem
+from heygen_async.bulk.store import JournalError, Problem
 from heygen_async.bulk.survey import Survey
 
 __all__ = (

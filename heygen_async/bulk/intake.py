@@ -33,10 +33,10 @@ from heygen_async.bulk.identity import (
     target_of,
     wants_captions,
 )
-from heygen_async.bulk.journal import Journal, JournalError
+from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Entry, Problem
+from heygen_async.bulk.store import Entry, JournalError, Problem
 from heygen_async.models import DubRow
 
 _BLOCK: Final = 1 << 20

@@ -30,7 +30,7 @@ from attrs import evolve
 from heygen_async._text import one_line
 from heygen_async.bulk.identity import FileInfo, same_inputs
 from heygen_async.bulk.record import Record, State, first_version_key
-from heygen_async.bulk.store import Admission, Entry, Problem, StoreError, shown
+from heygen_async.bulk.store import Admission, Entry, JournalError, Problem, shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,10 +68,6 @@ _DAMAGED: Final = (
     "{journal} is damaged ({problem}): move it away and run again. "
     "Jobs that were created in the last 24 hours are not paid for again"
 )
-
-
-class JournalError(StoreError):
-    """Raised when a journal cannot be read or written, or does not belong to this run."""
 
 
 class JournalInUse(JournalError):

@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import define, field
 
-from heygen_async.bulk.store import Facts, HeyGen, StoreError
+from heygen_async.bulk.store import Facts, HeyGen, JournalError
 from heygen_async.errors import HeyGenError
 from heygen_async.models import Account, Wallet
 
@@ -16,7 +16,7 @@ _SECONDS: Final = 10.0
 """How long to wait for the account."""
 
 
-class WrongAccount(StoreError):
+class WrongAccount(JournalError):
     """Raised when the API key belongs to another account than the journal."""
 
     hint = "Use a key of that account, or another journal."

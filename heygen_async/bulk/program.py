@@ -23,7 +23,7 @@ from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.intake import PreparedRow, check_unchanged
 from heygen_async.bulk.record import KEY_SECONDS, Record, State
 from heygen_async.bulk.searching import Searcher
-from heygen_async.bulk.store import HeyGen, Store, StoreError
+from heygen_async.bulk.store import HeyGen, JournalError, Store
 from heygen_async.errors import (
     APIError,
     AuthenticationError,
@@ -34,7 +34,7 @@ from heygen_async.errors import (
 )
 from heygen_async.models import Asset, AssetId, Lipsync, LipsyncOptions, LipsyncStatus, Source
 
-ENDS_RUN: Final = (AuthenticationError, StoreError)
+ENDS_RUN: Final = (AuthenticationError, JournalError)
 """What ends the run at once. Without credit, nothing more is created, but what runs is finished."""
 
 GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
@@ -280,7 +280,7 @@ async def advance(row: PreparedRow, record: Record, step: Step, at: Tools, save:
         save: Saves a record in the middle of a step.
 
     Raises:
-        AuthenticationError, StoreError: These end the run.
+        AuthenticationError, JournalError: These end the run.
 
     Cancelled, it leaves the store as it is: the row continues from there another time.
     """

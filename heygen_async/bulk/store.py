@@ -28,11 +28,11 @@ from heygen_async.models import (
 from heygen_async.policies import PollPolicy
 
 
-class StoreError(HeyGenError):
-    """Raised when records cannot be read or written."""
+class JournalError(HeyGenError):
+    """Raised when the records of a run cannot be read or written, or do not belong to it."""
 
 
-class LostRow(StoreError):
+class LostRow(JournalError):
     """Raised by a save when somebody else has saved the record since it was loaded."""
 
 

@@ -4,15 +4,14 @@
     python benchmarks/polling.py --jobs 10 100      # no more than so many jobs at once
     python benchmarks/polling.py --only weather     # one part: table, weather, patience, memory
 
-A server and a client process for each row. All jobs begin at once, nothing is known of their lengths, which are
-lognormal (median 30 s, sigma 0.4, so 32.5 s in the mean, the longest of 1,000 about 110 s), the same for every row. The
-server is a lean fake that knows the three calls of the poller and adds nothing of its own but `--latency`. What is
-there before the first wait is frozen: the longest turn counts what the garbage collector does for the waits, and not
-for the modules that are loaded.
+Each row has a server process and a client process. All jobs begin at once. Their lengths are not known to the client;
+they are lognormal (median 30 s, sigma 0.4, so 32.5 s in the mean, the longest of 1,000 about 110 s) and the same for
+every row. The server is a small fake of the three calls of the poller; each answer takes `--latency`. Objects that
+exist before the first wait are frozen, so that the longest turn includes the garbage collection of the waits only.
 
-Beside ours: a GET loop on the same session whose interval is made for the mean delay that ours had in the same run,
-and the default loops of other clients as their documentation has them, one for each job, on bare aiohttp: fal (every
-0.1 s), replicate (0.5 s), OpenAI (1 s), runway (6 s with a jitter of 1.5 s).
+For comparison: a GET loop on the same session, with an interval that gives the mean delay that ours had in the same
+run; and the default loops of other clients as documented, one for each job, on plain aiohttp: fal (every 0.1 s),
+replicate (0.5 s), OpenAI (1 s), runway (6 s with a jitter of 1.5 s).
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ HERE = Path(__file__).parent
 
 
 class Server:
-    """Jobs that end at a time, and what was asked about them."""
+    """Jobs that end at a time, and the requests for them."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         draw = random.Random(options.jobs)
@@ -151,7 +150,7 @@ def peer_loop(http: aiohttp.ClientSession, url: str, interval: float, jitter: fl
 
 
 class Turns(selectors.DefaultSelector):
-    """A selector that knows the longest turn of its event loop: from one select to the next."""
+    """A selector that measures the longest turn of its event loop: from one select to the next."""
 
     longest = 0.0
     _since: float | None = None
@@ -168,7 +167,7 @@ TURNS = Turns()
 
 
 async def measure(http: aiohttp.ClientSession, url: str, wait: Wait) -> dict[str, Any]:
-    """Wait for all jobs, a task each, and tell what it cost."""
+    """Wait for all jobs, each in a task, and return what it cost."""
     seen = {}
 
     async def one(lipsync_id: str) -> None:
@@ -227,7 +226,7 @@ def resident() -> int:
 
 
 async def memory(heygen: HeyGenSession, http: aiohttp.ClientSession, url: str, *, bare: bool) -> dict[str, Any]:
-    """Tell how much more is resident with a task waiting for each job, for one that waits for nothing if *bare*."""
+    """Return the resident memory of a task that waits for a job, or for nothing if *bare*."""
     async with http.post(f"{url}/begin") as response:
         ids = await response.json()
     await heygen.lipsyncs.get(ids[0])
@@ -270,11 +269,11 @@ def way(options: argparse.Namespace, heygen: HeyGenSession, http: aiohttp.Client
     return peer_loop(http, url, *PEERS[options.way])
 
 
-# The one that starts them
+# The parent process
 
 
 def row(way: str, jobs: int, *, interval: float = 0.0, **server: float) -> dict[str, Any]:
-    """Run a server and a client, and return what the client tells."""
+    """Run a server and a client, and return what the client measured."""
     this = [sys.executable, __file__]
     given = [part for name, value in server.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     with subprocess.Popen(
@@ -285,9 +284,9 @@ def row(way: str, jobs: int, *, interval: float = 0.0, **server: float) -> dict[
         port = process.stdout.readline().strip()
         bulk = FEW_BULK if way == FEW else PollPolicy().max_bulk
         client = [*this, "client", "--way", way, "--port", port, "--interval", str(interval), "--max-bulk", str(bulk)]
-        told = subprocess.run(client, capture_output=True, text=True, check=True).stdout
+        printed = subprocess.run(client, capture_output=True, text=True, check=True).stdout
         process.stdin.close()
-    result = json.loads(told) | {"way": way, "jobs": jobs, **server}
+    result = json.loads(printed) | {"way": way, "jobs": jobs, **server}
     print(result, file=sys.stderr, flush=True)
     return result
 
@@ -342,10 +341,10 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 
 def weather() -> str:
-    told = row(OURS, 300, median=20, sigma=0.0, hang_at=19)
+    measured = row(OURS, 300, median=20, sigma=0.0, hang_at=19)
     return (
-        f"One of three requests hangs for 3 s: of 300 jobs {told['late_over_2s']} are seen more than 2 s late, the "
-        f"other 200 at most {told['late_200th']:.2f} s."
+        f"One of three requests hangs for 3 s: of 300 jobs {measured['late_over_2s']} are seen more than 2 s late, the "
+        f"other 200 at most {measured['late_200th']:.2f} s."
     )
 
 

@@ -8,9 +8,9 @@ What each type looks like on the wire:
 * an id may be spelled in more than one way (`id`, `asset_id`);
 * a field that no model knows goes into `.extra`.
 
-The API's optional fields cannot be trusted in their type. A model is first read strictly, which is fast; if that fails,
-each optional field is read leniently, and one that still cannot be read goes into `.extra`. Only a
-required field makes an answer unreadable.
+Optional fields may come in types that the contract does not name. A model is first read strictly, which is fast. If
+that fails, each optional field is read leniently, and one that still cannot be read goes into `.extra`. Only a required
+field makes an answer unreadable.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ class StatusEntry:
 
 @frozen
 class DirectUpload:
-    """The answer to the announcement of an upload that goes to the storage host."""
+    """The answer that starts a direct upload to the storage host."""
 
     asset_id: str
     upload_url: Secret
     upload_headers: Mapping[str, JSON] = field(default={}, repr=False)
-    """To be sent with it, as they are."""
+    """Sent with the upload, unchanged."""
     max_bytes: int | None = None
 
 
@@ -107,7 +107,7 @@ class RotatedSecret:
     secret: Secret
 
 
-# Where the wire's name is not the model's: {wire: model}. An asset's id is spelled in both ways.
+# Where the name on the wire differs from the model's: {wire: model}. An asset's id comes under both names.
 _SPELLINGS: Final[Mapping[type, Mapping[str, str]]] = {
     Asset: {"asset_id": "id"},
     Batch: {"batch_id": "id"},
@@ -151,7 +151,7 @@ def _make_converter(*, detailed: bool) -> Converter:
 
 
 def _model_hook(model: type[T], converter: Converter) -> Callable[[object, object], T]:
-    """Make the hook of one model: its fields by the wire's names, and what it does not know into `.extra`."""
+    """Make the hook of one model: fields by their names on the wire, unknown ones into `.extra`."""
     attributes = _attributes(model)
     fields = [_Field.of(attribute, converter) for attribute in attributes if attribute.name != "extra"]
     keeps_extra = len(fields) < len(attributes)
@@ -172,7 +172,7 @@ def _model_hook(model: type[T], converter: Converter) -> Callable[[object, objec
         try:
             return structure(wire, model)
         except (LookupError, ValueError, TypeError, BaseValidationError):
-            if not keeps_extra:  # what cannot be read would be lost
+            if not keeps_extra:  # nothing may be lost
                 raise
             return structure(_readable(wire, fields), model)
 
@@ -200,7 +200,7 @@ class _Field:
         return cls(
             name,
             STRICT_BY_NAME.get(name) or (lambda value, _: converter.structure(value, cast("Any", type_))),
-            # Of the required ones only a number cannot be taken for what it is not.
+            # Of the required fields, only an index is unambiguous in another type.
             LENIENT_BY_NAME.get(name) or LENIENT.get(type_) if is_optional or type_ is int else None,
             is_optional,
         )
@@ -210,22 +210,22 @@ def _readable(wire: Mapping[str, JSON], fields: Sequence[_Field]) -> Mapping[str
     """Return *wire* with every optional field either readable or moved into `extra`."""
     readable: dict[str, object] = dict(wire)
     extra = dict(cast("Mapping[str, JSON]", wire.get("extra", {})))
-    for one in fields:
-        value = wire.get(one.name)
-        found = acceptable(value, one.strict, one.lenient)
+    for known in fields:
+        value = wire.get(known.name)
+        found = acceptable(value, known.strict, known.lenient)
         if found is not None:
-            readable[one.name] = found
-        elif one.is_optional:
-            readable.pop(one.name, None)
-        # Of an object or a list only a part may have been read.
+            readable[known.name] = found
+        elif known.is_optional:
+            readable.pop(known.name, None)
+        # Of an object or a list, only a part may have been read.
         is_partial = found is not value and isinstance(value, (dict, list))
-        if value is not None and (found is None or is_partial) and one.lenient is not lenient_secret:
-            extra[one.name] = value
+        if value is not None and (found is None or is_partial) and known.lenient is not lenient_secret:
+            extra[known.name] = value
     return {**readable, "extra": extra}
 
 
 _converter: Final = _make_converter(detailed=False)
-# Its twin tells what is wrong and where, which costs a third more; it reads only what the other could not.
+# Reports what is wrong and where, which costs a third more; used only for what the other cannot read.
 _explainer: Final = _make_converter(detailed=True)
 
 
@@ -255,13 +255,13 @@ def read(response: Response, model: type[T]) -> T:
 
 @_without_frames
 def read_page(response: Response, model: type[T]) -> Page[T]:
-    """Return an answer whose `data` is a list, and whose cursor stands beside it, as a page of *model*."""
+    """Return an answer whose `data` is a list, with the cursor beside it, as a page of *model*."""
     return _page(response, response.data, "data", model, "$")
 
 
 @_without_frames
 def read_statuses(response: Response) -> Page[StatusEntry]:
-    """Return the entries of a bulk status answer; one that cannot be read is left out, for the sake of the others."""
+    """Return the entries of a bulk status answer without those that cannot be read, which would hide the others."""
     try:
         return read_page(response, StatusEntry)
     except UnexpectedResponse:
@@ -279,7 +279,7 @@ def _status_entry(item: object) -> StatusEntry | None:
 
 @_without_frames
 def read_batch_items(response: Response) -> Page[BatchItem]:
-    """Return the items of a batch: there the list and its cursor are both inside `data`."""
+    """Return the items of a batch, whose list and cursor are both inside `data`."""
     return _page(response, _member(response, response.data, "data", "$"), "items", BatchItem, "$.data")
 
 
@@ -320,13 +320,13 @@ def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedRespon
 
 
 def request_body(request: LipsyncRequest, *, video: str | AssetId, audio: str | AssetId) -> dict[str, JSON]:
-    """Return the JSON of a create, with sources that need no upload any more; what was not said is left out."""
-    said = {
+    """Return the JSON of a create, with sources that are uploaded already; options that are `None` are left out."""
+    given = {
         attribute.name: value
         for attribute in attrs.fields(LipsyncRequest)
         if (value := getattr(request, attribute.name)) is not None
     }
-    return {**said, "video": _source(video), "audio": _source(audio)}
+    return {**given, "video": _source(video), "audio": _source(audio)}
 
 
 def _source(source: str | AssetId) -> dict[str, JSON]:

@@ -1,4 +1,4 @@
-"""Deliveries of webhooks: verifying who sent one, and reading what it says. Pure, but for the time if none is given.
+"""Deliveries of webhooks: verifying and reading them. Pure, except for the time if none is given.
 
 1. A body is verified as the bytes that came. Nothing in it is read before.
 2. The timestamp and the event id in the headers are not under the signature. So a replay is recognized by what is: the

@@ -15,7 +15,7 @@ _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+;=]{1,255}")
 _RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
 
 MAX_STATUS_IDS: Final = 100
-"""Most ids in one status request, says the contract."""
+"""Most ids in one status request, by the contract."""
 MAX_STATUS_QUERY: Final = 6_000
 """Most characters of ids in one status request; servers commonly refuse a request line of over 8 kB."""
 

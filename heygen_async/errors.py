@@ -1,11 +1,11 @@
-"""What can go wrong, as a tree with one root to catch.
+"""The errors of the library, a tree with one root to catch.
 
 ::
 
     HeyGenError
-    ├─ TransportError                  no answer came
-    │   └─ RequestTimeout
-    ├─ APIError                        the API said no
+    ├─ TransportError                  no answer arrived
+    │   └─ RequestTimeout              none within the timeout
+    ├─ APIError                        the API answered with an error
     │   ├─ InvalidRequest              400 413 422
     │   ├─ AuthenticationError         401
     │   ├─ InsufficientCredit          402
@@ -14,16 +14,17 @@
     │   ├─ Conflict                    409
     │   ├─ RateLimited                 429
     │   └─ ServerError                 5xx
-    ├─ UnexpectedResponse              an answer that is not the API's
+    ├─ UnexpectedResponse              the answer is not one of the API
     ├─ LipsyncFailed                   the job ended as failed
     ├─ WaitTimeout (and TimeoutError)  the job still runs
-    ├─ DownloadError
-    └─ WebhookError
+    ├─ DownloadError                   the video cannot be downloaded or written
+    └─ WebhookError                    a delivery cannot be trusted or read
         ├─ InvalidSignature
         └─ StaleDelivery
 
-Misuse, such as a bad argument or a closed session, is a `ValueError`, `TypeError` or `RuntimeError` before
-anything is sent, and is not in the tree. Every error survives `pickle` and `copy`.
+Misuse, such as a bad argument or a closed session, raises a `ValueError`, `TypeError` or `RuntimeError` before
+anything is sent; these are not in the tree. Every error survives `pickle` and `copy`. No error shows the API key or the
+query of a presigned link, and neither do the local variables of its traceback.
 """
 
 from __future__ import annotations
@@ -71,8 +72,10 @@ _SERVER_ERRORS: Final = 500
 Outcome: TypeAlias = Literal["not_sent", "rejected", "unknown"]
 """What is known of a request that did not succeed, over all of its attempts.
 
-`not_sent`: no connection was made. `rejected`: the server said no, and did nothing. `unknown`: it may have
-been done; send it again with the same idempotency key to find out.
+`not_sent`: no connection was made. `rejected`: the server refused it, and did nothing. `unknown`: it may have been
+carried out; send it again with the same idempotency key, within 24 hours, to find out. Once an attempt has left this
+open, only a success or an error of the API about this very request resolves it; a 404, a 402 or the 400 of a gateway
+does not.
 """
 
 
@@ -107,11 +110,12 @@ def _revive(cls: type[HeyGenError], args: tuple[object, ...], state: Mapping[str
 
 
 class HeyGenError(Exception):
-    """The root: catch it to catch everything that this library raises on its own. Never raised itself.
+    """The root of the tree: catch it to catch every error of this library. It is never raised itself.
 
     Attributes:
+        hint: What to do about it, in one sentence; `None` where there is no advice.
         idempotency_key: The key that a POST was sent with. Pass it to the same call again (`idempotency_key=`), and
-            the server returns the result of the first request instead of doing the work twice.
+            the server returns the result of the first request instead of doing the work twice. `None` for other calls.
         attempts: How many times the request was sent.
         outcome: `not_sent`, `rejected` or `unknown`; `None` where no request was involved.
         is_transient: Whether the failure may pass by itself, so that a retry can help. Every retry in this library
@@ -142,16 +146,16 @@ class HeyGenError(Exception):
 
 
 class TransportError(HeyGenError):
-    """Raised when no answer came: the name did not resolve, or the connection was refused or broke."""
+    """Raised when no answer arrived: the name did not resolve, or the connection was refused or broke."""
 
     hint = "Check the network and the base URL, then try again."
     is_transient = True
 
 
 class RequestTimeout(TransportError):
-    """Raised when an answer did not come in time; see `Timeouts`."""
+    """Raised when no answer arrived in time; see `Timeouts`."""
 
-    hint = "The request may have been carried out. Try again, a create with the same idempotency key."
+    hint = "The request may have been carried out. Try again; repeat a create with the same idempotency key."
 
 
 @frozen
@@ -223,7 +227,7 @@ class InvalidRequest(APIError):
 
 
 class AuthenticationError(APIError):
-    """Raised on 401: the key or token is missing or wrong. The API does not tell these apart."""
+    """Raised on 401: the key or token is missing or wrong. The API answers both in the same way."""
 
     hint = "Check the API key in HEYGEN_API_KEY."
 
@@ -241,25 +245,25 @@ class PermissionDenied(APIError):
 
 
 class NotFound(APIError):
-    """Raised on 404: no such thing, or not in this account."""
+    """Raised on 404: it does not exist, or belongs to another account."""
 
-    hint = "Check the id, and that the key belongs to the account that made it."
+    hint = "Check the id, and that the API key belongs to the account that created it."
 
 
 class Conflict(APIError):
-    """Raised on 409: `request_in_progress` after all patience, or a state that does not allow the call."""
+    """Raised on 409: `request_in_progress` after the last retry, or a state that does not allow the call."""
 
 
 class RateLimited(APIError):
-    """Raised on 429 after all patience: too many requests, or too many jobs at once; the code is the same."""
+    """Raised on 429 after the last retry: too many requests, or too many jobs at once; the code is the same."""
 
     hint = "Wait for running jobs to finish, or lower the rate."
 
 
 class ServerError(APIError):
-    """Raised on 5xx after all attempts."""
+    """Raised on 5xx after the last retry."""
 
-    hint = "The fault is on the server's side. Try again later."
+    hint = "The server failed. Try again later."
 
 
 _BY_STATUS: Final[Mapping[int, type[APIError]]] = {
@@ -276,12 +280,12 @@ _BY_STATUS: Final[Mapping[int, type[APIError]]] = {
 
 
 def error_class(status: int) -> type[APIError]:
-    """Return the class for an HTTP *status*, 400 to 599; new ones of a known family keep to it."""
+    """Return the class for an HTTP *status*, 400 to 599; an unknown 5xx is a `ServerError`."""
     return _BY_STATUS.get(status) or (ServerError if status >= _SERVER_ERRORS else APIError)
 
 
 class UnexpectedResponse(HeyGenError):
-    """Raised when an answer is not what the API promises: HTML, half a JSON, a missing field, a redirect.
+    """Raised when an answer is not one of the API: HTML, incomplete JSON, a missing field, a redirect.
 
     Attributes:
         problems: What is wrong and where, such as `required field missing @ $.data.status`.
@@ -289,7 +293,7 @@ class UnexpectedResponse(HeyGenError):
         request_id: The `X-Request-Id`, if there was one.
     """
 
-    hint = "A gateway may have answered in the API's place, or the API has changed."
+    hint = "A gateway may have answered in place of the API, or the API has changed."
 
     def __init__(
         self,
@@ -313,10 +317,10 @@ class LipsyncFailed(HeyGenError):
     """Raised by a wait when the job ended as `failed`.
 
     Attributes:
-        lipsync: The job as the API tells it; `.failure_message` says why.
+        lipsync: The job; its `.failure_message` says why.
     """
 
-    hint = "A failed job stays failed. Mend the source or the options, and create a new one."
+    hint = "A failed job stays failed. Correct the source or the options, and create a new one."
 
     def __init__(self, lipsync: Lipsync) -> None:
         self.lipsync = lipsync
@@ -324,15 +328,15 @@ class LipsyncFailed(HeyGenError):
 
 
 class WaitTimeout(HeyGenError, TimeoutError):
-    """Raised when a wait reaches its deadline. The job still runs, and may be waited for again.
+    """Raised when a wait reaches its deadline. The job still runs; wait for it again.
 
     Attributes:
-        lipsync_id: The job (or the batch); `None` if the deadline came before it was created, or for several.
-        last_status: What was last heard of it; `None` if nothing was.
-        pending: For a wait on many jobs, the ids not seen finished, with what was last heard of each.
+        lipsync_id: The job (or the batch); `None` if the deadline came before it was created, or for several jobs.
+        last_status: The last status that the API reported; `None` if there was none.
+        pending: For a wait on many jobs, the ids of those that did not end in time, each with its last status.
     """
 
-    hint = "The job goes on at HeyGen. Wait for it again by its id."
+    hint = "The job still runs at HeyGen. Wait for it again by its id."
 
     def __init__(
         self,
@@ -351,10 +355,10 @@ class WaitTimeout(HeyGenError, TimeoutError):
 
     def _sentence(self) -> str:
         if len(self.pending) > 1:
-            return f"{len(self.pending)} lipsyncs had not finished in time"
+            return f"{len(self.pending)} lipsyncs did not end in time"
         if self.lipsync_id is None:
-            return "the time was up before the lipsync was created"
-        return f"{self.lipsync_id} had not finished in time (last seen: {self.last_status or 'nothing'})"
+            return "the deadline came before the lipsync was created"
+        return f"{self.lipsync_id} did not end in time (last status: {self.last_status or 'none'})"
 
 
 class DownloadError(HeyGenError):

@@ -1,4 +1,4 @@
-"""Handles on what runs at HeyGen. They hold an id and no task: drop one, and make it again from the id."""
+"""Handles on jobs and batches at HeyGen. They hold an id and no task; make one from the id at any time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ("LipsyncBatch", "LipsyncJob")
 
 
 class _Calls(Protocol):
-    """What a job asks of `session.lipsyncs`."""
+    """What a job needs of `session.lipsyncs`."""
 
     async def get(self, lipsync_id: str) -> Lipsync: ...
 
@@ -32,11 +32,11 @@ class _Calls(Protocol):
 
 
 class LipsyncJob:
-    """One lipsync on its way.
+    """One lipsync job.
 
     Attributes:
-        id: The lipsync's id. Keep it, and `session.lipsyncs.job(id)` is this handle again.
-        idempotency_key: The key it was created under; `None` if this handle was made from an id.
+        id: The lipsync's id. `session.lipsyncs.job(id)` returns this handle again, in another process too.
+        idempotency_key: The key it was created with; `None` if the handle was made from an id.
     """
 
     def __init__(
@@ -51,38 +51,47 @@ class LipsyncJob:
     ) -> None:
         self.id = id
         self.idempotency_key = idempotency_key
-        self._created_at = created_at  # a job that is known to be new need not be looked at straight away
+        self._created_at = created_at  # a new job need not be looked at yet
         self._lipsyncs = lipsyncs
         self._poller = poller
         self._downloads = downloads
 
     async def get(self) -> Lipsync:
-        """Get the lipsync as it is now.
+        """Get the lipsync in its current state, with fresh links if it is completed.
 
         Raises:
-            HeyGenError: See `heygen_async.errors`.
+            NotFound: There is no such lipsync in this account.
+            HeyGenError: Any other error of the request; see `heygen_async.errors`.
         """
         return await self._lipsyncs.get(self.id)
 
     async def wait(self, *, timeout: float | None = None) -> Lipsync:
-        """Wait until the lipsync is completed, and return it with a fresh link.
+        """Wait until the lipsync is completed.
 
-        All waits of a session share their requests, so thousands at once cost a few. Cancelling one costs the
-        others nothing, and the job goes on.
+        All waits of a session share status requests, so thousands at once cost few. Cancelling a wait affects no
+        other wait, and the job goes on.
 
         Args:
-            timeout: Seconds for everything inside; `None` for `PollPolicy.longest`.
+            timeout: Seconds for everything inside, 0 or more; `None` is `PollPolicy.longest`.
+
+        Returns:
+            The completed lipsync, with fresh links.
 
         Raises:
-            LipsyncFailed: If the job failed; `.lipsync.failure_message` says why.
-            WaitTimeout: If the time is up; the job still runs, and may be waited for again.
-            NotFound: If there is no such lipsync in this account.
-            HeyGenError: If the API refuses the question itself, with a 401 for instance.
+            TypeError, ValueError: *timeout* is wrong; nothing was sent.
+            LipsyncFailed: The job failed; `.lipsync.failure_message` says why.
+            WaitTimeout: The time is up. The job still runs, and may be waited for again.
+            NotFound: There is no such lipsync in this account.
+            HeyGenError: Any other error that is not transient, such as a 401, or answers stay unreadable.
+            RuntimeError: The session is closed, or in use by another event loop.
         """
         return await self._poller.wait(self.id, timeout=timeout, created_at=self._created_at)
 
     def updates(self) -> AsyncIterator[LipsyncStatus | str]:
-        """Iterate over the states that the job goes through, from the one it is in to its last."""
+        """Iterate over the statuses of the job, from the current one to the terminal one, failed or not.
+
+        Nothing is sent between two steps. See `LipsyncPoller.updates` for the errors.
+        """
         return self._poller.updates(self.id, created_at=self._created_at)
 
     async def download(
@@ -96,10 +105,11 @@ class LipsyncJob:
         return self._downloads.iter_bytes(self.id)
 
     async def delete(self) -> None:
-        """Delete the lipsync, for good.
+        """Delete the lipsync permanently.
 
         Raises:
-            HeyGenError: See `heygen_async.errors`.
+            NotFound: There is no such lipsync in this account.
+            HeyGenError: Any other error of the request; see `heygen_async.errors`.
         """
         await self._lipsyncs.delete(self.id)
 
@@ -108,11 +118,11 @@ class LipsyncJob:
 
 
 class LipsyncBatch:
-    """Up to 100 lipsyncs made in one request.
+    """Up to 100 lipsyncs that were created in one request.
 
     Attributes:
-        id: The batch's id; `session.lipsyncs.batch(id)` is this handle again.
-        idempotency_key: The key it was created under; `None` if this handle was made from an id.
+        id: The batch's id. `session.lipsyncs.batch(id)` returns this handle again, in another process too.
+        idempotency_key: The key it was created with; `None` if the handle was made from an id.
     """
 
     def __init__(
@@ -131,15 +141,19 @@ class LipsyncBatch:
         self._policy = policy
 
     async def get(self) -> Batch:
-        """Get the batch as it is now, without its items.
+        """Get the batch in its current state, without its items.
 
         Raises:
-            HeyGenError: See `heygen_async.errors`.
+            NotFound: There is no such batch in this account.
+            HeyGenError: Any other error of the request; see `heygen_async.errors`.
         """
         return await self._get()
 
     def items(self) -> Paginator[BatchItem]:
-        """List its items, in the order in which they were given."""
+        """List the items, in the order in which they were created.
+
+        Nothing is sent before the result is iterated.
+        """
         return Paginator(self._fetch_items)
 
     async def wait(self, *, timeout: float | None = None) -> Batch:
@@ -155,10 +169,11 @@ class LipsyncBatch:
             The batch, with its last status.
 
         Raises:
-            ValueError: If *timeout* is negative; nothing was sent.
-            WaitTimeout: If the time is up, with the batch's id as `.lipsync_id`. The batch still runs.
-            NotFound: If there is no such batch in this account.
-            HeyGenError: If the API refuses the request, with a 401 for instance, or answers stay unreadable.
+            TypeError, ValueError: *timeout* is wrong; nothing was sent.
+            WaitTimeout: The time is up. `.lipsync_id` is the batch's id, and the batch still runs.
+            NotFound: There is no such batch in this account.
+            HeyGenError: Any other error that is not transient, such as a 401, or answers stay unreadable.
+            RuntimeError: The session is closed, or in use by another event loop.
         """
         check_timeout(timeout)
         wait = _BatchWait(self._get, self._policy)

@@ -1,4 +1,4 @@
-"""Lists that come in pages: `async for` follows the cursor."""
+"""Lists that the API returns in pages: `async for` follows the cursor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Page(Generic[T]):
     Attributes:
         items: In the server's order, newest first.
         next_token: The cursor of the next page; `None` on the last.
-        has_more: Whether the server says that there is another.
+        has_more: Whether there is another page.
     """
 
     items: list[T]
@@ -34,8 +34,8 @@ Fetch: TypeAlias = Callable[[str | None], Awaitable[Page[T]]]
 
 
 class _Pages(AsyncIterator[Page[T]]):
-    # An object, not an async generator: one that is left early needs no clean-up, and one whose fetch failed or
-    # was cancelled can be asked again.
+    # An object, not an async generator: it needs no clean-up when it is left early, and it can be continued after a
+    # fetch that failed or was cancelled.
     def __init__(self, fetch: Fetch[T], token: str | None) -> None:
         self._fetch = fetch
         self._next: str | None = token
@@ -67,8 +67,8 @@ class _Items(AsyncIterator[T]):
 class Paginator(Generic[T]):
     """A list on the server, fetched page by page as it is iterated; nothing is sent before.
 
-    Each iteration starts again at the first page (or at the token it was made with). Leaving one early costs only
-    the pages that were looked at, and leaves nothing running; neither does cancelling it.
+    Each iteration starts again at the first page, or at the paginator's token. An iteration that ends early or is
+    cancelled has fetched only the pages that it reached, and leaves nothing running.
 
     ::
 
@@ -79,8 +79,8 @@ class Paginator(Generic[T]):
         newest = await heygen.lipsyncs.list().first()
 
     Args:
-        fetch: Fetches the page of a cursor, `None` for the first.
-        token: The cursor to start at.
+        fetch: Fetches the page of a cursor; `None` for the first page.
+        token: The cursor to start at; `None` for the first page.
     """
 
     def __init__(self, fetch: Fetch[T], *, token: str | None = None) -> None:
@@ -88,24 +88,30 @@ class Paginator(Generic[T]):
         self._token = token
 
     def __aiter__(self) -> AsyncIterator[T]:
-        """Iterate over the items of all pages."""
+        """Iterate over the items of all pages.
+
+        Raises:
+            HeyGenError: If a page cannot be fetched; the next `anext` tries it again.
+        """
         return _Items(self.pages())
 
     def pages(self) -> AsyncIterator[Page[T]]:
-        """Iterate over the pages; one that is empty but names a next one is given out too.
+        """Iterate over the pages, empty ones included.
 
         Raises:
-            HeyGenError: If a page cannot be fetched; asking for the next one tries it again.
-            UnexpectedResponse: If a cursor comes a second time: following it would never end.
+            HeyGenError: If a page cannot be fetched; the next `anext` tries it again.
+            UnexpectedResponse: If the server repeats a cursor, which would never end.
         """
         return _Pages(self._fetch, self._token)
 
     async def collect(self, *, limit: int | None = None) -> list[T]:
-        """Return the items as a list: the first *limit*, or all of them.
+        """Return the items as a list, fetching only the pages that it needs.
 
-        No page is fetched that the limit does not need.
+        Args:
+            limit: The most items to return, 1 or more; `None` for all.
 
         Raises:
+            TypeError, ValueError: If *limit* is not a number from 1 up.
             HeyGenError: If a page cannot be fetched.
         """
         if limit is not None:
@@ -118,5 +124,9 @@ class Paginator(Generic[T]):
         return found
 
     async def first(self) -> T | None:
-        """Return the first item, `None` if there is none."""
+        """Return the first item; `None` if the list is empty.
+
+        Raises:
+            HeyGenError: If the page cannot be fetched.
+        """
         return next(iter(await self.collect(limit=1)), None)

@@ -14,21 +14,25 @@ __all__ = ("PollPolicy", "RetryPolicy", "Timeouts")
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """How patiently a request is repeated. Times are seconds.
+    """When a request is sent again. Times are seconds.
 
-    Connection errors, timeouts, 408, 429 and 5xx are repeated, after a random wait of up to
-    `min(first_delay * 2 ** n, max_delay)`, and never before a `Retry-After` is over. A POST is repeated under one
-    idempotency key. A 429, and a 409 which says that the first request under the key is still being worked on,
-    use up no attempt; only `max_seconds` bounds them.
+    Transient errors are retried: connection errors, timeouts, 408, 429, 5xx, a 409 `request_in_progress`, and a success
+    whose body is not one of the API. The wait is random, up to `min(first_delay * 2 ** n, max_delay)`, and never ends
+    before a `Retry-After`. A POST keeps its idempotency key, and is not sent again once the key is 23 hours old. A 429
+    and a 409 `request_in_progress` use up no attempt; only `max_seconds` bounds them.
 
     Attributes:
-        max_attempts: How often a request is sent at most; 1 switches off every repeat.
-        max_seconds: No attempt starts later than this after the first.
-        first_delay: The longest wait before the second attempt.
-        max_delay: The longest wait before any attempt, unless the server asks for more.
-        max_retry_after: A `Retry-After` beyond this is raised at once, as `.retry_after` of the error.
-        on_rate_limit: `wait` holds back all requests of the session on a 429 (creates only, if it was a create);
-            `raise` raises it at once and holds back none.
+        max_attempts: How many times a request is sent at most, 1 or more; 1 switches off retries.
+        max_seconds: No attempt starts later than this after the first one, 0 or more. For uploads to and downloads from
+            a file host it bounds the time between attempts.
+        first_delay: The longest wait before the second attempt, 0 or more.
+        max_delay: The longest wait before any attempt, 0 or more, unless the server asks for more.
+        max_retry_after: A longer `Retry-After` is raised at once, as `.retry_after` of the error; 0 or more.
+        on_rate_limit: `"wait"`: after a 429, all requests of the session wait for `Retry-After` (creates only, if it
+            was a create), and then leave one after another. `"raise"`: the 429 is raised at once, and no request waits.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong; the message names it.
     """
 
     max_attempts: int = field(default=4, validator=count)
@@ -41,17 +45,16 @@ class RetryPolicy:
 
 @frozen(kw_only=True)
 class PollPolicy:
-    """How often to look at jobs that run.
+    """How often waits look at running jobs. Times are seconds.
 
-    A job is looked at again after `growth` times its age, or times the length of a typical job if that is
-    more, but never sooner than `fastest` nor later than `slowest`. So a result is seen late by a small share of
-    the job's own length.
+    The time between two looks is `growth` times the age of the job, or times the length of a typical job if that is
+    more, but at least `fastest` and at most `slowest`. So a result is seen late by a small share of the job's length.
 
     Attributes:
-        fastest: The shortest time between two looks at a job, seconds.
-        growth: The share of a job's age that may pass between two looks.
-        slowest: The longest time between two looks, seconds.
-        longest: When a wait without a `timeout` ends, seconds.
+        fastest: The shortest time between two looks, more than 0.
+        growth: The share of a job's age that may pass between two looks, more than 0.
+        slowest: The longest time between two looks, `fastest` or more.
+        longest: The timeout of a wait that has none of its own, more than 0.
         max_bulk: The most bulk status requests in flight at once, 1 or more. Each asks about up to 100 jobs, so more
             than one is used only when more than 100 jobs are due.
     """
@@ -68,43 +71,46 @@ class PollPolicy:
 
     @classmethod
     def eager(cls) -> Self:
-        """Return the policy for a few short jobs that somebody is sitting in front of."""
+        """Return a policy for a few short jobs that a person waits for."""
         return cls(fastest=0.25, growth=0.01, slowest=2.0)
 
     @classmethod
     def gentle(cls) -> Self:
-        """Return the policy for jobs that may take days, where minutes do not matter."""
+        """Return a policy for jobs that may take days, where minutes do not matter."""
         return cls(fastest=10.0, growth=0.05, slowest=300.0, longest=14 * 86400.0)
 
     @classmethod
     def with_webhooks(cls) -> Self:
-        """Return the policy of a safety net: webhooks tell of the ends, and this finds those that they missed.
+        """Return a policy for use with webhooks: they report the ends of jobs, and polling finds those they missed.
 
-        What they missed is seen late by about half a job's length, at most 10 minutes.
+        A missed end is seen late by about half the job's length, at most 10 minutes.
         """
         return cls(fastest=30.0, growth=0.5, slowest=600.0)
 
     def interval(self, age: float, typical: float) -> float:
-        """Return the seconds to the next look at a job.
+        """Return the seconds until the status of a job is requested again.
 
         Args:
             age: Seconds since the job was created.
-            typical: How long such jobs take, in seconds; 0 if nothing is known of it.
+            typical: The length of a typical job in seconds; 0 if it is not known.
         """
         return min(max(self.growth * max(age, typical), self.fastest), self.slowest)
 
 
 @frozen(kw_only=True, cache_hash=True)
 class Timeouts:
-    """How long to wait for what, in seconds.
+    """How long each kind of operation may take, in seconds, more than 0.
 
-    A request's time starts when it holds a connection, so waiting for a free one never uses it up.
+    A request's time starts when it has a connection: waiting for a free one (`max_connections`) uses up no timeout.
 
     Attributes:
-        connect: For a connection: name look-up, TCP and TLS.
+        connect: For a connection: host name, TCP and TLS.
         read: For the whole of a GET.
-        write: For the whole of any other request. HeyGen works while the request waits, so a create may take 30 s.
-        transfer_idle: For the next bytes of an upload or download. Their whole time has no limit.
+        write: For the whole of any other request. HeyGen works while the request waits, so a create can take 30 s.
+        transfer_idle: For the next bytes of an upload or download. The whole time of a transfer has no limit.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong; the message names it.
     """
 
     connect: float = field(default=10, validator=positive)

@@ -1,15 +1,15 @@
-"""The session: one object to open, hold and close, and everything hangs on it."""
+"""The session: the one object that a program opens and closes, with all calls as its attributes."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from ssl import SSLContext
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self, Unpack, cast
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from attrs import evolve
 
@@ -23,10 +23,12 @@ from heygen_async._media.transfers import Progress, Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
-from heygen_async._transport.http import Http, Origin
-from heygen_async._wire import Parameter, Response, check_base_url, compose_raw
+from heygen_async._transport.http import Http
+from heygen_async._transport.origin import check_headers, concealed, make_origin
+from heygen_async._wire import Parameter, Response, compose_raw
 from heygen_async.errors import CallRecord, WaitTimeout
-from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Secret, Source
+from heygen_async.jobs import LipsyncJob
+from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
@@ -42,18 +44,12 @@ if TYPE_CHECKING:
 
 __all__ = ("HeyGenSession",)
 
-DEFAULT_BASE_URL: Final = "https://api.heygen.com"
-
-_OURS: Final = frozenset(
-    {"x-api-key", "authorization", "host", "content-length", "content-type", "transfer-encoding", "idempotency-key"}
-)
-
 
 class HeyGenSession:
     """A session with HeyGen's v3 API.
 
-    It may be made anywhere, at import time too. It opens on first use or with `async with`, on the event loop of
-    that moment, and is closed with `aclose()` or by leaving the `async with`, in whatever task that is.
+    It can be created anywhere, at import time too. It opens on first use or with `async with`, on the running event
+    loop, and is closed with `aclose()` or by leaving the `async with`, in any task.
 
     ::
 
@@ -61,39 +57,40 @@ class HeyGenSession:
             lipsync = await heygen.dub(video="https://...", audio=Path("french.mp3"), output="french.mp4")
 
     Args:
-        api_key: The API key; without one `HEYGEN_API_KEY` is read, now.
+        api_key: The API key; by default the environment variable `HEYGEN_API_KEY`, read now. White space around it is
+            ignored.
         access_token: An OAuth token instead of a key.
-        base_url: Where the API is; without one `HEYGEN_BASE_URL`, else `https://api.heygen.com`. It must be https,
-            or on loopback.
+        base_url: The address of the API, https or on loopback; by default the environment variable `HEYGEN_BASE_URL`,
+            read now, else `https://api.heygen.com`.
         http: An `aiohttp.ClientSession` to borrow. Its connector, proxy, tracing and `trust_env` are used; its
             headers, cookies, timeouts and `base_url` are not, and it is never closed.
-        retry: How patiently requests are repeated.
-        polling: How often jobs are looked at while they are awaited.
-        timeouts: How long to wait for what.
-        max_connections: Requests in the air at once, 1 or more; others wait, without using up their timeout.
-        max_requests_per_second: The most requests that leave in a second; `None` for no limit.
-        max_response_bytes: The longest answer of the API that is read, after decompression.
+        retry: When requests are sent again.
+        polling: How often the status of jobs is requested while they are awaited.
+        timeouts: How long each kind of operation may take.
+        max_connections: Requests in flight at once, 1 or more; others wait, without using up their timeout.
+        max_requests_per_second: The most requests that leave in a second, more than 0; `None` for no limit.
+        max_response_bytes: The longest answer of the API that is read, in bytes after decompression, 1 or more.
         max_download_bytes: The longest video that is downloaded, 1 or more. A download ends there with a
             `DownloadError`, also if its file host gives no length.
-        headers: Headers to add to every request to the API.
-        trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `.netrc` count.
-        trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation makes.
-        ssl: An `ssl.SSLContext` for our own connections, for a private CA for instance; or `False` to verify no
-            certificate of a host on loopback, where `base_url` must be. Not together with `http`.
+        headers: Headers to add to every request to the API, printable ASCII.
+        trust_env: Whether the proxies of `HTTP_PROXY` and `HTTPS_PROXY` and the credentials of `.netrc` are used.
+        trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation creates.
+        ssl: An `ssl.SSLContext` for the connections of the session, with a private CA for instance; or `False`, which
+            needs a `base_url` on loopback, and verifies no certificate of a host on loopback. Not together with `http`.
 
     Raises:
-        ValueError, TypeError: If an argument is wrong or there is no key; a `RuntimeError` is raised for use
-            after it was closed, or on another event loop.
+        TypeError, ValueError: If an argument is wrong or there is no key; the message names the argument, and never
+            shows the key. Use after closing, or on another event loop, raises a `RuntimeError`.
     """
 
     lipsyncs: Lipsyncs
-    """Make, get, list, update and delete lipsyncs."""
+    """Create, get, list, update and delete lipsyncs."""
     assets: Assets
     """Upload files."""
     account: Accounts
-    """Who the key belongs to."""
+    """The account and the key."""
     webhooks: WebhookEndpoints
-    """Say whom HeyGen tells of events."""
+    """Manage webhook endpoints."""
     poller: LipsyncPoller
     """Waits for many jobs at once."""
 
@@ -116,7 +113,7 @@ class HeyGenSession:
         trace_configs: Sequence[aiohttp.TraceConfig] = (),
         ssl: SSLContext | Literal[False] | None = None,
     ) -> None:
-        key, token = _concealed(api_key), _concealed(access_token)
+        key, token = concealed(api_key), concealed(access_token)
         del api_key, access_token  # or a traceback with local variables would show them
         check_type("polling", polling, PollPolicy)
         check_type("retry", retry, RetryPolicy)
@@ -124,7 +121,7 @@ class HeyGenSession:
         check_rate("max_requests_per_second", max_requests_per_second)
         check_type("trust_env", trust_env, bool)
         self._http = Http(
-            _origin(key, token, base_url),
+            make_origin(key, token, base_url, os.environ),
             borrowed=http,
             ssl=ssl,
             trust_env=trust_env,
@@ -136,13 +133,12 @@ class HeyGenSession:
             max_requests_per_second=max_requests_per_second,
         )
         transport = Transport(self._http, gate, retry, timeouts, check_headers(headers))
-        self._is_view = False
         self._transfers = Transfers(check_count("max_download_bytes", max_download_bytes))
         self._polling = polling
         self.poller = _poller(transport, polling)
-        self._furnish(transport)
+        self._build_resources(transport)
 
-    def _furnish(self, transport: Transport) -> None:
+    def _build_resources(self, transport: Transport) -> None:
         self._transport = transport
         self.account = Accounts(transport)
         self.webhooks = WebhookEndpoints(transport)
@@ -158,26 +154,29 @@ class HeyGenSession:
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> HeyGenSession:
-        """Return a view of this session with other options; what is left out stays.
+        """Return a view of this session with other options.
 
-        It shares the connections, the limits and the poller (which keeps its options). Closing it does nothing.
+        It shares the connections, the limits, the memory of idempotency keys and the poller (which keeps its options).
+        Closing it does nothing.
+
+        Args:
+            timeouts: As for the session; `None` keeps them.
+            retry: As for the session; `None` keeps it.
+            headers: Headers to add to those of the session, or to replace them.
+
+        Raises:
+            TypeError, ValueError: If an argument is wrong; the message names it.
         """
         check_type("retry", retry, RetryPolicy, is_optional=True)
         check_type("timeouts", timeouts, Timeouts, is_optional=True)
         ours = self._transport
-        view = object.__new__(HeyGenSession)
-        view._http, view._polling, view.poller = self._http, self._polling, self.poller
-        view._is_view = True
-        view._transfers = self._transfers
-        view._furnish(
-            evolve(
-                ours,
-                retry=retry or ours.retry,
-                timeouts=timeouts or ours.timeouts,
-                headers={**ours.headers, **check_headers(headers)},
-            )
+        transport = evolve(
+            ours,
+            retry=retry or ours.retry,
+            timeouts=timeouts or ours.timeouts,
+            headers={**ours.headers, **check_headers(headers)},
         )
-        return view
+        return _View(self, transport)
 
     async def request(
         self,
@@ -188,21 +187,24 @@ class HeyGenSession:
         json: JSON = None,
         idempotency_key: str | None = None,
     ) -> Response:
-        """Call anything else of the v3 API, with the same retries and errors as every call.
+        """Make any other call of the v3 API, with the same retries and errors as every call.
 
         Args:
             method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
-            path: From `/v3/` on, percent-encoded where it must be, without a query.
+            path: From `/v3/` on, percent-encoded where necessary, without a query.
             params: The query; `None` values are left out.
             json: The body.
-            idempotency_key: For a POST; one is made if none is given.
+            idempotency_key: For a POST, 1 to 255 of `A-Z a-z 0-9 _ - : .`; by default a new one.
 
         Returns:
             Status, headers, and as `.data` the parsed JSON body, envelope included.
 
         Raises:
-            TypeError, ValueError: If an argument is wrong.
-            HeyGenError: See `heygen_async.errors`.
+            TypeError, ValueError: If an argument is wrong, or the idempotency key was used for a different request in
+                this session; nothing was sent.
+            HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`; see `heygen_async.errors`.
+
+        A cancelled call stops at once; its `asyncio.CancelledError` has the same three attributes.
         """
         key = None if idempotency_key is None else check_key(idempotency_key)
         request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
@@ -217,9 +219,10 @@ class HeyGenSession:
         output: FilePath | None = None,
         captions: bool = False,
         timeout: float | None = None,
+        idempotency_key: str | None = None,
         **options: Unpack[LipsyncOptions],
     ) -> Lipsync:
-        """Make a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
+        """Create a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
 
         Args:
             video: As for `lipsyncs.create`.
@@ -229,6 +232,8 @@ class HeyGenSession:
             captions: Whether to write the captions beside *output*; `enable_caption=True` means the same. A problem
                 with them is logged, and never raised once the job is created.
             timeout: Seconds for the whole call; `None` for no limit but `PollPolicy.longest` on the wait.
+            idempotency_key: As for `lipsyncs.create`: if the program is run again with the same key within 24 hours,
+                the server returns the job that it has already created.
             **options: As for `lipsyncs.create`.
 
         Returns:
@@ -236,7 +241,7 @@ class HeyGenSession:
 
         Raises:
             WaitTimeout: If the time is up. `.lipsync_id` is `None` if it was before the create was answered; then
-                `.outcome` and `.idempotency_key` tell what is known of it.
+                `.outcome` and `.idempotency_key` say what is known of it.
             LipsyncFailed: If the job failed.
             TypeError, ValueError: If an argument is wrong; nothing was sent.
             DownloadError: If *output* cannot be written, before anything is sent; or if the video cannot be
@@ -247,12 +252,14 @@ class HeyGenSession:
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
         wants_captions = captions or bool(options.get("enable_caption"))
+        create = _creation(self.lipsyncs, video, audio, idempotency_key, options)
+        del video, audio, options  # or a traceback with local variables would show the links in them
         job = None
         try:
             async with asyncio.timeout(timeout):
                 if output is not None:
                     await check_file(output, overwrite=False, captions=wants_captions)
-                job = await self.lipsyncs.create(video=video, audio=audio, **options)
+                job = await create()
                 lipsync = await job.wait()
                 if output is not None:
                     await self.download(lipsync, output, captions=wants_captions)
@@ -424,10 +431,9 @@ class HeyGenSession:
 
         Of a view, or a second time, it does nothing; a borrowed `aiohttp.ClientSession` stays open.
         """
-        if not self._is_view:
-            self.poller.close()
-            self._transfers.close()
-            await self._http.aclose()
+        self.poller.close()
+        self._transfers.close()
+        await self._http.aclose()
 
     async def __aenter__(self) -> Self:
         self._http.ensure_open()
@@ -443,6 +449,24 @@ class HeyGenSession:
         return "<HeyGenSession>" if http is None else f"<HeyGenSession {http.origin.base_url} {http.state}>"
 
 
+def _creation(
+    lipsyncs: Lipsyncs, video: Source, audio: Source, key: str | None, options: LipsyncOptions
+) -> Callable[[], Awaitable[LipsyncJob]]:
+    return lambda: lipsyncs.create(video=video, audio=audio, idempotency_key=key, **options)
+
+
+class _View(HeyGenSession):
+    """A session with options of its own, over everything else of another."""
+
+    def __init__(self, session: HeyGenSession, transport: Transport) -> None:
+        self._http, self._transfers = session._http, session._transfers  # noqa: SLF001 its own base class
+        self._polling, self.poller = session._polling, session.poller  # noqa: SLF001 the same
+        self._build_resources(transport)
+
+    async def aclose(self) -> None:
+        """Do nothing: the session that it is a view of is closed by its owner."""
+
+
 def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
     return LipsyncPoller(
         statuses=partial(fetch_statuses, transport),
@@ -450,59 +474,3 @@ def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
         list_page=partial(fetch_page, transport, 100),
         policy=policy,
     )
-
-
-_MISSING_KEY: Final = "there is no API key: set the environment variable HEYGEN_API_KEY, or give api_key="
-
-
-def _concealed(value: object) -> Secret | None:
-    """Return a credential, whatever its type, so that the local variables of a traceback do not show it."""
-    return None if value is None else Secret(cast("str", value.strip() if isinstance(value, str) else value))
-
-
-def _origin(api_key: Secret | None, access_token: Secret | None, base_url: str | None) -> Origin:
-    url = check_base_url(os.environ.get("HEYGEN_BASE_URL") or DEFAULT_BASE_URL if base_url is None else base_url)
-    if access_token is not None:
-        if api_key is not None:
-            raise ValueError("give api_key or access_token, not both")
-        return Origin(url, "Authorization", "Bearer ", _credential("access_token", access_token))
-    if api_key is None:
-        api_key = _concealed(os.environ.get("HEYGEN_API_KEY"))
-        if api_key is None or not api_key.reveal():
-            raise ValueError(_MISSING_KEY)
-    return Origin(url, "X-Api-Key", "", _credential("api_key", api_key))
-
-
-def _credential(name: str, credential: Secret) -> Secret:
-    if not isinstance(credential.reveal(), str):
-        raise TypeError(f"{name} must be a string, not {type(credential.reveal()).__name__}")
-    if not _is_token(credential.reveal()):
-        raise ValueError(f"{name} must be printable ASCII without spaces")  # without saying what it is
-    return credential
-
-
-def _is_token(text: str) -> bool:
-    return text.isascii() and text.isprintable() and text != "" and " " not in text
-
-
-def check_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
-    """Return *headers* if each is a name and a text, and the session does not set it itself.
-
-    Raises:
-        TypeError, ValueError: If not; the message names the header.
-    """
-    if headers is None:
-        return {}
-    check_type("headers", headers, Mapping)
-    for name, value in headers.items():
-        _check_header(name, value)
-    return dict(headers)
-
-
-def _check_header(name: object, value: object) -> None:
-    if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(f"headers must be a mapping of strings; {name!r} or its value is not one")
-    if name.lower() in _OURS:
-        raise ValueError(f"headers must not set {name}: the session does")
-    if not _is_token(name) or not value.isascii() or not value.isprintable():
-        raise ValueError(f"the header {name!r} has characters that no header may have")

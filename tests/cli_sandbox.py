@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import pty
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +21,11 @@ VIDEO_URL = "https://example.com/source.mp4"
 AUDIO_URL = "https://example.com/new-audio.mp3"
 SOURCES = ("--video", VIDEO_URL, "--audio", AUDIO_URL)
 QUICK = ("--poll-every", "0.02")
+
+# Under nohup or in the background of a shell these are ignored, and would be in the commands that tests interrupt.
+for _number, _handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # With -W error a connection that is left open makes a message that no test here expects.
 COMMAND = (sys.executable, "-W", "error", "-m", "heygen_async")
@@ -81,6 +88,15 @@ class Ran:
 # Processes
 
 
+class Process(subprocess.Popen):
+    """A process that ends with its test, if that fails."""
+
+    def __exit__(self, kind, error, trace):
+        if error is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
+
+
 def start(*argv, sandbox=None, prefix=(), env=(), **options):
     """Start a command; *prefix* is a program that runs it, such as nohup."""
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
@@ -89,7 +105,7 @@ def start(*argv, sandbox=None, prefix=(), env=(), **options):
     environment |= dict(env)
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     command = [*prefix, *COMMAND, *map(str, argv)]
-    return subprocess.Popen(command, env=environment, **{**pipes, **options})
+    return Process(command, env=environment, **{**pipes, **options})
 
 
 def run(*argv, **options):
@@ -131,3 +147,9 @@ def until(condition):
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true"
         time.sleep(0.005)
+
+
+def free_port():
+    """Return a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]

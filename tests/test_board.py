@@ -183,7 +183,7 @@ def test_created_at_of_a_fetched_lipsync_is_its_age():
 # Chunks
 
 
-def test_ids_that_are_due_leave_in_chunks_of_a_hundred_and_the_rest_waits_for_a_seat():
+def test_due_jobs_are_requested_in_chunks_of_a_hundred_and_the_rest_waits():
     board = Board(PollPolicy(max_bulk=2))
     waiters = crowd(board, 250)
 
@@ -1189,7 +1189,7 @@ def _check_fit_to_send(waiter, request):
 
 
 def pick(data, things):
-    # By its place: hypothesis prints what it draws, and these are large.
+    # By index: hypothesis prints what it draws, and these are large.
     return things[data.draw(st.integers(0, len(things) - 1))]
 
 

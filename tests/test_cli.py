@@ -11,10 +11,11 @@ import threading
 
 import orjson
 import pytest
+from aiohttp.helpers import netrc_from_env
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import AUDIO_URL, SOURCES, VIDEO_URL, Ran, running
+from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, Ran, running
 
 from heygen_async import RetryPolicy
 from heygen_async._version import __version__
@@ -31,7 +32,6 @@ from heygen_async.sandbox.faults import Fault, Reply, nothing, reset, server_err
 
 BODY = {"video": {"type": "url", "url": VIDEO_URL}, "audio": {"type": "url", "url": AUDIO_URL}, "title": "From JSON"}
 JSON = orjson.dumps(BODY).decode()
-QUICK = ("--poll-every", "0.02")
 KEYS_OF_AN_ERROR = {"code", "message", "hint", "param", "doc_url", "request_id"}
 
 
@@ -126,7 +126,7 @@ def test_one_create_is_one_job_under_one_key_however_often_it_is_sent(cli, monke
         assert (len(server.jobs), len(sent(server, "POST")), len(keys)) == (1, 3, 1)
 
 
-def test_a_create_whose_answer_is_lost_says_how_to_find_out(cli, monkeypatch):
+def test_a_create_without_an_answer_has_a_hint_to_find_out(cli, monkeypatch):
     with running(faults=[reset("POST /v3/lipsyncs", after=True, times=1)]) as server:
         monkeypatch.setenv("HEYGEN_API_KEY", server.api_key)
         lost = cli("lipsync", "create", *SOURCES, "--base-url", server.url)
@@ -182,7 +182,7 @@ def test_get_prints_the_answer_of_the_api(server, cli, made):
     assert answer["data"]["title"] == "Episode 1"
 
 
-def test_what_the_library_does_not_know_is_printed_too(server, cli, made):
+def test_unknown_fields_are_printed_too(server, cli, made):
     server.faults = [unknown_fields("GET /v3/lipsyncs/{lipsync_id}")]
 
     assert cli("lipsync", "get", made).answer["data"]["sandbox_news"] == {"since": 2026}
@@ -205,7 +205,7 @@ def test_list_all_is_one_array_of_everything(server, cli):
     assert {name: answer[name] for name in ("has_more", "next_token")} == {"has_more": False, "next_token": None}
 
 
-def test_a_list_asks_for_ten_and_list_all_for_a_hundred_at_a_time(server, cli):
+def test_a_list_requests_pages_of_ten_and_list_all_of_a_hundred(server, cli):
     cli("lipsync", "list")
     cli("lipsync", "list", "--all")
 
@@ -216,14 +216,14 @@ def test_update_prints_the_lipsync_with_its_new_title(server, cli, made):
     assert cli("lipsync", "update", made, "--title", "Episode 2").answer["data"]["title"] == "Episode 2"
 
 
-def test_delete_with_force_does_not_ask(server, cli, made):
+def test_delete_with_force_needs_no_confirmation(server, cli, made):
     ran = cli("lipsync", "delete", made, "--force")
 
     assert (ran.code, ran.answer) == (0, {"data": {"id": made}})
     assert server.jobs[0].deleted
 
 
-def test_delete_needs_force_where_nobody_can_answer(server, cli, made):
+def test_delete_needs_force_without_a_terminal(server, cli, made):
     ran = cli("lipsync", "delete", made)
 
     assert (ran.code, sent(server, "DELETE")) == (2, [])
@@ -236,7 +236,7 @@ class Keyboard(io.StringIO):
 
 
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("YES\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
-def test_delete_asks_who_can_answer(answer, code, server, cli, made, monkeypatch):  # noqa: PLR0917 fixtures
+def test_delete_is_confirmed_on_a_terminal(answer, code, server, cli, made, monkeypatch):  # noqa: PLR0917 fixtures
     monkeypatch.setattr(sys, "stdin", Keyboard(answer))
     ran = cli("lipsync", "delete", made)
 
@@ -248,7 +248,7 @@ def test_delete_asks_who_can_answer(answer, code, server, cli, made, monkeypatch
 # wait and download
 
 
-def test_wait_prints_each_lipsync_in_a_line_of_its_own(server, cli):
+def test_wait_prints_each_lipsync_on_its_own_line(server, cli):
     ids = {cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"] for _ in range(3)}
     ran = cli("lipsync", "wait", *ids, *QUICK)
 
@@ -266,7 +266,7 @@ def patient(cli, monkeypatch):
         yield server
 
 
-def test_a_wait_that_times_out_prints_how_far_it_came_and_exits_4(patient, cli):
+def test_a_wait_that_times_out_prints_the_status_and_exits_4(patient, cli):
     ran = cli("lipsync", "create", *SOURCES, "--wait", "--timeout", "0.05s", *QUICK)
 
     assert ran.code == 4
@@ -276,7 +276,7 @@ def test_a_wait_that_times_out_prints_how_far_it_came_and_exits_4(patient, cli):
     assert f"heygen-async lipsync wait {patient.jobs[0].id}" in ran.error["hint"]
 
 
-def test_of_many_that_time_out_each_is_printed(patient, cli):
+def test_each_of_several_that_time_out_is_printed(patient, cli):
     ids = {cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"] for _ in range(2)}
     ran = cli("lipsync", "wait", *ids, "--timeout", "0.05", *QUICK)
 
@@ -284,7 +284,7 @@ def test_of_many_that_time_out_each_is_printed(patient, cli):
     assert {answer["data"]["id"] for answer in ran.answers} == ids
 
 
-def test_what_was_heard_last_is_printed_if_the_api_cannot_be_asked_again(patient, cli):
+def test_the_last_known_status_is_printed_if_the_api_does_not_answer(patient, cli):
     lipsync_id = cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"]
     one = "GET /v3/lipsyncs/{lipsync_id}"
     patient.faults = [nothing(one, times=1), server_error(one)]
@@ -294,7 +294,7 @@ def test_what_was_heard_last_is_printed_if_the_api_cannot_be_asked_again(patient
     assert ran.answer == {"data": {"id": lipsync_id, "status": "pending"}}
 
 
-def test_a_failed_lipsync_is_printed_and_told_of(patient, cli):
+def test_a_failed_lipsync_is_printed_with_its_error(patient, cli):
     bad = cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"]
     patient.fail(bad, "no face was found")
     ran = cli("lipsync", "wait", bad, *QUICK)
@@ -305,7 +305,7 @@ def test_a_failed_lipsync_is_printed_and_told_of(patient, cli):
     assert "no face was found" in ran.error["message"]
 
 
-def test_nothing_is_downloaded_of_a_lipsync_that_failed(server, cli, tmp_path):
+def test_a_failed_lipsync_is_not_downloaded(server, cli, tmp_path):
     body = {**BODY, "video": {"type": "url", "url": "https://sandbox.invalid/a.mp4?fail=no+face"}}
     ran = cli("lipsync", "create", "-d", orjson.dumps(body).decode(), "-o", str(tmp_path / "out.mp4"), *QUICK)
 
@@ -313,7 +313,7 @@ def test_nothing_is_downloaded_of_a_lipsync_that_failed(server, cli, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_download_writes_a_file_and_says_where(server, cli, made, tmp_path):
+def test_download_writes_a_file_and_prints_its_path(server, cli, made, tmp_path):
     cli("lipsync", "wait", made, *QUICK)
     target = tmp_path / "episode.mp4"
     ran = cli("lipsync", "download", made, "-o", str(target))
@@ -322,7 +322,7 @@ def test_download_writes_a_file_and_says_where(server, cli, made, tmp_path):
     assert target.read_bytes() == SAMPLE_VIDEO.read_bytes()
 
 
-def test_a_download_without_a_name_is_called_after_the_title(server, cli, made, tmp_path, monkeypatch):
+def test_a_download_without_a_name_is_named_after_the_title(server, cli, made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cli("lipsync", "wait", made, *QUICK)
     ran = cli("lipsync", "download", made)
@@ -331,7 +331,7 @@ def test_a_download_without_a_name_is_called_after_the_title(server, cli, made, 
     assert ran.answer["data"]["path"].startswith("Episode 1")
 
 
-def test_a_download_overwrites_only_what_it_is_told_to(server, cli, made, tmp_path):
+def test_a_download_overwrites_only_on_request(server, cli, made, tmp_path):
     cli("lipsync", "wait", made, *QUICK)
     target = tmp_path / "out.mp4"
     target.write_text("precious")
@@ -347,7 +347,7 @@ def test_a_download_overwrites_only_what_it_is_told_to(server, cli, made, tmp_pa
 # asset, account
 
 
-def test_uploads_are_printed_in_order_one_in_a_line(server, cli):
+def test_uploads_are_printed_in_order_one_per_line(server, cli):
     ran = cli("asset", "upload", str(SAMPLE_VIDEO), str(SAMPLE_AUDIO))
     video, audio = (answer["data"] for answer in ran.answers)
 
@@ -363,7 +363,7 @@ def test_nothing_is_uploaded_if_one_of_the_files_is_missing(server, cli):
     assert "missing.mp3" in ran.error["message"]
 
 
-def test_account_prints_what_is_left_in_the_wallet(server, cli):
+def test_account_prints_the_balance(server, cli):
     assert cli("account").answer["data"]["wallet"]["remaining_balance"] == 100.0
 
 
@@ -421,7 +421,7 @@ def test_without_a_network_it_exits_1_with_one_line(command, cli, monkeypatch, u
 
 
 @each_with_an_id
-def test_an_unknown_id_exits_1_and_says_so(command, server, cli):
+def test_an_unknown_id_exits_1_with_its_error(command, server, cli):
     ran = cli(*command)
 
     assert (ran.code, ran.out) == (1, "")
@@ -430,7 +430,7 @@ def test_an_unknown_id_exits_1_and_says_so(command, server, cli):
 
 
 @each_with_an_id
-def test_what_cannot_be_an_id_is_not_sent(command, server, cli):
+def test_an_invalid_id_is_not_sent(command, server, cli):
     ran = cli(*("a/b" if word == "ls_none" else word for word in command))
 
     assert (ran.code, ran.out, server.requests) == (2, "", [])
@@ -470,7 +470,7 @@ def test_an_unknown_flag_is_not_sent(command, server, cli):
     ],
     ids=str,
 )
-def test_a_bad_create_says_what_is_wrong_and_sends_nothing(arguments, said, server, cli):
+def test_a_bad_create_names_the_problem_and_sends_nothing(arguments, said, server, cli):
     ran = cli("lipsync", "create", *arguments)
 
     assert (ran.code, ran.out, server.requests) == (2, "", [])
@@ -504,15 +504,20 @@ def test_misuse_exits_2_and_sends_nothing(argv, server, cli):
     assert ran.error["code"] == "usage"
 
 
-def test_an_error_of_the_api_is_told_whole(server, cli):
-    told = {"code": "new_code", "message": "No.", "param": "video.url", "doc_url": "https://docs.example/new_code"}
-    server.faults = [Fault("POST /v3/lipsyncs", Reply(status=400, body=orjson.dumps({"error": told})))]
+def test_an_error_of_the_api_is_printed_completely(server, cli):
+    sent_error = {
+        "code": "new_code",
+        "message": "No.",
+        "param": "video.url",
+        "doc_url": "https://docs.example/new_code",
+    }
+    server.faults = [Fault("POST /v3/lipsyncs", Reply(status=400, body=orjson.dumps({"error": sent_error})))]
     ran = cli("lipsync", "create", *SOURCES)
 
     assert ran.code == 1
     assert set(ran.error) == KEYS_OF_AN_ERROR
     assert {name: ran.error[name] for name in ("code", "param", "doc_url")} == {
-        name: told[name] for name in ("code", "param", "doc_url")
+        name: sent_error[name] for name in ("code", "param", "doc_url")
     }
     assert "No." in ran.error["message"]
     assert ran.error["request_id"]
@@ -533,7 +538,7 @@ def test_an_answer_that_is_not_a_list_is_an_error(server, cli):
 
 # Help
 
-# The sandbox runs until it is told to end, and is tested as a process; the demo is a test of its own.
+# The sandbox runs until it is interrupted, and is tested as a process; the demo has a test of its own.
 COMMAND_NAMES = ("lipsync", "asset", "account", "completion")
 
 
@@ -564,7 +569,7 @@ def test_the_example_of_a_command_runs(words, function, server, cli, made, tmp_p
 
 
 @pytest.mark.parametrize(("words", "function"), list(commands()))
-def test_help_shows_the_example_and_says_what_every_flag_is_for(words, function, cli, monkeypatch):
+def test_help_has_the_example_and_a_text_for_every_flag(words, function, cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     ran = cli(*words, "--help")
     lines = [line.strip("│ ") for line in ran.out.splitlines() if line.startswith("│ ")]
@@ -575,7 +580,7 @@ def test_help_shows_the_example_and_says_what_every_flag_is_for(words, function,
 
 
 @pytest.mark.parametrize("argv", [(), ("--help",), ("-h",)], ids=str)
-def test_the_commands_are_listed_with_what_they_say_of_themselves(argv, cli):
+def test_the_commands_are_listed_with_their_help(argv, cli):
     listed = cli(*argv).out
 
     for name in APP_COMMANDS:
@@ -701,7 +706,7 @@ def test_captions_are_written_only_on_request(server, cli, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.srt")) == ["b.srt", "c.srt", "d.srt"]
 
 
-def test_captions_of_somebody_else_are_never_overwritten(server, cli, tmp_path):
+def test_other_captions_are_never_overwritten(server, cli, tmp_path):
     (tmp_path / "out.srt").write_text("mine")
     ran = cli("lipsync", "create", *SOURCES, "-o", str(tmp_path / "out.mp4"), "--captions")
 
@@ -720,8 +725,10 @@ def test_captions_need_an_output(server, cli):
 @pytest.mark.parametrize("flag", ["-v", "-vv", "--verbose"])
 def test_the_log_is_lines_on_standard_error(flag, server, cli):
     ran = cli("lipsync", "create", *SOURCES, flag)
+    [job] = server.jobs
 
-    assert ran.answer == {"data": {"lipsync_id": server.jobs[0].id}}
+    assert ran.answer == {"data": {"lipsync_id": job.id}}
+    assert [line for line in ran.err.splitlines() if job.id in line and " INFO heygen_async" in line]
     assert all(re.match(r"\d\d:\d\d:\d\d (INFO|DEBUG) heygen_async", line) for line in ran.err.splitlines())
 
 
@@ -740,8 +747,8 @@ def test_the_log_has_no_secret_and_no_control_character(capsys, monkeypatch):
         logger.error("it failed", exc_info=ValueError("sk-very-secret\nsecond line"))
     first, second = capsys.readouterr().err.splitlines()
 
-    assert first.endswith("DEBUG heygen_async: the key is ***, the link https://a.b/c?... and [2J x")
-    assert second.endswith("ERROR heygen_async: it failed (ValueError: *** second line)")
+    assert first.endswith("DEBUG heygen_async: the key is ****, the link https://a.b/c?... and [2J x")
+    assert second.endswith("ERROR heygen_async: it failed (ValueError: **** second line)")
 
 
 def test_without_a_flag_nothing_is_logged(server, cli):
@@ -764,22 +771,32 @@ def test_another_host_is_reached_through_the_proxy_of_the_environment(cli, monke
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.setenv("HEYGEN_API_KEY", "key")
-        asked = []
-        answering = threading.Thread(target=_refuse_one, args=(proxy, asked))
+        received = []
+        answering = threading.Thread(target=_refuse_one, args=(proxy, received))
         answering.start()
         ran = cli("account", "--base-url", "https://api.heygen.invalid")
         answering.join(10)
 
     assert ran.code == 1
-    assert asked[0].startswith(b"CONNECT api.heygen.invalid:443")
+    assert received[0].startswith(b"CONNECT api.heygen.invalid:443")
 
 
-def _refuse_one(proxy, asked):
+def _refuse_one(proxy, received):
     proxy.settimeout(10)
     connection, _ = proxy.accept()
     with connection:
-        asked.append(connection.recv(1000))
+        received.append(connection.recv(1000))
         connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+
+def test_passwords_of_a_netrc_file_are_not_read(server, cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", "")
+    monkeypatch.delenv("NETRC")
+    (tmp_path / ".netrc").write_text("default login somebody password secret")
+    cli("account")
+
+    assert netrc_from_env().hosts == {}
 
 
 # Errors of the API
@@ -802,8 +819,8 @@ def test_each_of_several_errors_is_a_line(capsys):
 
 
 def test_a_refused_permission_has_a_hint(server, cli):
-    told = {"code": "forbidden", "message": "The key lacks the scope lipsync:write."}
-    server.faults = [Fault("POST /v3/lipsyncs", Reply(status=403, body=orjson.dumps({"error": told})))]
+    refusal = {"code": "forbidden", "message": "The key lacks the scope lipsync:write."}
+    server.faults = [Fault("POST /v3/lipsyncs", Reply(status=403, body=orjson.dumps({"error": refusal})))]
     ran = cli("lipsync", "create", *SOURCES)
 
     assert ran.code == 1

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from heygen_async import AssetId, LipsyncRequest
+from heygen_async.cli.create_request import compose, options_of
+from heygen_async.cli.create_schema import request_schema
 from heygen_async.cli.durations import seconds
 from heygen_async.cli.envelope_view import show
 from heygen_async.cli.failures import Problems
-from heygen_async.cli.progress import summary
-from heygen_async.cli.request import compose, options_of
-from heygen_async.cli.schema import request_schema
+from heygen_async.cli.live import summary
 from heygen_async.models import LipsyncOptions
 
 # Times
@@ -44,7 +45,7 @@ def test_a_time_is_seconds_or_has_units(text, expected):
 @pytest.mark.parametrize(
     "text", ["", "s", "m30", "30m1h", "1d", "-5", "+5", "5 s", "1e3", "inf", "nan", "1..5", "٣", "0", "0h0m", "9" * 400]
 )
-def test_what_is_no_time_is_refused(text):
+def test_an_invalid_time_is_refused(text):
     with pytest.raises(ValueError, match=r"30m|more than 0"):
         seconds(text)
 
@@ -67,14 +68,14 @@ def composed(data, audio=None):
     return request
 
 
-def test_a_null_in_the_json_says_nothing():
+def test_a_null_in_the_json_is_not_given():
     data = b'{"video": {"type": "url", "url": "%s"}, "mode": null, "title": null}' % URL.encode()
     request = composed(data, audio="asset:as_1")
 
     assert request == LipsyncRequest(video=URL, audio=AssetId("as_1"))
 
 
-def test_what_is_not_a_source_is_what_is_left():
+def test_the_options_of_a_request_are_its_fields_without_the_sources():
     request = LipsyncRequest(video=URL, audio=URL, title="T", mode="precision")
 
     assert set(options_of(request)) == set(LipsyncOptions.__annotations__)
@@ -82,7 +83,7 @@ def test_what_is_not_a_source_is_what_is_left():
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(), st.lists))
-def test_whatever_the_json_is_it_is_a_request_or_a_message(value):
+def test_any_json_is_a_request_or_an_error(value):
     body = {"video": {"type": "url", "url": URL}, "audio": value, "title": value}
     with pytest.raises((ValueError, TypeError), match=r"."):
         composed(orjson.dumps(body))
@@ -136,7 +137,7 @@ GUESSES = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in GUESSES.items() for value in values])
-def test_the_schema_allows_what_a_create_takes(name, value):
+def test_the_schema_accepts_what_a_create_accepts(name, value):
     body = {"video": SOURCE, "audio": SOURCE, name: value}
     try:
         composed(orjson.dumps(body))
@@ -160,7 +161,7 @@ def shown(envelope, width=80, *, colour=False):
 ITEM = {"id": "ls_c2094cac629f6fbed82c07cd", "status": "completed", "title": "Episode 1", "duration": 42.5}
 
 
-def test_one_thing_is_shown_in_lines_without_what_is_not_said():
+def test_one_object_is_shown_in_lines_without_nulls():
     lines = shown({"data": {**ITEM, "callback_id": None, "wallet": {"currency": "usd"}}}).splitlines()
 
     assert lines == [
@@ -187,11 +188,25 @@ def test_a_list_is_a_table_that_cuts_titles_and_never_ids():
     assert lines[2].rstrip().endswith("…")
 
 
-def test_an_empty_list_says_so():
+def test_a_table_fits_the_window_whatever_the_width_of_characters():
+    titles = ["日本語のとても長いタイトル" * 9, "한국어" * 30, "👩‍👩‍👧 family " * 9, "نیم‌فاصله" * 20]
+    lines = shown({"data": [{**ITEM, "title": title} for title in titles]}).splitlines()
+
+    assert len(lines) == 1 + len(titles)
+    assert max(map(cell_len, lines)) <= 80
+
+
+def test_wide_names_line_up():
+    lines = shown({"data": {"題名": "a", "id": "b"}}).splitlines()
+
+    assert lines == ["題名  a", "id    b"]
+
+
+def test_an_empty_list_is_shown_as_none():
     assert shown({"data": []}) == "none\n"
 
 
-def test_nothing_that_the_server_says_steers_the_terminal():
+def test_no_text_of_the_server_controls_the_terminal():
     text = shown({"data": [{"id": "\x1b[2J", "title": "[red]x[/red]\x07\r\n", "status": "\x1b]0;x\x07"}]}, colour=True)
 
     assert "\x1b[2J" not in text
@@ -209,12 +224,12 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-def test_whatever_the_server_says_can_be_shown(value):
+def test_any_answer_can_be_shown(value):
     assert shown({"data": value}).endswith("\n")
     assert shown(value).endswith("\n")
 
 
-def test_a_wait_is_summed_up_in_a_line():
+def test_a_wait_is_summarized_in_a_line():
     assert summary(["running"], 1, 62) == "running, 1:02"
     assert summary(["running", "pending", "running"], 5, 0.4) == "2 of 5 done, 1 pending, 2 running, 0:00"
     assert summary([], 1, 0) == "0:00"

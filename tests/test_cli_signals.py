@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import termios
 import time
 
@@ -18,7 +19,7 @@ import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, read_terminal, run, running, until
+from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, free_port, read_terminal, run, running, until
 from cli_sandbox import start as start_process
 
 from heygen_async.sandbox.faults import stall
@@ -267,11 +268,6 @@ def _is_full(pipe):
 HALF_A_REQUEST = b"POST /v3/lipsyncs HTTP/1.1\r\nHost: a\r\nX-Api-Key: sandbox-key\r\nContent-Length: 99\r\n\r\n{"
 
 
-def _free_port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
 @pytest.mark.parametrize("server", ["sandbox", "listen"])
 @pytest.mark.parametrize(
     ("clients", "number"),
@@ -283,7 +279,7 @@ def _free_port():
     ],
 )
 def test_a_server_ends_at_once_whoever_is_connected(start, server, clients, number):
-    port = _free_port()
+    port = free_port()
     argv = {"sandbox": ("sandbox",), "listen": ("webhook", "listen", "--unsigned")}[server]
     process = start(*argv, "--port", port)
     connections = [_connection(port) for _ in range(0 if clients == "none" else 3)]
@@ -333,3 +329,34 @@ def test_a_terminal_gets_its_cursor_back(start, signals, patient):
 
     assert process.returncode == 130
     assert got.rindex(b"\x1b[?25h") > got.rindex(b"\x1b[?25l")
+
+
+WITHOUT_SIGNAL_HANDLERS = """
+import asyncio
+
+class Loop(asyncio.SelectorEventLoop):
+    def add_signal_handler(self, *arguments):
+        raise NotImplementedError
+
+    def remove_signal_handler(self, *arguments):
+        raise NotImplementedError
+
+class Policy(asyncio.DefaultEventLoopPolicy):
+    _loop_factory = Loop
+
+asyncio.set_event_loop_policy(Policy())
+from heygen_async.cli import main
+main()
+"""
+
+
+def test_a_loop_without_signal_handlers_is_interrupted_too(start, patient):
+    """Windows has such a loop. Every poll wakes it."""
+    program = ("bash", "-c", 'exec "$0" -c "$1" "${@:7}"', sys.executable, WITHOUT_SIGNAL_HANDLERS)
+    process = start("lipsync", "create", *SOURCES, "--wait", *QUICK, sandbox=patient, prefix=program)
+    until(lambda: polled(patient))
+    process.terminate()
+    _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 143
+    assert patient.jobs[0].id in error(err)["hint"]

@@ -1,15 +1,18 @@
 """Encodings, pipes and closed descriptors: they cost output at most, never the work or its exit code."""
 
+import contextlib
+import itertools
 import os
 import shutil
 import subprocess
+import urllib.request
 
 import orjson
 import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, on_terminal, run, running, shell
+from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, free_port, on_terminal, run, running, shell, start, until
 
 from heygen_async.cli.output import to_json
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
@@ -139,6 +142,25 @@ def test_a_failed_row_shows_in_the_exit_code_though_nobody_reads(sandbox, manife
 
     assert ran.code == 1
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_listener_ends_when_its_reader_has_left():
+    script = '"$@" | head -1 >/dev/null; exit "${PIPESTATUS[0]}"'
+    port = free_port()
+    argv = ("webhook", "listen", "--unsigned", "--port", port)
+    with start(*argv, prefix=("bash", "-c", script, "bash")) as process:
+        numbers = itertools.count()
+        until(lambda: deliver(port, next(numbers)) or process.poll() is not None)
+        _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, "")
+
+
+def deliver(port, number):
+    """Deliver an event if somebody listens."""
+    body = orjson.dumps({"event_id": f"evt_{number}", "event_type": "batch.finished", "event_data": {}})
+    with contextlib.suppress(OSError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/hook", data=body, timeout=5).close()
 
 
 @needs_dev_full

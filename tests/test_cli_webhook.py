@@ -47,7 +47,7 @@ def made(server, cli):
     return cli("endpoints", "create", URL).answer["data"]["endpoint_id"]
 
 
-def test_create_prints_the_secret_for_it_is_told_this_once(server, cli):
+def test_create_prints_the_secret(server, cli):
     told = cli("endpoints", "create", URL, "--events", "batch.finished", "ai_clipping.fail").answer["data"]
 
     assert told["secret"]
@@ -84,7 +84,7 @@ def test_rotate_prints_another_secret(server, cli, made):
     assert cli("endpoints", "rotate", made).answer["data"]["secret"]
 
 
-def test_delete_deletes_by_force_where_nobody_can_be_asked(server, cli, made):
+def test_delete_needs_force_without_a_terminal(server, cli, made):
     refused = cli("endpoints", "delete", made)
 
     assert refused.code == 2
@@ -94,7 +94,7 @@ def test_delete_deletes_by_force_where_nobody_can_be_asked(server, cli, made):
     assert cli("endpoints", "delete", made, "--force").error["code"] == "webhook_not_found"
 
 
-def test_event_types_and_events_are_printed_as_the_api_answers(server, cli):
+def test_event_types_and_events_are_answers_of_the_api(server, cli):
     kinds = cli("event-types").answer["data"]
     answer = cli("events", "--event-type", kinds[0]["event_type"], "--limit", "3").answer
 
@@ -103,7 +103,7 @@ def test_event_types_and_events_are_printed_as_the_api_answers(server, cli):
 
 
 @pytest.mark.parametrize("secret", [None, "", " , "])
-def test_listening_needs_a_secret_or_that_it_is_said_out_loud(cli, monkeypatch, secret):
+def test_listening_needs_a_secret_or_unsigned(cli, monkeypatch, secret):
     monkeypatch.delenv("HEYGEN_WEBHOOK_SECRET", raising=False)
     if secret is not None:
         monkeypatch.setenv("HEYGEN_WEBHOOK_SECRET", secret)
@@ -143,7 +143,7 @@ async def deliver(url, body, headers):
                 await asyncio.sleep(0.05)
 
 
-async def test_listen_prints_verified_events_once_as_they_come():
+async def test_listen_prints_each_verified_event_once():
     event = {"event_id": "evt_1", "event_type": "lipsync.success", "event_data": {"lipsync_id": "ls_1"}, "entity": "e"}
     body = orjson.dumps(event)
     headers = sign(body, secret=SECRET, event_id="evt_1", timestamp=time.time())
@@ -156,7 +156,7 @@ async def test_listen_prints_verified_events_once_as_they_come():
     assert await printed.read() == b""
 
 
-async def test_listen_prints_unsigned_events_if_it_is_told_to():
+async def test_listen_accepts_unsigned_events_on_request():
     body = b'{"event_id": "evt_1", "event_type": "lipsync.fail", "event_data": {}, "created_at": 1780000000}'
 
     async with asyncio.timeout(30), listening("--unsigned") as (url, printed):

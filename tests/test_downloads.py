@@ -342,9 +342,9 @@ async def test_a_host_that_fails_for_a_while_is_retried(job, sandbox, tmp_path):
 
 
 async def test_a_slow_download_does_not_time_out(sandbox, job, tmp_path):
-    sandbox.faults = [faults.slow_drip(chunk=SIZE // 10, pause=0.01)]
-    async with session(sandbox, timeouts=Timeouts(transfer_idle=0.08)) as heygen:
-        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 10)
+    sandbox.faults = [faults.slow_drip(chunk=SIZE // 12, pause=0.1)]
+    async with session(sandbox, timeouts=Timeouts(transfer_idle=1)) as heygen:  # less than all the pauses together
+        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 20)
 
     assert path.read_bytes() == VIDEO
     assert len(sent(sandbox)) == 1
@@ -352,8 +352,8 @@ async def test_a_slow_download_does_not_time_out(sandbox, job, tmp_path):
 
 async def test_a_host_that_falls_silent_is_retried(sandbox, job, tmp_path):
     sandbox.faults = [faults.slow_drip(chunk=1000, pause=5, times=1)]
-    async with session(sandbox, timeouts=Timeouts(transfer_idle=0.05)) as heygen:
-        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 10)
+    async with session(sandbox, timeouts=Timeouts(transfer_idle=0.5)) as heygen:
+        path = await asyncio.wait_for(heygen.download(job.id, tmp_path / "a.mp4"), 20)
 
     assert path.read_bytes() == VIDEO
     assert sent(sandbox)[1].headers["Range"] == "bytes=1000-"
@@ -633,17 +633,18 @@ async def test_a_cancelled_download_keeps_its_part_and_leaves_nothing_running(he
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.01)
+    await until(lambda: not [one for one in asyncio.all_tasks() - before if not is_servers(one)])
 
     assert task.cancelled()
-    assert not [
-        one for one in asyncio.all_tasks() - before if "sandbox" not in repr(one) and "web_protocol" not in repr(one)
-    ]
     assert heygen._transfers.targets == set()
-    size = part.stat().st_size
-    assert part.read_bytes() == VIDEO[:size]
+    kept = part.read_bytes()  # a thread may still be writing its last block
+    assert kept == VIDEO[: len(kept)]
     assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO
-    assert sent(sandbox)[-1].headers["Range"] == f"bytes={size}-"
+    assert int(sent(sandbox)[-1].headers["Range"].removeprefix("bytes=").removesuffix("-")) >= len(kept) >= 200_000
+
+
+def is_servers(task):
+    return "sandbox" in repr(task) or "web_protocol" in repr(task)
 
 
 async def test_an_iteration_that_ends_early_leaves_nothing_open(heygen, job, sandbox):
@@ -663,6 +664,30 @@ async def test_an_interrupted_iteration_is_resumed(job, sandbox):
     sandbox.faults = [faults.cut_download(after_bytes=1_000_001, times=2)]
 
     assert b"".join([data async for data in job.iter_bytes()]) == VIDEO
+
+
+async def test_bytes_that_arrived_before_the_connection_broke_are_not_lost_to_a_slow_consumer():
+    ranges, got = [], bytearray()
+
+    async def handler(request):
+        ranges.append(request.headers.get("Range"))
+        if len(ranges) > 1:
+            headers = {"ETag": '"a"', "Content-Range": f"bytes 200000-{SIZE - 1}/{SIZE}"}
+            return web.Response(status=206, body=VIDEO[200_000:], headers=headers)
+        response = web.StreamResponse(headers={"Content-Length": str(SIZE), "ETag": '"a"'})
+        await response.prepare(request)
+        await response.write(VIDEO[:200_000])
+        request.transport.close()
+        return response
+
+    async with served(handler) as heygen:
+        async for data in heygen.iter_bytes("ls_1"):
+            got += data
+            for _ in range(3):  # by now the connection has ended
+                await heygen.lipsyncs.get("ls_1")
+
+    assert bytes(got) == VIDEO
+    assert ranges == [None, "bytes=200000-"]
 
 
 async def test_an_iteration_over_a_host_that_cannot_resume_skips_what_was_yielded(job, sandbox):
@@ -851,6 +876,7 @@ def a_link_to_nowhere(folder):
         pytest.param(lambda folder: folder / ("x" * 242 + ".mp4"), "the name has 246 bytes", id="246-bytes"),
         pytest.param(lambda folder: folder / ("x" * 300 + ".mp4"), "the name has 304 bytes", id="304-bytes"),
         pytest.param(lambda folder: folder.joinpath(*["d"] * 2100, "a.mp4"), "the path has", id="long-path"),
+        pytest.param(lambda _: "", "names no file", id="empty"),
         pytest.param(lambda folder: folder / "a\0.mp4", "NUL", id="nul"),
         pytest.param(lambda folder: folder / "\ud83d.mp4", "no file name can have", id="lone-surrogate"),
         pytest.param(lambda folder: folder / "no" / "a.mp4", "does not exist", id="no-folder"),
@@ -878,6 +904,13 @@ async def test_an_output_that_cannot_be_written_is_found_before_anything_is_sent
     assert not refused.value.is_transient
     assert not sandbox.requests
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@given(st.text(max_size=30), st.booleans(), st.booleans(), st.booleans())
+def test_checking_an_output_never_fails_whatever_its_path_is(path, overwrite, makes_folders, captions):
+    problems = target_problems(Path(path), overwrite=overwrite, makes_folders=makes_folders, captions=captions)
+
+    assert all(isinstance(problem, str) for problem in problems)
 
 
 def test_every_problem_of_an_output_is_found_at_once(tmp_path):
@@ -919,8 +952,11 @@ def test_a_folder_that_may_not_be_written_to_is_a_problem():
     assert "is not writable" in found
 
 
-def test_a_folder_is_not_a_file_to_replace(tmp_path):
-    assert "it is a folder" in target_problems(tmp_path, overwrite=True)[0]
+@pytest.mark.parametrize("path", ["/", ".", "..", "/tmp", ""])
+def test_a_folder_is_not_a_file_to_replace(path):
+    [problem, *_] = target_problems(Path(path), overwrite=True)
+
+    assert "it is a folder" in problem or "names no file" in problem
 
 
 # Whose part it is
@@ -1061,7 +1097,7 @@ TRANSIENT = [
     pytest.param(faults.reset(FILES), id="reset"),
     pytest.param(faults.stall(FILES), id="timeout"),
 ]
-IMPATIENT = {"timeouts": Timeouts(transfer_idle=0.05), "retry": evolve(QUICK, max_seconds=5)}
+IMPATIENT = {"timeouts": Timeouts(transfer_idle=0.3), "retry": evolve(QUICK, max_attempts=10)}
 
 
 @pytest.mark.parametrize("fault", TRANSIENT)

@@ -1,13 +1,10 @@
-"""`heygen-async dub`: what it prints, what it leaves, how it exits, and how it goes on after Ctrl-C."""
+"""`heygen-async dub`: its output, its files, its exit codes, and how it continues after Ctrl-C."""
 
 import csv
 import io
 import os
-import pty
 import signal
 import subprocess
-import sys
-import time
 
 import orjson
 import pytest
@@ -15,7 +12,7 @@ from attrs import evolve
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import Ran, known_to_the_shell, running
+from cli_sandbox import QUICK, Ran, known_to_the_shell, on_terminal, running, start, until
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -26,11 +23,9 @@ from heygen_async.cli.dub_files import RunFiles
 from heygen_async.cli.dub_view import Progress, clock, line, live_view, summary
 from heygen_async.models import DubOutcome, DubRow, Wallet
 from heygen_async.sandbox import SAMPLE_AUDIO
-from heygen_async.sandbox.faults import error, stall
+from heygen_async.sandbox.faults import error
 
 URL, AUDIO = "https://sandbox.invalid/v.mp4", "https://example.com/a.mp3"
-QUICK = ("--poll-every", "0.02")
-COMMAND = (sys.executable, "-W", "error", "-m", "heygen_async.cli")
 
 
 @pytest.fixture
@@ -58,7 +53,7 @@ def manifest(tmp_path):
     return path
 
 
-def test_a_manifest_is_dubbed_and_told_of_in_json_lines(server, cli, manifest, tmp_path):
+def test_a_manifest_is_dubbed_and_reported_in_json_lines(server, cli, manifest, tmp_path):
     ran = cli("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
     *outcomes, last = ran.answers
 
@@ -105,7 +100,7 @@ def test_a_row_that_fails_makes_the_exit_code_1(server, cli, manifest, tmp_path)
     assert "No face was found" in failed["error"]
 
 
-def test_a_wrong_manifest_exits_2_with_all_that_is_wrong(server, cli, tmp_path):
+def test_a_wrong_manifest_exits_2_with_every_problem(server, cli, tmp_path):
     manifest = tmp_path / "bad.csv"
     manifest.write_text(f"video,audio\n{URL},none.mp3\nhttp://a.b/c,{AUDIO}\n")
     ran = cli("dub", manifest)
@@ -133,7 +128,7 @@ def test_no_key_exits_3(cli, manifest):
     assert cli("dub", manifest).code == 3
 
 
-def test_no_credit_exits_1_and_says_how_to_go_on(server, cli, manifest):
+def test_no_credit_exits_1_with_the_next_step(server, cli, manifest):
     server.faults = [error(402, "insufficient_credit", route="POST /v3/lipsyncs")]
     ran = cli("dub", manifest)
 
@@ -199,24 +194,10 @@ def test_outputs_without_a_folder_are_beside_the_manifest(server, cli, tmp_path)
 # As a process
 
 
-def _start(*argv, sandbox, **options):
-    environment = {**os.environ, "HEYGEN_API_KEY": sandbox.api_key, "HEYGEN_BASE_URL": sandbox.url}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    environment |= options.pop("env", {})
-    return subprocess.Popen([*COMMAND, *map(str, argv)], env=environment, **{**pipes, **options})
-
-
-def _until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.005)
-
-
-def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(manifest, tmp_path):
+def test_the_same_command_continues_after_ctrl_c(manifest, tmp_path):
     with running(manual=True) as sandbox:
-        process = _start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
-        _until(lambda: len(sandbox.jobs) == 4)
+        process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
+        until(lambda: len(sandbox.jobs) == 4)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
         assert process.returncode == 130
@@ -224,8 +205,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(manifest, tmp_path):
         with (tmp_path / "episodes.report.csv").open(newline="") as file:
             assert {row["state"] for row in csv.DictReader(file)} == {"submitted"}
 
-        process = _start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
-        _until(lambda: any("statuses" in request.path for request in sandbox.requests))
+        process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
+        until(lambda: any("statuses" in request.path for request in sandbox.requests))
         _advance(sandbox)
         out, err = process.communicate(timeout=20)
 
@@ -239,46 +220,19 @@ def _advance(sandbox):
     clock.move_to(clock.now() + 60)
 
 
-def test_a_second_ctrl_c_leaves_at_once(manifest):
-    with running(faults=[stall("POST /v3/lipsyncs")]) as sandbox:
-        process = _start("dub", manifest, sandbox=sandbox)
-        _until(lambda: any(request.method == "POST" for request in sandbox.requests))
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.1)
-        assert process.poll() is None  # it waits for the answer, up to 5 seconds
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=4)
-
-    assert process.returncode == 130
-
-
-def test_a_terminal_gets_a_board_and_a_summary(manifest, tmp_path):
+def test_a_terminal_gets_a_live_view_and_a_summary(manifest, tmp_path):
     with running(speed=100) as sandbox:
-        ours, theirs = pty.openpty()
-        terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "text": False}
-        argv = ("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
-        with _start(*argv, sandbox=sandbox, env={"TERM": "xterm", "COLUMNS": "100"}, **terminal) as process:
-            os.close(theirs)
-            got = b"".join(iter(lambda: _read(ours), b"")).decode()
-            code = process.wait(30)
-        os.close(ours)
+        ran = on_terminal("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
 
-    assert code == 0
-    assert "concurrent jobs" in got
-    assert "rows/min" in got
-    assert "4 completed in 0:0" in got
-    assert "balance: $100.00 before, $99.47 after" in got
-    assert f"report: {tmp_path / 'episodes.report.csv'}" in got
+    assert ran.code == 0
+    assert "concurrent jobs" in ran.out
+    assert "rows/min" in ran.out
+    assert "4 completed in 0:0" in ran.out
+    assert "balance: $100.00 before, $99.47 after" in ran.out
+    assert f"report: {tmp_path / 'episodes.report.csv'}" in ran.out
 
 
-def _read(terminal):
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # Linux says so when the other end has gone
-        return b""
-
-
-# How it looks
+# Views
 
 
 SNAPSHOT = DubSnapshot(
@@ -399,7 +353,7 @@ def test_rows_that_an_earlier_run_finished_or_submitted_do_not_count_for_the_rat
     assert progress.rate() == pytest.approx(0.1)
 
 
-def test_a_line_is_about_a_row():
+def test_a_row_is_shown_in_a_line():
     assert line(outcome(), 3, 10) == "3/10 ep-1 completed"
     assert line(outcome(), 3, None) == "3 ep-1 completed"
     assert line(outcome(warnings=("no captions",)), 3, None) == "3 ep-1 completed (warning: no captions)"
@@ -500,6 +454,34 @@ def test_a_manifest_from_a_pipe_needs_a_journal(server, cli, manifest, tmp_path)
     assert "--journal" in ran.error["message"]
 
 
+def test_outputs_of_a_manifest_from_a_pipe_are_in_the_current_folder(server, manifest, tmp_path):
+    (tmp_path / "here").mkdir()
+    row = f'{{"video": "{URL}", "audio": "{AUDIO}", "output": "one.mp4"}}'
+    argv = ("dub", "/dev/stdin", "--journal", tmp_path / "run.sqlite", *QUICK)
+    with start(*argv, sandbox=server, stdin=subprocess.PIPE, cwd=tmp_path / "here") as process:
+        _, err = process.communicate(row, timeout=30)
+
+    assert (process.returncode, err) == (0, "")
+    assert (tmp_path / "here" / "one.mp4").exists()
+
+
+def test_a_report_in_the_place_of_a_folder_is_refused(cli, server, manifest, tmp_path):
+    (tmp_path / "run.report.csv").mkdir()
+    ran = cli("dub", manifest, "--journal", tmp_path / "run.sqlite", *QUICK)
+
+    assert ran.code == 2
+    assert "folder" in ran.error["message"]
+
+
+def test_a_rehearsal_offers_no_retry(manifest):
+    manifest.write_text(manifest.read_text() + f"\nbad,{URL}?fail=No+face,{AUDIO},Bad\n")
+    ran = on_terminal("dub", manifest, "--sandbox")
+
+    assert ran.code == 1
+    assert "1 failed" in ran.out
+    assert "--retry-failed" not in ran.out
+
+
 def test_the_retry_command_has_the_flags_of_the_run(manifest):
     files = RunFiles.of(manifest, None)
 
@@ -508,7 +490,15 @@ def test_the_retry_command_has_the_flags_of_the_run(manifest):
     )
 
 
-# The end of a run that is not its end
+def test_paths_of_flags_may_start_with_the_home_folder(server, cli, manifest, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert cli("dub", manifest, "--output-dir=~/out", "--journal=~/run.sqlite", *QUICK).code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert (tmp_path / "run.report.csv").exists()
+
+
+# Runs that are interrupted
 
 
 def test_a_run_without_credit_prints_a_summary(server, cli, manifest):

@@ -63,9 +63,9 @@ def test_one_root_catches_all_that_the_library_raises():
         (EXAMPLES[1], "418: teapot"),
         (EXAMPLES[2], "unexpected answer (200): required field missing @ $.data.id [request req_1]"),
         (EXAMPLES[3], "lipsync ls_1 failed: no face was found"),
-        (EXAMPLES[4], "ls_1 had not finished in time (last seen: running)"),
-        (EXAMPLES[5], "the time was up before the lipsync was created"),
-        (EXAMPLES[6], "2 lipsyncs had not finished in time"),
+        (EXAMPLES[4], "ls_1 did not end in time (last status: running)"),
+        (EXAMPLES[5], "the deadline came before the lipsync was created"),
+        (EXAMPLES[6], "2 lipsyncs did not end in time"),
     ],
 )
 def test_an_error_is_a_sentence(error, text):

@@ -68,8 +68,8 @@ async def collect(answer, into):
 
 def test_faults_with_times_are_a_script():
     script = [faults.rate_limited(times=2), faults.nothing(times=1), faults.reset(times=1)]
-    struck = [faults.choose(script, CREATE, Random(0)) for _ in range(5)]
-    effects = [None if fault is None else type(fault.effect).__name__ for fault in struck]
+    chosen = [faults.choose(script, CREATE, Random(0)) for _ in range(5)]
+    effects = [None if fault is None else type(fault.effect).__name__ for fault in chosen]
     assert effects == ["Reply", "Reply", "Nothing", "Reset", None]
     assert script == []
 
@@ -87,20 +87,20 @@ def test_the_default_route_is_every_call_of_the_api_but_not_the_file_host():
 
 
 def test_the_same_seed_chooses_the_same_requests():
-    def strikes(seed):
+    def choices(seed):
         random = Random(seed)
         return [faults.choose([faults.reset(probability=0.3)], CREATE, random) is not None for _ in range(50)]
 
-    assert strikes(1) == strikes(1)
-    assert strikes(1) != strikes(2)
+    assert choices(1) == choices(1)
+    assert choices(1) != choices(2)
 
 
 @given(st.floats(0, 1), st.integers(0, 1000))
 def test_a_probability_is_kept(probability, seed):
     random = Random(seed)
     script = [faults.reset(probability=probability)]
-    struck = sum(faults.choose(script, CREATE, random) is not None for _ in range(1000))
-    assert abs(struck - 1000 * probability) < 110  # seven times the largest standard deviation, 15.8
+    chosen = sum(faults.choose(script, CREATE, random) is not None for _ in range(1000))
+    assert abs(chosen - 1000 * probability) < 110  # seven times the largest standard deviation, 15.8
 
 
 @pytest.mark.parametrize("wrong", [{"probability": 1.1}, {"probability": -0.1}, {"times": 0}])

@@ -166,12 +166,12 @@ async def test_a_connection_that_is_refused_was_not_sent():
 
 async def test_waiting_for_a_connection_uses_up_no_timeout():
     async def slow(request):
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.1)
         return web.Response(text='{"data": {"id": "ls_1", "status": "running"}}')
 
-    async with answering(slow, max_connections=1, timeouts=Timeouts(read=0.15)) as (session, _):
-        found = await asyncio.gather(*(session.lipsyncs.get("ls_1") for _ in range(6)))
-    assert len(found) == 6
+    async with answering(slow, max_connections=1, timeouts=Timeouts(read=0.6)) as (session, _):
+        found = await asyncio.gather(*(session.lipsyncs.get("ls_1") for _ in range(8)))
+    assert len(found) == 8
 
 
 async def test_a_redirect_is_never_followed_and_the_key_stays_at_home():

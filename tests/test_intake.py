@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, QUICK, Stage, rows, staged, until, url
 
 from heygen_async import HeyGenSession
+from heygen_async.bulk.intake import prepare
+from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.run import BadRows
 from heygen_async.bulk.store import JournalError
@@ -487,3 +490,28 @@ async def test_a_pipe_is_dubbed_like_a_file(stage: Stage) -> None:
         assert await stage.states(Manifest(f"/dev/fd/{read}")) == {"completed": 2}
     finally:
         os.close(read)
+
+
+@pytest.mark.parametrize(
+    ("cells", "columns"),
+    [
+        ({"mode": "fast", "audio": "gone.mp3"}, {"mode", "audio"}),
+        (
+            {"video": "ftp://example.com/a.mp4", "audio": "gone.mp3", "start_time": "-1"},
+            {"video", "audio", "start_time"},
+        ),
+        ({"key": "no spaces", "output": "x" * 300 + ".mp4"}, {"key", "output"}),
+    ],
+)
+async def test_the_files_of_a_row_are_checked_whatever_else_is_wrong_with_it(tmp_path, cells, columns):
+    cells = {"video": "https://example.com/a.mp4", "audio": "https://example.com/a.mp3", **cells}
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text(f"{','.join(cells)}\n{','.join(cells.values())}\n")
+    journal = Journal(None, origin="http://localhost")
+    await journal.open()
+    listed = await to_thread.run_sync(lambda: list(Manifest(manifest).source_rows()))
+    try:
+        [found] = await prepare(listed, journal, tmp_path / "out")
+    finally:
+        await journal.aclose()
+    assert {problem.place.rpartition(", ")[2] for problem in found.problems} == columns

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heygen_async import DownloadError, InvalidRequest, Lipsync, LipsyncFailed, RetryPolicy, Secret, TransportError
-from heygen_async._media.attempts import Attempts
+from heygen_async import DownloadError, Lipsync, LipsyncFailed, Secret
 from heygen_async._media.fetch import expires_at, link_of
 from heygen_async._media.hosts import (
     PartState,
@@ -26,7 +25,7 @@ from heygen_async._media.sniffing import recognize, sniff
 from heygen_async._media.targets import captions_path
 from heygen_async._media.uploads import put_headers
 from heygen_async._text import is_text
-from heygen_async.errors import RateLimited, ServerError, UnexpectedResponse
+from heygen_async.errors import ServerError, UnexpectedResponse
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
@@ -403,9 +402,12 @@ def test_a_page_is_not_the_answer_to_a_put(headers, body):
     assert page.value.is_transient
 
 
-@pytest.mark.parametrize("body", [b"", b"ok", b"<PutObjectResult/>"])
-def test_anything_else_may_be_the_answer_to_a_put(body):
-    check_stored(200, {"ETag": '"a"'}, body)
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [("", b""), ("text/plain", b"ok"), ("application/xml", b"<PutObjectResult/>"), ("application/json", b'{"a": 1}')],
+)
+def test_anything_else_may_be_the_answer_to_a_put(kind, body):
+    check_stored(200, {"ETag": '"a"', "Content-Type": kind}, body)
 
 
 def test_upload_headers_are_sent_unchanged_except_those_of_the_connection():
@@ -418,38 +420,6 @@ def test_upload_headers_are_sent_unchanged_except_those_of_the_connection():
 def test_malformed_upload_headers_are_an_unexpected_response(headers):
     with pytest.raises(UnexpectedResponse, match="not a header"):
         put_headers(headers)
-
-
-# Attempts
-
-
-def test_attempts_are_bounded_until_there_is_progress():
-    attempts = Attempts(RetryPolicy(max_attempts=3))
-    broken = TransportError("broken")
-
-    delays = [attempts.delay_after(broken, chance=1) for _ in range(3)]
-    attempts.reset()
-
-    assert [delay is None for delay in delays] == [False, False, True]
-    assert attempts.delay_after(broken, chance=1) is not None
-
-
-def test_a_lasting_failure_is_not_retried():
-    assert Attempts(RetryPolicy()).delay_after(InvalidRequest("no", status=400), chance=1) is None
-
-
-def test_refusals_use_up_time_and_no_attempt():
-    attempts = Attempts(RetryPolicy(max_attempts=2, max_seconds=10))
-    refused = RateLimited("", status=429, retry_after=4)
-
-    assert [attempts.delay_after(refused, chance=1) for _ in range(3)] == [4, 4, None]
-
-
-def test_another_way_is_tried_at_once_even_without_retries():
-    attempts = Attempts(RetryPolicy(max_attempts=1))
-
-    assert attempts.delay_before_change(chance=1) == 0
-    assert attempts.delay_before_change(chance=1) is None
 
 
 # Boxes

@@ -46,13 +46,14 @@ OPTIONAL = [
 async def test_no_optional_field_makes_anything_unreachable(value):
     odd = odd_fields(fields=dict.fromkeys(OPTIONAL, value))
     async with (
-        Sandbox(job_seconds=20, speed=1000, faults=[odd]) as sandbox,
+        Sandbox(manual=True, faults=[odd]) as sandbox,
         HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=FAST) as heygen,
     ):
         job = await heygen.lipsyncs.create(**SOURCES, title="T", callback_id="row-1")
         failing = await heygen.lipsyncs.create(**SOURCES)
         sandbox.fail(failing.id, "no face")
         batch = await heygen.lipsyncs.create_batch([LipsyncRequest(**SOURCES)], title="B")
+        await sandbox.advance(60)
 
         assert (await job.wait(timeout=30)).video_url
         with pytest.raises(LipsyncFailed):

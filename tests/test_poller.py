@@ -48,7 +48,7 @@ class Page:
 
 @define
 class Server:
-    """Jobs that end at a time, and what was asked about them and when."""
+    """Jobs that end at a time, and the requests for them with their times."""
 
     latency: float = 0.02
     jobs: dict[str, tuple[float, LipsyncStatus | str]] = field(factory=dict)
@@ -57,7 +57,7 @@ class Server:
     pages: list[str | None] = field(factory=list)
     times: list[float] = field(factory=list)
     trouble: dict[str, object] = field(factory=dict)
-    """By the kind of request: an exception to raise, or a coroutine function to await first, given what was asked."""
+    """By the kind of request: an exception to raise, or a coroutine function to await first, given its ids."""
     edit: object = None
     """What is done to an answer of statuses before it is sent."""
     lipsync: object = Lipsync
@@ -498,10 +498,10 @@ async def test_without_bulk_requests_every_job_still_ends(server):
 
     await asyncio.gather(*(poller.wait(one) for one in ids))
 
-    assert len(server.looks) == 3  # in the air when it was learnt
+    assert len(server.looks) == 3  # in flight when it was learnt
     assert not poller.snapshot().has_statuses
     assert now() < 32
-    # Pages of 100 instead of a GET for each: 3 for a look at all.
+    # Pages of 100 instead of a GET for each: 3 pages for a look at all jobs.
     assert server.requests < 300
     assert nothing_is_left(poller)
 
@@ -1333,7 +1333,7 @@ async def test_updates_are_looked_for_as_often_as_the_jobs_age_says(server):
     seen = [status async for status in server.poller().updates("ls_1")]
 
     assert len(seen) == len(server.looks)
-    assert len(server.looks) < 60  # and not one after the other
+    assert len(server.looks) < 60  # not one straight after the other
 
 
 # notify, snapshot

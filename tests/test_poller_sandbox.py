@@ -183,7 +183,7 @@ async def test_a_session_of_a_web_app_waits_for_its_users():
 
 
 class Lifespan:
-    """An ASGI server's way: start-up and shut-down come as messages to a task of their own."""
+    """The lifespan protocol of an ASGI server: messages to a task of its own."""
 
     def __init__(self, app):
         self.messages = asyncio.Queue()
@@ -225,7 +225,7 @@ async def test_a_session_of_an_asgi_lifespan_is_opened_closed_and_used_in_three_
 
 @pytest.fixture
 async def opened():
-    """A session that pytest opens and closes, in a task or in none that the test knows."""
+    """A session that pytest opens and closes outside of the test's task."""
     async with sandbox_of() as sandbox, session_on(sandbox) as session:
         yield session, sandbox
 

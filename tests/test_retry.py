@@ -1,4 +1,4 @@
-"""The decision to send again, as a table."""
+"""When a request is sent again, as a table."""
 
 import pytest
 from hypothesis import given
@@ -19,10 +19,7 @@ from heygen_async import (
     TransportError,
     UnexpectedResponse,
 )
-from heygen_async._transport.retry import Spent, backoff, decide
-
-FIRST = Spent(attempts=1, refusals=0, seconds=0.0)
-REFUSED = Spent(attempts=0, refusals=1, seconds=0.0)
+from heygen_async._transport.retry import Attempts, backoff
 
 
 def server_error(status=500, **more):
@@ -37,8 +34,10 @@ def in_progress(retry_after=None):
     return Conflict("wait", status=409, code="request_in_progress", retry_after=retry_after)
 
 
-def delay(error, *, policy=RetryPolicy(), spent=FIRST, repeatable=True, chance=1.0):
-    return decide(policy, error, spent=spent, repeatable=repeatable, chance=chance)
+def delay(error, *, policy=RetryPolicy(), made=0, refusals=0, elapsed=0.0, repeatable=True, chance=1.0):
+    """Return the delay after *error*, which ends one attempt more than were *made*."""
+    attempts = Attempts(policy, is_repeatable=repeatable, made=made + refusals, refusals=refusals)
+    return attempts.delay_after(error, chance=chance, elapsed=elapsed)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +49,7 @@ def delay(error, *, policy=RetryPolicy(), spent=FIRST, repeatable=True, chance=1
         server_error(500),
         server_error(503),
         server_error(599),
+        UnexpectedResponse(["the body is not JSON"], status=200),
     ],
     ids=repr,
 )
@@ -82,14 +82,14 @@ def test_nothing_is_repeated_that_is_not_safe_to_repeat_or_if_one_attempt_is_all
 
 
 def test_attempts_run_out():
-    assert delay(server_error(), spent=Spent(attempts=3, refusals=0, seconds=0)) is not None
-    assert delay(server_error(), spent=Spent(attempts=4, refusals=0, seconds=0)) is None
+    assert delay(server_error(), made=2) is not None
+    assert delay(server_error(), made=3) is None
 
 
 @pytest.mark.parametrize("error", [limited(1.0), in_progress()], ids=repr)
 def test_a_refusal_uses_up_no_attempt_but_time(error):
-    assert delay(error, spent=Spent(attempts=4, refusals=50, seconds=100)) is not None
-    assert delay(error, spent=Spent(attempts=0, refusals=1, seconds=180)) is None
+    assert delay(error, made=4, refusals=49, elapsed=100) is not None
+    assert delay(error, elapsed=180) is None
 
 
 def test_retry_after_is_never_undercut():
@@ -105,8 +105,8 @@ def test_a_retry_after_beyond_the_cap_is_raised_at_once():
 
 
 def test_a_429_without_a_time_backs_off():
-    assert delay(limited(), spent=REFUSED) == 0.5
-    assert delay(limited(0.0), spent=Spent(attempts=0, refusals=3, seconds=1)) == 2.0
+    assert delay(limited()) == 0.5
+    assert delay(limited(0.0), refusals=2, elapsed=1) == 2.0
 
 
 def test_a_policy_can_have_429_raised():
@@ -116,9 +116,8 @@ def test_a_policy_can_have_429_raised():
 
 
 def test_no_attempt_starts_after_the_total_time():
-    spent = Spent(attempts=1, refusals=0, seconds=179.6)
-    assert delay(server_error(), spent=spent, chance=0.5) == 0.25
-    assert delay(server_error(), spent=spent, chance=1.0) is None
+    assert delay(server_error(), elapsed=179.6, chance=0.5) == 0.25
+    assert delay(server_error(), elapsed=179.6, chance=1.0) is None
 
 
 def test_backoff_doubles_up_to_its_cap():
@@ -128,22 +127,45 @@ def test_backoff_doubles_up_to_its_cap():
 
 
 @given(
-    attempts=st.integers(1, 50),
+    made=st.integers(0, 50),
     refusals=st.integers(0, 50),
-    seconds=st.floats(0, 300),
+    elapsed=st.floats(0, 300),
     chance=st.floats(0, 1),
     retry_after=st.none() | st.floats(0, 300),
 )
-def test_a_wait_keeps_every_bound(attempts, refusals, seconds, chance, retry_after):
+def test_a_wait_keeps_every_bound(made, refusals, elapsed, chance, retry_after):
     policy = RetryPolicy()
     error = server_error(retry_after=retry_after)
-    spent = Spent(attempts=attempts, refusals=refusals, seconds=seconds)
-    wait = decide(policy, error, spent=spent, repeatable=True, chance=chance)
+    wait = delay(error, made=made, refusals=refusals, elapsed=elapsed, chance=chance)
     if wait is not None:
-        assert attempts < policy.max_attempts
-        assert seconds + wait <= policy.max_seconds
+        assert made + 1 < policy.max_attempts
+        assert elapsed + wait <= policy.max_seconds
         assert wait >= (retry_after or 0)
         assert wait <= max(policy.max_delay, policy.max_retry_after)
+
+
+def test_the_attempts_of_a_transfer_are_bounded_until_there_is_progress():
+    attempts = Attempts(RetryPolicy(max_attempts=3))
+    delays = [attempts.delay_after(TransportError("broken"), chance=1) for _ in range(3)]
+    attempts.reset()
+    assert [delay is None for delay in delays] == [False, False, True]
+    assert attempts.delay_after(TransportError("broken"), chance=1) is not None
+
+
+def test_a_transfer_is_bounded_in_the_time_that_it_waits():
+    attempts = Attempts(RetryPolicy(max_attempts=2, max_seconds=10))
+    assert [attempts.delay_after(limited(4.0), chance=1) for _ in range(3)] == [4, 4, None]
+
+
+def test_a_different_request_is_tried_at_once_even_without_retries():
+    attempts = Attempts(RetryPolicy(max_attempts=1))
+    assert attempts.delay_before_change(chance=1) == 0
+    assert attempts.delay_before_change(chance=1) is None
+
+
+def test_different_requests_back_off_after_the_first():
+    attempts = Attempts(RetryPolicy(max_attempts=4))
+    assert [attempts.delay_before_change(chance=1) for _ in range(4)] == [0, 0.5, 1, None]
 
 
 @pytest.mark.parametrize(

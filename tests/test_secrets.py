@@ -92,6 +92,7 @@ HANDLERS = {
 CALLS = {
     "create": lambda heygen, url: heygen.lipsyncs.create(**BOTH),
     "create_batch": lambda heygen, url: heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH)], callback_url=LINK),
+    "dub": lambda heygen, url: heygen.dub(**BOTH, timeout=20),
     "get": lambda heygen, url: heygen.lipsyncs.get("ls_1"),
     "request": lambda heygen, url: heygen.request("POST", "/v3/lipsyncs", json=BOTH, params={"link": LINK}),
     "list": lambda heygen, url: heygen.lipsyncs.list().collect(),
@@ -141,7 +142,7 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("call", ["create", "create_batch", "get", "list", "upload"])
+@pytest.mark.parametrize("call", ["create", "create_batch", "dub", "get", "list", "upload"])
 @pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
 async def test_no_answer_that_cannot_be_read_shows_a_secret(body, call, caplog):
     async with session_on(answers(text=body)) as (heygen, url):

@@ -655,6 +655,14 @@ async def test_dub_is_create_wait_and_download_in_one(heygen, tmp_path):
     assert (tmp_path / "out.mp4").stat().st_size > 1000
 
 
+async def test_a_program_that_dubs_under_a_key_and_is_run_again_creates_one_job(sandbox, tmp_path):
+    for number in range(2):
+        async with HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:
+            await heygen.dub(**BOTH, output=tmp_path / f"{number}.mp4", idempotency_key="episode-1")
+    assert len(sandbox.jobs) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"0.mp4", "1.mp4"}
+
+
 async def test_dub_refuses_an_output_that_is_there_before_anything_is_paid(heygen, sandbox, tmp_path):
     (tmp_path / "out.mp4").touch()
     with pytest.raises(DownloadError, match="exists already"):

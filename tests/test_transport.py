@@ -20,7 +20,7 @@ from heygen_async import (
 )
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
-from heygen_async._transport.http import Origin
+from heygen_async._transport.origin import Origin
 from heygen_async._wire import Answer, compose
 from heygen_async.models import Secret
 
@@ -84,6 +84,28 @@ async def test_a_create_is_sent_again_with_the_same_bytes_under_the_same_key():
     await transport(wire).send(CREATE)
     assert [request for _, request in wire.sent] == [CREATE] * 3
     assert CREATE.idempotency_key
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        api_error(408),
+        api_error(429),
+        api_error(500),
+        api_error(503),
+        api_error(409, "request_in_progress"),
+        Answer(200, {}, b"<html>Sorry</html>"),
+        Answer(200, {}, b'{"error": {"code": "internal_error"}}'),
+        broken(),
+        broken("not_sent"),
+        RequestTimeout("late", outcome="unknown"),
+    ],
+)
+@pytest.mark.parametrize("request_", [CREATE, GET])
+async def test_every_transient_failure_is_repeated(answer, request_):
+    wire = Wire(answer, OK)
+    assert (await transport(wire).send(request_)).status == 200
+    assert [request for _, request in wire.sent] == [request_] * 2
 
 
 async def test_an_error_tells_the_key_the_attempts_and_the_outcome():

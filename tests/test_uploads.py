@@ -499,7 +499,7 @@ async def test_an_upload_without_progress_times_out(video):
         await hold.wait()
         return web.Response()
 
-    timeouts = Timeouts(transfer_idle=0.05, write=0.05, connect=0.05)
+    timeouts = Timeouts(transfer_idle=0.2, write=0.2)
     once = RetryPolicy(max_attempts=1)
     async with (
         served(*grant(), web.put("/put", never)) as url,
@@ -536,12 +536,9 @@ async def test_nothing_is_left_running_or_open_when_an_upload_is_cancelled(direc
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.01)
+    await until(lambda: not any("upload" in repr(task.get_coro()) for task in asyncio.all_tasks() - before))
+    await until(lambda: video not in open_files() - files)
 
-    assert not any(
-        "upload" in repr(task.get_coro()) or "write_bytes" in repr(task) for task in asyncio.all_tasks() - before
-    )
-    assert video not in open_files() - files
     assert len(direct._transfers.uploaded) == 0
     sandbox.release()
 
@@ -690,7 +687,7 @@ async def test_if_the_first_caller_is_cancelled_another_takes_over(direct, sandb
     first = asyncio.create_task(direct.assets.upload(video))
     await until(lambda: PUT in routes(sandbox))
     others = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
-    await asyncio.sleep(0.02)
+    await until(lambda: [entry.waiting for entry in direct._transfers.uploaded._entries.values()] == [3])
 
     first.cancel()
     assets = await asyncio.wait_for(asyncio.gather(*others), 10)
@@ -894,6 +891,51 @@ async def test_an_asset_that_heygen_cannot_process_is_an_error_and_is_not_rememb
     assert not failed.value.is_transient
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": "odd"},
+        {"data": [7, {"video_id": ["a1"]}, {"id": None, "status": "processing"}]},
+        {"data": [{"video_id": "a1", "status": 7}], "has_more": True, "next_token": 5},
+        {"data": [{"video_id": "other", "status": "processing"}], "has_more": True, "next_token": "t"},
+        [],
+    ],
+)
+async def test_an_odd_answer_about_the_state_of_an_asset_does_no_harm(video, answer):
+    async def statuses(request):
+        return web.json_response(answer)
+
+    server = Processing("completed")
+    handlers = [handler for handler in server.handlers() if handler.path != "/v3/assets/statuses"]
+    async with (
+        served(*handlers, web.get("/v3/assets/statuses", statuses)) as url,
+        HeyGenSession("key", base_url=url, retry=QUICK, polling=EAGER) as heygen,
+    ):
+        asset = await asyncio.wait_for(heygen.assets.upload(video), 20)
+
+    assert asset.id == "a1"
+
+
+async def test_the_states_of_many_assets_are_read_over_several_pages():
+    calls = []
+
+    async def statuses(request):
+        calls.append(request.query.get("token"))
+        asset_id, states = ("a1", ["processing", "completed"]) if calls[-1] is None else ("a2", ["completed"] * 2)
+        entry = {"video_id": asset_id, "status": states[len(calls) > 2]}
+        more = {"has_more": True, "next_token": "t"} if calls[-1] is None else {"has_more": False, "next_token": None}
+        return web.json_response({"data": [entry], **more})
+
+    async with (
+        served(web.get("/v3/assets/statuses", statuses)) as url,
+        HeyGenSession("key", base_url=url, retry=QUICK, polling=EAGER) as session,
+    ):
+        states = await asyncio.wait_for(session.assets._uploads._ingestion.wait(["a1", "a2", "a1"]), 20)
+
+    assert {asset_id: state.status for asset_id, state in states.items()} == {"a1": "completed", "a2": "completed"}
+    assert calls == [None, "t", None]
+
+
 async def test_an_asset_is_not_waited_for_without_end(video):
     server = Processing("processing")
     async with processing(server, PollPolicy(fastest=0.001, slowest=0.002, longest=0.05)) as heygen:
@@ -933,6 +975,20 @@ async def test_a_create_waits_for_an_asset_that_is_still_being_processed(video, 
 
     assert (job.id, job.idempotency_key) == ("ls_1", "mine")
     assert server.calls == ["upload", "statuses", "create", *["statuses"] * 3, "create"]
+
+
+async def test_a_job_can_be_made_of_a_file_that_the_sandbox_processes_for_a_while(video):
+    async with (
+        Sandbox(ingest_seconds=0.05) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, polling=EAGER) as heygen,
+    ):
+        heygen._transfers.multipart_max = 0
+        await asyncio.wait_for(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO), 20)
+
+        statuses = [request.status for request in sandbox.requests if request.route == CREATE]
+        assert statuses == [200]
+        assert routes(sandbox).count(PUT) == 2
+        assert "GET /v3/assets/statuses" in routes(sandbox)
 
 
 async def test_a_create_uploads_again_what_is_gone_by_its_state(video):

@@ -1,5 +1,8 @@
 """The sandbox's world: jobs on a clock, no event loop."""
 
+import ast
+from pathlib import Path
+
 import pytest
 from attrs import frozen
 from hypothesis import given
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from heygen_async.sandbox.error_answers import ErrorAnswer
 from heygen_async.sandbox.http.validation import LIPSYNC, lipsync, public_url
 from heygen_async.sandbox.settings import Settings
+from heygen_async.sandbox.state import world as world_module
 from heygen_async.sandbox.state.asset_store import AssetStore, ReceivedFile
 from heygen_async.sandbox.state.idempotency import IdempotencyKeys, StoredAnswer
 from heygen_async.sandbox.state.paged_store import Ids, PagedStore
@@ -19,6 +23,20 @@ BODY = {
     "audio": {"type": "url", "url": "https://a.example/a.mp3"},
 }
 TEN_SECONDS = JobScript(duration=10.0)
+
+
+STATE = sorted(Path(world_module.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", STATE, ids=lambda path: path.stem)
+def test_state_awaits_nothing_and_knows_no_http(path):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert not [node for node in nodes if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
+    assert not [
+        name for name in imported if name.startswith(("aiohttp", "anyio", "asyncio", "heygen_async.sandbox.http"))
+    ]
 
 
 def a_world(*, account_limit=10, balance=100.0, seconds=20.0):

@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https
-from heygen_async._media.attempts import Attempts
 from heygen_async._media.hosts import EXPIRED, PartState, check_start, range_headers, refusal, resumed
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
+from heygen_async._transport.retry import Attempts
 from heygen_async.errors import (
     APIError,
     DownloadError,

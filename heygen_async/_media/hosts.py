@@ -21,7 +21,7 @@ EXPIRED: Final = frozenset({401, 403, 404, 410})
 _CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
-_PAGES: Final = ("text/html", "application/xhtml+xml", "application/json")
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 _PAGE_STARTS: Final = (b"<!doctype html", b"<html")
 _ETAG: Final = re.compile(r'"[!#-~]+"')
 
@@ -49,14 +49,14 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: float)
 
 
 def check_stored(status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Check that the success with which a PUT was answered is the file host's own.
+    """Check that the success with which a PUT was answered is the file host's own; some answer in JSON.
 
     Raises:
         UnexpectedResponse: If it is a page, of a gateway for instance.
     """
-    _check_no_page(status, headers)
+    _check_kind(status, headers, _PAGES)
     if body[:64].lstrip().lower().startswith(_PAGE_STARTS):
-        raise UnexpectedResponse(["a page (HTML) instead of the file host's answer"], status=status, outcome="unknown")
+        raise UnexpectedResponse(["the file host sent a page (HTML)"], status=status, outcome="unknown")
 
 
 # Downloads
@@ -126,14 +126,14 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str]) -> PartSt
 
 
 def _check_media(status: int, headers: Mapping[str, str]) -> None:
-    _check_no_page(status, headers)
+    _check_kind(status, headers, _PAGES | {"application/json"})
     if headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
         raise UnexpectedResponse(["the file host sent a compressed file, which was not requested"], status=status)
 
 
-def _check_no_page(status: int, headers: Mapping[str, str]) -> None:
+def _check_kind(status: int, headers: Mapping[str, str], refused: frozenset[str]) -> None:
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in _PAGES:
+    if kind in refused:
         raise UnexpectedResponse([f"the file host sent a page ({kind})"], status=status, outcome="unknown")
 
 

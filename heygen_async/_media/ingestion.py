@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
 
+from heygen_async._ids import chunk_ids
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose
 from heygen_async.errors import InvalidRequest, NotFound, PermissionDenied, RequestTimeout
@@ -43,23 +44,28 @@ class Ingestion:
     _transport: Transport
     _policy: PollPolicy
 
-    async def wait(self, asset_id: str) -> AssetState:
-        """Wait while an asset is being processed, and return what it became. Cancelled, it stops at once.
+    async def wait(self, asset_ids: Iterable[str]) -> dict[str, AssetState]:
+        """Wait while any of some assets is being processed, and return what each became.
+
+        If cancelled, it stops at once.
 
         Raises:
-            RequestTimeout: If it takes too long; the asset may become usable later.
+            RequestTimeout: If one takes too long; it may become usable later.
             HeyGenError: If the API refuses the status request.
         """
         clock = asyncio.get_running_loop().time
-        started = clock()
-        longest = min(self._policy.longest, LONGEST)
+        started, longest = clock(), min(self._policy.longest, LONGEST)
+        states: dict[str, AssetState] = {}
+        waiting = list(dict.fromkeys(asset_ids))
         while True:
-            state = await self._state(asset_id)
-            if state.status not in PROCESSING:
-                return state
+            for chunk in chunk_ids(waiting):
+                states |= await self._states(chunk)
+            waiting = [asset_id for asset_id in waiting if states[asset_id].status in PROCESSING]
             age = clock() - started
+            if not waiting:
+                return states
             if age >= longest:
-                message = f"HeyGen is still processing the asset {asset_id} after {longest:.0f} s"
+                message = f"HeyGen is still processing the asset {waiting[0]} after {longest:.0f} s"
                 raise RequestTimeout(message, outcome="rejected")
             await asyncio.sleep(self._policy.interval(age, 0))
 
@@ -70,26 +76,43 @@ class Ingestion:
             InvalidRequest: If HeyGen could not process it.
             HeyGenError: As `wait` does.
         """
-        state = await self.wait(asset_id)
+        state = (await self.wait([asset_id]))[asset_id]
         if state.status == "failed":
             reason = state.message or "no reason was given"
             message = f"HeyGen could not process the asset {asset_id}: {reason}"
             raise InvalidRequest(message, status=_FAILED, code="asset_failed", outcome="rejected")
 
-    async def _state(self, asset_id: str) -> AssetState:
-        request = compose("GET", "/v3/assets/statuses", params={"asset_ids": asset_id})
-        try:
-            response = await self._transport.send(request)
-        except (NotFound, PermissionDenied):  # not every account has the call
-            return AssetState(None)
-        for entry in _entries(response.data):
-            if any(entry.get(name) == asset_id for name in _ID_FIELDS):
-                return _read(entry)
-        return AssetState(None)
+    async def _states(self, asset_ids: Sequence[str]) -> dict[str, AssetState]:
+        states = dict.fromkeys(asset_ids, AssetState(None))
+        missing, token = set(asset_ids), None
+        while True:
+            params = {"asset_ids": ",".join(asset_ids), "token": token}
+            try:
+                response = await self._transport.send(compose("GET", "/v3/assets/statuses", params=params))
+            except (NotFound, PermissionDenied):  # not every account has the call
+                return states
+            answer = response.data if isinstance(response.data, Mapping) else {}
+            found = _found(answer, missing)
+            states |= found
+            missing -= found.keys()
+            token = _next_token(answer)
+            if not found or not missing or token is None:
+                return states
 
 
-def _entries(data: JSON) -> Iterator[Mapping[str, JSON]]:
-    found = data.get("data") if isinstance(data, Mapping) else None
+def _next_token(answer: Mapping[str, JSON]) -> str | None:
+    token = answer.get("next_token")
+    return token if answer.get("has_more") and isinstance(token, str) else None
+
+
+def _found(answer: Mapping[str, JSON], wanted: Container[str]) -> dict[str, AssetState]:
+    """Return the states of those of the *wanted* assets that are in *answer*."""
+    named = ((entry.get(name), entry) for entry in _entries(answer) for name in _ID_FIELDS)
+    return {asset_id: _read(entry) for asset_id, entry in named if isinstance(asset_id, str) and asset_id in wanted}
+
+
+def _entries(answer: Mapping[str, JSON]) -> Iterator[Mapping[str, JSON]]:
+    found = answer.get("data")
     if isinstance(found, (list, tuple)):
         yield from (entry for entry in found if isinstance(entry, Mapping))
 

@@ -88,7 +88,7 @@ def target_problems(
         lipsync_id: The lipsync whose unfinished download may be resumed; `None` before it is created. The
             unfinished download of any other lipsync is a problem, whatever *overwrite* is.
     """
-    if problem := _text_problem(target):
+    if problem := _name_problem(target):
         return [problem]
     problems = _folder_problems(target, target.parent, makes_folders=makes_folders)
     problems += _length_problems(target)
@@ -100,7 +100,9 @@ def target_problems(
     return problems
 
 
-def _text_problem(target: Path) -> str | None:
+def _name_problem(target: Path) -> str | None:
+    if not target.name:
+        return f"cannot write {str(target)!r}: it names no file"
     if "\0" in str(target):
         return f"cannot write {str(target)!r}: a path must not contain NUL"
     try:

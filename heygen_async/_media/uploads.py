@@ -16,7 +16,6 @@ from attrs import evolve, frozen
 
 from heygen_async._arguments import is_https
 from heygen_async._converter import DirectUpload, read
-from heygen_async._media.attempts import Attempts
 from heygen_async._media.files import Reading, sha256_of
 from heygen_async._media.hosts import EXPIRED, check_stored, refusal
 from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
@@ -25,6 +24,7 @@ from heygen_async._media.sources import LocalFile, local_file
 from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._media.upload_cache import Entry, Upload
 from heygen_async._transport.driver import Transport
+from heygen_async._transport.retry import Attempts
 from heygen_async._wire import compose, multipart
 from heygen_async.errors import APIError, HeyGenError, InvalidRequest, UnexpectedResponse
 from heygen_async.models import JSON, Asset, AssetId, Secret, Source
@@ -100,7 +100,7 @@ class Uploads:
         Raises:
             HeyGenError: If the API refuses the status requests, or an asset takes too long.
         """
-        states = {asset_id: await self._ingestion.wait(asset_id) for asset_id in asset_ids}
+        states = await self._ingestion.wait(asset_ids)
         for asset_id, state in states.items():
             if state.status != COMPLETED:
                 self.forget(AssetId(asset_id))

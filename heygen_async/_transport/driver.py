@@ -1,4 +1,4 @@
-"""The driver: a call is attempted until it succeeds or `decide` says stop."""
+"""The driver: a call is attempted until it succeeds, or until a retry cannot help or is not allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heygen_async._text import one_line
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http, logger
 from heygen_async._transport.keys import UsedKeys, is_key_fresh
-from heygen_async._transport.retry import Spent, decide, is_refusal
+from heygen_async._transport.retry import Attempts
 from heygen_async._wire import (
     Answer,
     Request,
@@ -24,7 +24,6 @@ from heygen_async._wire import (
     is_final_answer,
     outcome_after,
     request_id,
-    worse,
 )
 from heygen_async.errors import APIError, CallRecord, HeyGenError, NotFound, Outcome, RateLimited
 from heygen_async.policies import RetryPolicy, Timeouts
@@ -35,15 +34,19 @@ class _Call:
     """One request, and what is known of it after its attempts so far."""
 
     request: Request
+    attempts: Attempts
     outcome: Outcome | None = None
-    sent: int = 0
-    refusals: int = 0
-    first_sent: float | None = None
-    """On the event loop's clock."""
+    first_sent: float = 0.0
+    """On the event loop's clock, once it was sent."""
     first_sent_at: float | None = None
     """The same as Unix time."""
     in_flight: bool = False
     last_error: HeyGenError | None = None
+
+    @property
+    def sent(self) -> int:
+        """How many times the request was sent."""
+        return self.attempts.made + self.in_flight
 
     def start(self, now: float, unix_now: float) -> None:
         """Record that an attempt starts.
@@ -51,11 +54,10 @@ class _Call:
         Raises:
             HeyGenError: The last error, if the idempotency key is too old to be sent again.
         """
-        if self.first_sent is None or self.first_sent_at is None:
+        if self.first_sent_at is None:
             self.first_sent, self.first_sent_at = now, unix_now
         elif self.request.idempotency_key is not None and not is_key_fresh(self.first_sent_at, unix_now):
             raise self._too_old()
-        self.sent += 1
         self.in_flight = True
 
     def _too_old(self) -> HeyGenError:
@@ -67,24 +69,20 @@ class _Call:
         )
         return error
 
-    def fail(self, error: HeyGenError) -> None:
-        """Record that the attempt ended in *error*, and write on it what is known of the whole call."""
-        if self.in_flight:
-            self.refusals += is_refusal(error)
+    def delay_after(self, error: HeyGenError, *, now: float, chance: float) -> float | None:
+        """Record *error*, write on it what is known of the call, and return the seconds to wait; `None` to stop."""
+        delay = None
+        if self.in_flight:  # else it is an error of an earlier attempt
+            self.in_flight, self.last_error = False, error
             self.outcome = outcome_after(self.outcome, error)
-        self.in_flight, self.last_error = False, error
+            delay = self.attempts.delay_after(error, chance=chance, elapsed=now - self.first_sent)
         self.record().write_to(error)
+        return delay
 
     def record(self) -> CallRecord:
         """Return what an error or a cancellation of the call carries."""
-        outcome = worse(self.outcome, "unknown") if self.in_flight else self.outcome
-        key = self.request.idempotency_key
-        return CallRecord(idempotency_key=key, attempts=self.sent, outcome=outcome or "not_sent")
-
-    def spent(self, now: float) -> Spent:
-        """Return what `decide` needs to know."""
-        seconds = 0.0 if self.first_sent is None else now - self.first_sent
-        return Spent(attempts=self.sent - self.refusals, refusals=self.refusals, seconds=seconds)
+        outcome = "unknown" if self.in_flight else self.outcome or "not_sent"
+        return CallRecord(idempotency_key=self.request.idempotency_key, attempts=self.sent, outcome=outcome)
 
     @property
     def is_final(self) -> bool:
@@ -117,7 +115,8 @@ class Transport:
             asyncio.CancelledError: With the same three attributes, whenever it is cancelled.
         """
         use = self.keys.begin(request)
-        call = _Call(request, outcome="unknown" if use is not None and use.is_unknown else None)
+        attempts = Attempts(self.retry, is_repeatable=request.is_repeatable)
+        call = _Call(request, attempts, outcome="unknown" if use is not None and use.is_unknown else None)
         try:
             response = await self._until_done(call)
         except BaseException as error:
@@ -137,16 +136,14 @@ class Transport:
             except HeyGenError as error:
                 if _was_deleted_before(call, error):
                     return Response(204, {}, None)
-                call.fail(error)
-                delay = self._decide(call, error)
+                delay = self._delay_after(call, error)
                 if delay is None:
                     raise
             await asyncio.sleep(delay)
 
-    def _decide(self, call: _Call, error: HeyGenError) -> float | None:
+    def _delay_after(self, call: _Call, error: HeyGenError) -> float | None:
         now = asyncio.get_running_loop().time()
-        chance = random()  # noqa: S311 it spreads retries, it guards nothing
-        delay = decide(self.retry, error, spent=call.spent(now), repeatable=call.request.is_repeatable, chance=chance)
+        delay = call.delay_after(error, now=now, chance=random())  # noqa: S311 it spreads retries, it guards nothing
         if delay is None:
             return None
         request = call.request

@@ -1,4 +1,4 @@
-"""Bytes over aiohttp: the only module that knows its client.
+"""Requests over aiohttp: the connections of a session, and one exchange at a time.
 
 Rule 1: one exchange is one request on the wire: no redirect is followed, no cookie kept, nothing repeated.
 Rule 2: errors of aiohttp and of the system become ours here; cancellation and bugs pass.
@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import os
 import sys
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from ssl import SSLContext
-from types import TracebackType
 from typing import Final, Literal, TypedDict, TypeVar
 
 import aiohttp
@@ -29,10 +27,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from heygen_async._arguments import check_type, is_loopback
-from heygen_async._masking import Mask
-from heygen_async._version import __version__
+from heygen_async._transport.failures import completed
+from heygen_async._transport.origin import Origin, user_agent
+from heygen_async._transport.sending import Body, send_stream
 from heygen_async._wire import Answer, Request, Stream
-from heygen_async.errors import HeyGenError, RequestTimeout, TransportError, UnexpectedResponse
+from heygen_async.errors import TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
 
@@ -41,43 +40,9 @@ T = TypeVar("T")
 logger: Final = logging.getLogger("heygen_async")
 
 _GET_FILE: Final = "GET from the file host"
-_TLS_HINT: Final = "The server's certificate was not accepted. For a private CA give an ssl.SSLContext as ssl=."
 _CLOSE_SECONDS: Final = 5.0
 _HOST_EXCERPT: Final = 4096
 _READ_BUFFER: Final = 256 * 1024
-
-
-@frozen
-class Origin:
-    """Where the API is, and the credential for it."""
-
-    base_url: str
-    auth_header: str
-    auth_prefix: str
-    credential: Secret
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the API is on this machine, so that plain http may be used."""
-        return is_loopback(URL(self.base_url).host)
-
-    @property
-    def mask(self) -> Mask:
-        """Hides the credential in text."""
-        return Mask(self.credential)
-
-    def headers(self) -> dict[str, str]:
-        """Return the headers that every request to the API carries."""
-        return {
-            self.auth_header: self.auth_prefix + self.credential.reveal(),
-            "Accept": "application/json",
-            "User-Agent": user_agent(),
-        }
-
-
-def user_agent() -> str:
-    """Return the name that every request carries."""
-    return f"heygen-async/{__version__} aiohttp/{aiohttp.__version__}"
 
 
 class _Verification(TypedDict, total=False):
@@ -139,7 +104,7 @@ class Http:
         return self._state.value
 
     def ensure_open(self) -> None:
-        """Open on the running loop, or see that this is the loop it was opened on.
+        """Open on the running loop, or check that it was opened on this loop.
 
         Raises:
             RuntimeError: If it is closed, or belongs to another loop.
@@ -243,9 +208,9 @@ class Http:
         self.ensure_open()
         if isinstance(request.body, Stream):
             send = partial(self._send_form, request, headers)
-            return await _watched(send, request.body, _name(request), timeouts)
+            return await send_stream(send, request.body, _name(request), timeouts)
         timeout = _client_timeout(timeouts, request.method)
-        return await _completed(self._send(request, request.body, headers, timeout), _name(request))
+        return await completed(self._send(request, request.body, headers, timeout), _name(request))
 
     async def _send(
         self,
@@ -270,7 +235,7 @@ class Http:
             response.release()
 
     async def _send_form(
-        self, request: Request, headers: Mapping[str, str], form: _Body, timeout: aiohttp.ClientTimeout
+        self, request: Request, headers: Mapping[str, str], form: Body, timeout: aiohttp.ClientTimeout
     ) -> Answer:
         return await self._send(request, form.pieces, {**headers, **form.headers}, timeout)
 
@@ -281,14 +246,14 @@ class Http:
             TransportError: If no answer came; whatever reading the stream raises comes out as it is.
         """
         send = partial(self._put, self.files, link, headers)
-        return await _watched(send, stream, "PUT to the file host", timeouts)
+        return await send_stream(send, stream, "PUT to the file host", timeouts)
 
     async def _put(
         self,
         client: aiohttp.ClientSession,
         link: Secret,
         headers: Mapping[str, str],
-        body: _Body,
+        body: Body,
         timeout: aiohttp.ClientTimeout,
     ) -> Answer:
         # The given headers replace ours: the link may be signed for their Content-Type.
@@ -309,7 +274,7 @@ class Http:
         Raises:
             TransportError: If no answer came.
         """
-        return await _completed(self._get(self.files, link, headers, timeouts), _GET_FILE)
+        return await completed(self._get(self.files, link, headers, timeouts), _GET_FILE)
 
     async def _get(
         self, client: aiohttp.ClientSession, link: Secret, headers: Mapping[str, str], timeouts: Timeouts
@@ -349,82 +314,6 @@ class Http:
 
 
 @frozen
-class _Body:
-    """What one attempt sends."""
-
-    pieces: AsyncIterator[bytes]
-    headers: Mapping[str, str]
-
-
-async def _completed(exchange: Awaitable[T], what: str) -> T:
-    """Return the result of *exchange*; an error or a cancellation leaves without the frames inside of it.
-
-    Raises:
-        TransportError: For the errors of aiohttp and of the system.
-    """
-    try:
-        return await exchange
-    except (aiohttp.ClientError, OSError) as error:
-        failure: BaseException = transport_error(error, what)
-    except (HeyGenError, asyncio.CancelledError) as error:
-        failure = error.with_traceback(None)
-    raise failure  # outside of the handlers, or the first error would be its context
-
-
-async def _watched(
-    send: Callable[[_Body, aiohttp.ClientTimeout], Awaitable[T]], stream: Stream, what: str, timeouts: Timeouts
-) -> T:
-    """Send *stream* once: its bytes must keep moving; the whole time has no limit.
-
-    What reading the stream raises comes out as it is.
-    """
-    outgoing = _Outgoing(stream, timeouts)
-    try:
-        return await _completed(_before_deadline(send, outgoing, timeouts), what)
-    except TransportError as error:
-        failure = outgoing.reason(error)
-    raise failure
-
-
-async def _before_deadline(
-    send: Callable[[_Body, aiohttp.ClientTimeout], Awaitable[T]], outgoing: _Outgoing, timeouts: Timeouts
-) -> T:
-    timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
-    async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as deadline:
-        return await send(_Body(outgoing.pieces(deadline), outgoing.headers), timeout)
-
-
-class _Outgoing:
-    """A body that is being sent: each piece moves the deadline, and an error in reading it is kept.
-
-    aiohttp reports such an error as a broken connection, which may be retried; an unreadable file may not.
-    """
-
-    def __init__(self, stream: Stream, timeouts: Timeouts) -> None:
-        self._stream = stream
-        self._timeouts = timeouts
-        self.headers = {"Content-Length": str(stream.length), "Content-Type": stream.content_type}
-        self.failure: Exception | None = None
-        self._trace: TracebackType | None = None
-
-    def reason(self, error: Exception) -> Exception:
-        """Return why sending ended in *error*: what reading the stream raised, or *error* itself."""
-        return error if self.failure is None else self.failure.with_traceback(self._trace)
-
-    async def pieces(self, deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
-        clock = asyncio.get_running_loop().time
-        try:
-            async for piece in self._stream.chunks():
-                deadline.reschedule(clock() + self._timeouts.transfer_idle)
-                yield piece
-        except Exception as error:
-            self.failure = error
-            self._trace = error.__traceback__  # before aiohttp's frames come to it
-            raise
-        deadline.reschedule(clock() + self._timeouts.write)  # all is sent: now the server works
-
-
-@frozen
 class Incoming:
     """The answer of a file host, whose body is still to be read."""
 
@@ -446,7 +335,13 @@ class Incoming:
         Raises:
             TransportError: If the connection broke.
         """
-        return await _completed(self._response.content.readany(), _GET_FILE)
+        try:
+            return await completed(self._response.content.readany(), _GET_FILE)
+        except TransportError:
+            # aiohttp raises a broken connection before it returns what arrived until then.
+            if rest := self._response.content._read_nowait(-1):  # noqa: SLF001 read_nowait raises too
+                return rest
+            raise
 
     def close(self) -> None:
         """End it; a connection whose body was read to its end is kept for the next request."""
@@ -482,51 +377,6 @@ def _too_long(response: aiohttp.ClientResponse, bound: int) -> UnexpectedRespons
         outcome="unknown",
         is_transient=False,
     )
-
-
-def transport_error(error: aiohttp.ClientError | OSError, what: str) -> TransportError:
-    """Return our error for one of aiohttp's or the system's, with what is known of the request's outcome.
-
-    Its cause is *error* where that holds no header and no link; without its traceback, whose frames do.
-    """
-    if isinstance(error, TimeoutError):
-        connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
-        message = f"{what}: no {'connection' if connecting else 'answer'} in time"
-        return RequestTimeout(message, outcome="not_sent" if connecting else "unknown")
-    connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
-    reason = _reason(error)
-    message = f"{what}: {'no connection' if connecting else 'the connection broke'} ({reason})"
-    failure = TransportError(message, outcome="not_sent" if connecting else "unknown")
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
-        failure.hint = _TLS_HINT
-    failure.__cause__ = _without_traceback(error)
-    return failure
-
-
-def _reason(error: aiohttp.ClientError | OSError) -> object:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return error.certificate_error
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error
-    # Not its text, which may hold the URL.
-    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
-
-
-def _without_traceback(error: aiohttp.ClientError | OSError) -> Exception | None:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        if error._conn_key.proxy is not None:  # noqa: SLF001 its URL may hold a password
-            return None
-        for inner in error.args:
-            if isinstance(inner, Exception):
-                _strip(inner)
-    elif isinstance(error, aiohttp.ClientError):
-        return None  # it may hold the request, headers and all
-    return _strip(error)
-
-
-def _strip(error: Exception) -> Exception:
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
 
 
 def _check_ssl(ssl: object, origin: Origin, *, is_borrowed: bool) -> None:

@@ -116,7 +116,7 @@ def _short_digest(content: bytes) -> bytes:
 
 
 def _request_digest(request: Request) -> bytes:
-    """Return a digest of what is asked for; the order of the fields of a JSON object does not matter."""
+    """Return a digest of a request; the order of the fields of a JSON object does not matter."""
     body = request.body if isinstance(request.body, bytes) else b""
     if body:
         body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)

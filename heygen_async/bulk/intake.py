@@ -117,11 +117,11 @@ async def prepare(
     Returns:
         For each row, in order, the prepared row, or the row with all of its problems.
     """
-    found_files = await _check_files([one.row for one in rows if one.row is not None], journal)
-    sources = [_Sources() if one.row is None else await _sources(one.row, found_files) for one in rows]
+    found_files = await _check_files([row for one in rows if (row := one.checkable) is not None], journal)
+    sources = [_Sources() if (row := one.checkable) is None else await _sources(row, found_files) for one in rows]
     records = await journal.records([one.key for one in sources if one.key is not None])
     check = _Check(records, output_dir, captions, own_files or {})
-    if output_dir is None and all(one.row is None or one.row.output is None for one in rows):
+    if output_dir is None and all((row := one.checkable) is None or row.output is None for one in rows):
         return _checked(check, rows, sources)  # there are no files to check
     return await to_thread.run_sync(_checked, check, rows, sources)
 
@@ -178,7 +178,7 @@ class _Check:
 
 def _checked(check: _Check, rows: Sequence[SourceRow], sources: Sequence[_Sources]) -> list[PreparedRow | SourceRow]:
     return [
-        one if one.row is None else _prepared(check, one, one.row, its_sources)
+        one if (row := one.checkable) is None else _prepared(check, one, row, its_sources)
         for one, its_sources in zip(rows, sources, strict=True)
     ]
 
@@ -193,9 +193,9 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
     if not has_been_sent(record):
         problems = [*_source_problems(row, sources), *problems]
     inputs = sources.inputs or (record.inputs if record is not None else None)
-    if problems or key is None or inputs is None:
+    if problems or source.row is None or key is None or inputs is None:
         shown = [Problem(f"{source.place}, {column}", message) for column, message in problems]
-        return evolve(source, problems=shown)
+        return evolve(source, problems=[*source.problems, *shown])
     lengths = [sources.files[name].seconds if name in sources.files else None for name in _ROLES]
     return PreparedRow(
         row=row,

@@ -11,7 +11,7 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from os import PathLike
@@ -27,6 +27,8 @@ from heygen_async.bulk.identity import inside
 from heygen_async.bulk.store import Problem
 from heygen_async.models import AssetId, DubRow, row_faults
 
+_ANY_SOURCE: Final = AssetId("unknown")
+"""In place of a source that is wrong: nothing is checked of it."""
 _SOURCES: Final = ("video", "audio")
 COLUMNS: Final = tuple(dict.fromkeys([*_SOURCES, *(attribute.name for attribute in attrs.fields(DubRow))]))
 """The columns of a manifest: the fields of `DubRow`."""
@@ -60,6 +62,13 @@ class SourceRow:
     """For people: `line 12`."""
     row: DubRow | None
     problems: Sequence[Problem] = ()
+    correct_part: DubRow | None = None
+    """The fields of a wrong row that are correct, so that its files are checked as well."""
+
+    @property
+    def checkable(self) -> DubRow | None:
+        """What can be checked of it: the row, or its correct part."""
+        return self.row or self.correct_part
 
 
 class Manifest(Iterable[DubRow]):
@@ -146,8 +155,17 @@ def _row(
         if f"{place}, {name}" not in faulty:
             found.append(_problem(place, name, message))
     if found:
-        return SourceRow(number, place, None, sorted(found, key=_column))
+        return SourceRow(number, place, None, sorted(found, key=_column), _correct_part(values, faulty, place))
     return SourceRow(number, place, DubRow(**values))
+
+
+def _correct_part(values: Mapping[str, Any], faulty: Container[str], place: str) -> DubRow | None:
+    wrong = {name for name, _ in row_faults(values)}
+    correct = {name: value for name, value in values.items() if name not in wrong and f"{place}, {name}" not in faulty}
+    try:
+        return DubRow(**{**dict.fromkeys(_SOURCES, _ANY_SOURCE), **correct})
+    except (TypeError, ValueError):
+        return None
 
 
 def _problem(place: str, name: str, message: str) -> Problem:

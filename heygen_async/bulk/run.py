@@ -150,12 +150,19 @@ class DubRun:
         active = self._active
         assert active is not None  # noqa: S101 __aenter__ made it
         try:
-            if not active.main.done():
-                await self._context.queue.close(_GRACE)
+            await self.stop()
         finally:
             await _end(active)
         if error is None:
             self._raise_error(active.main)
+
+    async def stop(self) -> None:
+        """Create nothing more, and wait up to 5 seconds for the creates that have no answer yet.
+
+        Leaving the `async with` does the same. Call it first where the report is to have their answers.
+        """
+        if self._active is not None and not self._active.main.done():
+            await self._context.queue.close(_GRACE)
 
     def __aiter__(self) -> Self:
         return self

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import unquote, unquote_plus, urlsplit
 
 import orjson
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 
 @frozen
@@ -140,11 +140,9 @@ class _Link:
     fragment: str
     has_tokens: bool
     """Whether there are signatures outside of parameters, or tokens."""
-    values: Mapping[str, str] = field(init=False)
-
-    @values.default
-    def _values(self) -> Mapping[str, str]:
-        return {name: value for name, value, _ in self.parameters}
+    values: Mapping[str, str] = field(
+        init=False, default=Factory(lambda link: {name: value for name, value, _ in link.parameters}, takes_self=True)
+    )
 
     @property
     def may_be_signed(self) -> bool:

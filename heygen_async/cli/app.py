@@ -33,11 +33,11 @@ COMMANDS: Final = {
 _EPILOGUE: Final = """\
 The API key is read from HEYGEN_API_KEY. Where the output is not a terminal, results and errors are JSON.
 
-A signal ends a command in an orderly way, a second one at once. A closed pipe does not end it: what cannot be
-printed is dropped.
+Ctrl-C, SIGTERM and SIGHUP stop a command cleanly, a second one stops it at once. A closed pipe does not stop it:
+the work is completed, and what cannot be printed is dropped.
 
 Exit codes: 0 done, 1 the API, the network or a row failed, 2 usage, 3 missing or wrong API key, 4 timed out waiting,
-129 SIGHUP, 130 interrupted (Ctrl-C), 143 terminated.
+129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
 """
 
 app: Final = App(

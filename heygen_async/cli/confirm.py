@@ -10,7 +10,7 @@ from heygen_async._text import one_line
 def confirm(question: str) -> bool:
     """Ask *question* on the terminal, and return whether the answer was yes.
 
-    Call it before the event loop runs: there Ctrl-C would wait for the answer.
+    Call it before the event loop runs: there a signal would wait for the answer.
 
     Raises:
         ValueError: If standard input is not interactive.
@@ -21,5 +21,5 @@ def confirm(question: str) -> bool:
     try:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
     except KeyboardInterrupt:
-        print(file=sys.stderr)  # noqa: T201 what comes next gets a line of its own
+        print(file=sys.stderr)  # noqa: T201 end the line of the question
         raise

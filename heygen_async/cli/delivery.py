@@ -12,8 +12,8 @@ from cyclopts import Parameter
 
 from heygen_async import HeyGenSession
 from heygen_async._media.targets import expanded, target_problems
+from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options
-from heygen_async.cli.progress import transfer
 
 Target: TypeAlias = Annotated[str, Parameter(name=("--output", "-o"), metavar="FILE|FOLDER")]
 """As it was written: a slash at its end makes it a folder, which a `Path` would forget."""

@@ -15,10 +15,10 @@ from rich.text import Text
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async._media.sniffing import Role
 from heygen_async._text import one_line
+from heygen_async.cli.create_request import check_file
 from heygen_async.cli.failures import Problems
-from heygen_async.cli.options import Printing
-from heygen_async.cli.progress import live
-from heygen_async.cli.request import check_file
+from heygen_async.cli.live import live
+from heygen_async.cli.options import PathFlag, Printing
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 
 LANGUAGES: Final = ("French", "German", "Spanish")
@@ -46,9 +46,9 @@ class _Dub:
 
 def demo(
     *,
-    video: Path | None = None,
-    audio: Path | None = None,
-    output_dir: Path = Path("dubbed"),
+    video: PathFlag | None = None,
+    audio: PathFlag | None = None,
+    output_dir: PathFlag = Path("dubbed"),
     options: Printing = Printing(),  # noqa: ARG001, B008 the log follows it; frozen
 ) -> Coroutine[Any, Any, None]:
     """Dub three videos at once in a local sandbox: no API key, no network, no costs.

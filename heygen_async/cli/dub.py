@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -31,12 +32,14 @@ from heygen_async.cli.dub_view import (
 )
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
-from heygen_async.cli.failures import BadArguments, advising
-from heygen_async.cli.options import RETRY, Options, Switch, polling, session
+from heygen_async.cli.failures import BadArguments, Problem, advising
+from heygen_async.cli.live import is_watched, live
+from heygen_async.cli.options import RETRY, Options, PathFlag, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_line, wants_json
-from heygen_async.cli.progress import is_watched, live
 from heygen_async.models import DubOutcome
 from heygen_async.sandbox import Sandbox
+
+_logger: Final = logging.getLogger("heygen_async.cli")
 
 _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
@@ -58,17 +61,16 @@ class _Plan:
     submit: Literal["each", "batch"]
     captions: bool
     retry_failed: bool
-    retry: str
-    """The command that retries failed rows."""
+    retry: str | None
+    """The command that retries failed rows; `None` for a rehearsal, of which nothing is kept."""
     options: Options
 
     def run(self, heygen: HeyGenSession, progress: Progress | None = None) -> DubRun:
         """Return the run."""
-        manifest = self.files.manifest
-        # Without a folder for all of them outputs are beside the manifest, as its sources are.
-        outputs = manifest.absolute().parent if self.output_dir is None else None
+        # Without a folder for all of them outputs are relative to the manifest, as its sources are.
+        outputs = self.files.folder if self.output_dir is None else None
         return heygen.dub_many(
-            Manifest(manifest, outputs=outputs),
+            Manifest(self.files.manifest, outputs=outputs),
             journal=self.files.journal,
             output_dir=self.output_dir,
             max_in_flight=self.max_in_flight,
@@ -86,8 +88,8 @@ def dub(
     manifest: Annotated[Path, Parameter(name="MANIFEST")],
     /,
     *,
-    output_dir: Path | None = None,
-    journal: Path | None = None,
+    output_dir: PathFlag | None = None,
+    journal: PathFlag | None = None,
     max_in_flight: _Count | None = None,
     max_attempts: _Count = 3,
     budget: Annotated[float | None, Parameter(validator=Number(gte=0), metavar="USD")] = None,
@@ -156,7 +158,8 @@ async def _listing_bad_rows(run: Coroutine[Any, Any, Exit]) -> Exit:
     try:
         return await run
     except BadRows as bad:
-        raise BadArguments(bad.problems, count=bad.count, code="bad_rows") from bad
+        problems = [Problem(one.place, one.message) for one in bad.problems]
+        raise BadArguments(problems, count=bad.count, code="bad_rows") from bad
 
 
 async def _run_for_real(plan: _Plan, policy: PollPolicy, *, dry_run: bool) -> Exit:
@@ -168,7 +171,7 @@ async def _rehearse(plan: _Plan, *, dry_run: bool) -> Exit:
     async with temporary_folder() as folder:
         note("rehearsal in a local sandbox: nothing is paid, no file is kept", plan.options)
         # Rows with an output of their own are written where they cannot be in the way of the real run.
-        rehearsal = attrs.evolve(plan, files=attrs.evolve(plan.files, journal=None), output_dir=folder)
+        rehearsal = attrs.evolve(plan, files=attrs.evolve(plan.files, journal=None), output_dir=folder, retry=None)
         async with (
             Sandbox(speed=_SANDBOX_SPEED, balance=1e6, seed=secrets.randbits(32)) as sandbox,
             HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=_SANDBOX_POLLING, retry=RETRY.get()) as heygen,
@@ -227,9 +230,10 @@ async def _reported(run: DubRun, plan: _Plan) -> AsyncIterator[None]:
     finally:
         if plan.files.report is not None:
             try:
+                await run.stop()
                 await run.write_report(plan.files.report)
             except (OSError, JournalError) as error:  # what ended the run matters more
-                note(f"the report was not written: {error}", plan.options)
+                _logger.warning("the report was not written: %s", error)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Final, Self
 from attrs import frozen
 
 from heygen_async.bulk.intake import own_files_of
+from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.report import COLUMNS, default_report
 from heygen_async.cli.failures import Problems
 
@@ -22,6 +23,8 @@ class RunFiles:
     """The files of a run."""
 
     manifest: Path
+    folder: Path
+    """What outputs are relative to: the folder of the manifest, or of a pipe the current one."""
     journal: Path | None
     """`None` keeps it in memory, and writes no report."""
 
@@ -34,16 +37,15 @@ class RunFiles:
             ValueError: If two of the files are one, the run would overwrite a file that is not a report, or the
                 manifest is a pipe, beside which nothing can be.
         """
-        manifest = manifest.expanduser()
         if not manifest.exists():
             raise FileNotFoundError(2, "no such manifest", str(manifest))
         if manifest.is_dir():
             raise IsADirectoryError(21, "the manifest is a folder", str(manifest))
-        files = cls(manifest, manifest.with_suffix(".sqlite") if journal is None else journal.expanduser())
+        folder = Path.cwd() if Manifest(manifest).name is None else manifest.absolute().parent
+        files = cls(manifest, folder, manifest.with_suffix(".sqlite") if journal is None else journal)
         own_files_of(manifest=manifest, journal=files.journal, report=files.report)
         problems = Problems()
-        for problem in files._problems(is_default=journal is None):
-            problems.add("--journal", problem)
+        problems.add("--journal", *files._problems(is_default=journal is None))
         problems.check()
         return files
 
@@ -62,7 +64,7 @@ class RunFiles:
         return shlex.join(["heygen-async", "dub", str(self.manifest), *given, "--retry-failed"])
 
     def _problems(self, *, is_default: bool) -> Iterator[str]:
-        if is_default and not self.manifest.is_file():
+        if is_default and Manifest(self.manifest).name is None:
             yield f"{self.manifest} is not a regular file: give a journal, such as --journal run.sqlite"
         elif self.report is not None and self.report.is_dir():
             yield f"the report {self.report} cannot be written: that is a folder"

@@ -180,13 +180,13 @@ def clock(seconds: float) -> str:
 # At the end, and before the start
 
 
-def summary(snapshot: DubSnapshot, progress: Progress, retry: str, places: Sequence[str]) -> Iterator[str]:
+def summary(snapshot: DubSnapshot, progress: Progress, retry: str | None, places: Sequence[str]) -> Iterator[str]:
     """Return the summary of a run, line by line.
 
     Args:
         snapshot: The run.
         progress: What happened in it.
-        retry: The command that retries failed rows.
+        retry: The command that retries failed rows; `None` if they cannot be retried.
         places: Where the report and the journal are.
     """
     failed = snapshot.stages.get("failed", 0)
@@ -194,7 +194,7 @@ def summary(snapshot: DubSnapshot, progress: Progress, retry: str, places: Seque
     yield from (_failure(outcome) for outcome in progress.failures)
     if len(progress.failures) < failed:
         yield f"  {failed - len(progress.failures):,} more failed rows are in the report"
-    if failed:
+    if failed and retry is not None:
         yield one_line(f"Retry the failed rows: {retry}")
     if snapshot.balance_before is not None and snapshot.balance_after is not None:
         yield f"balance: {_amount(snapshot.balance_before)} before, {_amount(snapshot.balance_after)} after"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -29,8 +30,8 @@ def show(envelope: JSON, console: Console) -> None:
 
 def _one(thing: JSON) -> RenderableType:
     lines = [(name, _text(name.rpartition(".")[2], value)) for name, value in _pairs(thing)]
-    width = max((len(name) for name, _ in lines), default=0)
-    return Text("\n").join(Text.assemble((f"{name:{width}}", "bold"), "  ", value) for name, value in lines)
+    width = max((cell_len(name) for name, _ in lines), default=0)
+    return Text("\n").join(Text.assemble((set_cell_size(name, width), "bold"), "  ", value) for name, value in lines)
 
 
 def _pairs(thing: JSON, prefix: str = "") -> Iterator[tuple[str, JSON]]:

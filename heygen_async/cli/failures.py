@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from attrs import define, field, frozen
 from cyclopts import CycloptsError, UnusedCliTokensError
@@ -24,25 +24,12 @@ _LISTED: Final = 20
 _SCOPES: Final = "The API key is valid but lacks a permission: check its scopes, or use another key."
 
 
-@runtime_checkable
-class Problem(Protocol):
-    """A fault of something that was given, and its place."""
-
-    @property
-    def place(self) -> str:
-        """The flag or the line and column; may be empty."""
-
-    @property
-    def message(self) -> str:
-        """What is wrong."""
-
-
 @frozen
-class ArgumentProblem:
-    """A fault of an argument."""
+class Problem:
+    """Something wrong in what was given."""
 
     place: str
-    """The flag, such as `--video`."""
+    """The flag, such as `--video`, or the line and column; may be empty."""
     message: str
 
 
@@ -71,7 +58,7 @@ class BadArguments(ValueError):
 class Problems:
     """Collects the problems of arguments, so that all of them are reported at once."""
 
-    found: list[ArgumentProblem] = field(factory=list)
+    found: list[Problem] = field(factory=list)
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
@@ -81,9 +68,9 @@ class Problems:
         except (TypeError, ValueError, OSError) as error:
             self.add(place, _lines(error)[0])
 
-    def add(self, place: str, message: str) -> None:
-        """Add a problem."""
-        self.found.append(ArgumentProblem(place, message))
+    def add(self, place: str, *messages: str) -> None:
+        """Add a problem at *place* for each of the messages."""
+        self.found += [Problem(place, message) for message in messages]
 
     def check(self) -> None:
         """Raise what was found.
@@ -99,7 +86,7 @@ class Problems:
 def advising(advice: str) -> Iterator[None]:
     """Add *advice* on how to continue to what interrupts the body: a signal, a timeout, a transient error.
 
-    `print_error` prints it as the hint. With a wrong key nobody can continue.
+    `print_error` prints it as the hint. Other errors, such as a wrong key, keep their own.
     """
     try:
         yield
@@ -146,7 +133,7 @@ def _lists(error: BaseException) -> dict[str, JSON]:
 def _hint(error: BaseException) -> str | None:
     if isinstance(error, CycloptsError):
         return " ".join(["heygen-async", *(error.command_chain or ()), "--help"])
-    # What a signal interrupted carries the advice; the first is the most special.
+    # An interrupted command carries the advice. The first note is the most specific one.
     advised = error.__cause__ if isinstance(error, KeyboardInterrupt) else error
     notes: list[str] = getattr(advised, "__notes__", [])
     hint: str | None = notes[0] if notes else getattr(error, "hint", None)

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from types import FrameType
 from typing import Any, Final, TypeVar
 
@@ -76,7 +75,7 @@ class Interrupts:
     async def _interruptible(self, command: Coroutine[Any, Any, T]) -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 this is a coroutine
-        self._cancel = partial(loop.call_soon_threadsafe, task.cancel)
+        self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
         try:
             with self._waking(loop):
                 return await command
@@ -93,7 +92,7 @@ class Interrupts:
 
         A handler of `signal` alone runs late if the signal comes just before the loop begins to wait: only the loop's
         own handler makes the signal write to the descriptor that wakes it. Ours replaces it after that, because it
-        also runs where the loop is blocked, by a pipe that nobody reads for instance.
+        also runs while the loop is blocked, for instance by a full pipe.
         """
         numbers = [number for number in _numbers() if signal.getsignal(number) == self._on_signal]
         for number in numbers:

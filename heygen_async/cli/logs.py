@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from heygen_async._masking import Mask
 from heygen_async._text import one_line, without_queries
+from heygen_async.models import Secret
 
 _LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 _SECRETS: Final = ("HEYGEN_API_KEY", "HEYGEN_WEBHOOK_SECRET")
@@ -27,7 +29,7 @@ class _OneLine(logging.Formatter):
 
 
 class _ToStandardError(logging.Handler):
-    """Writes to the standard error of the moment: a live table puts its own there."""
+    """Writes to the current standard error, which a live view replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)  # noqa: T201 the log
@@ -35,7 +37,7 @@ class _ToStandardError(logging.Handler):
 
 @contextmanager
 def logging_to_stderr(verbosity: int) -> Iterator[None]:
-    """Log what the library says while the body runs: warnings, from 1 on every job, from 2 on every request."""
+    """Log to standard error while the body runs: warnings; at verbosity 1 each job, at 2 each request."""
     logger = logging.getLogger("heygen_async")
     handler = _ToStandardError()
     handler.setFormatter(_OneLine())
@@ -53,6 +55,5 @@ def without_secrets(text: str) -> str:
     """Return *text* without the queries of links and without the secrets of the environment."""
     for name in _SECRETS:
         for secret in os.environ.get(name, "").split(","):
-            if secret.strip():
-                text = text.replace(secret.strip(), "***")
+            text = Mask(Secret(secret.strip()))(text)
     return without_queries(text)

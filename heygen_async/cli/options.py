@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from heygen_async import HeyGenSession
 from heygen_async._arguments import is_loopback
@@ -27,6 +28,14 @@ class MissingKey(ValueError):
 
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 """A flag that is off unless it is given."""
+
+
+def _expanded(_type: object, tokens: list[Token]) -> Path:
+    return Path(os.path.expanduser(tokens[0].value))  # noqa: PTH111 Path raises where there is no home
+
+
+PathFlag: TypeAlias = Annotated[Path, Parameter(converter=_expanded, metavar="PATH")]
+"""A path; a shell leaves the `~` of `--flag=~/file` to the program."""
 
 
 @Parameter(name="*", group="Everywhere")
@@ -80,6 +89,8 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
     key = os.environ.get("HEYGEN_API_KEY") or (None if needs_key else "none")
     if key is None:
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")
+    # With trust_env aiohttp would also send the passwords of ~/.netrc, to the hosts of files too.
+    os.environ.setdefault("NETRC", os.devnull)
     url = options.base_url or os.environ.get("HEYGEN_BASE_URL")
     return HeyGenSession(
         key,

@@ -33,12 +33,12 @@ def print_json_line(data: JSON) -> None:
 
 
 def print_line(text: str) -> None:
-    """Print a line as a result; what strangers wrote in it has gone through `one_line`."""
+    """Print a line as a result; names and messages in it have gone through `one_line`."""
     print(text, flush=True)  # noqa: T201 it is the result
 
 
 def emit(envelope: JSON, options: Printing) -> None:
-    """Print an answer of the API: as it came if JSON is on, as a person would read it otherwise."""
+    """Print an answer of the API: unchanged as JSON, or laid out for a person."""
     if wants_json(options.json):
         print_json(envelope)
         return
@@ -50,7 +50,7 @@ def emit(envelope: JSON, options: Printing) -> None:
 
 
 def note(text: str, options: Printing) -> None:
-    """Print a line for a person beside the result; nothing where JSON is on, for nobody reads it there."""
+    """Print a line for a person beside the result; nothing if JSON is printed, for a program."""
     if not wants_json(options.json):
         print_for_people(one_line(text))
 

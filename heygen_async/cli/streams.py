@@ -18,11 +18,11 @@ from typing import Final, TextIO, cast
 
 _ESCAPED: Final = "heygen_async.escaped"
 _READER_LEFT: Final = frozenset({errno.EPIPE, errno.EIO})
-"""The pipe or the terminal has no reader any more."""
+"""The errors of a pipe and of a terminal without a reader."""
 
 
 class _Dropping(io.RawIOBase):
-    """A raw stream that is written to until that fails, and drops the rest."""
+    """A raw stream that drops what it is given once a write has failed."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
@@ -59,16 +59,16 @@ def standard_streams() -> Iterator[None]:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(ValueError):  # somebody closed it
+            with suppress(ValueError):  # it was closed
                 stream.flush()
         sys.stdin, sys.stdout, sys.stderr = before
 
 
 def check_output() -> None:
-    """Check that standard output was written as far as its reader wanted it.
+    """Check that everything was written to standard output that its reader wanted.
 
     Raises:
-        OSError: If not: a disk is full, for instance.
+        OSError: If a write failed for another reason than a reader that left, such as a full disk.
     """
     error = _output_error()
     if error is not None and has_reader():
@@ -81,7 +81,7 @@ def _output_error() -> OSError | None:
 
 
 def has_reader() -> bool:
-    """Return whether somebody may still read standard output, as far as the last write showed."""
+    """Return whether standard output still has a reader, as far as the last write showed."""
     error = _output_error()
     return error is None or error.errno not in _READER_LEFT
 

@@ -80,7 +80,7 @@ async def create(
 ) -> None:
     """Create an endpoint that HeyGen delivers events to. Its secret is printed now and never again.
 
-    Example: heygen-async webhook endpoints create https://app.example.com/heygen --events lipsync.success lipsync.fail
+    Example: heygen-async webhook endpoints create https://app.example.com/heygen --events batch.finished
 
     Args:
         url: The address; https.
@@ -123,7 +123,7 @@ async def update(
 ) -> None:
     """Change the address or the events of an endpoint, and print it.
 
-    Example: heygen-async webhook endpoints update we_1 --events lipsync.fail
+    Example: heygen-async webhook endpoints update we_1 --events batch.finished
 
     Args:
         endpoint_id: The endpoint.
@@ -212,7 +212,7 @@ async def events(
 ) -> None:
     """Print the history of events, newest first, delivered or not.
 
-    Example: heygen-async webhook events --event-type lipsync.fail
+    Example: heygen-async webhook events --event-type batch.finished
 
     Args:
         event_type: Only events of this type.

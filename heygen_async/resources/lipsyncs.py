@@ -1,4 +1,4 @@
-"""`session.lipsyncs`: make, get, list, rename and delete lipsyncs, one by one and in batches."""
+"""`session.lipsyncs`: create, get, list, rename and delete lipsyncs, one by one and in batches."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ MAX_BATCH = 100
 MAX_PAGE = 100
 
 _Place: TypeAlias = tuple[int, Role]
-"""A source: of which request, and as what."""
+"""A source: the index of its request, and its role."""
 
 
-# The reads stand outside the class: the poller is made of them, and Lipsyncs of the poller.
+# These are not methods: the poller needs them, and Lipsyncs needs the poller.
 
 
 async def fetch(transport: Transport, lipsync_id: str) -> Lipsync:
@@ -77,7 +77,7 @@ async def fetch_page(transport: Transport, page_size: int, token: str | None) ->
 
 
 async def fetch_statuses(transport: Transport, lipsync_ids: Sequence[str]) -> dict[str, LipsyncStatus | str]:
-    """Ask for the states of as many jobs as go into one request."""
+    """Get the statuses of as many jobs as fit into one request."""
     found: dict[str, LipsyncStatus | str] = {}
     async for entry in Paginator(partial(_status_page, transport, ",".join(lipsync_ids))):
         found[entry.lipsync_id] = entry.status
@@ -107,16 +107,17 @@ class Lipsyncs:
         idempotency_key: str | None = None,
         **options: Unpack[LipsyncOptions],
     ) -> LipsyncJob:
-        """Make a lipsync: *video* with its lips moved to *audio*. It costs credit.
+        """Create a lipsync: *video* with its lips moved to *audio*. It costs credit.
 
-        It is one logical call under one idempotency key: it may be sent several times, and makes one job.
+        This is one logical call with one idempotency key: however often it is sent, it creates one job.
 
         Args:
-            video: An https URL, an `AssetId` or an `Asset`; or a file, MP4 or WebM, which is uploaded first, once in a
-                session: a `Path`, `bytes` or an open binary file.
-            audio: Likewise; a file must be WAV or MP3.
-            idempotency_key: Your own key, 1 to 255 of `A-Z a-z 0-9 _ - : .`. Within 24 h the server answers a
-                used key with the first job, whatever the rest says. One is made if none is given.
+            video: An https URL, an `AssetId` or an `Asset`; or a local file, MP4 or WebM up to 100 MB, which is
+                uploaded first, once in a session: a `Path`, `bytes` or an open binary file.
+            audio: Likewise; a local file must be WAV or MP3 up to 50 MB.
+            idempotency_key: Your own key, 1 to 255 of `A-Z a-z 0-9 _ - : .`; by default a new one. Within 24 hours the
+                server answers a used key with the first job, whatever the request. So a session refuses a key that it
+                has used for a different request.
             **options: `mode` (`"speed"`, or `"precision"` at about twice the price), `title`, `enable_caption`,
                 `enable_dynamic_duration`, `disable_music_track`, `enable_speech_enhancement`,
                 `enable_watermark`, `start_time` and `end_time` in seconds, `keep_the_same_format`, `fps_mode`,
@@ -126,10 +127,13 @@ class Lipsyncs:
             The job, which runs for minutes: `await job.wait()`.
 
         Raises:
-            TypeError, ValueError: If an argument is wrong, a file of the wrong type for instance; nothing was sent.
+            TypeError, ValueError: If an argument is wrong, a file of the wrong type for instance, or if the key was
+                used for a different request; nothing was sent.
             OSError: If a file cannot be read; nothing was sent, unless it changes while it is read.
-            HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`. If the outcome is `unknown`, call
-                again with that key to find out. Cancellation carries the same three attributes.
+            HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`. If the outcome is `unknown`, call again
+                with the same arguments and that key to find out.
+
+        A cancelled call stops at once; its `asyncio.CancelledError` has the same three attributes.
         """
         check_keywords("create", options, LipsyncOptions.__annotations__)
         request = LipsyncRequest(video=video, audio=audio, **options)
@@ -201,7 +205,7 @@ class Lipsyncs:
             raise
 
     def job(self, lipsync_id: str) -> LipsyncJob:
-        """Return a handle on a job whose id was kept elsewhere; nothing is sent.
+        """Return a handle on a job whose id is known; nothing is sent.
 
         Raises:
             TypeError, ValueError: If it is not an id.
@@ -219,20 +223,27 @@ class Lipsyncs:
         return await fetch(self._transport, lipsync_id)
 
     def list(self, *, page_size: int = MAX_PAGE, token: str | None = None) -> Paginator[Lipsync]:
-        """List the account's lipsyncs, newest first; nothing is sent before it is iterated.
+        """List the lipsyncs of the account, newest first; nothing is sent before the first iteration.
 
         Args:
             page_size: Lipsyncs in one request, 1 to 100.
-            token: The cursor to start at: a page's `next_token`.
+            token: The cursor to start at: the `next_token` of a page.
+
+        Raises:
+            TypeError, ValueError: If an argument is wrong.
         """
         check_count("page_size", page_size, most=MAX_PAGE)
         return Paginator(partial(fetch_page, self._transport, page_size), token=token)
 
     async def update(self, lipsync_id: str, *, title: str) -> Lipsync:
-        """Give a lipsync another *title*, and return it.
+        """Rename a lipsync, and return it.
+
+        Args:
+            lipsync_id: The lipsync.
+            title: The new title: one line of text.
 
         Raises:
-            TypeError, ValueError: If an argument is wrong.
+            TypeError, ValueError: If an argument is wrong; nothing was sent.
             NotFound: If there is no such lipsync in this account.
         """
         check_title("title", title)
@@ -240,23 +251,23 @@ class Lipsyncs:
         return read(await self._transport.send(request), Lipsync)
 
     async def delete(self, lipsync_id: str) -> None:
-        """Delete a lipsync, for good.
+        """Delete a lipsync permanently.
 
         Raises:
             TypeError, ValueError: If it is not an id.
-            NotFound: If there is no such lipsync; but not if an attempt without an answer has deleted it.
+            NotFound: If there is no such lipsync, unless an earlier attempt of this call may have deleted it.
         """
         await self._transport.send(compose("DELETE", _ONE, segments={"lipsync_id": lipsync_id}))
 
     async def statuses(self, lipsync_ids: Iterable[str]) -> dict[str, LipsyncStatus | str]:
-        """Ask for the states of any number of jobs, 100 in a request.
+        """Get the statuses of any number of jobs, 100 in a request.
 
         Returns:
-            The state of each id; `LipsyncStatus.NOT_FOUND` for one that the account has not. An id that the
-            server leaves out is left out here.
+            The status of each id; `LipsyncStatus.NOT_FOUND` for one that is not in the account. An id that the server
+            leaves out is left out here.
 
         Raises:
-            TypeError, ValueError: If one of them is not an id.
+            TypeError, ValueError: If one of them is not an id; nothing was sent.
             NotFound, PermissionDenied: If the account does not have this call.
         """
         ids = [segment("lipsync_ids", lipsync_id) for lipsync_id in dict.fromkeys(lipsync_ids)]
@@ -273,17 +284,23 @@ class Lipsyncs:
         callback_url: str | None = None,
         idempotency_key: str | None = None,
     ) -> LipsyncBatch:
-        """Make up to 100 lipsyncs in one request; the server queues them, and each fails alone.
+        """Create up to 100 lipsyncs in one request; the server queues them, and each can fail alone. It costs credit.
 
         Args:
-            requests: 1 to 100 of them; files are uploaded first.
-            title: Of the batch.
-            callback_url: Where HeyGen POSTs when the batch has ended; https.
+            requests: 1 to 100 of them; local files are uploaded first.
+            title: The title of the batch: one line of text.
+            callback_url: The https URL that HeyGen calls when the batch has ended.
             idempotency_key: As for `create`.
 
+        Returns:
+            The batch: `await batch.wait()`.
+
         Raises:
-            TypeError, ValueError: If an argument is wrong; nothing was sent.
-            HeyGenError: As `create` does.
+            TypeError, ValueError: As for `create`; nothing was sent.
+            OSError: As for `create`.
+            HeyGenError: As for `create`.
+
+        A cancelled call stops at once; its `asyncio.CancelledError` has the same attributes as for `create`.
         """
         listed = list(requests)
         check_count("the number of requests", len(listed), most=MAX_BATCH)
@@ -296,7 +313,7 @@ class Lipsyncs:
         return self._batch(read(response, BatchCreated).batch_id, key)
 
     def batch(self, batch_id: str) -> LipsyncBatch:
-        """Return a handle on a batch whose id was kept elsewhere; nothing is sent.
+        """Return a handle on a batch whose id is known; nothing is sent.
 
         Raises:
             TypeError, ValueError: If it is not an id.

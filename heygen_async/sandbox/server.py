@@ -140,7 +140,7 @@ class Sandbox:
             sample=sample_file,
             on_finished=self._finished,
         )
-        runner = web.AppRunner(backend.app.app(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        runner = web.AppRunner(backend.app.application(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         stack.push_async_callback(_stop, runner)
         await runner.setup()
         await web.SockSite(runner, listening).start()

@@ -35,7 +35,7 @@ MAX_RECORDS: Final = 20_000
 
 @frozen
 class RequestContext:
-    """A request, its record, and what is to be damaged of its answer."""
+    """A request, its record, and the damage to its answer."""
 
     request: web.Request
     record: RecordedRequest
@@ -82,11 +82,11 @@ class ApiApp:
             "POST /v3/assets": self._upload,
             "GET /files/{name}": partial(self._send, files.find),
             "GET /captions/{name}": partial(self._send, files.find_captions),
-            "PUT /uploads/{asset_id}": self._take,
+            "PUT /uploads/{asset_id}": self._put,
         }
 
-    def app(self) -> web.Application:
-        """Return the application; a middleware answers for what no route matches, so that it speaks the API's JSON."""
+    def application(self) -> web.Application:
+        """Return the application; its middleware answers 404 and 405 in the API's JSON."""
 
         @web.middleware
         async def handle(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
@@ -104,14 +104,14 @@ class ApiApp:
         self._released = asyncio.Event()
 
     def forget_keys(self) -> None:
-        """Forget every idempotency key, as if a day had passed."""
+        """Forget every idempotency key."""
         self._keys = IdempotencyKeys()
 
     # --- any request -------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.Request, handler: HttpHandler) -> web.StreamResponse:
         record = self._record(request)
-        response = await self._answered(record, partial(self._answer, request, record, handler))
+        response = await self._converted(record, partial(self._answer, request, record, handler))
         if request.transport is not None and not request.transport.is_closing():
             record.status = response.status
         return response
@@ -139,12 +139,13 @@ class ApiApp:
         work = partial(handler, request)
         if effect is None:
             return await work()
-        # A fault applies to an error as it does to a success, so by then the error has to be an answer.
-        return await apply(effect, request, partial(self._answered, record, work), self._released.wait)
+        # A fault applies to an error as it does to a success, so the error is converted first.
+        return await apply(effect, request, partial(self._converted, record, work), self._released.wait)
 
-    async def _answered(
+    async def _converted(
         self, record: RecordedRequest, work: Callable[[], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        """Return the answer of *work*; its errors become answers."""
         try:
             response = await work()
         except ErrorAnswer as error:
@@ -158,10 +159,10 @@ class ApiApp:
         except ConnectionError:
             response = web.Response()  # the client has gone
         if not response.prepared:
-            response.headers.update(self._identity(record))
+            response.headers.update(self._id_header(record))
         return response
 
-    def _identity(self, record: RecordedRequest) -> dict[str, str]:
+    def _id_header(self, record: RecordedRequest) -> dict[str, str]:
         is_hidden = record.fault is not None and isinstance(record.fault.effect, NoRequestId)
         return {"X-Request-Id": record.id} if self._settings.request_ids and not is_hidden else {}
 
@@ -214,7 +215,7 @@ class ApiApp:
     ) -> StoredAnswer:
         keys, answer = self._keys, None
         try:
-            # The key is in flight while the server is slow: that is when a second request meets it.
+            # The latency is inside, so that a second request finds the key in flight.
             await self._delay(context)
             answer = await work()
             return answer
@@ -232,10 +233,10 @@ class ApiApp:
         self, find: Callable[[web.Request, str], Awaitable[FileSlice]], context: RequestContext
     ) -> web.StreamResponse:
         await self._delay(context)
-        parcel = await find(context.request, context.names["name"])
-        return await send(context.request, parcel, context.damage, headers=self._identity(context.record))
+        file = await find(context.request, context.names["name"])
+        return await send(context.request, file, context.damage, headers=self._id_header(context.record))
 
-    async def _take(self, context: RequestContext) -> web.Response:
+    async def _put(self, context: RequestContext) -> web.Response:
         await self._delay(context)
         return await self._files.receive_put(context.request, context.names["asset_id"])
 

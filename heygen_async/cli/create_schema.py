@@ -37,12 +37,12 @@ _PLAIN: Final[dict[object, dict[str, JSON]]] = {
 def request_schema() -> dict[str, JSON]:
     """Return the schema of the body of `POST /v3/lipsyncs`."""
     fields = attrs.fields(LipsyncRequest)
-    types_, said = get_type_hints(LipsyncRequest), _docstrings()
+    hints, texts = get_type_hints(LipsyncRequest), _docstrings()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Create a lipsync",
         "type": "object",
-        "properties": {field.name: _property(field, types_[field.name], said.get(field.name)) for field in fields},
+        "properties": {field.name: _property(field, hints[field.name], texts.get(field.name)) for field in fields},
         "required": [field.name for field in fields if field.default is attrs.NOTHING],
         "additionalProperties": False,
     }
@@ -52,10 +52,10 @@ def _docstrings() -> dict[str, str | None]:
     return {param.arg_name: param.description for param in parse_from_object(LipsyncRequest).params}
 
 
-def _property(field: attrs.Attribute[Any], hint: object, said: str | None) -> JSON:
+def _property(field: attrs.Attribute[Any], hint: object, description: str | None) -> JSON:
     found: dict[str, JSON] = {}
-    if said:
-        found["description"] = " ".join(said.replace("`", "").split())
+    if description:
+        found["description"] = " ".join(description.replace("`", "").split())
     if field.default not in (None, attrs.NOTHING):
         found["default"] = field.default
     return found | (_URL if field.name.endswith("_url") else _type(hint))

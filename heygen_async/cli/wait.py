@@ -11,9 +11,9 @@ from heygen_async import HeyGenSession
 from heygen_async._ids import segment
 from heygen_async.cli.exits import Exit, exit_code
 from heygen_async.cli.failures import advising, print_error
+from heygen_async.cli.live import waiting
 from heygen_async.cli.options import Options
 from heygen_async.cli.output import emit, wants_json
-from heygen_async.cli.progress import waiting
 from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
 from heygen_async.models import JSON, Lipsync, LipsyncStatus
 

@@ -1,0 +1,1 @@
+"""What `heygen_async.models` exports."""

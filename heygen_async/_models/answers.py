@@ -1,0 +1,306 @@
+"""What the API answers: jobs, batches, assets, the account and its key, webhook endpoints and events."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from attrs import Factory, field, frozen
+
+from heygen_async._arguments import shown, without_query
+from heygen_async._models.model import JSON, Model, Secret
+
+
+class LipsyncStatus(enum.StrEnum):
+    """The state of a job, in the words of `GET /v3/lipsyncs/{id}`.
+
+    `queued` and `processing`, which bulk answers use, are read as `PENDING` and `RUNNING`.
+    """
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    NOT_FOUND = "not_found"
+
+
+TERMINAL: Final = frozenset({LipsyncStatus.COMPLETED, LipsyncStatus.FAILED, LipsyncStatus.NOT_FOUND})
+"""The states that a job does not leave. An unknown word is not among them."""
+
+_NOTHING: Final[Mapping[str, JSON]] = {}
+
+
+@frozen(kw_only=True)
+class Lipsync(Model):
+    """A lipsync job, as `GET /v3/lipsyncs/{lipsync_id}` and the list return it."""
+
+    id: str
+    status: LipsyncStatus | str
+    """A `LipsyncStatus`, or the server's own word if it is new; compares with plain strings either way."""
+    title: str | None = None
+    duration: float | None = None
+    """Length of the output in seconds; known once completed."""
+    video_url: str | None = field(default=None, repr=without_query)
+    """Presigned link to the output, a secret that expires; get the lipsync again for a fresh one."""
+    caption_url: str | None = field(default=None, repr=without_query)
+    """Presigned link to the captions (SRT). Every completed job has one; the file may be empty."""
+    callback_id: str | None = None
+    """The caller's own id, as given to the create."""
+    created_at: datetime | None = None
+    """Aware, UTC."""
+    failure_message: str | None = None
+    """Why it failed; only when failed."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended. An unknown status has not."""
+        return self.status in TERMINAL
+
+
+@frozen(kw_only=True)
+class Batch(Model):
+    """A batch of lipsyncs, as `GET /v3/lipsyncs/batches/{batch_id}` returns it."""
+
+    id: str
+    status: LipsyncStatus | str
+    """`running` (the API says `processing`), `completed` or `failed`."""
+    counts_by_status: Mapping[str, int] = field(factory=dict)
+    """How many items are in each state, in the words of `LipsyncStatus`."""
+    total_items: int = field(default=Factory(lambda batch: sum(batch.counts_by_status.values()), takes_self=True))
+    """How many items there are; the sum of `counts_by_status` if the API does not say."""
+    created_at: datetime | None = None
+    """Aware, UTC."""
+    title: str | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether all of its items have ended."""
+        return self.status in TERMINAL
+
+
+@frozen(kw_only=True)
+class BatchItem(Model):
+    """One lipsync of a batch."""
+
+    item_index: int
+    """Its position in the list that the batch was created from, from 0."""
+    status: LipsyncStatus | str
+    lipsync_id: str | None = None
+    """The job, once the server has created it."""
+    error: str | None = None
+    """Why this item failed; the others are not affected."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class Asset(Model):
+    """An uploaded file. Which fields are known depends on the call that returned it."""
+
+    id: str
+    url: str | None = field(default=None, repr=without_query)
+    """Link to the file, which may be presigned: a secret that expires."""
+    mime_type: str | None = None
+    size_bytes: int | None = None
+    name: str | None = None
+    type: str | None = None
+    status: str | None = None
+    """The server's own word: an asset that is `processing` cannot be used yet."""
+    uploaded_at: datetime | None = None
+    """Aware, UTC."""
+    folder_id: str | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+@frozen(kw_only=True)
+class Wallet(Model):
+    """What is left of a prepaid account."""
+
+    currency: str = ""
+    """`usd` or `credits`; empty if the API does not say."""
+    remaining_balance: float | None = None
+    """In `currency`."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read, such as `auto_reload`."""
+
+
+@frozen(kw_only=True)
+class Credits(Model):
+    """Credits of one kind."""
+
+    remaining: float | None = None
+    resets_at: datetime | None = None
+    """When they are renewed; aware, UTC."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class SubscriptionCredits(Model):
+    """The credits of a subscription, by kind."""
+
+    premium_credits: Credits | None = None
+    add_on_credits: Credits | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class Subscription(Model):
+    """The plan of an account that pays by subscription."""
+
+    plan: str | None = None
+    credits: SubscriptionCredits | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class UsageBased(Model):
+    """The figures of an account that pays by usage."""
+
+    spending_cap_usd: float | None = None
+    spending_current_usd: float | None = None
+    remaining_credits: float | None = None
+    included_credits: float | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class Account(Model):
+    """The account of the key, as `GET /v3/users/me` returns it."""
+
+    username: str = ""
+    """Empty if the API does not say."""
+    email: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    billing_type: str | None = None
+    """`wallet`, `subscription` or `usage_based`: which of the three below is filled in."""
+    wallet: Wallet | None = None
+    subscription: Subscription | None = None
+    usage_based: UsageBased | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class ApiKey(Model):
+    """The API key that a session uses, as `GET /v3/api_keys/self` returns it. The key itself is not in it."""
+
+    key_id: str
+    key_name: str | None = None
+    status: str | None = None
+    """The server's own word."""
+    scope_mode: str | None = None
+    """The server's own word for how `scopes` are meant."""
+    scopes: Sequence[str] = ()
+    """What the key may do, such as `lipsync:write` and `account:read`; `*:*` is everything."""
+    created_at: datetime | None = None
+    """Aware, UTC, as the two below."""
+    updated_at: datetime | None = None
+    expires_at: datetime | None = None
+    """When it ends; `None` if never, or if the API does not say."""
+    expires_in_seconds: float | None = None
+    """Seconds until then, when the answer was made."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.key_id)
+
+    def has_scope(self, scope: str) -> bool:
+        """Return whether the key's scopes include *scope*, directly or by a wildcard (`*:*`, `lipsync:*`, `*:read`).
+
+        Args:
+            scope: Such as `lipsync:write`.
+
+        Raises:
+            ValueError: If it does not have the form `resource:action`.
+        """
+        resource, colon, action = scope.partition(":")
+        if not (resource and colon and action):
+            raise ValueError(f"scope must have the form resource:action, not {shown(scope)}")
+        wildcards = {scope, f"{resource}:*", f"*:{action}", "*:*", "*"}
+        return not wildcards.isdisjoint(self.scopes)
+
+
+@frozen(kw_only=True)
+class WebhookEndpoint(Model):
+    """A URL that HeyGen sends events to, as the calls under `/v3/webhooks/endpoints` return it."""
+
+    id: str
+    url: str = field(default="", repr=without_query)
+    """Empty if the API does not say."""
+    events: Sequence[str] | None = None
+    """The event types that are sent to it; `None` for all of them."""
+    status: str | None = None
+    """`enabled`, or the server's own word."""
+    created_at: datetime | None = None
+    """Aware, UTC."""
+    secret: Secret | None = None
+    """The secret that deliveries are signed with. Only a create returns it: store `.reveal()` then."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Fields that this version does not know or cannot read."""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+@frozen(kw_only=True)
+class EventType(Model):
+    """A type of event that can be sent to an endpoint."""
+
+    event_type: str
+    """Such as `video_translate.success` or `batch.finished`."""
+    description: str | None = None
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
+    """Fields that this version does not know or cannot read."""
+
+
+@frozen(kw_only=True)
+class WebhookEvent(Model):
+    """An event of a delivery: a hint to get the job, since the API does not specify its contents."""
+
+    event_id: str
+    """The same in every delivery of this event."""
+    event_type: str = ""
+    """Such as `batch.finished`; empty for a plain callback, which has none."""
+    lipsync_id: str | None = None
+    """The job, under whichever name it came."""
+    batch_id: str | None = None
+    """The batch, for `batch.finished`."""
+    callback_id: str | None = None
+    """The caller's own id, as given to the create."""
+    outcome: LipsyncStatus | None = None
+    """`completed` or `failed`, by the event type or the status in it; `None` if neither says."""
+    video_url: str | None = field(default=None, repr=without_query)
+    """Link to the output, a secret that expires."""
+    failure_message: str | None = None
+    """Why it failed."""
+    data: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """The `event_data` as it came, or the members of a plain callback."""
+    created_at: datetime | None = None
+    """When it happened, if the delivery says so; aware, UTC."""
+    extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    """Other members beside `event_data`."""
+
+    def __hash__(self) -> int:
+        return hash(self.event_id)

@@ -1,0 +1,76 @@
+"""Errors of aiohttp and of the system as ours, without the frames and objects that hold secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable
+from typing import Final, TypeVar
+
+import aiohttp
+
+from heygen_async.errors import HeyGenError, RequestTimeout, TransportError
+
+T = TypeVar("T")
+
+_TLS_HINT: Final = "The server's certificate was not accepted. For a private CA give an ssl.SSLContext as ssl=."
+
+
+async def completed(exchange: Awaitable[T], what: str) -> T:
+    """Return the result of *exchange*; an error or a cancellation leaves without the frames inside of it.
+
+    Raises:
+        TransportError: For the errors of aiohttp and of the system.
+    """
+    try:
+        return await exchange
+    except (aiohttp.ClientError, OSError) as error:
+        failure: BaseException = transport_error(error, what)
+    except (HeyGenError, asyncio.CancelledError) as error:
+        failure = error.with_traceback(None)
+    raise failure  # outside of the handlers, or the first error would be its context
+
+
+def transport_error(error: aiohttp.ClientError | OSError, what: str) -> TransportError:
+    """Return our error for one of aiohttp's or the system's, with what is known of the request's outcome.
+
+    Its cause is *error* where that holds no header and no link; without its traceback, whose frames do.
+    """
+    if isinstance(error, TimeoutError):
+        connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
+        message = f"{what}: no {'connection' if connecting else 'answer'} in time"
+        return RequestTimeout(message, outcome="not_sent" if connecting else "unknown")
+    connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
+    reason = _reason(error)
+    message = f"{what}: {'no connection' if connecting else 'the connection broke'} ({reason})"
+    failure = TransportError(message, outcome="not_sent" if connecting else "unknown")
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
+        failure.hint = _TLS_HINT
+    failure.__cause__ = _without_traceback(error)
+    return failure
+
+
+def _reason(error: aiohttp.ClientError | OSError) -> object:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return error.certificate_error
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error
+    # Not its text, which may hold the URL.
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
+
+
+def _without_traceback(error: aiohttp.ClientError | OSError) -> Exception | None:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if error._conn_key.proxy is not None:  # noqa: SLF001 its URL may hold a password
+            return None
+        for inner in error.args:
+            if isinstance(inner, Exception):
+                _strip(inner)
+    elif isinstance(error, aiohttp.ClientError):
+        return None  # it may hold the request, headers and all
+    return _strip(error)
+
+
+def _strip(error: Exception) -> Exception:
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -1,0 +1,79 @@
+"""Send a body piece by piece: as long as its bytes move, it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import TypeVar
+
+import aiohttp
+from attrs import frozen
+
+from heygen_async._transport.failures import completed
+from heygen_async._wire import Stream
+from heygen_async.errors import TransportError
+from heygen_async.policies import Timeouts
+
+T = TypeVar("T")
+
+
+@frozen
+class Body:
+    """What one attempt sends."""
+
+    pieces: AsyncIterator[bytes]
+    headers: Mapping[str, str]
+
+
+async def send_stream(
+    send: Callable[[Body, aiohttp.ClientTimeout], Awaitable[T]], stream: Stream, what: str, timeouts: Timeouts
+) -> T:
+    """Send *stream* once: its bytes must keep moving; the whole time has no limit.
+
+    What reading the stream raises comes out as it is.
+    """
+    outgoing = _Outgoing(stream, timeouts)
+    try:
+        return await completed(_before_deadline(send, outgoing, timeouts), what)
+    except TransportError as error:
+        failure = outgoing.reason(error)
+    raise failure
+
+
+async def _before_deadline(
+    send: Callable[[Body, aiohttp.ClientTimeout], Awaitable[T]], outgoing: _Outgoing, timeouts: Timeouts
+) -> T:
+    timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
+    async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as deadline:
+        return await send(Body(outgoing.pieces(deadline), outgoing.headers), timeout)
+
+
+class _Outgoing:
+    """A body that is being sent: each piece moves the deadline, and an error in reading it is kept.
+
+    aiohttp reports such an error as a broken connection, which may be retried; an unreadable file may not.
+    """
+
+    def __init__(self, stream: Stream, timeouts: Timeouts) -> None:
+        self._stream = stream
+        self._timeouts = timeouts
+        self.headers = {"Content-Length": str(stream.length), "Content-Type": stream.content_type}
+        self.failure: Exception | None = None
+        self._trace: TracebackType | None = None
+
+    def reason(self, error: Exception) -> Exception:
+        """Return why sending ended in *error*: what reading the stream raised, or *error* itself."""
+        return error if self.failure is None else self.failure.with_traceback(self._trace)
+
+    async def pieces(self, deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        try:
+            async for piece in self._stream.chunks():
+                deadline.reschedule(clock() + self._timeouts.transfer_idle)
+                yield piece
+        except Exception as error:
+            self.failure = error
+            self._trace = error.__traceback__  # before aiohttp's frames come to it
+            raise
+        deadline.reschedule(clock() + self._timeouts.write)  # all is sent: now the server works

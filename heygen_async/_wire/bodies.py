@@ -1,0 +1,139 @@
+"""What any answer consists of: status, headers and body, and how each is read. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, cast
+
+import orjson
+from attrs import field, frozen
+
+from heygen_async._masking import Mask
+from heygen_async._text import one_line, whole_characters, without_queries
+from heygen_async.models import JSON
+
+_TAG: Final = re.compile(r"<[^>]*>")
+_EXCERPT: Final = 160
+_WINDOW: Final = 4096
+LONGEST_TEXT: Final = 1000
+"""Most characters of one text of a server's in an error."""
+
+
+@frozen
+class Answer:
+    """An answer as it came. Its repr shows neither headers nor body: both may hold secrets."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    """Look-up ignores case."""
+    body: bytes = field(repr=lambda body: f"<{len(body):,} bytes>")
+
+
+@frozen
+class Response:
+    """An answer of the API.
+
+    Attributes:
+        status: The HTTP status, 200 to 299.
+        headers: The headers; look-up ignores case.
+        data: The parsed JSON body, envelope included; `None` if there was none.
+        idempotency_key: The key that a POST went under.
+        attempts: How many times it was sent.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    data: JSON = field(repr=False)
+    idempotency_key: str | None = None
+    attempts: int = 1
+
+    @property
+    def request_id(self) -> str | None:
+        """The `X-Request-Id` of the answer; `None` if it has none."""
+        return self.headers.get("X-Request-Id")
+
+
+def parse_json(body: bytes) -> JSON:
+    """Return the value of a JSON *body*; half of a surrogate pair in a text becomes U+FFFD.
+
+    Raises:
+        ValueError: If it is not JSON in UTF-8.
+    """
+    try:
+        parsed: JSON = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if rb"\u" not in body:
+            raise
+    else:
+        return parsed
+    # orjson refuses an escaped half of a pair, which the standard library reads.
+    try:
+        return _with_whole_characters(json.loads(body.decode(), parse_constant=_no_constant))
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _with_whole_characters(value: Any) -> JSON:  # noqa: ANN401 what json.loads returns
+    match value:
+        case str():
+            return whole_characters(value)
+        case list():
+            return [_with_whole_characters(item) for item in value]
+        case dict():
+            return {whole_characters(name): _with_whole_characters(item) for name, item in value.items()}
+        case _:
+            return cast("JSON", value)
+
+
+def request_id(headers: Mapping[str, str], mask: Mask) -> str | None:
+    """Return the `X-Request-Id` as one line of text; `None` if there is none."""
+    return one_line(mask(headers.get("X-Request-Id", "")[:LONGEST_TEXT])) or None
+
+
+def short_text(value: str, mask: Mask) -> str:
+    """Return a text of a server's for an error: without the key and without queries, and not too long."""
+    start = value[: LONGEST_TEXT + _WINDOW]
+    shown = without_queries(mask(start, is_cut=len(start) < len(value)))
+    return shown if len(shown) <= LONGEST_TEXT else f"{shown[:LONGEST_TEXT]}…"
+
+
+def excerpt(body: bytes, mask: Mask) -> str:
+    """Return the first words of a *body* that could not be read, on one line, without the key and without queries."""
+    import html  # noqa: PLC0415 its table of names is slow to load, and few answers are web pages
+
+    start = mask(body[:_WINDOW].decode("utf-8", "replace"), is_cut=len(body) > _WINDOW)
+    words = one_line(without_queries(mask(html.unescape(_TAG.sub(" ", start)))))
+    return words if len(words) <= _EXCERPT else f"{words[:_EXCERPT]}…"
+
+
+def retry_after(value: str | None, *, now: float) -> float | None:
+    """Return the seconds that a `Retry-After` header asks to wait, 0 or more; `None` if it cannot be read.
+
+    Args:
+        value: Seconds, or a date in any form of HTTP. A date without a zone, and one with `-0000`, is UTC.
+        now: Unix time in seconds.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+        at = date.replace(tzinfo=UTC) if date.tzinfo is None else date
+        return max(0.0, at.timestamp() - now)
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return _decimal(value)
+
+
+def _decimal(value: str) -> float | None:
+    # Not in the standard, but some gateways send "1.5".
+    return float(value) if re.fullmatch(r"\d{1,9}\.\d{1,9}", value) else None

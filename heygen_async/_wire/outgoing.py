@@ -1,0 +1,161 @@
+"""Requests: composed from values, complete before the first attempt. Pure."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final, Literal, TypeAlias
+from urllib.parse import quote, urlencode, urlsplit
+
+import orjson
+from attrs import field, frozen
+
+from heygen_async._arguments import is_https
+from heygen_async._ids import new_key, segment
+from heygen_async.models import JSON
+
+RateScope: TypeAlias = Literal["creates", "session"]
+"""Which requests a 429 holds back: single creates have a limit of their own."""
+Parameter: TypeAlias = str | int | float | bool | None
+
+
+@frozen
+class Stream:
+    """A body that is read piece by piece; each attempt reads it from its start."""
+
+    content_type: str
+    length: int
+    """In bytes; the pieces must add up to it."""
+    chunks: Callable[[], AsyncIterator[bytes]]
+    is_repeatable: bool = True
+
+
+@frozen
+class Request:
+    """One call, complete before its first attempt: a repeated create sends the very same bytes."""
+
+    method: str
+    path: str
+    """Percent-encoded, from `/v3` on."""
+    template: str
+    """The path as in the API's documentation."""
+    query: str = field(default="", repr=False)
+    """Percent-encoded, without `?`."""
+    body: bytes | Stream | None = field(default=None, repr=False)
+    idempotency_key: str | None = None
+    scope: RateScope = "session"
+    """Which requests wait after a 429 on this one."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether sending it twice is safe, and can be done at all."""
+        if isinstance(self.body, Stream) and not self.body.is_repeatable:
+            return False
+        return self.method != "POST" or self.idempotency_key is not None
+
+
+def compose(
+    method: str,
+    template: str,
+    *,
+    segments: Mapping[str, str] | None = None,
+    params: Mapping[str, Parameter] | None = None,
+    json: JSON = None,
+    stream: Stream | None = None,
+    idempotency_key: str | None = None,
+) -> Request:
+    """Compose a request from a path *template* such as `/v3/lipsyncs/{lipsync_id}` and what fills it.
+
+    A POST gets an idempotency key if it has none; parameters that are `None` are left out.
+    """
+    path = template
+    for name, value in (segments or {}).items():
+        path = path.replace(f"{{{name}}}", segment(name, value))
+    if method == "POST":
+        idempotency_key = idempotency_key or new_key()
+    return Request(
+        method=method,
+        path=path,
+        template=template,
+        query=query_string(params) if params else "",
+        body=stream if json is None else orjson.dumps(json),
+        idempotency_key=idempotency_key,
+        scope="creates" if method == "POST" and path == "/v3/lipsyncs" else "session",
+    )
+
+
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_PATH: Final = re.compile(r"/v3(?:/[A-Za-z0-9\-._~:@!$&'()*+;=%]+)+")
+
+
+def compose_raw(
+    method: str,
+    path: str,
+    *,
+    params: Mapping[str, Parameter] | None = None,
+    json: JSON = None,
+    idempotency_key: str | None = None,
+) -> Request:
+    """Compose a request of any call under `/v3/` from a percent-encoded *path*.
+
+    Raises:
+        ValueError: If it is no such path, or the method is none of the API's.
+    """
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, not {method!r}")
+    if not _PATH.fullmatch(path) or any(part.strip(".") == "" for part in path[1:].split("/")):
+        raise ValueError(f"path must be percent-encoded, start with /v3/ and have no query: {path[:80]!r}")
+    return compose(method, path, params=params, json=json, idempotency_key=idempotency_key)
+
+
+def query_string(params: Mapping[str, Parameter]) -> str:
+    """Return *params* as a percent-encoded query, with booleans in JSON's spelling."""
+    pairs = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in params.items()
+        if value is not None
+    }
+    return urlencode(pairs, safe=",", quote_via=quote)
+
+
+def multipart(name: str, content_type: str, file: Stream) -> Stream:
+    """Return *file* as the one field, `file`, of a multipart form whose length is known from the start."""
+    boundary = uuid.uuid4().hex
+    escaped = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{escaped}"\r\n'
+        f"Content-Type: {content_type}\r\n\r\n"
+    ).encode()
+    tail = f"\r\n--{boundary}--\r\n".encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield head
+        async for chunk in file.chunks():
+            yield chunk
+        yield tail
+
+    return Stream(
+        content_type=f"multipart/form-data; boundary={boundary}",
+        length=len(head) + file.length + len(tail),
+        chunks=chunks,
+        is_repeatable=file.is_repeatable,
+    )
+
+
+def check_base_url(url: object) -> str:
+    """Return the base *url* without a trailing slash.
+
+    Raises:
+        TypeError: If it is not a string.
+        ValueError: If it is not an https URL (http is taken for loopback), or has more than host, port and path.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"base_url must be a string, not {type(url).__name__}")
+    url = url.strip().rstrip("/")
+    if not is_https(url, or_loopback=True):
+        raise ValueError(f"base_url must be an https URL, or http on loopback: {url!r}")
+    parts = urlsplit(url)
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("base_url must have no query, no fragment and no user name")
+    return url

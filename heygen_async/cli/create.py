@@ -1,0 +1,160 @@
+"""`heygen-async lipsync create`: create a lipsync, wait for it and write its video."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, Unpack
+
+from attrs import frozen
+from cyclopts import Parameter
+
+from heygen_async import HeyGenSession, LipsyncJob
+from heygen_async._ids import check_key
+from heygen_async.cli import create_schema
+from heygen_async.cli.create_request import compose, options_of, read_data
+from heygen_async.cli.delivery import Delivery, Target
+from heygen_async.cli.exits import Exit
+from heygen_async.cli.failures import Problems, advising
+from heygen_async.cli.live import transfer
+from heygen_async.cli.options import Options, Switch, WaitOptions, session
+from heygen_async.cli.output import emit, note, print_json
+from heygen_async.cli.wait import how_to_continue, wait_for
+from heygen_async.errors import HeyGenError
+from heygen_async.models import Lipsync, LipsyncOptions, LipsyncRequest, Source
+
+_SOURCE: Final = "URL|FILE|asset:ID"
+
+
+def create(
+    *,
+    data: Annotated[
+        str | None, Parameter(name=("--data", "-d"), allow_leading_hyphen=True, metavar="JSON|FILE|-")
+    ] = None,
+    video: Annotated[str | None, Parameter(metavar=_SOURCE)] = None,
+    audio: Annotated[str | None, Parameter(metavar=_SOURCE)] = None,
+    wait: Switch = False,
+    output: Target | None = None,
+    captions: Switch = False,
+    overwrite: Switch = False,
+    idempotency_key: str | None = None,
+    request_schema: Switch = False,
+    waiting: WaitOptions = WaitOptions(),  # noqa: B008 frozen
+    options: Options = Options(),  # noqa: B008 frozen
+    **flags: Unpack[LipsyncOptions],
+) -> int | Coroutine[Any, Any, int]:
+    """Create a lipsync: a video with its lips moved to new audio. It costs credit.
+
+    It prints the id of the new lipsync, or with --wait the whole lipsync when it has ended.
+
+    Example: heygen-async lipsync create --video source.mp4 --audio new-audio.mp3 --title "Episode 1" --wait -o out.mp4
+
+    Args:
+        data: The request as the API takes it: JSON, a file that contains it, or - for standard input. Other flags
+            win over it.
+        video: The source video: an https URL, a file (uploaded first), or asset:ID.
+        audio: The new audio: an https URL, a file (uploaded first), or asset:ID.
+        wait: Wait until it has ended, and print it.
+        output: Wait, and write the video to this file, or into this folder.
+        captions: Write the captions too, as .srt beside the video.
+        overwrite: Replace files that exist.
+        idempotency_key: A key of your own: within 24 h the API answers a used key with the first lipsync.
+        request_schema: Print the JSON Schema of what --data takes, and do nothing else. It needs no API key.
+        flags.mode: speed is fast; precision costs about twice as much.
+        flags.title: Shown in the dashboard.
+        flags.enable_caption: Write captions where the video is downloaded, as --captions does.
+        flags.enable_dynamic_duration: Let the length of the output follow the new audio, which is the default.
+        flags.disable_music_track: Strip background music from the source video.
+        flags.enable_speech_enhancement: Enhance speech.
+        flags.enable_watermark: Add a watermark.
+        flags.start_time: Start of a partial lipsync, in seconds.
+        flags.end_time: End of a partial lipsync, in seconds.
+        flags.keep_the_same_format: Keep the resolution and bitrate of the source.
+        flags.fps_mode: How the frame rate is handled.
+        flags.callback_url: The https URL that HeyGen calls when the job has ended.
+        flags.callback_id: An id of your own, returned in webhooks, by get and by list.
+        flags.folder_id: The folder to put it in.
+    """
+    if request_schema:
+        print_json(create_schema.request_schema())
+        return Exit.DONE
+    problems = Problems()
+    wait = wait or output is not None
+    if waiting != WaitOptions() and not wait:
+        problems.add("", "--timeout and --poll-every need --wait")
+    if captions and output is None:
+        problems.add("", "--captions needs --output")
+    # Standard input is read before the event loop runs: there a signal would wait for its end.
+    content = None if data is None else read_data(data)
+    request = compose(content, video=video, audio=audio, flags=flags, problems=problems)
+    if idempotency_key is not None:
+        with problems.at("--idempotency-key"):
+            check_key(idempotency_key)
+    captions = captions or (request is not None and request.enable_caption is True)
+    delivery = None if output is None else Delivery(output, overwrite=overwrite, captions=captions)
+    problems.add("--output", *(delivery.problems() if delivery is not None else ()))
+    problems.check()
+    assert request is not None  # noqa: S101 there is no problem
+    creation = _Creation(request, idempotency_key, waiting, options)
+    return creation.create_and_wait(delivery) if wait else creation.create()
+
+
+@frozen
+class _Creation:
+    """A create whose arguments are valid."""
+
+    request: LipsyncRequest
+    idempotency_key: str | None
+    waiting: WaitOptions
+    options: Options
+
+    async def create(self) -> Exit:
+        async with session(self.options) as heygen:
+            job = await self._send(heygen)
+        emit({"data": {"lipsync_id": job.id}}, self.options)
+        note(f"to wait for it: heygen-async lipsync wait {job.id}", self.options)
+        return Exit.DONE
+
+    async def create_and_wait(self, delivery: Delivery | None) -> Exit:
+        async with session(self.options, polling=self.waiting.polling) as heygen:
+            job = await self._send(heygen)
+            note(f"created {job.id}", self.options)
+            if delivery is None:
+                return await wait_for(heygen, [job.id], self.options, timeout=self.waiting.timeout)
+            return await wait_for(
+                heygen,
+                [job.id],
+                self.options,
+                timeout=self.waiting.timeout,
+                advice=f"{how_to_continue([job.id])} && {delivery.command(job.id)}",
+                deliver=partial(self._deliver, heygen, delivery),
+            )
+
+    async def _deliver(self, heygen: HeyGenSession, delivery: Delivery, lipsync: Lipsync) -> None:
+        with advising(f"it is completed; to download it: {delivery.command(lipsync.id)}"):
+            path = await delivery.download(heygen, lipsync.id, self.options)
+        note(f"written to {path}", self.options)
+
+    async def _send(self, heygen: HeyGenSession) -> LipsyncJob:
+        video = await _upload(heygen, self.request.video, self.options)
+        audio = await _upload(heygen, self.request.audio, self.options)
+        try:
+            return await heygen.lipsyncs.create(
+                video=video, audio=audio, idempotency_key=self.idempotency_key, **options_of(self.request)
+            )
+        except (HeyGenError, asyncio.CancelledError) as error:
+            if getattr(error, "outcome", None) == "unknown":
+                key = getattr(error, "idempotency_key", None)
+                error.add_note(
+                    f"it may have been created; to find out, run the same command with --idempotency-key {key}"
+                )
+            raise
+
+
+async def _upload(heygen: HeyGenSession, source: Source, options: Options) -> Source:
+    if not isinstance(source, Path):
+        return source
+    with transfer(f"uploading {source.name}", options) as progress:
+        return await heygen.assets.upload(source, progress=progress)

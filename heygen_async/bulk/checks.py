@@ -8,10 +8,10 @@ from typing import Final
 from anyio import to_thread
 from attrs import frozen
 
-from heygen_async.bulk import outputs
 from heygen_async.bulk.intake import OwnFiles, PreparedRow, prepare
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import SourceRow
+from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Admission, Problem
@@ -116,4 +116,4 @@ async def _written(admissions: Iterable[Admission]) -> set[str | None]:
 
 
 def _finished(records: Iterable[Record]) -> set[str | None]:
-    return {record.target for record in records if outputs.is_finished(record)}
+    return {record.target for record in records if is_written(record)}

@@ -13,12 +13,12 @@ from typing import Final
 from anyio import to_thread
 from attrs import define, evolve, frozen
 
-from heygen_async.bulk import outputs
 from heygen_async.bulk.admission import AdmissionQueue, Attempts, RunAborted
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.events import DubEvent, RowState, Stage, StageCounter
 from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.outputs import is_changed
 from heygen_async.bulk.program import (
     ENDS,
     ENDS_RUN,
@@ -34,7 +34,7 @@ from heygen_async.bulk.program import (
 )
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Seat
+from heygen_async.bulk.store import LostRow, Seat
 from heygen_async.errors import HeyGenError, InsufficientCredit, LipsyncFailed, NotFound, RateLimited
 from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
@@ -127,6 +127,8 @@ class RowExecutor:
         except InsufficientCredit as error:
             self.run.purse.stop(error)
             return self._end("skipped", error)
+        except LostRow as error:  # another executor has the row
+            return self._end("failed", error)
         except ENDS_RUN as error:
             raise RunAborted(error) from error
         finally:
@@ -397,7 +399,7 @@ class RowExecutor:
 
     async def _unchanged_path(self) -> Path | None:
         """Return the file of a row that was finished before, unless it is not the file that was written."""
-        if self.row.target is None or not await to_thread.run_sync(outputs.is_changed, self.record):
+        if self.row.target is None or not await to_thread.run_sync(is_changed, self.record):
             return self.row.target
         warning = f"{self.row.target} has changed since it was written; it was left as it is"
         self.record = evolve(self.record, warnings=(*self.record.warnings, warning))

@@ -18,9 +18,17 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from heygen_async._wire import is_final_answer
-from heygen_async.bulk import outputs
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.intake import PreparedRow, check_unchanged
+from heygen_async.bulk.outputs import (
+    absolute_path,
+    captions_are_free,
+    fingerprint_of,
+    has_content,
+    is_taken,
+    output_problems,
+    part_identity,
+)
 from heygen_async.bulk.record import KEY_SECONDS, Record, State
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import HeyGen, JournalError, Store
@@ -367,7 +375,7 @@ async def check_target(row: PreparedRow, record: Record) -> None:
     """
     if row.target is None:
         return
-    problems = await to_thread.run_sync(outputs.problems, record, row.target)
+    problems = await to_thread.run_sync(output_problems, record, row.target)
     if problems:
         raise DownloadError("; ".join(problems))
 
@@ -377,9 +385,9 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
     assert target is not None  # noqa: S101 next_step says so
     await to_thread.run_sync(partial(target.parent.mkdir, parents=True, exist_ok=True))
     await check_target(row, record)
-    path = await to_thread.run_sync(outputs.absolute, target)
-    captions_free = await to_thread.run_sync(outputs.captions_are_free, record, target)
-    if not await to_thread.run_sync(outputs.is_file, path):  # else a run was interrupted just after it was published
+    path = await to_thread.run_sync(absolute_path, target)
+    captions_free = await to_thread.run_sync(captions_are_free, record, target)
+    if not await to_thread.run_sync(has_content, path):  # else a run was interrupted just after it was published
         record = record.writing(path, captions_free=captions_free)
         await save(record)
         try:
@@ -390,7 +398,7 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
             return _after_download(record, error, at.delays)
     if row.captions:
         record = await _write_captions(record, target, at, overwrite=captions_free)
-    return record.done(await to_thread.run_sync(outputs.fingerprint, path))
+    return record.done(await to_thread.run_sync(fingerprint_of, path))
 
 
 async def _write_video(record: Record, target: Path, at: Tools, save: Save) -> Record:
@@ -399,10 +407,10 @@ async def _write_video(record: Record, target: Path, at: Tools, save: Save) -> R
     async def note_part(_done: int, _total: int | None) -> None:
         nonlocal noted
         if noted.written is None:
-            noted = noted.writing_part(await to_thread.run_sync(outputs.part_identity, target))
+            noted = noted.writing_part(await to_thread.run_sync(part_identity, target))
             await save(noted)
 
-    was_emptied = await to_thread.run_sync(outputs.exists, target)
+    was_emptied = await to_thread.run_sync(is_taken, target)
     await at.heygen.download(_finished_job(record), target, overwrite=was_emptied, progress=note_part)
     return noted
 

@@ -12,7 +12,7 @@ from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
-from heygen_async._arguments import check_callback_url, check_count, check_keywords
+from heygen_async._arguments import check_callback_url, check_count, check_keywords, check_type
 from heygen_async._converter import (
     BatchCreated,
     Created,
@@ -304,6 +304,8 @@ class Lipsyncs:
         """
         listed = list(requests)
         check_count("the number of requests", len(listed), most=MAX_BATCH)
+        for index, request in enumerate(listed):
+            check_type(f"requests[{index}]", request, LipsyncRequest)
         check_title("title", title)
         check_callback_url("callback_url", callback_url)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)

@@ -304,7 +304,7 @@ class Journal:
         if record.state is State.FAILED and not _is_same(entry, record):
             record = record.forgiving()  # the caller has changed what failed
         if record.state is State.PLANNED:  # later it says what was sent
-            record = evolve(record, inputs=entry.inputs)
+            record = record.with_inputs(entry.inputs)
         record = evolve(record, number=entry.number, place=entry.place, target=entry.target)
         self._save(record)
         return record

@@ -232,6 +232,12 @@ class Record:
         """Return the record of a failed job, which costs nothing."""
         return evolve(self, state=State.FAILED, error=error, is_final=is_final, estimate=0.0)
 
+    def with_inputs(self, inputs: str) -> Record:
+        """Return the record of a row that was not sent, and of which *inputs* is the digest now."""
+        if inputs == self.inputs:
+            return self
+        return evolve(self, inputs=inputs, video_asset=None, audio_asset=None)
+
     def renewed(self) -> Record:
         """Return the record before the next attempt."""
         earlier = (*self.earlier, self.lipsync_id) if self.lipsync_id else self.earlier
@@ -242,6 +248,8 @@ class Record:
             attempt_key=None,
             body=None,
             callback_id=None,
+            video_asset=None,
+            audio_asset=None,
             asked_at=None,
             batch=None,
             item=None,

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
+from inspect import iscoroutinefunction
 from pathlib import Path
 from ssl import SSLContext
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from attrs import evolve
 
-from heygen_async._arguments import check_count, check_keywords, check_rate, check_type
+from heygen_async._arguments import check_count, check_function, check_keywords, check_rate, check_timeout, check_type
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.ingestion import Ingestion
@@ -248,6 +249,8 @@ class HeyGenSession:
             HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do.
         """
         check_keywords("dub", options, LipsyncOptions.__annotations__)
+        check_timeout(timeout)
+        check_type("captions", captions, bool)
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
         wants_captions = captions or bool(options.get("enable_caption"))
@@ -324,6 +327,11 @@ class HeyGenSession:
         Raises:
             TypeError, ValueError: If an argument is wrong.
         """
+        check_type("captions", captions, bool)
+        check_type("retry_failed", retry_failed, bool)
+        check_function("on_event", on_event)
+        if iscoroutinefunction(on_event):
+            raise TypeError("on_event must be a plain function: it is not awaited")
         from heygen_async.bulk.runner import make_run  # noqa: PLC0415 it imports this module, and sqlite3
 
         return make_run(

@@ -12,7 +12,7 @@ from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
-from heygen_async._arguments import check_callback_url, check_count, check_keywords
+from heygen_async._arguments import check_callback_url, check_count, check_keywords, check_type
 from heygen_async._converter import (
     BatchCreated,
     Created,
@@ -270,6 +270,8 @@ class Lipsyncs:
             TypeError, ValueError: If one of them is not an id; nothing was sent.
             NotFound, PermissionDenied: If the account does not have this call.
         """
+        if isinstance(lipsync_ids, str):
+            raise TypeError("lipsync_ids is one string; pass a list of ids")
         ids = [segment("lipsync_ids", lipsync_id) for lipsync_id in dict.fromkeys(lipsync_ids)]
         found: dict[str, LipsyncStatus | str] = {}
         for chunk in chunk_ids(ids):
@@ -302,7 +304,7 @@ class Lipsyncs:
 
         A cancelled call stops at once; its `asyncio.CancelledError` has the same attributes as for `create`.
         """
-        listed = list(requests)
+        listed = _requests(requests)
         check_count("the number of requests", len(listed), most=MAX_BATCH)
         check_title("title", title)
         check_callback_url("callback_url", callback_url)
@@ -333,6 +335,15 @@ class Lipsyncs:
         params = {"limit": MAX_PAGE, "token": token}
         request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params=params)
         return read_batch_items(await self._transport.send(request))
+
+
+def _requests(requests: Iterable[LipsyncRequest]) -> list[LipsyncRequest]:
+    if isinstance(requests, (str, bytes, LipsyncRequest)) or not isinstance(requests, Iterable):
+        raise TypeError(f"requests must be a list of LipsyncRequest, not {type(requests).__name__}")
+    listed = list(requests)
+    for number, request in enumerate(listed, start=1):
+        check_type(f"request {number}", request, LipsyncRequest)
+    return listed
 
 
 def _local_sources(requests: Sequence[LipsyncRequest]) -> Iterator[tuple[_Place, Source]]:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
-from typing import TypeAlias, Unpack
+from typing import TypeAlias, Unpack, cast
 
 from attrs import frozen
 
@@ -337,10 +337,10 @@ class Lipsyncs:
         return read_batch_items(await self._transport.send(request))
 
 
-def _requests(requests: Iterable[LipsyncRequest]) -> list[LipsyncRequest]:
+def _requests(requests: object) -> list[LipsyncRequest]:
     if isinstance(requests, (str, bytes, LipsyncRequest)) or not isinstance(requests, Iterable):
         raise TypeError(f"requests must be a list of LipsyncRequest, not {type(requests).__name__}")
-    listed = list(requests)
+    listed = list(cast("Iterable[LipsyncRequest]", requests))
     for number, request in enumerate(listed, start=1):
         check_type(f"request {number}", request, LipsyncRequest)
     return listed

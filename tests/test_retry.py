@@ -56,7 +56,7 @@ def delay(error, *, policy=RetryPolicy(), made=0, refusals=0, elapsed=0.0, repea
     ],
     ids=repr,
 )
-def test_what_may_pass_is_tried_again(error):
+def test_a_transient_error_is_retried(error):
     assert delay(error) == 0.5
     assert delay(error, chance=0.5) == 0.25
 
@@ -74,12 +74,12 @@ def test_what_may_pass_is_tried_again(error):
     ],
     ids=repr,
 )
-def test_what_will_not_change_is_not_tried_again(error):
+def test_a_lasting_error_is_not_retried(error):
     assert delay(error) is None
 
 
 @pytest.mark.parametrize("error", [server_error(), limited(1.0), in_progress(), TransportError("gone")], ids=repr)
-def test_nothing_is_repeated_that_is_not_safe_to_repeat_or_if_one_attempt_is_all(error):
+def test_nothing_is_retried_that_is_not_safe_to_repeat_or_where_one_attempt_is_allowed(error):
     assert delay(error, repeatable=False) is None
     assert delay(error, policy=RetryPolicy(max_attempts=1)) is None
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
-from typing import TypeAlias, Unpack, cast
+from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
@@ -304,8 +304,10 @@ class Lipsyncs:
 
         A cancelled call stops at once; its `asyncio.CancelledError` has the same attributes as for `create`.
         """
-        listed = _requests(requests)
+        listed = list(requests)
         check_count("the number of requests", len(listed), most=MAX_BATCH)
+        for index, request in enumerate(listed):
+            check_type(f"requests[{index}]", request, LipsyncRequest)
         check_title("title", title)
         check_callback_url("callback_url", callback_url)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
@@ -335,15 +337,6 @@ class Lipsyncs:
         params = {"limit": MAX_PAGE, "token": token}
         request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params=params)
         return read_batch_items(await self._transport.send(request))
-
-
-def _requests(requests: object) -> list[LipsyncRequest]:
-    if isinstance(requests, (str, bytes, LipsyncRequest)) or not isinstance(requests, Iterable):
-        raise TypeError(f"requests must be a list of LipsyncRequest, not {type(requests).__name__}")
-    listed = list(cast("Iterable[LipsyncRequest]", requests))
-    for number, request in enumerate(listed, start=1):
-        check_type(f"request {number}", request, LipsyncRequest)
-    return listed
 
 
 def _local_sources(requests: Sequence[LipsyncRequest]) -> Iterator[tuple[_Place, Source]]:

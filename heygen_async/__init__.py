@@ -140,8 +140,8 @@ _HOMES: Final = (
     "jobs",
     "session",
     "webhooks",
-    "bulk.progress",
-    "bulk.runner",
+    "bulk.events",
+    "bulk.run",
 )
 
 

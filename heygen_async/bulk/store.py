@@ -75,15 +75,15 @@ Admission: TypeAlias = Record | Problem
 class Listed(Protocol):
     """Jobs that were seen in the account's list."""
 
-    async def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> None:
+    def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> Awaitable[None]:
         """Keep jobs: their ids and callback ids."""
         ...
 
-    async def listed(self, callback_ids: Sequence[str]) -> Sequence[tuple[str, str]]:
+    def listed(self, callback_ids: Sequence[str]) -> Awaitable[Sequence[tuple[str, str]]]:
         """Return the jobs with one of the callback ids that belong to no row: their ids and callback ids."""
         ...
 
-    async def reconciled(self, anchor: str | None) -> None:
+    def reconciled(self, anchor: str | None) -> Awaitable[None]:
         """Record that all jobs up to *anchor*, the newest one, are listed: no write of an earlier run is missed."""
         ...
 
@@ -91,11 +91,11 @@ class Listed(Protocol):
 class Facts(Protocol):
     """What is known of the store as a whole."""
 
-    async def fact(self, name: str) -> str | None:
+    def fact(self, name: str) -> Awaitable[str | None]:
         """Return a fact, such as the account that it belongs to."""
         ...
 
-    async def keep_fact(self, name: str, value: str) -> None:
+    def keep_fact(self, name: str, value: str) -> Awaitable[None]:
         """Save a fact."""
         ...
 
@@ -103,11 +103,11 @@ class Facts(Protocol):
 class Store(Listed, Facts, Protocol):
     """Keeps the records of a run."""
 
-    async def admit(self, entries: Sequence[Entry]) -> Sequence[Admission]:
+    def admit(self, entries: Sequence[Entry]) -> Awaitable[Sequence[Admission]]:
         """Admit rows to the run: return the record of each, or why it cannot be admitted."""
         ...
 
-    async def save(self, *records: Record) -> None:
+    def save(self, *records: Record) -> Awaitable[None]:
         """Save records, all of them or none.
 
         A record carries the version that is to be written: the one that was loaded, plus 1.
@@ -117,31 +117,31 @@ class Store(Listed, Facts, Protocol):
         """
         ...
 
-    async def in_doubt(self) -> Sequence[Record]:
+    def in_doubt(self) -> Awaitable[Sequence[Record]]:
         """Return the rows for which it is not known whether there is a job."""
         ...
 
-    async def batch_size(self, batch: str) -> int:
+    def batch_size(self, batch: str) -> Awaitable[int]:
         """Return how many rows were recorded for the batch with this key."""
         ...
 
-    async def asset(self, digest: str) -> str | None:
+    def asset(self, digest: str) -> Awaitable[str | None]:
         """Return the id under which the content with *digest* was uploaded."""
         ...
 
-    async def keep_asset(self, digest: str, asset_id: str) -> None:
+    def keep_asset(self, digest: str, asset_id: str) -> Awaitable[None]:
         """Save the asset of an uploaded content."""
         ...
 
-    async def forget_assets(self, asset_ids: Sequence[str]) -> None:
+    def forget_assets(self, asset_ids: Sequence[str]) -> Awaitable[None]:
         """Forget assets that the server no longer has."""
         ...
 
-    async def known_jobs(self, lipsync_ids: Sequence[str]) -> set[str]:
+    def known_jobs(self, lipsync_ids: Sequence[str]) -> Awaitable[set[str]]:
         """Return those of the jobs that belong to a row."""
         ...
 
-    async def estimate(self) -> float:
+    def estimate(self) -> Awaitable[float]:
         """Return the estimated cost of all jobs, in dollars."""
         ...
 

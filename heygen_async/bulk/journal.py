@@ -35,7 +35,7 @@ from heygen_async.bulk.store import Admission, Entry, JournalError, Problem, sho
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_APPLICATION: Final = 0x48474A31  # "HGJ1", by which a journal is told from any other database
+_APPLICATION: Final = 0x48474A31  # "HGJ1", which marks a database as a journal
 _VERSION: Final = 2
 _FIRST_VERSION: Final = 1
 _WAL_HEADER: Final = (b"\2\2", slice(18, 20))

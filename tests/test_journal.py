@@ -453,6 +453,23 @@ async def test_a_write_that_was_begun_is_carried_out_though_its_task_is_cancelle
     assert [record.key for record in found] == ["a"]
 
 
+async def test_saves_that_wait_for_the_disk_share_one_transaction(tmp_path: Path) -> None:
+    journal = await _open(tmp_path / "run.sqlite")
+    statements: list[str] = []
+    await journal.in_turn(lambda: journal._db.set_trace_callback(statements.append))
+    gate = threading.Event()
+    held = asyncio.ensure_future(journal.in_turn(gate.wait))
+    saves = [asyncio.ensure_future(journal.save(evolve(ROW, key=f"k{number}", number=number))) for number in range(50)]
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(held, *saves)
+    found = await journal.rows(-1, 100)
+    await journal.aclose()
+
+    assert len(found) == 50
+    assert [one for one in statements if one.startswith("BEGIN")] == ["BEGIN IMMEDIATE"]
+
+
 async def test_nothing_is_half_saved(tmp_path: Path) -> None:
     journal = await _open(tmp_path / "run.sqlite")
     with pytest.raises(JournalError):

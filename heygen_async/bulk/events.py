@@ -27,7 +27,7 @@ class DubEvent:
     stage: Stage
     key: str
     place: str
-    """Where the row stands, such as `line 12`."""
+    """Where the row is listed, such as `line 12`."""
     lipsync_id: str | None = None
     """Its job, once there is one."""
     message: str | None = None

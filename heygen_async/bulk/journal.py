@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import attrs
 import orjson
-from attrs import evolve
+from attrs import define, evolve, field
 
 from heygen_async._text import one_line
 from heygen_async.bulk.identity import FileInfo, same_inputs
@@ -35,7 +36,7 @@ from heygen_async.bulk.store import Admission, Entry, JournalError, Problem, sho
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_APPLICATION: Final = 0x48474A31  # "HGJ1", by which a journal is told from any other database
+_APPLICATION: Final = 0x48474A31  # "HGJ1", which marks a database as a journal
 _VERSION: Final = 2
 _FIRST_VERSION: Final = 1
 _WAL_HEADER: Final = (b"\2\2", slice(18, 20))
@@ -86,6 +87,14 @@ def _in_thread(
     return call
 
 
+@define
+class _Commit:
+    """Records that are written in one transaction."""
+
+    records: list[Record] = field(factory=list)
+    done: asyncio.Future[None] | None = None
+
+
 class Journal:
     """The journal of one run: open it, use it, close it.
 
@@ -103,6 +112,8 @@ class Journal:
         self._db: sqlite3.Connection
         self._run = 0
         self._is_sound = False
+        self._joining = threading.Lock()  # held for a few instructions only
+        self._waiting: _Commit | None = None
 
     async def in_turn(self, job: Callable[[], T]) -> T:
         """Do *job* in the journal's thread, after all that was begun before."""
@@ -328,11 +339,25 @@ class Journal:
         found = self._select("key IN (SELECT value FROM json_each(?))", orjson.dumps(keys).decode())
         return {record.key: record for record in found}
 
-    @_in_thread
-    def save(self, *records: Record) -> None:
-        """Save records, all of them or none."""
+    async def save(self, *records: Record) -> None:
+        """Save records, all of them or none; saves that wait for the disk share one transaction."""
+        with self._joining:
+            commit = self._waiting
+            if commit is None:
+                commit = self._waiting = _Commit()
+            commit.records += records
+        if commit.done is None:
+            commit.done = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, commit)
+        try:
+            await asyncio.shield(commit.done)
+        except JournalError as error:
+            raise error.fresh() from error
+
+    def _commit(self, commit: _Commit) -> None:
+        with self._joining:
+            self._waiting = None
         with self._transaction():
-            for record in records:
+            for record in commit.records:
                 self._save(record)
 
     def _save(self, record: Record) -> None:

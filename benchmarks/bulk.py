@@ -28,43 +28,29 @@ import gc
 import heapq
 import math
 import random
-import selectors
 import statistics
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
+from virtual_heygen import RETRY_AFTER, FakeHeyGen, Limit, Server, VirtualLoop
 
-from heygen_async import DubRow, HeyGenSession, RateLimited, RetryPolicy
+from heygen_async import DubRow, HeyGenSession, RateLimited
 from heygen_async.bulk import Manifest
-from heygen_async.bulk.budget import RATES
-from heygen_async.bulk.journal import Entry, Journal
+from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.limits import Limiter
+from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.record import Record
-from heygen_async.bulk.runner import DubRun, Plan
-from heygen_async.errors import NotFound
-from heygen_async.models import BatchItem, Lipsync, LipsyncRequest, LipsyncStatus
-from heygen_async.pagination import Page, Paginator
-from heygen_async.policies import PollPolicy
-from heygen_async.polling import LipsyncPoller
+from heygen_async.bulk.run import DubRun
+from heygen_async.bulk.store import Entry, HeyGen
 from heygen_async.sandbox import Sandbox
-from heygen_async.sandbox.error_answers import ErrorAnswer
-from heygen_async.sandbox.settings import Settings
-from heygen_async.sandbox.state.paged_store import Ids
-from heygen_async.sandbox.state.scripts import JobScript
-from heygen_async.sandbox.state.world import SimulatedItem, SimulatedJob, World
 
 ROWS, MEAN, SIGMA = 300, 60.0, 0.6
-CREATE, READ, RETRY_AFTER = 0.3, 0.1, 5.0
-
-Limit = Callable[[float], int]
-"""How many jobs an account takes at a time."""
 
 
 def steady(limit: int) -> tuple[Limit, Sequence[float]]:
@@ -80,172 +66,6 @@ ACCOUNTS: dict[str, tuple[Limit, Sequence[float]]] = {
     "10, then 20": (lambda now: 10 if now < 500 else 20, (500,)),
 }
 """Accounts by their limits, with the times at which these change."""
-
-
-# Time that jumps
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer; work for threads is done at once."""
-
-    def __init__(self) -> None:
-        super().__init__(_Leaper(self))
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
-        future = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 it is carried to whoever awaits it
-            future.set_exception(error)
-        return future
-
-
-class _Leaper(selectors.DefaultSelector):
-    def __init__(self, loop: VirtualLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        events = super().select(0)
-        if not events and timeout:
-            self._loop.now += timeout
-        return events
-
-
-# A HeyGen without a wire
-
-
-class Server:
-    """The sandbox's world behind a network that takes time."""
-
-    def __init__(self, lengths: Mapping[str, float], limit: Limit) -> None:
-        self.limit = limit
-        settings = Settings(
-            account_limit=limit(0.0),
-            balance=1e9,
-            rates=RATES,
-            retry_after=RETRY_AFTER,
-            job_seconds=lambda body: lengths[str(body["callback_id"]).partition(".")[0]],
-        )
-        self.world = World(Ids(0), settings)
-        self.asked: Counter[str] = Counter()
-        self.refused = 0
-
-    def now(self) -> float:
-        now = asyncio.get_running_loop().time()
-        self.world.settle(now)
-        self.world.resize(now, account_limit=self.limit(now), other_jobs=0)
-        return now
-
-    async def call(self, name: str, seconds: float, work: Callable[[], Any]) -> Any:
-        """Answer a request: half of the time goes by before it is worked on, and half after."""
-        self.asked[name] += 1
-        await asyncio.sleep(seconds / 2)
-        self.now()
-        try:
-            return work()
-        except ErrorAnswer as refusal:
-            self.refused += refusal.status == 429
-            kind = RateLimited if refusal.status == 429 else NotFound
-            error = kind(refusal.message, status=refusal.status, retry_after=refusal.retry_after)
-            error.outcome = "rejected"
-            raise error from None
-        finally:
-            await asyncio.sleep(seconds / 2)
-
-    def lipsync(self, job: SimulatedJob) -> Lipsync:
-        now = self.now()
-        return Lipsync(
-            id=job.id,
-            status=LipsyncStatus(job.state(now)),
-            callback_id=str(job.body["callback_id"]),
-            duration=job.script.duration if job.ended_at is not None else None,
-        )
-
-
-@frozen
-class Handle:
-    id: str
-
-
-class Lipsyncs:
-    """The calls that a bulk run makes."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    async def create(self, *, idempotency_key: str, **said: Any) -> Handle:
-        server = self._server
-        make = lambda: server.world.create(said, JobScript(duration=4.0), server.now())  # noqa: E731
-        return Handle((await server.call("create", CREATE, make)).id)
-
-    async def create_batch(self, requests: Sequence[LipsyncRequest], *, idempotency_key: str) -> Handle:
-        server = self._server
-        entries = [({"callback_id": one.callback_id, "mode": one.mode}, JobScript(duration=4.0)) for one in requests]
-        make = lambda: server.world.create_batch(entries, {}, server.now())  # noqa: E731
-        return Handle((await server.call("create_batch", CREATE, make)).id)
-
-    def batch(self, batch_id: str) -> Batch:
-        return Batch(self._server, batch_id)
-
-    async def get(self, lipsync_id: str) -> Lipsync:
-        server = self._server
-        return await server.call("get", READ, lambda: server.lipsync(server.world.job(lipsync_id)))
-
-    async def statuses(self, ids: Sequence[str]) -> Mapping[str, LipsyncStatus]:
-        server = self._server
-        look = lambda: {one: LipsyncStatus(server.world.job(one).state(server.now())) for one in ids}  # noqa: E731
-        return await server.call("statuses", READ, look)
-
-    async def page(self, token: str | None) -> Page[Lipsync]:
-        server = self._server
-        jobs, before = await server.call("list", READ, lambda: server.world.page(100, int(token) if token else None))
-        cursor = None if before is None else str(before)
-        return Page(items=[server.lipsync(job) for job in jobs], next_token=cursor, has_more=before is not None)
-
-    def list(self, *, page_size: int = 100) -> Paginator[Lipsync]:
-        return Paginator(self.page)
-
-
-@frozen
-class Batch:
-    server: Server
-    id: str
-
-    def items(self) -> Paginator[BatchItem]:
-        return Paginator(self._page)
-
-    async def _page(self, _token: str | None) -> Page[BatchItem]:
-        server = self.server
-        look = lambda: [self._item(index, item) for index, item in enumerate(server.world.batch(self.id).items)]  # noqa: E731
-        return Page(items=await server.call("batch", READ, look))
-
-    def _item(self, index: int, item: SimulatedItem) -> BatchItem:
-        words = {"queued": "pending", "processing": "running"}
-        state = item.state(self.server.now())
-        return BatchItem(
-            item_index=index,
-            status=LipsyncStatus(words.get(state, state)),
-            lipsync_id=item.job.id if item.job else None,
-        )
-
-
-class HeyGen:
-    """What `dub_many` uses of a session."""
-
-    def __init__(self, server: Server, policy: PollPolicy | None = None) -> None:
-        self.lipsyncs = calls = Lipsyncs(server)
-        self.account = self
-        self.poller = LipsyncPoller(
-            statuses=calls.statuses, get=calls.get, list_page=calls.page, policy=policy, random=random.Random(0).random
-        )
-
-    async def me(self) -> Any:
-        raise NotFound("nobody asked", status=404)
 
 
 # Ways
@@ -287,9 +107,7 @@ async def finish(run: DubRun, count: int) -> None:
 
 
 def virtual_run(server: Server, lengths: Mapping[str, float], submit: Any = "each") -> DubRun:
-    heygen: Any = HeyGen(server)
-    plan = Plan(journal=None, rates=RATES, submit=submit)
-    return DubRun(heygen, heygen, rows_of(lengths), plan, origin="virtual")
+    return DubRun(FakeHeyGen(server), rows_of(lengths), Plan(journal=None, submit=submit), origin="virtual")
 
 
 async def dub_many(server: Server, lengths: Mapping[str, float]) -> None:
@@ -302,35 +120,35 @@ async def in_batches(server: Server, lengths: Mapping[str, float]) -> None:
 
 async def with_aimd(server: Server, lengths: Mapping[str, float]) -> None:
     run = virtual_run(server, lengths)
-    run._slots.limiter = Aimd()  # noqa: SLF001 to compare with
+    run._context.queue.limiter = Aimd()  # noqa: SLF001 to compare with
     await finish(run, len(lengths))
 
 
-async def by_hand(calls: Any, key: str, source: str, *, pause: float, every: float) -> None:
+async def by_hand(heygen: HeyGen, key: str, source: str, *, pause: float, every: float) -> None:
     """What people write: create, again after each 429, and a GET every so often."""
     while True:
         with suppress(RateLimited):
-            job = await calls.create(idempotency_key=key, callback_id=key, video=source, audio=AUDIO, mode="speed")
+            job = await heygen.create(key, video=source, audio=AUDIO, options={"callback_id": key, "mode": "speed"})
             break
         await asyncio.sleep(pause)
-    while not (await calls.get(job.id)).is_terminal:
+    while not (await heygen.get(job)).is_terminal:
         await asyncio.sleep(every)
 
 
 async def gathered(server: Server, lengths: Mapping[str, float]) -> None:
-    await gather(Lipsyncs(server), lengths, seats=10, pause=RETRY_AFTER, every=2.0)
+    await gather(FakeHeyGen(server), lengths, seats=10, pause=RETRY_AFTER, every=2.0)
 
 
 async def all_at_once(server: Server, lengths: Mapping[str, float]) -> None:
-    await gather(Lipsyncs(server), lengths, seats=ROWS, pause=RETRY_AFTER, every=2.0)
+    await gather(FakeHeyGen(server), lengths, seats=ROWS, pause=RETRY_AFTER, every=2.0)
 
 
-async def gather(calls: Any, lengths: Mapping[str, float], *, seats: int, pause: float, every: float) -> None:
+async def gather(heygen: HeyGen, lengths: Mapping[str, float], *, seats: int, pause: float, every: float) -> None:
     free = asyncio.Semaphore(seats)
 
     async def one(row: DubRow) -> None:
         async with free:
-            await by_hand(calls, str(row.key), str(row.video), pause=pause, every=every)
+            await by_hand(heygen, str(row.key), str(row.video), pause=pause, every=every)
 
     await asyncio.gather(*map(one, rows_of(lengths)))
 
@@ -422,7 +240,7 @@ async def over_loopback(way: str, lengths: Mapping[str, float]) -> Measured:
                     heygen.dub_many(rows_of(lengths), journal=Path(folder) / "run.sqlite", submit=submit), len(lengths)
                 )
         else:
-            calls = heygen.with_options(retry=RetryPolicy(on_rate_limit="raise")).lipsyncs
+            calls = heygen._bulk_calls()  # noqa: SLF001 with refusals raised
             await gather(calls, lengths, seats=10 if "semaphore" in way else len(lengths), pause=1.0, every=0.1)
         took = time.perf_counter() - start
         refused = sum(one.status == 429 for one in sandbox.requests)
@@ -453,10 +271,10 @@ async def write_journal(path: Path) -> tuple[float, float]:
             lambda it: it.sending("b" * 64, None, 0.0),
             lambda it: it.accepted(f"ls_{it.key}"),
             lambda it: it.completed(0.1),
-            lambda it: it.writing(),
+            lambda it: it.writing("/row.mp4"),
             lambda it: it.done(),
         ):
-            record = step(record)
+            record = step(record).next_version()
             await journal.save(record)
 
     watch = asyncio.create_task(longest_stall())

@@ -15,8 +15,8 @@ from heygen_async._version import __version__
 
 if TYPE_CHECKING:
     from heygen_async._wire import Response
-    from heygen_async.bulk.progress import DubEvent
-    from heygen_async.bulk.runner import DubRun
+    from heygen_async.bulk.events import DubEvent
+    from heygen_async.bulk.run import DubRun
     from heygen_async.errors import (
         APIError,
         AuthenticationError,
@@ -140,8 +140,8 @@ _HOMES: Final = (
     "jobs",
     "session",
     "webhooks",
-    "bulk.progress",
-    "bulk.runner",
+    "bulk.events",
+    "bulk.run",
 )
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias, cast
 
+import orjson
 from attrs import frozen
 
 from heygen_async._arguments import shown
@@ -237,8 +238,9 @@ def _marks(own_id: object, header_id: str, body: Body) -> list[str]:
 def _json_object(body: Body) -> Mapping[str, object]:
     try:
         wire = parse_json(bytes(body))
-    except ValueError:
-        raise WebhookError("the body is not JSON") from None
+        orjson.dumps(wire)  # fails for what could be read but not be written again, such as 255 levels of nesting
+    except (ValueError, orjson.JSONEncodeError):
+        raise WebhookError("the body is not JSON, or too deeply nested") from None
     if not isinstance(wire, dict):
         raise WebhookError("the body is not a JSON object")
     return wire

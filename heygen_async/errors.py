@@ -65,6 +65,9 @@ __all__ = (
 IN_PROGRESS: Final = "request_in_progress"
 """The code of a 409: the first request under this idempotency key is still being processed."""
 
+_IN_PROGRESS_HINT: Final = (
+    "The first request with this idempotency key is still being processed. Repeat the call later with the same key."
+)
 _TRANSIENT: Final = frozenset({408, 429})
 _REDIRECTS: Final = 300
 _SERVER_ERRORS: Final = 500
@@ -206,8 +209,8 @@ class APIError(HeyGenError):
         self.errors = tuple(errors)
         self.request_id = request_id
         self.retry_after = retry_after
-        if hint is not None:
-            self.hint = hint
+        if hint is not None or code == IN_PROGRESS:
+            self.hint = hint or _IN_PROGRESS_HINT
         self.is_transient = status in _TRANSIENT or status >= _SERVER_ERRORS or code == IN_PROGRESS
         super().__init__(self._sentence(), outcome=outcome)
 
@@ -223,7 +226,7 @@ class APIError(HeyGenError):
 
 
 class InvalidRequest(APIError):
-    """Raised on 400, 413 and 422: the API does not accept what was sent."""
+    """Raised on 400, 413 and 422: the API does not accept the request. `.param` and `.errors` say what is wrong."""
 
 
 class AuthenticationError(APIError):
@@ -379,6 +382,10 @@ class WebhookError(HeyGenError):
 class InvalidSignature(WebhookError):
     """Raised when the signature of a delivery is missing or wrong."""
 
+    hint = "Check that the receiver has the secret of this webhook endpoint."
+
 
 class StaleDelivery(WebhookError):
-    """Raised when the timestamp of a delivery is too far from now, either way."""
+    """Raised when the timestamp of a delivery is too far from now, in the past or in the future."""
+
+    hint = "Check the clock of this machine."

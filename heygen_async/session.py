@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from attrs import evolve
 
-from heygen_async._arguments import check_count, check_keywords, check_rate, check_type
+from heygen_async._arguments import check_count, check_keywords, check_rate, check_timeout, check_type
+from heygen_async._bulk_calls import BulkCalls
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.ingestion import Ingestion
@@ -38,8 +39,8 @@ from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 if TYPE_CHECKING:
     import aiohttp
 
-    from heygen_async.bulk.progress import DubEvent
-    from heygen_async.bulk.runner import DubRun
+    from heygen_async.bulk.events import DubEvent
+    from heygen_async.bulk.run import DubRun
 
 __all__ = ("HeyGenSession",)
 
@@ -248,6 +249,8 @@ class HeyGenSession:
             HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do.
         """
         check_keywords("dub", options, LipsyncOptions.__annotations__)
+        check_timeout(timeout)
+        check_type("captions", captions, bool)
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
         wants_captions = captions or bool(options.get("enable_caption"))
@@ -324,13 +327,10 @@ class HeyGenSession:
         Raises:
             TypeError, ValueError: If an argument is wrong.
         """
-        from heygen_async.bulk.runner import make_run  # noqa: PLC0415 it imports this module, and sqlite3
+        from heygen_async.bulk.plan import make_plan  # noqa: PLC0415 sqlite3 is slow to load
+        from heygen_async.bulk.run import DubRun  # noqa: PLC0415
 
-        return make_run(
-            self,
-            self.with_options(retry=evolve(self._transport.retry, on_rate_limit="raise")),
-            rows,
-            origin=self._http.origin.base_url,
+        plan = make_plan(
             journal=journal,
             output_dir=output_dir,
             max_in_flight=max_in_flight,
@@ -341,6 +341,18 @@ class HeyGenSession:
             captions=captions,
             retry_failed=retry_failed,
             on_event=on_event,
+        )
+        return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)
+
+    def _bulk_calls(self) -> BulkCalls:
+        refusing = self.with_options(retry=evolve(self._transport.retry, on_rate_limit="raise"))
+        return BulkCalls(
+            lipsyncs=self.lipsyncs,
+            creates=refusing.lipsyncs,
+            assets=self.assets,
+            account=self.account,
+            poller=self.poller,
+            downloads=self._downloads,
         )
 
     async def download(

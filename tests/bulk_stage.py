@@ -11,15 +11,17 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from heygen_async import HeyGenSession, PollPolicy, RetryPolicy
-from heygen_async.bulk.runner import DubRun
-from heygen_async.bulk.worker import Patience
+from heygen_async.bulk.budget import check_rates
+from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.program import RetryDelays
+from heygen_async.bulk.run import DubRun
 from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import Sandbox
 
 AUDIO = "https://example.com/new.mp3"
 CREATE = "POST /v3/lipsyncs"
 QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
-HASTY = Patience(refused=0.02, renewal=0.0, missing=(0.01, 0.01), download=(0.01, 0.01, 0.01), look_fastest=0.01)
+HASTY = RetryDelays(refused=0.02, renewal=0.0, missing=(0.01, 0.01), download=(0.01, 0.01, 0.01), look_fastest=0.01)
 
 
 def url(name: object, query: str = "") -> str:
@@ -41,6 +43,14 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
+def hasty_run(
+    heygen: HeyGenSession, given: Iterable[DubRow] | AsyncIterator[DubRow], *, origin: str, **options: object
+) -> DubRun:
+    """Make the run of `dub_many`, but with short delays, and perhaps another time of the world."""
+    plan = Plan(**{"delays": HASTY, **options, "rates": check_rates(options.get("rates"))})
+    return DubRun(heygen._bulk_calls(), given, plan, origin=origin)
+
+
 @frozen
 class Stage:
     """A sandbox, a session, and a folder."""
@@ -49,11 +59,9 @@ class Stage:
     heygen: HeyGenSession
     folder: Path
 
-    def run(self, given: Iterable[DubRow] | AsyncIterator[DubRow], *, now=None, **options: object) -> DubRun:
+    def run(self, given: Iterable[DubRow] | AsyncIterator[DubRow], **options: object) -> DubRun:
         options = {"journal": self.folder / "run.sqlite", "output_dir": self.folder / "out", **options}
-        run = self.heygen.dub_many(given, **options)
-        changes = {"patience": HASTY} if now is None else {"patience": HASTY, "now": now}
-        return DubRun(run._heygen, run._shop.creates, run._rows, evolve(run._plan, **changes), origin=self.sandbox.url)
+        return hasty_run(self.heygen, given, origin=self.sandbox.url, **options)
 
     async def outcomes(self, given: Iterable[DubRow], **options: object) -> list[DubOutcome]:
         async with self.run(given, **options) as run:

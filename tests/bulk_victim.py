@@ -13,11 +13,10 @@ from itertools import count
 from pathlib import Path
 
 from attrs import evolve
-from bulk_stage import HASTY, QUICK, rows
+from bulk_stage import QUICK, hasty_run, rows
 
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk.journal import Journal
-from heygen_async.bulk.runner import DubRun
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO
 
@@ -56,15 +55,16 @@ async def live(point: int, url: str, folder: Path) -> None:
         watch(name, pass_by)
     polling = PollPolicy(fastest=0.005, slowest=0.02)
     async with HeyGenSession("sandbox-key", base_url=url, retry=QUICK, polling=polling) as heygen:
-        run = heygen.dub_many(
+        run = hasty_run(
+            heygen,
             rows_of_a_victim(),
+            origin=url,
             journal=folder / "run.sqlite",
             output_dir=folder / "out",
             on_event=lambda _: pass_by(),
         )
-        plan = evolve(run._plan, patience=HASTY)
-        async with DubRun(heygen, run._shop.creates, run._rows, plan, origin=url) as quick:
-            async for _ in quick:
+        async with run:
+            async for _ in run:
                 pass
 
 

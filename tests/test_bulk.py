@@ -23,10 +23,11 @@ from heygen_async import (
     NotFound,
 )
 from heygen_async.bulk.budget import OverBudget
-from heygen_async.bulk.journal import JournalError, JournalInUse
+from heygen_async.bulk.events import DubEvent
+from heygen_async.bulk.journal import JournalInUse
 from heygen_async.bulk.manifest import Manifest
-from heygen_async.bulk.progress import DubEvent
-from heygen_async.bulk.runner import BadRows
+from heygen_async.bulk.run import BadRows
+from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import error, rate_limited, reset, server_error, stall

@@ -100,6 +100,36 @@ async def test_a_list_that_changes_during_the_run_does_not_change_the_run(stage:
         assert {outcome.key async for outcome in run} == {f"row-{number}" for number in range(1, 301)}
 
 
+@pytest.mark.parametrize("before", ["failed", "uploaded, and then interrupted"])
+async def test_a_source_that_was_replaced_between_two_runs_is_what_is_sent(tmp_path: Path, before: str) -> None:
+    audio = tmp_path / "a.mp3"
+    shutil.copy(SAMPLE_AUDIO, audio)
+    async with staged(tmp_path) as stage:
+        row = DubRow(url("x", "fail=No+face" if before == "failed" else ""), audio, key="k")
+        if before == "failed":
+            await stage.outcomes([row])
+        else:
+            stage.sandbox.faults = [reset(CREATE)]
+            async with stage.run([row]):
+                await until(stage.keys_sent)
+        stage.sandbox.faults = []
+        audio.write_bytes(SAMPLE_AUDIO.read_bytes() + b"another take")
+        if before != "failed":
+            _forget_the_create(stage)
+        uploads = stage.asked("POST /v3/assets")
+        await stage.outcomes([row])
+
+        assert stage.asked("POST /v3/assets") == uploads + 1
+        sent = [job.body["audio"]["asset_id"] for job in stage.sandbox.jobs]
+        assert len(set(sent)) == len(sent)
+
+
+def _forget_the_create(stage: Stage) -> None:
+    with stage.database() as database:
+        database.execute("UPDATE rows SET state = 'planned', body = NULL, attempt_key = NULL")
+        assert database.execute("SELECT audio_asset FROM rows").fetchone() != (None,)
+
+
 # Targets
 
 

@@ -1,27 +1,14 @@
 """Whole runs in virtual time: how long they take, what they cost, and how they bear an outage."""
 
 import asyncio
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 
+import bulk as bench
 import pytest
+from virtual_heygen import FakeHeyGen, Server, VirtualLoop
 
 from heygen_async import PollPolicy, TransportError
-
-
-def _load() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "bulk.py"
-    spec = importlib.util.spec_from_file_location("bulk_benchmark", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["bulk_benchmark"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = _load()
+from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.run import DubRun
 
 
 @pytest.fixture
@@ -56,9 +43,9 @@ def test_while_rows_wait_for_a_seat_short_jobs_are_looked_at_soon() -> None:
 
 def test_a_policy_of_the_sessions_own_is_kept() -> None:
     lengths = bench.lengths_of(0, 40)
-    server = bench.Server(lengths, lambda _: 10)
-    heygen = bench.HeyGen(server, PollPolicy(fastest=15))
-    loop = bench.VirtualLoop()
+    server = Server(lengths, lambda _: 10)
+    heygen = FakeHeyGen(server, PollPolicy(fastest=15))
+    loop = VirtualLoop()
     try:
         loop.run_until_complete(_drained(heygen, lengths))
         took = loop.time()
@@ -68,34 +55,34 @@ def test_a_policy_of_the_sessions_own_is_kept() -> None:
     assert server.asked["statuses"] <= took / 13  # an interval of 15 s, with its jitter
 
 
-class OutageLipsyncs(bench.Lipsyncs):
-    """Creates get no answer for a while."""
+class Outage(FakeHeyGen):
+    """Creates, and the list that goes before them, get no answer for a while."""
 
-    def __init__(self, server: object, start: float, end: float) -> None:
+    def __init__(self, server: Server, start: float, end: float) -> None:
         super().__init__(server)
         self.start, self.end, self.tried = start, end, 0
 
-    async def create(self, *, idempotency_key: str, **said: object) -> object:
-        if self.start <= asyncio.get_running_loop().time() < self.end:
+    def is_on(self) -> bool:
+        return self.start <= asyncio.get_running_loop().time() < self.end
+
+    async def create(self, key: str, **request: object) -> str:
+        if self.is_on():
             self.tried += 1
             await asyncio.sleep(10)  # the transport's own attempts
-            error = TransportError("the network is down")
-            error.outcome = "unknown"
-            raise error
-        return await super().create(idempotency_key=idempotency_key, **said)
+            raise TransportError("the network is down", outcome="unknown")
+        return await super().create(key, **request)
 
     async def page(self, token: str | None) -> object:
-        if self.start <= asyncio.get_running_loop().time() < self.end:
+        if self.is_on():
             raise TransportError("the network is down")
         return await super().page(token)
 
 
-def _run_through(start: float, end: float) -> tuple[float, OutageLipsyncs, BaseException | None]:
+def _run_through(start: float, end: float) -> tuple[float, Outage, BaseException | None]:
     lengths = bench.lengths_of(0, 60)
-    server = bench.Server(lengths, lambda _: 10)
-    heygen = bench.HeyGen(server)
-    heygen.lipsyncs = lipsyncs = OutageLipsyncs(server, start, end)
-    loop = bench.VirtualLoop()
+    server = Server(lengths, lambda _: 10)
+    heygen = Outage(server, start, end)
+    loop = VirtualLoop()
     failure = None
     try:
         loop.run_until_complete(_drained(heygen, lengths))
@@ -103,23 +90,22 @@ def _run_through(start: float, end: float) -> tuple[float, OutageLipsyncs, BaseE
         failure = error
     finally:
         loop.close()
-    return loop.now, lipsyncs, failure
+    return loop.now, heygen, failure
 
 
 async def _drained(heygen: object, lengths: dict[str, float]) -> None:
-    plan = bench.Plan(journal=None, rates=bench.RATES)
-    async with bench.DubRun(heygen, heygen, bench.rows_of(lengths), plan, origin="virtual") as run:
+    async with DubRun(heygen, bench.rows_of(lengths), Plan(journal=None), origin="virtual") as run:
         states = [outcome.state async for outcome in run]
     assert states == ["completed"] * len(lengths)
 
 
 def test_an_outage_of_half_an_hour_costs_no_row_and_few_requests() -> None:
     usual, _, _ = _run_through(0, 0)
-    took, lipsyncs, failure = _run_through(60, 60 + 1800)
+    took, heygen, failure = _run_through(60, 60 + 1800)
 
     assert failure is None
     assert took < usual + 1800 + 100  # it is back at work within two of the longest pauses
-    assert lipsyncs.tried < 40
+    assert heygen.tried < 40
 
 
 def test_an_outage_without_an_end_ends_the_run_after_an_hour() -> None:
@@ -130,8 +116,8 @@ def test_an_outage_without_an_end_ends_the_run_after_an_hour() -> None:
 
 
 def test_a_server_that_is_not_there_ends_the_run_soon() -> None:
-    took, lipsyncs, failure = _run_through(0, float("inf"))
+    took, heygen, failure = _run_through(0, float("inf"))
 
     assert isinstance(failure, TransportError)
     assert took < 180
-    assert lipsyncs.tried < 10
+    assert heygen.tried < 10

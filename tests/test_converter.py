@@ -47,7 +47,7 @@ def answer(data, **beside):
     return Response(200, {"X-Request-Id": "req_1"}, {"data": data, **beside})
 
 
-def test_the_seeds_own_answer_is_a_lipsync():
+def test_the_documented_answer_is_a_lipsync():
     assert read(answer(SEED), Lipsync) == Lipsync(
         id="ls_abc123",
         title="My Lipsync",
@@ -101,8 +101,8 @@ def test_unknown_fields_are_kept():
 def test_what_is_not_a_lipsync_is_a_problem_with_a_path(data, problem):
     with pytest.raises(UnexpectedResponse) as caught:
         read(answer(data), Lipsync)
-    (told,) = caught.value.problems
-    assert problem in told
+    (found,) = caught.value.problems
+    assert problem in found
     assert caught.value.request_id == "req_1"
     assert caught.value.outcome == "unknown"
 
@@ -122,7 +122,7 @@ def test_a_200_without_data_is_unexpected(body, problem):
     assert caught.value.problems == [problem]
 
 
-def test_every_problem_of_a_page_is_told():
+def test_every_problem_of_a_page_is_reported():
     with pytest.raises(UnexpectedResponse) as caught:
         read_page(answer([SEED, {"id": 4, "status": "x"}, {"id": "a"}]), Lipsync)
     assert caught.value.problems == [
@@ -140,17 +140,21 @@ def test_every_problem_of_a_page_is_told():
         ({"next_token": "t"}, "t"),
         ({"has_more": True, "next_token": None}, None),
         ({"has_more": True, "next_token": ""}, None),
+        ({"has_more": True, "next_token": 5}, "5"),
+        ({"has_more": False, "next_token": {}}, None),
+        ({"has_more": False, "next_token": ["t"]}, None),
+        ({"next_token": 0}, None),
         ({}, None),
     ],
 )
-def test_a_cursor_counts_where_the_server_does_not_say_that_there_is_no_more(beside, token):
+def test_a_cursor_counts_unless_has_more_is_false(beside, token):
     page = read_page(answer([SEED], **beside), Lipsync)
     assert (page.next_token, page.has_more) == (token, token is not None)
 
 
 def test_a_cursor_of_another_type_is_unexpected():
     with pytest.raises(UnexpectedResponse, match=r"\$\.next_token"):
-        read_page(answer([], next_token=5), Lipsync)
+        read_page(answer([], next_token=[5]), Lipsync)
 
 
 def test_a_batch_has_its_cursor_inside_data():
@@ -184,7 +188,7 @@ def test_an_asset_has_an_id_whichever_way_the_api_spells_it(spelling):
     assert (asset.id, asset.size_bytes, asset.extra) == ("as_1", 5, {"new": True})
 
 
-def test_an_account_tells_what_is_left():
+def test_an_account_has_a_balance():
     account = read(answer({"username": "u", "wallet": {"currency": "usd", "remaining_balance": 3}}), Account)
     assert account.wallet is not None
     assert account.wallet.remaining_balance == 3.0
@@ -445,7 +449,7 @@ def test_an_account_has_typed_figures_of_its_billing():
 
 @pytest.mark.parametrize("field", ["wallet", "subscription", "usage_based"])
 @pytest.mark.parametrize("value", ["none", 5, [], True])
-def test_an_account_is_readable_whatever_stands_for_its_billing(field, value):
+def test_an_account_is_readable_whatever_its_billing_is(field, value):
     account = read(answer({**ACCOUNT, field: value}), Account)
 
     assert account.username == "u"
@@ -495,6 +499,22 @@ def test_half_of_a_surrogate_pair_does_not_hide_a_job():
     assert lipsync.title == "L \ufffd"
 
 
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-1e999", b"9" * 400])
+def test_a_number_that_is_none_does_not_hide_a_job(number):
+    body = b'{"data": [{"id": "a", "status": "completed", "title": "NaN", "duration": %b, "n": [%b]}]}' % (
+        number,
+        number,
+    )
+    (lipsync,) = read_page(Response(200, {}, parse_json(body)), Lipsync).items
+
+    assert (lipsync.id, lipsync.title, lipsync.duration, lipsync.extra) == ("a", "NaN", None, {"n": [None]})
+
+
+def test_a_body_with_an_odd_number_keeps_its_other_numbers():
+    body = b'{"a": NaN, "b": 1, "c": -0.5, "d": 12345678901234567890123, "e": 1e2}'
+    assert parse_json(body) == {"a": None, "b": 1, "c": -0.5, "d": 12345678901234567890123.0, "e": 100.0}
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -537,7 +557,7 @@ optional_text = st.none() | st.text(max_size=20)
         },
     )
 )
-def test_nothing_that_the_server_says_of_a_lipsync_is_lost(wire):
+def test_no_field_of_a_lipsync_is_lost(wire):
     lipsync = read(answer(wire), Lipsync)
     back = {name: getattr(lipsync, name) for name in wire if name not in ("something_new", "created_at")}
     if "created_at" in wire:
@@ -545,7 +565,7 @@ def test_nothing_that_the_server_says_of_a_lipsync_is_lost(wire):
     assert {**back, **lipsync.extra} == wire
 
 
-def test_a_body_holds_what_was_said_and_nothing_else():
+def test_a_body_holds_the_given_options_only():
     request = LipsyncRequest(
         video="https://x/v.mp4", audio=AssetId("as_1"), title="T", enable_caption=False, start_time=0, end_time=2.5
     )

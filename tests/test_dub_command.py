@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from heygen_async.bulk.budget import OverBudget
-from heygen_async.bulk.progress import DubEvent, DubSnapshot
+from heygen_async.bulk.events import DubEvent, DubSnapshot
 from heygen_async.cli import main
 from heygen_async.cli.dub_files import RunFiles
 from heygen_async.cli.dub_view import Progress, clock, line, live_view, summary

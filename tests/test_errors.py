@@ -1,5 +1,6 @@
 """The tree of errors, and what each carries."""
 
+import asyncio
 import copy
 import pickle
 
@@ -13,11 +14,13 @@ from heygen_async import (
     InvalidSignature,
     Lipsync,
     LipsyncFailed,
+    PermissionDenied,
     RateLimited,
     RequestTimeout,
     UnexpectedResponse,
     WaitTimeout,
 )
+from heygen_async.errors import CallRecord
 
 FAILED = Lipsync(id="ls_1", status="failed", failure_message="no face was found")
 EXAMPLES = [
@@ -77,6 +80,30 @@ def test_a_wait_timeout_is_a_timeout_error_and_has_no_errno():
     assert isinstance(error, TimeoutError)
     assert error.errno is None
     assert (error.lipsync_id, error.last_status, error.pending) == ("ls_1", "running", {})
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (APIError("x", status=409, code="request_in_progress"), "Repeat the call later with the same key"),
+        (APIError("x", status=418), None),
+        (PermissionDenied("x", status=403), "check its scopes"),
+        (PermissionDenied("x", status=403, hint="Use another key."), "Use another key."),
+        (InvalidSignature("x"), "secret of this webhook endpoint"),
+        (DownloadError("x"), None),
+    ],
+)
+def test_a_hint_says_what_to_do(error, hint):
+    assert error.hint is None if hint is None else hint in error.hint
+
+
+def test_a_record_of_a_call_is_written_to_any_exception_and_read_from_it():
+    record = CallRecord(idempotency_key="row-1", attempts=2, outcome="unknown")
+    cancelled, error = asyncio.CancelledError(), WaitTimeout(None)
+    record.write_to(cancelled)
+    CallRecord.read_from(cancelled).write_to(error)
+    assert (error.idempotency_key, error.attempts, error.outcome) == ("row-1", 2, "unknown")
+    assert CallRecord.read_from(KeyError()) == CallRecord()
 
 
 def test_an_error_that_came_from_no_request_knows_no_attempt():

@@ -15,17 +15,34 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from heygen_async._ids import check_key
-from heygen_async.bulk.journal import Entry, FileInfo, Journal, JournalError, JournalInUse, Problem
-from heygen_async.bulk.record import KEY_SECONDS, Record, State, Step, attempt_key, next_step
+from heygen_async.bulk.identity import FileInfo
+from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.journal import Journal, JournalInUse
+from heygen_async.bulk.program import Step, next_step
+from heygen_async.bulk.record import KEY_SECONDS, Record, State, attempt_key
+from heygen_async.bulk.store import Entry, JournalError, Problem
+from heygen_async.models import DubRow
 
 ORIGIN = "https://api.heygen.com"
 DAY = 24 * 3600.0
+PREPARED = PreparedRow(
+    row=DubRow("https://example.com/v.mp4", "https://example.com/a.mp3", key="a"),
+    number=1,
+    place="row 1",
+    key="a",
+    target=Path("a.mp4"),
+    captions=False,
+    files={},
+    missing={},
+    seconds=None,
+    entry=Entry(key="a", inputs="in", number=1, place="row 1"),
+)
 ROW = Record(key="a", inputs="in", target="a.mp4")
 SENT = ROW.sending("body", None, now=1000.0)
 
 
 def _next(record: Record, now: float = 1000.0, *, max_attempts: int = 3, has_file: bool = False) -> Step:
-    return next_step(record, now, max_attempts=max_attempts, has_file=has_file)
+    return next_step(PREPARED, record, now, max_attempts=max_attempts, has_file=has_file)
 
 
 # The decision
@@ -34,15 +51,15 @@ def _next(record: Record, now: float = 1000.0, *, max_attempts: int = 3, has_fil
 @pytest.mark.parametrize(
     ("record", "step"),
     [
-        pytest.param(ROW, Step.SEND, id="new"),
-        pytest.param(SENT, Step.REPEAT, id="cut off while it was sent"),
+        pytest.param(ROW, Step.INTEND, id="new"),
+        pytest.param(SENT, Step.CREATE, id="cut off while it was sent"),
         pytest.param(SENT.accepted("ls_1"), Step.WAIT, id="there is a job"),
         pytest.param(SENT.accepted("ls_1").completed(1.0), Step.DOWNLOAD, id="the job is done"),
         pytest.param(evolve(SENT.accepted("ls_1").completed(1.0), target=None), Step.FINISH, id="no file is wanted"),
         pytest.param(SENT.accepted("ls_1").completed(1.0).done(), Step.DOWNLOAD, id="the file was taken away"),
         pytest.param(SENT.accepted("ls_1").failed("server", is_final=False), Step.RENEW, id="failed, may pass"),
         pytest.param(SENT.accepted("ls_1").failed("no face", is_final=True), Step.GIVE_UP, id="failed for good"),
-        pytest.param(SENT.not_sent("429"), Step.SEND, id="refused"),
+        pytest.param(SENT.not_sent("429"), Step.INTEND, id="refused"),
     ],
 )
 def test_what_a_row_reached_says_what_comes_next(record: Record, step: Step) -> None:
@@ -54,7 +71,7 @@ def test_a_row_whose_file_is_there_has_nothing_left() -> None:
 
 
 def test_a_create_is_repeated_only_while_the_server_remembers_its_key() -> None:
-    assert _next(SENT, 1000 + KEY_SECONDS - 1) is Step.REPEAT
+    assert _next(SENT, 1000 + KEY_SECONDS - 1) is Step.CREATE
     assert _next(SENT, 1000 + KEY_SECONDS) is Step.SEARCH
 
 
@@ -65,14 +82,14 @@ def test_a_clock_that_was_put_back_is_not_trusted() -> None:
 def test_a_search_without_a_result_makes_the_key_good_for_another_day() -> None:
     record = SENT.not_found(1000 + 2 * DAY)
 
-    assert _next(record, 1000 + 2 * DAY) is Step.REPEAT
+    assert _next(record, 1000 + 2 * DAY) is Step.CREATE
     assert record.attempt_key == SENT.attempt_key
 
 
 def test_an_item_of_a_batch_that_was_not_found_is_sent_as_if_for_the_first_time() -> None:
     record = SENT.in_batch("batch", 3).not_found(1000 + 2 * DAY)
 
-    assert _next(record) is Step.SEND
+    assert _next(record) is Step.INTEND
     assert (record.batch, record.item) == (None, None)
 
 
@@ -161,10 +178,10 @@ class RowMachine(RuleBasedStateMachine):
     def step(self, fault: str = "", *, fails: bool = False) -> Step:
         step = _next(self.record, self.now)
         match step:
-            case Step.SEND:
+            case Step.INTEND:
                 self.record = self.record.sending("body", None, self.now)
                 self.send(fault, was_fresh=True)
-            case Step.REPEAT:
+            case Step.CREATE:
                 self.send(fault, was_fresh=False)
             case Step.SEARCH:
                 found = self.server.search(self.record)
@@ -238,7 +255,7 @@ async def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     journal = await _open(path)
     (record,) = await journal.admit([_entry("a")])
     assert isinstance(record, Record)
-    saved = record.sending("body", "a", 5.5, assets=("as_1", None), estimate=0.25).in_batch("b", 7).accepted("ls_1")
+    saved = record.uploaded("as_1", None).sending("body", "a", 5.5, estimate=0.25).in_batch("b", 7).accepted("ls_1")
     saved = evolve(saved, earlier=("ls_0",), is_final=True, wait_seconds=1.5)
     await journal.save(saved)
     await journal.aclose()
@@ -410,7 +427,7 @@ async def test_a_presigned_link_in_an_error_is_written_without_its_query(tmp_pat
     path = tmp_path / "run.sqlite"
     journal = await _open(path)
     link = "https://files.example.com/a.mp4?X-Amz-Signature=SECRET"
-    await journal.save(ROW.troubled(f"cannot fetch '{link}' now"))
+    await journal.save(ROW.stopped(ValueError(f"cannot fetch '{link}' now")))
     (found,) = await journal.rows(-1, 10)
     await journal.aclose()
 

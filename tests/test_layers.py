@@ -1,4 +1,4 @@
-"""The map of the package: who may import whom at run time, and what must not be imported at all."""
+"""Who imports whom in the package, for types too; what is pure; what is not imported at all."""
 
 import ast
 import subprocess
@@ -11,218 +11,126 @@ import pytest
 import heygen_async
 
 PACKAGE = Path(heygen_async.__file__).parent
+MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
 
-# Everyone may import errors, models and what an argument may be.
-LEAVES = {"errors", "models", "policies", "_arguments", "_ids", "_masking", "_text", "_version"}
-MAP = {
-    "__init__": {"_transport", "_wire", "jobs", "pagination", "polling", "session", "webhooks"},
-    "_arguments": set(),
-    "_ids": set(),
-    "_masking": set(),
-    "_text": set(),
-    "policies": set(),
+# What each module or folder at the top imports of ours, for types too: no more and no less. Downwards only.
+IMPORTS = {
     "_version": set(),
-    "errors": set(),
+    "_text": set(),
+    "_ids": set(),
+    "_arguments": {"_text"},
+    "policies": {"_arguments"},
+    "_models": {"_arguments", "_text"},
     "models": {"_models"},
-    "_models": set(),
-    "_values": set(),
-    "_events": {"_values"},
-    "_wire": set(),
-    "pagination": {"_wire", "_transport", "_converter"},
-    "_converter": {"_wire", "_values", "_events", "pagination"},
-    "_transport": {"_wire"},
-    "_media": {"_wire", "_transport", "_converter"},
-    "polling": set(),
-    "jobs": {"polling", "pagination", "_media"},
-    "_delivery": {"_events", "_wire"},
-    "webhooks": {"_delivery", "polling"},
-    "resources": {"jobs", "_wire", "_transport", "_converter", "pagination", "polling", "_media"},
-    "session": {
-        "resources",
-        "jobs",
-        "polling",
-        "pagination",
-        "_media",
-        "_transport",
-        "_wire",
-        "_converter",
-        "webhooks",
+    "errors": {"models"},
+    "_masking": {"models"},
+    "_values": {"models"},
+    "_events": {"_values", "models"},
+    "_wire": {"_arguments", "_ids", "_masking", "_text", "errors", "models"},
+    "pagination": {"_arguments", "errors"},
+    "_converter": {"_events", "_values", "_wire", "errors", "models", "pagination"},
+    "_transport": {"_arguments", "_masking", "_text", "_version", "_wire", "errors", "models", "policies"},
+    "_media": {"_arguments", "_converter", "_ids", "_text", "_transport", "_wire", "errors", "models", "policies"},
+    "polling": {"_arguments", "_ids", "_text", "errors", "models", "policies"},
+    "jobs": {"_arguments", "_media", "errors", "models", "pagination", "policies", "polling"},
+    "resources": {
+        *("_arguments", "_converter", "_ids", "_media", "_transport", "_wire"),
+        *("errors", "jobs", "models", "pagination", "policies", "polling"),
     },
-    "bulk": {"session", "jobs", "polling", "_wire", "_media"},
-    "sandbox": set(),
+    "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
+    "bulk": {"_arguments", "_media", "_text", "_wire", "errors", "models", "policies"},
+    "session": {
+        *("_arguments", "_bulk_calls", "_ids", "_media", "_transport", "_wire"),
+        *("bulk", "errors", "jobs", "models", "policies", "polling", "resources"),
+    },
+    "_delivery": {"_arguments", "_events", "_wire", "errors", "models"},
+    "webhooks": {"_arguments", "_delivery", "errors", "models", "polling"},
+    "__init__": {
+        *("_version", "_wire", "bulk", "errors", "jobs", "models"),
+        *("pagination", "policies", "polling", "session", "webhooks"),
+    },
+    "sandbox": {"__init__"},  # its pytest plugin only
     "cli": {
-        "session",
-        "jobs",
-        "polling",
-        "pagination",
-        "webhooks",
-        "bulk",
-        "sandbox",
-        "_wire",
-        "_transport",
-        "_media",
-        "__init__",
+        *("__init__", "_arguments", "_ids", "_masking", "_media", "_text", "_version", "_wire"),
+        *("bulk", "errors", "models", "policies", "polling", "sandbox", "webhooks"),
     },
     "__main__": {"cli"},
 }
 
 
-# What these modules import of ours, for types too: no more and no less.
-EXACT = {
-    "polling.__init__": {"polling.completions", "polling.poller"},
-    "polling.schedule": set(),
-    "polling.cadence": {"errors", "policies"},
-    "polling.waiters": {"models", "policies", "polling.cadence", "polling.schedule"},
-    "polling.pages": {"polling.waiters"},
-    "polling.board": {
-        "_ids",
-        "errors",
-        "models",
-        "policies",
-        "polling.cadence",
-        "polling.pages",
-        "polling.schedule",
-        "polling.waiters",
-    },
-    "polling.requests": {"_ids", "_text", "errors", "models", "policies", "polling.board", "polling.waiters"},
-    "polling.completions": {"_ids", "errors", "models", "polling.requests", "polling.waiters"},
-    "polling.poller": {
-        "_arguments",
-        "errors",
-        "models",
-        "policies",
-        "polling.completions",
-        "polling.requests",
-        "polling.waiters",
-    },
-}
+def imported_by(module):
+    """Return the modules of ours that *module* imports anywhere, for types too."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "heygen_async":
+            source = node.module.partition(".")[2]
+            found |= {resolved(source, alias.name) for alias in node.names}
+    return found - {module}
 
 
-def rooms():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield pytest.param(path, id=str(path.relative_to(PACKAGE)))
+def resolved(source, name):
+    candidates = (f"{source}.{name}".strip("."), source, f"{source}.__init__".strip("."))
+    return next(candidate for candidate in candidates if candidate in MODULES)
 
 
-def room_of(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def runtime_imports(tree):
-    """Yield the modules that are imported when the module is, leaving out what only type checkers see."""
-    for node in tree.body:
+def outside_imports(module):
+    """Yield the modules of others that are imported when *module* is, leaving out what only type checkers see."""
+    for node in ast.parse(MODULES[module].read_text()).body:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
-        for inner in (
-            ast.walk(node) if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else ()
-        ):
-            if isinstance(inner, ast.ImportFrom):
-                yield inner.module
-            elif isinstance(inner, ast.Import):
-                yield from (alias.name for alias in inner.names)
-
-
-@pytest.mark.parametrize("path", list(rooms()))
-def test_a_module_imports_only_what_the_map_allows(path):
-    room = room_of(path)
-    for module in runtime_imports(ast.parse(path.read_text())):
-        if module.partition(".")[0] != "heygen_async":
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
-        target = [*module.split("."), "__init__"][1]
-        is_plugin = path.name == "pytest_plugin.py" and target in ("session", "__init__")
-        assert target in MAP[room] | LEAVES | {room} or is_plugin, f"{room} imports {target}"
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.ImportFrom):
+                yield inner.module.partition(".")[0]
+            elif isinstance(inner, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in inner.names)
 
 
-def ours_in(module):
-    """Return the modules of ours that *module* imports anywhere, for types too, as their names in the package."""
-    imported = set()
-    for node in ast.walk(ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "heygen_async":
-            imported.add(node.module.partition(".")[2] or "__init__")
-    return {f"{name}.__init__" if (PACKAGE / name.replace(".", "/")).is_dir() else name for name in imported}
+@pytest.mark.parametrize("top", IMPORTS)
+def test_a_part_of_the_package_imports_exactly_what_the_table_says(top):
+    modules = [module for module in MODULES if module.partition(".")[0] == top]
+    imported = {found.partition(".")[0] for module in modules for found in imported_by(module)}
+    assert imported - {top} == IMPORTS[top]
 
 
-@pytest.mark.parametrize("module", EXACT)
-def test_a_module_imports_exactly_what_the_table_says(module):
-    assert ours_in(module) == EXACT[module]
+def test_every_part_of_the_package_is_in_the_table():
+    assert {module.partition(".")[0] for module in MODULES} == set(IMPORTS)
 
 
-def test_every_module_of_an_exact_package_is_in_the_table():
-    packages = {module.partition(".")[0] for module in EXACT}
-    found = {f"{package}.{path.stem}" for package in packages for path in (PACKAGE / package).glob("*.py")}
-    assert found == set(EXACT)
-
-
-def test_imports_of_an_exact_package_make_no_circle():
-    graph, new = {}, set(EXACT)
-    while new:
-        module = new.pop()
-        graph[module] = ours_in(module)
-        new |= graph[module] - set(graph)
+def test_imports_make_no_circle_not_even_those_for_types():
+    graph = {module: imported_by(module) for module in MODULES}
     TopologicalSorter(graph).prepare()  # raises where there is one
 
 
-@pytest.mark.parametrize("path", list(rooms()))
-def test_only_the_transport_knows_aiohttps_client(path):
-    if room_of(path) in ("sandbox", "webhooks"):
-        pytest.skip("they are servers")
-    imported = set(runtime_imports(ast.parse(path.read_text())))
-    if room_of(path) != "_transport":
-        assert not {module for module in imported if module.partition(".")[0] == "aiohttp"}
+def test_only_the_pytest_plugin_of_the_sandbox_imports_ours():
+    assert [module for module in MODULES if module.startswith("sandbox.") and "__init__" in imported_by(module)] == [
+        "sandbox.pytest_plugin"
+    ]
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "_wire.api_errors",
-        "_wire.bodies",
-        "_wire.incoming",
-        "_wire.outcomes",
-        "_wire.outgoing",
-        "_ids",
-        "_masking",
-        "_text",
-        "policies",
-        "models",
-        "_models.answers",
-        "_models.dub_row",
-        "_models.lipsync_request",
-        "_models.model",
-        "errors",
-        "_values",
-        "_events",
-        "_delivery",
-        "_converter",
-        "_transport.keys",
-        "_transport.retry",
-        "_transport.pacing",
-        "polling.board",
-        "polling.cadence",
-        "polling.pages",
-        "polling.schedule",
-        "polling.waiters",
-    ],
-)
-def test_what_is_pure_awaits_nothing(module):
-    tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())
-    awaits = [node.lineno for node in ast.walk(tree) if isinstance(node, (ast.Await, ast.AsyncWith))]
-    assert awaits == []
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_transport_and_servers_know_aiohttp(module):
+    if module.partition(".")[0] not in ("_transport", "sandbox", "webhooks"):
+        assert "aiohttp" not in set(outside_imports(module))
+
+
+def claims_to_be_pure(module):
+    docstring = ast.get_docstring(ast.parse(MODULES[module].read_text())) or ""
+    return "Pure" in docstring or ": pure" in docstring or "pure functions" in docstring
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if claims_to_be_pure(module)])
+def test_what_claims_to_be_pure_awaits_nothing_and_reads_no_clock(module):
+    tree = ast.parse(MODULES[module].read_text())
+    assert [node.lineno for node in ast.walk(tree) if isinstance(node, (ast.Await, ast.AsyncWith))] == []
     clocks = {"asyncio", "random"} if module == "_delivery" else {"asyncio", "random", "time"}  # it takes a time, too
-    assert not clocks & set(runtime_imports(tree))
+    assert not clocks & set(outside_imports(module))
 
 
 def test_importing_the_package_imports_nothing_heavy_or_optional():
     program = "import sys; from heygen_async import HeyGenSession; print(*sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    heavy = (
-        "cyclopts",
-        "rich",
-        "tinytag",
-        "sqlite3",
-        "aiolimiter",
-        "pytest",
-        "dbos",
-        "uvloop",
-        "aiohttp.web",
-    )
+    heavy = ("cyclopts", "rich", "tinytag", "sqlite3", "aiolimiter", "pytest", "uvloop", "aiohttp.web")
     ours = ("heygen_async.cli", "heygen_async.sandbox", "heygen_async.bulk")
     assert not [module for module in found if module in heavy or module.startswith(ours)]

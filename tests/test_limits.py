@@ -5,7 +5,7 @@ import math
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from heygen_async.bulk.limits import MOST_IN_AIR, NEVER_ANSWERED, OUTAGE, START, Limiter, Weather
+from heygen_async.bulk.limits import MOST_IN_AIR, NEVER_ANSWERED, OUTAGE, START, CircuitBreaker, Limiter
 
 
 def _fill(limiter: Limiter, count: int) -> None:
@@ -52,16 +52,16 @@ def test_a_finished_job_makes_room_for_one_more() -> None:
     assert not limiter.may_send(0.0)
 
 
-def test_creates_that_were_refused_together_teach_one_lesson() -> None:
+def test_creates_that_were_refused_together_teach_one_epoch() -> None:
     limiter = Limiter()
     _fill(limiter, 3)
-    lessons = [limiter.send() for _ in range(4)]
-    for lesson in lessons:
-        limiter.refuse(lesson, 0.0)
+    epochs = [limiter.send() for _ in range(4)]
+    for epoch in epochs:
+        limiter.refuse(epoch, 0.0)
 
     assert limiter.refusals == 4
     assert limiter.limit == 3
-    assert limiter.next_chance() == 15.0  # had each been a lesson of its own: 120
+    assert limiter.next_chance() == 15.0  # had each been a epoch of its own: 120
 
 
 def test_one_more_is_tried_after_15_seconds_and_then_ever_more_seldom() -> None:
@@ -143,7 +143,7 @@ class LimiterMachine(RuleBasedStateMachine):
         super().__init__()
         self.limiter = Limiter()
         self.now = 0.0
-        self.lessons: list[int] = []
+        self.epochs: list[int] = []
 
     @rule(seconds=st.floats(0, 1000))
     def wait(self, seconds: float) -> None:
@@ -152,25 +152,25 @@ class LimiterMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.limiter.may_send(self.now))
     @rule()
     def send(self) -> None:
-        self.lessons.append(self.limiter.send())
+        self.epochs.append(self.limiter.send())
 
-    @precondition(lambda self: self.lessons)
+    @precondition(lambda self: self.epochs)
     @rule(pick=st.randoms())
     def accept(self, pick) -> None:
-        self.lessons.remove(pick.choice(self.lessons))
+        self.epochs.remove(pick.choice(self.epochs))
         self.limiter.accept(self.now)
 
-    @precondition(lambda self: self.lessons)
+    @precondition(lambda self: self.epochs)
     @rule(pick=st.randoms(), retry_after=st.none() | st.floats(0, 100))
     def refuse(self, pick, retry_after: float | None) -> None:
-        lesson = pick.choice(self.lessons)
-        self.lessons.remove(lesson)
-        self.limiter.refuse(lesson, self.now, retry_after=retry_after)
+        epoch = pick.choice(self.epochs)
+        self.epochs.remove(epoch)
+        self.limiter.refuse(epoch, self.now, retry_after=retry_after)
 
-    @precondition(lambda self: self.lessons)
+    @precondition(lambda self: self.epochs)
     @rule()
     def give_up(self) -> None:
-        self.lessons.pop()
+        self.epochs.pop()
         self.limiter.give_up()
 
     @precondition(lambda self: self.limiter.in_flight)
@@ -184,7 +184,7 @@ class LimiterMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_right(self) -> None:
-        assert self.limiter.in_air == len(self.lessons) <= MOST_IN_AIR
+        assert self.limiter.in_air == len(self.epochs) <= MOST_IN_AIR
         assert self.limiter.in_flight >= 0
         assert self.limiter.limit >= 0
 
@@ -203,51 +203,51 @@ TestLimiterMachine = LimiterMachine.TestCase
 
 
 def test_after_a_create_without_an_answer_they_leave_one_by_one_and_ever_more_seldom() -> None:
-    weather = Weather()
+    breaker = CircuitBreaker()
     waits, now = [], 100.0
     for _ in range(8):
-        weather.troubled(now)
-        waits.append(weather.next_chance() - now)
-        assert not weather.may_send(now, in_air=0)
-        now = weather.next_chance()
-        assert weather.may_send(now, in_air=0)
-        assert not weather.may_send(now, in_air=1)
+        breaker.failure(now)
+        waits.append(breaker.next_chance() - now)
+        assert not breaker.may_send(now, in_air=0)
+        now = breaker.next_chance()
+        assert breaker.may_send(now, in_air=0)
+        assert not breaker.may_send(now, in_air=1)
 
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
 def test_creates_that_broke_off_together_are_one_trouble() -> None:
-    weather = Weather()
+    breaker = CircuitBreaker()
     for moment in (100.0, 100.1, 100.9):
-        weather.troubled(moment)
+        breaker.failure(moment)
 
-    assert weather.next_chance() == 101.0
+    assert breaker.next_chance() == 101.0
 
 
 def test_an_answer_clears_the_weather() -> None:
-    weather = Weather()
-    weather.troubled(0.0)
-    weather.answered()
+    breaker = CircuitBreaker()
+    breaker.failure(0.0)
+    breaker.success()
 
-    assert weather.may_send(0.5, in_air=3)
+    assert breaker.may_send(0.5, in_air=3)
 
 
 def test_a_server_that_never_answered_is_given_up_soon() -> None:
-    weather = Weather()
-    assert not weather.is_hopeless(1e9)  # nothing was asked yet
+    breaker = CircuitBreaker()
+    assert not breaker.is_hopeless(1e9)  # nothing was asked yet
 
-    weather.troubled(100.0)
-    weather.troubled(130.0)
+    breaker.failure(100.0)
+    breaker.failure(130.0)
 
-    assert not weather.is_hopeless(100 + NEVER_ANSWERED)
-    assert weather.is_hopeless(101 + NEVER_ANSWERED)
+    assert not breaker.is_hopeless(100 + NEVER_ANSWERED)
+    assert breaker.is_hopeless(101 + NEVER_ANSWERED)
 
 
 def test_an_outage_is_waited_out_for_an_hour_from_its_beginning() -> None:
-    weather = Weather()
-    weather.answered()
-    weather.troubled(10_000.0)
-    weather.troubled(12_000.0)
+    breaker = CircuitBreaker()
+    breaker.success()
+    breaker.failure(10_000.0)
+    breaker.failure(12_000.0)
 
-    assert not weather.is_hopeless(10_000 + OUTAGE)
-    assert weather.is_hopeless(10_001 + OUTAGE)
+    assert not breaker.is_hopeless(10_000 + OUTAGE)
+    assert breaker.is_hopeless(10_001 + OUTAGE)

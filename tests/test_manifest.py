@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async.bulk.identity import (
+    FileInfo,
     body_digest,
     claims_of,
     inputs_digest,
@@ -21,7 +22,6 @@ from heygen_async.bulk.identity import (
     options_of,
     target_of,
 )
-from heygen_async.bulk.journal import FileInfo
 from heygen_async.bulk.manifest import COLUMNS, Manifest
 from heygen_async.models import AssetId, DubRow
 

@@ -1,4 +1,4 @@
-"""The nouns, and what a create takes."""
+"""The models: answers of the API, requests, and rows of a bulk run."""
 
 import copy
 import inspect
@@ -201,6 +201,13 @@ async def test_no_title_that_is_too_long_is_sent(sandbox, heygen):
         await heygen.lipsyncs.create(video=URL, audio=URL, title=long)
     with pytest.raises(ValueError, match="title"):
         await heygen.lipsyncs.create_batch([request()], title=long)
+    assert sandbox.requests == []
+
+
+async def test_a_batch_is_made_of_requests(sandbox, heygen):
+    for requests in (request(), [request(), {"video": URL, "audio": URL}], "ab"):
+        with pytest.raises(TypeError, match=r"requests\[\d\] must be a LipsyncRequest"):
+            await heygen.lipsyncs.create_batch(requests)
     assert sandbox.requests == []
 
 

@@ -10,15 +10,15 @@ from heygen_async import Page, Paginator, TransportError, UnexpectedResponse
 
 
 class Server:
-    """Serves the pages it was given, under the cursors "1", "2" and so on, and counts what it is asked."""
+    """Serves the pages it was given, under the cursors "1", "2" and so on, and records the requests."""
 
     def __init__(self, *pages, last_token=None):
         self.pages = pages
         self.last_token = last_token
-        self.asked = []
+        self.requested = []
 
     async def fetch(self, token):
-        self.asked.append(token)
+        self.requested.append(token)
         index = int(token or 0)
         is_last = index == len(self.pages) - 1
         next_token = self.last_token if is_last else str(index + 1)
@@ -28,21 +28,21 @@ class Server:
 async def test_iterating_follows_the_cursor_to_the_end():
     server = Server([1, 2], [3], [4, 5])
     assert [item async for item in Paginator(server.fetch)] == [1, 2, 3, 4, 5]
-    assert server.asked == [None, "1", "2"]
+    assert server.requested == [None, "1", "2"]
 
 
 async def test_nothing_is_sent_before_it_is_iterated():
     server = Server([1])
     Paginator(server.fetch).pages()
     aiter(Paginator(server.fetch))
-    assert server.asked == []
+    assert server.requested == []
 
 
 async def test_each_iteration_starts_again():
     server = Server([1], [2])
     paginator = Paginator(server.fetch)
     assert await paginator.collect() == await paginator.collect() == [1, 2]
-    assert len(server.asked) == 4
+    assert len(server.requested) == 4
 
 
 async def test_it_can_start_at_a_cursor():
@@ -63,7 +63,7 @@ async def test_a_cursor_that_comes_twice_is_an_error_and_not_a_loop(token):
     assert [await anext(items) for _ in range(3)] == [1, 2, 3]
     with pytest.raises(UnexpectedResponse, match="the same cursor came twice"):
         await anext(items)
-    assert len(server.asked) == 3
+    assert len(server.requested) == 3
 
 
 async def test_leaving_early_costs_one_request_and_leaves_nothing_running():
@@ -71,14 +71,14 @@ async def test_leaving_early_costs_one_request_and_leaves_nothing_running():
     async for item in Paginator(server.fetch):
         assert item == 1
         break
-    assert server.asked == [None]
+    assert server.requested == [None]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_the_first_item_costs_one_request():
     server = Server([1, 2], [3])
     assert await Paginator(server.fetch).first() == 1
-    assert server.asked == [None]
+    assert server.requested == [None]
 
 
 async def test_the_first_of_nothing_is_none():
@@ -91,7 +91,7 @@ async def test_the_first_of_nothing_is_none():
 async def test_a_limit_fetches_no_page_that_it_does_not_need(limit, found, requests):
     server = Server([1, 2], [3])
     assert await Paginator(server.fetch).collect(limit=limit) == found
-    assert len(server.asked) == requests
+    assert len(server.requested) == requests
 
 
 @pytest.mark.parametrize(("limit", "kind"), [(0, ValueError), (-1, ValueError), ("3", TypeError), (True, TypeError)])
@@ -100,7 +100,7 @@ async def test_a_limit_is_a_whole_number(limit, kind):
         await Paginator(Server([1]).fetch).collect(limit=limit)
 
 
-async def test_a_page_that_could_not_be_fetched_can_be_asked_for_again():
+async def test_a_page_that_could_not_be_fetched_is_fetched_by_the_next_call():
     server = Server([1], [2])
     failures = [TransportError("gone")]
 

@@ -1,5 +1,6 @@
 """When a request is sent again, as a table."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +13,12 @@ from heygen_async import (
     InvalidRequest,
     NotFound,
     PermissionDenied,
+    PollPolicy,
     RateLimited,
     RequestTimeout,
     RetryPolicy,
     ServerError,
+    Timeouts,
     TransportError,
     UnexpectedResponse,
 )
@@ -53,7 +56,7 @@ def delay(error, *, policy=RetryPolicy(), made=0, refusals=0, elapsed=0.0, repea
     ],
     ids=repr,
 )
-def test_what_may_pass_is_tried_again(error):
+def test_a_transient_error_is_retried(error):
     assert delay(error) == 0.5
     assert delay(error, chance=0.5) == 0.25
 
@@ -71,12 +74,12 @@ def test_what_may_pass_is_tried_again(error):
     ],
     ids=repr,
 )
-def test_what_will_not_change_is_not_tried_again(error):
+def test_a_lasting_error_is_not_retried(error):
     assert delay(error) is None
 
 
 @pytest.mark.parametrize("error", [server_error(), limited(1.0), in_progress(), TransportError("gone")], ids=repr)
-def test_nothing_is_repeated_that_is_not_safe_to_repeat_or_if_one_attempt_is_all(error):
+def test_nothing_is_retried_that_is_not_safe_to_repeat_or_where_one_attempt_is_allowed(error):
     assert delay(error, repeatable=False) is None
     assert delay(error, policy=RetryPolicy(max_attempts=1)) is None
 
@@ -179,8 +182,16 @@ def test_different_requests_back_off_after_the_first():
         ({"max_delay": "8"}, TypeError),
         ({"max_retry_after": float("inf")}, ValueError),
         ({"on_rate_limit": "ignore"}, ValueError),
+        ({"on_rate_limit": None}, ValueError),
     ],
 )
 def test_a_policy_that_makes_no_sense_names_its_argument(arguments, kind):
-    with pytest.raises(kind, match=next(iter(arguments))):
+    with pytest.raises(kind, match=f"^{next(iter(arguments))} must be"):
         RetryPolicy(**arguments)
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy, PollPolicy, Timeouts])
+def test_no_value_of_a_policy_may_be_missing(policy):
+    for field in attrs.fields(policy):
+        with pytest.raises((TypeError, ValueError), match=f"^{field.name} must be"):
+            policy(**{field.name: None})

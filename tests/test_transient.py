@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 
 import orjson
 import pytest
-from attrs import evolve, field, frozen
-from bulk_stage import HASTY, rows
+from attrs import field, frozen
+from bulk_stage import hasty_run, rows
 from cli_sandbox import running
 
 from heygen_async import (
@@ -26,7 +26,6 @@ from heygen_async import (
     Timeouts,
     UnexpectedResponse,
 )
-from heygen_async.bulk.runner import DubRun
 from heygen_async.cli import main
 from heygen_async.cli.options import RETRY
 from heygen_async.sandbox import SAMPLE_AUDIO, Sandbox, faults
@@ -163,10 +162,9 @@ async def download_by_id(scene, meet):
 def bulk(submit):
     async def dub_many(scene, meet):
         meet()
-        run = scene.heygen.dub_many(rows(2), journal=None, output_dir=scene.folder / "out", submit=submit)
-        plan = evolve(run._plan, patience=HASTY)
-        async with DubRun(scene.heygen, run._shop.creates, run._rows, plan, origin=scene.sandbox.url) as quick:
-            outcomes = [outcome async for outcome in quick]
+        options = {"journal": None, "output_dir": scene.folder / "out", "submit": submit}
+        async with hasty_run(scene.heygen, rows(2), origin=scene.sandbox.url, **options) as run:
+            outcomes = [outcome async for outcome in run]
         assert [outcome.error for outcome in outcomes] == [None, None]
         assert len(scene.sandbox.jobs) == 2
 

@@ -108,7 +108,7 @@ async def test_every_transient_failure_is_repeated(answer, request_):
     assert [request for _, request in wire.sent] == [request_] * 2
 
 
-async def test_an_error_tells_the_key_the_attempts_and_the_outcome():
+async def test_an_error_has_the_key_the_attempts_and_the_outcome():
     wire = Wire(*[api_error(500)] * 4)
     with pytest.raises(ServerError) as caught:
         await transport(wire).send(CREATE)
@@ -229,14 +229,14 @@ async def test_a_key_that_aged_in_a_pause_is_not_sent_again_and_frees_its_connec
     await sender.send(GET)
 
 
-async def test_a_request_in_progress_is_asked_again_under_its_key_and_uses_up_no_attempt():
+async def test_a_request_in_progress_is_repeated_with_its_key_and_uses_up_no_attempt():
     wire = Wire(*[api_error(409, "request_in_progress", **{"Retry-After": "2"})] * 6, OK)
     await transport(wire).send(CREATE)
     assert len({request.idempotency_key for _, request in wire.sent}) == 1
     assert all(later - earlier >= 1.999 for earlier, later in pairwise(wire.times))
 
 
-async def test_patience_with_refusals_ends_with_the_total_time():
+async def test_retries_of_refusals_end_with_the_total_time():
     wire = Wire(*[api_error(409, "request_in_progress", **{"Retry-After": "50"})] * 10)
     with pytest.raises(Conflict) as caught:
         await transport(wire).send(CREATE)
@@ -382,7 +382,7 @@ async def test_a_request_that_is_cancelled_while_it_keeps_to_the_rate_gives_its_
 # Cancellation
 
 
-async def test_a_create_that_is_cancelled_in_flight_tells_what_is_known():
+async def test_a_create_that_is_cancelled_in_flight_carries_what_is_known():
     with pytest.raises(TimeoutError) as caught:
         async with asyncio.timeout(1.0):
             await transport(Wire(seconds=10.0)).send(CREATE)
@@ -412,7 +412,7 @@ async def test_a_create_that_is_cancelled_between_attempts_knows_the_earlier_one
     assert (caught.value.__cause__.attempts, caught.value.__cause__.outcome) == (1, "unknown")
 
 
-async def test_what_is_not_ours_passes_and_is_not_tried_again():
+async def test_a_bug_passes_and_is_not_retried():
     wire = Wire(KeyError("a bug"))
     with pytest.raises(KeyError):
         await transport(wire).send(GET)

@@ -16,7 +16,7 @@ URL = "https://app.example/hook"
 SOURCES = {"video": "https://example.com/v.mp4", "audio": "https://example.com/a.mp3"}
 
 
-async def test_an_endpoint_is_made_with_a_secret_that_is_shown_to_nobody(heygen, caplog):
+async def test_an_endpoint_is_created_with_a_secret_that_is_never_printed(heygen, caplog):
     caplog.set_level(logging.DEBUG)
 
     endpoint = await heygen.webhooks.create(URL, events=["batch.finished"])
@@ -28,14 +28,14 @@ async def test_an_endpoint_is_made_with_a_secret_that_is_shown_to_nobody(heygen,
     assert endpoint.secret.reveal() not in repr(endpoint) + str(endpoint.secret) + caplog.text
 
 
-async def test_without_events_an_endpoint_is_told_of_all(heygen):
+async def test_an_endpoint_without_events_gets_all(heygen):
     endpoint = await heygen.webhooks.create(URL)
 
     assert endpoint.events is None
     assert "batch.finished" in [kind.event_type for kind in await heygen.webhooks.event_types()]
 
 
-async def test_an_endpoint_may_be_told_of_one_thing_only(sandbox, heygen):
+async def test_an_endpoint_can_be_limited_to_one_entity(sandbox, heygen):
     await heygen.webhooks.create(URL, entity_id="ls_1")
 
     assert sandbox.requests[-1].json == {"url": URL, "entity_id": "ls_1"}
@@ -81,7 +81,7 @@ async def test_a_rotation_gives_another_secret(heygen):
         await heygen.webhooks.rotate_secret("we_none")
 
 
-async def test_a_secret_that_got_lost_on_its_way_is_told_again_under_the_same_key(sandbox, heygen):
+async def test_a_secret_that_got_lost_is_returned_again_under_the_same_key(sandbox, heygen):
     sandbox.faults = [reset("POST /v3/webhooks/endpoints", after=True, times=1)]
 
     endpoint = await heygen.webhooks.create(URL)
@@ -123,7 +123,7 @@ async def test_a_url_that_heygen_cannot_reach_is_a_value_error(sandbox, heygen, 
 
 
 @pytest.mark.parametrize(("events", "error"), [("lipsync.fail", TypeError), ([5], TypeError), ([], ValueError)])
-async def test_events_that_are_no_list_of_names_are_misuse(heygen, events, error):
+async def test_events_that_are_not_a_list_of_names_are_misuse(heygen, events, error):
     with pytest.raises(error, match="events"):
         await heygen.webhooks.create(URL, events=events)
 
@@ -143,7 +143,7 @@ async def test_a_secret_is_in_no_error(sandbox, heygen):
     assert endpoint.secret.reveal() not in repr(caught.value) + str(caught.value)
 
 
-async def test_what_the_sandbox_delivers_is_what_the_receiver_takes():
+async def test_the_receiver_accepts_what_the_sandbox_delivers():
     events, headers = [], []
     guessed = Sandbox(manual=True, lipsync_events=True)
     async with guessed as sandbox, HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:

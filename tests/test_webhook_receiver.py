@@ -1,4 +1,4 @@
-"""The receiver as ASGI application and as aiohttp handler: what it answers, and that nothing is lost or taken twice."""
+"""The receiver as ASGI application and as aiohttp handler: its answers, and that no event is lost or handled twice."""
 
 import asyncio
 import io
@@ -97,7 +97,7 @@ async def serve(request):
 
 @define
 class Taken:
-    """An `on_event` that does as it is told."""
+    """An `on_event` with scripted effects."""
 
     events: list = field(factory=list)
     effects: list = field(factory=list)
@@ -113,7 +113,7 @@ class Taken:
         self.events.append(event.event_id)
 
 
-async def test_a_verified_delivery_is_given_to_on_event(serve):
+async def test_a_verified_delivery_is_passed_to_on_event(serve):
     taken = Taken()
     hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
 
@@ -121,7 +121,7 @@ async def test_a_verified_delivery_is_given_to_on_event(serve):
     assert taken.events == ["evt_1"]
 
 
-async def test_a_plain_function_will_do_for_on_event(serve):
+async def test_on_event_may_be_a_plain_function(serve):
     events = []
     hook = await serve(WebhookReceiver(secret=SECRET, on_event=events.append))
 
@@ -144,7 +144,7 @@ async def test_without_on_event_events_are_iterated_over(serve):
     assert events == ["evt_1", "evt_2"]
 
 
-async def test_with_on_event_there_is_nothing_to_iterate_over():
+async def test_a_receiver_with_on_event_cannot_be_iterated():
     with pytest.raises(RuntimeError, match="on_event"):
         aiter(WebhookReceiver(secret=SECRET, on_event=Taken()))
 
@@ -178,7 +178,7 @@ async def test_other_methods_are_not_allowed(serve, method):
         pytest.param(lambda: delivery(body=b"{"), 400, id="no-json"),
     ],
 )
-async def test_what_cannot_be_trusted_or_read_is_refused(serve, caplog, delivered, status):
+async def test_a_delivery_that_cannot_be_trusted_or_read_is_refused(serve, caplog, delivered, status):
     taken = Taken()
     hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
 
@@ -203,7 +203,7 @@ async def test_the_tolerance_can_be_set(serve):
     assert await hook.post(delivery(off=-3000)) == 200
 
 
-async def test_an_event_that_is_delivered_again_is_taken_once(serve):
+async def test_an_event_that_is_delivered_again_is_handled_once(serve):
     taken = Taken()
     hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
 
@@ -211,7 +211,7 @@ async def test_an_event_that_is_delivered_again_is_taken_once(serve):
     assert taken.events == ["evt_1"]
 
 
-async def test_a_replay_under_another_id_and_time_is_told(serve):
+async def test_a_replay_under_another_id_and_time_is_recognized(serve):
     taken = Taken()
     hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
 
@@ -249,7 +249,7 @@ async def test_an_event_is_not_remembered_when_on_event_is_late(caplog):
 
 
 @pytest.mark.looptime
-async def test_a_body_that_does_not_come_is_not_waited_for_longer_than_heygen_would():
+async def test_a_body_that_does_not_arrive_is_answered_in_time():
     sent = []
 
     async def receive():
@@ -265,7 +265,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for_longer_than_heygen_wo
     assert asyncio.get_running_loop().time() == pytest.approx(8)
 
 
-async def test_a_full_queue_is_told_and_the_event_comes_again(serve):
+async def test_an_event_for_a_full_queue_is_refused_and_delivered_again(serve):
     receiver = WebhookReceiver(secret=SECRET, queue_size=1)
     hook = await serve(receiver)
 
@@ -276,7 +276,7 @@ async def test_a_full_queue_is_told_and_the_event_comes_again(serve):
     assert (await anext(receiver)).event_id == "evt_2"
 
 
-async def test_an_event_that_is_being_taken_in_is_not_taken_in_a_second_time(serve):
+async def test_an_event_is_not_handled_twice_at_the_same_time(serve):
     gate = asyncio.Event()
     taken = Taken(effects=[gate.wait()])
     hook = await serve(WebhookReceiver(secret=SECRET, on_event=taken))
@@ -323,7 +323,7 @@ class Store:
         self.ids.add(event_id)
 
 
-async def test_the_memory_may_be_the_callers(serve):
+async def test_the_memory_of_events_can_be_the_callers(serve):
     store, one, other = Store(), Taken(), Taken()
     await (await serve(WebhookReceiver(secret=SECRET, on_event=one, seen=store))).post(delivery("evt_1"))
     second = await serve(WebhookReceiver(secret=SECRET, on_event=other, seen=store))
@@ -366,7 +366,7 @@ async def test_the_memory_is_bounded():
     assert [await recent.has(f"evt_{n}") for n in range(1, 5)] == [True, False, True, True]
 
 
-async def test_unsigned_deliveries_are_taken_if_that_is_said_out_loud(serve):
+async def test_unsigned_deliveries_are_accepted_with_secret_none(serve):
     taken = Taken()
     hook = await serve(WebhookReceiver(secret=None, on_event=taken))
 
@@ -374,7 +374,7 @@ async def test_unsigned_deliveries_are_taken_if_that_is_said_out_loud(serve):
     assert taken.events == ["evt_1"]
 
 
-async def test_both_secrets_are_taken_while_one_is_rotated(serve):
+async def test_both_secrets_are_accepted_during_a_rotation(serve):
     hook = await serve(WebhookReceiver(secret=["whsec_new", SECRET]))
 
     assert await hook.post(delivery("evt_1", secret=SECRET)) == 200
@@ -393,7 +393,7 @@ def test_the_secret_is_in_no_repr():
     assert SECRET not in repr(receiver) + repr(vars(receiver))
 
 
-def test_the_address_is_what_it_was_told():
+def test_the_url_is_the_one_that_was_given():
     assert WebhookReceiver(secret=SECRET, url="https://app.example/hook").url == "https://app.example/hook"
     with pytest.raises(RuntimeError, match="url"):
         _ = WebhookReceiver(secret=SECRET).url
@@ -409,7 +409,7 @@ async def test_a_client_that_leaves_is_not_answered():
     await WebhookReceiver(secret=SECRET)({"type": "http", "method": "POST", "headers": []}, receive, send)
 
 
-async def test_it_lives_and_ends_as_an_application_of_its_own():
+async def test_it_supports_the_lifespan_of_an_asgi_application():
     incoming = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     sent = []
 
@@ -437,7 +437,7 @@ async def test_a_websocket_is_closed_and_other_protocols_are_an_error():
         await receiver({"type": "mqtt"}, None, send)
 
 
-async def test_a_body_that_a_middleware_has_read_is_taken():
+async def test_a_body_that_a_middleware_has_read_is_accepted():
     taken = Taken()
     receiver = WebhookReceiver(secret=SECRET, on_event=taken)
 
@@ -453,7 +453,7 @@ async def test_a_body_that_a_middleware_has_read_is_taken():
     assert taken.events == ["evt_1"]
 
 
-async def test_a_connection_that_breaks_in_the_body_is_no_error_of_ours(caplog):
+async def test_a_connection_that_breaks_in_the_body_is_not_logged(caplog):
     receiver = WebhookReceiver(secret=SECRET)
     reading, handled = asyncio.Event(), asyncio.Event()
 
@@ -542,8 +542,7 @@ HOSTILE = [
     pytest.param(b"[" * MAX_BODY, id="brackets"),
     pytest.param(b'{"a":' * (MAX_BODY // 5), id="objects"),
     pytest.param(b'["\\ud83d",' + b"[" * (MAX_BODY - 20), id="brackets-after-a-surrogate"),
-    pytest.param(b'{"event_type": "a", "x": NaN}', id="nan"),
-    pytest.param(b'{"lipsync_id": "\\ud83d", "x": -Infinity}', id="infinity-after-a-surrogate"),
+    pytest.param(b'{"event_type": "a", "x": nan}', id="no-json-at-all"),
     pytest.param(b"9" * MAX_BODY, id="digits"),
     pytest.param(b"\xff" * MAX_BODY, id="no-utf-8"),
     pytest.param(b"\0" * MAX_BODY, id="nul"),
@@ -589,7 +588,7 @@ async def test_plain_callbacks_are_received_signed(serve):
     assert [event.lipsync_id for event in events] == ["ls_1"]
 
 
-async def test_events_without_an_id_are_told_apart_by_their_body(serve):
+async def test_events_without_an_id_are_distinguished_by_their_body(serve):
     events = []
     hook = await serve(WebhookReceiver(secret=None, on_event=events.append))
 
@@ -607,6 +606,16 @@ async def test_half_of_a_surrogate_pair_does_not_hide_an_event(serve):
 
     assert await hook.post(delivery(body=body)) == 200
     assert [event.data["title"] for event in events] == ["L \ufffd"]
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e400", b"9" * 400])
+async def test_a_number_that_is_none_does_not_hide_an_event(serve, number):
+    events = []
+    hook = await serve(WebhookReceiver(secret=SECRET, on_event=events.append))
+    body = b'{"event_id": "evt_1", "event_type": "x.success", "event_data": {"id": "ls_1", "duration": %b}}' % number
+
+    assert await hook.post(delivery(body=body)) == 200
+    assert [(event.lipsync_id, event.data["duration"]) for event in events] == [("ls_1", None)]
 
 
 async def test_header_names_may_be_the_users_own(serve):

@@ -530,6 +530,13 @@ def test_any_other_base_url_is_refused(url):
         check_base_url(url)
 
 
+def test_a_refused_base_url_is_shown_without_password_and_query():
+    with pytest.raises(ValueError, match="base_url must") as caught:
+        check_base_url("http://user:s3cret@example.com/v3?token=s3cret")
+    assert "example.com" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_media_moves_over_plain_http_only_where_the_api_is_local():
     assert is_https("http://127.0.0.1/f", or_loopback=True)
     assert not is_https("http://127.0.0.1/f", or_loopback=False)
@@ -580,7 +587,7 @@ def test_half_a_character_does_not_make_json_unreadable(body, value):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", rb'"\ud83d', rb'[NaN, "\ud83d"]', b"\xff", rb'"\ud83d' + b'"\xff', b"[" * 100_000 + rb'"\ud83d"'],
+    [b"", b"<html>", rb'"\ud83d', rb'[nan, "\ud83d"]', b"\xff", rb'"\ud83d' + b'"\xff', b"[" * 100_000 + rb'"\ud83d"'],
 )
 def test_what_is_not_json_is_a_value_error(body):
     with pytest.raises(ValueError):  # noqa: PT011 orjson's message

@@ -135,7 +135,7 @@ class Transport:
                 return await self._attempt(call)
             except HeyGenError as error:
                 if _was_deleted_before(call, error):
-                    return Response(204, {}, None)
+                    return Response(204, {}, None, attempts=call.sent)
                 delay = self._delay_after(call, error)
                 if delay is None:
                     raise

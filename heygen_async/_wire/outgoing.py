@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import orjson
 from attrs import field, frozen
 
-from heygen_async._arguments import is_https
+from heygen_async._arguments import is_https, shown
 from heygen_async._ids import new_key, segment
 from heygen_async.models import JSON
 
@@ -104,6 +104,8 @@ def compose_raw(
     """
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, not {method!r}")
+    if not isinstance(path, str):
+        raise TypeError(f"path must be a string, not {type(path).__name__}")
     if not _PATH.fullmatch(path) or any(part.strip(".") == "" for part in path[1:].split("/")):
         raise ValueError(f"path must be percent-encoded, start with /v3/ and have no query: {path[:80]!r}")
     return compose(method, path, params=params, json=json, idempotency_key=idempotency_key)
@@ -154,7 +156,7 @@ def check_base_url(url: object) -> str:
         raise TypeError(f"base_url must be a string, not {type(url).__name__}")
     url = url.strip().rstrip("/")
     if not is_https(url, or_loopback=True):
-        raise ValueError(f"base_url must be an https URL, or http on loopback: {url!r}")
+        raise ValueError(f"base_url must be an https URL, or http on loopback, not {shown(url)}")
     parts = urlsplit(url)
     if parts.query or parts.fragment or parts.username is not None:
         raise ValueError("base_url must have no query, no fragment and no user name")

@@ -4,10 +4,13 @@
 """
 
 from heygen_async.bulk.budget import OverBudget
-from heygen_async.bulk.journal import JournalError, JournalInUse, Problem
+from heygen_async.bulk.checks import BadRows
+from heygen_async.bulk.events import DubEvent, DubSnapshot
+from heygen_async.bulk.journal import JournalInUse
 from heygen_async.bulk.manifest import Manifest
-from heygen_async.bulk.progress import DubEvent, DubSnapshot
-from heygen_async.bulk.runner import BadRows, DubRun
+from heygen_async.bulk.run import DubRun
+from heygen_async.bulk.searching import InDoubt
+from heygen_async.bulk.store import JournalError, Problem
 from heygen_async.bulk.survey import Survey
 
 __all__ = (
@@ -15,6 +18,7 @@ __all__ = (
     "DubEvent",
     "DubRun",
     "DubSnapshot",
+    "InDoubt",
     "JournalError",
     "JournalInUse",
     "Manifest",

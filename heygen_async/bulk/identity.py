@@ -25,7 +25,7 @@ from heygen_async.models import Asset, AssetId, DubRow, LipsyncOptions, LipsyncR
 
 _SOURCES: Final = ("video", "audio")
 OPTIONS: Final = tuple(a.name for a in attrs.fields(LipsyncRequest) if a.name not in _SOURCES)
-"""What may be said of a row besides its sources, its key and its output."""
+"""The names of the optional parameters of a create."""
 
 _SIGNATURES_0_1: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
 """By which version 0.1 recognised a signed link; it left out the whole query of one."""
@@ -53,9 +53,9 @@ def is_signed(source: Source) -> bool:
 
 
 def options_of(row: DubRow) -> LipsyncOptions:
-    """Return the options of *row* that say something."""
-    said = {name: value for name in OPTIONS if (value := getattr(row, name)) is not None}
-    return cast("LipsyncOptions", said)
+    """Return the options of *row* that are set."""
+    given = {name: value for name in OPTIONS if (value := getattr(row, name)) is not None}
+    return cast("LipsyncOptions", given)
 
 
 def inputs_digest(row: DubRow, files: Mapping[str, FileInfo]) -> str:

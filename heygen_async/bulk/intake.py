@@ -21,7 +21,6 @@ from attrs import evolve, field, frozen
 
 from heygen_async._media.sources import fingerprint, local_file, look_at_path
 from heygen_async._media.targets import same_file_key
-from heygen_async.bulk import outputs
 from heygen_async.bulk.budget import seconds_of
 from heygen_async.bulk.identity import (
     FileInfo,
@@ -33,9 +32,11 @@ from heygen_async.bulk.identity import (
     target_of,
     wants_captions,
 )
-from heygen_async.bulk.journal import Entry, Journal, JournalError, Problem
+from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
+from heygen_async.bulk.outputs import is_written, output_problems
 from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.store import Entry, JournalError, Problem
 from heygen_async.models import DubRow
 
 _BLOCK: Final = 1 << 20
@@ -244,11 +245,11 @@ def _output_problems(
     if not _is_utf_8(str(target)):
         return [("output", f"its path is not valid UTF-8: {target}")]
     known = record or Record(key="", inputs="")
-    if outputs.is_finished(evolve(known, target=str(target))):
+    if is_written(evolve(known, target=str(target))):
         return []
     # A job that is paid for is not held up by its captions.
     wanted = captions and not has_been_sent(record)
-    return [("output", message) for message in outputs.problems(known, target, captions=wanted)]
+    return [("output", message) for message in output_problems(known, target, captions=wanted)]
 
 
 # Files

@@ -21,17 +21,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import attrs
 import orjson
-from attrs import evolve, field, frozen
+from attrs import evolve
 
 from heygen_async._text import one_line
 from heygen_async.bulk.identity import FileInfo, same_inputs
-from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.signatures import without_queries
-from heygen_async.errors import HeyGenError
+from heygen_async.bulk.record import Record, State, first_version_key
+from heygen_async.bulk.store import Admission, Entry, JournalError, Problem, shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,7 +41,7 @@ _FIRST_VERSION: Final = 1
 _WAL_HEADER: Final = (b"\2\2", slice(18, 20))
 """The bytes of SQLite's header that say that the database uses a write-ahead log, and where they are."""
 
-_COLUMNS: Final = tuple(attribute.name for attribute in attrs.fields(Record))
+_COLUMNS: Final = tuple(one.name for one in attrs.fields(Record) if one.metadata.get("saved", True))
 
 _SCHEMA: Final = f"""
 PRAGMA application_id = {_APPLICATION};
@@ -71,49 +70,10 @@ _DAMAGED: Final = (
 )
 
 
-class JournalError(HeyGenError):
-    """Raised when a journal cannot be read or written, or does not belong to this run."""
-
-
 class JournalInUse(JournalError):
     """Raised when another run uses the journal."""
 
     hint = "Wait for the other run to end, or end it: a journal is used by one run at a time."
-
-
-@frozen(kw_only=True)
-class Entry:
-    """A row that is to be admitted to a run."""
-
-    key: str
-    inputs: str
-    """Digest of everything that is sent for it; the one of its record if its files cannot be read any more."""
-    number: int
-    place: str
-    inputs_0_1: str | None = None
-    """The digest that version 0.1 recorded for the same."""
-    target: str | None = None
-    claims: tuple[str, ...] = ()
-    """Other things that no other row may have, such as its file and its callback id."""
-
-
-def _shown(text: str) -> str:
-    return one_line(without_queries(text))
-
-
-@frozen
-class Problem:
-    """Why a row cannot be run."""
-
-    place: str = field(converter=_shown)
-    message: str = field(converter=_shown)
-    """On one line, with no query of a link in it."""
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.message}" if self.place else self.message
-
-
-Admission: TypeAlias = Record | Problem
 
 
 def _in_thread(
@@ -259,12 +219,12 @@ class Journal:
     def _convert(self) -> None:
         """Convert a journal of the first version. It has no record of a clean end, so it counts as unclean."""
         kept = {}
-        for table in ("facts", "claims", "assets", "files"):
+        for table in ("facts", "claims", "assets"):
             kept[table] = self._db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 names of ours
         cursor = self._db.execute("SELECT * FROM rows ORDER BY rowid")
         names = [column[0] for column in cursor.description]
         rows = [dict(zip(names, values, strict=True)) for values in cursor]
-        for table in ("rows", *kept):
+        for table in ("rows", "files", *kept):
             self._db.execute(f"DROP TABLE {table}")
         self._create_tables()
         for table, values in kept.items():
@@ -344,7 +304,7 @@ class Journal:
         if record.state is State.FAILED and not _is_same(entry, record):
             record = record.forgiving()  # the caller has changed what failed
         if record.state is State.PLANNED:  # later it says what was sent
-            record = evolve(record, inputs=entry.inputs)
+            record = record.with_inputs(entry.inputs)
         record = evolve(record, number=entry.number, place=entry.place, target=entry.target)
         self._save(record)
         return record
@@ -504,7 +464,7 @@ def _values(record: Record) -> Iterator[object]:
         if name == "earlier":
             value = orjson.dumps(value).decode()
         elif name == "error" and value is not None:
-            value = _shown(value)
+            value = shown(value)
         yield value
 
 
@@ -528,14 +488,10 @@ def _first_version_record(row: dict[str, object]) -> Record:
         "writing_to": os.path.abspath(str(target)) if was_writing and target is not None else None,  # noqa: PTH100
         "written": None,
         "captions_free": 0,
+        "version": 0,
     }
     row.update(added)
     return _record([row[name] for name in _COLUMNS])
-
-
-def first_version_key(key: str, attempt: int) -> str:
-    """Return the attempt key that the first version of this library used."""
-    return key if attempt == 1 else f"{key}.{attempt}"
 
 
 def _is_same(entry: Entry, record: Record) -> bool:

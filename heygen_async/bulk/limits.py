@@ -1,7 +1,7 @@
 """How many jobs may be in flight: pure state machines on events and a clock.
 
-The account's limit is written down nowhere, others use it too, and it changes. What shows it is a create that is
-answered 429: then the limit is what is in flight just now.
+The account's limit cannot be read, is shared with other programs, and changes. It shows when a create is answered 429:
+then the limit is the number of jobs in flight at that moment.
 
 Rule 1: nothing here waits or reads a clock. Times are seconds on any one clock that does not go back.
 Rule 2: a job is in flight from its accepted create until its end was *seen*. So a limit that was learnt may count
@@ -65,7 +65,7 @@ class Limiter:
     """Creates that were answered 429."""
     _best: int = 0
     _is_growing: bool = True
-    _lesson: int = 0
+    _epoch: int = 0
     _probe_at: float = math.inf
     _probe_wait: float = FIRST_PROBE
     _idle_wait: float = FIRST_PROBE_WHEN_IDLE
@@ -82,9 +82,9 @@ class Limiter:
         return self._probe_at if not self.in_air and self.in_flight < self.most else math.inf
 
     def send(self) -> int:
-        """Note that a create leaves; return the lesson that it knows of, to be told with its refusal."""
+        """Note that a create leaves; return the epoch that it knows of, to be told with its refusal."""
         self.in_air += 1
-        return self._lesson
+        return self._epoch
 
     def adopt(self) -> None:
         """Note a job of an earlier run, which is in flight: the account took it."""
@@ -104,13 +104,13 @@ class Limiter:
             self.limit = self.in_flight
             self._probe_at = now
 
-    def refuse(self, lesson: int, now: float, *, retry_after: float | None = None) -> None:
-        """Note that a create was answered 429, one that left knowing of *lesson*."""
+    def refuse(self, epoch: int, now: float, *, retry_after: float | None = None) -> None:
+        """Note that a create was answered 429, one that left knowing of *epoch*."""
         self.in_air -= 1
         self.refusals += 1
-        if lesson != self._lesson:
+        if epoch != self._epoch:
             return
-        self._lesson += 1
+        self._epoch += 1
         self._is_growing = False
         if self.in_flight >= self.limit:
             self._probe_wait = min(2 * self._probe_wait, LONGEST_PROBE)
@@ -135,7 +135,7 @@ class Limiter:
 
 
 @define
-class Weather:
+class CircuitBreaker:
     """Whether creates are answered at all: after one that was not, they leave one by one, and more and more rarely.
 
     So an outage of an hour costs a few requests and no row; one that lasts ends the run.
@@ -143,27 +143,27 @@ class Weather:
 
     since: float = 0.0
     """When it became bad."""
-    troubles: int = 0
+    failures: int = 0
     """Creates without a usable answer, since the last one that had one."""
     _has_answered: bool = False
     _until: float = -math.inf
 
-    def answered(self) -> None:
+    def success(self) -> None:
         """Note a usable answer, be it a refusal."""
-        self.troubles, self._has_answered = 0, True
+        self.failures, self._has_answered = 0, True
 
-    def troubled(self, now: float) -> None:
+    def failure(self, now: float) -> None:
         """Note a create without one. Those that were in the air together are one trouble."""
-        if self.troubles and now < self._until:
+        if self.failures and now < self._until:
             return
-        if not self.troubles:
+        if not self.failures:
             self.since = now
-        self.troubles += 1
-        self._until = now + min(FIRST_PAUSE * 2.0 ** min(self.troubles - 1, 32), LONGEST_PAUSE)
+        self.failures += 1
+        self._until = now + min(FIRST_PAUSE * 2.0 ** min(self.failures - 1, 32), LONGEST_PAUSE)
 
     def may_send(self, now: float, *, in_air: int) -> bool:
         """Tell whether a create may leave now."""
-        return not self.troubles or (now >= self._until and not in_air)
+        return not self.failures or (now >= self._until and not in_air)
 
     def next_chance(self) -> float:
         """Return from when on a create may leave."""
@@ -171,4 +171,4 @@ class Weather:
 
     def is_hopeless(self, now: float) -> bool:
         """Tell whether it has lasted too long."""
-        return bool(self.troubles) and now - self.since > (OUTAGE if self._has_answered else NEVER_ANSWERED)
+        return bool(self.failures) and now - self.since > (OUTAGE if self._has_answered else NEVER_ANSWERED)

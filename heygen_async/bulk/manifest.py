@@ -24,7 +24,7 @@ from attrs import frozen
 
 from heygen_async._arguments import is_https, shown
 from heygen_async.bulk.identity import inside
-from heygen_async.bulk.journal import Problem
+from heygen_async.bulk.store import Problem
 from heygen_async.models import AssetId, DubRow, row_faults
 
 _ANY_SOURCE: Final = AssetId("unknown")

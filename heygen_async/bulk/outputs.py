@@ -11,12 +11,12 @@ from heygen_async._media.targets import captions_path, target_problems
 from heygen_async.bulk.record import Record, State
 
 
-def absolute(path: str | Path) -> str:
+def absolute_path(path: str | Path) -> str:
     """Return *path* as the records of rows name it."""
     return os.path.abspath(path)  # noqa: PTH100 it also takes out `..`
 
 
-def fingerprint(path: str | Path) -> str | None:
+def fingerprint_of(path: str | Path) -> str | None:
     """Return what tells one version of the file at *path*; `None` if there is no file."""
     try:
         return sources.fingerprint(os.stat(path))  # noqa: PTH116 a string will do
@@ -26,18 +26,23 @@ def fingerprint(path: str | Path) -> str | None:
 
 def part_identity(target: Path) -> str | None:
     """Return what the unfinished form of *target* keeps when it becomes the target: device and inode."""
-    found = fingerprint(part_path(target))
+    found = fingerprint_of(part_path(target))
     return None if found is None else ":".join(found.split(":")[:2])
 
 
-def is_finished(record: Record) -> bool:
+def is_written(record: Record) -> bool:
     """Return whether a row is done and there is a file, changed since or not, at the path that it was written to."""
-    if record.state is not State.DONE or record.target is None or record.writing_to != absolute(record.target):
+    if record.state is not State.DONE or record.target is None or record.writing_to != absolute_path(record.target):
         return False
-    return is_file(record.target)
+    return has_content(record.target)
 
 
-def is_file(path: str) -> bool:
+def is_taken(path: Path) -> bool:
+    """Return whether there is anything at *path*."""
+    return os.path.lexists(path)
+
+
+def has_content(path: str) -> bool:
     """Return whether there is a file with something in it at *path*."""
     return os.path.isfile(path) and os.path.getsize(path) > 0  # noqa: PTH113, PTH202 a string will do
 
@@ -45,14 +50,14 @@ def is_file(path: str) -> bool:
 def is_changed(record: Record) -> bool:
     """Return whether the file of a finished row was changed or replaced after it was written."""
     # Version 0.1 kept no fingerprint.
-    return record.target is not None and record.written not in {None, fingerprint(record.target)}
+    return record.target is not None and record.written not in {None, fingerprint_of(record.target)}
 
 
-def problems(record: Record, target: Path, *, captions: bool = False) -> list[str]:
+def output_problems(record: Record, target: Path, *, captions: bool = False) -> list[str]:
     """Return every reason why the row must not write *target*, or its captions if those are wanted."""
     job = record.lipsync_id
     found = target_problems(target, overwrite=True, makes_folders=True, captions=captions, lipsync_id=job)
-    foreign = [target] if _exists(target) and not _is_ours(record, absolute(target)) else []
+    foreign = [target] if _exists(target) and not _is_ours(record, absolute_path(target)) else []
     if captions and _exists(captions_path(target)) and not captions_are_free(record, target):
         foreign.append(captions_path(target))
     return found + [f"{file} exists already and was not written by this row: move it away" for file in foreign]
@@ -66,11 +71,11 @@ def _is_ours(record: Record, path: str) -> bool:
     """Return whether the row has written the file at *path*, in this state or, emptied since, in another."""
     if record.writing_to != path or record.written is None:
         return False
-    found = fingerprint(path) or ""
+    found = fingerprint_of(path) or ""
     return found == record.written or found.startswith(f"{record.written}:") or not os.path.getsize(path)  # noqa: PTH202
 
 
 def captions_are_free(record: Record, target: Path) -> bool:
     """Return whether captions of *target* may be written: there are none, or only those of an interrupted run."""
-    was_free = record.writing_to == absolute(target) and record.captions_free
+    was_free = record.writing_to == absolute_path(target) and record.captions_free
     return was_free or not os.path.lexists(captions_path(target))

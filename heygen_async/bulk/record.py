@@ -1,4 +1,4 @@
-"""The record of a row: its state, the changes of it, and what to do next. Pure.
+"""The record of a row: its state, and the changes of it. Pure; `program` says what to do next.
 
 Rule 1: nothing here waits or reads a clock; times are unix timestamps in seconds and come as arguments.
 Rule 2: a row has at most one job that may cost money. A create is recorded before it is sent, under a key that is
@@ -12,10 +12,15 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 import orjson
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
+
+from heygen_async.models import Lipsync
+
+_NOT_SAVED: Final[Mapping[str, bool]] = {"saved": False}
 
 KEY_SECONDS: Final = 24 * 3600 - 600.0
 """How long a key is relied on after it was first sent. The server keeps it for 24 h; the rest is for the network."""
@@ -40,29 +45,6 @@ class State(enum.StrEnum):
     """Nothing is left to do."""
     FAILED = "failed"
     """The job failed."""
-
-
-class Step(enum.Enum):
-    """What to do with a row next."""
-
-    SEND = enum.auto()
-    """Upload local files, record the create, and send it."""
-    REPEAT = enum.auto()
-    """Send the same create again under the same key."""
-    SEARCH = enum.auto()
-    """Search for the job by its callback id: the server may have forgotten the key."""
-    WAIT = enum.auto()
-    """Wait for the job."""
-    RENEW = enum.auto()
-    """Prepare another attempt, under the next key."""
-    DOWNLOAD = enum.auto()
-    """Write the file."""
-    FINISH = enum.auto()
-    """Record that nothing is left to do: no file is wanted."""
-    NOTHING = enum.auto()
-    """Everything is done."""
-    GIVE_UP = enum.auto()
-    """It failed, and is not tried again."""
 
 
 @frozen(kw_only=True)
@@ -119,6 +101,30 @@ class Record:
     submit_seconds: float | None = None
     wait_seconds: float | None = None
     download_seconds: float | None = None
+    version: int = 0
+    """How often it was saved."""
+
+    # Of this run only: not saved.
+    is_fresh: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
+    """Whether the create in the record has not been sent yet."""
+    failure: Exception | None = field(default=None, eq=False, metadata=_NOT_SAVED)
+    """What went wrong with the last effect."""
+    is_stopped: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
+    """Whether nothing more is done for the row in this run."""
+    ends_run: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
+    """Whether that concerns all rows."""
+    tries: int = field(default=0, eq=False, metadata=_NOT_SAVED)
+    """How often the same effect has failed in a row."""
+    hold: float = field(default=0.0, eq=False, metadata=_NOT_SAVED)
+    """Seconds to wait before the next effect."""
+    has_reuploaded: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
+    """Whether its files were uploaded again because the server had lost them."""
+    group: tuple[str, int] | None = field(default=None, eq=False, metadata=_NOT_SAVED)
+    """The name and size of the group of rows that it is to share its next batch with."""
+    job: Lipsync | None = field(default=None, eq=False, metadata=_NOT_SAVED)
+    """The job as it was last seen."""
+    warnings: tuple[str, ...] = field(default=(), eq=False, metadata=_NOT_SAVED)
+    """What went wrong beside the video."""
 
     @property
     def jobs(self) -> int:
@@ -138,7 +144,6 @@ class Record:
         callback_id: str | None,
         now: float,
         *,
-        assets: tuple[str | None, str | None] = (None, None),
         estimate: float = 0.0,
     ) -> Record:
         """Return the record to save before the first create of an attempt is sent.
@@ -147,7 +152,6 @@ class Record:
             body: Digest of what is sent, without a callback id of ours.
             callback_id: The row's own; without one the attempt key is sent, so that the job can be found in the list.
             now: The time.
-            assets: What was uploaded for it, video and audio.
             estimate: The estimated cost, in dollars.
         """
         if self.state is not State.PLANNED:
@@ -162,11 +166,10 @@ class Record:
             attempt_key=key,
             body=body,
             callback_id=callback_id or key,
-            video_asset=assets[0],
-            audio_asset=assets[1],
             asked_at=now,
             error=None,
             estimate=estimate,
+            is_fresh=True,
         )
 
     def in_batch(self, batch: str, item: int) -> Record:
@@ -229,6 +232,12 @@ class Record:
         """Return the record of a failed job, which costs nothing."""
         return evolve(self, state=State.FAILED, error=error, is_final=is_final, estimate=0.0)
 
+    def with_inputs(self, inputs: str) -> Record:
+        """Return the record of a row that was not sent, and of which *inputs* is the digest now."""
+        if inputs == self.inputs:
+            return self
+        return evolve(self, inputs=inputs, video_asset=None, audio_asset=None)
+
     def renewed(self) -> Record:
         """Return the record before the next attempt."""
         earlier = (*self.earlier, self.lipsync_id) if self.lipsync_id else self.earlier
@@ -239,6 +248,8 @@ class Record:
             attempt_key=None,
             body=None,
             callback_id=None,
+            video_asset=None,
+            audio_asset=None,
             asked_at=None,
             batch=None,
             item=None,
@@ -261,9 +272,25 @@ class Record:
         """Return the record of a finished row; *written* is the fingerprint of its file."""
         return evolve(self, state=State.DONE, error=None, written=written, captions_free=False)
 
-    def troubled(self, error: str) -> Record:
-        """Return the record with *error*, in the same state."""
-        return evolve(self, error=error)
+    def uploaded(self, video: str | None, audio: str | None) -> Record:
+        """Return the record once its local files are uploaded."""
+        return evolve(self, video_asset=video, audio_asset=audio)
+
+    def without_assets(self) -> Record:
+        """Return the record of a row whose uploads the server has lost."""
+        return evolve(self, video_asset=None, audio_asset=None, has_reuploaded=True)
+
+    def failing(self, error: Exception, *, hold: float = 0.0) -> Record:
+        """Return the record after an effect that failed, and may succeed later."""
+        return evolve(self, failure=error, tries=self.tries + 1, hold=hold)
+
+    def stopped(self, error: Exception) -> Record:
+        """Return the record of a row for which nothing more is done in this run."""
+        return evolve(self, failure=error, is_stopped=True, error=str(error))
+
+    def next_version(self) -> Record:
+        """Return the record as it is to be saved."""
+        return evolve(self, version=self.version + 1)
 
 
 def attempt_key(row_key: str, digest: str, attempt: int) -> str:
@@ -281,31 +308,6 @@ def attempt_key(row_key: str, digest: str, attempt: int) -> str:
     return f"{row_key[:_KEY_CHARACTERS]}.{hashlib.sha256(covered).hexdigest()[:_DIGITS]}"
 
 
-def next_step(record: Record, now: float, *, max_attempts: int, has_file: bool) -> Step:
-    """Return what to do with a row next.
-
-    Args:
-        record: The row.
-        now: The time.
-        max_attempts: How many jobs may be created.
-        has_file: Whether its file exists.
-    """
-    match record.state:
-        case State.PLANNED:
-            return Step.SEND
-        case State.SUBMITTING:
-            return Step.REPEAT if _is_remembered(record, now) else Step.SEARCH
-        case State.SUBMITTED:
-            return Step.WAIT
-        case State.COMPLETED:
-            return Step.FINISH if record.target is None else Step.DOWNLOAD
-        case State.DONE:
-            return Step.NOTHING if record.target is None or has_file else Step.DOWNLOAD
-        case State.FAILED:
-            is_last = record.jobs - record.forgiven >= max_attempts
-            return Step.GIVE_UP if record.is_final or is_last else Step.RENEW
-
-
-def _is_remembered(record: Record, now: float) -> bool:
-    # A clock that was set back makes this time look short: then, too, the job is searched for.
-    return record.asked_at is not None and 0 <= now - record.asked_at < KEY_SECONDS
+def first_version_key(key: str, attempt: int) -> str:
+    """Return the attempt key that the first version of this library used."""
+    return key if attempt == 1 else f"{key}.{attempt}"

@@ -14,11 +14,10 @@ from typing import Final
 
 from attrs import define, field
 
-from heygen_async.bulk.journal import Journal, first_version_key
-from heygen_async.bulk.record import KEY_SECONDS, Record, attempt_key
+from heygen_async.bulk.record import KEY_SECONDS, Record, attempt_key, first_version_key
+from heygen_async.bulk.store import HeyGen, Store
 from heygen_async.errors import APIError, HeyGenError, NotFound
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
-from heygen_async.session import HeyGenSession
 
 _MORE_ATTEMPTS: Final = 5
 """How many attempts more than usual an interrupted run may have made without a record of them."""
@@ -46,8 +45,8 @@ class InDoubt(HeyGenError):
 class Searcher:
     """Finds jobs in the account's list."""
 
-    heygen: HeyGenSession
-    journal: Journal
+    heygen: HeyGen
+    store: Store
     now: Callable[[], float]
     _covered: set[str] = field(factory=set)
     """The callback ids that the last walk was for."""
@@ -63,27 +62,28 @@ class Searcher:
         async with self._lock:
             if self.is_prepared:
                 return
-            unclean = await self.journal.fact("unclean")
+            unclean = await self.store.fact("unclean")
             if unclean is not None:
                 await self._reconcile(float(unclean))
-            elif not await self.journal.in_doubt():
+            elif not await self.store.in_doubt():
                 await self._keep_newest()
             self.is_prepared = True
 
     async def _reconcile(self, since: float) -> None:
-        has_doubts = bool(await self.journal.in_doubt())
+        has_doubts = bool(await self.store.in_doubt())
         try:
             newest = await self._walk()
         except APIError as error:
             if error.is_transient or not 0 <= self.now() - since < KEY_SECONDS:
                 raise
             return  # the server still knows every key that may have been used
-        await self.journal.reconciled(None if has_doubts else newest)
+        await self.store.reconciled(None if has_doubts else newest)
 
     async def _keep_newest(self) -> None:
         try:
-            async for lipsync in self.heygen.lipsyncs.list(page_size=1):
-                await self.journal.keep_fact("anchor", lipsync.id)
+            async for page in self.heygen.list(page_size=1):
+                for lipsync in page.items:
+                    await self.store.keep_fact("anchor", lipsync.id)
                 return
         except APIError as error:
             if error.is_transient:
@@ -92,12 +92,12 @@ class Searcher:
 
     async def _walk(self) -> str | None:
         """Save the jobs from the newest to the anchor, and return the newest."""
-        anchor, newest = await self.journal.fact("anchor"), None
-        async for page in self.heygen.lipsyncs.list(page_size=100).pages():
+        anchor, newest = await self.store.fact("anchor"), None
+        async for page in self.heygen.list(page_size=100):
             ids = [lipsync.id for lipsync in page.items]
             newest = newest or next(iter(ids), None)
             recent = page.items[: ids.index(anchor)] if anchor in ids else page.items
-            await self.journal.keep_listed([(one.id, one.callback_id) for one in recent if one.callback_id])
+            await self.store.keep_listed([(one.id, one.callback_id) for one in recent if one.callback_id])
             if anchor in ids:
                 break
         return newest
@@ -113,11 +113,11 @@ class Searcher:
         assert callback_id is not None  # noqa: S101 it is recorded before anything is sent
         async with self._lock:
             if callback_id not in self._covered:
-                covered = {one.callback_id for one in await self.journal.in_doubt() if one.callback_id}
+                covered = {one.callback_id for one in await self.store.in_doubt() if one.callback_id}
                 await self._walk()
                 self._covered = covered | {callback_id}
             self._covered.discard(callback_id)  # another doubt needs another walk
-        listed = [lipsync_id for lipsync_id, _ in await self.journal.listed([callback_id])]
+        listed = [lipsync_id for lipsync_id, _ in await self.store.listed([callback_id])]
         if record.is_ours_to_find:
             return await self._only_one(record.key, listed)
         return await self._certain(record, row, listed)
@@ -133,10 +133,10 @@ class Searcher:
         if row.callback_id is not None:
             await self._none(record.key, [row.callback_id])
             return None
-        if await self.journal.fact("legacy"):
+        if await self.store.fact("legacy"):
             await self._none(record.key, [first_version_key(record.key, attempt) for attempt in attempts])
         keys = {attempt_key(record.key, record.inputs, attempt): attempt for attempt in attempts}
-        listed = await self.journal.listed(list(keys))
+        listed = await self.store.listed(list(keys))
         if not listed:
             return None
         last = max(keys[callback_id] for _, callback_id in listed)
@@ -144,7 +144,7 @@ class Searcher:
         return None if job is None else (last, job)
 
     async def _none(self, key: str, callback_ids: Sequence[str]) -> None:
-        listed = [lipsync_id for lipsync_id, _ in await self.journal.listed(callback_ids)]
+        listed = [lipsync_id for lipsync_id, _ in await self.store.listed(callback_ids)]
         candidates = await self._existing(listed)
         if candidates:
             raise InDoubt(key, [lipsync.id for lipsync in candidates])
@@ -172,7 +172,7 @@ class Searcher:
         found = []
         for lipsync_id in lipsync_ids:
             try:
-                found.append(await self.heygen.lipsyncs.get(lipsync_id))
+                found.append(await self.heygen.get(lipsync_id))
             except NotFound:
                 continue  # deleted since it was listed
         return found

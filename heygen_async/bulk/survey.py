@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable
+from typing import Final
 
 from attrs import define, field, frozen
 
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.record import Record, State, Step, next_step
+from heygen_async.bulk.program import Step, next_step
+from heygen_async.bulk.record import Record
+
+_TO_SUBMIT: Final = frozenset({Step.PREPARE, Step.INTEND, Step.RENEW})
 
 
 @frozen(kw_only=True)
@@ -41,20 +45,18 @@ class SurveyBuilder:
     _unknown: int = 0
     _estimate: float = 0.0
 
-    def add(self, tasks: Sequence[PreparedRow], records: Sequence[Record], files: Container[str | None]) -> None:
-        """Add rows, with their records, and the targets that exist."""
-        for task, record in zip(tasks, records, strict=True):
-            has_file = record.state is State.DONE and record.target in files
-            step = next_step(record, self.now(), max_attempts=self.max_attempts, has_file=has_file)
-            self._count[step] += 1
-            if step in {Step.SEND, Step.RENEW}:
-                self._unknown += task.seconds is None
-                self._estimate += self.budget.price(task.row.mode, task.seconds)
+    def add(self, row: PreparedRow, record: Record, *, has_file: bool) -> None:
+        """Add a row, with its record."""
+        step = next_step(row, record, self.now(), max_attempts=self.max_attempts, has_file=has_file)
+        self._count[step] += 1
+        if step in _TO_SUBMIT:
+            self._unknown += row.seconds is None
+            self._estimate += self.budget.price(row.row.mode, row.seconds)
 
     def survey(self) -> Survey:
         """Return the survey of all rows that were added."""
         count = self._count
-        to_submit = count[Step.SEND] + count[Step.RENEW]
+        to_submit = sum(count[step] for step in _TO_SUBMIT)
         done, failed = count[Step.NOTHING], count[Step.GIVE_UP]
         return Survey(
             rows=count.total(),

@@ -15,10 +15,11 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from heygen_async import HeyGenSession, PollPolicy
+from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.folders import temporary_folder
-from heygen_async.bulk.journal import JournalError
 from heygen_async.bulk.manifest import Manifest
-from heygen_async.bulk.runner import BadRows, DubRun
+from heygen_async.bulk.run import DubRun
+from heygen_async.bulk.store import JournalError
 from heygen_async.cli.dub_files import RunFiles
 from heygen_async.cli.dub_view import (
     Progress,

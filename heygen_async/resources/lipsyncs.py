@@ -12,7 +12,7 @@ from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
-from heygen_async._arguments import check_callback_url, check_count, check_keywords
+from heygen_async._arguments import check_callback_url, check_count, check_keywords, check_type
 from heygen_async._converter import (
     BatchCreated,
     Created,
@@ -270,6 +270,8 @@ class Lipsyncs:
             TypeError, ValueError: If one of them is not an id; nothing was sent.
             NotFound, PermissionDenied: If the account does not have this call.
         """
+        if isinstance(lipsync_ids, str):
+            raise TypeError("lipsync_ids is one string; pass a list of ids")
         ids = [segment("lipsync_ids", lipsync_id) for lipsync_id in dict.fromkeys(lipsync_ids)]
         found: dict[str, LipsyncStatus | str] = {}
         for chunk in chunk_ids(ids):
@@ -304,6 +306,8 @@ class Lipsyncs:
         """
         listed = list(requests)
         check_count("the number of requests", len(listed), most=MAX_BATCH)
+        for index, request in enumerate(listed):
+            check_type(f"requests[{index}]", request, LipsyncRequest)
         check_title("title", title)
         check_callback_url("callback_url", callback_url)
         key = new_key() if idempotency_key is None else check_key(idempotency_key)

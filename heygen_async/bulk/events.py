@@ -15,6 +15,8 @@ Stage: TypeAlias = Literal[
 ]
 """The stage of a row. `waiting`: for a free concurrency slot. A row does not leave the last four."""
 
+RowState: TypeAlias = Literal["completed", "unchanged", "failed", "skipped"]
+
 ENDS: frozenset[Stage] = frozenset({"completed", "unchanged", "failed", "skipped"})
 
 
@@ -75,13 +77,13 @@ class DubSnapshot:
 
 
 @define
-class Tally:
+class StageCounter:
     """Counts rows by stage, and passes events on."""
 
     on_event: Callable[[DubEvent], None] | None
     stages: Counter[str] = field(factory=Counter)
 
-    def tell(self, event: DubEvent, before: Stage | None) -> None:
+    def move(self, event: DubEvent, before: Stage | None) -> None:
         """Count a row that leaves the stage *before*, and pass the event on."""
         if before != event.stage:
             if before is not None:

@@ -1,0 +1,88 @@
+"""The calls of a session that a bulk run makes: `heygen_async.bulk.store.HeyGen` for the real API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from attrs import frozen
+
+from heygen_async._media.downloads import Downloads
+from heygen_async.models import Account, AssetId, BatchItem, Lipsync, LipsyncOptions, LipsyncRequest, Source
+from heygen_async.pagination import Page
+from heygen_async.policies import PollPolicy
+from heygen_async.polling import LipsyncPoller
+from heygen_async.resources.account import Accounts
+from heygen_async.resources.assets import Assets
+from heygen_async.resources.lipsyncs import Lipsyncs
+
+
+@frozen(kw_only=True)
+class BulkCalls:
+    """What a run needs of the API."""
+
+    lipsyncs: Lipsyncs
+    creates: Lipsyncs
+    """The same, but a 429 is raised at once: the run decides when to create again."""
+    assets: Assets
+    account: Accounts
+    poller: LipsyncPoller
+    downloads: Downloads
+
+    @property
+    def polling(self) -> PollPolicy:
+        """How often jobs are looked at."""
+        return self.poller.policy
+
+    async def create(self, key: str, *, video: Source, audio: Source, options: LipsyncOptions) -> str:
+        """Create a job under an idempotency key."""
+        return (await self.creates.create(video=video, audio=audio, idempotency_key=key, **options)).id
+
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest]) -> str:
+        """Create up to 100 jobs under one idempotency key."""
+        return (await self.lipsyncs.create_batch(requests, idempotency_key=key)).id
+
+    async def batch(self, batch_id: str) -> Sequence[BatchItem]:
+        """Return the items of a batch."""
+        return await self.lipsyncs.batch(batch_id).items().collect()
+
+    def list(self, *, page_size: int) -> AsyncIterator[Page[Lipsync]]:
+        """Iterate over the pages of the account's jobs, newest first."""
+        return self.lipsyncs.list(page_size=page_size).pages()
+
+    async def get(self, lipsync_id: str) -> Lipsync:
+        """Return a job."""
+        return await self.lipsyncs.get(lipsync_id)
+
+    async def wait(self, lipsync_id: str, *, since: float | None, policy: PollPolicy | None) -> Lipsync:
+        """Return a job once it is completed."""
+        created_at = None if since is None else datetime.fromtimestamp(since, UTC)
+        return await self.poller.wait(lipsync_id, created_at=created_at, policy=policy)
+
+    async def upload(self, source: Source) -> AssetId:
+        """Upload a local file."""
+        return AssetId((await self.assets.upload(source)).id)
+
+    def forget_upload(self, asset_id: str) -> None:
+        """Forget an upload that the server no longer has."""
+        self.assets.forget(AssetId(asset_id))
+
+    async def download(
+        self,
+        lipsync: Lipsync | str,
+        path: Path,
+        *,
+        overwrite: bool,
+        progress: Callable[[int, int | None], Awaitable[None]],
+    ) -> Path:
+        """Write the video of a completed job."""
+        return await self.downloads.download(lipsync, path, overwrite=overwrite, progress=progress)
+
+    async def download_captions(self, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:
+        """Write the captions of a completed job beside the video at *path*."""
+        return await self.downloads.download_captions(lipsync, path, overwrite=overwrite)
+
+    async def me(self) -> Account:
+        """Return the account."""
+        return await self.account.me()

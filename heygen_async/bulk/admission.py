@@ -1,0 +1,233 @@
+"""The queue before creates: which row may send its create next.
+
+Who wakes whom: whatever changes the limiter or the circuit breaker (an answer, the end of a job, the timer) moves the
+queue, the row with the lowest number first. A row that must wait until a time is passed over until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from bisect import insort
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from attrs import define, field, frozen
+
+from heygen_async.bulk.limits import CircuitBreaker, Limiter
+from heygen_async.errors import HeyGenError
+
+
+@define(eq=False)
+class _Waiting:
+    number: int
+    not_before: float
+    turn: asyncio.Future[int]
+
+
+@frozen
+class QueueSeat:
+    """A seat of the queue; see `store.Seat`."""
+
+    queue: AdmissionQueue
+    epoch: int
+    """What the limiter knew when the create left."""
+
+    def accepted(self) -> None:
+        """The create made a job."""
+        self.queue.note_answer()
+        self.queue.limiter.accept(self.queue.clock())
+        self.queue.move()
+
+    def refused(self, retry_after: float | None) -> None:
+        """The create was answered 429."""
+        self.queue.note_answer()
+        self.queue.limiter.refuse(self.epoch, self.queue.clock(), retry_after=retry_after)
+        self.queue.move()
+
+    def rejected(self) -> None:
+        """The create was rejected for another reason."""
+        self.queue.note_answer()
+        self.dropped()
+
+    def failed(self) -> None:
+        """The create had no usable answer."""
+        self.queue.note_failure()
+        self.dropped()
+
+    def dropped(self) -> None:
+        """The create was not sent, or was given up."""
+        self.queue.limiter.give_up()
+        self.queue.move()
+
+    def finished(self) -> None:
+        """The job has ended, or is not waited for any more."""
+        self.queue.limiter.finish()
+        self.queue.move()
+
+
+@define(eq=False)
+class AdmissionQueue:
+    """Rows that wait for their create; see `store.Seats`."""
+
+    limiter: Limiter
+    breaker: CircuitBreaker
+    clock: Callable[[], float]
+    last_error: str = ""
+    """What went wrong when a request last had no usable answer."""
+    answers: int = 0
+    """How many creates had a usable answer."""
+    _batches: int = 0
+    """How many batches have been sent and have no answer; they need no seat."""
+    _queue: list[_Waiting] = field(factory=list)
+    _timer: asyncio.TimerHandle | None = None
+    _is_closed: bool = False
+    _empty: asyncio.Event = field(factory=asyncio.Event)
+
+    async def enter(self, _key: str, number: int, not_before: float = -math.inf) -> QueueSeat:
+        """Wait until a row may send its create, and return its seat.
+
+        Args:
+            number: The number of the row: lower ones go first.
+            not_before: The time before which it may not go.
+        """
+        waiting = _Waiting(number, not_before, asyncio.get_running_loop().create_future())
+        insort(self._queue, waiting, key=lambda one: one.number)
+        self.move()
+        try:
+            return QueueSeat(self, await waiting.turn)
+        except asyncio.CancelledError:
+            if waiting in self._queue:
+                self._queue.remove(waiting)
+            elif waiting.turn.done() and not waiting.turn.cancelled():
+                QueueSeat(self, waiting.turn.result()).dropped()
+            raise
+
+    def adopt(self, _key: str) -> QueueSeat:
+        """Return the seat of a job that exists already."""
+        self.limiter.adopt()
+        return QueueSeat(self, 0)
+
+    def note_answer(self) -> None:
+        """Note that a request on which creates depend had a usable answer."""
+        self.answers += 1
+        self.breaker.success()
+
+    def note_failure(self) -> None:
+        """Note that a request on which creates depend had no usable answer."""
+        self.breaker.failure(self.clock())
+
+    def recover(self) -> None:
+        """Note that such a request was answered, and let creates go."""
+        self.note_answer()
+        self.move()
+
+    @contextmanager
+    def sending_batch(self) -> Iterator[None]:
+        """Count a batch that is being sent."""
+        self._batches += 1
+        try:
+            yield
+        finally:
+            self._batches -= 1
+            self._note_empty()
+
+    async def close(self, grace: float) -> None:
+        """Let no more creates go, and wait for the answers of those that were sent, at most *grace* seconds."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._note_empty()
+        try:
+            async with asyncio.timeout(grace):
+                await self._empty.wait()
+        except TimeoutError:
+            pass
+
+    @property
+    def waiting(self) -> int:
+        """How many rows wait for their create."""
+        return len(self._queue)
+
+    def seconds_to_next(self) -> float:
+        """Return the seconds until a request may be sent again after failures."""
+        return max(0.0, self.breaker.next_chance() - self.clock())
+
+    def _note_empty(self) -> None:
+        (self._empty.clear if self.limiter.in_air or self._batches else self._empty.set)()
+
+    def move(self) -> None:
+        """Let the rows go that may go now."""
+        self._note_empty()
+        if self._is_closed:
+            return
+        while self._queue and self._may_send():
+            ready = next((one for one in self._queue if one.not_before <= self.clock()), None)
+            if ready is None:
+                break
+            self._queue.remove(ready)
+            if not ready.turn.done():
+                ready.turn.set_result(self.limiter.send())
+        self._note_empty()
+        self._arm()
+
+    def _may_send(self) -> bool:
+        now = self.clock()
+        return self.limiter.may_send(now) and self.breaker.may_send(now, in_air=self.limiter.in_air)
+
+    def _arm(self) -> None:
+        """Set the timer to when the next row may go if nothing else happens before."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        when = self._next_chance()
+        if when < math.inf:
+            self._timer = asyncio.get_running_loop().call_at(when, self.move)
+
+    def _next_chance(self) -> float:
+        now = self.clock()
+        held = [one.not_before for one in self._queue if one.not_before > now]
+        if not self._queue or (self.limiter.in_air and self.breaker.failures):
+            return math.inf
+        ready = now if len(held) < len(self._queue) else min(held)
+        chance = now if self.limiter.may_send(now) else self.limiter.next_chance()
+        # At least a moment ahead: a loop may wake a timer early by as much as its clock is coarse.
+        return max(ready, chance, self.breaker.next_chance() if self.breaker.failures else now, now + 0.001)
+
+
+_MOST_TRIES: Final = 6
+"""How often a request without a usable answer is sent for one row, while others have answers."""
+
+
+class RunAborted(Exception):
+    """Carries what ends the run out of a row."""
+
+    def __init__(self, error: HeyGenError) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
+@define
+class Attempts:
+    """Counts the attempts of one row that had no usable answer while other rows had answers."""
+
+    _queue: AdmissionQueue
+    _count: int = 0
+    _answers: int = -1
+
+    def note(self, error: HeyGenError) -> bool:
+        """Count an attempt that ended in *error*, and return whether the row may try again.
+
+        Raises:
+            RunAborted: If the API has not answered anybody for too long.
+        """
+        queue = self._queue
+        queue.last_error = str(error)
+        if queue.answers != self._answers:
+            self._count, self._answers = self._count + 1, queue.answers
+        if self._count >= _MOST_TRIES:
+            return False
+        if queue.breaker.is_hopeless(queue.clock()):
+            raise RunAborted(error)
+        return True

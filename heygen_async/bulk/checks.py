@@ -1,0 +1,119 @@
+"""All rows of a run, checked and admitted slice by slice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from typing import Final
+
+from anyio import to_thread
+from attrs import frozen
+
+from heygen_async.bulk.intake import OwnFiles, PreparedRow, prepare
+from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.manifest import SourceRow
+from heygen_async.bulk.outputs import is_written
+from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.store import Admission, Problem
+from heygen_async.models import DubRow
+
+_MOST_PROBLEMS: Final = 1000
+"""How many problems of rows are kept in memory."""
+
+
+class BadRows(ValueError):
+    """Raised when rows cannot be run, before anything is sent.
+
+    Attributes:
+        problems: What is wrong, each with its place; the first thousand.
+        count: How many there are.
+    """
+
+    def __init__(self, problems: Sequence[Problem], count: int) -> None:
+        self.problems = list(problems)
+        self.count = count
+        shown = [str(problem) for problem in self.problems[:20]]
+        more = [f"and {count - len(shown)} more"] if count > len(shown) else []
+        super().__init__(
+            "\n".join([f"{count} errors in the rows:" if count > 1 else "1 error in the rows:", *shown, *more])
+        )
+
+
+@frozen
+class AdmittedRow:
+    """A row that is ready to be worked on."""
+
+    row: PreparedRow
+    record: Record
+    has_file: bool
+    """Whether its file was written, and exists."""
+
+
+@frozen
+class RefusedRow:
+    """A row with problems."""
+
+    row: DubRow | None
+    problems: Sequence[Problem]
+
+
+@frozen
+class RowChecker:
+    """Checks and admits rows."""
+
+    journal: Journal
+    plan: Plan
+    own_files: OwnFiles
+
+    async def admit(self, rows: Sequence[SourceRow]) -> list[AdmittedRow | RefusedRow]:
+        """Check and admit a slice of rows, in their order."""
+        plan = self.plan
+        made = await prepare(rows, self.journal, plan.output_dir, captions=plan.captions, own_files=self.own_files)
+        entries = [one.entry for one in made if isinstance(one, PreparedRow)]
+        records = [self._renewed(one) for one in await self.journal.admit(entries)]
+        files, left = await _written(records), iter(records)
+        return [
+            _admitted(one, next(left), files) if isinstance(one, PreparedRow) else RefusedRow(one.row, one.problems)
+            for one in made
+        ]
+
+    def _renewed(self, admission: Admission) -> Admission:
+        """Return the record with another attempt, where the caller asked for one."""
+        is_renewed = self.plan.retry_failed and isinstance(admission, Record)
+        return admission.forgiving() if is_renewed and isinstance(admission, Record) else admission
+
+    async def admit_all(
+        self, slices: AsyncIterator[list[SourceRow]]
+    ) -> AsyncGenerator[tuple[list[SourceRow], list[AdmittedRow]], None]:
+        """Iterate over slices of rows and what was admitted of them.
+
+        Raises:
+            BadRows: At the end, if any row has a problem.
+        """
+        problems: list[Problem] = []
+        count = 0
+        async for rows in slices:
+            admitted = await self.admit(rows)
+            found = [problem for one in admitted if isinstance(one, RefusedRow) for problem in one.problems]
+            count += len(found)
+            problems += found[: _MOST_PROBLEMS - len(problems)]
+            if not count:
+                yield rows, [one for one in admitted if isinstance(one, AdmittedRow)]
+        if count:
+            raise BadRows(problems, count)
+
+
+def _admitted(row: PreparedRow, admission: Admission, files: set[str | None]) -> AdmittedRow | RefusedRow:
+    if isinstance(admission, Problem):
+        return RefusedRow(row.row, [admission])
+    return AdmittedRow(row, admission, has_file=admission.target in files)
+
+
+async def _written(admissions: Iterable[Admission]) -> set[str | None]:
+    """Return the targets of finished rows that exist."""
+    done = [one for one in admissions if isinstance(one, Record) and one.state is State.DONE and one.target]
+    return await to_thread.run_sync(_finished, done) if done else set()
+
+
+def _finished(records: Iterable[Record]) -> set[str | None]:
+    return {record.target for record in records if is_written(record)}

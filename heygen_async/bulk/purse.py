@@ -1,0 +1,77 @@
+"""Money in a run: reservations that wait for the budget, and the end of the account's credit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from attrs import define, field
+
+from heygen_async.bulk.budget import Budget, OverBudget
+from heygen_async.errors import InsufficientCredit
+
+
+@define(eq=False)
+class Purse:
+    """The budget and the credit of a run; see `store.Money`."""
+
+    budget: Budget
+    over_budget: OverBudget | None = None
+    no_credit: InsufficientCredit | None = None
+    """Why rows are left out, once some are."""
+    _changed: asyncio.Event = field(factory=asyncio.Event)
+
+    def price(self, mode: str, seconds: float | None) -> float:
+        """Return the estimated price of an output; `None` assumes a length."""
+        return self.budget.price(mode, seconds)
+
+    async def reserve(self, mode: str, seconds: float | None, *, before_waiting: Callable[[], None]) -> float:
+        """Reserve the price of a job, and return it; wait while jobs that run may leave room for it.
+
+        Raises:
+            OverBudget: If it does not fit.
+            InsufficientCredit: If the account is out of credit.
+        """
+        while True:
+            self.check_credit()
+            price = self.price(mode, seconds)
+            if self.budget.reserve(price, is_guess=seconds is None):
+                return price
+            if not self.budget.may_fit(price):
+                self.over_budget = OverBudget(f"the budget of ${self.budget.limit:,.2f} would be exceeded")
+                raise self.over_budget
+            before_waiting()
+            await self._changed.wait()
+
+    def resume(self, reserved: float, *, is_new: bool = False) -> None:
+        """Count a job that exists already; *is_new* if its price is not in the sum yet."""
+        if is_new:
+            self.budget.spent += reserved
+        self.budget.resume(reserved)
+
+    def settle(self, reserved: float, cost: float) -> None:
+        """Replace what was reserved for a job that has ended by its cost, and wake the rows that wait for room."""
+        self.budget.settle(reserved, cost)
+        self._wake()
+
+    def learn_length(self, seconds: float) -> None:
+        """Note the length of an output."""
+        self.budget.learn_length(seconds)
+
+    def stop(self, error: InsufficientCredit) -> None:
+        """Reserve nothing more: the account is out of credit."""
+        self.no_credit = self.no_credit or error
+        self._wake()
+
+    def check_credit(self) -> None:
+        """Check that the account is not known to be out of credit.
+
+        Raises:
+            InsufficientCredit: If it is.
+        """
+        if self.no_credit is not None:
+            raise self.no_credit.fresh()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,106 @@
+"""Where the rows of a run come from: an iterable, an asynchronous one, or a manifest; or what was checked before.
+
+Rows that were checked before the run are kept in a temporary file, so that later changes of their source do not matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, closing
+from itertools import islice
+from typing import BinaryIO, Final, TypeAlias, cast
+
+from anyio import to_thread
+from attrs import frozen
+
+from heygen_async.bulk.manifest import Manifest, SourceRow
+from heygen_async.models import DubRow
+
+Rows: TypeAlias = Iterable[DubRow] | AsyncIterable[DubRow]
+
+_SLICE: Final = 100
+"""How many rows are read at once."""
+
+
+@frozen
+class Snapshot:
+    """Rows in a temporary file, slice by slice, in constant memory."""
+
+    _file: BinaryIO
+
+    async def add(self, rows: Sequence[SourceRow]) -> None:
+        """Add a slice of rows."""
+        await asyncio.to_thread(pickle.dump, list(rows), self._file)
+
+    async def slices(self) -> AsyncGenerator[list[SourceRow], None]:
+        """Iterate over the slices, from the first."""
+        await asyncio.to_thread(self._file.seek, 0)
+        while rows := await asyncio.to_thread(self._next):
+            yield rows
+
+    def _next(self) -> list[SourceRow]:
+        try:
+            return cast("list[SourceRow]", pickle.load(self._file))  # noqa: S301 a file of ours without a name
+        except EOFError:
+            return []
+
+
+@asynccontextmanager
+async def new_snapshot() -> AsyncGenerator[Snapshot, None]:
+    """Yield an empty snapshot, which is deleted afterwards."""
+    file = cast("BinaryIO", await asyncio.to_thread(tempfile.TemporaryFile))
+    try:
+        yield Snapshot(file)
+    finally:
+        file.close()
+
+
+def can_be_read_twice(rows: Rows) -> bool:
+    """Return whether *rows* can be checked before the run: those of an iterator can be read only once."""
+    return not isinstance(rows, AsyncIterable) and iter(rows) is not rows
+
+
+async def slices_of(rows: Rows) -> AsyncGenerator[list[SourceRow], None]:
+    """Iterate over *rows*, slice by slice.
+
+    Raises:
+        TypeError: If one of them is no `DubRow`.
+        OSError: If a manifest cannot be read.
+    """
+    if isinstance(rows, AsyncIterable):
+        async with aclosing(_one_by_one(rows)) as slices:
+            async for one in slices:
+                yield one
+        return
+    in_thread = isinstance(rows, Manifest)  # a program's own iterator stays in its own thread
+    with closing(_source_rows(rows)) as source:
+        while taken := await to_thread.run_sync(_take, source) if in_thread else _take(source):
+            yield taken
+
+
+async def _one_by_one(rows: AsyncIterable[DubRow]) -> AsyncGenerator[list[SourceRow], None]:
+    number = 0
+    async for row in rows:  # the next may take long
+        number += 1
+        yield [_numbered(number, row)]
+
+
+def _source_rows(rows: Iterable[DubRow]) -> Generator[SourceRow, None, None]:
+    if isinstance(rows, Manifest):
+        yield from rows.source_rows()
+        return
+    for number, row in enumerate(rows, start=1):
+        yield _numbered(number, row)
+
+
+def _numbered(number: int, row: object) -> SourceRow:
+    if not isinstance(row, DubRow):
+        raise TypeError(f"row {number} must be a DubRow, not {type(row).__name__}")
+    return SourceRow(number, f"row {number}", row)
+
+
+def _take(rows: Iterator[SourceRow]) -> list[SourceRow]:
+    return list(islice(rows, _SLICE))

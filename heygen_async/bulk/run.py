@@ -1,0 +1,394 @@
+"""A bulk run in one process: rows in, outcomes out, and between them as many rows at work as pays.
+
+Who waits for whom: `_feed` reads rows, slice by slice, and starts a task for each. It waits for a place in `ahead`,
+which a row gives back once it has a job, so that uploads are only so far ahead of creates; and for one in `window`,
+which is given back when the outcome is taken, so that memory stays bounded. Creates wait in the admission queue.
+Downloads have places of their own, and nothing waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from anyio import EndOfStream, create_memory_object_stream, to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from attrs import frozen
+
+from heygen_async.bulk.admission import AdmissionQueue, Attempts, RunAborted
+from heygen_async.bulk.batches import BatchCollector
+from heygen_async.bulk.budget import Budget
+from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
+from heygen_async.bulk.events import DubSnapshot, StageCounter
+from heygen_async.bulk.executor import RowExecutor, RunContext
+from heygen_async.bulk.folders import check_writable, temporary_folder
+from heygen_async.bulk.intake import OwnFiles, check_manifest, own_files_of
+from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.limits import CircuitBreaker, Limiter
+from heygen_async.bulk.manifest import Manifest, SourceRow
+from heygen_async.bulk.owner import Owner
+from heygen_async.bulk.plan import Plan, check_rows
+from heygen_async.bulk.program import ENDS, Tools
+from heygen_async.bulk.purse import Purse
+from heygen_async.bulk.report import default_report, write_report
+from heygen_async.bulk.row_source import Rows, Snapshot, can_be_read_twice, new_snapshot, slices_of
+from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.store import HeyGen
+from heygen_async.bulk.survey import Survey, SurveyBuilder
+from heygen_async.errors import HeyGenError
+from heygen_async.models import DubOutcome
+
+_AHEAD: Final = {"each": 16, "batch": 200}
+"""How many rows may stand before their create: uploading, or waiting for a seat or for company."""
+
+_WINDOW: Final = 1000
+"""How many rows may be at work, or have an outcome that was not taken yet."""
+
+_DOWNLOADS: Final = 4
+"""Half of the session's transfers: the other half is left for uploads, which creates wait for."""
+
+_GRACE: Final = 5.0
+"""Seconds that the end of a run waits for the answers of creates, so that their outcome is known."""
+
+
+@frozen(kw_only=True)
+class _Active:
+    """A run that was entered."""
+
+    main: asyncio.Task[None]
+    outcomes: MemoryObjectReceiveStream[DubOutcome]
+    resources: AsyncExitStack
+
+
+class DubRun:
+    """A bulk run: made by `HeyGenSession.dub_many`, entered with `async with`, iterated with `async for`.
+
+    ::
+
+        async with heygen.dub_many(rows, journal="run.sqlite", output_dir="out") as run:
+            async for outcome in run:
+                print(outcome.key, outcome.state)
+
+    Outcomes arrive in order of completion. Leaving the `async with`, in whatever way, ends the run: creates that were
+    sent get up to 5 seconds for their answers, everything else is cancelled, and the journal can be resumed from. A
+    run is entered once.
+    """
+
+    def __init__(self, heygen: HeyGen, rows: Rows, plan: Plan, *, origin: str) -> None:
+        check_rows(rows)
+        self._rows = rows
+        self._plan = plan
+        self._journal = journal = Journal(plan.journal, origin=origin)
+        limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
+        queue = AdmissionQueue(limiter, CircuitBreaker(), lambda: asyncio.get_running_loop().time())
+        self._owner = Owner(heygen, journal)
+        tools = Tools(
+            heygen=heygen,
+            store=journal,
+            searcher=Searcher(heygen, journal, plan.now),
+            delays=plan.delays,
+            now=plan.now,
+        )
+        self._context = RunContext(
+            tools=tools,
+            queue=queue,
+            purse=Purse(Budget(plan.rates, plan.budget)),
+            stages=StageCounter(plan.on_event),
+            batches=BatchCollector(tools, queue),
+            downloads=asyncio.Semaphore(_DOWNLOADS),
+            max_attempts=plan.max_attempts,
+            is_batching=plan.submit == "batch",
+            check_account=self._owner.check,
+        )
+        self._state: Literal["new", "running", "over"] = "new"
+        self._active: _Active | None = None
+        self._is_error_raised = False
+        self._total: int | None = None
+        self._own_files: OwnFiles = {}
+        self._ahead = asyncio.Semaphore(_AHEAD[plan.submit])
+        self._window = asyncio.Semaphore(_WINDOW)
+
+    # The life of a run
+
+    async def __aenter__(self) -> Self:
+        """Lock the journal, check all rows (those of an iterator as they arrive), and start.
+
+        Raises:
+            BadRows: If rows are wrong; nothing was sent.
+            JournalError: If the journal cannot be used, or another run has it.
+            OSError: If the output folder cannot be written to.
+            ValueError: If the journal, or its report, is the manifest.
+        """
+        if self._state != "new":
+            raise RuntimeError("a run is entered once; make another with dub_many")
+        self._state = "running"
+        async with AsyncExitStack() as resources:
+            await self._journal.open()
+            resources.push_async_callback(self._journal.aclose)
+            await self._check_files(self._journal)
+            await check_writable(self._plan.output_dir)
+            snapshot = await resources.enter_async_context(new_snapshot())
+            is_checked = await self._check_rows(snapshot)
+            self._context.purse.budget.spent = await self._journal.estimate()
+            send, receive = create_memory_object_stream[DubOutcome](math.inf)
+            resources.callback(receive.close)
+            resources.callback(send.close)  # the task may be cancelled before it starts
+            main = asyncio.create_task(self._run(snapshot if is_checked else None, send), name="heygen-dub-run")
+            self._active = _Active(main=main, outcomes=receive, resources=resources.pop_all())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._state = "over"
+        active = self._active
+        assert active is not None  # noqa: S101 __aenter__ made it
+        try:
+            await self.stop()
+        finally:
+            await _end(active)
+        if error is None:
+            self._raise_error(active.main)
+
+    async def stop(self) -> None:
+        """Create nothing more, and wait up to 5 seconds for the creates that have no answer yet.
+
+        Leaving the `async with` does the same. Call it first where the report is to have their answers.
+        """
+        if self._active is not None and not self._active.main.done():
+            await self._context.queue.close(_GRACE)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DubOutcome:
+        """Return the next outcome, in order of completion.
+
+        Raises:
+            InsufficientCredit: After the last outcome, if the account is out of credit.
+            AuthenticationError: If the key is refused.
+            JournalError: If the journal cannot be written any more.
+            HeyGenError: If the API could not be reached for an hour, or from the beginning.
+            RuntimeError: Outside of `async with`.
+        """
+        active = self._active
+        if self._state != "running" or active is None:
+            raise RuntimeError("a run is iterated inside `async with`")
+        try:
+            outcome = await active.outcomes.receive()
+        except EndOfStream:
+            await asyncio.wait([active.main])
+            self._raise_error(active.main)
+            raise StopAsyncIteration from None
+        self._window.release()
+        return outcome
+
+    def _raise_error(self, main: asyncio.Task[None]) -> None:
+        """Raise what ended the run before its time, once."""
+        if not main.done() or main.cancelled():
+            return
+        error = main.exception()
+        if error is not None and not self._is_error_raised:
+            self._is_error_raised = True
+            raise error
+
+    def snapshot(self) -> DubSnapshot:
+        """Return how far the run is; also after its end."""
+        queue, purse, owner = self._context.queue, self._context.purse, self._owner
+        limiter, budget = queue.limiter, purse.budget
+        return DubSnapshot(
+            stages={stage: count for stage, count in self._context.stages.stages.items() if count},
+            total=self._total,
+            in_flight=limiter.in_flight,
+            limit=int(min(limiter.limit, limiter.most)),
+            refusals=limiter.refusals,
+            estimate=budget.spent,
+            spent=budget.spent - budget.under_way,
+            reserved=budget.under_way,
+            budget=budget.limit,
+            balance_before=owner.before,
+            balance_after=owner.after,
+            trouble=queue.last_error if queue.breaker.failures else None,
+            halted=_text(purse.no_credit or purse.over_budget),
+        )
+
+    async def survey(self) -> Survey:
+        """Check all rows and estimate what a run would do; nothing is sent, and no journal is created.
+
+        It is for a run that was not entered; the rows of an iterator are used up.
+
+        Raises:
+            BadRows: If rows are wrong.
+            JournalError: If the journal cannot be read, or a run uses it.
+        """
+        if self._state != "new":
+            raise RuntimeError("a run is surveyed before it is entered")
+        builder = SurveyBuilder(self._plan.max_attempts, self._context.purse.budget, self._plan.now)
+        async with temporary_folder() as folder, AsyncExitStack() as resources:
+            journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
+            await journal.open()
+            resources.push_async_callback(journal.aclose)
+            await self._check_files(journal)
+            async with aclosing(self._checker(journal).admit_all(slices_of(self._rows))) as admitted:
+                async for _, rows in admitted:
+                    for one in rows:
+                        builder.add(one.row, one.record, has_file=one.has_file)
+        return builder.survey()
+
+    def _existing_journal(self, folder: Path) -> Path:
+        """Return the path of the journal, or one in *folder*, which is deleted soon, if there is no journal yet."""
+        path = self._plan.journal
+        return path if path is not None and path.exists() else folder / "survey.sqlite"
+
+    async def write_report(self, path: Path) -> None:
+        """Write the state of each row to *path*, as CSV; inside `async with`, at any time.
+
+        Raises:
+            ValueError: If the manifest or the journal of the run is there.
+            OSError: If it cannot be written.
+            JournalError: If the journal cannot be read.
+        """
+        if self._state != "running":
+            raise RuntimeError("a report is written inside `async with`")
+        await write_report(self._journal, path, self._own_files)
+
+    # Checks before the run
+
+    def _checker(self, journal: Journal) -> RowChecker:
+        return RowChecker(journal, self._plan, self._own_files)
+
+    async def _check_files(self, journal: Journal) -> None:
+        """Check the files of the run itself."""
+        manifest = self._rows if isinstance(self._rows, Manifest) else None
+        path = self._plan.journal
+        if manifest is not None:
+            await check_manifest(journal, manifest)
+        if manifest is not None or path is not None:
+            report = None if path is None else default_report(path)
+            name = None if manifest is None else manifest.path
+            find = partial(own_files_of, manifest=name, journal=path, report=report)
+            self._own_files = await to_thread.run_sync(find)
+
+    async def _check_rows(self, snapshot: Snapshot) -> bool:
+        """Check every row before anything is sent, into *snapshot*; return whether that is possible."""
+        if not can_be_read_twice(self._rows):
+            return False
+        total = 0
+        async with aclosing(self._checker(self._journal).admit_all(slices_of(self._rows))) as admitted:
+            async for rows, _ in admitted:
+                await snapshot.add(rows)
+                total += len(rows)
+        self._total = total
+        return True
+
+    # The run itself, in a task of its own
+
+    async def _run(self, snapshot: Snapshot | None, outcomes: MemoryObjectSendStream[DubOutcome]) -> None:
+        batches = self._context.batches
+        with outcomes:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(batches.run())
+                    async with asyncio.TaskGroup() as rows:
+                        await self._feed(
+                            slices_of(self._rows) if snapshot is None else snapshot.slices(), rows, outcomes
+                        )
+                        batches.complete()
+                    batches.close()
+            except BaseExceptionGroup as failed:
+                raise _first(failed) from None
+            await self._owner.look_again()
+            if self._context.purse.no_credit is not None:
+                raise self._context.purse.no_credit
+
+    async def _feed(
+        self,
+        slices: AsyncGenerator[list[SourceRow], None],
+        tasks: asyncio.TaskGroup,
+        outcomes: MemoryObjectSendStream[DubOutcome],
+    ) -> None:
+        checker = self._checker(self._journal)
+        async with aclosing(slices):
+            async for rows in slices:
+                for one in await checker.admit(rows):
+                    await self._window.acquire()
+                    if isinstance(one, RefusedRow):
+                        outcomes.send_nowait(_failed(one))
+                    else:
+                        await self._start(one, tasks, outcomes)
+
+    async def _start(
+        self, one: AdmittedRow, tasks: asyncio.TaskGroup, outcomes: MemoryObjectSendStream[DubOutcome]
+    ) -> None:
+        leave = _once(self._leave)
+        attempts = Attempts(self._context.queue)
+        executor = RowExecutor(self._context, one.row, one.record, one.has_file, leave, attempts)
+        if executor.step() in ENDS:
+            outcomes.send_nowait(await executor.result())
+        else:
+            await self._ahead.acquire()
+            self._context.batches.expect()
+            tasks.create_task(_work(executor, outcomes))
+
+    def _leave(self) -> None:
+        """Give back the place of a row that does not stand before its create any more."""
+        self._ahead.release()
+        self._context.batches.arrived()
+
+
+async def _work(executor: RowExecutor, outcomes: MemoryObjectSendStream[DubOutcome]) -> None:
+    outcomes.send_nowait(await executor.outcome())
+
+
+# Ends
+
+
+async def _end(active: _Active) -> None:
+    """Cancel the run and wait for its end and the journal's, which are near; a cancellation meanwhile comes after."""
+    active.main.cancel()
+    closing: asyncio.Task[None] | None = None
+    interrupted: asyncio.CancelledError | None = None
+    while closing is None or not closing.done():
+        try:
+            await asyncio.wait([active.main])
+            closing = closing or asyncio.create_task(active.resources.aclose())
+            await asyncio.wait([closing])
+        except asyncio.CancelledError as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
+
+
+def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what started it: the other tasks were cancelled because of it."""
+    error: BaseException = failed
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error.error if isinstance(error, RunAborted) else error
+
+
+def _failed(refused: RefusedRow) -> DubOutcome:
+    row, problems = refused.row, refused.problems
+    if row is None:
+        raise BadRows(problems, len(problems))
+    return DubOutcome(row=row, key=row.key or "", state="failed", error=ValueError("; ".join(map(str, problems))))
+
+
+def _text(error: HeyGenError | None) -> str | None:
+    return None if error is None else str(error)
+
+
+def _once(call: Callable[[], None]) -> Callable[[], None]:
+    calls = [call]
+
+    def called() -> None:
+        if calls:
+            calls.pop()()
+
+    return called

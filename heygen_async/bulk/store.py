@@ -1,0 +1,285 @@
+"""The protocols between a bulk run and what is around it: its store, the API, seats for creates, and money.
+
+A run on one machine uses the SQLite journal, a session, the admission queue and the purse; tests and other ways to run
+rows bring their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from attrs import field, frozen
+
+from heygen_async._text import one_line
+from heygen_async.bulk.record import Record
+from heygen_async.bulk.signatures import without_queries
+from heygen_async.errors import HeyGenError
+from heygen_async.models import (
+    Account,
+    AssetId,
+    BatchItem,
+    Lipsync,
+    LipsyncOptions,
+    LipsyncRequest,
+    Source,
+)
+from heygen_async.policies import PollPolicy
+
+
+class JournalError(HeyGenError):
+    """Raised when the records of a run cannot be read or written, or do not belong to it."""
+
+
+class LostRow(JournalError):
+    """Raised by a save when somebody else has saved the record since it was loaded."""
+
+
+@frozen(kw_only=True)
+class Entry:
+    """A row that is to be admitted to a run."""
+
+    key: str
+    inputs: str
+    """Digest of everything that is sent for it; the one of its record if its files cannot be read any more."""
+    number: int
+    place: str
+    inputs_0_1: str | None = None
+    """The digest that version 0.1 recorded for the same."""
+    target: str | None = None
+    claims: tuple[str, ...] = ()
+    """Other things that no other row may have, such as its file and its callback id."""
+
+
+def shown(text: str) -> str:
+    """Return *text* on one line, and without the queries of links."""
+    return one_line(without_queries(text))
+
+
+@frozen
+class Problem:
+    """Why a row cannot be run."""
+
+    place: str = field(converter=shown)
+    message: str = field(converter=shown)
+    """On one line, with no query of a link in it."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}" if self.place else self.message
+
+
+Admission: TypeAlias = Record | Problem
+
+
+class Listed(Protocol):
+    """Jobs that were seen in the account's list."""
+
+    def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> Awaitable[None]:
+        """Keep jobs: their ids and callback ids."""
+        ...
+
+    def listed(self, callback_ids: Sequence[str]) -> Awaitable[Sequence[tuple[str, str]]]:
+        """Return the jobs with one of the callback ids that belong to no row: their ids and callback ids."""
+        ...
+
+    def reconciled(self, anchor: str | None) -> Awaitable[None]:
+        """Record that all jobs up to *anchor*, the newest one, are listed: no write of an earlier run is missed."""
+        ...
+
+
+class Facts(Protocol):
+    """What is known of the store as a whole."""
+
+    def fact(self, name: str) -> Awaitable[str | None]:
+        """Return a fact, such as the account that it belongs to."""
+        ...
+
+    def keep_fact(self, name: str, value: str) -> Awaitable[None]:
+        """Save a fact."""
+        ...
+
+
+class Store(Listed, Facts, Protocol):
+    """Keeps the records of a run."""
+
+    def admit(self, entries: Sequence[Entry]) -> Awaitable[Sequence[Admission]]:
+        """Admit rows to the run: return the record of each, or why it cannot be admitted."""
+        ...
+
+    def save(self, *records: Record) -> Awaitable[None]:
+        """Save records, all of them or none.
+
+        A record carries the version that is to be written: the one that was loaded, plus 1.
+
+        Raises:
+            LostRow: If somebody else has written that version.
+        """
+        ...
+
+    def in_doubt(self) -> Awaitable[Sequence[Record]]:
+        """Return the rows for which it is not known whether there is a job."""
+        ...
+
+    def batch_size(self, batch: str) -> Awaitable[int]:
+        """Return how many rows were recorded for the batch with this key."""
+        ...
+
+    def asset(self, digest: str) -> Awaitable[str | None]:
+        """Return the id under which the content with *digest* was uploaded."""
+        ...
+
+    def keep_asset(self, digest: str, asset_id: str) -> Awaitable[None]:
+        """Save the asset of an uploaded content."""
+        ...
+
+    def forget_assets(self, asset_ids: Sequence[str]) -> Awaitable[None]:
+        """Forget assets that the server no longer has."""
+        ...
+
+    def known_jobs(self, lipsync_ids: Sequence[str]) -> Awaitable[set[str]]:
+        """Return those of the jobs that belong to a row."""
+        ...
+
+    def estimate(self) -> Awaitable[float]:
+        """Return the estimated cost of all jobs, in dollars."""
+        ...
+
+
+class JobPage(Protocol):
+    """One page of the account's list of jobs."""
+
+    @property
+    def items(self) -> Sequence[Lipsync]:
+        """The jobs, newest first."""
+        ...
+
+
+DownloadProgress: TypeAlias = Callable[[int, int | None], Awaitable[None]]
+
+
+class HeyGen(Protocol):
+    """What a run needs of the API. Every call raises `HeyGenError`."""
+
+    @property
+    def polling(self) -> PollPolicy:
+        """How often jobs are looked at, by the caller's choice."""
+        ...
+
+    async def create(self, key: str, *, video: Source, audio: Source, options: LipsyncOptions) -> str:
+        """Create a job under an idempotency key; a 429 is raised at once. Return the job's id."""
+        ...
+
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest]) -> str:
+        """Create up to 100 jobs under one idempotency key, and return the id of the batch."""
+        ...
+
+    async def batch(self, batch_id: str) -> Sequence[BatchItem]:
+        """Return the items of a batch."""
+        ...
+
+    def list(self, *, page_size: int) -> AsyncIterator[JobPage]:
+        """Iterate over the pages of the account's jobs, newest first."""
+        ...
+
+    async def get(self, lipsync_id: str) -> Lipsync:
+        """Return a job."""
+        ...
+
+    async def wait(self, lipsync_id: str, *, since: float | None, policy: PollPolicy | None) -> Lipsync:
+        """Return a job once it is completed; *since* is when it was sent, a Unix time, if that is known.
+
+        Raises:
+            LipsyncFailed: If it failed.
+        """
+        ...
+
+    async def upload(self, source: Source) -> AssetId:
+        """Upload a local file."""
+        ...
+
+    def forget_upload(self, asset_id: str) -> None:
+        """Forget an upload that the server no longer has."""
+        ...
+
+    async def download(
+        self, lipsync: Lipsync | str, path: Path, *, overwrite: bool, progress: DownloadProgress
+    ) -> Path:
+        """Write the video of a completed job; *progress* is awaited before the file gets its name."""
+        ...
+
+    async def download_captions(self, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:
+        """Write the captions of a completed job beside the video at *path*."""
+        ...
+
+    async def me(self) -> Account:
+        """Return the account."""
+        ...
+
+
+class Seat(Protocol):
+    """The permission to create one job. Each is ended by one of its methods, an accepted one by `finished`."""
+
+    def accepted(self) -> None:
+        """The create made a job."""
+        ...
+
+    def refused(self, retry_after: float | None) -> None:
+        """The create was answered 429."""
+        ...
+
+    def rejected(self) -> None:
+        """The create was rejected for another reason."""
+        ...
+
+    def failed(self) -> None:
+        """The create had no usable answer."""
+        ...
+
+    def dropped(self) -> None:
+        """The create was not sent, or was given up."""
+        ...
+
+    def finished(self) -> None:
+        """The job has ended, or is not waited for any more."""
+        ...
+
+
+class Seats(Protocol):
+    """Decides when rows may create jobs."""
+
+    async def enter(self, key: str, number: int, not_before: float) -> Seat:
+        """Wait until a row may send its create: rows with lower numbers first, none before its time."""
+        ...
+
+    def adopt(self, key: str) -> Seat:
+        """Return the seat of a job that exists already."""
+        ...
+
+
+class Money(Protocol):
+    """Decides whether a job fits the budget."""
+
+    def price(self, mode: str, seconds: float | None) -> float:
+        """Return the estimated price of an output; `None` assumes a length."""
+        ...
+
+    async def reserve(self, mode: str, seconds: float | None, *, before_waiting: Callable[[], None]) -> float:
+        """Reserve the price of a job, and return it; wait while jobs that run may leave room for it.
+
+        Raises:
+            OverBudget: If it does not fit.
+        """
+        ...
+
+    def resume(self, reserved: float, *, is_new: bool = False) -> None:
+        """Count a job that exists already; *is_new* if its price is not in the sum yet."""
+        ...
+
+    def settle(self, reserved: float, cost: float) -> None:
+        """Replace what was reserved for a job that has ended by its cost."""
+        ...
+
+    def learn_length(self, seconds: float) -> None:
+        """Note the length of an output."""
+        ...

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from heygen_async._media import sources
 from heygen_async._media.parts import part_path
 from heygen_async._media.targets import captions_path, target_problems
 from heygen_async.bulk.record import Record, State
+
+Found: TypeAlias = Literal["nothing", "ours", "emptied", "foreign"]
+"""What is at the path of a row's output: `emptied` is the row's own file with nothing in it any more."""
 
 
 def absolute_path(path: str | Path) -> str:
@@ -24,10 +28,16 @@ def fingerprint_of(path: str | Path) -> str | None:
         return None
 
 
-def part_identity(target: Path) -> str | None:
-    """Return what the unfinished form of *target* keeps when it becomes the target: device and inode."""
+def part_identity(target: Path, total: int | None) -> str | None:
+    """Return what the unfinished form of *target* keeps when it becomes the target: device, inode, and its length.
+
+    The length is *total*; without it another file that is given the same inode could be mistaken for the target.
+    """
     found = fingerprint_of(part_path(target))
-    return None if found is None else ":".join(found.split(":")[:2])
+    if found is None:
+        return None
+    device, inode, *_ = found.split(":")
+    return ":".join([device, inode] if total is None else [device, inode, str(total)])
 
 
 def is_written(record: Record) -> bool:
@@ -37,9 +47,17 @@ def is_written(record: Record) -> bool:
     return has_content(record.target)
 
 
-def is_taken(path: Path) -> bool:
-    """Return whether there is anything at *path*."""
-    return os.path.lexists(path)
+def found_at(path: str, record: Record) -> Found:
+    """Return what is at *path*, by a single look: what comes there afterwards is not the row's."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 a string will do
+    except OSError:
+        return "foreign" if os.path.lexists(path) else "nothing"
+    if record.writing_to != path or record.written is None:
+        return "foreign"
+    if not found.st_size:
+        return "emptied"
+    return "ours" if f"{sources.fingerprint(found)}:".startswith(f"{record.written}:") else "foreign"
 
 
 def has_content(path: str) -> bool:
@@ -57,7 +75,8 @@ def output_problems(record: Record, target: Path, *, captions: bool = False) -> 
     """Return every reason why the row must not write *target*, or its captions if those are wanted."""
     job = record.lipsync_id
     found = target_problems(target, overwrite=True, makes_folders=True, captions=captions, lipsync_id=job)
-    foreign = [target] if _exists(target) and not _is_ours(record, absolute_path(target)) else []
+    is_foreign = _exists(target) and found_at(absolute_path(target), record) == "foreign"
+    foreign = [target] if is_foreign else []
     if captions and _exists(captions_path(target)) and not captions_are_free(record, target):
         foreign.append(captions_path(target))
     return found + [f"{file} exists already and was not written by this row: move it away" for file in foreign]
@@ -65,14 +84,6 @@ def output_problems(record: Record, target: Path, *, captions: bool = False) -> 
 
 def _exists(file: Path) -> bool:
     return os.path.lexists(file) and not os.path.isdir(file)  # noqa: PTH112 never raises
-
-
-def _is_ours(record: Record, path: str) -> bool:
-    """Return whether the row has written the file at *path*, in this state or, emptied since, in another."""
-    if record.writing_to != path or record.written is None:
-        return False
-    found = fingerprint_of(path) or ""
-    return found == record.written or found.startswith(f"{record.written}:") or not os.path.getsize(path)  # noqa: PTH202
 
 
 def captions_are_free(record: Record, target: Path) -> bool:

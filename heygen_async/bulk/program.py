@@ -24,8 +24,7 @@ from heygen_async.bulk.outputs import (
     absolute_path,
     captions_are_free,
     fingerprint_of,
-    has_content,
-    is_taken,
+    found_at,
     output_problems,
     part_identity,
 )
@@ -387,11 +386,12 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
     await check_target(row, record)
     path = await to_thread.run_sync(absolute_path, target)
     captions_free = await to_thread.run_sync(captions_are_free, record, target)
-    if not await to_thread.run_sync(has_content, path):  # else a run was interrupted just after it was published
+    found = await to_thread.run_sync(found_at, path, record)
+    if found != "ours":  # else a run was interrupted just after it was published
         record = record.writing(path, captions_free=captions_free)
         await save(record)
         try:
-            record = await _write_video(record, target, at, save)
+            record = await _write_video(record, target, at, save, overwrite=found == "emptied")
         except ENDS_RUN:
             raise
         except HeyGenError as error:
@@ -401,17 +401,16 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
     return record.done(await to_thread.run_sync(fingerprint_of, path))
 
 
-async def _write_video(record: Record, target: Path, at: Tools, save: Save) -> Record:
-    noted = record
+async def _write_video(record: Record, target: Path, at: Tools, save: Save, *, overwrite: bool) -> Record:
+    noted, length = record, None
 
-    async def note_part(_done: int, _total: int | None) -> None:
-        nonlocal noted
-        if noted.written is None:
-            noted = noted.writing_part(await to_thread.run_sync(part_identity, target))
+    async def note_part(_done: int, total: int | None) -> None:
+        nonlocal noted, length
+        if noted.written is None or total != length:
+            noted, length = noted.writing_part(await to_thread.run_sync(part_identity, target, total)), total
             await save(noted)
 
-    was_emptied = await to_thread.run_sync(is_taken, target)
-    await at.heygen.download(_finished_job(record), target, overwrite=was_emptied, progress=note_part)
+    await at.heygen.download(_finished_job(record), target, overwrite=overwrite, progress=note_part)
     return noted
 
 

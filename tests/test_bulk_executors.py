@@ -21,9 +21,9 @@ from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.owner import Owner
-from heygen_async.bulk.program import RetryDelays, Tools
+from heygen_async.bulk.program import RetryDelays, Step, Tools, advance
 from heygen_async.bulk.purse import Purse
-from heygen_async.bulk.record import State
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import Entry, LostRow
 from heygen_async.errors import LipsyncFailed, NotFound
@@ -237,6 +237,28 @@ async def test_two_executors_that_run_side_by_side_pay_each_row_once() -> None:
     for outcome in await execute(store, api, never()):
         assert outcome.state in {"completed", "unchanged"}
     no_row_was_paid_twice(store, api)
+
+
+class Downloads(Api):
+    """Remembers whether it may replace what is at the target."""
+
+    async def download(self, lipsync: Lipsync | str, path: Path, **options: object) -> Path:
+        self.may_replace = options["overwrite"]
+        return path
+
+
+async def test_a_file_that_appears_while_the_intent_to_write_is_saved_may_not_be_replaced(tmp_path: Path) -> None:
+    target, store, api = tmp_path / "v.mp4", MemoryStore(), Downloads()
+    now = lambda: 1000.0  # noqa: E731
+    tools = Tools(heygen=api, store=store, searcher=Searcher(api, store, now), delays=RetryDelays(), now=now)
+    row = evolve(prepared("plain", 1), target=target)
+    (record,) = await store.admit([evolve(row.entry, target=str(target))])
+
+    async def save(_: Record) -> None:
+        await asyncio.to_thread(target.write_text, "somebody else's")
+
+    await advance(row, evolve(record, state=State.COMPLETED, lipsync_id="ls_1"), Step.DOWNLOAD, tools, save)
+    assert api.may_replace is False
 
 
 async def test_a_save_of_an_old_version_is_refused() -> None:

@@ -14,7 +14,7 @@ from heygen_async.bulk import BadRows, Manifest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import error, reset
+from heygen_async.sandbox.faults import cut_download, error, reset
 
 DAY = 24 * 3600.0
 
@@ -182,6 +182,20 @@ async def test_a_row_that_was_interrupted_while_it_was_written_overwrites_no_oth
             film.unlink()
         assert await stage.states(rows(1)) == {"completed": 1}
         assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_file_that_was_given_the_inode_of_an_unfinished_video_is_not_the_video(tmp_path: Path) -> None:
+    async with staged(tmp_path, faults=[cut_download(after_bytes=1000)]) as stage:
+        part = stage.folder / "out" / "row-1.mp4.part"
+        async with stage.run(rows(1)):
+            await until(lambda: part.exists() and part.stat().st_size)
+        stage.sandbox.faults = []
+        film = part.rename(stage.folder / "out" / "row-1.mp4")
+        film.write_text("mine")
+        [outcome] = await stage.outcomes(iter(rows(1)))
+
+    assert (outcome.state, outcome.path) == ("failed", None)
+    assert film.read_text() == "mine"
 
 
 @pytest.mark.parametrize("how", ["replaced", "edited"])

@@ -13,7 +13,7 @@ import selectors
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -188,7 +188,9 @@ class FakeHeyGen:
         return Paginator(self.page).pages()
 
     async def wait(self, lipsync_id: str, *, since: float | None, policy: PollPolicy | None) -> Lipsync:
-        created_at = None if since is None else datetime.fromtimestamp(since, UTC)
+        # The poller takes ages from the wall clock, whose microseconds would make every run different. A job
+        # that will be created in an hour has the age 0.
+        created_at = None if since is None else datetime.now(UTC) + timedelta(hours=1)
         return await self.poller.wait(lipsync_id, created_at=created_at, policy=policy)
 
     async def me(self) -> Account:

@@ -1,12 +1,12 @@
 """Checks of arguments, as plain functions and as attrs validators. Their messages start with the argument's name.
 
-`None` means "not given" and passes.
+`None` means "not given" and passes, but not as a value of a policy.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -42,7 +42,9 @@ def check_flag(name: str, value: object) -> None:
 
 
 def seconds(_instance: object, field: Field, value: object) -> None:
-    """Check that *value* is a finite number of seconds, 0 or more."""
+    """Check that *value* is a finite number of seconds, 0 or more; `None` is not."""
+    if value is None:
+        raise TypeError(f"{field.name} must be a number of seconds, not None")
     check_seconds(field.name, value)
 
 
@@ -73,6 +75,16 @@ def check_timeout(timeout: object) -> None:
         raise ValueError(f"timeout must be 0 seconds or more, or None, not {timeout!r}")
 
 
+def one_of(*words: str) -> Callable[[object, Field, object], None]:
+    """Return the check that a value is one of *words*."""
+
+    def check(_instance: object, field: Field, value: object) -> None:
+        if value not in words:
+            raise ValueError(f"{field.name} must be {' or '.join(words)}, not {shown(value)}")
+
+    return check
+
+
 def count(_instance: object, field: Field, value: object) -> None:
     """Check that *value* is a whole number, 1 or more."""
     check_count(field.name, value)
@@ -95,6 +107,12 @@ def check_rate(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a number, not {shown(value)}")
     if not 0 < value < _TOO_LARGE:
         raise ValueError(f"{name} must be more than 0, not {shown(value)}")
+
+
+def check_function(name: str, value: object) -> None:
+    """Check that *value* can be called."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function, not {shown(value)}")
 
 
 def check_type(name: str, value: object, kind: type, *, is_optional: bool = False) -> None:

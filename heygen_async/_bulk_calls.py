@@ -37,7 +37,9 @@ class BulkCalls:
 
     async def create(self, key: str, *, video: Source, audio: Source, options: LipsyncOptions) -> str:
         """Create a job under an idempotency key."""
-        return (await self.creates.create(video=video, audio=audio, idempotency_key=key, **options)).id
+        call = self.creates.create(video=video, audio=audio, idempotency_key=key, **options)
+        del video, audio, options  # or a traceback with local variables would show their queries
+        return (await call).id
 
     async def create_batch(self, key: str, requests: Sequence[LipsyncRequest]) -> str:
         """Create up to 100 jobs under one idempotency key."""

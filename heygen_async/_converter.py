@@ -36,6 +36,7 @@ from heygen_async._values import (
     Strict,
     acceptable,
     lenient_secret,
+    lenient_text,
     read_object,
 )
 from heygen_async._wire import Response
@@ -288,11 +289,13 @@ def _page(response: Response, envelope: object, name: str, model: type[T], path:
     if not isinstance(listed, list):
         raise _unexpected(response, [f"expected a list @ {path}.{name}"])
     items = _structure(response, listed, list[model], f"{path}.{name}")  # type: ignore[valid-type]
-    cursor = cast("Mapping[str, object]", envelope).get("next_token")
-    if cursor is not None and not isinstance(cursor, str):
-        raise _unexpected(response, [f"invalid type for field, expected str @ {path}.next_token"])
-    has_more = cast("Mapping[str, object]", envelope).get("has_more") is not False and bool(cursor)
-    return Page(items=items, next_token=cursor if has_more else None, has_more=has_more)
+    members = cast("Mapping[str, object]", envelope)
+    if members.get("has_more") is False or not members.get("next_token"):
+        return Page(items=items)
+    try:
+        return Page(items=items, next_token=lenient_text(members["next_token"]), has_more=True)
+    except TypeError:
+        raise _unexpected(response, [f"invalid type for field, expected str @ {path}.next_token"]) from None
 
 
 def _member(response: Response, envelope: object, name: str, path: str) -> object:

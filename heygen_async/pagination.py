@@ -7,7 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
-from heygen_async._arguments import check_count
+from heygen_async._arguments import check_count, check_type
 from heygen_async.errors import UnexpectedResponse
 
 __all__ = ("Page", "Paginator")
@@ -85,6 +85,7 @@ class Paginator(Generic[T]):
 
     def __init__(self, fetch: Fetch[T], *, token: str | None = None) -> None:
         self._fetch = fetch
+        check_type("token", token, str, is_optional=True)
         self._token = token
 
     def __aiter__(self) -> AsyncIterator[T]:

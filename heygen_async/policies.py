@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Literal, Self
 
 from attrs import field, frozen
-from attrs.validators import in_
 
-from heygen_async._arguments import count, positive, seconds
+from heygen_async._arguments import count, one_of, positive, seconds
 
 __all__ = ("PollPolicy", "RetryPolicy", "Timeouts")
 
@@ -40,7 +39,7 @@ class RetryPolicy:
     first_delay: float = field(default=0.5, validator=seconds)
     max_delay: float = field(default=8, validator=seconds)
     max_retry_after: float = field(default=120, validator=seconds)
-    on_rate_limit: Literal["wait", "raise"] = field(default="wait", validator=in_(("wait", "raise")))
+    on_rate_limit: Literal["wait", "raise"] = field(default="wait", validator=one_of("wait", "raise"))
 
 
 @frozen(kw_only=True)

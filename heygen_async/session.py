@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from attrs import evolve
 
-from heygen_async._arguments import check_count, check_keywords, check_rate, check_type
+from heygen_async._arguments import check_count, check_keywords, check_rate, check_timeout, check_type
 from heygen_async._bulk_calls import BulkCalls
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
@@ -249,6 +249,8 @@ class HeyGenSession:
             HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do.
         """
         check_keywords("dub", options, LipsyncOptions.__annotations__)
+        check_timeout(timeout)
+        check_type("captions", captions, bool)
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
         wants_captions = captions or bool(options.get("enable_caption"))

@@ -225,6 +225,20 @@ def test_the_two_signals_of_timeout_are_one(start, patient, manifest, tmp_path):
     assert (tmp_path / "episodes.report.csv").exists()
 
 
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="there is no setsid")
+def test_a_run_whose_terminal_is_closed_leaves_a_report(start, patient, manifest):
+    ours, theirs = pty.openpty()
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "text": False, "env": {"TERM": "xterm"}}
+    process = start("dub", manifest, *QUICK, sandbox=patient, prefix=("setsid", "--ctty"), **terminal)
+    os.close(theirs)
+    until(lambda: len(patient.jobs) == 3)
+    os.close(ours)  # the kernel sends SIGHUP, and writing fails
+    process.wait(20)
+
+    assert process.returncode == 129
+    assert (manifest.parent / "episodes.report.csv").exists()
+
+
 # A second signal
 
 

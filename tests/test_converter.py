@@ -140,6 +140,10 @@ def test_every_problem_of_a_page_is_reported():
         ({"next_token": "t"}, "t"),
         ({"has_more": True, "next_token": None}, None),
         ({"has_more": True, "next_token": ""}, None),
+        ({"has_more": True, "next_token": 5}, "5"),
+        ({"has_more": False, "next_token": {}}, None),
+        ({"has_more": False, "next_token": ["t"]}, None),
+        ({"next_token": 0}, None),
         ({}, None),
     ],
 )
@@ -150,7 +154,7 @@ def test_a_cursor_counts_unless_has_more_is_false(beside, token):
 
 def test_a_cursor_of_another_type_is_unexpected():
     with pytest.raises(UnexpectedResponse, match=r"\$\.next_token"):
-        read_page(answer([], next_token=5), Lipsync)
+        read_page(answer([], next_token=[5]), Lipsync)
 
 
 def test_a_batch_has_its_cursor_inside_data():
@@ -493,6 +497,22 @@ def test_half_of_a_surrogate_pair_does_not_hide_a_job():
     )
 
     assert lipsync.title == "L \ufffd"
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-1e999", b"9" * 400])
+def test_a_number_that_is_none_does_not_hide_a_job(number):
+    body = b'{"data": [{"id": "a", "status": "completed", "title": "NaN", "duration": %b, "n": [%b]}]}' % (
+        number,
+        number,
+    )
+    (lipsync,) = read_page(Response(200, {}, parse_json(body)), Lipsync).items
+
+    assert (lipsync.id, lipsync.title, lipsync.duration, lipsync.extra) == ("a", "NaN", None, {"n": [None]})
+
+
+def test_a_body_with_an_odd_number_keeps_its_other_numbers():
+    body = b'{"a": NaN, "b": 1, "c": -0.5, "d": 12345678901234567890123, "e": 1e2}'
+    assert parse_json(body) == {"a": None, "b": 1, "c": -0.5, "d": 12345678901234567890123.0, "e": 100.0}
 
 
 json_values = st.recursive(

@@ -1,5 +1,6 @@
 """When a request is sent again, as a table."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,10 +13,12 @@ from heygen_async import (
     InvalidRequest,
     NotFound,
     PermissionDenied,
+    PollPolicy,
     RateLimited,
     RequestTimeout,
     RetryPolicy,
     ServerError,
+    Timeouts,
     TransportError,
     UnexpectedResponse,
 )
@@ -179,8 +182,16 @@ def test_different_requests_back_off_after_the_first():
         ({"max_delay": "8"}, TypeError),
         ({"max_retry_after": float("inf")}, ValueError),
         ({"on_rate_limit": "ignore"}, ValueError),
+        ({"on_rate_limit": None}, ValueError),
     ],
 )
 def test_a_policy_that_makes_no_sense_names_its_argument(arguments, kind):
-    with pytest.raises(kind, match=next(iter(arguments))):
+    with pytest.raises(kind, match=f"^{next(iter(arguments))} must be"):
         RetryPolicy(**arguments)
+
+
+@pytest.mark.parametrize("policy", [RetryPolicy, PollPolicy, Timeouts])
+def test_no_value_of_a_policy_may_be_missing(policy):
+    for field in attrs.fields(policy):
+        with pytest.raises((TypeError, ValueError), match=f"^{field.name} must be"):
+            policy(**{field.name: None})

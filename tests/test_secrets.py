@@ -12,7 +12,17 @@ from aiohttp import web
 from rich.console import Console
 from rich.traceback import Traceback
 
-from heygen_async import HeyGenError, HeyGenSession, Lipsync, LipsyncRequest, RetryPolicy, Timeouts, UnexpectedResponse
+from heygen_async import (
+    DubRow,
+    HeyGenError,
+    HeyGenSession,
+    InvalidRequest,
+    Lipsync,
+    LipsyncRequest,
+    RetryPolicy,
+    Timeouts,
+    UnexpectedResponse,
+)
 from heygen_async.sandbox import SAMPLE_AUDIO
 
 END = web.AppKey("end", asyncio.Event)
@@ -98,6 +108,8 @@ CALLS = {
     "list": lambda heygen, url: heygen.lipsyncs.list().collect(),
     "delete": lambda heygen, url: heygen.lipsyncs.delete("ls_1"),
     "upload": lambda heygen, url: heygen.assets.upload(SAMPLE_AUDIO),
+    "webhook": lambda heygen, url: heygen.webhooks.create(LINK),
+    "webhook update": lambda heygen, url: heygen.webhooks.update("ep_1", url=LINK),
 }
 
 
@@ -133,6 +145,21 @@ async def test_no_failing_call_shows_a_secret(handler, call, caplog):
         with pytest.raises(HeyGenError) as caught:
             await call(heygen, url)
         check(caught.value, caplog)
+
+
+async def refuses_creates(request):
+    if request.method == "POST":
+        return web.json_response({"error": {"code": "invalid_parameter", "message": ECHO}}, status=400)
+    return web.json_response({"data": {"username": "me"} if request.path == "/v3/users/me" else []})
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_no_row_that_fails_shows_a_secret(submit, caplog):
+    rows = [DubRow(**BOTH, key="a")]
+    async with session_on(refuses_creates) as (heygen, _), heygen.dub_many(rows, journal=None, submit=submit) as run:
+        (outcome,) = [outcome async for outcome in run]
+    assert isinstance(outcome.error, InvalidRequest)
+    check(outcome.error, caplog)
 
 
 UNREADABLE = {

@@ -543,6 +543,48 @@ async def test_what_is_wrong_is_refused_before_anything_is_sent(heygen, sandbox,
 
 
 @pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda heygen: heygen.dub(**BOTH, timeout="3"), "timeout must be a number of seconds"),
+        (lambda heygen: heygen.dub(**BOTH, timeout=float("nan")), "timeout must be 0 seconds or more"),
+        (lambda heygen: heygen.dub(**BOTH, timeout=-1), "timeout must be 0 seconds or more"),
+        (lambda heygen: heygen.dub(**BOTH, timeout=True), "timeout must be a number of seconds"),
+        (lambda heygen: heygen.dub(**BOTH, captions="no"), "captions must be a bool, not str"),
+        (lambda heygen: heygen.download("ls_1", "x.mp4", overwrite="no"), "overwrite must be a bool, not str"),
+        (lambda heygen: heygen.download("ls_1", "x.mp4", captions=None), "captions must be a bool, not NoneType"),
+        (lambda heygen: heygen.download("ls_1", "x.mp4", progress=3), "progress must be a function, not 3"),
+        (lambda heygen: heygen.download_captions("ls_1", "x.mp4", overwrite=0), "overwrite must be a bool, not int"),
+        (lambda heygen: heygen.assets.upload(b"x", progress="x"), "progress must be a function, not 'x'"),
+        (lambda heygen: heygen.lipsyncs.statuses("ls_1"), "lipsync_ids is one string"),
+        (lambda heygen: heygen.poller.wait("ls_1", policy=3), "policy must be a PollPolicy, not int"),
+        (lambda heygen: heygen.request("GET", 3), "path must be a string, not int"),
+    ],
+)
+async def test_an_argument_of_another_type_is_refused_by_name_before_anything_is_sent(heygen, sandbox, call, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        await call(heygen)
+    assert sandbox.requests == []
+
+
+async def _waits_for_nobody(event):
+    raise AssertionError(event)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"captions": "no"}, "captions must be a bool, not str"),
+        ({"retry_failed": 1}, "retry_failed must be a bool, not int"),
+        ({"on_event": "x"}, "on_event must be a function, not 'x'"),
+        ({"on_event": _waits_for_nobody}, "on_event must be a plain function"),
+    ],
+)
+def test_an_argument_of_a_run_of_another_type_is_refused_by_name_at_once(arguments, message):
+    with pytest.raises(TypeError, match=f"^{message}"):
+        HeyGenSession("key").dub_many([], journal=None, **arguments)
+
+
+@pytest.mark.parametrize(
     ("call", "option", "message"),
     [
         ("create", "tittle", "create() got an unexpected keyword argument 'tittle'. Did you mean 'title'?"),

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
 import os
+import random
 import shutil
 import socket
 import sys
@@ -37,8 +39,13 @@ def command(request):
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
+    """Return a free port below the ephemeral ones, which any other process may get in the meantime."""
+    while True:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_server(("127.0.0.1", random.randrange(10_000, 30_000))) as free,
+        ):
+            return free.getsockname()[1]
 
 
 @asynccontextmanager

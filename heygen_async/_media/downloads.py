@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from anyio import to_thread
 from attrs import frozen
 
+from heygen_async._arguments import check_function, check_type
 from heygen_async._media.fetch import Chunk, Kind, Link, TooLongError, fetch
 from heygen_async._media.files import OpenFile
 from heygen_async._media.hosts import PartState
@@ -53,6 +54,8 @@ class Downloads:
         progress: Progress | None = None,
     ) -> Path:
         """Write the video of a lipsync, and its captions, to files; see `HeyGenSession.download`."""
+        _check_options(overwrite=overwrite, captions=captions)
+        check_function("progress", progress)
         known = lipsync if isinstance(lipsync, str) else lipsync.id
         await check_file(path, overwrite=overwrite, lipsync_id=known)
         link = await self._link("video", lipsync)
@@ -65,6 +68,7 @@ class Downloads:
 
     async def download_captions(self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False) -> Path:
         """Write the captions of a lipsync beside its video; see `HeyGenSession.download_captions`."""
+        _check_options(overwrite=overwrite)
         link = await self._link("captions", lipsync)
         target = captions_path(await self._target(path, link))
         if not overwrite and await to_thread.run_sync(os.path.lexists, target):
@@ -134,6 +138,11 @@ class Downloads:
         if not content.strip():
             raise DownloadError(f"the captions of {link.lipsync.id} are empty", is_transient=True)
         return bytes(content)
+
+
+def _check_options(**options: bool) -> None:
+    for name, value in options.items():
+        check_type(name, value, bool)
 
 
 def _new_bytes(state: PartState, chunk: Chunk) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC
@@ -16,6 +17,10 @@ from heygen_async._masking import Mask
 from heygen_async._text import one_line, whole_characters, without_queries
 from heygen_async.models import JSON
 
+_LENIENT: Final = re.compile(rb"\\u|NaN|Infinity|[0-9]{20}|[0-9][eE]\+?[0-9]{3}")
+"""What orjson may refuse in a body, and the standard library can read."""
+_LONG_NUMBER: Final = 20
+"""Digits of an integer that may need more than 64 bits; orjson reads it as a float."""
 _TAG: Final = re.compile(r"<[^>]*>")
 _EXCERPT: Final = 160
 _WINDOW: Final = 4096
@@ -58,7 +63,10 @@ class Response:
 
 
 def parse_json(body: bytes) -> JSON:
-    """Return the value of a JSON *body*; half of a surrogate pair in a text becomes U+FFFD.
+    """Return the value of a JSON *body*.
+
+    Half of a surrogate pair in a text becomes U+FFFD. `NaN`, `Infinity` and numbers too large for a float, which some
+    servers write, become `None`: they must not hide everything else in the answer.
 
     Raises:
         ValueError: If it is not JSON in UTF-8.
@@ -66,19 +74,27 @@ def parse_json(body: bytes) -> JSON:
     try:
         parsed: JSON = orjson.loads(body)
     except orjson.JSONDecodeError:
-        if rb"\u" not in body:
+        if _LENIENT.search(body) is None:
             raise
     else:
         return parsed
-    # orjson refuses an escaped half of a pair, which the standard library reads.
+    # orjson refuses an escaped half of a pair and odd numbers, which the standard library reads.
     try:
-        return _with_whole_characters(json.loads(body.decode(), parse_constant=_no_constant))
+        found = json.loads(
+            body.decode(), parse_constant=lambda _: None, parse_float=_finite, parse_int=_finite_or_whole
+        )
+        return _with_whole_characters(found)
     except RecursionError:
         raise ValueError("too deeply nested") from None
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _finite_or_whole(digits: str) -> float | None:
+    return int(digits) if len(digits) < _LONG_NUMBER else _finite(digits)
 
 
 def _with_whole_characters(value: Any) -> JSON:  # noqa: ANN401 what json.loads returns

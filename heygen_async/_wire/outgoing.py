@@ -104,6 +104,8 @@ def compose_raw(
     """
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, not {method!r}")
+    if not isinstance(path, str):
+        raise TypeError(f"path must be a string, not {type(path).__name__}")
     if not _PATH.fullmatch(path) or any(part.strip(".") == "" for part in path[1:].split("/")):
         raise ValueError(f"path must be percent-encoded, start with /v3/ and have no query: {path[:80]!r}")
     return compose(method, path, params=params, json=json, idempotency_key=idempotency_key)

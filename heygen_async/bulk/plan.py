@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from inspect import iscoroutinefunction
 from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from attrs import field, frozen
 
-from heygen_async._arguments import check_count
+from heygen_async._arguments import check_count, check_function, check_type
 from heygen_async.bulk.budget import RATES, check_budget, check_rates
 from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.program import RetryDelays
@@ -60,6 +61,11 @@ def make_plan(
     if max_in_flight is not None:
         check_count("max_in_flight", max_in_flight)
     check_budget(budget)
+    check_type("captions", captions, bool)
+    check_type("retry_failed", retry_failed, bool)
+    check_function("on_event", on_event)
+    if iscoroutinefunction(on_event):
+        raise TypeError("on_event must be a plain function: it is not awaited")
     return Plan(
         journal=None if journal is None else Path(journal),
         output_dir=None if output_dir is None else Path(output_dir),

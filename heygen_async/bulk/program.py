@@ -331,10 +331,10 @@ async def _uploaded(row: PreparedRow, role: _Role, at: Tools) -> str | None:
 async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
     video, audio = sources_of(row, record)
     assert record.attempt_key is not None  # noqa: S101 it is recorded before anything is sent
+    call = at.heygen.create(record.attempt_key, video=video, audio=audio, options=sent_options(row, record))
+    del video, audio  # or a traceback with local variables would show their queries
     try:
-        lipsync_id = await at.heygen.create(
-            record.attempt_key, video=video, audio=audio, options=sent_options(row, record)
-        )
+        lipsync_id = await call
     except HeyGenError as error:
         return await without_lost_assets(row, record, error, at)
     return evolve(record.accepted(lipsync_id), is_fresh=False)

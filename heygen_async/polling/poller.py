@@ -9,7 +9,7 @@ from datetime import datetime
 
 from attrs import frozen
 
-from heygen_async._arguments import check_timeout
+from heygen_async._arguments import check_timeout, check_type
 from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
 from heygen_async.models import TERMINAL, Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
@@ -110,6 +110,7 @@ class LipsyncPoller:
             HeyGenError: Any other error that is not transient, or answers stay unreadable.
             RuntimeError: The session is closed, or in use by another event loop.
         """
+        check_type("policy", policy, PollPolicy, is_optional=True)
         waiter = self._new_waiter(timeout, policy=policy)
         job = self._dispatcher.join(waiter, lipsync_id, created_at)
         scope: asyncio.Timeout | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from heygen_async._arguments import check_count, check_text
+from heygen_async._arguments import check_count, check_function, check_text
 from heygen_async._converter import read, read_page
 from heygen_async._media.transfers import Progress
 from heygen_async._media.uploads import Uploads
@@ -54,6 +54,7 @@ class Assets:
         If cancelled, it stops at once; if other calls wait for the same content, one of them takes over.
         """
         check_text("name", name)
+        check_function("progress", progress)
         async with self._uploads.look_at(source, name=name) as file:
             return await self._uploads.upload(file, progress=progress)
 

@@ -270,6 +270,8 @@ class Lipsyncs:
             TypeError, ValueError: If one of them is not an id; nothing was sent.
             NotFound, PermissionDenied: If the account does not have this call.
         """
+        if isinstance(lipsync_ids, str):
+            raise TypeError("lipsync_ids is one string; pass a list of ids")
         ids = [segment("lipsync_ids", lipsync_id) for lipsync_id in dict.fromkeys(lipsync_ids)]
         found: dict[str, LipsyncStatus | str] = {}
         for chunk in chunk_ids(ids):

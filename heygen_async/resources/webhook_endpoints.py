@@ -59,6 +59,7 @@ class WebhookEndpoints:
         if entity_id is not None:
             body["entity_id"] = entity_id
         request = compose("POST", _ALL, json=body, idempotency_key=_checked_key(idempotency_key))
+        del url, body  # or a traceback with local variables would show the query
         return read(await self._transport.send(request), WebhookEndpoint)
 
     def list(self, *, page_size: int = 100, token: str | None = None) -> Paginator[WebhookEndpoint]:
@@ -103,6 +104,7 @@ class WebhookEndpoints:
         if not body:
             raise ValueError("there is nothing to update: give url or events")
         request = compose("PATCH", _ONE, segments={"endpoint_id": endpoint_id}, json=body)
+        del url, body  # or a traceback with local variables would show the query
         return read(await self._transport.send(request), WebhookEndpoint)
 
     async def delete(self, endpoint_id: str) -> None:

@@ -382,8 +382,6 @@ def test_what_is_no_header_name_is_misuse(argument, name, error):
         b'["\\ud83d"' + b"[" * 1_000_000,
         b'{"event_type": "a", "event_data": ' + b'{"a":' * 500 + b"1" + b"}" * 501,
         b'{"event_type": "a", "event_data": {"t": "\\ud83d", "n": ' + b"[" * 300 + b"]" * 300 + b"}}",
-        b'{"event_type": "a", "n": NaN}',
-        b'{"event_type": "a", "t": "\\ud83d", "n": NaN}',
         b'{"event_type": "a", "t": "\\ud83d", "n": ' + b"9" * 1_000_000,
         b'{"event_data": {"status": "completed"}}',
         b'{"status": "completed", "lipsync_id": 5}',

@@ -261,6 +261,19 @@ async def test_a_file_that_appears_while_the_intent_to_write_is_saved_may_not_be
     assert api.may_replace is False
 
 
+async def test_an_id_that_is_none_fails_its_row_alone() -> None:
+    class OddApi(Api):
+        async def wait(self, lipsync_id: str, **options: object) -> Lipsync:
+            if self.jobs[lipsync_id].startswith("plain."):
+                raise ValueError("lipsync_id is not an id")
+            return await super().wait(lipsync_id, **options)
+
+    outcomes = await execute(MemoryStore(), OddApi(), never())
+
+    assert [outcome.state for outcome in outcomes] == ["failed", "completed", "completed"]
+    assert str(outcomes[0].error) == "lipsync_id is not an id"
+
+
 async def test_a_save_of_an_old_version_is_refused() -> None:
     store = MemoryStore()
     [record] = await store.admit([ROWS[0].entry])

@@ -162,19 +162,10 @@ class RowExecutor:
         self._tell_step(step)
         self.record = evolve(self.record, failure=None, hold=0.0)
         before, started = self.record, self.run.queue.clock()
-        match step:
-            case Step.PREPARE | Step.INTEND:
-                record = await self._to_create(step)
-            case Step.CREATE:
-                record = await self._create()
-            case Step.WAIT:
-                record = await self._wait()
-            case Step.DOWNLOAD:
-                record = await self._download()
-            case Step.SEARCH:
-                record = await self._search()
-            case _:
-                record = await self._advance(step)
+        try:
+            record = await self._effect(step)
+        except (OSError, ValueError) as error:  # such as an id of the server's that is none
+            record = self.record.stopped(error)
         if record.failure is None:
             record = _timed(step, record, before, self.run.queue.clock() - started)
         await self._save(record)
@@ -182,6 +173,21 @@ class RowExecutor:
             raise record.failure
         if record.ends_run and isinstance(record.failure, HeyGenError):
             raise RunAborted(record.failure)
+
+    async def _effect(self, step: Step) -> Record:
+        match step:
+            case Step.PREPARE | Step.INTEND:
+                return await self._to_create(step)
+            case Step.CREATE:
+                return await self._create()
+            case Step.WAIT:
+                return await self._wait()
+            case Step.DOWNLOAD:
+                return await self._download()
+            case Step.SEARCH:
+                return await self._search()
+            case _:
+                return await self._advance(step)
 
     async def _search(self) -> Record:
         if self.record.batch is not None:

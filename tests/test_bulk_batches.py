@@ -15,6 +15,7 @@ from heygen_async import (
     AssetId,
     AuthenticationError,
     InsufficientCredit,
+    InvalidRequest,
     LipsyncFailed,
     NotFound,
     PollPolicy,
@@ -98,7 +99,7 @@ async def test_an_item_fails_alone(stage: Stage) -> None:
 
 async def test_a_batch_that_is_refused_as_a_whole_is_parted_until_only_the_fault_is_left(stage: Stage) -> None:
     bad = DubRow(url("x"), AUDIO, key="bad", callback_url="https://example.com/hook")
-    stage.heygen.lipsyncs = _WholesaleLipsyncs(stage.heygen.lipsyncs, stage)
+    stage.heygen.lipsyncs = _WholesaleLipsyncs(stage.heygen.lipsyncs)
     outcomes = await _outcomes(stage, [*rows(6), bad])
 
     assert {key for key, outcome in outcomes.items() if outcome.state == "failed"} == {"bad"}
@@ -108,13 +109,12 @@ async def test_a_batch_that_is_refused_as_a_whole_is_parted_until_only_the_fault
 class _WholesaleLipsyncs:
     """The calls under `/v3/lipsyncs` of a server that refuses a whole batch for one item that it does not like."""
 
-    def __init__(self, lipsyncs: Lipsyncs, stage: Stage) -> None:
+    def __init__(self, lipsyncs: Lipsyncs) -> None:
         self._lipsyncs = lipsyncs
-        self._stage = stage
 
     async def create_batch(self, requests: Sequence[LipsyncRequest], **options: object) -> LipsyncBatch:
         if any(request.callback_url for request in requests):
-            self._stage.sandbox.faults = [error(400, "invalid_parameter", route=BATCH, times=1)]
+            raise InvalidRequest("no", status=400, code="invalid_parameter", outcome="rejected")
         return await self._lipsyncs.create_batch(requests, **options)
 
     def __getattr__(self, name: str) -> object:

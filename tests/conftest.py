@@ -1,6 +1,7 @@
 """What the tests share: a sandbox and a session on it, and a guard against blocking calls."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Iterator
 
@@ -24,6 +25,12 @@ def pytest_configure() -> None:
     # A background job of a shell ignores SIGINT, and so would the programs that tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was loaded for the tests: it would walk through all of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

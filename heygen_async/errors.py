@@ -43,7 +43,7 @@ __all__ = (
     "AuthenticationError",
     "Conflict",
     "DownloadError",
-    "Fault",
+    "ErrorDetail",
     "HeyGenError",
     "InsufficientCredit",
     "InvalidRequest",
@@ -162,7 +162,7 @@ class RequestTimeout(TransportError):
 
 
 @frozen
-class Fault:
+class ErrorDetail:
     """One fault of a request, as the API lists them in `APIError.errors`."""
 
     message: str
@@ -182,7 +182,7 @@ class APIError(HeyGenError):
         message: The API's sentence, or a short excerpt of a body that is not the API's.
         param: The request field at fault, if the API names one.
         doc_url: Where the API documents the error, if it says.
-        errors: The faults of the request, as `Fault`s, if the API lists them.
+        errors: The faults of the request, as `ErrorDetail` values, if the API lists them.
         request_id: The `X-Request-Id` of the answer, to quote to HeyGen's support; `None` if there was none.
         retry_after: Seconds that the server asked to wait; `None` if it did not.
     """
@@ -195,7 +195,7 @@ class APIError(HeyGenError):
         code: str | None = None,
         param: str | None = None,
         doc_url: str | None = None,
-        errors: Sequence[Fault] = (),
+        errors: Sequence[ErrorDetail] = (),
         request_id: str | None = None,
         retry_after: float | None = None,
         outcome: Outcome | None = None,

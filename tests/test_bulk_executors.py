@@ -12,7 +12,7 @@ import pytest
 from attrs import define, evolve, field, frozen
 from memory_store import MemoryStore
 
-from heygen_async.bulk.admission import AdmissionQueue, Attempts
+from heygen_async.bulk.admission import AdmissionQueue, UnansweredAttempts
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
 from heygen_async.bulk.events import StageCounter
@@ -171,7 +171,7 @@ async def execute(store: MemoryStore, api: Api, points: Points) -> list[DubOutco
     records = await store.admit([row.entry for row in ROWS])
     outcomes = []
     for row, record in zip(ROWS, records, strict=True):
-        executor = RowExecutor(context, row, record, False, lambda: None, Attempts(queue))
+        executor = RowExecutor(context, row, record, False, lambda: None, UnansweredAttempts(queue))
         outcomes.append(await executor.outcome())
     return outcomes
 

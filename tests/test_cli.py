@@ -25,8 +25,7 @@ from heygen_async.cli.app import app
 from heygen_async.cli.failures import print_error
 from heygen_async.cli.logs import logging_to_stderr
 from heygen_async.cli.options import RETRY
-from heygen_async.errors import Fault as ErrorFault
-from heygen_async.errors import InvalidRequest
+from heygen_async.errors import ErrorDetail, InvalidRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import Fault, Reply, nothing, reset, server_error, unknown_fields
 
@@ -803,7 +802,7 @@ def test_passwords_of_a_netrc_file_are_not_read(server, cli, tmp_path, monkeypat
 
 
 def test_each_of_several_errors_is_a_line(capsys):
-    faults = [ErrorFault("No \x1b[2Jtitle.", "invalid_parameter", "title"), ErrorFault("No.")]
+    faults = [ErrorDetail("No \x1b[2Jtitle.", "invalid_parameter", "title"), ErrorDetail("No.")]
     error = InvalidRequest("2 errors", status=400, code="invalid_parameter", errors=faults)
     print_error(error, as_json=False)
     lines = capsys.readouterr().err.splitlines()

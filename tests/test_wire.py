@@ -177,13 +177,13 @@ def test_an_error_is_read_in_any_shape(body, code, message):
     [
         (
             [{"code": "a", "message": "m", "path": "video.url"}, {"code": "b", "message": "n"}],
-            (errors.Fault("m", "a", "video.url"), errors.Fault("n", "b", None)),
+            (errors.ErrorDetail("m", "a", "video.url"), errors.ErrorDetail("n", "b", None)),
         ),
-        ([{"message": "m", "path": ["lipsyncs", 3, "audio"]}], (errors.Fault("m", None, "lipsyncs.3.audio"),)),
-        (["m", 5, None, {}, {"code": "b"}], (errors.Fault("m"), errors.Fault("b", "b"))),
+        ([{"message": "m", "path": ["lipsyncs", 3, "audio"]}], (errors.ErrorDetail("m", None, "lipsyncs.3.audio"),)),
+        (["m", 5, None, {}, {"code": "b"}], (errors.ErrorDetail("m"), errors.ErrorDetail("b", "b"))),
         ({"a": 1}, ()),
         (None, ()),
-        ([{"message": "m"}] * 1000, (errors.Fault("m"),) * 100),
+        ([{"message": "m"}] * 1000, (errors.ErrorDetail("m"),) * 100),
     ],
     ids=["both", "a list as path", "odd items", "no list", "nothing", "very many"],
 )

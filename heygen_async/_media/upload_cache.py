@@ -30,7 +30,7 @@ class Upload:
 
 
 @define(eq=False)
-class Entry:
+class CachedUpload:
     """One content."""
 
     sha256: str
@@ -52,11 +52,11 @@ class UploadCache:
 
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self._max_entries = max_entries
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, CachedUpload] = {}
 
-    def entry(self, sha256: str, path: Path | None) -> Entry:
+    def entry(self, sha256: str, path: Path | None) -> CachedUpload:
         """Return the entry of a content, made if it is new; the one that was not used for longest may be removed."""
-        entry = self._entries.pop(sha256, None) or Entry(sha256)
+        entry = self._entries.pop(sha256, None) or CachedUpload(sha256)
         self._entries[sha256] = entry
         if path is not None:
             entry.paths.add(path)
@@ -66,18 +66,18 @@ class UploadCache:
         return entry
 
     @staticmethod
-    def start(entry: Entry) -> Upload:
+    def start(entry: CachedUpload) -> Upload:
         """Record that an upload of *entry* starts."""
         entry.upload = Upload()
         return entry.upload
 
-    def finish(self, entry: Entry, upload: Upload) -> None:
+    def finish(self, entry: CachedUpload, upload: Upload) -> None:
         """Record that *upload* has ended, and wake those who wait for it."""
         entry.upload = None
         upload.finished.set()
         self.tidy(entry)
 
-    def tidy(self, entry: Entry) -> None:
+    def tidy(self, entry: CachedUpload) -> None:
         """Remove *entry* if it has no asset and nobody works on it."""
         if entry.asset is None and entry.upload is None and not entry.waiting:
             self._remove(entry)
@@ -88,7 +88,7 @@ class UploadCache:
             if _is_meant(entry, what):
                 self._remove(entry)
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: CachedUpload) -> None:
         if self._entries.get(entry.sha256) is entry:
             del self._entries[entry.sha256]
 
@@ -99,7 +99,7 @@ class UploadCache:
         return len(self._entries)
 
 
-def _is_meant(entry: Entry, what: Asset | AssetId | Path | None) -> bool:
+def _is_meant(entry: CachedUpload, what: Asset | AssetId | Path | None) -> bool:
     if what is None:
         return True
     if isinstance(what, Path):

@@ -22,7 +22,7 @@ from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
 from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile, local_file
 from heygen_async._media.transfers import Progress, Transfers, report
-from heygen_async._media.upload_cache import Entry, Upload
+from heygen_async._media.upload_cache import CachedUpload, Upload
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.retry import Attempts
 from heygen_async._wire import compose, multipart
@@ -110,7 +110,7 @@ class Uploads:
         """Forget that a file was uploaded, or all of them."""
         self._transfers.uploaded.forget(what)
 
-    async def _wait_for(self, entry: Entry, upload: Upload) -> None:
+    async def _wait_for(self, entry: CachedUpload, upload: Upload) -> None:
         entry.waiting += 1
         try:
             await upload.finished.wait()
@@ -120,7 +120,7 @@ class Uploads:
         if upload.error is not None:
             raise upload.error.fresh() from upload.error
 
-    async def _work_on(self, entry: Entry, file: LocalFile, progress: Progress | None) -> None:
+    async def _work_on(self, entry: CachedUpload, file: LocalFile, progress: Progress | None) -> None:
         """Do what *entry* still needs: the upload, and the wait until HeyGen has processed it."""
         cache = self._transfers.uploaded
         upload = cache.start(entry)

@@ -61,7 +61,7 @@ MAX_TITLE: Final = 10_000
 """Longest title, in characters."""
 
 Check: TypeAlias = Callable[[str, object], None]
-Fault: TypeAlias = tuple[str, TypeError | ValueError]
+FieldFault: TypeAlias = tuple[str, TypeError | ValueError]
 """The name of a field, and what is wrong with it."""
 
 
@@ -127,9 +127,9 @@ REQUEST_CHECKS: Final[Mapping[str, Check]] = {
 _SPAN: Final = ("start_time", "end_time")
 
 
-def faults_of(fields: Mapping[str, object], checks: Mapping[str, Check]) -> list[Fault]:
+def faults_of(fields: Mapping[str, object], checks: Mapping[str, Check]) -> list[FieldFault]:
     """Return what *checks* find wrong with *fields*; a field that is not given is not checked."""
-    faults: list[Fault] = []
+    faults: list[FieldFault] = []
     for name, check in checks.items():
         try:
             if name in fields:
@@ -141,13 +141,13 @@ def faults_of(fields: Mapping[str, object], checks: Mapping[str, Check]) -> list
     return faults
 
 
-def _span_faults(start: float, end: float) -> list[Fault]:
+def _span_faults(start: float, end: float) -> list[FieldFault]:
     if end > start:
         return []
     return [("end_time", ValueError(f"end_time ({end}) must be after start_time ({start})"))]
 
 
-def _refuse(faults: Sequence[Fault]) -> None:
+def _refuse(faults: Sequence[FieldFault]) -> None:
     """Raise one error that lists all *faults*: a TypeError if all of them are."""
     if faults:
         errors = [error for _, error in faults]

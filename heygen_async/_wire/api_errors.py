@@ -11,7 +11,7 @@ from heygen_async._masking import Mask
 from heygen_async._wire.bodies import Answer, excerpt, request_id, retry_after, short_text
 from heygen_async._wire.outcomes import is_unsettled
 from heygen_async._wire.outgoing import Request
-from heygen_async.errors import IN_PROGRESS, APIError, Fault, error_class
+from heygen_async.errors import IN_PROGRESS, APIError, ErrorDetail, error_class
 from heygen_async.models import JSON
 
 _MOST_FAULTS: Final = 100
@@ -106,13 +106,13 @@ def _text(report: Mapping[str, object], name: str, mask: Mask) -> str | None:
     return short_text(value, mask)
 
 
-def _faults(report: Mapping[str, object], mask: Mask) -> tuple[Fault, ...]:
+def _faults(report: Mapping[str, object], mask: Mask) -> tuple[ErrorDetail, ...]:
     listed = report.get("errors")
     items = listed[:_MOST_FAULTS] if isinstance(listed, list) else []
     return tuple(fault for item in items if (fault := _fault(item, mask)) is not None)
 
 
-def _fault(item: object, mask: Mask) -> Fault | None:
+def _fault(item: object, mask: Mask) -> ErrorDetail | None:
     if isinstance(item, str):
         item = {"message": item}
     if not isinstance(item, dict):
@@ -123,7 +123,7 @@ def _fault(item: object, mask: Mask) -> Fault | None:
     message, code = _text(item, "message", mask), _text(item, "code", mask)
     if message is None and code is None:
         return None
-    return Fault(message or code or "", code=code, path=_text(item, "path", mask))
+    return ErrorDetail(message or code or "", code=code, path=_text(item, "path", mask))
 
 
 _SCOPE: Final = re.compile(r"\b[a-z][a-z_]*:(?:read|write|\*)")

@@ -209,7 +209,7 @@ class RunAborted(Exception):
 
 
 @define
-class Attempts:
+class UnansweredAttempts:
     """Counts the attempts of one row that had no usable answer while other rows had answers."""
 
     _queue: AdmissionQueue

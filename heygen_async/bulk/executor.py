@@ -13,7 +13,7 @@ from typing import Final
 from anyio import to_thread
 from attrs import define, evolve, frozen
 
-from heygen_async.bulk.admission import AdmissionQueue, Attempts, RunAborted
+from heygen_async.bulk.admission import AdmissionQueue, RunAborted, UnansweredAttempts
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.events import DubEvent, RowState, Stage, StageCounter
@@ -103,7 +103,7 @@ class RowExecutor:
     record: Record
     has_file: bool
     leave: Callable[[], None]
-    _attempts: Attempts
+    _attempts: UnansweredAttempts
     _stage: Stage | None = None
     _has_worked: bool = False
     _not_before: float = 0.0

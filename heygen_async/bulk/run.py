@@ -21,7 +21,7 @@ from anyio import EndOfStream, create_memory_object_stream, to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import frozen
 
-from heygen_async.bulk.admission import AdmissionQueue, Attempts, RunAborted
+from heygen_async.bulk.admission import AdmissionQueue, RunAborted, UnansweredAttempts
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
@@ -327,7 +327,7 @@ class DubRun:
         self, one: AdmittedRow, tasks: asyncio.TaskGroup, outcomes: MemoryObjectSendStream[DubOutcome]
     ) -> None:
         leave = _once(self._leave)
-        attempts = Attempts(self._context.queue)
+        attempts = UnansweredAttempts(self._context.queue)
         executor = RowExecutor(self._context, one.row, one.record, one.has_file, leave, attempts)
         if executor.step() in ENDS:
             outcomes.send_nowait(await executor.result())

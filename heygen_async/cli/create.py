@@ -15,7 +15,7 @@ from heygen_async import HeyGenSession, LipsyncJob
 from heygen_async._ids import check_key
 from heygen_async.cli import create_schema
 from heygen_async.cli.create_request import compose, options_of, read_data
-from heygen_async.cli.delivery import Delivery, Target
+from heygen_async.cli.delivery import OutputFlags, Target
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.failures import Problems, advising
 from heygen_async.cli.live import transfer
@@ -93,7 +93,7 @@ def create(
         with problems.at("--idempotency-key"):
             check_key(idempotency_key)
     captions = captions or (request is not None and request.enable_caption is True)
-    delivery = None if output is None else Delivery(output, overwrite=overwrite, captions=captions)
+    delivery = None if output is None else OutputFlags(output, overwrite=overwrite, captions=captions)
     problems.add("--output", *(delivery.problems() if delivery is not None else ()))
     problems.check()
     assert request is not None  # noqa: S101 there is no problem
@@ -117,7 +117,7 @@ class _Creation:
         note(f"to wait for it: heygen-async lipsync wait {job.id}", self.options)
         return Exit.DONE
 
-    async def create_and_wait(self, delivery: Delivery | None) -> Exit:
+    async def create_and_wait(self, delivery: OutputFlags | None) -> Exit:
         async with session(self.options, polling=self.waiting.polling) as heygen:
             job = await self._send(heygen)
             note(f"created {job.id}", self.options)
@@ -132,7 +132,7 @@ class _Creation:
                 deliver=partial(self._deliver, heygen, delivery),
             )
 
-    async def _deliver(self, heygen: HeyGenSession, delivery: Delivery, lipsync: Lipsync) -> None:
+    async def _deliver(self, heygen: HeyGenSession, delivery: OutputFlags, lipsync: Lipsync) -> None:
         with advising(f"it is completed; to download it: {delivery.command(lipsync.id)}"):
             path = await delivery.download(heygen, lipsync.id, self.options)
         note(f"written to {path}", self.options)

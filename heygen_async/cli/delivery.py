@@ -20,7 +20,7 @@ Target: TypeAlias = Annotated[str, Parameter(name=("--output", "-o"), metavar="F
 
 
 @frozen
-class Delivery:
+class OutputFlags:
     """A file, or a folder to write into."""
 
     output: str

@@ -32,7 +32,7 @@ from heygen_async.cli.dub_view import (
 )
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
-from heygen_async.cli.failures import BadArguments, Problem, advising
+from heygen_async.cli.failures import ArgumentProblem, BadArguments, advising
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.options import RETRY, Options, PathFlag, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_line, wants_json
@@ -158,7 +158,7 @@ async def _listing_bad_rows(run: Coroutine[Any, Any, Exit]) -> Exit:
     try:
         return await run
     except BadRows as bad:
-        problems = [Problem(one.place, one.message) for one in bad.problems]
+        problems = [ArgumentProblem(one.place, one.message) for one in bad.problems]
         raise BadArguments(problems, count=bad.count, code="bad_rows") from bad
 
 

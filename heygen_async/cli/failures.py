@@ -14,7 +14,7 @@ from cyclopts import CycloptsError, UnusedCliTokensError
 from heygen_async._text import one_line
 from heygen_async.cli.exits import Exit, exit_code
 from heygen_async.cli.output import print_for_people, to_json
-from heygen_async.errors import APIError, DownloadError, Fault, HeyGenError, PermissionDenied, WaitTimeout
+from heygen_async.errors import APIError, DownloadError, ErrorDetail, HeyGenError, PermissionDenied, WaitTimeout
 from heygen_async.models import JSON
 
 # A library's message names keyword arguments and types; a shell has flags and paths.
@@ -25,7 +25,7 @@ _SCOPES: Final = "The API key is valid but lacks a permission: check its scopes,
 
 
 @frozen
-class Problem:
+class ArgumentProblem:
     """Something wrong in what was given."""
 
     place: str
@@ -42,7 +42,7 @@ class BadArguments(ValueError):
         code: The code in JSON.
     """
 
-    def __init__(self, problems: Sequence[Problem], *, count: int | None = None, code: str = "usage") -> None:
+    def __init__(self, problems: Sequence[ArgumentProblem], *, count: int | None = None, code: str = "usage") -> None:
         self.problems = list(problems)
         self.count = len(self.problems) if count is None else count
         self.code = code
@@ -58,7 +58,7 @@ class BadArguments(ValueError):
 class Problems:
     """Collects the problems of arguments, so that all of them are reported at once."""
 
-    found: list[Problem] = field(factory=list)
+    found: list[ArgumentProblem] = field(factory=list)
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
@@ -70,7 +70,7 @@ class Problems:
 
     def add(self, place: str, *messages: str) -> None:
         """Add a problem at *place* for each of the messages."""
-        self.found += [Problem(place, message) for message in messages]
+        self.found += [ArgumentProblem(place, message) for message in messages]
 
     def check(self) -> None:
         """Raise what was found.
@@ -159,7 +159,7 @@ def _lines(error: BaseException) -> list[str]:
             return [in_shell_words(str(error) or type(error).__name__)]
 
 
-def _problem_line(problem: Problem) -> str:
+def _problem_line(problem: ArgumentProblem) -> str:
     return in_shell_words(f"{problem.place}: {problem.message}" if problem.place else problem.message)
 
 
@@ -169,7 +169,7 @@ def _count_line(error: BadArguments) -> list[str]:
     return [f"{error.count} errors{f', {error.more} of them not shown' if error.more else ''}; nothing was sent"]
 
 
-def _fault_line(fault: Fault) -> str:
+def _fault_line(fault: ErrorDetail) -> str:
     return one_line(f"{fault.path}: {fault.message}" if fault.path else fault.message)
 
 

@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 from heygen_async import HeyGenSession, Page, Paginator
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.create import create
-from heygen_async.cli.delivery import Delivery, Target
+from heygen_async.cli.delivery import OutputFlags, Target
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.failures import Problems, advising
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
@@ -173,14 +173,14 @@ def download(
         overwrite: Replace files that exist.
     """
     path_of(lipsync_id)
-    delivery = Delivery(output, overwrite=overwrite, captions=captions)
+    delivery = OutputFlags(output, overwrite=overwrite, captions=captions)
     problems = Problems()
     problems.add("--output", *delivery.folder_problems())
     problems.check()
     return _download(lipsync_id, delivery, options)
 
 
-async def _download(lipsync_id: str, delivery: Delivery, options: Options) -> None:
+async def _download(lipsync_id: str, delivery: OutputFlags, options: Options) -> None:
     async with session(options) as heygen:
         with advising(f"to resume it: {delivery.command(lipsync_id)}"):
             path = await delivery.download(heygen, lipsync_id, options)

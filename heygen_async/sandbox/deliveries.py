@@ -18,7 +18,7 @@ from heygen_async.sandbox.http.validation import is_loopback
 from heygen_async.sandbox.records import RecordedDelivery
 from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.state.clock import Clock
-from heygen_async.sandbox.state.event_store import Delivery, Endpoint, Event, EventStore
+from heygen_async.sandbox.state.event_store import Endpoint, Event, EventStore, QueuedDelivery
 from heygen_async.sandbox.state.signed_links import SignedLinks
 from heygen_async.sandbox.state.world import SimulatedBatch, SimulatedJob
 
@@ -116,7 +116,7 @@ class DeliveryWorker:
         except TimeoutError:
             pass
 
-    async def _deliver(self, http: aiohttp.ClientSession, delivery: Delivery) -> None:
+    async def _deliver(self, http: aiohttp.ClientSession, delivery: QueuedDelivery) -> None:
         at = self._clock.now()
         status = await self._send(http, delivery) if is_loopback(urlsplit(delivery.url).hostname or "") else None
         event_id = None if delivery.event is None else delivery.event.id
@@ -126,7 +126,7 @@ class DeliveryWorker:
             self._events.failed(delivery, at)
             self.wake()
 
-    async def _send(self, http: aiohttp.ClientSession, delivery: Delivery) -> int | None:
+    async def _send(self, http: aiohttp.ClientSession, delivery: QueuedDelivery) -> int | None:
         body, headers = self._message(delivery.event, delivery.target)
         within = aiohttp.ClientTimeout(total=_PROBE_WITHIN if delivery.event is None else _ANSWER_WITHIN)
         try:

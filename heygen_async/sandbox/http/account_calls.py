@@ -7,7 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from heygen_async.sandbox.http import validation
-from heygen_async.sandbox.http.calls import Answer, Call, Handler, data
+from heygen_async.sandbox.http.calls import Call, CallAnswer, Handler, data
 from heygen_async.sandbox.settings import USERNAME, Settings
 from heygen_async.sandbox.state.clock import Clock
 from heygen_async.sandbox.state.world import World
@@ -27,7 +27,7 @@ class AccountCalls:
         """Return the handlers by route."""
         return {"GET /v3/users/me": self.me, "GET /v3/api_keys/self": self.key}
 
-    def me(self, call: Call) -> Answer:
+    def me(self, call: Call) -> CallAnswer:
         """`GET /v3/users/me`."""
         validation.query(call.query, ())
         billing = self.settings.billing
@@ -43,7 +43,7 @@ class AccountCalls:
             }
         )
 
-    def key(self, call: Call) -> Answer:
+    def key(self, call: Call) -> CallAnswer:
         """`GET /v3/api_keys/self`."""
         validation.query(call.query, ())
         key: dict[str, object] = {

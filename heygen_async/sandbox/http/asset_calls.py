@@ -8,7 +8,7 @@ from attrs import frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer, invalid
 from heygen_async.sandbox.http import validation
-from heygen_async.sandbox.http.calls import Answer, Call, Handler, data, listed
+from heygen_async.sandbox.http.calls import Call, CallAnswer, Handler, data, listed
 from heygen_async.sandbox.settings import USERNAME
 from heygen_async.sandbox.state.asset_store import AssetStore, StoredAsset
 from heygen_async.sandbox.state.clock import Clock
@@ -36,7 +36,7 @@ class AssetCalls:
             "DELETE /v3/assets/{asset_id}": self.delete,
         }
 
-    def announce(self, call: Call) -> Answer:
+    def announce(self, call: Call) -> CallAnswer:
         """`POST /v3/assets/direct-uploads`."""
         required = ("filename", "content_type", "size_bytes")
         body = validation.fields(call.body, validation.DIRECT_UPLOAD, required=required)
@@ -59,7 +59,7 @@ class AssetCalls:
             }
         )
 
-    def complete(self, call: Call) -> Answer:
+    def complete(self, call: Call) -> CallAnswer:
         """`POST /v3/assets/{asset_id}/complete`."""
         body = validation.fields(call.body, {"checksum_sha256": validation.checksum}, required=())
         asset = self.assets.complete(self._id(call), validation.text_in(body, "checksum_sha256"), call.now)
@@ -74,12 +74,12 @@ class AssetCalls:
             "size_bytes": asset.size_bytes,
         }
 
-    def get(self, call: Call) -> Answer:
+    def get(self, call: Call) -> CallAnswer:
         """`GET /v3/assets/{asset_id}`."""
         validation.query(call.query, ())
         return data(self._view(self.assets.get(self._id(call)), call.now))
 
-    def list(self, call: Call) -> Answer:
+    def list(self, call: Call) -> CallAnswer:
         """`GET /v3/assets`."""
         limit, start = validation.page(call.query, "assets", _DEFAULT_LIMIT, also=("username", "folder_id"))
         if not call.query.get("username"):
@@ -91,7 +91,7 @@ class AssetCalls:
         assets, before = self.assets.page(limit, start)
         return listed([self._view(asset, call.now) for asset in assets], "assets", before)
 
-    def statuses(self, call: Call) -> Answer:
+    def statuses(self, call: Call) -> CallAnswer:
         """`GET /v3/assets/statuses`."""
         asset_ids = validation.ids(validation.query(call.query, ("asset_ids",)), "asset_ids")
         if not 1 <= len(asset_ids) <= validation.MAX_IDS:
@@ -102,7 +102,7 @@ class AssetCalls:
         asset = self.assets.find(asset_id)
         return {"asset_id": asset_id, "status": asset.status(now) if asset else "not_found"}
 
-    def delete(self, call: Call) -> Answer:
+    def delete(self, call: Call) -> CallAnswer:
         """`DELETE /v3/assets/{asset_id}`."""
         return data({"id": self.assets.delete(self._id(call)).id})
 

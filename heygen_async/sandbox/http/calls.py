@@ -1,4 +1,4 @@
-"""The API as functions: a `Call` in, an `Answer` out. Nothing here waits or knows HTTP."""
+"""The API as functions: a `Call` in, a `CallAnswer` out. Nothing here waits or knows HTTP."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class Call:
 
 
 @frozen
-class Answer:
+class CallAnswer:
     """A success."""
 
     payload: Mapping[str, object]
     status: int = 200
 
 
-Handler: TypeAlias = Callable[[Call], Answer]
+Handler: TypeAlias = Callable[[Call], CallAnswer]
 """Answers the calls of one route."""
 
 
-def data(value: object, status: int = 200) -> Answer:
+def data(value: object, status: int = 200) -> CallAnswer:
     """Return one resource, or a list without pages."""
-    return Answer({"data": value}, status)
+    return CallAnswer({"data": value}, status)
 
 
-def listed(values: list[dict[str, object]], kind: str, next_position: int | None = None) -> Answer:
+def listed(values: list[dict[str, object]], kind: str, next_position: int | None = None) -> CallAnswer:
     """Return a page of a *kind* of list."""
-    return Answer({"data": values, **paging(kind, next_position)})
+    return CallAnswer({"data": values, **paging(kind, next_position)})
 
 
 def paging(kind: str, next_position: int | None) -> dict[str, object]:

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer, invalid
 from heygen_async.sandbox.http import validation
-from heygen_async.sandbox.http.calls import Answer, Call, Handler, data, listed, paging
+from heygen_async.sandbox.http.calls import Call, CallAnswer, Handler, data, listed, paging
 from heygen_async.sandbox.http.validation import Body
 from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.state.clock import Clock
@@ -46,31 +46,31 @@ class LipsyncCalls:
 
     # --- one ---------------------------------------------------------------------------------------------
 
-    def create(self, call: Call) -> Answer:
+    def create(self, call: Call) -> CallAnswer:
         """`POST /v3/lipsyncs`."""
         body = validation.lipsync(call.body)
         job = self.world.create(body, self.scripts.read(body, call.now), call.now)
         return data({"lipsync_id": job.id})
 
-    def get(self, call: Call) -> Answer:
+    def get(self, call: Call) -> CallAnswer:
         """`GET /v3/lipsyncs/{lipsync_id}`."""
         job = self._job(call)
         validation.query(call.query, ())
         return data(self._view(job, call.now))
 
-    def list(self, call: Call) -> Answer:
+    def list(self, call: Call) -> CallAnswer:
         """`GET /v3/lipsyncs`."""
         jobs, before = self.world.page(*validation.page(call.query, "lipsyncs", _DEFAULT_LIMIT))
         return listed([self._view(job, call.now) for job in jobs], "lipsyncs", before)
 
-    def update(self, call: Call) -> Answer:
+    def update(self, call: Call) -> CallAnswer:
         """`PATCH /v3/lipsyncs/{lipsync_id}`."""
         job = self._job(call)
         body = validation.fields(call.body, {"title": validation.text}, required=("title",))
         job.title = str(body["title"])
         return data(self._view(job, call.now))
 
-    def delete(self, call: Call) -> Answer:
+    def delete(self, call: Call) -> CallAnswer:
         """`DELETE /v3/lipsyncs/{lipsync_id}`."""
         job = self._job(call)
         self.world.delete(job.id, call.now)
@@ -96,7 +96,7 @@ class LipsyncCalls:
 
     # --- many --------------------------------------------------------------------------------------------
 
-    def statuses(self, call: Call) -> Answer:
+    def statuses(self, call: Call) -> CallAnswer:
         """`GET /v3/lipsyncs/statuses`."""
         limit, start = validation.page(call.query, "statuses", validation.MAX_IDS, also=("lipsync_ids", "batch_ids"))
         lipsync_ids, batch_ids = validation.ids(call.query, "lipsync_ids"), validation.ids(call.query, "batch_ids")
@@ -122,7 +122,7 @@ class LipsyncCalls:
         for index, item in enumerate(batch.items):
             yield _row(item, batch, index, now)
 
-    def create_batch(self, call: Call) -> Answer:
+    def create_batch(self, call: Call) -> CallAnswer:
         """`POST /v3/lipsyncs/batches`."""
         body = validation.fields(call.body, validation.BATCH, required=("lipsyncs",))
         lipsyncs = body["lipsyncs"]
@@ -135,7 +135,7 @@ class LipsyncCalls:
         except ErrorAnswer as refusal:
             return refusal
 
-    def get_batch(self, call: Call) -> Answer:
+    def get_batch(self, call: Call) -> CallAnswer:
         """`GET /v3/lipsyncs/batches/{batch_id}`."""
         limit, position = validation.page(call.query, "items", validation.MAX_IDS)
         batch = self.world.batch(validation.identifier(call.path["batch_id"], "batch_id"))
@@ -155,7 +155,7 @@ class LipsyncCalls:
         )
 
 
-def _absent(_: Call) -> Answer:
+def _absent(_: Call) -> CallAnswer:
     raise ErrorAnswer(404, "not_found", "There is nothing at this path.")
 
 

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from heygen_async.sandbox.error_answers import invalid
 from heygen_async.sandbox.http import validation
-from heygen_async.sandbox.http.calls import Answer, Call, Handler, data, listed
+from heygen_async.sandbox.http.calls import Call, CallAnswer, Handler, data, listed
 from heygen_async.sandbox.http.validation import Check
 from heygen_async.sandbox.state.clock import Clock
 from heygen_async.sandbox.state.event_store import Endpoint, Event, EventStore
@@ -36,19 +36,19 @@ class WebhookCalls:
             "GET /v3/webhooks/events": self.history,
         }
 
-    def create(self, call: Call) -> Answer:
+    def create(self, call: Call) -> CallAnswer:
         """`POST /v3/webhooks/endpoints`."""
         body = validation.fields(call.body, {**self._shape(), "entity_id": validation.text}, required=("url",))
         entity_id = validation.text_in(body, "entity_id")
         endpoint = self.events.create(str(body["url"]), _names(body.get("events")), entity_id, call.now)
         return data({**self._view(endpoint), "secret": endpoint.secret})
 
-    def list(self, call: Call) -> Answer:
+    def list(self, call: Call) -> CallAnswer:
         """`GET /v3/webhooks/endpoints`."""
         found, before = self.events.endpoints(*validation.page(call.query, "endpoints", _DEFAULT_LIMIT))
         return listed([self._view(one) for one in found], "endpoints", before)
 
-    def update(self, call: Call) -> Answer:
+    def update(self, call: Call) -> CallAnswer:
         """`PATCH /v3/webhooks/endpoints/{endpoint_id}`."""
         endpoint = self.events.endpoint(self._id(call))
         body = validation.fields(call.body, self._shape(), required=())
@@ -56,25 +56,25 @@ class WebhookCalls:
         endpoint.events = _names(body["events"]) if "events" in body else endpoint.events
         return data(self._view(endpoint))
 
-    def delete(self, call: Call) -> Answer:
+    def delete(self, call: Call) -> CallAnswer:
         """`DELETE /v3/webhooks/endpoints/{endpoint_id}`."""
         endpoint_id = self._id(call)
         self.events.delete(endpoint_id)
         return data({"endpoint_id": endpoint_id})
 
-    def rotate(self, call: Call) -> Answer:
+    def rotate(self, call: Call) -> CallAnswer:
         """`POST /v3/webhooks/endpoints/{endpoint_id}/rotate-secret`."""
         validation.fields(call.body, {}, required=())
         endpoint = self.events.rotate(self._id(call))
         return data({"endpoint_id": endpoint.id, "secret": endpoint.secret})
 
-    def event_types(self, call: Call) -> Answer:
+    def event_types(self, call: Call) -> CallAnswer:
         """`GET /v3/webhooks/event-types`."""
         validation.query(call.query, ())
         types = self.events.event_types.items()
         return listed([{"event_type": name, "description": text} for name, text in types], "types")
 
-    def history(self, call: Call) -> Answer:
+    def history(self, call: Call) -> CallAnswer:
         """`GET /v3/webhooks/events`."""
         limit, start = validation.page(call.query, "events", _DEFAULT_LIMIT, also=("event_type", "entity_id"))
         found, before = self.events.history(

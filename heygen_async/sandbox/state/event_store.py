@@ -70,7 +70,7 @@ class Event:
 
 
 @define(eq=False, kw_only=True)
-class Delivery:
+class QueuedDelivery:
     """An event for one URL, or the probe of a new endpoint."""
 
     method: Literal["POST", "OPTIONS"] = "POST"
@@ -91,7 +91,7 @@ class Delivery:
         return not isinstance(self.target, str) and self.target.deleted
 
 
-_Due: TypeAlias = tuple[float, int, Delivery]
+_Due: TypeAlias = tuple[float, int, QueuedDelivery]
 
 
 class EventStore:
@@ -120,7 +120,7 @@ class EventStore:
             entity_id=entity_id,
         )
         self._endpoints.add(endpoint)
-        self._queue(Delivery(method="OPTIONS", target=endpoint, first_due=now), now)
+        self._queue(QueuedDelivery(method="OPTIONS", target=endpoint, first_due=now), now)
         return endpoint
 
     def rotate(self, endpoint_id: str) -> Endpoint:
@@ -146,7 +146,7 @@ class EventStore:
             self._history.add(event)
             targets = [*(one for one in self._endpoints if one.wants(event)), *targets]
         for target in targets:
-            self._queue(Delivery(event=event, target=target, first_due=event.created_at), event.created_at)
+            self._queue(QueuedDelivery(event=event, target=target, first_due=event.created_at), event.created_at)
 
     def history(
         self, limit: int, before: int | None, *, event_type: str | None, entity_id: str | None
@@ -168,22 +168,22 @@ class EventStore:
         """Return when the next delivery is due; None if none is."""
         return self._due[0][0] if self._due else None
 
-    def take(self, now: float) -> list[Delivery]:
+    def take(self, now: float) -> list[QueuedDelivery]:
         """Remove and return the deliveries that are due; call `failed` for those that fail."""
-        taken: list[Delivery] = []
+        taken: list[QueuedDelivery] = []
         while self._due and self._due[0][0] <= now:
             delivery = heapq.heappop(self._due)[2]
             if not delivery.is_dropped:
                 taken.append(delivery)
         return taken
 
-    def failed(self, delivery: Delivery, now: float) -> None:
+    def failed(self, delivery: QueuedDelivery, now: float) -> None:
         """Queue a failed delivery again, with growing delays, for 24 h. A probe is not repeated."""
         delay = FIRST_DELAY * GROWTH**delivery.attempts
         delivery.attempts += 1
         if delivery.method == "POST" and now + delay <= delivery.first_due + GIVEN_UP_AFTER:
             self._queue(delivery, now + delay)
 
-    def _queue(self, delivery: Delivery, due: float) -> None:
+    def _queue(self, delivery: QueuedDelivery, due: float) -> None:
         self._queued += 1
         heapq.heappush(self._due, (due, self._queued, delivery))

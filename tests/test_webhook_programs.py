@@ -168,7 +168,15 @@ class Browser:
 
 @asynccontextmanager
 async def browser(profile):
-    switches = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+    quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    switches = [
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--remote-debugging-port=0",
+        *quiet,
+    ]
     program = [CHROMIUM, *switches, f"--user-data-dir={profile}", "--window-size=800,900", "about:blank"]
     async with process(*program, stderr=asyncio.subprocess.PIPE) as running, aiohttp.ClientSession() as http:
         async for line in running.stderr:

@@ -206,6 +206,7 @@ class HeyGenSession:
 
         A cancelled call stops at once; its `asyncio.CancelledError` has the same three attributes.
         """
+        check_type("params", params, Mapping, is_optional=True)
         key = None if idempotency_key is None else check_key(idempotency_key)
         request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
         del params, json  # or a traceback with local variables would show the links in them

@@ -324,6 +324,11 @@ async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
         await _open(tmp_path / "nowhere" / "run.sqlite")
 
 
+async def test_a_journal_that_is_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="is a folder: name a file in it"):
+        await _open(tmp_path)
+
+
 async def test_two_rows_with_one_key_are_named_both() -> None:
     journal = await _open(None)
     _, second = await journal.admit([_entry("a", 1), _entry("a", 2)])

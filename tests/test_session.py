@@ -415,6 +415,13 @@ async def test_a_borrowed_client_has_its_own_certificates():
 # Anything else of v3
 
 
+@pytest.mark.parametrize("params", [3, "limit=5", [("limit", 5)]])
+async def test_params_that_are_no_mapping_are_a_type_error(heygen, sandbox, params):
+    with pytest.raises(TypeError, match="params must be a Mapping"):
+        await heygen.request("GET", "/v3/lipsyncs", params=params)
+    assert sandbox.requests == []
+
+
 async def test_any_other_call_goes_through_request(heygen, sandbox):
     response = await heygen.request("GET", "/v3/lipsyncs", params={"limit": 5, "token": None})
     assert (response.status, response.data["data"], response.data["has_more"]) == (200, [], False)

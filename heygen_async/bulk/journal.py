@@ -158,6 +158,8 @@ class Journal:
             return False
         if not self._path.absolute().parent.is_dir():
             raise JournalError(f"the folder of {self} does not exist")
+        if self._path.is_dir():
+            raise JournalError(f"{self} is a folder: name a file in it")
         log = self._path.with_name(f"{self._path.name}-wal")
         mark, place = _WAL_HEADER
         uses_wal = self._path.is_file() and _head(self._path)[place] == mark

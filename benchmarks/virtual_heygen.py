@@ -40,7 +40,7 @@ from heygen_async.sandbox.state.scripts import JobScript
 from heygen_async.sandbox.state.world import SimulatedItem, SimulatedJob, World
 
 CREATE, READ, RETRY_AFTER = 0.3, 0.1, 5.0
-"""Seconds that a create and a read take, and that a refused create is told to wait."""
+"""Seconds: how long a create and a read take, and the `Retry-After` of a refused create."""
 
 T = TypeVar("T")
 

@@ -317,14 +317,14 @@ def _noted(stage: Stage, query: str) -> set[str]:
 
 
 async def test_rows_that_wait_for_the_budget_do_not_keep_back_the_mates_of_a_batch(stage: Stage) -> None:
-    mates, budget = rows(2), 2 * 60 * RATES["speed"] + 0.01
+    siblings, budget = rows(2), 2 * 60 * RATES["speed"] + 0.01
     stage.sandbox.faults = [reset(BATCH)]
-    async with stage.run(mates, submit="batch", budget=budget):
+    async with stage.run(siblings, submit="batch", budget=budget):
         await until(lambda: stage.asked(BATCH))
         await asyncio.sleep(0.02)
     stage.sandbox.faults = []
     between = [DubRow(url(f"n{number}"), AUDIO, key=f"n{number}") for number in range(1100)]
-    states = await _states(stage, [mates[0], *between, mates[1]], budget=budget)
+    states = await _states(stage, [siblings[0], *between, siblings[1]], budget=budget)
 
     assert states["completed"] >= 2
     assert states.total() == 1102

@@ -130,7 +130,7 @@ class Asset(Model):
 
 @frozen(kw_only=True)
 class Wallet(Model):
-    """What is left of a prepaid account."""
+    """The balance of a prepaid account."""
 
     currency: str = ""
     """`usd` or `credits`; empty if the API does not say."""

@@ -78,7 +78,7 @@ class RowChecker:
         ]
 
     def _renewed(self, admission: Admission) -> Admission:
-        """Return the record with another attempt, where the caller asked for one."""
+        """Return the record with another attempt, where the caller requests one."""
         is_renewed = self.plan.retry_failed and isinstance(admission, Record)
         return admission.forgiving() if is_renewed and isinstance(admission, Record) else admission
 

@@ -84,7 +84,7 @@ class Record:
     earlier: tuple[str, ...] = ()
     """The failed jobs of earlier attempts."""
     forgiven: int = 0
-    """How many of them do not count any more, because the caller asked for another attempt."""
+    """How many of them do not count any more, because the caller requested another attempt."""
     writing_to: str | None = None
     """The absolute path that was free when this row began to write to it."""
     written: str | None = None
@@ -260,7 +260,7 @@ class Record:
         )
 
     def forgiving(self) -> Record:
-        """Return the record for another attempt that the caller asked for, whatever failed before."""
+        """Return the record for another attempt that the caller requests, whatever failed before."""
         if self.state is State.FAILED:
             renewed = self.renewed()
             return evolve(renewed, forgiven=len(renewed.earlier))

@@ -8,7 +8,7 @@ A source URL on the host `sandbox.invalid` scripts its job, so that failures nee
 * `https://sandbox.invalid/any.mp4?refuse=download_failed`: the create is refused with that code
   (`download_failed` or `content_policy_violation`); in a batch that item fails alone
 
-Any other URL stands for the sample video: the sandbox never uses the network.
+Any other URL gives the sample video: the sandbox never uses the network.
 """
 
 from __future__ import annotations

@@ -104,6 +104,17 @@ def _is_published(target: Path) -> bool:
         return False
 
 
+def remove_published(target: Path) -> None:
+    """Remove what a crash at the end of a download to *target* leaves: the other name of the file, and the side file.
+
+    The caller has checked that they are its own.
+    """
+    if _is_published(target):
+        part_path(target).unlink()
+    if _lstat(part_path(target)) is None:
+        side_path(target).unlink(missing_ok=True)
+
+
 def _foreign(path: Path) -> str:
     return f"{path} exists and is not an unfinished download of this lipsync; move or remove it"
 

@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 from anyio import to_thread
 from attrs import evolve, frozen
 
+from heygen_async._media.parts import remove_published
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.intake import PreparedRow, check_unchanged
@@ -387,7 +388,9 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
     path = await to_thread.run_sync(absolute_path, target)
     captions_free = await to_thread.run_sync(captions_are_free, record, target)
     found = await to_thread.run_sync(found_at, path, record)
-    if found != "ours":  # else a run was interrupted just after it was published
+    if found == "ours":  # a run was interrupted just after it was published
+        await to_thread.run_sync(remove_published, target)
+    else:
         record = record.writing(path, captions_free=captions_free)
         await save(record)
         try:

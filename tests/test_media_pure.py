@@ -20,7 +20,7 @@ from heygen_async._media.hosts import (
     strong_etag,
 )
 from heygen_async._media.names import file_name
-from heygen_async._media.parts import cut_short
+from heygen_async._media.parts import cut_short, remove_published
 from heygen_async._media.sniffing import recognize, sniff
 from heygen_async._media.targets import captions_path
 from heygen_async._media.uploads import put_headers
@@ -461,3 +461,15 @@ def test_other_files_and_bytes_after_the_last_box_have_no_flaw(content):
 @given(st.binary(max_size=80))
 def test_walking_the_boxes_ends_whatever_they_are(content):
     cut_short(io.BytesIO(box(b"ftyp", b"isom") + content))
+
+
+@pytest.mark.parametrize("left", [("part", "side"), ("side",), ()])
+def test_what_a_crash_at_the_end_of_a_download_leaves_is_removed(tmp_path, left):
+    target = tmp_path / "a.mp4"
+    target.write_bytes(b"video")
+    if "part" in left:
+        (tmp_path / "a.mp4.part").hardlink_to(target)
+    if "side" in left:
+        (tmp_path / "a.mp4.part.etag").write_text("x")
+    remove_published(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]

@@ -354,6 +354,8 @@ class HeyGenSession:
             account=self.account,
             poller=self.poller,
             downloads=self._downloads,
+            statuses=partial(fetch_statuses, self._transport),
+            origin=self._http.origin.base_url,
         )
 
     async def download(

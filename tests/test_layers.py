@@ -38,7 +38,7 @@ IMPORTS = {
         *("errors", "jobs", "models", "pagination", "policies", "polling"),
     },
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
-    "bulk": {"_arguments", "_media", "_text", "_wire", "errors", "models", "policies"},
+    "bulk": {"_arguments", "_ids", "_media", "_text", "_wire", "errors", "models", "policies", "polling"},
     "session": {
         *("_arguments", "_bulk_calls", "_ids", "_media", "_transport", "_wire"),
         *("bulk", "errors", "jobs", "models", "policies", "polling", "resources"),

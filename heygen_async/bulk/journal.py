@@ -26,10 +26,11 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import attrs
 import orjson
-from attrs import define, evolve, field
+from attrs import define, field
 
 from heygen_async._text import one_line
-from heygen_async.bulk.identity import FileInfo, same_inputs
+from heygen_async.bulk.entries import admitted
+from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.record import Record, State, first_version_key
 from heygen_async.bulk.store import Admission, Entry, JournalError, Problem, shown
 
@@ -305,22 +306,15 @@ class Journal:
             return [self._admit(entry) for entry in entries]
 
     def _admit(self, entry: Entry) -> Admission:
-        known = self._find(entry.key)
-        record = known or Record(key=entry.key, inputs=entry.inputs)
-        problem = self._conflict(entry) or _change(entry, record)
-        if problem is not None:
-            return Problem(entry.place, problem)
+        found = self._conflict(entry) or admitted(entry, self._find(entry.key))
+        if isinstance(found, str):
+            return Problem(entry.place, found)
         for claim in (f"key {entry.key}", *entry.claims):
             self._db.execute(
                 "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, self._run)
             )
-        if record.state is State.FAILED and not _is_same(entry, record):
-            record = record.forgiving()  # the caller has changed what failed
-        if record.state is State.PLANNED:  # later it says what was sent
-            record = record.with_inputs(entry.inputs)
-        record = evolve(record, number=entry.number, place=entry.place, target=entry.target)
-        self._save(record)
-        return record
+        self._save(found)
+        return found
 
     def _conflict(self, entry: Entry) -> str | None:
         for claim in (f"key {entry.key}", *entry.claims):
@@ -519,19 +513,6 @@ def _first_version_record(row: dict[str, object]) -> Record:
     }
     row.update(added)
     return _record([row[name] for name in _COLUMNS])
-
-
-def _is_same(entry: Entry, record: Record) -> bool:
-    return same_inputs(record.inputs, entry.inputs, entry.inputs_0_1)
-
-
-def _change(entry: Entry, record: Record) -> str | None:
-    if record.state in {State.PLANNED, State.FAILED} or _is_same(entry, record):
-        return None  # there is no job that could still be completed
-    return (
-        f"the video, audio or options of the row {entry.key} have changed since its job was created; "
-        "give the row a new key to create another job"
-    )
 
 
 def _head(path: Path) -> bytes:

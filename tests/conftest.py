@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Iterator
 
@@ -53,6 +54,30 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's own key and address out of the tests."""
     monkeypatch.delenv("HEYGEN_API_KEY", raising=False)
     monkeypatch.delenv("HEYGEN_BASE_URL", raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Start a PostgreSQL of our own, or use the one that the environment names; yield its URL."""
+    if url := os.environ.get("HEYGEN_ASYNC_TEST_DATABASE"):
+        yield url
+        return
+    from cluster_postgres import binaries, temporary_server  # noqa: PLC0415 its driver is an extra
+
+    if binaries() is None:
+        reason = "there is no PostgreSQL: install it, or set HEYGEN_ASYNC_TEST_DATABASE"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    with temporary_server() as server:
+        yield server.url
+
+
+@pytest.fixture
+def database_url(postgres_server: str) -> Iterator[str]:
+    """Make a database for one test."""
+    from cluster_postgres import new_database  # noqa: PLC0415 its driver is an extra
+
+    with new_database(postgres_server) as url:
+        yield url
 
 
 # The library's own tests use the plugin like anyone else.

@@ -17,7 +17,7 @@ from attrs import frozen
 from heygen_async.bulk.cluster.database import ClusterError, Database, to_jsonb
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, write
 from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, StoredRow, Ticket
-from heygen_async.bulk.cluster.scheduler import Answered, AtWork, Busy, Learnt, Lesson
+from heygen_async.bulk.cluster.scheduler import AHEAD, Answered, AtWork, Busy, Learnt, Lesson
 
 LEASE_SECONDS: Final = 4.0
 """How long a scheduler holds an account without renewing that."""
@@ -123,6 +123,24 @@ class Accounts:
         )
 
 
+@frozen(kw_only=True)
+class Glance:
+    """What may be new for a scheduler."""
+
+    halted: str | None
+    """Why nothing is created, if so."""
+    answered: Sequence[Answered]
+    """Rows with an answer to learn from."""
+    busy: Busy
+    """What holds seats."""
+    due: Sequence[Ticket]
+    """Work that was given to nobody yet, and may begin."""
+    ahead: int
+    """How many rows are being prepared or are ready, as far as that matters."""
+    money: Mapping[int, tuple[float, float]]
+    """What the jobs of each run cost, and its longest output."""
+
+
 @frozen
 class SchedulerStore:
     """What the scheduler reads and writes, under its lease."""
@@ -164,55 +182,29 @@ class SchedulerStore:
             {**self._fence, "trouble": trouble},
         )
 
-    async def runs(self) -> tuple[Mapping[int, Run], str | None]:
-        """Return the runs of the account, new ones too, and why nothing is created, if so."""
+    async def runs(self) -> Mapping[int, Run]:
+        """Return the runs of the account, new ones too."""
         found = await self.database.fetch(_RUNS, {**self._fence, "origin": self.origin})
-        runs = {
-            number: Run(
-                id=number,
-                name=name,
-                options=RunOptions.from_json(options),
-                spent=spent,
-                longest=longest,
-                halted=halted,
-            )
-            for number, name, options, spent, longest, halted, _ in found
+        return {
+            number: Run(id=number, name=name, options=RunOptions.from_json(options), spent=spent, longest=longest)
+            for number, name, options, spent, longest in found
         }
-        return runs, found[0][6] if found else None
 
-    async def answered(self, runs: Collection[int]) -> list[Answered]:
-        """Return the rows that have an answer to learn from."""
-        found = await self.database.fetch(
-            "SELECT run, key, version, stage, answer, retry_after, epoch, due, unanswered, lipsync_id, asked_at "
-            "FROM rows WHERE answer IS NOT NULL AND run = ANY(%(runs)s)",
-            {"runs": list(runs)},
-        )
-        return [
-            Answered(
-                ticket=Ticket(run, key, version),
-                stage=Stage(stage),
-                answer=Answer(answer),
-                retry_after=retry_after,
-                epoch=epoch,
-                due=due,
-                unanswered=(asks[0], asks[1]),
-                lipsync_id=job,
-                asked_at=asked_at,
-            )
-            for run, key, version, stage, answer, retry_after, epoch, due, asks, job, asked_at in found
-        ]
-
-    async def busy(self, runs: Collection[int]) -> Busy:
-        """Return what holds seats."""
-        found = await self.database.fetch(
-            "SELECT run, stage, count(*) FROM rows WHERE stage IN ('create', 'flight') AND run = ANY(%(runs)s) "
-            "GROUP BY run, stage",
-            {"runs": list(runs)},
-        )
+    async def glance(self, runs: Collection[int]) -> Glance:
+        """Return what may be new."""
+        values = {**self._fence, "runs": list(runs), "limit": AHEAD}
+        ((halted, answered, busy, due, ahead, money),) = await self.database.fetch(_GLANCE, values)
         counts: dict[str, dict[int, int]] = {Stage.FLIGHT: {}, Stage.CREATE: {}}
-        for run, stage, count in found:
+        for run, stage, count in busy:
             counts[stage][run] = count
-        return Busy(counts[Stage.FLIGHT], counts[Stage.CREATE])
+        return Glance(
+            halted=halted,
+            answered=[_answered(one) for one in answered],
+            busy=Busy(counts[Stage.FLIGHT], counts[Stage.CREATE]),
+            due=[Ticket(run, key, version) for run, key, version in due],
+            ahead=ahead,
+            money={run: (spent, longest) for run, spent, longest in money},
+        )
 
     async def save_lessons(self, learnt: Learnt, lessons: Sequence[Lesson]) -> None:
         """Save what was learnt, and clear the answers that taught it.
@@ -230,11 +222,6 @@ class SchedulerStore:
         found = await self.database.fetch(_READY, {"runs": list(runs), "limit": limit})
         return [stored_row(values) for values in found]
 
-    async def count_ahead(self, runs: Collection[int], limit: int) -> int:
-        """Return how many rows are being prepared or are ready, at most *limit*."""
-        ((count,),) = await self.database.fetch(_COUNT_AHEAD, {"runs": list(runs), "limit": limit})
-        return int(count)
-
     async def to_prepare(self, runs: Collection[int], limit: int) -> list[StoredRow]:
         """Return rows whose files are to be uploaded, in their order."""
         found = await self.database.fetch(_TO_PREPARE, {"runs": list(runs), "limit": limit})
@@ -247,11 +234,6 @@ class SchedulerStore:
             {"runs": list(runs)},
         )
         return dict(found)
-
-    async def due(self, runs: Collection[int]) -> list[tuple[Ticket, Stage]]:
-        """Return work that was given to nobody yet, and may begin."""
-        found = await self.database.fetch(_DUE, {"runs": list(runs)})
-        return [(Ticket(run, key, version), Stage(stage)) for run, key, version, stage in found]
 
     async def mark_deferred(self, tickets: Iterable[Ticket]) -> list[tuple[Ticket, Stage]]:
         """Note that work is given to the engine now; return what is still to be done."""
@@ -322,6 +304,21 @@ class SchedulerStore:
         return f"{system}.{timeline}"
 
 
+def _answered(values: Sequence[Any]) -> Answered:
+    run, key, version, stage, answer, retry_after, epoch, due, count, answers, job, asked_at = values
+    return Answered(
+        ticket=Ticket(run, key, version),
+        stage=Stage(stage),
+        answer=Answer(answer),
+        retry_after=retry_after,
+        epoch=epoch,
+        due=due,
+        unanswered=(count, answers),
+        lipsync_id=job,
+        asked_at=asked_at,
+    )
+
+
 def _of(ticket: Ticket) -> dict[str, Any]:
     return {"run": ticket.run, "key": ticket.key, "version": ticket.version}
 
@@ -345,13 +342,13 @@ RETURNING {COLUMNS}, (SELECT options FROM runs WHERE runs.id = rows.run), unix_t
 
 _RUNS: Final[LiteralString] = """
 WITH taken AS (
-    UPDATE runs SET account = %(account)s WHERE origin = %(origin)s AND account IS NULL
-    RETURNING id, name, options, spent, longest, halted
-), all_runs AS (
-    SELECT id, name, options, spent, longest, halted FROM runs WHERE account = %(account)s
-    UNION SELECT * FROM taken
+    UPDATE runs SET account = %(account)s
+    WHERE origin = %(origin)s AND account IS NULL
+        AND EXISTS (SELECT 1 FROM accounts WHERE id = %(account)s AND epoch = %(epoch)s)
+    RETURNING id, name, options, spent, longest
 )
-SELECT all_runs.*, (SELECT halted FROM accounts WHERE id = %(account)s) FROM all_runs ORDER BY id
+SELECT id, name, options, spent, longest FROM runs WHERE account = %(account)s UNION ALL SELECT * FROM taken
+ORDER BY id
 """
 
 _SAVE_LESSONS: Final[LiteralString] = """
@@ -383,20 +380,27 @@ WHERE stage = 'prepare' AND NOT is_held AND deferred IS NULL AND holder IS NULL 
 ORDER BY run, number LIMIT %(limit)s
 """  # noqa: S608 names of ours
 
-_COUNT_AHEAD: Final[LiteralString] = """
-SELECT count(*) FROM (
-    (SELECT 1 FROM rows WHERE stage = 'prepare' AND NOT is_held AND (deferred IS NOT NULL OR holder IS NOT NULL)
-        AND run = ANY(%(runs)s) LIMIT %(limit)s)
-    UNION ALL
-    (SELECT 1 FROM rows WHERE stage = 'ready' AND NOT is_held AND run = ANY(%(runs)s) LIMIT %(limit)s)
-) AS ahead
-"""
-
-_DUE: Final[LiteralString] = """
-SELECT run, key, version, stage FROM rows
-WHERE stage IN ('create', 'search', 'download') AND deferred IS NULL AND holder IS NULL AND NOT is_held
-    AND answer IS NULL AND run = ANY(%(runs)s) AND due <= unix_time()
-ORDER BY run, number LIMIT 200
+_GLANCE: Final[LiteralString] = """
+SELECT
+    (SELECT halted FROM accounts WHERE id = %(account)s),
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(run, key, version, stage, answer, retry_after, epoch, due,
+            unanswered[1], unanswered[2], lipsync_id, asked_at)), '[]')
+        FROM rows WHERE answer IS NOT NULL AND run = ANY(%(runs)s)),
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(run, stage, count)), '[]')
+        FROM (SELECT run, stage, count(*) FROM rows WHERE stage IN ('create', 'flight') AND run = ANY(%(runs)s)
+            GROUP BY run, stage) AS busy),
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(run, key, version)), '[]')
+        FROM (SELECT run, key, version FROM rows
+            WHERE stage IN ('create', 'search', 'download') AND deferred IS NULL AND holder IS NULL AND NOT is_held
+                AND answer IS NULL AND run = ANY(%(runs)s) AND due <= unix_time()
+            ORDER BY run, number LIMIT 200) AS due),
+    (SELECT count(*) FROM (
+        (SELECT 1 FROM rows WHERE stage = 'prepare' AND NOT is_held AND (deferred IS NOT NULL OR holder IS NOT NULL)
+            AND run = ANY(%(runs)s) LIMIT %(limit)s)
+        UNION ALL
+        (SELECT 1 FROM rows WHERE stage = 'ready' AND NOT is_held AND run = ANY(%(runs)s) LIMIT %(limit)s)
+    ) AS ahead),
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(id, spent, longest)), '[]') FROM runs WHERE id = ANY(%(runs)s))
 """
 
 _ROWS: Final[LiteralString] = """

@@ -133,7 +133,6 @@ class Database:
             max_size=_CONNECTIONS,
             timeout=_WAIT,
             reconnect_timeout=1e9,  # a database may be away for hours
-            check=AsyncConnectionPool.check_connection,
             open=False,
         )
 

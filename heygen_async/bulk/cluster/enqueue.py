@@ -311,7 +311,7 @@ WITH released AS (
     UPDATE accounts SET halted = NULL FROM runs WHERE runs.id = %(run)s AND accounts.id = runs.account
 )
 UPDATE runs SET options = %(options)s WHERE id = %(run)s
-RETURNING pg_notify('{CHANNEL}', coalesce(account, 0)::text)
+RETURNING pg_notify('{CHANNEL}', '0')
 """  # noqa: S608 a name of ours
 
 _KEEP_FILES: Final[LiteralString] = """

@@ -266,7 +266,6 @@ class Run:
     """The estimated cost of all its jobs, in dollars."""
     longest: float = 0.0
     """The longest output seen, in seconds."""
-    halted: str | None = None
 
 
 def tickets(rows: Sequence[StoredRow]) -> list[Ticket]:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
 from attrs import define, evolve, field, frozen
 
-from heygen_async.bulk.cluster.accounts import SchedulerStore
+from heygen_async.bulk.cluster.accounts import Glance, SchedulerStore
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Sight
 from heygen_async.bulk.cluster.rows import KINDS, Kind, Run, Stage, StoredRow, Ticket
-from heygen_async.bulk.cluster.scheduler import AHEAD, Learnt, Purses, grant, learn, look_again, to_prepare
+from heygen_async.bulk.cluster.scheduler import AHEAD, Busy, Learnt, Purses, grant, learn, look_again, to_prepare
 from heygen_async.bulk.cluster.session import Api, StatusReader
 from heygen_async.bulk.cluster.transitions import after_end, given_up, placed
 from heygen_async.bulk.limits import look_policy
@@ -90,8 +90,8 @@ class Scheduler:
     learnt: Learnt
     _looks: Looks = field(init=False)
     _statuses: StatusReader = field(init=False)
-    _runs: Mapping[int, Run] = field(factory=dict, init=False)
-    _halted: str | None = None
+    _runs: dict[int, Run] = field(factory=dict, init=False)
+    _has_new_run: bool = field(default=False, init=False)
     _wake: asyncio.Event = field(factory=asyncio.Event, init=False)
     _look_wake: asyncio.Event = field(factory=asyncio.Event, init=False)
     _gets: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(_GETS), init=False)
@@ -111,8 +111,9 @@ class Scheduler:
             for loop in (self._keep_lease, self._keep_granting, self._keep_looking, self._keep_looking_around):
                 tasks.create_task(loop(), name=f"heygen-cluster{loop.__name__}")
 
-    def wake(self) -> None:
+    def wake(self, *, is_new_run: bool = False) -> None:
         """Look at the rows now: something has changed."""
+        self._has_new_run = self._has_new_run or is_new_run
         self._wake.set()
 
     def notify(self, lipsync_id: str) -> None:
@@ -141,7 +142,7 @@ class Scheduler:
 
     async def _look_around(self) -> None:
         """Compare what is remembered of jobs in flight with the rows: a write of ours may have had no answer."""
-        self._runs, self._halted = await self.store.runs()
+        self._runs = dict(await self.store.runs())
         found = await self.store.in_flight(self._runs)
         self._looks.keep({job for _, job, _ in found})
         now = self.clock()
@@ -175,6 +176,9 @@ class Scheduler:
     async def _keep_granting(self) -> None:
         while True:
             self._wake.clear()
+            if self._has_new_run:
+                self._has_new_run = False
+                await self._look_around()
             await self._move()
             now = self.clock()
             wait = min(max(self.learnt.next_chance(now) - now, 0.01), IDLE_SECONDS)
@@ -188,22 +192,22 @@ class Scheduler:
 
     async def _move(self) -> None:
         """Learn from answers, and let rows go that may go."""
-        self._runs, self._halted = await self.store.runs()
-        await self._learn()
-        await self._defer(await self.store.mark_deferred([ticket for ticket, _ in await self.store.due(self._runs)]))
-        if self._halted is None and self._runs:
-            await self._grant()
-            await self._prepare()
+        glance = await self.store.glance(self._runs)
+        for run, (spent, longest) in glance.money.items():
+            self._runs[run] = evolve(self._runs[run], spent=spent, longest=longest)
+        if glance.answered:
+            await self._learn(glance)
+        if glance.due:
+            await self._defer(await self.store.mark_deferred(glance.due))
+        if glance.halted is None and self._runs:
+            await self._grant(glance.busy)
+            await self._prepare(AHEAD - glance.ahead)
 
-    async def _learn(self) -> None:
-        answered = await self.store.answered(self._runs)
-        if not answered:
-            return
-        busy = await self.store.busy(self._runs)
+    async def _learn(self, glance: Glance) -> None:
         now = self.clock()
-        lessons = learn(self.learnt, answered, busy, now)
+        lessons = learn(self.learnt, glance.answered, glance.busy, now)
         await self.store.save_lessons(self.learnt, lessons)
-        for one in answered:
+        for one in glance.answered:
             if one.stage is Stage.FLIGHT and one.lipsync_id is not None:
                 since = one.asked_at or now
                 self._looks.add(one.ticket, one.lipsync_id, since, now + self._looks.first_interval(now - since))
@@ -216,9 +220,8 @@ class Scheduler:
         rows = await self.store.load(tickets)
         await self.store.write([self._given_up(row, HeyGenError(_UNANSWERED)).saved() for row in rows])
 
-    async def _grant(self) -> None:
+    async def _grant(self, busy: Busy) -> None:
         now = self.clock()
-        busy = await self.store.busy(self._runs)
         self.learnt.limiter.in_flight, self.learnt.limiter.in_air = busy.in_flight, busy.in_air
         open_runs = [run for run in self._runs if not self._is_full(run, busy.of_run(run))]
         candidates = await self.store.ready(open_runs, _CANDIDATES)
@@ -241,8 +244,7 @@ class Scheduler:
         most = self._runs[run].options.max_in_flight
         return most is not None and busy >= most
 
-    async def _prepare(self) -> None:
-        room = AHEAD - await self.store.count_ahead(self._runs, AHEAD)
+    async def _prepare(self, room: int) -> None:
         if room <= 0:
             return
         candidates = await self.store.to_prepare(self._runs, room)

@@ -13,7 +13,7 @@ from typing import Final, LiteralString
 
 SCHEMA: Final = "heygen"
 CHANNEL: Final = "heygen_cluster"
-"""What is notified: `ACCOUNT` when rows of an account have changed, `job ID` when a webhook arrived."""
+"""What is notified: `ACCOUNT` when its rows have changed, `0` when runs have, `job ID` when a webhook arrived."""
 
 _FIRST: Final[LiteralString] = """
 CREATE FUNCTION unix_time() RETURNS double precision LANGUAGE sql VOLATILE

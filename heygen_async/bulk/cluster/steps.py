@@ -239,7 +239,8 @@ class _OneStep:
         if job.duration is None:
             return evolve(record, job=job)
         claimed = self.claimed
-        await self.steps.accounts.learn_length(claimed.row.run, job.duration)
+        if claimed.options.budget is not None:
+            await self.steps.accounts.learn_length(claimed.row.run, job.duration)
         cost = Budget(claimed.options.rates).price(claimed.row.row.row.mode, job.duration)
         return evolve(record, job=job, estimate=cost)
 

@@ -180,8 +180,8 @@ class Worker:
         word, _, lipsync_id = payload.partition(" ")
         if word == "job":
             scheduler.notify(lipsync_id)
-        elif word == str(self.account):
-            scheduler.wake()
+        elif word in ("0", str(self.account)):  # 0: the rows of a run that belongs to no account yet
+            scheduler.wake(is_new_run=word == "0")
 
     # Steps
 

@@ -14,7 +14,7 @@ from typing import Any, Final, LiteralString
 
 from attrs import frozen
 
-from heygen_async.bulk.cluster.database import ClusterError, Database, to_jsonb
+from heygen_async.bulk.cluster.database import ClusterError, Statements, to_jsonb
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, write
 from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import AHEAD, Answered, AtWork, Busy, Learnt, Lesson
@@ -44,7 +44,7 @@ class Lease:
     """The time, by the database."""
 
 
-async def join_account(database: Database, origin: str, name: str) -> int:
+async def join_account(database: Statements, origin: str, name: str) -> int:
     """Return the account with this name at an origin."""
     ((account,),) = await database.fetch(
         "INSERT INTO accounts (origin, name) VALUES (%(origin)s, %(name)s) "
@@ -58,7 +58,7 @@ async def join_account(database: Database, origin: str, name: str) -> int:
 class Accounts:
     """The statements of one account."""
 
-    database: Database
+    database: Statements
     account: int
 
     # Workers
@@ -86,13 +86,13 @@ class Accounts:
         )
         return bool(found)
 
-    async def claim(self, ticket: Ticket, worker: str, token: str) -> tuple[StoredRow, RunOptions, float] | None:
+    async def claim(self, ticket: Ticket, worker: str) -> tuple[StoredRow, RunOptions, float] | None:
         """Begin the step of a row, unless it has another version or somebody else has begun it.
 
         Returns:
             The row, the options of its run, and the time by the database.
         """
-        values = {**_of(ticket), "worker": worker, "token": token}
+        values = {**_of(ticket), "worker": worker, "token": secrets.token_hex(8)}
         found = await self.database.fetch(_CLAIM, values)
         if not found:
             return None
@@ -145,7 +145,7 @@ class Glance:
 class SchedulerStore:
     """What the scheduler reads and writes, under its lease."""
 
-    database: Database
+    database: Statements
     lease: Lease
     origin: str
 
@@ -288,7 +288,6 @@ class SchedulerStore:
             rows,
             fence=self.lease.epoch,
             deferred=now,
-            token=secrets.token_hex(8),
         )
 
     async def has_listed(self) -> bool:

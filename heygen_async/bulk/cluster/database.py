@@ -10,10 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Final, LiteralString, Self, TypeVar
+from typing import Any, Final, LiteralString, Protocol, Self
 
 import orjson
 import psycopg
+from attrs import frozen
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
@@ -22,12 +23,12 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from heygen_async.bulk.cluster.schema import MIGRATIONS, SCHEMA, VERSION
 from heygen_async.bulk.store import JournalError
 
-T = TypeVar("T")
-
 _CONNECTIONS: Final = 4
-_WAIT: Final = 10.0
+_WAIT: Final = 1.0
 """Seconds to wait for a connection."""
-_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+_RECONNECT: Final = 0.3
+"""Seconds after which the pool gives up a connection. Whoever needs one tries again: the pool's own pauses grow."""
+_PAUSE, _LONGEST_PAUSE = 0.1, 0.4
 """Seconds between two attempts while the database is away: at first, and later."""
 
 _LASTING: Final = {
@@ -105,15 +106,14 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-async def until_answered(call: Callable[[], Awaitable[T]]) -> T:
-    """Call until the database answers. The call must do no harm if it was carried out before."""
-    pause = _PAUSE
-    while True:
-        try:
-            return await call()
-        except DatabaseLost:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+class Statements(Protocol):
+    """What carries out statements."""
+
+    def fetch(
+        self, statement: LiteralString | sql.Composed, values: Mapping[str, object] | None = None
+    ) -> Awaitable[list[tuple[Any, ...]]]:
+        """Carry out one statement, and return its rows."""
+        ...
 
 
 class Database:
@@ -132,7 +132,7 @@ class Database:
             min_size=1,
             max_size=_CONNECTIONS,
             timeout=_WAIT,
-            reconnect_timeout=1e9,  # a database may be away for hours
+            reconnect_timeout=_RECONNECT,
             open=False,
         )
 
@@ -199,6 +199,25 @@ class Database:
 def _note_version(version: int) -> sql.Composed:
     comment = sql.SQL("COMMENT ON SCHEMA {} IS {}")
     return comment.format(sql.Identifier(SCHEMA), sql.Literal(f"heygen-async {version}"))
+
+
+@frozen
+class Patient:
+    """Carries out statements however long the database is away. Each must do no harm if it was carried out before."""
+
+    database: Statements
+
+    async def fetch(
+        self, statement: LiteralString | sql.Composed, values: Mapping[str, object] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Carry out one statement, again until it is answered, and return its rows."""
+        pause = _PAUSE
+        while True:
+            try:
+                return await self.database.fetch(statement, values)
+            except DatabaseLost:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 async def _commit_each_statement(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:

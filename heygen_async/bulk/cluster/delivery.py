@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, LiteralString, Protocol, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import Any, Final, LiteralString, Protocol, TypeAlias, cast
 
 import attrs
 import procrastinate
 from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job, Status
 from procrastinate.types import JSONValue
 from psycopg import sql
 
@@ -26,7 +27,9 @@ _TASK: Final = "step"
 _POLL: Final = 2.0
 """Seconds between two looks of the engine for work that it was not notified of."""
 _PAUSE: Final = 0.2
-"""Seconds before the engine is started again after the database was away."""
+"""Seconds between two attempts to fetch work while the database is away."""
+_NOBODY: Final = cast("int", None)
+"""The engine is not told who does the work: the rows say that."""
 
 _REMOVE: Final[LiteralString] = """
 DO $$ DECLARE command text; BEGIN
@@ -44,7 +47,9 @@ END $$
 """
 
 _logger: Final = logging.getLogger("heygen_async")
-logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what ends a step is in its record
+for _name in ("procrastinate", "psycopg.pool"):
+    # What ends a step is in its record, and what ends a connection in an error of ours.
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 Handle: TypeAlias = Callable[[Ticket], Awaitable[None]]
 
@@ -65,10 +70,16 @@ class Delivery(Protocol):
         ...
 
     def serve(self, kind: Kind, slots: int, handle: Handle) -> Awaitable[None]:
-        """Give work of a kind to *handle*, as much at once as there are slots, until cancelled.
+        """Give work of a kind to *handle*, as much at once as there are slots, until cancelled."""
+        ...
 
-        Cancelled, it takes no more, and waits for what it gave.
-        """
+    @property
+    def channels(self) -> Mapping[str, Kind]:
+        """The channels of the database on which new work is notified, by kind."""
+        ...
+
+    def wake(self, kind: Kind) -> None:
+        """Look for work of a kind now: it was notified."""
         ...
 
 
@@ -84,6 +95,7 @@ class Procrastinate:
         self._account = account
         self._database = database
         self._app = procrastinate.App(connector=procrastinate.PsycopgConnector())
+        self._wakes = {kind: asyncio.Event() for kind in Kind}
 
     async def open(self) -> None:
         """Open the engine on the connections of the database."""
@@ -107,25 +119,49 @@ class Procrastinate:
                 found |= {_ticket(job.task_kwargs) for job in jobs}
         return found
 
+    @property
+    def channels(self) -> Mapping[str, Kind]:
+        """The channels on which the engine notifies new work."""
+        return {f"procrastinate_queue_v1#{self._queue(kind)}": kind for kind in Kind}
+
+    def wake(self, kind: Kind) -> None:
+        """Look for work of a kind now."""
+        self._wakes[kind].set()
+
     async def serve(self, kind: Kind, slots: int, handle: Handle) -> None:
         """Give work of a kind to *handle* until cancelled."""
-        while True:
-            app = procrastinate.App(connector=procrastinate.PsycopgConnector())
-            app.task(name=_TASK)(_handler(handle))
-            try:
-                await app.open_async(self._database.pool)
-                with _engine_errors():
-                    await app.run_worker_async(
-                        queues=[self._queue(kind)],
-                        concurrency=slots,
-                        install_signal_handlers=False,
-                        fetch_job_polling_interval=_POLL,
-                        shutdown_graceful_timeout=_POLL,
-                        delete_jobs="always",
-                    )
-            except DatabaseLost as error:
-                _logger.info("the engine starts again: %s", error)
+        # The engine's own worker is not used: once the database was away it hears no notification any more.
+        free = asyncio.Semaphore(slots)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await free.acquire()
+                self._wakes[kind].clear()
+                job = await self._fetch(kind)
+                if job is None:
+                    free.release()
+                    await self._until_woken(kind)
+                else:
+                    tasks.create_task(self._give(job, handle)).add_done_callback(lambda _: free.release())
+
+    async def _fetch(self, kind: Kind) -> Job | None:
+        try:
+            with _engine_errors():
+                return await self._app.job_manager.fetch_job(queues=[self._queue(kind)], worker_id=_NOBODY)
+        except DatabaseLost as error:
+            _logger.info("no work can be fetched: %s", error)
             await asyncio.sleep(_PAUSE)
+            self._wakes[kind].set()
+            return None
+
+    async def _until_woken(self, kind: Kind) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL):
+                await self._wakes[kind].wait()
+
+    async def _give(self, job: Job, handle: Handle) -> None:
+        await handle(_ticket(job.task_kwargs))
+        with suppress(DatabaseLost), _engine_errors():
+            await self._app.job_manager.finish_job(job=job, status=Status.SUCCEEDED, delete_job=True)
 
     def _queue(self, kind: Kind) -> str:
         return f"heygen-{self._account}-{kind}"
@@ -152,13 +188,6 @@ def _engine_errors() -> Iterator[None]:
         yield
     except ConnectorException as error:
         raise DatabaseLost(f"the database does not answer: {error.__cause__ or error}") from None
-
-
-def _handler(handle: Handle) -> Callable[..., Awaitable[None]]:
-    async def step(*, run: int, key: str, version: int) -> None:
-        await handle(Ticket(run, key, version))
-
-    return step
 
 
 def _ticket(arguments: Mapping[str, Any]) -> Ticket:

@@ -13,7 +13,7 @@ from typing import Any, Final, LiteralString
 
 from attrs import frozen
 
-from heygen_async.bulk.cluster.database import Database, to_jsonb
+from heygen_async.bulk.cluster.database import Statements, to_jsonb
 from heygen_async.bulk.cluster.rows import (
     Answer,
     Stage,
@@ -107,14 +107,13 @@ def written_row(row: StoredRow, *, deferred: float | None) -> dict[str, JSON]:
 
 
 async def write(
-    database: Database,
+    database: Statements,
     account: int,
     rows: Iterable[StoredRow],
     *,
     fence: int | None = None,
     deferred: float | None = None,
     tells: bool = False,
-    token: str | None = None,
 ) -> set[Ticket]:
     """Save rows, each for itself, and return those that were saved; the others have another version by now.
 
@@ -125,13 +124,12 @@ async def write(
         fence: The epoch of the scheduler that writes; `None` for a worker.
         deferred: When they are given to the engine, if they are.
         tells: Whether to notify the scheduler.
-        token: The same for each attempt of one write.
     """
     values = {
         "account": account,
         "rows": to_jsonb([written_row(row, deferred=deferred) for row in rows]),
         "fence": fence,
-        "token": token or secrets.token_hex(8),
+        "token": secrets.token_hex(8),
         "tells": tells,
     }
     return {Ticket(*found) for found in await database.fetch(WRITE, values)}
@@ -147,7 +145,7 @@ class PostgresStore:
         run: The run.
     """
 
-    _database: Database
+    _database: Statements
     account: int
     run: int
 
@@ -166,7 +164,7 @@ class PostgresStore:
         )
         return {record.key: record for record in (record_from_json(*values) for values in found)}
 
-    async def save(self, *records: Record, token: str | None = None) -> None:
+    async def save(self, *records: Record) -> None:
         """Save records, all of them or none.
 
         Raises:
@@ -174,7 +172,7 @@ class PostgresStore:
         """
         values = {
             "run": self.run,
-            "token": token or secrets.token_hex(8),
+            "token": secrets.token_hex(8),
             "records": to_jsonb([_saved(record) for record in records]),
             "count": len(records),
         }

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from attrs import define, evolve, field, frozen
 
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.cluster.accounts import Accounts
-from heygen_async.bulk.cluster.database import ClusterError, DatabaseLost, until_answered
+from heygen_async.bulk.cluster.database import ClusterError
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Sight
 from heygen_async.bulk.cluster.postgres import PostgresStore, write
@@ -68,7 +66,7 @@ class Steps:
     """The steps that a worker takes at the moment.
 
     Args:
-        accounts: The account.
+        accounts: The account, with statements that wait for the database.
         delivery: Where work is put back.
         api: The API.
         worker: The name of the worker.
@@ -127,8 +125,7 @@ class Steps:
                 await asyncio.wait(late)
 
     async def _take(self, kind: Kind, ticket: Ticket) -> None:
-        token = secrets.token_hex(8)
-        claim = await until_answered(partial(self.accounts.claim, ticket, self.worker, token))
+        claim = await self.accounts.claim(ticket, self.worker)
         if claim is None:
             return
         row, options, now = claim
@@ -141,8 +138,6 @@ class Steps:
         except AuthenticationError as error:
             await self._put_back(kind, step)
             self.on_fatal(error)
-        except DatabaseLost:
-            await self._put_back(kind, step)
         except ClusterError as error:
             await self._put_back(kind, step)
             self.on_fatal(error)
@@ -181,7 +176,7 @@ class _OneStep:
         await self._check_folder()
         record, is_skipped = await self._advanced()
         if isinstance(record.failure, InsufficientCredit):
-            await until_answered(partial(self.steps.accounts.halt, str(record.failure)))
+            await self.steps.accounts.halt(str(record.failure))
             record = evolve(record, is_stopped=False)
         if isinstance(record.failure, AuthenticationError):
             record = evolve(record, is_stopped=False)
@@ -256,16 +251,14 @@ class _OneStep:
 
     async def _save(self, record: Record) -> None:
         saved = evolve(record, version=self.record.version).next_version()
-        token = secrets.token_hex(8)
-        await until_answered(lambda: self._store.save(saved, token=token))
+        await self._store.save(saved)
         self.record = saved
         self.steps.note_version(Ticket(self.claimed.row.run, saved.key, saved.version))
 
     async def _finish(self, row: StoredRow) -> None:
         """Save the row after its step, however long the database is away."""
-        accounts, token = self.steps.accounts, secrets.token_hex(8)
-        saved = await until_answered(lambda: write(accounts.database, accounts.account, [row], tells=True, token=token))
-        if not saved:
+        accounts = self.steps.accounts
+        if not await write(accounts.database, accounts.account, [row], tells=True):
             raise LostRow(f"{row.row.key} was saved by another worker")
 
     def _note(self, record: Record) -> None:

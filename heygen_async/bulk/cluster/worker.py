@@ -18,9 +18,10 @@ from typing import Any, Final
 
 import psycopg
 from attrs import define, field, frozen
+from psycopg import sql
 
 from heygen_async.bulk.cluster.accounts import Accounts, LeaseLost, SchedulerStore
-from heygen_async.bulk.cluster.database import Database, DatabaseLost, translated
+from heygen_async.bulk.cluster.database import Database, DatabaseLost, Patient, translated
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Sight
 from heygen_async.bulk.cluster.postgres import PostgresStore
@@ -104,7 +105,7 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as tasks:
                 steps = Steps(
-                    self._accounts,
+                    Accounts(Patient(self.database), self.account),
                     self.delivery,
                     self.api,
                     self.name,
@@ -147,11 +148,14 @@ class Worker:
             try:
                 async with await self.database.connect() as connection:
                     with translated():
-                        await connection.execute(f"LISTEN {CHANNEL}")
+                        for channel in (CHANNEL, *self.delivery.channels):
+                            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                        for kind in Kind:  # what was notified before
+                            self.delivery.wake(kind)
                         await self._beat_and_hear(connection)
             except DatabaseLost as error:
                 _logger.info("connecting again: %s", error)
-                await asyncio.sleep(BEAT_SECONDS)
+                await asyncio.sleep(CANDIDATE_SECONDS)
 
     async def _beat_and_hear(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         loop = asyncio.get_running_loop()
@@ -171,10 +175,13 @@ class Worker:
             until = loop.time() + BEAT_SECONDS
             while (left := until - loop.time()) > 0:
                 async for notification in connection.notifies(timeout=left, stop_after=1):
-                    self._hear(notification.payload)
+                    self._hear(notification.channel, notification.payload)
 
-    def _hear(self, payload: str) -> None:
-        scheduler = self._scheduler
+    def _hear(self, channel: str, payload: str) -> None:
+        scheduler, kind = self._scheduler, self.delivery.channels.get(channel)
+        if kind is not None:
+            self.delivery.wake(kind)
+            return
         if scheduler is None:
             return
         word, _, lipsync_id = payload.partition(" ")

@@ -112,7 +112,7 @@ class Fleet:
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float, every: float = 0.05) -> None:
     """Wait for a condition that nothing tells us of."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 nothing sets an event
             await asyncio.sleep(every)
 
 
@@ -164,7 +164,7 @@ async def completed(found: Fleet, seconds: float = 300.0) -> None:
             return (await found.cluster.status()).is_complete
         except OSError:
             return False
-        except Exception as error:  # noqa: BLE001 the database is away
+        except Exception as error:
             if type(error).__name__ != "DatabaseLost":
                 raise
             return False
@@ -227,7 +227,7 @@ class Outcome:
         return self.wall / self.ideal
 
 
-def outcome(found: Fleet, rows: Sequence[DubRow], wall: float, ideal: float, *, size: int = 0) -> Outcome:
+def outcome(found: Fleet, rows: Sequence[DubRow], wall: float, ideal: float) -> Outcome:
     """Return what came of rows with local videos, or with links."""
     requests = found.sandbox.requests
     routes = Counter(one.route for one in requests)
@@ -236,7 +236,7 @@ def outcome(found: Fleet, rows: Sequence[DubRow], wall: float, ideal: float, *, 
         wall=wall,
         ideal=ideal,
         jobs=len(found.sandbox.jobs),
-        files=sum(is_right(found, row, size) for row in rows),
+        files=sum(is_right(found, row) for row in rows),
         peak=peak(found.sandbox),
         refusals=sum(one.route == CREATE and one.status == 429 for one in requests),
         replays=len(created) - len(found.sandbox.jobs),
@@ -247,7 +247,7 @@ def outcome(found: Fleet, rows: Sequence[DubRow], wall: float, ideal: float, *, 
     )
 
 
-def is_right(found: Fleet, row: DubRow, size: int = 0) -> bool:
+def is_right(found: Fleet, row: DubRow) -> bool:
     """Return whether the file of a row is the one of its video."""
     path = found.folder / "out" / f"{row.key}.mp4"
     if not path.exists():

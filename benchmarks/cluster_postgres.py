@@ -81,12 +81,14 @@ class Server:
     def start(self) -> None:
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         command = [self.bin / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder, *options]
-        self.process = subprocess.Popen(
-            [*_as_user(), *map(str, command)],
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder.parent / f"{self.folder.name}.log").open("ab"),
-            start_new_session=True,
-        )
+        with (self.folder.parent / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*_as_user(), *map(str, command)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
         end = time.monotonic() + 30
         while True:
             try:
@@ -134,6 +136,16 @@ def new_database(url: str) -> Iterator[str]:
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def empty(url: str) -> None:
+    """Remove the tables of a cluster, and end what still uses them."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        connection.execute("DROP SCHEMA IF EXISTS heygen, heygen_engine CASCADE")
 
 
 def _as_user() -> list[str]:

@@ -58,12 +58,13 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """Start a PostgreSQL of our own, or use the one that the environment names; yield its URL."""
-    if url := os.environ.get("HEYGEN_ASYNC_TEST_DATABASE"):
-        yield url
-        return
-    from cluster_postgres import binaries, temporary_server  # noqa: PLC0415 its driver is an extra
+    """Start a PostgreSQL of our own, or use the one that the environment names; yield the URL of a new database."""
+    from cluster_postgres import binaries, new_database, temporary_server  # noqa: PLC0415 its driver is an extra
 
+    if url := os.environ.get("HEYGEN_ASYNC_TEST_DATABASE"):
+        with new_database(url) as database:
+            yield database
+        return
     if binaries() is None:
         reason = "there is no PostgreSQL: install it, or set HEYGEN_ASYNC_TEST_DATABASE"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
@@ -73,11 +74,11 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture
 def database_url(postgres_server: str) -> Iterator[str]:
-    """Make a database for one test."""
-    from cluster_postgres import new_database  # noqa: PLC0415 its driver is an extra
+    """Yield the URL of a database without tables of ours."""
+    from cluster_postgres import empty  # noqa: PLC0415 its driver is an extra
 
-    with new_database(postgres_server) as url:
-        yield url
+    yield postgres_server
+    empty(postgres_server)
 
 
 # The library's own tests use the plugin like anyone else.

@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
-from heygen_async.bulk.cluster.schema import MIGRATIONS, SCHEMA, VERSION
+from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA, MIGRATIONS, SCHEMA, VERSION
 from heygen_async.bulk.store import JournalError
 
 _CONNECTIONS: Final = 4
@@ -32,7 +32,7 @@ _PAUSE, _LONGEST_PAUSE = 0.1, 0.4
 """Seconds between two attempts while the database is away: at first, and later."""
 
 _LASTING: Final = {
-    "options": f"-c search_path={SCHEMA}",
+    "options": f"-c search_path={SCHEMA},{ENGINE_SCHEMA}",
     "application_name": "heygen-async",
     "connect_timeout": "5",
     "keepalives_idle": "5",
@@ -110,7 +110,7 @@ class Statements(Protocol):
     """What carries out statements."""
 
     def fetch(
-        self, statement: LiteralString | sql.Composed, values: Mapping[str, object] | None = None
+        self, statement: LiteralString | sql.SQL | sql.Composed, values: Mapping[str, object] | None = None
     ) -> Awaitable[list[tuple[Any, ...]]]:
         """Carry out one statement, and return its rows."""
         ...
@@ -159,7 +159,7 @@ class Database:
             return await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
 
     async def fetch(
-        self, statement: LiteralString | sql.Composed, values: Mapping[str, object] | None = None
+        self, statement: LiteralString | sql.SQL | sql.Composed, values: Mapping[str, object] | None = None
     ) -> list[tuple[Any, ...]]:
         """Carry out one statement, and return its rows.
 
@@ -208,7 +208,7 @@ class Patient:
     database: Statements
 
     async def fetch(
-        self, statement: LiteralString | sql.Composed, values: Mapping[str, object] | None = None
+        self, statement: LiteralString | sql.SQL | sql.Composed, values: Mapping[str, object] | None = None
     ) -> list[tuple[Any, ...]]:
         """Carry out one statement, again until it is answered, and return its rows."""
         pause = _PAUSE

@@ -11,17 +11,20 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final, LiteralString, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import attrs
 import procrastinate
+from anyio import to_thread
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
+from procrastinate.schema import SchemaManager
 from procrastinate.types import JSONValue
 from psycopg import sql
 
 from heygen_async.bulk.cluster.database import Database, DatabaseLost
 from heygen_async.bulk.cluster.rows import Kind, Ticket
+from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA
 
 _TASK: Final = "step"
 _POLL: Final = 2.0
@@ -30,21 +33,6 @@ _PAUSE: Final = 0.2
 """Seconds between two attempts to fetch work while the database is away."""
 _NOBODY: Final = cast("int", None)
 """The engine is not told who does the work: the rows say that."""
-
-_REMOVE: Final[LiteralString] = """
-DO $$ DECLARE command text; BEGIN
-    FOR command IN
-        SELECT format('DROP TABLE IF EXISTS %s CASCADE', oid::regclass) FROM pg_class
-        WHERE relnamespace = 'heygen'::regnamespace AND relkind = 'r' AND relname LIKE 'procrastinate%'
-        UNION ALL
-        SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', oid::regprocedure) FROM pg_proc
-        WHERE pronamespace = 'heygen'::regnamespace AND proname LIKE 'procrastinate%'
-        UNION ALL
-        SELECT format('DROP TYPE IF EXISTS %s CASCADE', oid::regtype) FROM pg_type
-        WHERE typnamespace = 'heygen'::regnamespace AND typtype IN ('e', 'c') AND typname LIKE 'procrastinate_job_%'
-    LOOP EXECUTE command; END LOOP;
-END $$
-"""
 
 _logger: Final = logging.getLogger("heygen_async")
 for _name in ("procrastinate", "psycopg.pool"):
@@ -168,18 +156,20 @@ class Procrastinate:
 
 
 async def make_engine_tables(database: Database) -> None:
-    """Create the tables of the engine; those of an older engine are replaced, because nothing depends on them."""
-    found = await database.fetch("SELECT obj_description(to_regclass('procrastinate_jobs'), 'pg_class')")
-    version = procrastinate.__version__
+    """Create the tables of the engine; those of another engine are replaced, because nothing depends on them."""
+    schema, version = sql.Identifier(ENGINE_SCHEMA), procrastinate.__version__
+    found = await database.fetch(
+        "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %(name)s",
+        {"name": ENGINE_SCHEMA},
+    )
     if found == [(version,)]:
         return
-    await database.fetch(_REMOVE)
-    app = procrastinate.App(connector=procrastinate.PsycopgConnector())
-    await app.open_async(database.pool)
-    with _engine_errors():
-        await app.schema_manager.apply_schema_async()
-    comment = sql.SQL("COMMENT ON TABLE procrastinate_jobs IS {}")
-    await database.fetch(comment.format(sql.Literal(version)))
+    tables = sql.SQL(await to_thread.run_sync(SchemaManager.get_schema))
+    replace = sql.SQL(
+        "DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}; COMMENT ON SCHEMA {schema} IS {version}; "
+        "SET LOCAL search_path TO {schema}; {tables}"
+    )
+    await database.fetch(replace.format(schema=schema, version=sql.Literal(version), tables=tables))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The tables of a cluster in PostgreSQL, and how an older database is brought to this version.
 
-All of it is in the schema `heygen`, the engine's tables too: `DROP SCHEMA heygen CASCADE` removes a cluster. Times are
+All of it is in the schema `heygen`, the engine's tables in `heygen_engine`: dropping both removes a cluster. Times are
 Unix times in seconds, by the clock of the database.
 
 Rule 1: a migration is one step from one version to the next, in a transaction and under a lock.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final, LiteralString
 
 SCHEMA: Final = "heygen"
+ENGINE_SCHEMA: Final = "heygen_engine"
 CHANNEL: Final = "heygen_cluster"
 """What is notified: `ACCOUNT` when its rows have changed, `0` when runs have, `job ID` when a webhook arrived."""
 

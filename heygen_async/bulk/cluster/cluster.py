@@ -127,7 +127,7 @@ class Cluster:
         """
         check_rows(rows)
         options = _options(
-            output_dir=None if output_dir is None else absolute_path(Path(output_dir)),
+            output_dir=None if output_dir is None else await to_thread.run_sync(absolute_path, Path(output_dir)),
             max_in_flight=max_in_flight,
             max_attempts=max_attempts,
             max_requests_per_second=max_requests_per_second,

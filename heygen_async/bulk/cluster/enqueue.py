@@ -13,6 +13,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
+from anyio import to_thread
 from attrs import define, evolve, field, frozen
 
 from heygen_async.bulk.budget import Budget, check_rates
@@ -173,35 +174,38 @@ class Enqueue:
         return Enqueued(run=self.name, rows=rows, added=self._added, changed=self._changed, survey=builder.survey())
 
     async def _add(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> None:
+        new, changed = await to_thread.run_sync(self._sorted, store, rows)
+        self._added += len(new)
+        self._changed += len(changed)
+        if new or changed:
+            claims = [
+                {"claim": claim, "key": one.row.key, "place": one.row.place}
+                for one in (*new, *changed)
+                for claim in one.row.entry.claims
+            ]
+            values = {
+                "run": self.run,
+                "new": to_jsonb(await to_thread.run_sync(_new_rows, new)),
+                "changed": to_jsonb(await to_thread.run_sync(_new_rows, changed)),
+                "claims": to_jsonb(claims),
+            }
+            await self.database.fetch(_ADD, values)
+
+    def _sorted(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> tuple[list[StoredRow], list[StoredRow]]:
+        """Return the rows that are new, and those that have changed and are to be worked on again; for a thread."""
         new, changed = [], []
         for one in rows:
             known = store.known(one.row.key)
             if known is None:
                 new.append(self._placed(one))
-            elif one.record != evolve(known.record, number=one.record.number, place=one.record.place):
+            elif _is_changed(one, known):
                 changed.append(self._placed(one).saved())
-            elif known.stage is Stage.DONE and not one.has_file and one.record.target is not None:
-                changed.append(self._placed(one).saved())  # its file was removed
-        self._added += len(new)
-        self._changed += len(changed)
-        if new or changed:
-            values = {
-                "run": self.run,
-                "new": to_jsonb([_new_row(one) for one in new]),
-                "changed": to_jsonb([_new_row(one) for one in changed]),
-                "claims": to_jsonb(
-                    [
-                        {"claim": claim, "key": one.row.key, "place": one.row.place}
-                        for one in (*new, *changed)
-                        for claim in one.row.entry.claims
-                    ]
-                ),
-            }
-            await self.database.fetch(_ADD, values)
+        return new, changed
 
     def _placed(self, one: AdmittedRow) -> StoredRow:
         row = StoredRow(run=self.run, row=_absolute(one.row), record=one.record, stage=Stage.READY)
-        return placed(row, self.now, max_attempts=self.options.max_attempts, delays=_DELAYS, has_file=one.has_file)
+        most = self.options.max_attempts
+        return placed(row, self.now, max_attempts=most, delays=_DELAYS, has_file=one.has_file)
 
     async def _release(self) -> None:
         await self.database.fetch(_RELEASE, {"run": self.run, "options": to_jsonb(self.options.to_json())})
@@ -235,12 +239,23 @@ def _problems(row: DubRow) -> list[tuple[str, str]]:
     return [(column, message) for column, message in found if message is not None]
 
 
+def _is_changed(one: AdmittedRow, known: _Known) -> bool:
+    """Return whether a row that is stored is to be worked on again: it has changed, or its file was removed."""
+    if one.record != evolve(known.record, number=one.record.number, place=one.record.place):
+        return True
+    return known.stage is Stage.DONE and not one.has_file and one.record.target is not None
+
+
 def _absolute(row: PreparedRow) -> PreparedRow:
     """Return a row whose output is the same from every folder."""
     if row.target is None:
         return row
     target = Path(os.path.abspath(row.target))  # noqa: PTH100 it also takes out `..`
     return evolve(row, target=target)
+
+
+def _new_rows(rows: Sequence[StoredRow]) -> list[dict[str, Any]]:
+    return [_new_row(row) for row in rows]
 
 
 def _new_row(row: StoredRow) -> dict[str, Any]:

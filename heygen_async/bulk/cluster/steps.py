@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from anyio import to_thread
 from attrs import define, evolve, field, frozen
 
+from heygen_async._media.parts import is_in_use
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.cluster.accounts import Accounts
 from heygen_async.bulk.cluster.database import ClusterError
@@ -206,7 +208,7 @@ class _OneStep:
             except DownloadError as error:  # nothing was sent
                 return record.not_sent(str(error)).stopped(error), True
         if step is Step.DOWNLOAD:
-            record = await self._with_job(record)
+            record = await self._to_download(record)
             if record.failure is not None:
                 return record, False
         tools = Tools(
@@ -218,8 +220,15 @@ class _OneStep:
         )
         return await advance(row.row, record, step, tools, self._save), False
 
-    async def _with_job(self, record: Record) -> Record:
-        """Return a record with its job, which has the link and the true length of the output."""
+    async def _to_download(self, record: Record) -> Record:
+        """Return a record with its job, which has the link and the true length of the output.
+
+        A worker that was frozen may hold the part, and give it its name when it comes back. What it has recorded of it
+        must not be replaced until then.
+        """
+        target = self.claimed.row.row.target
+        if target is not None and await to_thread.run_sync(is_in_use, target):
+            return self._failing(record, DownloadError(f"{target} is being written", is_transient=True))
         if record.lipsync_id is None:
             return record
         try:
@@ -227,10 +236,7 @@ class _OneStep:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            is_lasting = not error.is_transient or record.tries >= len(self.steps.delays.download)
-            if is_lasting:
-                return record.stopped(error)
-            return record.failing(error, hold=self.steps.delays.download[record.tries])
+            return self._failing(record, error)
         if job.duration is None:
             return evolve(record, job=job)
         claimed = self.claimed
@@ -238,6 +244,12 @@ class _OneStep:
             await self.steps.accounts.learn_length(claimed.row.run, job.duration)
         cost = Budget(claimed.options.rates).price(claimed.row.row.row.mode, job.duration)
         return evolve(record, job=job, estimate=cost)
+
+    def _failing(self, record: Record, error: HeyGenError) -> Record:
+        holds = self.steps.delays.download
+        if not error.is_transient or record.tries >= len(holds):
+            return record.stopped(error)
+        return record.failing(error, hold=holds[record.tries])
 
     async def _check_folder(self) -> None:
         """Check that the output folder is the shared one here, before anything is written beside it.

@@ -22,7 +22,7 @@ from heygen_async._media.targets import FilePath, check_file
 from heygen_async._media.transfers import Progress, Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._transport.gate import Gate
+from heygen_async._transport.gate import Gate, PacedGate
 from heygen_async._transport.http import Http
 from heygen_async._transport.origin import check_headers, concealed, make_origin
 from heygen_async._wire import Parameter, Response, compose_raw
@@ -345,7 +345,11 @@ class HeyGenSession:
         )
         return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)
 
-    def _bulk_calls(self) -> BulkCalls:
+    def _bulk_calls(self, pace: Callable[[], Awaitable[None]] | None = None) -> BulkCalls:
+        """Return the calls of a bulk run; *pace* returns once a request may leave."""
+        if pace is not None:
+            paced = evolve(self._transport, gate=PacedGate(self._transport.gate, pace))
+            return _View(self, paced)._bulk_calls()  # noqa: SLF001 its own base class
         refusing = self.with_options(retry=evolve(self._transport.retry, on_rate_limit="raise"))
         return BulkCalls(
             lipsyncs=self.lipsyncs,

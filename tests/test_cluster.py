@@ -330,6 +330,18 @@ async def test_a_run_has_no_more_jobs_at_once_than_its_own_limit(stage: Stage) -
     assert not any(request.status == 429 for request in stage.sandbox.requests)
 
 
+async def test_all_workers_together_send_only_so_many_requests_a_second(stage: Stage) -> None:
+    await stage.enqueue(rows(6), max_requests_per_second=20.0)
+    started = asyncio.get_running_loop().time()
+    async with stage.worker(), stage.worker():
+        await stage.until(lambda status: status.is_complete)
+        elapsed = asyncio.get_running_loop().time() - started
+    paced = [request for request in stage.sandbox.requests if "users" not in request.route][1:]
+
+    assert len(paced) > 10
+    assert elapsed >= len(paced) / 20.0
+
+
 async def test_an_account_without_credit_creates_nothing_more_until_it_is_said_so(
     database_url: str, tmp_path: Path
 ) -> None:

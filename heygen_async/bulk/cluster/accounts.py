@@ -115,6 +115,11 @@ class Accounts:
             {"run": run, "seconds": seconds},
         )
 
+    async def pace(self) -> float:
+        """Reserve the time of one request of the account, and return the seconds until then."""
+        found = await self.database.fetch(_PACE, {"account": self.account})
+        return float(found[0][0]) if found else 0.0
+
     async def halt(self, reason: str | None) -> None:
         """Note why nothing more is created, or that creates may go again."""
         await self.database.fetch(
@@ -330,6 +335,16 @@ WHERE id = %(account)s AND (
     )
 )
 RETURNING epoch, limiter, unix_time()
+"""
+
+_PACE: Final[LiteralString] = """
+WITH pace AS (
+    SELECT 1 / min((options->>'max_requests_per_second')::double precision) AS gap FROM runs
+    WHERE account = %(account)s OR account IS NULL
+)
+UPDATE accounts SET next_request = greatest(next_request, unix_time()) + gap FROM pace
+WHERE id = %(account)s AND gap IS NOT NULL
+RETURNING next_request - gap - unix_time()
 """
 
 _CLAIM: Final[LiteralString] = f"""

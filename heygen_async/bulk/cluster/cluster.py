@@ -15,8 +15,8 @@ from attrs import evolve, frozen
 
 from heygen_async._arguments import check_count, check_rate, check_type
 from heygen_async.bulk.budget import check_budget, check_rates
-from heygen_async.bulk.cluster.accounts import GONE_SECONDS, join_account
-from heygen_async.bulk.cluster.database import ClusterError, Database, to_jsonb
+from heygen_async.bulk.cluster.accounts import GONE_SECONDS, Accounts, join_account
+from heygen_async.bulk.cluster.database import ClusterError, Database, Patient, to_jsonb
 from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables
 from heygen_async.bulk.cluster.enqueue import Enqueue, Enqueued, open_run
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, written_row
@@ -26,7 +26,7 @@ from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.session import Api, Session
 from heygen_async.bulk.cluster.status import ClusterStatus, read_status
 from heygen_async.bulk.cluster.transitions import placed
-from heygen_async.bulk.cluster.worker import Slots, Worker
+from heygen_async.bulk.cluster.worker import Pace, Slots, Worker
 from heygen_async.bulk.folders import mark_shared
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.outputs import absolute_path, is_written
@@ -169,14 +169,16 @@ class Cluster:
                 raise ValueError(f"{name} must be 0 or more, not {value}")
         api = heygen._bulk_calls()  # noqa: SLF001 as `dub_many` does
         account = await join_account(self._database, api.origin, await _account_name(api))
+        pace = Pace(Accounts(Patient(self._database), account))
         delivery = Procrastinate(self._database, account)
         await delivery.open()
         worker = Worker(
             self._database,
             account,
             delivery,
-            api,
+            heygen._bulk_calls(pace),  # noqa: SLF001 the same
             Slots(uploads=uploads, downloads=downloads),
+            pace,
             Tuning(delays=delays or RetryDelays()),
         )
         try:

@@ -33,8 +33,8 @@ class Api(HeyGen, Protocol):
 class Session(Protocol):
     """An open `HeyGenSession`."""
 
-    def _bulk_calls(self) -> Api:
-        """Return the calls."""
+    def _bulk_calls(self, pace: Callable[[], Awaitable[None]] | None = None) -> Api:
+        """Return the calls; *pace* returns once a request may leave."""
         ...
 
 

@@ -59,6 +59,20 @@ class Slots:
 
 
 @define(eq=False)
+class Pace:
+    """The requests a second of all workers of an account together."""
+
+    accounts: Accounts
+    is_on: bool = False
+    """Whether a run has a limit."""
+
+    async def __call__(self) -> None:
+        """Return once a request may leave."""
+        if self.is_on and (seconds := await self.accounts.pace()) > 0:
+            await asyncio.sleep(seconds)
+
+
+@define(eq=False)
 class Worker:
     """One worker of an account.
 
@@ -68,6 +82,7 @@ class Worker:
         delivery: Brings work.
         api: The API.
         slots: How much at once.
+        pace: The requests a second of all workers together.
         tuning: How patient it is.
         rest_seconds: How long it rests.
     """
@@ -77,6 +92,7 @@ class Worker:
     delivery: Delivery
     api: Api
     slots: Slots
+    pace: Pace
     tuning: Tuning = field(factory=Tuning)
     rest_seconds: float = REST_SECONDS
     name: str = field(factory=lambda: f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}")
@@ -160,10 +176,12 @@ class Worker:
     async def _beat_and_hear(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await connection.execute(
+            cursor = await connection.execute(
                 "INSERT INTO workers (name, account, host, process, pid, beat) "
                 "VALUES (%(name)s, %(account)s, %(host)s, %(process)s, pg_backend_pid(), unix_time()) "
-                "ON CONFLICT (name) DO UPDATE SET pid = excluded.pid, beat = excluded.beat",
+                "ON CONFLICT (name) DO UPDATE SET pid = excluded.pid, beat = excluded.beat "
+                "RETURNING EXISTS (SELECT 1 FROM runs WHERE (account = %(account)s OR account IS NULL) "
+                "AND options->>'max_requests_per_second' IS NOT NULL)",
                 {
                     "name": self.name,
                     "account": self.account,
@@ -171,6 +189,7 @@ class Worker:
                     "process": os.getpid(),
                 },
             )
+            ((self.pace.is_on,),) = await cursor.fetchall()
             self._is_known.set()
             until = loop.time() + BEAT_SECONDS
             while (left := until - loop.time()) > 0:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import json
 import os
 import random
 import signal
@@ -16,7 +18,7 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from heygen_async.bulk.cluster import Cluster
+from heygen_async.bulk.cluster import Cluster, ClusterError
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_VIDEO, Sandbox
 
@@ -25,21 +27,30 @@ CREATE = "POST /v3/lipsyncs"
 UPLOADS = ("POST /v3/assets", "PUT /files/{name}")
 
 
-@define
+@define(eq=False)
 class Member:
     """One worker process."""
 
-    process: asyncio.subprocess.Process
-    name: str | None = None
+    pid: int
     is_stopped: bool = False
 
     @property
     def is_alive(self) -> bool:
-        return self.process.returncode is None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
     def signal(self, number: int) -> None:
-        if self.is_alive:
-            os.kill(self.process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    async def ended(self) -> None:
+        """Wait until the process is gone."""
+        async with asyncio.timeout(60):
+            while self.is_alive:  # noqa: ASYNC110 nothing sets an event
+                await asyncio.sleep(0.01)
 
 
 @define(eq=False)
@@ -50,32 +61,29 @@ class Fleet:
     database_url: str
     folder: Path
     cluster: Cluster
+    nursery: asyncio.subprocess.Process
     members: list[Member] = field(factory=list)
     kills: int = 0
-    options: Sequence[str] = ()
 
-    async def start(self, count: int = 1, *, env: dict[str, str] | None = None) -> list[Member]:
-        """Start workers, without waiting for them."""
-        return [await self._start(env or {}) for _ in range(count)]
+    async def start(self, count: int = 1, *options: str, env: dict[str, str] | None = None) -> list[Member]:
+        """Start workers, without waiting until they work."""
+        return [await self._start(options, env or {}) for _ in range(count)]
 
-    async def _start(self, env: dict[str, str]) -> Member:
-        environment = {
-            **os.environ,
-            "HEYGEN_API_KEY": self.sandbox.api_key,
-            "HEYGEN_BASE_URL": self.sandbox.url,
-            "HEYGEN_DATABASE_URL": self.database_url,
-            **env,
+    async def _start(self, options: Sequence[str], env: dict[str, str]) -> Member:
+        order = {
+            "argv": ["cluster", "worker", "-v", *options],
+            "env": {
+                "HEYGEN_API_KEY": self.sandbox.api_key,
+                "HEYGEN_BASE_URL": self.sandbox.url,
+                "HEYGEN_DATABASE_URL": self.database_url,
+                **env,
+            },
+            "log": str(self.folder / "workers.log"),
         }
-        log = (self.folder / "workers.log").open("ab")
-        with log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "heygen_async", "cluster", "worker", "-v", *self.options),
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        member = Member(process)
+        assert self.nursery.stdin is not None
+        assert self.nursery.stdout is not None
+        self.nursery.stdin.write(f"{json.dumps(order)}\n".encode())
+        member = Member(int(await self.nursery.stdout.readline()))
         self.members.append(member)
         return member
 
@@ -93,20 +101,30 @@ class Fleet:
 
     async def scheduler(self) -> Member | None:
         """Return the process that is the scheduler."""
-        accounts = (await self.cluster.status()).accounts
+        try:
+            accounts = (await self.cluster.status()).accounts
+        except ClusterError:
+            return None
         name = next((one.scheduler for one in accounts), None) or ""
-        return next((one for one in self.alive() if f"-{one.process.pid}-" in name), None)
+        return next((one for one in self.alive() if f"-{one.pid}-" in name), None)
 
     async def kill(self, member: Member) -> None:
         member.signal(signal.SIGKILL)
-        await member.process.wait()
+        await member.ended()
         self.kills += 1
 
-    async def close(self) -> None:
-        for member in self.members:
+    async def kill_all(self) -> None:
+        """Kill every worker at the same moment."""
+        members = [member for member in self.members if member.is_alive]
+        for member in members:
             member.signal(signal.SIGKILL)
-        for member in self.members:
-            await member.process.wait()
+        for member in members:
+            await member.ended()
+        self.kills += len(members)
+
+    def log(self) -> str:
+        path = self.folder / "workers.log"
+        return path.read_text() if path.exists() else ""
 
 
 async def until(condition: Callable[[], Awaitable[bool]], seconds: float, every: float = 0.05) -> None:
@@ -140,16 +158,27 @@ def url_rows(count: int, query: str = "") -> list[DubRow]:
 
 
 @asynccontextmanager
-async def fleet(
-    database_url: str, folder: Path, *, options: Sequence[str] = (), **settings: object
-) -> AsyncIterator[Fleet]:
-    """Open a sandbox and a fleet without members."""
-    async with Sandbox(balance=1e6, **settings) as sandbox, Cluster(database_url) as cluster:
-        found = Fleet(sandbox, database_url, folder, cluster, options=options)
-        try:
-            yield found
-        finally:
-            await found.close()
+async def fleet(database_url: str, folder: Path, **settings: object) -> AsyncIterator[Fleet]:
+    """Open a sandbox and a fleet without members; at its end no process is left."""
+    nursery = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(Path(__file__).with_name("cluster_nursery.py")),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    found: Fleet | None = None
+    try:
+        async with Sandbox(balance=1e6, **settings) as sandbox, Cluster(database_url) as cluster:
+            found = Fleet(sandbox, database_url, folder, cluster, nursery)
+            try:
+                yield found
+            finally:
+                await found.kill_all()
+    finally:
+        assert nursery.stdin is not None
+        nursery.stdin.close()
+        await nursery.wait()
+        assert found is None or not any(member.is_alive for member in found.members)
 
 
 async def enqueue(found: Fleet, rows: Sequence[DubRow], **options: object) -> object:
@@ -162,11 +191,7 @@ async def completed(found: Fleet, seconds: float = 300.0) -> None:
     async def is_complete() -> bool:
         try:
             return (await found.cluster.status()).is_complete
-        except OSError:
-            return False
-        except Exception as error:
-            if type(error).__name__ != "DatabaseLost":
-                raise
+        except ClusterError:  # the database is away
             return False
 
     await until(is_complete, seconds, every=0.1)
@@ -176,19 +201,15 @@ async def completed(found: Fleet, seconds: float = 300.0) -> None:
 
 
 async def churn(found: Fleet, every: float, rng: random.Random, *, hunts: bool = False, freezes: float = 0.0) -> None:
-    """Kill a worker again and again, and replace it; freeze one for a while, once."""
-    if freezes:
-        asyncio.get_running_loop().call_later(every / 2, lambda: None)
-    has_frozen = not freezes
-    while True:
-        await asyncio.sleep(every)
-        victims = found.alive()
-        victim = (await found.scheduler() if hunts else None) or rng.choice(victims)
-        await found.kill(victim)
-        await found.start()
-        if not has_frozen:
-            has_frozen = True
-            asyncio.get_running_loop().create_task(freeze(rng.choice(found.alive()), freezes))
+    """Kill a worker again and again, and replace it; freeze one, once."""
+    async with asyncio.TaskGroup() as tasks:
+        if freezes:
+            tasks.create_task(freeze(rng.choice(found.alive()), freezes))
+        while True:
+            await asyncio.sleep(every)
+            victim = (await found.scheduler() if hunts else None) or rng.choice(found.alive())
+            await found.kill(victim)
+            await found.start()
 
 
 async def freeze(member: Member, seconds: float) -> None:

@@ -99,14 +99,15 @@ class Accounts:
         *row, options, now = found[0]
         return stored_row(row), RunOptions.from_json(options), now
 
-    async def release(self, ticket: Ticket, worker: str) -> None:
-        """Give back a row whose step was not taken to its end."""
+    async def release(self, ticket: Ticket, worker: str) -> bool:
+        """Give back a row whose step was not taken to its end; return whether this worker had begun it."""
         values = {**_of(ticket), "worker": worker}
-        await self.database.fetch(
+        found = await self.database.fetch(
             "UPDATE rows SET holder = NULL, fresh = false, deferred = unix_time() "
-            "WHERE run = %(run)s AND key = %(key)s AND version = %(version)s AND holder = %(worker)s",
+            "WHERE run = %(run)s AND key = %(key)s AND version = %(version)s AND holder = %(worker)s RETURNING 1",
             values,
         )
+        return bool(found)
 
     async def learn_length(self, run: int, seconds: float) -> None:
         """Note the length of an output."""

@@ -127,33 +127,27 @@ class Steps:
                 await asyncio.wait(late)
 
     async def _take(self, kind: Kind, ticket: Ticket) -> None:
-        claim = await self.accounts.claim(ticket, self.worker)
-        if claim is None:
-            return
-        row, options, now = claim
-        claimed = _Claimed(row, options, now - time.time())
-        step = _OneStep(self, claimed, row.record)
+        work = self._works[ticket.run, ticket.key]
         try:
-            await step.take()
+            claim = await self.accounts.claim(ticket, self.worker)
+            if claim is not None:
+                row, options, now = claim
+                await _OneStep(self, _Claimed(row, options, now - time.time()), row.record).take()
         except LostRow:
             _logger.info("the row %s was taken over by another worker", ticket.key)
-        except AuthenticationError as error:
-            await self._put_back(kind, step)
-            self.on_fatal(error)
-        except ClusterError as error:
-            await self._put_back(kind, step)
+        except (AuthenticationError, ClusterError) as error:
+            await self._put_back(kind, evolve(ticket, version=work.version))
             self.on_fatal(error)
         except asyncio.CancelledError:
-            await asyncio.shield(self._put_back(kind, step))
+            await asyncio.shield(self._put_back(kind, evolve(ticket, version=work.version)))
             raise
 
-    async def _put_back(self, kind: Kind, step: _OneStep) -> None:
+    async def _put_back(self, kind: Kind, ticket: Ticket) -> None:
         """Give a row back, to be delivered again; without the database the scheduler finds it."""
-        ticket = evolve(step.claimed.row, record=step.record).ticket
         try:
             async with asyncio.timeout(_PUT_BACK_SECONDS):
-                await self.accounts.release(ticket, self.worker)
-                await self.delivery.defer(kind, [ticket])
+                if await self.accounts.release(ticket, self.worker):
+                    await self.delivery.defer(kind, [ticket])
         except (TimeoutError, ClusterError) as error:
             _logger.info("the row %s is left to the scheduler: %s", ticket.key, error)
 

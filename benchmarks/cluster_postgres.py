@@ -79,26 +79,33 @@ class Server:
         )
 
     def start(self) -> None:
+        """Start it, and wait until it takes connections. After a kill its old processes may still be ending."""
+        end = time.monotonic() + 60
+        while not self._has_started():
+            if time.monotonic() > end:
+                raise TimeoutError((self.folder.parent / "server.log").read_text()[-2000:])
+            time.sleep(0.05)
+
+    def _has_started(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            self.process = self._process()
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _process(self) -> subprocess.Popen[bytes]:
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         command = [self.bin / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder, *options]
         with (self.folder.parent / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [*_as_user(), *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
             )
-        end = time.monotonic() + 30
-        while True:
-            try:
-                psycopg.connect(self.url, connect_timeout=2).close()
-            except psycopg.OperationalError:
-                if time.monotonic() > end or self.process.poll() is not None:
-                    raise
-                time.sleep(0.02)
-            else:
-                return
 
     def kill(self) -> None:
         """Kill the server as a power cut does."""

@@ -5,6 +5,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import psycopg
 import pytest
 from attrs import evolve, frozen
 from test_bulk_executors import ROWS, Api, Killed, Points, execute, never
@@ -16,6 +17,7 @@ from heygen_async.bulk.cluster.database import (
     Patient,
     connection_string,
     to_jsonb,
+    translated,
 )
 from heygen_async.bulk.cluster.delivery import make_engine_tables
 from heygen_async.bulk.cluster.enqueue import _ADD
@@ -296,6 +298,29 @@ async def test_the_password_of_a_database_that_refuses_it_is_not_shown(database_
         async with Database(database_url.replace("secret-word", "pass-word")):
             pass
     assert "pass-word" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("error", [None, psycopg.OperationalError("gone")], ids=["result", "error"])
+async def test_a_cancellation_that_the_driver_loses_is_raised_all_the_same(error: Exception | None) -> None:
+    async def lose_it() -> None:
+        with translated():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            if error is not None:
+                raise error
+
+    task = asyncio.create_task(lose_it())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_timeout_is_still_one_where_the_driver_loses_a_cancellation() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            with translated(), contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
 
 
 def test_a_lost_database_may_be_there_again() -> None:

@@ -92,10 +92,28 @@ def _dumps(value: object) -> str:
 
 
 @contextmanager
+def keeping_cancellation() -> Iterator[None]:
+    """Raise a cancellation that the body has lost.
+
+    Until Python 3.12 `asyncio.wait_for`, which the driver uses, returns the result of what has just ended, and forgets
+    that the task was cancelled at the same moment.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 the body awaits
+    before = task.cancelling()
+    try:
+        yield
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
+@contextmanager
 def translated() -> Iterator[None]:
     """Turn what the driver raises into errors of ours."""
     try:
-        yield
+        with keeping_cancellation():
+            yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
         raise DatabaseLost(f"the database does not answer: {_sentence(error)}") from None
     except psycopg.Error as error:

@@ -22,7 +22,7 @@ from procrastinate.schema import SchemaManager
 from procrastinate.types import JSONValue
 from psycopg import sql
 
-from heygen_async.bulk.cluster.database import Database, DatabaseLost
+from heygen_async.bulk.cluster.database import Database, DatabaseLost, keeping_cancellation
 from heygen_async.bulk.cluster.rows import Kind, Ticket
 from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA
 
@@ -175,7 +175,8 @@ async def make_engine_tables(database: Database) -> None:
 @contextmanager
 def _engine_errors() -> Iterator[None]:
     try:
-        yield
+        with keeping_cancellation():
+            yield
     except ConnectorException as error:
         raise DatabaseLost(f"the database does not answer: {error.__cause__ or error}") from None
 

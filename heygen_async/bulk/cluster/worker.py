@@ -166,35 +166,36 @@ class Worker:
                     with translated():
                         for channel in (CHANNEL, *self.delivery.channels):
                             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-                        for kind in Kind:  # what was notified before
-                            self.delivery.wake(kind)
-                        await self._beat_and_hear(connection)
+                    for kind in Kind:  # what was notified before
+                        self.delivery.wake(kind)
+                    while True:
+                        with translated():
+                            await self._beat_and_hear(connection)
             except DatabaseLost as error:
                 _logger.info("connecting again: %s", error)
                 await asyncio.sleep(CANDIDATE_SECONDS)
 
     async def _beat_and_hear(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            cursor = await connection.execute(
-                "INSERT INTO workers (name, account, host, process, pid, beat) "
-                "VALUES (%(name)s, %(account)s, %(host)s, %(process)s, pg_backend_pid(), unix_time()) "
-                "ON CONFLICT (name) DO UPDATE SET pid = excluded.pid, beat = excluded.beat "
-                "RETURNING EXISTS (SELECT 1 FROM runs WHERE (account = %(account)s OR account IS NULL) "
-                "AND options->>'max_requests_per_second' IS NOT NULL)",
-                {
-                    "name": self.name,
-                    "account": self.account,
-                    "host": socket.gethostname(),
-                    "process": os.getpid(),
-                },
-            )
-            ((self.pace.is_on,),) = await cursor.fetchall()
-            self._is_known.set()
-            until = loop.time() + BEAT_SECONDS
-            while (left := until - loop.time()) > 0:
-                async for notification in connection.notifies(timeout=left, stop_after=1):
-                    self._hear(notification.channel, notification.payload)
+        cursor = await connection.execute(
+            "INSERT INTO workers (name, account, host, process, pid, beat) "
+            "VALUES (%(name)s, %(account)s, %(host)s, %(process)s, pg_backend_pid(), unix_time()) "
+            "ON CONFLICT (name) DO UPDATE SET pid = excluded.pid, beat = excluded.beat "
+            "RETURNING EXISTS (SELECT 1 FROM runs WHERE (account = %(account)s OR account IS NULL) "
+            "AND options->>'max_requests_per_second' IS NOT NULL)",
+            {
+                "name": self.name,
+                "account": self.account,
+                "host": socket.gethostname(),
+                "process": os.getpid(),
+            },
+        )
+        ((self.pace.is_on,),) = await cursor.fetchall()
+        self._is_known.set()
+        until = loop.time() + BEAT_SECONDS
+        while (left := until - loop.time()) > 0:
+            async for notification in connection.notifies(timeout=left, stop_after=1):
+                self._hear(notification.channel, notification.payload)
 
     def _hear(self, channel: str, payload: str) -> None:
         scheduler, kind = self._scheduler, self.delivery.channels.get(channel)

@@ -12,12 +12,13 @@ from test_bulk_executors import Api, Points, Watched, never
 
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part
-from heygen_async.bulk.cluster import Cluster, accounts, scheduler
-from heygen_async.bulk.cluster.accounts import Accounts, SchedulerStore, join_account
+from heygen_async.bulk.cluster import Cluster, scheduler, scheduler_store
+from heygen_async.bulk.cluster.accounts import Accounts, join_account
 from heygen_async.bulk.cluster.database import Database, Patient
 from heygen_async.bulk.cluster.looks import Sight
 from heygen_async.bulk.cluster.postgres import PostgresStore
 from heygen_async.bulk.cluster.rows import Kind, Ticket
+from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
 from heygen_async.bulk.cluster.scheduling import Clock, Scheduler, Tuning
 from heygen_async.bulk.cluster.steps import Steps
 from heygen_async.bulk.program import RetryDelays
@@ -174,7 +175,7 @@ async def yard(
     url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, given: Sequence[DubRow] | None = None
 ) -> AsyncIterator[Yard]:
     """Open a yard with three rows, in which nobody waits for the clock."""
-    monkeypatch.setattr(accounts, "START_SECONDS", 0.0)
+    monkeypatch.setattr(scheduler_store, "START_SECONDS", 0.0)
     monkeypatch.setattr(scheduler, "QUEUED_SECONDS", 0.0)
     async with Cluster(url) as cluster:
         database = cluster._database

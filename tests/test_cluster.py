@@ -18,8 +18,7 @@ from bulk_stage import HASTY, QUICK
 import heygen_async.bulk.cluster.cluster as facade
 from heygen_async import AuthenticationError, HeyGenSession, PollPolicy
 from heygen_async.bulk.checks import BadRows
-from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus
-from heygen_async.bulk.cluster import accounts as accounts_module
+from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, scheduler_store
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.models import AssetId, DubRow
@@ -512,7 +511,7 @@ async def test_after_the_database_was_restored_jobs_that_it_lost_are_adopted(
     async def restored(_: object) -> str:
         return "another.2"
 
-    monkeypatch.setattr(accounts_module.SchedulerStore, "timeline", restored)
+    monkeypatch.setattr(scheduler_store.SchedulerStore, "timeline", restored)
     assert (await stage.complete()).runs[0].rows == {"done": 2}
     assert stage.jobs() == {"row-1": 1, "row-2": 1}
 

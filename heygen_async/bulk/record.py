@@ -13,12 +13,16 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import orjson
 from attrs import evolve, field, frozen
 
+from heygen_async.errors import HeyGenError, RateLimited
 from heygen_async.models import Lipsync
+
+CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
+"""How a create was answered; `failed` is without a usable answer."""
 
 _NOT_SAVED: Final[Mapping[str, bool]] = {"saved": False}
 
@@ -311,3 +315,14 @@ def attempt_key(row_key: str, digest: str, attempt: int) -> str:
 def first_version_key(key: str, attempt: int) -> str:
     """Return the attempt key that the first version of this library used."""
     return key if attempt == 1 else f"{key}.{attempt}"
+
+
+def answer_of(record: Record) -> CreateAnswer:
+    """Return how the create was answered whose record this is now."""
+    error = record.failure
+    if record.state is State.SUBMITTED:
+        return "accepted"
+    if isinstance(error, RateLimited):
+        return "refused"
+    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
+    return "failed" if is_unanswered else "rejected"

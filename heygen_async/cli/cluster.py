@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 _Slots = Annotated[int, Parameter(validator=Number(gte=0))]
-_API: Final = "https://api.heygen.com"
 _WATCH_SECONDS: Final = 1.0
 
 app: Final = App(name="cluster", help="Dub the rows of manifests on many machines, with PostgreSQL between them.")
@@ -95,7 +94,7 @@ async def enqueue(
                 rows,
                 output_dir=output_dir,
                 run=run,
-                base_url=options.base_url or os.environ.get("HEYGEN_BASE_URL") or _API,
+                base_url=options.base_url,
                 max_in_flight=max_in_flight,
                 max_attempts=max_attempts,
                 max_requests_per_second=max_requests_per_second,

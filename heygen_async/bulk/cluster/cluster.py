@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from os import PathLike
@@ -14,10 +15,11 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from heygen_async._arguments import check_count, check_rate, check_type
+from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.cluster.accounts import GONE_SECONDS, Accounts, join_account
 from heygen_async.bulk.cluster.database import ClusterError, Database, Patient, to_jsonb
-from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables
+from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
 from heygen_async.bulk.cluster.enqueue import Enqueue, Enqueued, open_run
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
@@ -38,7 +40,6 @@ from heygen_async.bulk.row_source import slices_of
 from heygen_async.errors import HeyGenError
 from heygen_async.models import DubRow
 
-_API: Final = "https://api.heygen.com"
 _DEFAULT_RUN: Final = "default"
 _PAGE: Final = 500
 _ACCOUNT_SECONDS: Final = 10.0
@@ -94,7 +95,7 @@ class Cluster:
         *,
         output_dir: str | PathLike[str] | None = None,
         run: str | None = None,
-        base_url: str = _API,
+        base_url: str | None = None,
         max_in_flight: int | None = None,
         max_attempts: int = 3,
         max_requests_per_second: float | None = None,
@@ -112,7 +113,7 @@ class Cluster:
             output_dir: The shared folder for the videos. Without it only rows with an `output` are downloaded.
             run: A name; by default that of the manifest. A run belongs to one API and one account, that of the first
                 worker that sees it, and keeps its output folder.
-            base_url: The address of the API that the workers of this run use.
+            base_url: The address of the API that the workers of this run use; as for `HeyGenSession`.
             max_in_flight: The most jobs of this run at once, 1 or more; `None` finds out what the account allows.
             max_attempts: The most jobs for one row if jobs fail for transient reasons, 1 or more.
             max_requests_per_second: The most requests of all workers together to the API in a second, more than 0.
@@ -126,6 +127,7 @@ class Cluster:
             OSError: If the output folder cannot be written to.
         """
         check_rows(rows)
+        origin = chosen_base_url(base_url, os.environ)
         options = _options(
             output_dir=None if output_dir is None else await to_thread.run_sync(absolute_path, Path(output_dir)),
             max_in_flight=max_in_flight,
@@ -138,7 +140,7 @@ class Cluster:
         name = await to_thread.run_sync(_name_of, rows) if run is None else run
         if options.output_dir is not None:
             await mark_shared(options.output_dir)
-        number, now = await open_run(self._database, base_url.rstrip("/"), name, options)
+        number, now = await open_run(self._database, origin, name, options)
         return await Enqueue(self._database, number, name, options, now).check_and_add(slices_of(rows))
 
     async def work(
@@ -248,6 +250,7 @@ class Cluster:
         await self._database.fetch(
             "DELETE FROM workers WHERE beat < unix_time() - %(seconds)s", {"seconds": 100 * GONE_SECONDS}
         )
+        await remove_leftovers(self._database)
         return len(removed)
 
     async def notify(self, lipsync_id: str) -> None:

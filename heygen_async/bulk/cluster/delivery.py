@@ -172,6 +172,15 @@ async def make_engine_tables(database: Database) -> None:
     await database.fetch(replace.format(schema=schema, version=sql.Literal(version), tables=tables))
 
 
+async def remove_leftovers(database: Database) -> None:
+    """Remove what workers that were killed have left in the engine: work that was given to them long ago."""
+    await database.fetch(
+        "DELETE FROM procrastinate_jobs USING procrastinate_events AS events "
+        "WHERE events.job_id = procrastinate_jobs.id AND events.type = 'started' AND status = 'doing' "
+        "AND events.at < now() - interval '1 day'"
+    )
+
+
 @contextmanager
 def _engine_errors() -> Iterator[None]:
     try:

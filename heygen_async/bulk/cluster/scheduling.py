@@ -16,17 +16,18 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
-from heygen_async.bulk.cluster.accounts import Glance, SchedulerStore
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Sight
 from heygen_async.bulk.cluster.rows import KINDS, Kind, Run, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import AHEAD, Busy, Learnt, Purses, grant, learn, look_again, to_prepare
+from heygen_async.bulk.cluster.scheduler_store import Glance, SchedulerStore
 from heygen_async.bulk.cluster.session import Api, StatusReader
 from heygen_async.bulk.cluster.transitions import after_end, given_up, placed
 from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays
 from heygen_async.bulk.record import State
 from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.store import shown
 from heygen_async.errors import APIError, HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 
@@ -91,6 +92,8 @@ class Scheduler:
     _looks: Looks = field(init=False)
     _statuses: StatusReader = field(init=False)
     _runs: dict[int, Run] = field(factory=dict, init=False)
+    _trouble: str | None = field(default=None, init=False)
+    """The last error while the API does not answer."""
     _has_new_run: bool = field(default=False, init=False)
     _wake: asyncio.Event = field(factory=asyncio.Event, init=False)
     _look_wake: asyncio.Event = field(factory=asyncio.Event, init=False)
@@ -125,7 +128,7 @@ class Scheduler:
 
     async def _keep_lease(self) -> None:
         while True:
-            self.clock.set(await self.store.renew())
+            self.clock.set(await self.store.renew(self._trouble))
             if await self.is_worse():
                 raise Blind("the API does not answer this worker")
             await asyncio.sleep(RENEW_SECONDS)
@@ -351,12 +354,14 @@ class Scheduler:
             raise
         else:
             self.sight.note(is_answered=True)
+            self._trouble = None
             jitter = 1 + _JITTER * (random.random() - 0.5)  # noqa: S311 no secret
             ended = self._looks.answered(looks, statuses, self.clock(), jitter)
         if ended:
             await self._end(ended)
 
     def _note(self, error: HeyGenError) -> None:
+        self._trouble = shown(str(error))
         self.sight.note(is_answered=isinstance(error, APIError) and not error.is_transient)
 
     async def _end(self, ended: Sequence[Ended]) -> None:

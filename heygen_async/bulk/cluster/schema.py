@@ -53,7 +53,6 @@ CREATE TABLE runs (
     options jsonb NOT NULL,
     spent double precision NOT NULL DEFAULT 0,
     longest double precision NOT NULL DEFAULT 0,
-    halted text,
     created double precision NOT NULL DEFAULT unix_time(),
     UNIQUE (origin, name)
 );

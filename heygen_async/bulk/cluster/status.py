@@ -125,7 +125,7 @@ async def read_status(database: Database) -> ClusterStatus:
 
 _RUNS: Final[LiteralString] = """
 SELECT runs.name, runs.origin, accounts.name, runs.options, runs.spent, counts.rows, coalesce(counts.reserved, 0),
-    coalesce(counts.rate, 0), coalesce(runs.halted, accounts.halted)
+    coalesce(counts.rate, 0), accounts.halted
 FROM runs LEFT JOIN accounts ON accounts.id = runs.account
 LEFT JOIN LATERAL (
     SELECT jsonb_object_agg(stage, count) AS rows, sum(reserved) AS reserved,

@@ -41,6 +41,17 @@ SAMPLE_VIDEO: Final = Path(__file__).with_name("media") / "sample.mp4"
 SAMPLE_AUDIO: Final = Path(__file__).with_name("media") / "sample.mp3"
 """A sentence in French, MP3."""
 
+_GREETING: Final = """\
+The sandbox listens at {url}; its API key is {key}.
+
+    export HEYGEN_BASE_URL={url} HEYGEN_API_KEY={key}
+
+    curl -X POST {url}/v3/lipsyncs -H "X-Api-Key: {key}" -H "Content-Type: application/json" \\
+      -d '{{"video": {{"type": "url", "url": "https://example.com/source.mp4"}},
+           "audio": {{"type": "url", "url": "https://example.com/new-audio.mp3"}}}}'
+
+Ctrl-C ends it."""
+
 _SHUTDOWN_SECONDS: Final = 0.05
 """How long requests in progress have to end, twice: to be answered, then to be cancelled."""
 
@@ -335,3 +346,8 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()  # it broke: let that be seen
+
+
+def greeting(sandbox: Sandbox) -> str:
+    """Return what a person needs to use a running *sandbox*: its address, its key, and a `curl` line that works."""
+    return _GREETING.format(url=sandbox.url, key=sandbox.api_key)

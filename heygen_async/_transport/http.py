@@ -30,7 +30,7 @@ from heygen_async._arguments import check_type, is_loopback
 from heygen_async._transport.failures import completed
 from heygen_async._transport.origin import Origin, user_agent
 from heygen_async._transport.sending import Body, send_stream
-from heygen_async._wire import Answer, Request, Stream
+from heygen_async._wire import Answer, Piece, Request, Stream
 from heygen_async.errors import TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
@@ -215,7 +215,7 @@ class Http:
     async def _send(
         self,
         request: Request,
-        data: bytes | AsyncIterator[bytes] | None,
+        data: bytes | AsyncIterator[Piece] | None,
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
     ) -> Answer:

@@ -765,13 +765,16 @@ async def test_contents_with_the_same_sample_are_uploaded_separately(heygen, san
 async def test_the_failure_of_an_upload_is_not_that_of_another_content_with_the_same_sample(direct, sandbox, tmp_path):
     direct._transfers.settled_after = 0
     sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT, times=1)]
-    first, second = (asyncio.create_task(direct.assets.upload(path)) for path in twins(tmp_path))
-    await until(lambda: [entry.waiting for entry in entries(direct)] == [1] and held(sandbox) == 1)
+    one, other = twins(tmp_path)
+    first = asyncio.create_task(direct.assets.upload(one))
+    await until(lambda: held(sandbox) == 1)
+    second = asyncio.create_task(direct.assets.upload(other))
+    await until(lambda: [entry.waiting for entry in entries(direct)] == [1])
     sandbox.release()
 
     with pytest.raises(InsufficientCredit):
         await first
-    assert await content(await second) == (tmp_path / "b.mp4").read_bytes()
+    assert await content(await second) == other.read_bytes()
 
 
 @pytest.mark.usefixtures("hashed")

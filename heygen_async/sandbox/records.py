@@ -16,7 +16,7 @@ _MOST_SHOWN: Final = 200
 
 def masked(given: Mapping[str, str]) -> dict[str, str]:
     """Return headers or a query without the key and without the signatures of links."""
-    return {name: "***" if name.lower() in _SECRET else value for name, value in given.items()}
+    return {str(name): "***" if name.lower() in _SECRET else value for name, value in given.items()}
 
 
 def shown_masked(given: Mapping[str, str]) -> str:

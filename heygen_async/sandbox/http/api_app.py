@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -20,7 +21,6 @@ from heygen_async.sandbox.http.asset_calls import AssetCalls
 from heygen_async.sandbox.http.calls import Call, Handler, data
 from heygen_async.sandbox.http.fault_effects import apply
 from heygen_async.sandbox.http.file_host import FileHost, FileSlice, send, xml
-from heygen_async.sandbox.http.json_answers import json_answer, json_error
 from heygen_async.sandbox.http.validation import json_body
 from heygen_async.sandbox.records import RecordedRequest
 from heygen_async.sandbox.routes import ROUTES, Route
@@ -195,10 +195,10 @@ class ApiApp:
         key = context.request.headers.get("Idempotency-Key")
         if context.request.method != "POST" or key is None:
             await self._delay(context)
-            return _json(await work())
+            return json_answer(await work())
         scope = (context.record.path, check_key(key))
         kept = self._keys.begin(scope, self._settle())
-        return _json(await self._first(context, scope, work) if kept is None else kept)
+        return json_answer(await self._first(context, scope, work) if kept is None else kept)
 
     async def _first(
         self, context: RequestContext, scope: Scope, work: Callable[[], Awaitable[StoredAnswer]]
@@ -265,5 +265,14 @@ def _route_name(request: web.Request) -> str:
     return f"{request.method} {resource.canonical}"
 
 
-def _json(answer: StoredAnswer) -> web.Response:
-    return json_answer(answer.status, answer.body)
+def json_answer(answer: StoredAnswer) -> web.Response:
+    """Return an answer whose body is JSON."""
+    return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+
+
+def json_error(error: ErrorAnswer) -> web.Response:
+    """Return the API's answer to a request that it refuses."""
+    response = json_answer(StoredAnswer(error.status, orjson.dumps(error.envelope())))
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+    return response

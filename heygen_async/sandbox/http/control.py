@@ -28,9 +28,10 @@ from attrs import asdict, frozen
 from heygen_async.sandbox.error_answers import ErrorAnswer, invalid
 from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.http import validation
+from heygen_async.sandbox.http.api_app import json_answer, json_error
 from heygen_async.sandbox.http.fault_requests import read_fault
-from heygen_async.sandbox.http.json_answers import json_answer, json_error
 from heygen_async.sandbox.records import RecordedRequest, SandboxJob, masked
+from heygen_async.sandbox.state.idempotency import StoredAnswer
 
 PREFIX: Final = "/_sandbox"
 _MAX_SHOWN: Final = 20_000
@@ -119,7 +120,7 @@ def check_caller(remote: str, headers: Mapping[str, str]) -> None:
 
 
 async def _answered(answer: Answer, request: web.Request) -> web.Response:
-    return json_answer(200, orjson.dumps({"data": await answer(request)}))
+    return json_answer(StoredAnswer(200, orjson.dumps({"data": await answer(request)})))
 
 
 async def _send_page(name: str, content_type: str, _: web.Request) -> web.FileResponse:

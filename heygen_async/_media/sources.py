@@ -152,7 +152,7 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
         open=partial(_open_again, path, version),
         is_unchanged=lambda: _Version.of(path.stat()) == version,
         is_untouched=lambda: fingerprint(path.stat()) == touched,
-        touched_at=max(found.st_ctime, found.st_mtime),
+        touched_at=max(found.st_ctime, found.st_mtime) if os.name == "posix" else None,  # Windows does not say
         path=path.absolute(),
     )
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import os
+import ssl
 import threading
 import time
 import traceback
@@ -109,15 +110,15 @@ async def content(asset):
 
 
 @asynccontextmanager
-async def served(*handlers):
+async def served(*handlers, tls=None):
     """A server of our own, for what the sandbox does not do."""
     app = web.Application(client_max_size=1 << 30)
     app.add_routes(handlers)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -286,6 +287,26 @@ def grant(**fields):
         return web.json_response({"data": {"asset_id": "a1"}})
 
     return [web.post("/v3/assets/direct-uploads", announce), web.post("/v3/assets/a1/complete", complete)]
+
+
+async def test_a_file_is_uploaded_over_tls(tmp_path):
+    path, received = write(tmp_path / "video.mp4", mp4(9_000_000)), []
+
+    async def put(request):
+        received.append(await request.read())
+        return web.Response()
+
+    certificate = Path(__file__).parent / "tls" / "localhost.pem"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, certificate.with_name("localhost-key.pem"))
+    async with (
+        served(*grant(), web.put("/put", put), tls=context) as url,
+        HeyGenSession("key", base_url=url, ssl=False) as heygen,
+    ):
+        heygen._transfers.multipart_max = 0
+        await heygen.assets.upload(path)
+
+    assert received == [path.read_bytes()]
 
 
 @pytest.mark.parametrize(

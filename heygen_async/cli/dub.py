@@ -20,6 +20,7 @@ from heygen_async.bulk.folders import temporary_folder
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import JournalError
+from heygen_async.cli.advice import advising
 from heygen_async.cli.dub_files import RunFiles
 from heygen_async.cli.dub_view import (
     Progress,
@@ -32,10 +33,10 @@ from heygen_async.cli.dub_view import (
 )
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
-from heygen_async.cli.failures import ArgumentProblem, BadArguments, advising
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.options import RETRY, Options, PathFlag, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_line, wants_json
+from heygen_async.cli.problems import ArgumentProblem, BadArguments
 from heygen_async.models import DubOutcome
 from heygen_async.sandbox import Sandbox
 

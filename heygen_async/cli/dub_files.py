@@ -12,7 +12,7 @@ from attrs import frozen
 from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.report import COLUMNS, default_report
-from heygen_async.cli.failures import Problems
+from heygen_async.cli.problems import Problems
 
 _REPORT_HEAD: Final = ",".join(COLUMNS[:3]).encode()
 _BOM: Final = b"\xef\xbb\xbf"

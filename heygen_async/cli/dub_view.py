@@ -15,7 +15,7 @@ from rich.text import Text
 from heygen_async._text import one_line
 from heygen_async.bulk.events import ENDS, DubEvent, DubSnapshot, Stage
 from heygen_async.bulk.survey import Survey
-from heygen_async.cli.failures import in_shell_words
+from heygen_async.cli.messages import in_shell_words
 from heygen_async.models import JSON, DubOutcome, Wallet
 
 _ENDED: Final = ("completed", "unchanged", "failed", "skipped")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from heygen_async._text import escape_controls, one_line, whole_characters
 from heygen_async.cli.options import Printing
-from heygen_async.models import JSON
+
+if TYPE_CHECKING:
+    from heygen_async.models import JSON
 
 
 def wants_json(flag: bool) -> bool:  # noqa: FBT001 it is the value of --json

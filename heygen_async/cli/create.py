@@ -80,10 +80,7 @@ def create(
         flags.folder_id: The folder to put it in.
     """
     if request_schema:
-        from heygen_async.cli.create_schema import schema_of_create  # noqa: PLC0415 few commands need it
-
-        print_json(schema_of_create())
-        return Exit.DONE
+        return _print_schema()
     problems = Problems()
     wait = wait or output is not None
     if waiting != WaitOptions() and not wait:
@@ -103,6 +100,13 @@ def create(
     assert request is not None  # noqa: S101 there is no problem
     creation = _Creation(request, idempotency_key, waiting, options)
     return creation.create_and_wait(delivery) if wait else creation.create()
+
+
+def _print_schema() -> Exit:
+    from heygen_async.cli.create_schema import schema_of_create  # noqa: PLC0415 few commands need it
+
+    print_json(schema_of_create())
+    return Exit.DONE
 
 
 @frozen

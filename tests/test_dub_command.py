@@ -66,7 +66,7 @@ def test_the_report_is_beside_the_journal(server, cli, manifest, tmp_path):
 
     assert [row["key"] for row in rows] == ["ep-1", "ep-2", "ep-3", "ep-4"]
     assert [row["place"] for row in rows] == ["line 2", "line 3", "line 4", "line 5"]
-    assert {row["state"] for row in rows} == {"done"}
+    assert {row["state"] for row in rows} == {"completed"}
     assert {row["lipsync_id"] for row in rows} == {job.id for job in server.jobs}
     assert all(float(row["wait_seconds"]) > 0 and row["file"].endswith(".mp4") for row in rows)
 
@@ -199,7 +199,7 @@ def test_the_same_command_continues_after_ctrl_c(manifest, tmp_path):
         [command] = interrupted["next_commands"]
         assert command == f"heygen-async dub {manifest} --output-dir {tmp_path / 'out'}"
         with (tmp_path / "episodes.report.csv").open(newline="") as file:
-            assert {row["state"] for row in csv.DictReader(file)} == {"submitted"}
+            assert {row["state"] for row in csv.DictReader(file)} == {"running"}
 
         process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
         until(lambda: any("statuses" in request.path for request in sandbox.requests))

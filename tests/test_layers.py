@@ -52,7 +52,7 @@ IMPORTS = {
     "sandbox": {"__init__"},  # its pytest plugin only
     "cli": {
         *("__init__", "_arguments", "_ids", "_masking", "_media", "_text", "_version", "_wire"),
-        *("bulk", "errors", "models", "policies", "polling", "sandbox", "webhooks"),
+        *("bulk", "errors", "models", "pagination", "policies", "polling", "sandbox", "webhooks"),
     },
     "__main__": {"cli"},
 }

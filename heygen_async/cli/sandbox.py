@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.options import Printing
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.sandbox import Sandbox
@@ -42,18 +43,19 @@ async def sandbox(
         balance: Dollars in the wallet.
     """
     # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
-    async with Sandbox(
-        port=port,
-        host=host,
-        api_key=api_key,
-        speed=speed,
-        job_seconds=job_seconds,
-        account_limit=account_limit,
-        balance=balance,
-        seed=secrets.randbits(32),
-    ) as running:
-        _greet(running, as_json=wants_json(options.json))
-        await asyncio.Event().wait()  # until a signal
+    with advising_on_port(port):
+        async with Sandbox(
+            port=port,
+            host=host,
+            api_key=api_key,
+            speed=speed,
+            job_seconds=job_seconds,
+            account_limit=account_limit,
+            balance=balance,
+            seed=secrets.randbits(32),
+        ) as running:
+            _greet(running, as_json=wants_json(options.json))
+            await asyncio.Event().wait()  # until a signal
 
 
 def _greet(running: Sandbox, *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ field makes an answer unreadable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial, wraps
 from operator import eq
@@ -115,6 +115,7 @@ _SPELLINGS: Final[Mapping[type, Mapping[str, str]]] = {
     BatchItem: {"video_id": "lipsync_id"},
     StatusEntry: {"video_id": "lipsync_id"},
     WebhookEndpoint: {"endpoint_id": "id"},
+    WebhookEvent: {"event_data": "data"},
 }
 _MODELS: Final = (
     Account,
@@ -183,6 +184,14 @@ def _model_hook(model: type[T], converter: Converter) -> Callable[[object, objec
 def _attributes(model: type) -> Sequence[attrs.Attribute[Any]]:
     attrs.resolve_types(model)
     return cast("Sequence[attrs.Attribute[Any]]", attrs.fields(model))
+
+
+def wire_fields(model: type) -> Iterator[tuple[attrs.Attribute[Any], Sequence[str]]]:
+    """Yield the fields of a *model*, each with its names on the wire."""
+    spellings = _SPELLINGS.get(model, {})
+    for attribute in _attributes(model):
+        if attribute.name != "extra":
+            yield attribute, [attribute.name, *(name for name, of in spellings.items() if of == attribute.name)]
 
 
 @frozen

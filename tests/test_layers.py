@@ -30,6 +30,12 @@ IMPORTS = {
     "pagination": {"_arguments", "errors"},
     "_converter": {"_events", "_values", "_wire", "errors", "models", "pagination"},
     "_transport": {"_arguments", "_masking", "_text", "_version", "_wire", "errors", "models", "policies"},
+    "_drift": {"_converter", "_models", "_text", "_values", "models"},
+    "diagnosis": {"_models"},
+    "_doctor": {
+        *("_converter", "_drift", "_ids", "_masking", "_text", "_transport", "_version", "_wire"),
+        *("diagnosis", "errors", "models", "policies"),
+    },
     "_media": {"_arguments", "_converter", "_ids", "_text", "_transport", "_wire", "errors", "models", "policies"},
     "polling": {"_arguments", "_ids", "_text", "errors", "models", "policies"},
     "jobs": {"_arguments", "_media", "errors", "models", "pagination", "policies", "polling"},
@@ -40,8 +46,8 @@ IMPORTS = {
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
     "bulk": {"_arguments", "_media", "_text", "_wire", "errors", "models", "policies"},
     "session": {
-        *("_arguments", "_bulk_calls", "_ids", "_media", "_transport", "_wire"),
-        *("bulk", "errors", "jobs", "models", "policies", "polling", "resources"),
+        *("_arguments", "_bulk_calls", "_doctor", "_ids", "_media", "_transport", "_wire"),
+        *("bulk", "diagnosis", "errors", "jobs", "models", "policies", "polling", "resources"),
     },
     "_delivery": {"_arguments", "_events", "_wire", "errors", "models"},
     "webhooks": {"_arguments", "_delivery", "errors", "models", "polling"},
@@ -52,7 +58,7 @@ IMPORTS = {
     "sandbox": {"__init__"},  # its pytest plugin only
     "cli": {
         *("__init__", "_arguments", "_ids", "_masking", "_media", "_text", "_version", "_wire"),
-        *("bulk", "errors", "models", "policies", "polling", "sandbox", "webhooks"),
+        *("bulk", "diagnosis", "errors", "models", "policies", "polling", "sandbox", "webhooks"),
     },
     "__main__": {"cli"},
 }
@@ -132,5 +138,5 @@ def test_importing_the_package_imports_nothing_heavy_or_optional():
     program = "import sys; from heygen_async import HeyGenSession; print(*sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     heavy = ("cyclopts", "rich", "tinytag", "sqlite3", "aiolimiter", "pytest", "uvloop", "aiohttp.web")
-    ours = ("heygen_async.cli", "heygen_async.sandbox", "heygen_async.bulk")
+    ours = ("heygen_async.cli", "heygen_async.sandbox", "heygen_async.bulk", "heygen_async._doctor")
     assert not [module for module in found if module in heavy or module.startswith(ours)]

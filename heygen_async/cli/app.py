@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "asset": "heygen_async.cli.asset:app",
     "webhook": "heygen_async.cli.webhook:app",
     "account": "heygen_async.cli.account:account",
+    "doctor": "heygen_async.cli.doctor:doctor",
     "sandbox": "heygen_async.cli.sandbox:sandbox",
     "demo": "heygen_async.cli.demo:demo",
     "completion": "heygen_async.cli.completion:completion",

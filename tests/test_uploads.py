@@ -5,9 +5,11 @@ import hashlib
 import io
 import os
 import threading
+import time
 import traceback
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -33,9 +35,9 @@ from heygen_async import (
     TransportError,
     UnexpectedResponse,
 )
-from heygen_async._media import files
-from heygen_async._media.files import Reading, sha256_of
-from heygen_async._media.sources import LocalFile, fingerprint, look_at_path
+from heygen_async._media import reading
+from heygen_async._media.reading import Reading, sha256_of
+from heygen_async._media.sources import LocalFile, fingerprint, local_file, look_at_path
 from heygen_async._media.transfers import Transfers
 from heygen_async._media.upload_cache import UploadCache
 from heygen_async.sandbox import SAMPLE_AUDIO, Sandbox, faults
@@ -68,6 +70,18 @@ def direct(heygen):
     """A session that sends everything to the storage host."""
     heygen._transfers.multipart_max = 0
     return heygen
+
+
+@pytest.fixture(params=["before it is sent", "while it is sent"])
+def hashed(request, heygen):
+    """When a file is hashed, which depends on how long ago it was changed."""
+    heygen._transfers.settled_after = 0 if request.param == "while it is sent" else 1 << 40
+    return request.param
+
+
+def entries(heygen):
+    cache = heygen._transfers.uploaded
+    return [*cache._entries.values(), *cache._unhashed.values()]
 
 
 def routes(sandbox):
@@ -589,6 +603,7 @@ async def test_an_exception_of_progress_ends_the_transfer(direct, video):
 # Each content once
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_ten_jobs_that_share_a_video_cause_one_upload(heygen, sandbox, video):
     jobs = await asyncio.gather(
         *(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO, title=f"Job {i}") for i in range(10))
@@ -599,6 +614,7 @@ async def test_ten_jobs_that_share_a_video_cause_one_upload(heygen, sandbox, vid
     assert len({str(job.body["video"]) for job in sandbox.jobs}) == 1
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_the_same_content_is_uploaded_once_under_any_name(heygen, sandbox, tmp_path):
     one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
 
@@ -609,6 +625,7 @@ async def test_the_same_content_is_uploaded_once_under_any_name(heygen, sandbox,
     assert len({asset.id for asset in assets}) == 1
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_the_same_content_is_uploaded_once_when_two_names_start_at_once(heygen, sandbox, tmp_path):
     one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
 
@@ -618,6 +635,7 @@ async def test_the_same_content_is_uploaded_once_when_two_names_start_at_once(he
     assert assets[0].id == assets[1].id
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_files_of_one_size_with_different_content_are_uploaded_separately(heygen, sandbox, tmp_path):
     paths = [write(tmp_path / f"{i}.mp4", mp4(9000, bytes([i]))) for i in range(4)]
 
@@ -665,14 +683,16 @@ async def test_a_job_gets_what_is_on_the_disk_when_it_is_submitted(heygen, sandb
     assert await content(await heygen.assets.get(new)) == mp4(9000, b"new")
 
 
+@pytest.mark.usefixtures("hashed")
 @pytest.mark.parametrize("way", ["form", "direct"])
 async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent_whole(heygen, sandbox, tmp_path, way):
     heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
-    path = write(tmp_path / "a.mp4", mp4(3_000_000, b"old"))
+    path = write(tmp_path / "a.mp4", mp4(9_000_000, b"old"))
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    await until(lambda: time.time() > path.stat().st_ctime + 0.05)  # the clock of a file system has coarse steps
 
     async def change(done, total):
-        await asyncio.to_thread(overwrite, path, mp4(3_000_000, b"new"))
+        await asyncio.to_thread(overwrite, path, mp4(9_000_000, b"new"))
         await asyncio.to_thread(os.utime, path, ns=times)
 
     with pytest.raises(OSError, match="changed"):
@@ -682,12 +702,88 @@ async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent
     assert len(heygen._transfers.uploaded) == 0
 
 
+async def test_a_file_that_nobody_has_changed_for_a_while_is_read_once(direct, sandbox, video):
+    direct._transfers.settled_after = 0
+    read = Passes(video)
+    async with local_file(video) as file:
+        asset = await direct.assets._uploads.upload(evolve(file, open=read.open))
+
+    announced, _, completed = sandbox.requests
+    assert read.bytes == 700_000 + 3 * reading.SAMPLE
+    assert "checksum_sha256" not in announced.json
+    assert completed.json == {"checksum_sha256": hashlib.sha256(video.read_bytes()).hexdigest()}
+    assert await content(asset) == video.read_bytes()
+
+
+class Passes:
+    """Counts what is read of a file."""
+
+    def __init__(self, path):
+        self.path, self.bytes = path, 0
+
+    def open(self):
+        file = self.path.open("rb")
+        read = file.read
+
+        def counted(size):
+            block = read(size)
+            self.bytes += len(block)
+            return block
+
+        return SimpleNamespace(read=counted, seek=file.seek, close=file.close)
+
+
+async def test_a_file_whose_mode_changes_while_it_is_sent_is_uploaded(heygen, sandbox, tmp_path):
+    heygen._transfers.settled_after = 0
+    path = write(tmp_path / "a.mp4", mp4(9_000_000))
+    await until(lambda: time.time() > path.stat().st_ctime + 0.05)
+
+    asset = await heygen.assets.upload(path, progress=lambda done, total: path.chmod(0o640))
+
+    assert await content(asset) == mp4(9_000_000)
+
+
+def twins(folder):
+    """Make two files that differ where no sample looks."""
+    one, other = bytearray(mp4(700_000)), bytearray(mp4(700_000))
+    other[200_000] ^= 1
+    return write(folder / "a.mp4", bytes(one)), write(folder / "b.mp4", bytes(other))
+
+
+async def test_contents_with_the_same_sample_are_uploaded_separately(heygen, sandbox, tmp_path):
+    heygen._transfers.settled_after = 0
+    paths = twins(tmp_path)
+
+    assets = await asyncio.gather(*(heygen.assets.upload(path) for path in paths))
+    again = [await heygen.assets.upload(path) for path in paths]
+
+    assert routes(sandbox).count(POST) == 2
+    assert [await content(asset) for asset in assets] == [path.read_bytes() for path in paths]
+    assert [asset.id for asset in again] == [asset.id for asset in assets]
+
+
+async def test_the_failure_of_an_upload_is_not_that_of_another_content_with_the_same_sample(direct, sandbox, tmp_path):
+    direct._transfers.settled_after = 0
+    sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT, times=1)]
+    one, other = twins(tmp_path)
+    first = asyncio.create_task(direct.assets.upload(one))
+    await until(lambda: held(sandbox) == 1)
+    second = asyncio.create_task(direct.assets.upload(other))
+    await until(lambda: [entry.waiting for entry in entries(direct)] == [1])
+    sandbox.release()
+
+    with pytest.raises(InsufficientCredit):
+        await first
+    assert await content(await second) == other.read_bytes()
+
+
+@pytest.mark.usefixtures("hashed")
 async def test_if_the_first_caller_is_cancelled_another_takes_over(direct, sandbox, video):
     sandbox.faults = [faults.stall(PUT, times=1)]
     first = asyncio.create_task(direct.assets.upload(video))
     await until(lambda: PUT in routes(sandbox))
     others = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
-    await until(lambda: [entry.waiting for entry in direct._transfers.uploaded._entries.values()] == [3])
+    await until(lambda: [entry.waiting for entry in entries(direct)] == [3])
 
     first.cancel()
     assets = await asyncio.wait_for(asyncio.gather(*others), 10)
@@ -698,10 +794,11 @@ async def test_if_the_first_caller_is_cancelled_another_takes_over(direct, sandb
     sandbox.release()
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_a_failure_is_raised_to_each_waiter_as_an_exception_of_its_own(direct, sandbox, video):
     sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT)]
     tasks = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
-    await until(lambda: [entry.waiting for entry in direct._transfers.uploaded._entries.values()] == [2])
+    await until(lambda: [entry.waiting for entry in entries(direct)] == [2])
     await until(lambda: held(sandbox) == 1)
     sandbox.release()
 
@@ -737,6 +834,7 @@ async def test_an_answer_before_the_whole_file_is_sent_is_an_error(tmp_path):
             await asyncio.wait_for(heygen.with_options(retry=QUICK).assets.upload(path), 10)
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_an_exception_of_one_callers_progress_does_not_reach_the_others(heygen, sandbox, video):
     def burst(done, total):
         raise LookupError("mine")
@@ -786,9 +884,9 @@ async def test_views_of_a_session_share_what_was_uploaded(heygen, sandbox, video
 def test_the_cache_remembers_so_many_uploads_and_forgets_what_was_not_used_for_longest():
     cache = UploadCache(max_entries=3)
     for number in range(5):
-        entry = cache.entry(f"digest {number}", None)
+        entry = cache.entry((number, ""), f"digest {number}", None)
         entry.asset, entry.is_ready = Asset(id=str(number)), True
-        cache.entry("digest 0", None)
+        cache.entry((0, ""), "digest 0", None)
 
     assert [number for number in range(5) if f"digest {number}" in cache._entries] == [0, 3, 4]
 
@@ -1125,8 +1223,8 @@ def test_whatever_the_sizes_all_bytes_are_read_in_order_and_digested(size, block
     data = bytes(range(256)) * (size // 256 + 1)
     transfers = Transfers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "BLOCK", block)
-        patch.setattr(files, "PIECE", piece)
+        patch.setattr(reading, "BLOCK", block)
+        patch.setattr(reading, "PIECE", piece)
         read, digest = asyncio.run(read_all(transfers, data[:size]))
     transfers.close()
 

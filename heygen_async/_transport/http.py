@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import os
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -30,9 +31,9 @@ from yarl import URL
 
 from heygen_async._arguments import check_type, is_loopback
 from heygen_async._transport.failures import completed
-from heygen_async._transport.origin import Origin, user_agent
+from heygen_async._transport.origin import Origin, check_allowed, user_agent
 from heygen_async._transport.sending import Body, send_stream
-from heygen_async._wire import Answer, Request, Stream
+from heygen_async._wire import Answer, Piece, Request, Stream
 from heygen_async.errors import TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
@@ -124,6 +125,7 @@ class Http:
             self._open(loop)
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        check_allowed(self.origin, os.environ)
         if self._borrowed is None:
             # limit=0: connections are counted before the connector, where waiting does not count as connecting.
             self._connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl or True)
@@ -237,7 +239,7 @@ class Http:
     async def _send(
         self,
         request: Request,
-        data: bytes | AsyncIterator[bytes] | None,
+        data: bytes | AsyncIterator[Piece] | None,
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
     ) -> Answer:

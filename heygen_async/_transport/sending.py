@@ -11,7 +11,7 @@ import aiohttp
 from attrs import frozen
 
 from heygen_async._transport.failures import completed
-from heygen_async._wire import Stream
+from heygen_async._wire import Piece, Stream
 from heygen_async.errors import TransportError
 from heygen_async.policies import Timeouts
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Body:
     """What one attempt sends."""
 
-    pieces: AsyncIterator[bytes]
+    pieces: AsyncIterator[Piece]
     headers: Mapping[str, str]
 
 
@@ -66,7 +66,7 @@ class _Outgoing:
         """Return why sending ended in *error*: what reading the stream raised, or *error* itself."""
         return error if self.failure is None else self.failure.with_traceback(self._trace)
 
-    async def pieces(self, deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
+    async def pieces(self, deadline: asyncio.Timeout) -> AsyncIterator[Piece]:
         clock = asyncio.get_running_loop().time
         try:
             async for piece in self._stream.chunks():

@@ -17,6 +17,8 @@ from heygen_async.models import JSON
 
 RateScope: TypeAlias = Literal["creates", "session"]
 """Which requests a 429 holds back: single creates have a limit of their own."""
+Piece: TypeAlias = bytes | memoryview
+"""Some bytes of a body."""
 Parameter: TypeAlias = str | int | float | bool | None
 
 
@@ -27,7 +29,7 @@ class Stream:
     content_type: str
     length: int
     """In bytes; the pieces must add up to it."""
-    chunks: Callable[[], AsyncIterator[bytes]]
+    chunks: Callable[[], AsyncIterator[Piece]]
     is_repeatable: bool = True
 
 
@@ -131,7 +133,7 @@ def multipart(name: str, content_type: str, file: Stream) -> Stream:
     ).encode()
     tail = f"\r\n--{boundary}--\r\n".encode()
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[Piece]:
         yield head
         async for chunk in file.chunks():
             yield chunk

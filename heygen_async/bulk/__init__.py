@@ -6,7 +6,7 @@
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.events import DubEvent, DubSnapshot
-from heygen_async.bulk.journal import JournalInUse
+from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.searching import InDoubt

@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 from heygen_async.cli.options import Printing
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.sandbox import Sandbox
-from heygen_async.sandbox.running import greeting
+from heygen_async.sandbox.server import greeting
 
 
 async def sandbox(

@@ -31,9 +31,9 @@ class Backend:
     def __init__(
         self,
         settings: Settings,
+        *,
         clock: Clock,
         faults: list[Fault],
-        *,
         origin: str,
         directory: Path,
         sample: tuple[StoredFile, float],

@@ -19,6 +19,8 @@ from anyio import to_thread
 
 from heygen_async.sandbox.backend import Backend
 from heygen_async.sandbox.faults import Fault
+from heygen_async.sandbox.http.api_app import application
+from heygen_async.sandbox.http.control import PREFIX, control_app
 from heygen_async.sandbox.http.storage import sample
 from heygen_async.sandbox.records import RecordedDelivery, RecordedRequest, SandboxJob
 from heygen_async.sandbox.settings import JobSeconds, SandboxOptions, Settings
@@ -40,6 +42,18 @@ SAMPLE_VIDEO: Final = Path(__file__).with_name("media") / "sample.mp4"
 """A short talking face, MP4 (H.264 and AAC)."""
 SAMPLE_AUDIO: Final = Path(__file__).with_name("media") / "sample.mp3"
 """A sentence in French, MP3."""
+
+_GREETING: Final = """\
+The sandbox listens at {url}; its API key is {key}.
+{url}/_sandbox shows what happens in it.
+
+    export HEYGEN_BASE_URL={url} HEYGEN_API_KEY={key}
+
+    curl -X POST {url}/v3/lipsyncs -H "X-Api-Key: {key}" -H "Content-Type: application/json" \\
+      -d '{{"video": {{"type": "url", "url": "https://example.com/source.mp4"}},
+           "audio": {{"type": "url", "url": "https://example.com/new-audio.mp3"}}}}'
+
+Ctrl-C ends it."""
 
 _SHUTDOWN_SECONDS: Final = 0.05
 """How long requests in progress have to end, twice: to be answered, then to be cancelled."""
@@ -112,6 +126,8 @@ class Sandbox:
         """
         self._url: str | None = None
         self._backend: Backend | None = None
+        self._new_backend: Callable[..., Backend]
+        self._delivering: asyncio.Task[None] | None = None
         self._ending = contextlib.AsyncExitStack()
 
     # --- start and stop ----------------------------------------------------------------------------------
@@ -131,21 +147,43 @@ class Sandbox:
         directory = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-"))
         stack.push_async_callback(to_thread.run_sync, partial(shutil.rmtree, directory, ignore_errors=True))
         sample_file = await to_thread.run_sync(sample, SAMPLE_VIDEO)
-        backend = self._backend = Backend(
+        self._new_backend = partial(
+            Backend,
             self._settings,
-            self._make_clock(),
-            self._faults,
+            faults=self._faults,
             origin=self._url,
             directory=Path(directory),
             sample=sample_file,
             on_finished=self._finished,
         )
-        runner = web.AppRunner(backend.app.application(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        app = application(lambda: self._running.app)
+        app.add_subapp(PREFIX, control_app(self))
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         stack.push_async_callback(_stop, runner)
         await runner.setup()
+        stack.push_async_callback(lambda: _end(self._delivering))
+        self._begin()
         await web.SockSite(runner, listening).start()
+
+    def _begin(self) -> None:
+        self._backend = self._new_backend(clock=self._make_clock())
         if not self._settings.manual:
-            stack.push_async_callback(_end, asyncio.create_task(backend.deliveries.run()))
+            self._delivering = asyncio.create_task(self._backend.deliveries.run())
+
+    async def reset(self) -> None:
+        """Forget everything that happened, and start again as with a new sandbox of the same options and address.
+
+        Jobs, assets, webhooks, requests and keys are gone, stalled requests continue, `faults` are those of the
+        options, money and time start again, and so do ids. A session keeps what it knows of its uploads and keys, so
+        make a new one too.
+
+        What is awaited is the end of deliveries that are under way; if cancelled, it has been reset all the same.
+        """
+        self._running.app.release()
+        self.faults = self._settings.faults
+        delivering = self._delivering
+        self._begin()
+        await _end(delivering)
 
     def _finished(self, lipsync_id: str) -> None:
         if self.on_finished is not None:
@@ -199,6 +237,16 @@ class Sandbox:
     def is_manual(self) -> bool:
         """Whether time moves only in `advance`."""
         return self._settings.manual
+
+    @property
+    def speed(self) -> float:
+        """Seconds of sandbox time per second of real time, unless it is manual."""
+        return self._settings.speed
+
+    @property
+    def now(self) -> float:
+        """Seconds of sandbox time since its start."""
+        return self._running.clock.now()
 
     @property
     def faults(self) -> list[Fault]:
@@ -292,11 +340,28 @@ class Sandbox:
             LookupError: There is no such job.
             ValueError: It has ended already.
         """
+        self._end(lipsync_id, message)
+
+    def finish(self, lipsync_id: str) -> None:
+        """End a job that has not ended, now, as completed.
+
+        In a manual sandbox its callback is sent in the next `advance`.
+
+        Args:
+            lipsync_id: The job.
+
+        Raises:
+            LookupError: There is no such job.
+            ValueError: It has ended already.
+        """
+        self._end(lipsync_id, None)
+
+    def _end(self, lipsync_id: str, failure: str | None) -> None:
         backend = self._running
         now = backend.settle()
         if backend.world.find(lipsync_id) is None:
             raise LookupError(f"There is no lipsync {lipsync_id!r}.")
-        backend.world.fail(lipsync_id, message, now)
+        backend.world.end(lipsync_id, failure, now)
         backend.settle()
         backend.deliveries.wake()
 
@@ -330,8 +395,15 @@ async def _stop(runner: web.AppRunner) -> None:
         connection.force_close()
 
 
-async def _end(task: asyncio.Task[None]) -> None:
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is None:
+        return
     task.cancel()
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()  # it broke: let that be seen
+
+
+def greeting(sandbox: Sandbox) -> str:
+    """Return what a person needs to use a running *sandbox*: its address, its key, and a `curl` line that works."""
+    return _GREETING.format(url=sandbox.url, key=sandbox.api_key)

@@ -19,6 +19,7 @@ from yarl import URL
 
 from heygen_async import (
     AuthenticationError,
+    HeyGenError,
     HeyGenSession,
     InvalidRequest,
     LipsyncRequest,
@@ -41,9 +42,9 @@ from heygen_async.sandbox.faults import (
     reset,
     unknown_fields,
 )
-from heygen_async.sandbox.recording.exchange import load_recordings, route_of
+from heygen_async.sandbox.recording import RecordingProxy, load_recordings
+from heygen_async.sandbox.recording.exchange import route_of
 from heygen_async.sandbox.recording.masking import ExchangeMask
-from heygen_async.sandbox.recording.proxy import RecordingProxy
 from heygen_async.sandbox.state.event_store import EVENT_TYPES
 
 SOURCES = {"video": VIDEO_URL, "audio": AUDIO_URL}
@@ -453,6 +454,15 @@ async def test_an_exchange_is_written_before_its_answer_is_complete(tmp_path):
             assert len(await loaded(tmp_path)) == number == proxy.count
 
 
+async def test_a_disk_that_is_full_does_not_keep_an_answer_from_the_program(tmp_path):
+    async with recorded(tmp_path / "r") as (sandbox, proxy, heygen):
+        (tmp_path / "r").rmdir()
+        job = await heygen.lipsyncs.create(**SOURCES)
+        assert [job.id] == [one.id for one in sandbox.jobs]
+        assert found(proxy) == {"recordings: an exchange could not be written: No such file or directory": 1}
+        assert proxy.count == 0
+
+
 # What is said
 
 
@@ -631,6 +641,35 @@ async def test_writes_are_answered_in_their_order_and_once_errors_and_delays_inc
         await heygen.lipsyncs.delete(one.id)
         assert (await heygen.lipsyncs.create(**SOURCES)).id not in (one.id, two.id)
         assert len(sandbox.jobs) == 1
+
+
+async def test_pages_of_gateways_and_lost_answers_are_not_repeated(tmp_path):
+    faults = [html("GET /v3/users/me", times=1), redirect("GET /v3/users/me", times=1), reset("GET /v3/users/me")]
+    async with recorded(tmp_path, faults=faults) as (_, _, heygen):
+        for _ in range(3):
+            with pytest.raises(HeyGenError):
+                await heygen.account.me()
+    async with replayed(tmp_path) as (sandbox, heygen):
+        assert (await heygen.account.me()).username == "sandbox"
+        assert sandbox.requests[-1].recording is None
+
+
+async def test_a_read_is_answered_with_its_last_success_or_else_its_last_error(tmp_path):
+    me = [Fault("GET /v3/users/me", Reply(status=200, body=orjson.dumps({"data": {"plan": name}})), times=1)
+          for name in ("old", "new")]  # fmt: skip
+    gone = error(404, "webhook_not_found", "gone", route="GET /v3/webhooks/events")
+    faults = [*me, error(500, "internal_error", "no", route="GET /v3/users/me"), gone]
+    async with recorded(tmp_path, faults=faults) as (_, _, heygen):
+        for _ in range(3):
+            with contextlib.suppress(HeyGenError):
+                await heygen.account.me()
+        with pytest.raises(NotFound):
+            await heygen.webhooks.events().collect()
+    async with replayed(tmp_path) as (_, heygen):
+        for _ in range(2):
+            assert (await heygen.account.me()).extra == {"plan": "new"}
+            with pytest.raises(NotFound, match="webhook_not_found: gone"):
+                await heygen.webhooks.events().collect()
 
 
 async def test_a_reset_starts_the_recordings_again(tmp_path):

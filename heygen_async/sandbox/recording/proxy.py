@@ -135,8 +135,12 @@ class RecordingProxy:
         found = [passage.problem] if passage.problem is not None else await self._comparison.differences(_seen(passage))
         exchange = _exchange(passage, number, mask, [mask.text(difference) for difference in found])
         self._differences.update((exchange.route or "other calls", difference) for difference in exchange.differences)
-        await to_thread.run_sync(save, exchange, self.directory)
-        self.count += 1
+        try:
+            await to_thread.run_sync(save, exchange, self.directory)
+        except OSError as error:  # the program must get its answer all the same: a create has been paid for
+            self._differences["recordings", f"an exchange could not be written: {error.strerror}"] += 1
+        else:
+            self.count += 1
 
 
 def _checked_upstream(url: str) -> str:

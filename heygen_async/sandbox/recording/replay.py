@@ -31,6 +31,7 @@ _READS: Final = frozenset(
     {"GET /v3/lipsyncs", _ONE, "GET /v3/lipsyncs/batches/{batch_id}", "GET /v3/webhooks/event-types"}
     | {"GET /v3/webhooks/events", "GET /v3/api_keys/self", "GET /v3/users/me"}
 )
+_REDIRECTS: Final = 300
 _ERRORS: Final = 400
 _IN_STATUSES: Final = {"pending": "queued", "running": "processing"}
 """The words of a status request for those of a single lipsync."""
@@ -68,7 +69,7 @@ class Replay:
             self._add(exchange)
 
     def _add(self, exchange: Exchange) -> None:
-        if exchange.status is None:
+        if exchange.status is None or not _can_be_repeated(exchange.status, exchange.answer.json):
             return
         self._states.update(_states(exchange))
         key = _key(exchange.method, exchange.path, exchange.query, exchange.request.json)
@@ -97,8 +98,8 @@ class Replay:
             RecordedError: If it is an error.
         """
         status, body = exchange.status or 0, self._with_links(exchange.answer.json)
-        if status < _ERRORS:
-            return CallAnswer(body if isinstance(body, dict) else {"data": body}, status)
+        if status < _ERRORS and isinstance(body, dict):
+            return CallAnswer(body, status)
         seconds = exchange.answer.headers.get("retry-after", "")
         delay = float(seconds) if seconds.isdigit() else None
         raise RecordedError(status, "recorded", "This answer was recorded without its body.", None, delay, body=body)
@@ -126,6 +127,11 @@ class Replay:
                 return self._link(f"{dot}{extension}")
             case _:
                 return value
+
+
+def _can_be_repeated(status: int, body: object) -> bool:
+    """Return whether an answer is an error, or a success of the API's: the page of a gateway was not recorded."""
+    return status >= _ERRORS or (status < _REDIRECTS and isinstance(body, dict))
 
 
 def _states(exchange: Exchange) -> Iterator[tuple[str, Mapping[str, object]]]:

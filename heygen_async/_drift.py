@@ -21,7 +21,7 @@ from heygen_async._converter import (
     StatusEntry,
     wire_fields,
 )
-from heygen_async._models.contract import contract_of
+from heygen_async._models.contract import is_promised, time_form
 from heygen_async._text import one_line, without_queries
 from heygen_async._values import STRICT, STRICT_BY_NAME, accepts, read_object, read_status
 from heygen_async.models import (
@@ -170,7 +170,7 @@ def _field(
     name = next((name for name in names if value.get(name) is not None), names[-1])
     found, place = value.get(name), f"{where}.{name}"
     if found is None:
-        if attribute.default is attrs.NOTHING or contract_of(attribute).expects(value):
+        if attribute.default is attrs.NOTHING or is_promised(attribute, value):
             yield Difference(place, "missing", _expected(attribute))
     elif (model := _nested(attribute.type)) is not None:
         inside = (path.partition(".") for path in unread)
@@ -188,8 +188,8 @@ def _odd(where: str, expected: str, found: object) -> Difference:
 
 
 def _fits(attribute: attrs.Attribute[Any], value: object) -> bool:
-    written = contract_of(attribute).time
-    if written is not None and isinstance(value, str) is not (written == "iso"):
+    form = time_form(attribute)
+    if form is not None and isinstance(value, str) is not (form == "iso"):
         return False
     strict = STRICT_BY_NAME.get(attribute.name) or STRICT.get(attribute.type, read_object)
     return accepts(strict, value)
@@ -198,12 +198,11 @@ def _fits(attribute: attrs.Attribute[Any], value: object) -> bool:
 def _expected(attribute: attrs.Attribute[Any]) -> str:
     type_ = _bare(attribute.type)
     if type_ is datetime:
-        return {"unix": "a time in unix seconds", "iso": "a time in ISO 8601", None: "a time"}[
-            contract_of(attribute).time
-        ]
+        return _TIMES[time_form(attribute)]
     return _IN_WORDS.get(type_, "an object")
 
 
+_TIMES: Final = {"unix": "a time in unix seconds", "iso": "a time in ISO 8601", None: "a time"}
 _IN_WORDS: Final[Mapping[object, str]] = {
     str: "text",
     Secret: "text",

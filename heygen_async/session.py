@@ -216,7 +216,7 @@ class HeyGenSession:
     async def doctor(self) -> Diagnosis:
         """Look at the network, the key, the account and the API, read-only and free of charge.
 
-        It makes up to 18 GET requests, each for at most 15 s. A problem is a finding, not an error.
+        It makes up to 17 GET requests, each again after a transient error. A problem is a finding, not an error.
 
         Returns:
             What was seen, without secrets. Its `.findings` say what to do.

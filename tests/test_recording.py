@@ -165,6 +165,19 @@ async def test_an_answer_is_passed_on_byte_for_byte_with_status_and_headers(tmp_
     assert (exchange.status, exchange.answer.size, exchange.query) == (418, len(body), {"b": "***", "a": "***"})
 
 
+@pytest.mark.parametrize("status", [200, 204, 304])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+async def test_an_answer_without_a_body_passes_and_keeps_the_connection(status, method, tmp_path):
+    async def handler(request):
+        return web.Response(status=status)
+
+    async with proxied(handler, tmp_path) as (proxy, http):
+        for _ in range(3):
+            async with http.request(method, f"{proxy.url}/v3/x") as answer:
+                assert (answer.status, await answer.read()) == (status, b"")
+    assert [exchange.status for exchange in await loaded(tmp_path)] == [status] * 3
+
+
 async def test_the_callers_own_key_reaches_the_upstream_and_nothing_else_changes(tmp_path):
     received = []
 

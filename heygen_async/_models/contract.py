@@ -6,38 +6,31 @@ It is kept as metadata of the models' fields, and changes nothing in how an answ
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from attrs import Attribute, frozen
+if TYPE_CHECKING:
+    from attrs import Attribute
 
-_KEY: Final = "contract"
-
-
-@frozen(kw_only=True)
-class Contract:
-    """What is promised of one field."""
-
-    when: Mapping[str, str] | None = None
-    """The values of other fields with which it is there: empty for always, `None` where it may always be absent."""
-    time: Literal["unix", "iso"] | None = None
-    """How a time is written; `None` if the contract does not say."""
-
-    def expects(self, wire: Mapping[str, object]) -> bool:
-        """Return whether an object with the other fields of *wire* must have it."""
-        return self.when is not None and all(wire.get(name) == value for name, value in self.when.items())
+TimeForm: TypeAlias = Literal["unix", "iso"]
 
 
-def contract(
-    *, when: Mapping[str, str] | None = None, time: Literal["unix", "iso"] | None = None
-) -> Mapping[str, Contract]:
-    """Return the metadata of a field; the arguments are those of `Contract`."""
-    return {_KEY: Contract(when=when, time=time)}
+def contract(*, when: Mapping[str, str] | None = None, time: TimeForm | None = None) -> Mapping[str, object]:
+    """Return the metadata of a field.
+
+    Args:
+        when: The values of other fields with which it is there: empty for always, `None` where it may be absent.
+        time: How a time is written; `None` if the contract does not say.
+    """
+    return {"when": when, "time": time}
 
 
-_UNSPECIFIED: Final = Contract()
+def is_promised(attribute: Attribute[Any], wire: Mapping[str, object]) -> bool:
+    """Return whether an object with the other fields of *wire* must have a field."""
+    when: Mapping[str, str] | None = attribute.metadata.get("when")
+    return when is not None and all(wire.get(name) == value for name, value in when.items())
 
 
-def contract_of(attribute: Attribute[Any]) -> Contract:
-    """Return what is promised of a model's field."""
-    found: Contract = attribute.metadata.get(_KEY, _UNSPECIFIED)
-    return found
+def time_form(attribute: Attribute[Any]) -> TimeForm | None:
+    """Return how the time in a field is written; `None` if the contract does not say."""
+    form: TimeForm | None = attribute.metadata.get("time")
+    return form

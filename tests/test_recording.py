@@ -19,6 +19,7 @@ from yarl import URL
 
 from heygen_async import (
     AuthenticationError,
+    DubRow,
     HeyGenError,
     HeyGenSession,
     InvalidRequest,
@@ -619,6 +620,24 @@ async def test_a_program_gets_the_recorded_answers_and_media_that_works(tmp_path
     assert (tmp_path / "b.srt").read_text()
     assert answered["POST /v3/lipsyncs"].answer.json == {"data": {"lipsync_id": first.id}}
     assert answered["POST /v3/assets"] is None
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_a_bulk_run_is_repeated_from_its_recordings(submit, tmp_path):
+    rows = [DubRow(key=f"row-{number}", **SOURCES) for number in range(5)]
+
+    async def outcomes(heygen, name):
+        async with heygen.dub_many(rows, journal=None, output_dir=tmp_path / name, submit=submit) as run:
+            return sorted([(outcome.key, outcome.state, outcome.lipsync.id) async for outcome in run])
+
+    async with recorded(tmp_path / "r") as (_, proxy, heygen):
+        first = await outcomes(heygen, "first")
+        assert found(proxy) == {}
+    async with replayed(tmp_path / "r") as (sandbox, heygen):
+        assert await outcomes(heygen, "again") == first
+        assert (sandbox.jobs, sandbox.unused_recordings) == ([], [])
+    assert [state for _, state, _ in first] == ["completed"] * 5
+    assert len(list((tmp_path / "again").iterdir())) == 5
 
 
 async def test_what_was_not_recorded_is_answered_by_the_sandbox(tmp_path):

@@ -15,7 +15,7 @@ pass, which is fast. If that fails, each optional field is read leniently, and o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from operator import eq
 from typing import Any, Final, ParamSpec, TypeVar, cast, get_origin
@@ -118,6 +118,7 @@ _SPELLINGS: Final[Mapping[type, Mapping[str, str]]] = {
     BatchItem: {"video_id": "lipsync_id"},
     StatusEntry: {"video_id": "lipsync_id"},
     WebhookEndpoint: {"endpoint_id": "id"},
+    WebhookEvent: {"event_data": "data"},
 }
 _MODELS: Final = (
     Account,
@@ -177,6 +178,14 @@ def _model_hook(model: type[T], converter: Converter) -> Callable[[object, objec
             return structure(_readable(wire, fields), model)
 
     return hook
+
+
+def wire_fields(model: type) -> Iterator[tuple[attrs.Attribute[Any], Sequence[str]]]:
+    """Yield the fields of a *model*, each with its names on the wire."""
+    spellings = _SPELLINGS.get(model, {})
+    for attribute in attributes(model):
+        if attribute.name != "extra":
+            yield attribute, [attribute.name, *(name for name, of in spellings.items() if of == attribute.name)]
 
 
 @frozen

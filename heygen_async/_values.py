@@ -143,7 +143,7 @@ def _texts_or_none(value: object, _: object = None) -> tuple[str, ...] | None:
 
 def acceptable(value: object, strict: Strict, lenient: Lenient | None) -> object:
     """Return *value* if *strict* accepts it, or else what *lenient* makes of it; `None` if that is not accepted."""
-    if _accepts(strict, value):
+    if accepts(strict, value):
         return value
     if lenient is None:
         return None
@@ -151,10 +151,11 @@ def acceptable(value: object, strict: Strict, lenient: Lenient | None) -> object
         found = lenient(value)
     except UNREADABLE:
         return None
-    return found if _accepts(strict, found) else None
+    return found if accepts(strict, found) else None
 
 
-def _accepts(strict: Strict, value: object) -> bool:
+def accepts(strict: Strict, value: object) -> bool:
+    """Return whether *strict* can read *value*."""
     try:
         strict(value, None)
     except UNREADABLE:

@@ -43,6 +43,9 @@ def transport_error(error: aiohttp.ClientError | OSError, what: str) -> Transpor
         connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
         message = f"{what}: no {'connection' if connecting else 'answer'} in time"
         return RequestTimeout(message, outcome="not_sent" if connecting else "unknown")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        message = f"{what}: no connection (the proxy answered {error.status})"
+        return TransportError(message, outcome="not_sent")
     connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
     reason = _reason(error)
     message = f"{what}: {'no connection' if connecting else 'the connection broke'} ({reason})"

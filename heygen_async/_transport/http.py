@@ -19,10 +19,12 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from ssl import SSLContext
-from typing import Final, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.helpers import get_env_proxy_for_url
+from anyio import to_thread
 from attrs import field, frozen
 from multidict import CIMultiDict
 from yarl import URL
@@ -35,6 +37,9 @@ from heygen_async._wire import Answer, Piece, Request, Stream
 from heygen_async.errors import TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
+
+if TYPE_CHECKING:
+    from heygen_async._transport.probe import Reach
 
 T = TypeVar("T")
 
@@ -200,6 +205,23 @@ class Http:
         assert self._files is not None  # noqa: S101 ensure_open set it
         return self._files
 
+    async def probe(self, timeout: float) -> Reach | None:
+        """Connect to the API once without sending anything, and return how far that got.
+
+        `None` with a borrowed client: how it connects is its own affair, and only its requests show it.
+
+        Args:
+            timeout: Seconds for each stage.
+        """
+        from heygen_async._transport.probe import probe  # noqa: PLC0415 few programs need it
+
+        self.ensure_open()
+        if self._borrowed is not None:
+            return None
+        proxy = await to_thread.run_sync(_environment_proxy, self._base) if self._trust_env else None
+        verification = True if self._ssl is None else self._ssl
+        return await probe(self._base, proxy=proxy, verification=verification, timeout=timeout)
+
     async def exchange(self, request: Request, *, headers: Mapping[str, str], timeouts: Timeouts) -> Answer:
         """Send *request* to the API once, and return the answer.
 
@@ -358,6 +380,14 @@ class Incoming:
     def close(self) -> None:
         """End it; a connection whose body was read to its end is kept for the next request."""
         self._response.release()
+
+
+def _environment_proxy(url: URL) -> URL | None:
+    """Return the proxy that aiohttp uses for *url* with `trust_env`, without its password."""
+    try:
+        return get_env_proxy_for_url(url)[0]
+    except LookupError:
+        return None
 
 
 def _name(request: Request) -> str:

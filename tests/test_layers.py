@@ -39,6 +39,7 @@ IMPORTS = {
     },
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
     "bulk": {"_arguments", "_media", "_text", "_wire", "errors", "models", "policies"},
+    "review": {"_arguments", "_media", "bulk", "models"},
     "session": {
         *("_arguments", "_bulk_calls", "_ids", "_media", "_transport", "_wire"),
         *("bulk", "errors", "jobs", "models", "policies", "polling", "resources"),
@@ -52,7 +53,7 @@ IMPORTS = {
     "sandbox": {"__init__"},  # its pytest plugin only
     "cli": {
         *("__init__", "_arguments", "_ids", "_masking", "_media", "_text", "_version", "_wire"),
-        *("bulk", "errors", "models", "policies", "polling", "sandbox", "webhooks"),
+        *("bulk", "errors", "models", "policies", "polling", "review", "sandbox", "webhooks"),
     },
     "__main__": {"cli"},
 }
@@ -111,7 +112,7 @@ def test_only_the_pytest_plugin_of_the_sandbox_imports_ours():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_transport_and_servers_know_aiohttp(module):
-    if module.partition(".")[0] not in ("_transport", "sandbox", "webhooks"):
+    if module.partition(".")[0] not in ("_transport", "review", "sandbox", "webhooks"):
         assert "aiohttp" not in set(outside_imports(module))
 
 
@@ -132,5 +133,5 @@ def test_importing_the_package_imports_nothing_heavy_or_optional():
     program = "import sys; from heygen_async import HeyGenSession; print(*sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     heavy = ("cyclopts", "rich", "tinytag", "sqlite3", "aiolimiter", "pytest", "uvloop", "aiohttp.web")
-    ours = ("heygen_async.cli", "heygen_async.sandbox", "heygen_async.bulk")
+    ours = ("heygen_async.cli", "heygen_async.sandbox", "heygen_async.bulk", "heygen_async.review")
     assert not [module for module in found if module in heavy or module.startswith(ours)]

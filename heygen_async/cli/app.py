@@ -22,6 +22,7 @@ from heygen_async.errors import HeyGenError
 # By path, so that a command imports what it needs and no other's.
 COMMANDS: Final = {
     "dub": "heygen_async.cli.dub:dub",
+    "review": "heygen_async.cli.review:review",
     "lipsync": "heygen_async.cli.lipsync:app",
     "asset": "heygen_async.cli.asset:app",
     "webhook": "heygen_async.cli.webhook:app",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import attrs
 from cyclopts import Parameter
@@ -16,6 +16,7 @@ from cyclopts.validators import Number
 
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk.checks import BadRows
+from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.folders import temporary_folder
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.run import DubRun
@@ -32,12 +33,15 @@ from heygen_async.cli.dub_view import (
 )
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
-from heygen_async.cli.failures import ArgumentProblem, BadArguments, advising
+from heygen_async.cli.failures import ArgumentProblem, BadArguments, Problems, advising
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.options import RETRY, Options, PathFlag, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_line, wants_json
-from heygen_async.models import DubOutcome
+from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from heygen_async.cli.review import PageOfRun
 
 _logger: Final = logging.getLogger("heygen_async.cli")
 
@@ -61,16 +65,31 @@ class _Plan:
     submit: Literal["each", "batch"]
     captions: bool
     retry_failed: bool
+    redo_rejected: bool
+    final_mode: Literal["speed", "precision"] | None
+    """How to render the final versions of approved rows; `None` runs the rows themselves."""
+    review: bool
     retry: str | None
     """The command that retries failed rows; `None` for a rehearsal, of which nothing is kept."""
     options: Options
 
-    def run(self, heygen: HeyGenSession, progress: Progress | None = None) -> DubRun:
-        """Return the run."""
+    async def rows(self) -> Iterable[DubRow]:
+        """Return the rows: those of the manifest, or the final versions of the approved ones."""
         # Without a folder for all of them outputs are relative to the manifest, as its sources are.
         outputs = self.files.folder if self.output_dir is None else None
+        manifest = Manifest(self.files.manifest, outputs=outputs)
+        if self.final_mode is None:
+            return manifest
+        from heygen_async.cli.review import approved_rows  # noqa: PLC0415 only final versions need it
+
+        return await approved_rows(manifest, self.files.journal, self.final_mode)
+
+    def run(
+        self, heygen: HeyGenSession, rows: Iterable[DubRow], on_event: Callable[[DubEvent], None] | None = None
+    ) -> DubRun:
+        """Return the run."""
         return heygen.dub_many(
-            Manifest(self.files.manifest, outputs=outputs),
+            rows,
             journal=self.files.journal,
             output_dir=self.output_dir,
             max_in_flight=self.max_in_flight,
@@ -80,7 +99,8 @@ class _Plan:
             submit=self.submit,
             captions=self.captions,
             retry_failed=self.retry_failed,
-            on_event=None if progress is None else progress.on_event,
+            redo_rejected=self.redo_rejected,
+            on_event=on_event,
         )
 
 
@@ -97,6 +117,10 @@ def dub(
     submit: Literal["each", "batch"] = "each",
     captions: Switch = False,
     retry_failed: Switch = False,
+    redo_rejected: Switch = False,
+    approved: Switch = False,
+    mode: Literal["speed", "precision"] | None = None,
+    review: Switch = False,
     dry_run: Switch = False,
     sandbox: Switch = False,
     poll_every: Duration | None = None,
@@ -124,6 +148,12 @@ def dub(
         submit: Each row on its own, or batches of up to 100, which HeyGen queues.
         captions: Write captions too, as .srt beside each video.
         retry_failed: Create another job for rows that failed in earlier runs.
+        redo_rejected: Create another job for rows whose video was rejected in the review; they may have changed. The
+            new files replace the rejected ones.
+        approved: Render the final versions of the rows that were approved in the review, instead of the rows
+            themselves. It needs an --output-dir of its own.
+        mode: How to render final versions; without it precision.
+        review: Show the run in a page on this machine, where its videos can be watched and approved, until Ctrl-C.
         dry_run: Check all rows, print what would be done and the estimated cost, and send nothing.
         sandbox: Rehearse in a local sandbox: no API key, no costs, no file is kept.
         poll_every: Seconds between polls; without it, 1 to 15, by the age of the job.
@@ -135,7 +165,10 @@ def dub(
         "--budget": budget,
         "--submit": None if submit == "each" else submit,
         "--captions": captions or None,
+        "--approved": approved or None,
+        "--mode": mode,
     }
+    _check_review(approved=approved, mode=mode, output_dir=output_dir, review=review, is_kept=not (sandbox or dry_run))
     plan = _Plan(
         files=files,
         output_dir=output_dir,
@@ -146,12 +179,26 @@ def dub(
         submit=submit,
         captions=captions,
         retry_failed=retry_failed,
+        redo_rejected=redo_rejected,
+        final_mode=(mode or "precision") if approved else None,
+        review=review,
         retry=files.retry_command(flags),
         options=options,
     )
     if sandbox:
         return _listing_bad_rows(_rehearse(plan, dry_run=dry_run))
     return _listing_bad_rows(_run_for_real(plan, polling(poll_every), dry_run=dry_run))
+
+
+def _check_review(*, approved: bool, mode: str | None, output_dir: Path | None, review: bool, is_kept: bool) -> None:
+    problems = Problems()
+    if mode is not None and not approved:
+        problems.add("--mode", "is for --approved; the mode of a row is in the manifest")
+    if approved and output_dir is None:
+        problems.add("--output-dir", "is missing: with --approved give a folder for the final versions")
+    if review and not is_kept:
+        problems.add("--review", "needs a run that is kept, without --sandbox and --dry-run")
+    problems.check()
 
 
 async def _listing_bad_rows(run: Coroutine[Any, Any, Exit]) -> Exit:
@@ -180,7 +227,7 @@ async def _rehearse(plan: _Plan, *, dry_run: bool) -> Exit:
 
 
 async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
-    survey = await plan.run(heygen).survey()
+    survey = await plan.run(heygen, await plan.rows()).survey()
     if wants_json(plan.options.json):
         details = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": plan.budget}
         print_json({"type": "survey", "survey": details})
@@ -192,15 +239,33 @@ async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
 
 async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     progress = Progress(asyncio.get_running_loop().time)
-    run = plan.run(heygen, progress)
+    page = _page(progress) if plan.review else None
+    run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
     with advising(_AGAIN), _summarized(run, progress, plan):
-        async with run, _reported(run, plan):
+        async with run, _reported(run, plan), _served(page, run, plan):
             progress.begin()
             with _shown(run, progress, plan.options) as show:
                 async for outcome in run:
                     progress.add(outcome)
                     show(outcome)
     return Exit.DONE if progress.is_complete else Exit.FAILED
+
+
+def _page(progress: Progress) -> PageOfRun:
+    from heygen_async.cli.review import PageOfRun  # noqa: PLC0415 most runs need no server
+
+    return PageOfRun(progress)
+
+
+@asynccontextmanager
+async def _served(page: PageOfRun | None, run: DubRun, plan: _Plan) -> AsyncIterator[None]:
+    """Serve the page of the run, and go on after its end until a signal."""
+    if page is None or plan.files.journal is None:
+        yield
+        return
+    async with page.served(run, plan.files.manifest, plan.files.journal, plan.options):
+        yield
+        await page.stay()
 
 
 @contextmanager

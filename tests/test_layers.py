@@ -53,7 +53,7 @@ IMPORTS = {
     "sandbox": {"__init__"},  # its pytest plugin only
     "cli": {
         *("__init__", "_arguments", "_ids", "_masking", "_media", "_text", "_version", "_wire"),
-        *("bulk", "errors", "models", "policies", "polling", "review", "sandbox", "webhooks"),
+        *("bulk", "errors", "models", "pagination", "policies", "polling", "review", "sandbox", "webhooks"),
     },
     "__main__": {"cli"},
 }

@@ -131,6 +131,9 @@ class RowExecutor:
             return self._end("failed", error)
         except ENDS_RUN as error:
             raise RunAborted(error) from error
+        except asyncio.CancelledError:
+            self._reserved = None if self.record.state in _UNDER_WAY else self._reserved  # its job goes on, and is paid
+            raise
         finally:
             self.leave()
             self.run.batches.drop(self.record)
@@ -442,7 +445,6 @@ class RowExecutor:
         before, self._stage = self._stage, stage
         if before == stage and message is None:
             return
-        event = DubEvent(
-            stage=stage, key=self.row.key, place=self.row.place, lipsync_id=self.record.lipsync_id, message=message
-        )
+        key, place, lipsync_id = self.row.key, self.row.place, self.record.lipsync_id
+        event = DubEvent(stage=stage, key=key, place=place, lipsync_id=lipsync_id, message=message)
         self.run.stages.move(event, before)

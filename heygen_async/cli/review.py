@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import sys
 import webbrowser
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -17,11 +16,11 @@ from cyclopts import Parameter
 from heygen_async.bulk.events import DubEvent, DubSnapshot
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
-from heygen_async.bulk.promotion import Mode, manifest_rows, promote, read_reviews
+from heygen_async.bulk.promotion import manifest_rows
 from heygen_async.bulk.run import DubRun
-from heygen_async.cli.dub_view import Progress
+from heygen_async.cli.dub_progress import Progress
 from heygen_async.cli.options import PathFlag, Printing, Switch
-from heygen_async.cli.output import note, print_json_line, print_line, wants_json
+from heygen_async.cli.output import note, print_json_line, wants_json
 from heygen_async.models import JSON, DubRow
 from heygen_async.review import LiveRows, LiveRun, RunPage, run_view
 
@@ -77,7 +76,7 @@ def _announce(url: str, options: Printing) -> None:
     if wants_json(options.json):
         print_json_line({"type": "page", "url": url})
     else:
-        print_line(f"run page: {url}")
+        print(f"run page: {url}", flush=True)  # noqa: T201 it is the result
         note("end it with Ctrl-C", options)
 
 
@@ -119,9 +118,10 @@ class PageOfRun:
             await _open(url, options)
             yield
 
-    async def stay(self) -> None:
+    async def stay(self, options: Printing) -> None:
         """Go on after the end of the run, until a signal."""
         self._ended_after = self._rows.elapsed
+        note("the run page stays until Ctrl-C", options)
         await asyncio.Event().wait()
 
     def _state(self, run: DubRun) -> Mapping[str, JSON]:
@@ -130,20 +130,3 @@ class PageOfRun:
 
     def _pace(self, snapshot: DubSnapshot) -> tuple[float | None, float | None]:
         return self._progress.rate(), self._progress.seconds_left(snapshot)
-
-
-async def approved_rows(manifest: Manifest, journal: Path | None, mode: Mode) -> Iterable[DubRow]:
-    """Return the final versions of the rows that were approved.
-
-    Raises:
-        JournalError: If the journal cannot be read.
-        ValueError: If no row is approved.
-    """
-    if journal is None:
-        raise ValueError("a rehearsal in a sandbox keeps no review: leave out --sandbox or --approved")
-    reviews = await read_reviews(journal)
-    if not reviews.approved:
-        raise ValueError(
-            f"no row is approved: watch the drafts first with heygen-async review {shlex.quote(str(journal))}"
-        )
-    return promote(manifest, reviews, mode=mode)

@@ -58,7 +58,7 @@ def read_decision(body: bytes) -> PostedDecision:
     key, job, decision, note = (given.get(name) for name in ("key", "job", "decision", "note"))
     if not isinstance(key, str) or not isinstance(job, str):
         raise Refused(400, "a decision names a row and its job")
-    if decision not in {"approved", "rejected", None} or not isinstance(note, str | None):
+    if decision not in ("approved", "rejected", None) or not isinstance(note, str | None):
         raise Refused(400, "a decision is approved, rejected or null, with a note")
     text = (note or "").strip()[:_MOST_NOTE]
     return PostedDecision(key=key, job=job, decision=cast("Decision | None", decision), note=text)

@@ -1,7 +1,6 @@
 """The stage for tests of the run page: a journal with finished rows and their files, the page on it, and a browser."""
 
 import asyncio
-import os
 import shutil
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -44,7 +43,7 @@ def finished(number: int, folder: Path, *, content: bytes | None = None, **chang
         target=str(target),
         state=State.DONE,
         lipsync_id=f"ls_{number}",
-        writing_to=os.path.abspath(target),
+        writing_to=str(target),
         written=fingerprint(target.stat()),
         estimate=0.1332,
         seconds=4.0,
@@ -84,7 +83,7 @@ def local_row(number: int, folder: Path, **changes: object) -> DubRow:
 
 async def keep_sources(path: Path, rows: list[DubRow]) -> None:
     """Have a journal know the local sources of rows."""
-    infos = {os.path.abspath(row.video): await asyncio.to_thread(read_file_info, row.video) for row in rows}
+    infos = {str(row.video): await asyncio.to_thread(read_file_info, row.video) for row in rows}
     async with opened(path) as journal:
         await journal.keep_file_info(infos)
 
@@ -173,5 +172,5 @@ async def browser(*, width: int = 1280, height: int = 800, scheme: str = "light"
 async def happens(page, script: str, *arguments: object) -> None:
     """Wait until a function in the page returns something true; the page's policy forbids playwright's own wait."""
     async with asyncio.timeout(20):
-        while not await page.evaluate(script, *arguments):
+        while not await page.evaluate(script, *arguments):  # noqa: ASYNC110 nothing else tells us
             await asyncio.sleep(0.01)

@@ -134,7 +134,8 @@ def test_whatever_a_range_says_it_stays_within_the_file(text, size):
     ("content", "shown"),
     [
         pytest.param(
-            "\ufeff1\r\n00:00:01,000 --> 00:00:02,500\r\nHello\r\nthere\r\n\r\n2\r\n00:00:03,000 --> 00:00:04,000\r\nMore\r\n",
+            "\ufeff1\r\n00:00:01,000 --> 00:00:02,500\r\nHello\r\nthere\r\n\r\n"
+            "2\r\n00:00:03,000 --> 00:00:04,000\r\nMore\r\n",
             "WEBVTT\n\n00:00:01.000 --> 00:00:02.500\nHello\nthere\n\n00:00:03.000 --> 00:00:04.000\nMore\n",
             id="as editors write them",
         ),

@@ -308,7 +308,7 @@ async def test_a_source_that_was_dubbed_as_soon_as_it_was_written_is_compared_by
     row = local_row(1, tmp_path)
     await keep_sources(journal, [row])
     async with opened(journal) as known:
-        path = os.path.abspath(row.video)
+        path = str(row.video)
         info = (await known.file_info([path]))[path]
         await known.keep_file_info({path: evolve(info, fingerprint="")})
     if not is_same:

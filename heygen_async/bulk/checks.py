@@ -90,7 +90,8 @@ class RowChecker:
         if isinstance(admission, Problem):
             return admission
         if entry.redoes is not None and entry.redoes == admission.lipsync_id:
-            return admission.redone(entry.inputs)
+            redone = admission.redone(entry.inputs)
+            return redone if entry.draft is None else redone.with_draft(entry.draft.key, entry.draft.job)
         return admission.forgiving() if self.plan.retry_failed else admission
 
     async def admit_all(

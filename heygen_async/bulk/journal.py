@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 from attrs import define, evolve, field
@@ -30,6 +30,9 @@ from heygen_async.bulk.journal_file import JournalFile, name_of, open_existing, 
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.store import Admission, Entry, JournalError, Problem
+
+_WITHOUT_A_JOB: Final = frozenset({State.PLANNED, State.FAILED})
+"""States of a row without a job that could still be completed."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -303,8 +306,8 @@ def _admit(db: sqlite3.Connection, entry: Entry, run: int) -> Admission:
         return Problem(entry.place, problem)
     for claim in _claims(entry):
         db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, run))
-    if entry.draft is not None:
-        record = evolve(record, draft=entry.draft.key, draft_job=entry.draft.job)
+    if entry.draft is not None and record.state in _WITHOUT_A_JOB:  # later it says what was rendered
+        record = record.with_draft(entry.draft.key, entry.draft.job)
     if record.state is State.FAILED and not _is_same(entry, record):
         record = record.forgiving()  # the caller has changed what failed
     if record.state is State.PLANNED:  # later it says what was sent
@@ -333,8 +336,8 @@ def _is_same(entry: Entry, record: Record) -> bool:
 
 
 def _change(entry: Entry, record: Record) -> str | None:
-    if record.state in {State.PLANNED, State.FAILED} or _is_same(entry, record):
-        return None  # there is no job that could still be completed
+    if record.state in _WITHOUT_A_JOB or _is_same(entry, record):
+        return None
     if entry.redoes is not None and entry.redoes == record.lipsync_id:
         return None
     return (

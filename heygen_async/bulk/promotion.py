@@ -10,6 +10,7 @@ the row is worked on, so that a rehearsal changes nothing.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -23,7 +24,6 @@ from heygen_async._arguments import check_type, shown
 from heygen_async.bulk.identity import FileInfo, inputs_digest, key_of, same_inputs, target_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
-from heygen_async.bulk.outputs import absolute_path
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.store import Draft
@@ -37,14 +37,36 @@ _DIGITS: Final = 12
 _WITH_A_JOB: Final = frozenset({State.SUBMITTED, State.COMPLETED, State.DONE})
 
 
+@frozen
+class KnownFiles:
+    """What a journal knows of local files."""
+
+    folder: str
+    """What relative paths are relative to."""
+    by_path: Mapping[str, FileInfo] = field(factory=dict)
+    """By absolute path."""
+
+    def info(self, path: Path) -> FileInfo | None:
+        """Return what is known of the file at *path*."""
+        return self.by_path.get(os.path.normpath(os.path.join(self.folder, path)))  # noqa: PTH118 a string will do
+
+
+async def known_files(journal: Journal) -> KnownFiles:
+    """Return what a journal knows of local files.
+
+    Raises:
+        JournalError: If it cannot be read.
+    """
+    return KnownFiles(await to_thread.run_sync(os.getcwd), await journal.known_files())
+
+
 @frozen(kw_only=True)
 class Reviews:
     """The decisions on the videos that the rows of a journal have now."""
 
     by_key: Mapping[str, Review]
     """The decision on each row that has one, by the row's key."""
-    files: Mapping[str, FileInfo] = field(factory=dict, repr=False)
-    """What the journal knows of local files, by absolute path."""
+    files: KnownFiles = field(factory=lambda: KnownFiles(""), repr=False)
 
     @property
     def approved(self) -> list[Review]:
@@ -87,7 +109,7 @@ async def reviews_in(journal: Journal) -> Reviews:
     for start in range(0, len(keys), _PAGE):
         records = await journal.records(keys[start : start + _PAGE])
         current |= {key: found[key] for key, record in records.items() if found[key].is_of(record)}
-    return Reviews(by_key=current, files=await journal.known_files())
+    return Reviews(by_key=current, files=await known_files(journal))
 
 
 # Rows for a run
@@ -161,12 +183,12 @@ def _final(row: DubRow, reviews: Reviews, mode: Mode) -> FinalRow | None:
     return FinalRow(**fields, draft=row, draft_key=key, draft_job=review.lipsync_id)
 
 
-def known_key(row: DubRow, files: Mapping[str, FileInfo]) -> str | None:
+def known_key(row: DubRow, files: KnownFiles) -> str | None:
     """Return the key that a row has in its journal; `None` if it is made of a file that the journal does not know.
 
     Args:
         row: The row.
-        files: What the journal knows of local files, by absolute path.
+        files: What the journal knows of local files.
     """
     if row.key is not None:
         return row.key
@@ -176,7 +198,7 @@ def known_key(row: DubRow, files: Mapping[str, FileInfo]) -> str | None:
         if isinstance(source, bytes):
             found[role] = FileInfo("", hashlib.sha256(source).hexdigest(), None)
         elif isinstance(source, Path):
-            known = files.get(absolute_path(source))
+            known = files.info(source)
             if known is None:
                 return None
             found[role] = known
@@ -199,11 +221,11 @@ async def manifest_rows(manifest: Manifest, journal: Journal) -> Mapping[str, Du
         OSError: If the manifest cannot be read.
         JournalError: If the journal cannot be read.
     """
-    files = await journal.known_files()
+    files = await known_files(journal)
     return await to_thread.run_sync(lambda: dict(_keyed(manifest, files)))
 
 
-def _keyed(manifest: Manifest, files: Mapping[str, FileInfo]) -> Iterator[tuple[str, DubRow]]:
+def _keyed(manifest: Manifest, files: KnownFiles) -> Iterator[tuple[str, DubRow]]:
     for source in manifest.source_rows():
         if source.row is not None and (key := known_key(source.row, files)) is not None:
             yield key, source.row

@@ -244,6 +244,10 @@ class Record:
         """Return the record of a failed job, which costs nothing."""
         return evolve(self, state=State.FAILED, error=error, is_final=is_final, estimate=0.0)
 
+    def with_draft(self, key: str, job: str) -> Record:
+        """Return the record of the final version of the draft with *key*, of which *job* was approved."""
+        return evolve(self, draft=key, draft_job=job)
+
     def with_inputs(self, inputs: str) -> Record:
         """Return the record of a row that was not sent, and of which *inputs* is the digest now."""
         if inputs == self.inputs:

@@ -24,6 +24,10 @@ COMMANDS: Final = {
         "heygen_async.cli.dub:dub",
         "Dub every row of a manifest: upload, submit, wait and download, as many at once as the account allows.",
     ),
+    "review": (
+        "heygen_async.cli.review:review",
+        "Watch the videos of a run beside their sources, and approve or reject them, in a page on this machine.",
+    ),
     "lipsync": (
         "heygen_async.cli.lipsync:app",
         "Create, get, list, wait for, download, rename and delete lipsyncs.",

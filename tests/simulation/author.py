@@ -39,6 +39,8 @@ class Author:
     """Which row of a manifest each job is for, by what it is made of."""
     meant: dict[str, set[str]] = field(factory=dict)
     """What may be at a path: what jobs are made of whose row had that output."""
+    digests: dict[str, str] = field(factory=dict)
+    """What jobs are made of, by the digest of a row's inputs."""
     foreign: dict[Path, bytes] = field(factory=dict)
     """Files that are not the client's."""
     touched: dict[Path, float] = field(factory=dict)
@@ -109,6 +111,7 @@ class Author:
             for row in rows:
                 canon = self.canon(row)
                 self.canons[journal][canon] = row.key
+                self.digests[self.digest(row)] = canon
                 self.meant.setdefault(str(self.target(journal, row)), set()).add(canon)
 
     def rows_given(self, journal: str) -> list[DubRow] | Manifest:

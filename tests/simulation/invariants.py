@@ -54,6 +54,8 @@ def check_end(simulation: Simulation) -> None:
 def _check_requests(simulation: Simulation) -> None:
     for problem in simulation.service.problems:
         raise Violation("a key is used for one body, and the API key for the API", problem)
+    for problem in simulation.early_requests():
+        raise Violation("Retry-After is never undercut", problem)
 
 
 def _check_jobs(simulation: Simulation) -> None:
@@ -182,6 +184,9 @@ def _false_claims(
             yield f"{job} is not completed"
         if state == "failed" and failure is None:
             yield f"{job} has not failed"
+        meant = simulation.author.digests.get(record["inputs"])
+        if meant is not None and meant != creation.canon:
+            yield f"{job} is made of {creation.canon}, and the record says {meant}"
     earlier = orjson.loads(record["earlier"])
     for one in earlier:
         found = simulation.service.by_job.get(one)

@@ -277,6 +277,10 @@ class Simulation:
         if left:
             raise Violation("nothing is left", "; ".join(left))
 
+    def early_requests(self) -> list[str]:
+        """Return the requests of this life that the service had asked to wait with."""
+        return [] if self._network is None else self._network.problems
+
     # What happens in a life
 
     async def _main(self, loop: VirtualLoop, life: Life, network: Network, faults: list[Fault]) -> None:

@@ -31,6 +31,13 @@ class HttpRequest:
     """By name in lower case."""
     body: bytes = field(repr=False)
     host: str = ""
+    """Where it was sent."""
+
+    @property
+    def name(self) -> tuple[str, str, str | None]:
+        """What it has in common with its repetitions."""
+        return self.method, self.target, self.headers.get("idempotency-key")
+
     life: object = None
     """Whose connection it came on."""
 
@@ -93,6 +100,10 @@ class Network:
         self.is_down = False
         """Whether nothing gets through."""
         self.counts: Counter[str] = Counter()
+        self.not_before: dict[tuple[str, str, str | None], float] = {}
+        """Until when the service has asked the client to wait with each request."""
+        self.problems: list[str] = []
+        """Requests that came too early."""
         self.lines: list[Line] = []
         self._mishaps = mishaps
 
@@ -228,6 +239,8 @@ class Line(asyncio.Transport):
         """Let a complete request leave, or what the next mishap makes of it."""
         network, universe = self._network, self._universe
         route = network.server.route(request)
+        if universe.now < network.not_before.get(request.name, 0.0) - 0.01:
+            network.problems.append(f"{route} was sent again before its time")
         mishap = network.mishap(route)
         if universe.is_traced:
             number = network.counts[route]
@@ -243,7 +256,7 @@ class Line(asyncio.Transport):
             case "request and connection silent":
                 pass
             case "refused":
-                universe.after(delay, partial(self._answer, refusal(int(value)), "none", 0.0))
+                universe.after(delay, partial(self._answer, request, refusal(int(value)), "none", 0.0))
             case _:
                 universe.after(delay, arrive)
         if effect == "doubled":
@@ -251,9 +264,9 @@ class Line(asyncio.Transport):
             universe.after(delay + value, again)
 
     def _arrive(self, request: HttpRequest, effect: str, value: float) -> None:
-        self._network.server.handle(request, partial(self._answer, effect=effect, value=value))
+        self._network.server.handle(request, partial(self._answer, request, effect=effect, value=value))
 
-    def _answer(self, answer: HttpAnswer, effect: str, value: float) -> None:
+    def _answer(self, request: HttpRequest, answer: HttpAnswer, effect: str, value: float) -> None:
         network, universe = self._network, self._universe
         if universe.is_traced:
             shown = answer.body[:160].decode(errors="replace") if answer.headers.get("Content-Type", "").endswith("json") else ""
@@ -276,6 +289,13 @@ class Line(asyncio.Transport):
                 universe.after(delay + 1.0, self.fail)
             case _:
                 self._deliver_in_pieces(content, delay)
+                if "Retry-After" in answer.headers:
+                    universe.after(delay + 0.5, partial(self._wait_for, request, float(answer.headers["Retry-After"])))
+
+    def _wait_for(self, request: HttpRequest, seconds: float) -> None:
+        """Note that the client must wait with a request; it has the answer by now."""
+        if not self._is_closing:
+            self._network.not_before[request.name] = self._universe.now - 1.0 + seconds
 
     def _deliver_in_pieces(self, content: bytes, delay: float) -> None:
         for start in range(0, len(content), PIECE):

@@ -116,12 +116,12 @@ class Scenario:
 def scenario_of(seed: int) -> Scenario:
     """Return the scenario of a seed."""
     dice = random.Random(f"scenario {seed}")
-    rows = [_row(dice, number) for number in range(1, dice.randint(8, 16) + 1)]
+    families = _families(dice)
+    rows = [_row(dice, number, families) for number in range(1, dice.randint(8, 16) + 1)]
     has_others = dice.random() < 0.12
     others = [_other(dice, row) for row in rows if dice.random() < 0.6] if has_others else []
     budget = dice.choice([4.0, 6.0, 8.0]) * 0.0333 * 20 if dice.random() < 0.12 else None
     lives = [_life(dice, budget, has_others=bool(others)) for _ in range(dice.choice([1, 1, 2, 2, 3]))]
-    families = _families(dice)
     faults = [one for life in range(len(lives)) for one in _faults(dice, life, rows, families)]
     return Scenario(
         seed=seed,
@@ -135,10 +135,10 @@ def scenario_of(seed: int) -> Scenario:
     )
 
 
-def _row(dice: random.Random, number: int) -> RowSpec:
+def _row(dice: random.Random, number: int, families: set[str]) -> RowSpec:
     key = dice.choice(["ep-{}", "ep-{}", "row.{}", "r:{}"]).format(number)
-    is_local = dice.random() < 0.2
-    has_callback = dice.random() < 0.1
+    is_local = dice.random() < (0.4 if "files" in families else 0.2)
+    has_callback = dice.random() < (0.4 if "foreign" in families else 0.1)
     return RowSpec(
         key=key,
         video=f"file:{key}" if is_local and dice.random() < 0.4 else f"url:{key}",
@@ -190,9 +190,21 @@ _FAMILIES: Final = {
 }
 
 
+_THEMES: Final = (
+    frozenset[str](),
+    frozenset[str](),
+    frozenset({"crashes", "foreign", "long gaps"}),
+    frozenset({"crashes", "restored", "long gaps"}),
+    frozenset({"crashes", "files", "edits"}),
+    frozenset({"clocks", "requests"}),
+)
+"""Kinds that are dangerous together."""
+
+
 def _families(dice: random.Random) -> set[str]:
     """Return the kinds of faults that a run has: not all at once, or they would hide each other."""
-    return {name for name, chance in _FAMILIES.items() if dice.random() < chance}
+    families = {name for name, chance in _FAMILIES.items() if dice.random() < chance}
+    return families | dice.choice(_THEMES)
 
 
 def _conditions(dice: random.Random, families: set[str]) -> Conditions:
@@ -247,7 +259,8 @@ def _faults(dice: random.Random, life: int, rows: Sequence[RowSpec], families: s
         if family in families:
             yield from make(dice, life, rows)
     if life and dice.random() < 0.6:
-        yield Fault(life=life, what="gap", value=dice.choice([1.0, 600.0, 20 * 3600.0, 25 * 3600.0, 3 * DAY]))
+        gaps = [25 * 3600.0, 3 * DAY] if "long gaps" in families else [1.0, 600.0, 20 * 3600.0, 25 * 3600.0, 3 * DAY]
+        yield Fault(life=life, what="gap", value=dice.choice(gaps))
 
 
 _EFFECTS: Final = (

@@ -12,7 +12,8 @@ What happens in it can be scripted:
   `?refuse=download_failed` (see `Sandbox`);
 * a job that runs, by hand: `sandbox.fail(job.id, "No face")`, `sandbox.finish(job.id)`;
 * answers and downloads, by `faults=[...]` (see `heygen_async.sandbox.faults`);
-* time, with `manual=True` and `await sandbox.advance(seconds)`.
+* time, with `manual=True` and `await sandbox.advance(seconds)`;
+* answers of the real API, with `recordings=DIR` (see `heygen_async.sandbox.recording`).
 
 Afterwards `sandbox.jobs`, `sandbox.requests`, `sandbox.deliveries` and `sandbox.charged` say what happened, and
 `await sandbox.reset()` makes it as at its start. All of this is there for programs in other languages too, over HTTP

@@ -9,6 +9,7 @@ import orjson
 from attrs import define, field, frozen
 
 from heygen_async.sandbox.faults import Fault
+from heygen_async.sandbox.recording.exchange import Exchange
 
 _SECRET: Final = frozenset({"x-api-key", "authorization", "cookie", "x-amz-signature"})
 _MOST_SHOWN: Final = 200
@@ -51,6 +52,8 @@ class RecordedRequest:
     """The status of the answer; None while there is none, and if the connection ended early."""
     fault: Fault | None = None
     """What went wrong on purpose."""
+    recording: Exchange | None = field(default=None, repr=False)
+    """The recording that it was answered from."""
 
     @property
     def json(self) -> object:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,7 @@ from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.http.api_app import application
 from heygen_async.sandbox.http.control import PREFIX, control_app
 from heygen_async.sandbox.http.storage import sample
+from heygen_async.sandbox.recording.exchange import Exchange, load_recordings
 from heygen_async.sandbox.records import RecordedDelivery, RecordedRequest, SandboxJob
 from heygen_async.sandbox.settings import JobSeconds, SandboxOptions, Settings
 from heygen_async.sandbox.state.clock import Clock, ManualClock
@@ -110,10 +112,14 @@ class Sandbox:
         signature_header: Name of the signature's header; `"Heygen-Signature"` by default.
         request_ids: Whether answers have the header `X-Request-Id`; true by default.
         faults: What goes wrong, see `heygen_async.sandbox.faults`.
+        recordings: A directory of recordings, see `heygen_async.sandbox.recording`. Lipsyncs, batches, the account and
+            events are answered from them where they match, and everything else as usual.
 
     Raises:
         TypeError: An argument is unknown.
         ValueError: An argument is out of range.
+
+    Starting it raises an `OSError` or `ValueError` if the recordings cannot be read.
     """
 
     def __init__(self, **options: Unpack[SandboxOptions]) -> None:
@@ -147,6 +153,7 @@ class Sandbox:
         directory = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-"))
         stack.push_async_callback(to_thread.run_sync, partial(shutil.rmtree, directory, ignore_errors=True))
         sample_file = await to_thread.run_sync(sample, SAMPLE_VIDEO)
+        recordings = await to_thread.run_sync(_loaded, self._settings.recordings)
         self._new_backend = partial(
             Backend,
             self._settings,
@@ -154,6 +161,7 @@ class Sandbox:
             origin=self._url,
             directory=Path(directory),
             sample=sample_file,
+            recordings=recordings,
             on_finished=self._finished,
         )
         app = application(lambda: self._running.app)
@@ -317,6 +325,11 @@ class Sandbox:
         return list(self._running.app.records)
 
     @property
+    def unused_recordings(self) -> list[Exchange]:
+        """The recorded requests that create or change something and have not been made, in their order."""
+        return self._running.unused_recordings
+
+    @property
     def deliveries(self) -> list[RecordedDelivery]:
         """Every attempt to deliver a webhook, oldest first."""
         return list(self._running.deliveries.records)
@@ -385,6 +398,10 @@ class Sandbox:
             deleted=job.deleted,
             batch_id=job.batch.id if job.batch else None,
         )
+
+
+def _loaded(directory: str | os.PathLike[str] | None) -> Sequence[Exchange]:
+    return () if directory is None else load_recordings(directory)
 
 
 async def _stop(runner: web.AppRunner) -> None:

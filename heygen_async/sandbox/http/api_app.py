@@ -18,10 +18,11 @@ from attrs import frozen
 from heygen_async.sandbox.error_answers import ErrorAnswer, StorageError, invalid
 from heygen_async.sandbox.faults import Damage, Fault, NoRequestId, choose
 from heygen_async.sandbox.http.asset_calls import AssetCalls
-from heygen_async.sandbox.http.calls import Call, Handler, data
+from heygen_async.sandbox.http.calls import Call, CallAnswer, Handler, data
 from heygen_async.sandbox.http.fault_effects import apply
 from heygen_async.sandbox.http.file_host import FileHost, FileSlice, send, xml
 from heygen_async.sandbox.http.validation import json_body
+from heygen_async.sandbox.recording.replay import STATUSES, Replay
 from heygen_async.sandbox.records import RecordedRequest
 from heygen_async.sandbox.routes import ROUTES, Route
 from heygen_async.sandbox.settings import Settings
@@ -67,6 +68,7 @@ class ApiApp:
         settle: Callable[[], float],
         changed: Callable[[], None],
         faults: list[Fault],
+        replay: Replay,
     ) -> None:
         self._settings = settings
         self._files = files
@@ -78,6 +80,7 @@ class ApiApp:
         self._keys = IdempotencyKeys()
         self._released = asyncio.Event()
         self._faults = faults
+        self._replay = replay
         self.records: deque[RecordedRequest] = deque(maxlen=MAX_RECORDS)
         self._responders: Mapping[str, Respond] = {
             **{name: partial(self._api, ROUTES[name], handler) for name, handler in handlers.items()},
@@ -167,10 +170,17 @@ class ApiApp:
         if route.body != "none":
             content_type = context.request.content_type
             body = json_body(context.record.body, content_type, optional=route.body == "optional")
-        answer = handler(Call(path=context.names, query=context.request.query, body=body, now=self._settle()))
+        call = Call(path=context.names, query=context.request.query, body=body, now=self._settle())
+        answer = self._answered(call, handler, context.record)
         if context.request.method != "GET":
             self._changed()
         return StoredAnswer(answer.status, orjson.dumps(answer.payload))
+
+    def _answered(self, call: Call, handler: Handler, record: RecordedRequest) -> CallAnswer:
+        if record.route == STATUSES:
+            return self._replay.statuses(call, handler)
+        record.recording = self._replay.find(record.route, record.path, call)
+        return handler(call) if record.recording is None else self._replay.answer(record.recording)
 
     async def _upload(self, context: RequestContext) -> web.Response:
         self._authorize(context.request, ROUTES[context.record.route])

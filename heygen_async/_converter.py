@@ -350,13 +350,12 @@ def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedRespon
     return error
 
 
+_REQUEST_FIELDS: Final = tuple(attribute.name for attribute in attrs.fields(LipsyncRequest))
+
+
 def request_body(request: LipsyncRequest, *, video: str | AssetId, audio: str | AssetId) -> dict[str, JSON]:
     """Return the JSON of a create, with sources that are uploaded already; options that are `None` are left out."""
-    given = {
-        attribute.name: value
-        for attribute in attrs.fields(LipsyncRequest)
-        if (value := getattr(request, attribute.name)) is not None
-    }
+    given = {name: value for name in _REQUEST_FIELDS if (value := getattr(request, name)) is not None}
     return {**given, "video": _source(video), "audio": _source(audio)}
 
 

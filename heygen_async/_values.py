@@ -36,8 +36,9 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 def read_status(value: object, _: object = None) -> LipsyncStatus | str:
     """Return a status word of either vocabulary as the one of `LipsyncStatus`; an unknown one as it is."""
-    text = read_text(value)
-    return _WORDS.get(text, text)
+    if type(value) is not str:
+        raise ValueError("not a string")
+    return _WORDS.get(value, value)
 
 
 def read_text(value: object, _: object = None) -> str:

@@ -170,7 +170,8 @@ class Transport:
         if not self.gate.pacer.is_free:
             self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
         response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent)
-        _log_created(response, request)
+        if request.method == "POST" and logger.isEnabledFor(logging.INFO):
+            _log_created(response, request)
         return response
 
     def _log(self, call: _Call, answer: Answer | None, seconds: float) -> None:

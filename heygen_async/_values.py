@@ -13,15 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, cast
 
-from cattrs import BaseValidationError
-
 from heygen_async.models import JSON, LipsyncStatus, Secret
 
 Strict: TypeAlias = Callable[[object, object], object]
 Lenient: TypeAlias = Callable[[object], object]
 
-UNREADABLE: Final = (LookupError, ValueError, TypeError, BaseValidationError, RecursionError)
-"""What readers, and the hooks of cattrs, raise for a value that they cannot read."""
+UNREADABLE: Final = (LookupError, ValueError, TypeError, RecursionError, ExceptionGroup)
+"""What readers, and the hooks of cattrs (its errors are groups), raise for a value that they cannot read."""
 
 _WORDS: Final[Mapping[str, LipsyncStatus]] = {
     **{status.value: status for status in LipsyncStatus},

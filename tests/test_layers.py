@@ -29,7 +29,8 @@ IMPORTS = {
     "_events": {"_values", "models"},
     "_wire": {"_arguments", "_ids", "_masking", "_text", "errors", "models"},
     "pagination": {"_arguments", "errors"},
-    "_converter": {"_events", "_one_pass", "_values", "_wire", "errors", "models", "pagination"},
+    "_lenient_models": {"_events", "_one_pass", "_values", "models"},
+    "_converter": {"_lenient_models", "_one_pass", "_values", "_wire", "errors", "models", "pagination"},
     "_transport": {"_arguments", "_masking", "_text", "_version", "_wire", "errors", "models", "policies"},
     "_media": {"_arguments", "_converter", "_ids", "_text", "_transport", "_wire", "errors", "models", "policies"},
     "polling": {"_arguments", "_ids", "_text", "errors", "models", "policies"},
@@ -133,6 +134,6 @@ def test_what_claims_to_be_pure_awaits_nothing_and_reads_no_clock(module):
 def test_importing_the_package_imports_nothing_heavy_or_optional():
     program = "import sys; from heygen_async import HeyGenSession; print(*sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    heavy = ("cyclopts", "rich", "tinytag", "sqlite3", "aiolimiter", "pytest", "uvloop", "aiohttp.web")
+    heavy = ("cattrs", "cyclopts", "rich", "tinytag", "sqlite3", "aiolimiter", "pytest", "uvloop", "aiohttp.web")
     ours = ("heygen_async.cli", "heygen_async.sandbox", "heygen_async.bulk")
     assert not [module for module in found if module in heavy or module.startswith(ours)]

@@ -64,7 +64,7 @@ async def new_snapshot() -> AsyncGenerator[Snapshot, None]:
 
 
 def _temporary_file() -> IO[bytes]:
-    return tempfile.TemporaryFile()  # noqa: SIM115 its user closes it
+    return tempfile.TemporaryFile()
 
 
 def _close(opening: asyncio.Future[IO[bytes]]) -> None:

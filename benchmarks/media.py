@@ -368,36 +368,28 @@ def report(results: dict[str, list[dict[str, float]]], gigabytes: float) -> None
 
 
 def report_goals(results: dict[str, list[dict[str, float]]], gigabytes: float) -> None:
-    cpu = median(run["cpu"] for run in results["ours up"]) / gigabytes
-    memory = max(run["growth"] for run in results["ours up"])
+    ours, hashing, bare = "ours up", "bare aiohttp + SHA-256 up", "bare aiohttp up"
+    cpu = [run["cpu"] / gigabytes for run in results[ours]]
+    memory = max(run["growth"] for run in results[ours])
     rows = (
-        ("upload, CPU s a GB, digest included", cpu, "<= 1.05"),
-        (
-            "upload, CPU beside bare aiohttp + SHA-256",
-            ratio(results, "cpu", "ours up", "bare aiohttp + SHA-256 up"),
-            "",
-        ),
-        (
-            "upload, speed beside bare aiohttp, which hashes nothing",
-            speed(results, "ours up", "bare aiohttp up"),
-            ">= 0.85",
-        ),
-        ("upload, speed beside bare aiohttp + SHA-256", speed(results, "ours up", "bare aiohttp + SHA-256 up"), ""),
-        ("upload, memory, MB", memory, "<= 16"),
-        ("download, time beside bare aiohttp", ratio(results, "seconds", "ours down", "bare aiohttp down"), "<= 1.15"),
-        ("download, CPU beside bare aiohttp", ratio(results, "cpu", "ours down", "bare aiohttp down"), ""),
+        ("upload, CPU s a GB, digest included", (median(cpu), min(cpu)), "<= 1.05"),
+        ("upload, CPU beside bare aiohttp + SHA-256", ratios(results, "cpu", ours, hashing), ""),
+        ("upload, speed beside bare aiohttp, which hashes nothing", ratios(results, "seconds", bare, ours), ">= 0.85"),
+        ("upload, speed beside bare aiohttp + SHA-256", ratios(results, "seconds", hashing, ours), ""),
+        ("upload, memory at most, MB", (memory, memory), "<= 16"),
+        ("download, time beside bare aiohttp", ratios(results, "seconds", "ours down", "bare aiohttp down"), "<= 1.15"),
+        ("download, CPU beside bare aiohttp", ratios(results, "cpu", "ours down", "bare aiohttp down"), ""),
     )
-    print(f"\n{'goals':58}{'is':>6}  goal")
-    for name, value, goal in rows:
-        print(f"{name:58}{value:6.2f}  {goal}")
+    print(f"\n{'goals':58}{'median':>8}{'at best':>9}  goal")
+    for name, (middle, best), goal in rows:
+        print(f"{name:58}{middle:8.2f}{best:9.2f}  {goal}")
 
 
-def ratio(results: dict[str, list[dict[str, float]]], key: str, ours: str, bare: str) -> float:
-    return median(own[key] / other[key] for own, other in zip(results[ours], results[bare], strict=False))
-
-
-def speed(results: dict[str, list[dict[str, float]]], ours: str, bare: str) -> float:
-    return 1 / ratio(results, "seconds", ours, bare)
+def ratios(results: dict[str, list[dict[str, float]]], key: str, one: str, other: str) -> tuple[float, float]:
+    """Return the median of the ratios of neighbours, and the ratio of the best rounds, which load affects less."""
+    neighbours = zip(results[one], results[other], strict=False)
+    best = min(run[key] for run in results[one]) / min(run[key] for run in results[other])
+    return median(mine[key] / theirs[key] for mine, theirs in neighbours), best
 
 
 if __name__ == "__main__":

@@ -306,6 +306,7 @@ class HeyGenSession:
         submit: Literal["each", "batch"] = "each",
         captions: bool = False,
         retry_failed: bool = False,
+        redo_rejected: bool = False,
         on_event: Callable[[DubEvent], None] | None = None,
     ) -> DubRun:
         """Dub any number of rows: upload, create, wait and download each, as many at once as the account allows.
@@ -338,6 +339,8 @@ class HeyGenSession:
                 `captions`, and `enable_caption=True` counts as a request. A problem with captions never blocks the
                 video: it is in `DubOutcome.warnings`.
             retry_failed: Whether rows that failed in earlier runs get another attempt, final failures included.
+            redo_rejected: Whether rows whose video was rejected get another job; they may have changed. Their files are
+                replaced by the new ones.
             on_event: Called with each `DubEvent`, on the event loop. An exception that it raises ends the run.
 
         Returns:
@@ -359,6 +362,7 @@ class HeyGenSession:
             submit=submit,
             captions=captions,
             retry_failed=retry_failed,
+            redo_rejected=redo_rejected,
             on_event=on_event,
         )
         return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)

@@ -25,10 +25,11 @@ IMPORTS = {
     "errors": {"models"},
     "_masking": {"models"},
     "_values": {"models"},
+    "_one_pass": {"_values", "models"},
     "_events": {"_values", "models"},
     "_wire": {"_arguments", "_ids", "_masking", "_text", "errors", "models"},
     "pagination": {"_arguments", "errors"},
-    "_converter": {"_events", "_values", "_wire", "errors", "models", "pagination"},
+    "_converter": {"_events", "_one_pass", "_values", "_wire", "errors", "models", "pagination"},
     "_transport": {"_arguments", "_masking", "_text", "_version", "_wire", "errors", "models", "policies"},
     "_drift": {"_converter", "_models", "_text", "_values", "models"},
     "diagnosis": {"_models"},
@@ -45,6 +46,7 @@ IMPORTS = {
     },
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
     "bulk": {"_arguments", "_media", "_text", "_wire", "errors", "models", "policies"},
+    "review": {"_arguments", "_media", "bulk", "models"},
     "session": {
         *("_arguments", "_bulk_calls", "_doctor", "_ids", "_media", "_transport", "_wire"),
         *("bulk", "diagnosis", "errors", "jobs", "models", "policies", "polling", "resources"),
@@ -58,7 +60,8 @@ IMPORTS = {
     "sandbox": {"__init__", "_drift", "_masking", "models"},  # its pytest plugin, and its recordings
     "cli": {
         *("__init__", "_arguments", "_ids", "_masking", "_media", "_text", "_version", "_wire"),
-        *("bulk", "diagnosis", "errors", "models", "policies", "polling", "sandbox", "webhooks"),
+        *("bulk", "diagnosis", "errors", "models", "pagination", "policies", "polling"),
+        *("review", "sandbox", "webhooks"),
     },
     "__main__": {"cli"},
 }
@@ -118,7 +121,7 @@ def test_the_sandbox_shares_no_code_with_the_client():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_only_the_transport_and_servers_know_aiohttp(module):
-    if module.partition(".")[0] not in ("_transport", "sandbox", "webhooks"):
+    if module.partition(".")[0] not in ("_transport", "review", "sandbox", "webhooks"):
         assert "aiohttp" not in set(outside_imports(module))
 
 
@@ -139,5 +142,5 @@ def test_importing_the_package_imports_nothing_heavy_or_optional():
     program = "import sys; from heygen_async import HeyGenSession; print(*sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     heavy = ("cyclopts", "rich", "tinytag", "sqlite3", "aiolimiter", "pytest", "uvloop", "aiohttp.web")
-    ours = ("heygen_async.cli", "heygen_async.sandbox", "heygen_async.bulk", "heygen_async._doctor")
+    ours = tuple(f"heygen_async.{name}" for name in ("_doctor", "bulk", "cli", "review", "sandbox"))
     assert not [module for module in found if module in heavy or module.startswith(ours)]

@@ -82,15 +82,28 @@ async def test_requests_are_shown_with_headers_and_bodies_and_without_secrets(sa
     assert sandbox.requests[2].query["X-Amz-Signature"] not in str(answer)
 
 
-async def test_the_last_requests_are_shown_as_many_as_wanted(sandbox, control, heygen):
-    for _ in range(3):
-        await heygen.account.me()
+async def test_a_request_with_bytes_that_are_no_text_is_shown(sandbox, control):
+    host, _, port = sandbox.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /x HTTP/1.1\r\nHost: a\r\nX-Odd: \xff\xfe\r\nConnection: close\r\n\r\n")
+    async with asyncio.timeout(10):
+        await reader.read()
+    writer.close()
 
-    assert len((await control("GET", "requests"))[1]["data"]) == 3
-    [last] = (await control("GET", "requests?limit=1"))[1]["data"]
-    assert last["id"] == sandbox.requests[-1].id
+    status, answer = await control("GET", "requests")
+    assert (status, [one["headers"]["X-Odd"] for one in answer["data"]]) == (200, ["\udcff\udcfe"])
+
+
+@pytest.mark.parametrize("what", ["jobs", "requests"])
+async def test_the_newest_are_shown_as_many_as_wanted(sandbox, control, heygen, what):
+    for _ in range(3):
+        await heygen.lipsyncs.create(video=VIDEO, audio=AUDIO)
+
+    assert len((await control("GET", what))[1]["data"]) == 3
+    [last] = (await control("GET", f"{what}?limit=1"))[1]["data"]
+    assert last["id"] == getattr(sandbox, what)[-1].id
     for wrong in ("0", "-1", "x", "20001", "٣"):
-        status, answer = await control("GET", "requests", params={"limit": wrong})
+        status, answer = await control("GET", what, params={"limit": wrong})
         assert (status, answer["error"]["param"]) == (400, "limit")
 
 

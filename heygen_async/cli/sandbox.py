@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.options import PathFlag, Printing
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.sandbox import Sandbox
@@ -56,19 +57,20 @@ async def sandbox(
         await _record(record, into, replay, host=host, port=port, as_json=wants_json(options.json))
         return
     # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
-    async with Sandbox(
-        port=port,
-        host=host,
-        api_key=api_key,
-        speed=speed,
-        job_seconds=job_seconds,
-        account_limit=account_limit,
-        balance=balance,
-        seed=secrets.randbits(32),
-        recordings=replay,
-    ) as running:
-        _greet(running, as_json=wants_json(options.json))
-        await asyncio.Event().wait()  # until a signal
+    with advising_on_port(port):
+        async with Sandbox(
+            port=port,
+            host=host,
+            api_key=api_key,
+            speed=speed,
+            job_seconds=job_seconds,
+            account_limit=account_limit,
+            balance=balance,
+            seed=secrets.randbits(32),
+            recordings=replay,
+        ) as running:
+            _greet(running, as_json=wants_json(options.json))
+            await asyncio.Event().wait()  # until a signal
 
 
 async def _record(
@@ -78,7 +80,7 @@ async def _record(
         raise ValueError("--record URL and --into PATH belong together")
     if replay is not None:
         raise ValueError("--record and --replay exclude each other")
-    from heygen_async.cli.record import record  # noqa: PLC0415 few sandboxes record
+    from heygen_async.cli.recorder import record  # noqa: PLC0415 few sandboxes record
 
     await record(upstream, into, host=host, port=port, as_json=as_json)
 

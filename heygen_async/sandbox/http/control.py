@@ -4,7 +4,8 @@ Everything is under `/_sandbox`, takes no API key, and answers this machine only
 
 * `GET /_sandbox`: the page
 * `GET /_sandbox/clock`: seconds of sandbox time, and how they pass
-* `GET /_sandbox/jobs`, `GET /_sandbox/requests?limit=100`: what happened, as `Sandbox.jobs` and `Sandbox.requests`
+* `GET /_sandbox/jobs?limit=1000`, `GET /_sandbox/requests?limit=1000`: what happened, as `Sandbox.jobs` and
+  `Sandbox.requests`; the newest of them, oldest first
 * `POST /_sandbox/finish {"lipsync_id", "failure_message"?}`: end a job now
 * `POST /_sandbox/advance {"seconds"}`: move the clock of a manual sandbox
 * `GET`, `POST {"kind", "route"?, "times"?, ...}` and `DELETE /_sandbox/faults`: what goes wrong from now on, see
@@ -15,13 +16,13 @@ Everything is under `/_sandbox`, takes no API key, and answers this machine only
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-import orjson
 from aiohttp import web
 from attrs import asdict, frozen
 
@@ -120,7 +121,8 @@ def check_caller(remote: str, headers: Mapping[str, str]) -> None:
 
 
 async def _answered(answer: Answer, request: web.Request) -> web.Response:
-    return json_answer(StoredAnswer(200, orjson.dumps({"data": await answer(request)})))
+    # json, not orjson: it writes what a request had of bytes that are no text, as escapes.
+    return json_answer(StoredAnswer(200, json.dumps({"data": await answer(request)}).encode()))
 
 
 async def _send_page(name: str, content_type: str, _: web.Request) -> web.FileResponse:
@@ -150,14 +152,11 @@ class _Calls:
     async def clock(self, _: web.Request) -> object:
         return {"now": self.sandbox.now, "is_manual": self.sandbox.is_manual, "speed": self.sandbox.speed}
 
-    async def jobs(self, _: web.Request) -> Sequence[object]:
-        return [asdict(job) for job in self.sandbox.jobs]
+    async def jobs(self, request: web.Request) -> Sequence[object]:
+        return [asdict(job) for job in self.sandbox.jobs[-_limit(request) :]]
 
     async def requests(self, request: web.Request) -> Sequence[object]:
-        limit = request.query.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= _MAX_SHOWN):
-            raise invalid(f"limit must be a whole number from 1 to {_MAX_SHOWN}.", "limit")
-        return [request_view(one) for one in self.sandbox.requests[-int(limit) :]]
+        return [request_view(one) for one in self.sandbox.requests[-_limit(request) :]]
 
     async def finish(self, request: web.Request) -> None:
         shape = {"lipsync_id": validation.asset_id, "failure_message": validation.text}
@@ -194,6 +193,13 @@ class _Calls:
 
     async def reset(self, _: web.Request) -> None:
         await self.sandbox.reset()
+
+
+def _limit(request: web.Request) -> int:
+    limit = request.query.get("limit", "1000")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= _MAX_SHOWN):
+        raise invalid(f"limit must be a whole number from 1 to {_MAX_SHOWN}.", "limit")
+    return int(limit)
 
 
 async def _body(request: web.Request) -> object:

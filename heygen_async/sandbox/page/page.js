@@ -1,6 +1,7 @@
 // Shows what happens in the sandbox, once a second. All texts are set as text, never as HTML.
 
 const BASE = "/_sandbox"
+const LATEST = 200
 const COLORS = { completed: "good", failed: "bad", running: "busy" }
 const find = (id) => document.getElementById(id)
 
@@ -45,7 +46,7 @@ function jobRow(job) {
   const status = job.deleted ? `${job.status}, deleted` : job.status
   return row(
     cell(job.id, "code whole"),
-    cell(status, COLORS[job.status] ?? ""),
+    cell(status, `whole ${COLORS[job.status] ?? ""}`),
     cell(job.title),
     cell(job.charged.toFixed(4), "number"),
     cell(new Date(job.created_at * 1000).toLocaleTimeString(), "number"),
@@ -76,7 +77,7 @@ function requestRow(request) {
 }
 
 function show(name, things, make) {
-  find(`${name}-count`).textContent = things.length
+  find(`${name}-count`).textContent = things.length < LATEST ? things.length : `the latest ${LATEST}`
   find(`${name}-empty`).hidden = things.length > 0
   find(name).replaceChildren(...things.map(make))
 }
@@ -85,7 +86,7 @@ let shown = ""
 
 async function refresh() {
   const [state, jobs, faults, requests] = await Promise.all(
-    ["/clock", "/jobs", "/faults", "/requests"].map((path) => call("GET", path)),
+    ["/clock", `/jobs?limit=${LATEST}`, "/faults", `/requests?limit=${LATEST}`].map((path) => call("GET", path)),
   )
   const clock = state.is_manual ? "manual clock" : `clock at ${state.speed} times real time`
   find("state").textContent = `${state.now.toFixed(1)} s since the start, ${clock}`

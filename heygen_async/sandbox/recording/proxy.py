@@ -17,9 +17,9 @@ from anyio import to_thread
 
 from heygen_async.sandbox.http.validation import is_loopback
 from heygen_async.sandbox.recording.comparison import comparing
+from heygen_async.sandbox.recording.exchange_log import ExchangeLog
 from heygen_async.sandbox.recording.forwarding import MAX_JSON_BYTES, Forwarder
 from heygen_async.sandbox.recording.links import ProxiedLinks
-from heygen_async.sandbox.recording.recorder import Recorder
 
 _CONNECT_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 300.0
@@ -59,7 +59,7 @@ class RecordingProxy:
         if not is_loopback(host):
             raise ValueError(f"the proxy passes keys on, so it listens on this machine only, not on {host}")
         self._host, self._port, self._trust_env = host, port, trust_env
-        self._recorder = Recorder(Path(into))
+        self._log = ExchangeLog(Path(into))
         self._url: str | None = None
         self._ending = AsyncExitStack()
 
@@ -73,17 +73,17 @@ class RecordingProxy:
     @property
     def directory(self) -> Path:
         """Where the recordings are."""
-        return self._recorder.directory
+        return self._log.directory
 
     @property
     def count(self) -> int:
         """How many exchanges were recorded."""
-        return self._recorder.count
+        return self._log.count
 
     @property
     def differences(self) -> Mapping[tuple[str, str], int]:
         """How often each call differed from what is expected: by call and sentence, the most frequent first."""
-        return dict(self._recorder.differences.most_common())
+        return dict(self._log.differences.most_common())
 
     async def __aenter__(self) -> Self:
         if self._url is not None:
@@ -94,11 +94,11 @@ class RecordingProxy:
         return self
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        await to_thread.run_sync(self._recorder.prepare)
+        await to_thread.run_sync(self._log.prepare)
         listening = stack.enter_context(socket.create_server((self._host, self._port)))
         host, port = listening.getsockname()[:2]
         self._url = f"http://{host}:{port}"
-        record = partial(self._recorder.record, await stack.enter_async_context(comparing()))
+        record = partial(self._log.add, await stack.enter_async_context(comparing()))
         client = await stack.enter_async_context(self._client())
         forwarder = Forwarder(client, self._upstream, ProxiedLinks(self._url), record)
         app = web.Application(client_max_size=MAX_JSON_BYTES)

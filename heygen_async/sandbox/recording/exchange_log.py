@@ -18,7 +18,7 @@ from heygen_async.sandbox.recording.masking import ExchangeMask, names_in
 
 
 @define
-class Recorder:
+class ExchangeLog:
     """Writes exchanges into a directory, each into its own file."""
 
     directory: Path
@@ -38,7 +38,7 @@ class Recorder:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._number = last_number(self.directory)
 
-    async def record(self, comparison: Comparison, passage: Passage) -> None:
+    async def add(self, comparison: Comparison, passage: Passage) -> None:
         """Compare one exchange and write it."""
         self._number += 1
         self._names.update(names_in(passage.answer))

@@ -149,6 +149,10 @@ def test_the_live_view_of_a_large_run(now, width, expected):
     assert shown(live_view(LARGE, progress), width=width) == [*expected, ""]
 
 
+def test_the_live_view_before_the_beginning(now):
+    assert shown(live_view(NEW, Progress(now))) == ["checking all rows before anything is sent"]
+
+
 BEGINNING = """\
 100 not started
 

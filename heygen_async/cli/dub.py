@@ -140,13 +140,12 @@ async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
 async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     progress = Progress(asyncio.get_running_loop().time)
     run = plan.run(heygen, progress)
-    with advising(_AGAIN), _summarized(run, progress, plan):
+    with advising(_AGAIN), _summarized(run, progress, plan), _shown(run, progress, plan.options) as show:
         async with run, _reported(run, plan):
             progress.begin(run.snapshot())
-            with _shown(run, progress, plan.options) as show:
-                async for outcome in run:
-                    progress.add(outcome)
-                    show(outcome)
+            async for outcome in run:
+                progress.add(outcome)
+                show(outcome)
     return Exit.DONE if progress.is_complete else Exit.FAILED
 
 

@@ -26,6 +26,8 @@ _NAMES: Final = 20
 
 def live_view(snapshot: DubSnapshot, progress: Progress) -> RenderableType:
     """Return the live view: rows by stage, rate and time left, money, rows in progress, the last failures."""
+    if not progress.has_begun:
+        return Text("checking all rows before anything is sent")
     parts: list[RenderableType] = [*_counts(snapshot)]
     if snapshot.total:
         bar = Table.grid()  # a bar alone does not end its line

@@ -232,6 +232,12 @@ def test_the_live_view_shows_the_error_while_the_api_does_not_answer(progress):
     assert "retrying: no connection to a.b" in view
 
 
+def test_the_live_view_says_that_an_interrupted_run_stops(progress):
+    assert not any("stopping" in text for text in shown(live_view(SNAPSHOT, progress)))
+    progress.is_stopping = True
+    assert "stopping after the next answers; a second Ctrl-C stops at once" in shown(live_view(SNAPSHOT, progress))
+
+
 # Rate and time left
 
 

@@ -141,7 +141,7 @@ async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     progress = Progress(asyncio.get_running_loop().time)
     run = plan.run(heygen, progress)
     with advising(_AGAIN), _summarized(run, progress, plan), _shown(run, progress, plan.options) as show:
-        async with run, _reported(run, plan):
+        async with run, _reported(run, progress, plan):
             progress.begin(run.snapshot())
             async for outcome in run:
                 progress.add(outcome)
@@ -172,10 +172,13 @@ def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
 
 
 @asynccontextmanager
-async def _reported(run: DubRun, plan: _Plan) -> AsyncIterator[None]:
+async def _reported(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterator[None]:
     """Write the report at the end, however the run ends."""
     try:
         yield
+    except asyncio.CancelledError:
+        progress.is_stopping = True
+        raise
     finally:
         if plan.files.report is not None:
             try:

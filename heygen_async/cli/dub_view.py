@@ -41,6 +41,8 @@ def live_view(snapshot: DubSnapshot, progress: Progress) -> RenderableType:
     if snapshot.halted is not None:
         parts.append(Text(one_line(f"no more rows are submitted: {snapshot.halted}"), style="yellow"))
     parts += [_failure(outcome) for outcome in progress.failures]
+    if progress.is_stopping:
+        parts.append(Text("stopping after the next answers; a second Ctrl-C stops at once", style="yellow"))
     return Group(*parts, Text())  # the terminal writes ^C into the last line; a full one would become two
 
 

@@ -377,7 +377,8 @@ class RowExecutor:
     def _cost(self, job: Lipsync) -> float:
         if job.duration is None:
             return self.record.estimate
-        self.run.purse.learn_length(job.duration)
+        if self.row.seconds is None:  # the length of a part says nothing of rows whose length is not known
+            self.run.purse.learn_length(job.duration)
         return self.run.purse.price(self.row.row.mode, job.duration)
 
     async def _download(self) -> Record:

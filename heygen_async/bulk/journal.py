@@ -19,16 +19,20 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 from attrs import define, evolve, field
 
-from heygen_async.bulk import journal_format
+from heygen_async.bulk import journal_format, reviews
 from heygen_async.bulk.identity import FileInfo, same_inputs
-from heygen_async.bulk.journal_file import JournalFile, name_of, open_file
+from heygen_async.bulk.journal_file import JournalFile, name_of, open_existing, open_file
 from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.store import Admission, Entry, JournalError, Problem
+
+_WITHOUT_A_JOB: Final = frozenset({State.PLANNED, State.FAILED})
+"""States of a row without a job that could still be completed."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,15 +87,25 @@ class Journal:
             JournalInUse: If another run has it.
             JournalError: If it cannot be opened, is no journal, or belongs to another origin.
         """
+        await self._open(partial(open_file, self._path, self.origin))
+
+    async def open_existing(self) -> None:
+        """Open the file of a run that has ended, and lock it, to look at it and to review it.
+
+        Raises:
+            JournalInUse: If a run has it.
+            JournalError: If there is none, or it cannot be opened.
+        """
+        if self._path is None:
+            raise JournalError(f"{self} ends with its run")
+        await self._open(partial(open_existing, self._path))
+
+    async def _open(self, find: Callable[[], JournalFile]) -> None:
         try:
-            await self._open()
+            self._opened = await self.in_turn(find)
         except BaseException:
             self._close_later()
             raise
-
-    @_in_thread
-    def _open(self) -> None:
-        self._opened = open_file(self._path, self.origin)
 
     async def aclose(self) -> None:
         """Write what is still to be written, and let the file go; cancelled, it does so all the same."""
@@ -201,7 +215,7 @@ class Journal:
     def estimate(self) -> float:
         """Return the estimated cost of all jobs on this journal, in dollars."""
         with self._file.reading() as db:
-            return float(db.execute("SELECT total(estimate) FROM rows").fetchone()[0])
+            return float(db.execute("SELECT total(estimate + earlier_estimate) FROM rows").fetchone()[0])
 
     @_in_thread
     def asset(self, digest: str) -> str | None:
@@ -233,6 +247,13 @@ class Journal:
             return {path: FileInfo(*facts) for path, *facts in found}
 
     @_in_thread
+    def known_files(self) -> Mapping[str, FileInfo]:
+        """Return what was last read from files, by path."""
+        with self._file.reading() as db:
+            found = db.execute("SELECT path, fingerprint, digest, seconds FROM files")
+            return {path: FileInfo(*facts) for path, *facts in found}
+
+    @_in_thread
     def keep_file_info(self, facts: Mapping[str, FileInfo]) -> None:
         """Save what was read from files, by path."""
         with self._file.transaction() as db:
@@ -245,6 +266,29 @@ class Journal:
     def rows(self, after: int, limit: int) -> list[Record]:
         """Return rows of this run in order, the first *limit* after row number *after*."""
         return self._select("run = ? AND number > ? ORDER BY number LIMIT ?", self._file.run, after, limit)
+
+    @_in_thread
+    def all_rows(self, after: str, limit: int) -> list[Record]:
+        """Return rows of all runs by key, the first *limit* after the key *after*."""
+        return self._select("key > ? ORDER BY key LIMIT ?", after, limit)
+
+    @_in_thread
+    def reviews(self, keys: Sequence[str] | None = None) -> list[Review]:
+        """Return the decisions on the rows with these keys; without *keys* on all rows."""
+        with self._file.reading() as db:
+            return reviews.load(db, keys)
+
+    @_in_thread
+    def keep_review(self, review: Review) -> None:
+        """Save a decision, in place of an earlier one on the same row."""
+        with self._file.transaction() as db:
+            reviews.save(db, review)
+
+    @_in_thread
+    def withdraw_review(self, key: str) -> None:
+        """Delete the decision on a row."""
+        with self._file.transaction() as db:
+            reviews.delete(db, key)
 
     def _select(self, where: str, *values: str | int) -> list[Record]:
         with self._file.reading() as db:
@@ -262,6 +306,8 @@ def _admit(db: sqlite3.Connection, entry: Entry, run: int) -> Admission:
         return Problem(entry.place, problem)
     for claim in _claims(entry):
         db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, run))
+    if entry.draft is not None and record.state in _WITHOUT_A_JOB:  # later it says what was rendered
+        record = record.with_draft(entry.draft.key, entry.draft.job)
     if record.state is State.FAILED and not _is_same(entry, record):
         record = record.forgiving()  # the caller has changed what failed
     if record.state is State.PLANNED:  # later it says what was sent
@@ -290,11 +336,13 @@ def _is_same(entry: Entry, record: Record) -> bool:
 
 
 def _change(entry: Entry, record: Record) -> str | None:
-    if record.state in {State.PLANNED, State.FAILED} or _is_same(entry, record):
-        return None  # there is no job that could still be completed
+    if record.state in _WITHOUT_A_JOB or _is_same(entry, record):
+        return None
+    if entry.redoes is not None and entry.redoes == record.lipsync_id:
+        return None
     return (
         f"the video, audio or options of the row {entry.key} have changed since its job was created; "
-        "give the row a new key to create another job"
+        "give the row a new key to create another job, or reject its video and redo it"
     )
 
 

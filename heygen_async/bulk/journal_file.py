@@ -38,7 +38,7 @@ _DAMAGED: Final = (
 class JournalInUse(JournalError):
     """Raised when another run uses the journal."""
 
-    hint = "Wait for the other run to end, or end it: a journal is used by one run at a time."
+    hint = "Wait for the other run to end, or end it, or the review page that shows it: one program at a time."
 
 
 @define(eq=False)
@@ -97,6 +97,36 @@ def open_file(path: Path | None, origin: str) -> JournalFile:
         except BaseException:
             db.close()
             raise
+
+
+def open_existing(path: Path) -> JournalFile:
+    """Open the journal at *path* and lock it, without a run: what is recorded of the last run stays.
+
+    Raises:
+        JournalInUse: If a run has locked it.
+        JournalError: If there is none, or it cannot be opened.
+    """
+    name = name_of(path)
+    if not path.is_file():
+        raise JournalError(f"{name} does not exist: name the .sqlite file of a run, which is beside its manifest")
+    _uses_wal(path)
+    with _translated(name):
+        db = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            _lock(db, name)
+            _check_version(db, name)
+            return JournalFile(name, db, int(fact(db, "runs") or 0), is_sound=False)  # its last end is not this one
+        except BaseException:
+            db.close()
+            raise
+
+
+def _check_version(db: sqlite3.Connection, name: str) -> None:
+    _, version, tables = _identity(db)
+    if not tables:
+        raise JournalError(f"{name} is empty: name the .sqlite file of a run")
+    if version == FIRST_VERSION:
+        raise JournalError(f"{name} was written by heygen-async 0.1: run its dub command once more, which converts it")
 
 
 def name_of(path: Path | None) -> str:

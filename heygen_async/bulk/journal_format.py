@@ -13,11 +13,12 @@ from typing import Final
 import attrs
 import orjson
 
+from heygen_async.bulk import reviews
 from heygen_async.bulk.record import Record, State, first_version_key
 from heygen_async.bulk.store import shown
 
 APPLICATION: Final = 0x48474A31  # "HGJ1", which marks a database as a journal
-VERSION: Final = 2
+VERSION: Final = 3
 FIRST_VERSION: Final = 1
 
 _COLUMNS: Final = tuple(one.name for one in attrs.fields(Record) if one.metadata.get("saved", True))
@@ -35,6 +36,7 @@ CREATE TABLE assets (digest TEXT PRIMARY KEY, asset_id TEXT NOT NULL) WITHOUT RO
 CREATE TABLE listed (lipsync_id TEXT PRIMARY KEY, callback_id TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX listed_by_callback ON listed (callback_id);
 CREATE TABLE files (path TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, digest TEXT NOT NULL, seconds REAL) WITHOUT ROWID;
+{reviews.SCHEMA}
 """
 
 _SAVE: Final = (
@@ -122,7 +124,8 @@ def _first_version_record(row: dict[str, object]) -> Record:
         "writing_to": os.path.abspath(str(target)) if was_writing and target is not None else None,  # noqa: PTH100
         "written": None,
         "captions_free": 0,
+        "earlier_estimate": 0.0,
         "version": 0,
     }
     row.update(added)
-    return _record([row[name] for name in _COLUMNS])
+    return _record([row.get(name) for name in _COLUMNS])

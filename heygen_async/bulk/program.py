@@ -18,6 +18,7 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from heygen_async._media.parts import remove_published
+from heygen_async._media.targets import captions_path
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.intake import PreparedRow, check_unchanged
@@ -273,7 +274,7 @@ def ended(record: Record, job: Lipsync, *, cost: float) -> Record:
     """Return the record after the end of its job; *cost* is by the job's true length."""
     record = evolve(record, lipsync_id=job.id, job=job, tries=0)
     if job.status == LipsyncStatus.COMPLETED:
-        return record.completed(cost)
+        return record.completed(cost, job.duration)
     message = job.failure_message or "no reason was given"
     return record.failed(message, is_final=is_final_failure(message))
 
@@ -407,7 +408,7 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
         record = record.writing(path, captions_free=captions_free)
         await save(record)
         try:
-            record = await _write_video(record, target, at, save, overwrite=found == "emptied")
+            record = await _write_video(record, target, at, save, overwrite=found == "replaceable")
         except ENDS_RUN:
             raise
         except HeyGenError as error:
@@ -441,7 +442,7 @@ async def _write_captions(record: Record, target: Path, at: Tools, *, overwrite:
         await at.heygen.download_captions(_finished_job(record), target, overwrite=overwrite)
     except HeyGenError as error:
         return evolve(record, warnings=(*record.warnings, f"the captions were not written: {error}"))
-    return record
+    return evolve(record, captions=await to_thread.run_sync(fingerprint_of, captions_path(target)))
 
 
 def _finished_job(record: Record) -> Lipsync | str:

@@ -120,7 +120,7 @@ def _cells(record: Record) -> Iterator[object]:
     yield record.jobs
     seconds = (record.upload_seconds, record.submit_seconds, record.wait_seconds, record.download_seconds)
     yield from (None if one is None else f"{one:.3f}" for one in seconds)
-    yield f"{record.estimate:.4f}"
+    yield f"{record.estimate + record.earlier_estimate:.4f}"
     yield _cell(record.target) if record.state is State.DONE else None
     yield _cell(record.error)
 

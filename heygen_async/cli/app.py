@@ -24,6 +24,10 @@ COMMANDS: Final = {
         "heygen_async.cli.dub:dub",
         "Dub every row of a manifest: upload, submit, wait and download, as many at once as the account allows.",
     ),
+    "review": (
+        "heygen_async.cli.review:review",
+        "Watch the videos of a run beside their sources, and approve or reject them, in a page on this machine.",
+    ),
     "lipsync": (
         "heygen_async.cli.lipsync:app",
         "Create, get, list, wait for, download, rename and delete lipsyncs.",
@@ -39,6 +43,10 @@ COMMANDS: Final = {
     "account": (
         "heygen_async.cli.account_balance:account",
         "Print the account of the API key, with its balance where the API returns one.",
+    ),
+    "doctor": (
+        "heygen_async.cli.doctor:doctor",
+        "Check the network, the key, the account and the API: read-only, free of charge, and without showing a secret.",
     ),
     "sandbox": (
         "heygen_async.cli.sandbox:sandbox",

@@ -5,35 +5,41 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 from cyclopts import Parameter
 
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk.checks import BadRows
+from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.folders import temporary_folder
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import JournalError
 from heygen_async.cli.advice import advising
 from heygen_async.cli.dub_commands import RunCommands
-from heygen_async.cli.dub_files import RunFiles
+from heygen_async.cli.dub_files import RunFiles, approved_rows
 from heygen_async.cli.dub_flags import RunFlags
 from heygen_async.cli.dub_progress import Progress
 from heygen_async.cli.dub_summary import next_steps, outcome_object, summary, summary_object, survey_lines
-from heygen_async.cli.dub_view import line, live_view
+from heygen_async.cli.dub_view import checking_view, line, live_view
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.options import RETRY, Options, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_parts, wants_json
 from heygen_async.cli.problems import ArgumentProblem, BadArguments
-from heygen_async.models import DubOutcome
+from heygen_async.cli.review_flags import ReviewFlags
+from heygen_async.errors import HeyGenError
+from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from heygen_async.cli.review import PageOfRun
 
 _logger: Final = logging.getLogger("heygen_async.cli")
 
@@ -48,6 +54,7 @@ class _Plan:
 
     files: RunFiles
     flags: RunFlags
+    review: ReviewFlags
     commands: RunCommands
     options: Options
 
@@ -56,14 +63,21 @@ class _Plan:
         """Whether nothing of the run is kept."""
         return self.files.journal is None
 
-    def run(self, heygen: HeyGenSession, progress: Progress | None = None) -> DubRun:
-        """Return the run."""
+    async def rows(self) -> Iterable[DubRow]:
+        """Return the rows of the manifest, or the final versions of the approved ones."""
         # Without a folder for all of them outputs are relative to the manifest, as its sources are.
         outputs = self.files.folder if self.flags.output_dir is None else None
+        manifest = Manifest(self.files.manifest, outputs=outputs)
+        return await approved_rows(manifest, self.files, self.review) if self.review.approved else manifest
+
+    def run(
+        self, heygen: HeyGenSession, rows: Iterable[DubRow], on_event: Callable[[DubEvent], None] | None = None
+    ) -> DubRun:
+        """Return the run."""
         return heygen.dub_many(
-            Manifest(self.files.manifest, outputs=outputs),
+            rows,
             **attrs.asdict(attrs.evolve(self.flags, journal=self.files.journal), recurse=False),
-            on_event=None if progress is None else progress.on_event,
+            on_event=on_event,
         )
 
 
@@ -72,6 +86,7 @@ def dub(
     /,
     *,
     flags: RunFlags = RunFlags(),  # noqa: B008 frozen
+    review: ReviewFlags = ReviewFlags(),  # noqa: B008 frozen
     dry_run: Switch = False,
     sandbox: Switch = False,
     poll_every: Duration | None = None,
@@ -94,8 +109,9 @@ def dub(
         poll_every: Seconds between polls; without it, 1 to 15, by the age of the job.
     """
     files = RunFiles.of(manifest, flags.journal)
-    commands = RunCommands(manifest, flags, options.base_url)
-    plan = _Plan(files=files, flags=flags, commands=commands, options=options)
+    review.check(output_dir=flags.output_dir, is_kept=not sandbox and not dry_run)
+    commands = RunCommands(manifest, flags, review, options.base_url)
+    plan = _Plan(files=files, flags=flags, review=review, commands=commands, options=options)
     if sandbox:
         return _listing_bad_rows(_rehearse(plan, dry_run=dry_run))
     return _listing_bad_rows(_run_for_real(plan, polling(poll_every), dry_run=dry_run))
@@ -128,7 +144,7 @@ async def _rehearse(plan: _Plan, *, dry_run: bool) -> Exit:
 
 
 async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
-    survey = await plan.run(heygen).survey()
+    survey = await plan.run(heygen, await plan.rows()).survey()
     if wants_json(plan.options.json):
         details = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": plan.flags.budget}
         print_json({"type": "survey", "survey": details})
@@ -139,18 +155,52 @@ async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
 
 async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     progress = Progress(asyncio.get_running_loop().time)
-    run = plan.run(heygen, progress)
-    with advising(_AGAIN), _summarized(run, progress, plan), _shown(run, progress, plan.options) as show:
-        async with run, _reported(run, progress, plan):
+    page = _page(progress) if plan.review.review else None
+    run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
+    with advising(_AGAIN):
+        async with _entered(run, plan.options), _served(page, run, plan), _summarized(run, progress, plan):
             progress.begin(run.snapshot())
-            async for outcome in run:
-                progress.add(outcome)
-                show(outcome)
+            with _shown(run, progress, plan.options) as show:
+                async with _reported(run, progress, plan):
+                    async for outcome in run:
+                        progress.add(outcome)
+                        show(outcome)
     return Exit.DONE if progress.is_complete else Exit.FAILED
 
 
-@contextmanager
-def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[None]:
+@asynccontextmanager
+async def _entered(run: DubRun, options: Options) -> AsyncIterator[None]:
+    """Enter the run, and show meanwhile that its rows are checked."""
+    async with AsyncExitStack() as stack:
+        with live(checking_view) if is_watched(options) else nullcontext():
+            await stack.enter_async_context(run)
+        yield
+
+
+def _page(progress: Progress) -> PageOfRun:
+    from heygen_async.cli.review import PageOfRun  # noqa: PLC0415 most runs need no server
+
+    return PageOfRun(progress)
+
+
+@asynccontextmanager
+async def _served(page: PageOfRun | None, run: DubRun, plan: _Plan) -> AsyncIterator[None]:
+    """Serve the page of the run, and go on after its end until a signal."""
+    if page is None or plan.files.journal is None:
+        yield
+        return
+    async with page.served(run, plan.files.manifest, plan.files.journal, plan.options):
+        try:
+            yield
+        except HeyGenError as error:
+            note(f"the run has ended: {error}", plan.options)
+            await page.stay(plan.options)
+            raise
+        await page.stay(plan.options)
+
+
+@asynccontextmanager
+async def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterator[None]:
     """Print the summary at the end, however the run ends."""
     try:
         yield

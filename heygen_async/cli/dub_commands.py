@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 
 from heygen_async.bulk.events import DubSnapshot
 from heygen_async.cli.dub_flags import RunFlags
+from heygen_async.cli.review_flags import ReviewFlags
 
 
 @frozen
@@ -18,11 +19,13 @@ class RunCommands:
     Args:
         manifest: The manifest.
         flags: The flags that were given.
+        review: Those of them that concern the review.
         base_url: The value of --base-url.
     """
 
     manifest: Path
     flags: RunFlags
+    review: ReviewFlags
     base_url: str | None
 
     def to_start(self) -> dict[str, str]:
@@ -48,7 +51,7 @@ class RunCommands:
 
     def _command(self, flags: RunFlags) -> str:
         url = () if self.base_url is None else ("--base-url", self.base_url)
-        return shlex.join(["heygen-async", "dub", str(self.manifest), *flags.words(), *url])
+        return shlex.join(["heygen-async", "dub", str(self.manifest), *flags.words(), *self.review.words(), *url])
 
 
 def _is_unfinished(snapshot: DubSnapshot) -> bool:

@@ -39,6 +39,9 @@ class RunFlags:
     """Write captions too, as .srt beside each video."""
     retry_failed: Switch = False
     """Create another job for rows that failed in earlier runs."""
+    redo_rejected: Switch = False
+    """Create another job for rows whose video was rejected in the review; they may have changed. The new files replace
+    the rejected ones."""
 
     def words(self) -> list[str]:
         """Return the words of a command line with these flags, as far as they differ from the defaults."""

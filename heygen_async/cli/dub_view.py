@@ -24,10 +24,13 @@ _NAMES: Final = 20
 """Rows in progress that are named at most; the width of the window usually allows fewer."""
 
 
+def checking_view() -> RenderableType:
+    """Return what is shown while the rows are checked, which takes a while if there are many or large files."""
+    return Text("checking all rows before anything is sent")
+
+
 def live_view(snapshot: DubSnapshot, progress: Progress) -> RenderableType:
     """Return the live view: rows by stage, rate and time left, money, rows in progress, the last failures."""
-    if not progress.has_begun:
-        return Text("checking all rows before anything is sent")
     parts: list[RenderableType] = [*_counts(snapshot)]
     if snapshot.total:
         bar = Table.grid()  # a bar alone does not end its line

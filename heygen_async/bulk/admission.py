@@ -81,7 +81,8 @@ class AdmissionQueue:
     """How many batches have been sent and have no answer; they need no seat."""
     _queue: list[_Waiting] = field(factory=list)
     _timer: asyncio.TimerHandle | None = None
-    _is_closed: bool = False
+    _closes_at: float | None = None
+    """When it does not wait for answers any more; closed twice, it waits once."""
     _empty: asyncio.Event = field(factory=asyncio.Event)
 
     async def enter(self, number: int, not_before: float = -math.inf) -> Seat:
@@ -135,12 +136,12 @@ class AdmissionQueue:
 
     async def close(self, grace: float) -> None:
         """Let no more creates go, and wait for the answers of those that were sent, at most *grace* seconds."""
-        self._is_closed = True
+        self._closes_at = self.clock() + grace if self._closes_at is None else self._closes_at
         if self._timer is not None:
             self._timer.cancel()
         self._note_empty()
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(max(0.0, self._closes_at - self.clock())):
                 await self._empty.wait()
         except TimeoutError:
             pass
@@ -160,7 +161,7 @@ class AdmissionQueue:
     def move(self) -> None:
         """Let the rows go that may go now."""
         self._note_empty()
-        if self._is_closed:
+        if self._closes_at is not None:
             return
         while self._queue and self._may_send():
             ready = next((one for one in self._queue if one.not_before <= self.clock()), None)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from heygen_async.bulk.events import DubEvent
     from heygen_async.bulk.run import DubRun
+    from heygen_async.diagnosis import Diagnosis
 
 __all__ = ("HeyGenSession",)
 
@@ -211,6 +212,23 @@ class HeyGenSession:
         request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
         del params, json  # or a traceback with local variables would show the links in them
         return await self._transport.send(request)
+
+    async def doctor(self) -> Diagnosis:
+        """Look at the network, the key, the account and the API, read-only and free of charge.
+
+        It makes up to 17 GET requests, each again after a transient error. A problem is a finding, not an error.
+
+        Returns:
+            What was seen, without secrets. Its `.findings` say what to do.
+
+        Raises:
+            RuntimeError: If the session is closed.
+
+        If cancelled, it stops at once.
+        """
+        from heygen_async._doctor.examination import examine  # noqa: PLC0415 few programs need it
+
+        return await examine(self._transport)
 
     async def dub(
         self,

@@ -543,6 +543,17 @@ async def test_a_job_that_was_thought_to_cost_nothing_counts_with_what_it_cost(s
     assert run.snapshot().estimate == pytest.approx(300.0)
 
 
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_the_length_of_a_part_is_not_the_guess_for_rows_of_unknown_length(stage: Stage, submit: str) -> None:
+    part = DubRow(url("part", "duration=1"), AUDIO, key="part", end_time=1.0)
+    await stage.outcomes([part], rates={"speed": 0.1})
+    whole = [DubRow(url(number, "duration=50"), AUDIO, key=f"whole-{number}") for number in range(5)]
+    again = evolve(part, video=url("again", "duration=1"), key="again")
+
+    states = await stage.states([part, again, *whole], budget=7.0, rates={"speed": 0.1}, submit=submit)
+    assert states == {"unchanged": 1, "completed": 2, "skipped": 4}
+
+
 async def test_a_budget_is_for_all_runs_on_a_journal(tmp_path: Path) -> None:
     given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}", end_time=10.0) for number in range(6)]
     options = {"budget": 1.0, "rates": {"speed": 0.033}}

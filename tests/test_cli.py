@@ -693,6 +693,26 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
     assert not re.search(r"\bPath\b|=True|=None|\w+=\.\.\.", message)
 
 
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("lipsync", "get", "a/b"), "ID is not an id: 'a/b'"),
+        (("webhook", "endpoints", "rotate", "a/b"), "ID is not an id: 'a/b'"),
+        (("account", "--base-url", "http://a.b"), "the base URL (--base-url, HEYGEN_BASE_URL) must be an https URL"),
+        (("lipsync", "get"), "ID is missing"),
+        (("lipsync", "update", "ls_1"), "--title is missing"),
+        (("lipsync", "update", "ls_1", "--titel", "T"), "Did you mean --title instead of --titel?"),
+        (("dub", "--sandbox"), "MANIFEST is missing"),
+    ],
+    ids=str,
+)
+def test_a_message_names_the_argument_as_the_help_does(argv, message, server, cli):
+    ran = cli(*argv)
+
+    assert (ran.code, server.requests) == (2, [])
+    assert message in ran.error["message"]
+
+
 # Captions
 
 

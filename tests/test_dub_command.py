@@ -66,7 +66,7 @@ def test_the_report_is_beside_the_journal(server, cli, manifest, tmp_path):
 
     assert [row["key"] for row in rows] == ["ep-1", "ep-2", "ep-3", "ep-4"]
     assert [row["place"] for row in rows] == ["line 2", "line 3", "line 4", "line 5"]
-    assert {row["state"] for row in rows} == {"done"}
+    assert {row["state"] for row in rows} == {"completed"}
     assert {row["lipsync_id"] for row in rows} == {job.id for job in server.jobs}
     assert all(float(row["wait_seconds"]) > 0 and row["file"].endswith(".mp4") for row in rows)
 
@@ -199,7 +199,7 @@ def test_the_same_command_continues_after_ctrl_c(manifest, tmp_path):
         [command] = interrupted["next_commands"]
         assert command == f"heygen-async dub {manifest} --output-dir {tmp_path / 'out'}"
         with (tmp_path / "episodes.report.csv").open(newline="") as file:
-            assert {row["state"] for row in csv.DictReader(file)} == {"submitted"}
+            assert {row["state"] for row in csv.DictReader(file)} == {"running"}
 
         process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
         until(lambda: any("statuses" in request.path for request in sandbox.requests))
@@ -308,6 +308,7 @@ def test_a_rehearsal_offers_no_retry_but_the_run_itself(manifest, tmp_path):
     assert ran.code == 1
     assert "1 failed" in ran.out
     assert "--retry-failed" not in ran.out
+    assert "Balance" not in ran.out  # the sandbox's money is nobody's
     assert f"Start the run:\n  heygen-async dub {manifest} --output-dir {tmp_path / 'out'}\n" in ran.out
 
 
@@ -329,6 +330,24 @@ def test_a_run_without_credit_prints_a_summary(server, cli, manifest):
     assert (ran.code, ran.error["code"]) == (1, "insufficient_credit")
     assert ran.answers[-1]["type"] == "summary"
     assert ran.answers[-1]["summary"]["next_commands"] == [f"heygen-async dub {manifest}"]
+
+
+@pytest.mark.parametrize("end", ["credit", "budget"])
+def test_a_run_that_leaves_rows_out_ends_with_the_command_that_continues_it(manifest, end):
+    flags = ("--budget", "0.1") if end == "budget" else ()
+    with running(speed=1000, balance=0.5 if end == "credit" else 100) as sandbox:
+        ran = on_terminal("dub", manifest, *flags, *QUICK, sandbox=sandbox, columns=80)
+    steps = {
+        "credit": ["Continue:", f"  heygen-async dub {manifest}"],
+        "budget": ["Continue with a higher budget:", f"  heygen-async dub {manifest} --budget USD"],
+    }
+    lines = ran.out.splitlines()
+    at = lines.index(steps[end][0])
+
+    assert ran.code == 1
+    assert "skipped in 0:0" in ran.out
+    assert "Not all rows were submitted: " in ran.out
+    assert lines[at : at + 2] == steps[end]
 
 
 def test_each_json_line_has_a_type(server, cli, manifest):

@@ -272,9 +272,9 @@ def test_a_row_is_shown_in_a_line():
     assert line(outcome(), 3, None) == "3 ep-1 completed"
     assert line(outcome(warnings=("no captions",)), 3, None) == "3 ep-1 completed (warning: no captions)"
     assert line(outcome(state="failed", error=ValueError("give overwrite=True")), 1, None) == (
-        "1 ep-1 failed give --overwrite"
+        "1 ep-1 failed: give --overwrite"
     )
-    assert line(outcome(state="failed", error=no_face()), 1, None) == "1 ep-1 failed No face was found in the video"
+    assert line(outcome(state="failed", error=no_face()), 1, None) == "1 ep-1 failed: No face was found in the video"
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (61.9, "1:01"), (3600, "1:00:00")])

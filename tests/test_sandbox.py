@@ -319,6 +319,15 @@ async def test_the_repr_of_a_request_shows_headers_and_body_and_not_the_key(sand
     assert "s3cret" not in me
 
 
+async def test_the_repr_of_a_request_shows_no_signature_of_a_link(sandbox, api):
+    lipsync_id = await api.create()
+    await sandbox.advance(20)
+    await api.fetch((await api.get(lipsync_id))["video_url"])
+    signature = sandbox.requests[-1].query["X-Amz-Signature"]
+    assert sandbox.requests[-1].path.startswith("/files/")
+    assert signature not in repr(sandbox.requests[-1])
+
+
 # --- the account -------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.events import DubEvent, RowState, Stage, StageCounter
 from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.outputs import is_changed
 from heygen_async.bulk.program import (
     ENDS,
@@ -26,6 +27,7 @@ from heygen_async.bulk.program import (
     Step,
     Tools,
     advance,
+    answer_of,
     check_target,
     ended,
     intent,
@@ -40,13 +42,6 @@ from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
 
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
-
-_WHILE_OTHERS_WAIT: Final = PollPolicy(fastest=0.05, growth=0.045)
-"""How often to look at a job for whose seat others wait: soon at a short one, else by its age.
-
-A seat is idle from the end of its job until that is seen, half an interval on average. Over a thousand jobs this makes
-a run of 60 s jobs on 10 seats 2.6 % longer than it could be, for less than 3 looks a row.
-"""
 
 _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
 _STAGES: Final[dict[Step, Stage]] = {Step.PREPARE: "uploading", Step.WAIT: "running", Step.DOWNLOAD: "downloading"}
@@ -82,8 +77,7 @@ class RunContext:
 
     def polling(self) -> PollPolicy | None:
         """Return how often to look at a job: often if rows wait for its seat and the caller has no own policy."""
-        is_scarce = self.queue.waiting and self.tools.heygen.polling == PollPolicy()
-        return _WHILE_OTHERS_WAIT if is_scarce else None
+        return look_policy(self.tools.heygen.polling, is_scarce=bool(self.queue.waiting))
 
 
 @define(eq=False)
@@ -310,16 +304,17 @@ class RowExecutor:
         """Report to the queue how the create was answered."""
         seat, error = self._seat, record.failure
         assert seat is not None  # noqa: S101 a create needs one
-        if record.state is State.SUBMITTED:
-            seat.accepted()
-            return
-        self._seat = None
-        if isinstance(error, RateLimited):
-            seat.refused(error.retry_after)
-        elif error is None or not isinstance(error, HeyGenError) or not error.is_transient:
-            seat.rejected()
-        else:
-            seat.failed()
+        answer = answer_of(record)
+        self._seat = seat if answer == "accepted" else None
+        match answer:
+            case "accepted":
+                seat.accepted()
+            case "refused":
+                seat.refused(error.retry_after if isinstance(error, RateLimited) else None)
+            case "rejected":
+                seat.rejected()
+            case "failed":
+                seat.failed()
 
     def _give_back(self) -> None:
         """Give back the seat, whatever it was taken for."""
@@ -382,7 +377,8 @@ class RowExecutor:
     def _cost(self, job: Lipsync) -> float:
         if job.duration is None:
             return self.record.estimate
-        self.run.purse.learn_length(job.duration)
+        if self.row.seconds is None:  # the length of a part says nothing of rows whose length is not known
+            self.run.purse.learn_length(job.duration)
         return self.run.purse.price(self.row.row.mode, job.duration)
 
     async def _download(self) -> Record:

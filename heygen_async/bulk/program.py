@@ -50,6 +50,8 @@ GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
 """Codes of a create whose uploads the server has lost."""
 
 Save: TypeAlias = Callable[[Record], Awaitable[None]]
+CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
+"""How a create was answered; `failed` is without a usable answer."""
 _Role: TypeAlias = Literal["video", "audio"]
 
 _SERVER_FAULTS: Final = (
@@ -244,6 +246,17 @@ def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Rec
     if error.is_transient or error.outcome == "not_sent":
         return record.failing(error)
     return evolve(record.stopped(error), ends_run=isinstance(error, ENDS_RUN))
+
+
+def answer_of(record: Record) -> CreateAnswer:
+    """Return how the create was answered whose record this is now."""
+    error = record.failure
+    if record.state is State.SUBMITTED:
+        return "accepted"
+    if isinstance(error, RateLimited):
+        return "refused"
+    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
+    return "failed" if is_unanswered else "rejected"
 
 
 def is_settled(error: HeyGenError, *, was_fresh: bool) -> bool:

@@ -234,7 +234,8 @@ class Record:
 
     def writing(self, path: str, *, captions_free: bool = False) -> Record:
         """Return the record to save before *path*, which is free, is written to."""
-        return evolve(self, writing_to=path, written=None, captions_free=captions_free)
+        # A finished row, too, is not finished for a new target until the file is there.
+        return evolve(self, state=State.COMPLETED, writing_to=path, written=None, captions_free=captions_free)
 
     def writing_part(self, identity: str | None) -> Record:
         """Return the record to save before the file with *identity*, its device and inode, gets its name."""

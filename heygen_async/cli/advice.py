@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,3 +22,14 @@ def advising(advice: str) -> Iterator[None]:
         if not isinstance(error, HeyGenError) or error.is_transient or isinstance(error, (WaitTimeout, DownloadError)):
             error.add_note(advice)
         raise
+
+
+@contextmanager
+def advising_on_port(port: int) -> Iterator[None]:
+    """Say which flag helps if the body cannot listen on *port* because another program does."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise OSError(error.errno, f"port {port} is in use; give another one with --port") from error

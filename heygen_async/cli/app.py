@@ -44,6 +44,10 @@ COMMANDS: Final = {
         "heygen_async.cli.account_balance:account",
         "Print the account of the API key, with its balance where the API returns one.",
     ),
+    "doctor": (
+        "heygen_async.cli.doctor:doctor",
+        "Check the network, the key, the account and the API: read-only, free of charge, and without showing a secret.",
+    ),
     "sandbox": (
         "heygen_async.cli.sandbox:sandbox",
         "Run a local sandbox of the API, without an API key, a network or costs, until Ctrl-C.",

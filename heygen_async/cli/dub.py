@@ -201,11 +201,10 @@ async def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIter
 
 def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
     snapshot = run.snapshot()
-    commands = (
-        plan.commands.to_start()
-        if plan.is_rehearsal
-        else plan.commands.after(snapshot, is_over_budget=progress.is_over_budget)
-    )
+    if plan.is_rehearsal:
+        snapshot, commands = attrs.evolve(snapshot, balance_before=None, balance_after=None), plan.commands.to_start()
+    else:
+        commands = plan.commands.after(snapshot, is_over_budget=progress.is_over_budget)
     if wants_json(plan.options.json):
         print_json_line(summary_object(snapshot, progress.elapsed, commands))
     else:

@@ -21,7 +21,6 @@ from heygen_async.models import JSON, DubOutcome, Wallet
 _ENDED: Final = ("completed", "failed", "unchanged", "skipped")
 _IN_PROGRESS: Final = ("submitting", "running", "downloading")
 _NOT_SUBMITTED: Final = ("uploading", "waiting")
-_INDENTED: Final = (0, 0, 0, 2)
 
 
 def summary(
@@ -37,9 +36,9 @@ def summary(
     """
     failed = snapshot.stages.get("failed", 0)
     yield Text(f"{_counts(snapshot)} in {clock(progress.elapsed)}, {money(snapshot, progress)}.")
-    yield from (Padding(Text(failed_row(outcome)), _INDENTED) for outcome in progress.failures)
+    yield from (_indented(failed_row(outcome)) for outcome in progress.failures)
     if len(progress.failures) < failed:
-        yield Padding(Text(f"{failed - len(progress.failures):,} more failed rows are in the report"), _INDENTED)
+        yield _indented(f"{failed - len(progress.failures):,} more failed rows are in the report")
     if snapshot.halted is not None:
         yield Text(one_line(f"Not all rows were submitted: {snapshot.halted}"))
     if snapshot.balance_before is not None and snapshot.balance_after is not None:
@@ -53,6 +52,10 @@ def next_steps(commands: Mapping[str, str]) -> Iterator[RenderableType]:
     for purpose, command in commands.items():
         yield Text(f"{purpose}:")
         yield _whole(f"  {command}")
+
+
+def _indented(text: str) -> Padding:
+    return Padding(Text(text), (0, 0, 0, 2), expand=False)
 
 
 def _whole(line: str) -> Text:

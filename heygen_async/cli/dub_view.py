@@ -96,9 +96,9 @@ def money(snapshot: DubSnapshot, progress: Progress) -> str:
 def line(outcome: DubOutcome, number: int, total: int | None) -> str:
     """Return one line on a row."""
     count = f"{number}/{total}" if total is not None else str(number)
-    details = outcome.path or "" if outcome.error is None else _reason(outcome.error)
-    warnings = "; ".join(outcome.warnings)
-    return one_line(f"{count} {outcome.key} {outcome.state} {details}{f' (warning: {warnings})' if warnings else ''}")
+    details = f" {outcome.path or ''}" if outcome.error is None else f": {_reason(outcome.error)}"
+    warnings = f" (warning: {'; '.join(outcome.warnings)})" if outcome.warnings else ""
+    return one_line(f"{count} {outcome.key} {outcome.state}{details}{warnings}")
 
 
 def failed_row(outcome: DubOutcome) -> str:

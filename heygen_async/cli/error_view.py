@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cyclopts import CycloptsError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from heygen_async._text import one_line
 from heygen_async.cli.exits import Exit, exit_code
@@ -74,6 +74,8 @@ def _lines(error: BaseException) -> list[str]:
             return [f"interrupted by {error}" if str(error) not in ("", "SIGINT") else "interrupted"]
         case UnusedCliTokensError():
             return [one_line(f"unexpected: {' '.join(error.unused_tokens or ())}")]
+        case MissingArgumentError(argument=missing) if missing and not (missing.tokens or error.unused_tokens):
+            return [one_line(f"{missing.name} is missing")]
         case BadArguments():
             return [*map(_problem_line, error.problems), *_count_line(error)]
         case APIError():

@@ -38,6 +38,11 @@ def print_json_line(data: JSON) -> None:
     print(to_json(data), flush=True)  # noqa: T201 it is the result
 
 
+def print_line(text: str) -> None:
+    """Print a line as a result; names and messages in it have gone through `one_line`."""
+    print(text, flush=True)  # noqa: T201 it is the result
+
+
 def print_parts(parts: Iterable[RenderableType]) -> None:
     """Print the *parts* of a result for a person, laid out for the terminal."""
     from rich.console import Console, Group  # noqa: PLC0415 it takes longer to load than JSON to print

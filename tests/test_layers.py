@@ -39,13 +39,13 @@ IMPORTS = {
     },
     "_media": {"_arguments", "_converter", "_ids", "_text", "_transport", "_wire", "errors", "models", "policies"},
     "polling": {"_arguments", "_ids", "_text", "errors", "models", "policies"},
-    "jobs": {"_arguments", "_media", "errors", "models", "pagination", "policies", "polling"},
+    "jobs": {"_arguments", "_media", "models", "pagination", "policies", "polling"},
     "resources": {
         *("_arguments", "_converter", "_ids", "_media", "_transport", "_wire"),
         *("errors", "jobs", "models", "pagination", "policies", "polling"),
     },
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
-    "bulk": {"_arguments", "_media", "_text", "_wire", "errors", "models", "policies"},
+    "bulk": {"_arguments", "_media", "_text", "_wire", "errors", "models", "policies", "polling"},
     "review": {"_arguments", "_media", "bulk", "models"},
     "session": {
         *("_arguments", "_bulk_calls", "_doctor", "_ids", "_media", "_transport", "_wire"),

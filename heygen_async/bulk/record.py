@@ -232,10 +232,16 @@ class Record:
         """Return the record once the job is completed; *estimate* is now from its true length, *seconds*."""
         return evolve(self, state=State.COMPLETED, estimate=estimate, seconds=seconds, error=None)
 
-    def writing(self, path: str, *, captions_free: bool = False) -> Record:
-        """Return the record to save before *path*, which is free, is written to."""
+    def writing(self, path: str, *, written: str | None = None, captions_free: bool = False) -> Record:
+        """Return the record to save before *path*, which is free, is written to.
+
+        Args:
+            path: The absolute path.
+            written: The identity of an unfinished file that another executor of the row may still publish there.
+            captions_free: Whether the path of its captions is free as well.
+        """
         # A finished row, too, is not finished for a new target until the file is there.
-        return evolve(self, state=State.COMPLETED, writing_to=path, written=None, captions_free=captions_free)
+        return evolve(self, state=State.COMPLETED, writing_to=path, written=written, captions_free=captions_free)
 
     def writing_part(self, identity: str | None) -> Record:
         """Return the record to save before the file with *identity*, its device and inode, gets its name."""
@@ -319,6 +325,14 @@ class Record:
     def without_assets(self) -> Record:
         """Return the record of a row whose uploads the server has lost."""
         return evolve(self, video_asset=None, audio_asset=None, has_reuploaded=True)
+
+    def before_effect(self) -> Record:
+        """Return the record without the failure of the last effect."""
+        return self if self.failure is None and not self.hold else evolve(self, failure=None, hold=0.0)
+
+    def after_effect(self) -> Record:
+        """Return the record after an effect: one that succeeded ends the failures in a row."""
+        return self if self.failure is not None or not self.tries else evolve(self, tries=0)
 
     def failing(self, error: Exception, *, hold: float = 0.0) -> Record:
         """Return the record after an effect that failed, and may succeed later."""

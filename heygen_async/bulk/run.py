@@ -304,7 +304,7 @@ class DubRun:
                         await self._feed(
                             slices_of(self._rows) if snapshot is None else snapshot.slices(), rows, outcomes
                         )
-                        batches.complete()
+                        batches.no_more_candidates()
                     batches.close()
             except BaseExceptionGroup as failed:
                 raise _first(failed) from None
@@ -331,20 +331,20 @@ class DubRun:
     async def _start(
         self, one: AdmittedRow, tasks: asyncio.TaskGroup, outcomes: MemoryObjectSendStream[DubOutcome]
     ) -> None:
-        leave = _once(self._leave)
+        admit_next = _once(self._admit_next)
         attempts = UnansweredAttempts(self._context.queue)
-        executor = RowExecutor(self._context, one.row, one.record, one.has_file, leave, attempts)
+        executor = RowExecutor(self._context, one.row, one.record, one.has_file, admit_next, attempts)
         if executor.step() in ENDS:
             outcomes.send_nowait(await executor.result())
         else:
             await self._ahead.acquire()
-            self._context.batches.expect()
+            self._context.batches.add_candidate()
             tasks.create_task(_work(executor, outcomes))
 
-    def _leave(self) -> None:
-        """Give back the place of a row that does not stand before its create any more."""
+    def _admit_next(self) -> None:
+        """Let another row start: one is past its create, or waits for something that others must do."""
         self._ahead.release()
-        self._context.batches.arrived()
+        self._context.batches.remove_candidate()
 
 
 async def _work(executor: RowExecutor, outcomes: MemoryObjectSendStream[DubOutcome]) -> None:

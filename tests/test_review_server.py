@@ -326,6 +326,12 @@ async def test_a_source_by_url_is_in_the_policy_and_never_fetched_here(journal):
         assert (await visit.rows())["row-1"]["source"] == {"kind": "url", "url": row.video}
 
 
+async def test_the_video_of_another_job_is_not_shown_for_the_one_that_was_named(journal):
+    async with visited(journal) as visit:
+        assert (await visit.get("result?key=row-1&job=ls_1"))[0] == 200
+        assert (await visit.get("result?key=row-1&job=ls_0"))[0] == 409
+
+
 # Decisions
 
 

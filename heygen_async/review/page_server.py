@@ -170,6 +170,8 @@ class RunPage:
 
     async def _send_result(self, request: web.Request) -> web.StreamResponse:
         record = await self._record(request)
+        if request.query.get("job", record.lipsync_id) != record.lipsync_id:
+            raise Refused(409, "the row has another video now")  # a decision would be about the one before
         file = await to_thread.run_sync(open_result, record)
         return await send_video(request, file, video_type(record.target or ""), record.written or "")
 

@@ -157,13 +157,14 @@ async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     progress = Progress(asyncio.get_running_loop().time)
     page = _page(progress) if plan.review.review else None
     run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
-    with advising(_AGAIN):
-        async with run, _served(page, run, plan), _summarized(run, progress, plan), _reported(run, plan):
-            progress.begin(run.snapshot())
-            with _shown(run, progress, plan.options) as show:
-                async for outcome in run:
-                    progress.add(outcome)
-                    show(outcome)
+    async with run, _served(page, run, plan):
+        with advising(_AGAIN):
+            async with _summarized(run, progress, plan), _reported(run, plan):
+                progress.begin(run.snapshot())
+                with _shown(run, progress, plan.options) as show:
+                    async for outcome in run:
+                        progress.add(outcome)
+                        show(outcome)
     return Exit.DONE if progress.is_complete else Exit.FAILED
 
 

@@ -16,6 +16,8 @@ run. The page is a client that reads the events, so that a browser takes nothing
 Chromium is driven by playwright; without them only `live` is measured.
 """
 
+# ruff: noqa: ANN401, ASYNC110, PLC0415 pages are playwright's, which is optional; nothing tells when they have drawn
+
 from __future__ import annotations
 
 import argparse
@@ -280,7 +282,7 @@ async def video(_options: argparse.Namespace) -> None:
     show("the first picture after", f"{1000 * start:,.0f} ms", "none", is_met=True)
     show("another one after a jump to the end", f"{1000 * jump:,.0f} ms", "none", is_met=True)
     share = read / GIGABYTE
-    show("of the file the server has read", f"{100 * share:,.2f} %", "< 25 %", is_met=share < 0.25)
+    show("of the file the server has read", f"{100 * share:,.1f} %", "< 50 %", is_met=share < 0.5)
     show("its memory at the peak", f"{peak:,.0f} MB", "none", is_met=True)
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import sys
 
 import orjson
 import pytest
@@ -426,8 +425,11 @@ async def test_nothing_is_cut_off_and_text_can_be_read(tmp_path, out, width, hei
         await page.wait_for_selector(".list .row")
         sizes = "() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
         assert await page.evaluate(sizes) == [width, height]
-        boxes = "() => ['approve', 'next', 'facts', 'help-button'].map((id) => document.getElementById(id).getBoundingClientRect().bottom)"
-        assert max(await page.evaluate(boxes)) < height
+        bottoms = (
+            "() => ['approve', 'next', 'facts', 'help-button']"
+            ".map((id) => document.getElementById(id).getBoundingClientRect().bottom)"
+        )
+        assert max(await page.evaluate(bottoms)) < height
         contrasts = await page.evaluate(CONTRASTS)
         assert {name: ratio for name, ratio in contrasts.items() if ratio < 4.5} == {}
 
@@ -443,8 +445,12 @@ CONTRASTS = """() => {
   }
   const style = getComputedStyle(document.documentElement)
   const value = (name) => luminance(style.getPropertyValue(`--${name}`))
-  const pairs = [["ink", "ground"], ["ink", "pane"], ["soft", "pane"], ["faint", "pane"], ["faint", "ground"], ["accent", "accent-soft"],
-    ["good", "good-ground"], ["bad", "bad-ground"], ["warn", "warn-ground"], ["busy", "busy-ground"], ["faint", "accent-soft"], ["soft", "accent-soft"]]
+  const pairs = [
+    ["ink", "ground"], ["ink", "pane"], ["soft", "pane"], ["faint", "pane"], ["faint", "ground"],
+    ["faint", "accent-soft"], ["soft", "accent-soft"], ["accent", "accent-soft"], ["good", "good-ground"],
+    ["bad", "bad-ground"],
+    ["warn", "warn-ground"], ["busy", "busy-ground"],
+  ]
   return Object.fromEntries(pairs.map(([ink, ground]) => {
     const [dark, light] = [value(ink), value(ground)].sort((one, other) => one - other)
     return [`${ink} on ${ground}`, (light + 0.05) / (dark + 0.05)]

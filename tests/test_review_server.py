@@ -1,4 +1,4 @@
-"""The run page over HTTP: who is let in, which files are served, what is decided, and journals that cannot be shown."""
+"""The run page over HTTP: which requests are accepted, which files are served, what is decided, and journals that cannot be shown."""
 
 import asyncio
 import os
@@ -46,11 +46,11 @@ async def journal(tmp_path, out):
     return path
 
 
-# Who is let in
+# Which requests are accepted
 
 
 @pytest.mark.parametrize("path", ["", "rows", "events", "result?key=row-1", "source?key=row-1", "main.js"])
-async def test_another_host_is_refused_whatever_it_asks_for(journal, path):
+async def test_another_host_is_refused_whatever_its_path(journal, path):
     async with visited(journal) as visit:
         status, _, body = await visit.get(path, Host="evil.example")
         assert status == 403
@@ -58,7 +58,7 @@ async def test_another_host_is_refused_whatever_it_asks_for(journal, path):
 
 
 @pytest.mark.parametrize("path", ["", "rows", "events", "result?key=row-1", "main.js"])
-async def test_another_origin_is_refused_whatever_it_asks_for(journal, path):
+async def test_another_origin_is_refused_whatever_its_path(journal, path):
     async with visited(journal) as visit:
         assert (await visit.get(path, Origin="https://evil.example"))[0] == 403
 
@@ -324,6 +324,12 @@ async def test_a_source_by_url_is_in_the_policy_and_never_fetched_here(journal):
         assert "media-src 'self' https://cdn.example;" in headers["Content-Security-Policy"]
         assert (await visit.get("source?key=row-1"))[0] == 404
         assert (await visit.rows())["row-1"]["source"] == {"kind": "url", "url": row.video}
+
+
+async def test_the_video_of_another_job_is_not_shown_for_the_one_that_was_named(journal):
+    async with visited(journal) as visit:
+        assert (await visit.get("result?key=row-1&job=ls_1"))[0] == 200
+        assert (await visit.get("result?key=row-1&job=ls_0"))[0] == 409
 
 
 # Decisions

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from attrs import define
+from attrs import define, field
 
 from heygen_async._text import one_line
 from heygen_async.bulk.journal_format import (
@@ -53,7 +53,7 @@ class JournalFile:
     db: sqlite3.Connection
     run: int
     """The number of the run, from 1."""
-    _is_sound: bool = True
+    _is_sound: bool = field(default=True, alias="is_sound")
     """Whether everything was written."""
 
     @contextmanager

@@ -157,14 +157,15 @@ async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     progress = Progress(asyncio.get_running_loop().time)
     page = _page(progress) if plan.review.review else None
     run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
-    with advising(_AGAIN):
-        async with _entered(run, plan.options), _served(page, run, plan), _summarized(run, progress, plan):
-            progress.begin(run.snapshot())
-            with _shown(run, progress, plan.options) as show:
-                async with _reported(run, progress, plan):
-                    async for outcome in run:
-                        progress.add(outcome)
-                        show(outcome)
+    async with _entered(run, plan.options), _served(page, run, plan):
+        with advising(_AGAIN):
+            async with _summarized(run, progress, plan):
+                progress.begin(run.snapshot())
+                with _shown(run, progress, plan.options) as show:
+                    async with _reported(run, progress, plan):
+                        async for outcome in run:
+                            progress.add(outcome)
+                            show(outcome)
     return Exit.DONE if progress.is_complete else Exit.FAILED
 
 
@@ -172,7 +173,7 @@ async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
 async def _entered(run: DubRun, options: Options) -> AsyncIterator[None]:
     """Enter the run, and show meanwhile that its rows are checked."""
     async with AsyncExitStack() as stack:
-        with live(checking_view) if is_watched(options) else nullcontext():
+        with advising(_AGAIN), live(checking_view) if is_watched(options) else nullcontext():
             await stack.enter_async_context(run)
         yield
 

@@ -30,7 +30,7 @@ async def send_events(
         request: The request of the page.
         rows: Reads the rows that have changed.
         changed: Says which rows these are.
-        run: Returns how far the run is; `None` if none goes on.
+        run: Returns how far the run is; `None` if there is none.
     """
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     with changed.followed() as keys:

@@ -1,6 +1,6 @@
-"""The rows of a run that goes on: the stage of each and when it came there, and which rows changed.
+"""The rows of a run in progress: the stage of each and when it reached it, and which rows have changed.
 
-It works for the run on each event, so it only notes what happened; the page's requests do the rest.
+An event of the run costs a few lines here; everything else happens when an open page reads the rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MOST_STEPS: Final = 64
 
 @define(eq=False)
 class ChangedRows:
-    """Tells every open page which rows have changed."""
+    """The rows that have changed, for each open page."""
 
     _pages: list[set[str]] = field(factory=list)
 
@@ -31,7 +31,7 @@ class ChangedRows:
 
     @contextmanager
     def followed(self) -> Iterator[set[str]]:
-        """Yield the keys of rows that change from now on; who reads them takes them out."""
+        """Yield the keys of rows that change from now on; the reader removes those that it has read."""
         keys: set[str] = set()
         self._pages.append(keys)
         try:

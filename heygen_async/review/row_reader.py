@@ -27,7 +27,7 @@ class RowReader:
     Args:
         journal: The journal; open.
         rows: The rows of the manifest by key, for titles and sources.
-        live: The rows of the run that goes on, if one does.
+        live: The rows of the run in progress, if there is one.
     """
 
     journal: Journal

@@ -15,7 +15,7 @@ const NO_SOURCE = {
 const NO_RESULT = {
   missing: "The file is gone.",
   changed: "This is not the file that the run wrote.",
-  unknown: "Nobody knows who wrote this file.",
+  unknown: "The journal does not say which file the run wrote.",
   none: "The run wrote no file.",
 };
 

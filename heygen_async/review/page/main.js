@@ -33,6 +33,7 @@ const filters = new Map();
 let category = null;
 let chosen = null;
 let run = null;
+let isLive = false;
 let toastTimer = 0;
 
 // What is listed
@@ -204,6 +205,7 @@ function turn(step) {
 async function load() {
   const { info, rows: found } = await fetchRows();
   rows.replaceAll(found);
+  isLive = info.is_live;
   find("journal").textContent = info.journal;
   document.title = `${info.journal} – review`;
   filters.get("running").firstChild.textContent = info.is_live ? "Running" : "Unfinished";
@@ -221,8 +223,16 @@ function drawRun() {
 
 build();
 find("list").focus();
+const reload = () => load().catch((error) => toast(`The rows cannot be read: ${error.message}`, "", true));
+let loading = reload();
+let isFirst = true;
 follow({
-  onOpen: () => load().catch((error) => toast(`The rows cannot be read: ${error.message}`, "", true)),
+  // What changed before the events were open is in none of them.
+  onOpen: () => {
+    loading = loading.then(() => (isFirst && !isLive ? null : reload())).finally(() => {
+      isFirst = false;
+    });
+  },
   onRows: (changed) => {
     rows.update(changed);
     draw();

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -150,8 +150,8 @@ def prepared(key: str, number: int, audio: str | bytes = AUDIO) -> PreparedRow:
 ROWS = [prepared("plain", 1), prepared("fails", 2), prepared("local", 3, b"audio")]
 
 
-async def execute(store: MemoryStore, api: Api, points: Points) -> list[DubOutcome]:
-    """Run all rows in one executor process."""
+async def execute(store: MemoryStore, api: Api, points: Points, rows: Sequence[PreparedRow] = ROWS) -> list[DubOutcome]:
+    """Run rows in one executor process."""
     heygen, watched = Watched(api, points), Watched(store, points)
     now = lambda: 1000.0  # noqa: E731
     delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
@@ -168,9 +168,9 @@ async def execute(store: MemoryStore, api: Api, points: Points) -> list[DubOutco
         is_batching=False,
         check_account=Owner(heygen, watched).check,
     )
-    records = await store.admit([row.entry for row in ROWS])
+    records = await store.admit([row.entry for row in rows])
     outcomes = []
-    for row, record in zip(ROWS, records, strict=True):
+    for row, record in zip(rows, records, strict=True):
         executor = RowExecutor(context, row, record, False, lambda: None, UnansweredAttempts(queue))
         outcomes.append(await executor.outcome())
     return outcomes
@@ -237,6 +237,35 @@ async def test_two_executors_that_run_side_by_side_pay_each_row_once() -> None:
     for outcome in await execute(store, api, never()):
         assert outcome.state in {"completed", "unchanged"}
     no_row_was_paid_twice(store, api)
+
+
+class Writing(Api):
+    """Writes a file, as a download does: beside it first, then the whole of it at once."""
+
+    async def download(
+        self,
+        lipsync: Lipsync | str,
+        path: Path,
+        *,
+        overwrite: bool,
+        progress: Callable[[int, int | None], Awaitable[None]],
+    ) -> Path:
+        part = path.with_name(f"{path.name}.part")
+        await asyncio.to_thread(part.write_bytes, b"video")
+        await progress(2, 5)
+        await progress(5, 5)
+        await asyncio.to_thread(part.rename, path)
+        return path
+
+
+async def test_a_row_is_written_though_its_download_saves_on_the_way(tmp_path: Path) -> None:
+    target, store = tmp_path / "v.mp4", MemoryStore()
+    row = evolve(ROWS[0], target=target, entry=evolve(ROWS[0].entry, target=str(target)))
+    [outcome] = await execute(store, Writing(), never(), [row])
+
+    assert (outcome.state, outcome.path) == ("completed", target)
+    assert store.records["plain"].state is State.DONE
+    assert target.read_bytes() == b"video"
 
 
 class Downloads(Api):

@@ -198,7 +198,8 @@ class RowExecutor:
         return record
 
     async def _save(self, record: Record) -> None:
-        self.record = record.next_version()
+        # A step saves several times, and its own record does not know how often.
+        self.record = evolve(record, version=self.record.version).next_version()
         await self.run.tools.store.save(self.record)
 
     async def _advance(self, step: Step) -> Record:

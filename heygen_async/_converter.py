@@ -8,36 +8,39 @@ What each type looks like on the wire:
 * an id may be spelled in more than one way (`id`, `asset_id`);
 * a field that no model knows goes into `.extra`.
 
-Optional fields may come in types that the contract does not name. A model is first read strictly, which is fast. If
-that fails, each optional field is read leniently, and one that still cannot be read goes into `.extra`. Only a required
-field makes an answer unreadable.
+Optional fields may come in types that the contract does not name. A model is first read strictly, if possible in one
+pass, which is fast. If that fails, each optional field is read leniently, and one that still cannot be read goes into
+`.extra`. Only a required field makes an answer unreadable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, wraps
 from operator import eq
 from typing import Any, Final, ParamSpec, TypeVar, cast, get_origin
 
 import attrs
 from attrs import field, frozen
-from cattrs import BaseValidationError, Converter, transform_error
+from cattrs import Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, override
 
 from heygen_async._events import read_event
+from heygen_async._one_pass import attributes, one_pass_reader, respelled
 from heygen_async._values import (
     LENIENT,
     LENIENT_BY_NAME,
     STRICT,
     STRICT_BY_NAME,
+    UNREADABLE,
     Lenient,
     Strict,
     acceptable,
     lenient_secret,
     lenient_text,
     read_object,
+    read_status,
+    read_text,
 )
 from heygen_async._wire import Response
 from heygen_async.errors import UnexpectedResponse
@@ -115,6 +118,7 @@ _SPELLINGS: Final[Mapping[type, Mapping[str, str]]] = {
     BatchItem: {"video_id": "lipsync_id"},
     StatusEntry: {"video_id": "lipsync_id"},
     WebhookEndpoint: {"endpoint_id": "id"},
+    WebhookEvent: {"event_data": "data"},
 }
 _MODELS: Final = (
     Account,
@@ -138,8 +142,8 @@ _MODELS: Final = (
 )
 
 
-def _make_converter(*, detailed: bool) -> Converter:
-    converter = Converter(detailed_validation=detailed)
+def _make_converter() -> Converter:
+    converter = Converter()
     for type_, hook in STRICT.items():
         converter.register_structure_hook_func(partial(eq, type_), hook)
         if isinstance(type_, type):  # cattrs looks up its own hooks of plain types before the predicates
@@ -153,26 +157,22 @@ def _make_converter(*, detailed: bool) -> Converter:
 
 def _model_hook(model: type[T], converter: Converter) -> Callable[[object, object], T]:
     """Make the hook of one model: fields by their names on the wire, unknown ones into `.extra`."""
-    attributes = _attributes(model)
-    fields = [_Field.of(attribute, converter) for attribute in attributes if attribute.name != "extra"]
-    keeps_extra = len(fields) < len(attributes)
+    fields = [_Field.of(attribute, converter) for attribute in attributes(model) if attribute.name != "extra"]
+    keeps_extra = len(fields) < len(attributes(model))
     overrides: dict[str, Any] = {
         field.name: override(struct_hook=field.strict) for field in fields if field.name in STRICT_BY_NAME
     }
     structure = make_dict_structure_fn(model, converter, **overrides)
     spellings = _SPELLINGS.get(model, {})
-    known = frozenset({*(field.name for field in fields), *spellings})
+    known = frozenset(field.name for field in fields)
 
     def hook(value: object, _: object) -> T:
-        wire = read_object(value)
-        for spelling, name in spellings.items():
-            if spelling in wire and wire.get(name) is None:
-                wire = {**wire, name: wire[spelling]}
+        wire = respelled(read_object(value), spellings)
         if not known.issuperset(wire):
             wire = {**wire, "extra": {name: wire[name] for name in wire.keys() - known}}
         try:
             return structure(wire, model)
-        except (LookupError, ValueError, TypeError, BaseValidationError):
+        except UNREADABLE:
             if not keeps_extra:  # nothing may be lost
                 raise
             return structure(_readable(wire, fields), model)
@@ -180,9 +180,12 @@ def _model_hook(model: type[T], converter: Converter) -> Callable[[object, objec
     return hook
 
 
-def _attributes(model: type) -> Sequence[attrs.Attribute[Any]]:
-    attrs.resolve_types(model)
-    return cast("Sequence[attrs.Attribute[Any]]", attrs.fields(model))
+def wire_fields(model: type) -> Iterator[tuple[attrs.Attribute[Any], Sequence[str]]]:
+    """Yield the fields of a *model*, each with its names on the wire."""
+    spellings = _SPELLINGS.get(model, {})
+    for attribute in attributes(model):
+        if attribute.name != "extra":
+            yield attribute, [attribute.name, *(name for name, of in spellings.items() if of == attribute.name)]
 
 
 @frozen
@@ -225,9 +228,19 @@ def _readable(wire: Mapping[str, JSON], fields: Sequence[_Field]) -> Mapping[str
     return {**readable, "extra": extra}
 
 
-_converter: Final = _make_converter(detailed=False)
-# Reports what is wrong and where, which costs a third more; used only for what the other cannot read.
-_explainer: Final = _make_converter(detailed=True)
+_converter: Final = _make_converter()
+
+
+_readers: Final[dict[type, Callable[[object], Any]]] = {}
+"""Readers of the models that were read before."""
+
+
+def _reader(model: type[T]) -> Callable[[object], T]:
+    """Return the fastest reader of a model. It raises one of `UNREADABLE`, which does not always say what is wrong."""
+    if model not in _readers:
+        one_pass = one_pass_reader(model, _SPELLINGS.get(model, {}))
+        _readers[model] = one_pass or (lambda value: _converter.structure(value, model))
+    return _readers[model]
 
 
 def _without_frames(read: Callable[P, T]) -> Callable[P, T]:
@@ -244,51 +257,50 @@ def _without_frames(read: Callable[P, T]) -> Callable[P, T]:
     return reading
 
 
-@_without_frames
 def read(response: Response, model: type[T]) -> T:
     """Return the `data` of an answer as a *model*.
 
     Raises:
         UnexpectedResponse: If it is not one; its `.problems` say what is wrong and where.
     """
+    try:
+        return _reader(model)(cast("Any", response.data)["data"])
+    except UNREADABLE:
+        pass
+    return _read(response, model)
+
+
+@_without_frames
+def _read(response: Response, model: type[T]) -> T:
     return _structure(response, _member(response, response.data, "data", "$"), model, "$.data")
 
 
 @_without_frames
 def read_page(response: Response, model: type[T]) -> Page[T]:
     """Return an answer whose `data` is a list, with the cursor beside it, as a page of *model*."""
-    return _page(response, response.data, "data", model, "$")
+    return _page(response, response.data, "data", partial(_models, model), "$")
 
 
 @_without_frames
-def read_statuses(response: Response) -> Page[StatusEntry]:
-    """Return the entries of a bulk status answer without those that cannot be read, which would hide the others."""
-    try:
-        return read_page(response, StatusEntry)
-    except UnexpectedResponse:
-        page: Page[object] = _page(response, response.data, "data", cast("type[object]", Any), "$")
-        entries = [entry for item in page.items if (entry := _status_entry(item)) is not None]
-        return Page(items=entries, next_token=page.next_token, has_more=page.has_more)
-
-
-def _status_entry(item: object) -> StatusEntry | None:
-    try:
-        return _converter.structure(item, StatusEntry)
-    except (LookupError, ValueError, TypeError):
-        return None
+def read_statuses(response: Response) -> Page[tuple[str, LipsyncStatus | str]]:
+    """Return the ids and statuses of a bulk status answer. Entries that cannot be read are left out."""
+    return _page(response, response.data, "data", _statuses, "$")
 
 
 @_without_frames
 def read_batch_items(response: Response) -> Page[BatchItem]:
     """Return the items of a batch, whose list and cursor are both inside `data`."""
-    return _page(response, _member(response, response.data, "data", "$"), "items", BatchItem, "$.data")
+    data = _member(response, response.data, "data", "$")
+    return _page(response, data, "items", partial(_models, BatchItem), "$.data")
 
 
-def _page(response: Response, envelope: object, name: str, model: type[T], path: str) -> Page[T]:
+def _page(
+    response: Response, envelope: object, name: str, read_list: Callable[[Response, list[Any], str], list[T]], path: str
+) -> Page[T]:
     listed = _member(response, envelope, name, path)
     if not isinstance(listed, list):
         raise _unexpected(response, [f"expected a list @ {path}.{name}"])
-    items = _structure(response, listed, list[model], f"{path}.{name}")  # type: ignore[valid-type]
+    items = read_list(response, listed, f"{path}.{name}")
     members = cast("Mapping[str, object]", envelope)
     if members.get("has_more") is False or not members.get("next_token"):
         return Page(items=items)
@@ -296,6 +308,33 @@ def _page(response: Response, envelope: object, name: str, model: type[T], path:
         return Page(items=items, next_token=lenient_text(members["next_token"]), has_more=True)
     except TypeError:
         raise _unexpected(response, [f"invalid type for field, expected str @ {path}.next_token"]) from None
+
+
+def _models(model: type[T], response: Response, listed: list[object], path: str) -> list[T]:
+    try:
+        return list(map(_reader(model), listed))
+    except UNREADABLE:
+        pass
+    return _structure(response, listed, list[model], path)  # type: ignore[valid-type]
+
+
+def _statuses(_: Response, listed: list[Any], _path: str) -> list[tuple[str, LipsyncStatus | str]]:
+    try:
+        # As the API sends them: a model for each would cost more than the rest of the request.
+        pairs = [(read_text(one["video_id"]), read_status(one["status"])) for one in listed if "lipsync_id" not in one]
+    except UNREADABLE:
+        pairs = []
+    if len(pairs) == len(listed):
+        return pairs
+    entries = [entry for item in listed if (entry := _status_entry(item)) is not None]
+    return [(entry.lipsync_id, entry.status) for entry in entries]
+
+
+def _status_entry(item: object) -> StatusEntry | None:
+    try:
+        return _reader(StatusEntry)(item)
+    except UNREADABLE:
+        return None
 
 
 def _member(response: Response, envelope: object, name: str, path: str) -> object:
@@ -307,11 +346,9 @@ def _member(response: Response, envelope: object, name: str, path: str) -> objec
 
 
 def _structure(response: Response, value: object, type_: type[T], path: str) -> T:
-    with suppress(LookupError, ValueError, TypeError):
-        return _converter.structure(value, type_)
     try:
-        return _explainer.structure(value, type_)
-    except (BaseValidationError, ValueError, TypeError) as error:
+        return _converter.structure(value, type_)
+    except UNREADABLE as error:
         problems = transform_error(error, path=path)
     raise _unexpected(response, problems)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+import string
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import quote
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,255}")
 # Needs no percent-encoding, and is one segment of a path; a comma would split a list of ids.
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+;=]{1,255}")
+_SEGMENTS: Final = re.compile(f"{_SEGMENT.pattern}(?:/{_SEGMENT.pattern})*")
 # Words in the place of an id: GET /v3/lipsyncs/statuses is another call, not the lipsync "statuses".
 _RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
+
+_UNRESERVED: Final = f"{string.ascii_letters}{string.digits}-._~"
 
 MAX_STATUS_IDS: Final = 100
 """Most ids in one status request, by the contract."""
@@ -32,6 +36,21 @@ def segment(name: str, value: object) -> str:
     if _SEGMENT.fullmatch(value) is None or value in _RESERVED:
         raise ValueError(f"{name} is not an id: {value[:80]!r}")
     return value
+
+
+def segments(name: str, values: Sequence[str]) -> None:
+    """Check that each of *values* is an id. One look at all of them costs a tenth of one at each.
+
+    Raises:
+        TypeError, ValueError: As `segment` does for the first one that is none.
+    """
+    are_texts = all(type(value) is str for value in values)
+    # An id holds no slash, so a join with slashes has as many as there are joints.
+    joined = "/".join(values) if are_texts else ""
+    if joined.count("/") == len(values) - 1 and _SEGMENTS.fullmatch(joined) and _RESERVED.isdisjoint(values):
+        return
+    for value in values:
+        segment(name, value)
 
 
 def new_key() -> str:
@@ -55,7 +74,9 @@ def check_key(key: object) -> str:
 
 def query_size(lipsync_id: str) -> int:
     """Return how many characters of a query *lipsync_id* takes, with its comma."""
-    return len(quote(lipsync_id, safe="")) + len("%2C")
+    # Almost every id is made of unreserved characters, for which `quote` would be the dearest part of a status request.
+    is_plain = not lipsync_id.rstrip(_UNRESERVED)
+    return len(lipsync_id if is_plain else quote(lipsync_id, safe="")) + len("%2C")
 
 
 def chunk_ids(ids: Iterable[str]) -> list[list[str]]:

@@ -20,7 +20,8 @@ from heygen_async.models import JSON, LipsyncStatus, Secret
 Strict: TypeAlias = Callable[[object, object], object]
 Lenient: TypeAlias = Callable[[object], object]
 
-_UNREADABLE: Final = (LookupError, ValueError, TypeError, BaseValidationError, RecursionError)
+UNREADABLE: Final = (LookupError, ValueError, TypeError, BaseValidationError, RecursionError)
+"""What readers, and the hooks of cattrs, raise for a value that they cannot read."""
 
 _WORDS: Final[Mapping[str, LipsyncStatus]] = {
     **{status.value: status for status in LipsyncStatus},
@@ -107,11 +108,14 @@ def _secret(value: object, _: object = None) -> Secret:
     return Secret(read_text(value))
 
 
-# The optional ones are whole hooks of their own: a chain of two would be half of what a model costs.
+# The optional ones are whole hooks of their own: a chain of two would be half of what a model costs. Most fields are
+# optional texts, so that one calls nothing.
 
 
 def _text_or_none(value: object, _: object = None) -> str | None:
-    return None if value is None else read_text(value)
+    if value is not None and type(value) is not str:
+        raise ValueError("not a string")
+    return value
 
 
 def _whole_or_none(value: object, _: object = None) -> int | None:
@@ -139,21 +143,22 @@ def _texts_or_none(value: object, _: object = None) -> tuple[str, ...] | None:
 
 def acceptable(value: object, strict: Strict, lenient: Lenient | None) -> object:
     """Return *value* if *strict* accepts it, or else what *lenient* makes of it; `None` if that is not accepted."""
-    if _accepts(strict, value):
+    if accepts(strict, value):
         return value
     if lenient is None:
         return None
     try:
         found = lenient(value)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
-    return found if _accepts(strict, found) else None
+    return found if accepts(strict, found) else None
 
 
-def _accepts(strict: Strict, value: object) -> bool:
+def accepts(strict: Strict, value: object) -> bool:
+    """Return whether *strict* can read *value*."""
     try:
         strict(value, None)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return True
 

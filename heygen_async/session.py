@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from heygen_async.bulk.events import DubEvent
     from heygen_async.bulk.run import DubRun
+    from heygen_async.diagnosis import Diagnosis
 
 __all__ = ("HeyGenSession",)
 
@@ -212,6 +213,23 @@ class HeyGenSession:
         del params, json  # or a traceback with local variables would show the links in them
         return await self._transport.send(request)
 
+    async def doctor(self) -> Diagnosis:
+        """Look at the network, the key, the account and the API, read-only and free of charge.
+
+        It makes up to 17 GET requests, each again after a transient error. A problem is a finding, not an error.
+
+        Returns:
+            What was seen, without secrets. Its `.findings` say what to do.
+
+        Raises:
+            RuntimeError: If the session is closed.
+
+        If cancelled, it stops at once.
+        """
+        from heygen_async._doctor.examination import examine  # noqa: PLC0415 few programs need it
+
+        return await examine(self._transport)
+
     async def dub(
         self,
         *,
@@ -288,6 +306,7 @@ class HeyGenSession:
         submit: Literal["each", "batch"] = "each",
         captions: bool = False,
         retry_failed: bool = False,
+        redo_rejected: bool = False,
         on_event: Callable[[DubEvent], None] | None = None,
     ) -> DubRun:
         """Dub any number of rows: upload, create, wait and download each, as many at once as the account allows.
@@ -320,6 +339,8 @@ class HeyGenSession:
                 `captions`, and `enable_caption=True` counts as a request. A problem with captions never blocks the
                 video: it is in `DubOutcome.warnings`.
             retry_failed: Whether rows that failed in earlier runs get another attempt, final failures included.
+            redo_rejected: Whether rows whose video was rejected get another job; they may have changed. Their files are
+                replaced by the new ones.
             on_event: Called with each `DubEvent`, on the event loop. An exception that it raises ends the run.
 
         Returns:
@@ -341,6 +362,7 @@ class HeyGenSession:
             submit=submit,
             captions=captions,
             retry_failed=retry_failed,
+            redo_rejected=redo_rejected,
             on_event=on_event,
         )
         return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)

@@ -24,7 +24,7 @@ from heygen_async import (
 )
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.events import DubEvent
-from heygen_async.bulk.journal import JournalInUse
+from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.run import BadRows
 from heygen_async.bulk.store import JournalError

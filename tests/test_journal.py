@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from heygen_async._ids import check_key
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.journal import Journal, JournalInUse
+from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.program import Step, next_step
 from heygen_async.bulk.record import KEY_SECONDS, Record, State, attempt_key
 from heygen_async.bulk.store import Entry, JournalError, Problem
@@ -461,7 +462,7 @@ async def test_a_write_that_was_begun_is_carried_out_though_its_task_is_cancelle
 async def test_saves_that_wait_for_the_disk_share_one_transaction(tmp_path: Path) -> None:
     journal = await _open(tmp_path / "run.sqlite")
     statements: list[str] = []
-    await journal.in_turn(lambda: journal._db.set_trace_callback(statements.append))
+    await journal.in_turn(lambda: journal._file.db.set_trace_callback(statements.append))
     gate = threading.Event()
     held = asyncio.ensure_future(journal.in_turn(gate.wait))
     saves = [asyncio.ensure_future(journal.save(evolve(ROW, key=f"k{number}", number=number))) for number in range(50)]

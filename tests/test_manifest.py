@@ -310,6 +310,14 @@ def test_what_is_written_as_csv_is_read(
     assert [row.title for row in manifest] == [title.strip() for title in titles]
 
 
+@pytest.mark.parametrize("name", ["end_time", "End time", "END-TIME", " end  time ", "End_Time", "end\u00a0time"])
+def test_a_column_may_be_named_as_people_write_it(tmp_path: Path, name: str) -> None:
+    assert list(_manifest(tmp_path, f"video,audio,{name}\n{V},{A},9\n")) == [DubRow(V, A, end_time=9.0)]
+    assert _problems(_manifest(tmp_path, f"video,audio,{name},end_time\n{V},{A},9,9\n")) == [
+        "line 1: the column end_time is there twice"
+    ]
+
+
 # JSON Lines
 
 

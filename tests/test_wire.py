@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from heygen_async import errors
 from heygen_async._arguments import is_https
-from heygen_async._ids import check_key, chunk_ids, segment
+from heygen_async._ids import check_key, chunk_ids, query_size, segment, segments
 from heygen_async._masking import Mask
 from heygen_async._wire import (
     Answer,
@@ -483,7 +483,29 @@ def test_a_key_that_the_api_would_refuse_is_refused_here(key):
         check_key(key)
 
 
+id_like = st.text(alphabet="ab/,.%&é \n", max_size=4) | st.sampled_from(
+    ["statuses", "batches", "ls_1", "a" * 255, "a" * 256]
+)
+
+
+@given(st.lists(id_like | st.none() | st.integers(), max_size=4))
+def test_many_ids_are_checked_as_each_of_them_is(values):
+    def outcome(check):
+        try:
+            check()
+        except (TypeError, ValueError) as error:
+            return type(error), str(error)
+        return None
+
+    assert outcome(lambda: segments("ids", values)) == outcome(lambda: [segment("ids", value) for value in values])
+
+
 # Chunks
+
+
+@given(st.text(alphabet="aZ09-._~,&%+é", max_size=20))
+def test_the_size_of_an_id_in_a_query_is_that_of_its_percent_encoding(value):
+    assert query_size(value) == len(quote(value, safe="")) + 3
 
 
 @given(st.lists(st.text(alphabet="abc", min_size=1, max_size=255), max_size=350))

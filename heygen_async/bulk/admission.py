@@ -11,11 +11,10 @@ import math
 from bisect import insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from attrs import define, field, frozen
 
-from heygen_async.bulk.limits import CircuitBreaker, Limiter
+from heygen_async.bulk.limits import CircuitBreaker, Limiter, Unanswered
 from heygen_async.errors import HeyGenError
 
 
@@ -197,10 +196,6 @@ class AdmissionQueue:
         return max(ready, chance, self.breaker.next_chance() if self.breaker.failures else now, now + 0.001)
 
 
-_MOST_TRIES: Final = 6
-"""How often a request without a usable answer is sent for one row, while others have answers."""
-
-
 class RunAborted(Exception):
     """Carries what ends the run out of a row."""
 
@@ -214,8 +209,7 @@ class UnansweredAttempts:
     """Counts the attempts of one row that had no usable answer while other rows had answers."""
 
     _queue: AdmissionQueue
-    _count: int = 0
-    _answers: int = -1
+    _unanswered: Unanswered = field(factory=Unanswered)
 
     def note(self, error: HeyGenError) -> bool:
         """Count an attempt that ended in *error*, and return whether the row may try again.
@@ -225,9 +219,8 @@ class UnansweredAttempts:
         """
         queue = self._queue
         queue.last_error = str(error)
-        if queue.answers != self._answers:
-            self._count, self._answers = self._count + 1, queue.answers
-        if self._count >= _MOST_TRIES:
+        self._unanswered = self._unanswered.after(queue.answers)
+        if self._unanswered.is_too_many:
             return False
         if queue.breaker.is_hopeless(queue.clock()):
             raise RunAborted(error)

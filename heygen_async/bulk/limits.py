@@ -14,7 +14,9 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from attrs import define
+from attrs import define, frozen
+
+from heygen_async.policies import PollPolicy
 
 START: Final = 10
 """The limit of a pay-as-you-go account, as published."""
@@ -43,6 +45,23 @@ OUTAGE: Final = 3600.0
 
 NEVER_ANSWERED: Final = 60.0
 """The same if it has not: its address may be wrong."""
+
+
+MOST_TRIES: Final = 6
+"""How often a request without a usable answer is sent for one row, while others have answers."""
+
+
+_WHILE_OTHERS_WAIT: Final = PollPolicy(fastest=0.05, growth=0.045)
+"""How often to look at a job for whose seat others wait: soon at a short one, else by its age.
+
+A seat is idle from the end of its job until that is seen, half an interval on average. Over a thousand jobs this makes
+a run of 60 s jobs on 10 seats 2.6 % longer than it could be, for less than 3 looks a row.
+"""
+
+
+def look_policy(own: PollPolicy, *, is_scarce: bool) -> PollPolicy | None:
+    """Return how often to look at a job if others wait for its seat; `None` leaves it to the caller's *own* policy."""
+    return _WHILE_OTHERS_WAIT if is_scarce and own == PollPolicy() else None
 
 
 @define
@@ -171,3 +190,21 @@ class CircuitBreaker:
     def is_hopeless(self, now: float) -> bool:
         """Return whether the failures have lasted too long."""
         return bool(self.failures) and now - self.since > (OUTAGE if self._has_answered else NEVER_ANSWERED)
+
+
+@frozen
+class Unanswered:
+    """The requests of one row that had no usable answer while those of other rows had."""
+
+    count: int = 0
+    answers: int = -1
+    """How many requests had been answered when the last of them was counted."""
+
+    def after(self, answers: int) -> Unanswered:
+        """Return these and another one, *answers* being how many requests have been answered so far."""
+        return self if answers == self.answers else Unanswered(self.count + 1, answers)
+
+    @property
+    def is_too_many(self) -> bool:
+        """Whether the row is given up: it is not the API that does not answer."""
+        return self.count >= MOST_TRIES

@@ -18,6 +18,7 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from heygen_async._media.parts import remove_published
+from heygen_async._media.targets import captions_path
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.intake import PreparedRow, check_unchanged
@@ -49,6 +50,8 @@ GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
 """Codes of a create whose uploads the server has lost."""
 
 Save: TypeAlias = Callable[[Record], Awaitable[None]]
+CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
+"""How a create was answered; `failed` is without a usable answer."""
 _Role: TypeAlias = Literal["video", "audio"]
 
 _SERVER_FAULTS: Final = (
@@ -245,6 +248,17 @@ def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Rec
     return evolve(record.stopped(error), ends_run=isinstance(error, ENDS_RUN))
 
 
+def answer_of(record: Record) -> CreateAnswer:
+    """Return how the create was answered whose record this is now."""
+    error = record.failure
+    if record.state is State.SUBMITTED:
+        return "accepted"
+    if isinstance(error, RateLimited):
+        return "refused"
+    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
+    return "failed" if is_unanswered else "rejected"
+
+
 def is_settled(error: HeyGenError, *, was_fresh: bool) -> bool:
     """Return whether *error* shows that no create under its key has created a job.
 
@@ -260,7 +274,7 @@ def ended(record: Record, job: Lipsync, *, cost: float) -> Record:
     """Return the record after the end of its job; *cost* is by the job's true length."""
     record = evolve(record, lipsync_id=job.id, job=job, tries=0)
     if job.status == LipsyncStatus.COMPLETED:
-        return record.completed(cost)
+        return record.completed(cost, job.duration)
     message = job.failure_message or "no reason was given"
     return record.failed(message, is_final=is_final_failure(message))
 
@@ -394,7 +408,7 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
         record = record.writing(path, captions_free=captions_free)
         await save(record)
         try:
-            record = await _write_video(record, target, at, save, overwrite=found == "emptied")
+            record = await _write_video(record, target, at, save, overwrite=found == "replaceable")
         except ENDS_RUN:
             raise
         except HeyGenError as error:
@@ -428,7 +442,7 @@ async def _write_captions(record: Record, target: Path, at: Tools, *, overwrite:
         await at.heygen.download_captions(_finished_job(record), target, overwrite=overwrite)
     except HeyGenError as error:
         return evolve(record, warnings=(*record.warnings, f"the captions were not written: {error}"))
-    return record
+    return evolve(record, captions=await to_thread.run_sync(fingerprint_of, captions_path(target)))
 
 
 def _finished_job(record: Record) -> Lipsync | str:

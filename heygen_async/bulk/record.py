@@ -4,7 +4,7 @@ Rule 1: nothing here waits or reads a clock; times are unix timestamps in second
 Rule 2: a row has at most one job that may cost money. A create is recorded before it is sent, under a key that is
 used for this row and this body only. While its outcome is unknown, it is repeated under the same key for as long as
 the server remembers that; later the job is searched for first.
-Rule 3: a second job is created only after the first was seen to fail, under another key.
+Rule 3: a second job is created only after the first was seen to fail, or its video was rejected, under another key.
 Rule 4: what is recorded of a file holds for that path and that file only.
 """
 
@@ -91,12 +91,24 @@ class Record:
     """Fingerprint of the file that this row has written there; until the row is done, only its device and inode."""
     captions_free: bool = False
     """Whether the path of its captions was free as well."""
+    captions: str | None = None
+    """Fingerprint of the captions that this row has written beside it."""
+    replaces: str | None = None
+    """Fingerprint of its file of an earlier job, which the next one may replace."""
     is_final: bool = False
     """Whether the failure is one that another attempt would meet again."""
     error: str | None = None
     """What went wrong last."""
     estimate: float = 0.0
-    """The estimated cost of its jobs, in dollars."""
+    """The estimated cost of its job, in dollars."""
+    earlier_estimate: float = 0.0
+    """The estimated cost of the jobs before it that were not wanted."""
+    seconds: float | None = None
+    """The length of its output in seconds."""
+    draft: str | None = None
+    """The key of the row that is its draft; `None` if it is no final version of another row."""
+    draft_job: str | None = None
+    """The job of that draft that was approved."""
     upload_seconds: float | None = None
     submit_seconds: float | None = None
     wait_seconds: float | None = None
@@ -216,9 +228,9 @@ class Record:
         )
         return found.accepted(lipsync_id)
 
-    def completed(self, estimate: float) -> Record:
-        """Return the record once the job is completed; *estimate* is now from its true length."""
-        return evolve(self, state=State.COMPLETED, estimate=estimate, error=None)
+    def completed(self, estimate: float, seconds: float | None = None) -> Record:
+        """Return the record once the job is completed; *estimate* is now from its true length, *seconds*."""
+        return evolve(self, state=State.COMPLETED, estimate=estimate, seconds=seconds, error=None)
 
     def writing(self, path: str, *, captions_free: bool = False) -> Record:
         """Return the record to save before *path*, which is free, is written to."""
@@ -232,6 +244,10 @@ class Record:
     def failed(self, error: str, *, is_final: bool) -> Record:
         """Return the record of a failed job, which costs nothing."""
         return evolve(self, state=State.FAILED, error=error, is_final=is_final, estimate=0.0)
+
+    def with_draft(self, key: str, job: str) -> Record:
+        """Return the record of the final version of the draft with *key*, of which *job* was approved."""
+        return evolve(self, draft=key, draft_job=job)
 
     def with_inputs(self, inputs: str) -> Record:
         """Return the record of a row that was not sent, and of which *inputs* is the digest now."""
@@ -260,6 +276,29 @@ class Record:
             is_final=False,
         )
 
+    def redone(self, inputs: str) -> Record:
+        """Return the record for another job in place of one that was paid for, because its video is not wanted.
+
+        Args:
+            inputs: Digest of what is sent for the row now.
+        """
+        renewed = self.renewed()
+        return evolve(
+            renewed,
+            inputs=inputs,
+            forgiven=len(renewed.earlier),
+            replaces=self.written or self.replaces,
+            written=None,
+            error=None,
+            earlier_estimate=self.earlier_estimate + self.estimate,
+            estimate=0.0,
+            seconds=None,
+            upload_seconds=None,
+            submit_seconds=None,
+            wait_seconds=None,
+            download_seconds=None,
+        )
+
     def forgiving(self) -> Record:
         """Return the record for another attempt that the caller requests, whatever failed before."""
         if self.state is State.FAILED:
@@ -271,7 +310,7 @@ class Record:
 
     def done(self, written: str | None = None) -> Record:
         """Return the record of a finished row; *written* is the fingerprint of its file."""
-        return evolve(self, state=State.DONE, error=None, written=written, captions_free=False)
+        return evolve(self, state=State.DONE, error=None, written=written, captions_free=False, replaces=None)
 
     def uploaded(self, video: str | None, audio: str | None) -> Record:
         """Return the record once its local files are uploaded."""

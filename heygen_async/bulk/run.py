@@ -156,6 +156,11 @@ class DubRun:
         if error is None:
             self._raise_error(active.main)
 
+    @property
+    def journal(self) -> Journal:
+        """The journal, which is open inside `async with`."""
+        return self._journal
+
     async def stop(self) -> None:
         """Create nothing more, and wait up to 5 seconds for the creates that have no answer yet.
 

@@ -36,6 +36,15 @@ class LostRow(JournalError):
     """Raised by a save when somebody else has saved the record since it was loaded."""
 
 
+@frozen
+class Draft:
+    """The draft that a final version is rendered from."""
+
+    key: str
+    job: str
+    """The job of it that was approved."""
+
+
 @frozen(kw_only=True)
 class Entry:
     """A row that is to be admitted to a run."""
@@ -48,6 +57,10 @@ class Entry:
     inputs_0_1: str | None = None
     """The digest that version 0.1 recorded for the same."""
     target: str | None = None
+    redoes: str | None = None
+    """The job in place of which another one is created, if its record still has that job."""
+    draft: Draft | None = None
+    """Its draft, if it is a final version."""
     claims: tuple[str, ...] = ()
     """Other things that no other row may have, such as its file and its callback id."""
 

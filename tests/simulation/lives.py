@@ -27,7 +27,7 @@ from memory_store import MemoryStore
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk import BadRows
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.plan import make_plan
+from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
 from heygen_async.models import DubOutcome
@@ -133,6 +133,7 @@ class Simulation:
 
     def __attrs_post_init__(self) -> None:
         self.universe = Universe(self.scenario.seed, wall=_START, trace=self.trace)
+        self.universe.drift = self.scenario.drift
         self.service = Service(self.universe, self.scenario.conditions, self._script)
         self.author = Author(self.universe, self.scenario, self.folder)
 
@@ -169,7 +170,7 @@ class Simulation:
             for count in range(_CALM_LIVES):
                 plan = LifePlan(journal=journal, retry_failed=True)
                 self._one(life := Life(100 + count, plan, is_calm=True))
-                self.universe.pass_time(600.0)
+                self.universe.pass_time(600.0 if count == 0 else 25 * 3600.0)  # some advice is to wait a day
                 if life.end == "clean" and all(one.state in {"completed", "unchanged"} for one in life.outcomes):
                     break
 
@@ -202,6 +203,9 @@ class Simulation:
         self.universe.note(f"life {life.number} ends: {life.end}")
         if life.violation is not None:
             raise life.violation
+        if any(one.what == "journal copied at the end" for one in faults) and self._has_created(life.plan.journal):
+            # The copy of one that had created nothing would be like a new journal, which may pay anew after a day.
+            self._copy_journal(life.plan.journal)
         if life.end == "clean":
             self.restored.discard(life.plan.journal)
         self.check_life(self, life)
@@ -216,6 +220,9 @@ class Simulation:
                 self.universe.pass_time(max(one.value, 1.0))
             if one.life == life.number and one.what == "journal restored":
                 self._restore(life)
+
+    def _has_created(self, journal: str) -> bool:
+        return any(one.life is not None and one.life.plan.journal == journal for one in self.service.creations)
 
     def _restore(self, life: Life) -> None:
         copy = self.journal(life.plan.journal).with_suffix(".copy")
@@ -433,19 +440,18 @@ class Simulation:
             HeyGenSession("secret-key", base_url=API, http=borrowed, polling=policy) as heygen,
         ):
             heygen._transfers.multipart_max = plan.multipart_max
-            options = make_plan(
+            options = Plan(
                 journal=self.journal(journal),
                 output_dir=self.author.output_dir(journal),
                 max_in_flight=plan.max_in_flight,
                 max_attempts=plan.max_attempts,
                 budget=plan.budget,
-                rates=None,
                 submit=plan.submit,
                 captions=plan.captions,
                 retry_failed=plan.retry_failed,
-                on_event=None,
+                now=self.universe.wall,
             )
-            run = DubRun(heygen._bulk_calls(), rows, evolve(options, now=self.universe.wall), origin=API)
+            run = DubRun(heygen._bulk_calls(), rows, options, origin=API)
             async with run:
                 self.author.accept(journal)
                 async for outcome in run:

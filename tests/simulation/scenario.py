@@ -102,6 +102,8 @@ class Scenario:
     """How long jobs run, from and to."""
     duration: float = 20.0
     """How long each output is, in seconds."""
+    drift: float = 0.0
+    """How many seconds the wall clock gains in a second."""
     workers: int = 1
     """How many workers share the store; with more than one it is in memory."""
 
@@ -135,6 +137,7 @@ def scenario_of(seed: int) -> Scenario:
         conditions=_conditions(dice, families),
         failing={row.key: _failing(dice) for row in rows if "failures" in families and dice.random() < 0.3},
         seconds=dice.choice([(5.0, 60.0), (5.0, 60.0), (1.0, 5.0), (60.0, 300.0)]),
+        drift=dice.choice([0.0, 0.001, -0.001]) if "clocks" in families else 0.0,
         workers=workers,
     )
 
@@ -384,7 +387,10 @@ def _edits(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[
 
 
 def _restores(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
-    yield Fault(life=life, what="journal copied", at=dice.choice([dice.uniform(0, 2), dice.uniform(0, 100)]))
+    if dice.random() < 0.3:
+        yield Fault(life=life, what="journal copied at the end")
+    else:
+        yield Fault(life=life, what="journal copied", at=dice.choice([dice.uniform(0, 2), dice.uniform(0, 100)]))
     if life:
         yield Fault(life=life, what="journal restored", value=dice.choice([600.0, 600.0, 2 * DAY]))
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, cast
 
-from cattrs import BaseValidationError
-
 from heygen_async.models import JSON, LipsyncStatus, Secret
 
 Strict: TypeAlias = Callable[[object, object], object]
 Lenient: TypeAlias = Callable[[object], object]
 
-_UNREADABLE: Final = (LookupError, ValueError, TypeError, BaseValidationError, RecursionError)
+UNREADABLE: Final = (LookupError, ValueError, TypeError, RecursionError, ExceptionGroup)
+"""What readers, and the hooks of cattrs (its errors are groups), raise for a value that they cannot read."""
 
 _WORDS: Final[Mapping[str, LipsyncStatus]] = {
     **{status.value: status for status in LipsyncStatus},
@@ -35,8 +34,9 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 def read_status(value: object, _: object = None) -> LipsyncStatus | str:
     """Return a status word of either vocabulary as the one of `LipsyncStatus`; an unknown one as it is."""
-    text = read_text(value)
-    return _WORDS.get(text, text)
+    if type(value) is not str:
+        raise ValueError("not a string")
+    return _WORDS.get(value, value)
 
 
 def read_text(value: object, _: object = None) -> str:
@@ -107,11 +107,14 @@ def _secret(value: object, _: object = None) -> Secret:
     return Secret(read_text(value))
 
 
-# The optional ones are whole hooks of their own: a chain of two would be half of what a model costs.
+# The optional ones are whole hooks of their own: a chain of two would be half of what a model costs. Most fields are
+# optional texts, so that one calls nothing.
 
 
 def _text_or_none(value: object, _: object = None) -> str | None:
-    return None if value is None else read_text(value)
+    if value is not None and type(value) is not str:
+        raise ValueError("not a string")
+    return value
 
 
 def _whole_or_none(value: object, _: object = None) -> int | None:
@@ -139,21 +142,22 @@ def _texts_or_none(value: object, _: object = None) -> tuple[str, ...] | None:
 
 def acceptable(value: object, strict: Strict, lenient: Lenient | None) -> object:
     """Return *value* if *strict* accepts it, or else what *lenient* makes of it; `None` if that is not accepted."""
-    if _accepts(strict, value):
+    if accepts(strict, value):
         return value
     if lenient is None:
         return None
     try:
         found = lenient(value)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
-    return found if _accepts(strict, found) else None
+    return found if accepts(strict, found) else None
 
 
-def _accepts(strict: Strict, value: object) -> bool:
+def accepts(strict: Strict, value: object) -> bool:
+    """Return whether *strict* can read *value*."""
     try:
         strict(value, None)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return True
 

@@ -54,6 +54,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the developer's own key and address out of the tests."""
     monkeypatch.delenv("HEYGEN_API_KEY", raising=False)
     monkeypatch.delenv("HEYGEN_BASE_URL", raising=False)
+    monkeypatch.delenv("HEYGEN_LOOPBACK_ONLY", raising=False)
 
 
 @pytest.fixture(scope="session")

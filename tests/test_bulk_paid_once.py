@@ -107,6 +107,22 @@ async def test_after_a_clean_end_the_list_is_not_walked(stage: Stage) -> None:
     assert stage.asked(LIST) == before + 1  # for the newest job
 
 
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_an_older_copy_of_a_journal_that_was_ended_cleanly_pays_for_nothing_again(
+    stage: Stage, submit: str
+) -> None:
+    await stage.outcomes(rows(3))  # the first jobs of the account
+    shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
+    await stage.outcomes(rows(8), submit=submit)
+    await stage.heygen.lipsyncs.create(video=url("another-program"), audio=AUDIO)
+    (stage.folder / "copy.sqlite").replace(stage.folder / "run.sqlite")
+    _forget_keys(stage)
+    shutil.rmtree(stage.folder / "out")
+
+    assert await stage.states(rows(8), submit=submit, now=_two_days_later) == {"completed": 8}
+    assert len(stage.sandbox.jobs) == 8 + 1
+
+
 async def test_a_lost_job_with_a_callback_id_of_the_users_is_in_doubt(stage: Stage) -> None:
     given = rows(1, callback_id="mine")
     await _run_that_loses_its_last_writes(stage, given, output_dir=None)
@@ -351,7 +367,7 @@ async def test_an_old_journal_without_its_log_is_refused_if_nothing_else_is_left
 
 
 @pytest.mark.parametrize("main", ["missing", "of another version"])
-async def test_a_log_without_its_journal_is_not_taken_for_nothing(stage: Stage, main: str) -> None:
+async def test_a_log_without_its_journal_is_not_ignored(stage: Stage, main: str) -> None:
     if main != "missing":
         await stage.outcomes(rows(1))
     (stage.folder / "run.sqlite-wal").write_bytes(b"frames")
@@ -401,7 +417,9 @@ async def test_a_refused_create_is_retried_under_another_key_if_the_caller_asks(
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
-async def test_without_credit_nothing_more_is_created_and_what_runs_is_finished(tmp_path: Path, submit: str) -> None:
+async def test_without_credit_nothing_more_is_created_and_running_jobs_are_finished(
+    tmp_path: Path, submit: str
+) -> None:
     given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}") for number in range(150)]
     outcomes: list[DubOutcome] = []
     refusal = error(402, "insufficient_credit", route=BATCH, probability=1.0)
@@ -435,7 +453,7 @@ async def _collect(run: DubRun, outcomes: list[DubOutcome]) -> None:
 # Money that is spent, and money that is reserved
 
 
-async def test_what_runs_is_reserved_and_what_has_ended_is_spent(tmp_path: Path) -> None:
+async def test_running_jobs_are_reserved_and_ended_ones_are_spent(tmp_path: Path) -> None:
     given = [evolve(row, video=f"{row.video}?duration=10", end_time=20.0) for row in rows(3)]
     async with staged(tmp_path, manual=True) as stage, stage.run(given, rates={"speed": 0.1}, max_in_flight=2) as run:
         await until(lambda: run.snapshot().stages.get("running") == 2)

@@ -14,7 +14,7 @@ from heygen_async.bulk import BadRows, Manifest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import cut_download, error, reset
+from heygen_async.sandbox.faults import DOWNLOADS, cut_download, error, reset, stall
 
 DAY = 24 * 3600.0
 
@@ -101,7 +101,7 @@ async def test_a_list_that_changes_during_the_run_does_not_change_the_run(stage:
 
 
 @pytest.mark.parametrize("before", ["failed", "uploaded, and then interrupted"])
-async def test_a_source_that_was_replaced_between_two_runs_is_what_is_sent(tmp_path: Path, before: str) -> None:
+async def test_a_source_that_was_replaced_between_two_runs_is_sent(tmp_path: Path, before: str) -> None:
     audio = tmp_path / "a.mp3"
     shutil.copy(SAMPLE_AUDIO, audio)
     async with staged(tmp_path) as stage:
@@ -153,7 +153,25 @@ async def test_a_finished_row_with_a_new_output_is_downloaded_there(stage: Stage
     assert len(stage.sandbox.jobs) == 1
 
 
-async def test_a_finished_row_is_never_renamed_onto_somebody_elses_file(stage: Stage) -> None:
+async def test_a_finished_row_whose_new_output_was_not_written_yet_takes_no_other_file_for_it(stage: Stage) -> None:
+    [row] = rows(1, output="before.mp4")
+    await stage.outcomes([row])
+    renamed = evolve(row, output="after.mp4")
+    stage.sandbox.faults = [stall(DOWNLOADS)]
+    before = stage.asked(DOWNLOADS)
+    async with stage.run([renamed]):
+        await until(lambda: stage.asked(DOWNLOADS) > before)
+    stage.sandbox.faults = []
+    stage.sandbox.release()
+    film = stage.folder / "out" / "after.mp4"
+    film.write_bytes(b"somebody else's film")
+
+    with pytest.raises(BadRows, match="was not written by this row"):
+        await stage.outcomes([renamed])
+    assert film.read_bytes() == b"somebody else's film"
+
+
+async def test_a_finished_row_never_replaces_a_foreign_file(stage: Stage) -> None:
     await stage.outcomes(rows(1))
     film = stage.folder / "out" / "holiday.mp4"
     film.write_text("mine")

@@ -21,8 +21,8 @@ from heygen_async import RetryPolicy
 from heygen_async._version import __version__
 from heygen_async.cli import main
 from heygen_async.cli.app import COMMANDS as APP_COMMANDS
-from heygen_async.cli.app import app
-from heygen_async.cli.failures import print_error
+from heygen_async.cli.app import make_app
+from heygen_async.cli.error_view import print_error
 from heygen_async.cli.logs import logging_to_stderr
 from heygen_async.cli.options import RETRY
 from heygen_async.errors import ErrorDetail, InvalidRequest
@@ -544,7 +544,7 @@ COMMAND_NAMES = ("lipsync", "asset", "account", "completion")
 def commands():
     """Yield the words of every command that this file tests, and its function."""
     for name in COMMAND_NAMES:
-        command = app[name]
+        command = make_app()[name]
         children = [child for child in command if not child.startswith("-")]
         for child in children:
             yield pytest.param((name, child), command[child].default_command, id=f"{name} {child}")
@@ -583,8 +583,9 @@ def test_the_commands_are_listed_with_their_help(argv, cli):
     listed = cli(*argv).out
 
     for name in APP_COMMANDS:
-        says = app[name].help or app[name].default_command.__doc__
-        assert re.search(rf"{name} +{re.escape(says[:20])}", listed)
+        command = make_app()[name]
+        own_help = command.help or command.default_command.__doc__
+        assert re.search(rf"{name} +{re.escape(own_help[:20])}", listed)
 
 
 def test_each_run_lays_out_help_for_its_own_window(cli, monkeypatch):
@@ -690,6 +691,26 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
     message = cli(*argv).error["message"]
 
     assert not re.search(r"\bPath\b|=True|=None|\w+=\.\.\.", message)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("lipsync", "get", "a/b"), "ID is not an id: 'a/b'"),
+        (("webhook", "endpoints", "rotate", "a/b"), "ID is not an id: 'a/b'"),
+        (("account", "--base-url", "http://a.b"), "the base URL (--base-url, HEYGEN_BASE_URL) must be an https URL"),
+        (("lipsync", "get"), "ID is missing"),
+        (("lipsync", "update", "ls_1"), "--title is missing"),
+        (("lipsync", "update", "ls_1", "--titel", "T"), "Did you mean --title instead of --titel?"),
+        (("dub", "--sandbox"), "MANIFEST is missing"),
+    ],
+    ids=str,
+)
+def test_a_message_names_the_argument_as_the_help_does(argv, message, server, cli):
+    ran = cli(*argv)
+
+    assert (ran.code, server.requests) == (2, [])
+    assert message in ran.error["message"]
 
 
 # Captions

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -119,6 +120,16 @@ def test_the_sandbox_prints_its_address_for_a_script():
     assert (account.code, account.answer["data"]["username"]) == (0, "sandbox")
     assert process.returncode == 130
     assert orjson.loads(err)["error"]["code"] == "interrupted"
+
+
+@pytest.mark.parametrize("command", [("sandbox",), ("webhook", "listen", "--unsigned")], ids=" ".join)
+def test_a_port_that_is_in_use_is_named_with_its_flag(command):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = run(*command, "--port", port)
+
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.error["message"] == f"port {port} is in use; give another one with --port"
 
 
 # The extra

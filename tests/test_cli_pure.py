@@ -15,11 +15,11 @@ from rich.console import Console
 
 from heygen_async import AssetId, LipsyncRequest
 from heygen_async.cli.create_request import compose, options_of
-from heygen_async.cli.create_schema import request_schema
+from heygen_async.cli.create_schema import schema_of_create
 from heygen_async.cli.durations import seconds
 from heygen_async.cli.envelope_view import show
-from heygen_async.cli.failures import Problems
 from heygen_async.cli.live import summary
+from heygen_async.cli.problems import Problems
 from heygen_async.models import LipsyncOptions
 
 # Times
@@ -114,7 +114,7 @@ def allows(schema, value):
 
 
 def test_the_schema_has_every_field_with_a_type_and_a_description():
-    properties = request_schema()["properties"]
+    properties = schema_of_create()["properties"]
 
     assert list(properties) == [field.name for field in attrs.fields(LipsyncRequest)]
     assert [name for name, schema in properties.items() if not {"type", "enum", "oneOf"} & set(schema)] == []
@@ -146,7 +146,7 @@ def test_the_schema_accepts_what_a_create_accepts(name, value):
     else:
         taken = True
 
-    assert allows(request_schema(), body) == taken
+    assert allows(schema_of_create(), body) == taken
 
 
 # Layout

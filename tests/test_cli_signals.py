@@ -345,6 +345,29 @@ def test_a_terminal_gets_its_cursor_back(start, signals, patient):
     assert got.rindex(b"\x1b[?25h") > got.rindex(b"\x1b[?25l")
 
 
+def test_a_run_that_is_interrupted_on_a_terminal_ends_with_a_summary_and_the_next_command(start, patient, manifest):
+    ours, theirs = pty.openpty()
+    environment = {"TERM": "xterm", "COLUMNS": "80"}
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "text": False, "env": environment}
+    process = start("dub", manifest, *QUICK, sandbox=patient, **terminal)
+    os.close(theirs)
+    until(lambda: len(patient.jobs) == 3)
+    process.send_signal(signal.SIGINT)
+    got = b"".join(iter(lambda: read_terminal(ours), b"")).decode().replace("\r\n", "\n")
+    process.wait(20)
+    os.close(ours)
+    end = got[got.index("3 in progress in 0:0") :].splitlines()
+
+    assert process.returncode == 130
+    assert "$0.00 spent" in end[0]
+    assert end[-4:] == [
+        "Continue:",
+        f"  heygen-async dub {manifest}",
+        "heygen-async: interrupted",
+        "  hint: run the same command again to continue; submitted jobs keep running",
+    ]
+
+
 WITHOUT_SIGNAL_HANDLERS = """
 import asyncio
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,23 +13,29 @@ from heygen_async import (
     Asset,
     AssetId,
     Batch,
+    BatchItem,
+    EventType,
     Lipsync,
     LipsyncRequest,
     LipsyncStatus,
     UnexpectedResponse,
+    Wallet,
     WebhookEndpoint,
     WebhookEvent,
 )
 from heygen_async._converter import (
+    _SPELLINGS,
     RotatedSecret,
     StatusEntry,
+    _converter,
     read,
     read_batch_items,
     read_page,
     read_statuses,
     request_body,
 )
-from heygen_async._values import read_status
+from heygen_async._one_pass import one_pass_reader
+from heygen_async._values import UNREADABLE, read_status
 from heygen_async._wire import Response, parse_json
 
 SEED = {
@@ -327,7 +334,7 @@ def test_an_entry_of_a_status_answer_that_cannot_be_read_is_left_out():
 
     page = read_statuses(answer(entries, next_token="t"))
 
-    assert [(entry.lipsync_id, entry.status) for entry in page.items] == [("a", "completed"), ("c", "new")]
+    assert page.items == [("a", "completed"), ("c", "new")]
     assert page.next_token == "t"
     with pytest.raises(UnexpectedResponse, match=r"\$\.data"):
         read_statuses(answer({"a": "completed"}))
@@ -528,6 +535,65 @@ def test_any_json_is_a_model_or_one_of_our_errors(value, model):
         read(Response(200, {}, value), model)
     except UnexpectedResponse as error:
         assert error.problems
+
+
+PLAIN = [Lipsync, Batch, BatchItem, Asset, Wallet, ApiKey, EventType, WebhookEndpoint, StatusEntry]
+SPELLINGS = ["asset_id", "batch_id", "video_id", "endpoint_id", "extra", "new"]
+# Values that a field may have, so that more than a few objects can be read.
+likely = st.sampled_from(
+    ["a", "completed", "new", "2024-05-29T16:26:40Z", 1717000000, 1.5, 3, ["x"], {"queued": 1}, None]
+)
+
+
+def objects_like(model):
+    names = st.sampled_from([*(field.name for field in attrs.fields(model)), *SPELLINGS])
+    return st.dictionaries(names, likely | json_values)
+
+
+@given(st.data(), st.sampled_from(PLAIN))
+def test_one_pass_reads_what_the_converter_reads_and_nothing_else(data, model):
+    value = data.draw(objects_like(model) | json_values)
+    one_pass = one_pass_reader(model, _SPELLINGS.get(model, {}))
+    try:
+        found = one_pass(value)
+    except UNREADABLE:
+        return  # the converter decides
+    assert fields_of(found) == fields_of(_converter().structure(value, model))
+
+
+def fields_of(found):
+    return [(name, type(value), value) for name, value in attrs.asdict(found, recurse=False).items()]
+
+
+def test_every_plain_model_is_read_in_one_pass():
+    assert [model for model in PLAIN if one_pass_reader(model, {}) is None] == []
+    wire = {"id": "a", "status": "queued", "created_at": 1717000000, "new": [1]}
+    found = one_pass_reader(Lipsync, {})(wire)
+    assert found == _converter().structure(wire, Lipsync)
+    assert (found.status, found.extra) == (LipsyncStatus.PENDING, {"new": [1]})
+
+
+@given(st.lists(objects_like(StatusEntry) | json_values, max_size=3))
+def test_statuses_are_those_of_the_entries_that_are_readable(entries):
+    expected = []
+    for entry in entries:
+        try:
+            found = _converter().structure(entry, StatusEntry)
+        except UNREADABLE:
+            continue
+        expected.append((found.lipsync_id, found.status))
+    assert read_statuses(answer(entries)).items == expected
+
+
+@given(st.lists(objects_like(Lipsync), max_size=3))
+def test_a_page_is_read_as_the_converter_reads_its_items(entries):
+    try:
+        expected = _converter().structure(entries, list[Lipsync])
+    except UNREADABLE:
+        with pytest.raises(UnexpectedResponse, match=r"\$\.data"):
+            read_page(answer(entries), Lipsync)
+    else:
+        assert read_page(answer(entries), Lipsync).items == expected
 
 
 @given(st.dictionaries(st.sampled_from([*list(SEED)[3:], "title", "new"]), json_values))

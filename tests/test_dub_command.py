@@ -1,27 +1,18 @@
 """`heygen-async dub`: its output, its files, its exit codes, and how it continues after Ctrl-C."""
 
 import csv
-import io
 import os
 import signal
 import subprocess
 
 import orjson
 import pytest
-from attrs import evolve
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
 from cli_sandbox import QUICK, Ran, known_to_the_shell, on_terminal, running, start, until
-from rich.cells import cell_len
-from rich.console import Console
 
-from heygen_async.bulk.budget import OverBudget
-from heygen_async.bulk.events import DubEvent, DubSnapshot
 from heygen_async.cli import main
-from heygen_async.cli.dub_files import RunFiles
-from heygen_async.cli.dub_view import Progress, clock, line, live_view, summary
-from heygen_async.models import DubOutcome, DubRow, Wallet
 from heygen_async.sandbox import SAMPLE_AUDIO
 from heygen_async.sandbox.faults import error
 
@@ -75,7 +66,7 @@ def test_the_report_is_beside_the_journal(server, cli, manifest, tmp_path):
 
     assert [row["key"] for row in rows] == ["ep-1", "ep-2", "ep-3", "ep-4"]
     assert [row["place"] for row in rows] == ["line 2", "line 3", "line 4", "line 5"]
-    assert {row["state"] for row in rows} == {"done"}
+    assert {row["state"] for row in rows} == {"completed"}
     assert {row["lipsync_id"] for row in rows} == {job.id for job in server.jobs}
     assert all(float(row["wait_seconds"]) > 0 and row["file"].endswith(".mp4") for row in rows)
 
@@ -199,11 +190,16 @@ def test_the_same_command_continues_after_ctrl_c(manifest, tmp_path):
         process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
         until(lambda: len(sandbox.jobs) == 4)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=20)
         assert process.returncode == 130
         assert "run the same command again" in orjson.loads(err)["error"]["hint"]
+        interrupted = orjson.loads(out.splitlines()[-1])["summary"]
+        assert (interrupted["rows"], interrupted["spent"]) == ({"running": 4}, 0.0)
+        assert interrupted["reserved"] == interrupted["estimate"] > 0  # the jobs go on, and will be paid
+        [command] = interrupted["next_commands"]
+        assert command == f"heygen-async dub {manifest} --output-dir {tmp_path / 'out'}"
         with (tmp_path / "episodes.report.csv").open(newline="") as file:
-            assert {row["state"] for row in csv.DictReader(file)} == {"submitted"}
+            assert {row["state"] for row in csv.DictReader(file)} == {"running"}
 
         process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
         until(lambda: any("statuses" in request.path for request in sandbox.requests))
@@ -213,6 +209,19 @@ def test_the_same_command_continues_after_ctrl_c(manifest, tmp_path):
         assert (process.returncode, err) == (0, "")
         assert orjson.loads(out.splitlines()[-1])["summary"]["rows"] == {"completed": 4}
         assert len(sandbox.jobs) == 4
+
+
+def test_what_an_interrupted_run_has_reserved_is_for_the_jobs_that_go_on(manifest, tmp_path):
+    with running(manual=True, account_limit=2) as sandbox:
+        process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
+        until(lambda: any(request.status == 429 for request in sandbox.requests))
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    summary = orjson.loads(out.splitlines()[-1])["summary"]
+
+    assert (process.returncode, len(sandbox.jobs)) == (130, 2)
+    assert summary["spent"] == 0.0
+    assert summary["reserved"] == pytest.approx(2 * 60 * 0.0333)
 
 
 def _advance(sandbox):
@@ -225,179 +234,12 @@ def test_a_terminal_gets_a_live_view_and_a_summary(manifest, tmp_path):
         ran = on_terminal("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
 
     assert ran.code == 0
+    assert "checking all rows before anything is sent" in ran.out
     assert "concurrent jobs" in ran.out
     assert "rows/min" in ran.out
     assert "4 completed in 0:0" in ran.out
-    assert "balance: $100.00 before, $99.47 after" in ran.out
-    assert f"report: {tmp_path / 'episodes.report.csv'}" in ran.out
-
-
-# Views
-
-
-SNAPSHOT = DubSnapshot(
-    stages={"running": 10, "completed": 40},
-    total=100,
-    in_flight=10,
-    limit=10,
-    refusals=3,
-    estimate=12.5,
-    spent=10.0,
-    reserved=2.5,
-    budget=50.0,
-    trouble=None,
-    balance_before=Wallet(currency="usd", remaining_balance=20.0),
-    balance_after=Wallet(currency="credits", remaining_balance=1234.5),
-    halted=None,
-)
-ROW = DubRow(URL, AUDIO, key="ep-1")
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def now():
-    return Clock()
-
-
-@pytest.fixture
-def progress(now):
-    begun = Progress(now)
-    begun.begin()
-    return begun
-
-
-def outcome(key="ep-1", state="completed", error=None, **details):
-    return DubOutcome(row=ROW, key=key, state=state, error=error, **details)
-
-
-def event(stage, key="ep-1"):
-    return DubEvent(stage=stage, key=key, place="line 2")
-
-
-def shown(view, width=80):
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(view)
-    return console.file.getvalue()
-
-
-def test_the_live_view_shows_rows_rate_time_left_and_money(progress, now):
-    for number in range(50):
-        progress.on_event(event("submitting", f"ep-{number}"))
-    for number in range(40):
-        progress.on_event(event("completed", f"ep-{number}"))
-        progress.add(outcome(f"ep-{number}"))
-    now.now += 600
-    view = shown(live_view(SNAPSHOT, progress))
-
-    assert view.splitlines()[0] == "40 completed, 10 running, 50 not started"
-    assert "40 of 100 rows in 10:00, 4.0 rows/min, about 15:00 left" in view
-    assert "10 of 10 concurrent jobs, about $10.00 spent, $2.50 reserved, budget $50.00" in view
-    assert "ep-40 submitting, ep-41 submitting" in view
-
-
-@pytest.mark.parametrize("width", [20, 40, 80, 200])
-def test_no_line_of_the_live_view_is_wider_than_the_window(progress, width):
-    stages = ("uploading", "waiting", "submitting", "running", "downloading", "completed", "failed", "skipped")
-    for number in range(30):
-        progress.on_event(event("running", f"{number}.a-long-key-of-a-row-in-progress"))
-    progress.add(outcome("日本語" * 30, "failed", ValueError("顔が見つかりません" * 20)))
-    view = shown(live_view(evolve(SNAPSHOT, stages=dict.fromkeys(stages, 1234), total=99_999), progress), width)
-
-    assert max(cell_len(line) for line in view.splitlines()) <= width
-
-
-def test_control_characters_of_names_and_messages_are_not_shown(progress):
-    hostile = "a\x1b[2Jb\x9bc\u202ed\ne"
-    progress.on_event(event("running", hostile))
-    progress.add(outcome(hostile, "failed", ValueError(hostile)))
-    view = shown(live_view(evolve(SNAPSHOT, trouble=hostile, halted=hostile), progress))
-    lines = list(summary(evolve(SNAPSHOT, stages={"failed": 1}, halted=hostile), progress, hostile, [hostile]))
-
-    assert not set(view + "".join(lines)) & {"\x1b", "\x9b", "\u202e"}
-    assert all("\n" not in text for text in lines)
-    assert line(outcome(hostile), 1, 2) == "1/2 a [2Jb c d e completed"
-
-
-def test_the_live_view_shows_the_error_while_the_api_does_not_answer(progress):
-    view = shown(live_view(evolve(SNAPSHOT, trouble="no connection to a.b"), progress), 60)
-
-    assert "retrying: no connection to a.b" in view
-
-
-def test_the_time_left_is_not_estimated_without_a_total(progress, now):
-    progress.on_event(event("submitting"))
-    now.now += 10
-    progress.add(outcome())
-
-    assert progress.seconds_left(evolve(SNAPSHOT, total=None)) is None
-
-
-def test_rows_that_an_earlier_run_finished_or_submitted_do_not_count_for_the_rate(progress, now):
-    progress.add(outcome("ep-1", "unchanged"))
-    progress.on_event(event("running", "ep-2"))
-    progress.add(outcome("ep-2"))
-    now.now += 10
-    assert progress.rate() is None
-
-    progress.on_event(event("submitting", "ep-3"))
-    now.now += 10
-    progress.add(outcome("ep-3"))
-    assert progress.rate() == pytest.approx(0.1)
-
-
-def test_a_row_is_shown_in_a_line():
-    assert line(outcome(), 3, 10) == "3/10 ep-1 completed"
-    assert line(outcome(), 3, None) == "3 ep-1 completed"
-    assert line(outcome(warnings=("no captions",)), 3, None) == "3 ep-1 completed (warning: no captions)"
-    assert line(outcome(state="failed", error=ValueError("give overwrite=True")), 1, None) == (
-        "1 ep-1 failed give --overwrite"
-    )
-
-
-def test_the_summary_has_counts_time_money_and_the_next_step(progress, now):
-    now.now += 192
-    stages = {"completed": 40, "failed": 1, "unchanged": 18, "running": 2}
-    progress.add(outcome("ep-9", "failed", ValueError("no face")))
-    lines = list(
-        summary(
-            evolve(SNAPSHOT, stages=stages, budget=None, reserved=0.0),
-            progress,
-            "heygen-async dub a.csv",
-            ["report: r"],
-        )
-    )
-
-    assert lines == [
-        "40 completed, 1 failed, 18 unchanged, 2 running, 39 not started in 3:12, about $10.00 spent.",
-        "  ep-9: no face",
-        "Retry the failed rows: heygen-async dub a.csv",
-        "balance: $20.00 before, 1,234.50 credits after",
-        "report: r",
-    ]
-
-
-def test_the_summary_has_the_last_failed_rows(progress):
-    for number in range(7):
-        progress.add(outcome(f"ep-{number}", "failed", ValueError("no face")))
-    progress.add(outcome("ep-8", "skipped", OverBudget("too much")))
-    lines = list(summary(evolve(SNAPSHOT, stages={"failed": 7, "skipped": 1}), progress, "", []))
-
-    assert lines[1:7] == [f"  ep-{number}: no face" for number in range(2, 7)] + [
-        "  2 more failed rows are in the report"
-    ]
-
-
-@pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00"), (61.9, "1:01"), (3600, "1:00:00")])
-def test_lengths_of_time_are_short(seconds, shown):
-    assert clock(seconds) == shown
+    assert "Balance: $100.00 before, $99.47 after" in ran.out
+    assert f"Report: {tmp_path / 'episodes.report.csv'}\n" in ran.out  # in one piece, however long it is
 
 
 def test_the_help_has_an_example(cli):
@@ -473,21 +315,15 @@ def test_a_report_in_the_place_of_a_folder_is_refused(cli, server, manifest, tmp
     assert "folder" in ran.error["message"]
 
 
-def test_a_rehearsal_offers_no_retry(manifest):
+def test_a_rehearsal_offers_no_retry_but_the_run_itself(manifest, tmp_path):
     manifest.write_text(manifest.read_text() + f"\nbad,{URL}?fail=No+face,{AUDIO},Bad\n")
-    ran = on_terminal("dub", manifest, "--sandbox")
+    ran = on_terminal("dub", manifest, "--sandbox", "--output-dir", tmp_path / "out")
 
     assert ran.code == 1
     assert "1 failed" in ran.out
     assert "--retry-failed" not in ran.out
-
-
-def test_the_retry_command_has_the_flags_of_the_run(manifest):
-    files = RunFiles.of(manifest, None)
-
-    assert files.retry_command({"--output-dir": "my videos", "--journal": None, "--captions": True}) == (
-        f"heygen-async dub {manifest} --output-dir 'my videos' --captions --retry-failed"
-    )
+    assert "Balance" not in ran.out  # the sandbox's money is nobody's
+    assert f"Start the run:\n  heygen-async dub {manifest} --output-dir {tmp_path / 'out'}\n" in ran.out
 
 
 def test_paths_of_flags_may_start_with_the_home_folder(server, cli, manifest, tmp_path, monkeypatch):
@@ -507,6 +343,25 @@ def test_a_run_without_credit_prints_a_summary(server, cli, manifest):
 
     assert (ran.code, ran.error["code"]) == (1, "insufficient_credit")
     assert ran.answers[-1]["type"] == "summary"
+    assert ran.answers[-1]["summary"]["next_commands"] == [f"heygen-async dub {manifest}"]
+
+
+@pytest.mark.parametrize("end", ["credit", "budget"])
+def test_a_run_that_leaves_rows_out_ends_with_the_command_that_continues_it(manifest, end):
+    flags = ("--budget", "0.1") if end == "budget" else ()
+    with running(speed=1000, balance=0.5 if end == "credit" else 100) as sandbox:
+        ran = on_terminal("dub", manifest, *flags, *QUICK, sandbox=sandbox, columns=80)
+    steps = {
+        "credit": ["Continue:", f"  heygen-async dub {manifest}"],
+        "budget": ["Continue with a higher budget:", f"  heygen-async dub {manifest} --budget USD"],
+    }
+    lines = ran.out.splitlines()
+    at = lines.index(steps[end][0])
+
+    assert ran.code == 1
+    assert "skipped in 0:0" in ran.out
+    assert "Not all rows were submitted: " in ran.out
+    assert lines[at : at + 2] == steps[end]
 
 
 def test_each_json_line_has_a_type(server, cli, manifest):

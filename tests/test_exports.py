@@ -13,7 +13,7 @@ import pytest
 
 import heygen_async
 
-PUBLIC = ["errors", "jobs", "models", "pagination", "policies", "polling", "session", "webhooks"]
+PUBLIC = ["diagnosis", "errors", "jobs", "models", "pagination", "policies", "polling", "session", "webhooks"]
 
 
 def test_all_is_sorted_and_every_name_is_there():

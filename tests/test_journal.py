@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from heygen_async._ids import check_key
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.journal import Journal, JournalInUse
+from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.program import Step, next_step
 from heygen_async.bulk.record import KEY_SECONDS, Record, State, attempt_key
 from heygen_async.bulk.store import Entry, JournalError, Problem
@@ -62,11 +63,11 @@ def _next(record: Record, now: float = 1000.0, *, max_attempts: int = 3, has_fil
         pytest.param(SENT.not_sent("429"), Step.INTEND, id="refused"),
     ],
 )
-def test_what_a_row_reached_says_what_comes_next(record: Record, step: Step) -> None:
+def test_the_record_of_a_row_decides_the_next_step(record: Record, step: Step) -> None:
     assert _next(record) is step
 
 
-def test_a_row_whose_file_is_there_has_nothing_left() -> None:
+def test_a_finished_row_whose_file_exists_needs_nothing() -> None:
     assert _next(SENT.accepted("ls_1").completed(1.0).done(), has_file=True) is Step.NOTHING
 
 
@@ -75,7 +76,7 @@ def test_a_create_is_repeated_only_while_the_server_remembers_its_key() -> None:
     assert _next(SENT, 1000 + KEY_SECONDS) is Step.SEARCH
 
 
-def test_a_clock_that_was_put_back_is_not_trusted() -> None:
+def test_a_clock_that_was_set_back_is_not_trusted() -> None:
     assert _next(SENT, 999.0) is Step.SEARCH
 
 
@@ -319,7 +320,7 @@ async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
         await _open(path)
 
 
-async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"the folder of .*nowhere.* does not exist"):
         await _open(tmp_path / "nowhere" / "run.sqlite")
 
@@ -461,7 +462,7 @@ async def test_a_write_that_was_begun_is_carried_out_though_its_task_is_cancelle
 async def test_saves_that_wait_for_the_disk_share_one_transaction(tmp_path: Path) -> None:
     journal = await _open(tmp_path / "run.sqlite")
     statements: list[str] = []
-    await journal.in_turn(lambda: journal._db.set_trace_callback(statements.append))
+    await journal.in_turn(lambda: journal._file.db.set_trace_callback(statements.append))
     gate = threading.Event()
     held = asyncio.ensure_future(journal.in_turn(gate.wait))
     saves = [asyncio.ensure_future(journal.save(evolve(ROW, key=f"k{number}", number=number))) for number in range(50)]

@@ -310,6 +310,14 @@ def test_what_is_written_as_csv_is_read(
     assert [row.title for row in manifest] == [title.strip() for title in titles]
 
 
+@pytest.mark.parametrize("name", ["end_time", "End time", "END-TIME", " end  time ", "End_Time", "end\u00a0time"])
+def test_a_column_may_be_named_as_people_write_it(tmp_path: Path, name: str) -> None:
+    assert list(_manifest(tmp_path, f"video,audio,{name}\n{V},{A},9\n")) == [DubRow(V, A, end_time=9.0)]
+    assert _problems(_manifest(tmp_path, f"video,audio,{name},end_time\n{V},{A},9,9\n")) == [
+        "line 1: the column end_time is there twice"
+    ]
+
+
 # JSON Lines
 
 
@@ -343,6 +351,13 @@ def test_everything_wrong_in_json_lines_is_told_with_its_place(tmp_path: Path) -
         "line 3, audoi: unknown column; did you mean audio?",
         "line 4, enable_caption: must be True, False or None, not 'yes'",
     ]
+
+
+@pytest.mark.parametrize("text", [f'[{{"video": "{V}"}}]', f'[\n  {{"video": "{V}"}},\n  {{}}\n]\n', "\n[]"])
+def test_a_json_list_is_one_error_that_says_how_to_write_it(tmp_path: Path, text: str) -> None:
+    [problem] = _problems(_manifest(tmp_path, text, "rows.json"))
+
+    assert problem.endswith("begins a list; JSON Lines are one object on each line, without [ ] and commas")
 
 
 def test_iterating_a_wrong_manifest_raises_where_it_is_wrong(tmp_path: Path) -> None:

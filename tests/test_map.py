@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import heygen_async
@@ -31,6 +32,11 @@ def test_every_path_on_the_map_exists():
     gone = [path for path in paths if not any((PACKAGE / f"{path}{suffix}").exists() for suffix in ("", ".py"))]
     assert paths
     assert gone == []
+
+
+def test_no_two_modules_have_the_same_name():
+    names = Counter(path.name for path in modules().values() if not path.name.startswith("__"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_the_map_places_thirty_changes():

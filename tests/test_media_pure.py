@@ -19,10 +19,9 @@ from heygen_async._media.hosts import (
     resumed,
     strong_etag,
 )
-from heygen_async._media.names import file_name
 from heygen_async._media.parts import cut_short, remove_published
 from heygen_async._media.sniffing import recognize, sniff
-from heygen_async._media.targets import captions_path
+from heygen_async._media.targets import captions_path, file_name
 from heygen_async._media.uploads import put_headers
 from heygen_async._text import is_text
 from heygen_async.errors import ServerError, UnexpectedResponse

@@ -193,22 +193,46 @@ LIVE = """
     def test_without_the_marker():
         assert "127.0.0.1:1 " in repr(HeyGenSession("sk_real"))
 
-    def test_with_an_address_of_its_own():
-        assert "api.heygen.com" in repr(HeyGenSession("sk_real", base_url="https://api.heygen.com"))
+    @pytest.mark.heygen_live
+    def test_with_the_marker_and_an_address_of_its_own():
+        assert "HEYGEN_LOOPBACK_ONLY" not in os.environ
+
+    def test_the_next_test_is_guarded_again():
+        assert os.environ["HEYGEN_LOOPBACK_ONLY"]
 """
 
 
 def test_a_test_may_be_marked_as_live(tests):
-    tests(LIVE, plugins=(), settings="").assert_outcomes(passed=3)
+    tests(LIVE, plugins=(), settings="").assert_outcomes(passed=4)
+
+
+ELSEWHERE = """
+    import pytest
+    from heygen_async import HeyGenSession, RetryPolicy
+
+    {mark}
+    async def test_a_session_with_an_address_of_its_own():
+        async with HeyGenSession("sk_real", base_url="https://192.0.2.1", retry=RetryPolicy(max_attempts=1)) as heygen:
+            await heygen.account.me()
+"""
+
+
+def test_a_session_on_another_machine_is_an_error_that_names_the_marker(tests):
+    ran = tests(ELSEWHERE.format(mark=""))
+
+    ran.assert_outcomes(failed=1)
+    ran.stdout.fnmatch_lines(["*RuntimeError: HEYGEN_LOOPBACK_ONLY is set*mark the test heygen_live*"])
 
 
 def test_an_address_in_the_environment_is_respected(tests, monkeypatch):
     monkeypatch.setenv("HEYGEN_BASE_URL", "https://api.heygen.com")
     ran = tests("""
+        import os
         from heygen_async import HeyGenSession
 
         def test_it():
             assert "api.heygen.com" in repr(HeyGenSession("sk_real"))
+            assert "HEYGEN_LOOPBACK_ONLY" not in os.environ
         """)
 
     ran.assert_outcomes(passed=1)
@@ -220,10 +244,12 @@ def test_a_run_inside_a_run_leaves_the_environment_as_it_was(pytester, monkeypat
             monkeypatch.delenv("HEYGEN_BASE_URL", raising=False)
         else:
             monkeypatch.setenv("HEYGEN_BASE_URL", before)
+        monkeypatch.delenv("HEYGEN_LOOPBACK_ONLY", raising=False)
         pytester.makepyfile("import os\ndef test_it(): assert os.environ['HEYGEN_BASE_URL']\n")
         monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
         pytester.runpytest_inprocess("-p", MODULE).assert_outcomes(passed=1)
         assert os.environ.get("HEYGEN_BASE_URL") == before
+        assert "HEYGEN_LOOPBACK_ONLY" not in os.environ
 
 
 def test_an_option_that_is_none_is_an_error_that_says_so(tests):

@@ -54,8 +54,36 @@ async def test_a_report_has_a_row_for_each_row(stage: Stage) -> None:
 
     assert tuple(found["bad"]) == COLUMNS
     assert found["row-1"]["file"] == str(outcomes["row-1"].path)
-    assert (found["row-1"]["state"], found["row-1"]["lipsync_id"]) == ("done", outcomes["row-1"].lipsync.id)
+    assert (found["row-1"]["state"], found["row-1"]["lipsync_id"]) == ("completed", outcomes["row-1"].lipsync.id)
     assert (found["bad"]["state"], found["bad"]["error"]) == ("failed", "No face")
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "word"),
+    [
+        (State.PLANNED, None, "not submitted"),
+        (State.PLANNED, "400 invalid_parameter", "failed"),  # a create that was refused
+        (State.SUBMITTING, None, "submitting"),
+        (State.SUBMITTED, None, "running"),
+        (State.COMPLETED, None, "downloading"),
+        (State.COMPLETED, "No space left on device", "failed"),
+        (State.DONE, None, "completed"),
+        (State.FAILED, "No face", "failed"),
+    ],
+)
+async def test_the_states_of_a_report_are_those_that_a_run_prints(
+    tmp_path: Path, state: State, error: str | None, word: str
+) -> None:
+    [row] = await reported(tmp_path, Record(key="a", inputs="i", number=1, state=state, error=error))
+
+    assert row["state"] == word
+
+
+async def test_a_report_has_the_seconds_of_each_step(tmp_path: Path) -> None:
+    times = {"upload_seconds": 1.25, "submit_seconds": 0.5, "wait_seconds": 61.0, "download_seconds": 2.0}
+    [row] = await reported(tmp_path, Record(key="a", inputs="i", number=1, state=State.DONE, **times))
+
+    assert {name: float(row[name]) for name in times} == times
 
 
 async def test_a_report_starts_with_a_byte_order_mark(tmp_path: Path) -> None:

@@ -4,10 +4,14 @@ import asyncio
 import hashlib
 import io
 import os
+import ssl
 import threading
+import time
 import traceback
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -33,11 +37,14 @@ from heygen_async import (
     TransportError,
     UnexpectedResponse,
 )
-from heygen_async._media import files
-from heygen_async._media.files import Reading, sha256_of
-from heygen_async._media.sources import LocalFile, fingerprint, look_at_path
+from heygen_async._media import reading
+from heygen_async._media.ingestion import Ingestion
+from heygen_async._media.reading import Reading, sha256_of
+from heygen_async._media.sources import LocalFile, fingerprint, local_file, look_at_path
 from heygen_async._media.transfers import Transfers
 from heygen_async._media.upload_cache import UploadCache
+from heygen_async._media.uploads import Uploads
+from heygen_async._wire import Response
 from heygen_async.sandbox import SAMPLE_AUDIO, Sandbox, faults
 
 QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
@@ -70,6 +77,18 @@ def direct(heygen):
     return heygen
 
 
+@pytest.fixture(params=["before it is sent", "while it is sent"])
+def hashed(request, heygen):
+    """When a file is hashed, which depends on how long ago it was changed."""
+    heygen._transfers.settled_after = 0 if request.param == "while it is sent" else 1 << 40
+    return request.param
+
+
+def entries(heygen):
+    cache = heygen._transfers.uploaded
+    return [*cache._entries.values(), *cache._unhashed.values()]
+
+
 def routes(sandbox):
     return [request.route for request in sandbox.requests]
 
@@ -91,15 +110,15 @@ async def content(asset):
 
 
 @asynccontextmanager
-async def served(*handlers):
+async def served(*handlers, tls=None):
     """A server of our own, for what the sandbox does not do."""
     app = web.Application(client_max_size=1 << 30)
     app.add_routes(handlers)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
@@ -268,6 +287,26 @@ def grant(**fields):
         return web.json_response({"data": {"asset_id": "a1"}})
 
     return [web.post("/v3/assets/direct-uploads", announce), web.post("/v3/assets/a1/complete", complete)]
+
+
+async def test_a_file_is_uploaded_over_tls(tmp_path):
+    path, received = write(tmp_path / "video.mp4", mp4(9_000_000)), []
+
+    async def put(request):
+        received.append(await request.read())
+        return web.Response()
+
+    certificate = Path(__file__).parent / "tls" / "localhost.pem"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, certificate.with_name("localhost-key.pem"))
+    async with (
+        served(*grant(), web.put("/put", put), tls=context) as url,
+        HeyGenSession("key", base_url=url, ssl=False) as heygen,
+    ):
+        heygen._transfers.multipart_max = 0
+        await heygen.assets.upload(path)
+
+    assert received == [path.read_bytes()]
 
 
 @pytest.mark.parametrize(
@@ -589,6 +628,7 @@ async def test_an_exception_of_progress_ends_the_transfer(direct, video):
 # Each content once
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_ten_jobs_that_share_a_video_cause_one_upload(heygen, sandbox, video):
     jobs = await asyncio.gather(
         *(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO, title=f"Job {i}") for i in range(10))
@@ -599,6 +639,7 @@ async def test_ten_jobs_that_share_a_video_cause_one_upload(heygen, sandbox, vid
     assert len({str(job.body["video"]) for job in sandbox.jobs}) == 1
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_the_same_content_is_uploaded_once_under_any_name(heygen, sandbox, tmp_path):
     one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
 
@@ -609,6 +650,7 @@ async def test_the_same_content_is_uploaded_once_under_any_name(heygen, sandbox,
     assert len({asset.id for asset in assets}) == 1
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_the_same_content_is_uploaded_once_when_two_names_start_at_once(heygen, sandbox, tmp_path):
     one, other = write(tmp_path / "a.mp4", mp4(9000)), write(tmp_path / "b.mp4", mp4(9000))
 
@@ -618,6 +660,7 @@ async def test_the_same_content_is_uploaded_once_when_two_names_start_at_once(he
     assert assets[0].id == assets[1].id
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_files_of_one_size_with_different_content_are_uploaded_separately(heygen, sandbox, tmp_path):
     paths = [write(tmp_path / f"{i}.mp4", mp4(9000, bytes([i]))) for i in range(4)]
 
@@ -665,14 +708,16 @@ async def test_a_job_gets_what_is_on_the_disk_when_it_is_submitted(heygen, sandb
     assert await content(await heygen.assets.get(new)) == mp4(9000, b"new")
 
 
+@pytest.mark.usefixtures("hashed")
 @pytest.mark.parametrize("way", ["form", "direct"])
 async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent_whole(heygen, sandbox, tmp_path, way):
     heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
-    path = write(tmp_path / "a.mp4", mp4(3_000_000, b"old"))
+    path = write(tmp_path / "a.mp4", mp4(9_000_000, b"old"))
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    await until(lambda: time.time() > path.stat().st_ctime + 0.05)  # the clock of a file system has coarse steps
 
     async def change(done, total):
-        await asyncio.to_thread(overwrite, path, mp4(3_000_000, b"new"))
+        await asyncio.to_thread(overwrite, path, mp4(9_000_000, b"new"))
         await asyncio.to_thread(os.utime, path, ns=times)
 
     with pytest.raises(OSError, match="changed"):
@@ -682,12 +727,150 @@ async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent
     assert len(heygen._transfers.uploaded) == 0
 
 
+async def test_a_file_that_nobody_has_changed_for_a_while_is_read_once(direct, sandbox, video):
+    direct._transfers.settled_after = 0
+    read = Passes(video)
+    async with local_file(video) as file:
+        asset = await direct.assets._uploads.upload(evolve(file, open=read.open))
+
+    announced, _, completed = sandbox.requests
+    assert read.bytes == 700_000 + 3 * reading.SAMPLE
+    assert "checksum_sha256" not in announced.json
+    assert completed.json == {"checksum_sha256": hashlib.sha256(video.read_bytes()).hexdigest()}
+    assert await content(asset) == video.read_bytes()
+
+
+class Passes:
+    """Counts what is read of a file."""
+
+    def __init__(self, path):
+        self.path, self.bytes = path, 0
+
+    def open(self):
+        file = self.path.open("rb")
+        read = file.read
+
+        def counted(size):
+            block = read(size)
+            self.bytes += len(block)
+            return block
+
+        return SimpleNamespace(read=counted, seek=file.seek, close=file.close)
+
+
+async def test_a_file_whose_mode_changes_while_it_is_sent_is_uploaded(heygen, sandbox, tmp_path):
+    heygen._transfers.settled_after = 0
+    path = write(tmp_path / "a.mp4", mp4(9_000_000))
+    await until(lambda: time.time() > path.stat().st_ctime + 0.05)
+
+    asset = await heygen.assets.upload(path, progress=lambda done, total: path.chmod(0o640))
+
+    assert await content(asset) == mp4(9_000_000)
+
+
+def twins(folder):
+    """Make two files that differ where no sample looks."""
+    one, other = bytearray(mp4(700_000)), bytearray(mp4(700_000))
+    other[200_000] ^= 1
+    return write(folder / "a.mp4", bytes(one)), write(folder / "b.mp4", bytes(other))
+
+
+async def test_contents_with_the_same_sample_are_uploaded_separately(heygen, sandbox, tmp_path):
+    heygen._transfers.settled_after = 0
+    paths = twins(tmp_path)
+
+    assets = await asyncio.gather(*(heygen.assets.upload(path) for path in paths))
+    again = [await heygen.assets.upload(path) for path in paths]
+
+    assert routes(sandbox).count(POST) == 2
+    assert [await content(asset) for asset in assets] == [path.read_bytes() for path in paths]
+    assert [asset.id for asset in again] == [asset.id for asset in assets]
+
+
+async def test_the_failure_of_an_upload_is_not_that_of_another_content_with_the_same_sample(direct, sandbox, tmp_path):
+    direct._transfers.settled_after = 0
+    sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT, times=1)]
+    one, other = twins(tmp_path)
+    first = asyncio.create_task(direct.assets.upload(one))
+    await until(lambda: held(sandbox) == 1)
+    second = asyncio.create_task(direct.assets.upload(other))
+    await until(lambda: [entry.waiting for entry in entries(direct)] == [1])
+    sandbox.release()
+
+    with pytest.raises(InsufficientCredit):
+        await first
+    assert await content(await second) == other.read_bytes()
+
+
+class Api:
+    """An API in memory: each upload ends as the next of *ends* says."""
+
+    def __init__(self, ends):
+        self.ends, self.stored, self.failures = iter(ends), [], 0
+
+    async def send(self, request):
+        form = b"".join([bytes(piece) async for piece in request.body.chunks()])
+        content = form.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0]
+        await asyncio.sleep(0)
+        if next(self.ends, "stored") == "failed":
+            self.failures += 1
+            raise TransportError("it broke")
+        self.stored.append(content)
+        return Response(200, {}, {"data": {"asset_id": f"asset_{len(self.stored)}"}})
+
+
+ONE, OTHER, THIRD = mp4(700_000), mp4(700_000)[:200_000] + b"?" + mp4(700_000)[200_001:], mp4(700_000, b"third")
+
+
+@given(
+    calls=st.lists(st.tuples(st.sampled_from([ONE, OTHER, THIRD]), st.booleans(), st.integers(0, 3)), max_size=7),
+    cancelled=st.sets(st.integers(0, 6), max_size=3),
+    ends=st.lists(st.sampled_from(["stored", "failed"]), max_size=5),
+)
+def test_in_any_order_of_calls_failures_and_cancellations_each_content_is_stored_once(calls, cancelled, ends):
+    api = Api(ends)
+    transfers = Transfers()
+    transfers.settled_after = 0
+    uploads = Uploads(api, transfers, Ingestion(api, PollPolicy()))
+
+    async def upload(content, is_settled, pauses):
+        await asyncio.sleep(pauses / 1000)
+        touched_at = 0 if is_settled else None
+        file = LocalFile("a.mp4", "video/mp4", len(content), partial(io.BytesIO, content), always, always, touched_at)
+        return await uploads.upload(file)
+
+    async def run():
+        tasks = [asyncio.create_task(upload(*call)) for call in calls]
+        await asyncio.sleep(0.001)
+        for number in cancelled & set(range(len(tasks))):
+            tasks[number].cancel()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+
+    results = asyncio.run(run())
+    transfers.close()
+
+    for (content, _, _), result in zip(calls, results, strict=True):
+        if isinstance(result, Asset):
+            assert api.stored[int(result.id.removeprefix("asset_")) - 1] == content
+        else:
+            assert isinstance(result, (TransportError, asyncio.CancelledError))
+    assert len(set(api.stored)) == len(api.stored)
+    assert sum(isinstance(result, TransportError) for result in results) >= min(api.failures, 1)
+    assert all(entry.is_ready and not entry.waiting for entry in transfers.uploaded._entries.values())
+    assert transfers.uploaded._unhashed == {}
+
+
+def always():
+    return True
+
+
+@pytest.mark.usefixtures("hashed")
 async def test_if_the_first_caller_is_cancelled_another_takes_over(direct, sandbox, video):
     sandbox.faults = [faults.stall(PUT, times=1)]
     first = asyncio.create_task(direct.assets.upload(video))
     await until(lambda: PUT in routes(sandbox))
     others = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
-    await until(lambda: [entry.waiting for entry in direct._transfers.uploaded._entries.values()] == [3])
+    await until(lambda: [entry.waiting for entry in entries(direct)] == [3])
 
     first.cancel()
     assets = await asyncio.wait_for(asyncio.gather(*others), 10)
@@ -698,10 +881,11 @@ async def test_if_the_first_caller_is_cancelled_another_takes_over(direct, sandb
     sandbox.release()
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_a_failure_is_raised_to_each_waiter_as_an_exception_of_its_own(direct, sandbox, video):
     sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT)]
     tasks = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
-    await until(lambda: [entry.waiting for entry in direct._transfers.uploaded._entries.values()] == [2])
+    await until(lambda: [entry.waiting for entry in entries(direct)] == [2])
     await until(lambda: held(sandbox) == 1)
     sandbox.release()
 
@@ -712,6 +896,22 @@ async def test_a_failure_is_raised_to_each_waiter_as_an_exception_of_its_own(dir
     assert routes(sandbox) == [ANNOUNCE, PUT]
     sandbox.faults = []
     assert await direct.assets.upload(video)  # and is not remembered
+
+
+@pytest.mark.usefixtures("hashed")
+async def test_a_failure_before_the_file_is_read_is_raised_to_each_waiter_too(direct, sandbox, video):
+    sandbox.faults = [faults.error(402, "insufficient_credit", route=ANNOUNCE)]
+    seats = direct._transfers.seats
+    async with AsyncExitStack() as taken:
+        for _ in range(8):
+            await taken.enter_async_context(seats)
+        tasks = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
+        await until(lambda: [entry.waiting for entry in entries(direct)] == [2])
+
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert {type(error) for error in errors} == {InsufficientCredit}
+    assert routes(sandbox) == [ANNOUNCE]
 
 
 async def test_an_exception_of_progress_at_the_end_does_not_undo_the_upload(heygen, sandbox, video):
@@ -737,6 +937,7 @@ async def test_an_answer_before_the_whole_file_is_sent_is_an_error(tmp_path):
             await asyncio.wait_for(heygen.with_options(retry=QUICK).assets.upload(path), 10)
 
 
+@pytest.mark.usefixtures("hashed")
 async def test_an_exception_of_one_callers_progress_does_not_reach_the_others(heygen, sandbox, video):
     def burst(done, total):
         raise LookupError("mine")
@@ -786,9 +987,9 @@ async def test_views_of_a_session_share_what_was_uploaded(heygen, sandbox, video
 def test_the_cache_remembers_so_many_uploads_and_forgets_what_was_not_used_for_longest():
     cache = UploadCache(max_entries=3)
     for number in range(5):
-        entry = cache.entry(f"digest {number}", None)
+        entry = cache.entry((number, ""), f"digest {number}", None)
         entry.asset, entry.is_ready = Asset(id=str(number)), True
-        cache.entry("digest 0", None)
+        cache.entry((0, ""), "digest 0", None)
 
     assert [number for number in range(5) if f"digest {number}" in cache._entries] == [0, 3, 4]
 
@@ -1125,8 +1326,8 @@ def test_whatever_the_sizes_all_bytes_are_read_in_order_and_digested(size, block
     data = bytes(range(256)) * (size // 256 + 1)
     transfers = Transfers()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "BLOCK", block)
-        patch.setattr(files, "PIECE", piece)
+        patch.setattr(reading, "BLOCK", block)
+        patch.setattr(reading, "PIECE", piece)
         read, digest = asyncio.run(read_all(transfers, data[:size]))
     transfers.close()
 

@@ -6,7 +6,7 @@ import string
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from urllib.parse import quote
+from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 import pytest
@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async import errors
-from heygen_async._arguments import is_https
-from heygen_async._ids import check_key, chunk_ids, segment
+from heygen_async._arguments import _PLAIN_HTTPS, is_https
+from heygen_async._ids import check_key, chunk_ids, query_size, segment, segments
 from heygen_async._masking import Mask
+from heygen_async._text import is_text
 from heygen_async._wire import (
     Answer,
     Stream,
@@ -483,7 +484,29 @@ def test_a_key_that_the_api_would_refuse_is_refused_here(key):
         check_key(key)
 
 
+id_like = st.text(alphabet="ab/,.%&é \n", max_size=4) | st.sampled_from(
+    ["statuses", "batches", "ls_1", "a" * 255, "a" * 256]
+)
+
+
+@given(st.lists(id_like | st.none() | st.integers(), max_size=4))
+def test_many_ids_are_checked_as_each_of_them_is(values):
+    def outcome(check):
+        try:
+            check()
+        except (TypeError, ValueError) as error:
+            return type(error), str(error)
+        return None
+
+    assert outcome(lambda: segments("ids", values)) == outcome(lambda: [segment("ids", value) for value in values])
+
+
 # Chunks
+
+
+@given(st.text(alphabet="aZ09-._~,&%+é", max_size=20))
+def test_the_size_of_an_id_in_a_query_is_that_of_its_percent_encoding(value):
+    assert query_size(value) == len(quote(value, safe="")) + 3
 
 
 @given(st.lists(st.text(alphabet="abc", min_size=1, max_size=255), max_size=350))
@@ -497,7 +520,27 @@ def test_a_full_chunk_has_no_empty_seats():
     assert [len(chunk) for chunk in chunk_ids([f"ls_{n}" for n in range(250)])] == [100, 100, 50]
 
 
+@given(
+    st.dictionaries(st.text(max_size=5), st.text(alphabet="aZ09-._~,&%+ é", max_size=9) | st.booleans() | st.integers())
+)
+def test_a_query_is_percent_encoded_but_for_commas(params):
+    spelled = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
+    assert query_string(params) == urlencode(spelled, safe=",", quote_via=quote)
+
+
 # Addresses
+
+
+@given(st.from_regex(_PLAIN_HTTPS, fullmatch=True))
+def test_a_plain_https_url_needs_no_parsing_to_be_one(url):
+    parts = urlsplit(url)
+    assert (parts.scheme, bool(parts.hostname), parts.port, is_text(url), url.split()) == (
+        "https",
+        True,
+        None,
+        True,
+        [url],
+    )
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_a_job_taken_from_its_seat_makes_room_at_once(how):
     if how == "delete":
         world.delete(job.id, 5.0)
     else:
-        world.fail(job.id, "no face", 5.0)
+        world.end(job.id, "no face", 5.0)
     world.settle(25.0)
     assert batch.items[0].job.ended_at == 25.0
 

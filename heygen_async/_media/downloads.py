@@ -15,12 +15,10 @@ from attrs import frozen
 
 from heygen_async._arguments import check_function, check_type
 from heygen_async._media.fetch import Chunk, Kind, Link, TooLongError, fetch
-from heygen_async._media.files import OpenFile
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part, part_path, write_whole
-from heygen_async._media.sources import BLOCK
 from heygen_async._media.targets import FilePath, captions_path, check_file, expanded, target_in
-from heygen_async._media.transfers import Progress, Transfers, report
+from heygen_async._media.transfers import OpenFile, Progress, Transfers, report
 from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import logger
@@ -31,6 +29,9 @@ T = TypeVar("T")
 
 MAX_CAPTION_BYTES: Final = 16 << 20
 """The longest captions; a film has about 0.1 MB."""
+
+_BLOCK: Final = 1 << 20
+"""How much is written at once, in bytes."""
 
 _LINGER: Final = 0.05
 """Seconds after which bytes are written though they are few: a cancelled slow download loses no more."""
@@ -201,7 +202,7 @@ class _Receiver:
                     blocks.append(chunk.data)
                     waiting += len(chunk.data)
                     state, end = chunk.state, chunk.state.done
-                    if waiting >= BLOCK or clock() - written_at > _LINGER:
+                    if waiting >= _BLOCK or clock() - written_at > _LINGER:
                         await self._write(blocks)
                         blocks, waiting, written_at = [], 0, clock()
                     await report(progress, state.done, state.total)

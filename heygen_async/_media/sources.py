@@ -22,14 +22,16 @@ from heygen_async._media.sniffing import SNIFFED, Role, check_size, sniff
 from heygen_async._text import whole_characters
 from heygen_async.models import Source
 
-BLOCK: Final = 1 << 20
-"""How much of a file is read at once, in bytes."""
+_BLOCK: Final = 1 << 20
+"""How much of a pipe is read at once, in bytes."""
 
 
 class Readable(Protocol):
     """A pass over a file."""
 
     def read(self, size: int, /) -> bytes: ...
+
+    def seek(self, position: int, /) -> object: ...
 
     def close(self) -> None: ...
 
@@ -47,6 +49,10 @@ class LocalFile:
     """Opens it at its start, for one pass; for a thread. Raises `OSError` if it was replaced or changed."""
     is_unchanged: Callable[[], bool] = field(repr=False)
     """Whether it was neither replaced nor changed since the check, as far as the file system says; for a thread."""
+    is_untouched: Callable[[], bool] = field(default=lambda: False, repr=False)
+    """Whether certainly nothing has changed it since the check; false where that is not known. For a thread."""
+    touched_at: float | None = None
+    """When it was last changed, renamed or linked, by its file system's account, as Unix time; `None` if not known."""
     sha256: str | None = None
     """The digest of its content in hex, if that is known and cannot change."""
     path: Path | None = None
@@ -134,7 +140,9 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
         # Opening a named pipe could take forever.
         raise ValueError(f"{whole_characters(path.name)} is not a regular file; open it and pass the open file")
     with path.open("rb", buffering=0) as file:
-        version, head = _Version.of(os.fstat(file.fileno())), file.read(SNIFFED)
+        found = os.fstat(file.fileno())
+        head = file.read(SNIFFED)
+    version, touched = _Version.of(found), fingerprint(found)
     mime_type, shown = sniff(head, whole_characters(name or path.name), role=role)
     check_size(shown, version.size, role)
     return LocalFile(
@@ -143,6 +151,8 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
         version.size,
         open=partial(_open_again, path, version),
         is_unchanged=lambda: _Version.of(path.stat()) == version,
+        is_untouched=lambda: fingerprint(path.stat()) == touched,
+        touched_at=max(found.st_ctime, found.st_mtime) if os.name == "posix" else None,  # Windows does not say
         path=path.absolute(),
     )
 
@@ -199,10 +209,13 @@ class _Window:
 
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._file = file
-        self._next = start
+        self._start = self._next = start
 
     def close(self) -> None:
         """Do nothing: the file is the caller's."""
+
+    def seek(self, position: int, /) -> None:
+        self._next = self._start + position
 
     def read(self, size: int, /) -> bytes:
         with _LOCKS.setdefault(self._file, threading.Lock()):
@@ -235,7 +248,7 @@ async def _spooled(read: Callable[[int], object], name: str, role: Role | None) 
     digest, size = hashlib.sha256(), 0
     with await to_thread.run_sync(tempfile.TemporaryFile) as spool:
         # Abandoned if cancelled: a read of a silent pipe might not end, and the file is not ours.
-        while block := _octets(await to_thread.run_sync(read, BLOCK, abandon_on_cancel=True)):
+        while block := _octets(await to_thread.run_sync(read, _BLOCK, abandon_on_cancel=True)):
             size += len(block)
             check_size(name, size, role)  # now, as it may have no end
             await to_thread.run_sync(_add, spool, digest, block)

@@ -2,15 +2,17 @@
 
 Rule 1: a content is identified by its SHA-256 alone. What a file system says of a file (inode, size, times) can be
 equal for different contents, so it is read again for each upload.
-Rule 2: an entry has at most one upload under way. If that is cancelled, one of those who wait for it takes over.
-Rule 3: an entry that is neither uploaded, nor under way, nor waited for, is removed.
+Rule 2: a content that is certainly new may be hashed while it is uploaded. Until then its entry has no SHA-256 and is
+found by its sample; there is one such entry for a sample, and contents with the same sample wait for its end.
+Rule 3: an entry has at most one upload under way. If that is cancelled, one of those who wait for it takes over.
+Rule 4: an entry that is neither uploaded, nor under way, nor waited for, is removed.
 """
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from attrs import define, field
 
@@ -18,6 +20,9 @@ from heygen_async.errors import HeyGenError
 from heygen_async.models import Asset, AssetId
 
 MAX_ENTRIES: Final = 1000
+
+Sample: TypeAlias = tuple[int, str]
+"""The size of a content, and the digest of a few of its bytes. Contents with different samples are different."""
 
 
 @define(eq=False)
@@ -33,7 +38,9 @@ class Upload:
 class CachedUpload:
     """One content."""
 
-    sha256: str
+    sample: Sample
+    sha256: str | None
+    """`None` while nobody knows: then an upload is under way that finds it."""
     paths: set[Path] = field(factory=set)
     """Where it was found."""
     asset: Asset | None = None
@@ -44,7 +51,7 @@ class CachedUpload:
 
 
 class UploadCache:
-    """The entries by SHA-256, the one used last at the end.
+    """The entries by SHA-256, the one used last at the end; and by sample those that have none yet.
 
     Args:
         max_entries: How many uploads are remembered.
@@ -53,16 +60,37 @@ class UploadCache:
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self._max_entries = max_entries
         self._entries: dict[str, CachedUpload] = {}
+        self._unhashed: dict[Sample, CachedUpload] = {}
 
-    def entry(self, sha256: str, path: Path | None) -> CachedUpload:
+    def has_alike(self, sample: Sample) -> bool:
+        """Return whether there is a content with that sample."""
+        return sample in self._unhashed or any(entry.sample == sample for entry in self._entries.values())
+
+    def unhashed(self, sample: Sample) -> CachedUpload | None:
+        """Return the entry with that sample whose SHA-256 is not known yet."""
+        return self._unhashed.get(sample)
+
+    def add_unhashed(self, sample: Sample, path: Path | None) -> CachedUpload:
+        """Return a new entry without a SHA-256; the caller starts its upload at once."""
+        entry = self._unhashed[sample] = CachedUpload(sample, None, set() if path is None else {path})
+        return entry
+
+    def set_sha256(self, entry: CachedUpload, sha256: str) -> None:
+        """Record the SHA-256 of *entry*."""
+        entry.sha256 = sha256
+        if self._unhashed.get(entry.sample) is entry:
+            del self._unhashed[entry.sample]
+            self._entries[sha256] = entry
+
+    def entry(self, sample: Sample, sha256: str, path: Path | None) -> CachedUpload:
         """Return the entry of a content, made if it is new; the one that was not used for longest may be removed."""
-        entry = self._entries.pop(sha256, None) or CachedUpload(sha256)
+        entry = self._entries.pop(sha256, None) or CachedUpload(sample, sha256)
         self._entries[sha256] = entry
         if path is not None:
             entry.paths.add(path)
         idle = [old for old in self._entries.values() if old.is_ready and not old.waiting and old is not entry]
         for old in idle[: max(0, len(self._entries) - self._max_entries)]:
-            del self._entries[old.sha256]
+            self._remove(old)
         return entry
 
     @staticmethod
@@ -78,25 +106,27 @@ class UploadCache:
         self.tidy(entry)
 
     def tidy(self, entry: CachedUpload) -> None:
-        """Remove *entry* if it has no asset and nobody works on it."""
-        if entry.asset is None and entry.upload is None and not entry.waiting:
+        """Remove *entry* if it has no asset and nobody works on it; without a SHA-256, nobody else can."""
+        if entry.asset is None and entry.upload is None and not (entry.sha256 and entry.waiting):
             self._remove(entry)
 
     def forget(self, what: Asset | AssetId | Path | None) -> None:
         """Remove an upload, or all. One that is under way goes on for those who wait for it."""
-        for entry in list(self._entries.values()):
+        for entry in [*self._entries.values(), *self._unhashed.values()]:
             if _is_meant(entry, what):
                 self._remove(entry)
 
     def _remove(self, entry: CachedUpload) -> None:
-        if self._entries.get(entry.sha256) is entry:
+        if entry.sha256 is not None and self._entries.get(entry.sha256) is entry:
             del self._entries[entry.sha256]
+        if self._unhashed.get(entry.sample) is entry:
+            del self._unhashed[entry.sample]
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._entries
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._unhashed)
 
 
 def _is_meant(entry: CachedUpload, what: Asset | AssetId | Path | None) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from random import random
@@ -16,13 +16,13 @@ from attrs import evolve, frozen
 
 from heygen_async._arguments import is_https
 from heygen_async._converter import DirectUpload, read
-from heygen_async._media.files import Reading, sha256_of
 from heygen_async._media.hosts import EXPIRED, check_stored, refusal
 from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
+from heygen_async._media.reading import Reading, sample_of, sha256_of
 from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile, local_file
 from heygen_async._media.transfers import Progress, Transfers, report
-from heygen_async._media.upload_cache import CachedUpload, Upload
+from heygen_async._media.upload_cache import CachedUpload, Sample, Upload
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.retry import Attempts
 from heygen_async._wire import compose, multipart
@@ -60,13 +60,14 @@ class Uploads:
             HeyGenError: If it cannot be uploaded.
             OSError: If the file cannot be read, or changed since it was checked.
         """
-        sha256 = await sha256_of(self._transfers.pool, file)
-        entry = self._transfers.uploaded.entry(sha256, file.path)
+        cache = self._transfers.uploaded
+        sample, sha256 = await self._identify(file)
+        entry = cache.entry(sample, sha256, file.path) if sha256 else cache.add_unhashed(sample, file.path)
         while entry.asset is None or not entry.is_ready:
             if entry.upload is None:
                 await self._work_on(entry, file, progress)
             else:
-                await self._wait_for(entry, entry.upload)
+                await self._wait_for(entry, entry.upload, entry.sha256)
         await report(progress, file.size, file.size)
         return entry.asset
 
@@ -88,8 +89,30 @@ class Uploads:
 
         Raises:
             OSError: If it cannot be read, or changed since it was checked.
+            HeyGenError: If an upload of the same content is under way, and fails.
         """
-        return await sha256_of(self._transfers.pool, file) in self._transfers.uploaded
+        _, sha256 = await self._identify(file)
+        return sha256 is not None and sha256 in self._transfers.uploaded
+
+    async def _identify(self, file: LocalFile) -> tuple[Sample, str | None]:
+        """Return the sample of *file*, and its SHA-256; `None` if it is certainly new and can be hashed as it is sent.
+
+        So most files are read once. One that was touched a moment ago is hashed first: it might still change, and
+        the times of a file system are too coarse to show it.
+        """
+        cache, pool = self._transfers.uploaded, self._transfers.pool
+        sample = await sample_of(pool, file)
+        sha256 = None if self._is_settled(file) else await sha256_of(pool, file)
+        while True:
+            if sha256 is None and cache.has_alike(sample):
+                sha256 = await sha256_of(pool, file)
+            rival = cache.unhashed(sample)
+            if rival is None or rival.upload is None:
+                return sample, sha256
+            await self._wait_for(rival, rival.upload, sha256)
+
+    def _is_settled(self, file: LocalFile) -> bool:
+        return file.touched_at is not None and time.time() - file.touched_at >= self._transfers.settled_after
 
     async def recover(self, asset_ids: Iterable[str]) -> bool:
         """Wait for assets that HeyGen is still processing, and forget the others, so that they are uploaded again.
@@ -110,14 +133,15 @@ class Uploads:
         """Forget that a file was uploaded, or all of them."""
         self._transfers.uploaded.forget(what)
 
-    async def _wait_for(self, entry: CachedUpload, upload: Upload) -> None:
+    async def _wait_for(self, entry: CachedUpload, upload: Upload, sha256: str | None) -> None:
+        """Wait for the end of an upload, and raise its error if it is of the content with that *sha256*."""
         entry.waiting += 1
         try:
             await upload.finished.wait()
         finally:
             entry.waiting -= 1
             self._transfers.uploaded.tidy(entry)
-        if upload.error is not None:
+        if upload.error is not None and entry.sha256 == sha256:
             raise upload.error.fresh() from upload.error
 
     async def _work_on(self, entry: CachedUpload, file: LocalFile, progress: Progress | None) -> None:
@@ -126,12 +150,15 @@ class Uploads:
         upload = cache.start(entry)
         try:
             if entry.asset is None:
-                entry.asset = await self._upload(file, entry.sha256, progress)
+                entry.asset = await self._upload(file, entry, progress)
             if entry.asset.status in PROCESSING:
                 entry.asset = await self._processed(entry.asset)
             entry.is_ready = True
         except HeyGenError as error:
             upload.error = error
+            if entry.sha256 is None and entry.waiting:  # those who wait must know whether it is their content
+                with suppress(OSError):
+                    entry.sha256 = await sha256_of(self._transfers.pool, file)
             raise
         finally:
             cache.finish(entry, upload)
@@ -144,42 +171,45 @@ class Uploads:
             raise
         return evolve(asset, status=COMPLETED)
 
-    async def _upload(self, file: LocalFile, sha256: str, progress: Progress | None) -> Asset:
-        reading = Reading(self._transfers.pool, file, sha256, progress)
+    async def _upload(self, file: LocalFile, entry: CachedUpload, progress: Progress | None) -> Asset:
+        reading = Reading(self._transfers.pool, file, entry.sha256, progress)
         try:
             async with self._transfers.seats:
-                asset = await self._send(file, sha256, reading)
+                return await self._send(file, reading)
         finally:
             reading.close()
-        if not reading.is_whole:
-            raise _unexpected("the server answered before it had all of the file")
-        return asset
+            if reading.sha256 is not None:
+                self._transfers.uploaded.set_sha256(entry, reading.sha256)
 
-    async def _send(self, file: LocalFile, sha256: str, reading: Reading) -> Asset:
+    async def _send(self, file: LocalFile, reading: Reading) -> Asset:
         if file.size <= self._transfers.multipart_max:
             body = multipart(file.name, file.mime_type, reading.stream())
             try:
-                return read(await self._transport.send(compose("POST", "/v3/assets", stream=body)), Asset)
+                response = await self._transport.send(compose("POST", "/v3/assets", stream=body))
             except InvalidRequest as error:
                 if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                     raise
-        return await self._send_direct(file, sha256, reading)
+            else:
+                _check_whole(reading)
+                return read(response, Asset)
+        return await self._send_direct(file, reading)
 
-    async def _send_direct(self, file: LocalFile, sha256: str, reading: Reading) -> Asset:
-        asset_id = await self._store(file, sha256, reading)
+    async def _send_direct(self, file: LocalFile, reading: Reading) -> Asset:
+        asset_id = await self._store(file, reading)
+        _check_whole(reading)
         request = compose(
             "POST",
             "/v3/assets/{asset_id}/complete",
             segments={"asset_id": asset_id},
-            json={"checksum_sha256": sha256},
+            json={"checksum_sha256": reading.sha256},
         )
         return read(await self._transport.send(request), Asset)
 
-    async def _store(self, file: LocalFile, sha256: str, reading: Reading) -> str:
+    async def _store(self, file: LocalFile, reading: Reading) -> str:
         """Send *file* to the storage host, and return the id of the asset that waits to be completed."""
         links = 1
         while True:
-            grant = await self._announce(file, sha256)
+            grant = await self._announce(file, reading.sha256)
             try:
                 await self._put(grant, reading)
             except APIError as error:
@@ -189,13 +219,14 @@ class Uploads:
             else:
                 return grant.asset_id
 
-    async def _announce(self, file: LocalFile, sha256: str) -> DirectUpload:
+    async def _announce(self, file: LocalFile, sha256: str | None) -> DirectUpload:
         body: dict[str, JSON] = {
             "filename": file.name,
             "content_type": file.mime_type,
             "size_bytes": file.size,
-            "checksum_sha256": sha256,
         }
+        if sha256 is not None:
+            body["checksum_sha256"] = sha256
         request = compose("POST", "/v3/assets/direct-uploads", json=body)
         grant = read(await self._transport.send(request), DirectUpload)
         if grant.max_bytes is not None and file.size > grant.max_bytes:
@@ -238,6 +269,11 @@ def put_headers(given: Mapping[str, object]) -> dict[str, str]:
         if name.lower() not in _NOT_THEIRS:
             headers[name] = value
     return headers
+
+
+def _check_whole(reading: Reading) -> None:
+    if not reading.is_whole:
+        raise _unexpected("the server answered before it had all of the file")
 
 
 def _too_large(file: LocalFile, most: int) -> InvalidRequest:

@@ -10,6 +10,7 @@ from typing import Final
 from attrs import Factory, field, frozen
 
 from heygen_async._arguments import shown, without_query
+from heygen_async._models.contract import contract
 from heygen_async._models.model import JSON, Model, Secret
 
 
@@ -31,6 +32,13 @@ TERMINAL: Final = frozenset({LipsyncStatus.COMPLETED, LipsyncStatus.FAILED, Lips
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
 
+# When a field with a default is there all the same, and how its time is written: for reports on drift only.
+_ALWAYS: Final = contract(when={})
+_COMPLETED: Final = contract(when={"status": "completed"})
+_FAILED: Final = contract(when={"status": "failed"})
+_UNIX_TIME: Final = contract(when={}, time="unix")
+_ISO_TIME: Final = contract(when={}, time="iso")
+
 
 @frozen(kw_only=True)
 class Lipsync(Model):
@@ -40,17 +48,17 @@ class Lipsync(Model):
     status: LipsyncStatus | str
     """A `LipsyncStatus`, or the server's own word if it is new; compares with plain strings either way."""
     title: str | None = None
-    duration: float | None = None
+    duration: float | None = field(default=None, metadata=_COMPLETED)
     """Length of the output in seconds; known once completed."""
-    video_url: str | None = field(default=None, repr=without_query)
+    video_url: str | None = field(default=None, repr=without_query, metadata=_COMPLETED)
     """Presigned link to the output, a secret that expires; get the lipsync again for a fresh one."""
-    caption_url: str | None = field(default=None, repr=without_query)
+    caption_url: str | None = field(default=None, repr=without_query, metadata=_COMPLETED)
     """Presigned link to the captions (SRT). Every completed job has one; the file may be empty."""
     callback_id: str | None = None
     """The caller's own id, as given to the create."""
-    created_at: datetime | None = None
+    created_at: datetime | None = field(default=None, metadata=_UNIX_TIME)
     """Aware, UTC."""
-    failure_message: str | None = None
+    failure_message: str | None = field(default=None, metadata=_FAILED)
     """Why it failed; only when failed."""
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
     """Fields that this version does not know or cannot read."""
@@ -71,11 +79,13 @@ class Batch(Model):
     id: str
     status: LipsyncStatus | str
     """`running` (the API says `processing`), `completed` or `failed`."""
-    counts_by_status: Mapping[str, int] = field(factory=dict)
+    counts_by_status: Mapping[str, int] = field(factory=dict, metadata=_ALWAYS)
     """How many items are in each state, in the words of `LipsyncStatus`."""
-    total_items: int = field(default=Factory(lambda batch: sum(batch.counts_by_status.values()), takes_self=True))
+    total_items: int = field(
+        default=Factory(lambda batch: sum(batch.counts_by_status.values()), takes_self=True), metadata=_ALWAYS
+    )
     """How many items there are; the sum of `counts_by_status` if the API does not say."""
-    created_at: datetime | None = None
+    created_at: datetime | None = field(default=None, metadata=_UNIX_TIME)
     """Aware, UTC."""
     title: str | None = None
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
@@ -99,7 +109,7 @@ class BatchItem(Model):
     status: LipsyncStatus | str
     lipsync_id: str | None = None
     """The job, once the server has created it."""
-    error: str | None = None
+    error: str | None = field(default=None, metadata=_FAILED)
     """Why this item failed; the others are not affected."""
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
     """Fields that this version does not know or cannot read."""
@@ -132,7 +142,7 @@ class Asset(Model):
 class Wallet(Model):
     """The balance of a prepaid account."""
 
-    currency: str = ""
+    currency: str = field(default="", metadata=_ALWAYS)
     """`usd` or `credits`; empty if the API does not say."""
     remaining_balance: float | None = None
     """In `currency`."""
@@ -187,16 +197,16 @@ class UsageBased(Model):
 class Account(Model):
     """The account of the key, as `GET /v3/users/me` returns it."""
 
-    username: str = ""
+    username: str = field(default="", metadata=_ALWAYS)
     """Empty if the API does not say."""
     email: str | None = None
     first_name: str | None = None
     last_name: str | None = None
     billing_type: str | None = None
     """`wallet`, `subscription` or `usage_based`: which of the three below is filled in."""
-    wallet: Wallet | None = None
-    subscription: Subscription | None = None
-    usage_based: UsageBased | None = None
+    wallet: Wallet | None = field(default=None, metadata=contract(when={"billing_type": "wallet"}))
+    subscription: Subscription | None = field(default=None, metadata=contract(when={"billing_type": "subscription"}))
+    usage_based: UsageBased | None = field(default=None, metadata=contract(when={"billing_type": "usage_based"}))
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
     """Fields that this version does not know or cannot read."""
 
@@ -206,16 +216,16 @@ class ApiKey(Model):
     """The API key that a session uses, as `GET /v3/api_keys/self` returns it. The key itself is not in it."""
 
     key_id: str
-    key_name: str | None = None
-    status: str | None = None
+    key_name: str | None = field(default=None, metadata=_ALWAYS)
+    status: str | None = field(default=None, metadata=_ALWAYS)
     """The server's own word."""
-    scope_mode: str | None = None
+    scope_mode: str | None = field(default=None, metadata=_ALWAYS)
     """The server's own word for how `scopes` are meant."""
-    scopes: Sequence[str] = ()
+    scopes: Sequence[str] = field(default=(), metadata=_ALWAYS)
     """What the key may do, such as `lipsync:write` and `account:read`; `*:*` is everything."""
-    created_at: datetime | None = None
+    created_at: datetime | None = field(default=None, metadata=_ALWAYS)
     """Aware, UTC, as the two below."""
-    updated_at: datetime | None = None
+    updated_at: datetime | None = field(default=None, metadata=_ALWAYS)
     expires_at: datetime | None = None
     """When it ends; `None` if never, or if the API does not say."""
     expires_in_seconds: float | None = None
@@ -247,13 +257,13 @@ class WebhookEndpoint(Model):
     """A URL that HeyGen sends events to, as the calls under `/v3/webhooks/endpoints` return it."""
 
     id: str
-    url: str = field(default="", repr=without_query)
+    url: str = field(default="", repr=without_query, metadata=_ALWAYS)
     """Empty if the API does not say."""
     events: Sequence[str] | None = None
     """The event types that are sent to it; `None` for all of them."""
-    status: str | None = None
+    status: str | None = field(default=None, metadata=_ALWAYS)
     """`enabled`, or the server's own word."""
-    created_at: datetime | None = None
+    created_at: datetime | None = field(default=None, metadata=_ISO_TIME)
     """Aware, UTC."""
     secret: Secret | None = None
     """The secret that deliveries are signed with. Only a create returns it: store `.reveal()` then."""
@@ -270,7 +280,7 @@ class EventType(Model):
 
     event_type: str
     """Such as `video_translate.success` or `batch.finished`."""
-    description: str | None = None
+    description: str | None = field(default=None, metadata=_ALWAYS)
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
     """Fields that this version does not know or cannot read."""
 
@@ -281,7 +291,7 @@ class WebhookEvent(Model):
 
     event_id: str
     """The same in every delivery of this event."""
-    event_type: str = ""
+    event_type: str = field(default="", metadata=_ALWAYS)
     """Such as `batch.finished`; empty for a plain callback, which has none."""
     lipsync_id: str | None = None
     """The job, under whichever name it came."""
@@ -295,7 +305,7 @@ class WebhookEvent(Model):
     """Link to the output, a secret that expires."""
     failure_message: str | None = None
     """Why it failed."""
-    data: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
+    data: Mapping[str, JSON] = field(default=_NOTHING, repr=False, metadata=_ALWAYS)
     """The `event_data` as it came, or the members of a plain callback."""
     created_at: datetime | None = None
     """When it happened, if the delivery says so; aware, UTC."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from random import random
 
 from attrs import define, field, frozen
@@ -118,7 +118,18 @@ class Transport:
         attempts = Attempts(self.retry, is_repeatable=request.is_repeatable)
         call = _Call(request, attempts, outcome="unknown" if use is not None and use.is_unknown else None)
         try:
-            response = await self._until_done(call)
+            while True:
+                try:
+                    response = await self._attempt(call)
+                    break
+                except HeyGenError as error:
+                    if _was_deleted_before(call, error):
+                        response = Response(204, {}, None, attempts=call.sent)
+                        break
+                    delay = self._delay_after(call, error)
+                    if delay is None:
+                        raise
+                await asyncio.sleep(delay)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 call.record().write_to(error)
@@ -128,18 +139,6 @@ class Transport:
         if use is not None:
             self.keys.end(use, None, is_final=False)
         return response
-
-    async def _until_done(self, call: _Call) -> Response:
-        while True:
-            try:
-                return await self._attempt(call)
-            except HeyGenError as error:
-                if _was_deleted_before(call, error):
-                    return Response(204, {}, None, attempts=call.sent)
-                delay = self._delay_after(call, error)
-                if delay is None:
-                    raise
-            await asyncio.sleep(delay)
 
     def _delay_after(self, call: _Call, error: HeyGenError) -> float | None:
         now = asyncio.get_running_loop().time()
@@ -155,29 +154,29 @@ class Transport:
 
     async def _attempt(self, call: _Call) -> Response:
         request = call.request
-        answer = await self._exchange(call)
+        await self.gate.enter(request.scope)
+        try:
+            call.start(asyncio.get_running_loop().time(), self.clock())
+            exchange = self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
+            answer = await (self._logged(call, exchange) if logger.isEnabledFor(logging.DEBUG) else exchange)
+        finally:
+            self.gate.leave()
         data = decipher(answer, request, now=self.clock(), mask=self.http.origin.mask)
         if not self.gate.pacer.is_free:
             self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
         response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent)
-        _log_created(response, request)
+        if request.method == "POST" and logger.isEnabledFor(logging.INFO):
+            _log_created(response, request)
         return response
 
-    async def _exchange(self, call: _Call) -> Answer:
+    async def _logged(self, call: _Call, exchange: Awaitable[Answer]) -> Answer:
         clock = asyncio.get_running_loop().time
-        answer: Answer | None = None
-        await self.gate.enter(call.request.scope)
+        started, answer = clock(), None
         try:
-            started = clock()
-            call.start(started, self.clock())
-            try:
-                answer = await self.http.exchange(call.request, headers=self.headers, timeouts=self.timeouts)
-                return answer
-            finally:
-                if logger.isEnabledFor(logging.DEBUG):
-                    self._log(call, answer, clock() - started)
+            answer = await exchange
+            return answer
         finally:
-            self.gate.leave()
+            self._log(call, answer, clock() - started)
 
     def _log(self, call: _Call, answer: Answer | None, seconds: float) -> None:
         """Log one attempt: never a body, a header or a query."""

@@ -13,27 +13,33 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import os
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from ssl import SSLContext
-from typing import Final, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.helpers import get_env_proxy_for_url
+from anyio import to_thread
 from attrs import field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
-from heygen_async._arguments import check_type, is_loopback
-from heygen_async._transport.failures import completed
-from heygen_async._transport.origin import Origin, user_agent
+from heygen_async._arguments import check_count, check_type, is_loopback
+from heygen_async._transport.aiohttp_errors import FAILURES, without_frames
+from heygen_async._transport.origin import Origin, check_allowed, user_agent
 from heygen_async._transport.sending import Body, send_stream
-from heygen_async._wire import Answer, Request, Stream
+from heygen_async._wire import Answer, Piece, Request, Stream
 from heygen_async.errors import TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
+
+if TYPE_CHECKING:
+    from heygen_async._transport.probe import Reach
 
 T = TypeVar("T")
 
@@ -84,13 +90,14 @@ class Http:
         self._state = _State.UNOPENED  # first: an object that is refused is deleted too
         check_type("http", borrowed, aiohttp.ClientSession, is_optional=True)
         _check_ssl(ssl, origin, is_borrowed=borrowed is not None)
+        check_type("trust_env", trust_env, bool)
         _check_trace_configs(trace_configs)
         self.origin = origin
         self._borrowed = borrowed
         self._ssl = ssl
         self._trust_env = trust_env
         self._trace_configs = list(trace_configs)
-        self._max_response_bytes = max_response_bytes
+        self._max_response_bytes = check_count("max_response_bytes", max_response_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connector: aiohttp.BaseConnector | None = None
         self._base = URL(origin.base_url)
@@ -119,6 +126,7 @@ class Http:
             self._open(loop)
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        check_allowed(self.origin, os.environ)
         if self._borrowed is None:
             # limit=0: connections are counted before the connector, where waiting does not count as connecting.
             self._connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl or True)
@@ -198,6 +206,23 @@ class Http:
         assert self._files is not None  # noqa: S101 ensure_open set it
         return self._files
 
+    async def probe(self, timeout: float) -> Reach | None:
+        """Connect to the API once without sending anything, and return how far that got.
+
+        `None` with a borrowed client: how it connects is its own affair, and only its requests show it.
+
+        Args:
+            timeout: Seconds for each stage.
+        """
+        from heygen_async._transport.probe import probe  # noqa: PLC0415 few programs need it
+
+        self.ensure_open()
+        if self._borrowed is not None:
+            return None
+        proxy = await to_thread.run_sync(_environment_proxy, self._base) if self._trust_env else None
+        verification = True if self._ssl is None else self._ssl
+        return await probe(self._base, proxy=proxy, verification=verification, timeout=timeout)
+
     async def exchange(self, request: Request, *, headers: Mapping[str, str], timeouts: Timeouts) -> Answer:
         """Send *request* to the API once, and return the answer.
 
@@ -210,12 +235,16 @@ class Http:
             send = partial(self._send_form, request, headers)
             return await send_stream(send, request.body, _name(request), timeouts)
         timeout = _client_timeout(timeouts, request.method)
-        return await completed(self._send(request, request.body, headers, timeout), _name(request))
+        try:
+            return await self._send(request, request.body, headers, timeout)
+        except FAILURES as error:
+            failure = without_frames(error, _name(request))
+        raise failure
 
     async def _send(
         self,
         request: Request,
-        data: bytes | AsyncIterator[bytes] | None,
+        data: bytes | AsyncIterator[Piece] | None,
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,
     ) -> Answer:
@@ -274,7 +303,11 @@ class Http:
         Raises:
             TransportError: If no answer came.
         """
-        return await completed(self._get(self.files, link, headers, timeouts), _GET_FILE)
+        try:
+            return await self._get(self.files, link, headers, timeouts)
+        except FAILURES as error:
+            failure = without_frames(error, _GET_FILE)
+        raise failure
 
     async def _get(
         self, client: aiohttp.ClientSession, link: Secret, headers: Mapping[str, str], timeouts: Timeouts
@@ -336,16 +369,26 @@ class Incoming:
             TransportError: If the connection broke.
         """
         try:
-            return await completed(self._response.content.readany(), _GET_FILE)
-        except TransportError:
-            # aiohttp raises a broken connection before it returns what arrived until then.
-            if rest := self._response.content._read_nowait(-1):  # noqa: SLF001 read_nowait raises too
-                return rest
-            raise
+            return await self._response.content.readany()
+        except FAILURES as error:
+            failure = without_frames(error, _GET_FILE)
+        # aiohttp raises a broken connection before it returns what arrived until then; read_nowait raises too.
+        rest = self._response.content._read_nowait(-1) if isinstance(failure, TransportError) else b""  # noqa: SLF001
+        if rest:
+            return rest
+        raise failure
 
     def close(self) -> None:
         """End it; a connection whose body was read to its end is kept for the next request."""
         self._response.release()
+
+
+def _environment_proxy(url: URL) -> URL | None:
+    """Return the proxy that aiohttp uses for *url* with `trust_env`, without its password."""
+    try:
+        return get_env_proxy_for_url(url)[0]
+    except LookupError:
+        return None
 
 
 def _name(request: Request) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Final, cast
 
 import aiohttp
@@ -14,6 +15,9 @@ from heygen_async._masking import Mask
 from heygen_async._version import __version__
 from heygen_async._wire import chosen_base_url
 from heygen_async.models import Secret
+
+LOOPBACK_ONLY: Final = "HEYGEN_LOOPBACK_ONLY"
+"""The environment variable that forbids sessions to anything but loopback."""
 
 _OURS: Final = frozenset(
     {"x-api-key", "authorization", "host", "content-length", "content-type", "transfer-encoding", "idempotency-key"}
@@ -34,7 +38,7 @@ class Origin:
         """Whether the API is on this machine, so that plain http may be used."""
         return is_loopback(URL(self.base_url).host)
 
-    @property
+    @cached_property
     def mask(self) -> Mask:
         """Hides the credential in text."""
         return Mask(self.credential)
@@ -79,6 +83,19 @@ def make_origin(
         if api_key is None or not api_key.reveal():
             raise ValueError(_MISSING_KEY)
     return Origin(url, "X-Api-Key", "", _credential("api_key", api_key))
+
+
+def check_allowed(origin: Origin, environ: Mapping[str, str]) -> None:
+    """Check that requests may go to *origin*: with `HEYGEN_LOOPBACK_ONLY`, to this machine only.
+
+    Raises:
+        RuntimeError: If not.
+    """
+    if environ.get(LOOPBACK_ONLY) and not origin.is_loopback:
+        raise RuntimeError(
+            f"{LOOPBACK_ONLY} is set, as the pytest plugin of heygen_async does, and {origin.base_url} is another "
+            "machine: mark the test heygen_live if the real API is meant"
+        )
 
 
 def _credential(name: str, credential: Secret) -> Secret:

@@ -10,8 +10,8 @@ from typing import TypeVar
 import aiohttp
 from attrs import frozen
 
-from heygen_async._transport.failures import completed
-from heygen_async._wire import Stream
+from heygen_async._transport.aiohttp_errors import FAILURES, without_frames
+from heygen_async._wire import Piece, Stream
 from heygen_async.errors import TransportError
 from heygen_async.policies import Timeouts
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 class Body:
     """What one attempt sends."""
 
-    pieces: AsyncIterator[bytes]
+    pieces: AsyncIterator[Piece]
     headers: Mapping[str, str]
 
 
@@ -35,10 +35,10 @@ async def send_stream(
     """
     outgoing = _Outgoing(stream, timeouts)
     try:
-        return await completed(_before_deadline(send, outgoing, timeouts), what)
-    except TransportError as error:
-        failure = outgoing.reason(error)
-    raise failure
+        return await _before_deadline(send, outgoing, timeouts)
+    except FAILURES as error:
+        failure = without_frames(error, what)
+    raise outgoing.reason(failure) if isinstance(failure, TransportError) else failure
 
 
 async def _before_deadline(
@@ -66,7 +66,7 @@ class _Outgoing:
         """Return why sending ended in *error*: what reading the stream raised, or *error* itself."""
         return error if self.failure is None else self.failure.with_traceback(self._trace)
 
-    async def pieces(self, deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
+    async def pieces(self, deadline: asyncio.Timeout) -> AsyncIterator[Piece]:
         clock = asyncio.get_running_loop().time
         try:
             async for piece in self._stream.chunks():

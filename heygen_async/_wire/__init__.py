@@ -10,6 +10,7 @@ from heygen_async._wire.incoming import created_id, decipher
 from heygen_async._wire.outcomes import is_final_answer, is_in_progress, is_unsettled, outcome_after, worse
 from heygen_async._wire.outgoing import (
     Parameter,
+    Piece,
     RateScope,
     Request,
     Stream,
@@ -24,6 +25,7 @@ from heygen_async._wire.outgoing import (
 __all__ = (
     "Answer",
     "Parameter",
+    "Piece",
     "RateScope",
     "Request",
     "Response",

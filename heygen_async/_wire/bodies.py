@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final, cast
 
 import orjson
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from heygen_async._masking import Mask
 from heygen_async._text import one_line, whole_characters, without_queries
@@ -28,7 +28,7 @@ LONGEST_TEXT: Final = 1000
 """Most characters of one text of a server's in an error."""
 
 
-@frozen
+@define
 class Answer:
     """An answer as it came. Its repr shows neither headers nor body: both may hold secrets."""
 

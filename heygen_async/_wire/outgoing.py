@@ -6,10 +6,10 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, Literal, TypeAlias
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https, shown
 from heygen_async._ids import new_key, segment
@@ -17,6 +17,8 @@ from heygen_async.models import JSON
 
 RateScope: TypeAlias = Literal["creates", "session"]
 """Which requests a 429 holds back: single creates have a limit of their own."""
+Piece: TypeAlias = bytes | memoryview
+"""Some bytes of a body."""
 Parameter: TypeAlias = str | int | float | bool | None
 
 
@@ -27,13 +29,13 @@ class Stream:
     content_type: str
     length: int
     """In bytes; the pieces must add up to it."""
-    chunks: Callable[[], AsyncIterator[bytes]]
+    chunks: Callable[[], AsyncIterator[Piece]]
     is_repeatable: bool = True
 
 
-@frozen
+@define  # not frozen, nor is an answer: that would be 3 % of a call
 class Request:
-    """One call, complete before its first attempt: a repeated create sends the very same bytes."""
+    """One call, complete before its first attempt and never changed: a repeated create sends the very same bytes."""
 
     method: str
     path: str
@@ -114,12 +116,20 @@ def compose_raw(
 
 def query_string(params: Mapping[str, Parameter]) -> str:
     """Return *params* as a percent-encoded query, with booleans in JSON's spelling."""
-    pairs = {
-        name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in params.items()
-        if value is not None
-    }
-    return urlencode(pairs, safe=",", quote_via=quote)
+    given = {name: value for name, value in params.items() if value is not None}
+    return "&".join(f"{_quoted(name)}={_quoted(_spelled(value))}" for name, value in given.items())
+
+
+def _spelled(value: Parameter) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _quoted(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else quote(text, safe=",")
+
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9\-._~,]*")
+"""What needs no quoting, such as a hundred ids; `quote` takes ten times as long to find that out."""
 
 
 def multipart(name: str, content_type: str, file: Stream) -> Stream:
@@ -132,7 +142,7 @@ def multipart(name: str, content_type: str, file: Stream) -> Stream:
     ).encode()
     tail = f"\r\n--{boundary}--\r\n".encode()
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[Piece]:
         yield head
         async for chunk in file.chunks():
             yield chunk

@@ -6,8 +6,10 @@
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.events import DubEvent, DubSnapshot
-from heygen_async.bulk.journal import JournalInUse
+from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.promotion import Reviews, promote, read_reviews
+from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.bulk.store import JournalError, Problem
@@ -24,5 +26,9 @@ __all__ = (
     "Manifest",
     "OverBudget",
     "Problem",
+    "Review",
+    "Reviews",
     "Survey",
+    "promote",
+    "read_reviews",
 )

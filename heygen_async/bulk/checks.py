@@ -13,7 +13,7 @@ from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Admission, Problem, RowStore
+from heygen_async.bulk.store import Admission, Entry, Problem, RowStore
 from heygen_async.models import DubRow
 
 _MOST_PROBLEMS: Final = 1000
@@ -67,19 +67,31 @@ class RowChecker:
     async def admit(self, rows: Sequence[SourceRow]) -> list[AdmittedRow | RefusedRow]:
         """Check and admit a slice of rows, in their order."""
         plan = self.plan
-        made = await prepare(rows, self.journal, plan.output_dir, captions=plan.captions, own_files=self.own_files)
+        made = await prepare(
+            rows,
+            self.journal,
+            plan.output_dir,
+            captions=plan.captions,
+            own_files=self.own_files,
+            redo_rejected=plan.redo_rejected,
+        )
         entries = [one.entry for one in made if isinstance(one, PreparedRow)]
-        records = [self._renewed(one) for one in await self.journal.admit(entries)]
+        admissions = await self.journal.admit(entries)
+        records = [self._renewed(entry, one) for entry, one in zip(entries, admissions, strict=True)]
         files, left = await _written(records), iter(records)
         return [
             _admitted(one, next(left), files) if isinstance(one, PreparedRow) else RefusedRow(one.row, one.problems)
             for one in made
         ]
 
-    def _renewed(self, admission: Admission) -> Admission:
+    def _renewed(self, entry: Entry, admission: Admission) -> Admission:
         """Return the record with another attempt, where the caller requests one."""
-        is_renewed = self.plan.retry_failed and isinstance(admission, Record)
-        return admission.forgiving() if is_renewed and isinstance(admission, Record) else admission
+        if isinstance(admission, Problem):
+            return admission
+        if entry.redoes is not None and entry.redoes == admission.lipsync_id:
+            redone = admission.redone(entry.inputs)
+            return redone if entry.draft is None else redone.with_draft(entry.draft.key, entry.draft.job)
+        return admission.forgiving() if self.plan.retry_failed else admission
 
     async def admit_all(
         self, slices: AsyncIterator[list[SourceRow]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from attrs import evolve
+from typing import Final
 
 from heygen_async.bulk.identity import same_inputs
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.store import Entry
+
+_WITHOUT_A_JOB: Final = frozenset({State.PLANNED, State.FAILED})
+"""States of a row without a job that could still be completed."""
 
 
 def admitted(entry: Entry, known: Record | None) -> Record | str:
@@ -19,6 +22,8 @@ def admitted(entry: Entry, known: Record | None) -> Record | str:
     record = known or Record(key=entry.key, inputs=entry.inputs)
     if (problem := _change(entry, record)) is not None:
         return problem
+    if entry.draft is not None and record.state in _WITHOUT_A_JOB:  # later it says what was rendered
+        record = record.with_draft(entry.draft.key, entry.draft.job)
     if record.state is State.FAILED and not _is_same(entry, record):
         record = record.forgiving()  # the caller has changed what failed
     if record.state is State.PLANNED:  # later it says what was sent
@@ -31,9 +36,11 @@ def _is_same(entry: Entry, record: Record) -> bool:
 
 
 def _change(entry: Entry, record: Record) -> str | None:
-    if record.state in {State.PLANNED, State.FAILED} or _is_same(entry, record):
-        return None  # there is no job that could still be completed
+    if record.state in _WITHOUT_A_JOB or _is_same(entry, record):
+        return None
+    if entry.redoes is not None and entry.redoes == record.lipsync_id:
+        return None
     return (
         f"the video, audio or options of the row {entry.key} have changed since its job was created; "
-        "give the row a new key to create another job"
+        "give the row a new key to create another job, or reject its video and redo it"
     )

@@ -18,8 +18,7 @@ import attrs
 import orjson
 from attrs import frozen
 
-from heygen_async._media.names import plain, unreserved
-from heygen_async._media.targets import captions_path, same_file_key
+from heygen_async._media.targets import captions_path, plain, same_file_key, unreserved
 from heygen_async.bulk.signatures import looks_signed, without_likely_signature, without_signature
 from heygen_async.models import Asset, AssetId, DubRow, LipsyncOptions, LipsyncRequest, Source
 
@@ -134,6 +133,8 @@ def _identity_0_1(source: Source, info: FileInfo | None) -> Mapping[str, str] | 
 
 
 def _was_signed_0_1(url: str) -> bool:
+    if "?" not in url:
+        return False
     names = (name.lower() for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True))
     return not _SIGNATURES_0_1.isdisjoint(names)
 

@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, TypeAlias
@@ -35,6 +35,7 @@ from heygen_async.bulk.identity import (
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.outputs import is_written, output_problems
+from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, JournalError, Problem, RowStore
 from heygen_async.models import DubRow
@@ -104,6 +105,7 @@ async def prepare(
     *,
     captions: bool = False,
     own_files: OwnFiles | None = None,
+    redo_rejected: bool = False,
 ) -> list[PreparedRow | SourceRow]:
     """Check rows, and prepare those without problems.
 
@@ -113,15 +115,19 @@ async def prepare(
         output_dir: Where the outputs go.
         captions: Whether captions are written for rows that do not say.
         own_files: The files of the run itself, which no row may write: see `own_files_of`.
+        redo_rejected: Whether rows whose video was rejected get another job.
 
     Returns:
         For each row, in order, the prepared row, or the row with all of its problems.
     """
-    found_files = await _check_files([row for one in rows if (row := one.checkable) is not None], journal)
-    sources = [_Sources() if (row := one.checkable) is None else await _sources(row, found_files) for one in rows]
-    records = await journal.records([one.key for one in sources if one.key is not None])
-    check = _Check(records, output_dir, captions, own_files or {})
-    if output_dir is None and all((row := one.checkable) is None or row.output is None for one in rows):
+    given = [one.checkable for one in rows]
+    found_files = await _check_files([row for row in given if row is not None], journal)
+    sources = [_Sources() if row is None else await _sources(row, found_files) for row in given]
+    keyed = {one.key: (row, one.inputs) for row, one in zip(given, sources, strict=True) if row and one.key is not None}
+    records = await journal.records([*keyed, *drafts_of(given)])
+    redone = await records_to_redo(records, keyed, journal, redo_rejected=redo_rejected)
+    check = _Check({**records, **redone}, redone.keys(), output_dir, captions, own_files or {})
+    if output_dir is None and all(row is None or row.output is None for row in given):
         return _checked(check, rows, sources)  # there are no files to check
     return await to_thread.run_sync(_checked, check, rows, sources)
 
@@ -171,6 +177,8 @@ class _Check:
     """What rows are checked against."""
 
     records: Mapping[str, Record]
+    redone: Container[str]
+    """The keys of those that get another job."""
     output_dir: Path | None
     captions: bool
     own_files: OwnFiles
@@ -192,6 +200,7 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
         problems += _output_problems(check, row, target, record, captions=captions)
     if not has_been_sent(record):
         problems = [*_source_problems(row, sources), *problems]
+    problems += draft_problems(row, sources.files, check.records)
     inputs = sources.inputs or (record.inputs if record is not None else None)
     if problems or source.row is None or key is None or inputs is None:
         shown = [Problem(f"{source.place}, {column}", message) for column, message in problems]
@@ -214,6 +223,8 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
             number=source.number,
             place=source.place,
             target=None if target is None else str(target),
+            redoes=record.earlier[-1] if record is not None and key in check.redone else None,
+            draft=draft_of(row),
             claims=claims_of(row, target, captions=captions),
         ),
     )

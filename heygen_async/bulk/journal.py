@@ -13,69 +13,27 @@ writes of the run before, and creates nothing before it has compared its keys wi
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import attrs
 import orjson
 from attrs import define, field
 
-from heygen_async._text import one_line
+from heygen_async.bulk import journal_format, reviews
 from heygen_async.bulk.entries import admitted
 from heygen_async.bulk.identity import FileInfo
-from heygen_async.bulk.record import Record, State, first_version_key
-from heygen_async.bulk.store import Admission, Entry, JournalError, Problem, shown
+from heygen_async.bulk.journal_file import JournalFile, name_of, open_existing, open_file
+from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.reviews import Review
+from heygen_async.bulk.store import Admission, Entry, JournalError, Problem
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_APPLICATION: Final = 0x48474A31  # "HGJ1", which marks a database as a journal
-_VERSION: Final = 2
-_FIRST_VERSION: Final = 1
-_WAL_HEADER: Final = (b"\2\2", slice(18, 20))
-"""The bytes of SQLite's header that say that the database uses a write-ahead log, and where they are."""
-
-_COLUMNS: Final = tuple(one.name for one in attrs.fields(Record) if one.metadata.get("saved", True))
-
-_SCHEMA: Final = f"""
-PRAGMA application_id = {_APPLICATION};
-PRAGMA user_version = {_VERSION};
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE rows ({", ".join(_COLUMNS)}, run INTEGER NOT NULL, PRIMARY KEY (key));
-CREATE INDEX rows_by_number ON rows (run, number);
-CREATE INDEX rows_by_job ON rows (lipsync_id) WHERE lipsync_id IS NOT NULL;
-CREATE TABLE claims (claim TEXT PRIMARY KEY, key TEXT NOT NULL, place TEXT NOT NULL, run INTEGER NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE assets (digest TEXT PRIMARY KEY, asset_id TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE listed (lipsync_id TEXT PRIMARY KEY, callback_id TEXT NOT NULL) WITHOUT ROWID;
-CREATE INDEX listed_by_callback ON listed (callback_id);
-CREATE TABLE files (path TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, digest TEXT NOT NULL, seconds REAL) WITHOUT ROWID;
-"""
-
-_SAVE: Final = (
-    f"INSERT INTO rows ({', '.join(_COLUMNS)}, run) VALUES ({', '.join('?' * len(_COLUMNS))}, ?) "  # noqa: S608 names of ours
-    f"ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in (*_COLUMNS, 'run'))}"
-)
-_LOAD: Final = f"SELECT {', '.join(_COLUMNS)} FROM rows"  # noqa: S608 names of ours
-
-_DAMAGED: Final = (
-    "{journal} is damaged ({problem}): move it away and run again. "
-    "Jobs that were created in the last 24 hours are not paid for again"
-)
-
-
-class JournalInUse(JournalError):
-    """Raised when another run uses the journal."""
-
-    hint = "Wait for the other run to end, or end it: a journal is used by one run at a time."
 
 
 def _in_thread(
@@ -110,9 +68,8 @@ class Journal:
         self._path = path
         self.origin = origin
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="heygen-journal")
-        self._db: sqlite3.Connection
-        self._run = 0
-        self._is_sound = False
+        self._opened: JournalFile | None = None
+        self._has_listed = False
         self._joining = threading.Lock()  # held for a few instructions only
         self._waiting: _Commit | None = None
 
@@ -129,205 +86,54 @@ class Journal:
             JournalInUse: If another run has it.
             JournalError: If it cannot be opened, is no journal, or belongs to another origin.
         """
+        await self._open(partial(open_file, self._path, self.origin))
+
+    async def open_existing(self) -> None:
+        """Open the file of a run that has ended, and lock it, to look at it and to review it.
+
+        Raises:
+            JournalInUse: If a run has it.
+            JournalError: If there is none, or it cannot be opened.
+        """
+        if self._path is None:
+            raise JournalError(f"{self} ends with its run")
+        await self._open(partial(open_existing, self._path))
+
+    async def _open(self, find: Callable[[], JournalFile]) -> None:
         try:
-            await self.in_turn(self._open)
+            await self.in_turn(partial(self._begin, find))
         except BaseException:
-            self._let_go()
+            self._close_later()
             raise
+
+    def _begin(self, find: Callable[[], JournalFile]) -> None:
+        self._opened = find()
+        with self._file.reading() as db:
+            self._has_listed = bool(db.execute("SELECT EXISTS (SELECT 1 FROM listed)").fetchone()[0])
 
     async def aclose(self) -> None:
         """Write what is still to be written, and let the file go; cancelled, it does so all the same."""
-        await asyncio.shield(self._let_go())
+        await asyncio.shield(self._close_later())
 
-    def _let_go(self) -> asyncio.Future[None]:
+    def _close_later(self) -> asyncio.Future[None]:
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
         return closing
 
-    def _open(self) -> None:
-        with self._translated():
-            used_wal = self._examine()
-            self._db = sqlite3.connect(self._path or ":memory:", timeout=0, isolation_level=None)
-            self._lock()
-            self._settle(used_wal=used_wal)
-            self._mark_open()
-        self._is_sound = True
-
-    def _examine(self) -> bool:
-        """Look at the files before SQLite does; return whether the journal uses a write-ahead log."""
-        if self._path is None:
-            return False
-        if not self._path.absolute().parent.is_dir():
-            raise JournalError(f"the folder of {self} does not exist")
-        if self._path.is_dir():
-            raise JournalError(f"{self} is a folder: name a file in it")
-        log = self._path.with_name(f"{self._path.name}-wal")
-        mark, place = _WAL_HEADER
-        uses_wal = self._path.is_file() and _head(self._path)[place] == mark
-        if log.exists() and not uses_wal:
-            # SQLite would apply it to this file, or delete it.
-            raise JournalError(
-                f"{log} is not of {self}, but of an earlier file of that name: "
-                "put that file back, or move both away to start a new journal"
-            )
-        return uses_wal
-
     def _close(self) -> None:
-        if not hasattr(self, "_db"):
-            return
-        try:
-            if self._is_sound:
-                with suppress(sqlite3.Error):  # then the next run finds that this one did not end cleanly
-                    self._db.execute("DELETE FROM facts WHERE name = 'open'")
-        finally:
-            self._db.close()
+        if self._opened is not None:
+            self._opened.close()
 
-    def _lock(self) -> None:
-        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # first: a write-ahead log then needs no shared memory
-        self._db.execute("BEGIN EXCLUSIVE")
-        try:
-            self._check()
-        finally:
-            self._db.execute("COMMIT")
-        self._db.execute("PRAGMA journal_mode = DELETE")
-        self._db.execute("PRAGMA synchronous = FULL")
-
-    def _check(self) -> None:
-        """Check that this is a journal of ours, or an empty file, which may become one."""
-        application, version, tables = self._identity()
-        if tables and application != _APPLICATION:
-            raise JournalError(f"{self._path} is a database, but not a journal of heygen-async")
-        if tables and version not in {_FIRST_VERSION, _VERSION}:
-            raise JournalError(f"{self} was written by another version of heygen-async (format {version})")
-
-    def _identity(self) -> tuple[int, int, int]:
-        """Return the application, the version, and the number of tables and indexes."""
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return application, version, tables
-
-    def _settle(self, *, used_wal: bool) -> None:
-        """Create or convert the tables, and check that the journal belongs to the origin."""
-        _, version, tables = self._identity()
-        if not tables and used_wal:
-            raise JournalError(
-                f"{self} is empty because its file {self._path}-wal is missing: "
-                "put that back, or move both away to start a new journal"
-            )
-        if not tables:
-            with self._transaction():
-                self._create_tables()
-                self._keep_fact("origin", self.origin)
-        elif version == _FIRST_VERSION:
-            with self._transaction():
-                self._convert()
-        found = self._fact("origin")
-        if found != self.origin:
-            raise JournalError(f"{self} belongs to {found}, not to {self.origin}; use another journal")
-
-    def _create_tables(self) -> None:
-        for statement in _SCHEMA.split(";"):
-            self._db.execute(statement)
-
-    def _convert(self) -> None:
-        """Convert a journal of the first version. It has no record of a clean end, so it counts as unclean."""
-        kept = {}
-        for table in ("facts", "claims", "assets"):
-            kept[table] = self._db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 names of ours
-        cursor = self._db.execute("SELECT * FROM rows ORDER BY rowid")
-        names = [column[0] for column in cursor.description]
-        rows = [dict(zip(names, values, strict=True)) for values in cursor]
-        for table in ("rows", "files", *kept):
-            self._db.execute(f"DROP TABLE {table}")
-        self._create_tables()
-        for table, values in kept.items():
-            for one in values:
-                self._db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(one))})", one)  # noqa: S608
-        for row in rows:
-            self._run = int(row.pop("run"))
-            self._save(_first_version_record(row))
-        self._keep_fact("unclean", "0")
-        self._keep_fact("legacy", "1")
-
-    def _mark_open(self) -> None:
-        """Begin a run, and keep in mind if the one before did not end cleanly."""
-        opened = self._fact("open")
-        if opened is not None:
-            self._check_integrity()
-        with self._transaction():
-            if opened is not None and self._fact("unclean") is None:
-                self._keep_fact("unclean", opened)
-            self._run = int(self._fact("runs") or 0) + 1
-            self._keep_fact("runs", str(self._run))
-            self._keep_fact("open", repr(time.time()))
-
-    def _check_integrity(self) -> None:
-        (found,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise JournalError(_DAMAGED.format(journal=self, problem=one_line(found)))
-
-    def _fact(self, name: str) -> str | None:
-        found = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if found is None else str(found[0])
-
-    def _keep_fact(self, name: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            if code == sqlite3.SQLITE_BUSY:
-                raise JournalInUse(f"{self} is in use by another run") from error
-            self._is_sound = False  # something may not have been written
-            if code == sqlite3.SQLITE_CORRUPT:
-                raise JournalError(_DAMAGED.format(journal=self, problem=error)) from error
-            raise JournalError(f"{self} cannot be used: {error}") from error
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._translated():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+    @property
+    def _file(self) -> JournalFile:
+        assert self._opened is not None  # noqa: S101 open() comes first
+        return self._opened
 
     @_in_thread
     def admit(self, entries: Sequence[Entry]) -> list[Admission]:
         """Admit rows to the run: return the record of each, or why it cannot be admitted."""
-        with self._transaction():
-            return [self._admit(entry) for entry in entries]
-
-    def _admit(self, entry: Entry) -> Admission:
-        found = self._conflict(entry) or admitted(entry, self._find(entry.key))
-        if isinstance(found, str):
-            return Problem(entry.place, found)
-        for claim in (f"key {entry.key}", *entry.claims):
-            self._db.execute(
-                "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, self._run)
-            )
-        self._save(found)
-        return found
-
-    def _conflict(self, entry: Entry) -> str | None:
-        for claim in (f"key {entry.key}", *entry.claims):
-            taken = self._db.execute(
-                "SELECT place FROM claims WHERE claim = ? AND run = ? AND place != ?", (claim, self._run, entry.place)
-            ).fetchone()
-            if taken is not None:
-                return f"duplicate of {taken[0]}: the same {claim}"
-        return None
-
-    def _find(self, key: str) -> Record | None:
-        found = self._db.execute(f"{_LOAD} WHERE key = ?", (key,)).fetchone()
-        return None if found is None else _record(found)
+        with self._file.transaction() as db:
+            return [_admit(db, entry, self._file.run) for entry in entries]
 
     @_in_thread
     def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
@@ -352,12 +158,9 @@ class Journal:
     def _commit(self, commit: _Commit) -> None:
         with self._joining:
             self._waiting = None
-        with self._transaction():
+        with self._file.transaction() as db:
             for record in commit.records:
-                self._save(record)
-
-    def _save(self, record: Record) -> None:
-        self._db.execute(_SAVE, (*_values(record), self._run))
+                journal_format.save(db, record, self._file.run)
 
     @_in_thread
     def in_doubt(self) -> list[Record]:
@@ -372,96 +175,98 @@ class Journal:
     @_in_thread
     def known_jobs(self, lipsync_ids: Sequence[str]) -> set[str]:
         """Return those of the jobs that belong to a row."""
-        return self._known_jobs(lipsync_ids)
-
-    def _known_jobs(self, lipsync_ids: Sequence[str]) -> set[str]:
-        with self._translated():
-            wanted = orjson.dumps(lipsync_ids).decode()
-            found = self._db.execute(
-                "SELECT lipsync_id FROM rows WHERE lipsync_id IN (SELECT value FROM json_each(?)) "
-                "UNION SELECT old.value FROM rows, json_each(rows.earlier) AS old "
-                "WHERE rows.earlier != '[]' AND old.value IN (SELECT value FROM json_each(?))",
-                (wanted, wanted),
-            )
-            return {lipsync_id for (lipsync_id,) in found}
+        with self._file.reading() as db:
+            return _known_jobs(db, lipsync_ids)
 
     @_in_thread
     def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> None:
         """Keep jobs that were seen in the list: their ids and callback ids."""
-        with self._transaction():
-            self._db.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?)", jobs)
+        self._has_listed = self._has_listed or bool(jobs)
+        with self._file.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?)", jobs)
+
+    async def listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the listed jobs with one of the callback ids that belong to no row: their ids and callback ids."""
+        # Each row asks, and after a clean end there is none.
+        return await self._listed(callback_ids) if self._has_listed else []
 
     @_in_thread
-    def listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """Return the listed jobs with one of the callback ids that belong to no row: their ids and callback ids."""
-        with self._translated():
-            found = self._db.execute(
+    def _listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
+        with self._file.reading() as db:
+            found = db.execute(
                 "SELECT lipsync_id, callback_id FROM listed WHERE callback_id IN (SELECT value FROM json_each(?))",
                 (orjson.dumps(callback_ids).decode(),),
             ).fetchall()
-        known = self._known_jobs([lipsync_id for lipsync_id, _ in found]) if found else set()
+            known = _known_jobs(db, [lipsync_id for lipsync_id, _ in found]) if found else set()
         return [(lipsync_id, callback_id) for lipsync_id, callback_id in found if lipsync_id not in known]
 
     @_in_thread
     def fact(self, name: str) -> str | None:
         """Return a fact of the journal as a whole, such as the account that it belongs to."""
-        with self._translated():
-            return self._fact(name)
+        with self._file.reading() as db:
+            return journal_format.fact(db, name)
 
     @_in_thread
     def keep_fact(self, name: str, value: str) -> None:
         """Save a fact."""
-        with self._transaction():
-            self._keep_fact(name, value)
+        with self._file.transaction() as db:
+            journal_format.keep_fact(db, name, value)
 
     @_in_thread
     def reconciled(self, anchor: str | None) -> None:
         """Record that all jobs up to *anchor*, the newest one, are listed: no write of an earlier run is missed."""
-        with self._transaction():
-            self._db.execute("DELETE FROM facts WHERE name = 'unclean'")
+        with self._file.transaction() as db:
+            db.execute("DELETE FROM facts WHERE name = 'unclean'")
             if anchor is not None:
-                self._keep_fact("anchor", anchor)
+                journal_format.keep_fact(db, "anchor", anchor)
 
     @_in_thread
     def estimate(self) -> float:
         """Return the estimated cost of all jobs on this journal, in dollars."""
-        with self._translated():
-            return float(self._db.execute("SELECT total(estimate) FROM rows").fetchone()[0])
+        with self._file.reading() as db:
+            return float(db.execute("SELECT total(estimate + earlier_estimate) FROM rows").fetchone()[0])
 
     @_in_thread
     def asset(self, digest: str) -> str | None:
         """Return the id under which the content with *digest* was uploaded."""
-        with self._translated():
-            found = self._db.execute("SELECT asset_id FROM assets WHERE digest = ?", (digest,)).fetchone()
+        with self._file.reading() as db:
+            found = db.execute("SELECT asset_id FROM assets WHERE digest = ?", (digest,)).fetchone()
             return None if found is None else str(found[0])
 
     @_in_thread
     def keep_asset(self, digest: str, asset_id: str) -> None:
         """Save the asset of an uploaded content."""
-        with self._transaction():
-            self._db.execute("INSERT OR REPLACE INTO assets VALUES (?, ?)", (digest, asset_id))
+        with self._file.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO assets VALUES (?, ?)", (digest, asset_id))
 
     @_in_thread
     def forget_assets(self, asset_ids: Sequence[str]) -> None:
         """Forget assets that the server no longer has."""
-        with self._transaction():
-            self._db.executemany("DELETE FROM assets WHERE asset_id = ?", [(one,) for one in asset_ids])
+        with self._file.transaction() as db:
+            db.executemany("DELETE FROM assets WHERE asset_id = ?", [(one,) for one in asset_ids])
 
     @_in_thread
     def file_info(self, paths: Sequence[str]) -> Mapping[str, FileInfo]:
         """Return what was last read from the files at *paths*."""
-        with self._translated():
-            found = self._db.execute(
+        with self._file.reading() as db:
+            found = db.execute(
                 "SELECT path, fingerprint, digest, seconds FROM files WHERE path IN (SELECT value FROM json_each(?))",
                 (orjson.dumps(paths).decode(),),
             )
             return {path: FileInfo(*facts) for path, *facts in found}
 
     @_in_thread
+    def known_files(self) -> Mapping[str, FileInfo]:
+        """Return what was last read from files, by path."""
+        with self._file.reading() as db:
+            found = db.execute("SELECT path, fingerprint, digest, seconds FROM files")
+            return {path: FileInfo(*facts) for path, *facts in found}
+
+    @_in_thread
     def keep_file_info(self, facts: Mapping[str, FileInfo]) -> None:
         """Save what was read from files, by path."""
-        with self._transaction():
-            self._db.executemany(
+        with self._file.transaction() as db:
+            db.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
                 [(path, one.fingerprint, one.digest, one.seconds) for path, one in facts.items()],
             )
@@ -469,52 +274,70 @@ class Journal:
     @_in_thread
     def rows(self, after: int, limit: int) -> list[Record]:
         """Return rows of this run in order, the first *limit* after row number *after*."""
-        return self._select("run = ? AND number > ? ORDER BY number LIMIT ?", self._run, after, limit)
+        return self._select("run = ? AND number > ? ORDER BY number LIMIT ?", self._file.run, after, limit)
+
+    @_in_thread
+    def all_rows(self, after: str, limit: int) -> list[Record]:
+        """Return rows of all runs by key, the first *limit* after the key *after*."""
+        return self._select("key > ? ORDER BY key LIMIT ?", after, limit)
+
+    @_in_thread
+    def reviews(self, keys: Sequence[str] | None = None) -> list[Review]:
+        """Return the decisions on the rows with these keys; without *keys* on all rows."""
+        with self._file.reading() as db:
+            return reviews.load(db, keys)
+
+    @_in_thread
+    def keep_review(self, review: Review) -> None:
+        """Save a decision, in place of an earlier one on the same row."""
+        with self._file.transaction() as db:
+            reviews.save(db, review)
+
+    @_in_thread
+    def withdraw_review(self, key: str) -> None:
+        """Delete the decision on a row."""
+        with self._file.transaction() as db:
+            reviews.delete(db, key)
 
     def _select(self, where: str, *values: str | int) -> list[Record]:
-        with self._translated():
-            return [_record(row) for row in self._db.execute(f"{_LOAD} WHERE {where}", values)]
+        with self._file.reading() as db:
+            return journal_format.select(db, where, *values)
 
     def __str__(self) -> str:
-        return "the journal in memory" if self._path is None else f"the journal {self._path}"
+        return name_of(self._path)
 
 
-def _values(record: Record) -> Iterator[object]:
-    for name in _COLUMNS:
-        value = getattr(record, name)
-        if name == "earlier":
-            value = orjson.dumps(value).decode()
-        elif name == "error" and value is not None:
-            value = shown(value)
-        yield value
+def _admit(db: sqlite3.Connection, entry: Entry, run: int) -> Admission:
+    known = journal_format.select(db, "key = ?", entry.key)
+    found = _conflict(db, entry, run) or admitted(entry, known[0] if known else None)
+    if isinstance(found, str):
+        return Problem(entry.place, found)
+    for claim in _claims(entry):
+        db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, run))
+    journal_format.save(db, found, run)
+    return found
 
 
-def _record(values: Sequence[object]) -> Record:
-    fields = dict(zip(_COLUMNS, values, strict=True))
-    fields["state"] = State(str(fields["state"]))
-    fields["earlier"] = tuple(orjson.loads(str(fields["earlier"])))
-    for name in ("is_final", "captions_free"):
-        fields[name] = bool(fields[name])
-    return Record(**fields)  # type: ignore[arg-type]  # written by _values
+def _claims(entry: Entry) -> tuple[str, ...]:
+    return (f"key {entry.key}", *entry.claims)
 
 
-def _first_version_record(row: dict[str, object]) -> Record:
-    """Return a record of the first version: the first attempt had the row's key, later ones `KEY.NUMBER`."""
-    key, attempt = str(row["key"]), int(str(row["attempt"]))
-    was_writing = row.pop("is_writing")
-    target = row["target"]
-    added: dict[str, object] = {
-        "attempt_key": None if row["body"] is None else first_version_key(key, attempt),
-        "forgiven": 0,
-        "writing_to": os.path.abspath(str(target)) if was_writing and target is not None else None,  # noqa: PTH100
-        "written": None,
-        "captions_free": 0,
-        "version": 0,
-    }
-    row.update(added)
-    return _record([row[name] for name in _COLUMNS])
+def _conflict(db: sqlite3.Connection, entry: Entry, run: int) -> str | None:
+    for claim in _claims(entry):
+        taken = db.execute(
+            "SELECT place FROM claims WHERE claim = ? AND run = ? AND place != ?", (claim, run, entry.place)
+        ).fetchone()
+        if taken is not None:
+            return f"duplicate of {taken[0]}: the same {claim}"
+    return None
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(100)
+def _known_jobs(db: sqlite3.Connection, lipsync_ids: Sequence[str]) -> set[str]:
+    wanted = orjson.dumps(lipsync_ids).decode()
+    found = db.execute(
+        "SELECT lipsync_id FROM rows WHERE lipsync_id IN (SELECT value FROM json_each(?)) "
+        "UNION SELECT old.value FROM rows, json_each(rows.earlier) AS old "
+        "WHERE rows.earlier != '[]' AND old.value IN (SELECT value FROM json_each(?))",
+        (wanted, wanted),
+    )
+    return {lipsync_id for (lipsync_id,) in found}

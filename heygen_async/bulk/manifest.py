@@ -41,6 +41,8 @@ _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _DELIMITERS: Final = ",;\t|"
 _SEPARATOR: Final = re.compile(r'\s*"?sep=([^"\r\n])"?[,;\t|\s]*', re.IGNORECASE)
 """A first line by which Excel names the separator."""
+_SPACES: Final = re.compile(r"[\s-]+")
+"""What people write in a name of a column in place of an underscore."""
 _UTF_16: Final = frozenset({b"\xff\xfe", b"\xfe\xff"})
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 _DEVICES: Final = ("/dev/", "/proc/")
@@ -79,7 +81,7 @@ class Manifest(Iterable[DubRow]):
     API does, `{"type": "asset_id", "asset_id": "..."}`.
 
     CSV may be as spreadsheets write it: separated by comma, semicolon, tab or bar, with a `sep=;` line, blank rows
-    and columns, a byte order mark, names of columns in upper or lower case; in UTF-8, or UTF-16 with its mark.
+    and columns, a byte order mark, names of columns such as `Start time`; in UTF-8, or UTF-16 with its mark.
 
     Args:
         path: The file. `.jsonl`, `.ndjson` and `.json` are JSON Lines, and so is any other that starts with `{`. In a
@@ -247,8 +249,12 @@ def _first_line(text: TextIO) -> tuple[int, str, str | None]:
 
 def _json_lines(lines: Iterable[str], skipped: int) -> Iterator[_Line]:
     for number, line in enumerate(lines, start=skipped + 1):
-        if text := line.strip("\ufeff \t\r\n"):
-            yield _json_object(f"line {number}", text)
+        text, place = line.strip("\ufeff \t\r\n"), f"line {number}"
+        if number == skipped + 1 and text.startswith("["):
+            yield _unreadable(place, "begins a list; JSON Lines are one object on each line, without [ ] and commas")
+            return
+        if text:
+            yield _json_object(place, text)
 
 
 def _json_object(place: str, line: str) -> _Line:
@@ -271,7 +277,7 @@ def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Ite
     end = 0  # of the row before: a quoted cell may contain line breaks
     try:
         header = next(reader, [])
-        names = [name.strip().casefold() for name in header]
+        names = [_SPACES.sub("_", name.strip().casefold()) for name in header]
         if problems := list(_header_problems(names, f"line {skipped + 1}")):
             yield f"line {skipped + 1}", {}, problems
             return

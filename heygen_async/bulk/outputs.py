@@ -11,8 +11,8 @@ from heygen_async._media.parts import part_path
 from heygen_async._media.targets import captions_path, target_problems
 from heygen_async.bulk.record import Record, State
 
-Found: TypeAlias = Literal["nothing", "ours", "emptied", "foreign"]
-"""What is at the path of a row's output: `emptied` is the row's own file with nothing in it any more."""
+Found: TypeAlias = Literal["nothing", "ours", "replaceable", "foreign"]
+"""What is at the path of a row's output: `replaceable` is its own file of an earlier job, or with nothing in it."""
 
 
 def absolute_path(path: str | Path) -> str:
@@ -40,6 +40,14 @@ def part_identity(target: Path, total: int | None) -> str | None:
     return ":".join([device, inode] if total is None else [device, inode, str(total)])
 
 
+def has_part(record: Record, target: Path) -> bool:
+    """Return whether the part of *target* is the one in the record, which another executor may still publish."""
+    found = fingerprint_of(part_path(target))
+    if found is None or record.written is None or record.writing_to != absolute_path(target):
+        return False
+    return found.split(":")[:2] == record.written.split(":")[:2]
+
+
 def is_written(record: Record) -> bool:
     """Return whether a row is done and there is a file, changed since or not, at the path that it was written to."""
     if record.state is not State.DONE or record.target is None or record.writing_to != absolute_path(record.target):
@@ -53,11 +61,17 @@ def found_at(path: str, record: Record) -> Found:
         found = os.stat(path)  # noqa: PTH116 a string will do
     except OSError:
         return "foreign" if os.path.lexists(path) else "nothing"
-    if record.writing_to != path or record.written is None:
+    if record.writing_to != path or (record.written is None and record.replaces is None):
         return "foreign"
     if not found.st_size:
-        return "emptied"
-    return "ours" if f"{sources.fingerprint(found)}:".startswith(f"{record.written}:") else "foreign"
+        return "replaceable"
+    if _has_fingerprint(found, record.written):
+        return "ours"
+    return "replaceable" if _has_fingerprint(found, record.replaces) else "foreign"
+
+
+def _has_fingerprint(found: os.stat_result, recorded: str | None) -> bool:
+    return recorded is not None and f"{sources.fingerprint(found)}:".startswith(f"{recorded}:")
 
 
 def has_content(path: str) -> bool:
@@ -87,6 +101,8 @@ def _exists(file: Path) -> bool:
 
 
 def captions_are_free(record: Record, target: Path) -> bool:
-    """Return whether captions of *target* may be written: there are none, or only those of an interrupted run."""
+    """Return whether captions of *target* may be written: there are none, or only those that the row has written."""
     was_free = record.writing_to == absolute_path(target) and record.captions_free
-    return was_free or not os.path.lexists(captions_path(target))
+    captions = captions_path(target)
+    is_ours = record.captions is not None and record.captions == fingerprint_of(captions)
+    return was_free or is_ours or not os.path.lexists(captions)

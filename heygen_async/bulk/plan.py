@@ -33,6 +33,7 @@ class Plan:
     submit: Submit = "each"
     captions: bool = False
     retry_failed: bool = False
+    redo_rejected: bool = False
     on_event: Callable[[DubEvent], None] | None = None
     delays: RetryDelays = field(factory=RetryDelays)
     now: Callable[[], float] = time.time
@@ -49,6 +50,7 @@ def make_plan(
     submit: Submit,
     captions: bool,
     retry_failed: bool,
+    redo_rejected: bool,
     on_event: Callable[[DubEvent], None] | None,
 ) -> Plan:
     """Return the plan of a run.
@@ -63,6 +65,7 @@ def make_plan(
     check_budget(budget)
     check_type("captions", captions, bool)
     check_type("retry_failed", retry_failed, bool)
+    check_type("redo_rejected", redo_rejected, bool)
     check_function("on_event", on_event)
     if iscoroutinefunction(on_event):
         raise TypeError("on_event must be a plain function: it is not awaited")
@@ -76,6 +79,7 @@ def make_plan(
         submit=submit,
         captions=captions,
         retry_failed=retry_failed,
+        redo_rejected=redo_rejected,
         on_event=on_event,
     )
 

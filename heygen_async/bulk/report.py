@@ -2,7 +2,8 @@
 
 Rule 1: it starts with a byte order mark, by which Excel knows that it is UTF-8.
 Rule 2: no cell is taken for a formula, and none contains control characters: some of the text is the server's.
-Rule 3: it appears when it is complete, and never in place of another file of the run.
+Rule 3: its states are the words of outcomes and stages, so that it agrees with what a run prints.
+Rule 4: it appears when it is complete, and never in place of another file of the run.
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ COLUMNS: Final = (
     "file",
     "error",
 )
+_STATES: Final = {
+    State.PLANNED: "not submitted",
+    State.SUBMITTING: "submitting",
+    State.SUBMITTED: "running",
+    State.COMPLETED: "downloading",
+    State.DONE: "completed",
+    State.FAILED: "failed",
+}
 _PAGE: Final = 500
 _FORMULA: Final = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}")
 _REPORT: Final = "the report"
@@ -107,11 +116,11 @@ def _cells(record: Record) -> Iterator[object]:
     yield _cell(record.place)
     yield _cell(record.key)
     yield _cell(record.lipsync_id)
-    yield record.state
+    yield "failed" if record.error is not None else _STATES[record.state]
     yield record.jobs
     seconds = (record.upload_seconds, record.submit_seconds, record.wait_seconds, record.download_seconds)
     yield from (None if one is None else f"{one:.3f}" for one in seconds)
-    yield f"{record.estimate:.4f}"
+    yield f"{record.estimate + record.earlier_estimate:.4f}"
     yield _cell(record.target) if record.state is State.DONE else None
     yield _cell(record.error)
 

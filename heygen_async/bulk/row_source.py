@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, closing
 from itertools import islice
-from typing import BinaryIO, Final, TypeAlias, cast
+from typing import IO, BinaryIO, Final, TypeAlias, cast
 
 from anyio import to_thread
 from attrs import frozen
@@ -51,11 +51,25 @@ class Snapshot:
 @asynccontextmanager
 async def new_snapshot() -> AsyncGenerator[Snapshot, None]:
     """Yield an empty snapshot, which is deleted afterwards."""
-    file = cast("BinaryIO", await asyncio.to_thread(tempfile.TemporaryFile))
+    opening = asyncio.get_running_loop().run_in_executor(None, _temporary_file)
+    try:
+        file = cast("BinaryIO", await asyncio.shield(opening))
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)  # the thread opens it all the same
+        raise
     try:
         yield Snapshot(file)
     finally:
         file.close()
+
+
+def _temporary_file() -> IO[bytes]:
+    return tempfile.TemporaryFile()
+
+
+def _close(opening: asyncio.Future[IO[bytes]]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
 
 
 def can_be_read_twice(rows: Rows) -> bool:

@@ -7,11 +7,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final, cast
 
 from cyclopts import App, CycloptsError
-from rich.console import Console
 
 from heygen_async._version import __version__
+from heygen_async.cli.error_view import print_error
 from heygen_async.cli.exits import Exit, exit_code
-from heygen_async.cli.failures import print_error
 from heygen_async.cli.interrupts import Interrupts
 from heygen_async.cli.logs import logging_to_stderr
 from heygen_async.cli.options import Printing
@@ -19,17 +18,52 @@ from heygen_async.cli.output import wants_json
 from heygen_async.cli.streams import check_output
 from heygen_async.errors import HeyGenError
 
-# By path, so that a command imports what it needs and no other's.
+# By path, so that a command imports what it needs and no other's; with its text in the list, which imports none.
 COMMANDS: Final = {
-    "dub": "heygen_async.cli.dub:dub",
-    "cluster": "heygen_async.cli.cluster:app",
-    "lipsync": "heygen_async.cli.lipsync:app",
-    "asset": "heygen_async.cli.asset:app",
-    "webhook": "heygen_async.cli.webhook:app",
-    "account": "heygen_async.cli.account:account",
-    "sandbox": "heygen_async.cli.sandbox:sandbox",
-    "demo": "heygen_async.cli.demo:demo",
-    "completion": "heygen_async.cli.completion:completion",
+    "dub": (
+        "heygen_async.cli.dub:dub",
+        "Dub every row of a manifest: upload, submit, wait and download, as many at once as the account allows.",
+    ),
+    "review": (
+        "heygen_async.cli.review:review",
+        "Watch the videos of a run beside their sources, and approve or reject them, in a page on this machine.",
+    ),
+    "cluster": (
+        "heygen_async.cli.cluster:app",
+        "Dub the rows of manifests on many machines, with PostgreSQL between them.",
+    ),
+    "lipsync": (
+        "heygen_async.cli.lipsync:app",
+        "Create, get, list, wait for, download, rename and delete lipsyncs.",
+    ),
+    "asset": (
+        "heygen_async.cli.asset:app",
+        "Upload files.",
+    ),
+    "webhook": (
+        "heygen_async.cli.webhook:app",
+        "Manage webhook endpoints, and listen to events.",
+    ),
+    "account": (
+        "heygen_async.cli.account_balance:account",
+        "Print the account of the API key, with its balance where the API returns one.",
+    ),
+    "doctor": (
+        "heygen_async.cli.doctor:doctor",
+        "Check the network, the key, the account and the API: read-only, free of charge, and without showing a secret.",
+    ),
+    "sandbox": (
+        "heygen_async.cli.sandbox:sandbox",
+        "Run a local sandbox of the API, without an API key, a network or costs, until Ctrl-C.",
+    ),
+    "demo": (
+        "heygen_async.cli.demo:demo",
+        "Dub three videos at once in a local sandbox: no API key, no network, no costs.",
+    ),
+    "completion": (
+        "heygen_async.cli.completion:completion",
+        "Print the completion script of a shell.",
+    ),
 }
 _EPILOGUE: Final = """\
 The API key is read from HEYGEN_API_KEY. Where the output is not a terminal, results and errors are JSON.
@@ -41,22 +75,29 @@ Exit codes: 0 done, 1 the API, the network or a row failed, 2 usage, 3 missing o
 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
 """
 
-app: Final = App(
-    name="heygen-async",
-    help="Dub videos with HeyGen's v3 Lipsync API.\n\nExample: heygen-async demo",
-    help_epilogue=_EPILOGUE,
-    version=__version__,
-    suppress_keyboard_interrupt=False,
-)
-for _name, _path in COMMANDS.items():
-    app.command(_path, name=_name)
+
+def make_app(*, is_list: bool = False) -> App:
+    """Return the application.
+
+    Args:
+        is_list: Whether its help is to list the commands. Only then they get their texts, which would replace the help
+            of the command itself.
+    """
+    app = App(
+        name="heygen-async",
+        help="Dub videos with HeyGen's v3 Lipsync API.\n\nExample: heygen-async demo",
+        help_epilogue=_EPILOGUE,
+        version=__version__,
+        suppress_keyboard_interrupt=False,
+    )
+    for name, (path, text) in COMMANDS.items():
+        app.command(path, name=name, help=text if is_list else None)
+    return app
 
 
 def run(argv: Sequence[str], interrupts: Interrupts) -> int:
     """Run one command, and return the exit code."""
     as_json = wants_json("--json" in argv)
-    if list(argv[:1]) in ([], ["--help"], ["-h"]):
-        _load_commands()
     try:
         code = _run(argv, interrupts)
         check_output()
@@ -68,20 +109,20 @@ def run(argv: Sequence[str], interrupts: Interrupts) -> int:
 
 
 def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
-    # A console of its own for each run: the one that is kept has the width of the first window.
-    command, arguments, _ = app.parse_args(list(argv), console=Console(), exit_on_error=False, print_error=False)
+    app = make_app(is_list=not COMMANDS.keys() & argv)
+    command, arguments, _ = app.parse_args(list(argv), exit_on_error=False, print_error=False)
+    if "console" in arguments.arguments:
+        from rich.console import Console  # noqa: PLC0415 only help is laid out
+
+        arguments.arguments["console"] = Console()  # the one that a group of commands keeps has an earlier width
     values = (*arguments.args, *arguments.kwargs.values())
     with logging_to_stderr(max((value.verbose for value in values if isinstance(value, Printing)), default=0)):
         result = command(*arguments.args, **arguments.kwargs)
         if inspect.iscoroutine(result):
-            result = interrupts.run(cast("Coroutine[Any, Any, object]", result))
+            from heygen_async.cli.interruptible import run_interruptible  # noqa: PLC0415 help needs no event loop
+
+            result = run_interruptible(cast("Coroutine[Any, Any, object]", result), interrupts)
     return result if isinstance(result, int) else Exit.DONE
-
-
-def _load_commands() -> None:
-    """Import all commands, for the list that shows the help of each."""
-    for name in COMMANDS:
-        _ = app[name]
 
 
 def _first(error: BaseException) -> BaseException:

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final
 from cyclopts import App, Parameter
 
 from heygen_async.cli.create_request import check_file
-from heygen_async.cli.failures import Problems
 from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options, session
 from heygen_async.cli.output import emit, note
+from heygen_async.cli.problems import Problems
 
 app: Final = App(name="asset", help="Upload files.")
 

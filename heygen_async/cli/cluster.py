@@ -17,10 +17,10 @@ from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.cli.cluster_view import enqueued_lines, enqueued_object, live_view, status_lines, status_object
 from heygen_async.cli.durations import Duration
-from heygen_async.cli.failures import ArgumentProblem, BadArguments
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.options import Options, PathFlag, Printing, Switch, polling, session
 from heygen_async.cli.output import note, print_for_people, print_json, print_json_line, print_line, wants_json
+from heygen_async.cli.problems import ArgumentProblem, BadArguments
 
 if TYPE_CHECKING:
     from heygen_async.bulk.cluster import Cluster, ClusterStatus

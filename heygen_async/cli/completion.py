@@ -19,6 +19,6 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     Args:
         shell: The shell.
     """
-    from heygen_async.cli.app import app  # noqa: PLC0415 it knows this command by its path
+    from heygen_async.cli.app import make_app  # noqa: PLC0415 it knows this command by its path
 
-    print(app.generate_completion(shell=shell))  # noqa: T201 it is the result
+    print(make_app().generate_completion(shell=shell))  # noqa: T201 it is the result

@@ -6,24 +6,26 @@ import asyncio
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Final, Unpack
 
 from attrs import frozen
 from cyclopts import Parameter
 
-from heygen_async import HeyGenSession, LipsyncJob
 from heygen_async._ids import check_key
-from heygen_async.cli import create_schema
+from heygen_async.cli.advice import advising
 from heygen_async.cli.create_request import compose, options_of, read_data
-from heygen_async.cli.delivery import OutputFlags, Target
 from heygen_async.cli.exits import Exit
-from heygen_async.cli.failures import Problems, advising
 from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, note, print_json
+from heygen_async.cli.output_flags import OutputFlags, Target
+from heygen_async.cli.problems import Problems
 from heygen_async.cli.wait import how_to_continue, wait_for
 from heygen_async.errors import HeyGenError
 from heygen_async.models import Lipsync, LipsyncOptions, LipsyncRequest, Source
+
+if TYPE_CHECKING:
+    from heygen_async import HeyGenSession, LipsyncJob
 
 _SOURCE: Final = "URL|FILE|asset:ID"
 
@@ -78,8 +80,7 @@ def create(
         flags.folder_id: The folder to put it in.
     """
     if request_schema:
-        print_json(create_schema.request_schema())
-        return Exit.DONE
+        return _print_schema()
     problems = Problems()
     wait = wait or output is not None
     if waiting != WaitOptions() and not wait:
@@ -99,6 +100,13 @@ def create(
     assert request is not None  # noqa: S101 there is no problem
     creation = _Creation(request, idempotency_key, waiting, options)
     return creation.create_and_wait(delivery) if wait else creation.create()
+
+
+def _print_schema() -> Exit:
+    from heygen_async.cli.create_schema import schema_of_create  # noqa: PLC0415 few commands need it
+
+    print_json(schema_of_create())
+    return Exit.DONE
 
 
 @frozen

@@ -13,7 +13,7 @@ import orjson
 
 from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import look_at_path
-from heygen_async.cli.failures import Problems
+from heygen_async.cli.problems import Problems
 from heygen_async.models import AssetId, LipsyncOptions, LipsyncRequest, Source, row_faults
 
 FIELDS: Final = tuple(field.name for field in attrs.fields(LipsyncRequest))

@@ -34,7 +34,7 @@ _PLAIN: Final[dict[object, dict[str, JSON]]] = {
 }
 
 
-def request_schema() -> dict[str, JSON]:
+def schema_of_create() -> dict[str, JSON]:
     """Return the schema of the body of `POST /v3/lipsyncs`."""
     fields = attrs.fields(LipsyncRequest)
     hints, texts = get_type_hints(LipsyncRequest), _docstrings()

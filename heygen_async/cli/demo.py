@@ -16,9 +16,9 @@ from heygen_async import HeyGenSession, PollPolicy
 from heygen_async._media.sniffing import Role
 from heygen_async._text import one_line
 from heygen_async.cli.create_request import check_file
-from heygen_async.cli.failures import Problems
 from heygen_async.cli.live import live
 from heygen_async.cli.options import PathFlag, Printing
+from heygen_async.cli.problems import Problems
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 
 LANGUAGES: Final = ("French", "German", "Spanish")

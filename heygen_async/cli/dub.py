@@ -5,47 +5,47 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk.checks import BadRows
+from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.folders import temporary_folder
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import JournalError
-from heygen_async.cli.dub_files import RunFiles
-from heygen_async.cli.dub_view import (
-    Progress,
-    line,
-    live_view,
-    outcome_object,
-    summary,
-    summary_object,
-    survey_lines,
-)
+from heygen_async.cli.advice import advising
+from heygen_async.cli.dub_commands import RunCommands
+from heygen_async.cli.dub_files import RunFiles, approved_rows
+from heygen_async.cli.dub_flags import RunFlags
+from heygen_async.cli.dub_progress import Progress
+from heygen_async.cli.dub_summary import next_steps, outcome_object, summary, summary_object, survey_lines
+from heygen_async.cli.dub_view import checking_view, line, live_view
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
-from heygen_async.cli.failures import ArgumentProblem, BadArguments, advising
 from heygen_async.cli.live import is_watched, live
-from heygen_async.cli.options import RETRY, Options, PathFlag, Switch, polling, session
-from heygen_async.cli.output import note, print_json, print_json_line, print_line, wants_json
-from heygen_async.models import DubOutcome
+from heygen_async.cli.options import RETRY, Options, Switch, polling, session
+from heygen_async.cli.output import note, print_json, print_json_line, print_parts, wants_json
+from heygen_async.cli.problems import ArgumentProblem, BadArguments
+from heygen_async.cli.review_flags import ReviewFlags
+from heygen_async.errors import HeyGenError
+from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from heygen_async.cli.review import PageOfRun
 
 _logger: Final = logging.getLogger("heygen_async.cli")
 
-_Count = Annotated[int, Parameter(validator=Number(gte=1))]
-
 _SANDBOX_SPEED: Final = 100.0
 _SANDBOX_POLLING: Final = PollPolicy(fastest=0.05, slowest=0.2)
-_AGAIN: Final = "run the same command again to continue; submitted jobs keep running at HeyGen"
+_AGAIN: Final = "run the same command again to continue; submitted jobs keep running"
 
 
 @attrs.frozen(kw_only=True)
@@ -53,34 +53,31 @@ class _Plan:
     """A run as the command line describes it."""
 
     files: RunFiles
-    output_dir: Path | None
-    max_in_flight: int | None
-    max_attempts: int
-    budget: float | None
-    rates: Mapping[str, float] | None
-    submit: Literal["each", "batch"]
-    captions: bool
-    retry_failed: bool
-    retry: str | None
-    """The command that retries failed rows; `None` for a rehearsal, of which nothing is kept."""
+    flags: RunFlags
+    review: ReviewFlags
+    commands: RunCommands
     options: Options
 
-    def run(self, heygen: HeyGenSession, progress: Progress | None = None) -> DubRun:
-        """Return the run."""
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether nothing of the run is kept."""
+        return self.files.journal is None
+
+    async def rows(self) -> Iterable[DubRow]:
+        """Return the rows of the manifest, or the final versions of the approved ones."""
         # Without a folder for all of them outputs are relative to the manifest, as its sources are.
-        outputs = self.files.folder if self.output_dir is None else None
+        outputs = self.files.folder if self.flags.output_dir is None else None
+        manifest = Manifest(self.files.manifest, outputs=outputs)
+        return await approved_rows(manifest, self.files, self.review) if self.review.approved else manifest
+
+    def run(
+        self, heygen: HeyGenSession, rows: Iterable[DubRow], on_event: Callable[[DubEvent], None] | None = None
+    ) -> DubRun:
+        """Return the run."""
         return heygen.dub_many(
-            Manifest(self.files.manifest, outputs=outputs),
-            journal=self.files.journal,
-            output_dir=self.output_dir,
-            max_in_flight=self.max_in_flight,
-            max_attempts=self.max_attempts,
-            budget=self.budget,
-            rates=self.rates,
-            submit=self.submit,
-            captions=self.captions,
-            retry_failed=self.retry_failed,
-            on_event=None if progress is None else progress.on_event,
+            rows,
+            **attrs.asdict(attrs.evolve(self.flags, journal=self.files.journal), recurse=False),
+            on_event=on_event,
         )
 
 
@@ -88,15 +85,8 @@ def dub(
     manifest: Annotated[Path, Parameter(name="MANIFEST")],
     /,
     *,
-    output_dir: PathFlag | None = None,
-    journal: PathFlag | None = None,
-    max_in_flight: _Count | None = None,
-    max_attempts: _Count = 3,
-    budget: Annotated[float | None, Parameter(validator=Number(gte=0), metavar="USD")] = None,
-    rates: dict[str, float] | None = None,
-    submit: Literal["each", "batch"] = "each",
-    captions: Switch = False,
-    retry_failed: Switch = False,
+    flags: RunFlags = RunFlags(),  # noqa: B008 frozen
+    review: ReviewFlags = ReviewFlags(),  # noqa: B008 frozen
     dry_run: Switch = False,
     sandbox: Switch = False,
     poll_every: Duration | None = None,
@@ -114,41 +104,14 @@ def dub(
 
     Args:
         manifest: The file that lists the rows.
-        output_dir: The folder to write to; without it only rows with an output are downloaded, beside the manifest.
-        journal: The journal; without it NAME.sqlite beside a manifest NAME.csv. The report is NAME.report.csv.
-        max_in_flight: Jobs at once; without it as many as the account allows.
-        max_attempts: Jobs for one row, if jobs fail for reasons that a retry can help with.
-        budget: Stop submitting when the estimate for all runs on the journal would exceed it. An output of unknown
-            length counts as 60 s until one row, which runs first, has shown a length.
-        rates: Dollars per second of output, for the estimate: --rates.speed 0.033 --rates.precision 0.067.
-        submit: Each row on its own, or batches of up to 100, which HeyGen queues.
-        captions: Write captions too, as .srt beside each video.
-        retry_failed: Create another job for rows that failed in earlier runs.
         dry_run: Check all rows, print what would be done and the estimated cost, and send nothing.
         sandbox: Rehearse in a local sandbox: no API key, no costs, no file is kept.
         poll_every: Seconds between polls; without it, 1 to 15, by the age of the job.
     """
-    files = RunFiles.of(manifest, journal)
-    flags = {
-        "--output-dir": output_dir,
-        "--journal": journal,
-        "--budget": budget,
-        "--submit": None if submit == "each" else submit,
-        "--captions": captions or None,
-    }
-    plan = _Plan(
-        files=files,
-        output_dir=output_dir,
-        max_in_flight=max_in_flight,
-        max_attempts=max_attempts,
-        budget=budget,
-        rates=rates,
-        submit=submit,
-        captions=captions,
-        retry_failed=retry_failed,
-        retry=files.retry_command(flags),
-        options=options,
-    )
+    files = RunFiles.of(manifest, flags.journal)
+    review.check(output_dir=flags.output_dir, is_kept=not sandbox and not dry_run)
+    commands = RunCommands(manifest, flags, review, options.base_url)
+    plan = _Plan(files=files, flags=flags, review=review, commands=commands, options=options)
     if sandbox:
         return _listing_bad_rows(_rehearse(plan, dry_run=dry_run))
     return _listing_bad_rows(_run_for_real(plan, polling(poll_every), dry_run=dry_run))
@@ -171,7 +134,8 @@ async def _rehearse(plan: _Plan, *, dry_run: bool) -> Exit:
     async with temporary_folder() as folder:
         note("rehearsal in a local sandbox: nothing is paid, no file is kept", plan.options)
         # Rows with an output of their own are written where they cannot be in the way of the real run.
-        rehearsal = attrs.evolve(plan, files=attrs.evolve(plan.files, journal=None), output_dir=folder, retry=None)
+        files, flags = attrs.evolve(plan.files, journal=None), attrs.evolve(plan.flags, output_dir=folder)
+        rehearsal = attrs.evolve(plan, files=files, flags=flags)
         async with (
             Sandbox(speed=_SANDBOX_SPEED, balance=1e6, seed=secrets.randbits(32)) as sandbox,
             HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=_SANDBOX_POLLING, retry=RETRY.get()) as heygen,
@@ -180,53 +144,103 @@ async def _rehearse(plan: _Plan, *, dry_run: bool) -> Exit:
 
 
 async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
-    survey = await plan.run(heygen).survey()
+    survey = await plan.run(heygen, await plan.rows()).survey()
     if wants_json(plan.options.json):
-        details = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": plan.budget}
+        details = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": plan.flags.budget}
         print_json({"type": "survey", "survey": details})
     else:
-        for text in survey_lines(survey, plan.budget):
-            print_line(text)
+        print_parts([*survey_lines(survey, plan.flags.budget), *next_steps(plan.commands.to_start())])
     return Exit.DONE
 
 
 async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     progress = Progress(asyncio.get_running_loop().time)
-    run = plan.run(heygen, progress)
-    with advising(_AGAIN), _summarized(run, progress, plan):
-        async with run, _reported(run, plan):
-            progress.begin()
-            with _shown(run, progress, plan.options) as show:
-                async for outcome in run:
-                    progress.add(outcome)
-                    show(outcome)
+    page = _page(progress) if plan.review.review else None
+    run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
+    with _summarized(run, progress, plan) as print_summary:
+        async with _entered(run, plan.options), _served(page, run, plan, print_summary):
+            with advising(_AGAIN):
+                progress.begin(run.snapshot())
+                with _shown(run, progress, plan.options) as show:
+                    async with _reported(run, progress, plan):
+                        async for outcome in run:
+                            progress.add(outcome)
+                            show(outcome)
     return Exit.DONE if progress.is_complete else Exit.FAILED
 
 
-@contextmanager
-def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[None]:
-    """Print the summary at the end, however the run ends."""
-    try:
+@asynccontextmanager
+async def _entered(run: DubRun, options: Options) -> AsyncIterator[None]:
+    """Enter the run, and show meanwhile that its rows are checked."""
+    async with AsyncExitStack() as stack:
+        with advising(_AGAIN), live(checking_view) if is_watched(options) else nullcontext():
+            await stack.enter_async_context(run)
         yield
-    finally:
-        if progress.has_begun:
+
+
+def _page(progress: Progress) -> PageOfRun:
+    from heygen_async.cli.review import PageOfRun  # noqa: PLC0415 most runs need no server
+
+    return PageOfRun(progress)
+
+
+@asynccontextmanager
+async def _served(
+    page: PageOfRun | None, run: DubRun, plan: _Plan, print_summary: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Serve the page of the run, and go on after its end and its summary until a signal."""
+    if page is None or plan.files.journal is None:
+        yield
+        return
+    async with page.served(run, plan.files.manifest, plan.files.journal, plan.options):
+        try:
+            yield
+        except HeyGenError as error:
+            note(f"the run has ended: {error}", plan.options)
+            print_summary()
+            await page.stay(plan.options)
+            raise
+        print_summary()
+        await page.stay(plan.options)
+
+
+@contextmanager
+def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[Callable[[], None]]:
+    """Print the summary at the end, however the run ends; yields a function that prints it before."""
+    is_printed = False
+
+    def print_once() -> None:
+        nonlocal is_printed
+        if progress.has_begun and not is_printed:
+            is_printed = True
             _print_summary(run, progress, plan)
+
+    try:
+        yield print_once
+    finally:
+        print_once()
 
 
 def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
     snapshot = run.snapshot()
+    if plan.is_rehearsal:
+        snapshot, commands = attrs.evolve(snapshot, balance_before=None, balance_after=None), plan.commands.to_start()
+    else:
+        commands = plan.commands.after(snapshot, is_over_budget=progress.is_over_budget)
     if wants_json(plan.options.json):
-        print_json_line(summary_object(snapshot, progress.elapsed))
-        return
-    for text in summary(snapshot, progress, plan.retry, plan.files.places()):
-        print_line(text)
+        print_json_line(summary_object(snapshot, progress.elapsed, commands))
+    else:
+        print_parts(summary(snapshot, progress, plan.files.places(), commands))
 
 
 @asynccontextmanager
-async def _reported(run: DubRun, plan: _Plan) -> AsyncIterator[None]:
+async def _reported(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterator[None]:
     """Write the report at the end, however the run ends."""
     try:
         yield
+    except asyncio.CancelledError:
+        progress.is_stopping = True
+        raise
     finally:
         if plan.files.report is not None:
             try:

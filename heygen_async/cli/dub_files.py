@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Self
 
@@ -11,8 +11,11 @@ from attrs import frozen
 
 from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.promotion import promote, read_reviews
 from heygen_async.bulk.report import COLUMNS, default_report
-from heygen_async.cli.failures import Problems
+from heygen_async.cli.problems import Problems
+from heygen_async.cli.review_flags import ReviewFlags
+from heygen_async.models import DubRow
 
 _REPORT_HEAD: Final = ",".join(COLUMNS[:3]).encode()
 _BOM: Final = b"\xef\xbb\xbf"
@@ -54,14 +57,9 @@ class RunFiles:
         """The report, beside the journal and named after it."""
         return None if self.journal is None else default_report(self.journal)
 
-    def places(self) -> list[str]:
-        """Return lines that say where the report and the journal are."""
-        return [] if self.journal is None else [f"report: {self.report}", f"journal: {self.journal}"]
-
-    def retry_command(self, flags: Mapping[str, object]) -> str:
-        """Return the command that retries the failed rows of this run; *flags* that are `None` are left out."""
-        given = [str(word) for item in flags.items() if item[1] is not None for word in item if word is not True]
-        return shlex.join(["heygen-async", "dub", str(self.manifest), *given, "--retry-failed"])
+    def places(self) -> dict[str, Path | None]:
+        """Return where the report and the journal are."""
+        return {} if self.journal is None else {"Report": self.report, "Journal": self.journal}
 
     def _problems(self, *, is_default: bool) -> Iterator[str]:
         if is_default and Manifest(self.manifest).name is None:
@@ -75,3 +73,19 @@ class RunFiles:
 def _is_report(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(64).removeprefix(_BOM).startswith(_REPORT_HEAD)
+
+
+async def approved_rows(manifest: Manifest, files: RunFiles, review: ReviewFlags) -> Iterable[DubRow]:
+    """Return the final versions of the rows that were approved.
+
+    Raises:
+        JournalError: If the journal cannot be read.
+        ValueError: If no row is approved.
+    """
+    if files.journal is None:
+        raise ValueError("a rehearsal knows no review: leave out --sandbox or --approved")
+    reviews = await read_reviews(files.journal)
+    if not reviews.approved:
+        command = shlex.join(["heygen-async", "review", str(files.journal)])
+        raise ValueError(f"no row is approved: watch the drafts first with {command}")
+    return promote(manifest, reviews, mode=review.mode or "precision")

@@ -1,25 +1,21 @@
 """SIGINT, SIGTERM and SIGHUP: the first one ends a command in an orderly way, a second one at once.
 
-Rule 1: outside the event loop a signal raises `Interrupted`; inside, it cancels the command's task, whose clean-up
-then runs, and `Interrupted` is raised when that has ended.
+Rule 1: outside the event loop a signal raises `Interrupted`; inside, it cancels the command, see `interruptible`.
 Rule 2: a signal that was ignored when the process started stays ignored, as nohup and background jobs expect.
 Rule 3: handlers are installed for PID 1 too: there the kernel ignores signals without a handler.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Final, TypeVar
-
-T = TypeVar("T")
+from typing import Final
 
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 _SAME: Final = 0.05
@@ -48,7 +44,8 @@ class Interrupts:
     """The signals that end a command, while `handled` is entered."""
 
     def __init__(self) -> None:
-        self._first: int | None = None
+        self.first: int | None = None
+        """The first signal that came."""
         self._first_at = 0.0
         self._cancel: Callable[[], object] | None = None
 
@@ -57,63 +54,34 @@ class Interrupts:
         """Handle the signals while the body runs; outside the main thread this does nothing."""
         before = {number: signal.getsignal(number) for number in _numbers()}
         for number in before:
-            signal.signal(number, self._on_signal)
+            signal.signal(number, self.on_signal)
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def run(self, command: Coroutine[Any, Any, T]) -> T:
-        """Run *command* on an event loop of its own.
-
-        Raises:
-            Interrupted: If a signal came and the command did not complete. What it raised is the `__cause__`.
-        """
-        return asyncio.run(self._interruptible(command))
-
-    async def _interruptible(self, command: Coroutine[Any, Any, T]) -> T:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None  # noqa: S101 this is a coroutine
-        self._cancel = lambda: loop.call_soon_threadsafe(task.cancel)
+    @contextmanager
+    def cancelling(self, cancel: Callable[[], object]) -> Iterator[list[int]]:
+        """Call *cancel* for the first signal while the body runs; yields the signals that are handled."""
+        self._cancel = cancel
         try:
-            with self._waking(loop):
-                return await command
-        except (asyncio.CancelledError, Exception) as error:
-            if self._first is None:
-                raise
-            raise Interrupted(self._first) from error
+            yield [number for number in _numbers() if signal.getsignal(number) == self.on_signal]
         finally:
             self._cancel = None
 
-    @contextmanager
-    def _waking(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        """Have signals wake the *loop*.
+    def on_signal(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal.
 
-        A handler of `signal` alone runs late if the signal comes just before the loop begins to wait: only the loop's
-        own handler makes the signal write to the descriptor that wakes it. Ours replaces it after that, because it
-        also runs while the loop is blocked, for instance by a full pipe.
+        Raises:
+            Interrupted: If it is the first one, and there is nothing to cancel.
         """
-        numbers = [number for number in _numbers() if signal.getsignal(number) == self._on_signal]
-        for number in numbers:
-            with suppress(NotImplementedError):  # Windows: there every signal wakes the loop
-                loop.add_signal_handler(number, _nothing)
-            signal.signal(number, self._on_signal)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                with suppress(NotImplementedError):
-                    loop.remove_signal_handler(number)
-                signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._first is not None:
-            if number != signal.SIGINT and number == self._first and now - self._first_at < _SAME:
+        if self.first is not None:
+            if number != signal.SIGINT and number == self.first and now - self._first_at < _SAME:
                 return
             _exit_at_once(128 + number)
-        self._first, self._first_at = number, now
+        self.first, self._first_at = number, now
         if self._cancel is None:
             raise Interrupted(number)
         self._cancel()
@@ -133,7 +101,3 @@ def _exit_at_once(code: int) -> None:
         if sys.__stderr__ is not None and sys.__stderr__.isatty():
             os.write(sys.__stderr__.fileno(), _SHOW_CURSOR)
     os._exit(code)
-
-
-def _nothing() -> None:
-    """Do nothing: the signal was handled already."""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from heygen_async import HeyGenSession, Page, Paginator
+from heygen_async.cli.advice import advising
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.create import create
-from heygen_async.cli.delivery import OutputFlags, Target
 from heygen_async.cli.exits import Exit
-from heygen_async.cli.failures import Problems, advising
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, note
+from heygen_async.cli.output_flags import OutputFlags, Target
+from heygen_async.cli.problems import Problems
 from heygen_async.cli.wait import check_connection, path_of, wait_for
 from heygen_async.errors import UnexpectedResponse
 from heygen_async.models import JSON
+from heygen_async.pagination import Page, Paginator
+
+if TYPE_CHECKING:
+    from heygen_async import HeyGenSession
 
 _LIST: Final = "/v3/lipsyncs"
 _PAGE: Final = 10

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
-from heygen_async import HeyGenSession
 from heygen_async._text import one_line
 from heygen_async.cli.options import Printing
 from heygen_async.cli.output import wants_json
-from heygen_async.polling import WaitingFor
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from heygen_async import HeyGenSession
+    from heygen_async.polling import WaitingFor
 
 _TICK: Final = 0.25
 

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from heygen_async._masking import Mask
 from heygen_async._text import one_line, without_queries
-from heygen_async.models import Secret
 
 _LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 _SECRETS: Final = ("HEYGEN_API_KEY", "HEYGEN_WEBHOOK_SECRET")
@@ -53,6 +51,9 @@ def logging_to_stderr(verbosity: int) -> Iterator[None]:
 
 def without_secrets(text: str) -> str:
     """Return *text* without the queries of links and without the secrets of the environment."""
+    from heygen_async._masking import Mask  # noqa: PLC0415 most commands log nothing
+    from heygen_async.models import Secret  # noqa: PLC0415 the same
+
     for name in _SECRETS:
         for secret in os.environ.get(name, "").split(","):
             text = Mask(Secret(secret.strip()))(text)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from attrs import frozen
 from cyclopts import Parameter, Token
 
-from heygen_async import HeyGenSession
 from heygen_async._arguments import is_loopback
 from heygen_async.cli.durations import Duration
 from heygen_async.policies import PollPolicy, RetryPolicy
+
+if TYPE_CHECKING:
+    from heygen_async import HeyGenSession
 
 RETRY: Final[ContextVar[RetryPolicy]] = ContextVar("RETRY", default=RetryPolicy())  # noqa: B039 frozen
 """How requests are retried. A program that runs commands in-process, such as a test, may set another policy."""
@@ -86,6 +88,8 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
         MissingKey: If `HEYGEN_API_KEY` is not set.
         ValueError: If the base URL cannot be used.
     """
+    from heygen_async import HeyGenSession  # noqa: PLC0415 help and errors of usage need none of it
+
     key = os.environ.get("HEYGEN_API_KEY") or (None if needs_key else "none")
     if key is None:
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")

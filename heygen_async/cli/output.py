@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from heygen_async._text import escape_controls, one_line, whole_characters
 from heygen_async.cli.options import Printing
-from heygen_async.models import JSON
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from heygen_async.models import JSON
 
 
 def wants_json(flag: bool) -> bool:  # noqa: FBT001 it is the value of --json
@@ -35,6 +41,13 @@ def print_json_line(data: JSON) -> None:
 def print_line(text: str) -> None:
     """Print a line as a result; names and messages in it have gone through `one_line`."""
     print(text, flush=True)  # noqa: T201 it is the result
+
+
+def print_parts(parts: Iterable[RenderableType]) -> None:
+    """Print the *parts* of a result for a person, laid out for the terminal."""
+    from rich.console import Console, Group  # noqa: PLC0415 it takes longer to load than JSON to print
+
+    Console().print(Group(*parts), crop=False)  # a line that is not wrapped is not cut either
 
 
 def emit(envelope: JSON, options: Printing) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from heygen_async.cli.options import Printing
+from heygen_async.cli.advice import advising_on_port
+from heygen_async.cli.options import PathFlag, Printing
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.sandbox import Sandbox
-from heygen_async.sandbox.running import greeting
+from heygen_async.sandbox.server import greeting
 
 
 async def sandbox(
@@ -24,11 +26,18 @@ async def sandbox(
     job_seconds: float = 20.0,
     account_limit: int = 10,
     balance: float = 100.0,
+    record: Annotated[str | None, Parameter(metavar="URL")] = None,
+    into: PathFlag | None = None,
+    replay: PathFlag | None = None,
     options: Printing = Printing(),  # noqa: B008 frozen
 ) -> None:
     """Run a local sandbox of the API, without an API key, a network or costs, until Ctrl-C.
 
     It is as strict as the API, does not move lips, and keeps nothing when it ends.
+
+    With --record it is a proxy in front of the real API instead: it passes requests on with their own key, writes each
+    exchange into the directory of --into without secrets, and prints at its end how the API differs from the sandbox.
+    With --replay it answers from such a directory what was recorded, and everything else as usual.
 
     Example: heygen-async sandbox --port 8080 --speed 60
 
@@ -40,20 +49,40 @@ async def sandbox(
         job_seconds: How long a job takes, in seconds of its time.
         account_limit: Jobs that run at once.
         balance: Dollars in the wallet.
+        record: The API to record, such as https://api.heygen.com; needs --into.
+        into: The directory for recordings; created if it is missing.
+        replay: A directory of recordings to answer from.
     """
+    if record is not None or into is not None:
+        await _record(record, into, replay, host=host, port=port, as_json=wants_json(options.json))
+        return
     # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
-    async with Sandbox(
-        port=port,
-        host=host,
-        api_key=api_key,
-        speed=speed,
-        job_seconds=job_seconds,
-        account_limit=account_limit,
-        balance=balance,
-        seed=secrets.randbits(32),
-    ) as running:
-        _greet(running, as_json=wants_json(options.json))
-        await asyncio.Event().wait()  # until a signal
+    with advising_on_port(port):
+        async with Sandbox(
+            port=port,
+            host=host,
+            api_key=api_key,
+            speed=speed,
+            job_seconds=job_seconds,
+            account_limit=account_limit,
+            balance=balance,
+            seed=secrets.randbits(32),
+            recordings=replay,
+        ) as running:
+            _greet(running, as_json=wants_json(options.json))
+            await asyncio.Event().wait()  # until a signal
+
+
+async def _record(
+    upstream: str | None, into: Path | None, replay: Path | None, *, host: str, port: int, as_json: bool
+) -> None:
+    if upstream is None or into is None:
+        raise ValueError("--record URL and --into PATH belong together")
+    if replay is not None:
+        raise ValueError("--record and --replay exclude each other")
+    from heygen_async.cli.recorder import record  # noqa: PLC0415 few sandboxes record
+
+    await record(upstream, into, host=host, port=port, as_json=as_json)
 
 
 def _greet(running: Sandbox, *, as_json: bool) -> None:

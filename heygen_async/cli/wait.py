@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from heygen_async import HeyGenSession
 from heygen_async._ids import segment
+from heygen_async.cli.advice import advising
+from heygen_async.cli.error_view import print_error
 from heygen_async.cli.exits import Exit, exit_code
-from heygen_async.cli.failures import advising, print_error
 from heygen_async.cli.live import waiting
 from heygen_async.cli.options import Options
 from heygen_async.cli.output import emit, wants_json
 from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
 from heygen_async.models import JSON, Lipsync, LipsyncStatus
+
+if TYPE_CHECKING:
+    from heygen_async import HeyGenSession
 
 _LAST_LOOK: Final = 10.0
 """Seconds for fetching the jobs that did not end in time."""

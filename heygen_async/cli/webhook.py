@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 
 from heygen_async._ids import segment
 from heygen_async._wire import Parameter as QueryParameter
+from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.options import Options, Printing, Switch, session
@@ -266,7 +267,8 @@ async def _serving(receiver: WebhookReceiver, host: str, port: int) -> AsyncIter
     serving.app.router.add_route("*", "/{path:.*}", receiver.handle)
     await serving.setup()
     try:
-        await web.TCPSite(serving, host, port).start()
+        with advising_on_port(port):
+            await web.TCPSite(serving, host, port).start()
         yield
     finally:
         await serving.cleanup()

@@ -16,14 +16,13 @@ from heygen_async._arguments import check_callback_url, check_count, check_keywo
 from heygen_async._converter import (
     BatchCreated,
     Created,
-    StatusEntry,
     read,
     read_batch_items,
     read_page,
     read_statuses,
     request_body,
 )
-from heygen_async._ids import check_key, chunk_ids, new_key, segment
+from heygen_async._ids import check_key, chunk_ids, new_key, segment, segments
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile
@@ -67,7 +66,9 @@ _Place: TypeAlias = tuple[int, Role]
 
 async def fetch(transport: Transport, lipsync_id: str) -> Lipsync:
     """Get one lipsync."""
-    return read(await transport.send(compose("GET", _ONE, segments={"lipsync_id": lipsync_id})), Lipsync)
+    # Without `compose`, which would be 3 % of the call.
+    request = Request("GET", f"/v3/lipsyncs/{segment('lipsync_id', lipsync_id)}", _ONE)
+    return read(await transport.send(request), Lipsync)
 
 
 async def fetch_page(transport: Transport, page_size: int, token: str | None) -> Page[Lipsync]:
@@ -79,14 +80,24 @@ async def fetch_page(transport: Transport, page_size: int, token: str | None) ->
 async def fetch_statuses(transport: Transport, lipsync_ids: Sequence[str]) -> dict[str, LipsyncStatus | str]:
     """Get the statuses of as many jobs as fit into one request."""
     found: dict[str, LipsyncStatus | str] = {}
-    async for entry in Paginator(partial(_status_page, transport, ",".join(lipsync_ids))):
-        found[entry.lipsync_id] = entry.status
+    async for page in Paginator(partial(_status_page, transport, ",".join(lipsync_ids))).pages():
+        found.update(page.items)
     return found
 
 
-async def _status_page(transport: Transport, joined: str, token: str | None) -> Page[StatusEntry]:
+async def _status_page(transport: Transport, joined: str, token: str | None) -> Page[tuple[str, LipsyncStatus | str]]:
     params = {"lipsync_ids": joined, "token": token}
     return read_statuses(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)))
+
+
+def make_poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
+    """Make the poller of a session."""
+    return LipsyncPoller(
+        statuses=partial(fetch_statuses, transport),
+        get=partial(fetch, transport),
+        list_page=partial(fetch_page, transport, MAX_PAGE),
+        policy=policy,
+    )
 
 
 @frozen
@@ -159,8 +170,10 @@ class Lipsyncs:
                 place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
                 for place, source in _local_sources(requests)
             }
-            await self._check_key(key, files.values())
-            assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
+            assets: Mapping[_Place, Asset] = {}
+            if files:
+                await self._check_key(key, files.values())
+                assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
             try:
                 return await self._transport.send(compose_with(assets))
             except (NotFound, InvalidRequest) as error:
@@ -272,7 +285,8 @@ class Lipsyncs:
         """
         if isinstance(lipsync_ids, str):
             raise TypeError("lipsync_ids is one string; pass a list of ids")
-        ids = [segment("lipsync_ids", lipsync_id) for lipsync_id in dict.fromkeys(lipsync_ids)]
+        ids = list(dict.fromkeys(lipsync_ids))
+        segments("lipsync_ids", ids)
         found: dict[str, LipsyncStatus | str] = {}
         for chunk in chunk_ids(ids):
             found |= await fetch_statuses(self._transport, chunk)

@@ -10,11 +10,14 @@ What happens in it can be scripted:
 
 * a job, by its source URL: `https://sandbox.invalid/v.mp4?seconds=600`, `?fail=No+face`, `?duration=42.5`,
   `?refuse=download_failed` (see `Sandbox`);
-* a job that runs, by hand: `sandbox.fail(job.id, "No face")`;
+* a job that runs, by hand: `sandbox.fail(job.id, "No face")`, `sandbox.finish(job.id)`;
 * answers and downloads, by `faults=[...]` (see `heygen_async.sandbox.faults`);
-* time, with `manual=True` and `await sandbox.advance(seconds)`.
+* time, with `manual=True` and `await sandbox.advance(seconds)`;
+* answers of the real API, with `recordings=DIR` (see `heygen_async.sandbox.recording`).
 
-Afterwards `sandbox.jobs`, `sandbox.requests`, `sandbox.deliveries` and `sandbox.charged` say what happened.
+Afterwards `sandbox.jobs`, `sandbox.requests`, `sandbox.deliveries` and `sandbox.charged` say what happened, and
+`await sandbox.reset()` makes it as at its start. All of this is there for programs in other languages too, over HTTP
+(see `heygen_async.sandbox.http.control`), and for people, in a browser, at `/_sandbox`.
 """
 
 from __future__ import annotations

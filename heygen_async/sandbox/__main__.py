@@ -10,8 +10,7 @@ import signal
 import sys
 from typing import Final
 
-from heygen_async.sandbox.running import greeting
-from heygen_async.sandbox.server import Sandbox
+from heygen_async.sandbox.server import Sandbox, greeting
 
 _INTERRUPTED: Final = 130
 

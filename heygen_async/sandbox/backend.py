@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from heygen_async.sandbox.deliveries import DeliveryWorker, EventWriter
@@ -15,6 +15,8 @@ from heygen_async.sandbox.http.file_host import FileHost
 from heygen_async.sandbox.http.lipsync_calls import LipsyncCalls
 from heygen_async.sandbox.http.storage import Storage, StoredFile
 from heygen_async.sandbox.http.webhook_calls import WebhookCalls
+from heygen_async.sandbox.recording.exchange import Exchange
+from heygen_async.sandbox.recording.replay import Replay
 from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.state.asset_store import AssetStore
 from heygen_async.sandbox.state.clock import Clock
@@ -31,12 +33,13 @@ class Backend:
     def __init__(
         self,
         settings: Settings,
+        *,
         clock: Clock,
         faults: list[Fault],
-        *,
         origin: str,
         directory: Path,
         sample: tuple[StoredFile, float],
+        recordings: Sequence[Exchange],
         on_finished: Callable[[str], None],
     ) -> None:
         ids = Ids(settings.seed)
@@ -49,6 +52,8 @@ class Backend:
         self._events = EventStore(ids, lipsync_events=settings.lipsync_events)
         self._writer = EventWriter(self._events, links, clock)
         self.deliveries = DeliveryWorker(self._events, clock, settings, settle=self.settle, next_due=self.next_due)
+        files = FileHost(self.world, assets, Storage(directory), links, clock, sample_file, settings)
+        self._replay = Replay(recordings, files.sample_link)
         asset_calls = AssetCalls(assets, links, clock)
         self.app = ApiApp(
             {
@@ -58,12 +63,18 @@ class Backend:
                 **AccountCalls(self.world, clock, settings).handlers(),
             },
             settings,
-            files=FileHost(self.world, assets, Storage(directory), links, clock, sample_file, settings),
+            files=files,
             assets=asset_calls,
             settle=self.settle,
             changed=self.deliveries.wake,
             faults=faults,
+            replay=self._replay,
         )
+
+    @property
+    def unused_recordings(self) -> list[Exchange]:
+        """The recorded writes that no request has used up."""
+        return self._replay.unused
 
     def settle(self) -> float:
         """Process everything that is due, and return the time."""

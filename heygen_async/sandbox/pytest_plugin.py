@@ -1,9 +1,10 @@
 """The pytest plugin of heygen_async: the fixtures `heygen_sandbox` and `heygen_session`, local and without a key.
 
-No test reaches the real API by accident: unless `HEYGEN_BASE_URL` is set already, it is set to a closed address for the
-whole run, so that a `HeyGenSession()` in a test that forgets the fixture fails to connect, and the report says why.
-To test against the real API on purpose, mark a test `heygen_live`, or set `HEYGEN_BASE_URL=https://api.heygen.com`
-for the run (needed for sessions that are created on import). Sessions with a `base_url` of their own are not affected.
+No test reaches the real API by accident. Unless `HEYGEN_BASE_URL` is set already, two variables are set for the whole
+run: `HEYGEN_BASE_URL` to a closed address, so that a `HeyGenSession()` in a test that forgets the fixture fails to
+connect, and `HEYGEN_LOOPBACK_ONLY`, so that a session with a `base_url` of its own on another machine is a
+`RuntimeError` at its first request. To test against the real API on purpose, mark a test `heygen_live`, or set
+`HEYGEN_BASE_URL=https://api.heygen.com` for the run (needed for sessions that are created on import).
 
 A test of a FastAPI handler, for instance::
 
@@ -53,6 +54,8 @@ _BASE_URL: Final = "HEYGEN_BASE_URL"
 _NOWHERE: Final = "http://127.0.0.1:1"
 """Nothing listens there: the port is one that only the system may open."""
 
+_GUARD: Final = {_BASE_URL: _NOWHERE, "HEYGEN_LOOPBACK_ONLY": "1"}
+
 _HINT: Final = f"""\
 The test tried to reach HeyGen. {_BASE_URL} is {_NOWHERE} so that no test does by accident.
 Use the fixture heygen_sandbox or heygen_session. If the real API is meant, mark the test heygen_live, or run
@@ -67,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "faults=[...]; those of a function win over those of its class and module.",
     )
     config.addinivalue_line(
-        "markers", "heygen_live: the test may reach the real API; without it HEYGEN_BASE_URL is a closed address."
+        "markers", "heygen_live: the test may reach the real API; without it only this machine can be reached."
     )
 
 
@@ -75,23 +78,24 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Close the way to the API before the first module of the user is imported."""
     if not os.environ.get(_BASE_URL):
-        os.environ[_BASE_URL] = _NOWHERE
+        os.environ.update(_GUARD)
         early_config.add_cleanup(_remove_guard)
 
 
 def _remove_guard() -> None:
-    os.environ.pop(_BASE_URL, None)
+    for name in _GUARD:
+        os.environ.pop(name, None)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Open the way to the API for a test that is marked `heygen_live`."""
     is_closed = os.environ.get(_BASE_URL) == _NOWHERE
+    guard = {name: os.environ[name] for name in _GUARD if is_closed and name in os.environ}
     if is_closed and item.get_closest_marker("heygen_live"):
-        del os.environ[_BASE_URL]
+        _remove_guard()
     yield
-    if is_closed:
-        os.environ[_BASE_URL] = _NOWHERE
+    os.environ.update(guard)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -9,14 +9,20 @@ import orjson
 from attrs import define, field, frozen
 
 from heygen_async.sandbox.faults import Fault
+from heygen_async.sandbox.recording.exchange import Exchange
 
-_SECRET: Final = frozenset({"x-api-key", "authorization"})
+_SECRET: Final = frozenset({"x-api-key", "authorization", "cookie", "x-amz-signature"})
 _MOST_SHOWN: Final = 200
 
 
-def without_key(headers: Mapping[str, str]) -> str:
-    """Return the repr of *headers* without the key."""
-    return repr({name: "***" if name.lower() in _SECRET else value for name, value in headers.items()})
+def masked(given: Mapping[str, str]) -> dict[str, str]:
+    """Return headers or a query without the key and without the signatures of links."""
+    return {str(name): "***" if name.lower() in _SECRET else value for name, value in given.items()}
+
+
+def shown_masked(given: Mapping[str, str]) -> str:
+    """Return the repr of headers or a query without their secrets."""
+    return repr(masked(given))
 
 
 def shortened(body: bytes) -> str:
@@ -34,8 +40,9 @@ class RecordedRequest:
     path: str
     route: str = ""
     """Method and path template, such as `GET /v3/lipsyncs/{lipsync_id}`; empty where nothing answers."""
-    query: Mapping[str, str]
-    headers: Mapping[str, str] = field(repr=without_key)
+    query: Mapping[str, str] = field(repr=shown_masked)
+    """The repr leaves the signature of a link out."""
+    headers: Mapping[str, str] = field(repr=shown_masked)
     """Case does not matter. They hold the key that was sent; the repr leaves it out."""
     at: float
     """When, in seconds of sandbox time."""
@@ -45,6 +52,8 @@ class RecordedRequest:
     """The status of the answer; None while there is none, and if the connection ended early."""
     fault: Fault | None = None
     """What went wrong on purpose."""
+    recording: Exchange | None = field(default=None, repr=False)
+    """The recording that it was answered from."""
 
     @property
     def json(self) -> object:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,10 @@ from anyio import to_thread
 
 from heygen_async.sandbox.backend import Backend
 from heygen_async.sandbox.faults import Fault
+from heygen_async.sandbox.http.api_app import application
+from heygen_async.sandbox.http.control import PREFIX, control_app
 from heygen_async.sandbox.http.storage import sample
+from heygen_async.sandbox.recording.exchange import Exchange, load_recordings
 from heygen_async.sandbox.records import RecordedDelivery, RecordedRequest, SandboxJob
 from heygen_async.sandbox.settings import JobSeconds, SandboxOptions, Settings
 from heygen_async.sandbox.state.clock import Clock, ManualClock
@@ -40,6 +44,18 @@ SAMPLE_VIDEO: Final = Path(__file__).with_name("media") / "sample.mp4"
 """A short talking face, MP4 (H.264 and AAC)."""
 SAMPLE_AUDIO: Final = Path(__file__).with_name("media") / "sample.mp3"
 """A sentence in French, MP3."""
+
+_GREETING: Final = """\
+The sandbox listens at {url}; its API key is {key}.
+{url}/_sandbox shows what happens in it.
+
+    export HEYGEN_BASE_URL={url} HEYGEN_API_KEY={key}
+
+    curl -X POST {url}/v3/lipsyncs -H "X-Api-Key: {key}" -H "Content-Type: application/json" \\
+      -d '{{"video": {{"type": "url", "url": "https://example.com/source.mp4"}},
+           "audio": {{"type": "url", "url": "https://example.com/new-audio.mp3"}}}}'
+
+Ctrl-C ends it."""
 
 _SHUTDOWN_SECONDS: Final = 0.05
 """How long requests in progress have to end, twice: to be answered, then to be cancelled."""
@@ -96,10 +112,14 @@ class Sandbox:
         signature_header: Name of the signature's header; `"Heygen-Signature"` by default.
         request_ids: Whether answers have the header `X-Request-Id`; true by default.
         faults: What goes wrong, see `heygen_async.sandbox.faults`.
+        recordings: A directory of recordings, see `heygen_async.sandbox.recording`. Lipsyncs, batches, the account and
+            events are answered from them where they match, and everything else as usual.
 
     Raises:
         TypeError: An argument is unknown.
         ValueError: An argument is out of range.
+
+    Starting it raises an `OSError` or `ValueError` if the recordings cannot be read.
     """
 
     def __init__(self, **options: Unpack[SandboxOptions]) -> None:
@@ -112,6 +132,8 @@ class Sandbox:
         """
         self._url: str | None = None
         self._backend: Backend | None = None
+        self._new_backend: Callable[..., Backend]
+        self._delivering: asyncio.Task[None] | None = None
         self._ending = contextlib.AsyncExitStack()
 
     # --- start and stop ----------------------------------------------------------------------------------
@@ -131,21 +153,45 @@ class Sandbox:
         directory = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-"))
         stack.push_async_callback(to_thread.run_sync, partial(shutil.rmtree, directory, ignore_errors=True))
         sample_file = await to_thread.run_sync(sample, SAMPLE_VIDEO)
-        backend = self._backend = Backend(
+        recordings = await to_thread.run_sync(_loaded, self._settings.recordings)
+        self._new_backend = partial(
+            Backend,
             self._settings,
-            self._make_clock(),
-            self._faults,
+            faults=self._faults,
             origin=self._url,
             directory=Path(directory),
             sample=sample_file,
+            recordings=recordings,
             on_finished=self._finished,
         )
-        runner = web.AppRunner(backend.app.application(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        app = application(lambda: self._running.app)
+        app.add_subapp(PREFIX, control_app(self))
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         stack.push_async_callback(_stop, runner)
         await runner.setup()
+        stack.push_async_callback(lambda: _end(self._delivering))
+        self._begin()
         await web.SockSite(runner, listening).start()
+
+    def _begin(self) -> None:
+        self._backend = self._new_backend(clock=self._make_clock())
         if not self._settings.manual:
-            stack.push_async_callback(_end, asyncio.create_task(backend.deliveries.run()))
+            self._delivering = asyncio.create_task(self._backend.deliveries.run())
+
+    async def reset(self) -> None:
+        """Forget everything that happened, and start again as with a new sandbox of the same options and address.
+
+        Jobs, assets, webhooks, requests and keys are gone, stalled requests continue, `faults` are those of the
+        options, money and time start again, and so do ids. A session keeps what it knows of its uploads and keys, so
+        make a new one too.
+
+        What is awaited is the end of deliveries that are under way; if cancelled, it has been reset all the same.
+        """
+        self._running.app.release()
+        self.faults = self._settings.faults
+        delivering = self._delivering
+        self._begin()
+        await _end(delivering)
 
     def _finished(self, lipsync_id: str) -> None:
         if self.on_finished is not None:
@@ -199,6 +245,16 @@ class Sandbox:
     def is_manual(self) -> bool:
         """Whether time moves only in `advance`."""
         return self._settings.manual
+
+    @property
+    def speed(self) -> float:
+        """Seconds of sandbox time per second of real time, unless it is manual."""
+        return self._settings.speed
+
+    @property
+    def now(self) -> float:
+        """Seconds of sandbox time since its start."""
+        return self._running.clock.now()
 
     @property
     def faults(self) -> list[Fault]:
@@ -269,6 +325,11 @@ class Sandbox:
         return list(self._running.app.records)
 
     @property
+    def unused_recordings(self) -> list[Exchange]:
+        """The recorded requests that create or change something and have not been made, in their order."""
+        return self._running.unused_recordings
+
+    @property
     def deliveries(self) -> list[RecordedDelivery]:
         """Every attempt to deliver a webhook, oldest first."""
         return list(self._running.deliveries.records)
@@ -292,11 +353,28 @@ class Sandbox:
             LookupError: There is no such job.
             ValueError: It has ended already.
         """
+        self._end(lipsync_id, message)
+
+    def finish(self, lipsync_id: str) -> None:
+        """End a job that has not ended, now, as completed.
+
+        In a manual sandbox its callback is sent in the next `advance`.
+
+        Args:
+            lipsync_id: The job.
+
+        Raises:
+            LookupError: There is no such job.
+            ValueError: It has ended already.
+        """
+        self._end(lipsync_id, None)
+
+    def _end(self, lipsync_id: str, failure: str | None) -> None:
         backend = self._running
         now = backend.settle()
         if backend.world.find(lipsync_id) is None:
             raise LookupError(f"There is no lipsync {lipsync_id!r}.")
-        backend.world.fail(lipsync_id, message, now)
+        backend.world.end(lipsync_id, failure, now)
         backend.settle()
         backend.deliveries.wake()
 
@@ -322,6 +400,10 @@ class Sandbox:
         )
 
 
+def _loaded(directory: str | os.PathLike[str] | None) -> Sequence[Exchange]:
+    return () if directory is None else load_recordings(directory)
+
+
 async def _stop(runner: web.AppRunner) -> None:
     """Stop serving; a connection that was accepted meanwhile is closed too."""
     server = runner.server
@@ -330,8 +412,15 @@ async def _stop(runner: web.AppRunner) -> None:
         connection.force_close()
 
 
-async def _end(task: asyncio.Task[None]) -> None:
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is None:
+        return
     task.cancel()
     await asyncio.wait([task])
     if not task.cancelled():
         task.result()  # it broke: let that be seen
+
+
+def greeting(sandbox: Sandbox) -> str:
+    """Return what a person needs to use a running *sandbox*: its address, its key, and a `curl` line that works."""
+    return _GREETING.format(url=sandbox.url, key=sandbox.api_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, TypedDict
@@ -65,6 +66,7 @@ class SandboxOptions(TypedDict, total=False):
     signature_header: str
     request_ids: bool
     faults: Iterable[Fault]
+    recordings: str | os.PathLike[str] | None
 
 
 def _scopes(given: Iterable[str]) -> frozenset[str]:
@@ -126,6 +128,7 @@ class Settings:
     signature_header: str = "Heygen-Signature"
     request_ids: bool = True
     faults: tuple[Fault, ...] = field(default=(), converter=_faults)
+    recordings: str | os.PathLike[str] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.speed <= 0:

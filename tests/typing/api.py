@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import assert_type
@@ -27,6 +28,7 @@ from heygen_async import (
     RetryPolicy,
     WaitTimeout,
 )
+from heygen_async.diagnosis import Check, Diagnosis
 
 
 async def main_paths(heygen: HeyGenSession) -> None:
@@ -67,6 +69,9 @@ async def the_rest(heygen: HeyGenSession) -> None:
     assert_type(await batch.wait(), Batch)
     assert_type(batch.items(), Paginator[BatchItem])
     assert_type(await heygen.account.me(), Account)
+    diagnosis = await heygen.doctor()
+    assert_type(diagnosis, Diagnosis)
+    assert_type(diagnosis.findings, Sequence[Check])
     assert_type(await heygen.account.key(), ApiKey)
     assert_type((await heygen.account.key()).has_scope("lipsync:write"), bool)
     assert_type((await batch.wait()).to_json(), str)

@@ -38,6 +38,7 @@ from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import Record
+from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.store import Admission, Entry, Problem
 from heygen_async.bulk.survey import Survey, SurveyBuilder
 from heygen_async.models import DubRow
@@ -118,6 +119,10 @@ class _CheckedRows:
             "SELECT claim, run, key, place FROM claims WHERE claim = ANY(%(claims)s)", {"claims": list(claims)}
         )
         return {claim: (run, key, place) for claim, run, key, place in found}
+
+    async def reviews(self, _keys: Sequence[str]) -> Sequence[Review]:
+        """Return nothing: decisions are made on journals."""
+        return ()
 
     async def file_info(self, paths: Sequence[str]) -> Mapping[str, FileInfo]:
         """Return what was last read from files."""

@@ -119,7 +119,7 @@ class StoredRow:
         return evolve(self, record=self.record.next_version())
 
 
-_KEPT: Final = ("tries", "has_reuploaded", "is_stopped", "warnings")
+_KEPT: Final = ("tries", "has_reuploaded", "is_stopped", "is_key_lost", "warnings")
 """Fields of a record that a journal does not keep, because there they end with the run."""
 
 _SAVED: Final = tuple(

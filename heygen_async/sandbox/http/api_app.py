@@ -18,10 +18,11 @@ from attrs import frozen
 from heygen_async.sandbox.error_answers import ErrorAnswer, StorageError, invalid
 from heygen_async.sandbox.faults import Damage, Fault, NoRequestId, choose
 from heygen_async.sandbox.http.asset_calls import AssetCalls
-from heygen_async.sandbox.http.calls import Call, Handler, data
+from heygen_async.sandbox.http.calls import Call, CallAnswer, Handler, data
 from heygen_async.sandbox.http.fault_effects import apply
 from heygen_async.sandbox.http.file_host import FileHost, FileSlice, send, xml
 from heygen_async.sandbox.http.validation import json_body
+from heygen_async.sandbox.recording.replay import STATUSES, Replay
 from heygen_async.sandbox.records import RecordedRequest
 from heygen_async.sandbox.routes import ROUTES, Route
 from heygen_async.sandbox.settings import Settings
@@ -40,6 +41,8 @@ class RequestContext:
     request: web.Request
     record: RecordedRequest
     damage: Damage
+    respond: Callable[[RequestContext], Awaitable[web.StreamResponse]]
+    """Answers it."""
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -65,6 +68,7 @@ class ApiApp:
         settle: Callable[[], float],
         changed: Callable[[], None],
         faults: list[Fault],
+        replay: Replay,
     ) -> None:
         self._settings = settings
         self._files = files
@@ -76,6 +80,7 @@ class ApiApp:
         self._keys = IdempotencyKeys()
         self._released = asyncio.Event()
         self._faults = faults
+        self._replay = replay
         self.records: deque[RecordedRequest] = deque(maxlen=MAX_RECORDS)
         self._responders: Mapping[str, Respond] = {
             **{name: partial(self._api, ROUTES[name], handler) for name, handler in handlers.items()},
@@ -84,19 +89,6 @@ class ApiApp:
             "GET /captions/{name}": partial(self._send, files.find_captions),
             "PUT /uploads/{asset_id}": self._put,
         }
-
-    def application(self) -> web.Application:
-        """Return the application; its middleware answers 404 and 405 in the API's JSON."""
-
-        @web.middleware
-        async def handle(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
-            return await self._handle(request, handler)
-
-        app = web.Application(client_max_size=MAX_JSON_BYTES, middlewares=[handle])
-        for name, respond in self._responders.items():
-            method, path = name.split(" ")
-            app.router.add_route(method, path, partial(_respond, respond))
-        return app
 
     def release(self) -> None:
         """Let every stalled request continue."""
@@ -109,7 +101,8 @@ class ApiApp:
 
     # --- any request -------------------------------------------------------------------------------------
 
-    async def _handle(self, request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+    async def handle(self, request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+        """Record a request, and answer it; *handler* is that of its route."""
         record = self._record(request)
         response = await self._converted(record, partial(self._answer, request, record, handler))
         if request.transport is not None and not request.transport.is_closing():
@@ -135,7 +128,7 @@ class ApiApp:
         fault = record.fault = choose(self._faults, name, self._random)
         effect = None if fault is None else fault.effect
         damage = effect if isinstance(effect, Damage) else Damage()
-        request[_CONTEXT] = RequestContext(request, record, damage)
+        request[_CONTEXT] = RequestContext(request, record, damage, self._responders[name])
         work = partial(handler, request)
         if effect is None:
             return await work()
@@ -149,13 +142,13 @@ class ApiApp:
         try:
             response = await work()
         except ErrorAnswer as error:
-            response = _error(error)
+            response = json_error(error)
         except StorageError as error:
             response = xml(error)
         except web.HTTPRequestEntityTooLarge:
-            response = _error(ErrorAnswer(413, "payload_too_large", f"At most {MAX_JSON_BYTES} bytes of JSON."))
+            response = json_error(ErrorAnswer(413, "payload_too_large", f"At most {MAX_JSON_BYTES} bytes of JSON."))
         except web.RequestPayloadError as error:
-            response = _error(invalid(f"The body cannot be read: {error}."))
+            response = json_error(invalid(f"The body cannot be read: {error}."))
         except ConnectionError:
             response = web.Response()  # the client has gone
         if not response.prepared:
@@ -177,10 +170,17 @@ class ApiApp:
         if route.body != "none":
             content_type = context.request.content_type
             body = json_body(context.record.body, content_type, optional=route.body == "optional")
-        answer = handler(Call(path=context.names, query=context.request.query, body=body, now=self._settle()))
+        call = Call(path=context.names, query=context.request.query, body=body, now=self._settle())
+        answer = self._answered(call, handler, context.record)
         if context.request.method != "GET":
             self._changed()
         return StoredAnswer(answer.status, orjson.dumps(answer.payload))
+
+    def _answered(self, call: Call, handler: Handler, record: RecordedRequest) -> CallAnswer:
+        if record.route == STATUSES:
+            return self._replay.statuses(call, handler)
+        record.recording = self._replay.find(record.route, record.path, call)
+        return handler(call) if record.recording is None else self._replay.answer(record.recording)
 
     async def _upload(self, context: RequestContext) -> web.Response:
         self._authorize(context.request, ROUTES[context.record.route])
@@ -205,10 +205,10 @@ class ApiApp:
         key = context.request.headers.get("Idempotency-Key")
         if context.request.method != "POST" or key is None:
             await self._delay(context)
-            return _json(await work())
+            return json_answer(await work())
         scope = (context.record.path, check_key(key))
         kept = self._keys.begin(scope, self._settle())
-        return _json(await self._first(context, scope, work) if kept is None else kept)
+        return json_answer(await self._first(context, scope, work) if kept is None else kept)
 
     async def _first(
         self, context: RequestContext, scope: Scope, work: Callable[[], Awaitable[StoredAnswer]]
@@ -241,8 +241,28 @@ class ApiApp:
         return await self._files.receive_put(context.request, context.names["asset_id"])
 
 
-async def _respond(respond: Respond, request: web.Request) -> web.StreamResponse:
-    return await respond(request[_CONTEXT])
+async def _respond(request: web.Request) -> web.StreamResponse:
+    context = request[_CONTEXT]
+    return await context.respond(context)
+
+
+def application(current: Callable[[], ApiApp]) -> web.Application:
+    """Return the application of the API; its middleware answers 404 and 405 in the API's JSON.
+
+    Args:
+        current: Returns what answers a request, which `Sandbox.reset` replaces.
+    """
+
+    @web.middleware
+    async def handle(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+        is_mounted = len(request.match_info.apps) > 1  # an application of its own under a prefix
+        return await (handler(request) if is_mounted else current().handle(request, handler))
+
+    app = web.Application(client_max_size=MAX_JSON_BYTES, middlewares=[handle])
+    for name in ROUTES:
+        method, path = name.split(" ")
+        app.router.add_route(method, path, _respond)
+    return app
 
 
 def _route_name(request: web.Request) -> str:
@@ -255,12 +275,14 @@ def _route_name(request: web.Request) -> str:
     return f"{request.method} {resource.canonical}"
 
 
-def _json(answer: StoredAnswer) -> web.Response:
+def json_answer(answer: StoredAnswer) -> web.Response:
+    """Return an answer whose body is JSON."""
     return web.Response(status=answer.status, body=answer.body, content_type="application/json")
 
 
-def _error(error: ErrorAnswer) -> web.Response:
-    response = _json(StoredAnswer(error.status, orjson.dumps(error.envelope())))
+def json_error(error: ErrorAnswer) -> web.Response:
+    """Return the API's answer to a request that it refuses."""
+    response = json_answer(StoredAnswer(error.status, orjson.dumps(error.envelope())))
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     return response

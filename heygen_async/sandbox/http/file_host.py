@@ -27,6 +27,9 @@ _CHUNK: Final = 64 << 10
 _FORM_OVERHEAD: Final = 64 << 10
 """What the boundaries and headers of a multipart body may add to its file."""
 _CUE_SECONDS: Final = 3.0
+_RECORDED: Final = "recorded"
+"""Stands for each file that a recording links to: recordings hold no media."""
+_CAPTIONS: Final = frozenset({".srt", ".vtt"})
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 
 
@@ -44,10 +47,17 @@ class FileHost:
 
     # --- downloads ---------------------------------------------------------------------------------------
 
+    def sample_link(self, extension: str) -> str:
+        """Return a link to the sample video, or to captions for it, in place of one that was recorded."""
+        path = f"/captions/{_RECORDED}.srt" if extension in _CAPTIONS else f"/files/{_RECORDED}.mp4"
+        return self.links.sign("GET", path, self.clock.wall(self.clock.now()))
+
     async def find(self, request: web.Request, name: str) -> FileSlice:
         """Return what `GET /files/{name}` asks for."""
         self._check_link(request)
         stem = name.rpartition(".")[0]
+        if stem == _RECORDED:
+            return requested_slice(request.headers, self.sample)
         job = self.world.find(stem)
         if job is not None and job.ended_at is not None and job.failure_message is None:
             return requested_slice(request.headers, self._output(job))
@@ -59,6 +69,8 @@ class FileHost:
     async def find_captions(self, request: web.Request, name: str) -> FileSlice:
         """Return what `GET /captions/{name}` asks for."""
         self._check_link(request)
+        if name == f"{_RECORDED}.srt":
+            return requested_slice(request.headers, await self._write_captions(_RECORDED, _CUE_SECONDS, "Captions"))
         job = self.world.find(name.removesuffix(".srt"))
         if job is None or job.ended_at is None or not self._has_captions(job.ended_at):
             raise _no_such_key()
@@ -73,8 +85,11 @@ class FileHost:
         return self.sample if asset is None or asset.received is None else self._stored(asset, asset.received)
 
     async def _captions(self, job: SimulatedJob) -> StoredFile:
-        text = "" if self.settings.captions == "empty" else srt(job.script.duration, job.title or "Captions")
-        return await self.storage.write(f"{job.id}.srt", text.encode(errors="replace"), "application/x-subrip")
+        return await self._write_captions(job.id, job.script.duration, job.title or "Captions")
+
+    async def _write_captions(self, name: str, duration: float, words: str) -> StoredFile:
+        text = "" if self.settings.captions == "empty" else srt(duration, words)
+        return await self.storage.write(f"{name}.srt", text.encode(errors="replace"), "application/x-subrip")
 
     def _stored(self, asset: StoredAsset, received: ReceivedFile) -> StoredFile:
         path = self.storage.path(asset.id)

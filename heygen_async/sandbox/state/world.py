@@ -288,12 +288,12 @@ class World:
         if job.ended_at is None:
             self._leave(job, now)
 
-    def fail(self, lipsync_id: str, message: str, now: float) -> None:
-        """End a job that has not ended as failed."""
+    def end(self, lipsync_id: str, failure: str | None, now: float) -> None:
+        """End a job that has not ended, as failed if there is a *failure*."""
         job = self.job(lipsync_id)
         if job.ended_at is not None:
             raise ValueError(f"{lipsync_id} has ended already.")
-        self._end(job, message, now)
+        self._end(job, failure, now)
 
 
 def _text(body: Body, name: str) -> str | None:

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable
-from typing import Final, TypeVar
+from typing import Final, cast
 
 import aiohttp
 
 from heygen_async.errors import HeyGenError, RequestTimeout, TransportError
 
-T = TypeVar("T")
-
 _TLS_HINT: Final = "The server's certificate was not accepted. For a private CA give an ssl.SSLContext as ssl=."
 
+FAILURES: Final = (aiohttp.ClientError, OSError, HeyGenError, asyncio.CancelledError)
+"""What an exchange with a server may end with, apart from bugs."""
 
-async def completed(exchange: Awaitable[T], what: str) -> T:
-    """Return the result of *exchange*; an error or a cancellation leaves without the frames inside of it.
 
-    Raises:
-        TransportError: For the errors of aiohttp and of the system.
+def without_frames(error: BaseException, what: str) -> BaseException:
+    """Return one of `FAILURES` as it may leave: without the frames it went through, and as ours if it is aiohttp's.
+
+    Raise it outside of the handler that caught it, or *error* would be its context::
+
+        try:
+            return await exchange()
+        except FAILURES as error:
+            failure = without_frames(error, "GET /v3/lipsyncs")
+        raise failure
+
+    This costs nothing until something fails, unlike a coroutine around each exchange.
     """
-    try:
-        return await exchange
-    except (aiohttp.ClientError, OSError) as error:
-        failure: BaseException = transport_error(error, what)
-    except (HeyGenError, asyncio.CancelledError) as error:
-        failure = error.with_traceback(None)
-    raise failure  # outside of the handlers, or the first error would be its context
+    if isinstance(error, (HeyGenError, asyncio.CancelledError)):
+        return error.with_traceback(None)
+    return transport_error(cast("aiohttp.ClientError | OSError", error), what)
 
 
 def transport_error(error: aiohttp.ClientError | OSError, what: str) -> TransportError:
@@ -40,6 +43,9 @@ def transport_error(error: aiohttp.ClientError | OSError, what: str) -> Transpor
         connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
         message = f"{what}: no {'connection' if connecting else 'answer'} in time"
         return RequestTimeout(message, outcome="not_sent" if connecting else "unknown")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        message = f"{what}: no connection (the proxy answered {error.status})"
+        return TransportError(message, outcome="not_sent")
     connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
     reason = _reason(error)
     message = f"{what}: {'no connection' if connecting else 'the connection broke'} ({reason})"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from attrs import field, frozen
 from cyclopts import Parameter
 
-from heygen_async import HeyGenSession
 from heygen_async._media.targets import expanded, target_problems
 from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options
+
+if TYPE_CHECKING:
+    from heygen_async import HeyGenSession
 
 Target: TypeAlias = Annotated[str, Parameter(name=("--output", "-o"), metavar="FILE|FOLDER")]
 """As it was written: a slash at its end makes it a folder, which a `Path` would forget."""

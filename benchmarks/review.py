@@ -1,0 +1,398 @@
+"""The run page: how soon it can be used, how fast it answers, what it needs, and what it costs a run.
+
+    python benchmarks/review.py                    # all of it, five minutes
+    python benchmarks/review.py --quick            # one minute
+    python benchmarks/review.py --only rows        # one part: rows, video, live
+
+rows: a journal of 5,000 finished rows with their files, in Chromium: from the request of the page until its rows are
+drawn, from a keystroke in the search until the list is drawn, and the memory of the server.
+
+video: a video whose 4 seconds are spread over 1 GB of file, in Chromium: until its first picture, and until another one
+after a jump to its end. What the server has read is what the kernel counted.
+
+live: 300 rows against a sandbox, in a process of its own, with an open page and without, in turns: the CPU time of the
+run. The page is a client that reads the events, so that a browser takes nothing from the run.
+
+Chromium is driven by playwright; without them only `live` is measured.
+"""
+
+# ruff: noqa: ANN401, ASYNC110, PLC0415 pages are playwright's, which is optional; nothing tells when they have drawn
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from heygen_async import DubRow, HeyGenSession, PollPolicy
+from heygen_async._media.sources import fingerprint
+from heygen_async.bulk.events import DubSnapshot
+from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.record import Record, State
+from heygen_async.review import LiveRows, LiveRun, RunPage, run_view
+from heygen_async.sandbox import SAMPLE_VIDEO, Sandbox
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+MANY, GIGABYTE = 5_000, 1 << 30
+_CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+
+
+def show(what: str, value: str, goal: str, *, is_met: bool) -> None:
+    print(f"  {what:<52} {value:>16}   goal {goal:<12} {'met' if is_met else 'NOT MET'}")
+
+
+# Journals
+
+
+async def make_journal(folder: Path, records: list[Record]) -> Path:
+    path = folder / "run.sqlite"
+    journal = Journal(path, origin="http://127.0.0.1:1")
+    await journal.open()
+    await journal.save(*records)
+    await journal.aclose()
+    return path
+
+
+def finished(number: int, file: Path) -> Record:
+    return Record(
+        key=f"series-1:episode-{number}",
+        inputs="i" * 64,
+        number=number,
+        place=f"line {number + 1}",
+        target=str(file),
+        state=State.DONE,
+        attempt_key=f"series-1:episode-{number}.0123456789abcdef",
+        lipsync_id=f"ls_{number:024}",
+        writing_to=str(file),
+        written=fingerprint(file.stat()),
+        estimate=2.0,
+        seconds=60.0 + number % 50,
+        upload_seconds=1.5,
+        submit_seconds=0.2,
+        wait_seconds=80.0 + number % 40,
+        download_seconds=2.5,
+    )
+
+
+def write_files(folder: Path, count: int) -> list[Record]:
+    (folder / "out").mkdir()
+    records = []
+    for number in range(1, count + 1):
+        file = folder / "out" / f"{number}.mp4"
+        file.write_bytes(b"video")
+        records.append(finished(number, file))
+    return records
+
+
+def write_manifest(folder: Path, count: int) -> None:
+    lines = (
+        f"series-1:episode-{number},Series 1 episode {number},https://cdn.invalid/{number}.mp4,https://cdn.invalid/a.mp3"
+        for number in range(1, count + 1)
+    )
+    (folder / "rows.csv").write_text("\n".join(["key,title,video,audio", *lines]))
+
+
+# Processes
+
+
+@asynccontextmanager
+async def review(journal: Path, *words: str) -> AsyncIterator[tuple[int, str]]:
+    """Run `heygen-async review`; yields its process id and the address of the page."""
+    command = (sys.executable, "-m", "heygen_async", "review", str(journal), "--no-open", *words)
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout is not None
+        yield process.pid, json.loads(await process.stdout.readline())["url"]
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def megabytes(pid: int, name: str) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
+
+
+def bytes_read(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("rchar:"))
+
+
+@asynccontextmanager
+async def pages() -> AsyncIterator[Any]:
+    """Start Chromium; yields a function that opens a new page in it."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as driver:
+        chromium = await driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--mute-audio"])
+
+        async def new(script: str | None = None) -> Any:
+            page = await (await chromium.new_context(viewport={"width": 1440, "height": 900})).new_page()
+            if script is not None:
+                await page.add_init_script(script)
+            return page
+
+        try:
+            yield new
+        finally:
+            await chromium.close()
+
+
+async def until(page: Any, script: str) -> Any:
+    while not (found := await page.evaluate(script)):
+        await asyncio.sleep(0.005)
+    return found
+
+
+# Parts
+
+WATCH = """
+addEventListener("DOMContentLoaded", () => {
+  const look = () => {
+    if (document.querySelector(".list .row b")?.textContent) {
+      requestAnimationFrame(() => { window.usableAfter = performance.now() })
+    } else requestAnimationFrame(look)
+  }
+  look()
+})
+window.keystrokes = []
+addEventListener("input", (event) => {
+  const drawn = new MessageChannel()
+  drawn.port1.onmessage = () => window.keystrokes.push(performance.now() - event.timeStamp)
+  requestAnimationFrame(() => drawn.port2.postMessage(null))
+}, true)
+"""
+
+
+async def rows(options: argparse.Namespace) -> None:
+    print(f"rows: {MANY:,} in Chromium")
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as many:
+        few = await asyncio.to_thread(write_files, Path(one), 1)
+        lots = await asyncio.to_thread(write_files, Path(many), MANY)
+        write_manifest(Path(one), 1)
+        write_manifest(Path(many), MANY)
+        small, large = await make_journal(Path(one), few), await make_journal(Path(many), lots)
+        async with pages() as new:
+            before = await _memory(new, small, Path(one) / "rows.csv")
+            usable, strokes, after, peak = await _rows(new, large, Path(many) / "rows.csv", 3 if options.quick else 7)
+    show("usable after", f"{usable:,.0f} ms", "<= 1,500 ms", is_met=usable <= 1500)
+    median, worst = statistics.median(strokes), max(strokes)
+    show("a keystroke in the search, median", f"{median:,.1f} ms", "<= 50 ms", is_met=median <= 50)
+    show(f"the slowest of {len(strokes)}", f"{worst:,.1f} ms", "<= 50 ms", is_met=worst <= 50)
+    show(
+        "memory of the server beyond that for 1 row",
+        f"{after - before:,.1f} MB",
+        "<= 30 MB",
+        is_met=after - before <= 30,
+    )
+    show("at its peak", f"{peak - before:,.1f} MB", "<= 30 MB", is_met=peak - before <= 30)
+
+
+async def _memory(new: Any, journal: Path, manifest: Path) -> float:
+    async with review(journal, "--manifest", str(manifest)) as (pid, url):
+        page = await new(WATCH)
+        await page.goto(url)
+        await until(page, "() => window.usableAfter")
+        return megabytes(pid, "VmRSS")
+
+
+async def _rows(new: Any, journal: Path, manifest: Path, times: int) -> tuple[float, list[float], float, float]:
+    loads: list[float] = []
+    strokes: list[float] = []
+    async with review(journal, "--manifest", str(manifest)) as (pid, url):
+        for _ in range(times):
+            page = await new(WATCH)
+            await page.goto(url)
+            loads.append(await until(page, "() => window.usableAfter"))
+            await page.focus("#search")
+            for key in ("episode 12", "Backspace", "Backspace", "4"):
+                for one in [key] if len(key) > 1 and key.isalpha() else key:
+                    await page.keyboard.press("Space" if one == " " else one)
+            strokes += await page.evaluate("() => window.keystrokes")
+            await page.context.close()
+        return statistics.median(loads), strokes, megabytes(pid, "VmRSS"), megabytes(pid, "VmHWM")
+
+
+def boxes(content: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    while start < stop:
+        size, kind = struct.unpack(">I4s", content[start : start + 8])
+        yield kind, start, size
+        if kind in _CONTAINERS:
+            yield from boxes(content, start + 8, start + size)
+        start += size
+
+
+def spread_video(path: Path, size: int) -> None:
+    """Write the sample video with its chunks spread over *size* bytes, of which the rest is a hole."""
+    content = bytearray(SAMPLE_VIDEO.read_bytes())
+    found = list(boxes(bytes(content), 0, len(content)))
+    tables = [start for kind, start, _ in found if kind == b"stco"]
+    data = next((start, length) for kind, start, length in found if kind == b"mdat")
+    places = [
+        table + 16 + 4 * index
+        for table in tables
+        for index in range(struct.unpack(">I", content[table + 12 : table + 16])[0])
+    ]
+    chunks = sorted((struct.unpack(">I", content[place : place + 4])[0], place) for place in places)
+    ends = [start for start, _ in chunks[1:]] + [data[0] + data[1]]
+    gap = (size - len(content)) // len(chunks)
+    with path.open("wb") as file:
+        for number, ((start, place), end) in enumerate(zip(chunks, ends, strict=True)):
+            content[place : place + 4] = struct.pack(">I", start + number * gap)
+            file.seek(start + number * gap)
+            file.write(content[start:end])
+        content[data[0] : data[0] + 4] = struct.pack(">I", size - data[0])
+        file.seek(0)
+        file.write(content[: chunks[0][0]])
+        file.truncate(size)
+
+
+async def video(_options: argparse.Namespace) -> None:
+    print("video: 4 seconds over 1 GB of file, in Chromium")
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / "large.mp4"
+        await asyncio.to_thread(spread_video, file, GIGABYTE)
+        journal = await make_journal(Path(name), [finished(1, file)])
+        async with pages() as new, review(journal) as (pid, url):
+            page = await new()
+            before, started = bytes_read(pid), time.monotonic()
+            await page.goto(url)
+            await until(page, "() => document.getElementById('result').readyState >= 2")
+            start = time.monotonic() - started
+            started = time.monotonic()
+            await page.evaluate("() => { document.getElementById('result').currentTime = 3.6 }")
+            await until(page, "() => !document.getElementById('result').seeking")
+            jump = time.monotonic() - started
+            assert await page.evaluate("() => document.getElementById('result').currentTime") == 3.6
+            read, peak = bytes_read(pid) - before, megabytes(pid, "VmHWM")
+    show("the first picture after", f"{1000 * start:,.0f} ms", "none", is_met=True)
+    show("another one after a jump to the end", f"{1000 * jump:,.0f} ms", "none", is_met=True)
+    share = read / GIGABYTE
+    show("of the file the server has read", f"{100 * share:,.1f} %", "< 50 %", is_met=share < 0.5)
+    show("its memory at the peak", f"{peak:,.0f} MB", "none", is_met=True)
+
+
+async def live(options: argparse.Namespace) -> None:
+    count, times = (100, 3) if options.quick else (300, 5)
+    print(f"live: {count} rows, {times} runs of each kind in turns")
+    costs: dict[bool, list[float]] = {True: [], False: []}
+    for number in range(2 * times):
+        has_page = number % 2 == 0
+        costs[has_page].append(await _live_run(count, has_page=has_page))
+    plain, paged = (statistics.median(costs[has_page]) for has_page in (False, True))
+    print(
+        f"  CPU without a page {plain:.2f} s ({_spread(costs[False])}), with one {paged:.2f} s ({_spread(costs[True])})"
+    )
+    more = paged / plain - 1
+    show("more CPU with an open page", f"{100 * more:+.1f} %", "<= 3 %", is_met=more <= 0.03)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+async def _live_run(count: int, *, has_page: bool) -> float:
+    """Run rows in a process of their own, perhaps with a page that is open, and return the CPU time of the run."""
+    async with Sandbox(speed=20, job_seconds=20, balance=1e6) as sandbox:
+        words = (str(count), "page" if has_page else "plain", sandbox.url, sandbox.api_key)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "--run", *words, stdout=subprocess.PIPE, env=os.environ
+        )
+        assert process.stdout is not None
+        url = json.loads(await process.stdout.readline())
+        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(_watch(http, url)) if has_page else None
+            cost = float(json.loads(await process.stdout.readline()))
+            if watching is not None:
+                watching.cancel()
+            await process.wait()
+        return cost
+
+
+async def _watch(http: aiohttp.ClientSession, url: str) -> None:
+    async with http.get(f"{url}rows") as answer:
+        await answer.read()
+    try:
+        async with http.get(f"{url}events", timeout=aiohttp.ClientTimeout(total=None)) as events:
+            async for _ in events.content:
+                pass
+    except aiohttp.ClientError:
+        pass
+
+
+async def run(count: int, kind: str, url: str, key: str) -> None:
+    """Run rows, and print the CPU time of it; the process of `_live_run`."""
+    polling = PollPolicy(fastest=0.25, slowest=1.0)
+    given = [
+        DubRow(f"https://sandbox.invalid/{n}.mp4", "https://example.com/a.mp3", key=f"row-{n}") for n in range(count)
+    ]
+    live_rows = LiveRows(time.monotonic)
+    with tempfile.TemporaryDirectory() as name:
+        async with HeyGenSession(key, base_url=url, polling=polling) as heygen:
+            options: dict[str, Any] = {"journal": Path(name) / "run.sqlite", "output_dir": Path(name) / "out"}
+            made = heygen.dub_many(given, **options, on_event=live_rows.on_event if kind == "page" else None)
+            async with made as running:
+
+                def state() -> Any:
+                    return run_view(running.snapshot(), pace, elapsed=live_rows.elapsed, has_ended=False)
+
+                if kind != "page":
+                    print(json.dumps(None), flush=True)
+                    await _spend(running)
+                    return
+                keyed = {str(row.key): row for row in given}
+                shown = RunPage(
+                    journal=running.journal, name="run", rows=keyed, live=LiveRun(rows=live_rows, state=state)
+                )
+                async with shown.served() as page:
+                    print(json.dumps(page), flush=True)
+                    await _spend(running)
+
+
+def pace(_snapshot: DubSnapshot) -> tuple[float | None, float | None]:
+    return None, None
+
+
+async def _spend(running: Any) -> None:
+    before = time.process_time()
+    async for outcome in running:
+        assert outcome.state == "completed", outcome
+    print(json.dumps(time.process_time() - before), flush=True)
+
+
+PARTS = {"rows": rows, "video": video, "live": live}
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run is not None:
+        await run(int(options.run[0]), *options.run[1:])
+        return
+    for name, part in PARTS.items():
+        if options.only in {None, name}:
+            if CHROMIUM is None and name != "live":
+                print(f"{name}: needs a chromium")
+                continue
+            await part(options)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

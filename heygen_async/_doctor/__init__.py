@@ -1,0 +1,1 @@
+"""What `heygen.doctor()` does: read-only calls, and what they say about network, key, account and API."""

@@ -1,0 +1,35 @@
+"""Advice on how to continue, given to what interrupts a command."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from heygen_async.errors import DownloadError, HeyGenError, WaitTimeout
+
+
+@contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Add *advice* on how to continue to what interrupts the body: a signal, a timeout, a transient error.
+
+    It is printed as the hint of the error. Other errors, such as a wrong key, keep their own.
+    """
+    try:
+        yield
+    except (asyncio.CancelledError, HeyGenError) as error:
+        if not isinstance(error, HeyGenError) or error.is_transient or isinstance(error, (WaitTimeout, DownloadError)):
+            error.add_note(advice)
+        raise
+
+
+@contextmanager
+def advising_on_port(port: int) -> Iterator[None]:
+    """Say which flag helps if the body cannot listen on *port* because another program does."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise OSError(error.errno, f"port {port} is in use; give another one with --port") from error

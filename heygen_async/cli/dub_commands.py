@@ -1,0 +1,58 @@
+"""The commands that a bulk run suggests at its end: to continue, or to retry failed rows. Values in, text out."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from heygen_async.bulk.events import DubSnapshot
+from heygen_async.cli.dub_flags import RunFlags
+from heygen_async.cli.review_flags import ReviewFlags
+
+
+@frozen
+class RunCommands:
+    """The commands for a run.
+
+    Args:
+        manifest: The manifest.
+        flags: The flags that were given.
+        review: Those of them that concern the review.
+        base_url: The value of --base-url.
+    """
+
+    manifest: Path
+    flags: RunFlags
+    review: ReviewFlags
+    base_url: str | None
+
+    def to_start(self) -> dict[str, str]:
+        """Return the command that starts the run, by what it does, after a rehearsal or a dry run."""
+        return {"Start the run": self._command(self.flags)}
+
+    def after(self, snapshot: DubSnapshot, *, is_over_budget: bool) -> dict[str, str]:
+        """Return the commands to run next, by what they do.
+
+        Args:
+            snapshot: The run at its end.
+            is_over_budget: Whether rows were skipped because of the budget.
+        """
+        commands: dict[str, str] = {}
+        if is_over_budget:
+            command = self._command(evolve(self.flags, budget=None))
+            commands["Continue with a higher budget"] = f"{command} --budget USD"
+        elif _is_unfinished(snapshot):
+            commands["Continue"] = self._command(self.flags)
+        if snapshot.stages.get("failed"):
+            commands["Retry the failed rows"] = self._command(evolve(self.flags, retry_failed=True))
+        return commands
+
+    def _command(self, flags: RunFlags) -> str:
+        url = () if self.base_url is None else ("--base-url", self.base_url)
+        return shlex.join(["heygen-async", "dub", str(self.manifest), *flags.words(), *self.review.words(), *url])
+
+
+def _is_unfinished(snapshot: DubSnapshot) -> bool:
+    return bool(snapshot.not_started or snapshot.stages.keys() - {"completed", "failed", "unchanged"})

@@ -1,0 +1,63 @@
+"""The flags of `heygen-async dub` that say how a run goes, as one frozen value, and how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Annotated, Literal, TypeAlias
+
+import attrs
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from heygen_async.cli.options import PathFlag, Switch
+
+_Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class RunFlags:
+    """What `dub_many` takes, under its names."""
+
+    output_dir: PathFlag | None = None
+    """The folder to write to; without it only rows with an output are downloaded, beside the manifest."""
+    journal: PathFlag | None = None
+    """The journal; without it NAME.sqlite beside a manifest NAME.csv. The report is NAME.report.csv."""
+    max_in_flight: _Count | None = None
+    """Jobs at once; without it as many as the account allows."""
+    max_attempts: _Count = 3
+    """Jobs for one row, if jobs fail for reasons that a retry can help with."""
+    budget: Annotated[float | None, Parameter(validator=Number(gte=0), metavar="USD")] = None
+    """Stop submitting when the estimate for all runs on the journal would exceed it. An output of unknown length counts
+    as 60 s until one row, which runs first, has shown a length."""
+    rates: dict[str, float] | None = None
+    """Dollars per second of output, for the estimate: --rates.speed 0.033 --rates.precision 0.067."""
+    submit: Literal["each", "batch"] = "each"
+    """Each row on its own, or batches of up to 100, which HeyGen queues."""
+    captions: Switch = False
+    """Write captions too, as .srt beside each video."""
+    retry_failed: Switch = False
+    """Create another job for rows that failed in earlier runs."""
+    redo_rejected: Switch = False
+    """Create another job for rows whose video was rejected in the review; they may have changed. The new files replace
+    the rejected ones."""
+
+    def words(self) -> list[str]:
+        """Return the words of a command line with these flags, as far as they differ from the defaults."""
+        given = ((flag, getattr(self, flag.name)) for flag in attrs.fields(type(self)))
+        words = (_words(f"--{flag.name.replace('_', '-')}", value) for flag, value in given if value != flag.default)
+        return list(chain.from_iterable(words))
+
+
+def _words(flag: str, value: object) -> Iterator[str]:
+    match value:
+        case True:
+            yield flag
+        case Mapping():
+            for name, one in value.items():
+                yield from _words(f"{flag}.{name}", one)
+        case float():
+            yield from (flag, str(value).removesuffix(".0"))
+        case _:
+            yield from (flag, str(value))

@@ -1,0 +1,124 @@
+"""The end of a bulk run, and what a run would do: text for a terminal, and JSON Lines. Values in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from heygen_async._text import escape_controls, one_line
+from heygen_async.bulk.budget import ASSUMED_SECONDS
+from heygen_async.bulk.events import DubSnapshot
+from heygen_async.bulk.survey import Survey
+from heygen_async.cli.dub_progress import Progress
+from heygen_async.cli.dub_view import clock, failed_row, money
+from heygen_async.cli.messages import in_shell_words
+from heygen_async.models import JSON, DubOutcome, Wallet
+
+_ENDED: Final = ("completed", "failed", "unchanged", "skipped")
+_IN_PROGRESS: Final = ("submitting", "running", "downloading")
+_NOT_SUBMITTED: Final = ("uploading", "waiting")
+
+
+def summary(
+    snapshot: DubSnapshot, progress: Progress, places: Mapping[str, object], commands: Mapping[str, str]
+) -> Iterator[RenderableType]:
+    """Return the summary of a run, part by part: prose is wrapped, paths and commands are on lines of their own.
+
+    Args:
+        snapshot: The run.
+        progress: What happened in it.
+        places: The paths of its files, by what they are.
+        commands: The commands to run next, by what they do.
+    """
+    failed = snapshot.stages.get("failed", 0)
+    yield Text(f"{_counts(snapshot)} in {clock(progress.elapsed)}, {money(snapshot, progress)}.")
+    yield from (_indented(failed_row(outcome)) for outcome in progress.failures)
+    if len(progress.failures) < failed:
+        yield _indented(f"{failed - len(progress.failures):,} more failed rows are in the report")
+    if snapshot.halted is not None:
+        yield Text(one_line(f"Not all rows were submitted: {snapshot.halted}"))
+    if snapshot.balance_before is not None and snapshot.balance_after is not None:
+        yield Text(f"Balance: {_amount(snapshot.balance_before)} before, {_amount(snapshot.balance_after)} after")
+    yield from (_whole(f"{name}: {path}") for name, path in places.items())
+    yield from next_steps(commands)
+
+
+def next_steps(commands: Mapping[str, str]) -> Iterator[RenderableType]:
+    """Return the *commands* to run next, each below what it does."""
+    for purpose, command in commands.items():
+        yield Text(f"{purpose}:")
+        yield _whole(f"  {command}")
+
+
+def _indented(text: str) -> Padding:
+    return Padding(Text(text), (0, 0, 0, 2), expand=False)
+
+
+def _whole(line: str) -> Text:
+    """Return a line that is not wrapped: somebody may copy it."""
+    return Text(escape_controls(line), no_wrap=True, overflow="ignore")
+
+
+def _counts(snapshot: DubSnapshot) -> str:
+    counts = {stage: snapshot.stages.get(stage, 0) for stage in _ENDED}
+    counts["in progress"] = sum(snapshot.stages.get(stage, 0) for stage in _IN_PROGRESS)
+    not_submitted = sum(snapshot.stages.get(stage, 0) for stage in _NOT_SUBMITTED)
+    counts["not submitted"] = not_submitted + (snapshot.not_started or 0)
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no rows"
+
+
+def _amount(wallet: Wallet) -> str:
+    left = "?" if wallet.remaining_balance is None else f"{wallet.remaining_balance:,.2f}"
+    return f"${left}" if wallet.currency == "usd" else one_line(f"{left} {wallet.currency}")
+
+
+def survey_lines(survey: Survey, budget: float | None) -> Iterator[RenderableType]:
+    """Return what a run would do, part by part."""
+    yield Text(f"{survey.rows:,} valid {'row' if survey.rows == 1 else 'rows'}; nothing was sent.")
+    pending = f"{survey.to_submit:,} to submit, {survey.under_way:,} in progress"
+    yield Text(f"{pending}, {survey.done:,} done, {survey.failed:,} failed before.")
+    assumed = f", of which {survey.unknown:,} count as {ASSUMED_SECONDS:.0f} s each" if survey.unknown else ""
+    yield Text(f"About ${survey.estimate:,.2f} for the rows to submit{assumed}.")
+    if budget is not None and survey.estimate > budget:
+        yield Text(f"The budget of ${budget:,.2f} is less than that.")
+
+
+# As JSON
+
+
+def outcome_object(outcome: DubOutcome) -> JSON:
+    """Return the JSON of an outcome."""
+    return {
+        "type": "row",
+        "key": outcome.key,
+        "state": outcome.state,
+        "lipsync_id": outcome.lipsync.id if outcome.lipsync else None,
+        "file": None if outcome.path is None else str(outcome.path),
+        "attempts": outcome.attempts,
+        "error": None if outcome.error is None else in_shell_words(str(outcome.error)),
+        "warnings": list(outcome.warnings),
+    }
+
+
+def summary_object(snapshot: DubSnapshot, seconds: float, commands: Mapping[str, str]) -> JSON:
+    """Return the JSON of a summary."""
+    before, after = snapshot.balance_before, snapshot.balance_after
+    counts: dict[str, JSON] = {
+        "rows": dict(snapshot.stages),
+        "not_started": snapshot.not_started,
+        "seconds": round(seconds, 3),
+        "estimate": round(snapshot.estimate, 4),
+        "spent": round(snapshot.spent, 4),
+        "reserved": round(snapshot.reserved, 4),
+        "budget": snapshot.budget,
+        "refusals": snapshot.refusals,
+        "balance_before": None if before is None else before.remaining_balance,
+        "balance_after": None if after is None else after.remaining_balance,
+        "halted": snapshot.halted,
+        "next_commands": list(commands.values()),
+    }
+    return {"type": "summary", "summary": counts}

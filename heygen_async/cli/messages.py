@@ -1,0 +1,26 @@
+"""Messages of errors on one line, in the words of a shell."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from heygen_async._text import one_line
+
+# A library's message names keyword arguments and types; a shell has flags and paths.
+_KEYWORD: Final = re.compile(r"\b([a-z_]+)=True\b")
+_ARGUMENT: Final = re.compile(r"\A(?:base_url|(lipsync|endpoint)_id)\b")
+
+
+def in_shell_words(text: str) -> str:
+    """Return a message of the library on one line, with flags and paths in place of keyword arguments and types."""
+    text = _KEYWORD.sub(lambda found: f"--{found[1].replace('_', '-')}", text)
+    text = _ARGUMENT.sub(lambda found: "ID" if found[1] else "the base URL (--base-url, HEYGEN_BASE_URL)", text)
+    return one_line(text.replace("give a Path", "give its path"))
+
+
+def message_of(error: BaseException) -> str:
+    """Return the message of an *error* on one line."""
+    if isinstance(error, OSError) and isinstance(error.strerror, str):
+        return one_line(": ".join(str(part) for part in (error.strerror, error.filename) if part))
+    return in_shell_words(str(error) or type(error).__name__)

@@ -1,0 +1,134 @@
+"""`heygen-async review`: the run page of a journal, to watch its videos and to approve or reject them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import webbrowser
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from heygen_async.bulk.events import DubEvent, DubSnapshot
+from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.promotion import manifest_rows
+from heygen_async.bulk.run import DubRun
+from heygen_async.cli.advice import advising_on_port
+from heygen_async.cli.dub_progress import Progress
+from heygen_async.cli.options import PathFlag, Printing, Switch
+from heygen_async.cli.output import note, print_json_line, wants_json
+from heygen_async.models import JSON, DubRow
+from heygen_async.review import LiveRows, LiveRun, RunPage, run_view
+
+_DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
+
+
+async def review(
+    journal: Annotated[Path, Parameter(name="JOURNAL")],
+    /,
+    *,
+    manifest: PathFlag | None = None,
+    port: int = 0,
+    no_open: Switch = False,
+    options: Printing = Printing(),  # noqa: B008 frozen
+) -> None:
+    """Watch the videos of a run beside their sources, and approve or reject them, in a page on this machine.
+
+    Decisions are stored in the journal at once. Until Ctrl-C no run can use the journal. Afterwards render what was
+    approved with dub MANIFEST --approved, and make again what was rejected with dub MANIFEST --redo-rejected.
+
+    Example: heygen-async review episodes.sqlite
+
+    Args:
+        journal: The journal of the run, beside its manifest.
+        manifest: The manifest, for titles and source videos; without it the one beside the journal that it was made
+            for.
+        port: The port to listen on, on 127.0.0.1; 0 takes a free one.
+        no_open: Print the address of the page, and do not open a browser.
+    """
+    opened = Journal(journal, origin="")
+    await opened.open_existing()
+    try:
+        rows = await _rows(opened, journal, manifest)
+        with advising_on_port(port):
+            async with RunPage(journal=opened, name=journal.name, rows=rows).served(port) as url:
+                _announce(url, options)
+                if not no_open:
+                    await _open(url, options)
+                await asyncio.Event().wait()  # until a signal
+    finally:
+        await opened.aclose()
+
+
+async def _rows(opened: Journal, journal: Path, manifest: Path | None) -> Mapping[str, DubRow]:
+    """Return the rows of the manifest by key; none if it is not given and not where the journal was made for it."""
+    name = await opened.fact("manifest")
+    path = manifest or (None if name is None else journal.parent / name)
+    if path is None or (manifest is None and not await asyncio.to_thread(path.is_file)):
+        return {}
+    return await manifest_rows(Manifest(path), opened)
+
+
+def _announce(url: str, options: Printing) -> None:
+    if wants_json(options.json):
+        print_json_line({"type": "page", "url": url})
+    else:
+        print(f"run page: {url}", flush=True)  # noqa: T201 it is the result
+        note("end it with Ctrl-C", options)
+
+
+async def _open(url: str, options: Printing) -> None:
+    """Open a browser, if a person is there to see it."""
+    if not wants_json(options.json) and sys.stdout.isatty() and _has_browser():
+        await asyncio.to_thread(webbrowser.open, url)
+
+
+def _has_browser() -> bool:
+    """Return whether there is a window for a browser: without one, a browser would take over the terminal."""
+    return sys.platform in {"darwin", "win32"} or any(name in os.environ for name in _DISPLAYS)
+
+
+class PageOfRun:
+    """The run page of a run in progress, for `heygen-async dub --review`.
+
+    Args:
+        progress: What has happened in the run.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._rows = LiveRows(progress.clock)
+        self._ended_after: float | None = None
+
+    def on_event(self, event: DubEvent) -> None:
+        """Follow a row from stage to stage."""
+        self._progress.on_event(event)
+        self._rows.on_event(event)
+
+    @asynccontextmanager
+    async def served(self, run: DubRun, manifest: Path, journal: Path, options: Printing) -> AsyncIterator[None]:
+        """Serve the page while the body runs, inside the run."""
+        rows = await manifest_rows(Manifest(manifest), run.journal)
+        live = LiveRun(rows=self._rows, state=lambda: self._state(run))
+        async with RunPage(journal=run.journal, name=journal.name, rows=rows, live=live).served() as url:
+            _announce(url, options)
+            await _open(url, options)
+            yield
+
+    async def stay(self, options: Printing) -> None:
+        """Go on after the end of the run, until a signal."""
+        self._ended_after = self._rows.elapsed
+        note("the run page stays until Ctrl-C", options)
+        await asyncio.Event().wait()
+
+    def _state(self, run: DubRun) -> Mapping[str, JSON]:
+        elapsed = self._rows.elapsed if self._ended_after is None else self._ended_after
+        return run_view(run.snapshot(), self._pace, elapsed=elapsed, has_ended=self._ended_after is not None)
+
+    def _pace(self, snapshot: DubSnapshot) -> tuple[float | None, float | None]:
+        return self._progress.rate(), self._progress.seconds_left(snapshot)

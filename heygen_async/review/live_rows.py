@@ -1,0 +1,85 @@
+"""The rows of a run in progress: the stage of each and when it reached it, and which rows have changed.
+
+An event of the run costs a few lines here; everything else happens when an open page reads the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from attrs import define, field
+
+from heygen_async.bulk.events import DubEvent, Stage
+from heygen_async.review.row_view import LiveRow
+
+_MOST_STEPS: Final = 64
+"""Changes of stage that are kept of one row; one that is retried for hours has more."""
+
+
+@define(eq=False)
+class ChangedRows:
+    """The rows that have changed, for each open page."""
+
+    _pages: list[set[str]] = field(factory=list)
+
+    def add(self, key: str) -> None:
+        """Note that a row has changed."""
+        for keys in self._pages:
+            keys.add(key)
+
+    @contextmanager
+    def followed(self) -> Iterator[set[str]]:
+        """Yield the keys of rows that change from now on; the reader removes those that it has read."""
+        keys: set[str] = set()
+        self._pages.append(keys)
+        try:
+            yield keys
+        finally:
+            self._pages = [one for one in self._pages if one is not keys]
+
+
+@define
+class _Progress:
+    stage: Stage
+    message: str | None
+    history: list[tuple[float, Stage]]
+
+
+@define(eq=False)
+class LiveRows:
+    """Follows the rows of a run.
+
+    Args:
+        clock: The clock of the run, in seconds.
+    """
+
+    clock: Callable[[], float]
+    changed: ChangedRows = field(factory=ChangedRows)
+    _started: float | None = None
+    _rows: dict[str, _Progress] = field(factory=dict)
+
+    def on_event(self, event: DubEvent) -> None:
+        """Follow a row from stage to stage."""
+        now = self.clock()
+        if self._started is None:
+            self._started = now
+        row = self._rows.get(event.key)
+        if row is None:
+            row = self._rows[event.key] = _Progress(event.stage, None, [])
+        if not row.history or row.stage != event.stage:
+            row.history.append((now - self._started, event.stage))
+            del row.history[:-_MOST_STEPS]
+        row.stage, row.message = event.stage, event.message
+        self.changed.add(event.key)
+
+    def row(self, key: str) -> LiveRow | None:
+        """Return where a row is; `None` if the run has not reached it."""
+        row = self._rows.get(key)
+        return None if row is None else LiveRow(row.stage, row.message, tuple(row.history))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the first event."""
+        return 0.0 if self._started is None else self.clock() - self._started

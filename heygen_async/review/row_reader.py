@@ -1,0 +1,65 @@
+"""Reads rows for the page: their records, decisions and files, and what the manifest says of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from anyio import to_thread
+from attrs import frozen
+
+from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.reviews import Review
+from heygen_async.models import JSON, DubRow
+from heygen_async.review.live_rows import LiveRows
+from heygen_async.review.result_files import result_state
+from heygen_async.review.row_view import FileState, row_view
+
+_PAGE: Final = 500
+
+
+@frozen(kw_only=True)
+class RowReader:
+    """Reads the rows of a journal.
+
+    Args:
+        journal: The journal; open.
+        rows: The rows of the manifest by key, for titles and sources.
+        live: The rows of the run in progress, if there is one.
+    """
+
+    journal: Journal
+    rows: Mapping[str, DubRow]
+    live: LiveRows | None
+
+    async def pages(self) -> AsyncIterator[list[dict[str, JSON]]]:
+        """Iterate over the objects of all rows, some at a time."""
+        last = ""
+        while records := await self.journal.all_rows(last, _PAGE):
+            last = records[-1].key
+            yield await self._views(records)
+
+    async def views(self, keys: Sequence[str]) -> list[dict[str, JSON]]:
+        """Return the objects of the rows with these keys."""
+        return await self._views((await self.journal.records(keys)).values())
+
+    async def _views(self, found: Iterable[Record]) -> list[dict[str, JSON]]:
+        records = list(found)
+        reviews = {review.key: review for review in await self.journal.reviews([one.key for one in records])}
+        states = await to_thread.run_sync(partial(_states, records))
+        return [self._view(one, reviews.get(one.key), state) for one, state in zip(records, states, strict=True)]
+
+    def _view(self, record: Record, review: Review | None, state: FileState) -> dict[str, JSON]:
+        current = review if review is not None and review.is_of(record) else None
+        live = None if self.live is None else self.live.row(record.key)
+        return row_view(record, current, self.row(record), state, live)
+
+    def row(self, record: Record) -> DubRow | None:
+        """Return what the manifest says of a row; of a final version, what it says of its draft."""
+        return self.rows.get(record.draft or record.key)
+
+
+def _states(records: Iterable[Record]) -> list[FileState]:
+    return [result_state(record) if record.state is State.DONE else "none" for record in records]

@@ -1,0 +1,166 @@
+"""Answers from recordings: which recorded exchange answers a request, and what of it is made usable again.
+
+Rule 1: writes are answered in the order in which they were recorded, each recording once; then the sandbox answers.
+Rule 2: reads are answered with the last success that was recorded for them, so a job is in its final state at once.
+However a program groups the ids of a status request, each recorded id has its last recorded state.
+Rule 3: bodies are compared as they are recorded, masked; a source counts only by its type, for assets get new ids.
+Rule 4: uploads, assets, endpoints of webhooks and media are always the sandbox's own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
+
+import orjson
+from attrs import evolve, frozen
+
+from heygen_async.sandbox.error_answers import ErrorAnswer
+from heygen_async.sandbox.http.calls import Call, CallAnswer, Handler
+from heygen_async.sandbox.recording.exchange import Exchange
+from heygen_async.sandbox.recording.masking import HOST, ExchangeMask
+
+STATUSES: Final = "GET /v3/lipsyncs/statuses"
+_ONE: Final = "GET /v3/lipsyncs/{lipsync_id}"
+_WRITES: Final = frozenset(
+    {"POST /v3/lipsyncs", "POST /v3/lipsyncs/batches"}
+    | {"PATCH /v3/lipsyncs/{lipsync_id}", "DELETE /v3/lipsyncs/{lipsync_id}"}
+)
+_READS: Final = frozenset(
+    {"GET /v3/lipsyncs", _ONE, "GET /v3/lipsyncs/batches/{batch_id}", "GET /v3/webhooks/event-types"}
+    | {"GET /v3/webhooks/events", "GET /v3/api_keys/self", "GET /v3/users/me"}
+)
+_REDIRECTS: Final = 300
+_ERRORS: Final = 400
+_IN_STATUSES: Final = {"pending": "queued", "running": "processing"}
+"""The words of a status request for those of a single lipsync."""
+
+Key: TypeAlias = tuple[str, str, bytes, bytes]
+Link: TypeAlias = Callable[[str], str]
+
+
+@frozen
+class RecordedError(ErrorAnswer):
+    """An error that was recorded, with its own body."""
+
+    body: object = None
+
+    def envelope(self) -> dict[str, object]:
+        """Return the body as it was recorded, or the sandbox's own if it was no JSON object."""
+        return self.body if isinstance(self.body, dict) else super().envelope()
+
+
+class Replay:
+    """The recordings that requests are answered from.
+
+    Args:
+        exchanges: The recordings, in their order.
+        link: Returns a link that works for the extension of a masked one: `.mp4`, `.srt`.
+    """
+
+    def __init__(self, exchanges: Iterable[Exchange], link: Link) -> None:
+        self._link = link
+        self._waiting: dict[Key, deque[Exchange]] = {}
+        self._reads: dict[Key, Exchange] = {}
+        self._states: dict[str, Mapping[str, object]] = {}
+        self._unused: dict[Key, Exchange] = {}
+        for exchange in exchanges:
+            self._add(exchange)
+
+    def _add(self, exchange: Exchange) -> None:
+        if exchange.status is None or not _can_be_repeated(exchange.status, exchange.answer.json):
+            return
+        self._states.update(_states(exchange))
+        key = _key(exchange.method, exchange.path, exchange.query, exchange.request.json)
+        if exchange.route in _WRITES:
+            self._waiting.setdefault(key, deque()).append(exchange)
+        elif exchange.route in _READS and (exchange.status < _ERRORS or key not in self._reads):
+            self._reads[key] = exchange
+
+    @property
+    def unused(self) -> list[Exchange]:
+        """The writes that were recorded and have not been repeated, in their order."""
+        return sorted((one for waiting in self._waiting.values() for one in waiting), key=lambda one: one.number)
+
+    def find(self, route: str, path: str, call: Call) -> Exchange | None:
+        """Return the recording that answers *call*; a write is used up by it."""
+        key = _key(route.partition(" ")[0], path, call.query, call.body)
+        if route in _WRITES:
+            waiting = self._waiting.get(key)
+            return waiting.popleft() if waiting else None
+        return self._reads.get(key) if route in _READS else None
+
+    def answer(self, exchange: Exchange) -> CallAnswer:
+        """Return the recorded answer.
+
+        Raises:
+            RecordedError: If it is an error.
+        """
+        status, body = exchange.status or 0, self._with_links(exchange.answer.json)
+        if status < _ERRORS and isinstance(body, dict):
+            return CallAnswer(body, status)
+        seconds = exchange.answer.headers.get("retry-after", "")
+        delay = float(seconds) if seconds.isdigit() else None
+        raise RecordedError(status, "recorded", "This answer was recorded without its body.", None, delay, body=body)
+
+    def statuses(self, call: Call, handler: Handler) -> CallAnswer:
+        """Return the answer to a status request: recorded states, and the sandbox's own for other ids."""
+        ids = call.query.get("lipsync_ids", "").split(",")
+        rows = [self._states[id_] for id_ in ids if id_ in self._states]
+        if not rows:
+            return handler(call)
+        rest = {**call.query, "lipsync_ids": ",".join(id_ for id_ in ids if id_ not in self._states)}
+        if rest["lipsync_ids"] or rest.get("batch_ids"):
+            others = handler(evolve(call, query=rest)).payload["data"]
+            rows += others if isinstance(others, list) else []
+        return CallAnswer({"data": rows, "has_more": False, "next_token": None})
+
+    def _with_links(self, value: object) -> object:
+        match value:
+            case dict():
+                return {name: self._with_links(inner) for name, inner in value.items()}
+            case list():
+                return [self._with_links(inner) for inner in value]
+            case str() if value.startswith(f"https://{HOST}/"):
+                _, dot, extension = value.partition("?")[0].rpartition("/")[2].partition(".")
+                return self._link(f"{dot}{extension}")
+            case _:
+                return value
+
+
+def _can_be_repeated(status: int, body: object) -> bool:
+    """Return whether an answer is an error, or a success of the API's: the page of a gateway was not recorded."""
+    return status >= _ERRORS or (status < _REDIRECTS and isinstance(body, dict))
+
+
+def _states(exchange: Exchange) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Yield the lipsyncs in an answer, by id, as a status request returns them."""
+    body = exchange.answer.json
+    data = body.get("data") if isinstance(body, dict) else None
+    if exchange.route == STATUSES:
+        for row in data if isinstance(data, list) else ():
+            if isinstance(row, dict) and isinstance(row.get("video_id"), str) and row.get("status") != "not_found":
+                yield row["video_id"], row
+    elif exchange.route == _ONE and isinstance(data, dict) and isinstance(data.get("id"), str):
+        word = str(data.get("status"))
+        yield data["id"], {"video_id": data["id"], "status": _IN_STATUSES.get(word, word)}
+
+
+def _key(method: str, path: str, query: Mapping[str, str], body: object) -> Key:
+    mask = ExchangeMask("")
+    given = [mask.query(query), _comparable(mask.body(body or None))]
+    params, content = (orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in given)
+    return method, path, params, content
+
+
+def _comparable(body: object) -> object:
+    match body:
+        case {"type": "url" | "asset_id" as kind}:
+            return {"type": kind}
+        case dict():
+            return {name: _comparable(value) for name, value in body.items()}
+        case list():
+            return [_comparable(value) for value in body]
+        case _:
+            return body

@@ -1,0 +1,14 @@
+"""The whole client in one process, under one seed, in virtual time, with crashes, while its promises are checked.
+
+    python -m tests.simulation --seeds 0:100000 --workers 2
+    python -m tests.simulation --seed 4711 --trace
+    python -m tests.simulation --mutants
+
+What is real: the session, driver, retries, gate, poller, media, bulk program, executor and journal, aiohttp down to the
+bytes of a connection, SQLite, and a folder of real files. What is simulated: the network and the service (`network`,
+`server`), time and threads (`universe`), failures of the disk (`disk`), people (`author`), and the death of the process.
+
+A run has about 12 rows, one to three lives of the client with faults, and calm lives until all is done. `scenario` says
+what happens in the run of a seed, `lives` lets it happen, `invariants` judges it, and `shrinking` finds the shortest
+list of faults that still breaks a promise. `mutants` plants bugs into the client, which must be found.
+"""

@@ -1,0 +1,527 @@
+"""The run of one seed: the client lives, dies and lives again in one universe, and is checked after each life."""
+
+import asyncio
+import datetime as real_datetime
+import gc
+import random
+import shutil
+import sqlite3
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import aiohttp
+import orjson
+from anyio import to_thread
+from attrs import asdict, define, evolve, field
+from memory_store import MemoryStore
+
+from heygen_async import HeyGenSession, PollPolicy
+from heygen_async.bulk import BadRows
+from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.record import Record
+from heygen_async.bulk.run import DubRun
+from heygen_async.models import DubOutcome
+from heygen_async.polling import requests as polling_requests
+from heygen_async.resources import lipsyncs as lipsync_calls
+from heygen_async.sandbox.error_answers import ErrorAnswer
+from heygen_async.sandbox.state.scripts import JobScript
+
+from .author import Author
+from .disk import Disk
+from .network import Mishap, Network
+from .scenario import DAY, Fault, LifePlan, Scenario
+from .server import API, Service
+from .universe import Crashed, Stuck, Universe, VirtualLoop
+from .workers import Worker, prepared
+
+_START = 1_800_000_000.0
+"""What the wall clock shows at first, in the year 2027: after the times of all real files."""
+
+_CALM_SECONDS = 6 * 3600.0
+"""The longest time that a run may take once the world is calm."""
+_ROUGH_SECONDS = 40 * DAY
+_CALM_LIVES = 4
+
+_MISHAPS = frozenset(
+    {
+        "request lost",
+        "answer lost",
+        "request and connection silent",
+        "answer silent",
+        "late",
+        "answer late",
+        "doubled",
+        "refused",
+        "answer replaced",
+        "answer truncated",
+        "cut",
+    }
+)
+_EDITS = frozenset(
+    {"row added", "row on top", "row removed", "rows reordered", "output renamed", "outputs swapped", "audio changed"}
+)
+_FILES = frozenset(
+    {"foreign file", "foreign part", "output deleted", "output emptied", "output replaced", "source changed"}
+)
+_SLOW = PollPolicy(fastest=2.0, growth=0.2, slowest=30.0)
+
+
+class Violation(Exception):
+    """A promise that was broken.
+
+    Args:
+        promise: Which one, in a few words.
+        what: What happened.
+    """
+
+    def __init__(self, promise: str, what: str) -> None:
+        self.promise = promise
+        self.what = what
+        super().__init__(f"{promise}: {what}")
+
+
+@define(eq=False)
+class Life:
+    """One life of the client, and what came of it."""
+
+    number: int
+    plan: LifePlan
+    is_calm: bool
+    end: str = ""
+    """`clean`, `crashed`, `refused`, or the name of an error."""
+    outcomes: list[DubOutcome] = field(factory=list)
+    refused: BadRows | None = None
+    violation: Violation | None = None
+
+
+@define(eq=False)
+class Simulation:
+    """The run of a scenario.
+
+    Args:
+        scenario: What happens.
+        folder: An empty folder.
+        trace: Takes lines of the log.
+    """
+
+    scenario: Scenario
+    folder: Path
+    check_outcome: Callable[["Simulation", DubOutcome], None]
+    check_life: Callable[["Simulation", Life], None]
+    trace: Callable[[str], None] | None = None
+    universe: Universe = field(init=False)
+    service: Service = field(init=False)
+    author: Author = field(init=False)
+    lives: list[Life] = field(factory=list)
+    restored: set[str] = field(factory=set)
+    """The journals that were restored from an older copy, and not run to a clean end since."""
+    was_restored: set[str] = field(factory=set)
+    """The journals that were ever restored."""
+    store: MemoryStore = field(factory=MemoryStore)
+    """What workers share."""
+    prepared: list[PreparedRow] = field(factory=list)
+    requests: int = 0
+    _disk: Disk | None = None
+    _network: Network | None = None
+    _life_start: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        self.universe = Universe(self.scenario.seed, wall=_START, trace=self.trace)
+        self.universe.drift = self.scenario.drift
+        self.service = Service(self.universe, self.scenario.conditions, self._script)
+        self.author = Author(self.universe, self.scenario, self.folder)
+
+    # How jobs go
+
+    def _script(self, canon: str, script: JobScript) -> JobScript:
+        dice = random.Random(f"{self.scenario.seed} {canon} {self._jobs_of(canon)}")
+        seconds = dice.uniform(*self.scenario.seconds)
+        script = evolve(script, seconds=seconds, duration=self.scenario.duration)
+        key = next((keys[canon] for keys in self.author.canons.values() if canon in keys), None)
+        failing = self.scenario.failing.get(key or "")
+        if failing is None or self._jobs_of(canon) >= failing.times:
+            return script
+        if failing.refusal:
+            raise ErrorAnswer(400, "download_failed", "The audio could not be downloaded.", "audio.url")
+        return evolve(script, failure=failing.message or "?")
+
+    def _jobs_of(self, canon: str) -> int:
+        return sum(one.canon == canon for one in self.service.creations)
+
+    # Lives
+
+    def live(self) -> None:
+        """Live all lives, and check what came of each.
+
+        Raises:
+            Violation: If a promise was broken.
+        """
+        for number, plan in enumerate(self.scenario.lives):
+            self._one(Life(number, plan, is_calm=False))
+        self._calm_down()
+        journals = sorted({plan.journal for plan in self.scenario.lives})
+        for journal in journals:
+            for count in range(_CALM_LIVES):
+                plan = LifePlan(journal=journal, retry_failed=True)
+                self._one(life := Life(100 + count, plan, is_calm=True))
+                self.universe.pass_time(600.0 if count == 0 else 25 * 3600.0)  # some advice is to wait a day
+                if life.end == "clean" and all(one.state in {"completed", "unchanged"} for one in life.outcomes):
+                    break
+
+    def _calm_down(self) -> None:
+        """Let everything that is under way arrive, and make the world a friendly place."""
+        universe, service = self.universe, self.service
+        universe.note("from here on the world is calm")
+        universe.pass_time(1000.0)
+        universe.wall_error = universe.drift = 0.0
+        service.world._balance = 10**12
+        service.world.resize(service.settle(), account_limit=10, other_jobs=0)
+        self.author.calm_down()
+
+    def _one(self, life: Life) -> None:
+        self._before(life)
+        self.lives.append(life)
+        self.universe.note(f"life {life.number} begins: {life.plan}")
+        disk = self._disk = Disk(self.universe, self.folder)
+        faults = [] if life.is_calm else [one for one in self.scenario.faults if one.life == life.number]
+        self._prepare_disk(disk, faults)
+        mishaps = {(one.on, int(one.at)): Mishap(one.what, one.value) for one in faults if one.what in _MISHAPS}
+        self._network = network = Network(self.universe, self.service, mishaps, life=life)
+        crash = next((int(one.at) for one in faults if one.what == "crash at callback"), None)
+        loop = VirtualLoop(self.universe, crash_after=crash, disk_seconds=life.plan.disk_seconds)
+        loop.deadline = loop.time() + (_CALM_SECONDS if life.is_calm else _ROUGH_SECONDS)
+        self._life_start = loop.time()
+        with disk.mounted():
+            self._run(loop, life, network, faults)
+        self.requests += sum(network.counts.values())
+        self.universe.note(f"life {life.number} ends: {life.end}")
+        if life.violation is not None:
+            raise life.violation
+        if any(one.what == "journal copied at the end" for one in faults) and self._has_created(life.plan.journal):
+            # The copy of one that had created nothing would be like a new journal, which may pay anew after a day.
+            self._copy_journal(life.plan.journal)
+        if life.end == "clean":
+            self.restored.discard(life.plan.journal)
+        self.check_life(self, life)
+        if life.refused is not None:
+            self.author.repair(life.plan.journal, life.refused)
+
+    def _before(self, life: Life) -> None:
+        for one in self.scenario.faults:
+            if one.life == life.number and one.what in {"gap", "journal restored"} and not life.is_calm:
+                self.universe.note(str(one))
+                # What was under way when a journal was copied has arrived, and is listed, before the copy is used.
+                self.universe.pass_time(max(one.value, 1.0))
+            if one.life == life.number and one.what == "journal restored":
+                self._restore(life)
+
+    def _has_created(self, journal: str) -> bool:
+        return any(one.life is not None and one.life.plan.journal == journal for one in self.service.creations)
+
+    def _restore(self, life: Life) -> None:
+        copy = self.journal(life.plan.journal).with_suffix(".copy")
+        if copy.exists():
+            shutil.copyfile(copy, self.journal(life.plan.journal))
+            self.restored.add(life.plan.journal)
+            self.was_restored.add(life.plan.journal)
+
+    def journal(self, name: str) -> Path:
+        """Return the path of a journal."""
+        return self.folder / f"{name}.sqlite"
+
+    def records(self, journal: str) -> list[dict[str, Any]]:
+        """Return the records of the rows of a manifest, as the client has kept them."""
+        if self.scenario.workers > 1:
+            return [_plain(record) for record in self.store.records.values()]
+        path = self.journal(journal)
+        return read_journal(path) if path.exists() else []
+
+    @staticmethod
+    def _prepare_disk(disk: Disk, faults: list[Fault]) -> None:
+        for one in faults:
+            span = range(int(one.at), int(one.at + one.value))
+            match one.what:
+                case "crash at change":
+                    disk.crash_at = int(one.at)
+                case "disk full at change":
+                    disk.full = span
+                case "disk full at statement":
+                    disk.full_statements = span
+
+    def _run(self, loop: VirtualLoop, life: Life, network: Network, faults: list[Fault]) -> None:
+        """Run one life to its end, whatever that is."""
+        asyncio.set_event_loop(loop)
+        stuck = self._until_end(loop, life, network, faults)
+        asyncio.set_event_loop(None)
+        # Here, where no traceback holds its frames any more.
+        if stuck is None and not self.universe.is_dead:
+            self._check_leftovers(loop, network)
+            loop.close()
+            return
+        self._bury(loop, network)
+        life.end = "crashed"
+        if stuck is not None:
+            raise Violation("every run ends", stuck)
+
+    def _until_end(self, loop: VirtualLoop, life: Life, network: Network, faults: list[Fault]) -> str | None:
+        """Run until the life is over or the process dies; return why it is stuck if it is."""
+        try:
+            with mock.patch.object(to_thread, "run_sync", loop.run_in_worker):
+                loop.run_until_complete(self._main(loop, life, network, faults))
+                loop.run_until_complete(asyncio.sleep(1.0))  # connections close
+        except Crashed:
+            return None
+        except Stuck as stuck:
+            return str(stuck)
+        return None
+
+    def _bury(self, loop: VirtualLoop, network: Network) -> None:
+        """Collect what a dead process leaves in memory, which must have no effect."""
+        self.universe.is_dead = True
+        assert self._disk is not None
+        self._disk.die()
+        loop.drop()
+        network.die()
+        collect_dead()
+        self.universe.is_dead = False
+
+    def _check_leftovers(self, loop: VirtualLoop, network: Network) -> None:
+        assert self._disk is not None
+        left = loop.leftovers() + self._disk.leftovers() + network.leftovers()
+        left += self.universe.complaints
+        left += [f"an error: {one.get('message')} {one.get('exception')!r}" for one in loop.unhandled]
+        if left:
+            raise Violation("nothing is left", "; ".join(left))
+
+    def early_requests(self) -> list[str]:
+        """Return the requests of this life that the service had asked to wait with."""
+        return [] if self._network is None else self._network.problems
+
+    # What happens in a life
+
+    async def _main(self, loop: VirtualLoop, life: Life, network: Network, faults: list[Fault]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        timers = [
+            loop.call_later(one.at, happen)
+            for one in faults
+            if (happen := self._happening(life, one, task)) is not None
+        ]
+        end = "clean"
+        try:
+            if self.scenario.workers > 1:
+                await self._shared(life, network, faults)
+            else:
+                await self._session(life, network)
+        except BadRows as refused:
+            end, life.refused = "refused", refused
+        except asyncio.CancelledError:
+            end = "stopped"
+        except Violation as violation:
+            life.violation = violation
+        except Exception as error:  # noqa: BLE001 the checks look at it
+            end = f"{type(error).__name__}: {error}"
+        if not self.universe.is_dead:  # else this runs because it is collected
+            life.end = end
+            for timer in timers:
+                timer.cancel()
+
+    def _happening(self, life: Life, fault: Fault, main: asyncio.Task[None]) -> Callable[[], object] | None:
+        journal, author, universe, service = life.plan.journal, self.author, self.universe, self.service
+        if fault.what in _EDITS:
+            return partial(self._by_people, partial(author.edit, fault, journal))
+        if fault.what in _FILES:
+            return partial(self._by_people, partial(author.touch_files, fault, journal))
+        match fault.what:
+            case "clock":
+                return partial(self._set_clock, fault.value)
+            case "suspend":
+                return partial(universe.suspend, fault.value)
+            case "other jobs":
+                return partial(self._use_seats, int(fault.value))
+            case "no credit" | "credit again":
+                return partial(self._set_credit, 0 if fault.what == "no credit" else 10**9)
+            case "assets lost":
+                return service.lose_assets
+            case "foreign job":
+                return partial(self._foreign_job, journal, fault.on)
+            case "journal copied":
+                return partial(self._copy_journal, journal)
+            case "stopped by its user":
+                return main.cancel
+        return None
+
+    def _by_people(self, change: Callable[[], None]) -> None:
+        assert self._disk is not None
+        self._disk.is_others = True
+        try:
+            change()
+        finally:
+            self._disk.is_others = False
+
+    def _use_seats(self, count: int) -> None:
+        """Let other programs use some of the account's seats, for five minutes."""
+        service, limit = self.service, self.scenario.conditions.account_limit
+        service.world.resize(service.settle(), account_limit=limit, other_jobs=count)
+        self.universe.note(f"other programs use {count} seats")
+        if count:
+            self.universe.after(300.0, partial(self._use_seats, 0))
+
+    def _set_clock(self, seconds: float) -> None:
+        self.universe.wall_error += seconds
+        self.universe.note(f"the wall clock jumps by {seconds:g} s")
+
+    def _set_credit(self, micros: int) -> None:
+        self.service.world._balance = micros
+        self.universe.note(f"the credit is {micros}")
+
+    def _copy_journal(self, journal: str) -> None:
+        path = self.journal(journal)
+        if path.exists():
+            shutil.copyfile(path, path.with_suffix(".copy"))
+            self.universe.note(f"the journal {journal} is copied")
+
+    def _foreign_job(self, journal: str, key: str) -> None:
+        """Let another program create a job that looks like the row's, and is not."""
+        row = next((one for one in self.author.rows[journal] if one.key == key), None)
+        if row is None:
+            return
+        body = {
+            "video": {"type": "url", "url": "https://example.com/foreign.mp4"},
+            "audio": {"type": "url", "url": "https://example.com/foreign.mp3"},
+            "title": "A foreign job",
+        }
+        if row.callback_id is not None:
+            body["callback_id"] = row.callback_id
+        self.service.create_foreign(body)
+
+    async def _shared(self, life: Life, network: Network, faults: list[Fault]) -> None:
+        """Let workers work through the rows over one store."""
+        author, loop = self.author, asyncio.get_running_loop()
+        author.note_meaning()
+        if not self.prepared:  # once: later their outputs are there, which a store of its own would not know of
+            self.prepared = await prepared([author.dub_row(row) for row in author.rows["a"]], author.output_dir("a"))
+        rows = self.prepared
+        count = 1 if life.is_calm else self.scenario.workers
+        make = partial(Worker, universe=self.universe, store=self.store, network=network, rows=rows)
+        report = partial(self._report, life)
+        workers = [make(number=number, report=report) for number in range(count)]
+        timers = []
+        for one in faults:
+            worker = workers[int(one.value) % count]
+            if one.what == "worker killed":
+                timers.append(loop.call_later(one.at, worker.kill))
+            elif one.what == "worker frozen":
+                timers.append(loop.call_later(one.at, worker.freeze, one.value * 10))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for worker in workers:
+                    tasks.create_task(worker.work())
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def _report(self, life: Life, outcome: DubOutcome) -> None:
+        life.outcomes.append(outcome)
+        self.check_outcome(self, outcome)
+
+    async def _session(self, life: Life, network: Network) -> None:
+        plan, journal = life.plan, life.plan.journal
+        policy = PollPolicy() if plan.is_eager else _SLOW
+        rows = self.author.rows_given(journal)
+        async with (
+            aiohttp.ClientSession(connector=network.connector()) as borrowed,
+            HeyGenSession("secret-key", base_url=API, http=borrowed, polling=policy) as heygen,
+        ):
+            heygen._transfers.multipart_max = plan.multipart_max
+            options = Plan(
+                journal=self.journal(journal),
+                output_dir=self.author.output_dir(journal),
+                max_in_flight=plan.max_in_flight,
+                max_attempts=plan.max_attempts,
+                budget=plan.budget,
+                submit=plan.submit,
+                captions=plan.captions,
+                retry_failed=plan.retry_failed,
+                now=self.universe.wall,
+            )
+            run = DubRun(heygen._bulk_calls(), rows, options, origin=API)
+            async with run:
+                self.author.accept(journal)
+                async for outcome in run:
+                    self.universe.note(f"outcome {outcome.key}: {outcome.state} {outcome.error or ''}")
+                    self._report(life, outcome)
+
+
+def collect_dead() -> None:
+    """Collect all garbage: what runs while it is collected may leave more of it."""
+    for _ in range(10):
+        if not gc.collect():
+            return
+
+
+# The edges of the process
+
+
+class _Datetime(datetime):
+    """`datetime`, by the wall clock of the simulated machine."""
+
+    @classmethod
+    def now(cls, tz: real_datetime.tzinfo | None = None) -> datetime:
+        return datetime.fromtimestamp(time.time(), tz)
+
+
+@contextmanager
+def simulated_edges(universe: Universe) -> Iterator[None]:
+    """Let the code of this process take time and randomness from a universe."""
+    random.seed(universe.random.random())
+    dice = random.Random(universe.random.random())
+    ids = lambda: uuid.UUID(int=dice.getrandbits(128), version=4)  # noqa: E731
+    tokens = lambda size=8: f"{dice.getrandbits(8 * size):0{2 * size}x}"  # noqa: E731
+
+    def complain(what: object) -> None:
+        if not universe.is_dead:  # else it is from what is collected of a dead process
+            universe.complaints.append(str(what))
+
+    def warn(message: Warning | str, *_: object, **__: object) -> None:
+        complain(message)
+
+    with ExitStack() as patches, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = warn
+        for owner, name, fake in (
+            (time, "time", universe.wall),
+            (uuid, "uuid4", ids),
+            (sys, "unraisablehook", lambda one: complain(f"{one.err_msg} {one.exc_value!r}")),
+            (sys.modules["secrets"], "token_hex", tokens),
+            (aiohttp.connector, "monotonic", lambda: universe.now - universe.suspended),
+            (polling_requests, "datetime", _Datetime),
+            (lipsync_calls, "datetime", _Datetime),
+        ):
+            patches.enter_context(mock.patch.object(owner, name, fake))
+        yield
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    return {**asdict(record, recurse=False), "earlier": orjson.dumps(record.earlier), "run": 0}
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a journal that nobody uses."""
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        cursor = database.execute("SELECT * FROM rows ORDER BY rowid")
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, values, strict=True)) for values in cursor]
+    finally:
+        database.close()

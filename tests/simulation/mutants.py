@@ -1,0 +1,169 @@
+"""Bugs to plant into the client: each is one change of the real code, which the simulation must notice.
+
+A mutant names a function and a text in it that is replaced. The code object of the changed function takes the place of
+the real one, so that everybody who has imported the function runs the bug.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import CodeType, FunctionType
+
+from attrs import frozen
+
+
+@frozen
+class Mutant:
+    """One change of one function."""
+
+    module: str
+    function: str
+    """Its qualified name."""
+    old: str
+    new: str
+    seed: int = 0
+    """The first seed that finds it, when it was last looked for."""
+
+
+_BULK = "heygen_async.bulk."
+
+MUTANTS = {
+    "no intent before the create": Mutant(
+        f"{_BULK}executor",
+        "RowExecutor._save",
+        "await self.run.tools.store.save(self.record)",
+        "self.record.state is State.SUBMITTING or await self.run.tools.store.save(self.record)",
+    ),
+    "key without digest": Mutant(f"{_BULK}record", "attempt_key", "[row_key, digest, attempt]", "[row_key, attempt]"),
+    "key without attempt": Mutant(f"{_BULK}record", "attempt_key", "[row_key, digest, attempt]", "[row_key, digest]"),
+    "no reconciliation": Mutant(f"{_BULK}searching", "Searcher.prepare", "if unclean is not None:", "if False:"),
+    "no search for a row in doubt": Mutant(
+        f"{_BULK}searching", "Searcher.find", "callback_id = record.callback_id", "return None"
+    ),
+    "adoption by a foreign callback id": Mutant(
+        f"{_BULK}searching",
+        "Searcher._certain",
+        "if len(jobs) == 1 and _is_the_rows(jobs[0], record, row):",
+        "if len(jobs) >= 1:",
+    ),
+    "state applied to a new target": Mutant(
+        f"{_BULK}outputs", "is_written", "or record.writing_to != absolute_path(record.target)", ""
+    ),
+    "a finished row stays finished at a new target": Mutant(
+        f"{_BULK}record", "Record.writing", "state=State.COMPLETED, ", ""
+    ),
+    "Retry-After ignored": Mutant(
+        "heygen_async._transport.retry", "Attempts._delay", "if not retry_after:", "if True:"
+    ),
+    "keys are remembered for ever": Mutant(
+        f"{_BULK}program", "_is_remembered", "0 <= now - record.asked_at < KEY_SECONDS", "True"
+    ),
+    "any refusal settles a doubt": Mutant(f"{_BULK}program", "is_settled", "if was_fresh:", "if True:"),
+    "a foreign file is replaced": Mutant("heygen_async._media.parts", "_publish", "if overwrite:", "if True:"),
+    "a foreign part is taken": Mutant(
+        "heygen_async._media.parts", "owner_problem", "return _foreign(part)", "return None"
+    ),
+    "a resumed download starts at the beginning": Mutant(
+        "heygen_async._media.parts", "Part.begin", "self._file.seek(start)", "self._file.seek(0)"
+    ),
+    "any file at the target is the row's": Mutant(f"{_BULK}outputs", "found_at", 'else "foreign"\n', 'else "ours"\n'),
+    "a missing job has failed": Mutant(
+        f"{_BULK}executor",
+        "RowExecutor._job",
+        "if pause is None:",
+        "return self._failed_job()\n                if pause is None:",
+    ),
+    "a changed row keeps its job": Mutant(
+        f"{_BULK}journal", "_change", "if record.state in {State.PLANNED, State.FAILED} or", "if True or"
+    ),
+    "a file is not read again after its upload": Mutant(
+        f"{_BULK}intake", "_change", "if is_same and not reads:", "if is_same or reads:"
+    ),
+    "a batch is sent without some of its rows": Mutant(
+        f"{_BULK}batches",
+        "BatchCollector._fail_if_incomplete",
+        "for member in self._arrived.pop(key):",
+        "self._start(partial(self._send, key, self._arrived.pop(key)))\n        for member in ():",
+    ),
+    "no budget": Mutant(f"{_BULK}budget", "Budget._fits", "self.limit is None or", "True or"),
+    "a failed job keeps its estimate": Mutant(f"{_BULK}record", "Record.failed", ", estimate=0.0", ""),
+    "a part teaches the length of other rows": Mutant(
+        f"{_BULK}executor", "RowExecutor._cost", "if self.row.seconds is None:", "if True:"
+    ),
+    "a seat is never given back": Mutant(f"{_BULK}executor", "RowExecutor._give_back", "if seat is None:", "if True:"),
+    "a timer is left": Mutant(
+        f"{_BULK}admission", "AdmissionQueue.enter", "self.move()  # the timer", "pass  # the timer"
+    ),
+    "a temporary file is left": Mutant(
+        f"{_BULK}row_source", "new_snapshot", "opening.add_done_callback(_close)", "pass"
+    ),
+    "the API key is sent to the file host": Mutant(
+        "heygen_async._transport.http",
+        "Http._open",
+        'lambda: {"User-Agent": user_agent()}',
+        "self.origin.headers",
+    ),
+    "a step that saves twice counts once": Mutant(
+        f"{_BULK}executor",
+        "RowExecutor._save",
+        "evolve(record, version=self.record.version).next_version()",
+        "record.next_version()",
+    ),
+    "an old key is sent again after a suspend": Mutant(
+        "heygen_async._transport.keys", "is_key_fresh", "return -_CLOCK_ERROR <= now", "return True or now"
+    ),
+}
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[None]:
+    """Plant the bug with that name; `None` plants none."""
+    if name is None:
+        yield
+        return
+    mutant = MUTANTS[name]
+    real = _function(mutant)
+    before = real.__code__
+    real.__code__ = _changed(mutant)
+    try:
+        yield
+    finally:
+        real.__code__ = before
+
+
+def _function(mutant: Mutant) -> FunctionType:
+    found: object = import_module(mutant.module)
+    for name in mutant.function.split("."):
+        found = vars(found)[name]
+    found = getattr(found, "__wrapped__", getattr(found, "__func__", found))
+    assert isinstance(found, FunctionType)
+    return found
+
+
+def _changed(mutant: Mutant) -> CodeType:
+    """Return the code of the function with the change."""
+    module = sys.modules[mutant.module]
+    assert module.__file__ is not None
+    with open(module.__file__, encoding="utf-8") as file:  # noqa: PTH123 it is a string
+        source = file.read()
+    before = _function(mutant).__code__
+    lines = source.splitlines(keepends=True)
+    start = before.co_firstlineno - 1
+    head, body = "".join(lines[:start]), "".join(lines[start:])
+    if mutant.old not in body:
+        raise ValueError(f"{mutant.function} has no {mutant.old!r} any more")
+    code = compile(head + body.replace(mutant.old, mutant.new, 1), module.__file__, "exec")
+    found = _code_in(code, before.co_qualname)
+    if found is None or found.co_code == before.co_code and found.co_consts == before.co_consts:
+        raise ValueError(f"the change is not in {mutant.function}")
+    return found
+
+
+def _code_in(code: CodeType, qualname: str) -> CodeType | None:
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            found = one if one.co_qualname == qualname else _code_in(one, qualname)
+            if found is not None:
+                return found
+    return None

@@ -20,6 +20,7 @@ from heygen_async.bulk.executor import RowExecutor, RunContext
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
+from heygen_async.bulk.outputs import found_at, part_identity
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.program import RetryDelays, Step, Tools, advance
 from heygen_async.bulk.purse import Purse
@@ -288,6 +289,20 @@ async def test_a_file_that_appears_while_the_intent_to_write_is_saved_may_not_be
 
     await advance(row, evolve(record, state=State.COMPLETED, lipsync_id="ls_1"), Step.DOWNLOAD, tools, save)
     assert api.may_replace is False
+
+
+def test_a_file_that_a_paused_executor_gives_its_name_late_is_the_rows(tmp_path: Path) -> None:
+    target = tmp_path / "v.mp4"
+    part = tmp_path / "v.mp4.part"
+    part.write_bytes(b"video")
+    record = Record(key="plain", inputs="", state=State.COMPLETED).writing(str(target))
+    paused = record.writing_part(part_identity(target, 5))
+    other = paused.writing(str(target))  # another executor has taken over
+    part.rename(target)
+
+    assert found_at(str(target), other) == "ours"
+    assert found_at(str(target), record) == "foreign"
+    assert other.writing(str(tmp_path / "w.mp4")).written is None
 
 
 async def test_an_id_that_is_none_fails_its_row_alone() -> None:

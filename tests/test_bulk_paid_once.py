@@ -191,6 +191,32 @@ async def test_a_clock_that_was_wrong_when_a_row_was_sent_costs_no_second_job(st
     assert len(stage.sandbox.jobs) == 1
 
 
+async def test_a_row_that_was_in_doubt_stays_so_when_a_clock_says_that_its_key_is_young(stage: Stage) -> None:
+    given = rows(1, callback_id="mine")
+    await _cut_off(stage, given, now=lambda: time.time() + 3 * DAY)
+    _forget_keys(stage)
+    for later in (DAY, 3 * DAY + 3600):
+        [outcome] = await stage.outcomes(given, now=lambda later=later: time.time() + later)
+        assert isinstance(outcome.error, InDoubt)
+
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_batch_is_not_sent_again_without_the_rows_that_have_left_it(stage: Stage) -> None:
+    given = [*rows(3), *[evolve(row, key="doubtful", callback_id="mine", video=url(4)) for row in rows(1)]]
+    stage.sandbox.faults = [reset(BATCH)]
+    async with stage.run(given, submit="batch", now=lambda: time.time() + 3 * DAY):
+        await until(lambda: stage.asked(BATCH))
+    stage.sandbox.faults = []
+    await stage.heygen.lipsyncs.create(video=url("foreign"), audio=AUDIO, callback_id="mine")
+    assert await stage.states(given, submit="batch") == {"completed": 3, "failed": 1}  # the clock is right again
+
+    for submit in ("batch", "each"):
+        later = lambda: time.time() + 3 * DAY + 3600  # noqa: E731
+        assert await stage.states(given, submit=submit, now=later) == {"unchanged": 3, "failed": 1}
+    assert len(stage.sandbox.jobs) == 3 + 1
+
+
 async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = True, **options: object) -> None:
     """Run until a create has arrived, and break off without its answer."""
     arrived = len(stage.keys_sent())

@@ -201,14 +201,14 @@ class BatchCollector:
         """Let each row of a batch search for its job: the server may have forgotten the key."""
         self._dissolved.add(key)
         for member in self._arrived.pop(key, ()):
-            member.end(evolve(member.record, asked_at=None))
+            member.end(evolve(member.record, is_key_lost=True))
 
     async def create(self, row: PreparedRow, record: Record, *, before_waiting: Callable[[], None]) -> Record:
         """Wait for the other rows of the batch, send it as it was recorded, and return the row's record."""
         key = record.batch
         assert key is not None  # noqa: S101 join has set it
         if key in self._dissolved:
-            return evolve(record, asked_at=None)
+            return evolve(record, is_key_lost=True)
         if key not in self._sizes:
             self._sizes[key] = await self.tools.store.batch_size(key)
         member = _Member(row, record)
@@ -216,11 +216,15 @@ class BatchCollector:
         company.append(member)
         self._seen.setdefault(key, set()).add(row.key)
         before_waiting()
-        if len(company) == self._sizes[key]:
-            members = sorted(self._arrived.pop(key), key=lambda one: one.record.item or 0)
-            self._start(partial(self._send, key, members))
-        else:
+        if len(company) < self._sizes[key]:
             self._move()
+            return await _ended(member, company)
+        members = sorted(company, key=lambda one: one.record.item or 0)
+        if _batch_key([one.record for one in members]) == key:
+            del self._arrived[key]
+            self._start(partial(self._send, key, members))
+        else:  # some of its rows have left it, after a search
+            self.dissolve(key)
         return await _ended(member, company)
 
     async def _send(self, key: str, members: Sequence[_Member]) -> None:

@@ -67,9 +67,7 @@ MUTANTS = {
     "a resumed download starts at the beginning": Mutant(
         "heygen_async._media.parts", "Part.begin", "self._file.seek(start)", "self._file.seek(0)"
     ),
-    "any file at the target is the row's": Mutant(
-        f"{_BULK}outputs", "found_at", 'else "foreign"\n', 'else "ours"\n'
-    ),
+    "any file at the target is the row's": Mutant(f"{_BULK}outputs", "found_at", 'else "foreign"\n', 'else "ours"\n'),
     "a missing job has failed": Mutant(
         f"{_BULK}executor",
         "RowExecutor._job",
@@ -93,9 +91,7 @@ MUTANTS = {
     "a part teaches the length of other rows": Mutant(
         f"{_BULK}executor", "RowExecutor._cost", "if self.row.seconds is None:", "if True:"
     ),
-    "a seat is never given back": Mutant(
-        f"{_BULK}executor", "RowExecutor._give_back", "if seat is None:", "if True:"
-    ),
+    "a seat is never given back": Mutant(f"{_BULK}executor", "RowExecutor._give_back", "if seat is None:", "if True:"),
     "a timer is left": Mutant(
         f"{_BULK}admission", "AdmissionQueue.enter", "self.move()  # the timer", "pass  # the timer"
     ),
@@ -113,6 +109,21 @@ MUTANTS = {
         "RowExecutor._save",
         "evolve(record, version=self.record.version).next_version()",
         "record.next_version()",
+    ),
+    "a row in doubt is trusted again": Mutant(
+        f"{_BULK}record", "Record.in_doubt", "evolve(self.stopped(error), asked_at=None)", "self.stopped(error)"
+    ),
+    "a batch is sent without rows that have left it": Mutant(
+        f"{_BULK}batches",
+        "BatchCollector.create",
+        "if _batch_key([one.record for one in members]) == key:",
+        "if True:",
+    ),
+    "a file that a paused worker publishes is foreign": Mutant(
+        f"{_BULK}record", "Record.writing", "self.written if self.writing_to == path else None", "None"
+    ),
+    "an older copy of a journal is not noticed": Mutant(
+        f"{_BULK}searching", "Searcher._may_be_lost", "anchor = await", "return False\n        anchor = await"
     ),
     "an old key is sent again after a suspend": Mutant(
         "heygen_async._transport.keys", "is_key_fresh", "return -_CLOCK_ERROR <= now", "return True or now"

@@ -10,8 +10,9 @@ import pickle
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, closing
+from io import BufferedRandom
 from itertools import islice
-from typing import IO, BinaryIO, Final, TypeAlias, cast
+from typing import BinaryIO, Final, TypeAlias, cast
 
 from anyio import to_thread
 from attrs import frozen
@@ -63,7 +64,7 @@ async def new_snapshot() -> AsyncGenerator[Snapshot, None]:
         file.close()
 
 
-def _close(opening: asyncio.Future[IO[bytes]]) -> None:
+def _close(opening: asyncio.Future[BufferedRandom]) -> None:
     if opening.exception() is None:
         opening.result().close()
 

@@ -97,7 +97,7 @@ class Searcher:
         return None
 
     async def _may_be_lost(self, newest: str) -> bool:
-        """Return whether the newest job may be of a later run than the store knows: if it is an older copy of a store."""
+        """Return whether the newest job may be of a later run: the store may be an older copy."""
         anchor = await self.store.fact("anchor")
         return anchor not in {None, newest} and not await self.store.known_jobs([newest])
 

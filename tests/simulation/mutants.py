@@ -170,7 +170,7 @@ def _changed(mutant: Mutant) -> CodeType:
         raise ValueError(f"{mutant.function} has no {mutant.old!r} any more")
     code = compile(head + body.replace(mutant.old, mutant.new, 1), module.__file__, "exec")
     found = _code_in(code, before.co_qualname)
-    if found is None or found.co_code == before.co_code and found.co_consts == before.co_consts:
+    if found is None or (found.co_code, found.co_consts) == (before.co_code, before.co_consts):
         raise ValueError(f"the change is not in {mutant.function}")
     return found
 

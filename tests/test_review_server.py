@@ -1,4 +1,4 @@
-"""The run page over HTTP: which requests are accepted, which files are served, what is decided, and journals that cannot be shown."""
+"""The run page over HTTP: which requests it accepts and which files it serves, decisions, journals it cannot show."""
 
 import asyncio
 import os

@@ -341,7 +341,7 @@ async def test_a_file_that_appears_while_the_intent_to_write_is_saved_is_not_rep
     assert await to_thread(scene.rows[0].target.read_text) == "another program's"
 
 
-async def test_an_id_that_is_none_fails_its_row_alone(scene: Scene) -> None:
+async def test_an_invalid_id_from_the_server_fails_its_row_alone(scene: Scene) -> None:
     class OddApi(Api):
         async def wait(self, lipsync_id: str, **options: object) -> Lipsync:
             if self.jobs[lipsync_id].startswith("plain."):

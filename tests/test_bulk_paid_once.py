@@ -351,7 +351,7 @@ async def test_an_old_journal_without_its_log_is_refused_if_nothing_else_is_left
 
 
 @pytest.mark.parametrize("main", ["missing", "of another version"])
-async def test_a_log_without_its_journal_is_not_taken_for_nothing(stage: Stage, main: str) -> None:
+async def test_a_log_without_its_journal_is_not_ignored(stage: Stage, main: str) -> None:
     if main != "missing":
         await stage.outcomes(rows(1))
     (stage.folder / "run.sqlite-wal").write_bytes(b"frames")
@@ -401,7 +401,9 @@ async def test_a_refused_create_is_retried_under_another_key_if_the_caller_asks(
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
-async def test_without_credit_nothing_more_is_created_and_what_runs_is_finished(tmp_path: Path, submit: str) -> None:
+async def test_without_credit_nothing_more_is_created_and_running_jobs_are_finished(
+    tmp_path: Path, submit: str
+) -> None:
     given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}") for number in range(150)]
     outcomes: list[DubOutcome] = []
     refusal = error(402, "insufficient_credit", route=BATCH, probability=1.0)
@@ -435,7 +437,7 @@ async def _collect(run: DubRun, outcomes: list[DubOutcome]) -> None:
 # Money that is spent, and money that is reserved
 
 
-async def test_what_runs_is_reserved_and_what_has_ended_is_spent(tmp_path: Path) -> None:
+async def test_running_jobs_are_reserved_and_ended_ones_are_spent(tmp_path: Path) -> None:
     given = [evolve(row, video=f"{row.video}?duration=10", end_time=20.0) for row in rows(3)]
     async with staged(tmp_path, manual=True) as stage, stage.run(given, rates={"speed": 0.1}, max_in_flight=2) as run:
         await until(lambda: run.snapshot().stages.get("running") == 2)

@@ -221,6 +221,7 @@ def test_a_terminal_gets_a_live_view_and_a_summary(manifest, tmp_path):
         ran = on_terminal("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
 
     assert ran.code == 0
+    assert "checking all rows before anything is sent" in ran.out
     assert "concurrent jobs" in ran.out
     assert "rows/min" in ran.out
     assert "4 completed in 0:0" in ran.out

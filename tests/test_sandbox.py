@@ -17,16 +17,18 @@ import tempfile
 from pathlib import Path
 
 import aiohttp
+import attrs
 import orjson
 import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
 from heygen_async.sandbox.error_answers import StorageError
 from heygen_async.sandbox.http.file_host import requested_slice, srt
 from heygen_async.sandbox.http.storage import StoredFile
+from heygen_async.sandbox.settings import SandboxOptions, Settings
 from heygen_async.sandbox.state.signed_links import SignedLinks
 
 BODY = {
@@ -326,6 +328,22 @@ async def test_the_repr_of_a_request_shows_no_signature_of_a_link(sandbox, api):
     signature = sandbox.requests[-1].query["X-Amz-Signature"]
     assert sandbox.requests[-1].path.startswith("/files/")
     assert signature not in repr(sandbox.requests[-1])
+
+
+def test_the_options_of_a_sandbox_are_one_frozen_value_with_all_of_its_defaults():
+    assert set(SandboxOptions.__annotations__) == set(attrs.fields_dict(Settings))
+    assert Settings(faults=[faults.stall()]).faults == (faults.stall(),)
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Settings().port = 1
+
+
+async def test_the_keys_of_requests_can_be_forgotten(sandbox, api):
+    keyed = {"json": BODY, "headers": {"Idempotency-Key": "k"}}
+    first, replayed = [await api("POST", "/v3/lipsyncs", **keyed) for _ in range(2)]
+    sandbox.forget_keys()
+    again = await api("POST", "/v3/lipsyncs", **keyed)
+    assert first == replayed != again
+    assert len(sandbox.jobs) == 2
 
 
 # --- the account -------------------------------------------------------------------------------------------

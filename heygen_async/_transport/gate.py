@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from heygen_async._arguments import check_count, check_rate
 from heygen_async._transport.pacing import Pacer
 from heygen_async._wire import RateScope
 
@@ -21,11 +22,15 @@ class Gate:
     Args:
         max_connections: Requests in flight at once.
         max_requests_per_second: Requests that leave in a second, after a burst of as many; `None` for no limit.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(self, *, max_connections: int, max_requests_per_second: float | None) -> None:
         self.pacer = Pacer()
-        self._seats = asyncio.Semaphore(max_connections)
+        self._seats = asyncio.Semaphore(check_count("max_connections", max_connections))
+        check_rate("max_requests_per_second", max_requests_per_second)
         self._limiter = None if max_requests_per_second is None else _limiter(max_requests_per_second)
 
     async def enter(self, scope: RateScope) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 import orjson
-from attrs import Factory, define, evolve, field
+from attrs import Factory, define, field
 
 from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batch_results import BatchResults, Work
@@ -28,7 +28,7 @@ from heygen_async.bulk.program import (
     sources_of,
     without_lost_assets,
 )
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.errors import HeyGenError, InvalidRequest, NotFound, PermissionDenied
 from heygen_async.models import LipsyncRequest
 

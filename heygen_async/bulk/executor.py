@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from anyio import to_thread
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
-from heygen_async.bulk.admission import AdmissionQueue, RunAborted, UnansweredAttempts
+from heygen_async.bulk.admission import AdmissionQueue, RunAborted, Seat, UnansweredAttempts
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.events import DubEvent, RowState, Stage, StageCounter
@@ -35,8 +35,8 @@ from heygen_async.bulk.program import (
     without_lost_assets,
 )
 from heygen_async.bulk.purse import Purse
-from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import LostRow, Seat
+from heygen_async.bulk.record import Record, State, evolve
+from heygen_async.bulk.store import LostRow
 from heygen_async.errors import HeyGenError, InsufficientCredit, LipsyncFailed, NotFound, RateLimited
 from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
@@ -132,7 +132,7 @@ class RowExecutor:
             self.admit_next()
             self.run.batches.row_ended(self.record)
             self._release_seat()
-            # Nothing more will be known of it in this run.
+            # Its cost will not become known in this run.
             self._settle(0.0 if self.record.state is State.PLANNED else self._reserved)
         return await self.result()
 
@@ -142,7 +142,7 @@ class RowExecutor:
         return next_step(self.row, self.record, run.tools.now(), max_attempts=run.max_attempts, has_file=self.has_file)
 
     async def _work(self) -> None:
-        # An interrupted row of a batch waits for the others of it first, and they may wait for the budget.
+        # An interrupted row of a batch first waits for the other rows, and these may wait for the budget.
         if self.record.state in _UNDER_WAY and (self.record.batch is None or self.record.batch_id is not None):
             self._resume()
         while (step := self.step()) not in ENDS:
@@ -161,7 +161,7 @@ class RowExecutor:
         started = self.run.queue.clock()
         try:
             record = await self._effect(step)
-        except (OSError, ValueError) as error:  # such as an id of the server's that is none
+        except (OSError, ValueError) as error:  # such as an invalid id from the server
             record = self.record.stopped(error)
         if record.failure is None:
             record = _timed(step, record, before, self.run.queue.clock() - started)
@@ -232,7 +232,7 @@ class RowExecutor:
     # Up to the job
 
     async def _to_create(self, step: Step) -> Record:
-        """Bring a row without a job nearer to its create: checks, money, uploads, a seat."""
+        """Prepare the create of a row: check it, reserve its price, upload its files, wait for a seat."""
         run = self.run
         run.purse.check_credit()
         if self._reserved is None:
@@ -277,7 +277,7 @@ class RowExecutor:
         return intent(self.row, self.record, self.run.tools.now(), estimate=self._reserved or 0.0)
 
     async def _enter(self) -> None:
-        self._seat = await self.run.queue.enter(self.row.key, self.row.number, self._not_before)
+        self._seat = await self.run.queue.enter(self.row.number, self._not_before)
         self._report("submitting")
 
     async def _create(self) -> Record:
@@ -317,7 +317,7 @@ class RowExecutor:
                 seat.failed()
 
     def _release_seat(self) -> None:
-        """Release the seat, whatever it was taken for."""
+        """Release the seat, of a create or of a job."""
         seat, self._seat = self._seat, None
         if seat is None:
             return
@@ -341,7 +341,7 @@ class RowExecutor:
         self.admit_next()
         record = self.record
         if record.batch_id is None and self._seat is None:  # a job in a batch takes no seat of the account
-            self._seat = self.run.queue.adopt(self.row.key)
+            self._seat = self.run.queue.adopt()
         started = self.run.queue.clock()
         try:
             job = await self._job(record)

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
-from attrs import define, evolve, field
+from attrs import define, field
 
 from heygen_async.bulk import journal_format, reviews
 from heygen_async.bulk.identity import FileInfo, same_inputs
 from heygen_async.bulk.journal_file import JournalFile, name_of, open_existing, open_file
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.store import Admission, Entry, JournalError, Problem
 
@@ -71,6 +71,7 @@ class Journal:
         self.origin = origin
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="heygen-journal")
         self._opened: JournalFile | None = None
+        self._has_listed = False
         self._joining = threading.Lock()  # held for a few instructions only
         self._waiting: _Commit | None = None
 
@@ -102,10 +103,15 @@ class Journal:
 
     async def _open(self, find: Callable[[], JournalFile]) -> None:
         try:
-            self._opened = await self.in_turn(find)
+            await self.in_turn(partial(self._begin, find))
         except BaseException:
             self._close_later()
             raise
+
+    def _begin(self, find: Callable[[], JournalFile]) -> None:
+        self._opened = find()
+        with self._file.reading() as db:
+            self._has_listed = bool(db.execute("SELECT EXISTS (SELECT 1 FROM listed)").fetchone()[0])
 
     async def aclose(self) -> None:
         """Write what is still to be written, and let the file go; cancelled, it does so all the same."""
@@ -177,12 +183,17 @@ class Journal:
     @_in_thread
     def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> None:
         """Keep jobs that were seen in the list: their ids and callback ids."""
+        self._has_listed = self._has_listed or bool(jobs)
         with self._file.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?)", jobs)
 
-    @_in_thread
-    def listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
+    async def listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
         """Return the listed jobs with one of the callback ids that belong to no row: their ids and callback ids."""
+        # Each row asks, and after a clean end there is none.
+        return await self._listed(callback_ids) if self._has_listed else []
+
+    @_in_thread
+    def _listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
         with self._file.reading() as db:
             found = db.execute(
                 "SELECT lipsync_id, callback_id FROM listed WHERE callback_id IN (SELECT value FROM json_each(?))",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from anyio import to_thread
-from attrs import evolve, frozen
+from attrs import frozen
 
 from heygen_async._media.parts import remove_published
 from heygen_async._media.targets import captions_path
@@ -31,7 +31,7 @@ from heygen_async.bulk.outputs import (
     output_problems,
     part_identity,
 )
-from heygen_async.bulk.record import KEY_SECONDS, Record, State
+from heygen_async.bulk.record import KEY_SECONDS, Record, State, evolve
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import HeyGen, JournalError, Store
 from heygen_async.errors import (
@@ -272,7 +272,8 @@ def ended(record: Record, job: Lipsync, *, cost: float) -> Record:
     """Return the record after the end of its job; *cost* is by the job's true length."""
     record = evolve(record, lipsync_id=job.id, job=job, tries=0)
     if job.status == LipsyncStatus.COMPLETED:
-        return record.completed(cost, job.duration)
+        completed = record.completed(cost, job.duration)
+        return completed if record.target is not None else completed.done()
     message = job.failure_message or "no reason was given"
     return record.failed(message, is_final=is_final_failure(message))
 

@@ -51,7 +51,7 @@ class Snapshot:
 @asynccontextmanager
 async def new_snapshot() -> AsyncGenerator[Snapshot, None]:
     """Yield an empty snapshot, which is deleted afterwards."""
-    opening = asyncio.get_running_loop().run_in_executor(None, tempfile.TemporaryFile)
+    opening = asyncio.get_running_loop().run_in_executor(None, _temporary_file)
     try:
         file = cast("BinaryIO", await asyncio.shield(opening))
     except asyncio.CancelledError:
@@ -61,6 +61,10 @@ async def new_snapshot() -> AsyncGenerator[Snapshot, None]:
         yield Snapshot(file)
     finally:
         file.close()
+
+
+def _temporary_file() -> IO[bytes]:
+    return tempfile.TemporaryFile()
 
 
 def _close(opening: asyncio.Future[IO[bytes]]) -> None:

@@ -52,6 +52,8 @@ class Searcher:
     """The callback ids that the last walk was for."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
     is_prepared: bool = False
+    _is_legacy: bool = False
+    """Whether the store was converted from version 0.1, which sent other keys."""
 
     async def prepare(self) -> None:
         """Prepare for creates, once in a run: find what an interrupted run has created, else keep the newest job.
@@ -62,6 +64,7 @@ class Searcher:
         async with self._lock:
             if self.is_prepared:
                 return
+            self._is_legacy = await self.store.fact("legacy") is not None
             unclean = await self.store.fact("unclean")
             if unclean is not None:
                 await self._reconcile(float(unclean))
@@ -133,7 +136,7 @@ class Searcher:
         if row.callback_id is not None:
             await self._none(record.key, [row.callback_id])
             return None
-        if await self.store.fact("legacy"):
+        if self._is_legacy:
             await self._none(record.key, [first_version_key(record.key, attempt) for attempt in attempts])
         keys = {attempt_key(record.key, record.inputs, attempt): attempt for attempt in attempts}
         listed = await self.store.listed(list(keys))

@@ -1,7 +1,6 @@
-"""The protocols between a bulk run and what is around it: its store, the API, seats for creates, and money.
+"""The protocols between the row program and what is around it: the store of its records, and the API.
 
-A run on one machine uses the SQLite journal, a session, the admission queue and the purse; tests and other ways to run
-rows bring their own.
+A run on one machine uses the SQLite journal and a session; tests and other ways to run rows bring their own.
 """
 
 from __future__ import annotations
@@ -227,72 +226,4 @@ class HeyGen(Protocol):
 
     async def me(self) -> Account:
         """Return the account."""
-        ...
-
-
-class Seat(Protocol):
-    """The permission to create one job. Each is ended by one of its methods, an accepted one by `finished`."""
-
-    def accepted(self) -> None:
-        """The create made a job."""
-        ...
-
-    def refused(self, retry_after: float | None) -> None:
-        """The create was answered 429."""
-        ...
-
-    def rejected(self) -> None:
-        """The create was rejected for another reason."""
-        ...
-
-    def failed(self) -> None:
-        """The create had no usable answer."""
-        ...
-
-    def dropped(self) -> None:
-        """The create was not sent, or was given up."""
-        ...
-
-    def finished(self) -> None:
-        """The job has ended, or is not waited for any more."""
-        ...
-
-
-class Seats(Protocol):
-    """Decides when rows may create jobs."""
-
-    async def enter(self, key: str, number: int, not_before: float) -> Seat:
-        """Wait until a row may send its create: rows with lower numbers first, none before its time."""
-        ...
-
-    def adopt(self, key: str) -> Seat:
-        """Return the seat of a job that exists already."""
-        ...
-
-
-class Money(Protocol):
-    """Decides whether a job fits the budget."""
-
-    def price(self, mode: str, seconds: float | None) -> float:
-        """Return the estimated price of an output; `None` assumes a length."""
-        ...
-
-    async def reserve(self, mode: str, seconds: float | None, *, before_waiting: Callable[[], None]) -> float:
-        """Reserve the price of a job, and return it; wait while jobs that run may leave room for it.
-
-        Raises:
-            OverBudget: If it does not fit.
-        """
-        ...
-
-    def resume(self, reserved: float, *, is_new: bool = False) -> None:
-        """Count a job that exists already; *is_new* if its price is not in the sum yet."""
-        ...
-
-    def settle(self, reserved: float, cost: float) -> None:
-        """Replace what was reserved for a job that has ended by its cost."""
-        ...
-
-    def learn_length(self, seconds: float) -> None:
-        """Note the length of an output."""
         ...

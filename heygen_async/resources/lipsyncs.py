@@ -90,6 +90,16 @@ async def _status_page(transport: Transport, joined: str, token: str | None) -> 
     return read_statuses(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)))
 
 
+def make_poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
+    """Make the poller of a session."""
+    return LipsyncPoller(
+        statuses=partial(fetch_statuses, transport),
+        get=partial(fetch, transport),
+        list_page=partial(fetch_page, transport, MAX_PAGE),
+        policy=policy,
+    )
+
+
 @frozen
 class Lipsyncs:
     """The calls under `/v3/lipsyncs`. Every call raises `HeyGenError` for what the server or network does."""

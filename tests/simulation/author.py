@@ -248,7 +248,9 @@ class Author:
         for problem in refused.problems:
             text = str(problem)
             self.universe.note(f"refused: {text}")
-            number = int("".join(filter(str.isdigit, problem.place.partition(",")[0])) or 0) - (not self.scenario.seed % 3)
+            number = int("".join(filter(str.isdigit, problem.place.partition(",")[0])) or 0) - (
+                not self.scenario.seed % 3
+            )
             if "have changed since" in text:
                 self._undo(journal, number - 1)
         self._move_away(journal)
@@ -277,4 +279,3 @@ class Author:
 
 def _info(path: Path) -> FileInfo:
     return FileInfo("", hashlib.sha256(path.read_bytes()).hexdigest(), None)
-

@@ -78,7 +78,9 @@ def _check_pair(row: str, before: Creation, after: Creation, *, was_restored: bo
     ended = before.job.ended_at
     if was_restored and before.canon != after.canon:
         return  # the row was changed, and a journal that had lost its job could not know
-    names = f"{row}: {before.job.id} ({before.key}, at {before.at:.0f}) and {after.job.id} ({after.key}, at {after.at:.0f})"
+    names = (
+        f"{row}: {before.job.id} ({before.key}, at {before.at:.0f}) and {after.job.id} ({after.key}, at {after.at:.0f})"
+    )
     attempt = before.job.body.get("callback_id")
     if attempt == after.job.body.get("callback_id") and str(attempt).startswith(row.split()[2]):
         raise Violation("never two jobs for one attempt", names)
@@ -155,7 +157,9 @@ def _check_records(simulation: Simulation, life: Life, records: list[dict[str, A
         was_restored = journal in simulation.was_restored
         is_open = journal in simulation.restored or (was_restored and _is_in_doubt(life, record["key"], row))
         for problem in _false_claims(simulation, record, own[record["key"]], is_restored=is_open):
-            raise Violation("the journal never claims what is not so", f"{record['key']} is {record['state']}: {problem}")
+            raise Violation(
+                "the journal never claims what is not so", f"{record['key']} is {record['state']}: {problem}"
+            )
         if record["state"] == "done" and record["run"] == last_run:
             _check_done(simulation, record)
 
@@ -225,7 +229,9 @@ def _check_money(simulation: Simulation, life: Life, records: list[dict[str, Any
         if record["state"] in {"completed", "done"} and abs(record["estimate"] - price) > _CENT:
             raise Violation("estimates hold", f"{record['key']} has cost {price:.2f}, not {record['estimate']:.2f}")
         if record["state"] in {"planned", "failed"} and record["estimate"]:
-            raise Violation("estimates hold", f"{record['key']} is {record['state']}, and costs {record['estimate']:.2f}")
+            raise Violation(
+                "estimates hold", f"{record['key']} is {record['state']}, and costs {record['estimate']:.2f}"
+            )
     journal, budget = life.plan.journal, life.plan.budget
     if budget is None or journal in simulation.was_restored:
         return

@@ -62,8 +62,12 @@ _MISHAPS = frozenset(
         "cut",
     }
 )
-_EDITS = frozenset({"row added", "row on top", "row removed", "rows reordered", "output renamed", "outputs swapped", "audio changed"})
-_FILES = frozenset({"foreign file", "foreign part", "output deleted", "output emptied", "output replaced", "source changed"})
+_EDITS = frozenset(
+    {"row added", "row on top", "row removed", "rows reordered", "output renamed", "outputs swapped", "audio changed"}
+)
+_FILES = frozenset(
+    {"foreign file", "foreign part", "output deleted", "output emptied", "output replaced", "source changed"}
+)
 _SLOW = PollPolicy(fastest=2.0, growth=0.2, slowest=30.0)
 
 
@@ -464,4 +468,3 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         return [dict(zip(names, values, strict=True)) for values in cursor]
     finally:
         database.close()
-

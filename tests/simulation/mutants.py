@@ -65,9 +65,7 @@ MUTANTS = {
     "a resumed download starts at the beginning": Mutant(
         "heygen_async._media.parts", "Part.begin", "self._file.seek(start)", "self._file.seek(0)"
     ),
-    "any file at the target is the row's": Mutant(
-        f"{_BULK}outputs", "found_at", 'else "foreign"\n', 'else "ours"\n'
-    ),
+    "any file at the target is the row's": Mutant(f"{_BULK}outputs", "found_at", 'else "foreign"\n', 'else "ours"\n'),
     "a missing job has failed": Mutant(
         f"{_BULK}executor",
         "RowExecutor._job",
@@ -91,9 +89,7 @@ MUTANTS = {
     "a part teaches the length of other rows": Mutant(
         f"{_BULK}executor", "RowExecutor._cost", "if self.row.seconds is None:", "if True:"
     ),
-    "a seat is never given back": Mutant(
-        f"{_BULK}executor", "RowExecutor._give_back", "if seat is None:", "if True:"
-    ),
+    "a seat is never given back": Mutant(f"{_BULK}executor", "RowExecutor._give_back", "if seat is None:", "if True:"),
     "a timer is left": Mutant(
         f"{_BULK}admission", "AdmissionQueue.enter", "self.move()  # the timer", "pass  # the timer"
     ),

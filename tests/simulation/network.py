@@ -269,7 +269,11 @@ class Line(asyncio.Transport):
     def _answer(self, request: HttpRequest, answer: HttpAnswer, effect: str, value: float) -> None:
         network, universe = self._network, self._universe
         if universe.is_traced:
-            shown = answer.body[:160].decode(errors="replace") if answer.headers.get("Content-Type", "").endswith("json") else ""
+            shown = (
+                answer.body[:160].decode(errors="replace")
+                if answer.headers.get("Content-Type", "").endswith("json")
+                else ""
+            )
             universe.note(f"<- {answer.status} {len(answer.body)} bytes {shown}")
         delay = network.seconds() + (value if effect == "answer late" else 0.0)
         content = answer.encode()

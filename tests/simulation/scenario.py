@@ -364,7 +364,15 @@ def _disk_faults(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterat
         yield Fault(life=life, what="disk full at change", at=dice.randint(1, 90), value=dice.choice([1, 5, 30]))
 
 
-_EDITS: Final = ("row added", "row on top", "row removed", "rows reordered", "output renamed", "outputs swapped", "audio changed")
+_EDITS: Final = (
+    "row added",
+    "row on top",
+    "row removed",
+    "rows reordered",
+    "output renamed",
+    "outputs swapped",
+    "audio changed",
+)
 
 
 def _edits(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:

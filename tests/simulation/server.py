@@ -458,4 +458,3 @@ def _matching(method: str, path: str) -> Iterator[tuple[str, Mapping[str, str]]]
         else:
             yield name, names
             return
-

@@ -6,13 +6,15 @@
     python benchmarks/polling.py --only virtual     # one part: virtual, table, large, weather, patience, memory
 
 virtual: the poller alone over a server without a wire, in time that jumps, so that the load of the machine does not
-matter: requests and delay by the default policy.
+matter: requests and delay by the default policy. The number of connections is not limited.
 
 table: each row has a server process and a client process. All jobs begin at once. Their lengths are not known to the
 client; they are lognormal (median 30 s, sigma 0.4, so 32.5 s in the mean, the longest of 1,000 about 110 s) and the
 same for every row. The server is a small fake of the three calls of the poller; each answer takes `--latency`. Turns of
 the event loop are measured as CPU time of its thread, with and without the garbage collections in them. Objects that
 exist before the first wait are frozen, so that collections traverse those of the waits only.
+
+collections: what garbage collection takes while 50,000 wait, before and after `gc.freeze()`.
 
 large: 50,000 waits at once, as they are, and with `gc.freeze()` once all of them wait.
 
@@ -454,6 +456,41 @@ class VirtualServer:
         )
 
 
+def collections(options: argparse.Namespace) -> str:
+    jobs = 1000 if options.quick else 50_000
+    server = VirtualServer({f"ls_{n:024}": 1000.0 for n in range(jobs)}, latency=0.15)
+    poller = LipsyncPoller(statuses=server.statuses, get=server.get, list_page=server.page)
+    turns = Turns()
+
+    async def seconds() -> list[float]:
+        waits = [asyncio.ensure_future(poller.wait(one)) for one in server.lengths]
+        await asyncio.sleep(60)
+        started = turns.gc_seconds
+        gc.collect()
+        full = turns.gc_seconds - started
+        gc.freeze()
+        gc.collect()
+        frozen = turns.gc_seconds - started - full
+        for wait in waits:
+            wait.cancel()
+        return [started, full, frozen]
+
+    gc.collect()
+    gc.freeze()
+    gc.callbacks.append(turns.on_gc)
+    loop = VirtualLoop()
+    try:
+        started, full, frozen = loop.run_until_complete(seconds())
+    finally:
+        loop.close()
+        gc.callbacks.remove(turns.on_gc)
+        gc.unfreeze()
+    return (
+        f"Garbage collections while {jobs:,} waits start take {started:.2f} s. "
+        f"A full one later takes {full * 1000:.0f} ms, and {frozen * 1000:.2f} ms once they are frozen."
+    )
+
+
 @frozen
 class VirtualCost:
     way: str
@@ -508,6 +545,7 @@ def virtual(options: argparse.Namespace) -> str:
 
 PARTS: dict[str, Callable[[argparse.Namespace], str]] = {
     "virtual": virtual,
+    "collections": collections,
     "weather": weather,
     "patience": patient,
     "memory": footprint,

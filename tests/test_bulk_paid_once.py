@@ -107,6 +107,22 @@ async def test_after_a_clean_end_the_list_is_not_walked(stage: Stage) -> None:
     assert stage.asked(LIST) == before + 1  # for the newest job
 
 
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_an_older_copy_of_a_journal_that_was_ended_cleanly_pays_for_nothing_again(
+    stage: Stage, submit: str
+) -> None:
+    await stage.outcomes(rows(3))  # the first jobs of the account
+    shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
+    await stage.outcomes(rows(8), submit=submit)
+    await stage.heygen.lipsyncs.create(video=url("another-program"), audio=AUDIO)
+    (stage.folder / "copy.sqlite").replace(stage.folder / "run.sqlite")
+    _forget_keys(stage)
+    shutil.rmtree(stage.folder / "out")
+
+    assert await stage.states(rows(8), submit=submit, now=_two_days_later) == {"completed": 8}
+    assert len(stage.sandbox.jobs) == 8 + 1
+
+
 async def test_a_lost_job_with_a_callback_id_of_the_users_is_in_doubt(stage: Stage) -> None:
     given = rows(1, callback_id="mine")
     await _run_that_loses_its_last_writes(stage, given, output_dir=None)

@@ -4,6 +4,7 @@ Rule 1: a walk goes through the list from the newest job to the anchor, which is
 the first create of the run, or to the end of the list. No clock is compared.
 Rule 2: a job is adopted only if it is certainly the row's; otherwise the row fails as in doubt.
 Rule 3: what a walk finds is saved before the anchor moves.
+Rule 4: a run whose store knows the newest job of the account, or has never seen one, walks nowhere.
 """
 
 from __future__ import annotations
@@ -84,24 +85,34 @@ class Searcher:
 
     async def _keep_newest(self) -> None:
         try:
-            async for page in self.heygen.list(page_size=1):
-                for lipsync in page.items:
-                    await self.store.keep_fact("anchor", lipsync.id)
-                return
+            newest = await self._newest()
+            if newest is not None and await self._may_be_lost(newest):
+                newest = await self._walk(to_known=True)
         except APIError as error:
             if error.is_transient:
                 raise
-            # Without it a walk goes back to an older anchor, or to the end.
+            return  # without it a walk goes back to an older anchor, or to the end
+        await self.store.keep_fact("anchor", newest or "")  # "" is before all jobs of an account that had none
 
-    async def _walk(self) -> str | None:
-        """Save the jobs from the newest to the anchor, and return the newest."""
+    async def _newest(self) -> str | None:
+        async for page in self.heygen.list(page_size=1):
+            return next((lipsync.id for lipsync in page.items), None)
+        return None
+
+    async def _may_be_lost(self, newest: str) -> bool:
+        """Return whether the newest job may be of a later run than the store knows: the store may be an older copy."""
+        anchor = await self.store.fact("anchor")
+        return anchor not in {None, newest} and not await self.store.known_jobs([newest])
+
+    async def _walk(self, *, to_known: bool = False) -> str | None:
+        """Save the jobs from the newest to the anchor, or to one that the store knows, and return the newest."""
         anchor, newest = await self.store.fact("anchor"), None
         async for page in self.heygen.list(page_size=100):
             ids = [lipsync.id for lipsync in page.items]
             newest = newest or next(iter(ids), None)
             recent = page.items[: ids.index(anchor)] if anchor in ids else page.items
             await self.store.keep_listed([(one.id, one.callback_id) for one in recent if one.callback_id])
-            if anchor in ids:
+            if anchor in ids or (to_known and await self.store.known_jobs(ids)):
                 break
         return newest
 

@@ -157,9 +157,9 @@ async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     progress = Progress(asyncio.get_running_loop().time)
     page = _page(progress) if plan.review.review else None
     run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
-    async with _entered(run, plan.options), _served(page, run, plan):
-        with advising(_AGAIN):
-            async with _summarized(run, progress, plan):
+    with _summarized(run, progress, plan) as print_summary:
+        async with _entered(run, plan.options), _served(page, run, plan, print_summary):
+            with advising(_AGAIN):
                 progress.begin(run.snapshot())
                 with _shown(run, progress, plan.options) as show:
                     async with _reported(run, progress, plan):
@@ -185,8 +185,10 @@ def _page(progress: Progress) -> PageOfRun:
 
 
 @asynccontextmanager
-async def _served(page: PageOfRun | None, run: DubRun, plan: _Plan) -> AsyncIterator[None]:
-    """Serve the page of the run, and go on after its end until a signal."""
+async def _served(
+    page: PageOfRun | None, run: DubRun, plan: _Plan, print_summary: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Serve the page of the run, and go on after its end and its summary until a signal."""
     if page is None or plan.files.journal is None:
         yield
         return
@@ -195,19 +197,28 @@ async def _served(page: PageOfRun | None, run: DubRun, plan: _Plan) -> AsyncIter
             yield
         except HeyGenError as error:
             note(f"the run has ended: {error}", plan.options)
+            print_summary()
             await page.stay(plan.options)
             raise
+        print_summary()
         await page.stay(plan.options)
 
 
-@asynccontextmanager
-async def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterator[None]:
-    """Print the summary at the end, however the run ends."""
-    try:
-        yield
-    finally:
-        if progress.has_begun:
+@contextmanager
+def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[Callable[[], None]]:
+    """Print the summary at the end, however the run ends; yields a function that prints it before."""
+    is_printed = False
+
+    def print_once() -> None:
+        nonlocal is_printed
+        if progress.has_begun and not is_printed:
+            is_printed = True
             _print_summary(run, progress, plan)
+
+    try:
+        yield print_once
+    finally:
+        print_once()
 
 
 def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:

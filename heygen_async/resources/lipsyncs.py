@@ -170,8 +170,10 @@ class Lipsyncs:
                 place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
                 for place, source in _local_sources(requests)
             }
-            await self._check_key(key, files.values())
-            assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
+            assets: Mapping[_Place, Asset] = {}
+            if files:
+                await self._check_key(key, files.values())
+                assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
             try:
                 return await self._transport.send(compose_with(assets))
             except (NotFound, InvalidRequest) as error:

@@ -19,12 +19,16 @@ from typing import Any
 from unittest import mock
 
 import aiohttp
+import orjson
 from anyio import to_thread
-from attrs import define, evolve, field
+from attrs import asdict, define, evolve, field
+from memory_store import MemoryStore
 
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk import BadRows
-from heygen_async.bulk.plan import make_plan
+from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
 from heygen_async.models import DubOutcome
 from heygen_async.polling import requests as polling_requests
@@ -38,6 +42,7 @@ from .network import Mishap, Network
 from .scenario import DAY, Fault, LifePlan, Scenario
 from .server import API, Service
 from .universe import Crashed, Stuck, Universe, VirtualLoop
+from .workers import Worker, prepared
 
 _START = 1_800_000_000.0
 """What the wall clock shows at first, in the year 2027: after the times of all real files."""
@@ -122,6 +127,9 @@ class Simulation:
     """The journals that were restored from an older copy, and not run to a clean end since."""
     was_restored: set[str] = field(factory=set)
     """The journals that were ever restored."""
+    store: MemoryStore = field(factory=MemoryStore)
+    """What workers share."""
+    prepared: list[PreparedRow] = field(factory=list)
     requests: int = 0
     _disk: Disk | None = None
     _network: Network | None = None
@@ -129,6 +137,7 @@ class Simulation:
 
     def __attrs_post_init__(self) -> None:
         self.universe = Universe(self.scenario.seed, wall=_START, trace=self.trace)
+        self.universe.drift = self.scenario.drift
         self.service = Service(self.universe, self.scenario.conditions, self._script)
         self.author = Author(self.universe, self.scenario, self.folder)
 
@@ -165,7 +174,7 @@ class Simulation:
             for count in range(_CALM_LIVES):
                 plan = LifePlan(journal=journal, retry_failed=True)
                 self._one(life := Life(100 + count, plan, is_calm=True))
-                self.universe.pass_time(600.0)
+                self.universe.pass_time(600.0 if count == 0 else 25 * 3600.0)  # some advice is to wait a day
                 if life.end == "clean" and all(one.state in {"completed", "unchanged"} for one in life.outcomes):
                     break
 
@@ -198,6 +207,9 @@ class Simulation:
         self.universe.note(f"life {life.number} ends: {life.end}")
         if life.violation is not None:
             raise life.violation
+        if any(one.what == "journal copied at the end" for one in faults) and self._has_created(life.plan.journal):
+            # The copy of one that had created nothing would be like a new journal, which may pay anew after a day.
+            self._copy_journal(life.plan.journal)
         if life.end == "clean":
             self.restored.discard(life.plan.journal)
         self.check_life(self, life)
@@ -213,6 +225,9 @@ class Simulation:
             if one.life == life.number and one.what == "journal restored":
                 self._restore(life)
 
+    def _has_created(self, journal: str) -> bool:
+        return any(one.life is not None and one.life.plan.journal == journal for one in self.service.creations)
+
     def _restore(self, life: Life) -> None:
         copy = self.journal(life.plan.journal).with_suffix(".copy")
         if copy.exists():
@@ -223,6 +238,13 @@ class Simulation:
     def journal(self, name: str) -> Path:
         """Return the path of a journal."""
         return self.folder / f"{name}.sqlite"
+
+    def records(self, journal: str) -> list[dict[str, Any]]:
+        """Return the records of the rows of a manifest, as the client has kept them."""
+        if self.scenario.workers > 1:
+            return [_plain(record) for record in self.store.records.values()]
+        path = self.journal(journal)
+        return read_journal(path) if path.exists() else []
 
     @staticmethod
     def _prepare_disk(disk: Disk, faults: list[Fault]) -> None:
@@ -297,7 +319,10 @@ class Simulation:
         ]
         end = "clean"
         try:
-            await self._session(life, network)
+            if self.scenario.workers > 1:
+                await self._shared(life, network, faults)
+            else:
+                await self._session(life, network)
         except BadRows as refused:
             end, life.refused = "refused", refused
         except asyncio.CancelledError:
@@ -380,6 +405,36 @@ class Simulation:
             body["callback_id"] = row.callback_id
         self.service.create_foreign(body)
 
+    async def _shared(self, life: Life, network: Network, faults: list[Fault]) -> None:
+        """Let workers work through the rows over one store."""
+        author, loop = self.author, asyncio.get_running_loop()
+        author.note_meaning()
+        if not self.prepared:  # once: later their outputs are there, which a store of its own would not know of
+            self.prepared = await prepared([author.dub_row(row) for row in author.rows["a"]], author.output_dir("a"))
+        rows = self.prepared
+        count = 1 if life.is_calm else self.scenario.workers
+        make = partial(Worker, universe=self.universe, store=self.store, network=network, rows=rows)
+        report = partial(self._report, life)
+        workers = [make(number=number, report=report) for number in range(count)]
+        timers = []
+        for one in faults:
+            worker = workers[int(one.value) % count]
+            if one.what == "worker killed":
+                timers.append(loop.call_later(one.at, worker.kill))
+            elif one.what == "worker frozen":
+                timers.append(loop.call_later(one.at, worker.freeze, one.value * 10))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for worker in workers:
+                    tasks.create_task(worker.work())
+        finally:
+            for timer in timers:
+                timer.cancel()
+
+    def _report(self, life: Life, outcome: DubOutcome) -> None:
+        life.outcomes.append(outcome)
+        self.check_outcome(self, outcome)
+
     async def _session(self, life: Life, network: Network) -> None:
         plan, journal = life.plan, life.plan.journal
         policy = PollPolicy() if plan.is_eager else _SLOW
@@ -389,25 +444,23 @@ class Simulation:
             HeyGenSession("secret-key", base_url=API, http=borrowed, polling=policy) as heygen,
         ):
             heygen._transfers.multipart_max = plan.multipart_max
-            options = make_plan(
+            options = Plan(
                 journal=self.journal(journal),
                 output_dir=self.author.output_dir(journal),
                 max_in_flight=plan.max_in_flight,
                 max_attempts=plan.max_attempts,
                 budget=plan.budget,
-                rates=None,
                 submit=plan.submit,
                 captions=plan.captions,
                 retry_failed=plan.retry_failed,
-                on_event=None,
+                now=self.universe.wall,
             )
-            run = DubRun(heygen._bulk_calls(), rows, evolve(options, now=self.universe.wall), origin=API)
+            run = DubRun(heygen._bulk_calls(), rows, options, origin=API)
             async with run:
                 self.author.accept(journal)
                 async for outcome in run:
                     self.universe.note(f"outcome {outcome.key}: {outcome.state} {outcome.error or ''}")
-                    life.outcomes.append(outcome)
-                    self.check_outcome(self, outcome)
+                    self._report(life, outcome)
 
 
 def collect_dead() -> None:
@@ -457,6 +510,10 @@ def simulated_edges(universe: Universe) -> Iterator[None]:
         ):
             patches.enter_context(mock.patch.object(owner, name, fake))
         yield
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    return {**asdict(record, recurse=False), "earlier": orjson.dumps(record.earlier), "run": 0}
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ class Mutant:
     """Its qualified name."""
     old: str
     new: str
+    seed: int = 0
+    """The first seed that finds it, when it was last looked for."""
 
 
 _BULK = "heygen_async.bulk."
@@ -101,6 +103,12 @@ MUTANTS = {
         "Http._open",
         'lambda: {"User-Agent": user_agent()}',
         "self.origin.headers",
+    ),
+    "a step that saves twice counts once": Mutant(
+        f"{_BULK}executor",
+        "RowExecutor._save",
+        "evolve(record, version=self.record.version).next_version()",
+        "record.next_version()",
     ),
     "an old key is sent again after a suspend": Mutant(
         "heygen_async._transport.keys", "is_key_fresh", "return -_CLOCK_ERROR <= now", "return True or now"

@@ -100,7 +100,7 @@ class Network:
         self.is_down = False
         """Whether nothing gets through."""
         self.counts: Counter[str] = Counter()
-        self.not_before: dict[tuple[str, str, str | None], float] = {}
+        self.not_before: dict[object, float] = {}
         """Until when the service has asked the client to wait with each request."""
         self.problems: list[str] = []
         """Requests that came too early."""
@@ -151,15 +151,16 @@ class MemoryConnector(aiohttp.BaseConnector):
             network.universe.note(f"no connection to {req.url.host}:{req.url.port}")
             raise aiohttp.ClientConnectorError(req.connection_key, ConnectionRefusedError(111, "refused"))
         protocol = self._factory()
-        protocol.connection_made(Line(network, protocol, f"{req.url.host}:{req.url.port}"))
+        protocol.connection_made(Line(network, protocol, f"{req.url.host}:{req.url.port}", client=self))
         return protocol
 
 
 class Line(asyncio.Transport):
     """One connection, and what is on its way there and back."""
 
-    def __init__(self, network: Network, protocol: asyncio.Protocol, host: str) -> None:
+    def __init__(self, network: Network, protocol: asyncio.Protocol, host: str, *, client: object) -> None:
         super().__init__()
+        self._client = client
         self._network = network
         self._universe = network.universe
         self._protocol: asyncio.Protocol | None = protocol
@@ -206,7 +207,7 @@ class Line(asyncio.Transport):
 
     def die(self) -> None:
         """Have no client any more."""
-        self._is_closing, self._protocol = True, None
+        self._is_closing, self._protocol, self._client = True, None, None
 
     def _end(self, error: Exception | None) -> None:
         self._is_closing = True
@@ -239,7 +240,7 @@ class Line(asyncio.Transport):
         """Let a complete request leave, or what the next mishap makes of it."""
         network, universe = self._network, self._universe
         route = network.server.route(request)
-        if universe.now < network.not_before.get(request.name, 0.0) - 0.01:
+        if universe.now < network.not_before.get((self._client, request.name), 0.0) - 0.01:
             network.problems.append(f"{route} was sent again before its time")
         mishap = network.mishap(route)
         if universe.is_traced:
@@ -299,7 +300,7 @@ class Line(asyncio.Transport):
     def _wait_for(self, request: HttpRequest, seconds: float) -> None:
         """Note that the client must wait with a request; it has the answer by now."""
         if not self._is_closing:
-            self._network.not_before[request.name] = self._universe.now - 1.0 + seconds
+            self._network.not_before[self._client, request.name] = self._universe.now - 1.0 + seconds
 
     def _deliver_in_pieces(self, content: bytes, delay: float) -> None:
         for start in range(0, len(content), PIECE):

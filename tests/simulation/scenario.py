@@ -102,6 +102,8 @@ class Scenario:
     """How long jobs run, from and to."""
     duration: float = 20.0
     """How long each output is, in seconds."""
+    drift: float = 0.0
+    """How many seconds the wall clock gains in a second."""
     workers: int = 1
     """How many workers share the store; with more than one it is in memory."""
 
@@ -118,9 +120,12 @@ def scenario_of(seed: int) -> Scenario:
     dice = random.Random(f"scenario {seed}")
     families = _families(dice)
     rows = [_row(dice, number, families) for number in range(1, dice.randint(8, 16) + 1)]
-    has_others = dice.random() < 0.12
+    workers = dice.choice([2, 3]) if dice.random() < 0.1 else 1
+    if workers > 1:
+        families = (families & _SHARED) | {"workers"}
+    has_others = dice.random() < 0.12 and workers == 1
     others = [_other(dice, row) for row in rows if dice.random() < 0.6] if has_others else []
-    budget = dice.choice([4.0, 6.0, 8.0]) * 0.0333 * 20 if dice.random() < 0.12 else None
+    budget = dice.choice([4.0, 6.0, 8.0]) * 0.0333 * 20 if dice.random() < 0.12 and workers == 1 else None
     lives = [_life(dice, budget, has_others=bool(others)) for _ in range(dice.choice([1, 1, 2, 2, 3]))]
     faults = [one for life in range(len(lives)) for one in _faults(dice, life, rows, families)]
     return Scenario(
@@ -132,6 +137,8 @@ def scenario_of(seed: int) -> Scenario:
         conditions=_conditions(dice, families),
         failing={row.key: _failing(dice) for row in rows if "failures" in families and dice.random() < 0.3},
         seconds=dice.choice([(5.0, 60.0), (5.0, 60.0), (1.0, 5.0), (60.0, 300.0)]),
+        drift=dice.choice([0.0, 0.001, -0.001]) if "clocks" in families else 0.0,
+        workers=workers,
     )
 
 
@@ -172,6 +179,9 @@ def _life(dice: random.Random, budget: float | None, *, has_others: bool) -> Lif
     )
 
 
+_SHARED: Final = frozenset({"requests", "crashes", "clocks", "limits", "failures", "lags", "links"})
+"""The kinds of faults that a run with a shared store may have."""
+
 _FAMILIES: Final = {
     "requests": 0.75,
     "crashes": 0.65,
@@ -193,8 +203,9 @@ _FAMILIES: Final = {
 _THEMES: Final = (
     frozenset[str](),
     frozenset[str](),
-    frozenset({"crashes", "foreign", "long gaps"}),
+    frozenset({"doubts", "foreign", "long gaps"}),
     frozenset({"crashes", "restored", "long gaps"}),
+    frozenset({"doubts", "clocks"}),
     frozenset({"crashes", "files", "edits"}),
     frozenset({"clocks", "requests"}),
 )
@@ -254,6 +265,8 @@ def _faults(dice: random.Random, life: int, rows: Sequence[RowSpec], families: s
         "restored": _restores,
         "foreign": _foreign_jobs,
         "stops": _stops,
+        "doubts": _doubts,
+        "workers": _worker_faults,
     }
     for family, make in makers.items():
         if family in families:
@@ -382,15 +395,34 @@ def _edits(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[
 
 
 def _restores(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
-    yield Fault(life=life, what="journal copied", at=dice.choice([dice.uniform(0, 2), dice.uniform(0, 100)]))
+    if dice.random() < 0.3:
+        yield Fault(life=life, what="journal copied at the end")
+    else:
+        yield Fault(life=life, what="journal copied", at=dice.choice([dice.uniform(0, 2), dice.uniform(0, 100)]))
     if life:
         yield Fault(life=life, what="journal restored", value=dice.choice([600.0, 600.0, 2 * DAY]))
 
 
 def _foreign_jobs(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:
+    similar = [row for row in rows if row.callback_id is not None] or rows
     for _ in range(dice.randint(1, 3)):
-        yield Fault(life=life, what="foreign job", on=dice.choice(rows).key, at=dice.uniform(0, 60))
+        yield Fault(life=life, what="foreign job", on=dice.choice(similar).key, at=dice.uniform(0, 60))
+
+
+def _doubts(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
+    """Leave creates without an answer, and end the life before one can come."""
+    for number in range(1, 12):
+        if dice.random() < 0.4:
+            effect = dice.choice(["request and connection silent", "answer silent"])
+            yield Fault(life=life, on=dice.choice([CREATE, CREATE, BATCH]), at=number, what=effect)
+    yield Fault(life=life, what="stopped by its user", at=dice.uniform(5, 60))
 
 
 def _stops(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
     yield Fault(life=life, what="stopped by its user", at=dice.choice([dice.uniform(0, 5), dice.uniform(0, 200)]))
+
+
+def _worker_faults(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
+    for _ in range(dice.randint(1, 4)):
+        what = dice.choice(["worker killed", "worker frozen"])
+        yield Fault(life=life, what=what, at=dice.uniform(0, 100), value=dice.randint(0, 30))

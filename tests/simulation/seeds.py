@@ -19,7 +19,7 @@ from .lives import Simulation, Violation, collect_dead, simulated_edges
 from .scenario import Scenario, scenario_of
 
 _MEMORY = Path("/dev/shm")
-_SLICE = 50
+_SLICE = 20
 """Seeds that a process takes at once."""
 
 
@@ -94,5 +94,10 @@ def _run_slice(task: tuple[Sequence[int], str | None]) -> list[Run]:
     from .mutants import planted
 
     seeds, mutant = task
+    found = []
     with planted(mutant):
-        return [run(scenario_of(seed)) for seed in seeds]
+        for seed in seeds:
+            found.append(run(scenario_of(seed)))
+            if mutant is not None and found[-1].violation is not None:
+                break
+    return found

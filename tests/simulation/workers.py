@@ -1,0 +1,178 @@
+"""Several workers over one store with versions, as a cluster has them: each may take any row, be killed, or be frozen.
+
+The store is in memory and outlives every worker, as a database does. A worker runs the real executors of rows with a
+session, a queue and a purse of its own. A worker that is killed is cancelled and saves nothing any more; one that is
+frozen stops at its next call of the store or the API, and goes on later, when others may have taken its rows.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+
+import aiohttp
+from attrs import define, field
+from memory_store import MemoryStore
+
+from heygen_async import HeyGenSession, PollPolicy
+from heygen_async.bulk.admission import AdmissionQueue, RunAborted, UnansweredAttempts
+from heygen_async.bulk.batches import BatchCollector
+from heygen_async.bulk.budget import RATES, Budget
+from heygen_async.bulk.events import StageCounter
+from heygen_async.bulk.executor import RowExecutor, RunContext
+from heygen_async.bulk.intake import PreparedRow, prepare
+from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.limits import CircuitBreaker, Limiter
+from heygen_async.bulk.manifest import SourceRow
+from heygen_async.bulk.outputs import is_written
+from heygen_async.bulk.owner import Owner
+from heygen_async.bulk.program import RetryDelays, Tools
+from heygen_async.bulk.purse import Purse
+from heygen_async.bulk.record import State
+from heygen_async.bulk.searching import Searcher
+from heygen_async.models import DubOutcome, DubRow
+
+from .network import Network
+from .server import API
+from .universe import Universe
+
+_PASSES = 8
+_AT_ONCE = 4
+_POLICY = PollPolicy(fastest=2.0, growth=0.2, slowest=30.0)
+
+
+@define(eq=False)
+class Worker:
+    """One worker."""
+
+    number: int
+    universe: Universe
+    store: MemoryStore
+    network: Network
+    report: Callable[[DubOutcome], None]
+    rows: Sequence[PreparedRow]
+    is_killed: bool = False
+    _is_thawed: asyncio.Event = field(factory=asyncio.Event)
+    _task: asyncio.Task[None] | None = None
+    _thawing: asyncio.TimerHandle | None = None
+
+    def kill(self) -> None:
+        """Kill it: what runs while it is cancelled changes nothing."""
+        self.universe.note(f"worker {self.number} is killed")
+        self.is_killed = True
+        self._is_thawed.set()
+        if self._thawing is not None:
+            self._thawing.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def freeze(self, seconds: float) -> None:
+        """Freeze it for a time."""
+        self.universe.note(f"worker {self.number} is frozen for {seconds:.0f} s")
+        self._is_thawed.clear()
+        if self._thawing is not None:
+            self._thawing.cancel()
+        self._thawing = asyncio.get_running_loop().call_later(seconds, self._is_thawed.set)
+
+    async def pause(self) -> None:
+        """Wait while it is frozen; a dead one waits for ever."""
+        await self._is_thawed.wait()
+        if self.is_killed:
+            await asyncio.get_running_loop().create_future()
+
+    async def work(self) -> None:
+        """Work through the rows until they are done."""
+        self._is_thawed.set()
+        self._task = asyncio.current_task()
+        try:
+            async with AsyncExitStack() as stack:
+                borrowed = await stack.enter_async_context(aiohttp.ClientSession(connector=self.network.connector()))
+                session = HeyGenSession("secret-key", base_url=API, http=borrowed, polling=_POLICY)
+                heygen = await stack.enter_async_context(session)
+                await self._through_rows(self._context(heygen))
+        except asyncio.CancelledError:
+            if not self.is_killed:
+                raise
+        finally:
+            if self._thawing is not None:
+                self._thawing.cancel()
+
+    def _context(self, heygen: HeyGenSession) -> RunContext:
+        calls, store, now = _Mortal(heygen._bulk_calls(), self), _Mortal(self.store, self), self.universe.wall
+        queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+        searcher = Searcher(calls, store, now)
+        tools = Tools(heygen=calls, store=store, searcher=searcher, delays=RetryDelays(), now=now)
+        return RunContext(
+            tools=tools,
+            queue=queue,
+            purse=Purse(Budget(RATES)),
+            stages=StageCounter(None),
+            batches=BatchCollector(tools, queue),
+            downloads=asyncio.Semaphore(_AT_ONCE),
+            max_attempts=3,
+            is_batching=False,
+            check_account=Owner(calls, store).check,
+        )
+
+    async def _through_rows(self, context: RunContext) -> None:
+        dice = random.Random(f"worker {self.number}")
+        for _ in range(_PASSES):
+            rows = [row for row in self.rows if not self._is_over(row)]
+            if not rows:
+                return
+            dice.shuffle(rows)
+            for start in range(0, len(rows), _AT_ONCE):
+                async with asyncio.TaskGroup() as tasks:
+                    for row in rows[start : start + _AT_ONCE]:
+                        tasks.create_task(self._one(context, row))
+            await asyncio.sleep(dice.uniform(1, 20))
+
+    def _is_over(self, row: PreparedRow) -> bool:
+        record = self.store.records.get(row.key)
+        return record is not None and (record.state is State.DONE or (record.state is State.FAILED and record.is_final))
+
+    async def _one(self, context: RunContext, row: PreparedRow) -> None:
+        await self.pause()
+        (record,) = await self.store.admit([row.entry])
+        queue = context.queue
+        executor = RowExecutor(context, row, record, is_written(record), lambda: None, UnansweredAttempts(queue))
+        try:
+            outcome = await executor.outcome()
+        except RunAborted as aborted:
+            self.universe.note(f"worker {self.number}: {aborted}")
+            return
+        self.universe.note(f"worker {self.number}: {outcome.key}: {outcome.state} {outcome.error or ''}")
+        self.report(outcome)
+
+
+class _Mortal:
+    """Anything that a worker calls: a worker that is frozen or dead does not come back from it."""
+
+    def __init__(self, inner: object, worker: Worker) -> None:
+        self._inner = inner
+        self._worker = worker
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(self._inner, name)
+        if not asyncio.iscoroutinefunction(found):
+            return found
+
+        async def call(*args: object, **kwargs: object) -> object:
+            await self._worker.pause()
+            result = await found(*args, **kwargs)
+            await self._worker.pause()
+            return result
+
+        return call
+
+
+async def prepared(rows: Sequence[DubRow], output_dir: object) -> list[PreparedRow]:
+    """Check rows as a run does, and return them prepared."""
+    journal = Journal(None, origin=API)
+    await journal.open()
+    try:
+        sources = [SourceRow(number, f"row {number}", row) for number, row in enumerate(rows, start=1)]
+        made = await prepare(sources, journal, output_dir)
+    finally:
+        await journal.aclose()
+    return [one for one in made if isinstance(one, PreparedRow)]

@@ -1,4 +1,4 @@
-"""What the run page decides without I/O: which requests it accepts, ranges, captions, decisions, and what a row shows."""
+"""What the run page decides without I/O: which requests it accepts, ranges, captions, decisions, what a row shows."""
 
 import orjson
 import pytest

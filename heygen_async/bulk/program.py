@@ -32,7 +32,7 @@ from heygen_async.bulk.outputs import (
     part_identity,
 )
 from heygen_async.bulk.record import KEY_SECONDS, Record, State, evolve
-from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.searching import InDoubt, Searcher
 from heygen_async.bulk.store import HeyGen, JournalError, Store
 from heygen_async.errors import (
     APIError,
@@ -191,7 +191,9 @@ def next_step(row: PreparedRow, record: Record, now: float, *, max_attempts: int
 
 def _is_remembered(record: Record, now: float) -> bool:
     # A clock that was set back makes this time look short: then, too, the job is searched for.
-    return record.asked_at is not None and 0 <= now - record.asked_at < KEY_SECONDS
+    if record.is_key_lost or record.asked_at is None:
+        return False
+    return 0 <= now - record.asked_at < KEY_SECONDS
 
 
 def _is_uploaded(row: PreparedRow, record: Record) -> bool:
@@ -354,7 +356,10 @@ async def without_lost_assets(row: PreparedRow, record: Record, error: HeyGenErr
 
 
 async def _search(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
-    found = await at.searcher.find(record, row.row)
+    try:
+        found = await at.searcher.find(record, row.row)
+    except InDoubt as error:
+        return record.in_doubt(error)
     return record.not_found(at.now()) if found is None else record.accepted(found)
 
 

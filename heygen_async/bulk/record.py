@@ -136,6 +136,8 @@ class Record:
     """Whether the create in the record has not been sent yet."""
     failure: Exception | None = field(default=None, eq=False, metadata=_NOT_SAVED)
     """What went wrong with the last effect."""
+    is_key_lost: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
+    """Whether the server may have forgotten the key of its create, whatever the clock says."""
     is_stopped: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
     """Whether nothing more is done for the row in this run."""
     ends_run: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
@@ -214,6 +216,7 @@ class Record:
             asked_at=None,
             error=error,
             estimate=0.0,
+            is_key_lost=False,
         )
 
     def never_made(self, error: str) -> Record:
@@ -225,7 +228,14 @@ class Record:
         """Return the record after a complete search found no job: the create may be sent again."""
         if self.batch is not None:  # an item is not sent alone under the key of its batch
             return self.not_sent(None)
-        return evolve(self, asked_at=now)
+        return evolve(self, asked_at=now, is_key_lost=False)
+
+    def in_doubt(self, error: Exception) -> Record:
+        """Return the record after a search that did not show for certain which job is the row's.
+
+        From then on only a search settles it: whatever a clock says later, its key is never sent again.
+        """
+        return evolve(self.stopped(error), asked_at=None)
 
     def accepted(self, lipsync_id: str) -> Record:
         """Return the record once there is a job."""

@@ -123,6 +123,7 @@ class PageOfRun:
     async def stay(self, options: Printing) -> None:
         """Go on after the end of the run, until a signal."""
         self._ended_after = self._rows.elapsed
+        self._rows.changed.add(None)
         note("the run page stays until Ctrl-C", options)
         await asyncio.Event().wait()
 

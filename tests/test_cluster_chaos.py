@@ -42,6 +42,7 @@ IS_LARGE = bool(os.environ.get("HEYGEN_ASYNC_CHAOS"))
 ROWS = 200 if IS_LARGE else 40
 JOB_SECONDS = 2.0 if IS_LARGE else 1.0
 KILL_SECONDS = 4.0 if IS_LARGE else 1.5
+UPLOADS = 4  # that one worker may have under way when it is killed
 FROZEN_SECONDS = 12.0 if IS_LARGE else 7.5
 
 
@@ -49,7 +50,7 @@ def all_is_right(found: Outcome) -> None:
     assert found.jobs == found.rows
     assert found.files == found.rows
     assert found.peak <= 10
-    assert found.uploads <= found.rows + found.kills
+    assert found.uploads <= found.rows + UPLOADS * found.kills
     assert found.refusals <= 8 + found.kills
 
 

@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 
+import heygen_async.cli.cluster
+
 import heygen_async.bulk.cluster
 import heygen_async.cli.app
-import heygen_async.cli.cluster
 
 assert heygen_async.bulk.cluster
 assert heygen_async.cli.cluster

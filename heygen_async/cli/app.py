@@ -29,7 +29,7 @@ COMMANDS: Final = {
         "Watch the videos of a run beside their sources, and approve or reject them, in a page on this machine.",
     ),
     "cluster": (
-        "heygen_async.cli.cluster:app",
+        "heygen_async.cli.cluster_commands:app",
         "Dub the rows of manifests on many machines, with PostgreSQL between them.",
     ),
     "lipsync": (

@@ -16,12 +16,12 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
+from heygen_async.bulk.cluster.api import Api, StatusReader
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Sight
 from heygen_async.bulk.cluster.rows import KINDS, Kind, Run, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import AHEAD, Busy, Learnt, Purses, grant, learn, look_again, to_prepare
 from heygen_async.bulk.cluster.scheduler_store import Glance, SchedulerStore
-from heygen_async.bulk.cluster.session import Api, StatusReader
 from heygen_async.bulk.cluster.transitions import after_end, given_up, placed
 from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays

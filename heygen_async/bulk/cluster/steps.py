@@ -19,12 +19,12 @@ from attrs import define, evolve, field, frozen
 from heygen_async._media.parts import is_in_use
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.cluster.accounts import Accounts
+from heygen_async.bulk.cluster.api import Api
 from heygen_async.bulk.cluster.database import ClusterError
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Sight
 from heygen_async.bulk.cluster.postgres import PostgresStore, write
 from heygen_async.bulk.cluster.rows import Kind, RunOptions, Stage, StoredRow, Ticket
-from heygen_async.bulk.cluster.session import Api
 from heygen_async.bulk.cluster.transitions import STEPS, after_step
 from heygen_async.bulk.folders import is_shared_folder
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, Tools, advance, check_target, next_step

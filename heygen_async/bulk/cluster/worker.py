@@ -21,6 +21,7 @@ from attrs import define, field, frozen
 from psycopg import sql
 
 from heygen_async.bulk.cluster.accounts import Accounts, LeaseLost
+from heygen_async.bulk.cluster.api import Api
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, Patient, translated
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Sight
@@ -29,7 +30,6 @@ from heygen_async.bulk.cluster.rows import Kind, Ticket
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
 from heygen_async.bulk.cluster.scheduling import Blind, Clock, Scheduler, Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
-from heygen_async.bulk.cluster.session import Api
 from heygen_async.bulk.cluster.steps import Steps
 from heygen_async.bulk.searching import Searcher
 

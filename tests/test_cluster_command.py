@@ -60,7 +60,7 @@ def test_rows_go_from_the_manifest_to_files_and_a_report(cluster, sandbox, manif
 
     assert cluster("report", tmp_path / "r.csv").code == 0
     with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
-        assert [row["state"] for row in csv.DictReader(file)] == ["done"] * 4
+        assert [row["state"] for row in csv.DictReader(file)] == ["completed"] * 4
     assert cluster("retry-failed").answer == {"type": "retried", "rows": 0}
     assert cluster("prune", "--older-than", "0.001").answer == {"type": "pruned", "runs": 1}
 

@@ -101,8 +101,11 @@ class Journal:
         await self._open(partial(open_existing, self._path))
 
     async def _open(self, find: Callable[[], JournalFile]) -> None:
+        def keep() -> None:
+            self._opened = find()  # in the thread: whoever waits for it may be cancelled, and it is closed all the same
+
         try:
-            self._opened = await self.in_turn(find)
+            await self.in_turn(keep)
         except BaseException:
             self._close_later()
             raise

@@ -422,7 +422,11 @@ async def test_a_report_lists_every_row_of_a_run(stage: Stage) -> None:
     await stage.complete()
     found = await stage.report()
 
-    assert [(row["key"], row["state"]) for row in found] == [("row-1", "done"), ("row-2", "done"), ("bad", "failed")]
+    assert [(row["key"], row["state"]) for row in found] == [
+        ("row-1", "completed"),
+        ("row-2", "completed"),
+        ("bad", "failed"),
+    ]
     assert found[0]["file"].endswith("row-1.mp4")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from ssl import SSLContext
@@ -22,7 +22,7 @@ from heygen_async._media.targets import FilePath
 from heygen_async._media.transfers import Progress, Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._transport.gate import Gate
+from heygen_async._transport.gate import Gate, PacedGate
 from heygen_async._transport.http import Http
 from heygen_async._transport.origin import check_headers, concealed, make_origin
 from heygen_async._wire import Parameter, Response, compose_raw
@@ -31,7 +31,7 @@ from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.assets import Assets
-from heygen_async.resources.lipsyncs import Lipsyncs, fetch, make_poller
+from heygen_async.resources.lipsyncs import Lipsyncs, fetch, fetch_statuses, make_poller
 from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 
 if TYPE_CHECKING:
@@ -345,7 +345,11 @@ class HeyGenSession:
         )
         return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)
 
-    def _bulk_calls(self) -> BulkCalls:
+    def _bulk_calls(self, pace: Callable[[], Awaitable[None]] | None = None) -> BulkCalls:
+        """Return the calls of a bulk run; *pace* returns once a request may leave."""
+        if pace is not None:
+            paced = evolve(self._transport, gate=PacedGate(self._transport.gate, pace))
+            return _View(self, paced)._bulk_calls()  # noqa: SLF001 its own base class
         refusing = self.with_options(retry=evolve(self._transport.retry, on_rate_limit="raise"))
         return BulkCalls(
             lipsyncs=self.lipsyncs,
@@ -354,6 +358,8 @@ class HeyGenSession:
             account=self.account,
             poller=self.poller,
             downloads=self._downloads,
+            statuses=partial(fetch_statuses, self._transport),
+            origin=self._http.origin.base_url,
         )
 
     async def download(

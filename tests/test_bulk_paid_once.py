@@ -1,12 +1,14 @@
 """No row is paid twice, whatever becomes of the journal, the clocks and the answers."""
 
 import asyncio
+import hashlib
 import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
@@ -15,7 +17,7 @@ from heygen_async import HeyGenError, InsufficientCredit
 from heygen_async.bulk import DubRun, JournalError
 from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.searching import InDoubt
-from heygen_async.models import DubOutcome, DubRow
+from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
 from heygen_async.sandbox.faults import Alter, error, html, missing, reset
 
@@ -191,6 +193,32 @@ async def test_a_clock_that_was_wrong_when_a_row_was_sent_costs_no_second_job(st
     assert len(stage.sandbox.jobs) == 1
 
 
+async def test_a_row_that_was_in_doubt_stays_so_when_a_clock_says_that_its_key_is_young(stage: Stage) -> None:
+    given = rows(1, callback_id="mine")
+    await _cut_off(stage, given, now=lambda: time.time() + 3 * DAY)
+    _forget_keys(stage)
+    for later in (DAY, 3 * DAY + 3600):
+        [outcome] = await stage.outcomes(given, now=lambda later=later: time.time() + later)
+        assert isinstance(outcome.error, InDoubt)
+
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_batch_is_not_sent_again_without_the_rows_that_have_left_it(stage: Stage) -> None:
+    given = [*rows(3), *[evolve(row, key="doubtful", callback_id="mine", video=url(4)) for row in rows(1)]]
+    stage.sandbox.faults = [reset(BATCH)]
+    async with stage.run(given, submit="batch", now=lambda: time.time() + 3 * DAY):
+        await until(lambda: stage.asked(BATCH))
+    stage.sandbox.faults = []
+    await stage.heygen.lipsyncs.create(video=url("foreign"), audio=AUDIO, callback_id="mine")
+    assert await stage.states(given, submit="batch") == {"completed": 3, "failed": 1}  # the clock is right again
+
+    for submit in ("batch", "each"):
+        later = lambda: time.time() + 3 * DAY + 3600  # noqa: E731
+        assert await stage.states(given, submit=submit, now=later) == {"unchanged": 3, "failed": 1}
+    assert len(stage.sandbox.jobs) == 3 + 1
+
+
 async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = True, **options: object) -> None:
     """Run until a create has arrived, and break off without its answer."""
     arrived = len(stage.keys_sent())
@@ -331,6 +359,27 @@ async def test_a_row_in_doubt_of_an_old_journal_is_repeated_under_the_key_that_i
     assert await stage.states([row]) == {"completed": 1}
     assert len(stage.sandbox.jobs) == 1
     assert stage.attempt_keys() == ["row-1", "row-1"]
+
+
+async def test_a_batch_in_flight_of_an_old_journal_is_repeated_under_its_key(stage: Stage) -> None:
+    given = rows(2)
+    covered = orjson.dumps([(row.key, "b") for row in given])
+    key = f"batch-{hashlib.sha256(covered).hexdigest()[:40]}"
+    requests = [LipsyncRequest(video=str(row.video), audio=AUDIO, callback_id=row.key) for row in given]
+    await stage.heygen.lipsyncs.create_batch(requests, idempotency_key=key)
+    sent = {"state": "submitting", "body": "b", "batch": key, "asked_at": time.time()}
+    _old_journal(
+        stage,
+        *(
+            _old_row(stage, row, number=item + 1, place=f"row {item + 1}", item=item, callback_id=row.key, **sent)
+            for item, row in enumerate(given)
+        ),
+    )
+
+    assert await stage.states(given, submit="batch") == {"completed": 2}
+    assert len(stage.sandbox.jobs) == 2
+    sent_under = [one.headers["Idempotency-Key"] for one in stage.sandbox.requests if one.route == BATCH]
+    assert sent_under == [key, key]
 
 
 async def test_an_old_journal_that_lost_rows_with_its_log_pays_for_none_of_them_again(stage: Stage) -> None:

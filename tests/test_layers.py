@@ -47,7 +47,7 @@ IMPORTS = {
     },
     "_dub": {"_media", "errors", "jobs", "models", "resources"},
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
-    "bulk": {"_arguments", "_media", "_text", "_wire", "errors", "models", "policies", "polling"},
+    "bulk": {"_arguments", "_ids", "_media", "_text", "_wire", "errors", "models", "policies", "polling"},
     "review": {"_arguments", "_media", "bulk", "models"},
     "session": {
         *("_arguments", "_bulk_calls", "_doctor", "_dub", "_ids", "_media", "_transport", "_wire"),

@@ -87,6 +87,7 @@ def compose(
     )
 
 
+_BASE_URL: Final = "https://api.heygen.com"
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _PATH: Final = re.compile(r"/v3(?:/[A-Za-z0-9\-._~:@!$&'()*+;=%]+)+")
 
@@ -153,6 +154,15 @@ def multipart(name: str, content_type: str, file: Stream) -> Stream:
         chunks=chunks,
         is_repeatable=file.is_repeatable,
     )
+
+
+def chosen_base_url(given: str | None, environ: Mapping[str, str]) -> str:
+    """Return the address of the API: the *given* one, or that of the environment, or HeyGen's.
+
+    Raises:
+        TypeError, ValueError: If it cannot be used.
+    """
+    return check_base_url(environ.get("HEYGEN_BASE_URL") or _BASE_URL if given is None else given)
 
 
 def check_base_url(url: object) -> str:

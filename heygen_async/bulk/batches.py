@@ -195,7 +195,7 @@ class BatchCollector:
         self._expired.add(key)
         batch = self._batches.pop(key, None)
         for member in batch.members if batch is not None else ():
-            member.settle(evolve(member.record, asked_at=None))
+            member.settle(evolve(member.record, is_key_lost=True))
 
     async def create(self, row: PreparedRow, record: Record, *, before_waiting: Callable[[], None]) -> Record:
         """Wait for the other rows of the batch, send it as it was recorded, and return the row's record."""
@@ -205,18 +205,21 @@ class BatchCollector:
             size = await self.tools.store.batch_size(key)
             self._batches.setdefault(key, _Batch(size))
         if key in self._expired:
-            return evolve(record, asked_at=None)
+            return evolve(record, is_key_lost=True)
         batch = self._batches[key]
         member = _Member(row, record)
         batch.members.append(member)
         batch.keys.add(row.key)
         before_waiting()
-        if len(batch.members) == batch.size:
-            members = sorted(batch.members, key=lambda one: one.record.item or 0)
+        if len(batch.members) < batch.size:
+            self._close_groups()
+            return await _settled(member, batch.members)
+        members = sorted(batch.members, key=lambda one: one.record.item or 0)
+        if _is_whole(key, [one.record for one in members]):
             batch.members.clear()
             self._work.put_nowait(partial(self._send, key, members))
-        else:
-            self._close_groups()
+        else:  # some of its rows have left it, after a search
+            self.expire(key)
         return await _settled(member, batch.members)
 
     def _fail_if_incomplete(self, batch: _Batch) -> None:
@@ -299,3 +302,9 @@ def _batch_key(records: Sequence[Record]) -> str:
     """Return a key that is the same for the same creates in the same order, in every journal, and only for these."""
     covered = orjson.dumps([record.attempt_key for record in records])
     return f"batch-{hashlib.sha256(covered).hexdigest()[:40]}"
+
+
+def _is_whole(key: str, records: Sequence[Record]) -> bool:
+    """Return whether *records* are all that the batch with this key was recorded with."""
+    first_version = orjson.dumps([(record.attempt_key, record.body) for record in records])
+    return key in {_batch_key(records), f"batch-{hashlib.sha256(first_version).hexdigest()[:40]}"}

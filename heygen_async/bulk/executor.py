@@ -27,7 +27,6 @@ from heygen_async.bulk.program import (
     Step,
     Tools,
     advance,
-    answer_of,
     check_target,
     ended,
     intent,
@@ -35,7 +34,7 @@ from heygen_async.bulk.program import (
     without_lost_assets,
 )
 from heygen_async.bulk.purse import Purse
-from heygen_async.bulk.record import Record, State, evolve
+from heygen_async.bulk.record import Record, State, answer_of, evolve
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import HeyGenError, InsufficientCredit, LipsyncFailed, NotFound, RateLimited
 from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus

@@ -32,7 +32,7 @@ from heygen_async.bulk.outputs import (
     part_identity,
 )
 from heygen_async.bulk.record import KEY_SECONDS, Record, State, evolve
-from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.searching import InDoubt, Searcher
 from heygen_async.bulk.store import HeyGen, JournalError, Store
 from heygen_async.errors import (
     APIError,
@@ -54,8 +54,6 @@ GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
 _BATCH_LOOKS: Final = PollPolicy(fastest=1.0, growth=0.25, slowest=75.0)
 
 Save: TypeAlias = Callable[[Record], Awaitable[None]]
-CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
-"""How a create was answered; `failed` is without a usable answer."""
 _Role: TypeAlias = Literal["video", "audio"]
 
 _SERVER_FAULTS: Final = (
@@ -193,7 +191,9 @@ def next_step(row: PreparedRow, record: Record, now: float, *, max_attempts: int
 
 def _is_remembered(record: Record, now: float) -> bool:
     # A clock that was set back makes this time look short: then, too, the job is searched for.
-    return record.asked_at is not None and 0 <= now - record.asked_at < KEY_SECONDS
+    if record.is_key_lost or record.asked_at is None:
+        return False
+    return 0 <= now - record.asked_at < KEY_SECONDS
 
 
 def _is_uploaded(row: PreparedRow, record: Record) -> bool:
@@ -244,17 +244,6 @@ def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Rec
     if error.is_transient or error.outcome == "not_sent":
         return record.failing(error)
     return evolve(record.stopped(error), ends_run=isinstance(error, ENDS_RUN))
-
-
-def answer_of(record: Record) -> CreateAnswer:
-    """Return how the create was answered whose record this is now."""
-    error = record.failure
-    if record.state is State.SUBMITTED:
-        return "accepted"
-    if isinstance(error, RateLimited):
-        return "refused"
-    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
-    return "failed" if is_unanswered else "rejected"
 
 
 def is_settled(error: HeyGenError, *, was_fresh: bool) -> bool:
@@ -367,7 +356,10 @@ async def without_lost_assets(row: PreparedRow, record: Record, error: HeyGenErr
 
 
 async def _search(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
-    found = await at.searcher.find(record, row.row)
+    try:
+        found = await at.searcher.find(record, row.row)
+    except InDoubt as error:
+        return record.in_doubt(error)
     return record.not_found(at.now()) if found is None else record.accepted(found)
 
 

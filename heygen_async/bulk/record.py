@@ -13,12 +13,16 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import orjson
 from attrs import field, frozen
 
+from heygen_async.errors import HeyGenError, RateLimited
 from heygen_async.models import Lipsync
+
+CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
+"""How a create was answered; `failed` is without a usable answer."""
 
 if TYPE_CHECKING:
     from attrs import evolve as evolve  # noqa: PLC0414 for type checkers, who know it
@@ -132,6 +136,8 @@ class Record:
     """Whether the create in the record has not been sent yet."""
     failure: Exception | None = field(default=None, eq=False, metadata=_NOT_SAVED)
     """What went wrong with the last effect."""
+    is_key_lost: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
+    """Whether the server may have forgotten the key of its create, whatever the clock says."""
     is_stopped: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
     """Whether nothing more is done for the row in this run."""
     ends_run: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
@@ -210,6 +216,7 @@ class Record:
             asked_at=None,
             error=error,
             estimate=0.0,
+            is_key_lost=False,
         )
 
     def never_made(self, error: str) -> Record:
@@ -221,7 +228,14 @@ class Record:
         """Return the record after a complete search found no job: the create may be sent again."""
         if self.batch is not None:  # an item is not sent alone under the key of its batch
             return self.not_sent(None)
-        return evolve(self, asked_at=now)
+        return evolve(self, asked_at=now, is_key_lost=False)
+
+    def in_doubt(self, error: Exception) -> Record:
+        """Return the record after a search that did not show for certain which job is the row's.
+
+        From then on only a search settles it: whatever a clock says later, its key is never sent again.
+        """
+        return evolve(self.stopped(error), asked_at=None)
 
     def accepted(self, lipsync_id: str) -> Record:
         """Return the record once there is a job."""
@@ -376,3 +390,14 @@ def attempt_key(row_key: str, digest: str, attempt: int) -> str:
 def first_version_key(key: str, attempt: int) -> str:
     """Return the attempt key that the first version of this library used."""
     return key if attempt == 1 else f"{key}.{attempt}"
+
+
+def answer_of(record: Record) -> CreateAnswer:
+    """Return how the create was answered whose record this is now."""
+    error = record.failure
+    if record.state is State.SUBMITTED:
+        return "accepted"
+    if isinstance(error, RateLimited):
+        return "refused"
+    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
+    return "failed" if is_unanswered else "rejected"

@@ -5,14 +5,16 @@ A run on one machine uses the SQLite journal and a session; tests and other ways
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from attrs import field, frozen
 
 from heygen_async._text import one_line
+from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.record import Record
+from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.signatures import without_queries
 from heygen_async.errors import HeyGenError
 from heygen_async.models import (
@@ -155,6 +157,38 @@ class Store(Listed, Facts, Protocol):
 
     def estimate(self) -> Awaitable[float]:
         """Return the estimated cost of all jobs, in dollars."""
+        ...
+
+
+class RowStore(Protocol):
+    """What the checks of rows need of a store."""
+
+    def records(self, keys: Sequence[str]) -> Awaitable[Mapping[str, Record]]:
+        """Return the records of the rows with these keys, as far as there are any."""
+        ...
+
+    def admit(self, entries: Sequence[Entry]) -> Awaitable[Sequence[Admission]]:
+        """Admit rows to the run: return the record of each, or why it cannot be admitted."""
+        ...
+
+    def reviews(self, keys: Sequence[str]) -> Awaitable[Sequence[Review]]:
+        """Return the decisions on the rows with these keys."""
+        ...
+
+    def file_info(self, paths: Sequence[str]) -> Awaitable[Mapping[str, FileInfo]]:
+        """Return what was last read from the files at *paths*."""
+        ...
+
+    def keep_file_info(self, facts: Mapping[str, FileInfo]) -> Awaitable[None]:
+        """Save what was read from files, by path."""
+        ...
+
+
+class RowPages(Protocol):
+    """What a report needs of a store."""
+
+    def rows(self, after: int, limit: int) -> Awaitable[Sequence[Record]]:
+        """Return rows of the run in order, the first *limit* after row number *after*."""
         ...
 
 

@@ -1,8 +1,8 @@
 """What must hold after every life, and at the end. Everything is judged by what the world knows, not by the client."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import orjson
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome
 
+from .contents import job_of
 from .lives import Life, Simulation, Violation
 from .scenario import RowSpec
-from .server import RATES, Creation, job_of
+from .server import RATES, Creation
 
 _CENT = 0.01
 _SIDES = (".part", ".part.etag")
@@ -68,7 +69,7 @@ def _check_jobs(simulation: Simulation) -> None:
                 raise Violation("only what rows say is created", f"a job of {one.canon}")
             rows[journal, key].append(one)
     for (journal, key), creations in rows.items():
-        for before, after in zip(creations, creations[1:], strict=False):
+        for before, after in pairwise(creations):
             was_restored = journal in simulation.was_restored
             _check_pair(f"the row {key} of {journal}", before, after, was_restored=was_restored)
 
@@ -252,6 +253,10 @@ def _check_finished(simulation: Simulation, journal: str, row: RowSpec, record: 
         path = simulation.author.target(journal, row)
         if not path.exists() or not path.stat().st_size:
             raise Violation("every row is finished in the end", f"{row.key}: there is no {path.name}")
+        job = _check_file(simulation, path, row.key)
+        if job != record["lipsync_id"]:
+            what = f"{path.name} of {row.key} is of {job}, not of {record['lipsync_id']}"
+            raise Violation("a file has the content of its row's job", what)
         return
     if failing is not None and (failing.refusal or failing.times > 3 or simulation.scenario.workers > 1):
         return
@@ -261,8 +266,3 @@ def _check_finished(simulation: Simulation, journal: str, row: RowSpec, record: 
     error = None if outcome is None else f"{outcome.state} {outcome.error!r}"
     state = None if record is None else record["state"]
     raise Violation("every row is finished in the end", f"{row.key} is {state}; {last.end}; {error}")
-
-
-def digest_of(text: str) -> str:
-    """Return a short digest of the log of a run."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,18 +1,10 @@
 """The run of one seed: the client lives, dies and lives again in one universe, and is checked after each life."""
 
 import asyncio
-import datetime as real_datetime
-import gc
 import random
 import shutil
 import sqlite3
-import sys
-import time
-import uuid
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,15 +22,16 @@ from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
+from heygen_async.errors import HeyGenError
 from heygen_async.models import DubOutcome
-from heygen_async.polling import requests as polling_requests
-from heygen_async.resources import lipsyncs as lipsync_calls
 from heygen_async.sandbox.error_answers import ErrorAnswer
 from heygen_async.sandbox.state.scripts import JobScript
 
 from .author import Author
 from .disk import Disk
-from .network import Mishap, Network
+from .edges import collect_dead
+from .happenings import Happenings, copy_journal
+from .network import HttpRequest, Mishap, Network
 from .scenario import DAY, Fault, LifePlan, Scenario
 from .server import API, Service
 from .universe import Crashed, Stuck, Universe, VirtualLoop
@@ -65,13 +58,8 @@ _MISHAPS = frozenset(
         "answer replaced",
         "answer truncated",
         "cut",
+        "a foreign file appears",
     }
-)
-_EDITS = frozenset(
-    {"row added", "row on top", "row removed", "rows reordered", "output renamed", "outputs swapped", "audio changed"}
-)
-_FILES = frozenset(
-    {"foreign file", "foreign part", "output deleted", "output emptied", "output replaced", "source changed"}
 )
 _SLOW = PollPolicy(fastest=2.0, growth=0.2, slowest=30.0)
 
@@ -131,7 +119,7 @@ class Simulation:
     """What workers share."""
     prepared: list[PreparedRow] = field(factory=list)
     requests: int = 0
-    _disk: Disk | None = None
+    disk: Disk | None = None
     _network: Network | None = None
     _life_start: float = 0.0
 
@@ -192,11 +180,13 @@ class Simulation:
         self._before(life)
         self.lives.append(life)
         self.universe.note(f"life {life.number} begins: {life.plan}")
-        disk = self._disk = Disk(self.universe, self.folder)
+        disk = self.disk = Disk(self.universe, self.folder)
         faults = [] if life.is_calm else [one for one in self.scenario.faults if one.life == life.number]
         self._prepare_disk(disk, faults)
         mishaps = {(one.on, int(one.at)): Mishap(one.what, one.value) for one in faults if one.what in _MISHAPS}
-        self._network = network = Network(self.universe, self.service, mishaps, life=life)
+        self._network = network = Network(
+            self.universe, self.service, mishaps, life=life, disturb=partial(self._disturb, life)
+        )
         crash = next((int(one.at) for one in faults if one.what == "crash at callback"), None)
         loop = VirtualLoop(self.universe, crash_after=crash, disk_seconds=life.plan.disk_seconds)
         loop.deadline = loop.time() + (_CALM_SECONDS if life.is_calm else _ROUGH_SECONDS)
@@ -209,12 +199,21 @@ class Simulation:
             raise life.violation
         if any(one.what == "journal copied at the end" for one in faults) and self._has_created(life.plan.journal):
             # The copy of one that had created nothing would be like a new journal, which may pay anew after a day.
-            self._copy_journal(life.plan.journal)
+            copy_journal(self.journal(life.plan.journal))
         if life.end == "clean":
             self.restored.discard(life.plan.journal)
         self.check_life(self, life)
         if life.refused is not None:
             self.author.repair(life.plan.journal, life.refused)
+
+    def _disturb(self, life: Life, request: HttpRequest) -> None:
+        """Put a foreign file where the video that is being downloaded is to go."""
+        assert self.disk is not None
+        creation = self.service.by_job.get(request.target.rpartition("/")[2].partition(".")[0])
+        key = None if creation is None else self.author.canons[life.plan.journal].get(creation.canon)
+        if key is not None:
+            fault = Fault(life=life.number, what="foreign file", on=key, at=self.universe.now)
+            self.disk.by_people(partial(self.author.touch_files, fault, life.plan.journal))
 
     def _before(self, life: Life) -> None:
         for one in self.scenario.faults:
@@ -288,16 +287,16 @@ class Simulation:
     def _bury(self, loop: VirtualLoop, network: Network) -> None:
         """Collect what a dead process leaves in memory, which must have no effect."""
         self.universe.is_dead = True
-        assert self._disk is not None
-        self._disk.die()
+        assert self.disk is not None
+        self.disk.die()
         loop.drop()
         network.die()
         collect_dead()
         self.universe.is_dead = False
 
     def _check_leftovers(self, loop: VirtualLoop, network: Network) -> None:
-        assert self._disk is not None
-        left = loop.leftovers() + self._disk.leftovers() + network.leftovers()
+        assert self.disk is not None
+        left = loop.leftovers() + self.disk.leftovers() + network.leftovers()
         left += self.universe.complaints
         left += [f"an error: {one.get('message')} {one.get('exception')!r}" for one in loop.unhandled]
         if left:
@@ -312,11 +311,8 @@ class Simulation:
     async def _main(self, loop: VirtualLoop, life: Life, network: Network, faults: list[Fault]) -> None:
         task = asyncio.current_task()
         assert task is not None
-        timers = [
-            loop.call_later(one.at, happen)
-            for one in faults
-            if (happen := self._happening(life, one, task)) is not None
-        ]
+        happenings = Happenings(self, life, task)
+        timers = [loop.call_later(one.at, happen) for one in faults if (happen := happenings.of(one)) is not None]
         end = "clean"
         try:
             if self.scenario.workers > 1:
@@ -329,81 +325,15 @@ class Simulation:
             end = "stopped"
         except Violation as violation:
             life.violation = violation
-        except Exception as error:  # noqa: BLE001 the checks look at it
+        except (HeyGenError, OSError) as error:
             end = f"{type(error).__name__}: {error}"
-        if not self.universe.is_dead:  # else this runs because it is collected
+        except Exception as error:  # noqa: BLE001 whatever it is, it is a bug
+            if not self.universe.is_dead:  # else this runs because it is collected
+                life.violation = Violation("the client raises its own errors only", repr(error))
+        if not self.universe.is_dead:
             life.end = end
             for timer in timers:
                 timer.cancel()
-
-    def _happening(self, life: Life, fault: Fault, main: asyncio.Task[None]) -> Callable[[], object] | None:
-        journal, author, universe, service = life.plan.journal, self.author, self.universe, self.service
-        if fault.what in _EDITS:
-            return partial(self._by_people, partial(author.edit, fault, journal))
-        if fault.what in _FILES:
-            return partial(self._by_people, partial(author.touch_files, fault, journal))
-        match fault.what:
-            case "clock":
-                return partial(self._set_clock, fault.value)
-            case "suspend":
-                return partial(universe.suspend, fault.value)
-            case "other jobs":
-                return partial(self._use_seats, int(fault.value))
-            case "no credit" | "credit again":
-                return partial(self._set_credit, 0 if fault.what == "no credit" else 10**9)
-            case "assets lost":
-                return service.lose_assets
-            case "foreign job":
-                return partial(self._foreign_job, journal, fault.on)
-            case "journal copied":
-                return partial(self._copy_journal, journal)
-            case "stopped by its user":
-                return main.cancel
-        return None
-
-    def _by_people(self, change: Callable[[], None]) -> None:
-        assert self._disk is not None
-        self._disk.is_others = True
-        try:
-            change()
-        finally:
-            self._disk.is_others = False
-
-    def _use_seats(self, count: int) -> None:
-        """Let other programs use some of the account's seats, for five minutes."""
-        service, limit = self.service, self.scenario.conditions.account_limit
-        service.world.resize(service.settle(), account_limit=limit, other_jobs=count)
-        self.universe.note(f"other programs use {count} seats")
-        if count:
-            self.universe.after(300.0, partial(self._use_seats, 0))
-
-    def _set_clock(self, seconds: float) -> None:
-        self.universe.wall_error += seconds
-        self.universe.note(f"the wall clock jumps by {seconds:g} s")
-
-    def _set_credit(self, micros: int) -> None:
-        self.service.world._balance = micros
-        self.universe.note(f"the credit is {micros}")
-
-    def _copy_journal(self, journal: str) -> None:
-        path = self.journal(journal)
-        if path.exists():
-            shutil.copyfile(path, path.with_suffix(".copy"))
-            self.universe.note(f"the journal {journal} is copied")
-
-    def _foreign_job(self, journal: str, key: str) -> None:
-        """Let another program create a job that looks like the row's, and is not."""
-        row = next((one for one in self.author.rows[journal] if one.key == key), None)
-        if row is None:
-            return
-        body = {
-            "video": {"type": "url", "url": "https://example.com/foreign.mp4"},
-            "audio": {"type": "url", "url": "https://example.com/foreign.mp3"},
-            "title": "A foreign job",
-        }
-        if row.callback_id is not None:
-            body["callback_id"] = row.callback_id
-        self.service.create_foreign(body)
 
     async def _shared(self, life: Life, network: Network, faults: list[Fault]) -> None:
         """Let workers work through the rows over one store."""
@@ -461,55 +391,6 @@ class Simulation:
                 async for outcome in run:
                     self.universe.note(f"outcome {outcome.key}: {outcome.state} {outcome.error or ''}")
                     self._report(life, outcome)
-
-
-def collect_dead() -> None:
-    """Collect all garbage: what runs while it is collected may leave more of it."""
-    for _ in range(10):
-        if not gc.collect():
-            return
-
-
-# The edges of the process
-
-
-class _Datetime(datetime):
-    """`datetime`, by the wall clock of the simulated machine."""
-
-    @classmethod
-    def now(cls, tz: real_datetime.tzinfo | None = None) -> datetime:
-        return datetime.fromtimestamp(time.time(), tz)
-
-
-@contextmanager
-def simulated_edges(universe: Universe) -> Iterator[None]:
-    """Let the code of this process take time and randomness from a universe."""
-    random.seed(universe.random.random())
-    dice = random.Random(universe.random.random())
-    ids = lambda: uuid.UUID(int=dice.getrandbits(128), version=4)  # noqa: E731
-    tokens = lambda size=8: f"{dice.getrandbits(8 * size):0{2 * size}x}"  # noqa: E731
-
-    def complain(what: object) -> None:
-        if not universe.is_dead:  # else it is from what is collected of a dead process
-            universe.complaints.append(str(what))
-
-    def warn(message: Warning | str, *_: object, **__: object) -> None:
-        complain(message)
-
-    with ExitStack() as patches, warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.showwarning = warn
-        for owner, name, fake in (
-            (time, "time", universe.wall),
-            (uuid, "uuid4", ids),
-            (sys, "unraisablehook", lambda one: complain(f"{one.err_msg} {one.exc_value!r}")),
-            (sys.modules["secrets"], "token_hex", tokens),
-            (aiohttp.connector, "monotonic", lambda: universe.now - universe.suspended),
-            (polling_requests, "datetime", _Datetime),
-            (lipsync_calls, "datetime", _Datetime),
-        ):
-            patches.enter_context(mock.patch.object(owner, name, fake))
-        yield
 
 
 def _plain(record: Record) -> dict[str, Any]:

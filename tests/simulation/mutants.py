@@ -77,9 +77,7 @@ MUTANTS = {
     "a changed row keeps its job": Mutant(
         f"{_BULK}journal", "_change", "if record.state in {State.PLANNED, State.FAILED} or", "if True or"
     ),
-    "a file is not read again after its upload": Mutant(
-        f"{_BULK}intake", "_change", "if is_same and not reads:", "if is_same or reads:"
-    ),
+    "a local file is never checked again": Mutant(f"{_BULK}intake", "_change", "if is_same and not reads:", "if True:"),
     "a batch is sent without some of its rows": Mutant(
         f"{_BULK}batches",
         "BatchCollector._fail_if_incomplete",
@@ -109,6 +107,18 @@ MUTANTS = {
         "RowExecutor._save",
         "evolve(record, version=self.record.version).next_version()",
         "record.next_version()",
+    ),
+    "a row in doubt is trusted again": Mutant(
+        f"{_BULK}record", "Record.in_doubt", "evolve(self.stopped(error), asked_at=None)", "self.stopped(error)"
+    ),
+    "a file that a paused worker publishes is foreign": Mutant(
+        f"{_BULK}record", "Record.writing", "self.written if self.writing_to == path else None", "None"
+    ),
+    "an older copy of a journal is not noticed": Mutant(
+        f"{_BULK}searching", "Searcher._may_be_lost", "anchor = await", "return False\n        anchor = await"
+    ),
+    "a journal that is opened in vain stays open": Mutant(
+        f"{_BULK}journal", "Journal._open", "await self.in_turn(keep)", "self._opened = await self.in_turn(find)"
     ),
     "an old key is sent again after a suspend": Mutant(
         "heygen_async._transport.keys", "is_key_fresh", "return -_CLOCK_ERROR <= now", "return True or now"
@@ -155,7 +165,7 @@ def _changed(mutant: Mutant) -> CodeType:
         raise ValueError(f"{mutant.function} has no {mutant.old!r} any more")
     code = compile(head + body.replace(mutant.old, mutant.new, 1), module.__file__, "exec")
     found = _code_in(code, before.co_qualname)
-    if found is None or found.co_code == before.co_code and found.co_consts == before.co_consts:
+    if found is None or (found.co_code, found.co_consts) == (before.co_code, before.co_consts):
         raise ValueError(f"the change is not in {mutant.function}")
     return found
 

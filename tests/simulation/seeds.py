@@ -14,8 +14,10 @@ from unittest import mock
 
 from attrs import frozen
 
+from .edges import collect_dead, simulated_edges
 from .invariants import check_end, check_life, check_outcome
-from .lives import Simulation, Violation, collect_dead, simulated_edges
+from .lives import Simulation, Violation
+from .mutants import planted
 from .scenario import Scenario, scenario_of
 
 _MEMORY = Path("/dev/shm")
@@ -70,7 +72,7 @@ def _folder() -> Iterator[Path]:
 @contextmanager
 def _quiet_collector() -> Iterator[None]:
     """Let garbage be collected only between lives, so that every run goes the same way."""
-    with mock.patch.object(sys, "unraisablehook", lambda _: None):  # garbage of the run before
+    with mock.patch.object(sys, "unraisablehook"):  # garbage of the run before
         gc.collect()
     gc.disable()
     try:
@@ -91,8 +93,6 @@ def run_all(seeds: range, workers: int, *, mutant: str | None = None) -> Iterato
 
 
 def _run_slice(task: tuple[Sequence[int], str | None]) -> list[Run]:
-    from .mutants import planted
-
     seeds, mutant = task
     found = []
     with planted(mutant):

@@ -6,7 +6,7 @@ that lag behind, other programs on the account, and jobs that fail.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -30,6 +30,7 @@ from heygen_async.sandbox.state.scripts import JobScript, ScriptReader
 from heygen_async.sandbox.state.signed_links import SignedLinks
 from heygen_async.sandbox.state.world import SimulatedJob, World
 
+from .contents import content_name, video_of, without_signature
 from .network import HttpAnswer, HttpRequest, Reply
 from .universe import Universe
 
@@ -129,8 +130,7 @@ class Service:
 
     def route(self, request: HttpRequest) -> str:
         """Return the name of the route of a request."""
-        path = urlsplit(request.target).path
-        return next((name for name, _ in _matching(request.method, path)), f"{request.method} {path}")
+        return _matching(request.method, urlsplit(request.target).path)[0]
 
     def handle(self, request: HttpRequest, reply: Reply) -> None:
         """Answer a request after the time that the service needs."""
@@ -176,9 +176,7 @@ class Service:
         url = urlsplit(request.target)
         self._current = request
         try:
-            for name, names in _matching(request.method, url.path):
-                return self._dispatch(name, names, request, dict(parse_qsl(url.query)), now)
-            raise ErrorAnswer(404, "not_found", "There is nothing at this path.")
+            return self._dispatch(*_matching(request.method, url.path), request, dict(parse_qsl(url.query)), now)
         except ErrorAnswer as error:
             return _error(error)
         except StorageError as error:
@@ -389,53 +387,11 @@ class _Scripts(ScriptReader):
         return service.script_of(body, super().read(body, now))
 
 
-# Content
-
-
-def video_of(job_id: str, size: int) -> bytes:
-    """Return the output of a job: a small MP4 that names it."""
-    name = job_id.encode()
-    filler = (name * (size // len(name) + 1))[:size]
-    boxes = ((b"ftyp", b"isom\0\0\0\0"), (b"moov", b""), (b"mdat", name + b"|" + filler))
-    return b"".join((len(body) + 8).to_bytes(4, "big") + kind + body for kind, body in boxes)
-
-
-def job_of(content: bytes, size: int) -> str | None:
-    """Return the job that *content* is the whole output of."""
-    name = content[32:].partition(b"|")[0].decode(errors="replace")
-    return name if content == video_of(name, size) else None
-
-
-def local_video(name: str, size: int = 200) -> bytes:
-    """Return the content of a local video that is called *name*."""
-    body = f"<{name}>".encode()
-    return b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\0\0\0\x08moov" + body + b"." * (size - len(body))
-
-
-def local_audio(name: str, size: int = 200) -> bytes:
-    """Return the content of a local audio file that is called *name*."""
-    body = f"<{name}>".encode()
-    return b"ID3\x03\0\0\0\0\0\0" + body + b"." * (size - len(body))
-
-
-def content_name(content: bytes) -> str:
-    """Return what a local file is called by its content."""
-    start, end = content.find(b"<"), content.find(b">")
-    return content[start + 1 : end].decode(errors="replace") if 0 <= start < end else "?"
-
-
 def _received(content: bytes) -> ReceivedFile:
     kind = "video/mp4" if content[4:8] == b"ftyp" else "audio/mpeg" if content[:3] == b"ID3" else None
     return ReceivedFile(
         size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), mime_type=kind, duration=10.0
     )
-
-
-def without_signature(url: str) -> str:
-    """Return a URL without the parameter that the simulation signs with."""
-    start, _, query = url.partition("?")
-    kept = "&".join(part for part in query.split("&") if part and not part.startswith("X-Amz-"))
-    return f"{start}?{kept}" if kept else start
 
 
 def _error(error: ErrorAnswer) -> HttpAnswer:
@@ -448,7 +404,8 @@ def _error(error: ErrorAnswer) -> HttpAnswer:
 _PARTS = {name: tuple(name.split(" ")[1].split("/")[1:]) for name in ROUTES}
 
 
-def _matching(method: str, path: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _matching(method: str, path: str) -> tuple[str, Mapping[str, str]]:
+    """Return the route of a request, and the names in its path."""
     parts = path.split("/")[1:]
     for name, pattern in _PARTS.items():
         if not name.startswith(f"{method} ") or len(pattern) != len(parts):
@@ -460,5 +417,5 @@ def _matching(method: str, path: str) -> Iterator[tuple[str, Mapping[str, str]]]
             elif expected != part:
                 break
         else:
-            yield name, names
-            return
+            return name, names
+    raise ValueError(f"the client has sent {method} {path}")

@@ -1,4 +1,4 @@
-"""Shrinks a scenario that breaks a promise: fewer faults, fewer lives, fewer rows, as long as it breaks the same one."""
+"""Shrinks a scenario that breaks a promise: fewer faults, lives and rows, as long as it breaks the same one."""
 
 from collections.abc import Callable, Iterator, Sequence
 

@@ -68,6 +68,8 @@ class Worker:
 
     def freeze(self, seconds: float) -> None:
         """Freeze it for a time."""
+        if self._task is None or self._task.done():
+            return
         self.universe.note(f"worker {self.number} is frozen for {seconds:.0f} s")
         self._is_thawed.clear()
         if self._thawing is not None:

@@ -1,7 +1,8 @@
 """Bulk runs: how long they take beside the ideal schedule, how many requests they cost, how fast the journal is.
 
-    python benchmarks/bulk.py                      # all of it, five minutes
-    python benchmarks/bulk.py --only virtual       # one part: virtual, loopback, journal, start
+    python benchmarks/bulk.py                      # all of it, ten minutes
+    python benchmarks/bulk.py --quick              # a small size of each part, a minute
+    python benchmarks/bulk.py --only virtual       # one part: virtual, scale, loopback, journal, start
     python benchmarks/bulk.py --seeds 20           # more runs of each way in virtual time
 
 virtual: the runner, the poller and the limiter are the real ones; the server is the sandbox's world, asked directly,
@@ -11,6 +12,9 @@ each started the moment a seat is free. Beside `dub_many`: its batches; the same
 multiplicative decrease in place of the limiter; `asyncio.gather` with a semaphore of 10 and a GET loop for each job;
 and all at once with retry on 429.
 
+scale: the CPU time of a row in runs of 1,000, 10,000 and 100,000 rows of URLs, in batches, with a journal on disk. The
+server and the rows take the same memory for each size, so that what grows is the library's. Each run has a process.
+
 loopback: the same against the sandbox over HTTP, in real time, with jobs of about 1 s.
 
 journal: 1,000 rows, five transitions each, on the disk of the temporary folder.
@@ -18,7 +22,7 @@ journal: 1,000 rows, five transitions each, on the disk of the temporary folder.
 start: a manifest of 1,000 and of 100,000 rows, up to the first job.
 """
 
-# ruff: noqa: ANN401, ARG001, ARG002, ASYNC110 fakes have the signatures of what they stand for, and rivals poll
+# ruff: noqa: ANN401, ARG002, ASYNC110 fakes have the signatures of what they stand for, and rivals poll
 
 from __future__ import annotations
 
@@ -29,16 +33,18 @@ import heapq
 import math
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from virtual_heygen import RETRY_AFTER, FakeHeyGen, Limit, Server, VirtualLoop
+from virtual_heygen import RETRY_AFTER, BatchHeyGen, FakeHeyGen, Limit, Server, VirtualLoop
 
 from heygen_async import DubRow, HeyGenSession, RateLimited
 from heygen_async.bulk import Manifest
@@ -209,12 +215,12 @@ def measure(way: str, account: str, seed: int, mean: float = MEAN) -> Measured:
 
 def virtual(options: argparse.Namespace) -> None:
     print(f"{'account':18} {'way':22} {'time / ideal':>22} {'429s':>20} {'requests a row':>15}")
-    for account in ACCOUNTS:
+    for account in ["10"] if options.quick else ACCOUNTS:
         for way in WAYS:
-            tell(account, way, [measure(way, account, seed) for seed in range(options.seeds)])
+            show(account, way, [measure(way, account, seed) for seed in range(1 if options.quick else options.seeds)])
 
 
-def tell(account: str, way: str, runs: Sequence[Measured]) -> None:
+def show(account: str, way: str, runs: Sequence[Measured]) -> None:
     ratios, refused = [run.ratio for run in runs], [run.refused for run in runs]
     print(
         f"{account:18} {way:22} {statistics.median(ratios):8.3f} (worst {max(ratios):.3f})"
@@ -222,6 +228,57 @@ def tell(account: str, way: str, runs: Sequence[Measured]) -> None:
         f" {statistics.median(run.requests for run in runs):12.2f}",
         flush=True,
     )
+
+
+# The cost of a row
+
+
+class Endless:
+    """Rows that are made when they are read, as often as they are."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __iter__(self) -> Iterator[DubRow]:
+        return (DubRow(f"https://example.com/{n}.mp4", AUDIO, key=f"row-{n}") for n in range(self._count))
+
+
+def row_cost(rows: int) -> tuple[float, float]:
+    """Return the CPU time of a row of so many, and the part of it that garbage collection takes: microseconds."""
+    collecting = began = 0.0
+
+    def on_gc(phase: str, _: object) -> None:
+        nonlocal collecting, began
+        now = time.process_time()
+        began, collecting = (now, collecting) if phase == "start" else (began, collecting + now - began)
+
+    loop = VirtualLoop()
+    gc.callbacks.append(on_gc)
+    start = time.process_time()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            plan = Plan(journal=Path(folder) / "run.sqlite", submit="batch")
+            loop.run_until_complete(finish(DubRun(BatchHeyGen(), Endless(rows), plan, origin="virtual"), rows))
+    finally:
+        loop.close()
+    return (time.process_time() - start) / rows * 1e6, collecting / rows * 1e6
+
+
+def in_process(rows: int) -> tuple[float, float]:
+    """Return `row_cost`, measured in a process of its own."""
+    command = [sys.executable, __file__, "--row-cost", str(rows)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    cost, collecting = printed.split()
+    return float(cost), float(collecting)
+
+
+def scale(options: argparse.Namespace) -> None:
+    runs = {200: 2, 1000: 1} if options.quick else {1000: 5, 10_000: 3, 100_000: 1}
+    print("\nCPU time of a row, in batches")
+    for rows, times in runs.items():
+        costs = [in_process(rows) for _ in range(times)]
+        cost, collecting = (statistics.median(one) for one in zip(*costs, strict=True))
+        print(f"{rows:,} rows: {cost:.0f} µs, {collecting:.0f} µs of them garbage collection", flush=True)
 
 
 # Over loopback
@@ -250,10 +307,10 @@ async def over_loopback(way: str, lengths: Mapping[str, float]) -> Measured:
 
 def loopback(options: argparse.Namespace) -> None:
     print(f"\nover loopback, jobs of about 1 s\n{'account':18} {'way':22} {'time / ideal':>22} {'429s':>20} a row")
-    lengths = lengths_of(0, mean=1.0)
+    lengths = lengths_of(0, rows=30 if options.quick else ROWS, mean=1.0)
     for way in WAYS:
         if "AIMD" not in way:
-            tell("10", way, [asyncio.run(over_loopback(way, lengths))])
+            show("10", way, [asyncio.run(over_loopback(way, lengths))])
 
 
 # The journal
@@ -299,7 +356,7 @@ async def longest_stall() -> float:
 
 def journal(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        runs = [asyncio.run(write_journal(Path(folder) / f"{n}.sqlite")) for n in range(5)]
+        runs = [asyncio.run(write_journal(Path(folder) / f"{n}.sqlite")) for n in range(1 if options.quick else 5)]
     rate = statistics.median(rate for rate, _ in runs)
     stall = statistics.median(stall for _, stall in runs)
     print(f"\njournal: {rate:,.0f} transitions a second, each on the disk; longest stall {stall * 1000:.0f} ms")
@@ -334,7 +391,7 @@ def resident() -> int:
 def start(options: argparse.Namespace) -> None:
     print()
     with tempfile.TemporaryDirectory() as folder:
-        for rows in (1000, 100_000):
+        for rows in (1000,) if options.quick else (1000, 100_000):
             took, more, stall = asyncio.run(begin(Path(folder), rows))
             print(
                 f"{rows:,} rows: the first job after {took:.1f} s, {more / 1e6:+.1f} MB resident,"
@@ -342,14 +399,19 @@ def start(options: argparse.Namespace) -> None:
             )
 
 
-PARTS = {"virtual": virtual, "loopback": loopback, "journal": journal, "start": start}
+PARTS = {"virtual": virtual, "scale": scale, "loopback": loopback, "journal": journal, "start": start}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--row-cost", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.row_cost is not None:
+        print(*row_cost(options.row_cost))
+        return
     for name, part in PARTS.items():
         if options.only in {None, name}:
             part(options)

@@ -2,7 +2,8 @@
 """A HeyGen without a wire, in time that jumps: for tests and benchmarks of whole runs.
 
 `VirtualLoop` is an event loop whose time goes to the next timer. `Server` is the sandbox's world behind a network that
-takes time, and `FakeHeyGen` is what a bulk run needs of it: `heygen_async.bulk.store.HeyGen`.
+takes time, and `FakeHeyGen` is what a bulk run needs of it: `heygen_async.bulk.store.HeyGen`. `BatchHeyGen` is the same
+for batches alone; it takes any number of jobs and forgets the oldest, so that its own cost is the same for each row.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +55,7 @@ Limit = Callable[[float], int]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer; work for threads is done at once."""
+    """An event loop whose time jumps to the next timer; work for threads is done in its next turn."""
 
     def __init__(self) -> None:
         super().__init__(_Leaper(self))
@@ -65,11 +68,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
         future = self.create_future()
-        try:
-            future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 it is carried to whoever awaits it
-            future.set_exception(error)
+        self.call_soon(_work, future, partial(func, *args))
         return future
+
+
+def _work(future: asyncio.Future[Any], work: Callable[[], Any]) -> None:
+    if future.cancelled():
+        return
+    try:
+        future.set_result(work())
+    except Exception as error:  # noqa: BLE001 whoever awaits it gets it
+        future.set_exception(error)
 
 
 class _Leaper(selectors.DefaultSelector):
@@ -219,3 +228,52 @@ def _item(index: int, item: SimulatedItem, now: float) -> BatchItem:
         status=LipsyncStatus(words.get(state, state)),
         lipsync_id=item.job.id if item.job else None,
     )
+
+
+class BatchHeyGen(FakeHeyGen):
+    """A HeyGen whose jobs take a minute, however many there are. It knows the newest jobs only."""
+
+    _KNOWN = 5000
+    _SECONDS = 60.0
+
+    def __init__(self) -> None:
+        super().__init__(Server({}, lambda _: 1))
+        self._ends: dict[str, float] = {}
+        self._batches: dict[str, Sequence[str]] = {}
+        self._rng = random.Random(0)
+
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest]) -> str:
+        now = await self._answered("create_batch", CREATE)
+        ids = [f"ls_{self._rng.randbytes(12).hex()}" for _ in requests]
+        self._ends |= dict.fromkeys(ids, now + self._SECONDS)
+        self._batches[key] = ids
+        for one in list(islice(self._ends, max(0, len(self._ends) - self._KNOWN))):
+            del self._ends[one]
+        for one in list(islice(self._batches, max(0, len(self._batches) - self._KNOWN // 100))):
+            del self._batches[one]
+        return key
+
+    async def batch(self, batch_id: str) -> Sequence[BatchItem]:
+        now = await self._answered("batch", READ)
+        return [
+            BatchItem(item_index=n, status=self._status(one, now), lipsync_id=one)
+            for n, one in enumerate(self._batches[batch_id])
+        ]
+
+    async def get(self, lipsync_id: str) -> Lipsync:
+        now = await self._answered("get", READ)
+        return Lipsync(id=lipsync_id, status=self._status(lipsync_id, now), duration=4.0)
+
+    async def page(self, token: str | None) -> Page[Lipsync]:
+        now = await self._answered("list", READ)
+        first, newest = int(token or 0), list(reversed(self._ends))
+        items = [Lipsync(id=one, status=self._status(one, now), duration=4.0) for one in newest[first : first + 100]]
+        return Page(items=items, next_token=str(first + 100), has_more=first + 100 < len(newest))
+
+    def _status(self, lipsync_id: str, now: float) -> LipsyncStatus:
+        return LipsyncStatus.COMPLETED if now >= self._ends[lipsync_id] else LipsyncStatus.RUNNING
+
+    async def _answered(self, name: str, seconds: float) -> float:
+        self.server.asked[name] += 1
+        await asyncio.sleep(seconds)
+        return asyncio.get_running_loop().time()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # The largest integer that JSON parsers commonly take.
 _TOO_LARGE: Final = 2**63
 _LONGEST_SHOWN: Final = 100
+_PLAIN_HTTPS: Final = re.compile(r"https://[A-Za-z0-9.\-]+/[!-~]*")
 _USER: Final = re.compile(r"(?<=//)[^/?#]*@")
 
 
@@ -160,6 +161,8 @@ def is_loopback(host: str | None) -> bool:
 
 def is_https(url: str, *, or_loopback: bool = False) -> bool:
     """Return whether *url* is https (or http to this machine), with a host, without blanks or control characters."""
+    if _PLAIN_HTTPS.fullmatch(url):  # nearly every URL is; to parse it would cost more than the rest of a create
+        return True
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for a port that is none

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from attrs import frozen
 
 from heygen_async._media.downloads import Downloads
-from heygen_async.models import Account, AssetId, BatchItem, Lipsync, LipsyncOptions, LipsyncRequest, Source
+from heygen_async.models import (
+    Account,
+    AssetId,
+    BatchItem,
+    Lipsync,
+    LipsyncOptions,
+    LipsyncRequest,
+    LipsyncStatus,
+    Source,
+)
 from heygen_async.pagination import Page
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
@@ -29,6 +38,10 @@ class BulkCalls:
     account: Accounts
     poller: LipsyncPoller
     downloads: Downloads
+    statuses: Callable[[Sequence[str]], Awaitable[Mapping[str, LipsyncStatus | str]]]
+    """Returns the statuses of as many jobs as fit into one request."""
+    origin: str
+    """The address of the API."""
 
     @property
     def polling(self) -> PollPolicy:

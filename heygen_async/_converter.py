@@ -16,29 +16,16 @@ pass, which is fast. If that fails, each optional field is read leniently, and o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial, wraps
-from operator import eq
-from typing import Any, Final, ParamSpec, TypeVar, cast, get_origin
+from functools import cache, partial, wraps
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 import attrs
 from attrs import field, frozen
-from cattrs import Converter, transform_error
-from cattrs.gen import make_dict_structure_fn, override
 
-from heygen_async._events import read_event
-from heygen_async._one_pass import attributes, one_pass_reader, respelled
+from heygen_async._one_pass import attributes, one_pass_reader
 from heygen_async._values import (
-    LENIENT,
-    LENIENT_BY_NAME,
-    STRICT,
-    STRICT_BY_NAME,
     UNREADABLE,
-    Lenient,
-    Strict,
-    acceptable,
-    lenient_secret,
     lenient_text,
-    read_object,
     read_status,
     read_text,
 )
@@ -66,6 +53,9 @@ from heygen_async.models import (
     WebhookEvent,
 )
 from heygen_async.pagination import Page
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -142,42 +132,12 @@ _MODELS: Final = (
 )
 
 
-def _make_converter() -> Converter:
-    converter = Converter()
-    for type_, hook in STRICT.items():
-        converter.register_structure_hook_func(partial(eq, type_), hook)
-        if isinstance(type_, type):  # cattrs looks up its own hooks of plain types before the predicates
-            converter.register_structure_hook(type_, hook)
-    converter.register_structure_hook_func(lambda type_: get_origin(type_) is cast("Any", Mapping), read_object)
-    # A factory: a model's hook is compiled when it is first read, not at import.
-    converter.register_structure_hook_factory(_MODELS.__contains__, lambda model: _model_hook(model, converter))
-    converter.register_structure_hook(WebhookEvent, read_event)
-    return converter
+@cache
+def _converter() -> Converter:
+    # cattrs is slow to import, and few answers need it.
+    from heygen_async._lenient_models import make_converter  # noqa: PLC0415
 
-
-def _model_hook(model: type[T], converter: Converter) -> Callable[[object, object], T]:
-    """Make the hook of one model: fields by their names on the wire, unknown ones into `.extra`."""
-    fields = [_Field.of(attribute, converter) for attribute in attributes(model) if attribute.name != "extra"]
-    keeps_extra = len(fields) < len(attributes(model))
-    overrides: dict[str, Any] = {
-        field.name: override(struct_hook=field.strict) for field in fields if field.name in STRICT_BY_NAME
-    }
-    structure = make_dict_structure_fn(model, converter, **overrides)
-    spellings = _SPELLINGS.get(model, {})
-    known = frozenset(field.name for field in fields)
-
-    def hook(value: object, _: object) -> T:
-        wire = respelled(read_object(value), spellings)
-        if not known.issuperset(wire):
-            wire = {**wire, "extra": {name: wire[name] for name in wire.keys() - known}}
-        try:
-            return structure(wire, model)
-        except UNREADABLE:
-            if not keeps_extra:  # nothing may be lost
-                raise
-            return structure(_readable(wire, fields), model)
-
-    return hook
+    return make_converter(_MODELS, _SPELLINGS)
 
 
 def wire_fields(model: type) -> Iterator[tuple[attrs.Attribute[Any], Sequence[str]]]:
@@ -188,49 +148,6 @@ def wire_fields(model: type) -> Iterator[tuple[attrs.Attribute[Any], Sequence[st
             yield attribute, [attribute.name, *(name for name, of in spellings.items() if of == attribute.name)]
 
 
-@frozen
-class _Field:
-    """How one field of a model is read."""
-
-    name: str
-    strict: Strict
-    lenient: Lenient | None
-    is_optional: bool
-
-    @classmethod
-    def of(cls, attribute: attrs.Attribute[Any], converter: Converter) -> _Field:
-        name, type_ = attribute.name, attribute.type
-        is_optional = attribute.default is not attrs.NOTHING
-        return cls(
-            name,
-            STRICT_BY_NAME.get(name) or (lambda value, _: converter.structure(value, cast("Any", type_))),
-            # Of the required fields, only an index is unambiguous in another type.
-            LENIENT_BY_NAME.get(name) or LENIENT.get(type_) if is_optional or type_ is int else None,
-            is_optional,
-        )
-
-
-def _readable(wire: Mapping[str, JSON], fields: Sequence[_Field]) -> Mapping[str, object]:
-    """Return *wire* with every optional field either readable or moved into `extra`."""
-    readable: dict[str, object] = dict(wire)
-    extra = dict(cast("Mapping[str, JSON]", wire.get("extra", {})))
-    for known in fields:
-        value = wire.get(known.name)
-        found = acceptable(value, known.strict, known.lenient)
-        if found is not None:
-            readable[known.name] = found
-        elif known.is_optional:
-            readable.pop(known.name, None)
-        # Of an object or a list, only a part may have been read.
-        is_partial = found is not value and isinstance(value, (dict, list))
-        if value is not None and (found is None or is_partial) and known.lenient is not lenient_secret:
-            extra[known.name] = value
-    return {**readable, "extra": extra}
-
-
-_converter: Final = _make_converter()
-
-
 _readers: Final[dict[type, Callable[[object], Any]]] = {}
 """Readers of the models that were read before."""
 
@@ -239,7 +156,7 @@ def _reader(model: type[T]) -> Callable[[object], T]:
     """Return the fastest reader of a model. It raises one of `UNREADABLE`, which does not always say what is wrong."""
     if model not in _readers:
         one_pass = one_pass_reader(model, _SPELLINGS.get(model, {}))
-        _readers[model] = one_pass or (lambda value: _converter.structure(value, model))
+        _readers[model] = one_pass or (lambda value: _converter().structure(value, model))
     return _readers[model]
 
 
@@ -346,10 +263,12 @@ def _member(response: Response, envelope: object, name: str, path: str) -> objec
 
 
 def _structure(response: Response, value: object, type_: type[T], path: str) -> T:
+    from heygen_async._lenient_models import problems_of  # noqa: PLC0415 as above
+
     try:
-        return _converter.structure(value, type_)
+        return _converter().structure(value, type_)
     except UNREADABLE as error:
-        problems = transform_error(error, path=path)
+        problems = problems_of(error, path)
     raise _unexpected(response, problems)
 
 
@@ -359,13 +278,12 @@ def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedRespon
     return error
 
 
+_REQUEST_FIELDS: Final = tuple(attribute.name for attribute in attrs.fields(LipsyncRequest))
+
+
 def request_body(request: LipsyncRequest, *, video: str | AssetId, audio: str | AssetId) -> dict[str, JSON]:
     """Return the JSON of a create, with sources that are uploaded already; options that are `None` are left out."""
-    given = {
-        attribute.name: value
-        for attribute in attrs.fields(LipsyncRequest)
-        if (value := getattr(request, attribute.name)) is not None
-    }
+    given = {name: value for name in _REQUEST_FIELDS if (value := getattr(request, name)) is not None}
     return {**given, "video": _source(video), "audio": _source(audio)}
 
 

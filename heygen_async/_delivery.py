@@ -117,10 +117,8 @@ def parse_event(
             may get: then anybody can send one, so the event is only a hint to get the job.
         tolerance: How far the timestamp may be from *now*, either way, in seconds.
         now: Unix time in seconds; `None` for the current time.
-        signature_header: The header with the signature; `None` for `Heygen-Signature`, `X-Heygen-Signature` or
-            `Signature`, whichever comes first.
-        timestamp_header: The header with the timestamp; `None` for `Heygen-Timestamp`, `X-Heygen-Timestamp` or
-            `Timestamp`.
+        signature_header: As for `verify`.
+        timestamp_header: As for `verify`.
         event_id_header: The header with the event id, for a body without one; `None` for `Heygen-Event-Id`,
             `X-Heygen-Event-Id` or `Event-Id`.
 

@@ -13,15 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, cast
 
-from cattrs import BaseValidationError
-
 from heygen_async.models import JSON, LipsyncStatus, Secret
 
 Strict: TypeAlias = Callable[[object, object], object]
 Lenient: TypeAlias = Callable[[object], object]
 
-UNREADABLE: Final = (LookupError, ValueError, TypeError, BaseValidationError, RecursionError)
-"""What readers, and the hooks of cattrs, raise for a value that they cannot read."""
+UNREADABLE: Final = (LookupError, ValueError, TypeError, RecursionError, ExceptionGroup)
+"""What readers, and the hooks of cattrs (its errors are groups), raise for a value that they cannot read."""
 
 _WORDS: Final[Mapping[str, LipsyncStatus]] = {
     **{status.value: status for status in LipsyncStatus},
@@ -36,8 +34,9 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 def read_status(value: object, _: object = None) -> LipsyncStatus | str:
     """Return a status word of either vocabulary as the one of `LipsyncStatus`; an unknown one as it is."""
-    text = read_text(value)
-    return _WORDS.get(text, text)
+    if type(value) is not str:
+        raise ValueError("not a string")
+    return _WORDS.get(value, value)
 
 
 def read_text(value: object, _: object = None) -> str:

@@ -12,12 +12,11 @@ from heygen_async._arguments import check_timeout
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.targets import FilePath
 from heygen_async._media.transfers import Progress
-from heygen_async.errors import HeyGenError, WaitTimeout
 from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
-from heygen_async.polling.cadence import NO_FAILURES
+from heygen_async.polling.batch_wait import BatchWait
 from heygen_async.polling.requests import log_finished
 
 __all__ = ("LipsyncBatch", "LipsyncJob")
@@ -176,53 +175,32 @@ class LipsyncBatch:
             RuntimeError: The session is closed, or in use by another event loop.
         """
         check_timeout(timeout)
-        wait = _BatchWait(self._get, self._policy)
-        scope = asyncio.timeout(self._policy.longest if timeout is None else timeout)
-        try:
-            async with scope:
-                return await wait.until_ended()
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            last_status = wait.batch.status if wait.batch else None
-            raise WaitTimeout(self.id, last_status=last_status) from wait.failures.error
+        started = asyncio.get_running_loop().time()
+        batch: Batch | None = None
+
+        def waited() -> float:
+            return asyncio.get_running_loop().time() - started
+
+        async def look() -> LipsyncStatus | str:
+            nonlocal batch
+            batch = await self._get()
+            return batch.status
+
+        def interval() -> float:
+            return self._policy.interval(max(waited(), _age(batch)), 0)
+
+        await BatchWait(self.id, look, interval, self._policy).until_ended(
+            self._policy.longest if timeout is None else timeout
+        )
+        assert batch is not None  # noqa: S101 its status was seen
+        log_finished("batch", batch.id, batch.status, waited())
+        return batch
 
     def __repr__(self) -> str:
         return f"LipsyncBatch({self.id!r})"
 
 
-class _BatchWait:
-    """One wait for a batch: what is known of it, and when to look again."""
-
-    def __init__(self, get: Callable[[], Awaitable[Batch]], policy: PollPolicy) -> None:
-        self._get = get
-        self._policy = policy
-        self.failures = NO_FAILURES
-        self.batch: Batch | None = None
-
-    async def until_ended(self) -> Batch:
-        clock = asyncio.get_running_loop().time
-        started = clock()
-        while True:
-            delay = await self._look()
-            if self.batch is not None and self.batch.is_terminal:
-                log_finished("batch", self.batch.id, self.batch.status, clock() - started)
-                return self.batch
-            await asyncio.sleep(max(delay, self._policy.interval(self._age(clock() - started), 0)))
-
-    async def _look(self) -> float:
-        """Get the batch; return the least seconds until the next request."""
-        try:
-            self.batch = await self._get()
-        except HeyGenError as error:
-            failures = self.failures.after_error(error)
-            if failures is None:
-                raise
-            self.failures = failures
-            return failures.delay(self._policy)
-        self.failures = NO_FAILURES
-        return 0.0
-
-    def _age(self, waited: float) -> float:
-        created_at = self.batch.created_at if self.batch else None
-        return waited if created_at is None else max(waited, (datetime.now(UTC) - created_at).total_seconds())
+def _age(batch: Batch | None) -> float:
+    """Return the seconds since the batch was created; 0 if that is not known."""
+    created_at = batch.created_at if batch else None
+    return 0.0 if created_at is None else (datetime.now(UTC) - created_at).total_seconds()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -13,27 +12,26 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from attrs import evolve
 
-from heygen_async._arguments import check_count, check_keywords, check_rate, check_timeout, check_type
+from heygen_async._arguments import check_count, check_keywords, check_timeout, check_type
 from heygen_async._bulk_calls import BulkCalls
+from heygen_async._dub import OneDub
 from heygen_async._ids import check_key
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.ingestion import Ingestion
-from heygen_async._media.targets import FilePath, check_file
+from heygen_async._media.targets import FilePath
 from heygen_async._media.transfers import Progress, Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._transport.gate import Gate
+from heygen_async._transport.gate import Gate, PacedGate
 from heygen_async._transport.http import Http
 from heygen_async._transport.origin import check_headers, concealed, make_origin
 from heygen_async._wire import Parameter, Response, compose_raw
-from heygen_async.errors import CallRecord, WaitTimeout
-from heygen_async.jobs import LipsyncJob
 from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.assets import Assets
-from heygen_async.resources.lipsyncs import Lipsyncs, fetch, fetch_page, fetch_statuses
+from heygen_async.resources.lipsyncs import Lipsyncs, fetch, fetch_statuses, make_poller
 from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 
 if TYPE_CHECKING:
@@ -119,24 +117,19 @@ class HeyGenSession:
         check_type("polling", polling, PollPolicy)
         check_type("retry", retry, RetryPolicy)
         check_type("timeouts", timeouts, Timeouts)
-        check_rate("max_requests_per_second", max_requests_per_second)
-        check_type("trust_env", trust_env, bool)
         self._http = Http(
             make_origin(key, token, base_url, os.environ),
             borrowed=http,
             ssl=ssl,
             trust_env=trust_env,
             trace_configs=trace_configs,
-            max_response_bytes=check_count("max_response_bytes", max_response_bytes),
+            max_response_bytes=max_response_bytes,
         )
-        gate = Gate(
-            max_connections=check_count("max_connections", max_connections),
-            max_requests_per_second=max_requests_per_second,
-        )
+        gate = Gate(max_connections=max_connections, max_requests_per_second=max_requests_per_second)
         transport = Transport(self._http, gate, retry, timeouts, check_headers(headers))
         self._transfers = Transfers(check_count("max_download_bytes", max_download_bytes))
         self._polling = polling
-        self.poller = _poller(transport, polling)
+        self.poller = make_poller(transport, polling)
         self._build_resources(transport)
 
     def _build_resources(self, transport: Transport) -> None:
@@ -273,25 +266,10 @@ class HeyGenSession:
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
         wants_captions = captions or bool(options.get("enable_caption"))
-        create = _creation(self.lipsyncs, video, audio, idempotency_key, options)
+        call = OneDub(self.lipsyncs, self._downloads, output, captions=wants_captions)
+        create = call.creation(video, audio, idempotency_key, options)
         del video, audio, options  # or a traceback with local variables would show the links in them
-        job = None
-        try:
-            async with asyncio.timeout(timeout):
-                if output is not None:
-                    await check_file(output, overwrite=False, captions=wants_captions)
-                job = await create()
-                lipsync = await job.wait()
-                if output is not None:
-                    await self.download(lipsync, output, captions=wants_captions)
-                return lipsync
-        except WaitTimeout:
-            raise
-        except TimeoutError as error:
-            late = WaitTimeout(job.id if job else None)
-            if job is None:  # what the cancelled create knew of itself
-                CallRecord.read_from(error.__cause__ or error).write_to(late)
-            raise late from error
+        return await call.run(create, timeout)
 
     def dub_many(
         self,
@@ -367,7 +345,11 @@ class HeyGenSession:
         )
         return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)
 
-    def _bulk_calls(self) -> BulkCalls:
+    def _bulk_calls(self, pace: Callable[[], Awaitable[None]] | None = None) -> BulkCalls:
+        """Return the calls of a bulk run; *pace* returns once a request may leave."""
+        if pace is not None:
+            paced = evolve(self._transport, gate=PacedGate(self._transport.gate, pace))
+            return _View(self, paced)._bulk_calls()  # noqa: SLF001 its own base class
         refusing = self.with_options(retry=evolve(self._transport.retry, on_rate_limit="raise"))
         return BulkCalls(
             lipsyncs=self.lipsyncs,
@@ -376,6 +358,8 @@ class HeyGenSession:
             account=self.account,
             poller=self.poller,
             downloads=self._downloads,
+            statuses=partial(fetch_statuses, self._transport),
+            origin=self._http.origin.base_url,
         )
 
     async def download(
@@ -474,12 +458,6 @@ class HeyGenSession:
         return "<HeyGenSession>" if http is None else f"<HeyGenSession {http.origin.base_url} {http.state}>"
 
 
-def _creation(
-    lipsyncs: Lipsyncs, video: Source, audio: Source, key: str | None, options: LipsyncOptions
-) -> Callable[[], Awaitable[LipsyncJob]]:
-    return lambda: lipsyncs.create(video=video, audio=audio, idempotency_key=key, **options)
-
-
 class _View(HeyGenSession):
     """A session with options of its own, over everything else of another."""
 
@@ -490,12 +468,3 @@ class _View(HeyGenSession):
 
     async def aclose(self) -> None:
         """Do nothing: the session that it is a view of is closed by its owner."""
-
-
-def _poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
-    return LipsyncPoller(
-        statuses=partial(fetch_statuses, transport),
-        get=partial(fetch, transport),
-        list_page=partial(fetch_page, transport, 100),
-        policy=policy,
-    )

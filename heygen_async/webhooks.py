@@ -148,12 +148,9 @@ class WebhookReceiver:
         seen: The memory of handled events; `None` for the last 100,000 of the last 24 h in this process.
         url: The public URL of this receiver, for `url`.
         tolerance: How far the timestamp of a delivery may be from now, either way, in seconds.
-        signature_header: The header with the signature; `None` for `Heygen-Signature`, `X-Heygen-Signature` or
-            `Signature`, whichever comes first.
-        timestamp_header: The header with the timestamp; `None` for `Heygen-Timestamp`, `X-Heygen-Timestamp` or
-            `Timestamp`.
-        event_id_header: The header with the event id, for a body without one; `None` for `Heygen-Event-Id`,
-            `X-Heygen-Event-Id` or `Event-Id`.
+        signature_header: As for `verify`.
+        timestamp_header: As for `verify`.
+        event_id_header: As for `parse_event`.
 
     Raises:
         TypeError, ValueError: If an argument is wrong, such as an empty secret.

@@ -21,7 +21,13 @@ from heygen_async.sandbox import Sandbox
 AUDIO = "https://example.com/new.mp3"
 CREATE = "POST /v3/lipsyncs"
 QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
-HASTY = RetryDelays(refused=0.02, renewal=0.0, missing=(0.01, 0.01), download=(0.01, 0.01, 0.01), look_fastest=0.01)
+HASTY = RetryDelays(
+    refused=0.02,
+    renewal=0.0,
+    missing=(0.01, 0.01),
+    download=(0.01, 0.01, 0.01),
+    batch_looks=PollPolicy(fastest=0.01, growth=0.25, slowest=0.05),
+)
 
 
 def url(name: object, query: str = "") -> str:

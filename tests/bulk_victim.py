@@ -61,6 +61,7 @@ async def live(point: int, url: str, folder: Path) -> None:
             origin=url,
             journal=folder / "run.sqlite",
             output_dir=folder / "out",
+            redo_rejected=True,
             on_event=lambda _: pass_by(),
         )
         async with run:

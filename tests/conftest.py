@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Iterator
 
@@ -54,6 +55,37 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HEYGEN_API_KEY", raising=False)
     monkeypatch.delenv("HEYGEN_BASE_URL", raising=False)
     monkeypatch.delenv("HEYGEN_LOOPBACK_ONLY", raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Start a PostgreSQL of our own, or use the one that the environment names; yield the URL of a new database."""
+    from cluster_postgres import binaries, new_database, temporary_server  # noqa: PLC0415 its driver is an extra
+
+    if url := os.environ.get("HEYGEN_ASYNC_TEST_DATABASE"):
+        with new_database(url) as database:
+            yield database
+        return
+    if binaries() is None:
+        reason = "there is no PostgreSQL: install it, or set HEYGEN_ASYNC_TEST_DATABASE"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    with temporary_server() as server:
+        yield server.url
+
+
+@pytest.fixture
+def database_url(postgres_server: str) -> Iterator[str]:
+    """Yield the URL of a database without tables of ours."""
+    from cluster_postgres import empty  # noqa: PLC0415 its driver is an extra
+
+    yield postgres_server
+    empty(postgres_server)
+
+
+@pytest.fixture
+def every_point() -> int:
+    """Return how many points a test that stops at each of them goes on by: 1 where the environment asks for all."""
+    return 1 if os.environ.get("HEYGEN_ASYNC_ALL_POINTS") else 11
 
 
 # The library's own tests use the plugin like anyone else.

@@ -63,7 +63,7 @@ async def test_an_old_batch_is_looked_at_rarely():
     assert server.times == [0, 15]
 
 
-async def test_after_errors_in_a_row_it_is_looked_at_ever_later():
+async def test_after_errors_in_a_row_the_looks_become_rare():
     server = Server([GONE] * 5 + [completed()])
 
     await server.wait()
@@ -71,7 +71,7 @@ async def test_after_errors_in_a_row_it_is_looked_at_ever_later():
     assert server.times == [0, 2, 6, 14, 29, 44]
 
 
-async def test_a_retry_after_is_never_undercut():
+async def test_a_retry_after_is_respected():
     server = Server([RateLimited("no", status=429, retry_after=77), completed()])
 
     await server.wait()
@@ -94,7 +94,7 @@ async def test_unreadable_answers_that_are_not_in_a_row_do_not_end_it():
     assert (await server.wait()).status == "completed"
 
 
-async def test_an_error_that_does_not_pass_ends_it_at_once():
+async def test_an_error_that_is_not_transient_ends_it_at_once():
     server = Server([NotFound("no", status=404)])
 
     with pytest.raises(NotFound):
@@ -103,7 +103,7 @@ async def test_an_error_that_does_not_pass_ends_it_at_once():
     assert len(server.times) == 1
 
 
-async def test_at_its_deadline_it_tells_what_was_last_known_and_why_there_was_no_more():
+async def test_the_error_at_its_deadline_has_the_last_status_and_the_last_error():
     with pytest.raises(WaitTimeout) as caught:
         await Server([RUNNING, GONE]).wait(timeout=30)
 
@@ -112,13 +112,13 @@ async def test_at_its_deadline_it_tells_what_was_last_known_and_why_there_was_no
     assert asyncio.get_running_loop().time() == 30
 
 
-async def test_a_timeout_of_something_else_is_not_taken_for_its_own():
+async def test_a_timeout_of_something_else_is_raised_unchanged():
     with pytest.raises(TimeoutError, match="database"):
         await Server([TimeoutError("the database")]).wait(timeout=30)
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "5", True])
-async def test_a_timeout_that_is_no_time_is_refused_before_anything_is_sent(timeout):
+async def test_an_invalid_timeout_is_refused_before_anything_is_sent(timeout):
     server = Server([completed()])
 
     with pytest.raises((TypeError, ValueError), match="timeout"):

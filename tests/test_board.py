@@ -235,7 +235,7 @@ def test_characters_that_are_escaped_in_a_query_count_as_what_they_become():
     assert len(request.ids) == 30  # six characters each
 
 
-def test_an_id_longer_than_a_query_is_asked_about_by_itself():
+def test_an_id_longer_than_a_query_is_requested_alone():
     board = Board(PollPolicy())
     waiter = Waiter(math.inf)
     board.join(waiter, "x" * 9000, 0.0)
@@ -624,7 +624,7 @@ def test_a_server_that_is_down_for_days_is_still_tried():
     assert board.next_due() == 16.0
 
 
-def test_a_retry_after_is_never_undercut():
+def test_a_retry_after_is_respected():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)
 
@@ -633,7 +633,7 @@ def test_a_retry_after_is_never_undercut():
     assert board.next_due() == 78.0
 
 
-def test_a_server_that_asks_for_a_year_does_not_keep_a_wait_beyond_the_longest():
+def test_a_retry_after_of_a_year_does_not_extend_a_wait_beyond_the_longest():
     board = Board(PollPolicy(longest=100))
     (waiter,) = crowd(board, 1)
 
@@ -718,7 +718,7 @@ def test_a_refused_key_ends_all_waits():
 
 
 @pytest.mark.parametrize("error", TRANSIENT, ids=repr)
-def test_the_errors_of_these_tests_are_what_they_stand_for(error):
+def test_the_errors_of_these_tests_are_transient_or_not_as_named(error):
     assert error.is_transient
     assert not any(lasting.is_transient for lasting in LASTING)
 

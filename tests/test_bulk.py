@@ -54,7 +54,7 @@ async def test_each_row_becomes_one_job_and_one_file(stage: Stage) -> None:
     assert set(stage.keys_sent()) == {f"row-{number}" for number in range(1, 26)}
 
 
-async def test_an_outcome_tells_all_there_is_to_know(stage: Stage) -> None:
+async def test_an_outcome_describes_its_row_job_and_file(stage: Stage) -> None:
     [row] = rows(1, title="One", output="fr/one.mp4")
     [outcome] = await stage.outcomes([row])
 
@@ -66,7 +66,7 @@ async def test_an_outcome_tells_all_there_is_to_know(stage: Stage) -> None:
     assert outcome.error is None
 
 
-async def test_a_second_run_with_the_same_rows_asks_for_nothing(stage: Stage) -> None:
+async def test_a_second_run_with_the_same_rows_sends_nothing(stage: Stage) -> None:
     await stage.outcomes(rows(3))
     before = len(stage.sandbox.requests)
     outcomes = await stage.outcomes(rows(3))
@@ -77,7 +77,7 @@ async def test_a_second_run_with_the_same_rows_asks_for_nothing(stage: Stage) ->
     assert len(stage.sandbox.requests) == before
 
 
-async def test_a_file_that_was_taken_away_is_fetched_again(stage: Stage) -> None:
+async def test_a_file_that_was_removed_is_downloaded_again(stage: Stage) -> None:
     await stage.outcomes(rows(2))
     (stage.folder / "out/row-1.mp4").unlink()
     states = await stage.states(rows(2))
@@ -87,7 +87,7 @@ async def test_a_file_that_was_taken_away_is_fetched_again(stage: Stage) -> None
     assert stage.files() == {"row-1.mp4", "row-2.mp4"}
 
 
-async def test_a_file_that_was_emptied_is_fetched_again(stage: Stage) -> None:
+async def test_a_file_that_was_emptied_is_downloaded_again(stage: Stage) -> None:
     await stage.outcomes(rows(1))
     (stage.folder / "out/row-1.mp4").write_bytes(b"")
 
@@ -133,7 +133,7 @@ async def test_the_same_content_is_uploaded_once_in_all_runs(stage: Stage) -> No
     assert len(stage.sandbox.jobs) == 6
 
 
-async def test_what_is_said_of_a_row_is_what_is_sent(stage: Stage) -> None:
+async def test_the_options_of_a_row_are_sent(stage: Stage) -> None:
     options = {"mode": "precision", "title": "T", "enable_caption": True, "callback_id": "mine"}
     row = DubRow(url(1), AUDIO, key="k", captions=False, **options)
     await stage.outcomes([row])
@@ -170,7 +170,7 @@ async def test_uploads_are_only_so_far_ahead_of_creates(tmp_path: Path) -> None:
             stage.sandbox.release()
 
 
-async def test_downloads_that_stand_still_hold_up_no_create(tmp_path: Path) -> None:
+async def test_stalled_downloads_delay_no_create(tmp_path: Path) -> None:
     async with staged(tmp_path, faults=[stall("GET /files/{name}")]) as stage, stage.run(rows(60)):
         await until(lambda: len(stage.sandbox.jobs) == 60)
         assert stage.asked("GET /files/{name}") == 4
@@ -221,7 +221,9 @@ async def test_an_account_that_takes_three_gets_three(tmp_path: Path) -> None:
         pytest.param([DubRow(url(1, "sig=1"), AUDIO)], "row 1, key: video looks like a signed link", id="signed"),
     ],
 )
-async def test_a_wrong_row_is_told_before_anything_is_sent(stage: Stage, given: list[DubRow], problem: str) -> None:
+async def test_an_invalid_row_is_reported_before_anything_is_sent(
+    stage: Stage, given: list[DubRow], problem: str
+) -> None:
     with pytest.raises(BadRows) as caught:
         await stage.outcomes([DubRow(url("good"), AUDIO), *given][-len(given) :])
 
@@ -229,7 +231,7 @@ async def test_a_wrong_row_is_told_before_anything_is_sent(stage: Stage, given: 
     assert stage.sandbox.requests == []
 
 
-async def test_all_wrong_rows_are_told_at_once(stage: Stage) -> None:
+async def test_all_invalid_rows_are_reported_together(stage: Stage) -> None:
     manifest = stage.folder / "rows.csv"
     manifest.write_text(f"video,audio\n{url(1)},none.mp3\n{url(2)},{AUDIO}\nhttp://a.b/c,{AUDIO}\n{url(2)},{AUDIO}\n")
     with pytest.raises(BadRows) as caught:
@@ -239,7 +241,7 @@ async def test_all_wrong_rows_are_told_at_once(stage: Stage) -> None:
     assert caught.value.count == 3
 
 
-async def test_a_wrong_row_of_a_stream_fails_alone(stage: Stage) -> None:
+async def test_an_invalid_row_of_a_stream_fails_alone(stage: Stage) -> None:
     good, other = rows(2)
     outcomes = await stage.outcomes(iter([good, good, evolve(other, output="../x.mp4"), other]))
 
@@ -258,7 +260,7 @@ async def test_inputs_that_changed_need_a_new_key(stage: Stage) -> None:
     assert len(stage.sandbox.jobs) == 1
 
 
-async def test_a_link_that_was_signed_anew_is_the_same_row(stage: Stage) -> None:
+async def test_a_link_that_was_signed_again_is_the_same_row(stage: Stage) -> None:
     for signature in ("mon", "tue"):
         states = await stage.states([DubRow(f"https://example.com/v.mp4?sig={signature}", AUDIO, key="k")])
 
@@ -266,7 +268,7 @@ async def test_a_link_that_was_signed_anew_is_the_same_row(stage: Stage) -> None
     assert len(stage.sandbox.jobs) == 1
 
 
-async def test_a_row_without_a_key_is_known_again_by_its_content(stage: Stage) -> None:
+async def test_a_row_without_a_key_is_recognised_by_its_content(stage: Stage) -> None:
     first, second = stage.folder / "a.mp3", stage.folder / "b.mp3"
     for path in (first, second):
         shutil.copy(SAMPLE_AUDIO, path)
@@ -275,7 +277,7 @@ async def test_a_row_without_a_key_is_known_again_by_its_content(stage: Stage) -
     assert await stage.states([DubRow(url(1), second)]) == {"unchanged": 1}
 
 
-async def test_what_is_no_row_is_misuse(stage: Stage) -> None:
+async def test_rows_that_are_not_dub_rows_are_refused(stage: Stage) -> None:
     with pytest.raises(TypeError, match="Manifest"):
         stage.heygen.dub_many("rows.csv", journal=None)
     for options in ({"submit": "all"}, {"max_in_flight": 0}, {"max_attempts": 0}, {"budget": -1}, {"rates": {"x": 1}}):
@@ -301,7 +303,7 @@ async def test_a_file_that_is_there_already_is_not_overwritten_and_nothing_is_pa
     assert await stage.states(rows(2)) == {"completed": 2}
 
 
-async def test_an_output_folder_that_cannot_be_written_is_told_before_anything_is_sent(stage: Stage) -> None:
+async def test_an_output_folder_that_cannot_be_written_is_reported_before_anything_is_sent(stage: Stage) -> None:
     (stage.folder / "out").write_text("a file")
     with pytest.raises(OSError, match="out"):
         await stage.outcomes(rows(1))
@@ -311,7 +313,7 @@ async def test_an_output_folder_that_cannot_be_written_is_told_before_anything_i
     assert await stage.states(rows(1)) == {"completed": 1}  # the journal was let go
 
 
-async def test_a_download_that_cannot_be_written_is_made_up_for_later(stage: Stage) -> None:
+async def test_a_download_that_cannot_be_written_is_repeated_in_the_next_run(stage: Stage) -> None:
     [row] = rows(1, output="sub/x.mp4")
     async with stage.run([row]) as run:
         (stage.folder / "out/sub").write_text("a file where a folder should be")
@@ -349,7 +351,7 @@ async def test_a_disk_that_is_full_of_videos_costs_no_job_and_no_second_try(stag
     assert "row-1.mp4" not in stage.files()
 
 
-async def test_a_run_whose_disk_was_full_goes_on_when_there_is_room(stage: Stage) -> None:
+async def test_a_run_whose_disk_was_full_continues_when_there_is_room(stage: Stage) -> None:
     given = rows(3)
     async with stage.run(given) as run:
         await until(lambda: len(stage.sandbox.jobs) == 3)
@@ -380,7 +382,7 @@ async def test_a_bad_source_is_final(stage: Stage) -> None:
     assert len(stage.sandbox.jobs) == 3
 
 
-async def test_a_server_fault_is_tried_again_under_keys_of_its_own(stage: Stage) -> None:
+async def test_a_server_fault_is_retried_under_other_keys(stage: Stage) -> None:
     bad = DubRow(url("bad", "fail=Internal+error"), AUDIO, key="bad")
     [outcome] = await stage.outcomes([bad])
 
@@ -395,7 +397,7 @@ async def test_a_server_fault_is_tried_again_under_keys_of_its_own(stage: Stage)
     assert len(set(stage.attempt_keys())) == 4
 
 
-async def test_a_job_that_fails_once_is_made_good(tmp_path: Path) -> None:
+async def test_a_job_that_fails_once_is_repeated(tmp_path: Path) -> None:
     async with staged(tmp_path, manual=True) as stage, stage.run(rows(1)) as run:
         await until(lambda: stage.sandbox.jobs)
         stage.sandbox.fail(stage.sandbox.jobs[0].id, "server overloaded")
@@ -419,7 +421,7 @@ async def test_a_refused_create_is_final_for_the_run_and_free_for_the_next(stage
     assert stage.keys_sent() == ["row-1", "row-1"]
 
 
-async def test_one_rows_failure_is_never_anothers(stage: Stage) -> None:
+async def test_a_row_that_fails_affects_no_other_row(stage: Stage) -> None:
     bad = [
         DubRow(url("a", "refuse=download_failed"), AUDIO, key="a"),
         DubRow(url("b", "fail=No+face"), AUDIO, key="b"),
@@ -429,7 +431,7 @@ async def test_one_rows_failure_is_never_anothers(stage: Stage) -> None:
     assert await stage.states([*bad, *rows(6)]) == {"failed": 3, "completed": 6}
 
 
-async def test_a_job_that_was_deleted_is_not_made_again(tmp_path: Path) -> None:
+async def test_a_job_that_was_deleted_is_not_created_again(tmp_path: Path) -> None:
     async with staged(tmp_path, manual=True) as stage:
         async with stage.run(rows(1)) as run:
             await until(lambda: stage.sandbox.jobs)
@@ -472,7 +474,7 @@ async def test_no_credit_or_a_wrong_key_ends_the_run_which_can_be_resumed(
     assert len(stage.jobs_by_key()) == 8
 
 
-async def test_a_real_wallet_runs_dry(tmp_path: Path) -> None:
+async def test_a_wallet_that_becomes_empty_ends_the_run(tmp_path: Path) -> None:
     # Each job costs 0.033 dollars a second, and lasts 10.
     given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}") for number in range(8)]
     async with staged(tmp_path, balance=1.0) as stage:
@@ -506,14 +508,12 @@ async def test_a_run_stops_submitting_before_the_estimate_passes_the_budget(stag
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
-async def test_a_run_goes_on_for_as_long_as_the_budget_bears_what_jobs_turn_out_to_cost(
-    stage: Stage, submit: str
-) -> None:
+async def test_a_run_continues_while_the_true_costs_fit_the_budget(stage: Stage, submit: str) -> None:
     # Of no known length each is thought to cost $1.98; it turns out to be $0.13.
     assert await stage.states(rows(30), budget=5.0, submit=submit) == {"completed": 30}
 
 
-async def test_jobs_of_an_earlier_run_may_turn_out_to_leave_room_in_the_budget(stage: Stage) -> None:
+async def test_jobs_of_an_earlier_run_may_cost_less_than_estimated(stage: Stage) -> None:
     async with stage.run(rows(2)):
         await until(lambda: len(stage.sandbox.jobs) == 2)
 
@@ -528,14 +528,14 @@ async def test_with_a_budget_the_first_job_of_unknown_length_goes_alone(stage: S
     assert len(stage.sandbox.jobs) == 1
 
 
-async def test_a_row_that_is_too_dear_keeps_no_other_from_going(stage: Stage) -> None:
+async def test_a_row_that_is_too_expensive_stops_no_other_row(stage: Stage) -> None:
     given = [DubRow(url(n, "duration=10"), AUDIO, key=f"k{n}", end_time=10.0) for n in range(4)]
     dear = DubRow(url("dear", "duration=5000"), AUDIO, key="dear", end_time=5000.0)
 
     assert await stage.states([dear, *given], budget=10.0, rates={"speed": 0.1}) == {"completed": 4, "skipped": 1}
 
 
-async def test_a_job_that_was_thought_to_cost_nothing_counts_with_what_it_cost(stage: Stage) -> None:
+async def test_a_job_with_an_estimate_of_0_counts_with_its_true_cost(stage: Stage) -> None:
     given = [DubRow(SAMPLE_VIDEO, url(n, "duration=100"), key=f"k{n}", start_time=1000.0) for n in range(3)]
     async with stage.run(given, budget=1.0, rates={"speed": 1.0}, max_in_flight=1) as run:
         assert len([outcome async for outcome in run]) == 3
@@ -564,14 +564,14 @@ async def test_a_budget_is_for_all_runs_on_a_journal(tmp_path: Path) -> None:
         assert await stage.states(given, **{**options, "budget": 2.0}) == {"unchanged": 3, "completed": 3}
 
 
-async def test_a_failed_job_gives_its_estimate_back(stage: Stage) -> None:
+async def test_a_failed_job_releases_its_estimate(stage: Stage) -> None:
     bad = DubRow(url("bad", "duration=10&fail=No+face"), AUDIO, key="bad", end_time=10.0)
     async with stage.run([bad], rates={"speed": 0.1}) as run:
         assert [outcome.state async for outcome in run] == ["failed"]
         assert run.snapshot().estimate == pytest.approx(0.0)
 
 
-async def test_the_balance_is_asked_for_only_by_a_run_that_submits(stage: Stage) -> None:
+async def test_the_balance_is_requested_only_by_a_run_that_submits(stage: Stage) -> None:
     async with stage.run(rows(8)) as run:
         assert [outcome.state async for outcome in run] == ["completed"] * 8
         snapshot = run.snapshot()
@@ -584,7 +584,7 @@ async def test_the_balance_is_asked_for_only_by_a_run_that_submits(stage: Stage)
     assert stage.asked("GET /v3/users/me") == 2
 
 
-async def test_a_balance_that_cannot_be_had_is_no_matter(stage: Stage) -> None:
+async def test_a_run_needs_no_balance(stage: Stage) -> None:
     stage.sandbox.faults = [error(403, "forbidden", route="GET /v3/users/me")]
 
     assert await stage.states(rows(1)) == {"completed": 1}
@@ -601,7 +601,7 @@ async def test_a_create_whose_answer_is_lost_makes_one_job(stage: Stage, after: 
     assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 5)}
 
 
-async def test_refused_rows_wait_for_as_long_as_they_are_told(stage: Stage) -> None:
+async def test_refused_rows_wait_for_the_retry_after(stage: Stage) -> None:
     stage.sandbox.faults = [rate_limited(CREATE, retry_after=0.05, times=3)]
 
     assert await stage.states(rows(3)) == {"completed": 3}
@@ -690,7 +690,7 @@ async def test_a_run_is_iterated_inside_async_with(stage: Stage) -> None:
         await run.__aenter__()
 
 
-async def test_a_break_leaves_nothing_behind_and_can_be_resumed(stage: Stage) -> None:
+async def test_a_run_that_is_left_early_leaves_no_task_and_can_be_resumed(stage: Stage) -> None:
     before = asyncio.all_tasks()
     async with stage.run(rows(20)) as run:
         async for _ in run:
@@ -705,7 +705,7 @@ async def test_a_break_leaves_nothing_behind_and_can_be_resumed(stage: Stage) ->
     assert len(stage.files()) == 20
 
 
-async def test_an_error_in_the_body_comes_out_as_it_is(stage: Stage) -> None:
+async def test_an_error_in_the_body_is_raised_unchanged(stage: Stage) -> None:
     class Mine(Exception):
         pass
 
@@ -734,7 +734,7 @@ async def test_a_cancelled_run_can_be_resumed(stage: Stage) -> None:
     assert len(stage.files()) == 20
 
 
-async def test_the_end_of_a_run_waits_for_creates_in_the_air(tmp_path: Path) -> None:
+async def test_the_end_of_a_run_waits_for_creates_without_an_answer(tmp_path: Path) -> None:
     async with staged(tmp_path, latency={CREATE: 0.1}, manual=True) as stage:
         async with stage.run(rows(3)) as run:
             await until(lambda: run.snapshot().stages.get("submitting", 0) == 3)
@@ -745,7 +745,7 @@ async def test_the_end_of_a_run_waits_for_creates_in_the_air(tmp_path: Path) -> 
     assert states == ["submitted"] * 3
 
 
-async def test_a_second_cancellation_leaves_at_once(tmp_path: Path) -> None:
+async def test_a_second_cancellation_ends_the_run_at_once(tmp_path: Path) -> None:
     async with staged(tmp_path, latency={CREATE: 30}, manual=True) as stage:
 
         async def work() -> None:
@@ -770,14 +770,14 @@ async def test_two_runs_do_not_share_a_journal(stage: Stage) -> None:
     await stage.outcomes(rows(1))
 
 
-async def test_a_run_may_be_left_without_being_looked_at(stage: Stage) -> None:
+async def test_a_run_may_be_left_without_iterating(stage: Stage) -> None:
     async with stage.run(rows(1)):
         pass
 
     assert set(await stage.states(rows(1))) <= {"completed", "unchanged"}
 
 
-async def test_the_news_of_a_row_come_in_order(stage: Stage) -> None:
+async def test_the_events_of_a_row_come_in_order(stage: Stage) -> None:
     events: list[DubEvent] = []
     await stage.outcomes([DubRow(url(1), SAMPLE_AUDIO, key="k")], on_event=events.append)
 
@@ -793,7 +793,7 @@ async def test_the_news_of_a_row_come_in_order(stage: Stage) -> None:
     assert events[-1].lipsync_id == stage.sandbox.jobs[0].id
 
 
-async def test_a_slow_reader_holds_up_no_row(stage: Stage) -> None:
+async def test_a_slow_reader_delays_no_row(stage: Stage) -> None:
     async with stage.run(rows(10)) as run:
         first = await anext(run)
         await until(lambda: run.snapshot().stages == {"completed": 10})
@@ -830,7 +830,7 @@ async def test_a_problem_with_captions_is_a_warning(tmp_path: Path, captions: st
         assert await stage.states(rows(1), captions=True) == {"unchanged": 1}
 
 
-async def test_captions_of_somebody_else_that_appear_during_the_run_are_left_alone(tmp_path: Path) -> None:
+async def test_foreign_captions_that_appear_during_the_run_are_not_replaced(tmp_path: Path) -> None:
     async with staged(tmp_path, manual=True) as stage:
         async with stage.run(rows(1), captions=True) as run:
             await until(lambda: stage.sandbox.jobs)

@@ -71,7 +71,7 @@ async def test_files_are_uploaded_before_their_batch_leaves(stage: Stage) -> Non
     assert stage.asked(BATCH) == 1
 
 
-async def test_a_slow_stream_is_not_waited_for_without_end(stage: Stage) -> None:
+async def test_a_batch_does_not_wait_for_a_slow_stream(stage: Stage) -> None:
     async def trickle() -> AsyncIterator[DubRow]:
         first, second = rows(2)
         yield first
@@ -97,7 +97,7 @@ async def test_an_item_fails_alone(stage: Stage) -> None:
     assert stage.jobs_by_key()["server"] == 3
 
 
-async def test_a_batch_that_is_refused_as_a_whole_is_parted_until_only_the_fault_is_left(stage: Stage) -> None:
+async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invalid_item_is_refused(stage: Stage) -> None:
     bad = DubRow(url("x"), AUDIO, key="bad", callback_url="https://example.com/hook")
     stage.heygen.lipsyncs = _WholesaleLipsyncs(stage.heygen.lipsyncs)
     outcomes = await _outcomes(stage, [*rows(6), bad])
@@ -121,7 +121,7 @@ class _WholesaleLipsyncs:
         return getattr(self._lipsyncs, name)
 
 
-async def test_an_account_without_batches_is_told_the_other_way(tmp_path: Path) -> None:
+async def test_an_account_without_batches_gets_an_error_that_names_submit_each(tmp_path: Path) -> None:
     async with staged(tmp_path, batches_available=False) as stage:
         with pytest.raises(NotFound, match="submit='each'"):
             await _outcomes(stage, rows(3))
@@ -133,7 +133,9 @@ async def test_an_account_without_batches_is_told_the_other_way(tmp_path: Path) 
     ("status", "code", "kind"),
     [(402, "insufficient_credit", InsufficientCredit), (401, "unauthorized", AuthenticationError)],
 )
-async def test_what_concerns_all_ends_the_run(stage: Stage, status: int, code: str, kind: type[Exception]) -> None:
+async def test_an_error_that_concerns_all_rows_ends_the_run(
+    stage: Stage, status: int, code: str, kind: type[Exception]
+) -> None:
     stage.sandbox.faults = [error(status, code, route=BATCH, times=1)]
     with pytest.raises(kind):
         await _outcomes(stage, rows(3))
@@ -150,7 +152,7 @@ async def test_a_budget_bounds_a_batch_too(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])
-async def test_a_batch_whose_answer_is_lost_is_made_once(stage: Stage, after: bool) -> None:
+async def test_a_batch_whose_answer_is_lost_is_created_once(stage: Stage, after: bool) -> None:
     stage.sandbox.faults = [reset(BATCH, after=after, times=4), server_error(BATCH, after=after, times=1)]
 
     assert await _states(stage, rows(4)) == {"completed": 4}
@@ -169,7 +171,7 @@ async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool) -> None:
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
 @pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])
-async def test_a_batch_that_was_cut_off_is_sent_again_as_it_was(stage: Stage, submit: str, after: bool) -> None:
+async def test_an_interrupted_batch_is_sent_again_unchanged(stage: Stage, submit: str, after: bool) -> None:
     given = rows(30)
     await _cut_off(stage, given, after=after)
     states = await stage.states([*reversed(given), DubRow(url("new"), AUDIO, key="new")], submit=submit)
@@ -181,7 +183,7 @@ async def test_a_batch_that_was_cut_off_is_sent_again_as_it_was(stage: Stage, su
     assert max(keys.values()) >= 2
 
 
-async def test_rows_of_a_batch_that_was_cut_off_are_not_sent_without_the_others(stage: Stage) -> None:
+async def test_rows_of_an_interrupted_batch_are_not_sent_without_the_others(stage: Stage) -> None:
     await _cut_off(stage, rows(3), after=True)
     outcomes = await _outcomes(stage, rows(2))
 
@@ -193,7 +195,7 @@ async def test_rows_of_a_batch_that_was_cut_off_are_not_sent_without_the_others(
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])
-async def test_after_a_day_the_jobs_of_a_cut_off_batch_are_searched_for(stage: Stage, after: bool) -> None:
+async def test_after_a_day_the_jobs_of_an_interrupted_batch_are_searched_for(stage: Stage, after: bool) -> None:
     await _cut_off(stage, rows(5), after=after)
     stage.sandbox.forget_keys()
     states = await stage.states(rows(4), now=lambda: time.time() + DAY)
@@ -203,7 +205,7 @@ async def test_after_a_day_the_jobs_of_a_cut_off_batch_are_searched_for(stage: S
     assert stage.asked("GET /v3/lipsyncs") == 2  # the newest job before the first run, and one walk for all rows
 
 
-async def test_a_run_that_was_cut_off_while_it_waited_goes_on_waiting(stage: Stage) -> None:
+async def test_a_run_that_was_interrupted_while_it_waited_continues_to_wait(stage: Stage) -> None:
     async with stage.run(rows(20), submit="batch") as run:
         await anext(run)
     sent = len(stage.sandbox.jobs)
@@ -268,7 +270,7 @@ async def test_transient_errors_while_a_batch_runs_cost_no_row(stage: Stage, fau
     assert await _states(stage, rows(3)) == {"completed": 3}
 
 
-async def test_what_a_get_says_of_a_job_counts_more_than_what_its_batch_says(stage: Stage) -> None:
+async def test_the_state_of_a_job_from_a_get_overrides_the_state_in_its_batch(stage: Stage) -> None:
     failed = Alter({"status": "failed", "failure_message": "Internal error", "video_url": None}, replace_only=True)
     stage.sandbox.faults = [Fault("GET /v3/lipsyncs/{lipsync_id}", failed, times=1)]
     [outcome] = (await _outcomes(stage, rows(1), max_attempts=1)).values()
@@ -301,7 +303,7 @@ async def test_an_item_that_was_refused_goes_under_another_key_the_next_time(sta
     assert len(set(_batch_keys(stage))) == 2
 
 
-async def test_the_end_of_a_run_waits_for_a_batch_in_the_air(tmp_path: Path) -> None:
+async def test_the_end_of_a_run_waits_for_a_batch_without_an_answer(tmp_path: Path) -> None:
     async with staged(tmp_path, latency={BATCH: 0.2}) as stage:
         async with stage.run(rows(2), submit="batch"):
             await until(lambda: stage.asked(BATCH))
@@ -316,7 +318,7 @@ def _noted(stage: Stage, query: str) -> set[str]:
     return found
 
 
-async def test_rows_that_wait_for_the_budget_do_not_keep_back_the_mates_of_a_batch(stage: Stage) -> None:
+async def test_rows_that_wait_for_the_budget_do_not_block_the_rest_of_their_batch(stage: Stage) -> None:
     siblings, budget = rows(2), 2 * 60 * RATES["speed"] + 0.01
     stage.sandbox.faults = [reset(BATCH)]
     async with stage.run(siblings, submit="batch", budget=budget):

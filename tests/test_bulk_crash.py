@@ -75,6 +75,7 @@ async def _resume(stage: Stage, *, after: float = 0.0) -> None:
     assert not known & set(again)  # no create is repeated that was known to be done
 
 
+@pytest.mark.timeout(240)  # it starts two programs for each point
 @pytest.mark.parametrize("after", [0.0, DAY + 3600], ids=["at once", "after the server forgot the keys"])
 async def test_a_run_that_is_killed_at_any_point_is_resumed_without_a_loss(tmp_path: Path, after: float) -> None:
     async with _victim() as process:
@@ -90,7 +91,7 @@ async def test_a_run_that_is_killed_at_any_point_is_resumed_without_a_loss(tmp_p
     assert 25 < point < _MOST_POINTS  # it went through to the end, and there were points on the way
 
 
-async def test_a_run_that_is_killed_again_and_again_gets_there(tmp_path: Path) -> None:
+async def test_a_run_that_is_killed_repeatedly_completes(tmp_path: Path) -> None:
     async with _victim() as process, staged(tmp_path) as stage:
         for point in (3, 7, 9, 12, 14):
             await _killed(process, point, stage)

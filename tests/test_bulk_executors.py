@@ -1,8 +1,12 @@
-"""The row program over a store in memory: executors that are killed or frozen at every point, and compete for a row."""
+"""The row program over a store in memory: executors that are killed or frozen at every point, and compete for a row.
+
+The outputs are files on disk. They are downloaded as the library does it, by `Part`, with points in between.
+"""
 
 import asyncio
 import contextlib
 import hashlib
+from asyncio import to_thread
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import count
@@ -12,6 +16,9 @@ import pytest
 from attrs import define, evolve, field, frozen
 from memory_store import MemoryStore
 
+from heygen_async._media.hosts import PartState
+from heygen_async._media.parts import Part, part_path, side_path
+from heygen_async._media.targets import captions_path
 from heygen_async.bulk.admission import AdmissionQueue, UnansweredAttempts
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
@@ -20,19 +27,19 @@ from heygen_async.bulk.executor import RowExecutor, RunContext
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
-from heygen_async.bulk.outputs import found_at, part_identity
+from heygen_async.bulk.outputs import is_changed, is_written
 from heygen_async.bulk.owner import Owner
-from heygen_async.bulk.program import RetryDelays, Step, Tools, advance
+from heygen_async.bulk.program import RetryDelays, Tools
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.searching import Searcher
-from heygen_async.bulk.store import Entry, LostRow
-from heygen_async.errors import LipsyncFailed, NotFound
+from heygen_async.bulk.store import DownloadProgress, Entry, LostRow
+from heygen_async.errors import DownloadError, LipsyncFailed, NotFound
 from heygen_async.models import Account, AssetId, BatchItem, DubOutcome, DubRow, Lipsync, LipsyncRequest, Source
 from heygen_async.policies import PollPolicy
 
 URL, AUDIO = "https://example.com/v.mp4", "https://example.com/a.mp3"
-_MOST_POINTS = 200
+_MOST_POINTS = 400
 
 
 class Killed(BaseException):
@@ -87,6 +94,7 @@ class Page:
 class Api:
     """Jobs, and the keys under which they were created; the first job of a row called `fails` fails."""
 
+    points: Points
     jobs: dict[str, str] = field(factory=dict)
     """Attempt keys by job."""
     keys: dict[str, str] = field(factory=dict)
@@ -122,197 +130,225 @@ class Api:
     def forget_upload(self, asset_id: str) -> None:
         pass
 
-    async def download(self, lipsync: Lipsync | str, path: Path, **_: object) -> Path:
-        raise NotImplementedError
+    async def download(
+        self, lipsync: Lipsync | str, path: Path, *, overwrite: bool, progress: DownloadProgress
+    ) -> Path:
+        content = video_of(lipsync)
+        part = await to_thread(Part.open, path, str(getattr(lipsync, "id", lipsync)))
+        try:
+            await self.points.reach()
+            await to_thread(part.begin, 0, PartState())
+            await to_thread(part.write, [content[:5]])
+            await progress(5, len(content))
+            await self.points.reach()
+            await to_thread(part.write, [content[5:]])
+            await progress(len(content), len(content))
+            await self.points.reach()
+            await to_thread(part.publish, overwrite=overwrite)
+            await self.points.reach()
+        finally:
+            part.close()
+        return path
 
-    async def download_captions(self, lipsync: Lipsync | str, path: Path, **_: object) -> Path:
-        raise NotImplementedError
+    async def download_captions(self, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:
+        await to_thread(write_captions, captions_path(path), overwrite=overwrite)
+        return path
 
     async def me(self) -> Account:
         raise NotFound("not readable", status=404)
 
 
-def prepared(key: str, number: int, audio: str | bytes = AUDIO) -> PreparedRow:
+def write_captions(path: Path, *, overwrite: bool) -> None:
+    with path.open("wb" if overwrite else "xb") as file:
+        file.write(b"captions")
+
+
+def video_of(lipsync: Lipsync | str) -> bytes:
+    return b"the video of " + str(getattr(lipsync, "id", lipsync)).encode()
+
+
+def prepared(key: str, number: int, audio: str | bytes = AUDIO, target: Path | None = None) -> PreparedRow:
     files = {} if isinstance(audio, str) else {"audio": FileInfo("", hashlib.sha256(audio).hexdigest(), None)}
     return PreparedRow(
         row=DubRow(URL, audio, key=key),
         number=number,
         place=f"row {number}",
         key=key,
-        target=None,
-        captions=False,
+        target=target,
+        captions=target is not None,
         files=files,
         missing={},
         seconds=1.0,
-        entry=Entry(key=key, inputs=f"inputs of {key}", number=number, place=f"row {number}"),
+        entry=Entry(
+            key=key,
+            inputs=f"inputs of {key}",
+            number=number,
+            place=f"row {number}",
+            target=None if target is None else str(target),
+        ),
     )
 
 
-ROWS = [prepared("plain", 1), prepared("fails", 2), prepared("local", 3, b"audio")]
+def rows_in(folder: Path) -> list[PreparedRow]:
+    """Return rows of which the last two have outputs."""
+    return [
+        prepared("plain", 1),
+        prepared("fails", 2),
+        prepared("local", 3, b"audio"),
+        prepared("file", 4, target=folder / "file.mp4"),
+        prepared("other", 5, b"audio", target=folder / "new" / "other.mp4"),
+    ]
 
 
-async def execute(store: MemoryStore, api: Api, points: Points, rows: Sequence[PreparedRow] = ROWS) -> list[DubOutcome]:
-    """Run rows in one executor process."""
-    heygen, watched = Watched(api, points), Watched(store, points)
-    now = lambda: 1000.0  # noqa: E731
-    delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
-    tools = Tools(heygen=heygen, store=watched, searcher=Searcher(heygen, watched, now), delays=delays, now=now)
-    queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
-    context = RunContext(
-        tools=tools,
-        queue=queue,
-        purse=Purse(Budget(RATES)),
-        stages=StageCounter(None),
-        batches=BatchCollector(tools, queue),
-        downloads=asyncio.Semaphore(4),
-        max_attempts=3,
-        is_batching=False,
-        check_account=Owner(heygen, watched).check,
-    )
-    records = await store.admit([row.entry for row in rows])
-    outcomes = []
-    for row, record in zip(rows, records, strict=True):
-        executor = RowExecutor(context, row, record, False, lambda: None, UnansweredAttempts(queue))
-        outcomes.append(await executor.outcome())
-    return outcomes
+@frozen
+class Scene:
+    """What executors share: rows, the folder of their outputs, the store and the API."""
+
+    folder: Path
+    rows: list[PreparedRow]
+    store: MemoryStore = field(factory=MemoryStore)
+    jobs: dict[str, str] = field(factory=dict)
+    keys: dict[str, str] = field(factory=dict)
+
+    async def execute(self, points: Points, api: type[Api] = Api) -> list[DubOutcome]:
+        """Run all rows in one executor process."""
+        heygen, watched = Watched(api(points, self.jobs, self.keys), points), Watched(self.store, points)
+        now = lambda: 1000.0  # noqa: E731
+        delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
+        tools = Tools(heygen=heygen, store=watched, searcher=Searcher(heygen, watched, now), delays=delays, now=now)
+        queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+        context = RunContext(
+            tools=tools,
+            queue=queue,
+            purse=Purse(Budget(RATES)),
+            stages=StageCounter(None),
+            batches=BatchCollector(tools, queue),
+            downloads=asyncio.Semaphore(4),
+            max_attempts=3,
+            is_batching=False,
+            check_account=Owner(heygen, watched).check,
+        )
+        records = await self.store.admit([row.entry for row in self.rows])
+        outcomes = []
+        for row, record in zip(self.rows, records, strict=True):
+            executor = RowExecutor(
+                context, row, record, await to_thread(is_written, record), lambda: None, UnansweredAttempts(queue)
+            )
+            outcomes.append(await executor.outcome())
+        return outcomes
+
+    def no_row_was_paid_twice(self) -> None:
+        records = self.store.records
+        assert {key: record.state for key, record in records.items()} == dict.fromkeys(records, State.DONE)
+        jobs = Counter(key.rpartition(".")[0] for key in self.jobs.values())
+        assert jobs == {row.key: 2 if row.key == "fails" else 1 for row in self.rows}
+
+    def every_file_is_there(self, *, may_leave_parts: bool = False) -> None:
+        """Check that each output is the video of its row's job, and that no other file was left behind.
+
+        An executor that loses its row while it downloads leaves the part, as every interrupted download does.
+        """
+        records = [self.store.records[row.key] for row in self.rows if row.target is not None]
+        videos = {Path(str(record.target)): video_of(str(record.lipsync_id)) for record in records}
+        captions = {captions_path(target): b"captions" for target in videos}
+        files = {path: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+        if may_leave_parts:
+            for target in videos:
+                files.pop(part_path(target), None)
+                files.pop(side_path(target), None)
+        assert files == videos | captions
+        assert [is_changed(record) for record in records] == [False] * len(records)
 
 
-def no_row_was_paid_twice(store: MemoryStore, api: Api) -> None:
-    assert {key: record.state for key, record in store.records.items()} == dict.fromkeys(
-        ("plain", "fails", "local"), State.DONE
-    )
-    assert Counter(key.rpartition(".")[0] for key in api.jobs.values()) == {"plain": 1, "fails": 2, "local": 1}
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path, rows_in(tmp_path))
 
 
 def never() -> Points:
     return Points(0, lambda: None)
 
 
-async def _killed_at(point: int) -> bool:
-    store, api = MemoryStore(), Api()
-
+async def _killed_at(point: int, scene: Scene) -> bool:
     def kill() -> None:
         raise Killed
 
     points = Points(point, kill)
     with contextlib.suppress(Killed):
-        await execute(store, api, points)
-    outcomes = await execute(store, api, never())
+        await scene.execute(points)
+    outcomes = await scene.execute(never())
 
     assert {outcome.state for outcome in outcomes} <= {"completed", "unchanged"}
-    no_row_was_paid_twice(store, api)
+    scene.no_row_was_paid_twice()
+    await to_thread(scene.every_file_is_there)
     return points.was_reached
 
 
-async def _frozen_at(point: int) -> bool:
-    store, api = MemoryStore(), Api()
+async def _frozen_at(point: int, scene: Scene) -> bool:
     thaw = asyncio.Event()
     points = Points(point, thaw.wait)
-    frozen_one = asyncio.create_task(execute(store, api, points))
-    while not points.was_reached and not frozen_one.done():  # noqa: ASYNC110 it tells nobody
+    frozen_one = asyncio.create_task(scene.execute(points))
+    while not points.was_reached and not frozen_one.done():  # noqa: ASYNC110 nothing notifies
         await asyncio.sleep(0)
-    outcomes = await execute(store, api, never())
-    assert {outcome.state for outcome in outcomes} <= {"completed", "unchanged"}
+    outcomes = await scene.execute(never())
+    # The frozen one may hold the lock of an unfinished download.
+    errors = [str(outcome.error) for outcome in outcomes if outcome.state not in {"completed", "unchanged"}]
+    assert [error for error in errors if "is being downloaded by another process" not in error] == []
     thaw.set()
     late = await frozen_one
+    assert {type(outcome.error) for outcome in late} <= {type(None), LostRow, DownloadError}
 
-    assert {type(outcome.error) for outcome in late} <= {type(None), LostRow}
-    no_row_was_paid_twice(store, api)
+    assert {outcome.state for outcome in await scene.execute(never())} <= {"completed", "unchanged"}
+    scene.no_row_was_paid_twice()
+    await to_thread(scene.every_file_is_there, may_leave_parts=True)
     return points.was_reached
 
 
 @pytest.mark.parametrize("at", [_killed_at, _frozen_at], ids=["killed", "frozen"])
-async def test_an_executor_that_stops_at_any_await_costs_no_second_job(at: Callable[[int], object]) -> None:
-    point = 1
-    while await at(point):
-        point += 1
+async def test_an_executor_that_stops_at_any_await_costs_no_second_job_and_no_file(
+    at: Callable[[int, Scene], Awaitable[bool]], tmp_path: Path
+) -> None:
+    for point in count(1):
+        folder = tmp_path / str(point)
+        await to_thread(folder.mkdir)
+        if not await at(point, Scene(folder, rows_in(folder))):
+            break
 
-    assert 30 < point < _MOST_POINTS  # it went through to the end, and there were points on the way
+    assert 60 < point < _MOST_POINTS  # it went through to the end, and there were points on the way
 
 
-async def test_two_executors_that_run_side_by_side_pay_each_row_once() -> None:
-    store, api = MemoryStore(), Api()
-    both = await asyncio.gather(execute(store, api, never()), execute(store, api, never()))
+async def test_two_executors_that_run_side_by_side_pay_each_row_once(scene: Scene) -> None:
+    both = await asyncio.gather(scene.execute(never()), scene.execute(never()))
 
-    assert {type(outcome.error) for outcomes in both for outcome in outcomes} <= {type(None), LostRow}
-    for outcome in await execute(store, api, never()):
+    assert {type(outcome.error) for outcomes in both for outcome in outcomes} <= {type(None), LostRow, DownloadError}
+    for outcome in await scene.execute(never()):
         assert outcome.state in {"completed", "unchanged"}
-    no_row_was_paid_twice(store, api)
+    scene.no_row_was_paid_twice()
+    await to_thread(scene.every_file_is_there, may_leave_parts=True)
 
 
-class Writing(Api):
-    """Writes a file, as a download does: beside it first, then the whole of it at once."""
+async def test_a_file_that_appears_while_the_intent_to_write_is_saved_is_not_replaced(scene: Scene) -> None:
+    class Occupied(MemoryStore):
+        async def save(self, *records: Record) -> None:
+            await super().save(*records)
+            if records[0].writing_to is not None:
+                await to_thread(Path(records[0].writing_to).write_text, "another program's")
 
-    async def download(
-        self,
-        lipsync: Lipsync | str,
-        path: Path,
-        *,
-        overwrite: bool,
-        progress: Callable[[int, int | None], Awaitable[None]],
-    ) -> Path:
-        part = path.with_name(f"{path.name}.part")
-        await asyncio.to_thread(part.write_bytes, b"video")
-        await progress(2, 5)
-        await progress(5, 5)
-        await asyncio.to_thread(part.rename, path)
-        return path
+    scene = evolve(scene, rows=[scene.rows[3]], store=Occupied())
+    [outcome] = await scene.execute(never())
+
+    assert outcome.state == "failed"
+    assert await to_thread(scene.rows[0].target.read_text) == "another program's"
 
 
-async def test_a_row_is_written_though_its_download_saves_on_the_way(tmp_path: Path) -> None:
-    target, store = tmp_path / "v.mp4", MemoryStore()
-    row = evolve(ROWS[0], target=target, entry=evolve(ROWS[0].entry, target=str(target)))
-    [outcome] = await execute(store, Writing(), never(), [row])
-
-    assert (outcome.state, outcome.path) == ("completed", target)
-    assert store.records["plain"].state is State.DONE
-    assert target.read_bytes() == b"video"
-
-
-class Downloads(Api):
-    """Remembers whether it may replace what is at the target."""
-
-    async def download(self, lipsync: Lipsync | str, path: Path, **options: object) -> Path:
-        self.may_replace = options["overwrite"]
-        return path
-
-
-async def test_a_file_that_appears_while_the_intent_to_write_is_saved_may_not_be_replaced(tmp_path: Path) -> None:
-    target, store, api = tmp_path / "v.mp4", MemoryStore(), Downloads()
-    now = lambda: 1000.0  # noqa: E731
-    tools = Tools(heygen=api, store=store, searcher=Searcher(api, store, now), delays=RetryDelays(), now=now)
-    row = evolve(prepared("plain", 1), target=target)
-    (record,) = await store.admit([evolve(row.entry, target=str(target))])
-
-    async def save(_: Record) -> None:
-        await asyncio.to_thread(target.write_text, "somebody else's")
-
-    await advance(row, evolve(record, state=State.COMPLETED, lipsync_id="ls_1"), Step.DOWNLOAD, tools, save)
-    assert api.may_replace is False
-
-
-def test_a_file_that_a_paused_executor_gives_its_name_late_is_the_rows(tmp_path: Path) -> None:
-    target = tmp_path / "v.mp4"
-    part = tmp_path / "v.mp4.part"
-    part.write_bytes(b"video")
-    record = Record(key="plain", inputs="", state=State.COMPLETED).writing(str(target))
-    paused = record.writing_part(part_identity(target, 5))
-    other = paused.writing(str(target))  # another executor has taken over
-    part.rename(target)
-
-    assert found_at(str(target), other) == "ours"
-    assert found_at(str(target), record) == "foreign"
-    assert other.writing(str(tmp_path / "w.mp4")).written is None
-
-
-async def test_an_id_that_is_none_fails_its_row_alone() -> None:
+async def test_an_invalid_id_from_the_server_fails_its_row_alone(scene: Scene) -> None:
     class OddApi(Api):
         async def wait(self, lipsync_id: str, **options: object) -> Lipsync:
             if self.jobs[lipsync_id].startswith("plain."):
                 raise ValueError("lipsync_id is not an id")
             return await super().wait(lipsync_id, **options)
 
-    outcomes = await execute(MemoryStore(), OddApi(), never())
+    outcomes = await evolve(scene, rows=scene.rows[:3]).execute(never(), OddApi)
 
     assert [outcome.state for outcome in outcomes] == ["failed", "completed", "completed"]
     assert str(outcomes[0].error) == "lipsync_id is not an id"
@@ -320,7 +356,7 @@ async def test_an_id_that_is_none_fails_its_row_alone() -> None:
 
 async def test_a_save_of_an_old_version_is_refused() -> None:
     store = MemoryStore()
-    [record] = await store.admit([ROWS[0].entry])
+    [record] = await store.admit([prepared("plain", 1).entry])
     await store.save(record.next_version())
 
     with pytest.raises(LostRow):

@@ -47,7 +47,7 @@ def _every_fifth() -> list[Fault]:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_every_row_comes_through(tmp_path: Path, seed: int) -> None:
+async def test_every_row_completes_despite_the_faults(tmp_path: Path, seed: int) -> None:
     given = [*rows(20), *rows(30, audio=SAMPLE_AUDIO)[20:]]
     async with staged(tmp_path, seed=seed, faults=_every_fifth()) as stage:
         states = await stage.states(given)
@@ -60,7 +60,7 @@ async def test_every_row_comes_through(tmp_path: Path, seed: int) -> None:
     assert struck > 20
 
 
-async def test_runs_that_break_off_again_and_again_get_there_in_such_weather(tmp_path: Path) -> None:
+async def test_runs_that_are_interrupted_repeatedly_complete_despite_the_faults(tmp_path: Path) -> None:
     async with staged(tmp_path, seed=4, faults=_every_fifth()) as stage:
         for patience in (1, 3, 5):
             async with stage.run(rows(15)) as run:
@@ -73,12 +73,12 @@ async def test_runs_that_break_off_again_and_again_get_there_in_such_weather(tmp
     assert len(stage.files()) == 15
 
 
-async def test_an_account_without_bulk_statuses_is_no_matter(tmp_path: Path) -> None:
+async def test_an_account_without_bulk_statuses_can_dub(tmp_path: Path) -> None:
     async with staged(tmp_path, statuses_available=False) as stage:
         assert await stage.states(rows(12)) == {"completed": 12}
 
 
-async def test_a_server_that_takes_uploads_no_more_fails_only_rows_with_files(tmp_path: Path) -> None:
+async def test_a_server_that_refuses_uploads_fails_only_rows_with_files(tmp_path: Path) -> None:
     async with staged(tmp_path, faults=[missing("POST /v3/assets")]) as stage:
         states = await _by_key(stage, [*rows(2), DubRow(url(3), SAMPLE_AUDIO, key="local"), DubRow(url(4), AUDIO)])
 

@@ -1,12 +1,14 @@
 """No row is paid twice, whatever becomes of the journal, the clocks and the answers."""
 
 import asyncio
+import hashlib
 import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
@@ -15,7 +17,7 @@ from heygen_async import HeyGenError, InsufficientCredit
 from heygen_async.bulk import DubRun, JournalError
 from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.searching import InDoubt
-from heygen_async.models import DubOutcome, DubRow
+from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
 from heygen_async.sandbox.faults import Alter, error, html, missing, reset
 
@@ -359,6 +361,27 @@ async def test_a_row_in_doubt_of_an_old_journal_is_repeated_under_the_key_that_i
     assert stage.attempt_keys() == ["row-1", "row-1"]
 
 
+async def test_a_batch_in_flight_of_an_old_journal_is_repeated_under_its_key(stage: Stage) -> None:
+    given = rows(2)
+    covered = orjson.dumps([(row.key, "b") for row in given])
+    key = f"batch-{hashlib.sha256(covered).hexdigest()[:40]}"
+    requests = [LipsyncRequest(video=str(row.video), audio=AUDIO, callback_id=row.key) for row in given]
+    await stage.heygen.lipsyncs.create_batch(requests, idempotency_key=key)
+    sent = {"state": "submitting", "body": "b", "batch": key, "asked_at": time.time()}
+    _old_journal(
+        stage,
+        *(
+            _old_row(stage, row, number=item + 1, place=f"row {item + 1}", item=item, callback_id=row.key, **sent)
+            for item, row in enumerate(given)
+        ),
+    )
+
+    assert await stage.states(given, submit="batch") == {"completed": 2}
+    assert len(stage.sandbox.jobs) == 2
+    sent_under = [one.headers["Idempotency-Key"] for one in stage.sandbox.requests if one.route == BATCH]
+    assert sent_under == [key, key]
+
+
 async def test_an_old_journal_that_lost_rows_with_its_log_pays_for_none_of_them_again(stage: Stage) -> None:
     for row in rows(2):
         await stage.heygen.lipsyncs.create(
@@ -393,7 +416,7 @@ async def test_an_old_journal_without_its_log_is_refused_if_nothing_else_is_left
 
 
 @pytest.mark.parametrize("main", ["missing", "of another version"])
-async def test_a_log_without_its_journal_is_not_taken_for_nothing(stage: Stage, main: str) -> None:
+async def test_a_log_without_its_journal_is_not_ignored(stage: Stage, main: str) -> None:
     if main != "missing":
         await stage.outcomes(rows(1))
     (stage.folder / "run.sqlite-wal").write_bytes(b"frames")
@@ -443,7 +466,9 @@ async def test_a_refused_create_is_retried_under_another_key_if_the_caller_asks(
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
-async def test_without_credit_nothing_more_is_created_and_what_runs_is_finished(tmp_path: Path, submit: str) -> None:
+async def test_without_credit_nothing_more_is_created_and_running_jobs_are_finished(
+    tmp_path: Path, submit: str
+) -> None:
     given = [DubRow(url(number, "duration=10"), AUDIO, key=f"k{number}") for number in range(150)]
     outcomes: list[DubOutcome] = []
     refusal = error(402, "insufficient_credit", route=BATCH, probability=1.0)
@@ -477,7 +502,7 @@ async def _collect(run: DubRun, outcomes: list[DubOutcome]) -> None:
 # Money that is spent, and money that is reserved
 
 
-async def test_what_runs_is_reserved_and_what_has_ended_is_spent(tmp_path: Path) -> None:
+async def test_running_jobs_are_reserved_and_ended_ones_are_spent(tmp_path: Path) -> None:
     given = [evolve(row, video=f"{row.video}?duration=10", end_time=20.0) for row in rows(3)]
     async with staged(tmp_path, manual=True) as stage, stage.run(given, rates={"speed": 0.1}, max_in_flight=2) as run:
         await until(lambda: run.snapshot().stages.get("running") == 2)

@@ -101,7 +101,7 @@ async def test_a_list_that_changes_during_the_run_does_not_change_the_run(stage:
 
 
 @pytest.mark.parametrize("before", ["failed", "uploaded, and then interrupted"])
-async def test_a_source_that_was_replaced_between_two_runs_is_what_is_sent(tmp_path: Path, before: str) -> None:
+async def test_a_source_that_was_replaced_between_two_runs_is_sent(tmp_path: Path, before: str) -> None:
     audio = tmp_path / "a.mp3"
     shutil.copy(SAMPLE_AUDIO, audio)
     async with staged(tmp_path) as stage:
@@ -171,7 +171,7 @@ async def test_a_finished_row_whose_new_output_was_not_written_yet_takes_no_othe
     assert film.read_bytes() == b"somebody else's film"
 
 
-async def test_a_finished_row_is_never_renamed_onto_somebody_elses_file(stage: Stage) -> None:
+async def test_a_finished_row_never_replaces_a_foreign_file(stage: Stage) -> None:
     await stage.outcomes(rows(1))
     film = stage.folder / "out" / "holiday.mp4"
     film.write_text("mine")

@@ -121,3 +121,32 @@ def test_a_server_that_is_not_there_ends_the_run_soon() -> None:
     assert isinstance(failure, TransportError)
     assert took < 180
     assert heygen.tried < 10
+
+
+class Silent(FakeHeyGen):
+    """Creates get no answer."""
+
+    async def create(self, key: str, **request: object) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def _stopped(heygen: FakeHeyGen, lengths: dict[str, float]) -> float:
+    clock = asyncio.get_running_loop().time
+    async with DubRun(heygen, bench.rows_of(lengths), Plan(journal=None), origin="virtual") as run:
+        while not run.snapshot().stages.get("submitting"):  # noqa: ASYNC110 there is no event for it
+            await asyncio.sleep(0.1)
+        started = clock()
+        await run.stop()
+    return clock() - started
+
+
+def test_a_run_that_is_stopped_and_left_waits_once_for_the_answers_of_creates() -> None:
+    lengths = bench.lengths_of(0, 4)
+    loop = VirtualLoop()
+    try:
+        took = loop.run_until_complete(_stopped(Silent(Server(lengths, lambda _: 10)), lengths))
+    finally:
+        loop.close()
+
+    assert took == pytest.approx(5.0, abs=0.5)

@@ -558,7 +558,7 @@ def test_one_pass_reads_what_the_converter_reads_and_nothing_else(data, model):
         found = one_pass(value)
     except UNREADABLE:
         return  # the converter decides
-    assert fields_of(found) == fields_of(_converter.structure(value, model))
+    assert fields_of(found) == fields_of(_converter().structure(value, model))
 
 
 def fields_of(found):
@@ -569,7 +569,7 @@ def test_every_plain_model_is_read_in_one_pass():
     assert [model for model in PLAIN if one_pass_reader(model, {}) is None] == []
     wire = {"id": "a", "status": "queued", "created_at": 1717000000, "new": [1]}
     found = one_pass_reader(Lipsync, {})(wire)
-    assert found == _converter.structure(wire, Lipsync)
+    assert found == _converter().structure(wire, Lipsync)
     assert (found.status, found.extra) == (LipsyncStatus.PENDING, {"new": [1]})
 
 
@@ -578,7 +578,7 @@ def test_statuses_are_those_of_the_entries_that_are_readable(entries):
     expected = []
     for entry in entries:
         try:
-            found = _converter.structure(entry, StatusEntry)
+            found = _converter().structure(entry, StatusEntry)
         except UNREADABLE:
             continue
         expected.append((found.lipsync_id, found.status))
@@ -588,7 +588,7 @@ def test_statuses_are_those_of_the_entries_that_are_readable(entries):
 @given(st.lists(objects_like(Lipsync), max_size=3))
 def test_a_page_is_read_as_the_converter_reads_its_items(entries):
     try:
-        expected = _converter.structure(entries, list[Lipsync])
+        expected = _converter().structure(entries, list[Lipsync])
     except UNREADABLE:
         with pytest.raises(UnexpectedResponse, match=r"\$\.data"):
             read_page(answer(entries), Lipsync)

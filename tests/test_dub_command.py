@@ -211,6 +211,19 @@ def test_the_same_command_continues_after_ctrl_c(manifest, tmp_path):
         assert len(sandbox.jobs) == 4
 
 
+def test_what_an_interrupted_run_has_reserved_is_for_the_jobs_that_go_on(manifest, tmp_path):
+    with running(manual=True, account_limit=2) as sandbox:
+        process = start("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
+        until(lambda: any(request.status == 429 for request in sandbox.requests))
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    summary = orjson.loads(out.splitlines()[-1])["summary"]
+
+    assert (process.returncode, len(sandbox.jobs)) == (130, 2)
+    assert summary["spent"] == 0.0
+    assert summary["reserved"] == pytest.approx(2 * 60 * 0.0333)
+
+
 def _advance(sandbox):
     clock = sandbox._backend.clock
     clock.move_to(clock.now() + 60)
@@ -221,6 +234,7 @@ def test_a_terminal_gets_a_live_view_and_a_summary(manifest, tmp_path):
         ran = on_terminal("dub", manifest, "--output-dir", tmp_path / "out", *QUICK, sandbox=sandbox)
 
     assert ran.code == 0
+    assert "checking all rows before anything is sent" in ran.out
     assert "concurrent jobs" in ran.out
     assert "rows/min" in ran.out
     assert "4 completed in 0:0" in ran.out

@@ -20,6 +20,7 @@ from heygen_async.cli.dub_flags import RunFlags
 from heygen_async.cli.dub_progress import Progress
 from heygen_async.cli.dub_summary import next_steps, summary, summary_object, survey_lines
 from heygen_async.cli.dub_view import clock, line, live_view
+from heygen_async.cli.review_flags import ReviewFlags
 from heygen_async.errors import LipsyncFailed
 from heygen_async.models import DubOutcome, DubRow, Lipsync, Wallet
 
@@ -228,6 +229,12 @@ def test_the_live_view_shows_the_error_while_the_api_does_not_answer(progress):
     assert "retrying: no connection to a.b" in view
 
 
+def test_the_live_view_says_that_an_interrupted_run_stops(progress):
+    assert not any("stopping" in text for text in shown(live_view(SNAPSHOT, progress)))
+    progress.is_stopping = True
+    assert "stopping after the next answers; a second Ctrl-C stops at once" in shown(live_view(SNAPSHOT, progress))
+
+
 # Rate and time left
 
 
@@ -287,7 +294,7 @@ def test_lengths_of_time_are_short(seconds, shown):
 
 PLACES = {"Report": Path("episodes.report.csv"), "Journal": Path("episodes.sqlite")}
 FLAGS = RunFlags(output_dir=Path("a-longer-folder/for-the-videos"), journal=Path("my journal.sqlite"), budget=50.0)
-COMMANDS = RunCommands(Path("episodes.csv"), FLAGS, None)
+COMMANDS = RunCommands(Path("episodes.csv"), FLAGS, ReviewFlags(), None)
 SAME = "heygen-async dub episodes.csv --output-dir a-longer-folder/for-the-videos --journal 'my journal.sqlite'"
 
 SUMMARY_80 = f"""\
@@ -350,7 +357,7 @@ def test_a_command_has_every_flag_that_was_given():
     flags = RunFlags(
         max_in_flight=4, max_attempts=5, rates={"speed": 0.05}, submit="batch", captions=True, retry_failed=True
     )
-    commands = RunCommands(Path("episodes.csv"), flags, "http://127.0.0.1:8080")
+    commands = RunCommands(Path("episodes.csv"), flags, ReviewFlags(), "http://127.0.0.1:8080")
 
     assert commands.to_start() == {
         "Start the run": "heygen-async dub episodes.csv --max-in-flight 4 --max-attempts 5 --rates.speed 0.05 "
@@ -399,7 +406,9 @@ def test_the_json_of_a_summary_has_money_apart_and_the_next_commands():
 
 def test_a_dry_run_says_what_a_run_would_do_and_how_to_start_it():
     survey = Survey(rows=60, to_submit=46, under_way=1, done=12, failed=1, unknown=40, estimate=91.91)
-    lines = shown(*survey_lines(survey, 50.0), *next_steps(RunCommands(Path("a.csv"), RunFlags(), None).to_start()))
+    lines = shown(
+        *survey_lines(survey, 50.0), *next_steps(RunCommands(Path("a.csv"), RunFlags(), ReviewFlags(), None).to_start())
+    )
 
     assert lines == [
         "60 valid rows; nothing was sent.",

@@ -146,7 +146,7 @@ async def test_every_problem_of_every_row_is_found_at_once(stage: Stage) -> None
     assert "5ec5e7" not in "".join(found)
 
 
-async def test_a_row_of_a_stream_fails_once_with_all_that_is_wrong(stage: Stage) -> None:
+async def test_a_row_of_a_stream_fails_once_with_all_of_its_problems(stage: Stage) -> None:
     bad = DubRow(stage.folder / "no.mp4", stage.folder / "no.wav", key="bad", output="../x.mp4")
     outcomes = await stage.outcomes(iter([bad, *rows(1)]))
     [failed] = [outcome for outcome in outcomes if outcome.state == "failed"]
@@ -208,7 +208,7 @@ async def test_two_outputs_that_lead_to_one_file_are_found(stage: Stage) -> None
     assert all("duplicate of row 1: the same output" in one for one in found)
 
 
-async def test_captions_of_two_rows_do_not_meet(stage: Stage) -> None:
+async def test_two_rows_do_not_write_the_same_captions(stage: Stage) -> None:
     one, two = rows(2)
     given = [evolve(one, output="x.mp4"), evolve(two, output="x.webm")]
     assert len(await problems_of(stage, given, captions=True)) == 1

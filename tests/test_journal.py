@@ -63,11 +63,11 @@ def _next(record: Record, now: float = 1000.0, *, max_attempts: int = 3, has_fil
         pytest.param(SENT.not_sent("429"), Step.INTEND, id="refused"),
     ],
 )
-def test_what_a_row_reached_says_what_comes_next(record: Record, step: Step) -> None:
+def test_the_record_of_a_row_decides_the_next_step(record: Record, step: Step) -> None:
     assert _next(record) is step
 
 
-def test_a_row_whose_file_is_there_has_nothing_left() -> None:
+def test_a_finished_row_whose_file_exists_needs_nothing() -> None:
     assert _next(SENT.accepted("ls_1").completed(1.0).done(), has_file=True) is Step.NOTHING
 
 
@@ -76,7 +76,7 @@ def test_a_create_is_repeated_only_while_the_server_remembers_its_key() -> None:
     assert _next(SENT, 1000 + KEY_SECONDS) is Step.SEARCH
 
 
-def test_a_clock_that_was_put_back_is_not_trusted() -> None:
+def test_a_clock_that_was_set_back_is_not_trusted() -> None:
     assert _next(SENT, 999.0) is Step.SEARCH
 
 
@@ -334,7 +334,7 @@ async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
         await _open(path)
 
 
-async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"the folder of .*nowhere.* does not exist"):
         await _open(tmp_path / "nowhere" / "run.sqlite")
 

@@ -29,7 +29,8 @@ IMPORTS = {
     "_events": {"_values", "models"},
     "_wire": {"_arguments", "_ids", "_masking", "_text", "errors", "models"},
     "pagination": {"_arguments", "errors"},
-    "_converter": {"_events", "_one_pass", "_values", "_wire", "errors", "models", "pagination"},
+    "_lenient_models": {"_events", "_one_pass", "_values", "models"},
+    "_converter": {"_lenient_models", "_one_pass", "_values", "_wire", "errors", "models", "pagination"},
     "_transport": {"_arguments", "_masking", "_text", "_version", "_wire", "errors", "models", "policies"},
     "_drift": {"_converter", "_models", "_text", "_values", "models"},
     "diagnosis": {"_models"},
@@ -39,17 +40,18 @@ IMPORTS = {
     },
     "_media": {"_arguments", "_converter", "_ids", "_text", "_transport", "_wire", "errors", "models", "policies"},
     "polling": {"_arguments", "_ids", "_text", "errors", "models", "policies"},
-    "jobs": {"_arguments", "_media", "errors", "models", "pagination", "policies", "polling"},
+    "jobs": {"_arguments", "_media", "models", "pagination", "policies", "polling"},
     "resources": {
         *("_arguments", "_converter", "_ids", "_media", "_transport", "_wire"),
         *("errors", "jobs", "models", "pagination", "policies", "polling"),
     },
+    "_dub": {"_media", "errors", "jobs", "models", "resources"},
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
-    "bulk": {"_arguments", "_media", "_text", "_wire", "errors", "models", "policies"},
+    "bulk": {"_arguments", "_ids", "_media", "_text", "_wire", "errors", "models", "policies", "polling"},
     "review": {"_arguments", "_media", "bulk", "models"},
     "session": {
-        *("_arguments", "_bulk_calls", "_doctor", "_ids", "_media", "_transport", "_wire"),
-        *("bulk", "diagnosis", "errors", "jobs", "models", "policies", "polling", "resources"),
+        *("_arguments", "_bulk_calls", "_doctor", "_dub", "_ids", "_media", "_transport", "_wire"),
+        *("bulk", "diagnosis", "models", "policies", "polling", "resources"),
     },
     "_delivery": {"_arguments", "_events", "_wire", "errors", "models"},
     "webhooks": {"_arguments", "_delivery", "errors", "models", "polling"},
@@ -141,6 +143,6 @@ def test_what_claims_to_be_pure_awaits_nothing_and_reads_no_clock(module):
 def test_importing_the_package_imports_nothing_heavy_or_optional():
     program = "import sys; from heygen_async import HeyGenSession; print(*sorted(sys.modules))"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    heavy = ("cyclopts", "rich", "tinytag", "sqlite3", "aiolimiter", "pytest", "uvloop", "aiohttp.web")
+    heavy = ("cattrs", "cyclopts", "rich", "tinytag", "sqlite3", "aiolimiter", "pytest", "uvloop", "aiohttp.web")
     ours = tuple(f"heygen_async.{name}" for name in ("_doctor", "bulk", "cli", "review", "sandbox"))
     assert not [module for module in found if module in heavy or module.startswith(ours)]

@@ -22,7 +22,7 @@ def _refused_at(count: int) -> Limiter:
     return limiter
 
 
-def test_at_most_four_creates_are_in_the_air() -> None:
+def test_at_most_four_creates_have_no_answer() -> None:
     limiter = Limiter()
     for _ in range(MOST_IN_AIR):
         assert limiter.may_send(0.0)
@@ -52,7 +52,7 @@ def test_a_finished_job_makes_room_for_one_more() -> None:
     assert not limiter.may_send(0.0)
 
 
-def test_creates_that_were_refused_together_teach_one_epoch() -> None:
+def test_creates_that_were_refused_together_change_the_limit_once() -> None:
     limiter = Limiter()
     _fill(limiter, 3)
     epochs = [limiter.send() for _ in range(4)]
@@ -64,7 +64,7 @@ def test_creates_that_were_refused_together_teach_one_epoch() -> None:
     assert limiter.next_chance() == 15.0  # had each been a epoch of its own: 120
 
 
-def test_one_more_is_tried_after_15_seconds_and_then_ever_more_seldom() -> None:
+def test_one_more_is_tried_after_15_seconds_and_then_less_and_less_often() -> None:
     limiter = _refused_at(10)
     waits, now = [], 0.0
     for _ in range(7):
@@ -76,7 +76,7 @@ def test_one_more_is_tried_after_15_seconds_and_then_ever_more_seldom() -> None:
     assert waits == [15, 30, 60, 120, 240, 480, 600]
 
 
-def test_a_probe_that_is_taken_raises_the_limit_and_the_next_leaves_at_once() -> None:
+def test_an_accepted_probe_raises_the_limit_and_the_next_is_sent_at_once() -> None:
     limiter = _refused_at(10)
     limiter.send()
     limiter.accept(15.0)
@@ -99,7 +99,7 @@ def test_a_limit_that_has_dropped_is_tried_more_often() -> None:
     assert limiter.next_chance() - now == 75
 
 
-def test_while_others_have_the_whole_account_it_is_tried_soon_and_then_every_half_minute() -> None:
+def test_while_others_use_the_whole_account_it_is_tried_soon_and_then_every_half_minute() -> None:
     limiter = _refused_at(0)
     waits, now = [], 0.0
     for _ in range(7):
@@ -111,7 +111,7 @@ def test_while_others_have_the_whole_account_it_is_tried_soon_and_then_every_hal
     assert limiter.limit == 0
 
 
-def test_a_probe_waits_for_as_long_as_the_server_said() -> None:
+def test_a_probe_waits_for_the_retry_after() -> None:
     limiter = Limiter()
     _fill(limiter, 2)
     limiter.refuse(limiter.send(), 100.0, retry_after=90)
@@ -119,7 +119,7 @@ def test_a_probe_waits_for_as_long_as_the_server_said() -> None:
     assert limiter.next_chance() == 190
 
 
-def test_the_callers_own_limit_is_never_passed() -> None:
+def test_the_callers_own_limit_is_never_exceeded() -> None:
     limiter = Limiter(most=2)
     _fill(limiter, 2)
 
@@ -202,7 +202,7 @@ class LimiterMachine(RuleBasedStateMachine):
 TestLimiterMachine = LimiterMachine.TestCase
 
 
-def test_after_a_create_without_an_answer_they_leave_one_by_one_and_ever_more_seldom() -> None:
+def test_after_a_create_without_an_answer_they_are_sent_one_by_one_and_less_and_less_often() -> None:
     breaker = CircuitBreaker()
     waits, now = [], 100.0
     for _ in range(8):
@@ -216,7 +216,7 @@ def test_after_a_create_without_an_answer_they_leave_one_by_one_and_ever_more_se
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_creates_that_broke_off_together_are_one_trouble() -> None:
+def test_creates_that_failed_together_count_as_one_failure() -> None:
     breaker = CircuitBreaker()
     for moment in (100.0, 100.1, 100.9):
         breaker.failure(moment)
@@ -224,7 +224,7 @@ def test_creates_that_broke_off_together_are_one_trouble() -> None:
     assert breaker.next_chance() == 101.0
 
 
-def test_an_answer_clears_the_weather() -> None:
+def test_an_answer_ends_the_failures() -> None:
     breaker = CircuitBreaker()
     breaker.failure(0.0)
     breaker.success()
@@ -232,7 +232,7 @@ def test_an_answer_clears_the_weather() -> None:
     assert breaker.may_send(0.5, in_air=3)
 
 
-def test_a_server_that_never_answered_is_given_up_soon() -> None:
+def test_a_server_that_never_answered_ends_the_run_soon() -> None:
     breaker = CircuitBreaker()
     assert not breaker.is_hopeless(1e9)  # nothing was asked yet
 
@@ -243,7 +243,7 @@ def test_a_server_that_never_answered_is_given_up_soon() -> None:
     assert breaker.is_hopeless(101 + NEVER_ANSWERED)
 
 
-def test_an_outage_is_waited_out_for_an_hour_from_its_beginning() -> None:
+def test_an_outage_of_up_to_an_hour_is_waited_out() -> None:
     breaker = CircuitBreaker()
     breaker.success()
     breaker.failure(10_000.0)

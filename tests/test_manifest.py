@@ -353,6 +353,13 @@ def test_everything_wrong_in_json_lines_is_told_with_its_place(tmp_path: Path) -
     ]
 
 
+@pytest.mark.parametrize("text", [f'[{{"video": "{V}"}}]', f'[\n  {{"video": "{V}"}},\n  {{}}\n]\n', "\n[]"])
+def test_a_json_list_is_one_error_that_says_how_to_write_it(tmp_path: Path, text: str) -> None:
+    [problem] = _problems(_manifest(tmp_path, text, "rows.json"))
+
+    assert problem.endswith("begins a list; JSON Lines are one object on each line, without [ ] and commas")
+
+
 def test_iterating_a_wrong_manifest_raises_where_it_is_wrong(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, f"video,audio\n{V},{A}\n{V},\n")
     rows = iter(manifest)

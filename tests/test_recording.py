@@ -343,20 +343,20 @@ async def large_body_peak(size, tmp_path):
 
 
 async def test_a_large_body_passes_both_ways_in_constant_memory(tmp_path):
-    assert await large_body_peak(64 * MIB, tmp_path) < 12 * MIB
+    assert await large_body_peak(64 * MIB, tmp_path) < 6 * MIB
 
 
 @pytest.mark.skipif("HEYGEN_TEST_LARGE" not in os.environ, reason="passes 1 GB; set HEYGEN_TEST_LARGE")
 @pytest.mark.timeout(600)
 async def test_a_body_of_1_gb_passes_both_ways_in_constant_memory(tmp_path):
-    assert await large_body_peak(1024 * MIB, tmp_path) < 12 * MIB
+    assert await large_body_peak(1024 * MIB, tmp_path) < 6 * MIB
 
 
 # What is written
 
 
 SECRETS = {
-    "key": "sk_live_7f/Qz+91",
+    "key": "live_7f/Qz+91",
     "signature": "5ig9edf00",
     "first name": "Jacqueline",
     "last name": "Montmorency",
@@ -377,7 +377,7 @@ async def test_no_secret_is_in_anything_that_is_written_or_said(tmp_path):
     """Every secret is planted where the API has it, and where it might repeat it; then everything is searched."""
     prose = (
         f"{SECRETS['first name']} {SECRETS['last name']} <{SECRETS['other email']}> at {SECRETS['ip']} "
-        f"and {SECRETS['ipv6']} used {SECRETS['key']}, {json.dumps(SECRETS['key'])}, sk\\u005flive_7f\\/Qz+91 for "
+        f"and {SECRETS['ipv6']} used {SECRETS['key']}, {json.dumps(SECRETS['key'])}, live\\u005f7f\\/Qz+91 for "
         f"https://files.example/{SECRETS['source']}.mp4?X-Amz-Signature={SECRETS['signature']} {SECRETS['webhook']}"
     )
     me = {"username": SECRETS["first name"], "email": SECRETS["email"], "first_name": SECRETS["first name"],

@@ -239,6 +239,34 @@ async def test_a_rejected_row_gets_one_new_job_and_its_file_is_replaced(stage):
     assert after.keys() == before.keys()
 
 
+async def test_rejected_rows_are_redone_in_a_batch_too(stage):
+    drafts = rows(4)
+    await stage.outcomes(drafts, submit="batch")
+    await decide(stage, row_1="rejected", row_3="rejected")
+    outcomes = {one.key: one.state for one in await stage.outcomes(drafts, submit="batch", redo_rejected=True)}
+    assert outcomes == {"row-1": "completed", "row-2": "unchanged", "row-3": "completed", "row-4": "unchanged"}
+    assert len(stage.sandbox.jobs) == 6
+
+
+async def test_approved_rows_are_rendered_in_a_batch_too(stage):
+    drafts = rows(3)
+    await stage.outcomes(drafts)
+    await decide(stage, row_1="approved", row_3="approved")
+    assert {one.state for one in await finals(stage, drafts, submit="batch")} == {"completed"}
+    assert modes(stage).count("precision") == 2
+
+
+async def test_a_row_that_was_redone_and_failed_may_be_tried_again(stage):
+    drafts = rows(1)
+    await stage.outcomes(drafts)
+    await decide(stage, row_1="rejected")
+    bad = rows(1, video=url("bad", "fail=No+face+was+found"))
+    assert [one.state for one in await stage.outcomes(bad, redo_rejected=True)] == ["failed"]
+    assert stage.files() == {"row-1.mp4"}  # the draft is replaced by a video only
+    assert [one.state for one in await stage.outcomes(rows(1, video=url("good")))] == ["completed"]
+    assert len(stage.sandbox.jobs) == 3
+
+
 async def test_a_row_that_was_redone_is_to_be_reviewed_again_and_not_redone_again(stage):
     drafts = rows(1)
     await stage.outcomes(drafts)

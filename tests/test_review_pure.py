@@ -1,4 +1,4 @@
-"""What the run page decides without I/O: who may talk to it, ranges, captions, decisions, and what a row shows."""
+"""What the run page decides without I/O: which requests it accepts, ranges, captions, decisions, what a row shows."""
 
 import orjson
 import pytest
@@ -23,7 +23,7 @@ YES = Review("a", "ls_1", "approved")
 @pytest.mark.parametrize(
     ("method", "headers"),
     [
-        pytest.param("GET", HERE, id="a browser that follows no link"),
+        pytest.param("GET", HERE, id="an address that was typed"),
         pytest.param("GET", {"Host": "localhost:9000"}, id="a tunnel with another port"),
         pytest.param("GET", {"Host": "[::1]:8000"}, id="IPv6"),
         pytest.param("GET", {**HERE, "Origin": "http://127.0.0.1:8000"}, id="our own page"),
@@ -32,7 +32,7 @@ YES = Review("a", "ls_1", "approved")
         pytest.param("GET", {**HERE, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, id="a link"),
     ],
 )
-def test_who_is_let_in(method, headers):
+def test_requests_that_are_accepted(method, headers):
     assert refusal(method, headers) is None
 
 
@@ -59,7 +59,7 @@ def test_who_is_let_in(method, headers):
         ),
     ],
 )
-def test_who_is_not_let_in(method, headers):
+def test_requests_that_are_refused(method, headers):
     assert refusal(method, headers)
 
 

@@ -1,9 +1,11 @@
-"""The run page over HTTP: who is let in, which files are served, what is decided, and journals that cannot be shown."""
+"""The run page over HTTP: which requests it accepts and which files it serves, decisions, journals it cannot show."""
 
 import asyncio
 import os
 import sqlite3
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -46,11 +48,11 @@ async def journal(tmp_path, out):
     return path
 
 
-# Who is let in
+# Which requests are accepted
 
 
 @pytest.mark.parametrize("path", ["", "rows", "events", "result?key=row-1", "source?key=row-1", "main.js"])
-async def test_another_host_is_refused_whatever_it_asks_for(journal, path):
+async def test_another_host_is_refused_whatever_its_path(journal, path):
     async with visited(journal) as visit:
         status, _, body = await visit.get(path, Host="evil.example")
         assert status == 403
@@ -58,7 +60,7 @@ async def test_another_host_is_refused_whatever_it_asks_for(journal, path):
 
 
 @pytest.mark.parametrize("path", ["", "rows", "events", "result?key=row-1", "main.js"])
-async def test_another_origin_is_refused_whatever_it_asks_for(journal, path):
+async def test_another_origin_is_refused_whatever_its_path(journal, path):
     async with visited(journal) as visit:
         assert (await visit.get(path, Origin="https://evil.example"))[0] == 403
 
@@ -118,13 +120,17 @@ async def test_the_page_loads_its_own_files_only(journal):
             assert (await visit.get(name))[0] == 200
 
 
+def listening_at(port):
+    """Return the addresses at which sockets listen on a port, as the kernel writes them."""
+    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
+    lines = [line.split() for table in tables if table.exists() for line in table.read_text().splitlines()]
+    return [line[1] for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the tables of Linux")
 async def test_the_server_listens_on_this_machine_only(journal):
     async with visited(journal) as visit:
-        listening = await asyncio.create_subprocess_exec(
-            "ss", "-Hltn", f"sport = :{visit.port}", stdout=asyncio.subprocess.PIPE
-        )
-        found, _ = await listening.communicate()
-        assert [line.split()[3] for line in found.decode().splitlines()] == [f"127.0.0.1:{visit.port}"]
+        assert listening_at(visit.port) == [f"0100007F:{visit.port:04X}"]
 
 
 # Rows
@@ -324,6 +330,12 @@ async def test_a_source_by_url_is_in_the_policy_and_never_fetched_here(journal):
         assert "media-src 'self' https://cdn.example;" in headers["Content-Security-Policy"]
         assert (await visit.get("source?key=row-1"))[0] == 404
         assert (await visit.rows())["row-1"]["source"] == {"kind": "url", "url": row.video}
+
+
+async def test_the_video_of_another_job_is_not_shown_for_the_one_that_was_named(journal):
+    async with visited(journal) as visit:
+        assert (await visit.get("result?key=row-1&job=ls_1"))[0] == 200
+        assert (await visit.get("result?key=row-1&job=ls_0"))[0] == 409
 
 
 # Decisions

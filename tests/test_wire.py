@@ -6,7 +6,7 @@ import string
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from urllib.parse import quote
+from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 import pytest
@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async import errors
-from heygen_async._arguments import is_https
+from heygen_async._arguments import _PLAIN_HTTPS, is_https
 from heygen_async._ids import check_key, chunk_ids, query_size, segment, segments
 from heygen_async._masking import Mask
+from heygen_async._text import is_text
 from heygen_async._wire import (
     Answer,
     Stream,
@@ -519,7 +520,27 @@ def test_a_full_chunk_has_no_empty_seats():
     assert [len(chunk) for chunk in chunk_ids([f"ls_{n}" for n in range(250)])] == [100, 100, 50]
 
 
+@given(
+    st.dictionaries(st.text(max_size=5), st.text(alphabet="aZ09-._~,&%+ é", max_size=9) | st.booleans() | st.integers())
+)
+def test_a_query_is_percent_encoded_but_for_commas(params):
+    spelled = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
+    assert query_string(params) == urlencode(spelled, safe=",", quote_via=quote)
+
+
 # Addresses
+
+
+@given(st.from_regex(_PLAIN_HTTPS, fullmatch=True))
+def test_a_plain_https_url_needs_no_parsing_to_be_one(url):
+    parts = urlsplit(url)
+    assert (parts.scheme, bool(parts.hostname), parts.port, is_text(url), url.split()) == (
+        "https",
+        True,
+        None,
+        True,
+        [url],
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from heygen_async._converter import read
-from heygen_async._doctor.seen import Reply
+from heygen_async._doctor.seen import CallResult
 from heygen_async.diagnosis import Check, Level
 from heygen_async.errors import AuthenticationError, HeyGenError, NotFound, PermissionDenied, UnexpectedResponse
 from heygen_async.models import Account, ApiKey
@@ -25,9 +25,9 @@ _SCOPES: Final = (
 )
 
 
-def key_checks(reply: Reply) -> Iterator[Check]:
+def key_checks(result: CallResult) -> Iterator[Check]:
     """Yield what `GET /v3/api_keys/self` says of the key."""
-    match reply.error:
+    match result.error:
         case AuthenticationError() | PermissionDenied() as error:
             summary = f"the key is valid, but may not read itself ({error.status}): scopes and expiry are not known"
             yield _key(Level.INFO, summary)
@@ -35,13 +35,13 @@ def key_checks(reply: Reply) -> Iterator[Check]:
             summary = f"this account has no call to read the key ({error.status}): its scopes are not known"
             yield _key(Level.INFO, summary)
         case HeyGenError() as error:
-            yield failed(reply.call, error)
+            yield failed(result.call, error)
         case None:
-            key = _model(reply, ApiKey)
+            key = _model(result, ApiKey)
             if key is None:
                 yield _key(Level.INFO, "the key is valid, but what the API says of it cannot be read")
             else:
-                yield from _known_key(key, datetime.fromtimestamp(reply.received_at, UTC))
+                yield from _known_key(key, datetime.fromtimestamp(result.received_at, UTC))
 
 
 def unauthorized(error: AuthenticationError) -> Check:
@@ -86,17 +86,17 @@ def _expiry(key: ApiKey, now: datetime) -> Check:
     return _key(Level.OK, f"the key expires in {left}")
 
 
-def account_checks(reply: Reply) -> Iterator[Check]:
+def account_checks(result: CallResult) -> Iterator[Check]:
     """Yield what `GET /v3/users/me` says of the account: no name and no address."""
-    match reply.error:
+    match result.error:
         case PermissionDenied() as error:
             summary = f"the key may not read the account ({error.status}), so its balance is not known"
             advice = "Only the scope account:read is missing; lipsyncs do not need it."
             yield Check(area="account", level=Level.INFO, summary=summary, advice=advice)
         case HeyGenError() as error:
-            yield failed(reply.call, error)
+            yield failed(result.call, error)
         case None:
-            account = _model(reply, Account)
+            account = _model(result, Account)
             if account is not None:
                 yield _balance(account)
 
@@ -137,9 +137,9 @@ def _key(level: Level, summary: str, advice: str | None = None) -> Check:
     return Check(area="key", level=level, summary=summary, advice=advice)
 
 
-def _model(reply: Reply, model: type[T]) -> T | None:
-    assert reply.response is not None  # noqa: S101 there was no error
+def _model(result: CallResult, model: type[T]) -> T | None:
+    assert result.response is not None  # noqa: S101 there was no error
     try:
-        return read(reply.response, model)
+        return read(result.response, model)
     except UnexpectedResponse:
         return None  # what is wrong with it is a finding of its own

@@ -9,7 +9,7 @@ from typing import Final
 from attrs import define, field
 
 from heygen_async._doctor.account_checks import failed
-from heygen_async._doctor.seen import Reply
+from heygen_async._doctor.seen import CallResult
 from heygen_async._drift import SHAPES, Difference, differences
 from heygen_async.diagnosis import Check, Level
 from heygen_async.errors import (
@@ -25,30 +25,30 @@ BATCH_FINISHED: Final = "batch.finished"
 _MOST_LISTED: Final = 8
 
 
-def page_checks(page: Reply, details: Sequence[Reply]) -> Iterator[Check]:
+def page_checks(page: CallResult, details: Sequence[CallResult]) -> Iterator[Check]:
     """Yield whether the newest lipsyncs could be read, and whether they are enough for a comparison."""
-    for reply in (page, *details):
-        if reply.error is not None:
-            yield failed(reply.call, reply.error)
+    for result in (page, *details):
+        if result.error is not None:
+            yield failed(result.call, result.error)
     if page.error is None and not page.objects:
         yield _info("answers", "the account has no lipsyncs yet, so none could be compared with the models")
     elif page.error is None and not any(item.get("status") == "completed" for item in page.objects):
         yield _info("answers", f"none of the newest {len(page.objects)} lipsyncs is completed: no links to compare")
 
 
-def statuses_check(reply: Reply) -> Check:
+def statuses_check(result: CallResult) -> Check:
     """Return whether the account has bulk status requests."""
-    match reply.error:
+    match result.error:
         case NotFound() | PermissionDenied() as error:
-            summary = f"{reply.call} is not available ({error.status}): waits read the list and single jobs instead"
+            summary = f"{result.call} is not available ({error.status}): waits read the list and single jobs instead"
             return _info("calls", summary, "Nothing to do; waiting for many jobs takes more requests.")
         case HeyGenError() as error:
-            return failed(reply.call, error)
+            return failed(result.call, error)
         case None:
-            return Check(area="calls", level=Level.OK, summary=f"{reply.call} is available: waits share requests")
+            return Check(area="calls", level=Level.OK, summary=f"{result.call} is available: waits share requests")
 
 
-def batches_check(batch: Reply, nowhere: Reply) -> Check:
+def batches_check(batch: CallResult, nowhere: CallResult) -> Check:
     """Return whether the account has batches.
 
     Args:
@@ -76,15 +76,15 @@ def _are_alike(one: HeyGenError, other: HeyGenError | None) -> bool:
     return (one.status, one.code, one.message) == (other.status, other.code, other.message)
 
 
-def event_types_check(reply: Reply) -> Check:
+def event_types_check(result: CallResult) -> Check:
     """Return whether the event that a batch ends with is offered."""
-    match reply.error:
+    match result.error:
         case NotFound() | PermissionDenied() as error:
             return _info("calls", f"webhooks cannot be read with this key ({error.status})")
         case HeyGenError() as error:
-            return failed(reply.call, error)
+            return failed(result.call, error)
         case None:
-            names = [str(item.get("event_type")) for item in reply.objects]
+            names = [str(item.get("event_type")) for item in result.objects]
     if BATCH_FINISHED in names:
         return Check(area="calls", level=Level.OK, summary=f"the webhook event {BATCH_FINISHED} is offered")
     batch = [name for name in dict.fromkeys(names) if "batch" in name]
@@ -109,14 +109,14 @@ class _Sightings:
     count: int = 0
 
 
-def answer_checks(replies: Sequence[Reply]) -> Iterator[Check]:
+def answer_checks(results: Sequence[CallResult]) -> Iterator[Check]:
     """Yield how the answers differ from the models: one check for each field."""
     seen: defaultdict[Difference, _Sightings] = defaultdict(_Sightings)
-    compared = [reply for reply in replies if reply.response is not None and reply.call in SHAPES]
-    for reply in compared:
-        assert reply.response is not None  # noqa: S101 filtered above
-        for difference in differences(reply.response.data, SHAPES[reply.call]):
-            seen[difference].calls.add(reply.call)
+    compared = [result for result in results if result.response is not None and result.call in SHAPES]
+    for result in compared:
+        assert result.response is not None  # noqa: S101 filtered above
+        for difference in differences(result.response.data, SHAPES[result.call]):
+            seen[difference].calls.add(result.call)
             seen[difference].count += 1
     for difference, sightings in sorted(seen.items(), key=lambda item: (item[0].where, item[0].kind)):
         yield _drift(difference, sightings)

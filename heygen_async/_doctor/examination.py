@@ -10,7 +10,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from heygen_async._doctor.judgement import diagnose
-from heygen_async._doctor.seen import Offers, Replies, Reply
+from heygen_async._doctor.seen import CallResult, CallResults, Offers
 from heygen_async._ids import segment
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import Parameter, compose
@@ -48,8 +48,8 @@ async def examine(transport: Transport) -> Diagnosis:
     started = datetime.fromtimestamp(transport.clock(), UTC)
     reach = await transport.http.probe(calls.transport.timeouts.connect)
     can_connect = reach is None or reach.failure is None
-    replies = await calls.make() if can_connect else None
-    return diagnose(transport.http.origin, reach, replies, at=started)
+    results = await calls.make() if can_connect else None
+    return diagnose(transport.http.origin, reach, results, at=started)
 
 
 def _fewer(given: RetryPolicy) -> RetryPolicy:
@@ -71,18 +71,18 @@ class _Calls:
 
     transport: Transport
 
-    async def make(self) -> Replies:
+    async def make(self) -> CallResults:
         """Make the first two calls, and the others if these were answered and the key was accepted."""
-        replies = Replies(key=await self._get(_KEY))
-        if replies.unanswered is None:
-            replies = evolve(replies, page=await self._get(_LIST, params={"limit": _PAGE}))
-        if replies.page is None or replies.unanswered is not None or replies.unauthorized is not None:
-            return replies
-        ids = [id_ for item in replies.page.objects if (id_ := _id(item.get("id"))) is not None]
+        results = CallResults(key=await self._get(_KEY))
+        if results.unanswered is None:
+            results = evolve(results, page=await self._get(_LIST, params={"limit": _PAGE}))
+        if results.page is None or results.unanswered is not None or results.unauthorized is not None:
+            return results
+        ids = [id_ for item in results.page.objects if (id_ := _id(item.get("id"))) is not None]
         async with asyncio.TaskGroup() as group:
             details = [group.create_task(self._get(_ONE, lipsync_id=id_)) for id_ in ids]
             offers = await self._offers(ids)
-        return evolve(replies, offers=offers, details=[task.result() for task in details])
+        return evolve(results, offers=offers, details=[task.result() for task in details])
 
     async def _offers(self, ids: list[str]) -> Offers:
         statuses = await self._get(_STATUSES, params={"lipsync_ids": ",".join(ids or [_NO_ID])})
@@ -96,7 +96,9 @@ class _Calls:
             event_types=await self._get(_EVENT_TYPES),
         )
 
-    async def _get(self, template: str, *, params: Mapping[str, Parameter] | None = None, **segments: str) -> Reply:
+    async def _get(
+        self, template: str, *, params: Mapping[str, Parameter] | None = None, **segments: str
+    ) -> CallResult:
         clock = asyncio.get_running_loop().time
         started = clock()
         response, error = None, None
@@ -104,7 +106,7 @@ class _Calls:
             response = await self.transport.send(compose("GET", template, segments=segments, params=params))
         except HeyGenError as failure:
             error = failure
-        return Reply(
+        return CallResult(
             call=f"GET {template}",
             seconds=clock() - started,
             received_at=self.transport.clock(),

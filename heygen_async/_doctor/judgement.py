@@ -11,7 +11,7 @@ from attrs import evolve
 from heygen_async._doctor.account_checks import account_checks, key_checks, unauthorized
 from heygen_async._doctor.api_checks import answer_checks, batches_check, event_types_check, page_checks, statuses_check
 from heygen_async._doctor.network_checks import clock_check, latency_check, reach_checks, unanswered
-from heygen_async._doctor.seen import Offers, Replies
+from heygen_async._doctor.seen import CallResults, Offers
 from heygen_async._masking import Mask
 from heygen_async._text import one_line, without_queries
 from heygen_async._version import __version__
@@ -25,42 +25,42 @@ _LONGEST: Final = 400
 """Characters of a sentence, of which a part may be a server's."""
 
 
-def diagnose(origin: Origin, reach: Reach | None, replies: Replies | None, *, at: datetime) -> Diagnosis:
+def diagnose(origin: Origin, reach: Reach | None, results: CallResults | None, *, at: datetime) -> Diagnosis:
     """Return the diagnosis.
 
     Args:
         origin: The API; its key is masked wherever a server may have repeated it.
         reach: How far a connection got; `None` if none was tried.
-        replies: What the API returned; `None` if it could not be reached.
+        results: What the API returned; `None` if it could not be reached.
         at: When the examination started.
     """
     checks = [] if reach is None else [*reach_checks(reach, now=at)]
-    if replies is not None:
-        checks += _reply_checks(replies, reach)
+    if results is not None:
+        checks += _result_checks(results, reach)
     return Diagnosis(
         base_url=origin.base_url,
         version=__version__,
         at=at,
-        verdict=_verdict(checks, replies),
+        verdict=_verdict(checks, results),
         checks=[_clean(check, origin.mask) for check in checks],
     )
 
 
-def _reply_checks(replies: Replies, reach: Reach | None) -> Iterator[Check]:
-    if replies.unanswered is not None:
-        yield unanswered(replies.unanswered, reach)
+def _result_checks(results: CallResults, reach: Reach | None) -> Iterator[Check]:
+    if results.unanswered is not None:
+        yield unanswered(results.unanswered, reach)
         return
-    yield latency_check(replies.all)
-    if replies.unauthorized is not None:
-        yield unauthorized(replies.unauthorized)
+    yield latency_check(results.all)
+    if results.unauthorized is not None:
+        yield unauthorized(results.unauthorized)
         return
-    yield clock_check(replies.all)
-    yield from key_checks(replies.key)
-    if replies.offers is not None:
-        yield from _offer_checks(replies.offers)
-    if replies.page is not None:
-        yield from page_checks(replies.page, replies.details)
-    yield from answer_checks(replies.all)
+    yield clock_check(results.all)
+    yield from key_checks(results.key)
+    if results.offers is not None:
+        yield from _offer_checks(results.offers)
+    if results.page is not None:
+        yield from page_checks(results.page, results.details)
+    yield from answer_checks(results.all)
 
 
 def _offer_checks(offers: Offers) -> Iterator[Check]:
@@ -70,8 +70,8 @@ def _offer_checks(offers: Offers) -> Iterator[Check]:
     yield event_types_check(offers.event_types)
 
 
-def _verdict(checks: Sequence[Check], replies: Replies | None) -> Verdict:
-    if replies is not None and replies.unauthorized is not None:
+def _verdict(checks: Sequence[Check], results: CallResults | None) -> Verdict:
+    if results is not None and results.unauthorized is not None:
         return Verdict.UNAUTHORIZED
     return Verdict.FINDINGS if any(check.is_finding for check in checks) else Verdict.READY
 

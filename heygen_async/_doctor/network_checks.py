@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from heygen_async._doctor.seen import Reply
+from heygen_async._doctor.seen import CallResult
 from heygen_async.diagnosis import Check, Level
 from heygen_async.errors import TransportError
 
@@ -96,9 +96,9 @@ def unanswered(error: TransportError, reach: Reach | None) -> Check:
     return Check(area="network", level=Level.ERROR, summary=str(error), advice=advice)
 
 
-def latency_check(replies: Sequence[Reply]) -> Check:
+def latency_check(results: Sequence[CallResult]) -> Check:
     """Return how fast the API has answered."""
-    times = [reply.seconds for reply in replies]
+    times = [result.seconds for result in results]
     text = f"answers take {_ms(median(times))} in the median, {_ms(max(times))} at most ({len(times)} requests)"
     if median(times) < _SLOW:
         return _ok(text)
@@ -106,9 +106,9 @@ def latency_check(replies: Sequence[Reply]) -> Check:
     return Check(area="network", level=Level.WARNING, summary=text, advice=advice)
 
 
-def clock_check(replies: Sequence[Reply]) -> Check:
+def clock_check(results: Sequence[CallResult]) -> Check:
     """Return how far the clock of this machine is from the server's, by the `Date` of its answers."""
-    skews = [skew for reply in replies if (skew := _skew(reply)) is not None]
+    skews = [skew for result in results if (skew := _skew(result)) is not None]
     if not skews:
         return Check(area="clock", level=Level.INFO, summary="not compared: no answer has a date")
     skew = median(skews)
@@ -119,14 +119,14 @@ def clock_check(replies: Sequence[Reply]) -> Check:
     return Check(area="clock", level=Level.WARNING, summary=summary, advice=advice)
 
 
-def _skew(reply: Reply) -> float | None:
+def _skew(result: CallResult) -> float | None:
     """Return the seconds that this machine is ahead."""
-    if reply.response is None:
+    if result.response is None:
         return None
     try:
-        date = parsedate_to_datetime(reply.response.headers.get("Date", ""))
+        date = parsedate_to_datetime(result.response.headers.get("Date", ""))
         # The date has whole seconds, and was written some time between the request and the answer.
-        return reply.received_at - reply.seconds / 2 - date.timestamp() - 0.5
+        return result.received_at - result.seconds / 2 - date.timestamp() - 0.5
     except (ValueError, OverflowError):
         return None
 

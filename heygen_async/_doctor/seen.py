@@ -1,4 +1,4 @@
-"""What the doctor has seen of the API: one reply for each call. Pure."""
+"""What the doctor has seen of the API: one result for each call. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heygen_async.models import JSON
 
 
 @frozen(kw_only=True)
-class Reply:
+class CallResult:
     """What came back from one call: an answer or an error."""
 
     call: str
@@ -34,26 +34,26 @@ class Reply:
 
 @frozen(kw_only=True)
 class Offers:
-    """The replies that show what the account may use."""
+    """The results that show what the account may use."""
 
-    account: Reply
-    statuses: Reply
-    batch: Reply
+    account: CallResult
+    statuses: CallResult
+    batch: CallResult
     """For a batch, which need not exist."""
-    nowhere: Reply
+    nowhere: CallResult
     """For a path that no API has: a call that the account does not have is answered in the same way."""
-    event_types: Reply
+    event_types: CallResult
 
 
 @frozen(kw_only=True)
-class Replies:
-    """The replies to all calls. The later ones are missing where the first ones show that they cannot succeed."""
+class CallResults:
+    """The results to all calls. The later ones are missing where the first ones show that they cannot succeed."""
 
-    key: Reply
-    page: Reply | None = None
+    key: CallResult
+    page: CallResult | None = None
     """The newest lipsyncs."""
     offers: Offers | None = None
-    details: Sequence[Reply] = ()
+    details: Sequence[CallResult] = ()
     """Each lipsync of the page on its own."""
 
     @property
@@ -69,8 +69,8 @@ class Replies:
         return error if isinstance(error, AuthenticationError) else None
 
     @property
-    def all(self) -> Sequence[Reply]:
-        """Every reply that there is."""
+    def all(self) -> Sequence[CallResult]:
+        """Every result that there is."""
         some = self.offers
         offers = () if some is None else (some.account, some.statuses, some.batch, some.nowhere, some.event_types)
-        return [reply for reply in (self.key, self.page, *offers, *self.details) if reply is not None]
+        return [result for result in (self.key, self.page, *offers, *self.details) if result is not None]

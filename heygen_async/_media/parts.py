@@ -256,7 +256,20 @@ def _lock(side: BinaryIO, part: Path) -> None:
             return
         else:
             return
-    raise DownloadError(f"{part} is being downloaded by another process")
+    raise DownloadError(f"{part} is being downloaded by another process", is_transient=True)
+
+
+def is_in_use(target: Path) -> bool:
+    """Return whether a process holds the unfinished form of *target*."""
+    try:
+        with side_path(target).open("rb") as side:
+            if fcntl is not None:
+                fcntl.flock(side, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # it is not there, or the file system has no locks
+        return False
+    return False
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:

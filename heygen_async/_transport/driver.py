@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from random import random
 
 from attrs import define, field, frozen
@@ -154,24 +154,29 @@ class Transport:
 
     async def _attempt(self, call: _Call) -> Response:
         request = call.request
-        answer: Answer | None = None
         await self.gate.enter(request.scope)
         try:
-            started = asyncio.get_running_loop().time()
-            call.start(started, self.clock())
-            try:
-                answer = await self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
-            finally:
-                if logger.isEnabledFor(logging.DEBUG):
-                    self._log(call, answer, asyncio.get_running_loop().time() - started)
+            call.start(asyncio.get_running_loop().time(), self.clock())
+            exchange = self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
+            answer = await (self._logged(call, exchange) if logger.isEnabledFor(logging.DEBUG) else exchange)
         finally:
             self.gate.leave()
         data = decipher(answer, request, now=self.clock(), mask=self.http.origin.mask)
         if not self.gate.pacer.is_free:
             self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
         response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent)
-        _log_created(response, request)
+        if request.method == "POST" and logger.isEnabledFor(logging.INFO):
+            _log_created(response, request)
         return response
+
+    async def _logged(self, call: _Call, exchange: Awaitable[Answer]) -> Answer:
+        clock = asyncio.get_running_loop().time
+        started, answer = clock(), None
+        try:
+            answer = await exchange
+            return answer
+        finally:
+            self._log(call, answer, clock() - started)
 
     def _log(self, call: _Call, answer: Answer | None, seconds: float) -> None:
         """Log one attempt: never a body, a header or a query."""

@@ -6,8 +6,10 @@ Connections are counted here, before the connector: waiting for one is not conne
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from heygen_async._arguments import check_count, check_rate
 from heygen_async._transport.pacing import Pacer
 from heygen_async._wire import RateScope
 
@@ -21,11 +23,15 @@ class Gate:
     Args:
         max_connections: Requests in flight at once.
         max_requests_per_second: Requests that leave in a second, after a burst of as many; `None` for no limit.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong.
     """
 
     def __init__(self, *, max_connections: int, max_requests_per_second: float | None) -> None:
         self.pacer = Pacer()
-        self._seats = asyncio.Semaphore(max_connections)
+        self._seats = asyncio.Semaphore(check_count("max_connections", max_connections))
+        check_rate("max_requests_per_second", max_requests_per_second)
         self._limiter = None if max_requests_per_second is None else _limiter(max_requests_per_second)
 
     async def enter(self, scope: RateScope) -> None:
@@ -56,6 +62,29 @@ class Gate:
     def leave(self) -> None:
         """Free the connection."""
         self._seats.release()
+
+
+class PacedGate(Gate):
+    """Another gate, behind a pace that other processes keep too.
+
+    Args:
+        gate: The gate of the session.
+        pace: Returns once a request may leave.
+    """
+
+    def __init__(self, gate: Gate, pace: Callable[[], Awaitable[None]]) -> None:
+        self.pacer = gate.pacer
+        self._gate = gate
+        self._pace = pace
+
+    async def enter(self, scope: RateScope) -> None:
+        """Wait until a request of *scope* may leave; call `leave` once for each return."""
+        await self._pace()
+        await self._gate.enter(scope)
+
+    def leave(self) -> None:
+        """Free the connection."""
+        self._gate.leave()
 
 
 def _limiter(rate: float) -> AsyncLimiter:

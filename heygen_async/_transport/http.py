@@ -29,7 +29,7 @@ from attrs import field, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
-from heygen_async._arguments import check_type, is_loopback
+from heygen_async._arguments import check_count, check_type, is_loopback
 from heygen_async._transport.aiohttp_errors import FAILURES, without_frames
 from heygen_async._transport.origin import Origin, check_allowed, user_agent
 from heygen_async._transport.sending import Body, send_stream
@@ -90,13 +90,14 @@ class Http:
         self._state = _State.UNOPENED  # first: an object that is refused is deleted too
         check_type("http", borrowed, aiohttp.ClientSession, is_optional=True)
         _check_ssl(ssl, origin, is_borrowed=borrowed is not None)
+        check_type("trust_env", trust_env, bool)
         _check_trace_configs(trace_configs)
         self.origin = origin
         self._borrowed = borrowed
         self._ssl = ssl
         self._trust_env = trust_env
         self._trace_configs = list(trace_configs)
-        self._max_response_bytes = max_response_bytes
+        self._max_response_bytes = check_count("max_response_bytes", max_response_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connector: aiohttp.BaseConnector | None = None
         self._base = URL(origin.base_url)

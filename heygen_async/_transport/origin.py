@@ -13,10 +13,9 @@ from yarl import URL
 from heygen_async._arguments import check_type, is_loopback
 from heygen_async._masking import Mask
 from heygen_async._version import __version__
-from heygen_async._wire import check_base_url
+from heygen_async._wire import chosen_base_url
 from heygen_async.models import Secret
 
-DEFAULT_BASE_URL: Final = "https://api.heygen.com"
 LOOPBACK_ONLY: Final = "HEYGEN_LOOPBACK_ONLY"
 """The environment variable that forbids sessions to anything but loopback."""
 
@@ -74,7 +73,7 @@ def make_origin(
     Raises:
         TypeError, ValueError: If an argument is wrong, or there is no key; the message does not show the key.
     """
-    url = check_base_url(environ.get("HEYGEN_BASE_URL") or DEFAULT_BASE_URL if base_url is None else base_url)
+    url = chosen_base_url(base_url, environ)
     if access_token is not None:
         if api_key is not None:
             raise ValueError("give api_key or access_token, not both")

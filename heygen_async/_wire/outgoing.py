@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, Literal, TypeAlias
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 from attrs import define, field, frozen
@@ -87,6 +87,7 @@ def compose(
     )
 
 
+_BASE_URL: Final = "https://api.heygen.com"
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _PATH: Final = re.compile(r"/v3(?:/[A-Za-z0-9\-._~:@!$&'()*+;=%]+)+")
 
@@ -115,12 +116,20 @@ def compose_raw(
 
 def query_string(params: Mapping[str, Parameter]) -> str:
     """Return *params* as a percent-encoded query, with booleans in JSON's spelling."""
-    pairs = {
-        name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in params.items()
-        if value is not None
-    }
-    return urlencode(pairs, safe=",", quote_via=quote)
+    given = {name: value for name, value in params.items() if value is not None}
+    return "&".join(f"{_quoted(name)}={_quoted(_spelled(value))}" for name, value in given.items())
+
+
+def _spelled(value: Parameter) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _quoted(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else quote(text, safe=",")
+
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9\-._~,]*")
+"""What needs no quoting, such as a hundred ids; `quote` takes ten times as long to find that out."""
 
 
 def multipart(name: str, content_type: str, file: Stream) -> Stream:
@@ -145,6 +154,15 @@ def multipart(name: str, content_type: str, file: Stream) -> Stream:
         chunks=chunks,
         is_repeatable=file.is_repeatable,
     )
+
+
+def chosen_base_url(given: str | None, environ: Mapping[str, str]) -> str:
+    """Return the address of the API: the *given* one, or that of the environment, or HeyGen's.
+
+    Raises:
+        TypeError, ValueError: If it cannot be used.
+    """
+    return check_base_url(environ.get("HEYGEN_BASE_URL") or _BASE_URL if given is None else given)
 
 
 def check_base_url(url: object) -> str:

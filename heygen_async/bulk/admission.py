@@ -1,7 +1,7 @@
 """The queue before creates: which row may send its create next.
 
-Who wakes whom: whatever changes the limiter or the circuit breaker (an answer, the end of a job, the timer) moves the
-queue, the row with the lowest number first. A row that must wait until a time is passed over until then.
+Every change of the limiter or the circuit breaker (an answer, the end of a job, the timer) moves the queue: the row
+with the lowest number goes first. A row with a time before which it may not go is skipped until then.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class _Waiting:
 
 
 @frozen
-class QueueSeat:
-    """A seat of the queue; see `store.Seat`."""
+class Seat:
+    """The permission to create one job. Each is ended by one of its methods, an accepted one by `finished`."""
 
     queue: AdmissionQueue
     epoch: int
@@ -68,7 +68,7 @@ class QueueSeat:
 
 @define(eq=False)
 class AdmissionQueue:
-    """Rows that wait for their create; see `store.Seats`."""
+    """Rows that wait for their create."""
 
     limiter: Limiter
     breaker: CircuitBreaker
@@ -81,10 +81,11 @@ class AdmissionQueue:
     """How many batches have been sent and have no answer; they need no seat."""
     _queue: list[_Waiting] = field(factory=list)
     _timer: asyncio.TimerHandle | None = None
-    _is_closed: bool = False
+    _closes_at: float | None = None
+    """When it does not wait for answers any more; closed twice, it waits once."""
     _empty: asyncio.Event = field(factory=asyncio.Event)
 
-    async def enter(self, _key: str, number: int, not_before: float = -math.inf) -> QueueSeat:
+    async def enter(self, number: int, not_before: float = -math.inf) -> Seat:
         """Wait until a row may send its create, and return its seat.
 
         Args:
@@ -95,19 +96,19 @@ class AdmissionQueue:
         insort(self._queue, waiting, key=lambda one: one.number)
         self.move()
         try:
-            return QueueSeat(self, await waiting.turn)
+            return Seat(self, await waiting.turn)
         except asyncio.CancelledError:
             if waiting in self._queue:
                 self._queue.remove(waiting)
                 self.move()  # the timer may have been set for this row alone
             elif waiting.turn.done() and not waiting.turn.cancelled():
-                QueueSeat(self, waiting.turn.result()).dropped()
+                Seat(self, waiting.turn.result()).dropped()
             raise
 
-    def adopt(self, _key: str) -> QueueSeat:
+    def adopt(self) -> Seat:
         """Return the seat of a job that exists already."""
         self.limiter.adopt()
-        return QueueSeat(self, 0)
+        return Seat(self, 0)
 
     def note_answer(self) -> None:
         """Note that a request on which creates depend had a usable answer."""
@@ -135,12 +136,12 @@ class AdmissionQueue:
 
     async def close(self, grace: float) -> None:
         """Let no more creates go, and wait for the answers of those that were sent, at most *grace* seconds."""
-        self._is_closed = True
+        self._closes_at = self.clock() + grace if self._closes_at is None else self._closes_at
         if self._timer is not None:
             self._timer.cancel()
         self._note_empty()
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(max(0.0, self._closes_at - self.clock())):
                 await self._empty.wait()
         except TimeoutError:
             pass
@@ -160,7 +161,7 @@ class AdmissionQueue:
     def move(self) -> None:
         """Let the rows go that may go now."""
         self._note_empty()
-        if self._is_closed:
+        if self._closes_at is not None:
             return
         while self._queue and self._may_send():
             ready = next((one for one in self._queue if one.not_before <= self.clock()), None)
@@ -197,7 +198,7 @@ class AdmissionQueue:
 
 
 class RunAborted(Exception):
-    """Carries what ends the run out of a row."""
+    """Ends the run, from a task of a row."""
 
     def __init__(self, error: HeyGenError) -> None:
         self.error = error

@@ -9,12 +9,11 @@ from anyio import to_thread
 from attrs import frozen
 
 from heygen_async.bulk.intake import OwnFiles, PreparedRow, prepare
-from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Admission, Entry, Problem
+from heygen_async.bulk.store import Admission, Entry, Problem, RowStore
 from heygen_async.models import DubRow
 
 _MOST_PROBLEMS: Final = 1000
@@ -61,7 +60,7 @@ class RefusedRow:
 class RowChecker:
     """Checks and admits rows."""
 
-    journal: Journal
+    journal: RowStore
     plan: Plan
     own_files: OwnFiles
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from anyio import to_thread
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
-from heygen_async.bulk.admission import AdmissionQueue, RunAborted, UnansweredAttempts
+from heygen_async.bulk.admission import AdmissionQueue, RunAborted, Seat, UnansweredAttempts
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.events import DubEvent, RowState, Stage, StageCounter
@@ -27,7 +27,6 @@ from heygen_async.bulk.program import (
     Step,
     Tools,
     advance,
-    answer_of,
     check_target,
     ended,
     intent,
@@ -35,8 +34,8 @@ from heygen_async.bulk.program import (
     without_lost_assets,
 )
 from heygen_async.bulk.purse import Purse
-from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import LostRow, Seat
+from heygen_async.bulk.record import Record, State, answer_of, evolve
+from heygen_async.bulk.store import LostRow
 from heygen_async.errors import HeyGenError, InsufficientCredit, LipsyncFailed, NotFound, RateLimited
 from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
@@ -89,14 +88,14 @@ class RowExecutor:
         row: The row.
         record: Its record, as it was loaded.
         has_file: Whether its file exists.
-        leave: Called once the row does not hold back others any more: it has a job, or waits for company or money.
+        admit_next: Lets another row start. Called once this one has a job, or waits for other rows or for money.
     """
 
     run: RunContext
     row: PreparedRow
     record: Record
     has_file: bool
-    leave: Callable[[], None]
+    admit_next: Callable[[], None]
     _attempts: UnansweredAttempts
     _stage: Stage | None = None
     _has_worked: bool = False
@@ -107,7 +106,7 @@ class RowExecutor:
     """What is reserved for its job, until its cost is known."""
 
     async def outcome(self) -> DubOutcome:
-        """Do what is left to do, and return the outcome.
+        """Take the remaining steps, and return the outcome.
 
         Raises:
             RunAborted: If something went wrong that concerns all rows.
@@ -129,10 +128,10 @@ class RowExecutor:
             self._reserved = None if self.record.state in _UNDER_WAY else self._reserved  # its job goes on, and is paid
             raise
         finally:
-            self.leave()
-            self.run.batches.drop(self.record)
-            self._give_back()
-            # Nothing more will be known of it in this run.
+            self.admit_next()
+            self.run.batches.row_ended(self.record)
+            self._release_seat()
+            # Its cost will not become known in this run.
             self._settle(0.0 if self.record.state is State.PLANNED else self._reserved)
         return await self.result()
 
@@ -142,26 +141,26 @@ class RowExecutor:
         return next_step(self.row, self.record, run.tools.now(), max_attempts=run.max_attempts, has_file=self.has_file)
 
     async def _work(self) -> None:
-        # An interrupted row of a batch waits for the others of it first, and they may wait for the budget.
+        # An interrupted row of a batch first waits for the other rows, and these may wait for the budget.
         if self.record.state in _UNDER_WAY and (self.record.batch is None or self.record.batch_id is not None):
             self._resume()
         while (step := self.step()) not in ENDS:
             if not self._has_worked:
                 await self.run.check_account()
                 self._has_worked = True
-            await self._take(step)
+            await self._take_step(step)
             if step not in _BEFORE_CREATE and self.record.state not in _UNDER_WAY and self.record.group is None:
                 self._settle(self.record.estimate)
             await self._pause(step)
 
-    async def _take(self, step: Step) -> None:
+    async def _take_step(self, step: Step) -> None:
         """Take one step, and save the record."""
-        self._tell_step(step)
-        self.record = evolve(self.record, failure=None, hold=0.0)
-        before, started = self.record, self.run.queue.clock()
+        self._report_step(step)
+        before = self.record = self.record.before_effect()
+        started = self.run.queue.clock()
         try:
             record = await self._effect(step)
-        except (OSError, ValueError) as error:  # such as an id of the server's that is none
+        except (OSError, ValueError) as error:  # such as an invalid id from the server
             record = self.record.stopped(error)
         if record.failure is None:
             record = _timed(step, record, before, self.run.queue.clock() - started)
@@ -188,20 +187,19 @@ class RowExecutor:
 
     async def _search(self) -> Record:
         if self.record.batch is not None:
-            self.run.batches.dissolve(self.record.batch)
+            self.run.batches.expire(self.record.batch)
         record = await self._advance(Step.SEARCH)
         if record.failure is None:
             self.run.queue.recover()
         return record
 
     async def _save(self, record: Record) -> None:
-        # A step saves several times, and its own record does not know how often.
-        self.record = evolve(record, version=self.record.version).next_version()
+        # A step may save more than once, and its record need not know it.
+        self.record = evolve(record, version=self.record.version + 1)
         await self.run.tools.store.save(self.record)
 
     async def _advance(self, step: Step) -> Record:
-        record = await advance(self.row, self.record, step, self.run.tools, self._save)
-        return evolve(record, version=self.record.version)  # a step may have saved in between
+        return await advance(self.row, self.record, step, self.run.tools, self._save)
 
     async def _pause(self, step: Step) -> None:
         """After a failure, wait until the step may be tried again, or stop the row."""
@@ -211,7 +209,7 @@ class RowExecutor:
             self._not_before = self.run.queue.clock() + record.hold
         if error is None or record.is_stopped:
             return
-        self._tell(self._stage or "waiting", str(error))
+        self._report(self._stage or "waiting", str(error))
         is_alone = step is Step.CREATE and record.batch is None and record.group is None
         if isinstance(error, RateLimited) and is_alone:
             self._not_before = self.run.queue.clock() + record.hold
@@ -233,7 +231,7 @@ class RowExecutor:
     # Up to the job
 
     async def _to_create(self, step: Step) -> Record:
-        """Bring a row without a job nearer to its create: checks, money, uploads, a seat."""
+        """Prepare the create of a row: check it, reserve its price, upload its files, wait for a seat."""
         run = self.run
         run.purse.check_credit()
         if self._reserved is None:
@@ -250,7 +248,7 @@ class RowExecutor:
             if found is not None:
                 return self._adopted(*found)
             mode = self.row.row.mode
-            self._reserved = await run.purse.reserve(mode, self.row.seconds, before_waiting=self.leave)
+            self._reserved = await run.purse.reserve(mode, self.row.seconds, before_waiting=self.admit_next)
         return await self._prepare() if step is Step.PREPARE else await self._intend()
 
     def _adopted(self, attempt: int, lipsync_id: str) -> Record:
@@ -267,9 +265,9 @@ class RowExecutor:
         return record
 
     async def _intend(self) -> Record:
-        self._tell("waiting")
+        self._report("waiting")
         if self.run.is_batching:
-            return await self.run.batches.join(self.row, self._intent(), before_waiting=self.leave)
+            return await self.run.batches.join(self.row, self._intent(), before_waiting=self.admit_next)
         await self._enter()
         self.run.purse.check_credit()
         return self._intent()
@@ -278,30 +276,30 @@ class RowExecutor:
         return intent(self.row, self.record, self.run.tools.now(), estimate=self._reserved or 0.0)
 
     async def _enter(self) -> None:
-        self._seat = await self.run.queue.enter(self.row.key, self.row.number, self._not_before)
-        self._tell("submitting")
+        self._seat = await self.run.queue.enter(self.row.number, self._not_before)
+        self._report("submitting")
 
     async def _create(self) -> Record:
         if self.record.batch is not None:
             return await self._create_in_batch()
         if self._seat is None:
-            self._tell("waiting")
+            self._report("waiting")
             await self._enter()
             if self.step() is not Step.CREATE:  # meanwhile the server may have forgotten the key
-                self._give_back()
+                self._release_seat()
                 return self.record
         record = await self._advance(Step.CREATE)
-        self._answer(record)
+        self._report_answer(record)
         return record
 
     async def _create_in_batch(self) -> Record:
-        record = await self.run.batches.create(self.row, self.record, before_waiting=self.leave)
+        record = await self.run.batches.create(self.row, self.record, before_waiting=self.admit_next)
         if record.state in _UNDER_WAY and self._reserved is None:
             self.record = record
             self._resume()
         return record
 
-    def _answer(self, record: Record) -> None:
+    def _report_answer(self, record: Record) -> None:
         """Report to the queue how the create was answered."""
         seat, error = self._seat, record.failure
         assert seat is not None  # noqa: S101 a create needs one
@@ -317,8 +315,8 @@ class RowExecutor:
             case "failed":
                 seat.failed()
 
-    def _give_back(self) -> None:
-        """Give back the seat, whatever it was taken for."""
+    def _release_seat(self) -> None:
+        """Release the seat, of a create or of a job."""
         seat, self._seat = self._seat, None
         if seat is None:
             return
@@ -339,10 +337,10 @@ class RowExecutor:
     # From the job on
 
     async def _wait(self) -> Record:
-        self.leave()
+        self.admit_next()
         record = self.record
         if record.batch_id is None and self._seat is None:  # a job in a batch takes no seat of the account
-            self._seat = self.run.queue.adopt(self.row.key)
+            self._seat = self.run.queue.adopt()
         started = self.run.queue.clock()
         try:
             job = await self._job(record)
@@ -354,7 +352,7 @@ class RowExecutor:
         except HeyGenError as error:
             return record.stopped(error)
         finally:
-            self._give_back()
+            self._release_seat()
         record = ended(record, job, cost=self._cost(job))
         return evolve(record, wait_seconds=self.run.queue.clock() - started)
 
@@ -363,7 +361,7 @@ class RowExecutor:
         for pause in (*self.run.tools.delays.missing, None):
             try:
                 if record.lipsync_id is None:
-                    return await self.run.batches.result(record)
+                    return await self.run.batches.results.result(record)
                 return await self.run.tools.heygen.wait(
                     record.lipsync_id, since=record.asked_at, policy=self.run.polling()
                 )
@@ -383,9 +381,9 @@ class RowExecutor:
         return self.run.purse.price(self.row.row.mode, job.duration)
 
     async def _download(self) -> Record:
-        self.leave()
+        self.admit_next()
         async with self.run.downloads:
-            self._tell("downloading")
+            self._report("downloading")
             record = await self._advance(Step.DOWNLOAD)
         self.has_file = self.has_file or record.state is State.DONE
         return record
@@ -412,7 +410,7 @@ class RowExecutor:
         return None
 
     def _end(self, state: RowState, error: Exception | None, *, path: Path | None = None) -> DubOutcome:
-        self._tell(state, None if error is None else str(error))
+        self._report(state, None if error is None else str(error))
         return DubOutcome(
             row=self.row.row,
             key=self.row.key,
@@ -432,13 +430,13 @@ class RowExecutor:
 
     # Events
 
-    def _tell_step(self, step: Step) -> None:
+    def _report_step(self, step: Step) -> None:
         if step is Step.RENEW:
-            self._tell("waiting", f"the job failed and is tried again: {self.record.error}")
+            self._report("waiting", f"the job failed and is tried again: {self.record.error}")
         elif step in _STAGES and step is not Step.DOWNLOAD:
-            self._tell(_STAGES[step])
+            self._report(_STAGES[step])
 
-    def _tell(self, stage: Stage, message: str | None = None) -> None:
+    def _report(self, stage: Stage, message: str | None = None) -> None:
         before, self._stage = self._stage, stage
         if before == stage and message is None:
             return

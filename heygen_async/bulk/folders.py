@@ -9,8 +9,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from anyio import to_thread
+
+MARK: Final = ".heygen-cluster"
+"""The file in a folder that several machines share."""
 
 
 @asynccontextmanager
@@ -38,3 +42,18 @@ def _try_to_write(folder: Path) -> None:
     handle, name = tempfile.mkstemp(prefix=".heygen-", dir=folder)
     os.close(handle)
     os.unlink(name)  # noqa: PTH108 it is a string
+
+
+async def mark_shared(folder: str) -> None:
+    """Create *folder* if it does not exist, and mark it, so that other machines can tell that it is the same folder.
+
+    Raises:
+        OSError: If it cannot be written to.
+    """
+    await check_writable(Path(folder))
+    await to_thread.run_sync(Path(folder, MARK).touch)
+
+
+async def is_shared_folder(folder: str) -> bool:
+    """Return whether *folder* was marked as one that several machines share."""
+    return await to_thread.run_sync(Path(folder, MARK).exists)

@@ -133,6 +133,8 @@ def _identity_0_1(source: Source, info: FileInfo | None) -> Mapping[str, str] | 
 
 
 def _was_signed_0_1(url: str) -> bool:
+    if "?" not in url:
+        return False
     names = (name.lower() for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True))
     return not _SIGNATURES_0_1.isdisjoint(names)
 

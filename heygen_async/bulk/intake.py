@@ -37,7 +37,7 @@ from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.outputs import is_written, output_problems
 from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Entry, JournalError, Problem
+from heygen_async.bulk.store import Entry, JournalError, Problem, RowStore
 from heygen_async.models import DubRow
 
 _BLOCK: Final = 1 << 20
@@ -100,7 +100,7 @@ class _Sources:
 
 async def prepare(
     rows: Sequence[SourceRow],
-    journal: Journal,
+    journal: RowStore,
     output_dir: Path | None,
     *,
     captions: bool = False,
@@ -307,7 +307,7 @@ async def _check_bytes(role: _Role, content: bytes) -> _LocalSource:
         return _LocalSource(problem=str(error).removeprefix(f"{role}: "))
 
 
-async def _check_files(rows: Iterable[DubRow], journal: Journal) -> Mapping[_Source, _LocalSource]:
+async def _check_files(rows: Iterable[DubRow], journal: RowStore) -> Mapping[_Source, _LocalSource]:
     """Look at all local files of *rows*."""
     sources: set[_Source] = {
         (role, source) for row in rows for role in _ROLES if isinstance(source := getattr(row, role), Path)

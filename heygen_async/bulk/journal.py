@@ -19,20 +19,18 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
-from attrs import define, evolve, field
+from attrs import define, field
 
 from heygen_async.bulk import journal_format, reviews
-from heygen_async.bulk.identity import FileInfo, same_inputs
+from heygen_async.bulk.entries import admitted
+from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.journal_file import JournalFile, name_of, open_existing, open_file
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.store import Admission, Entry, JournalError, Problem
-
-_WITHOUT_A_JOB: Final = frozenset({State.PLANNED, State.FAILED})
-"""States of a row without a job that could still be completed."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,6 +69,7 @@ class Journal:
         self.origin = origin
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="heygen-journal")
         self._opened: JournalFile | None = None
+        self._has_listed = False
         self._joining = threading.Lock()  # held for a few instructions only
         self._waiting: _Commit | None = None
 
@@ -101,14 +100,17 @@ class Journal:
         await self._open(partial(open_existing, self._path))
 
     async def _open(self, find: Callable[[], JournalFile]) -> None:
-        def keep() -> None:
-            self._opened = find()  # in the thread: whoever waits for it may be cancelled, and it is closed all the same
-
         try:
-            await self.in_turn(keep)
+            await self.in_turn(partial(self._begin, find))
         except BaseException:
             self._close_later()
             raise
+
+    def _begin(self, find: Callable[[], JournalFile]) -> None:
+        # In the thread: whoever waits for it may be cancelled, and it is closed all the same.
+        self._opened = find()
+        with self._file.reading() as db:
+            self._has_listed = bool(db.execute("SELECT EXISTS (SELECT 1 FROM listed)").fetchone()[0])
 
     async def aclose(self) -> None:
         """Write what is still to be written, and let the file go; cancelled, it does so all the same."""
@@ -180,12 +182,17 @@ class Journal:
     @_in_thread
     def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> None:
         """Keep jobs that were seen in the list: their ids and callback ids."""
+        self._has_listed = self._has_listed or bool(jobs)
         with self._file.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?)", jobs)
 
-    @_in_thread
-    def listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
+    async def listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
         """Return the listed jobs with one of the callback ids that belong to no row: their ids and callback ids."""
+        # Each row asks, and after a clean end there is none.
+        return await self._listed(callback_ids) if self._has_listed else []
+
+    @_in_thread
+    def _listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
         with self._file.reading() as db:
             found = db.execute(
                 "SELECT lipsync_id, callback_id FROM listed WHERE callback_id IN (SELECT value FROM json_each(?))",
@@ -303,21 +310,13 @@ class Journal:
 
 def _admit(db: sqlite3.Connection, entry: Entry, run: int) -> Admission:
     known = journal_format.select(db, "key = ?", entry.key)
-    record = known[0] if known else Record(key=entry.key, inputs=entry.inputs)
-    problem = _conflict(db, entry, run) or _change(entry, record)
-    if problem is not None:
-        return Problem(entry.place, problem)
+    found = _conflict(db, entry, run) or admitted(entry, known[0] if known else None)
+    if isinstance(found, str):
+        return Problem(entry.place, found)
     for claim in _claims(entry):
         db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, run))
-    if entry.draft is not None and record.state in _WITHOUT_A_JOB:  # later it says what was rendered
-        record = record.with_draft(entry.draft.key, entry.draft.job)
-    if record.state is State.FAILED and not _is_same(entry, record):
-        record = record.forgiving()  # the caller has changed what failed
-    if record.state is State.PLANNED:  # later it says what was sent
-        record = record.with_inputs(entry.inputs)
-    record = evolve(record, number=entry.number, place=entry.place, target=entry.target)
-    journal_format.save(db, record, run)
-    return record
+    journal_format.save(db, found, run)
+    return found
 
 
 def _claims(entry: Entry) -> tuple[str, ...]:
@@ -332,21 +331,6 @@ def _conflict(db: sqlite3.Connection, entry: Entry, run: int) -> str | None:
         if taken is not None:
             return f"duplicate of {taken[0]}: the same {claim}"
     return None
-
-
-def _is_same(entry: Entry, record: Record) -> bool:
-    return same_inputs(record.inputs, entry.inputs, entry.inputs_0_1)
-
-
-def _change(entry: Entry, record: Record) -> str | None:
-    if record.state in _WITHOUT_A_JOB or _is_same(entry, record):
-        return None
-    if entry.redoes is not None and entry.redoes == record.lipsync_id:
-        return None
-    return (
-        f"the video, audio or options of the row {entry.key} have changed since its job was created; "
-        "give the row a new key to create another job, or reject its video and redo it"
-    )
 
 
 def _known_jobs(db: sqlite3.Connection, lipsync_ids: Sequence[str]) -> set[str]:

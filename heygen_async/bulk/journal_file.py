@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from attrs import define
+from attrs import define, field
 
 from heygen_async._text import one_line
 from heygen_async.bulk.journal_format import (
@@ -28,6 +28,9 @@ from heygen_async.bulk.store import JournalError
 
 _WAL_HEADER: Final = (b"\2\2", slice(18, 20))
 """The bytes of SQLite's header that say that the database uses a write-ahead log, and where they are."""
+
+_CACHE_KIB: Final = 16 * 1024
+"""How much of the file is kept in memory at most: the indexes of a hundred thousand rows."""
 
 _DAMAGED: Final = (
     "{name} is damaged ({problem}): move it away and run again. "
@@ -50,7 +53,7 @@ class JournalFile:
     db: sqlite3.Connection
     run: int
     """The number of the run, from 1."""
-    _is_sound: bool = True
+    _is_sound: bool = field(default=True, alias="is_sound")
     """Whether everything was written."""
 
     @contextmanager
@@ -191,6 +194,7 @@ def _lock(db: sqlite3.Connection, name: str) -> None:
         db.execute("COMMIT")
     db.execute("PRAGMA journal_mode = DELETE")
     db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
 
 def _check_identity(db: sqlite3.Connection, name: str) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 import attrs
@@ -22,6 +23,8 @@ VERSION: Final = 3
 FIRST_VERSION: Final = 1
 
 _COLUMNS: Final = tuple(one.name for one in attrs.fields(Record) if one.metadata.get("saved", True))
+_IN_COLUMNS: Final = attrgetter(*_COLUMNS)
+_EARLIER, _ERROR = _COLUMNS.index("earlier"), _COLUMNS.index("error")
 
 _SCHEMA: Final = f"""
 PRAGMA application_id = {APPLICATION};
@@ -73,14 +76,11 @@ def select(db: sqlite3.Connection, where: str, *values: str | int) -> list[Recor
     return [_record(row) for row in db.execute(f"{_LOAD} WHERE {where}", values)]
 
 
-def _values(record: Record) -> Iterator[object]:
-    for name in _COLUMNS:
-        value = getattr(record, name)
-        if name == "earlier":
-            value = orjson.dumps(value).decode()
-        elif name == "error" and value is not None:
-            value = shown(value)
-        yield value
+def _values(record: Record) -> list[object]:
+    values = list(_IN_COLUMNS(record))
+    values[_EARLIER] = orjson.dumps(record.earlier).decode()
+    values[_ERROR] = None if record.error is None else shown(record.error)
+    return values
 
 
 def _record(values: Sequence[object]) -> Record:

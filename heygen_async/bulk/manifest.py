@@ -249,8 +249,12 @@ def _first_line(text: TextIO) -> tuple[int, str, str | None]:
 
 def _json_lines(lines: Iterable[str], skipped: int) -> Iterator[_Line]:
     for number, line in enumerate(lines, start=skipped + 1):
-        if text := line.strip("\ufeff \t\r\n"):
-            yield _json_object(f"line {number}", text)
+        text, place = line.strip("\ufeff \t\r\n"), f"line {number}"
+        if number == skipped + 1 and text.startswith("["):
+            yield _unreadable(place, "begins a list; JSON Lines are one object on each line, without [ ] and commas")
+            return
+        if text:
+            yield _json_object(place, text)
 
 
 def _json_object(place: str, line: str) -> _Line:

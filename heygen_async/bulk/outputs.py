@@ -40,6 +40,14 @@ def part_identity(target: Path, total: int | None) -> str | None:
     return ":".join([device, inode] if total is None else [device, inode, str(total)])
 
 
+def has_part(record: Record, target: Path) -> bool:
+    """Return whether the part of *target* is the one in the record, which another executor may still publish."""
+    found = fingerprint_of(part_path(target))
+    if found is None or record.written is None or record.writing_to != absolute_path(target):
+        return False
+    return found.split(":")[:2] == record.written.split(":")[:2]
+
+
 def is_written(record: Record) -> bool:
     """Return whether a row is done and there is a file, changed since or not, at the path that it was written to."""
     if record.state is not State.DONE or record.target is None or record.writing_to != absolute_path(record.target):

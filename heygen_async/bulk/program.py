@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from anyio import to_thread
-from attrs import evolve, frozen
+from attrs import frozen
 
 from heygen_async._media.parts import remove_published
 from heygen_async._media.targets import captions_path
@@ -27,10 +27,11 @@ from heygen_async.bulk.outputs import (
     captions_are_free,
     fingerprint_of,
     found_at,
+    has_part,
     output_problems,
     part_identity,
 )
-from heygen_async.bulk.record import KEY_SECONDS, Record, State
+from heygen_async.bulk.record import KEY_SECONDS, Record, State, evolve
 from heygen_async.bulk.searching import InDoubt, Searcher
 from heygen_async.bulk.store import HeyGen, JournalError, Store
 from heygen_async.errors import (
@@ -42,6 +43,7 @@ from heygen_async.errors import (
     RateLimited,
 )
 from heygen_async.models import Asset, AssetId, Lipsync, LipsyncOptions, LipsyncStatus, Source
+from heygen_async.policies import PollPolicy
 
 ENDS_RUN: Final = (AuthenticationError, JournalError)
 """What ends the run at once. Without credit, nothing more is created, but what runs is finished."""
@@ -49,9 +51,9 @@ ENDS_RUN: Final = (AuthenticationError, JournalError)
 GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
 """Codes of a create whose uploads the server has lost."""
 
+_BATCH_LOOKS: Final = PollPolicy(fastest=1.0, growth=0.25, slowest=75.0)
+
 Save: TypeAlias = Callable[[Record], Awaitable[None]]
-CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
-"""How a create was answered; `failed` is without a usable answer."""
 _Role: TypeAlias = Literal["video", "audio"]
 
 _SERVER_FAULTS: Final = (
@@ -100,7 +102,7 @@ class NeverMade(InvalidRequest):
 
 @frozen(kw_only=True)
 class RetryDelays:
-    """How long a row waits before it tries again, in seconds."""
+    """How long a row waits, in seconds, before it tries again or looks again."""
 
     refused: float = 5.0
     """After a 429 without `Retry-After`."""
@@ -110,14 +112,8 @@ class RetryDelays:
     """While the server does not know a job that was just created."""
     download: tuple[float, ...] = (5.0, 15.0, 45.0, 135.0, 300.0)
     """After a download that failed."""
-    look_growth: float = 0.25
-    look_fastest: float = 1.0
-    look_slowest: float = 75.0
-    """Between two looks at a batch: a share of its age, from and to. No seat of the account waits for it."""
-
-    def look_interval(self, age: float) -> float:
-        """Return the seconds to the next look at a batch."""
-        return min(max(self.look_growth * age, self.look_fastest), self.look_slowest)
+    batch_looks: PollPolicy = _BATCH_LOOKS
+    """Between two looks at a batch: rarely, because no seat of the account depends on it."""
 
 
 class Step(enum.Enum):
@@ -250,17 +246,6 @@ def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Rec
     return evolve(record.stopped(error), ends_run=isinstance(error, ENDS_RUN))
 
 
-def answer_of(record: Record) -> CreateAnswer:
-    """Return how the create was answered whose record this is now."""
-    error = record.failure
-    if record.state is State.SUBMITTED:
-        return "accepted"
-    if isinstance(error, RateLimited):
-        return "refused"
-    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
-    return "failed" if is_unanswered else "rejected"
-
-
 def is_settled(error: HeyGenError, *, was_fresh: bool) -> bool:
     """Return whether *error* shows that no create under its key has created a job.
 
@@ -276,7 +261,8 @@ def ended(record: Record, job: Lipsync, *, cost: float) -> Record:
     """Return the record after the end of its job; *cost* is by the job's true length."""
     record = evolve(record, lipsync_id=job.id, job=job, tries=0)
     if job.status == LipsyncStatus.COMPLETED:
-        return record.completed(cost, job.duration)
+        completed = record.completed(cost, job.duration)
+        return completed if record.target is not None else completed.done()
     message = job.failure_message or "no reason was given"
     return record.failed(message, is_final=is_final_failure(message))
 
@@ -310,14 +296,13 @@ async def advance(row: PreparedRow, record: Record, step: Step, at: Tools, save:
     """
     effect = _EFFECTS[step]
     try:
-        found = await effect(row, evolve(record, failure=None, hold=0.0), at, save)
+        return (await effect(row, record.before_effect(), at, save)).after_effect()
     except ENDS_RUN:
         raise
     except HeyGenError as error:
         return record.failing(error) if error.is_transient else record.stopped(error)
     except (OSError, ValueError) as error:
         return record.stopped(error)
-    return found if found.failure is not None else evolve(found, tries=0)
 
 
 async def _prepare(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
@@ -406,11 +391,13 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
     await check_target(row, record)
     path = await to_thread.run_sync(absolute_path, target)
     captions_free = await to_thread.run_sync(captions_are_free, record, target)
+    is_started = await to_thread.run_sync(has_part, record, target)  # first: it may be published at any moment
     found = await to_thread.run_sync(found_at, path, record)
     if found == "ours":  # a run was interrupted just after it was published
         await to_thread.run_sync(remove_published, target)
     else:
-        record = record.writing(path, captions_free=captions_free)
+        written = record.written if is_started else None
+        record = record.writing(path, written=written, captions_free=captions_free)
         await save(record)
         try:
             record = await _write_video(record, target, at, save, overwrite=found == "replaceable")
@@ -424,12 +411,14 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
 
 
 async def _write_video(record: Record, target: Path, at: Tools, save: Save, *, overwrite: bool) -> Record:
-    noted, length = record, None
+    noted = record
+    lengths: list[int | None] = []
 
     async def note_part(_done: int, total: int | None) -> None:
-        nonlocal noted, length
-        if noted.written is None or total != length:
-            noted, length = noted.writing_part(await to_thread.run_sync(part_identity, target, total)), total
+        nonlocal noted
+        if noted.written is None or lengths != [total]:
+            noted = noted.writing_part(await to_thread.run_sync(part_identity, target, total))
+            lengths[:] = [total]
             await save(noted)
 
     await at.heygen.download(_finished_job(record), target, overwrite=overwrite, progress=note_part)

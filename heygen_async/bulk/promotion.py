@@ -26,7 +26,7 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.reviews import Review
-from heygen_async.bulk.store import Draft
+from heygen_async.bulk.store import Draft, RowStore
 from heygen_async.models import DubRow
 
 Mode = Literal["speed", "precision"]
@@ -274,7 +274,7 @@ def drafts_of(rows: Iterable[DubRow | None]) -> set[str]:
 async def records_to_redo(
     records: Mapping[str, Record],
     rows: Mapping[str, tuple[DubRow, str | None]],
-    journal: Journal,
+    journal: RowStore,
     *,
     redo_rejected: bool,
 ) -> Mapping[str, Record]:

@@ -13,7 +13,7 @@ from heygen_async.errors import InsufficientCredit
 
 @define(eq=False)
 class Purse:
-    """The budget and the credit of a run; see `store.Money`."""
+    """The budget and the credit of a run."""
 
     budget: Budget
     over_budget: OverBudget | None = None

@@ -19,8 +19,8 @@ from anyio import CancelScope, to_thread
 from heygen_async._media.targets import same_file_key
 from heygen_async._text import one_line
 from heygen_async.bulk.intake import OwnFiles
-from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.store import RowPages
 
 COLUMNS: Final = (
     "row",
@@ -55,7 +55,7 @@ def default_report(journal: Path) -> Path:
     return journal.with_suffix(".report.csv")
 
 
-async def write_report(journal: Journal, path: Path, own_files: OwnFiles) -> None:
+async def write_report(journal: RowPages, path: Path, own_files: OwnFiles) -> None:
     """Write the state of the rows of this run to *path*.
 
     Raises:

@@ -10,9 +10,8 @@ import pickle
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, closing
-from io import BufferedRandom
 from itertools import islice
-from typing import BinaryIO, Final, TypeAlias, cast
+from typing import IO, BinaryIO, Final, TypeAlias, cast
 
 from anyio import to_thread
 from attrs import frozen
@@ -52,7 +51,7 @@ class Snapshot:
 @asynccontextmanager
 async def new_snapshot() -> AsyncGenerator[Snapshot, None]:
     """Yield an empty snapshot, which is deleted afterwards."""
-    opening = asyncio.get_running_loop().run_in_executor(None, tempfile.TemporaryFile)
+    opening = asyncio.get_running_loop().run_in_executor(None, _temporary_file)
     try:
         file = cast("BinaryIO", await asyncio.shield(opening))
     except asyncio.CancelledError:
@@ -64,7 +63,11 @@ async def new_snapshot() -> AsyncGenerator[Snapshot, None]:
         file.close()
 
 
-def _close(opening: asyncio.Future[BufferedRandom]) -> None:
+def _temporary_file() -> IO[bytes]:
+    return tempfile.TemporaryFile()
+
+
+def _close(opening: asyncio.Future[IO[bytes]]) -> None:
     if opening.exception() is None:
         opening.result().close()
 

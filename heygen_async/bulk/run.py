@@ -1,9 +1,8 @@
-"""A bulk run in one process: rows in, outcomes out, and between them as many rows at work as pays.
+"""A bulk run in one process: rows in, outcomes out, with a bounded number of active rows in between.
 
-Who waits for whom: `_feed` reads rows, slice by slice, and starts a task for each. It waits for a place in `ahead`,
-which a row gives back once it has a job, so that uploads are only so far ahead of creates; and for one in `window`,
-which is given back when the outcome is taken, so that memory stays bounded. Creates wait in the admission queue.
-Downloads have places of their own, and nothing waits for them.
+`_feed` reads rows, slice by slice, and starts a task for each. Two semaphores hold it back. `ahead` is released once a
+row has a job, so that uploads are only so far ahead of creates. `window` is released when an outcome is taken, so that
+memory stays bounded. Creates wait in the admission queue. Downloads have a semaphore of their own.
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ from heygen_async.errors import HeyGenError
 from heygen_async.models import DubOutcome
 
 _AHEAD: Final = {"each": 16, "batch": 200}
-"""How many rows may stand before their create: uploading, or waiting for a seat or for company."""
+"""How many rows may be before their create: uploading, or waiting for a seat or for the other rows of a batch."""
 
 _WINDOW: Final = 1000
-"""How many rows may be at work, or have an outcome that was not taken yet."""
+"""How many rows may be active, or have an outcome that was not taken yet."""
 
 _DOWNLOADS: Final = 4
 """Half of the session's transfers: the other half is left for uploads, which creates wait for."""
@@ -195,7 +194,7 @@ class DubRun:
         return outcome
 
     def _raise_error(self, main: asyncio.Task[None]) -> None:
-        """Raise what ended the run before its time, once."""
+        """Raise the error that ended the run early, once."""
         if not main.done() or main.cancelled():
             return
         error = main.exception()
@@ -204,7 +203,7 @@ class DubRun:
             raise error
 
     def snapshot(self) -> DubSnapshot:
-        """Return how far the run is; also after its end."""
+        """Return the progress of the run; also after its end."""
         queue, purse, owner = self._context.queue, self._context.purse, self._owner
         limiter, budget = queue.limiter, purse.budget
         return DubSnapshot(
@@ -292,7 +291,7 @@ class DubRun:
         self._total = total
         return True
 
-    # The run itself, in a task of its own
+    # The run itself, in its own task
 
     async def _run(self, snapshot: Snapshot | None, outcomes: MemoryObjectSendStream[DubOutcome]) -> None:
         batches = self._context.batches
@@ -304,7 +303,7 @@ class DubRun:
                         await self._feed(
                             slices_of(self._rows) if snapshot is None else snapshot.slices(), rows, outcomes
                         )
-                        batches.complete()
+                        batches.no_more_candidates()
                     batches.close()
             except BaseExceptionGroup as failed:
                 raise _first(failed) from None
@@ -331,20 +330,20 @@ class DubRun:
     async def _start(
         self, one: AdmittedRow, tasks: asyncio.TaskGroup, outcomes: MemoryObjectSendStream[DubOutcome]
     ) -> None:
-        leave = _once(self._leave)
+        admit_next = _once(self._admit_next)
         attempts = UnansweredAttempts(self._context.queue)
-        executor = RowExecutor(self._context, one.row, one.record, one.has_file, leave, attempts)
+        executor = RowExecutor(self._context, one.row, one.record, one.has_file, admit_next, attempts)
         if executor.step() in ENDS:
             outcomes.send_nowait(await executor.result())
         else:
             await self._ahead.acquire()
-            self._context.batches.expect()
+            self._context.batches.add_candidate()
             tasks.create_task(_work(executor, outcomes))
 
-    def _leave(self) -> None:
-        """Give back the place of a row that does not stand before its create any more."""
+    def _admit_next(self) -> None:
+        """Let another row start: one is past its create, or waits for something that others must do."""
         self._ahead.release()
-        self._context.batches.arrived()
+        self._context.batches.remove_candidate()
 
 
 async def _work(executor: RowExecutor, outcomes: MemoryObjectSendStream[DubOutcome]) -> None:
@@ -355,7 +354,7 @@ async def _work(executor: RowExecutor, outcomes: MemoryObjectSendStream[DubOutco
 
 
 async def _end(active: _Active) -> None:
-    """Cancel the run and wait for its end and the journal's, which are near; a cancellation meanwhile comes after."""
+    """Cancel the run, and wait until it has ended and the journal is closed, cancelled or not: both are quick."""
     active.main.cancel()
     closing: asyncio.Task[None] | None = None
     interrupted: asyncio.CancelledError | None = None
@@ -371,7 +370,7 @@ async def _end(active: _Active) -> None:
 
 
 def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return what started it: the other tasks were cancelled because of it."""
+    """Return the first error: the other tasks were cancelled because of it."""
     error: BaseException = failed
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

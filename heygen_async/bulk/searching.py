@@ -53,6 +53,8 @@ class Searcher:
     """The callback ids that the last walk was for."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
     is_prepared: bool = False
+    _is_legacy: bool = False
+    """Whether the store was converted from version 0.1, which sent other keys."""
 
     async def prepare(self) -> None:
         """Prepare for creates, once in a run: find what an interrupted run has created, else keep the newest job.
@@ -63,6 +65,7 @@ class Searcher:
         async with self._lock:
             if self.is_prepared:
                 return
+            self._is_legacy = await self.store.fact("legacy") is not None
             unclean = await self.store.fact("unclean")
             if unclean is not None:
                 await self._reconcile(float(unclean))
@@ -97,7 +100,7 @@ class Searcher:
         return None
 
     async def _may_be_lost(self, newest: str) -> bool:
-        """Return whether the newest job may be of a later run: the store may be an older copy."""
+        """Return whether the newest job may be of a later run than the store knows: the store may be an older copy."""
         anchor = await self.store.fact("anchor")
         return anchor not in {None, newest} and not await self.store.known_jobs([newest])
 
@@ -144,7 +147,7 @@ class Searcher:
         if row.callback_id is not None:
             await self._none(record.key, [row.callback_id])
             return None
-        if await self.store.fact("legacy"):
+        if self._is_legacy:
             await self._none(record.key, [first_version_key(record.key, attempt) for attempt in attempts])
         keys = {attempt_key(record.key, record.inputs, attempt): attempt for attempt in attempts}
         listed = await self.store.listed(list(keys))

@@ -1,19 +1,20 @@
-"""The protocols between a bulk run and what is around it: its store, the API, seats for creates, and money.
+"""The protocols between the row program and what is around it: the store of its records, and the API.
 
-A run on one machine uses the SQLite journal, a session, the admission queue and the purse; tests and other ways to run
-rows bring their own.
+A run on one machine uses the SQLite journal and a session; tests and other ways to run rows bring their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from attrs import field, frozen
 
 from heygen_async._text import one_line
+from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.record import Record
+from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.signatures import without_queries
 from heygen_async.errors import HeyGenError
 from heygen_async.models import (
@@ -159,6 +160,38 @@ class Store(Listed, Facts, Protocol):
         ...
 
 
+class RowStore(Protocol):
+    """What the checks of rows need of a store."""
+
+    def records(self, keys: Sequence[str]) -> Awaitable[Mapping[str, Record]]:
+        """Return the records of the rows with these keys, as far as there are any."""
+        ...
+
+    def admit(self, entries: Sequence[Entry]) -> Awaitable[Sequence[Admission]]:
+        """Admit rows to the run: return the record of each, or why it cannot be admitted."""
+        ...
+
+    def reviews(self, keys: Sequence[str]) -> Awaitable[Sequence[Review]]:
+        """Return the decisions on the rows with these keys."""
+        ...
+
+    def file_info(self, paths: Sequence[str]) -> Awaitable[Mapping[str, FileInfo]]:
+        """Return what was last read from the files at *paths*."""
+        ...
+
+    def keep_file_info(self, facts: Mapping[str, FileInfo]) -> Awaitable[None]:
+        """Save what was read from files, by path."""
+        ...
+
+
+class RowPages(Protocol):
+    """What a report needs of a store."""
+
+    def rows(self, after: int, limit: int) -> Awaitable[Sequence[Record]]:
+        """Return rows of the run in order, the first *limit* after row number *after*."""
+        ...
+
+
 class JobPage(Protocol):
     """One page of the account's list of jobs."""
 
@@ -227,72 +260,4 @@ class HeyGen(Protocol):
 
     async def me(self) -> Account:
         """Return the account."""
-        ...
-
-
-class Seat(Protocol):
-    """The permission to create one job. Each is ended by one of its methods, an accepted one by `finished`."""
-
-    def accepted(self) -> None:
-        """The create made a job."""
-        ...
-
-    def refused(self, retry_after: float | None) -> None:
-        """The create was answered 429."""
-        ...
-
-    def rejected(self) -> None:
-        """The create was rejected for another reason."""
-        ...
-
-    def failed(self) -> None:
-        """The create had no usable answer."""
-        ...
-
-    def dropped(self) -> None:
-        """The create was not sent, or was given up."""
-        ...
-
-    def finished(self) -> None:
-        """The job has ended, or is not waited for any more."""
-        ...
-
-
-class Seats(Protocol):
-    """Decides when rows may create jobs."""
-
-    async def enter(self, key: str, number: int, not_before: float) -> Seat:
-        """Wait until a row may send its create: rows with lower numbers first, none before its time."""
-        ...
-
-    def adopt(self, key: str) -> Seat:
-        """Return the seat of a job that exists already."""
-        ...
-
-
-class Money(Protocol):
-    """Decides whether a job fits the budget."""
-
-    def price(self, mode: str, seconds: float | None) -> float:
-        """Return the estimated price of an output; `None` assumes a length."""
-        ...
-
-    async def reserve(self, mode: str, seconds: float | None, *, before_waiting: Callable[[], None]) -> float:
-        """Reserve the price of a job, and return it; wait while jobs that run may leave room for it.
-
-        Raises:
-            OverBudget: If it does not fit.
-        """
-        ...
-
-    def resume(self, reserved: float, *, is_new: bool = False) -> None:
-        """Count a job that exists already; *is_new* if its price is not in the sum yet."""
-        ...
-
-    def settle(self, reserved: float, cost: float) -> None:
-        """Replace what was reserved for a job that has ended by its cost."""
-        ...
-
-    def learn_length(self, seconds: float) -> None:
-        """Note the length of an output."""
         ...

@@ -28,6 +28,10 @@ COMMANDS: Final = {
         "heygen_async.cli.review:review",
         "Watch the videos of a run beside their sources, and approve or reject them, in a page on this machine.",
     ),
+    "cluster": (
+        "heygen_async.cli.cluster_commands:app",
+        "Dub the rows of manifests on many machines, with PostgreSQL between them.",
+    ),
     "lipsync": (
         "heygen_async.cli.lipsync:app",
         "Create, get, list, wait for, download, rename and delete lipsyncs.",

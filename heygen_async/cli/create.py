@@ -14,11 +14,11 @@ from cyclopts import Parameter
 from heygen_async._ids import check_key
 from heygen_async.cli.advice import advising
 from heygen_async.cli.create_request import compose, options_of, read_data
-from heygen_async.cli.delivery import OutputFlags, Target
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, note, print_json
+from heygen_async.cli.output_flags import OutputFlags, Target
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.wait import how_to_continue, wait_for
 from heygen_async.errors import HeyGenError

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -26,7 +26,7 @@ from heygen_async.cli.dub_files import RunFiles, approved_rows
 from heygen_async.cli.dub_flags import RunFlags
 from heygen_async.cli.dub_progress import Progress
 from heygen_async.cli.dub_summary import next_steps, outcome_object, summary, summary_object, survey_lines
-from heygen_async.cli.dub_view import line, live_view
+from heygen_async.cli.dub_view import checking_view, line, live_view
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import is_watched, live
@@ -157,14 +157,25 @@ async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     progress = Progress(asyncio.get_running_loop().time)
     page = _page(progress) if plan.review.review else None
     run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
-    with advising(_AGAIN):
-        async with run, _served(page, run, plan), _summarized(run, progress, plan), _reported(run, plan):
-            progress.begin(run.snapshot())
-            with _shown(run, progress, plan.options) as show:
-                async for outcome in run:
-                    progress.add(outcome)
-                    show(outcome)
+    with _summarized(run, progress, plan) as print_summary:
+        async with _entered(run, plan.options), _served(page, run, plan, print_summary):
+            with advising(_AGAIN):
+                progress.begin(run.snapshot())
+                with _shown(run, progress, plan.options) as show:
+                    async with _reported(run, progress, plan):
+                        async for outcome in run:
+                            progress.add(outcome)
+                            show(outcome)
     return Exit.DONE if progress.is_complete else Exit.FAILED
+
+
+@asynccontextmanager
+async def _entered(run: DubRun, options: Options) -> AsyncIterator[None]:
+    """Enter the run, and show meanwhile that its rows are checked."""
+    async with AsyncExitStack() as stack:
+        with advising(_AGAIN), live(checking_view) if is_watched(options) else nullcontext():
+            await stack.enter_async_context(run)
+        yield
 
 
 def _page(progress: Progress) -> PageOfRun:
@@ -174,8 +185,10 @@ def _page(progress: Progress) -> PageOfRun:
 
 
 @asynccontextmanager
-async def _served(page: PageOfRun | None, run: DubRun, plan: _Plan) -> AsyncIterator[None]:
-    """Serve the page of the run, and go on after its end until a signal."""
+async def _served(
+    page: PageOfRun | None, run: DubRun, plan: _Plan, print_summary: Callable[[], None]
+) -> AsyncIterator[None]:
+    """Serve the page of the run, and go on after its end and its summary until a signal."""
     if page is None or plan.files.journal is None:
         yield
         return
@@ -184,19 +197,28 @@ async def _served(page: PageOfRun | None, run: DubRun, plan: _Plan) -> AsyncIter
             yield
         except HeyGenError as error:
             note(f"the run has ended: {error}", plan.options)
+            print_summary()
             await page.stay(plan.options)
             raise
+        print_summary()
         await page.stay(plan.options)
 
 
-@asynccontextmanager
-async def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterator[None]:
-    """Print the summary at the end, however the run ends."""
-    try:
-        yield
-    finally:
-        if progress.has_begun:
+@contextmanager
+def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[Callable[[], None]]:
+    """Print the summary at the end, however the run ends; yields a function that prints it before."""
+    is_printed = False
+
+    def print_once() -> None:
+        nonlocal is_printed
+        if progress.has_begun and not is_printed:
+            is_printed = True
             _print_summary(run, progress, plan)
+
+    try:
+        yield print_once
+    finally:
+        print_once()
 
 
 def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
@@ -212,10 +234,13 @@ def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
 
 
 @asynccontextmanager
-async def _reported(run: DubRun, plan: _Plan) -> AsyncIterator[None]:
+async def _reported(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterator[None]:
     """Write the report at the end, however the run ends."""
     try:
         yield
+    except asyncio.CancelledError:
+        progress.is_stopping = True
+        raise
     finally:
         if plan.files.report is not None:
             try:

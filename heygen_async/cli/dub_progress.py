@@ -31,6 +31,8 @@ class Progress:
     has_begun: bool = False
     has_earlier_runs: bool = False
     """Whether earlier runs on the journal have spent money."""
+    is_stopping: bool = False
+    """Whether the run was interrupted, and waits for the answers of creates."""
     is_over_budget: bool = False
     """Whether rows were skipped because of the budget."""
     started: float = 0.0

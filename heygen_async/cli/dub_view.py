@@ -24,6 +24,11 @@ _NAMES: Final = 20
 """Rows in progress that are named at most; the width of the window usually allows fewer."""
 
 
+def checking_view() -> RenderableType:
+    """Return what is shown while the rows are checked, which takes a while if there are many or large files."""
+    return Text("checking all rows before anything is sent")
+
+
 def live_view(snapshot: DubSnapshot, progress: Progress) -> RenderableType:
     """Return the live view: rows by stage, rate and time left, money, rows in progress, the last failures."""
     parts: list[RenderableType] = [*_counts(snapshot)]
@@ -39,6 +44,8 @@ def live_view(snapshot: DubSnapshot, progress: Progress) -> RenderableType:
     if snapshot.halted is not None:
         parts.append(Text(one_line(f"no more rows are submitted: {snapshot.halted}"), style="yellow"))
     parts += [_failure(outcome) for outcome in progress.failures]
+    if progress.is_stopping:
+        parts.append(Text("stopping after the next answers; a second Ctrl-C stops at once", style="yellow"))
     return Group(*parts, Text())  # the terminal writes ^C into the last line; a full one would become two
 
 

@@ -11,10 +11,10 @@ from cyclopts.validators import Number
 from heygen_async.cli.advice import advising
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.create import create
-from heygen_async.cli.delivery import OutputFlags, Target
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, note
+from heygen_async.cli.output_flags import OutputFlags, Target
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.wait import check_connection, path_of, wait_for
 from heygen_async.errors import UnexpectedResponse

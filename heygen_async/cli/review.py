@@ -18,6 +18,7 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.promotion import manifest_rows
 from heygen_async.bulk.run import DubRun
+from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.dub_progress import Progress
 from heygen_async.cli.options import PathFlag, Printing, Switch
 from heygen_async.cli.output import note, print_json_line, wants_json
@@ -54,11 +55,12 @@ async def review(
     await opened.open_existing()
     try:
         rows = await _rows(opened, journal, manifest)
-        async with RunPage(journal=opened, name=journal.name, rows=rows).served(port) as url:
-            _announce(url, options)
-            if not no_open:
-                await _open(url, options)
-            await asyncio.Event().wait()  # until a signal
+        with advising_on_port(port):
+            async with RunPage(journal=opened, name=journal.name, rows=rows).served(port) as url:
+                _announce(url, options)
+                if not no_open:
+                    await _open(url, options)
+                await asyncio.Event().wait()  # until a signal
     finally:
         await opened.aclose()
 
@@ -92,7 +94,7 @@ def _has_browser() -> bool:
 
 
 class PageOfRun:
-    """The run page of a run that goes on, for `heygen-async dub --review`.
+    """The run page of a run in progress, for `heygen-async dub --review`.
 
     Args:
         progress: What has happened in the run.
@@ -121,6 +123,7 @@ class PageOfRun:
     async def stay(self, options: Printing) -> None:
         """Go on after the end of the run, until a signal."""
         self._ended_after = self._rows.elapsed
+        self._rows.changed.add(None)
         note("the run page stays until Ctrl-C", options)
         await asyncio.Event().wait()
 

@@ -65,7 +65,7 @@ class Board:
         """Bulk status requests in flight."""
         self._policy = policy
         # A job is on the board for as long as something holds it: a waiter, a queue, a request. One without waiters
-        # is not asked about, and is forgotten at the latest when it is due.
+        # is not looked at, and is forgotten when it is due at the latest.
         self._jobs: WeakValueDictionary[str, Job] = WeakValueDictionary()
         self._schedule: Schedule[Job] = Schedule()
         self._shared: DueQueue[Job] = DueQueue()  # of all waiters of one job
@@ -423,16 +423,9 @@ class Board:
         if not isinstance(waiter, ManyWaiter) or not waiter.is_active:
             return
         if self._pages.is_worthwhile(len(waiter.to_get)):
-            self._begin_page(list(itertools.islice(self._pop_to_get(waiter), _SLICE)))
-        while waiter.is_free(RequestKind.LIPSYNC) and (job := next(self._pop_to_get(waiter), None)):
+            self._begin_page(list(itertools.islice(waiter.pop_to_get(), _SLICE)))
+        while waiter.is_free(RequestKind.LIPSYNC) and (job := next(waiter.pop_to_get(), None)):
             self._assign(StatusRequest(RequestKind.LIPSYNC, [job], waiter))
-
-    def _pop_to_get(self, many: ManyWaiter) -> Iterator[Job]:
-        while many.to_get:
-            job = many.to_get.popleft()
-            if job.state is JobState.TO_GET:
-                job.state = JobState.IN_FLIGHT  # it may be in there twice
-                yield job
 
     def _start(self, kind: RequestKind, jobs: Sequence[Job], token: str | None = None) -> None:
         sender = self._choose_sender(kind, jobs)

@@ -27,7 +27,7 @@ _RECENT: Final = 64
 
 @frozen
 class Failures:
-    """The consecutive requests that told nothing of a job or a batch, and the one rule for what follows."""
+    """The consecutive requests without news of a job or a batch, and the one rule for what follows."""
 
     count: int = 0
     """Requests in a row that failed."""
@@ -86,7 +86,7 @@ class Cadence:
         """Return the seconds to the next look at a job.
 
         Args:
-            policies: Those of its waiters; the most eager one decides. `None` stands for the general policy.
+            policies: Those of its waiters; the most eager one decides. `None` is the general policy.
             age: Seconds since the job was created.
             notified: Whether a notification has arrived while the job was still running. Another one is not expected.
         """

@@ -54,6 +54,10 @@ class LipsyncPoller:
     It has no background task: waiters send shared requests in their own tasks, and while nobody waits nothing is
     sent. It may be created anywhere, and belongs to the event loop of its first wait.
 
+    A wait and its task take about 2 kB. With 50,000 at once no turn of the event loop takes 0.1 s of CPU time outside
+    of garbage collection, but each full collection then takes another 0.1 s, because it visits all of them. If that is
+    too long, call `gc.collect()` and `gc.freeze()` once they wait: later collections leave them out.
+
     Args:
         statuses: Sends one bulk status request for at most 100 ids, and returns their statuses by id.
         get: Gets one lipsync.

@@ -24,7 +24,7 @@ class DueQueue(Generic[T]):
     """Items by due time. An entry whose item has been rescheduled is stale and is skipped."""
 
     waiting: int = 0
-    """How many waits it stands for."""
+    """How many waits are in it."""
     is_open: bool = False
     entries: list[tuple[float, int, T]] = field(factory=list, repr=False)
     """A heap of due time, sequence number and item."""

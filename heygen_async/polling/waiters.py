@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
@@ -199,3 +199,11 @@ class ManyWaiter(Waiter):
         """Give it the outcome of one of its jobs."""
         del self.pending[job.id]
         self.results.append((job.id, outcome))
+
+    def pop_to_get(self) -> Iterator[Job]:
+        """Remove and yield the jobs that were to be fetched, and still are; each is in flight from then on."""
+        while self.to_get:
+            job = self.to_get.popleft()
+            if job.state is JobState.TO_GET:
+                job.state = JobState.IN_FLIGHT  # it may be in there twice
+                yield job

@@ -90,6 +90,16 @@ async def _status_page(transport: Transport, joined: str, token: str | None) -> 
     return read_statuses(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)))
 
 
+def make_poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
+    """Make the poller of a session."""
+    return LipsyncPoller(
+        statuses=partial(fetch_statuses, transport),
+        get=partial(fetch, transport),
+        list_page=partial(fetch_page, transport, MAX_PAGE),
+        policy=policy,
+    )
+
+
 @frozen
 class Lipsyncs:
     """The calls under `/v3/lipsyncs`. Every call raises `HeyGenError` for what the server or network does."""
@@ -160,8 +170,10 @@ class Lipsyncs:
                 place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
                 for place, source in _local_sources(requests)
             }
-            await self._check_key(key, files.values())
-            assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
+            assets: Mapping[_Place, Asset] = {}
+            if files:
+                await self._check_key(key, files.values())
+                assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
             try:
                 return await self._transport.send(compose_with(assets))
             except (NotFound, InvalidRequest) as error:

@@ -1,9 +1,9 @@
-"""Who may talk to the run page: the token in the path, `Host` and `Origin`, and the headers of every answer. Pure.
+"""Which requests the run page accepts, by token, `Host` and `Origin`; and the headers of every answer. Pure.
 
 Rule 1: without the token every path is the same 404.
 Rule 2: `Host` must name this machine, so that a foreign name that resolves to 127.0.0.1 (DNS rebinding) is refused.
 The port may differ: a tunnel has another one.
-Rule 3: a request of another origin is refused, whatever it asks for; a POST must say where it comes from.
+Rule 3: a request of another origin is refused, whatever its path; a POST must have an `Origin`.
 Rule 4: the page may load nothing but its own files, and videos of the origins that its manifest names.
 """
 
@@ -47,7 +47,7 @@ def refusal(method: str, headers: Mapping[str, str]) -> str | None:
         return "this page is served to 127.0.0.1 and localhost only"
     origin = headers.get("Origin")
     if origin is None and method not in _SAFE_METHODS:
-        return "the request does not say where it comes from"
+        return "the request has no Origin"
     if origin is not None and origin != f"http://{host}":
         return "the request comes from another page"
     is_link = method in _SAFE_METHODS and headers.get("Sec-Fetch-Mode") == "navigate"  # followed by a person

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from itertools import islice
 from typing import Final
 
 import orjson
@@ -14,10 +13,10 @@ from heygen_async.models import JSON
 from heygen_async.review.live_rows import ChangedRows
 from heygen_async.review.row_reader import RowReader
 
-_TICK: Final = 0.5
-"""Seconds between two events: a person cannot follow more, and each one costs the run time."""
-_ALIVE: Final = 30
-"""Ticks without a change after which a comment keeps the connection open."""
+_PAUSE: Final = 2.0
+"""Seconds between two events at least. The first after a quiet time is sent at once; each one costs the run time."""
+_ALIVE: Final = 15.0
+"""Seconds without a change after which a comment keeps the connection open."""
 _MOST_ROWS: Final = 500
 
 
@@ -30,27 +29,22 @@ async def send_events(
         request: The request of the page.
         rows: Reads the rows that have changed.
         changed: Says which rows these are.
-        run: Returns how far the run is; `None` if none goes on.
+        run: Returns how far the run is; `None` if there is none.
     """
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-    with changed.followed() as keys:
+    with changed.followed() as follower:
         await response.prepare(request)
-        await response.write(b"retry: 1000\n\nevent: open\ndata: {}\n\n")
-        last, quiet = b"", 0
+        await response.write(b"retry: 1000\n\n" + _event(b"run", orjson.dumps(run())))
         while True:
-            state = orjson.dumps(run())
-            found = list(islice(keys, _MOST_ROWS))
-            keys.difference_update(found)
-            if found:
-                await response.write(_event(b"rows", orjson.dumps(await rows.views(found))))
-            if state != last:
-                await response.write(_event(b"run", state))
-            quiet = quiet + 1 if state == last and not found else 0
-            last = state
-            if quiet == _ALIVE:
-                quiet = 0
+            try:
+                async with asyncio.timeout(_ALIVE):
+                    await follower.wait()
+            except TimeoutError:
                 await response.write(b": still here\n\n")
-            await asyncio.sleep(_TICK)
+                continue
+            views = await rows.views(follower.take(_MOST_ROWS))
+            await response.write(_event(b"rows", orjson.dumps(views)) + _event(b"run", orjson.dumps(run())))
+            await asyncio.sleep(_PAUSE)
 
 
 def _event(name: bytes, data: bytes) -> bytes:

@@ -1,12 +1,14 @@
-"""The rows of a run that goes on: the stage of each and when it came there, and which rows changed.
+"""The rows of a run in progress: the stage of each and when it reached it, and which rows have changed.
 
-It works for the run on each event, so it only notes what happened; the page's requests do the rest.
+An event of the run costs a few lines here; everything else happens when an open page reads the rows.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final
 
 from attrs import define, field
@@ -19,25 +21,51 @@ _MOST_STEPS: Final = 64
 
 
 @define(eq=False)
+class Follower:
+    """What has changed since an open page looked."""
+
+    _keys: set[str] = field(factory=set)
+    _wakeup: asyncio.Event = field(factory=asyncio.Event)
+
+    def wake(self, key: str | None) -> None:
+        """Note a change of a row, or of the run."""
+        if key is not None:
+            self._keys.add(key)
+        self._wakeup.set()
+
+    async def wait(self) -> None:
+        """Wait until something has changed."""
+        await self._wakeup.wait()
+
+    def take(self, most: int) -> list[str]:
+        """Return the keys of rows that have changed, at most so many, and forget them."""
+        taken = list(islice(self._keys, most))
+        self._keys.difference_update(taken)
+        if not self._keys:
+            self._wakeup.clear()
+        return taken
+
+
+@define(eq=False)
 class ChangedRows:
-    """Tells every open page which rows have changed."""
+    """The rows that have changed, for each open page."""
 
-    _pages: list[set[str]] = field(factory=list)
+    _followers: list[Follower] = field(factory=list)
 
-    def add(self, key: str) -> None:
-        """Note that a row has changed."""
-        for keys in self._pages:
-            keys.add(key)
+    def add(self, key: str | None) -> None:
+        """Note that a row has changed; `None` if it is the run alone."""
+        for follower in self._followers:
+            follower.wake(key)
 
     @contextmanager
-    def followed(self) -> Iterator[set[str]]:
-        """Yield the keys of rows that change from now on; who reads them takes them out."""
-        keys: set[str] = set()
-        self._pages.append(keys)
+    def followed(self) -> Iterator[Follower]:
+        """Yield a follower of the changes from now on."""
+        follower = Follower()
+        self._followers.append(follower)
         try:
-            yield keys
+            yield follower
         finally:
-            self._pages = [one for one in self._pages if one is not keys]
+            self._followers.remove(follower)
 
 
 @define

@@ -40,7 +40,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @frozen(kw_only=True)
 class LiveRun:
-    """The run that goes on beside the page."""
+    """The run in progress beside the page."""
 
     rows: LiveRows
     state: Callable[[], Mapping[str, JSON]]
@@ -55,7 +55,7 @@ class RunPage:
         journal: The journal; open.
         name: What the page calls it.
         rows: The rows of the manifest by key, for titles and sources; empty if there is no manifest.
-        live: The run that goes on, if one does.
+        live: The run in progress, if there is one.
         token: What the path of every request starts with.
         now: Returns the Unix time in seconds.
     """
@@ -92,7 +92,7 @@ class RunPage:
         runner = web.AppRunner(
             self._app(await to_thread.run_sync(read_page_files)),
             access_log=None,  # it would show the token
-            handler_cancellation=True,  # whoever closes the page reads no further
+            handler_cancellation=True,  # a closed page ends its downloads
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
         await runner.setup()
@@ -170,6 +170,8 @@ class RunPage:
 
     async def _send_result(self, request: web.Request) -> web.StreamResponse:
         record = await self._record(request)
+        if request.query.get("job", record.lipsync_id) != record.lipsync_id:
+            raise Refused(409, "the row has another video now")  # a decision would be about the one before
         file = await to_thread.run_sync(open_result, record)
         return await send_video(request, file, video_type(record.target or ""), record.written or "")
 

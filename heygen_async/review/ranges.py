@@ -13,7 +13,7 @@ class RangeNotSatisfiable(ValueError):
 
 
 def wanted_bytes(header: str | None, size: int) -> range | None:
-    """Return the bytes that a `Range` header asks for; `None` for the whole file.
+    """Return the bytes that a `Range` header requests; `None` for the whole file.
 
     Several ranges, other units and headers that cannot be read mean the whole file, as RFC 9110 allows.
 

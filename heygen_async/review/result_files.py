@@ -4,7 +4,7 @@ Rule 1: a file is opened first and compared then, by its descriptor: what is ser
 Rule 2: it must have the fingerprint that the journal recorded: device, inode, size and times. So a link to another
 file, a file in its place or a changed one is never served. Links in the path of its folder may be there: the run wrote
 through them.
-Rule 3: only regular files are read. The type of an answer never comes from the file's content or from a stranger.
+Rule 3: only regular files are read. Their media type is one of four video types, whatever their name or content.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from heygen_async.review.live_rows import LiveRows
 from heygen_async.review.result_files import result_state
 from heygen_async.review.row_view import FileState, row_view
 
-_PAGE: Final = 500
+_PAGE: Final = 1000
+"""How many rows are read at once: few enough that a run beside the page is not held up."""
 
 
 @frozen(kw_only=True)
@@ -27,7 +28,7 @@ class RowReader:
     Args:
         journal: The journal; open.
         rows: The rows of the manifest by key, for titles and sources.
-        live: The rows of the run that goes on, if one does.
+        live: The rows of the run in progress, if there is one.
     """
 
     journal: Journal
@@ -36,19 +37,21 @@ class RowReader:
 
     async def pages(self) -> AsyncIterator[list[dict[str, JSON]]]:
         """Iterate over the objects of all rows, some at a time."""
-        last = ""
+        last, reviews = "", await self.journal.reviews()
         while records := await self.journal.all_rows(last, _PAGE):
             last = records[-1].key
-            yield await self._views(records)
+            yield await self._views(records, reviews)
 
     async def views(self, keys: Sequence[str]) -> list[dict[str, JSON]]:
         """Return the objects of the rows with these keys."""
-        return await self._views((await self.journal.records(keys)).values())
+        records = await self.journal.records(keys)
+        done = [key for key, record in records.items() if record.state is State.DONE]
+        return await self._views(list(records.values()), await self.journal.reviews(done) if done else [])
 
-    async def _views(self, found: Iterable[Record]) -> list[dict[str, JSON]]:
-        records = list(found)
-        reviews = {review.key: review for review in await self.journal.reviews([one.key for one in records])}
-        states = await to_thread.run_sync(partial(_states, records))
+    async def _views(self, records: Sequence[Record], found: Iterable[Review]) -> list[dict[str, JSON]]:
+        reviews = {review.key: review for review in found}
+        has_files = any(record.state is State.DONE for record in records)
+        states = await to_thread.run_sync(partial(_states, records)) if has_files else _states(records)
         return [self._view(one, reviews.get(one.key), state) for one, state in zip(records, states, strict=True)]
 
     def _view(self, record: Record, review: Review | None, state: FileState) -> dict[str, JSON]:

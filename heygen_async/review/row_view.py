@@ -17,7 +17,7 @@ Category: TypeAlias = Literal["review", "approved", "rejected", "failed", "runni
 """Each row is in exactly one category, so that their counts add up."""
 
 FileState: TypeAlias = Literal["ready", "missing", "changed", "unknown", "none"]
-"""A result: `changed` since it was written, `unknown` if nobody knows who wrote it, `none` if no file is wanted."""
+"""A result: `changed` since it was written, `unknown` if no fingerprint is recorded, `none` if it is not wanted."""
 
 _ADVICE: Final[Mapping[FileState, str]] = {
     "missing": "The file is gone. Run the same dub command again: it is downloaded again, and not paid for again.",
@@ -39,7 +39,7 @@ _UNFINISHED: Final = "Run the same dub command again: it continues where it stop
 
 @frozen
 class LiveRow:
-    """A row in the run that goes on."""
+    """A row in the run in progress."""
 
     stage: Stage
     message: str | None
@@ -67,7 +67,7 @@ def row_view(
         review: The decision on its job, if there is one.
         row: The row of the manifest, if there is one.
         file: The state of its result.
-        live: Where it is in the run that goes on.
+        live: Where it is in the run in progress.
     """
     category = category_of(record, review, live)
     message = live.message if live is not None and category in {"running", "failed"} else None

@@ -1,4 +1,4 @@
-"""What the page shows of a run that goes on, as one JSON object. Pure."""
+"""What the page shows of a run in progress, as one JSON object. Pure."""
 
 from __future__ import annotations
 

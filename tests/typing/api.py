@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import assert_type
@@ -14,6 +14,7 @@ from heygen_async import (
     AssetId,
     Batch,
     BatchItem,
+    DubRow,
     HeyGenError,
     HeyGenSession,
     Lipsync,
@@ -28,6 +29,7 @@ from heygen_async import (
     RetryPolicy,
     WaitTimeout,
 )
+from heygen_async.bulk import Manifest, Review, promote, read_reviews
 from heygen_async.diagnosis import Check, Diagnosis
 
 
@@ -78,6 +80,14 @@ async def the_rest(heygen: HeyGenSession) -> None:
     assert_type(await heygen.assets.upload(Path("a")), Asset)
     assert_type(await heygen.request("GET", "/v3/x", params={"limit": 5}), Response)
     assert_type(heygen.with_options(retry=RetryPolicy(max_attempts=1)), HeyGenSession)
+
+
+async def finals(heygen: HeyGenSession) -> None:
+    reviews = await read_reviews("run.sqlite")
+    assert_type(reviews.approved, list[Review])
+    rows = promote(Manifest("rows.csv"), reviews, mode="precision")
+    assert_type(rows, Iterable[DubRow])
+    heygen.dub_many(rows, journal="run.sqlite", output_dir="final", redo_rejected=True)
 
 
 def errors(error: HeyGenError) -> None:

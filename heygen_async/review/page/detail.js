@@ -4,6 +4,8 @@ import { dollars, duration, clock } from "./format.js";
 import { nameOf, stateOf } from "./rows.js";
 import { captionsAddress, resultAddress, sourceAddress } from "./server.js";
 
+const FAST = 400; // milliseconds between two rows
+const PAUSE = 150; // milliseconds until the videos are loaded then
 const PARTS = [
   "detail", "nothing", "nothing-text", "title", "subtitle", "badge", "videos", "controls", "problem", "problem-title",
   "problem-reason", "problem-advice", "decide", "approve", "reject", "note-shown", "facts",
@@ -15,7 +17,7 @@ const NO_SOURCE = {
 const NO_RESULT = {
   missing: "The file is gone.",
   changed: "This is not the file that the run wrote.",
-  unknown: "Nobody knows who wrote this file.",
+  unknown: "The journal does not say which file the run wrote.",
   none: "The run wrote no file.",
 };
 
@@ -24,6 +26,8 @@ export class Detail {
     this.parts = Object.fromEntries(PARTS.map((id) => [id, find(id)]));
     this.player = player;
     this.shown = "";
+    this.changed = -FAST;
+    this.timer = 0;
   }
 
   show(row, nothing) {
@@ -46,6 +50,7 @@ export class Detail {
   }
 
   clear() {
+    clearTimeout(this.timer);
     if (this.shown === "") return;
     this.shown = "";
     this.player.load({ source: null, result: null, captions: null, offset: 0, sourceText: "", resultText: "" });
@@ -63,6 +68,21 @@ export class Detail {
       return;
     }
     this.shown = shown;
+    this.soon(() => this.load(row));
+  }
+
+  // Rows that are passed quickly, or while a search is typed, load no videos.
+  soon(load) {
+    clearTimeout(this.timer);
+    const isFast = performance.now() - this.changed < FAST;
+    this.changed = performance.now();
+    this.parts.videos.classList.toggle("is-waiting", isFast);
+    if (isFast) this.timer = setTimeout(load, PAUSE);
+    else load();
+  }
+
+  load(row) {
+    this.parts.videos.classList.remove("is-waiting");
     this.player.load({
       source: sourceAddress(row),
       sourceText: NO_SOURCE[row.source.kind] ?? "",

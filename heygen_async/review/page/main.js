@@ -32,7 +32,9 @@ const timeline = new Timeline(find("timeline"), (key) => choose(key, true));
 const filters = new Map();
 let category = null;
 let chosen = null;
-let run = null;
+let run = null; // as the server last said
+let runSince = 0;
+let isLive = false;
 let toastTimer = 0;
 
 // What is listed
@@ -204,6 +206,7 @@ function turn(step) {
 async function load() {
   const { info, rows: found } = await fetchRows();
   rows.replaceAll(found);
+  isLive = info.is_live;
   find("journal").textContent = info.journal;
   document.title = `${info.journal} – review`;
   filters.get("running").firstChild.textContent = info.is_live ? "Running" : "Unfinished";
@@ -214,15 +217,30 @@ async function load() {
   drawRun();
 }
 
+// The server says something only when something happens; meanwhile the time goes on.
 function drawRun() {
-  strip.show(run);
-  if (run !== null) timeline.show(rows.ordered, run.elapsed);
+  if (run === null) return strip.show(null);
+  const more = run.has_ended ? 0 : (performance.now() - runSince) / 1000;
+  const left = run.seconds_left === null ? null : Math.max(0, run.seconds_left - more);
+  strip.show({ ...run, elapsed: run.elapsed + more, seconds_left: left });
+  timeline.show(rows.ordered, run.elapsed + more);
 }
 
 build();
 find("list").focus();
+setInterval(() => {
+  if (run !== null && !run.has_ended) drawRun();
+}, 1000);
+const reload = () => load().catch((error) => toast(`The rows cannot be read: ${error.message}`, "", true));
+let loading = reload();
+let isFirst = true;
 follow({
-  onOpen: () => load().catch((error) => toast(`The rows cannot be read: ${error.message}`, "", true)),
+  // What changed before the events were open is in none of them.
+  onOpen: () => {
+    loading = loading.then(() => (isFirst && !isLive ? null : reload())).finally(() => {
+      isFirst = false;
+    });
+  },
   onRows: (changed) => {
     rows.update(changed);
     draw();
@@ -230,6 +248,7 @@ follow({
   },
   onRun: (state) => {
     run = state;
+    runSince = performance.now();
     drawRun();
   },
   onLost: () => {

@@ -5,9 +5,9 @@ The sandbox is asked with the request itself, so there is no second list of what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
 
 import aiohttp
 import orjson
@@ -19,6 +19,7 @@ from heygen_async.sandbox.recording.exchange import route_of
 from heygen_async.sandbox.routes import ROUTES
 from heygen_async.sandbox.server import Sandbox
 
+_EVENT_TYPES: Final = "GET /v3/webhooks/event-types"
 _BAD_REQUEST: Final = 400
 _ERRORS: Final = 400
 _ABSENT: Final = (404, 405)
@@ -55,31 +56,18 @@ class Seen:
         return 200 <= self.status < 300  # noqa: PLR2004 the class of successes
 
 
+@frozen
 class Comparison:
-    """Compares exchanges; use it with `async with`. It has a sandbox of its own, to which it sends each request."""
+    """Compares exchanges, with a sandbox to which it sends each request."""
 
-    def __init__(self) -> None:
-        self._sandbox = Sandbox(manual=True, account_limit=None, balance=1e15)
-        self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        self._event_types: frozenset[str] = frozenset()
-
-    async def __aenter__(self) -> Self:
-        await self._sandbox.__aenter__()
-        _, answer = await self._sandboxed("GET", "/v3/webhooks/event-types", None, "")
-        self._event_types = frozenset(_event_types(answer))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._http.close()
-        await self._sandbox.__aexit__(kind, error, traceback)
+    _sandbox: Sandbox
+    _http: aiohttp.ClientSession
 
     async def differences(self, seen: Seen) -> list[str]:
         """Return how an exchange differs from what is expected, in sentences without values of it."""
         if not seen.path.startswith("/v3/"):
             return []
-        return [*_answer_differences(seen), *self._events(seen), *await self._request(seen)]
+        return [*_answer_differences(seen), *await self._events(seen), *await self._request(seen)]
 
     async def _request(self, seen: Seen) -> list[str]:
         if not seen.route:
@@ -101,15 +89,24 @@ class Comparison:
             is_json = answer.content_type == "application/json"
             return answer.status, orjson.loads(await answer.read()) if is_json else None
 
-    def _events(self, seen: Seen) -> Iterator[str]:
-        if not seen.is_success or seen.route not in ("GET /v3/webhooks/event-types", "GET /v3/webhooks/events"):
-            return
-        named = frozenset(_event_types(seen.answer))
-        for name in sorted(named - self._event_types):
-            yield f"the event type {name[:60]} is not known to the sandbox"
-        if seen.route.endswith("event-types"):
-            for name in sorted(self._event_types - named):
-                yield f"the event type {name} of the sandbox is not offered"
+    async def _events(self, seen: Seen) -> list[str]:
+        if not seen.is_success or seen.route not in (_EVENT_TYPES, "GET /v3/webhooks/events"):
+            return []
+        _, answer = await self._sandboxed("GET", "/v3/webhooks/event-types", None, "")
+        known, named = frozenset(_event_types(answer)), frozenset(_event_types(seen.answer))
+        new = [f"the event type {name[:60]} is not known to the sandbox" for name in sorted(named - known)]
+        gone = sorted(known - named) if seen.route == _EVENT_TYPES else ()
+        return [*new, *(f"the event type {name} of the sandbox is not offered" for name in gone)]
+
+
+@asynccontextmanager
+async def comparing() -> AsyncIterator[Comparison]:
+    """Start the sandbox of a comparison, and stop it at the end."""
+    async with (
+        Sandbox(manual=True, account_limit=None, balance=1e15) as sandbox,
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http,
+    ):
+        yield Comparison(sandbox, http)
 
 
 def _answer_differences(seen: Seen) -> Iterator[str]:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
 from aiohttp import web
 from anyio import to_thread
 
 from heygen_async.sandbox.http.validation import is_loopback
-from heygen_async.sandbox.recording.comparison import Comparison, Seen
-from heygen_async.sandbox.recording.exchange import Exchange, Message, last_number, save
-from heygen_async.sandbox.recording.forwarding import MAX_JSON_BYTES, Forwarder, Passage
+from heygen_async.sandbox.recording.comparison import comparing
+from heygen_async.sandbox.recording.exchange_log import ExchangeLog
+from heygen_async.sandbox.recording.forwarding import MAX_JSON_BYTES, Forwarder
 from heygen_async.sandbox.recording.links import ProxiedLinks
-from heygen_async.sandbox.recording.masking import ExchangeMask, names_in
 
 _CONNECT_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 300.0
@@ -61,15 +58,8 @@ class RecordingProxy:
         self._upstream = _checked_upstream(upstream)
         if not is_loopback(host):
             raise ValueError(f"the proxy passes keys on, so it listens on this machine only, not on {host}")
-        self.directory = Path(into)
-        """Where the recordings are."""
-        self.count = 0
-        """How many exchanges were recorded."""
         self._host, self._port, self._trust_env = host, port, trust_env
-        self._differences: Counter[tuple[str, str]] = Counter()
-        self._number = 0
-        self._names: set[str] = set()
-        self._comparison = Comparison()
+        self._log = ExchangeLog(Path(into))
         self._url: str | None = None
         self._ending = AsyncExitStack()
 
@@ -81,9 +71,19 @@ class RecordingProxy:
         return self._url
 
     @property
+    def directory(self) -> Path:
+        """Where the recordings are."""
+        return self._log.directory
+
+    @property
+    def count(self) -> int:
+        """How many exchanges were recorded."""
+        return self._log.count
+
+    @property
     def differences(self) -> Mapping[tuple[str, str], int]:
         """How often each call differed from what is expected: by call and sentence, the most frequent first."""
-        return dict(self._differences.most_common())
+        return dict(self._log.differences.most_common())
 
     async def __aenter__(self) -> Self:
         if self._url is not None:
@@ -94,13 +94,13 @@ class RecordingProxy:
         return self
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        self._number = await to_thread.run_sync(_prepared, self.directory)
+        await to_thread.run_sync(self._log.prepare)
         listening = stack.enter_context(socket.create_server((self._host, self._port)))
         host, port = listening.getsockname()[:2]
         self._url = f"http://{host}:{port}"
-        await stack.enter_async_context(self._comparison)
+        record = partial(self._log.add, await stack.enter_async_context(comparing()))
         client = await stack.enter_async_context(self._client())
-        forwarder = Forwarder(client, self._upstream, ProxiedLinks(self._url), self._record)
+        forwarder = Forwarder(client, self._upstream, ProxiedLinks(self._url), record)
         app = web.Application(client_max_size=MAX_JSON_BYTES)
         app.router.add_route("*", "/{path:.*}", forwarder.forward)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
@@ -127,21 +127,6 @@ class RecordingProxy:
     ) -> None:
         await self._ending.aclose()
 
-    async def _record(self, passage: Passage) -> None:
-        """Compare one exchange, and write it to a file."""
-        self._number += 1
-        self._names.update(names_in(passage.answer))
-        number, mask = self._number, ExchangeMask(_key_of(passage.request), self._names)
-        found = [passage.problem] if passage.problem is not None else await self._comparison.differences(_seen(passage))
-        exchange = _exchange(passage, number, mask, [mask.text(difference) for difference in found])
-        self._differences.update((exchange.route or "other calls", difference) for difference in exchange.differences)
-        try:
-            await to_thread.run_sync(save, exchange, self.directory)
-        except OSError as error:  # the program must get its answer all the same: a create has been paid for
-            self._differences["recordings", f"an exchange could not be written: {error.strerror}"] += 1
-        else:
-            self.count += 1
-
 
 def _checked_upstream(url: str) -> str:
     parts = urlsplit(url)
@@ -149,53 +134,3 @@ def _checked_upstream(url: str) -> str:
     if not is_safe or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("the upstream must be an https URL, or http on loopback, without user, query and fragment")
     return url.rstrip("/")
-
-
-def _prepared(directory: Path) -> int:
-    directory.mkdir(parents=True, exist_ok=True)
-    return last_number(directory)
-
-
-def _key_of(request: web.Request) -> str:
-    bearer = request.headers.get("Authorization", "").partition(" ")[2]
-    return request.headers.get("X-Api-Key", bearer)
-
-
-def _seen(passage: Passage) -> Seen:
-    request = passage.request
-    return Seen(
-        method=request.method,
-        target=request.raw_path,
-        body=passage.sent,
-        content_type=request.content_type if passage.sent else "",
-        status=passage.status or 0,
-        answer=passage.answer,
-        is_json=passage.received is not None,
-    )
-
-
-def _exchange(passage: Passage, number: int, mask: ExchangeMask, differences: list[str]) -> Exchange:
-    request = passage.request
-    return Exchange(
-        number=number,
-        at=passage.at.isoformat(timespec="milliseconds"),
-        seconds=round(time.monotonic() - passage.started, 3),
-        method=request.method,
-        path="/media" if passage.is_media else mask.text(request.path),
-        query=mask.query(request.query),
-        request=Message(
-            headers=mask.headers(request.headers), json=mask.body(_parsed(passage.sent)), size=passage.sent_size
-        ),
-        status=passage.status,
-        answer=Message(
-            headers=mask.headers(passage.headers), json=mask.body(passage.answer), size=passage.received_size
-        ),
-        differences=differences,
-    )
-
-
-def _parsed(body: bytes | None) -> object:
-    try:
-        return orjson.loads(body or b"")
-    except orjson.JSONDecodeError:
-        return None

@@ -1,0 +1,153 @@
+"""The results of rows that were sent in batches: each batch is looked at for all of its rows together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeAlias
+
+from attrs import define, evolve, field
+
+from heygen_async.bulk.admission import RunAborted
+from heygen_async.bulk.program import ENDS_RUN, NeverMade, Tools
+from heygen_async.bulk.record import Record
+from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
+from heygen_async.models import TERMINAL, BatchItem, Lipsync, LipsyncStatus
+from heygen_async.polling.batch_wait import BatchWait
+
+_PAGE_SAVES: Final = 2
+"""How many finished jobs are worth one page of the list, which has 100, newest first."""
+
+_TAIL: Final = 5.0
+"""Seconds to the next look for each row that still waits, once there is only one batch: the run waits for its end."""
+
+Work: TypeAlias = Callable[[], Coroutine[None, None, None]]
+"""What a task of the run is to do."""
+
+
+@define(eq=False)
+class BatchResults:
+    """Waits for the items of batches.
+
+    Args:
+        tools: What to work with.
+        clock: Returns the time of the event loop.
+        start: Starts a task.
+    """
+
+    tools: Tools
+    clock: Callable[[], float]
+    start: Callable[[Work], None]
+    _waiting: dict[str, dict[int, asyncio.Future[Lipsync]]] = field(factory=dict)
+    """The rows that wait for each batch, by their item."""
+
+    async def result(self, record: Record) -> Lipsync:
+        """Wait for the job of a row that is in a batch.
+
+        Raises:
+            LipsyncFailed: It failed.
+            NeverMade: The server did not create it.
+            WaitTimeout: It did not end within `PollPolicy.longest`.
+            HeyGenError: The batch cannot be looked at.
+        """
+        batch_id, item = record.batch_id, record.item
+        assert batch_id is not None  # noqa: S101 the caller has checked it
+        assert item is not None  # noqa: S101 it was saved with the batch
+        waiting = self._waiting.get(batch_id)
+        if waiting is None:
+            waiting = self._waiting[batch_id] = {}
+            age = max(0.0, self.tools.now() - (record.asked_at or 0.0))
+            self.start(partial(self._watch, batch_id, age))
+        waiting[item] = asyncio.get_running_loop().create_future()
+        return await waiting[item]
+
+    async def _watch(self, batch_id: str, age: float) -> None:
+        """Look at a batch until the items of all rows that wait have ended."""
+        waiting, created = self._waiting[batch_id], self.clock() - age
+        status = LipsyncStatus.PENDING
+        policy = evolve(self.tools.delays.batch_looks, longest=self.tools.heygen.polling.longest)
+
+        async def look() -> LipsyncStatus:
+            nonlocal status
+            status = await self._look(batch_id, waiting)
+            return status
+
+        def interval() -> float:
+            usual = policy.interval(self.clock() - created, 0) * (2 if status is LipsyncStatus.PENDING else 1)
+            return usual if len(self._waiting) > 1 else min(usual, _TAIL * len(waiting))
+
+        try:
+            await BatchWait(batch_id, look, interval, policy).until_ended(policy.longest)
+        except ENDS_RUN as error:
+            raise RunAborted(error) from error
+        except HeyGenError as error:
+            for future in waiting.values():
+                _settle(future, error.fresh())
+        finally:
+            del self._waiting[batch_id]
+
+    async def _look(self, batch_id: str, waiting: dict[int, asyncio.Future[Lipsync]]) -> LipsyncStatus:
+        """Wake the rows whose items have ended; return the status of the batch, as far as these rows are concerned."""
+        items = await self.tools.heygen.batch(batch_id)
+        ended = [item for item in items if item.item_index in waiting and item.status in TERMINAL]
+        found = await self._fetch(
+            [item.lipsync_id for item in ended if item.status == LipsyncStatus.COMPLETED and item.lipsync_id]
+        )
+        for item in ended:
+            result = _result(item, found.get(item.lipsync_id or ""))
+            if result is not None:
+                _settle(waiting.pop(item.item_index), result)
+        if not waiting:
+            return LipsyncStatus.COMPLETED
+        is_pending = all(item.status == LipsyncStatus.PENDING for item in items)
+        return LipsyncStatus.PENDING if is_pending else LipsyncStatus.RUNNING
+
+    async def _fetch(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync | NotFound]:
+        """Get completed jobs: from the list where that takes fewer requests, the others one by one."""
+        found: dict[str, Lipsync | NotFound] = {}
+        missing, pages = set(lipsync_ids), len(lipsync_ids) // _PAGE_SAVES
+        listing = self.tools.heygen.list(page_size=100)
+        while pages and len(missing) > 1:
+            page = await anext(listing, None)
+            if page is None:
+                break
+            there = {lipsync.id: lipsync for lipsync in page.items if lipsync.id in missing and lipsync.is_terminal}
+            found |= there
+            missing -= there.keys()
+            pages -= 1
+        for lipsync_id in missing:
+            try:
+                found[lipsync_id] = await self.tools.heygen.get(lipsync_id)
+            except NotFound as error:
+                found[lipsync_id] = error
+        return found
+
+
+def _settle(future: asyncio.Future[Lipsync], result: Lipsync | Exception) -> None:
+    if future.done():  # its row was cancelled
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _result(item: BatchItem, found: Lipsync | NotFound | None) -> Lipsync | HeyGenError | None:
+    """Return the result of an item that has ended; `None` if its job goes on, whatever the batch says."""
+    if item.status == LipsyncStatus.NOT_FOUND:
+        return NotFound(f"there is no lipsync {item.lipsync_id}", status=404, code="not_found")
+    if item.status == LipsyncStatus.FAILED:
+        return _failure(item)
+    if item.lipsync_id is None:
+        return UnexpectedResponse([f"item {item.item_index} is completed, and has no lipsync_id"], status=200)
+    if isinstance(found, Lipsync) and found.status == LipsyncStatus.FAILED:
+        return LipsyncFailed(found)
+    return None if isinstance(found, Lipsync) and not found.is_terminal else found
+
+
+def _failure(item: BatchItem) -> HeyGenError:
+    message = item.error or "no reason was given"
+    if item.lipsync_id is None:
+        return NeverMade(message, status=400, outcome="rejected")
+    return LipsyncFailed(Lipsync(id=item.lipsync_id, status=LipsyncStatus.FAILED, failure_message=message))

@@ -1,0 +1,372 @@
+"""A cluster: its database, and what a program does with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Final, LiteralString, Self
+
+from anyio import to_thread
+from attrs import evolve, frozen
+
+from heygen_async._arguments import check_count, check_rate, check_type
+from heygen_async._wire import chosen_base_url
+from heygen_async.bulk.budget import check_budget, check_rates
+from heygen_async.bulk.cluster.accounts import GONE_SECONDS, Accounts, join_account
+from heygen_async.bulk.cluster.api import Api, Session
+from heygen_async.bulk.cluster.database import ClusterError, Database, Patient, to_jsonb
+from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
+from heygen_async.bulk.cluster.enqueue import Enqueue, Enqueued, open_run
+from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, written_row
+from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
+from heygen_async.bulk.cluster.scheduling import Tuning
+from heygen_async.bulk.cluster.schema import CHANNEL
+from heygen_async.bulk.cluster.status import ClusterStatus, read_status
+from heygen_async.bulk.cluster.transitions import placed
+from heygen_async.bulk.cluster.worker import Pace, Slots, Worker
+from heygen_async.bulk.folders import mark_shared
+from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.outputs import absolute_path, is_written
+from heygen_async.bulk.plan import check_rows
+from heygen_async.bulk.program import RetryDelays
+from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.report import write_report
+from heygen_async.bulk.row_source import slices_of
+from heygen_async.errors import HeyGenError
+from heygen_async.models import DubRow
+
+_DEFAULT_RUN: Final = "default"
+_PAGE: Final = 500
+_ACCOUNT_SECONDS: Final = 10.0
+
+
+class Cluster:
+    """The same rows as `HeyGenSession.dub_many`, on as many machines as you like, with PostgreSQL between them.
+
+    ::
+
+        async with Cluster("postgresql://dubbing@db.example.com/dubbing") as cluster:
+            await cluster.enqueue(Manifest("episodes.csv"), output_dir="/shared/dubbed")
+
+        async with Cluster(url) as cluster, HeyGenSession() as heygen:   # on each machine
+            await cluster.work(heygen)
+
+    Every machine sees the output folder, and local sources, under the same path. The database has no API key and no
+    signed link in it.
+
+    Args:
+        database_url: The database, `postgresql://USER:PASSWORD@HOST:PORT/NAME`. The tables are made on first use, in
+            the schema `heygen`. Connections that a pooler shares between statements are not enough.
+
+    Raises:
+        ClusterError: If the URL cannot be read; on entering, if the database cannot be used.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._database = Database(database_url)
+        del database_url  # or a traceback with local variables would show its password
+        self._resources = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Connect, and make the tables or bring them to this version.
+
+        Raises:
+            ClusterError: If the database cannot be reached or used.
+        """
+        async with AsyncExitStack() as resources:
+            await resources.enter_async_context(self._database)
+            await self._database.migrate(lambda: make_engine_tables(self._database))
+            self._resources = resources.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._resources.aclose()
+
+    async def enqueue(
+        self,
+        rows: Iterable[DubRow] | AsyncIterable[DubRow],
+        *,
+        output_dir: str | PathLike[str] | None = None,
+        run: str | None = None,
+        base_url: str | None = None,
+        max_in_flight: int | None = None,
+        max_attempts: int = 3,
+        max_requests_per_second: float | None = None,
+        budget: float | None = None,
+        rates: Mapping[str, float] | None = None,
+        captions: bool = False,
+    ) -> Enqueued:
+        """Check all rows, store them, and release them to the workers; or none, if any has a problem.
+
+        Rows that are stored already stay as they are: the same rows again add nothing, and a row that had failed and
+        has changed gets another attempt. Options are those of the last call: a higher budget lets skipped rows go.
+
+        Args:
+            rows: The rows. Sources are public URLs, files in a folder that all machines share, or assets.
+            output_dir: The shared folder for the videos. Without it only rows with an `output` are downloaded.
+            run: A name; by default that of the manifest. A run belongs to one API and one account, that of the first
+                worker that sees it, and keeps its output folder.
+            base_url: The address of the API that the workers of this run use; as for `HeyGenSession`.
+            max_in_flight: The most jobs of this run at once, 1 or more; `None` finds out what the account allows.
+            max_attempts: The most jobs for one row if jobs fail for transient reasons, 1 or more.
+            max_requests_per_second: The most requests of all workers together to the API in a second, more than 0.
+            budget: Dollars, for the run. Rows whose jobs would exceed it are skipped.
+            rates: Dollars per second of output, by mode, for the estimate; the default is the published rates.
+            captions: Whether captions are written beside each video.
+
+        Raises:
+            BadRows: If rows are wrong; nothing was enqueued.
+            ClusterError: If the database cannot be used, or the run has another output folder.
+            OSError: If the output folder cannot be written to.
+        """
+        check_rows(rows)
+        origin = chosen_base_url(base_url, os.environ)
+        options = _options(
+            output_dir=None if output_dir is None else await to_thread.run_sync(absolute_path, Path(output_dir)),
+            max_in_flight=max_in_flight,
+            max_attempts=max_attempts,
+            max_requests_per_second=max_requests_per_second,
+            budget=budget,
+            rates=rates,
+            captions=captions,
+        )
+        name = await to_thread.run_sync(_name_of, rows) if run is None else run
+        if options.output_dir is not None:
+            await mark_shared(options.output_dir)
+        number, now = await open_run(self._database, origin, name, options)
+        return await Enqueue(self._database, number, name, options, now).check_and_add(slices_of(rows))
+
+    async def work(
+        self,
+        heygen: Session,
+        *,
+        uploads: int = 4,
+        downloads: int = 4,
+        delays: RetryDelays | None = None,
+    ) -> None:
+        """Be a worker until cancelled: take steps of rows, and be the scheduler if there is none.
+
+        Cancelled, it puts transfers back, waits up to 5 seconds for the answers of creates, and is gone.
+
+        Args:
+            heygen: An open `HeyGenSession`. Its account's rows are worked on, those of its `base_url`.
+            uploads: How many rows it prepares at once, 0 or more.
+            downloads: How many files it downloads at once, 0 or more.
+            delays: How long rows wait before they try again.
+
+        Raises:
+            AuthenticationError: If the API key is refused.
+            ClusterError: If the shared folder is not there on this machine.
+        """
+        for name, value in {"uploads": uploads, "downloads": downloads}.items():
+            check_type(name, value, int)
+            if value < 0:
+                raise ValueError(f"{name} must be 0 or more, not {value}")
+        api = heygen._bulk_calls()  # noqa: SLF001 as `dub_many` does
+        account = await join_account(self._database, api.origin, await _account_name(api))
+        pace = Pace(Accounts(Patient(self._database), account))
+        delivery = Procrastinate(self._database, account)
+        await delivery.open()
+        worker = Worker(
+            self._database,
+            account,
+            delivery,
+            heygen._bulk_calls(pace),  # noqa: SLF001 the same
+            Slots(uploads=uploads, downloads=downloads),
+            pace,
+            Tuning(delays=delays or RetryDelays()),
+        )
+        try:
+            await worker.run()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+
+    async def status(self) -> ClusterStatus:
+        """Return what the cluster does now."""
+        return await read_status(self._database)
+
+    async def report(self, path: str | PathLike[str], *, run: str | None = None) -> None:
+        """Write the state of each row of a run to *path*, as CSV.
+
+        Args:
+            path: The file.
+            run: The run; `None` if there is only one.
+
+        Raises:
+            ClusterError: If it is not clear which run, or there is none.
+            OSError: If it cannot be written.
+        """
+        await write_report(_RunRows(self._database, await self._run(run)), Path(path), {})
+
+    async def retry_failed(self, *, run: str | None = None) -> int:
+        """Give rows that failed, or were skipped, another attempt, final failures included; return how many.
+
+        Args:
+            run: The run; `None` is all of them.
+        """
+        count = 0
+        while rows := await self._database.fetch(_FAILED, {"run": run, "limit": _PAGE}):
+            now = rows[0][-1]
+            found = [stored_row(values[:-2]) for values in rows]
+            options = {row.run: RunOptions.from_json(values[-2]) for row, values in zip(found, rows, strict=True)}
+            again = [
+                placed(
+                    _forgiven(row),
+                    now,
+                    max_attempts=options[row.run].max_attempts,
+                    delays=RetryDelays(),
+                    has_file=await to_thread.run_sync(is_written, row.record),
+                ).saved()
+                for row in found
+            ]
+            values = {"rows": to_jsonb([written_row(row, deferred=None) for row in again])}
+            changed = await self._database.fetch(_RETRY, values)
+            count += len(changed)
+            if not changed:
+                break
+        await self._database.fetch(
+            "WITH free AS (UPDATE accounts SET halted = NULL RETURNING id) SELECT pg_notify(%(channel)s, id::text) "
+            "FROM free",
+            {"channel": CHANNEL},
+        )
+        return count
+
+    async def prune(self, *, older_than: float = 7 * 86400.0) -> int:
+        """Remove runs of which every row has ended, and what workers that are gone have left; return how many runs.
+
+        What is removed is not known any more: the same rows enqueued later are paid for again.
+
+        Args:
+            older_than: Only runs whose last row ended so many seconds ago, 0 or more.
+        """
+        removed = await self._database.fetch(_PRUNE, {"seconds": older_than})
+        await self._database.fetch(
+            "DELETE FROM workers WHERE beat < unix_time() - %(seconds)s", {"seconds": 100 * GONE_SECONDS}
+        )
+        await remove_leftovers(self._database)
+        return len(removed)
+
+    async def notify(self, lipsync_id: str) -> None:
+        """Tell the scheduler that a job may have ended, as a webhook says; it looks at once.
+
+        Args:
+            lipsync_id: The job.
+        """
+        check_type("lipsync_id", lipsync_id, str)
+        await self._database.fetch(
+            "SELECT pg_notify(%(channel)s, %(text)s)", {"channel": CHANNEL, "text": f"job {lipsync_id[:255]}"}
+        )
+
+    async def _run(self, name: str | None) -> int:
+        found = await self._database.fetch("SELECT id, name FROM runs ORDER BY id")
+        chosen = [number for number, known in found if name in (None, known)]
+        if len(chosen) == 1:
+            return int(chosen[0])
+        if not chosen:
+            raise ClusterError("there is no run" if name is None else f"there is no run {name}")
+        raise ClusterError(f"there are several runs: name one of {', '.join(known for _, known in found)[:500]}")
+
+
+@frozen
+class _RunRows:
+    """The rows of a run, for a report."""
+
+    database: Database
+    run: int
+
+    async def rows(self, after: int, limit: int) -> Sequence[Record]:
+        """Return rows in order, the first *limit* after row number *after*."""
+        found = await self.database.fetch(
+            f"SELECT {COLUMNS} FROM rows WHERE run = %(run)s AND number > %(after)s AND NOT is_held "  # noqa: S608
+            "ORDER BY number LIMIT %(limit)s",
+            {"run": self.run, "after": after, "limit": limit},
+        )
+        return [stored_row(values).record for values in found]
+
+
+def _options(
+    *,
+    output_dir: str | None,
+    max_in_flight: int | None,
+    max_attempts: int,
+    max_requests_per_second: float | None,
+    budget: float | None,
+    rates: Mapping[str, float] | None,
+    captions: bool,
+) -> RunOptions:
+    if max_in_flight is not None:
+        check_count("max_in_flight", max_in_flight)
+    check_rate("max_requests_per_second", max_requests_per_second)
+    check_budget(budget)
+    check_type("captions", captions, bool)
+    return RunOptions(
+        output_dir=output_dir,
+        max_in_flight=max_in_flight,
+        max_attempts=check_count("max_attempts", max_attempts),
+        max_requests_per_second=max_requests_per_second,
+        budget=budget,
+        rates=check_rates(rates),
+        captions=captions,
+    )
+
+
+def _name_of(rows: object) -> str:
+    """Return the name of the run of *rows*; for a thread."""
+    name = rows.name if isinstance(rows, Manifest) else None
+    return name or _DEFAULT_RUN
+
+
+async def _account_name(api: Api) -> str:
+    """Return the name of the account; an empty one if the key may not read it."""
+    with suppress(HeyGenError, TimeoutError):
+        async with asyncio.timeout(_ACCOUNT_SECONDS):
+            return (await api.me()).username
+    return ""
+
+
+def _forgiven(row: StoredRow) -> StoredRow:
+    record = evolve(row.record, is_stopped=False, tries=0, error=None)
+    return evolve(row, record=record.forgiving() if record.state is not State.DONE else record, unanswered=(0, -1))
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+_FAILED: Final[LiteralString] = f"""
+SELECT {COLUMNS}, (SELECT options FROM runs WHERE runs.id = rows.run), unix_time() FROM rows
+WHERE stage IN ('failed', 'skipped') AND answer IS NULL
+    AND (%(run)s::text IS NULL OR run IN (SELECT id FROM runs WHERE name = %(run)s))
+ORDER BY run, number LIMIT %(limit)s
+"""  # noqa: S608 names of ours
+
+_RETRY: Final[LiteralString] = """
+UPDATE rows SET version = given.version, stage = given.stage, resend = given.resend, due = given.due, deferred = NULL,
+    holder = NULL, price = given.price, reserved = given.reserved, unanswered = given.unanswered,
+    lipsync_id = given.lipsync_id, asked_at = given.asked_at, record = given.record, changed = unix_time()
+FROM jsonb_to_recordset(%(rows)s) AS given (
+    run integer, key text, version bigint, stage text, resend boolean, due double precision, price double precision,
+    reserved boolean, unanswered integer[], lipsync_id text, asked_at double precision, record jsonb
+)
+WHERE rows.run = given.run AND rows.key = given.key AND rows.version = given.version - 1
+    AND given.stage NOT IN ('failed', 'skipped')
+RETURNING rows.key
+"""
+
+_PRUNE: Final[LiteralString] = """
+DELETE FROM runs WHERE NOT EXISTS (
+    SELECT 1 FROM rows WHERE rows.run = runs.id
+        AND (stage NOT IN ('done', 'failed', 'skipped') OR changed > unix_time() - %(seconds)s)
+) AND created < unix_time() - %(seconds)s
+RETURNING id
+"""

@@ -1,0 +1,253 @@
+"""The connections of a process to the cluster's database, and the creation of its tables.
+
+Rule 1: the password of the URL is in no message of ours.
+Rule 2: every write is one statement, which is committed when it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, LiteralString, Protocol, Self
+
+import orjson
+import psycopg
+from attrs import frozen
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA, MIGRATIONS, SCHEMA, VERSION
+from heygen_async.bulk.store import JournalError
+
+_CONNECTIONS: Final = 4
+_WAIT: Final = 1.0
+"""Seconds to wait for a connection."""
+_RECONNECT: Final = 0.3
+"""Seconds after which the pool gives up a connection. Whoever needs one tries again: the pool's own pauses grow."""
+_PAUSE, _LONGEST_PAUSE = 0.1, 0.4
+"""Seconds between two attempts while the database is away: at first, and later."""
+
+_LASTING: Final = {
+    "options": f"-c search_path={SCHEMA},{ENGINE_SCHEMA}",
+    "application_name": "heygen-async",
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+_LOCK: Final = 0x4845_5947  # of migrations
+
+
+class ClusterError(JournalError):
+    """Raised when the database of a cluster cannot be used."""
+
+
+class DatabaseLost(ClusterError):
+    """Raised when the database does not answer, or the connection broke: what was written may have been committed."""
+
+    is_transient = True
+
+
+def connection_string(url: str) -> str:
+    """Return what to connect with.
+
+    Raises:
+        ClusterError: If *url* cannot be read.
+    """
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        given = None
+    del url  # it may have a password
+    if given is None:
+        # Not chained: the driver's message repeats what it cannot read.
+        raise ClusterError("the database URL cannot be read; write postgresql://USER@HOST:PORT/NAME")
+    return make_conninfo("", **{**_LASTING, **given, "options": _options(given.get("options"))})
+
+
+def has_password(url: str) -> bool:
+    """Return whether there is a password in *url*."""
+    try:
+        return bool(conninfo_to_dict(url).get("password"))
+    except psycopg.ProgrammingError:
+        return False
+
+
+def _options(given: Any) -> str:  # noqa: ANN401 as the driver has it
+    return f"{given or ''} {_LASTING['options']}".strip()
+
+
+def to_jsonb(value: object) -> Jsonb:
+    """Return *value* as a parameter."""
+    return Jsonb(value, dumps=_dumps)
+
+
+def _dumps(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+@contextmanager
+def keeping_cancellation() -> Iterator[None]:
+    """Raise a cancellation that the body has lost.
+
+    Until Python 3.12 `asyncio.wait_for`, which the driver uses, returns the result of what has just ended, and forgets
+    that the task was cancelled at the same moment.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 the body awaits
+    before = task.cancelling()
+    try:
+        yield
+    finally:
+        if task.cancelling() > before:
+            raise asyncio.CancelledError
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what the driver raises into errors of ours."""
+    try:
+        with keeping_cancellation():
+            yield
+    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+        raise DatabaseLost(f"the database does not answer: {_sentence(error)}") from None
+    except psycopg.Error as error:
+        raise ClusterError(f"the database refused a statement: {_sentence(error)}") from error
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class Statements(Protocol):
+    """What carries out statements."""
+
+    def fetch(
+        self, statement: LiteralString | sql.SQL | sql.Composed, values: Mapping[str, object] | None = None
+    ) -> Awaitable[list[tuple[Any, ...]]]:
+        """Carry out one statement, and return its rows."""
+        ...
+
+
+class Database:
+    """A pool of connections. Use it with `async with`.
+
+    Args:
+        url: The database, `postgresql://USER:PASSWORD@HOST:PORT/NAME`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._conninfo = connection_string(url)
+        del url  # or a traceback with local variables would show its password
+        self.pool: AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]] = AsyncConnectionPool(
+            self._conninfo,
+            configure=_commit_each_statement,  # the engine makes connections with the pool's keywords too
+            min_size=1,
+            max_size=_CONNECTIONS,
+            timeout=_WAIT,
+            reconnect_timeout=_RECONNECT,
+            open=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            DatabaseLost: If the database cannot be reached.
+        """
+        with translated():  # the pool would keep trying, and say less
+            async with await self.connect():
+                pass
+            await self.pool.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.pool.close(timeout=1.0)
+
+    async def connect(self) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+        """Return a connection of its own, which the caller closes."""
+        with translated():
+            return await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+
+    async def fetch(
+        self, statement: LiteralString | sql.SQL | sql.Composed, values: Mapping[str, object] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Carry out one statement, and return its rows.
+
+        Raises:
+            DatabaseLost: If there was no answer: then it may have been carried out.
+            ClusterError: If the database refused it.
+        """
+        with translated():
+            async with self.pool.connection() as connection:
+                cursor = await connection.execute(statement, values)
+                return await cursor.fetchall() if cursor.description else []
+
+    async def migrate(self, make_engine_tables: Callable[[], Awaitable[None]]) -> None:
+        """Create the tables, or bring them to this version.
+
+        Args:
+            make_engine_tables: Creates those of the engine, or brings them to its version.
+
+        Raises:
+            ClusterError: If they are of a later version.
+        """
+        with translated():
+            async with await self.connect() as connection:
+                await connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+                version = await _version(connection)
+                if version > VERSION:
+                    raise ClusterError(
+                        f"the database was made by a later version of heygen-async (format {version}); upgrade this one"
+                    )
+                for number in range(version, VERSION):
+                    async with connection.transaction():
+                        await connection.execute(MIGRATIONS[number])
+                        await connection.execute(_note_version(number + 1))
+                await make_engine_tables()
+
+
+def _note_version(version: int) -> sql.Composed:
+    comment = sql.SQL("COMMENT ON SCHEMA {} IS {}")
+    return comment.format(sql.Identifier(SCHEMA), sql.Literal(f"heygen-async {version}"))
+
+
+@frozen
+class Patient:
+    """Carries out statements however long the database is away. Each must do no harm if it was carried out before."""
+
+    database: Statements
+
+    async def fetch(
+        self, statement: LiteralString | sql.SQL | sql.Composed, values: Mapping[str, object] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Carry out one statement, again until it is answered, and return its rows."""
+        pause = _PAUSE
+        while True:
+            try:
+                return await self.database.fetch(statement, values)
+            except DatabaseLost:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+async def _commit_each_statement(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+    await connection.set_autocommit(True)
+
+
+async def _version(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> int:
+    """Return the version of the tables, from the comment on their schema, which is made if it is not there."""
+    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    cursor = await connection.execute(
+        "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", (SCHEMA,)
+    )
+    ((comment,),) = await cursor.fetchall()
+    mark, _, version = (comment or "").partition(" ")
+    return int(version) if mark == "heygen-async" and version.isdecimal() else 0

@@ -1,0 +1,342 @@
+"""Rows become work: all of them are checked and stored first, and only then released to the workers, or none is.
+
+Rule 1: a row that is stored already stays as it is, unless it failed and has changed: the same manifest adds nothing.
+Rule 2: what is stored is held back until every row was checked; an enqueue that dies before leaves nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, Final, LiteralString
+
+from anyio import to_thread
+from attrs import define, evolve, field, frozen
+
+from heygen_async.bulk.budget import Budget, check_rates
+from heygen_async.bulk.checks import AdmittedRow, RefusedRow, RowChecker
+from heygen_async.bulk.cluster.database import ClusterError, Database, to_jsonb
+from heygen_async.bulk.cluster.postgres import written_row
+from heygen_async.bulk.cluster.rows import (
+    RunOptions,
+    Stage,
+    StoredRow,
+    option_problem,
+    record_from_json,
+    row_to_json,
+    source_problem,
+)
+from heygen_async.bulk.cluster.schema import CHANNEL
+from heygen_async.bulk.cluster.transitions import placed
+from heygen_async.bulk.entries import admitted
+from heygen_async.bulk.identity import FileInfo
+from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.manifest import SourceRow
+from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.program import RetryDelays
+from heygen_async.bulk.record import Record
+from heygen_async.bulk.reviews import Review
+from heygen_async.bulk.store import Admission, Entry, Problem
+from heygen_async.bulk.survey import Survey, SurveyBuilder
+from heygen_async.models import DubRow
+
+_DELAYS: Final = RetryDelays()
+
+
+@frozen(kw_only=True)
+class Enqueued:
+    """What an enqueue has added."""
+
+    run: str
+    """The name of the run."""
+    rows: int
+    """How many rows there were."""
+    added: int
+    """How many of them are new."""
+    changed: int
+    """How many of them had failed, and get another attempt because they have changed."""
+    survey: Survey
+    """What there is to do, and about what it costs."""
+
+
+@frozen
+class _Known:
+    """A row that is stored."""
+
+    record: Record
+    stage: Stage
+
+
+@define(eq=False)
+class _CheckedRows:
+    """The store that rows are checked against: the run in the database. See `store.RowStore`."""
+
+    database: Database
+    run: int
+    _known: dict[str, _Known] = field(factory=dict)
+    _claims: dict[str, tuple[str, str]] = field(factory=dict)
+    """What rows of this enqueue have claimed: by whom, and where that is listed."""
+
+    async def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
+        """Return the records of the rows that are stored."""
+        found = await self.database.fetch(
+            "SELECT record, version, stage FROM rows WHERE run = %(run)s AND key = ANY(%(keys)s) AND NOT is_held",
+            {"run": self.run, "keys": list(keys)},
+        )
+        known = {key: one for key in keys if (one := self._known.get(key)) is not None}
+        for record, version, stage in found:
+            one = _Known(record_from_json(record, version), Stage(stage))
+            known[one.record.key] = self._known[one.record.key] = one
+        return {key: one.record for key, one in known.items()}
+
+    def known(self, key: str) -> _Known | None:
+        """Return a row that is stored."""
+        return self._known.get(key)
+
+    async def admit(self, entries: Sequence[Entry]) -> Sequence[Admission]:
+        """Return the record of each row as it is to be, or why it cannot be enqueued."""
+        records = await self.records([entry.key for entry in entries])
+        taken = await self._taken([claim for entry in entries for claim in entry.claims])
+        return [self._admit(entry, records.get(entry.key), taken) for entry in entries]
+
+    def _admit(self, entry: Entry, known: Record | None, taken: Mapping[str, tuple[int, str, str]]) -> Admission:
+        for claim in (f"key {entry.key}", *entry.claims):
+            other = self._claims.get(claim)
+            if other is not None and other[1] != entry.place:
+                return Problem(entry.place, f"duplicate of {other[1]}: the same {claim}")
+            stored = taken.get(claim)
+            if stored is not None and stored[:2] != (self.run, entry.key):
+                return Problem(entry.place, f"the {claim} belongs to the row {stored[1]}, which was enqueued before")
+            self._claims[claim] = (entry.key, entry.place)
+        found = admitted(entry, known)
+        return Problem(entry.place, found) if isinstance(found, str) else found
+
+    async def _taken(self, claims: Sequence[str]) -> Mapping[str, tuple[int, str, str]]:
+        found = await self.database.fetch(
+            "SELECT claim, run, key, place FROM claims WHERE claim = ANY(%(claims)s)", {"claims": list(claims)}
+        )
+        return {claim: (run, key, place) for claim, run, key, place in found}
+
+    async def reviews(self, _keys: Sequence[str]) -> Sequence[Review]:
+        """Return nothing: decisions are made on journals."""
+        return ()
+
+    async def file_info(self, paths: Sequence[str]) -> Mapping[str, FileInfo]:
+        """Return what was last read from files."""
+        found = await self.database.fetch(
+            "SELECT path, fingerprint, digest, seconds FROM files WHERE path = ANY(%(paths)s)", {"paths": list(paths)}
+        )
+        return {path: FileInfo(*facts) for path, *facts in found}
+
+    async def keep_file_info(self, facts: Mapping[str, FileInfo]) -> None:
+        """Save what was read from files."""
+        rows = [[path, one.fingerprint, one.digest, one.seconds] for path, one in facts.items()]
+        await self.database.fetch(_KEEP_FILES, {"files": to_jsonb(rows)})
+
+
+@define(eq=False)
+class Enqueue:
+    """One enqueue of rows."""
+
+    database: Database
+    run: int
+    name: str
+    options: RunOptions
+    now: float
+    _added: int = 0
+    _changed: int = 0
+
+    async def check_and_add(self, slices: AsyncIterator[list[SourceRow]]) -> Enqueued:
+        """Check all rows, store those that are new, and release them.
+
+        Raises:
+            BadRows: If any row has a problem; then none is enqueued.
+        """
+        store = _CheckedRows(self.database, self.run)
+        plan = Plan(
+            journal=None,
+            output_dir=None if self.options.output_dir is None else Path(self.options.output_dir),
+            max_attempts=self.options.max_attempts,
+            captions=self.options.captions,
+        )
+        checker = _ClusterChecker(store, plan, {})
+        builder = SurveyBuilder(plan.max_attempts, Budget(check_rates(self.options.rates)), lambda: self.now)
+        rows = 0
+        try:
+            async with aclosing(checker.admit_all(_checked(slices))) as admitted_rows:
+                async for _, found in admitted_rows:
+                    rows += len(found)
+                    for one in found:
+                        builder.add(one.row, one.record, has_file=one.has_file)
+                    await self._add(store, found)
+            await self._release()
+        except BaseException:
+            await asyncio.shield(self.database.fetch(_FORGET, {"run": self.run}))
+            raise
+        return Enqueued(run=self.name, rows=rows, added=self._added, changed=self._changed, survey=builder.survey())
+
+    async def _add(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> None:
+        new, changed = await to_thread.run_sync(self._sorted, store, rows)
+        self._added += len(new)
+        self._changed += len(changed)
+        if new or changed:
+            claims = [
+                {"claim": claim, "key": one.row.key, "place": one.row.place}
+                for one in (*new, *changed)
+                for claim in one.row.entry.claims
+            ]
+            values = {
+                "run": self.run,
+                "new": to_jsonb(await to_thread.run_sync(_new_rows, new)),
+                "changed": to_jsonb(await to_thread.run_sync(_new_rows, changed)),
+                "claims": to_jsonb(claims),
+            }
+            await self.database.fetch(_ADD, values)
+
+    def _sorted(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> tuple[list[StoredRow], list[StoredRow]]:
+        """Return the rows that are new, and those that have changed and are to be worked on again; for a thread."""
+        new, changed = [], []
+        for one in rows:
+            known = store.known(one.row.key)
+            if known is None:
+                new.append(self._placed(one))
+            elif _is_changed(one, known):
+                changed.append(self._placed(one).saved())
+        return new, changed
+
+    def _placed(self, one: AdmittedRow) -> StoredRow:
+        row = StoredRow(run=self.run, row=_absolute(one.row), record=one.record, stage=Stage.READY)
+        most = self.options.max_attempts
+        return placed(row, self.now, max_attempts=most, delays=_DELAYS, has_file=one.has_file)
+
+    async def _release(self) -> None:
+        await self.database.fetch(_RELEASE, {"run": self.run, "options": to_jsonb(self.options.to_json())})
+
+
+class _ClusterChecker(RowChecker):
+    """Also checks that every worker could do a row."""
+
+    async def admit(self, rows: Sequence[SourceRow]) -> list[AdmittedRow | RefusedRow]:
+        """Check and admit a slice of rows."""
+        return await super().admit([_with_problems(one) for one in rows])
+
+
+async def _checked(slices: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:
+    async for rows in slices:
+        yield rows
+
+
+def _with_problems(source: SourceRow) -> SourceRow:
+    row = source.checkable
+    found = [] if row is None else list(_problems(row))
+    if not found:
+        return source
+    problems = [Problem(f"{source.place}, {column}", message) for column, message in found]
+    return evolve(source, row=None, correct_part=row, problems=[*source.problems, *problems])
+
+
+def _problems(row: DubRow) -> list[tuple[str, str]]:
+    found = [(name, source_problem(getattr(row, name))) for name in ("video", "audio")]
+    found.append(("callback_url", option_problem(row)))
+    return [(column, message) for column, message in found if message is not None]
+
+
+def _is_changed(one: AdmittedRow, known: _Known) -> bool:
+    """Return whether a row that is stored is to be worked on again: it has changed, or its file was removed."""
+    if one.record != evolve(known.record, number=one.record.number, place=one.record.place):
+        return True
+    return known.stage is Stage.DONE and not one.has_file and one.record.target is not None
+
+
+def _absolute(row: PreparedRow) -> PreparedRow:
+    """Return a row whose output is the same from every folder."""
+    if row.target is None:
+        return row
+    target = Path(os.path.abspath(row.target))  # noqa: PTH100 it also takes out `..`
+    return evolve(row, target=target)
+
+
+def _new_rows(rows: Sequence[StoredRow]) -> list[dict[str, Any]]:
+    return [_new_row(row) for row in rows]
+
+
+def _new_row(row: StoredRow) -> dict[str, Any]:
+    return {
+        **written_row(row, deferred=None),
+        "number": row.row.number,
+        "prepared": row_to_json(row.row),
+    }
+
+
+async def open_run(database: Database, origin: str, name: str, options: RunOptions) -> tuple[int, float]:
+    """Return the run with this name, made if it is new, and the time by the database."""
+    found = await database.fetch(
+        "INSERT INTO runs (origin, name, options) VALUES (%(origin)s, %(name)s, %(options)s) "
+        "ON CONFLICT (origin, name) DO UPDATE SET name = excluded.name RETURNING id, unix_time(), options",
+        {"origin": origin, "name": name, "options": to_jsonb(options.to_json())},
+    )
+    ((run, now, stored),) = found
+    known = RunOptions.from_json(stored).output_dir
+    if known != options.output_dir:
+        raise ClusterError(
+            f"the run {name} writes to {known or 'no folder'}, not to {options.output_dir or 'no folder'}; "
+            "use another name for another run"
+        )
+    return int(run), float(now)
+
+
+_GIVEN: Final[LiteralString] = """(
+    run integer, key text, number integer, version bigint, stage text, resend boolean, due double precision,
+    price double precision, reserved boolean, lipsync_id text, asked_at double precision, prepared jsonb, record jsonb
+)"""
+
+_ADD: Final[LiteralString] = f"""
+WITH new AS (
+    INSERT INTO rows (run, key, number, version, stage, is_held, resend, due, price, reserved, lipsync_id, asked_at,
+        prepared, record)
+    SELECT run, key, number, version, stage, true, resend, due, price, reserved, lipsync_id, asked_at, prepared, record
+    FROM jsonb_to_recordset(%(new)s) AS given {_GIVEN}
+    ON CONFLICT (run, key) DO UPDATE SET number = excluded.number, prepared = excluded.prepared,
+        record = excluded.record, stage = excluded.stage, due = excluded.due
+        WHERE rows.is_held
+), changed AS (
+    UPDATE rows SET number = given.number, version = given.version, stage = given.stage, due = given.due,
+        price = given.price, reserved = given.reserved, deferred = NULL, holder = NULL, unanswered = '{{0,-1}}',
+        prepared = given.prepared, record = given.record, changed = unix_time()
+    FROM jsonb_to_recordset(%(changed)s) AS given {_GIVEN}
+    WHERE rows.run = given.run AND rows.key = given.key AND rows.version = given.version - 1
+)
+INSERT INTO claims SELECT claim, %(run)s, key, place
+FROM jsonb_to_recordset(%(claims)s) AS given (claim text, key text, place text)
+ON CONFLICT (claim) DO NOTHING
+"""  # noqa: S608 names of ours
+
+_FORGET: Final[LiteralString] = """
+WITH gone AS (DELETE FROM rows WHERE run = %(run)s AND is_held RETURNING key)
+DELETE FROM claims USING gone WHERE claims.run = %(run)s AND claims.key = gone.key
+"""
+
+_RELEASE: Final[LiteralString] = f"""
+WITH released AS (
+    UPDATE rows SET is_held = false WHERE run = %(run)s AND is_held
+), skipped AS (
+    UPDATE rows SET stage = CASE WHEN record->>'state' = 'planned' AND prepared->'files' <> '{{}}'
+            AND NOT record ?| array['video_asset', 'audio_asset'] THEN 'prepare' ELSE 'ready' END,
+        version = version + 1, deferred = NULL
+    WHERE run = %(run)s AND stage = 'skipped'
+), account AS (
+    UPDATE accounts SET halted = NULL FROM runs WHERE runs.id = %(run)s AND accounts.id = runs.account
+)
+UPDATE runs SET options = %(options)s WHERE id = %(run)s
+RETURNING pg_notify('{CHANNEL}', '0')
+"""  # noqa: S608 a name of ours
+
+_KEEP_FILES: Final[LiteralString] = """
+INSERT INTO files
+SELECT one->>0, one->>1, one->>2, (one->>3)::double precision FROM jsonb_array_elements(%(files)s) AS one
+ON CONFLICT (path) DO UPDATE SET fingerprint = excluded.fingerprint, digest = excluded.digest,
+    seconds = excluded.seconds
+"""

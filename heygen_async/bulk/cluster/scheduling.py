@@ -1,0 +1,410 @@
+"""The scheduler of an account: it reads rows, has `scheduler` and `looks` decide, writes, and gives work to the engine.
+
+Who wakes whom: whatever changes a row notifies the database's channel, which wakes the scheduler; so do the end of a
+request for statuses, and a timer. It holds no lock between two statements. Its end, however it comes, leaves nothing
+that its successor does not find in the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from attrs import define, evolve, field, frozen
+
+from heygen_async.bulk.cluster.api import Api, StatusReader
+from heygen_async.bulk.cluster.delivery import Delivery
+from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Sight
+from heygen_async.bulk.cluster.rows import KINDS, Kind, Run, Stage, StoredRow, Ticket
+from heygen_async.bulk.cluster.scheduler import AHEAD, Busy, Learnt, Purses, grant, learn, look_again, to_prepare
+from heygen_async.bulk.cluster.scheduler_store import Glance, SchedulerStore
+from heygen_async.bulk.cluster.transitions import after_end, given_up, placed
+from heygen_async.bulk.limits import look_policy
+from heygen_async.bulk.program import ENDS_RUN, RetryDelays
+from heygen_async.bulk.record import State
+from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.store import shown
+from heygen_async.errors import APIError, HeyGenError
+from heygen_async.models import Lipsync, LipsyncStatus
+
+RENEW_SECONDS: Final = 1.0
+"""Seconds between two renewals of the lease."""
+LOOK_AROUND_SECONDS: Final = 3.0
+"""Seconds between two looks at everything, whatever was notified."""
+SECOND_LOOK_SECONDS: Final = 1.0
+"""Seconds between two looks for work that nobody does."""
+IDLE_SECONDS: Final = 0.5
+"""The longest time between two looks at rows that may be granted."""
+BLIND_SECONDS: Final = 8.0
+"""Seconds without any answer of the API after which a scheduler resigns, if there is another worker."""
+
+_UNANSWERED: Final = "its requests had no usable answer, while those of other rows had"
+_CANDIDATES: Final = 16
+_GETS: Final = 8
+_JITTER: Final = 0.2
+
+
+class Blind(Exception):
+    """Ends a scheduler that cannot reach the API."""
+
+
+@define(eq=False)
+class Clock:
+    """The database's time, kept up between two statements."""
+
+    _offset: float = 0.0
+
+    def set(self, now: float) -> None:
+        """Set it to the database's time."""
+        self._offset = now - asyncio.get_running_loop().time()
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return asyncio.get_running_loop().time() + self._offset
+
+
+@frozen(kw_only=True)
+class Tuning:
+    """How patient the scheduler is, in seconds."""
+
+    delays: RetryDelays = field(factory=RetryDelays)
+    blind: float = BLIND_SECONDS
+
+
+@define(eq=False)
+class Scheduler:
+    """The scheduler of an account, while it holds the lease."""
+
+    store: SchedulerStore
+    delivery: Delivery
+    api: Api
+    searcher: Searcher
+    is_worse: Callable[[], Awaitable[bool]]
+    """Whether another worker had better be the scheduler."""
+    sight: Sight
+    tuning: Tuning
+    clock: Clock
+    learnt: Learnt
+    _looks: Looks = field(init=False)
+    _statuses: StatusReader = field(init=False)
+    _runs: dict[int, Run] = field(factory=dict, init=False)
+    _trouble: str | None = field(default=None, init=False)
+    """The last error while the API does not answer."""
+    _has_new_run: bool = field(default=False, init=False)
+    _wake: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _look_wake: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _gets: asyncio.Semaphore = field(factory=lambda: asyncio.Semaphore(_GETS), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._looks = Looks(self.api.polling, self.tuning.delays.missing)
+        self._statuses = StatusReader(self.api)
+
+    async def run(self) -> None:
+        """Schedule until cancelled.
+
+        Raises:
+            ExceptionGroup: With `LeaseLost`, `DatabaseLost`, `Blind`, or an `AuthenticationError`.
+        """
+        await self._look_around()
+        async with asyncio.TaskGroup() as tasks:
+            for loop in (self._keep_lease, self._keep_granting, self._keep_looking, self._keep_looking_around):
+                tasks.create_task(loop(), name=f"heygen-cluster{loop.__name__}")
+
+    def wake(self, *, is_new_run: bool = False) -> None:
+        """Look at the rows now: something has changed."""
+        self._has_new_run = self._has_new_run or is_new_run
+        self._wake.set()
+
+    def notify(self, lipsync_id: str) -> None:
+        """Look at a job now."""
+        if self._looks.notify(lipsync_id, self.clock()):
+            self._look_wake.set()
+
+    # The lease, and what is looked at whatever was notified
+
+    async def _keep_lease(self) -> None:
+        while True:
+            self.clock.set(await self.store.renew(self._trouble))
+            if await self.is_worse():
+                raise Blind("the API does not answer this worker")
+            await asyncio.sleep(RENEW_SECONDS)
+
+    async def _keep_looking_around(self) -> None:
+        elapsed = 0.0
+        while True:
+            await asyncio.sleep(SECOND_LOOK_SECONDS)
+            elapsed += SECOND_LOOK_SECONDS
+            await self._second_look()
+            if elapsed >= LOOK_AROUND_SECONDS:
+                elapsed = 0.0
+                await self._look_around()
+
+    async def _look_around(self) -> None:
+        """Compare what is remembered of jobs in flight with the rows: a write of ours may have had no answer."""
+        self._runs = dict(await self.store.runs())
+        found = await self.store.in_flight(self._runs)
+        self._looks.keep({job for _, job, _ in found})
+        now = self.clock()
+        for ticket, job, asked_at in found:
+            self._looks.add(ticket, job, asked_at, now)
+        self._look_wake.set()
+        self._wake.set()
+
+    async def _second_look(self) -> None:
+        """Deliver again what the engine has lost, or what a worker that is gone had begun."""
+        at_work = await self.store.at_work(self._runs)
+        if not at_work:
+            return
+        dead = await self.store.dead_workers() if any(row.holder for row in at_work) else set()
+        now = self.clock()
+        found = look_again(at_work, (), dead, now)
+        if found.overdue:
+            found = look_again(at_work, await self.delivery.queued(), dead, now)
+        await self._defer(await self.store.take_back(found.orphaned) if found.orphaned else [])
+        await self._defer(await self.store.mark_deferred(found.overdue) if found.overdue else [])
+
+    async def _defer(self, work: Iterable[tuple[Ticket, Stage]]) -> None:
+        kinds: dict[Kind, list[Ticket]] = {}
+        for ticket, stage in work:
+            kinds.setdefault(KINDS[stage], []).append(ticket)
+        for kind, tickets in kinds.items():
+            await self.delivery.defer(kind, tickets)
+
+    # Seats
+
+    async def _keep_granting(self) -> None:
+        while True:
+            self._wake.clear()
+            if self._has_new_run:
+                self._has_new_run = False
+                await self._look_around()
+            await self._move()
+            now = self.clock()
+            wait = min(max(self.learnt.next_chance(now) - now, 0.01), IDLE_SECONDS)
+            if self.learnt.may_send(now):
+                wait = IDLE_SECONDS
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _move(self) -> None:
+        """Learn from answers, and let rows go that may go."""
+        glance = await self.store.glance(self._runs)
+        for run, (spent, longest) in glance.money.items():
+            self._runs[run] = evolve(self._runs[run], spent=spent, longest=longest)
+        if glance.answered:
+            await self._learn(glance)
+        if glance.due:
+            await self._defer(await self.store.mark_deferred(glance.due))
+        if glance.halted is None and self._runs:
+            await self._grant(glance.busy)
+            await self._prepare(AHEAD - glance.ahead)
+
+    async def _learn(self, glance: Glance) -> None:
+        now = self.clock()
+        lessons = learn(self.learnt, glance.answered, glance.busy, now)
+        await self.store.save_lessons(self.learnt, lessons)
+        for one in glance.answered:
+            if one.stage is Stage.FLIGHT and one.lipsync_id is not None:
+                since = one.asked_at or now
+                self._looks.add(one.ticket, one.lipsync_id, since, now + self._looks.first_interval(now - since))
+                self._look_wake.set()
+        await self._give_up([one.ticket for one in lessons if one.is_given_up])
+
+    async def _give_up(self, tickets: Sequence[Ticket]) -> None:
+        if not tickets:
+            return
+        rows = await self.store.load(tickets)
+        await self.store.write([self._given_up(row, HeyGenError(_UNANSWERED)).saved() for row in rows])
+
+    async def _grant(self, busy: Busy) -> None:
+        now = self.clock()
+        self.learnt.limiter.in_flight, self.learnt.limiter.in_air = busy.in_flight, busy.in_air
+        open_runs = [run for run in self._runs if not self._is_full(run, busy.of_run(run))]
+        candidates = await self.store.ready(open_runs, _CANDIDATES)
+        self._looks.eager = look_policy(self.api.polling, is_scarce=bool(candidates))
+        if not candidates or not self.learnt.may_send(now):
+            return
+        candidates = await self._without_lost_jobs(candidates)
+        purses = Purses(self._runs, await self.store.reserved(self._runs))
+        decided = [
+            row.saved() for row in grant(self.learnt, candidates, busy, purses, now=now, delays=self.tuning.delays)
+        ]
+        if not decided:
+            return
+        saved = await self.store.write(decided, now=now)
+        granted = [(row.ticket, row.stage) for row in decided if row.ticket in saved and row.stage in KINDS]
+        await self._defer(granted)
+        self._wake.set()  # there may be more
+
+    def _is_full(self, run: int, busy: int) -> bool:
+        most = self._runs[run].options.max_in_flight
+        return most is not None and busy >= most
+
+    async def _prepare(self, room: int) -> None:
+        if room <= 0:
+            return
+        candidates = await self.store.to_prepare(self._runs, room)
+        if not candidates:
+            return
+        candidates = await self._without_lost_jobs(candidates)
+        purses = Purses(self._runs, await self.store.reserved(self._runs))
+        decided = [row.saved() for row in to_prepare(candidates, room, purses)]
+        if decided:
+            saved = await self.store.write(decided, now=self.clock())
+            await self._defer(
+                [(row.ticket, row.stage) for row in decided if row.ticket in saved and row.stage in KINDS]
+            )
+
+    # Jobs that the database does not know
+
+    async def _without_lost_jobs(self, candidates: Sequence[StoredRow]) -> list[StoredRow]:
+        """Prepare for creates, and return the rows without a job; those whose job was found are saved with it."""
+        if not self.searcher.is_prepared:
+            try:
+                await self._prepare_searcher()
+            except HeyGenError as error:
+                self._note(error)
+                return []
+        if not await self.store.has_listed():
+            return list(candidates)
+        return [row for row in candidates if not await self._adopt(row)]
+
+    async def _prepare_searcher(self) -> None:
+        """Before the first create: if the database was restored, its last writes may be missing."""
+        timeline = await self.store.timeline()
+        known = await self.searcher.store.fact("timeline")
+        if known not in (None, timeline):
+            await self.searcher.store.keep_fact("unclean", "0")
+        await self.searcher.prepare()
+        await self.searcher.store.keep_fact("timeline", timeline)
+
+    async def _adopt(self, row: StoredRow) -> bool:
+        """Save a row whose job was found in the list, or that is in doubt; return whether it was one."""
+        if row.record.state is not State.PLANNED or row.reserved:
+            return False
+        try:
+            found = await self.searcher.lost_job(row.record, row.row.row, self._most(row))
+        except ENDS_RUN:
+            raise
+        except HeyGenError as error:
+            if error.is_transient:
+                return True  # it is looked for again
+            record = row.record.stopped(error)
+        else:
+            if found is None:
+                return False
+            attempt, job = found
+            price = Purses(self._runs).of(row.run).price(row.row.row.mode, row.row.seconds)
+            record = row.record.adopted(attempt, job, self.clock(), estimate=price)
+        adopted = placed(
+            evolve(row, record=record, reserved=True),
+            self.clock(),
+            max_attempts=self._most(row),
+            delays=self.tuning.delays,
+            has_file=False,
+        )
+        await self.store.write([adopted.saved()])
+        await self._look_around()
+        return True
+
+    def _most(self, row: StoredRow) -> int:
+        return self._runs[row.run].options.max_attempts
+
+    # Looks
+
+    async def _keep_looking(self) -> None:
+        async with asyncio.TaskGroup() as requests:
+            flying: set[asyncio.Task[None]] = set()
+            while True:
+                self._look_wake.clear()
+                while len(flying) < self.api.polling.max_bulk and (taken := self._looks.take(self.clock())):
+                    request = requests.create_task(self._look(taken))
+                    flying.add(request)
+                    request.add_done_callback(flying.discard)
+                    request.add_done_callback(lambda _: self._look_wake.set())
+                wait = self._looks.next_due() - self.clock()
+                try:
+                    async with asyncio.timeout(None if math.isinf(wait) else max(wait, 0.001)):
+                        await self._look_wake.wait()
+                except TimeoutError:
+                    pass
+
+    async def _look(self, looks: Sequence[Look]) -> None:
+        """Send one request for statuses, and save the ends that it shows."""
+        settle = partial(self._looks.put_back, looks)
+        ended: list[Ended] = []
+        try:
+            self.sight.begin()
+            statuses = await self._statuses.read([look.lipsync_id for look in looks])
+        except ENDS_RUN:
+            settle(self.clock())
+            raise
+        except HeyGenError as error:
+            self._note(error)
+            ended = self._looks.failed(looks, error, self.clock())
+        except asyncio.CancelledError:
+            settle(self.clock())
+            raise
+        else:
+            self.sight.note(is_answered=True)
+            self._trouble = None
+            jitter = 1 + _JITTER * (random.random() - 0.5)  # noqa: S311 no secret
+            ended = self._looks.answered(looks, statuses, self.clock(), jitter)
+        if ended:
+            await self._end(ended)
+
+    def _note(self, error: HeyGenError) -> None:
+        self._trouble = shown(str(error))
+        self.sight.note(is_answered=isinstance(error, APIError) and not error.is_transient)
+
+    async def _end(self, ended: Sequence[Ended]) -> None:
+        """Save the ends of jobs, and give their downloads to the engine."""
+        looks = {one.look.ticket: one for one in ended}
+        rows = await self.store.load(looks)
+        after = await asyncio.gather(*(self._after_end(row, looks[row.ticket]) for row in rows))
+        saved_rows = [row.saved() for row in after if row is not None]
+        now = self.clock()
+        saved = await self.store.write(saved_rows, now=now)
+        self._wake.set()
+        done = [row for row in saved_rows if row.ticket in saved and row.stage in KINDS and row.due <= now]
+        await self._defer([(row.ticket, row.stage) for row in done if row.stage is not Stage.PREPARE])
+
+    async def _after_end(self, row: StoredRow, ended: Ended) -> StoredRow | None:
+        """Return a row after the end of its job; `None` if that cannot be read now."""
+        if ended.error is not None:
+            return self._given_up(row, ended.error)
+        if ended.status == LipsyncStatus.COMPLETED and row.record.target is not None:
+            # Whoever downloads it gets the job, for its link and its length.
+            return self._ended(row, Lipsync(id=ended.look.lipsync_id, status=ended.status), cost=row.record.estimate)
+        try:
+            async with self._gets:
+                job = await self.api.get(ended.look.lipsync_id)
+        except ENDS_RUN:
+            raise
+        except HeyGenError as error:
+            if not error.is_transient:
+                return self._given_up(row, error)
+        else:
+            if job.is_terminal:
+                return self._ended(row, job, cost=self._cost(row, job))
+        self._looks.put_back([ended.look], self.clock() + IDLE_SECONDS)
+        return None
+
+    def _ended(self, row: StoredRow, job: Lipsync, *, cost: float) -> StoredRow:
+        most = self._most(row)
+        return after_end(row, job, self.clock(), cost=cost, max_attempts=most, delays=self.tuning.delays)
+
+    def _given_up(self, row: StoredRow, error: Exception) -> StoredRow:
+        return given_up(row, error, self.clock(), max_attempts=self._most(row), delays=self.tuning.delays)
+
+    def _cost(self, row: StoredRow, job: Lipsync) -> float:
+        if job.duration is None:
+            return row.record.estimate
+        return Purses(self._runs).of(row.run).price(row.row.row.mode, job.duration)

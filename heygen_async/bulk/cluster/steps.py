@@ -1,0 +1,273 @@
+"""The steps of rows, as a worker takes them: begun once, saved once, and put back where the worker ends before.
+
+Rule 1: a step runs in a task of ours, not of the engine's: what the engine does with its own does not end it.
+Rule 2: what has been sent is saved, however long the database is away. What was not is put back.
+Rule 3: the age of a key is looked at right before it is sent: a worker that was frozen may come back a day later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from anyio import to_thread
+from attrs import define, evolve, field, frozen
+
+from heygen_async._media.parts import is_in_use
+from heygen_async.bulk.budget import Budget
+from heygen_async.bulk.cluster.accounts import Accounts
+from heygen_async.bulk.cluster.api import Api
+from heygen_async.bulk.cluster.database import ClusterError
+from heygen_async.bulk.cluster.delivery import Delivery
+from heygen_async.bulk.cluster.looks import Sight
+from heygen_async.bulk.cluster.postgres import PostgresStore, write
+from heygen_async.bulk.cluster.rows import Kind, RunOptions, Stage, StoredRow, Ticket
+from heygen_async.bulk.cluster.transitions import STEPS, after_step
+from heygen_async.bulk.folders import is_shared_folder
+from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, Tools, advance, check_target, next_step
+from heygen_async.bulk.record import Record
+from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.store import LostRow
+from heygen_async.errors import APIError, AuthenticationError, DownloadError, HeyGenError, InsufficientCredit
+
+_logger: Final = logging.getLogger("heygen_async")
+
+_PUT_BACK_SECONDS: Final = 0.5
+"""How long a worker that ends tries to give a row back; otherwise the scheduler takes it."""
+
+
+@frozen
+class _Claimed:
+    """A row whose step this worker takes."""
+
+    row: StoredRow
+    options: RunOptions
+    offset: float
+    """The database's time minus ours."""
+
+    def now(self) -> float:
+        """Return the time by the database."""
+        return time.time() + self.offset
+
+
+@define(eq=False)
+class _Work:
+    """A step that is being taken."""
+
+    task: asyncio.Task[None]
+    kind: Kind
+    version: int
+    """The version of the row, as far as this worker has brought it."""
+
+
+@define(eq=False)
+class Steps:
+    """The steps that a worker takes at the moment.
+
+    Args:
+        accounts: The account, with statements that wait for the database.
+        delivery: Where work is put back.
+        api: The API.
+        worker: The name of the worker.
+        sight: Whether the API can be reached.
+        delays: How long rows wait.
+        tasks: The owner of the tasks.
+        on_fatal: Called with what ends the worker, such as a refused key.
+    """
+
+    accounts: Accounts
+    delivery: Delivery
+    api: Api
+    worker: str
+    sight: Sight
+    delays: RetryDelays
+    tasks: asyncio.TaskGroup
+    on_fatal: Callable[[Exception], object]
+    _works: dict[tuple[int, str], _Work] = field(factory=dict, init=False)
+    _is_closing: bool = field(default=False, init=False)
+
+    async def handle(self, kind: Kind, ticket: Ticket) -> None:
+        """Take the step of a row that was delivered, unless its version is old."""
+        place = (ticket.run, ticket.key)
+        while (work := self._works.get(place)) is not None:
+            if ticket.version <= work.version:
+                return  # it was delivered twice
+            # The row was taken from this worker, which was frozen: its old task can save nothing any more.
+            if work.kind is not Kind.CREATE:
+                work.task.cancel()
+            await asyncio.wait([work.task])
+        if self._is_closing:
+            return
+        task = self.tasks.create_task(self._take(kind, ticket), name=f"heygen-{kind}-{ticket.key}")
+        self._works[place] = _Work(task, kind, ticket.version)
+        task.add_done_callback(lambda _: self._works.pop(place, None))
+        await asyncio.wait([task])
+
+    def note_version(self, ticket: Ticket) -> None:
+        """Note that this worker has saved a row in the middle of its step."""
+        work = self._works.get((ticket.run, ticket.key))
+        if work is not None:
+            work.version = ticket.version
+
+    async def close(self, grace: float) -> None:
+        """Put transfers back, and wait up to *grace* seconds for creates."""
+        self._is_closing = True
+        works = list(self._works.values())
+        for work in works:
+            if work.kind is not Kind.CREATE:
+                work.task.cancel()
+        if works:
+            _, late = await asyncio.wait([work.task for work in works], timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+    async def _take(self, kind: Kind, ticket: Ticket) -> None:
+        work = self._works[ticket.run, ticket.key]
+        try:
+            claim = await self.accounts.claim(ticket, self.worker)
+            if claim is not None:
+                row, options, now = claim
+                await _OneStep(self, _Claimed(row, options, now - time.time()), row.record).take()
+        except LostRow:
+            _logger.info("the row %s was taken over by another worker", ticket.key)
+        except (AuthenticationError, ClusterError) as error:
+            await self._put_back(kind, evolve(ticket, version=work.version))
+            self.on_fatal(error)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._put_back(kind, evolve(ticket, version=work.version)))
+            raise
+
+    async def _put_back(self, kind: Kind, ticket: Ticket) -> None:
+        """Give a row back, to be delivered again; without the database the scheduler finds it."""
+        try:
+            async with asyncio.timeout(_PUT_BACK_SECONDS):
+                if await self.accounts.release(ticket, self.worker):
+                    await self.delivery.defer(kind, [ticket])
+        except (TimeoutError, ClusterError) as error:
+            _logger.info("the row %s is left to the scheduler: %s", ticket.key, error)
+
+
+@define(eq=False)
+class _OneStep:
+    """One step of one row."""
+
+    steps: Steps
+    claimed: _Claimed
+    record: Record
+    """The record as it was last saved."""
+
+    @property
+    def _store(self) -> PostgresStore:
+        accounts = self.steps.accounts
+        return PostgresStore(accounts.database, accounts.account, self.claimed.row.run)
+
+    async def take(self) -> None:
+        """Take the step, and save what came of it."""
+        claimed, row = self.claimed, self.claimed.row
+        await self._check_folder()
+        record, is_skipped = await self._advanced()
+        if isinstance(record.failure, InsufficientCredit):
+            await self.steps.accounts.halt(str(record.failure))
+            record = evolve(record, is_stopped=False)
+        if isinstance(record.failure, AuthenticationError):
+            record = evolve(record, is_stopped=False)
+        self._note(record)
+        after = after_step(
+            evolve(row, record=self.record),
+            evolve(record, version=self.record.version),
+            claimed.now(),
+            max_attempts=claimed.options.max_attempts,
+            delays=self.steps.delays,
+            is_skipped=is_skipped,
+        )
+        await self._finish(after.saved())
+        if isinstance(record.failure, AuthenticationError):
+            self.steps.on_fatal(record.failure)
+
+    async def _advanced(self) -> tuple[Record, bool]:
+        claimed, row = self.claimed, self.claimed.row
+        record = row.record
+        step = STEPS[row.stage]
+        most = claimed.options.max_attempts
+        if next_step(row.row, record, claimed.now(), max_attempts=most, has_file=False) is not step:
+            return record, True
+        if step is Step.CREATE and record.is_fresh:
+            try:
+                await check_target(row.row, record)
+            except DownloadError as error:  # nothing was sent
+                return record.not_sent(str(error)).stopped(error), True
+        if step is Step.DOWNLOAD:
+            record = await self._to_download(record)
+            if record.failure is not None:
+                return record, False
+        tools = Tools(
+            heygen=self.steps.api,
+            store=self._store,
+            searcher=Searcher(self.steps.api, self._store, claimed.now),
+            delays=self.steps.delays,
+            now=claimed.now,
+        )
+        return await advance(row.row, record, step, tools, self._save), False
+
+    async def _to_download(self, record: Record) -> Record:
+        """Return a record with its job, which has the link and the true length of the output.
+
+        A worker that was frozen may hold the part, and give it its name when it comes back. What it has recorded of it
+        must not be replaced until then.
+        """
+        target = self.claimed.row.row.target
+        if target is not None and await to_thread.run_sync(is_in_use, target):
+            return self._failing(record, DownloadError(f"{target} is being written", is_transient=True))
+        if record.lipsync_id is None:
+            return record
+        try:
+            job = await self.steps.api.get(record.lipsync_id)
+        except ENDS_RUN:
+            raise
+        except HeyGenError as error:
+            return self._failing(record, error)
+        if job.duration is None:
+            return evolve(record, job=job)
+        claimed = self.claimed
+        if claimed.options.budget is not None:
+            await self.steps.accounts.learn_length(claimed.row.run, job.duration)
+        cost = Budget(claimed.options.rates).price(claimed.row.row.row.mode, job.duration)
+        return evolve(record, job=job, estimate=cost)
+
+    def _failing(self, record: Record, error: HeyGenError) -> Record:
+        holds = self.steps.delays.download
+        if not error.is_transient or record.tries >= len(holds):
+            return record.stopped(error)
+        return record.failing(error, hold=holds[record.tries])
+
+    async def _check_folder(self) -> None:
+        """Check that the output folder is the shared one here, before anything is written beside it.
+
+        Raises:
+            ClusterError: If it is not: it may not be mounted on this machine.
+        """
+        folder = self.claimed.options.output_dir
+        if self.claimed.row.stage is Stage.DOWNLOAD and folder is not None and not await is_shared_folder(folder):
+            raise ClusterError(f"{folder} is not the shared output folder on this machine; mount it, then start again")
+
+    async def _save(self, record: Record) -> None:
+        saved = evolve(record, version=self.record.version).next_version()
+        await self._store.save(saved)
+        self.record = saved
+        self.steps.note_version(Ticket(self.claimed.row.run, saved.key, saved.version))
+
+    async def _finish(self, row: StoredRow) -> None:
+        """Save the row after its step, however long the database is away."""
+        accounts = self.steps.accounts
+        if not await write(accounts.database, accounts.account, [row], tells=True):
+            raise LostRow(f"{row.row.key} was saved by another worker")
+
+    def _note(self, record: Record) -> None:
+        error = record.failure
+        is_unanswered = isinstance(error, HeyGenError) and error.is_transient and not isinstance(error, APIError)
+        self.steps.sight.note(is_answered=not is_unanswered)

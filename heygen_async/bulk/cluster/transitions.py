@@ -1,0 +1,122 @@
+"""What follows a step of a row in a cluster: its next stage, its money, and what there is to learn from it. Pure.
+
+`program` decides what happens to a row; here is only where in the cluster that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import evolve
+
+from heygen_async.bulk.cluster.rows import Answer, Stage, StoredRow
+from heygen_async.bulk.limits import Unanswered
+from heygen_async.bulk.program import RetryDelays, Step, ended, next_step
+from heygen_async.bulk.record import Record, State, answer_of
+from heygen_async.errors import HeyGenError, RateLimited
+from heygen_async.models import Lipsync
+
+_STAGES: Final[Mapping[Step, Stage]] = {
+    Step.PREPARE: Stage.PREPARE,
+    Step.INTEND: Stage.READY,
+    Step.CREATE: Stage.READY,
+    Step.SEARCH: Stage.SEARCH,
+    Step.WAIT: Stage.FLIGHT,
+    Step.DOWNLOAD: Stage.DOWNLOAD,
+    Step.NOTHING: Stage.DONE,
+    Step.GIVE_UP: Stage.FAILED,
+    Step.STOP: Stage.FAILED,
+}
+STEPS: Final[Mapping[Stage, Step]] = {
+    Stage.PREPARE: Step.PREPARE,
+    Stage.CREATE: Step.CREATE,
+    Stage.SEARCH: Step.SEARCH,
+    Stage.DOWNLOAD: Step.DOWNLOAD,
+}
+"""The step that a worker takes in each stage of work."""
+
+_RESERVED: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
+
+
+def placed(stored: StoredRow, now: float, *, max_attempts: int, delays: RetryDelays, has_file: bool) -> StoredRow:
+    """Return a row in the stage that its record says; steps without an effect outside are taken at once."""
+    hold = 0.0
+    while True:
+        record = stored.record
+        step = next_step(stored.row, record, now, max_attempts=max_attempts, has_file=has_file)
+        if step is Step.FINISH:
+            stored = evolve(stored, record=record.done())
+        elif step is Step.RENEW:
+            stored = evolve(stored, record=record.renewed(), price=0.0, reserved=False)
+            hold = delays.renewal
+        else:
+            return _with_money(evolve(stored, stage=_STAGES[step], due=now + max(hold, record.hold)))
+
+
+def _with_money(stored: StoredRow) -> StoredRow:
+    """Return a row with the money that is counted for it."""
+    record = stored.record
+    if stored.stage is Stage.FAILED and record.state is State.PLANNED:
+        return evolve(stored, price=0.0, reserved=False)
+    if record.state in _RESERVED:
+        # A row that was given up in these states may have a job that is paid for.
+        return evolve(stored, price=record.estimate, reserved=stored.stage is not Stage.FAILED)
+    if record.state is State.COMPLETED:  # until the download has seen its true length
+        return evolve(stored, price=record.estimate, reserved=stored.stage is not Stage.FAILED and stored.reserved)
+    if record.state is State.PLANNED:
+        return evolve(stored, price=stored.price if stored.reserved else 0.0)
+    return evolve(stored, price=record.estimate, reserved=False)
+
+
+def after_step(
+    before: StoredRow, record: Record, now: float, *, max_attempts: int, delays: RetryDelays, is_skipped: bool = False
+) -> StoredRow:
+    """Return a row after a worker has taken its step, as it is to be saved.
+
+    Args:
+        before: The row as the worker found it.
+        record: Its record after the step.
+        now: The time.
+        max_attempts: The most jobs for a row.
+        delays: How long rows wait.
+        is_skipped: Whether the step was not taken, because another one is due by now.
+    """
+    answer, retry_after = _answer(before.stage, record, is_skipped=is_skipped)
+    if before.stage is Stage.CREATE and record.state is State.PLANNED:
+        before = evolve(before, price=0.0, reserved=False)  # what was reserved for its create is free
+    found = evolve(before, record=record, answer=answer, retry_after=retry_after)
+    after = placed(found, now, max_attempts=max_attempts, delays=delays, has_file=record.state is State.DONE)
+    return evolve(after, record=evolve(after.record, failure=None, hold=0.0))
+
+
+def _answer(stage: Stage, record: Record, *, is_skipped: bool) -> tuple[Answer | None, float | None]:
+    error = record.failure
+    if stage is Stage.CREATE:
+        if is_skipped:
+            return Answer.DROPPED, None
+        return Answer(answer_of(record)), error.retry_after if isinstance(error, RateLimited) else None
+    if stage is Stage.DOWNLOAD or is_skipped:
+        return None, None  # creates do not depend on it
+    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
+    return Answer.UNANSWERED if is_unanswered else Answer.RECOVERED, None
+
+
+def after_end(
+    stored: StoredRow, job: Lipsync, now: float, *, cost: float, max_attempts: int, delays: RetryDelays
+) -> StoredRow:
+    """Return a row after the end of its job; *cost* is by its true length, or the estimate until that is known."""
+    record = ended(stored.record, job, cost=cost)
+    return placed(evolve(stored, record=record), now, max_attempts=max_attempts, delays=delays, has_file=False)
+
+
+def given_up(stored: StoredRow, error: Exception, now: float, *, max_attempts: int, delays: RetryDelays) -> StoredRow:
+    """Return a row for which nothing more is done."""
+    stopped = evolve(stored, record=stored.record.stopped(error), answer=None)
+    return placed(stopped, now, max_attempts=max_attempts, delays=delays, has_file=False)
+
+
+def after_unanswered(count: tuple[int, int], answers: int) -> tuple[tuple[int, int], bool]:
+    """Return the unanswered requests of a row after one more, and whether the row is given up."""
+    found = Unanswered(*count).after(answers)
+    return (found.count, found.answers), found.is_too_many

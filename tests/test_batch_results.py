@@ -1,0 +1,121 @@
+"""How rows wait for the items of their batch, in virtual time: when it is looked at, and what ends the wait."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from attrs import define, evolve, field
+
+from heygen_async import NotFound, PollPolicy, RateLimited, TransportError, UnexpectedResponse, WaitTimeout
+from heygen_async.bulk.batch_results import BatchResults
+from heygen_async.bulk.program import RetryDelays, Tools
+from heygen_async.bulk.record import Record
+from heygen_async.bulk.searching import Searcher
+from heygen_async.models import BatchItem, Lipsync, LipsyncStatus
+
+pytestmark = pytest.mark.looptime
+
+RECORD = Record(key="a", inputs="in", asked_at=1000.0, batch="b", batch_id="batch_1", item=0)
+HTML = UnexpectedResponse(["not JSON"], status=200)
+NO_NETWORK = TransportError("no network")
+
+
+def items(*statuses: LipsyncStatus) -> list[BatchItem]:
+    return [
+        BatchItem(item_index=index, status=status, lipsync_id=f"ls_{index}") for index, status in enumerate(statuses)
+    ]
+
+
+COMPLETED = items(LipsyncStatus.COMPLETED)
+RUNNING = items(LipsyncStatus.RUNNING)
+
+
+@define
+class Server:
+    """Answers one after another, the last one for ever, and remembers when each was sent."""
+
+    answers: list[Sequence[BatchItem] | Exception]
+    times: list[float] = field(factory=list)
+    polling: PollPolicy = field(factory=PollPolicy)
+
+    async def batch(self, _: str) -> Sequence[BatchItem]:
+        self.times.append(asyncio.get_running_loop().time())
+        answer = self.answers[min(len(self.times), len(self.answers)) - 1]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def get(self, lipsync_id: str) -> Lipsync:
+        return Lipsync(id=lipsync_id, status=LipsyncStatus.COMPLETED)
+
+    async def list(self, **_: object) -> AsyncIterator[None]:
+        return
+        yield
+
+
+async def results_of(server: Server, *records: Record) -> list[Lipsync | BaseException]:
+    tools = Tools(
+        heygen=server, store=None, searcher=Searcher(server, None, None), delays=RetryDelays(), now=lambda: 1000.0
+    )
+    async with asyncio.TaskGroup() as tasks:
+        results = BatchResults(tools, asyncio.get_running_loop().time, lambda work: tasks.create_task(work()))
+        return await asyncio.gather(*map(results.result, records), return_exceptions=True)
+
+
+async def test_the_rows_of_a_batch_share_its_looks() -> None:
+    server = Server([items(*[LipsyncStatus.RUNNING] * 2), items(*[LipsyncStatus.COMPLETED] * 2)])
+    found = await results_of(server, RECORD, evolve(RECORD, key="b", item=1))
+
+    assert [job.id for job in found] == ["ls_0", "ls_1"]
+    assert len(server.times) == 2
+
+
+async def test_a_batch_that_has_not_begun_is_looked_at_half_as_often() -> None:
+    server = Server([items(LipsyncStatus.PENDING), RUNNING, COMPLETED])
+    await results_of(server, RECORD)
+
+    assert server.times == [0, 2, 3]
+
+
+async def test_a_retry_after_is_respected() -> None:
+    server = Server([RateLimited("no", status=429, retry_after=77), COMPLETED])
+    await results_of(server, RECORD)
+
+    assert server.times == [0, 77]
+
+
+async def test_after_errors_in_a_row_the_looks_become_rare() -> None:
+    server = Server([NO_NETWORK] * 4 + [COMPLETED])
+    await results_of(server, RECORD)
+
+    assert server.times == [0, 2, 6, 14, 30]
+
+
+async def test_answers_that_stay_unreadable_end_the_wait_of_each_row() -> None:
+    server = Server([HTML])
+    found = await results_of(server, RECORD, evolve(RECORD, key="b", item=1))
+
+    assert [type(one) for one in found] == [UnexpectedResponse] * 2
+    assert len(server.times) == 10
+
+
+async def test_unreadable_answers_that_are_not_in_a_row_do_not_end_it() -> None:
+    [job] = await results_of(Server([*[HTML] * 9, RUNNING, *[HTML] * 9, COMPLETED]), RECORD)
+
+    assert job.status is LipsyncStatus.COMPLETED
+
+
+async def test_an_error_that_is_not_transient_ends_it_at_once() -> None:
+    server = Server([NotFound("no", status=404)])
+    [error] = await results_of(server, RECORD)
+
+    assert isinstance(error, NotFound)
+    assert len(server.times) == 1
+
+
+async def test_it_ends_after_the_longest_wait_of_the_callers_policy() -> None:
+    server = Server([NO_NETWORK], polling=PollPolicy(longest=600))
+    [error] = await results_of(server, RECORD)
+
+    assert isinstance(error, WaitTimeout)
+    assert asyncio.get_running_loop().time() == 600

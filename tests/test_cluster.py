@@ -1,0 +1,606 @@
+"""Rows on workers of a cluster, in this process, against the sandbox and a real database."""
+
+import asyncio
+import csv
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import psycopg
+import pytest
+from attrs import evolve, frozen
+from bulk_stage import HASTY, QUICK
+
+import heygen_async.bulk.cluster.cluster as facade
+from heygen_async import AuthenticationError, HeyGenSession, PollPolicy
+from heygen_async.bulk.checks import BadRows
+from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, scheduler_store
+from heygen_async.bulk.cluster.scheduling import Tuning
+from heygen_async.bulk.manifest import Manifest
+from heygen_async.models import AssetId, DubRow
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
+from heygen_async.sandbox.faults import server_error
+
+AUDIO = "https://example.com/new.mp3"
+CREATE = "POST /v3/lipsyncs"
+EAGER = PollPolicy(fastest=0.02, slowest=0.05)
+
+
+def url(name: object, query: str = "") -> str:
+    return f"https://sandbox.invalid/{name}.mp4{'?' + query if query else ''}"
+
+
+def rows(count: int, query: str = "") -> list[DubRow]:
+    return [DubRow(url(number, query), AUDIO, key=f"row-{number}") for number in range(1, count + 1)]
+
+
+@frozen
+class Stage:
+    """A sandbox, a cluster, and a folder."""
+
+    sandbox: Sandbox
+    cluster: Cluster
+    url: str
+    folder: Path
+
+    async def enqueue(self, given: Sequence[DubRow], **options: object) -> object:
+        options = {"output_dir": self.folder / "out", "base_url": self.sandbox.url, **options}
+        return await self.cluster.enqueue(given, **options)
+
+    @asynccontextmanager
+    async def worker(
+        self, *, key: str | None = None, base_url: str | None = None, **options: object
+    ) -> AsyncIterator[asyncio.Task[None]]:
+        async with (
+            Cluster(self.url) as cluster,
+            HeyGenSession(
+                key or self.sandbox.api_key, base_url=base_url or self.sandbox.url, retry=QUICK, polling=EAGER
+            ) as heygen,
+        ):
+            task = asyncio.create_task(cluster.work(heygen, delays=HASTY, **options))
+            try:
+                yield task
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def until(self, condition: Callable[[ClusterStatus], bool]) -> ClusterStatus:
+        async with asyncio.timeout(50):
+            while not condition(found := await self.cluster.status()):  # noqa: ASYNC110 nothing sets an event
+                await asyncio.sleep(0.02)
+        return found
+
+    async def complete(self) -> ClusterStatus:
+        async with self.worker():
+            return await self.until(lambda status: status.is_complete)
+
+    def jobs(self) -> Counter[str]:
+        return Counter(str(job.body["callback_id"]).rpartition(".")[0] for job in self.sandbox.jobs)
+
+    def files(self) -> set[str]:
+        return {path.name for path in (self.folder / "out").iterdir() if not path.name.startswith(".")}
+
+    async def report(self) -> list[dict[str, str]]:
+        path = self.folder / "report.csv"
+        await self.cluster.report(path)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def everything(self) -> str:
+        """Return all that is stored in the database, as text."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            tables = connection.execute(
+                "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname LIKE 'heygen%'"
+            ).fetchall()
+            found = [connection.execute(f"SELECT t::text FROM {name} t").fetchall() for (name,) in tables]
+        return str(found)
+
+
+@pytest.fixture
+async def stage(database_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    async with staged(database_url, tmp_path) as one:
+        yield one
+
+
+@asynccontextmanager
+async def staged(database_url: str, folder: Path, **settings: object) -> AsyncIterator[Stage]:
+    settings = {"speed": 200, "retry_after": 0, "balance": 1e6, **settings}
+    async with Sandbox(**settings) as sandbox, Cluster(database_url) as cluster:
+        yield Stage(sandbox, cluster, database_url, folder)
+
+
+async def test_rows_are_dubbed_by_two_workers_each_once(stage: Stage) -> None:
+    await stage.enqueue(rows(30))
+    async with stage.worker(), stage.worker():
+        status = await stage.until(lambda status: status.is_complete)
+
+    assert status.runs[0].rows == {"done": 30}
+    assert stage.jobs() == Counter({f"row-{number}": 1 for number in range(1, 31)})
+    assert stage.files() == {f"row-{number}.mp4" for number in range(1, 31)}
+    assert (stage.folder / "out" / "row-7.mp4").read_bytes() == SAMPLE_VIDEO.read_bytes()
+
+
+async def test_the_same_rows_again_add_nothing(stage: Stage) -> None:
+    first = await stage.enqueue(rows(5))
+    again = await stage.enqueue(rows(5))
+    await stage.complete()
+    later = await stage.enqueue(rows(5))
+    await stage.complete()
+
+    assert [(one.added, one.changed) for one in (first, again, later)] == [(5, 0), (0, 0), (0, 0)]
+    assert sum(stage.jobs().values()) == 5
+
+
+async def test_more_rows_are_added_while_workers_run(stage: Stage) -> None:
+    await stage.enqueue(rows(2))
+    async with stage.worker():
+        await stage.until(lambda status: status.is_complete)
+        found = await stage.enqueue(rows(4))
+        await stage.until(lambda status: status.is_complete and status.runs[0].total == 4)
+
+    assert (found.added, sum(stage.jobs().values())) == (2, 4)
+
+
+async def test_a_row_whose_file_was_removed_is_downloaded_again_without_another_job(stage: Stage) -> None:
+    await stage.enqueue(rows(2))
+    await stage.complete()
+    (stage.folder / "out" / "row-1.mp4").unlink()
+    found = await stage.enqueue(rows(2))
+    await stage.complete()
+
+    assert (found.added, found.changed) == (0, 1)
+    assert stage.files() == {"row-1.mp4", "row-2.mp4"}
+    assert sum(stage.jobs().values()) == 2
+
+
+async def test_local_files_are_uploaded_once_and_compared_by_content(stage: Stage) -> None:
+    source = stage.folder / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    given = [DubRow(url(number), source, key=f"row-{number}") for number in range(3)]
+    await stage.enqueue(given)
+    await stage.complete()
+
+    assert stage.files() == {"row-0.mp4", "row-1.mp4", "row-2.mp4"}
+    assert len({job.body["audio"]["asset_id"] for job in stage.sandbox.jobs}) == 1
+
+
+async def test_a_file_that_changed_since_it_was_enqueued_fails_its_row_and_creates_no_job(stage: Stage) -> None:
+    source = stage.folder / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    await stage.enqueue([DubRow(url(1), source, key="row-1")])
+    source.write_bytes(SAMPLE_AUDIO.read_bytes() + b"more")
+    status = await stage.complete()
+
+    assert status.runs[0].rows == {"failed": 1}
+    assert "changed" in (await stage.report())[0]["error"]
+    assert stage.jobs() == {}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (DubRow(url(1, "X-Amz-Signature=abc&X-Amz-Expires=60"), AUDIO, key="signed"), "signed link"),
+        (DubRow(b"\0" * 10, AUDIO, key="bytes"), "only this process has it"),
+        (DubRow(url(1), AUDIO, key="hook", callback_url="https://example.com/?X-Amz-Signature=abc"), "would be stored"),
+        (DubRow(url(1), Path("/nowhere/new.mp3"), key="missing"), "cannot be read"),
+    ],
+    ids=["signed", "bytes", "callback", "missing"],
+)
+async def test_a_source_that_not_every_worker_could_reach_is_refused_and_nothing_is_enqueued(
+    stage: Stage, row: DubRow, message: str
+) -> None:
+    with pytest.raises(BadRows, match=message) as caught:
+        await stage.enqueue([*rows(2), row])
+
+    assert "abc" not in str(caught.value)
+    assert (await stage.cluster.status()).runs[0].rows == {}
+    assert (await stage.enqueue(rows(2))).added == 2
+
+
+async def test_every_problem_of_a_manifest_is_reported_and_nothing_is_enqueued(stage: Stage) -> None:
+    manifest = stage.folder / "episodes.csv"
+    manifest.write_text(
+        f"video,audio,key,mode\n{url(1)},{AUDIO},a,speed\n{url(2)},{AUDIO},b,fast\n{url(3)},none.mp3,c,speed\n"
+    )
+    with pytest.raises(BadRows) as caught:
+        await stage.enqueue(Manifest(manifest))
+
+    assert [problem.place for problem in caught.value.problems] == ["line 3, mode", "line 4, audio"]
+    assert (await stage.cluster.status()).runs[0].total == 0
+
+
+async def test_two_rows_that_would_write_one_file_are_refused_in_two_runs_too(stage: Stage) -> None:
+    one = evolve(rows(1)[0], output="same.mp4")
+    with pytest.raises(BadRows, match="duplicate"):
+        await stage.enqueue([one, evolve(one, key="other")])
+    await stage.enqueue([one], run="first")
+    with pytest.raises(BadRows, match="belongs to the row row-1"):
+        await stage.enqueue([evolve(one, key="other")], run="second")
+
+
+async def test_several_runs_share_a_database_and_the_limit_of_their_account(stage: Stage) -> None:
+    await stage.enqueue(rows(15), run="first")
+    other = [evolve(row, key=f"other-{row.key}", output=f"other-{row.key}.mp4") for row in rows(15)]
+    await stage.enqueue(other, run="second")
+    status = await stage.complete()
+
+    assert {run.name: run.rows for run in status.runs} == {"first": {"done": 15}, "second": {"done": 15}}
+    assert sum(stage.jobs().values()) == 30
+    assert len(status.accounts) == 1
+    with pytest.raises(ClusterError, match="several runs"):
+        await stage.cluster.report(stage.folder / "r.csv")
+    await stage.cluster.report(stage.folder / "r.csv", run="second")
+
+
+async def test_a_run_keeps_its_output_folder(stage: Stage) -> None:
+    await stage.enqueue(rows(1))
+    with pytest.raises(ClusterError, match="writes to"):
+        await stage.enqueue(rows(1), output_dir=stage.folder / "elsewhere")
+
+
+async def test_workers_of_another_api_leave_a_run_alone(stage: Stage) -> None:
+    await stage.enqueue(rows(2))
+    async with Sandbox() as other:
+        async with stage.worker(base_url=other.url):
+            await stage.until(lambda status: any(one.scheduler for one in status.accounts))
+            await asyncio.sleep(0.3)
+        assert other.jobs == []
+    assert (await stage.complete()).runs[0].rows == {"done": 2}
+
+
+async def test_no_key_and_no_signed_link_is_in_the_database(stage: Stage) -> None:
+    source = stage.folder / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    await stage.enqueue(
+        [
+            *rows(3),
+            DubRow(url("fails", "fail=No+face"), source, key="fails"),
+            DubRow(url("x"), AssetId("asset_1"), key="asset"),
+        ]
+    )
+    await stage.complete()
+    found = stage.everything()
+
+    assert "row-1" in found
+    assert stage.sandbox.api_key not in found
+    assert "X-Amz-Signature" not in found
+    assert "signature=" not in found.lower()
+
+
+async def test_failed_rows_are_tried_again_only_on_request(stage: Stage) -> None:
+    await stage.enqueue([*rows(1), DubRow(url("bad", "fail=No+face"), AUDIO, key="bad")])
+    status = await stage.complete()
+    assert status.runs[0].rows == {"done": 1, "failed": 1}
+    assert (await stage.complete()).runs[0].rows == {"done": 1, "failed": 1}
+
+    assert await stage.cluster.retry_failed() == 1
+    assert (await stage.complete()).runs[0].rows == {"done": 1, "failed": 1}
+    assert stage.jobs() == {"row-1": 1, "bad": 2}
+
+
+async def test_a_job_that_fails_for_a_passing_reason_is_renewed_a_few_times(stage: Stage) -> None:
+    await stage.enqueue([DubRow(url("bad", "fail=internal+error"), AUDIO, key="bad")], max_attempts=3)
+    status = await stage.complete()
+
+    assert status.runs[0].rows == {"failed": 1}
+    assert stage.jobs() == {"bad": 3}
+    (row,) = await stage.report()
+    assert (row["attempts"], row["error"]) == ("3", "internal error")
+
+
+async def test_the_budget_skips_rows_and_a_higher_one_lets_them_go(stage: Stage) -> None:
+    given = [evolve(row, end_time=10.0) for row in rows(4)]  # $0.333 each
+    await stage.enqueue(given, budget=0.7)
+    status = await stage.complete()
+    spent = status.runs[0].spent
+    assert status.runs[0].rows["done"] >= 2
+    assert set(status.runs[0].rows) == {"done", "skipped"}
+    assert spent <= 0.7
+
+    await stage.enqueue(given, budget=10.0)
+    assert (await stage.complete()).runs[0].rows == {"done": 4}
+    assert sum(stage.jobs().values()) == 4
+
+
+async def test_money_is_settled_by_the_true_length_of_each_output(stage: Stage) -> None:
+    await stage.enqueue([DubRow(url(1, "duration=30"), AUDIO, key="row-1", end_time=60.0)])
+    status = await stage.complete()
+
+    assert status.runs[0].spent == pytest.approx(30 * 0.0333)
+    assert status.runs[0].reserved == 0.0
+
+
+async def test_a_run_has_no_more_jobs_at_once_than_its_own_limit(stage: Stage) -> None:
+    await stage.enqueue(rows(12), max_in_flight=3)
+    await stage.complete()
+    ends = sorted(
+        [(job.created_at, 1) for job in stage.sandbox.jobs] + [(job.ended_at, -1) for job in stage.sandbox.jobs]
+    )
+    running = peak = 0
+    for _, change in ends:
+        running += change
+        peak = max(peak, running)
+
+    assert peak <= 3
+    assert not any(request.status == 429 for request in stage.sandbox.requests)
+
+
+async def test_all_workers_together_send_only_so_many_requests_a_second(stage: Stage) -> None:
+    await stage.enqueue(rows(6), max_requests_per_second=20.0)
+    started = asyncio.get_running_loop().time()
+    async with stage.worker(), stage.worker():
+        await stage.until(lambda status: status.is_complete)
+        elapsed = asyncio.get_running_loop().time() - started
+    paced = [request for request in stage.sandbox.requests if "users" not in request.route][1:]
+
+    assert len(paced) > 10
+    assert elapsed >= len(paced) / 20.0
+
+
+async def test_an_account_without_credit_creates_nothing_more_until_it_is_said_so(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with staged(database_url, tmp_path, balance=0.0) as stage:
+        await stage.enqueue(rows(3))
+        async with stage.worker():
+            status = await stage.until(lambda status: status.runs[0].halted is not None)
+            status = await stage.until(lambda status: status.runs[0].rows == {"ready": 3})
+            assert "credit" in (status.runs[0].halted or "")
+            sent = len(stage.sandbox.requests)
+            await asyncio.sleep(0.3)
+            assert sum(request.route == CREATE for request in stage.sandbox.requests[sent:]) <= 3
+
+
+async def test_errors_of_the_server_cost_no_row(stage: Stage) -> None:
+    stage.sandbox.faults = [server_error(CREATE, times=6)]
+    await stage.enqueue(rows(4))
+
+    assert (await stage.complete()).runs[0].rows == {"done": 4}
+    assert sum(stage.jobs().values()) == 4
+
+
+async def test_a_key_that_is_refused_ends_the_worker_and_no_row(stage: Stage) -> None:
+    await stage.enqueue(rows(2))
+    async with stage.worker(key="wrong-key") as task:
+        with pytest.raises(AuthenticationError):
+            async with asyncio.timeout(20):
+                await task
+    # The key could not say whose it is, so the run belongs to an account without a name.
+    assert "failed" not in (await stage.cluster.status()).runs[0].rows
+
+
+async def test_a_worker_without_the_shared_folder_ends_before_it_writes_anything(stage: Stage) -> None:
+    await stage.enqueue(rows(1))
+    mark = stage.folder / "out" / ".heygen-cluster"
+    mark.unlink()
+    async with stage.worker() as task:
+        with pytest.raises(ClusterError, match="not the shared output folder"):
+            async with asyncio.timeout(20):
+                await task
+    assert stage.files() == set()
+
+    mark.touch()
+    assert (await stage.complete()).runs[0].rows == {"done": 1}
+
+
+async def test_a_worker_without_slots_for_downloads_leaves_them_to_others(stage: Stage) -> None:
+    await stage.enqueue(rows(3))
+    async with stage.worker(downloads=0):
+        await stage.until(lambda status: status.runs[0].rows == {"download": 3})
+    assert stage.files() == set()
+    assert (await stage.complete()).runs[0].rows == {"done": 3}
+
+
+async def test_webhooks_show_ends_at_once(database_url: str, tmp_path: Path) -> None:
+    async with staged(database_url, tmp_path, manual=True) as stage:
+        await stage.enqueue(rows(1))
+        async with (
+            Cluster(database_url) as cluster,
+            HeyGenSession(
+                stage.sandbox.api_key, base_url=stage.sandbox.url, polling=PollPolicy(fastest=3000.0, slowest=3000.0)
+            ) as heygen,
+        ):
+            task = asyncio.create_task(cluster.work(heygen, delays=HASTY))
+            await stage.until(lambda status: status.runs[0].rows == {"flight": 1} and status.accounts[0].in_air == 0)
+            looks = sum("statuses" in request.route for request in stage.sandbox.requests)
+            (job,) = stage.sandbox.jobs
+            await stage.sandbox.advance(100.0)
+            while not (await stage.cluster.status()).is_complete:  # the first may come before the scheduler knows it
+                await stage.cluster.notify(job.id)
+                await asyncio.sleep(0.05)
+            task.cancel()
+            await asyncio.wait([task])
+    assert looks <= 1
+
+
+async def test_a_report_lists_every_row_of_a_run(stage: Stage) -> None:
+    await stage.enqueue([*rows(2), DubRow(url("bad", "fail=No+face"), AUDIO, key="bad")])
+    await stage.complete()
+    found = await stage.report()
+
+    assert [(row["key"], row["state"]) for row in found] == [("row-1", "done"), ("row-2", "done"), ("bad", "failed")]
+    assert found[0]["file"].endswith("row-1.mp4")
+
+
+async def test_prune_removes_runs_that_have_ended(stage: Stage) -> None:
+    await stage.enqueue(rows(1), run="old")
+    await stage.complete()
+    other = evolve(rows(1)[0], key="x", output="x.mp4")
+    await stage.enqueue([other], run="new")
+
+    assert await stage.cluster.prune(older_than=3600.0) == 0
+    assert await stage.cluster.prune(older_than=0.0) == 1
+    assert [run.name for run in (await stage.cluster.status()).runs] == ["new"]
+    with pytest.raises(BadRows, match="was not written by this row"):  # nobody knows any more who wrote it
+        await stage.enqueue(rows(1), run="old")
+    (stage.folder / "out" / "row-1.mp4").unlink()
+    assert (await stage.enqueue(rows(1), run="old")).added == 1
+
+
+async def test_the_status_shows_what_runs(database_url: str, tmp_path: Path) -> None:
+    async with staged(database_url, tmp_path, manual=True) as stage:
+        await stage.enqueue([evolve(row, end_time=10.0) for row in rows(14)], budget=100.0)
+        async with stage.worker():
+            status = await stage.until(lambda status: bool(status.accounts) and status.accounts[0].in_flight == 10)
+            (run,), (account,) = status.runs, status.accounts
+            assert run.rows["flight"] == 10
+            assert (run.total, run.ended, run.seconds_left, run.budget) == (14, 0, None, 100.0)
+            assert run.reserved == pytest.approx(run.spent)
+            assert run.account == account.name == "sandbox"
+            assert account.limit >= 10
+            assert account.scheduler in account.workers
+    assert not status.is_complete
+
+
+async def test_an_account_without_bulk_statuses_is_polled_job_by_job(database_url: str, tmp_path: Path) -> None:
+    async with staged(database_url, tmp_path, statuses_available=False) as stage:
+        await stage.enqueue(rows(3))
+        assert (await stage.complete()).runs[0].rows == {"done": 3}
+    assert sum("statuses" in request.route for request in stage.sandbox.requests) <= 2
+
+
+async def test_rows_without_an_output_are_finished_by_the_scheduler(stage: Stage) -> None:
+    await stage.enqueue(rows(3), output_dir=None)
+    status = await stage.complete()
+
+    assert status.runs[0].rows == {"done": 3}
+    assert not any("files" in request.route for request in stage.sandbox.requests)
+    assert status.runs[0].spent > 0
+
+
+async def test_captions_are_written_beside_the_videos(stage: Stage) -> None:
+    await stage.enqueue(rows(1), captions=True)
+    await stage.complete()
+
+    assert stage.files() == {"row-1.mp4", "row-1.srt"}
+
+
+async def test_a_job_in_doubt_is_searched_for_once_the_server_may_have_forgotten_its_key(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.enqueue(rows(1))
+    await stage.complete()
+    with psycopg.connect(stage.url, autocommit=True) as connection:  # as if its answer had been lost, two days ago
+        connection.execute(
+            "UPDATE heygen.rows SET stage = 'ready', resend = true, lipsync_id = NULL, version = version + 1, "
+            "record = record - 'lipsync_id' || jsonb_build_object('state', 'submitting', 'asked_at', 1)"
+        )
+    stage.sandbox.forget_keys()
+    status = await stage.complete()
+
+    assert status.runs[0].rows == {"done": 1}
+    assert sum(stage.jobs().values()) == 1
+
+
+async def test_after_the_database_was_restored_jobs_that_it_lost_are_adopted(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.enqueue(rows(2))
+    await stage.complete()
+    for path in (stage.folder / "out").glob("*.mp4"):
+        path.unlink()
+    with psycopg.connect(stage.url, autocommit=True) as connection:  # an old copy knows of no job
+        connection.execute("DELETE FROM heygen.runs")
+    await stage.enqueue(rows(2))
+    stage.sandbox.forget_keys()
+
+    async def restored(_: object) -> str:
+        return "another.2"
+
+    monkeypatch.setattr(scheduler_store.SchedulerStore, "timeline", restored)
+    assert (await stage.complete()).runs[0].rows == {"done": 2}
+    assert stage.jobs() == {"row-1": 1, "row-2": 1}
+
+
+async def test_a_worker_that_ends_puts_its_transfers_back_and_finishes_its_creates(
+    database_url: str, tmp_path: Path
+) -> None:
+    latency = {"POST /v3/lipsyncs": 0.3, "GET /files/*": 3600.0}
+    async with staged(database_url, tmp_path, latency=latency) as stage:
+        await stage.enqueue(rows(5))
+        async with stage.worker():
+            await stage.until(
+                lambda status: status.runs[0].rows.get("download", 0) > 0 and status.accounts[0].in_air > 0
+            )
+        with psycopg.connect(database_url) as connection:
+            found = connection.execute("SELECT stage, holder FROM heygen.rows").fetchall()
+    assert {holder for _, holder in found} == {None}
+    assert "create" not in {one for one, _ in found}
+
+
+class Blindfold(aiohttp.TCPConnector):
+    """Connections that break while it is on."""
+
+    is_on = False
+
+    async def connect(self, *arguments: object, **options: object) -> object:
+        if self.is_on:
+            raise aiohttp.ClientConnectionError("blind")
+        return await super().connect(*arguments, **options)
+
+
+async def test_a_worker_that_cannot_reach_the_api_rests_and_another_is_the_scheduler(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facade, "Tuning", lambda **options: Tuning(blind=0.3, **options))
+    async with (
+        staged(database_url, tmp_path, manual=True) as stage,
+        aiohttp.ClientSession(connector=Blindfold(force_close=True)) as http,
+    ):
+        await stage.enqueue(rows(4))
+        async with (
+            Cluster(stage.url) as cluster,
+            HeyGenSession(
+                stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK, polling=EAGER, http=http
+            ) as heygen,
+        ):
+            task = asyncio.create_task(cluster.work(heygen, delays=HASTY))
+            first = await stage.until(lambda status: status.runs[0].rows == {"flight": 4})
+            async with stage.worker():
+                await stage.until(lambda status: len(status.accounts[0].workers) == 2)
+                http.connector.is_on = True
+                await stage.until(
+                    lambda status: status.accounts[0].scheduler not in (None, first.accounts[0].scheduler)
+                )
+                await stage.sandbox.advance(100.0)
+                status = await stage.until(lambda status: status.is_complete)
+            task.cancel()
+            await asyncio.wait([task])
+    assert status.runs[0].rows == {"done": 4}
+
+
+async def test_a_worker_alone_stays_the_scheduler_though_it_cannot_reach_the_api(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facade, "Tuning", lambda **options: Tuning(blind=0.3, **options))
+    async with (
+        staged(database_url, tmp_path) as stage,
+        aiohttp.ClientSession(connector=Blindfold(force_close=True)) as http,
+    ):
+        http.connector.is_on = True
+        await stage.enqueue(rows(2))
+        async with (
+            Cluster(stage.url) as cluster,
+            HeyGenSession(
+                stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK, polling=EAGER, http=http
+            ) as heygen,
+        ):
+            task = asyncio.create_task(cluster.work(heygen, delays=HASTY))
+            await stage.until(lambda status: any(one.scheduler for one in status.accounts))
+            await asyncio.sleep(1.0)
+            http.connector.is_on = False
+            status = await stage.until(lambda status: status.is_complete)
+            task.cancel()
+            await asyncio.wait([task])
+    assert status.runs[0].rows == {"done": 2}
+
+
+def test_the_import_of_bulk_loads_nothing_of_the_cluster() -> None:
+    program = "import sys, heygen_async.bulk, heygen_async; from heygen_async import HeyGenSession; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    heavy = ("psycopg", "psycopg_pool", "procrastinate", "heygen_async.bulk.cluster")
+    assert [module for module in found if module.startswith(heavy)] == []

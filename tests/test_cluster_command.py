@@ -1,0 +1,119 @@
+"""`heygen-async cluster`: its commands as processes."""
+
+import csv
+import os
+import signal
+
+import pytest
+
+pytest.importorskip("cyclopts", reason="the command line is an extra")
+
+from cli_sandbox import run, running, start, until
+
+VIDEO = "https://sandbox.invalid/v{}.mp4"
+AUDIO = "https://example.com/new.mp3"
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    path = tmp_path / "episodes.csv"
+    lines = [f"{VIDEO.format(number)},{AUDIO},row-{number}" for number in range(1, 5)]
+    path.write_text("\n".join(["video,audio,key", *lines]))
+    return path
+
+
+@pytest.fixture
+def cluster(database_url, tmp_path):
+    """Run a command of the cluster."""
+
+    def call(*argv, **options):
+        env = {"HEYGEN_DATABASE_URL": database_url, **options.pop("env", {})}
+        return run("cluster", *argv, env=env, **options)
+
+    return call
+
+
+@pytest.fixture
+def sandbox():
+    with running(speed=100, balance=1e6) as one:
+        yield one
+
+
+def test_rows_go_from_the_manifest_to_files_and_a_report(cluster, sandbox, manifest, tmp_path, database_url):
+    first = cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
+    again = cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
+    assert (first.code, again.code) == (0, 0)
+    assert (first.answer["added"], again.answer["added"]) == (4, 0)
+    assert first.answer["run"] == "episodes.csv"
+
+    with start(
+        "cluster", "worker", "--poll-every", "0.05", sandbox=sandbox, env={"HEYGEN_DATABASE_URL": database_url}
+    ) as worker:
+        watched = cluster("status", "--watch")
+        worker.send_signal(signal.SIGTERM)
+        _, err = worker.communicate(timeout=20)
+    assert worker.returncode == 143
+    assert "Traceback" not in err
+    assert watched.code == 0
+    assert watched.answers[-1]["complete"] is True
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == [f"row-{n}.mp4" for n in range(1, 5)]
+
+    assert cluster("report", tmp_path / "r.csv").code == 0
+    with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["completed"] * 4
+    assert cluster("retry-failed").answer == {"type": "retried", "rows": 0}
+    assert cluster("prune", "--older-than", "0.001").answer == {"type": "pruned", "runs": 1}
+
+
+def test_bad_rows_are_listed_with_their_places_and_nothing_is_enqueued(cluster, sandbox, manifest, tmp_path):
+    with manifest.open("a") as file:
+        file.write(f"\nhttps://example.com/v.mp4?X-Amz-Signature=abc123,{AUDIO},signed\nnone.mp4,{AUDIO},missing\n")
+    found = cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
+
+    assert found.code == 2
+    assert found.error["code"] == "bad_rows"
+    assert [one["place"] for one in found.error["problems"]] == ["line 6, video", "line 7, video"]
+    assert "abc123" not in found.err
+    assert cluster("status").answer["runs"][0]["total"] == 0
+
+
+def test_the_password_of_the_database_is_never_shown(cluster, database_url):
+    wrong = database_url.replace("secret-word", "pass-word")
+    for argv in (["status", "--database", wrong], ["worker"]):
+        found = cluster(*argv, env={"HEYGEN_DATABASE_URL": wrong, "HEYGEN_API_KEY": "k"})
+        assert found.code == 1
+        assert "pass-word" not in found.out + found.err
+
+
+def test_a_password_among_the_arguments_is_warned_of(cluster, database_url):
+    found = cluster("status", "--database", database_url)
+
+    assert found.code == 0
+    assert "can see the password" in found.err
+    assert "can see the password" not in cluster("status").err
+
+
+def test_without_a_database_there_is_a_hint():
+    found = run("cluster", "status", env={"HEYGEN_DATABASE_URL": ""})
+
+    assert found.code == 2
+    assert "HEYGEN_DATABASE_URL" in found.error["hint"]
+
+
+def test_a_worker_with_a_wrong_key_ends_with_the_code_of_that(cluster, sandbox, manifest, tmp_path):
+    cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
+    found = cluster("worker", sandbox=sandbox, env={"HEYGEN_API_KEY": "wrong"})
+
+    assert found.code == 3
+    assert "Traceback" not in found.err
+
+
+def test_an_idle_worker_ends_at_once(cluster, sandbox, database_url):
+    with start("cluster", "worker", sandbox=sandbox, env={"HEYGEN_DATABASE_URL": database_url}) as worker:
+        until(lambda: (found := cluster("status").answer["accounts"]) and found[0]["scheduler"])
+        os.kill(worker.pid, signal.SIGTERM)
+        worker.communicate(timeout=20)
+    assert worker.returncode == 143
+    (account,) = cluster("status").answer["accounts"]
+    assert account["workers"] == []
+    assert account["scheduler"] is None

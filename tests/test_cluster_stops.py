@@ -1,0 +1,84 @@
+"""Workers and schedulers of a cluster that are killed or frozen at any await: no job is lost or paid for twice."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from cluster_yard import Yard, yard
+from test_bulk_executors import Killed, Points
+
+from heygen_async.bulk.cluster.accounts import LeaseLost
+
+MOST_POINTS = 400
+
+
+async def _ends_right(one: Yard) -> None:
+    await one.complete()
+    assert await one.stages() == {"done": 3}, await one.errors()
+    assert one.jobs() == {"plain": 1, "fails": 2, "local": 1}
+    assert one.has_right_files("plain", "fails", "local")
+
+
+async def _all_of_it(one: Yard, points: Points, *, who: str) -> None:
+    """Schedule and work, one of the two with points."""
+    for _ in range(8):
+        await one.schedule(points if who == "scheduler" else None)
+        await one.work("first", points if who == "worker" else None)
+
+
+async def _killed(one: Yard, point: int, who: str) -> bool:
+    def kill() -> None:
+        raise Killed
+
+    points = Points(point, kill)
+    with contextlib.suppress(Killed, BaseExceptionGroup):
+        await _all_of_it(one, points, who=who)
+    await _ends_right(one)
+    return points.was_reached
+
+
+async def _frozen(one: Yard, point: int, who: str) -> bool:
+    thaw, is_there = asyncio.Event(), asyncio.Event()
+
+    async def stop() -> None:
+        is_there.set()
+        await thaw.wait()
+
+    points = Points(point, stop)
+    frozen_one = asyncio.create_task(_all_of_it(one, points, who=who))
+    frozen_one.add_done_callback(lambda _: is_there.set())
+    await is_there.wait()
+    for _ in range(4):  # what the frozen one holds, such as a part of a file, it may keep until it comes back
+        await one.schedule()
+        await one.work("healthy")
+    thaw.set()
+    with contextlib.suppress(LeaseLost):
+        await frozen_one
+    await _ends_right(one)
+    return points.was_reached
+
+
+@pytest.mark.parametrize("who", ["worker", "scheduler"])
+@pytest.mark.parametrize("at", [_killed, _frozen], ids=["killed", "frozen"])
+async def test_whoever_stops_at_any_await_loses_no_job_and_pays_for_none_twice(  # noqa: PLR0917 fixtures
+    at: Callable[[Yard, int, str], Awaitable[bool]],
+    who: str,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every_point: int,
+) -> None:
+    point = 1
+    while True:
+        folder = tmp_path / str(point)
+        folder.mkdir()
+        async with yard(database_url, folder, monkeypatch) as one:
+            was_reached = await at(one, point, who)
+            await one.database.fetch("TRUNCATE heygen.runs, heygen.rows, heygen.accounts, heygen.claims CASCADE")
+        if not was_reached:
+            break
+        point += every_point
+
+    assert 40 < point < MOST_POINTS  # it went through to the end, and there were points on the way

@@ -1,0 +1,329 @@
+"""The store of a run in PostgreSQL: what the store in memory promises, and what many writers need."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import psycopg
+import pytest
+from attrs import evolve, frozen
+from test_bulk_executors import ROWS, Api, Killed, Points, execute, never
+
+from heygen_async.bulk.cluster.database import (
+    ClusterError,
+    Database,
+    DatabaseLost,
+    Patient,
+    connection_string,
+    to_jsonb,
+    translated,
+)
+from heygen_async.bulk.cluster.delivery import make_engine_tables
+from heygen_async.bulk.cluster.enqueue import _ADD
+from heygen_async.bulk.cluster.postgres import PostgresStore, write, written_row
+from heygen_async.bulk.cluster.rows import (
+    Stage,
+    StoredRow,
+    record_from_json,
+    record_to_json,
+    row_from_json,
+    row_to_json,
+    tickets,
+)
+from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.store import LostRow
+from heygen_async.errors import LipsyncFailed
+from heygen_async.models import Lipsync
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with Database(database_url) as opened:
+        await opened.migrate(lambda: make_engine_tables(opened))
+        yield opened
+
+
+async def new_store(database: Database, name: str = "run") -> PostgresStore:
+    """Make a run with the rows, on an account of its own, as an enqueue does."""
+    ((account,),) = await database.fetch(
+        "INSERT INTO accounts (origin, name) VALUES ('http://x', %(name)s) RETURNING id", {"name": name}
+    )
+    ((run,),) = await database.fetch(
+        "INSERT INTO runs (origin, name, account, options) VALUES ('http://x', %(name)s, %(account)s, '{}') "
+        "RETURNING id",
+        {"name": name, "account": account},
+    )
+    stored = [
+        StoredRow(
+            run=run,
+            row=row,
+            record=Record(key=row.key, inputs=row.entry.inputs, number=row.number, place=row.place),
+            stage=Stage.READY,
+        )
+        for row in (evolve(one, row=evolve(one.row, audio="https://example.com/a.mp3")) for one in ROWS)
+    ]
+    new = [
+        {**written_row(one, deferred=None), "number": one.row.number, "prepared": row_to_json(one.row)}
+        for one in stored
+    ]
+    values = {"run": run, "new": to_jsonb(new), "changed": to_jsonb([]), "claims": to_jsonb([])}
+    await database.fetch(_ADD, values)
+    return PostgresStore(database, account, run)
+
+
+async def no_row_was_paid_twice(store: PostgresStore, api: Api) -> None:
+    records = await store.records([row.key for row in ROWS])
+    assert {record.state for record in records.values()} == {State.DONE}
+    assert Counter(key.rpartition(".")[0] for key in api.jobs.values()) == {"plain": 1, "fails": 2, "local": 1}
+
+
+async def _killed_at(database: Database, point: int) -> bool:
+    store, api = await new_store(database, f"killed {point}"), Api()
+
+    def kill() -> None:
+        raise Killed
+
+    points = Points(point, kill)
+    with contextlib.suppress(Killed):
+        await execute(store, api, points)
+    outcomes = await execute(store, api, never())
+
+    assert {outcome.state for outcome in outcomes} <= {"completed", "unchanged"}
+    await no_row_was_paid_twice(store, api)
+    return points.was_reached
+
+
+async def _frozen_at(database: Database, point: int) -> bool:
+    store, api = await new_store(database, f"frozen {point}"), Api()
+    thaw, is_there = asyncio.Event(), asyncio.Event()
+
+    async def stop() -> None:
+        is_there.set()
+        await thaw.wait()
+
+    points = Points(point, stop)
+    frozen_one = asyncio.create_task(execute(store, api, points))
+    frozen_one.add_done_callback(lambda _: is_there.set())
+    await is_there.wait()
+    outcomes = await execute(store, api, never())
+    assert {outcome.state for outcome in outcomes} <= {"completed", "unchanged"}
+    thaw.set()
+    late = await frozen_one
+
+    assert {type(outcome.error) for outcome in late} <= {type(None), LostRow}
+    await no_row_was_paid_twice(store, api)
+    return points.was_reached
+
+
+@pytest.mark.parametrize("at", [_killed_at, _frozen_at], ids=["killed", "frozen"])
+async def test_an_executor_that_stops_at_any_await_costs_no_second_job(
+    database: Database, at: Callable[[Database, int], object]
+) -> None:
+    point = 1
+    while await at(database, point):
+        point += 1
+
+    assert 30 < point < 200  # it went through to the end, and there were points on the way
+
+
+async def test_two_executors_that_run_side_by_side_pay_each_row_once(database: Database) -> None:
+    store, api = await new_store(database), Api()
+    both = await asyncio.gather(execute(store, api, never()), execute(store, api, never()))
+
+    assert {type(outcome.error) for outcomes in both for outcome in outcomes} <= {type(None), LostRow}
+    for outcome in await execute(store, api, never()):
+        assert outcome.state in {"completed", "unchanged"}
+    await no_row_was_paid_twice(store, api)
+
+
+async def test_a_save_of_an_old_version_is_refused(database: Database) -> None:
+    store = await new_store(database)
+    record, *_ = await store.admit([row.entry for row in ROWS])
+    await store.save(record.next_version())
+
+    with pytest.raises(LostRow):
+        await store.save(evolve(record, error="late").next_version())
+
+
+async def test_of_several_records_all_are_saved_or_none(database: Database) -> None:
+    store = await new_store(database)
+    first, second, _ = await store.admit([row.entry for row in ROWS])
+    await store.save(second.next_version())
+
+    with pytest.raises(LostRow):
+        await store.save(evolve(first, error="new").next_version(), second.next_version())
+    assert (await store.records([first.key]))[first.key].version == 0
+
+
+async def test_a_record_comes_back_as_it_was_saved_with_what_the_next_worker_needs(database: Database) -> None:
+    store = await new_store(database)
+    record, *_ = await store.admit([row.entry for row in ROWS])
+    changed = evolve(
+        record,
+        state=State.FAILED,
+        earlier=("ls_1", "ls_2"),
+        error="no face",
+        tries=3,
+        has_reuploaded=True,
+        is_stopped=True,
+        warnings=("no captions",),
+        asked_at=1795888404.6849973,
+    ).next_version()
+    await store.save(changed)
+
+    found = (await store.records([record.key]))[record.key]
+    assert found == changed
+    assert (found.tries, found.has_reuploaded, found.is_stopped) == (3, True, True)
+    assert found.warnings == ("no captions",)
+
+
+async def test_links_in_errors_are_stored_without_their_queries(database: Database) -> None:
+    store = await new_store(database)
+    record, *_ = await store.admit([row.entry for row in ROWS])
+    await store.save(
+        evolve(record, error="GET https://files.example.com/v.mp4?X-Amz-Signature=abc failed").next_version()
+    )
+
+    assert "abc" not in ((await store.records([record.key]))[record.key].error or "")
+
+
+@frozen
+class Flaky:
+    """A database whose answers get lost, after the statement was carried out."""
+
+    database: Database
+    lost: list[bool]
+
+    async def fetch(self, statement: str, values: dict[str, object] | None = None) -> Sequence[object]:
+        found = await self.database.fetch(statement, values)
+        if self.lost and self.lost.pop():
+            raise DatabaseLost("the answer was lost")
+        return found
+
+
+async def test_a_committed_write_whose_answer_was_lost_is_known_again_when_it_is_repeated(database: Database) -> None:
+    store = await new_store(database)
+    record, *_ = await store.admit([row.entry for row in ROWS])
+    flaky = PostgresStore(Patient(Flaky(database, [True, True])), store.account, store.run)
+    await flaky.save(evolve(record, error="saved once").next_version())
+
+    saved = (await store.records([record.key]))[record.key]
+    assert (saved.version, saved.error) == (1, "saved once")
+
+
+async def test_of_two_writers_of_a_version_one_is_told_that_it_lost(database: Database) -> None:
+    store = await new_store(database)
+    record, *_ = await store.admit([row.entry for row in ROWS])
+    row = StoredRow(run=store.run, row=ROWS[0], record=record, stage=Stage.CREATE).saved()
+    both = await asyncio.gather(*(write(database, store.account, [row]) for _ in range(2)))
+
+    assert sorted(map(len, both)) == [0, 1]
+
+
+async def test_a_write_under_an_old_epoch_changes_nothing(database: Database) -> None:
+    store = await new_store(database)
+    record, *_ = await store.admit([row.entry for row in ROWS])
+    row = StoredRow(run=store.run, row=ROWS[0], record=record, stage=Stage.CREATE).saved()
+    await database.fetch("UPDATE accounts SET epoch = 7 WHERE id = %(account)s", {"account": store.account})
+
+    assert await write(database, store.account, [row], fence=6) == set()
+    assert await write(database, store.account, [row], fence=7) == set(tickets([row]))
+
+
+async def test_the_sum_of_a_run_follows_the_prices_of_its_rows(database: Database) -> None:
+    store = await new_store(database)
+    record, *_ = await store.admit([row.entry for row in ROWS])
+    row = StoredRow(run=store.run, row=ROWS[0], record=record, stage=Stage.FLIGHT, price=2.0, reserved=True).saved()
+    await write(database, store.account, [row])
+    await write(database, store.account, [evolve(row, price=0.5, reserved=False).saved()])
+
+    assert await database.fetch("SELECT spent FROM runs WHERE id = %(run)s", {"run": store.run}) == [(0.5,)]
+
+
+def test_a_row_comes_back_as_it_was_stored_but_for_the_fingerprints_of_its_files() -> None:
+    for row in (ROWS[0], ROWS[1]):
+        found = row_from_json(row_to_json(row), row.number, row.entry.inputs)
+        assert (found.row, found.key, found.place, found.seconds) == (row.row, row.key, row.place, row.seconds)
+    record = Record(key="k", inputs="i", job=Lipsync(id="ls_1", status="completed", video_url="https://x/?secret"))
+    assert "secret" not in str(record_to_json(record))
+    assert record_from_json(record_to_json(record), 4).version == 4
+
+
+async def test_opening_the_database_again_keeps_its_tables(database: Database, database_url: str) -> None:
+    store = await new_store(database)
+    async with Database(database_url) as again:
+        await again.migrate(lambda: make_engine_tables(again))
+        assert len(await PostgresStore(again, store.account, store.run).records(["plain"])) == 1
+
+
+async def test_a_database_of_a_later_version_is_refused(database: Database) -> None:
+    await database.fetch("COMMENT ON SCHEMA heygen IS 'heygen-async 99'")
+
+    with pytest.raises(ClusterError, match="later version"):
+        await database.migrate(lambda: make_engine_tables(database))
+
+
+async def test_tables_of_another_version_of_the_engine_are_replaced(database: Database) -> None:
+    await database.fetch("COMMENT ON SCHEMA heygen_engine IS '3.0.0'")
+    await database.migrate(lambda: make_engine_tables(database))
+
+    ((comment,),) = await database.fetch("SELECT obj_description('heygen_engine'::regnamespace, 'pg_namespace')")
+    assert comment != "3.0.0"
+    assert await database.fetch("SELECT * FROM procrastinate_jobs") == []
+
+
+async def test_many_that_open_a_new_database_at_once_make_its_tables_once(database_url: str) -> None:
+    async def open_it() -> None:
+        async with Database(database_url) as one:
+            await one.migrate(lambda: make_engine_tables(one))
+
+    await asyncio.gather(*(open_it() for _ in range(4)))
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres//user:pass-word@host/db", "postgresql://user:pass-word@[host/db", "x y=pass-word"]
+)
+def test_the_password_of_a_url_that_cannot_be_read_is_not_shown(url: str) -> None:
+    with pytest.raises(ClusterError) as caught:
+        connection_string(url)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "pass-word" not in str(error)
+        error = error.__cause__ or error.__context__
+
+
+async def test_the_password_of_a_database_that_refuses_it_is_not_shown(database_url: str) -> None:
+    with pytest.raises(DatabaseLost) as caught:
+        async with Database(database_url.replace("secret-word", "pass-word")):
+            pass
+    assert "pass-word" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("error", [None, psycopg.OperationalError("gone")], ids=["result", "error"])
+async def test_a_cancellation_that_the_driver_loses_is_raised_all_the_same(error: Exception | None) -> None:
+    async def lose_it() -> None:
+        with translated():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            if error is not None:
+                raise error
+
+    task = asyncio.create_task(lose_it())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_timeout_is_still_one_where_the_driver_loses_a_cancellation() -> None:
+    with pytest.raises(TimeoutError):  # noqa: PT012 the timeout is what is tested
+        async with asyncio.timeout(0.01):
+            with translated(), contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+
+def test_a_lost_database_may_be_there_again() -> None:
+    assert DatabaseLost("x").is_transient
+    assert not ClusterError("x").is_transient
+    assert not issubclass(DatabaseLost, LipsyncFailed)

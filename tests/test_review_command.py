@@ -1,0 +1,168 @@
+"""`heygen-async review`, and the flags of `dub` for it: from drafts to final versions, and what cannot be shown."""
+
+import asyncio
+import contextlib
+import socket
+
+import aiohttp
+import orjson
+import pytest
+from cli_sandbox import run, running, start
+from review_stage import failed, finished, write_journal
+
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
+
+HASTE = ("--poll-every", "0.02")
+
+
+@pytest.fixture
+def sandbox():
+    with running(speed=1000, balance=1000) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    (tmp_path / "v.mp4").write_bytes(SAMPLE_VIDEO.read_bytes())
+    (tmp_path / "a.mp3").write_bytes(SAMPLE_AUDIO.read_bytes())
+    lines = ["key,title,video,audio", *(f"row-{number},Episode {number},v.mp4,a.mp3" for number in range(1, 21))]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture
+def journal(tmp_path):
+    (tmp_path / "out").mkdir()
+    records = [finished(1, tmp_path / "out"), failed(2, "No face")]
+    asyncio.run(write_journal(tmp_path / "rows.sqlite", records))
+    return tmp_path / "rows.sqlite"
+
+
+@contextlib.contextmanager
+def reviewing(*words, **options):
+    """Run a command that serves the page; yields its process and the address."""
+    with start(*words, **options) as process:
+        yield process, orjson.loads(process.stdout.readline())["url"]
+        process.terminate()
+        process.communicate(timeout=20)
+        assert process.returncode == 143
+
+
+def visit(url, *decisions):
+    """Post decisions as the page does, and return the rows by key."""
+
+    async def visiting():
+        async with aiohttp.ClientSession() as http:
+            for decision in decisions:
+                origin = url[: url.index("/", 8)]
+                async with http.post(f"{url}decision", json=decision, headers={"Origin": origin}) as answer:
+                    assert answer.status == 200
+            async with http.get(f"{url}rows") as answer:
+                return {row["key"]: row for row in (await answer.json())["rows"]}
+
+    return asyncio.run(visiting())
+
+
+def test_twenty_rows_get_from_drafts_to_final_files_with_three_commands(sandbox, manifest, tmp_path):
+    drafts = ("dub", manifest, "--output-dir", tmp_path / "drafts", *HASTE)
+    assert run(*drafts, sandbox=sandbox).code == 0
+    with reviewing("review", tmp_path / "rows.sqlite") as (_, url):
+        rows = visit(url)
+        assert {row["category"] for row in rows.values()} == {"review"}
+        assert rows["row-7"]["title"] == "Episode 7"
+        assert rows["row-7"]["source"] == {"kind": "file", "name": "v.mp4"}
+        words = {number: "rejected" if number % 5 == 0 else "approved" for number in range(1, 21)}
+        visit(
+            url,
+            *({"key": f"row-{n}", "job": rows[f"row-{n}"]["job"], "decision": word} for n, word in words.items()),
+        )
+    final = ("dub", manifest, "--approved", "--output-dir", tmp_path / "final", *HASTE)
+    assert run(*final, sandbox=sandbox).code == 0
+    assert {path.name for path in (tmp_path / "final").iterdir()} == {
+        f"row-{number}.mp4" for number, word in words.items() if word == "approved"
+    }
+    assert run(*drafts, "--redo-rejected", sandbox=sandbox).code == 0
+    assert len(sandbox.jobs) == 20 + 16 + 4
+    assert [job.body.get("mode") for job in sandbox.jobs].count("precision") == 16
+
+
+def test_a_run_that_ends_without_credit_leaves_its_page_and_its_summary(manifest, tmp_path):
+    with running(speed=1000, balance=0.3) as poor:
+        words = ("dub", manifest, "--output-dir", tmp_path / "drafts", "--review", *HASTE)
+        with reviewing(*words, sandbox=poor) as (process, url):
+            while not (line := process.stdout.readline()).startswith('{"type":"summary"'):
+                assert line
+            assert orjson.loads(line)["summary"]["halted"]
+            assert len(visit(url)) == 20
+
+
+def test_a_journal_that_is_in_use_is_one_sentence_and_what_to_do(journal):
+    with reviewing("review", journal) as _:
+        ran = run("review", journal)
+    assert ran.code == 1
+    assert ran.error["message"].endswith("is in use by another run")
+    assert "end it" in ran.error["hint"]
+
+
+def test_a_journal_that_does_not_exist_is_one_sentence(tmp_path):
+    ran = run("review", tmp_path / "none.sqlite")
+    assert (ran.code, ran.out) == (1, "")
+    assert "does not exist: name the .sqlite file of a run" in ran.error["message"]
+
+
+def test_a_port_that_is_taken_is_one_sentence(journal):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = run("review", journal, "--port", taken.getsockname()[1])
+    assert ran.code != 0
+    assert "Traceback" not in ran.err
+    assert "give another one with --port" in ran.error["message"]
+
+
+def test_a_journal_without_its_manifest_is_shown_by_its_keys(journal, tmp_path):
+    with reviewing("review", journal) as (_, url):
+        assert visit(url)["row-1"]["title"] is None
+    (tmp_path / "other.csv").write_text(
+        "key,title,video,audio\nrow-1,One,https://a.example/v.mp4,https://a.example/a.mp3\n"
+    )
+    with reviewing("review", journal, "--manifest", tmp_path / "other.csv") as (_, url):
+        assert visit(url)["row-1"]["title"] == "One"
+
+
+def test_a_manifest_that_does_not_exist_is_one_sentence(journal, tmp_path):
+    ran = run("review", journal, "--manifest", tmp_path / "none.csv")
+    assert ran.code != 0
+    assert "none.csv" in ran.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (("--approved",), "--output-dir"),
+        (("--mode", "precision"), "--mode"),
+        (("--review", "--sandbox"), "--review"),
+        (("--review", "--dry-run"), "--review"),
+    ],
+)
+def test_flags_that_do_not_fit_together_are_refused(manifest, words, place):
+    ran = run("dub", manifest, *words)
+    assert ran.code == 2
+    assert place in ran.error["message"]
+
+
+def test_without_an_approved_row_the_command_says_how_to_approve(sandbox, manifest, journal, tmp_path):
+    ran = run("dub", manifest, "--approved", "--output-dir", tmp_path / "final", sandbox=sandbox)
+    assert ran.code == 2
+    assert f"heygen-async review {journal}" in ran.error["message"]
+
+
+def test_the_next_command_after_a_run_of_final_versions_is_about_them(sandbox, manifest, tmp_path):
+    assert run("dub", manifest, "--output-dir", tmp_path / "drafts", *HASTE, sandbox=sandbox).code == 0
+    with reviewing("review", tmp_path / "rows.sqlite") as (_, url):
+        visit(url, {"key": "row-1", "job": visit(url)["row-1"]["job"], "decision": "approved"})
+    words = ("dub", manifest, "--approved", "--mode", "precision", "--output-dir", tmp_path / "final", "--dry-run")
+    ran = run(*words, sandbox=sandbox)
+    assert ran.answer["survey"]["to_submit"] == 1
+    ran = run(*words[:-1], "--budget", "0", sandbox=sandbox)
+    [command] = ran.answers[-1]["summary"]["next_commands"]
+    assert "--approved --mode precision" in command

@@ -67,7 +67,6 @@ MUTANTS = {
     "a resumed download starts at the beginning": Mutant(
         "heygen_async._media.parts", "Part.begin", "self._file.seek(start)", "self._file.seek(0)"
     ),
-    "any file at the target is the row's": Mutant(f"{_BULK}outputs", "found_at", 'else "foreign"\n', 'else "ours"\n'),
     "a missing job has failed": Mutant(
         f"{_BULK}executor",
         "RowExecutor._job",

@@ -268,6 +268,20 @@ async def test_a_record_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert found == saved
 
 
+async def test_a_journal_whose_opening_was_cancelled_ends_cleanly(tmp_path: Path) -> None:
+    first, again = Journal(tmp_path / "run.sqlite", origin=ORIGIN), Journal(tmp_path / "run.sqlite", origin=ORIGIN)
+    opening = asyncio.create_task(first.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await asyncio.to_thread(first._thread.shutdown)
+
+    await again.open()
+    assert await again.fact("unclean") is None
+    await again.aclose()
+
+
 async def test_a_second_run_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
     journal = await _open(path)

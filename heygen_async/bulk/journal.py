@@ -107,6 +107,7 @@ class Journal:
             raise
 
     def _begin(self, find: Callable[[], JournalFile]) -> None:
+        # In the thread: whoever waits for it may be cancelled, and it is closed all the same.
         self._opened = find()
         with self._file.reading() as db:
             self._has_listed = bool(db.execute("SELECT EXISTS (SELECT 1 FROM listed)").fetchone()[0])

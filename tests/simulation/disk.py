@@ -65,6 +65,14 @@ class Disk:
             self.universe.note(f"the disk is full at change {self.changes}: {what}")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def by_people(self, change: Callable[[], None]) -> None:
+        """Let other people change files."""
+        self.is_others = True
+        try:
+            change()
+        finally:
+            self.is_others = False
+
     def statement(self, text: str) -> None:
         """Count a statement of a database.
 

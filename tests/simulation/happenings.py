@@ -35,11 +35,12 @@ class Happenings:
 
     def of(self, fault: Fault) -> Callable[[], object] | None:
         """Return what lets *fault* happen; `None` if it does not happen at a time."""
-        author, journal = self.simulation.author, self.life.plan.journal
+        author, journal, disk = self.simulation.author, self.life.plan.journal, self.simulation.disk
+        assert disk is not None
         if fault.what in _EDITS:
-            return partial(self._by_people, partial(author.edit, fault, journal))
+            return partial(disk.by_people, partial(author.edit, fault, journal))
         if fault.what in _FILES:
-            return partial(self._by_people, partial(author.touch_files, fault, journal))
+            return partial(disk.by_people, partial(author.touch_files, fault, journal))
         known: dict[str, Callable[[], object]] = {
             "clock": partial(self._set_clock, fault.value),
             "suspend": partial(self.simulation.universe.suspend, fault.value),
@@ -52,15 +53,6 @@ class Happenings:
             "stopped by its user": self.main.cancel,
         }
         return known.get(fault.what)
-
-    def _by_people(self, change: Callable[[], None]) -> None:
-        disk = self.simulation.disk
-        assert disk is not None
-        disk.is_others = True
-        try:
-            change()
-        finally:
-            disk.is_others = False
 
     def _use_seats(self, count: int) -> None:
         """Let other programs use some of the account's seats, for five minutes."""

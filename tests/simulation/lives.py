@@ -31,7 +31,7 @@ from .author import Author
 from .disk import Disk
 from .edges import collect_dead
 from .happenings import Happenings, copy_journal
-from .network import Mishap, Network
+from .network import HttpRequest, Mishap, Network
 from .scenario import DAY, Fault, LifePlan, Scenario
 from .server import API, Service
 from .universe import Crashed, Stuck, Universe, VirtualLoop
@@ -58,6 +58,7 @@ _MISHAPS = frozenset(
         "answer replaced",
         "answer truncated",
         "cut",
+        "a foreign file appears",
     }
 )
 _SLOW = PollPolicy(fastest=2.0, growth=0.2, slowest=30.0)
@@ -183,7 +184,9 @@ class Simulation:
         faults = [] if life.is_calm else [one for one in self.scenario.faults if one.life == life.number]
         self._prepare_disk(disk, faults)
         mishaps = {(one.on, int(one.at)): Mishap(one.what, one.value) for one in faults if one.what in _MISHAPS}
-        self._network = network = Network(self.universe, self.service, mishaps, life=life)
+        self._network = network = Network(
+            self.universe, self.service, mishaps, life=life, disturb=partial(self._disturb, life)
+        )
         crash = next((int(one.at) for one in faults if one.what == "crash at callback"), None)
         loop = VirtualLoop(self.universe, crash_after=crash, disk_seconds=life.plan.disk_seconds)
         loop.deadline = loop.time() + (_CALM_SECONDS if life.is_calm else _ROUGH_SECONDS)
@@ -202,6 +205,15 @@ class Simulation:
         self.check_life(self, life)
         if life.refused is not None:
             self.author.repair(life.plan.journal, life.refused)
+
+    def _disturb(self, life: Life, request: HttpRequest) -> None:
+        """Put a foreign file where the video that is being downloaded is to go."""
+        assert self.disk is not None
+        creation = self.service.by_job.get(request.target.rpartition("/")[2].partition(".")[0])
+        key = None if creation is None else self.author.canons[life.plan.journal].get(creation.canon)
+        if key is not None:
+            fault = Fault(life=life.number, what="foreign file", on=key, at=self.universe.now)
+            self.disk.by_people(partial(self.author.touch_files, fault, life.plan.journal))
 
     def _before(self, life: Life) -> None:
         for one in self.scenario.faults:
@@ -311,8 +323,6 @@ class Simulation:
             end, life.refused = "refused", refused
         except asyncio.CancelledError:
             end = "stopped"
-        except Violation as violation:
-            life.violation = violation
         except (HeyGenError, OSError) as error:
             end = f"{type(error).__name__}: {error}"
         except Exception as error:  # noqa: BLE001 whatever it is, it is a bug
@@ -351,7 +361,10 @@ class Simulation:
 
     def _report(self, life: Life, outcome: DubOutcome) -> None:
         life.outcomes.append(outcome)
-        self.check_outcome(self, outcome)
+        try:
+            self.check_outcome(self, outcome)
+        except Violation as violation:  # it is raised once the life is over
+            life.violation = life.violation or violation
 
     async def _session(self, life: Life, network: Network) -> None:
         plan, journal = life.plan, life.plan.journal

@@ -67,7 +67,6 @@ MUTANTS = {
     "a resumed download starts at the beginning": Mutant(
         "heygen_async._media.parts", "Part.begin", "self._file.seek(start)", "self._file.seek(0)"
     ),
-    "any file at the target is the row's": Mutant(f"{_BULK}outputs", "found_at", 'else "foreign"\n', 'else "ours"\n'),
     "a missing job has failed": Mutant(
         f"{_BULK}executor",
         "RowExecutor._job",
@@ -77,9 +76,7 @@ MUTANTS = {
     "a changed row keeps its job": Mutant(
         f"{_BULK}journal", "_change", "if record.state in {State.PLANNED, State.FAILED} or", "if True or"
     ),
-    "a file is not read again after its upload": Mutant(
-        f"{_BULK}intake", "_change", "if is_same and not reads:", "if is_same or reads:"
-    ),
+    "a local file is never checked again": Mutant(f"{_BULK}intake", "_change", "if is_same and not reads:", "if True:"),
     "a batch is sent without some of its rows": Mutant(
         f"{_BULK}batches",
         "BatchCollector._fail_if_incomplete",
@@ -113,17 +110,14 @@ MUTANTS = {
     "a row in doubt is trusted again": Mutant(
         f"{_BULK}record", "Record.in_doubt", "evolve(self.stopped(error), asked_at=None)", "self.stopped(error)"
     ),
-    "a batch is sent without rows that have left it": Mutant(
-        f"{_BULK}batches",
-        "BatchCollector.create",
-        "if _batch_key([one.record for one in members]) == key:",
-        "if True:",
-    ),
     "a file that a paused worker publishes is foreign": Mutant(
         f"{_BULK}record", "Record.writing", "self.written if self.writing_to == path else None", "None"
     ),
     "an older copy of a journal is not noticed": Mutant(
         f"{_BULK}searching", "Searcher._may_be_lost", "anchor = await", "return False\n        anchor = await"
+    ),
+    "a journal that is opened in vain stays open": Mutant(
+        f"{_BULK}journal", "Journal._open", "await self.in_turn(keep)", "self._opened = await self.in_turn(find)"
     ),
     "an old key is sent again after a suspend": Mutant(
         "heygen_async._transport.keys", "is_key_fresh", "return -_CLOCK_ERROR <= now", "return True or now"

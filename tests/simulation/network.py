@@ -89,14 +89,22 @@ class Network:
         server: The server.
         mishaps: What goes wrong, by route and number of the request on that route, from 1.
         life: Told to the server with each request.
+        disturb: Called with a request during which somebody puts a file in the way.
     """
 
     def __init__(
-        self, universe: Universe, server: Server, mishaps: Mapping[tuple[str, int], Mishap], *, life: object
+        self,
+        universe: Universe,
+        server: Server,
+        mishaps: Mapping[tuple[str, int], Mishap],
+        *,
+        life: object,
+        disturb: Callable[[HttpRequest], None] = lambda _: None,
     ) -> None:
         self.universe = universe
         self.server = server
         self.life = life
+        self.disturb = disturb
         self.is_down = False
         """Whether nothing gets through."""
         self.counts: Counter[str] = Counter()
@@ -260,6 +268,8 @@ class Line(asyncio.Transport):
                 universe.after(delay, partial(self._answer, request, refusal(int(value)), "none", 0.0))
             case _:
                 universe.after(delay, arrive)
+        if effect == "a foreign file appears":
+            network.disturb(request)
         if effect == "doubled":
             again = partial(network.server.handle, request, lambda _: None)
             universe.after(delay + value, again)

@@ -120,7 +120,7 @@ def scenario_of(seed: int) -> Scenario:
     dice = random.Random(f"scenario {seed}")
     families = _families(dice)
     rows = [_row(dice, number, families) for number in range(1, dice.randint(8, 16) + 1)]
-    workers = dice.choice([2, 3]) if dice.random() < 0.1 else 1
+    workers = dice.choice([2, 3]) if dice.random() < 0.13 else 1
     if workers > 1:
         families = (families & _SHARED) | {"workers"}
     has_others = dice.random() < 0.12 and workers == 1
@@ -205,7 +205,7 @@ _THEMES: Final = (
     frozenset[str](),
     frozenset({"doubts", "foreign", "long gaps"}),
     frozenset({"crashes", "restored", "long gaps"}),
-    frozenset({"doubts", "clocks"}),
+    frozenset({"doubts", "clocks", "foreign"}),
     frozenset({"crashes", "files", "edits"}),
     frozenset({"clocks", "requests"}),
 )
@@ -333,7 +333,9 @@ def _clock_faults(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Itera
     for _ in range(dice.randint(1, 2)):
         at = dice.uniform(0, 120)
         if dice.random() < 0.5:
-            yield Fault(life=life, what="suspend", at=at, value=dice.choice([100.0, 3600.0, 23.5 * 3600.0, 2 * DAY]))
+            yield Fault(
+                life=life, what="suspend", at=at, value=dice.choice([3600.0, 23.5 * 3600.0, 25 * 3600.0, 2 * DAY])
+            )
         else:
             shift = dice.choice([-3 * DAY, -20 * 3600.0, -600.0, 600.0, 20 * 3600.0, 3 * DAY])
             yield Fault(life=life, what="clock", at=at, value=shift)
@@ -368,6 +370,9 @@ def _file_faults(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Ite
         key = dice.choice(rows).key
         at = dice.choice([0.0, dice.uniform(0, 5), dice.uniform(0, 120)])
         yield Fault(life=life, what=dice.choice(_FILE_FAULTS), on=key, at=at)
+    for number in range(1, 15):
+        if dice.random() < 0.15:
+            yield Fault(life=life, on=FILE, at=number, what="a foreign file appears")
 
 
 def _disk_faults(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
@@ -383,24 +388,26 @@ _EDITS: Final = (
     "row removed",
     "rows reordered",
     "output renamed",
+    "output renamed",
+    "output renamed",
     "outputs swapped",
     "audio changed",
 )
 
 
 def _edits(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:
-    for _ in range(dice.randint(1, 2)):
+    for _ in range(dice.randint(1, 3)):
         at = dice.choice([0.0, dice.uniform(0, 60)]) if life else dice.uniform(0, 60)
         yield Fault(life=life, what=dice.choice(_EDITS), on=dice.choice(rows).key, at=at)
 
 
 def _restores(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
-    if dice.random() < 0.3:
+    if dice.random() < 0.5:
         yield Fault(life=life, what="journal copied at the end")
     else:
         yield Fault(life=life, what="journal copied", at=dice.choice([dice.uniform(0, 2), dice.uniform(0, 100)]))
     if life:
-        yield Fault(life=life, what="journal restored", value=dice.choice([600.0, 600.0, 2 * DAY]))
+        yield Fault(life=life, what="journal restored", value=dice.choice([600.0, 2 * DAY]))
 
 
 def _foreign_jobs(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:

@@ -15,7 +15,7 @@ from simulation.scenario import Fault, Scenario, scenario_of
 from simulation.shrinking import described, shrunk
 
 _ROOT = Path(__file__).parents[1]
-_SEEDS = 200
+_SEEDS = 150
 
 pytestmark = pytest.mark.timeout(900)  # seconds, on a machine that does much else
 

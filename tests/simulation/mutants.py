@@ -34,6 +34,7 @@ MUTANTS = {
         "RowExecutor._save",
         "await self.run.tools.store.save(self.record)",
         "self.record.state is State.SUBMITTING or await self.run.tools.store.save(self.record)",
+        seed=10,
     ),
     "key without digest": Mutant(
         f"{_BULK}record", "attempt_key", "[row_key, digest, attempt]", "[row_key, attempt]", seed=19
@@ -41,7 +42,9 @@ MUTANTS = {
     "key without attempt": Mutant(
         f"{_BULK}record", "attempt_key", "[row_key, digest, attempt]", "[row_key, digest]", seed=1
     ),
-    "no reconciliation": Mutant(f"{_BULK}searching", "Searcher.prepare", "if unclean is not None:", "if False:"),
+    "no reconciliation": Mutant(
+        f"{_BULK}searching", "Searcher.prepare", "if unclean is not None:", "if False:", seed=54
+    ),
     "no search for a row in doubt": Mutant(
         f"{_BULK}searching",
         "Searcher.find",

@@ -123,7 +123,8 @@ class Cluster:
 
         Raises:
             BadRows: If rows are wrong; nothing was enqueued.
-            ClusterError: If the database cannot be used, or the run has another output folder.
+            ClusterError: If the database cannot be used, the run has another output folder, or another enqueue of it
+                goes on.
             OSError: If the output folder cannot be written to.
         """
         check_rows(rows)
@@ -141,7 +142,10 @@ class Cluster:
         if options.output_dir is not None:
             await mark_shared(options.output_dir)
         number, now = await open_run(self._database, origin, name, options)
-        return await Enqueue(self._database, number, name, options, now).check_and_add(slices_of(rows))
+        async with self._database.locked(number) as is_ours:
+            if not is_ours:
+                raise ClusterError(f"rows are being enqueued in the run {name} at the moment; try again after that")
+            return await Enqueue(self._database, number, name, options, now).check_and_add(slices_of(rows))
 
     async def work(
         self,

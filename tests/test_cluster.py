@@ -669,3 +669,31 @@ async def test_one_of_two_runs_that_are_enqueued_at_once_has_an_output(
     assert [type(one) for one in found].count(BadRows) == 1
     await stage.complete()
     assert stage.jobs().total() == 1
+
+
+async def test_each_failed_row_gets_one_more_attempt_though_the_scheduler_is_quick(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.enqueue(rows(3))
+    await stage.cluster._database.fetch("UPDATE rows SET stage = 'skipped'")
+    fetch = Database.fetch
+
+    async def then_skip(self: Database, statement: str, values: object = None) -> object:
+        found = await fetch(self, statement, values)
+        if "RETURNING rows.key" in statement:
+            await fetch(self, "UPDATE rows SET stage = 'skipped'")
+        return found
+
+    monkeypatch.setattr(Database, "fetch", then_skip)
+    monkeypatch.setattr(facade, "_PAGE", 2)
+    async with asyncio.timeout(20):
+        assert await stage.cluster.retry_failed() == 3
+
+
+@pytest.mark.parametrize("age", [-1.0, float("nan")])
+async def test_runs_are_not_pruned_by_an_age_that_is_none(stage: Stage, age: float) -> None:
+    await stage.enqueue(rows(1))
+    await stage.complete()
+    with pytest.raises(ValueError, match="older_than must be 0 or more"):
+        await stage.cluster.prune(older_than=age)
+    assert len((await stage.cluster.status()).runs) == 1

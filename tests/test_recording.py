@@ -712,6 +712,23 @@ async def test_writes_are_answered_in_their_order_and_once_errors_and_delays_inc
         assert len(sandbox.jobs) == 1
 
 
+@pytest.mark.parametrize("is_batch", [False, True])
+async def test_a_create_that_was_repeated_under_its_key_is_one_write(tmp_path, is_batch):
+    async def create(heygen, key):
+        if is_batch:
+            return (await heygen.lipsyncs.create_batch([LipsyncRequest(**SOURCES)], idempotency_key=key)).id
+        return (await heygen.lipsyncs.create(**SOURCES, idempotency_key=key)).id
+
+    async with recorded(tmp_path) as (sandbox, proxy, heygen):
+        one = await create(heygen, "one")
+        async with HeyGenSession(sandbox.api_key, base_url=proxy.url, **QUICK) as restarted:
+            assert await create(restarted, "one") == one
+        two = await create(heygen, "two")
+    async with replayed(tmp_path) as (sandbox, heygen):
+        assert [await create(heygen, "one"), await create(heygen, "two")] == [one, two]
+        assert sandbox.unused_recordings == []
+
+
 async def test_pages_of_gateways_and_lost_answers_are_not_repeated(tmp_path):
     faults = [html("GET /v3/users/me", times=1), redirect("GET /v3/users/me", times=1), reset("GET /v3/users/me")]
     async with recorded(tmp_path, faults=faults) as (_, _, heygen):

@@ -185,11 +185,13 @@ async def test_a_file_that_changed_since_it_was_enqueued_fails_its_row_and_creat
     ("row", "message"),
     [
         (DubRow(url(1, "X-Amz-Signature=abc&X-Amz-Expires=60"), AUDIO, key="signed"), "signed link"),
+        (DubRow("https://me:abc@example.com/v.mp4", AUDIO, key="user"), "user name or a password"),
         (DubRow(b"\0" * 10, AUDIO, key="bytes"), "only this process has it"),
         (DubRow(url(1), AUDIO, key="hook", callback_url="https://example.com/?X-Amz-Signature=abc"), "would be stored"),
+        (DubRow(url(1), AUDIO, key="hook", callback_url="https://me:abc@example.com/"), "would be stored"),
         (DubRow(url(1), Path("/nowhere/new.mp3"), key="missing"), "cannot be read"),
     ],
-    ids=["signed", "bytes", "callback", "missing"],
+    ids=["signed", "user", "bytes", "callback", "callback user", "missing"],
 )
 async def test_a_source_that_not_every_worker_could_reach_is_refused_and_nothing_is_enqueued(
     stage: Stage, row: DubRow, message: str

@@ -98,7 +98,7 @@ class Bench:
             is_good=scenario.target is None or found.ratio <= scenario.target,
         )
         is_right = found.jobs == found.files == found.rows and found.peak <= LIMIT and not added
-        is_right = is_right and found.uploads <= found.rows + found.kills
+        is_right = is_right and found.uploads <= found.rows + 4 * found.kills  # under way in one worker
         if not is_right:
             self.note(f"{scenario.name}: something was lost or done twice", is_good=False)
 

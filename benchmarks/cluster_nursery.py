@@ -8,13 +8,12 @@ import os
 import signal
 import sys
 
-import heygen_async.cli.cluster
-
 import heygen_async.bulk.cluster
 import heygen_async.cli.app
+import heygen_async.cli.cluster_commands
 
 assert heygen_async.bulk.cluster
-assert heygen_async.cli.cluster
+assert heygen_async.cli.cluster_commands
 
 
 def become_worker(argv: list[str], env: dict[str, str], log: str) -> None:

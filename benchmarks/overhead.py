@@ -2,6 +2,7 @@
 
     python benchmarks/overhead.py                 # all of it, about three minutes
     python benchmarks/overhead.py --only calls    # one part: calls, instructions, start
+    python benchmarks/overhead.py --quick         # one short round of each, to see that it works: no figures to quote
 
 `calls`: CPU seconds of the client process for each call, against aiohttp and orjson by hand on the same server (another
 process), 50 at once, no two calls alike, in alternating rounds. `lipsyncs.get` is also compared with an equal call of
@@ -25,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from statistics import median
@@ -36,6 +38,7 @@ from canned_heygen import IDS, InMemory, Served
 from heygen_async import HeyGenSession
 
 AT_ONCE = 50
+ROUNDS = 15
 CALLS = {"get": 2_000, "statuses": 300, "page": 300, "create": 1_000}
 GOALS = {"get": 1.22, "statuses": 2.0, "page": 3.5, "create": 1.35}
 OPENAI_GOAL = 5.5
@@ -72,7 +75,7 @@ def by_hand(http: aiohttp.ClientSession, url: str) -> Mapping[str, Call]:
     async def create() -> None:
         n = next(number)
         body = {"video": link(n, "mp4"), "audio": link(n, "mp3"), "mode": "speed", "title": "x"}
-        headers = {"Content-Type": "application/json", "Idempotency-Key": f"key-{n}"}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
         async with http.post(f"{url}/v3/lipsyncs", data=orjson.dumps(body), headers=headers) as response:
             response.raise_for_status()
             orjson.loads(await response.read())
@@ -91,7 +94,7 @@ def typed(heygen: HeyGenSession) -> Mapping[str, Call]:
     def create() -> Awaitable[object]:
         n = next(number)
         video, audio = f"https://example.com/{n}.mp4", f"https://example.com/{n}.mp3"
-        return lipsyncs.create(video=video, audio=audio, title="x", idempotency_key=f"key-{n}")
+        return lipsyncs.create(video=video, audio=audio, title="x")
 
     return {
         "get": lambda: lipsyncs.get(f"ls_{next(number):06}"),
@@ -122,20 +125,20 @@ async def medians(contenders: Mapping[str, Call], calls: int, rounds: int) -> di
     return {name: median(figure[name] for figure in figures) for name in contenders}
 
 
-async def measure_calls(url: str, rounds: int) -> None:
+async def measure_calls(url: str, sizes: Mapping[str, int], rounds: int) -> None:
     print(f"CPU a call, {AT_ONCE} at once")
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers={"X-Api-Key": "key"}) as http,
         HeyGenSession("key", base_url=url) as heygen,
     ):
         hand, ours = by_hand(http, url), typed(heygen)
-        for name, calls in CALLS.items():
+        for name, calls in sizes.items():
             found = await medians({"bare": hand[name], "typed": ours[name]}, calls, rounds)
             show(name, found["bare"] * 1e6, found["typed"] * 1e6, "us", GOALS[name])
-        await measure_openai(url, ours["get"], rounds)
+        await measure_openai(url, ours["get"], sizes["get"], rounds)
 
 
-async def measure_openai(url: str, get: Call, rounds: int) -> None:
+async def measure_openai(url: str, get: Call, calls: int, rounds: int) -> None:
     if importlib.util.find_spec("openai") is None:
         print("  openai     skipped: it is not installed (pip install -r benchmarks/requirements.txt)")
         return
@@ -144,7 +147,7 @@ async def measure_openai(url: str, get: Call, rounds: int) -> None:
     number = count()
     async with AsyncOpenAI(api_key="key", base_url=f"{url}/v1", http_client=DefaultAioHttpClient()) as client:
         theirs = lambda: client.files.retrieve(f"file-{next(number):06}")  # noqa: E731 as the calls above
-        found = await medians({"typed": get, "openai": theirs}, 1_000, rounds)
+        found = await medians({"typed": get, "openai": theirs}, calls, rounds)
     ratio = found["openai"] / found["typed"]
     print(f"  openai     typed {found['typed'] * 1e6:.0f} us, openai {found['openai'] * 1e6:.0f} us: ", end="")
     print(f"x{ratio:.2f} of ours (goal: at least {OPENAI_GOAL})")
@@ -183,14 +186,20 @@ def counted(who: str, name: str, calls: int) -> int:
     return int(found[1].replace(",", ""))
 
 
-def measure_instructions() -> None:
-    if shutil.which("valgrind") is None:
+def measure_instructions(*, is_quick: bool) -> None:
+    if is_quick:
+        for name in CALLS:
+            for who in ("bare", "typed"):
+                asyncio.run(call_in_memory(who, name, AT_ONCE))
+        print("Instructions a call: not counted, each call was only made in memory")
+    elif shutil.which("valgrind") is None:
         print("Instructions a call: skipped, valgrind is not installed")
-        return
-    print("Instructions a call, in memory (no goals: without the kernel's work a ratio is higher than that of CPU)")
-    for name in CALLS:
-        bare, ours = instructions("bare", name), instructions("typed", name)
-        print(f"  {name:10} bare {bare:,.0f}, typed {ours:,.0f}: x{ours / bare:.3f}")
+    else:
+        print("Instructions a call, in memory (no goals: without the kernel's work a ratio is higher than that of CPU)")
+        counted("typed", "get", AT_ONCE)  # keeps the byte code, or the first figure would contain the compilation
+        for name in CALLS:
+            bare, ours = instructions("bare", name), instructions("typed", name)
+            print(f"  {name:10} bare {bare:,.0f}, typed {ours:,.0f}: x{ours / bare:.3f}", flush=True)
 
 
 # Fresh processes
@@ -227,20 +236,22 @@ def measure_start(url: str, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["calls", "instructions", "start"])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--quick", action="store_true", help="one short round of each part; nothing is counted")
     parser.add_argument("--in-memory", nargs=3, metavar=("WHO", "CALL", "CALLS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.in_memory:
         who, name, calls = options.in_memory
         asyncio.run(call_in_memory(who, name, int(calls)))
         return
+    sizes, rounds = (dict.fromkeys(CALLS, AT_ONCE), 1) if options.quick else (CALLS, options.rounds)
     with Served() as url:
         if options.only in (None, "calls"):
-            asyncio.run(measure_calls(url, options.rounds))
+            asyncio.run(measure_calls(url, sizes, rounds))
         if options.only in (None, "start"):
-            measure_start(url, options.rounds)
+            measure_start(url, rounds)
     if options.only in (None, "instructions"):
-        measure_instructions()
+        measure_instructions(is_quick=options.quick)
 
 
 if __name__ == "__main__":

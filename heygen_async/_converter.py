@@ -45,6 +45,7 @@ from heygen_async.models import (
     LipsyncRequest,
     LipsyncStatus,
     Secret,
+    Source,
     Subscription,
     SubscriptionCredits,
     UsageBased,
@@ -278,16 +279,17 @@ def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedRespon
     return error
 
 
-_REQUEST_FIELDS: Final = tuple(attribute.name for attribute in attrs.fields(LipsyncRequest))
+_REQUEST_FIELDS: Final = frozenset(attribute.name for attribute in attrs.fields(LipsyncRequest))
 
 
-def request_body(request: LipsyncRequest, *, video: str | AssetId, audio: str | AssetId) -> dict[str, JSON]:
+def request_body(request: LipsyncRequest, *, video: Source, audio: Source) -> dict[str, JSON]:
     """Return the JSON of a create, with sources that are uploaded already; options that are `None` are left out."""
-    given = {name: value for name in _REQUEST_FIELDS if (value := getattr(request, name)) is not None}
+    given = {name: value for name, value in vars(request).items() if value is not None and name in _REQUEST_FIELDS}
     return {**given, "video": _source(video), "audio": _source(audio)}
 
 
-def _source(source: str | AssetId) -> dict[str, JSON]:
-    if isinstance(source, AssetId):
-        return {"type": "asset_id", "asset_id": source.value}
-    return {"type": "url", "url": source}
+def _source(source: Source) -> dict[str, JSON]:
+    if isinstance(source, str):
+        return {"type": "url", "url": source}
+    assert isinstance(source, (Asset, AssetId))  # noqa: S101 the others have been uploaded
+    return {"type": "asset_id", "asset_id": source.id if isinstance(source, Asset) else source.value}

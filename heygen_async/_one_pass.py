@@ -48,15 +48,9 @@ def one_pass_reader(model: type[T], spellings: Mapping[str, str]) -> Callable[[o
 
     def reader(value: object) -> T:
         wire = respelled(read_object(value), spellings) if spellings else read_object(value)
-        fields: dict[str, Any] = {}
-        extra: dict[str, JSON] = {}
-        for name, item in wire.items():
-            if name in readers:
-                fields[name] = readers[name](item, None)
-            else:
-                extra[name] = item
-        if extra and keeps_extra:
-            fields["extra"] = extra
+        fields: dict[str, Any] = {name: readers[name](item, None) for name, item in wire.items() if name in readers}
+        if keeps_extra and len(fields) < len(wire):
+            fields["extra"] = {name: item for name, item in wire.items() if name not in readers}
         return model(**fields)
 
     return reader

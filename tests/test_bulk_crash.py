@@ -75,6 +75,7 @@ async def _resume(stage: Stage, *, after: float = 0.0) -> None:
     assert not known & set(again)  # no create is repeated that was known to be done
 
 
+@pytest.mark.timeout(240)  # it starts two programs for each point
 @pytest.mark.parametrize("after", [0.0, DAY + 3600], ids=["at once", "after the server forgot the keys"])
 async def test_a_run_that_is_killed_at_any_point_is_resumed_without_a_loss(tmp_path: Path, after: float) -> None:
     async with _victim() as process:

@@ -337,8 +337,10 @@ async def test_all_workers_together_send_only_so_many_requests_a_second(stage: S
     started = asyncio.get_running_loop().time()
     async with stage.worker(), stage.worker():
         await stage.until(lambda status: status.is_complete)
+        # Not the file host's, and not those that say whose the key is.
+        routes = [request.route for request in stage.sandbox.requests if "/v3/lipsyncs" in request.route]
+        paced = routes[1:]
         elapsed = asyncio.get_running_loop().time() - started
-    paced = [request for request in stage.sandbox.requests if "users" not in request.route][1:]
 
     assert len(paced) > 10
     assert elapsed >= len(paced) / 20.0
@@ -425,7 +427,11 @@ async def test_a_report_lists_every_row_of_a_run(stage: Stage) -> None:
     await stage.complete()
     found = await stage.report()
 
-    assert [(row["key"], row["state"]) for row in found] == [("row-1", "done"), ("row-2", "done"), ("bad", "failed")]
+    assert [(row["key"], row["state"]) for row in found] == [
+        ("row-1", "completed"),
+        ("row-2", "completed"),
+        ("bad", "failed"),
+    ]
     assert found[0]["file"].endswith("row-1.mp4")
 
 

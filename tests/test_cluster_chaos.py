@@ -42,6 +42,7 @@ IS_LARGE = bool(os.environ.get("HEYGEN_ASYNC_CHAOS"))
 ROWS = 200 if IS_LARGE else 40
 JOB_SECONDS = 2.0 if IS_LARGE else 1.0
 KILL_SECONDS = 4.0 if IS_LARGE else 1.5
+UPLOADS = 4  # that one worker may have under way when it is killed
 FROZEN_SECONDS = 12.0 if IS_LARGE else 7.5
 
 
@@ -49,7 +50,7 @@ def all_is_right(found: Outcome) -> None:
     assert found.jobs == found.rows
     assert found.files == found.rows
     assert found.peak <= 10
-    assert found.uploads <= found.rows + found.kills
+    assert found.uploads <= found.rows + UPLOADS * found.kills
     assert found.refusals <= 8 + found.kills
 
 
@@ -137,10 +138,10 @@ async def test_a_worker_that_is_told_to_end_puts_back_what_it_transfers(database
         (member,) = one.members
         member.signal(signal.SIGTERM)
         await member.ended()  # an hour before its downloads would
-        held = await one.cluster._database.fetch("SELECT count(*) FROM heygen.rows WHERE holder IS NOT NULL")
+        held = await one.cluster._database.fetch("SELECT key, stage, version FROM rows WHERE holder IS NOT NULL")
         (account,) = (await one.cluster.status()).accounts
 
-    assert held == [(0,)]
+    assert held == [], one.log()[-3000:]
     assert (account.workers, account.scheduler) == ((), None)
     assert "Traceback" not in one.log()
 

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 
 import psycopg
 import pytest
 from attrs import evolve, frozen
-from test_bulk_executors import ROWS, Api, Killed, Points, execute, never
+from test_bulk_executors import Killed, Points, Scene, never, prepared
 
 from heygen_async.bulk.cluster.database import (
     ClusterError,
@@ -35,6 +36,8 @@ from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import LipsyncFailed
 from heygen_async.models import Lipsync
+
+ROWS = [prepared("plain", 1), prepared("fails", 2), prepared("local", 3, b"audio")]
 
 
 @pytest.fixture
@@ -72,30 +75,37 @@ async def new_store(database: Database, name: str = "run") -> PostgresStore:
     return PostgresStore(database, account, run)
 
 
-async def no_row_was_paid_twice(store: PostgresStore, api: Api) -> None:
+def scene_of(store: PostgresStore) -> Scene:
+    """Return executors of the rows on a store."""
+    return Scene(Path("unused"), ROWS, store)
+
+
+async def no_row_was_paid_twice(store: PostgresStore, scene: Scene) -> None:
     records = await store.records([row.key for row in ROWS])
     assert {record.state for record in records.values()} == {State.DONE}
-    assert Counter(key.rpartition(".")[0] for key in api.jobs.values()) == {"plain": 1, "fails": 2, "local": 1}
+    assert Counter(key.rpartition(".")[0] for key in scene.jobs.values()) == {"plain": 1, "fails": 2, "local": 1}
 
 
 async def _killed_at(database: Database, point: int) -> bool:
-    store, api = await new_store(database, f"killed {point}"), Api()
+    store = await new_store(database, f"killed {point}")
+    scene = scene_of(store)
 
     def kill() -> None:
         raise Killed
 
     points = Points(point, kill)
     with contextlib.suppress(Killed):
-        await execute(store, api, points)
-    outcomes = await execute(store, api, never())
+        await scene.execute(points)
+    outcomes = await scene.execute(never())
 
     assert {outcome.state for outcome in outcomes} <= {"completed", "unchanged"}
-    await no_row_was_paid_twice(store, api)
+    await no_row_was_paid_twice(store, scene)
     return points.was_reached
 
 
 async def _frozen_at(database: Database, point: int) -> bool:
-    store, api = await new_store(database, f"frozen {point}"), Api()
+    store = await new_store(database, f"frozen {point}")
+    scene = scene_of(store)
     thaw, is_there = asyncio.Event(), asyncio.Event()
 
     async def stop() -> None:
@@ -103,16 +113,16 @@ async def _frozen_at(database: Database, point: int) -> bool:
         await thaw.wait()
 
     points = Points(point, stop)
-    frozen_one = asyncio.create_task(execute(store, api, points))
+    frozen_one = asyncio.create_task(scene.execute(points))
     frozen_one.add_done_callback(lambda _: is_there.set())
     await is_there.wait()
-    outcomes = await execute(store, api, never())
+    outcomes = await scene.execute(never())
     assert {outcome.state for outcome in outcomes} <= {"completed", "unchanged"}
     thaw.set()
     late = await frozen_one
 
     assert {type(outcome.error) for outcome in late} <= {type(None), LostRow}
-    await no_row_was_paid_twice(store, api)
+    await no_row_was_paid_twice(store, scene)
     return points.was_reached
 
 
@@ -128,13 +138,14 @@ async def test_an_executor_that_stops_at_any_await_costs_no_second_job(
 
 
 async def test_two_executors_that_run_side_by_side_pay_each_row_once(database: Database) -> None:
-    store, api = await new_store(database), Api()
-    both = await asyncio.gather(execute(store, api, never()), execute(store, api, never()))
+    store = await new_store(database)
+    scene = scene_of(store)
+    both = await asyncio.gather(scene.execute(never()), scene.execute(never()))
 
     assert {type(outcome.error) for outcomes in both for outcome in outcomes} <= {type(None), LostRow}
-    for outcome in await execute(store, api, never()):
+    for outcome in await scene.execute(never()):
         assert outcome.state in {"completed", "unchanged"}
-    await no_row_was_paid_twice(store, api)
+    await no_row_was_paid_twice(store, scene)
 
 
 async def test_a_save_of_an_old_version_is_refused(database: Database) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import re
 import socket
+from pathlib import Path
 
 import aiohttp
 import orjson
@@ -12,6 +14,7 @@ from review_stage import failed, finished, write_journal
 
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 HASTE = ("--poll-every", "0.02")
 
 
@@ -64,10 +67,15 @@ def visit(url, *decisions):
     return asyncio.run(visiting())
 
 
-def test_twenty_rows_get_from_drafts_to_final_files_with_three_commands(sandbox, manifest, tmp_path):
-    drafts = ("dub", manifest, "--output-dir", tmp_path / "drafts", *HASTE)
-    assert run(*drafts, sandbox=sandbox).code == 0
-    with reviewing("review", tmp_path / "rows.sqlite") as (_, url):
+def test_twenty_rows_get_from_drafts_to_final_files_with_the_three_commands_of_the_readme(sandbox, manifest, tmp_path):
+    places = {"drafts.csv": manifest, "drafts.sqlite": manifest.with_suffix(".sqlite")}
+    places |= {name: tmp_path / name for name in ("drafts", "final")}
+    [block] = [text for text in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) if "--approved" in text]
+    drafts, review, final = (
+        [places.get(word, word) for word in line.removeprefix("heygen-async ").split()] for line in block.splitlines()
+    )
+    assert run(*drafts, *HASTE, sandbox=sandbox).code == 0
+    with reviewing(*review) as (_, url):
         rows = visit(url)
         assert {row["category"] for row in rows.values()} == {"review"}
         assert rows["row-7"]["title"] == "Episode 7"
@@ -77,12 +85,11 @@ def test_twenty_rows_get_from_drafts_to_final_files_with_three_commands(sandbox,
             url,
             *({"key": f"row-{n}", "job": rows[f"row-{n}"]["job"], "decision": word} for n, word in words.items()),
         )
-    final = ("dub", manifest, "--approved", "--output-dir", tmp_path / "final", *HASTE)
-    assert run(*final, sandbox=sandbox).code == 0
+    assert run(*final, *HASTE, sandbox=sandbox).code == 0
     assert {path.name for path in (tmp_path / "final").iterdir()} == {
         f"row-{number}.mp4" for number, word in words.items() if word == "approved"
     }
-    assert run(*drafts, "--redo-rejected", sandbox=sandbox).code == 0
+    assert run(*drafts, *HASTE, "--redo-rejected", sandbox=sandbox).code == 0
     assert len(sandbox.jobs) == 20 + 16 + 4
     assert [job.body.get("mode") for job in sandbox.jobs].count("precision") == 16
 

@@ -15,7 +15,7 @@ from simulation.scenario import Fault, Scenario, scenario_of
 from simulation.shrinking import described, shrunk
 
 _ROOT = Path(__file__).parents[1]
-_SEEDS = 200
+_SEEDS = 150
 
 pytestmark = pytest.mark.timeout(900)  # seconds, on a machine that does much else
 
@@ -35,7 +35,7 @@ def test_a_few_hundred_bad_days_break_no_promise() -> None:
 
 
 def test_planted_bugs_are_found() -> None:
-    code, printed = simulation("--mutants", "--seeds", "0:2000")
+    code, printed = simulation("--mutants", "--known", "--seeds", "0:2000")
 
     assert code == 0, printed
     assert printed.count("found by seed") >= 15
@@ -49,11 +49,11 @@ def test_a_seed_gives_the_same_run_in_every_process() -> None:
 
 
 def test_a_violation_is_shrunk_to_a_few_lines() -> None:
-    code, printed = simulation("--seed", "8", "--mutant", "no intent before the create", "--shrink")
+    code, printed = simulation("--seed", "3", "--mutant", "a failed job keeps its estimate", "--shrink")
 
     assert code == 1
     _, _, shortest = printed.partition("The shortest way")
-    assert "the journal never claims what is not so" in shortest
+    assert "estimates hold" in shortest
     assert len(shortest.splitlines()) < 10
 
 

@@ -40,7 +40,7 @@ _UNIX_TIME: Final = contract(when={}, time="unix")
 _ISO_TIME: Final = contract(when={}, time="iso")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)  # made in less time: 8 % of a page of 100
 class Lipsync(Model):
     """A lipsync job, as `GET /v3/lipsyncs/{lipsync_id}` and the list return it."""
 

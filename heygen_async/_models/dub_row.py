@@ -60,7 +60,7 @@ _ROW_CHECKS: Final[Mapping[str, Check]] = {
 _REQUIRED: Final = ("video", "audio")
 
 
-@frozen
+@frozen(slots=False)
 class DubRow(LipsyncRequest):
     """One lipsync of a bulk run: the keywords of `lipsyncs.create`, a key, and the file to write.
 

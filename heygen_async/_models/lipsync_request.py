@@ -27,7 +27,7 @@ Mode: TypeAlias = Literal["speed", "precision"]
 FpsMode: TypeAlias = Literal["vfr", "cfr", "passthrough"]
 
 
-@frozen
+@frozen(slots=False)
 class AssetId(Model):
     """The id of a file that was uploaded before, to be used as `video=` or `audio=`."""
 
@@ -124,6 +124,7 @@ REQUEST_CHECKS: Final[Mapping[str, Check]] = {
 }
 
 
+_NEVER_NONE: Final = frozenset({"video", "audio", "mode"})
 _SPAN: Final = ("start_time", "end_time")
 
 
@@ -131,9 +132,11 @@ def faults_of(fields: Mapping[str, object], checks: Mapping[str, Check]) -> list
     """Return what *checks* find wrong with *fields*; a field that is not given is not checked."""
     faults: list[FieldFault] = []
     for name, check in checks.items():
+        value = fields.get(name)
+        if value is None and (name not in _NEVER_NONE or name not in fields):
+            continue
         try:
-            if name in fields:
-                check(name, fields[name])
+            check(name, value)
         except (TypeError, ValueError) as error:
             faults.append((name, error))
     if fields.get("end_time") is not None and not any(name in _SPAN for name, _ in faults):
@@ -162,7 +165,7 @@ def shown_source(source: Source) -> str:
     return f"<{len(source)} bytes>" if isinstance(source, bytes) else repr(source)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class LipsyncRequest(Model):
     """One lipsync to create, for `lipsyncs.create_batch`: the keywords of `lipsyncs.create`. `None` is not sent.
 
@@ -206,4 +209,4 @@ class LipsyncRequest(Model):
     _checks: ClassVar[Mapping[str, Check]] = REQUEST_CHECKS
 
     def __attrs_post_init__(self) -> None:
-        _refuse(faults_of({name: getattr(self, name) for name in self._checks}, self._checks))
+        _refuse(faults_of(vars(self), self._checks))

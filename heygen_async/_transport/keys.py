@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-import orjson
 from attrs import define
 
 from heygen_async._wire import Request, Stream
@@ -116,8 +115,6 @@ def _short_digest(content: bytes) -> bytes:
 
 
 def _request_digest(request: Request) -> bytes:
-    """Return a digest of a request; the order of the fields of a JSON object does not matter."""
+    """Return a digest of a request; the order of the fields of a JSON object does not matter: `compose` sorts them."""
     body = request.body if isinstance(request.body, bytes) else b""
-    if body:
-        body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     return _short_digest(f"{request.method} {request.path}?{request.query}\n".encode() + body)

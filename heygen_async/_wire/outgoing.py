@@ -81,7 +81,8 @@ def compose(
         path=path,
         template=template,
         query=query_string(params) if params else "",
-        body=stream if json is None else orjson.dumps(json),
+        # Sorted, so that the same fields are the same bytes, of which `keys` makes a digest.
+        body=stream if json is None else orjson.dumps(json, option=orjson.OPT_SORT_KEYS),
         idempotency_key=idempotency_key,
         scope="creates" if method == "POST" and path == "/v3/lipsyncs" else "session",
     )

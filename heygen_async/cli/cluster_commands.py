@@ -212,7 +212,7 @@ async def retry_failed(
 @app.command
 async def prune(
     *,
-    older_than: Duration = 7 * 86400.0,
+    older_than: Annotated[Duration, Parameter(show_default=lambda _: "168h")] = 168 * 3600.0,
     where: Where = Where(),
     options: Printing = Printing(),  # noqa: B008 frozen
 ) -> None:

@@ -165,25 +165,37 @@ class Lipsyncs:
     ) -> Response:
         """Upload the files of *requests*, and send what *wrap* makes of their bodies."""
         compose_with = partial(_composed, path, requests, wrap, key)
+        sources = list(_local_sources(requests))
+        if not sources:
+            return await self._send(compose_with, requests, {}, key)
         async with AsyncExitStack() as stack:
             files = {  # every file is checked before the first is sent
                 place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
-                for place, source in _local_sources(requests)
+                for place, source in sources
             }
-            assets: Mapping[_Place, Asset] = {}
-            if files:
-                await self._check_key(key, files.values())
-                assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
-            try:
-                return await self._transport.send(compose_with(assets))
-            except (NotFound, InvalidRequest) as error:
-                if error.code not in _GONE or error.outcome != "rejected":
-                    raise
-                record = CallRecord.read_from(error)
-                if not await self._recover(error, requests, assets, record):
-                    raise
-            # Nothing was created, so the key is free.
-            return await self._transport.send(compose_with(await self._upload(files, record)))
+            await self._check_key(key, files.values())
+            return await self._send(compose_with, requests, files, key)
+
+    async def _send(
+        self,
+        compose_with: Callable[[Mapping[_Place, Asset]], Request],
+        requests: Sequence[LipsyncRequest],
+        files: Mapping[_Place, LocalFile],
+        key: str,
+    ) -> Response:
+        assets: Mapping[_Place, Asset] = {}
+        if files:
+            assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
+        try:
+            return await self._transport.send(compose_with(assets))
+        except (NotFound, InvalidRequest) as error:
+            if error.code not in _GONE or error.outcome != "rejected":
+                raise
+            record = CallRecord.read_from(error)
+            if not await self._recover(error, requests, assets, record):
+                raise
+        # Nothing was created, so the key is free.
+        return await self._transport.send(compose_with(await self._upload(files, record)))
 
     async def _recover(
         self, error: APIError, requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset], record: CallRecord
@@ -385,16 +397,9 @@ def _composed(
     bodies: list[JSON] = [
         request_body(
             request,
-            video=_ready(assets.get((index, "video"), request.video)),
-            audio=_ready(assets.get((index, "audio"), request.audio)),
+            video=assets.get((index, "video"), request.video),
+            audio=assets.get((index, "audio"), request.audio),
         )
         for index, request in enumerate(requests)
     ]
     return compose("POST", path, json=wrap(bodies), idempotency_key=key)
-
-
-def _ready(source: Source) -> str | AssetId:
-    if isinstance(source, Asset):
-        return AssetId(source.id)
-    assert isinstance(source, (str, AssetId))  # noqa: S101 the others have been uploaded
-    return source

@@ -254,8 +254,9 @@ def _check_finished(simulation: Simulation, journal: str, row: RowSpec, record: 
         if not path.exists() or not path.stat().st_size:
             raise Violation("every row is finished in the end", f"{row.key}: there is no {path.name}")
         job = _check_file(simulation, path, row.key)
-        if job != record["lipsync_id"]:
-            what = f"{path.name} of {row.key} is of {job}, not of {record['lipsync_id']}"
+        canon, meant = simulation.service.by_job[job].canon, simulation.author.canon(row)
+        if job != record["lipsync_id"] or canon != meant:
+            what = f"{path.name} of {row.key} is of {job}, {canon}, not of {record['lipsync_id']}, {meant}"
             raise Violation("a file has the content of its row's job", what)
         return
     if failing is not None and (failing.refusal or failing.times > 3 or simulation.scenario.workers > 1):

@@ -323,8 +323,6 @@ class Simulation:
             end, life.refused = "refused", refused
         except asyncio.CancelledError:
             end = "stopped"
-        except Violation as violation:
-            life.violation = violation
         except (HeyGenError, OSError) as error:
             end = f"{type(error).__name__}: {error}"
         except Exception as error:  # noqa: BLE001 whatever it is, it is a bug
@@ -363,7 +361,10 @@ class Simulation:
 
     def _report(self, life: Life, outcome: DubOutcome) -> None:
         life.outcomes.append(outcome)
-        self.check_outcome(self, outcome)
+        try:
+            self.check_outcome(self, outcome)
+        except Violation as violation:  # it is raised once the life is over
+            life.violation = life.violation or violation
 
     async def _session(self, life: Life, network: Network) -> None:
         plan, journal = life.plan, life.plan.journal

@@ -92,15 +92,17 @@ class Accounts:
         *row, options, now = found[0]
         return stored_row(row), RunOptions.from_json(options), now
 
-    async def release(self, ticket: Ticket, worker: str) -> bool:
-        """Give back a row whose step was not taken to its end; return whether this worker had begun it."""
-        values = {**of_ticket(ticket), "worker": worker}
+    async def release(self, ticket: Ticket, worker: str) -> Ticket | None:
+        """Give back a row whose step was not taken to its end; return it at its version, or `None` if it is not held.
+
+        That may be a later one than is known here: a save may have had no answer.
+        """
         found = await self.database.fetch(
             "UPDATE rows SET holder = NULL, fresh = false, deferred = unix_time() "
-            "WHERE run = %(run)s AND key = %(key)s AND version = %(version)s AND holder = %(worker)s RETURNING 1",
-            values,
+            "WHERE run = %(run)s AND key = %(key)s AND holder = %(worker)s RETURNING run, key, version",
+            {**of_ticket(ticket), "worker": worker},
         )
-        return bool(found)
+        return Ticket(*found[0]) if found else None
 
     async def learn_length(self, run: int, seconds: float) -> None:
         """Note the length of an output."""

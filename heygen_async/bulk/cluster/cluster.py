@@ -18,7 +18,7 @@ from heygen_async._arguments import check_count, check_rate, check_type
 from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.cluster.accounts import GONE_SECONDS, Accounts, join_account
-from heygen_async.bulk.cluster.api import Api, Session
+from heygen_async.bulk.cluster.api_calls import Api, Session
 from heygen_async.bulk.cluster.database import ClusterError, Database, Patient, to_jsonb
 from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
 from heygen_async.bulk.cluster.enqueue import Enqueue, Enqueued, open_run

@@ -121,7 +121,7 @@ class _CheckedRows:
         )
         return {claim: (run, key, place) for claim, run, key, place in found}
 
-    async def reviews(self, _keys: Sequence[str]) -> Sequence[Review]:
+    async def reviews(self, keys: Sequence[str]) -> Sequence[Review]:  # noqa: ARG002 as the protocol has it
         """Return nothing: decisions are made on journals."""
         return ()
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
-from heygen_async.bulk.cluster.api import Api, StatusReader
+from heygen_async.bulk.cluster.api_calls import Api, StatusReader
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Sight
 from heygen_async.bulk.cluster.rows import KINDS, Kind, Run, Stage, StoredRow, Ticket

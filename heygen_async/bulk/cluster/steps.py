@@ -19,7 +19,7 @@ from attrs import define, evolve, field, frozen
 from heygen_async._media.parts import is_in_use
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.cluster.accounts import Accounts
-from heygen_async.bulk.cluster.api import Api
+from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import ClusterError
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Sight
@@ -35,7 +35,7 @@ from heygen_async.errors import APIError, AuthenticationError, DownloadError, He
 
 _logger: Final = logging.getLogger("heygen_async")
 
-_PUT_BACK_SECONDS: Final = 0.5
+_PUT_BACK_SECONDS: Final = 1.0
 """How long a worker that ends tries to give a row back; otherwise the scheduler takes it."""
 
 
@@ -127,7 +127,6 @@ class Steps:
                 await asyncio.wait(late)
 
     async def _take(self, kind: Kind, ticket: Ticket) -> None:
-        work = self._works[ticket.run, ticket.key]
         try:
             claim = await self.accounts.claim(ticket, self.worker)
             if claim is not None:
@@ -136,18 +135,19 @@ class Steps:
         except LostRow:
             _logger.info("the row %s was taken over by another worker", ticket.key)
         except (AuthenticationError, ClusterError) as error:
-            await self._put_back(kind, evolve(ticket, version=work.version))
+            await self._put_back(kind, ticket)
             self.on_fatal(error)
         except asyncio.CancelledError:
-            await asyncio.shield(self._put_back(kind, evolve(ticket, version=work.version)))
+            await asyncio.shield(self._put_back(kind, ticket))
             raise
 
     async def _put_back(self, kind: Kind, ticket: Ticket) -> None:
         """Give a row back, to be delivered again; without the database the scheduler finds it."""
         try:
             async with asyncio.timeout(_PUT_BACK_SECONDS):
-                if await self.accounts.release(ticket, self.worker):
-                    await self.delivery.defer(kind, [ticket])
+                held = await self.accounts.release(ticket, self.worker)
+                if held is not None:
+                    await self.delivery.defer(kind, [held])
         except (TimeoutError, ClusterError) as error:
             _logger.info("the row %s is left to the scheduler: %s", ticket.key, error)
 

@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 from psycopg import sql
 
 from heygen_async.bulk.cluster.accounts import Accounts, LeaseLost
-from heygen_async.bulk.cluster.api import Api
+from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, Patient, translated
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Sight

@@ -19,6 +19,7 @@ import heygen_async.bulk.cluster.cluster as facade
 from heygen_async import AuthenticationError, HeyGenSession, PollPolicy
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, scheduler_store
+from heygen_async.bulk.cluster.database import Database
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.models import AssetId, DubRow
@@ -184,11 +185,13 @@ async def test_a_file_that_changed_since_it_was_enqueued_fails_its_row_and_creat
     ("row", "message"),
     [
         (DubRow(url(1, "X-Amz-Signature=abc&X-Amz-Expires=60"), AUDIO, key="signed"), "signed link"),
+        (DubRow("https://me:abc@example.com/v.mp4", AUDIO, key="user"), "user name or a password"),
         (DubRow(b"\0" * 10, AUDIO, key="bytes"), "only this process has it"),
         (DubRow(url(1), AUDIO, key="hook", callback_url="https://example.com/?X-Amz-Signature=abc"), "would be stored"),
+        (DubRow(url(1), AUDIO, key="hook", callback_url="https://me:abc@example.com/"), "would be stored"),
         (DubRow(url(1), Path("/nowhere/new.mp3"), key="missing"), "cannot be read"),
     ],
-    ids=["signed", "bytes", "callback", "missing"],
+    ids=["signed", "user", "bytes", "callback", "callback user", "missing"],
 )
 async def test_a_source_that_not_every_worker_could_reach_is_refused_and_nothing_is_enqueued(
     stage: Stage, row: DubRow, message: str
@@ -610,3 +613,95 @@ def test_the_import_of_bulk_loads_nothing_of_the_cluster() -> None:
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     heavy = ("psycopg", "psycopg_pool", "procrastinate", "heygen_async.bulk.cluster")
     assert [module for module in found if module.startswith(heavy)] == []
+
+
+async def _dies_before_the_release(stage: Stage, given: Sequence[DubRow], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enqueue rows, but die before they are released, as by SIGKILL."""
+    fetch = Database.fetch
+
+    async def until_then(self: Database, statement: str, values: object = None) -> object:
+        if "released" in statement:
+            raise KeyboardInterrupt
+        if "gone AS" in statement and await fetch(self, "SELECT 1 FROM rows"):
+            return []  # who is dead removes nothing
+        return await fetch(self, statement, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "fetch", until_then)
+        with pytest.raises(KeyboardInterrupt):
+            await stage.enqueue(given)
+
+
+async def test_the_rows_of_an_enqueue_that_died_are_not_released_by_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _dies_before_the_release(stage, [*rows(2), DubRow(url("old"), AUDIO, key="old", output="x.mp4")], monkeypatch)
+    await stage.enqueue([*rows(1), DubRow(url("new"), AUDIO, key="new", output="x.mp4")])
+    await stage.complete()
+    assert stage.jobs() == Counter({"row-1": 1, "new": 1})
+
+
+async def test_a_run_has_one_enqueue_at_a_time(stage: Stage) -> None:
+    has_refused = asyncio.Event()
+
+    async def slow() -> AsyncIterator[DubRow]:
+        for row in rows(2):
+            yield row
+        with pytest.raises(ClusterError, match="at the moment"):
+            await stage.enqueue(rows(1))
+        has_refused.set()
+
+    found = await stage.enqueue(slow())
+    assert has_refused.is_set()
+    assert found.added == (await stage.cluster.status()).runs[0].total == 2
+    assert (await stage.enqueue(rows(2))).added == 0  # and the next one may go
+
+
+async def test_one_of_two_runs_that_are_enqueued_at_once_has_an_output(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = asyncio.Barrier(2)
+    fetch = Database.fetch
+
+    async def together(self: Database, statement: str, values: object = None) -> object:
+        if "INSERT INTO claims" in statement:
+            async with asyncio.timeout(10):
+                await both.wait()
+        return await fetch(self, statement, values)
+
+    monkeypatch.setattr(Database, "fetch", together)
+    row = DubRow(url(1), AUDIO, key="one", output="same.mp4")
+    found = await asyncio.gather(*(stage.enqueue([row], run=run) for run in "ab"), return_exceptions=True)
+    monkeypatch.undo()
+
+    assert [type(one) for one in found].count(BadRows) == 1
+    await stage.complete()
+    assert stage.jobs().total() == 1
+
+
+async def test_each_failed_row_gets_one_more_attempt_though_the_scheduler_is_quick(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.enqueue(rows(3))
+    await stage.cluster._database.fetch("UPDATE rows SET stage = 'skipped'")
+    fetch = Database.fetch
+
+    async def then_skip(self: Database, statement: str, values: object = None) -> object:
+        found = await fetch(self, statement, values)
+        if "RETURNING rows.key" in statement:
+            await fetch(self, "UPDATE rows SET stage = 'skipped'")
+        return found
+
+    monkeypatch.setattr(Database, "fetch", then_skip)
+    monkeypatch.setattr(facade, "_PAGE", 2)
+    async with asyncio.timeout(20):
+        assert await stage.cluster.retry_failed() == 3
+
+
+@pytest.mark.parametrize("age", [-1.0, float("nan")])
+async def test_runs_are_not_pruned_by_an_age_that_is_none(stage: Stage, age: float) -> None:
+    await stage.enqueue(rows(1))
+    await stage.complete()
+    with pytest.raises(ValueError, match="older_than must be 0 or more"):
+        await stage.cluster.prune(older_than=age)
+    assert len((await stage.cluster.status()).runs) == 1

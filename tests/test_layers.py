@@ -59,7 +59,7 @@ IMPORTS = {
         *("_version", "_wire", "bulk", "errors", "jobs", "models"),
         *("pagination", "policies", "polling", "session", "webhooks"),
     },
-    "sandbox": {"__init__", "_drift", "_masking", "models"},  # its pytest plugin, and its recordings
+    "sandbox": {"__init__", "_drift", "_masking", "_text", "models"},  # its pytest plugin, and its recordings
     "cli": {
         *("__init__", "_arguments", "_ids", "_masking", "_media", "_text", "_version", "_wire"),
         *("bulk", "diagnosis", "errors", "models", "pagination", "policies", "polling"),

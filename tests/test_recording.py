@@ -90,6 +90,10 @@ async def server(handler):
         await runner.cleanup()
 
 
+def upstream_of(listening):
+    return f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
 async def unexpected(request):
     pytest.fail("another host was reached")
 
@@ -439,6 +443,7 @@ def test_a_text_is_kept_only_in_fields_that_are_known_to_be_harmless(value):
         ("mail a.b+c@d.example, or e@f", "mail ***, or ***"),
         ("from 10.0.0.1:80 to ::1 and fe80::1%eth0", "from ***:80 to *** and ***%eth0"),
         ("at 17:22:05, version 1.2.3", "at 17:22:05, version 1.2.3"),
+        ("see cdn.example/a.mp4?sig=x1&b=2 now", "see cdn.example/a.mp4?*** now"),
         ("the key k3y-123 and \\u006b3y-123", "the key **** and ****"),
         ("whsec_abcdefgh12", "***"),
     ],
@@ -475,6 +480,38 @@ async def test_a_disk_that_is_full_does_not_keep_an_answer_from_the_program(tmp_
         assert [job.id] == [one.id for one in sandbox.jobs]
         assert found(proxy) == {"recordings: an exchange could not be written: No such file or directory": 1}
         assert proxy.count == 0
+
+
+@pytest.mark.parametrize("depth", [200, 260, 1000])
+async def test_an_answer_that_is_nested_deeply_reaches_the_program(tmp_path, depth):
+    body = b'{"data": {"lipsync_id": "ls_1"}, "extra": ' + b"[" * depth + b"]" * depth + b"}"
+
+    async def handler(request):
+        return web.Response(body=body, content_type="application/json")
+
+    async with proxied(handler, tmp_path) as (proxy, http), http.post(f"{proxy.url}/v3/lipsyncs", json=BODY) as answer:
+        assert (answer.status, await answer.read()) == (200, body)
+        assert proxy.count == 1
+
+
+async def test_an_answer_whose_headers_are_not_utf_8_reaches_the_program(tmp_path):
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nServer: caf\xe9\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        )
+        writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1")
+    async with (
+        listening,
+        RecordingProxy(upstream_of(listening), tmp_path) as proxy,
+        aiohttp.ClientSession() as http,
+        http.get(f"{proxy.url}/v3/users/me") as got,
+    ):
+        assert (got.status, await got.read()) == (200, b"{}")
+    (exchange,) = await loaded(tmp_path)
+    assert exchange.answer.headers["server"] == "caf\N{REPLACEMENT CHARACTER}"
 
 
 # What is said
@@ -673,6 +710,23 @@ async def test_writes_are_answered_in_their_order_and_once_errors_and_delays_inc
         await heygen.lipsyncs.delete(one.id)
         assert (await heygen.lipsyncs.create(**SOURCES)).id not in (one.id, two.id)
         assert len(sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+async def test_a_create_that_was_repeated_under_its_key_is_one_write(tmp_path, is_batch):
+    async def create(heygen, key):
+        if is_batch:
+            return (await heygen.lipsyncs.create_batch([LipsyncRequest(**SOURCES)], idempotency_key=key)).id
+        return (await heygen.lipsyncs.create(**SOURCES, idempotency_key=key)).id
+
+    async with recorded(tmp_path) as (sandbox, proxy, heygen):
+        one = await create(heygen, "one")
+        async with HeyGenSession(sandbox.api_key, base_url=proxy.url, **QUICK) as restarted:
+            assert await create(restarted, "one") == one
+        two = await create(heygen, "two")
+    async with replayed(tmp_path) as (sandbox, heygen):
+        assert [await create(heygen, "one"), await create(heygen, "two")] == [one, two]
+        assert sandbox.unused_recordings == []
 
 
 async def test_pages_of_gateways_and_lost_answers_are_not_repeated(tmp_path):

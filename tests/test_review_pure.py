@@ -161,6 +161,13 @@ def test_whatever_captions_contain_they_become_captions(content):
     assert web_captions(content).startswith("WEBVTT\n")
 
 
+def test_captions_of_half_tags_take_no_longer_than_others():
+    cue = b"1\n00:00:00,000 --> 00:00:01,000\n%b\n"
+    assert web_captions(cue % (b"<i>a</i> <x>b <" + b"<" * (4 << 20))).startswith(
+        "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n<i>a</i> b <<"
+    )  # else it takes hours
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -34,9 +34,14 @@ def _cues(text: str) -> Iterator[str]:
         for number, line in enumerate(lines[:2]):  # a number may come before
             if times := _TIMES.match(line):
                 yield f"{_time(times.groups()[:4])} --> {_time(times.groups()[4:])}"
-                yield from (_TAG.sub("", one).replace("-->", "->") for one in lines[number + 1 :] if one.strip())
+                yield from (_without_tags(one).replace("-->", "->") for one in lines[number + 1 :] if one.strip())
                 yield ""
                 break
+
+
+def _without_tags(line: str) -> str:
+    tagged, end, rest = line.rpartition(">")  # nothing is searched for where no tag can end: it would take n * n steps
+    return _TAG.sub("", f"{tagged}{end}") + rest
 
 
 def _time(parts: tuple[str | None, ...]) -> str:

@@ -123,7 +123,8 @@ class Cluster:
 
         Raises:
             BadRows: If rows are wrong; nothing was enqueued.
-            ClusterError: If the database cannot be used, or the run has another output folder.
+            ClusterError: If the database cannot be used, the run has another output folder, or another enqueue of it
+                goes on.
             OSError: If the output folder cannot be written to.
         """
         check_rows(rows)
@@ -141,7 +142,10 @@ class Cluster:
         if options.output_dir is not None:
             await mark_shared(options.output_dir)
         number, now = await open_run(self._database, origin, name, options)
-        return await Enqueue(self._database, number, name, options, now).check_and_add(slices_of(rows))
+        async with self._database.locked(number) as is_ours:
+            if not is_ours:
+                raise ClusterError(f"rows are being enqueued in the run {name} at the moment; try again after that")
+            return await Enqueue(self._database, number, name, options, now).check_and_add(slices_of(rows))
 
     async def work(
         self,
@@ -212,9 +216,12 @@ class Cluster:
             run: The run; `None` is all of them.
         """
         count = 0
-        while rows := await self._database.fetch(_FAILED, {"run": run, "limit": _PAGE}):
+        last: dict[str, object] = {"last_run": 0, "last_key": ""}
+        # Each row is seen once, though the scheduler may skip it again at once.
+        while rows := await self._database.fetch(_FAILED, {"run": run, "limit": _PAGE, **last}):
             now = rows[0][-1]
             found = [stored_row(values[:-2]) for values in rows]
+            last = {"last_run": found[-1].run, "last_key": found[-1].row.key}
             options = {row.run: RunOptions.from_json(values[-2]) for row, values in zip(found, rows, strict=True)}
             again = [
                 placed(
@@ -227,10 +234,7 @@ class Cluster:
                 for row in found
             ]
             values = {"rows": to_jsonb([written_row(row, deferred=None) for row in again])}
-            changed = await self._database.fetch(_RETRY, values)
-            count += len(changed)
-            if not changed:
-                break
+            count += len(await self._database.fetch(_RETRY, values))
         await self._database.fetch(
             "WITH free AS (UPDATE accounts SET halted = NULL RETURNING id) SELECT pg_notify(%(channel)s, id::text) "
             "FROM free",
@@ -245,7 +249,12 @@ class Cluster:
 
         Args:
             older_than: Only runs whose last row ended so many seconds ago, 0 or more.
+
+        Raises:
+            ValueError: If *older_than* is no such number.
         """
+        if not older_than >= 0:  # NaN is not
+            raise ValueError(f"older_than must be 0 or more, not {older_than}")
         removed = await self._database.fetch(_PRUNE, {"seconds": older_than})
         await self._database.fetch(
             "DELETE FROM workers WHERE beat < unix_time() - %(seconds)s", {"seconds": 100 * GONE_SECONDS}
@@ -347,7 +356,8 @@ _FAILED: Final[LiteralString] = f"""
 SELECT {COLUMNS}, (SELECT options FROM runs WHERE runs.id = rows.run), unix_time() FROM rows
 WHERE stage IN ('failed', 'skipped') AND answer IS NULL
     AND (%(run)s::text IS NULL OR run IN (SELECT id FROM runs WHERE name = %(run)s))
-ORDER BY run, number LIMIT %(limit)s
+    AND (run, key) > (%(last_run)s, %(last_key)s)
+ORDER BY run, key LIMIT %(limit)s
 """  # noqa: S608 names of ours
 
 _RETRY: Final[LiteralString] = """

@@ -7,8 +7,8 @@ Rule 2: every write is one statement, which is committed when it returns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Final, LiteralString, Protocol, Self
 
@@ -40,7 +40,12 @@ _LASTING: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-_LOCK: Final = 0x4845_5947  # of migrations
+_LOCK: Final = 0x4845_5947  # of migrations; with a second number, of that run
+# The server, too, notices within seconds that the machine of a connection is gone: then its lock is free.
+_LOCK_RUN: Final[LiteralString] = """
+SELECT pg_try_advisory_lock(%(lock)s::integer, %(run)s), set_config('tcp_keepalives_idle', '5', false),
+    set_config('tcp_keepalives_interval', '2', false), set_config('tcp_keepalives_count', '3', false)
+"""
 
 
 class ClusterError(JournalError):
@@ -189,6 +194,22 @@ class Database:
             async with self.pool.connection() as connection:
                 cursor = await connection.execute(statement, values)
                 return await cursor.fetchall() if cursor.description else []
+
+    @asynccontextmanager
+    async def locked(self, run: int) -> AsyncIterator[bool]:
+        """Lock a run while the body goes on, for as long as this process lives; yields whether nobody else has it.
+
+        Args:
+            run: The number of the run.
+
+        Raises:
+            DatabaseLost: If the database cannot be reached.
+        """
+        async with await self.connect() as connection:
+            with translated():
+                cursor = await connection.execute(_LOCK_RUN, {"lock": _LOCK, "run": run})
+                ((is_ours, *_),) = await cursor.fetchall()
+            yield is_ours
 
     async def migrate(self, make_engine_tables: Callable[[], Awaitable[None]]) -> None:
         """Create the tables, or bring them to this version.

@@ -1,7 +1,8 @@
 """Rows become work: all of them are checked and stored first, and only then released to the workers, or none is.
 
 Rule 1: a row that is stored already stays as it is, unless it failed and has changed: the same manifest adds nothing.
-Rule 2: what is stored is held back until every row was checked; an enqueue that dies before leaves nothing to do.
+Rule 2: what is stored is held back until every row was checked; an enqueue that dies before leaves nothing to do. The
+next one removes what it has left. There is one enqueue of a run at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from anyio import to_thread
 from attrs import define, evolve, field, frozen
 
 from heygen_async.bulk.budget import Budget, check_rates
-from heygen_async.bulk.checks import AdmittedRow, RefusedRow, RowChecker
+from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
 from heygen_async.bulk.cluster.database import ClusterError, Database, to_jsonb
 from heygen_async.bulk.cluster.postgres import written_row
 from heygen_async.bulk.cluster.rows import (
@@ -155,6 +156,7 @@ class Enqueue:
         Raises:
             BadRows: If any row has a problem; then none is enqueued.
         """
+        await self.database.fetch(_FORGET, {"run": self.run})
         store = _CheckedRows(self.database, self.run)
         plan = Plan(
             journal=None,
@@ -183,10 +185,9 @@ class Enqueue:
         self._added += len(new)
         self._changed += len(changed)
         if new or changed:
+            entries = [one.row.entry for one in (*new, *changed)]
             claims = [
-                {"claim": claim, "key": one.row.key, "place": one.row.place}
-                for one in (*new, *changed)
-                for claim in one.row.entry.claims
+                {"claim": claim, "key": entry.key, "place": entry.place} for entry in entries for claim in entry.claims
             ]
             values = {
                 "run": self.run,
@@ -195,6 +196,10 @@ class Enqueue:
                 "claims": to_jsonb(claims),
             }
             await self.database.fetch(_ADD, values)
+            # An enqueue of another run may have claimed the same meanwhile: the first one has it.
+            problems = [one for one in await store.admit(entries) if isinstance(one, Problem)]
+            if problems:
+                raise BadRows(problems, len(problems))
 
     def _sorted(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> tuple[list[StoredRow], list[StoredRow]]:
         """Return the rows that are new, and those that have changed and are to be worked on again; for a thread."""

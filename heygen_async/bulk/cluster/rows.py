@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import attrs
 from attrs import evolve, field, frozen
@@ -127,6 +128,7 @@ _SAVED: Final = tuple(
     for one in attrs.fields(Record)
     if one.name != "version" and (one.metadata.get("saved", True) or one.name in _KEPT)
 )
+_USER_INFO: Final = "the link has a user name or a password in it, which would be stored"
 _ROW_FIELDS: Final = tuple(one.name for one in attrs.fields(DubRow))
 _SOURCES: Final = ("video", "audio")
 
@@ -155,16 +157,25 @@ def source_problem(source: Source) -> str | None:
                 f"{without_query(source)} is a signed link, which is a secret and expires: "
                 "give a public link, an asset, or a file in the shared folder"
             )
+        case str() if has_user_info(source):
+            return f"{_USER_INFO}: give a public link, an asset, or a file in the shared folder"
         case str() | Path() | AssetId() | Asset():
             return None
         case _:
             return "only this process has it: give a file in the shared folder, a public link, or an asset"
 
 
+def has_user_info(url: str) -> bool:
+    """Return whether there is a user name or a password in *url*."""
+    return "@" in urlsplit(url).netloc
+
+
 def option_problem(row: DubRow) -> str | None:
     """Return why the options of *row* cannot be stored."""
     if row.callback_url is not None and is_signed(row.callback_url):
         return "callback_url is a signed link, which is a secret: it would be stored"
+    if row.callback_url is not None and has_user_info(row.callback_url):
+        return _USER_INFO
     return None
 
 

@@ -6,14 +6,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import orjson
 from aiohttp import web
 from anyio import to_thread
 from attrs import define, field
 
 from heygen_async.sandbox.recording.comparison import Comparison, Seen
 from heygen_async.sandbox.recording.exchange import Exchange, Message, last_number, save
-from heygen_async.sandbox.recording.forwarding import Passage
+from heygen_async.sandbox.recording.forwarding import Passage, parsed
 from heygen_async.sandbox.recording.masking import ExchangeMask, names_in
 
 
@@ -82,7 +81,7 @@ def _exchange(passage: Passage, number: int, mask: ExchangeMask, differences: li
         path="/media" if passage.is_media else mask.text(request.path),
         query=mask.query(request.query),
         request=Message(
-            headers=mask.headers(request.headers), json=mask.body(_parsed(passage.sent)), size=passage.sent_size
+            headers=mask.headers(request.headers), json=mask.body(parsed(passage.sent)), size=passage.sent_size
         ),
         status=passage.status,
         answer=Message(
@@ -90,10 +89,3 @@ def _exchange(passage: Passage, number: int, mask: ExchangeMask, differences: li
         ),
         differences=differences,
     )
-
-
-def _parsed(body: bytes | None) -> object:
-    try:
-        return orjson.loads(body or b"")
-    except orjson.JSONDecodeError:
-        return None

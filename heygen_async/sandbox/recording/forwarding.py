@@ -61,10 +61,7 @@ class Passage:
     @property
     def answer(self) -> object:
         """The parsed body of the answer; `None` if it is no JSON."""
-        try:
-            return orjson.loads(self.received or b"")
-        except orjson.JSONDecodeError:
-            return None
+        return parsed(self.received)
 
 
 Finished: TypeAlias = Callable[[Passage], Awaitable[None]]
@@ -150,6 +147,16 @@ class Forwarder:
         if passage.request.transport is not None:
             passage.request.transport.abort()  # so that the program sees a broken answer, not a short one
         return response
+
+
+def parsed(body: bytes | None) -> object:
+    """Return a JSON body; `None` if it is none, or is nested so deeply that it could not be written to a file."""
+    try:
+        value: object = orjson.loads(body or b"")
+        orjson.dumps([[value]])  # as deep as it is in a recording
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    return value
 
 
 async def _body(passage: Passage) -> bytes | AsyncIterator[bytes] | None:

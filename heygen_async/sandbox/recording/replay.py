@@ -1,6 +1,7 @@
 """Answers from recordings: which recorded exchange answers a request, and what of it is made usable again.
 
 Rule 1: writes are answered in the order in which they were recorded, each recording once; then the sandbox answers.
+What a program repeated under its idempotency key got the same job again: that was one write.
 Rule 2: reads are answered with the last success that was recorded for them, so a job is in its final state at once.
 However a program groups the ids of a status request, each recorded id has its last recorded state.
 Rule 3: bodies are compared as they are recorded, masked; a source counts only by its type, for assets get new ids.
@@ -31,8 +32,7 @@ _READS: Final = frozenset(
     {"GET /v3/lipsyncs", _ONE, "GET /v3/lipsyncs/batches/{batch_id}", "GET /v3/webhooks/event-types"}
     | {"GET /v3/webhooks/events", "GET /v3/api_keys/self", "GET /v3/users/me"}
 )
-_REDIRECTS: Final = 300
-_ERRORS: Final = 400
+_SUCCESSES, _REDIRECTS, _ERRORS, _LAST = 200, 300, 400, 599
 _IN_STATUSES: Final = {"pending": "queued", "running": "processing"}
 """The words of a status request for those of a single lipsync."""
 
@@ -64,7 +64,7 @@ class Replay:
         self._waiting: dict[Key, deque[Exchange]] = {}
         self._reads: dict[Key, Exchange] = {}
         self._states: dict[str, Mapping[str, object]] = {}
-        self._unused: dict[Key, Exchange] = {}
+        self._created: set[str] = set()
         for exchange in exchanges:
             self._add(exchange)
 
@@ -74,7 +74,11 @@ class Replay:
         self._states.update(_states(exchange))
         key = _key(exchange.method, exchange.path, exchange.query, exchange.request.json)
         if exchange.route in _WRITES:
-            self._waiting.setdefault(key, deque()).append(exchange)
+            created = _created(exchange)
+            if created is None or created not in self._created:
+                self._waiting.setdefault(key, deque()).append(exchange)
+            if created is not None:
+                self._created.add(created)
         elif exchange.route in _READS and (exchange.status < _ERRORS or key not in self._reads):
             self._reads[key] = exchange
 
@@ -101,7 +105,7 @@ class Replay:
         if status < _ERRORS and isinstance(body, dict):
             return CallAnswer(body, status)
         seconds = exchange.answer.headers.get("retry-after", "")
-        delay = float(seconds) if seconds.isdigit() else None
+        delay = float(seconds) if seconds.isdecimal() else None
         raise RecordedError(status, "recorded", "This answer was recorded without its body.", None, delay, body=body)
 
     def statuses(self, call: Call, handler: Handler) -> CallAnswer:
@@ -131,7 +135,15 @@ class Replay:
 
 def _can_be_repeated(status: int, body: object) -> bool:
     """Return whether an answer is an error, or a success of the API's: the page of a gateway was not recorded."""
-    return status >= _ERRORS or (status < _REDIRECTS and isinstance(body, dict))
+    return _ERRORS <= status <= _LAST or (_SUCCESSES <= status < _REDIRECTS and isinstance(body, dict))
+
+
+def _created(exchange: Exchange) -> str | None:
+    """Return the id of the job or the batch that a request has created; `None` if it has created none."""
+    match exchange.answer.json if exchange.method == "POST" else None:
+        case {"data": {"batch_id": str(created)}} | {"data": {"lipsync_id": str(created)}}:
+            return created
+    return None
 
 
 def _states(exchange: Exchange) -> Iterator[tuple[str, Mapping[str, object]]]:

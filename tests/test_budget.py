@@ -64,3 +64,7 @@ def test_rates_map_modes(rates: object) -> None:
         check_rates(rates)
     with pytest.raises(ValueError, match="rates are by mode, speed and precision, not 'fast'"):
         check_rates({"fast": 1.0})
+
+
+def test_a_negative_length_costs_nothing() -> None:
+    assert Budget(RATES).price("speed", -5.0) == 0.0

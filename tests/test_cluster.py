@@ -460,7 +460,8 @@ async def test_the_status_shows_what_runs(database_url: str, tmp_path: Path) -> 
             assert (run.total, run.ended, run.seconds_left, run.budget) == (14, 0, None, 100.0)
             assert run.reserved == pytest.approx(run.spent)
             assert run.account == account.name == "sandbox"
-            assert account.limit >= 10
+            # A create may be refused before the one beside it is known to be accepted.
+            assert 9 <= account.limit <= 14
             assert account.scheduler in account.workers
     assert not status.is_complete
 

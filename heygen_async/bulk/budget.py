@@ -66,7 +66,8 @@ class Budget:
 
     def price(self, mode: str, seconds: float | None) -> float:
         """Return the estimated price of an output of *seconds*; `None` assumes a length."""
-        return (seconds if seconds is not None else self.longest or ASSUMED_SECONDS) * self.rates[mode]
+        length = seconds if seconds is not None else self.longest or ASSUMED_SECONDS
+        return max(0.0, length) * self.rates[mode]  # the API may answer with any number
 
     def reserve(self, price: float, *, is_guess: bool = False) -> bool:
         """Count a job that is about to be created, unless the sum would exceed the limit.

@@ -373,14 +373,14 @@ def test_an_account_of_which_nothing_is_known_starts_with_the_published_limit():
 
 def test_a_row_whose_requests_alone_have_no_answer_is_given_up():
     learnt, count = Learnt(), (0, -1)
-    lessons = []
+    updates = []
     for _ in range(MOST_TRIES):
         learn(learnt, [answered(2, Answer.RECOVERED)], Busy(), NOW)  # others have answers
         one = evolve(answered(1, Answer.FAILED), unanswered=count)
-        lessons = learn(learnt, [one], Busy(), NOW)
-        count = lessons[0].unanswered
+        updates = learn(learnt, [one], Busy(), NOW)
+        count = updates[0].unanswered
 
-    assert lessons[0].is_given_up
+    assert updates[0].is_given_up
 
 
 def test_rows_are_not_given_up_while_nobody_has_an_answer():

@@ -1,4 +1,4 @@
-"""Who imports whom in the package, for types too; what is pure; what is not imported at all."""
+"""What each part of the package may import, for types too; what is pure; what is not imported at all."""
 
 import ast
 import subprocess

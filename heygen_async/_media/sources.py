@@ -119,7 +119,7 @@ class _Version:
 
 
 def fingerprint(found: os.stat_result) -> str:
-    """Return what tells one version of one file: device, inode, size, and the times of its last changes."""
+    """Return what identifies one version of one file: device, inode, size, and the times of its last changes."""
     return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
 
 

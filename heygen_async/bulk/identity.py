@@ -61,7 +61,7 @@ def inputs_digest(row: DubRow, files: Mapping[str, FileInfo]) -> str:
     """Return the digest of everything that is sent for *row*: a file by its content, a link without its signature.
 
     If a link has parameters that only look like a signature, a dot and a second digest follow, of the row without
-    them. So the first part tells requests apart; `same_inputs` tells whether a row has changed.
+    them. So the first part distinguishes requests; `same_inputs` says whether a row has changed.
 
     Args:
         row: The row.

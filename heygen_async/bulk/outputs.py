@@ -21,7 +21,7 @@ def absolute_path(path: str | Path) -> str:
 
 
 def fingerprint_of(path: str | Path) -> str | None:
-    """Return what tells one version of the file at *path*; `None` if there is no file."""
+    """Return what identifies the version of the file at *path*; `None` if there is no file."""
     try:
         return sources.fingerprint(os.stat(path))  # noqa: PTH116 a string will do
     except OSError:

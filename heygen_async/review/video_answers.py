@@ -21,7 +21,7 @@ async def send_video(request: web.Request, file: BinaryIO, media_type: str, vers
         request: The request.
         file: The file.
         media_type: Its media type.
-        version: What tells its version from others; `If-Range` compares it.
+        version: What identifies its version; `If-Range` compares it.
     """
     try:
         size = await to_thread.run_sync(lambda: os.fstat(file.fileno()).st_size)

@@ -198,7 +198,7 @@ class Simulation:
         if life.violation is not None:
             raise life.violation
         if any(one.what == "journal copied at the end" for one in faults) and self._has_created(life.plan.journal):
-            # The copy of one that had created nothing would be like a new journal, which may pay anew after a day.
+            # The copy of one that had created nothing would be like a new journal, which may pay again after a day.
             copy_journal(self.journal(life.plan.journal))
         if life.end == "clean":
             self.restored.discard(life.plan.journal)

@@ -32,7 +32,7 @@ _POLL: Final = 2.0
 _PAUSE: Final = 0.2
 """Seconds between two attempts to fetch work while the database is away."""
 _NOBODY: Final = cast("int", None)
-"""The engine is not told who does the work: the rows say that."""
+"""The engine does not know who does the work: the rows say that."""
 
 _logger: Final = logging.getLogger("heygen_async")
 for _name in ("procrastinate", "psycopg.pool"):
@@ -118,7 +118,7 @@ class Procrastinate:
 
     async def serve(self, kind: Kind, slots: int, handle: Handle) -> None:
         """Give work of a kind to *handle* until cancelled."""
-        # The engine's own worker is not used: once the database was away it hears no notification any more.
+        # The engine's own worker is not used: after the database was away it receives no notifications.
         free = asyncio.Semaphore(slots)
         async with asyncio.TaskGroup() as tasks:
             while True:

@@ -79,7 +79,7 @@ class _CheckedRows:
     run: int
     _known: dict[str, _Known] = field(factory=dict)
     _claims: dict[str, tuple[str, str]] = field(factory=dict)
-    """What rows of this enqueue have claimed: by whom, and where that is listed."""
+    """What rows of this enqueue have claimed: the key of the row, and where it is listed."""
 
     async def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
         """Return the records of the rows that are stored."""

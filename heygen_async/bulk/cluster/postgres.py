@@ -49,10 +49,10 @@ WITH lease AS (
         AND (rows.version = given.version - 1 OR (rows.version = given.version AND rows.token = %(token)s))
         AND (%(fence)s::bigint IS NULL OR EXISTS (SELECT 1 FROM lease))
     RETURNING rows.run, rows.key, rows.version
-), told AS (
-    SELECT pg_notify('{CHANNEL}', %(account)s::text) WHERE %(tells)s AND EXISTS (SELECT 1 FROM written)
+), notified AS (
+    SELECT pg_notify('{CHANNEL}', %(account)s::text) WHERE %(notifies)s AND EXISTS (SELECT 1 FROM written)
 )
-SELECT written.* FROM written LEFT JOIN told ON true
+SELECT written.* FROM written LEFT JOIN notified ON true
 """  # noqa: S608 a name of ours
 
 COLUMNS: Final[LiteralString] = (
@@ -63,9 +63,22 @@ COLUMNS: Final[LiteralString] = (
 
 def stored_row(values: Sequence[Any]) -> StoredRow:
     """Return the row of a result with `COLUMNS`."""
-    (run, prepared, record, version, number, stage, due, answer, retry_after, epoch, price, reserved, asks, fresh) = (
-        values
-    )
+    (
+        run,
+        prepared,
+        record,
+        version,
+        number,
+        stage,
+        due,
+        answer,
+        retry_after,
+        epoch,
+        price,
+        reserved,
+        unanswered,
+        fresh,
+    ) = values
     found = record_from_json(record, version, fresh=fresh)
     return StoredRow(
         run=run,
@@ -78,7 +91,7 @@ def stored_row(values: Sequence[Any]) -> StoredRow:
         epoch=epoch,
         price=price,
         reserved=reserved,
-        unanswered=(asks[0], asks[1]),
+        unanswered=(unanswered[0], unanswered[1]),
     )
 
 
@@ -113,7 +126,7 @@ async def write(
     *,
     fence: int | None = None,
     deferred: float | None = None,
-    tells: bool = False,
+    notifies: bool = False,
 ) -> set[Ticket]:
     """Save rows, each for itself, and return those that were saved; the others have another version by now.
 
@@ -123,14 +136,14 @@ async def write(
         rows: The rows at their new versions.
         fence: The epoch of the scheduler that writes; `None` for a worker.
         deferred: When they are given to the engine, if they are.
-        tells: Whether to notify the scheduler.
+        notifies: Whether to notify the scheduler.
     """
     values = {
         "account": account,
         "rows": to_jsonb([written_row(row, deferred=deferred) for row in rows]),
         "fence": fence,
         "token": secrets.token_hex(8),
-        "tells": tells,
+        "notifies": notifies,
     }
     return {Ticket(*found) for found in await database.fetch(WRITE, values)}
 

@@ -120,7 +120,7 @@ class Answered:
 
 
 @frozen(kw_only=True)
-class Lesson:
+class AfterAnswer:
     """What becomes of a row whose answer was learnt."""
 
     ticket: Ticket
@@ -129,19 +129,19 @@ class Lesson:
     is_given_up: bool = False
 
 
-def learn(learnt: Learnt, answered: Iterable[Answered], busy: Busy, now: float) -> list[Lesson]:
+def learn(learnt: Learnt, answered: Iterable[Answered], busy: Busy, now: float) -> list[AfterAnswer]:
     """Learn from answers, each once; *busy* is what holds seats after them."""
     ordered = sorted(answered, key=lambda one: (_ORDER.get(one.answer, 2), one.ticket))
     limiter = learnt.limiter
     accepted = sum(one.answer is Answer.ACCEPTED and one.stage is Stage.FLIGHT for one in ordered)
     limiter.in_flight = busy.in_flight - accepted
     limiter.in_air = busy.in_air + sum(one.answer in _SEATS for one in ordered)
-    lessons = [_learn_one(learnt, one, now) for one in ordered]
+    updates = [_learn_one(learnt, one, now) for one in ordered]
     limiter.in_flight, limiter.in_air = busy.in_flight, busy.in_air
-    return lessons
+    return updates
 
 
-def _learn_one(learnt: Learnt, one: Answered, now: float) -> Lesson:
+def _learn_one(learnt: Learnt, one: Answered, now: float) -> AfterAnswer:
     limiter, breaker = learnt.limiter, learnt.breaker
     is_failure = one.answer in {Answer.FAILED, Answer.UNANSWERED}
     if is_failure:
@@ -156,10 +156,10 @@ def _learn_one(learnt: Learnt, one: Answered, now: float) -> Lesson:
     elif one.answer in _SEATS:
         limiter.give_up()
     if not is_failure:
-        return Lesson(ticket=one.ticket, due=one.due, unanswered=(0, -1))
+        return AfterAnswer(ticket=one.ticket, due=one.due, unanswered=(0, -1))
     unanswered, is_given_up = after_unanswered(one.unanswered, learnt.answers)
     due = max(one.due, breaker.next_chance())
-    return Lesson(ticket=one.ticket, due=due, unanswered=unanswered, is_given_up=is_given_up)
+    return AfterAnswer(ticket=one.ticket, due=due, unanswered=unanswered, is_given_up=is_given_up)
 
 
 @define

@@ -17,7 +17,7 @@ from heygen_async.bulk.cluster.accounts import GONE_SECONDS, LEASE_SECONDS, Leas
 from heygen_async.bulk.cluster.database import Statements, to_jsonb
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, write
 from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, StoredRow, Ticket
-from heygen_async.bulk.cluster.scheduler import AHEAD, Answered, AtWork, Busy, Learnt, Lesson
+from heygen_async.bulk.cluster.scheduler import AHEAD, AfterAnswer, Answered, AtWork, Busy, Learnt
 
 SILENT_SECONDS: Final = 6.0
 """After how many seconds without a sign a worker counts as gone, though it is connected."""
@@ -100,13 +100,13 @@ class SchedulerStore:
             money={run: (spent, longest) for run, spent, longest in money},
         )
 
-    async def save_lessons(self, learnt: Learnt, lessons: Sequence[Lesson]) -> None:
+    async def save_learnt(self, learnt: Learnt, updates: Sequence[AfterAnswer]) -> None:
         """Save what was learnt, and clear the answers that taught it.
 
         Raises:
             LeaseLost: If another scheduler has taken over; then nothing was saved.
         """
-        rows = [{**of_ticket(one.ticket), "due": one.due, "unanswered": list(one.unanswered)} for one in lessons]
+        rows = [{**of_ticket(one.ticket), "due": one.due, "unanswered": list(one.unanswered)} for one in updates]
         values = {**self._fence, "learnt": to_jsonb(learnt.to_json()), "rows": to_jsonb(rows)}
         if not await self.database.fetch(_SAVE_LESSONS, values):
             raise LeaseLost("another scheduler has taken over")

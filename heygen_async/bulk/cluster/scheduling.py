@@ -1,6 +1,6 @@
 """The scheduler of an account: it reads rows, has `scheduler` and `looks` decide, writes, and gives work to the engine.
 
-Who wakes whom: whatever changes a row notifies the database's channel, which wakes the scheduler; so do the end of a
+What wakes it: whatever changes a row notifies the database's channel, which wakes the scheduler; so do the end of a
 request for statuses, and a timer. It holds no lock between two statements. Its end, however it comes, leaves nothing
 that its successor does not find in the rows.
 """
@@ -208,14 +208,14 @@ class Scheduler:
 
     async def _learn(self, glance: Glance) -> None:
         now = self.clock()
-        lessons = learn(self.learnt, glance.answered, glance.busy, now)
-        await self.store.save_lessons(self.learnt, lessons)
+        updates = learn(self.learnt, glance.answered, glance.busy, now)
+        await self.store.save_learnt(self.learnt, updates)
         for one in glance.answered:
             if one.stage is Stage.FLIGHT and one.lipsync_id is not None:
                 since = one.asked_at or now
                 self._looks.add(one.ticket, one.lipsync_id, since, now + self._looks.first_interval(now - since))
                 self._look_wake.set()
-        await self._give_up([one.ticket for one in lessons if one.is_given_up])
+        await self._give_up([one.ticket for one in updates if one.is_given_up])
 
     async def _give_up(self, tickets: Sequence[Ticket]) -> None:
         if not tickets:

@@ -264,7 +264,7 @@ class _OneStep:
     async def _finish(self, row: StoredRow) -> None:
         """Save the row after its step, however long the database is away."""
         accounts = self.steps.accounts
-        if not await write(accounts.database, accounts.account, [row], tells=True):
+        if not await write(accounts.database, accounts.account, [row], notifies=True):
             raise LostRow(f"{row.row.key} was saved by another worker")
 
     def _note(self, record: Record) -> None:

@@ -160,7 +160,7 @@ class Worker:
     # The sign of life
 
     async def _listen(self) -> None:
-        """Hear what is notified, and give a sign of life, on one connection, for as long as the worker lives."""
+        """Receive notifications, and give a sign of life, on one connection, for as long as the worker runs."""
         while True:
             try:
                 async with await self.database.connect() as connection:

@@ -461,7 +461,7 @@ async def test_the_status_shows_what_runs(database_url: str, tmp_path: Path) -> 
             assert run.reserved == pytest.approx(run.spent)
             assert run.account == account.name == "sandbox"
             # A create may be refused before the one beside it is known to be accepted.
-            assert 9 <= account.limit <= 14
+            assert account.limit >= 9
             assert account.scheduler in account.workers
     assert not status.is_complete
 

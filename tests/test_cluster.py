@@ -454,7 +454,13 @@ async def test_the_status_shows_what_runs(database_url: str, tmp_path: Path) -> 
     async with staged(database_url, tmp_path, manual=True) as stage:
         await stage.enqueue([evolve(row, end_time=10.0) for row in rows(14)], budget=100.0)
         async with stage.worker():
-            status = await stage.until(lambda status: bool(status.accounts) and status.accounts[0].in_flight == 10)
+            status = await stage.until(
+                lambda status: (
+                    bool(status.accounts)
+                    and status.accounts[0].in_flight == 10
+                    and status.runs[0].rows.get("flight") == 10
+                )
+            )
             (run,), (account,) = status.runs, status.accounts
             assert run.rows["flight"] == 10
             assert (run.total, run.ended, run.seconds_left, run.budget) == (14, 0, None, 100.0)

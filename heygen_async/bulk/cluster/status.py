@@ -76,7 +76,7 @@ class AccountStatus:
 
 @frozen(kw_only=True)
 class ClusterStatus:
-    """All runs and accounts of a database at one moment."""
+    """All runs of a database, and a moment later its accounts."""
 
     runs: Sequence[RunStatus]
     accounts: Sequence[AccountStatus]

@@ -99,7 +99,7 @@ async def test_every_kind_of_billing_is_as_expected_and_has_a_balance(billing):
     diagnosis = await diagnosis_of(billing=billing, balance=50, jobs=False)
     assert found(diagnosis) == []
     [balance] = [check for check in diagnosis.checks if check.area == "account"]
-    assert balance.summary.startswith(f"billed by {billing.replace('_', ' ')}; 50.00 ")
+    assert balance.summary.startswith(f"billed by {billing}; 50.00 ")
 
 
 async def test_a_batch_is_compared_too_where_one_of_the_newest_lipsyncs_belongs_to_it():
@@ -633,6 +633,18 @@ async def test_nothing_secret_is_in_a_diagnosis_or_its_report():
     shown = "\n".join([diagnosis.to_json(), repr(diagnosis), *report(diagnosis, width=80)])
     assert len(diagnosis.findings) > 5
     for secret in (KEY, KEY.replace("/", "\\/"), "5ig9ed"):
+        assert secret not in shown
+
+
+async def test_a_key_with_underscores_in_the_account_is_masked():
+    """A server that repeats the key as the kind of billing."""
+    key = "sk_live_0a1b2c3d4e5f"
+    repeating = odd_fields("GET /v3/users/me", fields={"billing_type": key})
+    async with sandbox_and_session(api_key=key, faults=[repeating]) as (_, heygen):
+        diagnosis = await heygen.doctor()
+    shown = "\n".join([diagnosis.to_json(), repr(diagnosis), *report(diagnosis, width=80)])
+    assert "billed by" in shown
+    for secret in (key, key.replace("_", " ")):
         assert secret not in shown
 
 

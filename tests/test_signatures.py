@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heygen_async._text import without_queries
 from heygen_async.bulk.identity import inputs_digest, inputs_digest_0_1, is_signed, key_problem, same_inputs
 from heygen_async.bulk.signatures import (
     looks_signed,
     without_likely_signature,
-    without_queries,
     without_signature,
 )
 from heygen_async.models import DubRow

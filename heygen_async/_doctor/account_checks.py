@@ -103,7 +103,7 @@ def account_checks(result: CallResult) -> Iterator[Check]:
 
 def _balance(account: Account) -> Check:
     left, unit = _left(account)
-    billing = (account.billing_type or "in a way that the API does not say").replace("_", " ")
+    billing = account.billing_type or "a way that the API does not name"  # unchanged, so that a secret in it is masked
     if left is None:
         return Check(area="account", level=Level.INFO, summary=f"billed by {billing}; the API gives no balance")
     text = f"billed by {billing}; {left:,.2f} {unit} left"

@@ -125,7 +125,6 @@ _TIME: Final = re.compile(r"1\d{9}(?:\d{3})?|[0-9a-f]{8}|\d{4}-?\d\d-?\d\dT?[\d:
 _JWT: Final = re.compile(r"ey[A-Za-z0-9_\-]+\.(ey[A-Za-z0-9_\-]+)\.[A-Za-z0-9_\-]*")
 _JWT_TIMES: Final = frozenset({"exp", "iat", "nbf", "jti"})
 _RUN: Final = re.compile(r"[A-Za-z0-9+]{12,}")
-_QUERY: Final = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 
 @frozen(eq=False)
@@ -217,11 +216,6 @@ def looks_signed(url: str) -> bool:
     """Return whether *url* is signed, or looks so: it may be another one the next time, for the same file."""
     link = _parsed(url)
     return bool(link.has_tokens or _certain(link) or _likely(link))
-
-
-def without_queries(text: str) -> str:
-    """Return *text* with the query of each URL in it left out."""
-    return _QUERY.sub(r"\1?...", text)
 
 
 @lru_cache(maxsize=256)

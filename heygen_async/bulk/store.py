@@ -11,11 +11,10 @@ from typing import Protocol, TypeAlias
 
 from attrs import field, frozen
 
-from heygen_async._text import one_line
+from heygen_async._text import one_line, without_queries
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.reviews import Review
-from heygen_async.bulk.signatures import without_queries
 from heygen_async.errors import HeyGenError
 from heygen_async.models import (
     Account,

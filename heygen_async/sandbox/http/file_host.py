@@ -28,7 +28,7 @@ _FORM_OVERHEAD: Final = 64 << 10
 """What the boundaries and headers of a multipart body may add to its file."""
 _CUE_SECONDS: Final = 3.0
 _RECORDED: Final = "recorded"
-"""Stands for each file that a recording links to: recordings hold no media."""
+"""The content of each file that a recording links to: recordings hold no media."""
 _CAPTIONS: Final = frozenset({".srt", ".vtt"})
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 

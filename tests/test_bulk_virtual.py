@@ -1,4 +1,4 @@
-"""Whole runs in virtual time: how long they take, what they cost, and how they bear an outage."""
+"""Whole runs in virtual time: how long they take, what they cost, and how they survive an outage."""
 
 import asyncio
 

@@ -252,7 +252,7 @@ def replying(data, route, **more):
 # What the account may use
 
 
-async def test_missing_statuses_and_batches_are_told_from_missing_batches_of_an_account_that_has_them():
+async def test_missing_statuses_and_batches_are_distinguished_from_missing_batches_of_an_account_that_has_them():
     there, absent = await diagnosis_of(), await diagnosis_of(statuses_available=False, batches_available=False)
     assert "batches are available" in said(there, Level.OK)
     assert "GET /v3/lipsyncs/statuses is available: waits share requests" in said(there, Level.OK)
@@ -548,7 +548,7 @@ async def test_an_unknown_ca_is_found_and_a_known_one_is_not():
     assert any("the certificate was not verified" in text for text in said(unverified, Level.INFO))
 
 
-async def test_a_server_that_speaks_no_tls_is_told_from_a_bad_certificate(sandbox):
+async def test_a_server_without_tls_is_distinguished_from_a_bad_certificate(sandbox):
     async with HeyGenSession("key", base_url=sandbox.url.replace("http:", "https:")) as heygen:
         [finding] = (await heygen.doctor()).findings
     assert finding.summary.startswith("TLS with 127.0.0.1 failed: ")

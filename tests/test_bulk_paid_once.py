@@ -13,17 +13,18 @@ import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
 
-from heygen_async import HeyGenError, InsufficientCredit
+from heygen_async import HeyGenError, InsufficientCredit, NotFound
 from heygen_async.bulk import DubRun, JournalError
 from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
-from heygen_async.sandbox.faults import Alter, error, html, missing, reset
+from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, reset
 
 DAY = 24 * 3600.0
 BATCH = "POST /v3/lipsyncs/batches"
 LIST = "GET /v3/lipsyncs"
+GET = "GET /v3/lipsyncs/{lipsync_id}"
 
 
 @pytest.fixture
@@ -168,6 +169,17 @@ async def test_the_main_file_is_complete_while_the_run_goes_on(stage: Stage) -> 
         assert not (stage.folder / "run.sqlite-wal").exists()
     with stage.database("copy.sqlite") as database:
         assert [state for (state,) in database.execute("SELECT state FROM rows")] == ["done"] * 3
+
+
+async def test_a_404_that_is_not_the_apis_does_not_show_that_a_job_is_gone(stage: Stage) -> None:
+    given = rows(1, callback_id="mine")
+    await _run_that_loses_its_last_writes(stage, given, output_dir=None)
+    _forget_keys(stage)
+    stage.sandbox.faults = [Fault(GET, Reply(status=404, body=b"<html>404</html>", content_type="text/html"))]
+
+    [outcome] = await stage.outcomes(given, now=_two_days_later)
+    assert isinstance(outcome.error, NotFound)
+    assert len(stage.sandbox.jobs) == 1
 
 
 # Clocks

@@ -231,6 +231,21 @@ async def test_a_batch_is_not_sent_again_without_the_rows_that_have_left_it(stag
     assert len(stage.sandbox.jobs) == 3 + 1
 
 
+async def test_a_batch_that_is_too_old_only_by_a_wrong_clock_is_sent_again_as_it_was(stage: Stage) -> None:
+    stage.sandbox.faults = [reset(BATCH)]
+    async with stage.run(rows(3), submit="batch"):
+        await until(lambda: stage.asked(BATCH))
+    stage.sandbox.faults = []
+    lists = stage.asked(LIST)
+
+    def corrected_by_the_list() -> float:
+        return time.time() + (2 * DAY if stage.asked(LIST) == lists else 0.0)
+
+    assert await stage.states(rows(3), submit="each", now=corrected_by_the_list) == {"completed": 3}
+    assert stage.asked(CREATE) == 0
+    assert len(stage.sandbox.jobs) == 3
+
+
 async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = True, **options: object) -> None:
     """Run until a create has arrived, and break off without its answer."""
     arrived = len(stage.keys_sent())

@@ -139,6 +139,8 @@ def _check_folder(simulation: Simulation, journal: str) -> None:
         for side in _SIDES:
             if (path := target.with_name(target.name + side)).exists():
                 raise Violation("nothing is left beside the outputs", path.name)
+    for path in simulation.author.output_dir(journal).glob(".*"):
+        raise Violation("nothing is left beside the outputs", path.name)
 
 
 # Journals

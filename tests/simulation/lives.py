@@ -43,7 +43,7 @@ _START = 1_800_000_000.0
 _CALM_SECONDS = 6 * 3600.0
 """The longest time that a run may take once the world is calm."""
 _ROUGH_SECONDS = 40 * DAY
-_CALM_LIVES = 4
+_CALM_LIVES = 6
 
 _MISHAPS = frozenset(
     {
@@ -59,6 +59,7 @@ _MISHAPS = frozenset(
         "answer truncated",
         "cut",
         "a foreign file appears",
+        "sources change",
     }
 )
 _SLOW = PollPolicy(fastest=2.0, growth=0.2, slowest=30.0)
@@ -127,6 +128,7 @@ class Simulation:
         self.universe = Universe(self.scenario.seed, wall=_START, trace=self.trace)
         self.universe.drift = self.scenario.drift
         self.service = Service(self.universe, self.scenario.conditions, self._script)
+        (self.folder / "tmp").mkdir()
         self.author = Author(self.universe, self.scenario, self.folder)
 
     # How jobs go
@@ -189,6 +191,7 @@ class Simulation:
         )
         crash = next((int(one.at) for one in faults if one.what == "crash at callback"), None)
         loop = VirtualLoop(self.universe, crash_after=crash, disk_seconds=life.plan.disk_seconds)
+        loop.stop_at = next((int(one.at) for one in faults if one.what == "stopped at callback"), None)
         loop.deadline = loop.time() + (_CALM_SECONDS if life.is_calm else _ROUGH_SECONDS)
         self._life_start = loop.time()
         with disk.mounted():
@@ -206,9 +209,12 @@ class Simulation:
         if life.refused is not None:
             self.author.repair(life.plan.journal, life.refused)
 
-    def _disturb(self, life: Life, request: HttpRequest) -> None:
-        """Put a foreign file where the video that is being downloaded is to go."""
+    def _disturb(self, life: Life, request: HttpRequest, effect: str) -> None:
+        """Change local files, or put a foreign file where the video that is being downloaded is to go."""
         assert self.disk is not None
+        if effect == "sources change":
+            self.disk.by_people(partial(self.author.change_sources, life.plan.journal))
+            return
         creation = self.service.by_job.get(request.target.rpartition("/")[2].partition(".")[0])
         key = None if creation is None else self.author.canons[life.plan.journal].get(creation.canon)
         if key is not None:
@@ -313,6 +319,7 @@ class Simulation:
         assert task is not None
         happenings = Happenings(self, life, task)
         timers = [loop.call_later(one.at, happen) for one in faults if (happen := happenings.of(one)) is not None]
+        loop.interrupt = partial(self._interrupt, task)
         end = "clean"
         try:
             if self.scenario.workers > 1:
@@ -333,6 +340,10 @@ class Simulation:
             for timer in timers:
                 timer.cancel()
 
+    def _interrupt(self, task: asyncio.Task[None]) -> None:
+        self.universe.note("the user stops it")
+        task.cancel()
+
     async def _shared(self, life: Life, network: Network, faults: list[Fault]) -> None:
         """Let workers work through the rows over one store."""
         author, loop = self.author, asyncio.get_running_loop()
@@ -351,6 +362,8 @@ class Simulation:
                 timers.append(loop.call_later(one.at, worker.kill))
             elif one.what == "worker frozen":
                 timers.append(loop.call_later(one.at, worker.freeze, one.value * 10))
+            elif one.what == "worker frozen at call":
+                worker.freezes[int(one.at)] = one.value * 10
         try:
             async with asyncio.TaskGroup() as tasks:
                 for worker in workers:

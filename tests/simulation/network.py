@@ -89,7 +89,7 @@ class Network:
         server: The server.
         mishaps: What goes wrong, by route and number of the request on that route, from 1.
         life: Told to the server with each request.
-        disturb: Called with a request during which somebody puts a file in the way.
+        disturb: Called with a request during which people change files, and how.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Network:
         mishaps: Mapping[tuple[str, int], Mishap],
         *,
         life: object,
-        disturb: Callable[[HttpRequest], None] = lambda _: None,
+        disturb: Callable[[HttpRequest, str], None],
     ) -> None:
         self.universe = universe
         self.server = server
@@ -270,8 +270,8 @@ class Line(asyncio.Transport):
                 universe.after(delay, partial(self._answer, request, refusal(int(value)), "none", 0.0))
             case _:
                 universe.after(delay, arrive)
-        if effect == "a foreign file appears":
-            network.disturb(request)
+        if effect in {"a foreign file appears", "sources change"}:
+            network.disturb(request, effect)
         if effect == "doubled":
             universe.after(delay + value, partial(self._repeat, request))
 

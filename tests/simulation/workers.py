@@ -52,6 +52,9 @@ class Worker:
     report: Callable[[DubOutcome], None]
     rows: Sequence[PreparedRow]
     is_killed: bool = False
+    freezes: dict[int, float] = field(factory=dict)
+    """For how many seconds it is frozen, by the number of the call at which that happens."""
+    _calls: int = 0
     _is_thawed: asyncio.Event = field(factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
     _thawing: asyncio.TimerHandle | None = None
@@ -78,6 +81,9 @@ class Worker:
 
     async def pause(self) -> None:
         """Wait while it is frozen; a dead one waits for ever."""
+        self._calls += 1
+        if self._calls in self.freezes:
+            self.freeze(self.freezes[self._calls])
         await self._is_thawed.wait()
         if self.is_killed:
             await asyncio.get_running_loop().create_future()

@@ -106,6 +106,8 @@ class Scenario:
     """How many seconds the wall clock gains in a second."""
     workers: int = 1
     """How many workers share the store; with more than one it is in memory."""
+    is_cluster: bool = False
+    """Whether these are the workers of a cluster, with its scheduler."""
 
     def rows_of(self, journal: str) -> Sequence[RowSpec]:
         """Return the rows of a manifest."""
@@ -117,6 +119,8 @@ class Scenario:
 
 def scenario_of(seed: int) -> Scenario:
     """Return the scenario of a seed."""
+    if random.Random(f"kind {seed}").random() < _CLUSTERS:
+        return _cluster_scenario(seed)
     dice = random.Random(f"scenario {seed}")
     families = _families(dice)
     rows = [_row(dice, number, families) for number in range(1, dice.randint(8, 16) + 1)]
@@ -143,6 +147,28 @@ def scenario_of(seed: int) -> Scenario:
         seconds=dice.choice([(5.0, 60.0), (5.0, 60.0), (1.0, 5.0), (60.0, 300.0)]),
         drift=dice.choice([0.0, 0.001, -0.001]) if "clocks" in families else 0.0,
         workers=workers,
+    )
+
+
+def _cluster_scenario(seed: int) -> Scenario:
+    dice = random.Random(f"cluster {seed}")
+    families = (_families(dice) & _CLUSTERED) | {"members"}
+    rows = [
+        evolve(_row(dice, number, families), captions=None, end_time=None)
+        for number in range(1, dice.randint(6, 14) + 1)
+    ]
+    lives = [LifePlan(multipart_max=dice.choice([32_000_000, 100])) for _ in range(dice.choice([1, 1, 2]))]
+    faults = [one for life in range(len(lives)) for one in _faults(dice, life, rows, families)]
+    return Scenario(
+        seed=seed,
+        rows=rows,
+        lives=lives,
+        faults=faults,
+        conditions=_conditions(dice, families),
+        failing={row.key: _failing(dice) for row in rows if "failures" in families and dice.random() < 0.3},
+        seconds=dice.choice([(5.0, 60.0), (1.0, 5.0), (60.0, 300.0)]),
+        workers=dice.choice([1, 2, 2, 3]),
+        is_cluster=True,
     )
 
 
@@ -191,6 +217,12 @@ def _life(dice: random.Random, budget: float | None, *, has_others: bool) -> Lif
 
 _SHARED: Final = frozenset({"requests", "crashes", "clocks", "limits", "failures", "lags", "links"})
 """The kinds of faults that a run with a shared store may have."""
+
+_CLUSTERED: Final = frozenset({"requests", "crashes", "clocks", "sleep", "limits", "failures", "lags", "links"})
+"""The same for a cluster."""
+
+_CLUSTERS: Final = 0.1
+"""The share of clusters."""
 
 _FAMILIES: Final = {
     "requests": 0.75,
@@ -286,6 +318,7 @@ def _faults(dice: random.Random, life: int, rows: Sequence[RowSpec], families: s
         "lost batches": _lost_batches,
         "old copy": _old_copy,
         "workers": _worker_faults,
+        "members": _member_faults,
     }
     for family, make in makers.items():
         if family in families:
@@ -459,6 +492,20 @@ def _worker_faults(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iter
         yield Fault(life=life, what=what, at=dice.uniform(0, 100), value=dice.randint(0, 30))
     for _ in range(dice.randint(0, 3)):
         yield Fault(life=life, what="worker frozen at call", at=dice.randint(1, 300), value=dice.randint(0, 30))
+
+
+def _member_faults(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:
+    yield from _worker_faults(dice, life, rows)
+    if dice.random() < 0.4:
+        at, who = dice.uniform(0, 60), dice.randint(0, 30)
+        yield Fault(life=life, what="worker blind", at=at, value=who)
+        yield Fault(life=life, what="worker sees again", at=at + dice.uniform(5, 100), value=who)
+    if dice.random() < 0.4:
+        yield Fault(life=life, what="database away", at=dice.uniform(0, 100), value=dice.choice([2.0, 20.0]))
+    for _ in range(dice.choice([0, 3, 10])):
+        yield Fault(life=life, what="answer of the database lost", at=dice.randint(1, 600))
+    for _ in range(dice.choice([0, 3, 10])):
+        yield Fault(life=life, what="delivery lost", at=dice.randint(1, 60))
 
 
 def _sleeps(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:

@@ -62,7 +62,7 @@ def _statuses(_: Asked) -> object:
 
 ROUTES = (
     Route("GET /v3/lipsyncs/", {"data": LIPSYNC}),
-    Route("GET /v3/lipsyncs/statuses", _statuses(Asked("", b"", lambda _: False))),
+    Route("GET /v3/lipsyncs/statuses", _statuses(Asked("", "", b"", lambda _: False))),
     Route("GET /v3/lipsyncs?", _page, is_kept=True),
     Route("POST /v3/lipsyncs", {"data": {"lipsync_id": "ls_abc123"}}),
 )

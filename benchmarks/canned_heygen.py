@@ -26,6 +26,7 @@ from benchmarks.contender import Asked, Route
 from benchmarks.contenders import CONTENDERS
 
 KEPT = 1 << 20
+_HOST = re.compile(rb"(?i)\r\nhost: *([^\r]+)")
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 _CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding: *chunked")
 _KEY = re.compile(rb"(?i)\r\n[a-z-]*idempotency[a-z-]*: *([^\r]+)")
@@ -110,7 +111,8 @@ class Canned:
         if (kept := self._kept.get(target)) is not None:
             return kept
         assert callable(route.answer)
-        asked = Asked(target.decode(), body, self.is_over)
+        host = found[1].decode() if (found := _HOST.search(head)) else ""
+        asked = Asked(target.decode(), f"http://{host}", body, self.is_over)
         answer = _http(route.answer(asked), route.status, route.headers)
         if route.is_kept:
             self._kept[target] = answer

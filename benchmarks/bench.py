@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from cattrs import structure
 
 from benchmarks import processes
 from benchmarks.contender import Contender
 from benchmarks.contenders import CONTENDERS
-from benchmarks.processes import ProcessFailed, Worker
+from benchmarks.processes import ProcessFailed, Server, Worker
 from benchmarks.results import RATIO, Figure, Line
 from benchmarks.sample import Sample
 
 T = TypeVar("T")
 
 Value = Callable[[Sample], float]
+
+
+@frozen
+class Task:
+    """What each contender does in a round."""
+
+    operation: str
+    """A method of `Client`: those that cannot do it are out."""
+    measure: str
+    """A name of `client.MEASURES`."""
+    arguments: Mapping[str, object] = field(factory=dict)
+    """Of the measure."""
+    warm_up: Mapping[str, object] | None = None
+    """Its arguments for once before the first round of a process; it does not count."""
+    server: Mapping[str, object] = field(factory=dict)
+    """Arguments of `Canned.reset`: what the server does meanwhile."""
+    is_fresh: bool = False
+    """Whether each round has a new process: what the memory of one round was is then not there for the next."""
 
 
 @frozen
@@ -66,68 +84,56 @@ class Bench:
         """Return the size for this run."""
         return quick if self.is_quick else full
 
-    def able(self, operation: str) -> tuple[list[Contender], dict[str, str]]:
-        """Return the contenders that are measured in an operation, and why the others are not."""
-        reasons = {name: one.why_not(operation) for name, one in CONTENDERS.items()}
-        return (
-            [CONTENDERS[name] for name, reason in reasons.items() if reason is None],
-            {name: reason for name, reason in reasons.items() if reason is not None},
-        )
-
-    async def rounds(
-        self, url: str, operation: str, measure: str, *, rounds: int, warm_up: int = 1, **arguments: object
-    ) -> Rounds:
-        """Measure an operation of `Client` for all contenders in turn.
-
-        Each has one process for all rounds, idle while it is not its turn. The order is reversed in every second round.
-        One whose process fails is out, and the note says why.
-
-        Args:
-            url: The server's.
-            operation: A method of `Client`: those that cannot do it are out.
-            measure: A name of `client.MEASURES`.
-            rounds: How many.
-            warm_up: Rounds before these, which do not count.
-            arguments: For the measure.
-        """
-        contenders, notes = self.able(operation)
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Clients]:
+        """Start a server; the processes of the contenders follow when they are used. All end with the block."""
         async with AsyncExitStack() as stack:
-            run = _Run(stack, notes)
-            for contender in contenders:
-                await run.start(contender, url)
-            for number in range(warm_up + rounds):
-                await run.round(measure, arguments, is_reversed=number % 2 == 1)
-        return Rounds({name: samples[warm_up:] for name, samples in run.samples.items()}, run.notes)
+            server = await stack.enter_async_context(processes.server())
+            yield Clients(server, stack)
 
 
 @define
-class _Run:
-    """The processes of one measurement."""
+class Clients:
+    """A server, and one process for each contender."""
 
-    stack: AsyncExitStack
-    notes: dict[str, str]
-    workers: dict[str, Worker] = field(factory=dict)
-    samples: dict[str, list[Sample]] = field(factory=dict)
+    server: Server
+    _stack: AsyncExitStack
+    _workers: dict[str, Worker] = field(init=False, factory=dict)
 
-    async def start(self, contender: Contender, url: str) -> None:
-        try:
-            self.workers[contender.name] = await self.stack.enter_async_context(processes.client(contender, url))
-        except ProcessFailed as error:
-            self.fail(contender.name, error)
-        else:
-            self.samples[contender.name] = []
+    async def rounds(self, task: Task, *, rounds: int) -> Rounds:
+        """Measure a task for all contenders in turn.
 
-    async def round(self, measure: str, arguments: Mapping[str, Any], *, is_reversed: bool) -> None:
-        for name in list(reversed(self.workers) if is_reversed else self.workers):
-            try:
-                sample = await self.workers[name].ask(measure, **arguments)
-            except ProcessFailed as error:
-                self.fail(name, error)
-            else:
-                self.samples[name].append(structure(sample, Sample))
+        Each is idle while it is not its turn. The order is reversed in every second round. One whose process fails is
+        out, and the note says why.
+        """
+        reasons = {name: one.why_not(task.operation) for name, one in CONTENDERS.items()}
+        notes = {name: reason for name, reason in reasons.items() if reason is not None}
+        samples: dict[str, list[Sample]] = {name: [] for name in CONTENDERS if name not in notes}
+        for number in range(rounds):
+            for name in list(samples) if number % 2 == 0 else list(reversed(samples)):
+                try:
+                    samples[name].append(await self._sample(CONTENDERS[name], task, is_first=number == 0))
+                except ProcessFailed as error:
+                    print(f"{name}: {error}", file=sys.stderr)
+                    notes[name] = f"failed: {error}"
+                    del samples[name]
+                    self._workers.pop(name, None)
+        return Rounds(samples, notes)
 
-    def fail(self, name: str, error: ProcessFailed) -> None:
-        print(f"{name}: {error}", file=sys.stderr)
-        self.workers.pop(name, None)
-        self.samples.pop(name, None)
-        self.notes[name] = f"failed: {error}"
+    async def _sample(self, contender: Contender, task: Task, *, is_first: bool) -> Sample:
+        if task.is_fresh:
+            async with processes.client(contender, self.server.url) as worker:
+                return await self._measured(worker, task, is_cold=True)
+        if contender.name not in self._workers:
+            client = processes.client(contender, self.server.url)
+            self._workers[contender.name] = await self._stack.enter_async_context(client)
+        return await self._measured(self._workers[contender.name], task, is_cold=is_first)
+
+    async def _measured(self, worker: Worker, task: Task, *, is_cold: bool) -> Sample:
+        if is_cold and task.warm_up is not None:
+            await self.server.worker.ask("reset")
+            await worker.ask(task.measure, **task.warm_up)
+        await self.server.worker.ask("reset", **task.server)
+        sample = structure(await worker.ask(task.measure, **task.arguments), Sample)
+        report = await self.server.worker.ask("report")
+        return evolve(sample, facts={**sample.facts, "server": report})

@@ -44,48 +44,48 @@ class Canned:
     """Requests by the beginning of their route."""
     drops: int = 0
     """How many more POSTs are answered by closing the connection, after their work is done."""
-    posts: list[str | None] = field(factory=list)
-    """The idempotency key of each POST while `drops` was set, in order."""
+    posts: Counter[str] = field(factory=Counter)
+    """POSTs by their idempotency key; "" for none."""
     ends: dict[str, float] = field(factory=dict)
     """When each job is over, by `time.monotonic`."""
     latency: float = 0.0
-    is_recording: bool = False
     _prepared: Sequence[tuple[bytes, Route, bytes | None]] = field(
         init=False, default=Factory(lambda self: _prepare(self.routes), takes_self=True)
     )
     _kept: dict[bytes, bytes] = field(init=False, factory=dict)
+    _cpu: float = field(init=False, default=0.0)
 
     def command(self, name: str, arguments: Mapping[str, Any]) -> object:
         """Do what the parent process asks."""
-        commands: Mapping[str, Callable[..., object]] = {
-            "reset": self.reset,
-            "begin": self.begin,
-            "report": self.report,
-        }
+        commands: Mapping[str, Callable[..., object]] = {"reset": self.reset, "report": self.report}
         return commands[name](**arguments)
 
-    def reset(self, drops: int = 0, latency: float = 0.0) -> object:
-        """Forget all requests. From now on the next *drops* POSTs are not answered, and POSTs are recorded."""
+    def reset(self, drops: int = 0, latency: float = 0.0, lengths: Mapping[str, float] | None = None) -> object:
+        """Forget all requests.
+
+        Args:
+            drops: So many POSTs are from now on not answered: their connection is closed after their work is done.
+            latency: How long an answer takes, in seconds.
+            lengths: Jobs that begin now, with their lengths in seconds, by id.
+        """
         self.counts.clear()
         self.posts.clear()
-        self.ends.clear()
-        self.drops, self.latency, self.is_recording = drops, latency, True
-        return {}
-
-    def begin(self, lengths: Mapping[str, float]) -> object:
-        """Begin jobs with these lengths in seconds, by their ids."""
+        self.drops, self.latency = drops, latency
         now = time.monotonic()
-        self.ends = {one: now + length for one, length in lengths.items()}
+        self.ends = {one: now + length for one, length in (lengths or {}).items()}
+        self._cpu = time.process_time()
         return {}
 
     def report(self) -> object:
-        """Return what came. A job is made by each POST without a key, and by the first with a key."""
+        """Return what came since. A job is made by each POST without a key, and by the first with a key."""
+        keys = sum(bool(key) for key in self.posts)
         return {
-            "counts": self.counts,
-            "keys": self.posts,
-            "jobs": len({key for key in self.posts if key}) + self.posts.count(None),
+            "requests": self.counts,
+            "posts": self.posts.total(),
+            "keys": keys,
+            "jobs": keys + self.posts[""],
             "ends": self.ends,
-            "cpu": time.process_time(),
+            "cpu": time.process_time() - self._cpu,
         }
 
     def is_over(self, job: str) -> bool:
@@ -99,8 +99,8 @@ class Canned:
             return _http({"error": {"code": "not_found", "message": head.decode(errors="replace")[:80]}}, status=404)
         _, route, fixed = found
         self.counts[route.begins] += 1
-        if self.is_recording and head.startswith(b"POST"):
-            self.posts.append(key[1].decode() if (key := _KEY.search(head)) else None)
+        if head.startswith(b"POST"):
+            self.posts[key[1].decode() if (key := _KEY.search(head)) else ""] += 1
             if self.drops:
                 self.drops -= 1
                 return None

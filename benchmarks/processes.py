@@ -84,11 +84,19 @@ async def worker(*command: str, env: Mapping[str, str] = ENVIRON) -> AsyncIterat
         await process.communicate()
 
 
+@frozen
+class Server:
+    """The canned server. Its process answers the commands of `canned_heygen.Canned`."""
+
+    url: str
+    worker: Worker
+
+
 @asynccontextmanager
-async def server() -> AsyncIterator[tuple[str, Worker]]:
-    """Run the canned server; its URL, and the process for the commands of `canned_heygen.Canned`."""
+async def server() -> AsyncIterator[Server]:
+    """Run the canned server until the block ends."""
     async with worker("benchmarks.canned_heygen") as process:
-        yield str((await process.read())["url"]), process
+        yield Server(str((await process.read())["url"]), process)
 
 
 @asynccontextmanager

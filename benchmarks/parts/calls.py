@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks import processes
-from benchmarks.bench import Bench, Rounds
+from benchmarks.bench import Bench, Clients, Rounds, Task
 from benchmarks.contenders import BARE, OURS
 from benchmarks.results import Figure, Table
 from benchmarks.sample import Sample
@@ -26,20 +25,14 @@ OPENAI, OPENAI_GOAL = "openai (aiohttp)", 5.5
 
 async def measure(bench: Bench) -> list[Table]:
     """Measure each case."""
-    async with processes.server() as (url, _):
-        return [await _case(bench, url, operation, at_once) for operation, at_once in CASES]
+    async with bench.open() as clients:
+        return [await _case(bench, clients, operation, at_once) for operation, at_once in CASES]
 
 
-async def _case(bench: Bench, url: str, operation: str, at_once: int) -> Table:
-    rounds = await bench.rounds(
-        url,
-        operation,
-        "calls",
-        rounds=bench.pick(11, 1),
-        method=operation,
-        seconds=bench.pick(0.4, 0.0),
-        at_once=at_once,
-    )
+async def _case(bench: Bench, clients: Clients, operation: str, at_once: int) -> Table:
+    arguments = {"method": operation, "seconds": bench.pick(0.4, 0.0), "at_once": at_once}
+    task = Task(operation, "calls", arguments, warm_up=arguments)
+    rounds = await clients.rounds(task, rounds=bench.pick(11, 1))
     return Table(
         f"{operation}, {at_once} at once",
         f"Calls of `{operation}`. CPU is that of the client's process, the kernel's work for it included.",

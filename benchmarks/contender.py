@@ -79,6 +79,8 @@ class Asked:
     body: bytes
     is_over: Callable[[str], bool]
     """Whether the job with this id has ended."""
+    jobs: Sequence[str] = ()
+    """The ids of those that were begun, the newest first."""
 
 
 @frozen

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from benchmarks.bench import Bench
-from benchmarks.parts import calls
+from benchmarks.parts import calls, waiting
 from benchmarks.results import Table
 
 
@@ -24,4 +24,5 @@ class Part(Protocol):
 
 PARTS: dict[str, Part] = {
     "calls": calls,
+    "waiting": waiting,
 }

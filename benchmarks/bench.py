@@ -50,9 +50,12 @@ class Rounds:
     notes: Mapping[str, str]
     """Why the others have none."""
 
-    def figure(self, name: str, value: Value, unit: str) -> Figure:
-        """Return the figure of a contender that is measured."""
-        return Figure.of([value(sample) for sample in self.samples[name]], unit)
+    def figure(
+        self, name: str, value: Value, unit: str, *, at_most: float | None = None, at_least: float | None = None
+    ) -> Figure:
+        """Return the figure of a contender that is measured, with its goal."""
+        values = [value(sample) for sample in self.samples[name]]
+        return Figure.of(values, unit, at_most=at_most, at_least=at_least)
 
     def ratio(
         self,

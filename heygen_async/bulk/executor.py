@@ -211,11 +211,11 @@ class RowExecutor:
             return
         self._report(self._stage or "waiting", str(error))
         is_alone = step is Step.CREATE and record.batch is None and record.group is None
-        if isinstance(error, RateLimited) and is_alone:
+        if is_alone:
             self._not_before = self.run.queue.clock() + record.hold
-        elif step is Step.DOWNLOAD:
+        if step is Step.DOWNLOAD:
             await asyncio.sleep(record.hold)
-        elif isinstance(error, HeyGenError):
+        elif isinstance(error, HeyGenError) and not (is_alone and isinstance(error, RateLimited)):
             await self._after_failure(error, is_alone=is_alone)
 
     async def _after_failure(self, error: HeyGenError, *, is_alone: bool) -> None:

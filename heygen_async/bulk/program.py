@@ -31,7 +31,7 @@ from heygen_async.bulk.outputs import (
     output_problems,
     part_identity,
 )
-from heygen_async.bulk.record import KEY_SECONDS, Record, State, evolve
+from heygen_async.bulk.record import CLOCK_ERROR, KEY_SECONDS, Record, State, evolve
 from heygen_async.bulk.searching import InDoubt, Searcher
 from heygen_async.bulk.store import HeyGen, JournalError, Store
 from heygen_async.errors import (
@@ -193,7 +193,7 @@ def _is_remembered(record: Record, now: float) -> bool:
     # A clock that was set back makes this time look short: then, too, the job is searched for.
     if record.is_key_lost or record.asked_at is None:
         return False
-    return 0 <= now - record.asked_at < KEY_SECONDS
+    return -CLOCK_ERROR <= now - record.asked_at < KEY_SECONDS
 
 
 def _is_uploaded(row: PreparedRow, record: Record) -> bool:

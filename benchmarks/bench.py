@@ -36,6 +36,8 @@ class Task:
     """Its arguments for once before the first round of a process; it does not count."""
     server: Mapping[str, object] = field(factory=dict)
     """Arguments of `Canned.reset`: what the server does meanwhile."""
+    left_out: Mapping[str, str] = field(factory=dict)
+    """Why some contenders are not measured, by their name."""
     is_fresh: bool = False
     """Whether each round has a new process: what the memory of one round was is then not there for the next."""
 
@@ -48,9 +50,12 @@ class Rounds:
     notes: Mapping[str, str]
     """Why the others have none."""
 
-    def figure(self, name: str, value: Value, unit: str) -> Figure:
-        """Return the figure of a contender that is measured."""
-        return Figure.of([value(sample) for sample in self.samples[name]], unit)
+    def figure(
+        self, name: str, value: Value, unit: str, *, at_most: float | None = None, at_least: float | None = None
+    ) -> Figure:
+        """Return the figure of a contender that is measured, with its goal."""
+        values = [value(sample) for sample in self.samples[name]]
+        return Figure.of(values, unit, at_most=at_most, at_least=at_least)
 
     def ratio(
         self,
@@ -106,7 +111,7 @@ class Clients:
         Each is idle while it is not its turn. The order is reversed in every second round. One whose process fails is
         out, and the note says why.
         """
-        reasons = {name: one.why_not(task.operation) for name, one in CONTENDERS.items()}
+        reasons = {name: task.left_out.get(name, one.why_not(task.operation)) for name, one in CONTENDERS.items()}
         notes = {name: reason for name, reason in reasons.items() if reason is not None}
         samples: dict[str, list[Sample]] = {name: [] for name in CONTENDERS if name not in notes}
         for number in range(rounds):

@@ -53,8 +53,8 @@ class Worker:
             raise ProcessFailed(f"no answer in {SECONDS:.0f} s") from None
         if not line:
             assert self.process.stderr
-            error = (await self.process.stderr.read()).decode(errors="replace").strip()
-            raise ProcessFailed(error.splitlines()[-1] if error else "it ended without a word")
+            error = (await self.process.stderr.read()).decode(errors="replace")
+            raise ProcessFailed(_last_line(error) or "it ended without a word")
         answer: dict[str, Any] = orjson.loads(line)
         return answer
 
@@ -109,12 +109,11 @@ async def client(contender: Contender, url: str) -> AsyncIterator[Worker]:
 
 @frozen
 class Usage:
-    """What a process took from its start to its end, in seconds and megabytes."""
+    """What a process took from its start to its end, in seconds."""
 
     wall: float
     cpu: float
-    memory: float
-    """The peak of its resident memory."""
+    output: str
 
 
 def run_fresh(command: Sequence[str], env: Mapping[str, str] = ENVIRON) -> Usage:
@@ -125,14 +124,17 @@ def run_fresh(command: Sequence[str], env: Mapping[str, str] = ENVIRON) -> Usage
     """
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *command], env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, *command], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     with process:
-        assert process.stderr
-        error = process.stderr.read().decode(errors="replace").strip()
+        assert process.stdout
+        output = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise ProcessFailed(error.splitlines()[-1] if error else f"exit code {process.returncode}")
-    unit = 1 << (20 if sys.platform == "darwin" else 10)
-    return Usage(time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss / unit)
+        raise ProcessFailed(_last_line(output) or f"exit code {process.returncode}")
+    return Usage(time.perf_counter() - started, used.ru_utime + used.ru_stime, output)
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from benchmarks.bench import Bench
-from benchmarks.parts import calls
+from benchmarks.parts import calls, dropped_create, instructions, pagination, poller, start, waiting
 from benchmarks.results import Table
 
 
@@ -24,4 +24,10 @@ class Part(Protocol):
 
 PARTS: dict[str, Part] = {
     "calls": calls,
+    "dropped_create": dropped_create,
+    "pagination": pagination,
+    "start": start,
+    "instructions": instructions,
+    "waiting": waiting,
+    "poller": poller,
 }

@@ -62,8 +62,37 @@ def _statuses(_: Asked) -> object:
 
 ROUTES = (
     Route("GET /v3/lipsyncs/", {"data": LIPSYNC}),
-    Route("GET /v3/lipsyncs/statuses", _statuses(Asked("", b"", lambda _: False))),
+    Route("GET /v3/lipsyncs/statuses", _statuses(Asked("", "", b"", lambda _: False))),
     Route("GET /v3/lipsyncs?", _page, is_kept=True),
     Route("POST /v3/lipsyncs", {"data": {"lipsync_id": "ls_abc123"}}),
 )
 """HeyGen's."""
+
+
+def _job(asked: Asked, job: str) -> dict[str, object]:
+    return {**LIPSYNC, "id": job, "status": "completed" if asked.is_over(job) else "running"}
+
+
+def _one_job(asked: Asked) -> object:
+    return {"data": _job(asked, urlsplit(asked.path).path.rpartition("/")[2])}
+
+
+def _jobs(asked: Asked) -> object:
+    start = page_number(asked.path, "token")
+    items = [_job(asked, job) for job in asked.jobs[start : start + PAGE]]
+    has_more = start + PAGE < len(asked.jobs)
+    return {"data": items, "next_token": str(start + PAGE) if has_more else None, "has_more": has_more}
+
+
+def _job_statuses(asked: Asked) -> object:
+    ids = parse_qs(urlsplit(asked.path).query)["lipsync_ids"][0].split(",")
+    states = [{"video_id": job, "status": "completed" if asked.is_over(job) else "processing"} for job in ids]
+    return {"data": states, "next_token": None, "has_more": False}
+
+
+JOB_ROUTES = (
+    Route("GET /v3/lipsyncs/", _one_job),
+    Route("GET /v3/lipsyncs/statuses", _job_statuses),
+    Route("GET /v3/lipsyncs?", _jobs),
+)
+"""Instead of those, while there are jobs that run and end."""

@@ -36,6 +36,8 @@ class Task:
     """Its arguments for once before the first round of a process; it does not count."""
     server: Mapping[str, object] = field(factory=dict)
     """Arguments of `Canned.reset`: what the server does meanwhile."""
+    left_out: Mapping[str, str] = field(factory=dict)
+    """Why some contenders are not measured, by their name."""
     is_fresh: bool = False
     """Whether each round has a new process: what the memory of one round was is then not there for the next."""
 
@@ -109,7 +111,7 @@ class Clients:
         Each is idle while it is not its turn. The order is reversed in every second round. One whose process fails is
         out, and the note says why.
         """
-        reasons = {name: one.why_not(task.operation) for name, one in CONTENDERS.items()}
+        reasons = {name: task.left_out.get(name, one.why_not(task.operation)) for name, one in CONTENDERS.items()}
         notes = {name: reason for name, reason in reasons.items() if reason is not None}
         samples: dict[str, list[Sample]] = {name: [] for name in CONTENDERS if name not in notes}
         for number in range(rounds):

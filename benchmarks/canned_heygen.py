@@ -26,10 +26,14 @@ from benchmarks.contender import Asked, Route
 from benchmarks.contenders import CONTENDERS
 
 KEPT = 1 << 20
+HANG = 3.0
+_HOST = re.compile(rb"(?i)\r\nhost: *([^\r]+)")
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 _CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding: *chunked")
 _KEY = re.compile(rb"(?i)\r\n[a-z-]*idempotency[a-z-]*: *([^\r]+)")
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
+Prepared = Sequence[tuple[bytes, Route, bytes | None]]
+"""Routes with the bytes that their requests begin with, and their answers if these are fixed."""
 
 
 @define
@@ -48,9 +52,13 @@ class Canned:
     ends: dict[str, float] = field(factory=dict)
     """When each job is over, by `time.monotonic`."""
     latency: float = 0.0
-    _prepared: Sequence[tuple[bytes, Route, bytes | None]] = field(
-        init=False, default=Factory(lambda self: _prepare(self.routes), takes_self=True)
+    hangs_at: float | None = None
+    """When the next answer takes `HANG` longer, by `time.monotonic`; only one does."""
+    _prepared: Prepared = field(init=False, default=Factory(lambda self: _prepare(self.routes), takes_self=True))
+    _with_jobs: Prepared = field(
+        init=False, default=Factory(lambda self: _prepare([*answers.JOB_ROUTES, *self.routes]), takes_self=True)
     )
+    _newest: Sequence[str] = field(init=False, default=())
     _kept: dict[bytes, bytes] = field(init=False, factory=dict)
     _cpu: float = field(init=False, default=0.0)
 
@@ -59,19 +67,28 @@ class Canned:
         commands: Mapping[str, Callable[..., object]] = {"reset": self.reset, "report": self.report}
         return commands[name](**arguments)
 
-    def reset(self, drops: int = 0, latency: float = 0.0, lengths: Mapping[str, float] | None = None) -> object:
+    def reset(
+        self,
+        drops: int = 0,
+        latency: float = 0.0,
+        lengths: Mapping[str, float] | None = None,
+        hang_after: float | None = None,
+    ) -> object:
         """Forget all requests.
 
         Args:
             drops: So many POSTs are from now on not answered: their connection is closed after their work is done.
             latency: How long an answer takes, in seconds.
             lengths: Jobs that begin now, with their lengths in seconds, by id.
+            hang_after: The first request after so many seconds is answered 3 s late.
         """
         self.counts.clear()
         self.posts.clear()
         self.drops, self.latency = drops, latency
         now = time.monotonic()
         self.ends = {one: now + length for one, length in (lengths or {}).items()}
+        self._newest = list(reversed(self.ends))
+        self.hangs_at = None if hang_after is None else now + hang_after
         self._cpu = time.process_time()
         return {}
 
@@ -91,9 +108,17 @@ class Canned:
         """Whether the job has ended; one that was never begun has."""
         return time.monotonic() >= self.ends.get(job, 0.0)
 
+    def pause(self) -> float:
+        """Return how long the next answer takes, in seconds."""
+        if self.hangs_at is not None and time.monotonic() >= self.hangs_at:
+            self.hangs_at = None
+            return self.latency + HANG
+        return self.latency
+
     def answer(self, head: bytes, body: bytes) -> bytes | None:
         """Return the answer to a request, or `None` if its connection is to be closed."""
-        found = next((one for one in self._prepared if head.startswith(one[0])), None)
+        prepared = self._with_jobs if self.ends else self._prepared
+        found = next((one for one in prepared if head.startswith(one[0])), None)
         if found is None:
             return _http({"error": {"code": "not_found", "message": head.decode(errors="replace")[:80]}}, status=404)
         _, route, fixed = found
@@ -110,15 +135,15 @@ class Canned:
         if (kept := self._kept.get(target)) is not None:
             return kept
         assert callable(route.answer)
-        asked = Asked(target.decode(), body, self.is_over)
+        host = found[1].decode() if (found := _HOST.search(head)) else ""
+        asked = Asked(target.decode(), f"http://{host}", body, self.is_over, self._newest)
         answer = _http(route.answer(asked), route.status, route.headers)
         if route.is_kept:
             self._kept[target] = answer
         return answer
 
 
-def _prepare(routes: Sequence[Route]) -> Sequence[tuple[bytes, Route, bytes | None]]:
-    """Return the routes with the bytes that their requests begin with, and their answers if these are fixed."""
+def _prepare(routes: Sequence[Route]) -> Prepared:
     ordered = sorted(routes, key=lambda route: len(route.begins), reverse=True)
     return [(route.begins.encode(), route, _fixed(route)) for route in ordered]
 
@@ -204,8 +229,8 @@ class _Connection(asyncio.Protocol):
         self._requests.feed(data)
 
     def _write(self, answer: bytes) -> None:
-        if self._canned.latency:
-            asyncio.get_running_loop().call_later(self._canned.latency, self._transport.write, answer)
+        if pause := self._canned.pause():
+            asyncio.get_running_loop().call_later(pause, self._transport.write, answer)
         else:
             self._transport.write(answer)
 

@@ -11,10 +11,11 @@ import contextlib
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import orjson
 from cattrs import unstructure
@@ -24,6 +25,7 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.sample import Observer
 from benchmarks.turns import Turns
 
+T = TypeVar("T")
 Facts = Mapping[str, Any]
 NUMBERS = count()
 
@@ -93,27 +95,31 @@ MEASURES: Mapping[str, Callable[..., Awaitable[Facts]]] = {
 }
 
 
-async def answer_commands(name: str, url: str, observer: Observer, output: TextIO) -> None:
-    """Do the measures that standard input names, until it is closed."""
-    async with CONTENDERS[name].open(url) as client:
-        print("{}", file=output, flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            arguments = orjson.loads(line)
-            measure = MEASURES[arguments.pop("command")]
-            sample = await observer.observe(partial(measure, client, **arguments))
-            print(orjson.dumps(unstructure(sample)).decode(), file=output, flush=True)
-
-
-def main() -> None:
-    name, url = sys.argv[1:]
+def run(opened: AbstractAsyncContextManager[T], measures: Mapping[str, Callable[..., Awaitable[Facts]]]) -> None:
+    """Do the measures that standard input names until it is closed, each with what was opened as its first argument."""
     turns = Turns()
     with (
         contextlib.redirect_stdout(sys.stderr) as _,  # what a package prints is no answer
         asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner,
     ):
         assert sys.__stdout__
-        runner.run(answer_commands(name, url, Observer(turns), sys.__stdout__))
+        runner.run(_answer_commands(opened, measures, Observer(turns), sys.__stdout__))
+
+
+async def _answer_commands(
+    opened: AbstractAsyncContextManager[T],
+    measures: Mapping[str, Callable[..., Awaitable[Facts]]],
+    observer: Observer,
+    output: TextIO,
+) -> None:
+    async with opened as client:
+        print("{}", file=output, flush=True)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            arguments = orjson.loads(line)
+            measure = measures[arguments.pop("command")]
+            sample = await observer.observe(partial(measure, client, **arguments))
+            print(orjson.dumps(unstructure(sample)).decode(), file=output, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(CONTENDERS[sys.argv[1]].open(sys.argv[2]), MEASURES)

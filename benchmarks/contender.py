@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -53,15 +54,33 @@ class Client:
         raise NotImplementedError
 
 
+async def wait_for_each(
+    wait: Callable[[str], Awaitable[object]], ids: Sequence[str], seen: Callable[[str], None]
+) -> None:
+    """Wait for each job in a task of its own, with a client that waits for one."""
+
+    async def one(job: str) -> None:
+        await wait(job)
+        seen(job)
+
+    async with asyncio.TaskGroup() as group:
+        for job in ids:
+            group.create_task(one(job))
+
+
 @frozen
 class Asked:
     """A request, for a route whose answer depends on it."""
 
     path: str
     """With its query."""
+    origin: str
+    """Of the server: "http://127.0.0.1:8000"."""
     body: bytes
     is_over: Callable[[str], bool]
     """Whether the job with this id has ended."""
+    jobs: Sequence[str] = ()
+    """The ids of those that were begun, the newest first."""
 
 
 @frozen
@@ -110,17 +129,3 @@ class Contender:
         if not self.is_installed:
             return f"not installed ({self.requirement})"
         return self.cannot.get(operation)
-
-
-def of_equal_size(body: Mapping[str, object], pad: str, size: int) -> dict[str, object]:
-    """Return the body with its string field *pad* extended, so that its JSON has *size* bytes.
-
-    Raises:
-        ValueError: The JSON is longer than that.
-    """
-    import orjson  # noqa: PLC0415 the parent process needs none
-
-    missing = size - len(orjson.dumps(body))
-    if missing < 0:
-        raise ValueError(f"the body is {-missing} bytes too long")
-    return {**body, pad: f"{body[pad]}{'0' * missing}"}

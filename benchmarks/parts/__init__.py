@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from benchmarks.bench import Bench
-from benchmarks.parts import calls, dropped_create, instructions, pagination, start
+from benchmarks.parts import calls, dropped_create, instructions, pagination, start, waiting
 from benchmarks.results import Table
 
 
@@ -28,4 +28,5 @@ PARTS: dict[str, Part] = {
     "pagination": pagination,
     "start": start,
     "instructions": instructions,
+    "waiting": waiting,
 }

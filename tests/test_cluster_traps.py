@@ -1,22 +1,26 @@
 """What a cluster could get wrong without an error: seats that stay idle, requests made twice, slow handovers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 from attrs import frozen
-from cluster_yard import ORIGIN, Yard, yard
+from bulk_stage import HASTY, QUICK
+from cluster_yard import ORIGIN, ClusterApi, Yard, yard
 from test_bulk_executors import Killed
-from test_cluster import Stage, rows, staged, url
+from test_cluster import EAGER, Stage, rows, staged, url
 
-from heygen_async.bulk.cluster import delivery, scheduler_store, scheduling, worker
+from heygen_async import HeyGenSession
+from heygen_async.bulk.cluster import Cluster, delivery, scheduler_store, scheduling, worker
 from heygen_async.bulk.cluster.accounts import Accounts, LeaseLost
 from heygen_async.bulk.cluster.database import Database
 from heygen_async.bulk.cluster.rows import Stage as At
 from heygen_async.bulk.cluster.scheduler import Learnt
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
-from heygen_async.models import DubRow, Lipsync, LipsyncStatus
+from heygen_async.models import DubRow, Lipsync, LipsyncStatus, Source
 from heygen_async.policies import PollPolicy
 from heygen_async.sandbox import SAMPLE_AUDIO
 
@@ -69,6 +73,92 @@ async def test_each_job_is_fetched_once_by_whoever_downloads_it(database_url: st
             await stage.until(lambda status: status.is_complete)
 
     assert [one.route for one in stage.sandbox.requests].count("GET /v3/lipsyncs/{lipsync_id}") == 12
+
+
+async def test_one_of_all_workers_asks_for_statuses(database_url: str, tmp_path: Path) -> None:
+    async with staged(database_url, tmp_path) as stage:
+        await stage.enqueue(rows(12))
+        async with _counted(stage) as first:
+            await stage.until(lambda status: any(one.scheduler for one in status.accounts))
+            async with _counted(stage) as second:
+                await stage.until(lambda status: status.is_complete)
+
+    asked = sum("statuses" in request.route for request in stage.sandbox.requests)
+    assert (first[0], second[0]) == (asked, 0)
+
+
+@asynccontextmanager
+async def _counted(stage: Stage) -> AsyncIterator[list[int]]:
+    """Start a worker; yields how often it asks for statuses."""
+    count = [0]
+
+    async def note(_session: object, _context: object, request: aiohttp.TraceRequestStartParams) -> None:
+        count[0] += "statuses" in request.url.path
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(note)
+    async with (
+        aiohttp.ClientSession(trace_configs=[trace]) as http,
+        HeyGenSession(
+            stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK, polling=EAGER, http=http
+        ) as heygen,
+        Cluster(stage.url) as cluster,
+    ):
+        task = asyncio.create_task(cluster.work(heygen, delays=HASTY))
+        try:
+            yield count
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def test_the_limit_of_an_account_is_learnt_with_few_refusals(database_url: str, tmp_path: Path) -> None:
+    async with staged(database_url, tmp_path, account_limit=10, speed=50) as stage:
+        await stage.enqueue(rows(60))
+        async with stage.worker(), stage.worker():
+            await stage.until(lambda status: status.is_complete)
+
+    assert sum(one.status == 429 for one in stage.sandbox.requests) <= 8
+    assert stage.jobs().total() == 60
+
+
+@frozen
+class DiesAfter:
+    """A database whose client dies after a statement."""
+
+    database: Database
+    statement: str
+    was_reached: list[bool]
+
+    async def fetch(self, statement: str, values: object = None) -> object:
+        found = await self.database.fetch(statement, values)
+        if self.statement in str(statement):
+            self.was_reached.append(True)
+            raise Killed
+        return found
+
+
+async def test_a_file_whose_upload_was_answered_is_not_uploaded_again(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads: list[object] = []
+    upload = ClusterApi.upload
+
+    async def counted(self: ClusterApi, source: Source) -> object:
+        uploads.append(source)
+        return await upload(self, source)
+
+    monkeypatch.setattr(ClusterApi, "upload", counted)
+    async with yard(database_url, tmp_path, monkeypatch) as one:
+        await one.schedule()
+        alive, one.database = one.database, DiesAfter(one.database, "INSERT INTO assets", [])
+        with pytest.raises(BaseExceptionGroup):
+            await one.work("killed")
+        assert one.database.was_reached
+        one.database = alive
+        await one.complete()
+        assert await one.stages() == {"done": 3}
+    assert len(uploads) == 1
 
 
 # What a refusal teaches

@@ -421,7 +421,7 @@ async def test_inputs_that_changed_after_something_was_sent_need_a_new_key() -> 
     journal = await _open(None)
     (record,) = await journal.admit([_entry("a")])
     assert isinstance(record, Record)
-    (same,) = await journal.admit([_entry("a", inputs="mended")])
+    (same,) = await journal.admit([_entry("a", inputs="corrected")])
     assert isinstance(same, Record)  # nothing was sent yet
     await journal.save(same.sending("body", "a", 0.0))
     (changed,) = await journal.admit([_entry("a", inputs="other")])
@@ -436,11 +436,11 @@ async def test_a_row_that_was_refused_may_be_mended_under_its_key() -> None:
     (record,) = await journal.admit([_entry("a")])
     assert isinstance(record, Record)
     await journal.save(record.sending("body", "a", 0.0).not_sent("400"))
-    (mended,) = await journal.admit([_entry("a", inputs="mended")])
+    (corrected,) = await journal.admit([_entry("a", inputs="corrected")])
     await journal.aclose()
 
-    assert isinstance(mended, Record)
-    assert mended.sending("other", None, 1.0).attempt_key == attempt_key("a", "mended", 2)
+    assert isinstance(corrected, Record)
+    assert corrected.sending("other", None, 1.0).attempt_key == attempt_key("a", "corrected", 2)
 
 
 async def test_a_presigned_link_in_an_error_is_written_without_its_query(tmp_path: Path) -> None:

@@ -384,7 +384,7 @@ class Simulation:
                 submit=plan.submit,
                 captions=plan.captions,
                 retry_failed=plan.retry_failed,
-                now=self.universe.wall,
+                now=heygen._transport.server_time.now,
             )
             run = DubRun(heygen._bulk_calls(), rows, options, origin=API)
             async with run:

@@ -110,6 +110,8 @@ class Network:
         self.counts: Counter[str] = Counter()
         self.not_before: dict[object, float] = {}
         """Until when the service has asked the client to wait with each request."""
+        self.refused: set[object] = set()
+        """The names of requests that were refused."""
         self.problems: list[str] = []
         """Requests that came too early."""
         self.lines: list[Line] = []
@@ -271,14 +273,20 @@ class Line(asyncio.Transport):
         if effect == "a foreign file appears":
             network.disturb(request)
         if effect == "doubled":
-            again = partial(network.server.handle, request, lambda _: None)
-            universe.after(delay + value, again)
+            universe.after(delay + value, partial(self._repeat, request))
+
+    def _repeat(self, request: HttpRequest) -> None:
+        """Let a request arrive again, as a proxy does it, unless the first one was refused meanwhile."""
+        if request.name not in self._network.refused:
+            self._network.server.handle(request, lambda _: None)
 
     def _arrive(self, request: HttpRequest, effect: str, value: float) -> None:
         self._network.server.handle(request, partial(self._answer, request, effect=effect, value=value))
 
     def _answer(self, request: HttpRequest, answer: HttpAnswer, effect: str, value: float) -> None:
         network, universe = self._network, self._universe
+        if answer.status >= 400:
+            network.refused.add(request.name)
         if universe.is_traced:
             shown = (
                 answer.body[:160].decode(errors="replace")

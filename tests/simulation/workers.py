@@ -100,7 +100,8 @@ class Worker:
                 self._thawing.cancel()
 
     def _context(self, heygen: HeyGenSession) -> RunContext:
-        calls, store, now = _Mortal(heygen._bulk_calls(), self), _Mortal(self.store, self), self.universe.wall
+        calls, store = _Mortal(heygen._bulk_calls(), self), _Mortal(self.store, self)
+        now = heygen._transport.server_time.now
         queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
         searcher = Searcher(calls, store, now)
         tools = Tools(heygen=calls, store=store, searcher=searcher, delays=RetryDelays(), now=now)

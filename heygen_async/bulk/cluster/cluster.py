@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 from heygen_async._arguments import check_count, check_rate, check_type
 from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.budget import check_budget, check_rates
-from heygen_async.bulk.cluster.accounts import GONE_SECONDS, Accounts, join_account
+from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, Accounts, join_account
 from heygen_async.bulk.cluster.api_calls import Api, Session
 from heygen_async.bulk.cluster.database import ClusterError, Database, Patient, to_jsonb
 from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
@@ -257,7 +257,7 @@ class Cluster:
             raise ValueError(f"older_than must be 0 or more, not {older_than}")
         removed = await self._database.fetch(_PRUNE, {"seconds": older_than})
         await self._database.fetch(
-            "DELETE FROM workers WHERE beat < unix_time() - %(seconds)s", {"seconds": 100 * GONE_SECONDS}
+            "DELETE FROM workers WHERE beat < unix_time() - %(seconds)s", {"seconds": 100 * ALIVE_SECONDS}
         )
         await remove_leftovers(self._database)
         return len(removed)

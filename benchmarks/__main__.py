@@ -54,9 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="each thing once, at its smallest size; nothing to quote")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="print what changed since this results.json")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="write results.json and results.md there")
-    parser.add_argument(
-        "--readme", type=Path, metavar="FILE", help="write its table, and its plot to .github beside it"
-    )
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="write its table there, and its plots to .github")
     parser.add_argument("--results", type=Path, metavar="FILE", help="measure nothing: take the results of this file")
     options = parser.parse_args()
     for name in options.names:

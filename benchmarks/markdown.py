@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.compare import NOISE, Comparison
 from benchmarks.results import RATIO, Figure, Line, Results, Table
 
-NONE = "–"
+NONE = "-"
 
 
 def number(value: float) -> str:
@@ -21,15 +21,16 @@ def text(figure: Figure | None, *, with_spread: bool = True) -> str:
     """Return a figure with its unit and its spread: "104 us (98 to 120)"."""
     if figure is None:
         return NONE
-    unit = {RATIO: "", "": "", "a second": "/s"}.get(figure.unit, f" {figure.unit}")
-    sign = "×" if figure.unit == RATIO else ""
-    median, low, high = (f"{value:,.0f}" if figure.unit == "" else number(value) for value in _values(figure))
+    unit = {RATIO: "x", "": "", "a second": "/s"}.get(figure.unit, f" {figure.unit}")
+    median, low, high = (_digits(value, figure.unit) for value in (figure.value, figure.low, figure.high))
     spread = f" ({low} to {high})" if with_spread and low != high else ""
-    return f"{sign}{median}{unit}{spread}"
+    return f"{median}{unit}{spread}"
 
 
-def _values(figure: Figure) -> tuple[float, float, float]:
-    return figure.value, figure.low, figure.high
+def _digits(value: float, unit: str) -> str:
+    if unit == "MB":
+        return f"{value:,.1f}"
+    return f"{value:,.0f}" if unit == "" else number(value)
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -108,4 +109,4 @@ def _rules(found: Comparison) -> Iterator[str]:
 
 
 def _ratio(ratio: float | None) -> str:
-    return NONE if ratio is None else f"×{number(ratio)}"
+    return NONE if ratio is None else f"{number(ratio)}x"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from benchmarks.contenders import CONTENDERS, OURS
-from benchmarks.markdown import text
+from benchmarks.markdown import NONE, text
 from benchmarks.overview import CPU, IMPORT, JOBS, Column, column
 from benchmarks.results import Figure, Results
 
@@ -64,6 +64,7 @@ def _write(panels: Mapping[Column, Mapping[str, Figure]], theme: Theme, path: Pa
         canvas, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
         for place, (panel, figures) in zip(axes[0], panels.items(), strict=True):
             _bars(place, panel.head, names, figures, theme)
+        axes[0][0].invert_yaxis()
         canvas.tight_layout(w_pad=2)
         canvas.savefig(path, transparent=True, metadata={"Date": None})
         plt.close(canvas)
@@ -74,11 +75,10 @@ def _bars(axes: Axes, title: str, names: Sequence[str], figures: Mapping[str, Fi
     values = [figures[name].value if name in figures else 0.0 for name in names]
     axes.barh(names, values, color=[theme.ours if name == OURS else theme.others for name in names], height=0.7)
     for row, name in enumerate(names):
-        label = text(figures[name], with_spread=False) if name in figures else "–"
+        label = text(figures[name], with_spread=False) if name in figures else NONE
         axes.text(values[row], row, f" {label}", va="center", color=theme.ink)
     axes.set_title(title, color=theme.ink, fontsize=10, loc="left")
     axes.set_xlim(0, max(values) * 1.3 or 1)
-    axes.invert_yaxis() if axes.get_subplotspec().colspan.start == 0 else None
     axes.tick_params(axis="y", length=0, labelcolor=theme.ink)
     axes.set_xticks([])
     for side in ("top", "right", "bottom"):

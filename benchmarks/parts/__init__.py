@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from benchmarks.bench import Bench
-from benchmarks.parts import calls, dropped_create, instructions, media, pagination, poller, start, waiting
+from benchmarks.parts import bulk, calls, dropped_create, instructions, media, pagination, poller, start, waiting
 from benchmarks.results import Table
 
 
@@ -31,4 +31,5 @@ PARTS: dict[str, Part] = {
     "waiting": waiting,
     "poller": poller,
     "media": media,
+    "bulk": bulk,
 }

@@ -107,7 +107,7 @@ class Aimd(Limiter):
         self.in_flight += 1
         self.window += 1 / self.window
 
-    def refuse(self, lesson: int, now: float, *, retry_after: float | None = None) -> None:  # noqa: ARG002 the same
+    def refuse(self, epoch: int, now: float, *, retry_after: float | None = None) -> None:  # noqa: ARG002 the same
         self.in_air -= 1
         if now >= self.held:
             self.window, self.held = max(1.0, self.window / 2), now + (retry_after or 0)

@@ -47,7 +47,7 @@ class Openai(Client):
     async def upload(self, path: Path) -> object:
         return await self._openai.files.create(file=path, purpose="user_data")
 
-    async def download(self, _: int, path: Path) -> object:
+    async def download(self, n: int, path: Path) -> object:  # noqa: ARG002 one file is there
         async with self._openai.files.with_streaming_response.content("ls_video") as response:
             return await response.stream_to_file(path)
 

@@ -3,7 +3,18 @@
 from typing import Protocol
 
 from benchmarks.bench import Bench
-from benchmarks.parts import bulk, calls, dropped_create, instructions, media, pagination, poller, start, waiting
+from benchmarks.parts import (
+    bulk,
+    calls,
+    dropped_create,
+    instructions,
+    media,
+    pagination,
+    poller,
+    start,
+    waiting,
+    webhooks,
+)
 from benchmarks.results import Table
 
 
@@ -32,4 +43,5 @@ PARTS: dict[str, Part] = {
     "poller": poller,
     "media": media,
     "bulk": bulk,
+    "webhooks": webhooks,
 }

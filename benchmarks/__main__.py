@@ -16,7 +16,8 @@ from benchmarks.compare import compare
 from benchmarks.machine import machine, versions
 from benchmarks.overview import readme_section, with_section
 from benchmarks.parts import PARTS, Part
-from benchmarks.results import PartResult, Results
+from benchmarks.processes import ProcessFailed
+from benchmarks.results import PartResult, Results, Table
 
 DESCRIPTION = """Measure heygen_async beside what a user would pick instead.
 
@@ -76,7 +77,10 @@ async def _measure(names: Sequence[str], bench: Bench) -> Results:
     for name in names:
         print(f"{name}: about {_minutes(PARTS[name])} ...", file=sys.stderr)
         started = time.perf_counter()
-        tables = await PARTS[name].measure(bench)
+        try:
+            tables = await PARTS[name].measure(bench)
+        except ProcessFailed as error:  # the other parts are worth having
+            tables = [Table("Not measured", f"A process failed: {error}", [])]
         parts.append(PartResult(name, time.perf_counter() - started, tables))
     command = " ".join(["python -m benchmarks", *names, *(["--quick"] if bench.is_quick else [])])
     return Results(machine(), versions(), f"{datetime.now(UTC):%Y-%m-%d}", command, parts)

@@ -234,11 +234,20 @@ def test_every_row_is_in_one_category(record, review, live, category):
 def test_a_row_that_cannot_be_watched_says_what_to_do(record, file, words):
     view = row_view(record, None, None, file, None)
     assert words in view["advice"]
-    assert view["error"] == record.error
+    assert view.get("error") == record.error
 
 
 def test_a_row_that_can_be_watched_says_nothing():
-    assert row_view(DONE, None, None, "ready", None)["advice"] is None
+    assert "advice" not in row_view(DONE, None, None, "ready", None)
+
+
+def test_what_is_empty_is_left_out_of_a_row():
+    assert row_view(ROW, None, None, "none", None) == {
+        "key": "a",
+        "category": "running",
+        "state": "planned",
+        "advice": "Run the same dub command again: it continues where it stopped.",
+    }
 
 
 def test_a_row_shows_the_cost_of_all_its_jobs_and_where_its_source_begins():

@@ -15,6 +15,7 @@ from typing import Final
 
 from attrs import define, field
 
+from heygen_async._wire import has_own_code
 from heygen_async.bulk.record import CLOCK_ERROR, KEY_SECONDS, Record, attempt_key, first_version_key
 from heygen_async.bulk.store import HeyGen, Store
 from heygen_async.errors import APIError, HeyGenError, NotFound
@@ -187,7 +188,9 @@ class Searcher:
         for lipsync_id in lipsync_ids:
             try:
                 found.append(await self.heygen.get(lipsync_id))
-            except NotFound:
+            except NotFound as error:
+                if not has_own_code(error):
+                    raise
                 continue  # deleted since it was listed
         return found
 

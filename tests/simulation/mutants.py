@@ -77,7 +77,7 @@ MUTANTS = {
     ),
     "keys are remembered for ever": Mutant(
         f"{_BULK}program",
-        "_is_remembered",
+        "is_remembered",
         "0 <= now - record.asked_at < KEY_SECONDS",
         "True",
         seed=14,

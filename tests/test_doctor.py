@@ -411,6 +411,16 @@ def test_each_kind_of_drift_of_other_answers(call, body, expected):
     assert [*map(str, differences(body, SHAPES[call]))] == expected
 
 
+async def test_an_answer_of_thousands_of_new_fields_makes_a_report_that_can_be_read():
+    account = {"username": "x", "billing_type": "usage_based", **{f"field_{n:04}": n for n in range(3_000)}}
+
+    diagnosis = await diagnosis_of(faults=[replying(account, "GET /v3/users/me")])
+
+    summaries = [check.summary for check in diagnosis.checks if check.area == "answers" and check.is_finding]
+    assert len(summaries) == 51
+    assert summaries[-1].endswith("more differences are not listed")
+
+
 async def test_no_answer_of_the_sandbox_differs_from_the_models():
     """This holds the sandbox and the models together: every call whose answer is a model is made and compared."""
     compared = set()

@@ -21,7 +21,7 @@ from heygen_async.bulk.cluster.scheduler import AHEAD, AfterAnswer, Answered, At
 
 GONE_SECONDS: Final = 1.0
 """After how many seconds without a sign a worker counts as gone whose connection is: it may be connecting again."""
-SILENT_SECONDS: Final = 6.0
+SILENT_SECONDS: Final = 4.0
 """After how many seconds without a sign a worker counts as gone, though it is connected."""
 START_SECONDS: Final = 8.0
 """How long after a start of the database no worker is judged."""

@@ -9,6 +9,7 @@ Rule 3: once a create had no answer, only an answer of the API under its key, or
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -56,43 +57,12 @@ _BATCH_LOOKS: Final = PollPolicy(fastest=1.0, growth=0.25, slowest=75.0)
 Save: TypeAlias = Callable[[Record], Awaitable[None]]
 _Role: TypeAlias = Literal["video", "audio"]
 
-_SERVER_FAULTS: Final = (
-    "internal",
-    "server",
-    "timeout",
-    "timed out",
-    "time out",
-    "unavailable",
-    "overload",
-    "capacity",
-    "try again",
-    "retry",
-    "temporar",
-    "unexpected",
+_SERVER_FAULT: Final = re.compile(
+    "internal|server|timeout|timed out|time out|unavailable|overload|capacity|try again|retry|temporar|unexpected"
 )
-_SOURCE_FAULTS: Final = (
-    "face",
-    "speech",
-    "voice",
-    "silen",
-    "no audio",
-    "no video",
-    "download",
-    "accessib",
-    "format",
-    "codec",
-    "duration",
-    "resolution",
-    "too long",
-    "too short",
-    "too large",
-    "policy",
-    "moderation",
-    "unsupported",
-    "not supported",
-    "invalid",
-    "corrupt",
-    "not found",
+_SOURCE_FAULT: Final = re.compile(
+    "face|speech|voice|silen|no audio|no video|download|accessib|format|codec|duration|resolution|too long|too short|"
+    "too large|policy|moderation|unsupported|not supported|invalid|corrupt|not found"
 )
 
 
@@ -274,7 +244,7 @@ def is_final_failure(message: str | None) -> bool:
     Server faults may pass, and so may what is not understood; a failed job costs nothing.
     """
     text = (message or "").lower()
-    return not any(word in text for word in _SERVER_FAULTS) and any(word in text for word in _SOURCE_FAULTS)
+    return _SERVER_FAULT.search(text) is None and _SOURCE_FAULT.search(text) is not None
 
 
 # Effects

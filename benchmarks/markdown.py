@@ -60,7 +60,7 @@ def _section(table: Table) -> str:
     has_notes = any(line.note for line in table.lines)
     head = ["", *columns, *(["note"] if has_notes else [])]
     rows = [_row(line, columns, has_notes=has_notes) for line in table.lines]
-    return f"### {table.title}\n\n{table.about}\n\n{grid(head, rows)}"
+    return "\n\n".join([f"### {table.title}", table.about, *([grid(head, rows)] if rows else [])])
 
 
 def _row(line: Line, columns: Sequence[str], *, has_notes: bool) -> list[str]:

@@ -11,7 +11,8 @@ paint are included, and the wait for the frame, 8 ms on average. Keys come one a
 is drawn, and 13 at once.
 
 video: a video whose 4 seconds are spread over 1 GB of file, in Chromium: until its first picture, and until another one
-after a jump to its end. What the server has read is what the kernel counted.
+after a jump to its end. What the server has read is what the kernel counted. Only its first picture is complete, so the
+browser looks at each of its 170 pieces on the way to the end: no video needs more of its file.
 
 live: 300 rows against a sandbox, in a process of its own, with an open page and without, in turns. The CPU time of what
 the page does is metered, in all threads; the difference of the two kinds is printed too, but other work on the machine
@@ -315,7 +316,7 @@ async def video(_options: argparse.Namespace) -> None:
     show("the first picture after", f"{1000 * start:,.0f} ms", "none", is_met=True)
     show("another one after a jump to the end", f"{1000 * jump:,.0f} ms", "none", is_met=True)
     share = read / GIGABYTE
-    show("of the file the server has read", f"{100 * share:,.1f} %", "not whole", is_met=share < 0.9)
+    show("of the file the server has read", f"{100 * share:,.1f} %", "<= 25 %", is_met=share <= 0.25)
     show("its memory at the peak", f"{peak:,.0f} MB", "none", is_met=True)
 
 

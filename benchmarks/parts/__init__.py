@@ -3,7 +3,18 @@
 from typing import Protocol
 
 from benchmarks.bench import Bench
-from benchmarks.parts import calls, dropped_create, instructions, pagination, poller, start, waiting
+from benchmarks.parts import (
+    bulk,
+    calls,
+    dropped_create,
+    instructions,
+    media,
+    pagination,
+    poller,
+    start,
+    waiting,
+    webhooks,
+)
 from benchmarks.results import Table
 
 
@@ -30,4 +41,7 @@ PARTS: dict[str, Part] = {
     "instructions": instructions,
     "waiting": waiting,
     "poller": poller,
+    "media": media,
+    "bulk": bulk,
+    "webhooks": webhooks,
 }

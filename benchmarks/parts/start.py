@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.bench import Bench
 from benchmarks.contenders import BARE, CONTENDERS, OURS
-from benchmarks.processes import ENVIRON, Usage, run_fresh
+from benchmarks.processes import ENVIRON, ProcessFailed, Usage, run_fresh
 from benchmarks.results import RATIO, Figure, Line, Table
 
 MINUTES = 2.0
@@ -39,22 +39,29 @@ Runs = Sequence[Mapping[str, Usage]]
 async def measure(bench: Bench) -> list[Table]:
     """Measure imports and commands."""
     async with bench.open() as clients:
-        runs = await asyncio.to_thread(_runs, clients.server.url, bench.pick(11, 1))
-    return [_imports(runs), _commands(runs)]
+        env = {**ENVIRON, "HEYGEN_BASE_URL": clients.server.url}
+        notes = {name: reason for name, one in CONTENDERS.items() if (reason := one.why_not("import")) is not None}
+        runs = await asyncio.to_thread(_runs, env, notes, bench.pick(11, 1))
+    return [_imports(runs, notes), _commands(runs, notes)]
 
 
-def _runs(url: str, rounds: int) -> Runs:
-    """Run each program in turn, after once that leaves its byte code behind."""
-    imports = {name: ["-c", one.statement + PEAK] for name, one in CONTENDERS.items() if one.is_installed}
-    programs = {PYTHON: ["-c", PEAK], **imports, **{name: words for name, (words, _) in COMMANDS.items()}}
-    env = {**ENVIRON, "HEYGEN_BASE_URL": url}
-    runs = [{name: run_fresh(words, env) for name, words in programs.items()} for _ in range(1 + rounds)]
-    return runs[1:]
+def _runs(env: Mapping[str, str], notes: dict[str, str], rounds: int) -> Runs:
+    """Run each program in turn, after once that keeps its byte code. One that fails then is added to *notes*."""
+    programs = {PYTHON: ["-c", PEAK]}
+    programs |= {name: ["-c", one.statement + PEAK] for name, one in CONTENDERS.items() if name not in notes}
+    programs |= {name: words for name, (words, _) in COMMANDS.items()}
+    for name, words in list(programs.items()):
+        try:
+            run_fresh(words, env)
+        except ProcessFailed as error:
+            notes[name] = f"failed: {error}"
+            del programs[name]
+    return [{name: run_fresh(words, env) for name, words in programs.items()} for _ in range(rounds)]
 
 
-def _imports(runs: Runs) -> Table:
-    lines = [_import(runs, name) for name in (PYTHON, *CONTENDERS) if name in runs[0]]
-    lines += [Line(name, note=one.why_not("") or "") for name, one in CONTENDERS.items() if name not in runs[0]]
+def _imports(runs: Runs, notes: Mapping[str, str]) -> Table:
+    names = [PYTHON, *CONTENDERS]
+    lines = [Line(name, note=notes[name]) if name in notes else _import(runs, name) for name in names]
     return Table("Import", "A process that imports the package and ends.", lines)
 
 
@@ -69,12 +76,14 @@ def _import(runs: Runs, name: str) -> Line:
     return Line(name, figures)
 
 
-def _commands(runs: Runs) -> Table:
-    lines = []
-    for name, (_, goal) in COMMANDS.items():
-        beyond = [(run[name].cpu - run[PYTHON].cpu) * 1e3 for run in runs]
-        lines.append(Line(name, {"CPU": Figure.of(beyond, "ms", at_most=goal)}))
+def _commands(runs: Runs, notes: Mapping[str, str]) -> Table:
+    lines = [Line(name, note=notes[name]) if name in notes else _command(runs, name) for name in COMMANDS]
     return Table("Commands", "A command from its start to its end, beyond what Python itself takes.", lines)
+
+
+def _command(runs: Runs, name: str) -> Line:
+    beyond = [(run[name].cpu - run[PYTHON].cpu) * 1e3 for run in runs]
+    return Line(name, {"CPU": Figure.of(beyond, "ms", at_most=COMMANDS[name][1])})
 
 
 def _peak(usage: Usage) -> float:

@@ -22,7 +22,8 @@ from heygen_async._media.parts import remove_published
 from heygen_async._media.targets import captions_path
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
-from heygen_async.bulk.intake import PreparedRow, check_unchanged
+from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.local_files import check_unchanged
 from heygen_async.bulk.outputs import (
     absolute_path,
     captions_are_free,
@@ -309,7 +310,7 @@ async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
         lipsync_id = await call
     except HeyGenError as error:
         return await without_lost_assets(row, record, error, at)
-    return evolve(record.accepted(lipsync_id), is_fresh=False)
+    return record.accepted(lipsync_id)
 
 
 async def without_lost_assets(row: PreparedRow, record: Record, error: HeyGenError, at: Tools) -> Record:

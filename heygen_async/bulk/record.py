@@ -206,7 +206,7 @@ class Record:
 
     def in_batch(self, batch: str, item: int) -> Record:
         """Return the record of a row that is sent as an item of a batch."""
-        return evolve(self, batch=batch, item=item)
+        return evolve(self, batch=batch, item=item, group=None)
 
     def not_sent(self, error: str | None) -> Record:
         """Return the record after a create that certainly created no job."""
@@ -242,11 +242,11 @@ class Record:
 
     def accepted(self, lipsync_id: str) -> Record:
         """Return the record once there is a job."""
-        return evolve(self, state=State.SUBMITTED, lipsync_id=lipsync_id, error=None)
+        return evolve(self, state=State.SUBMITTED, lipsync_id=lipsync_id, error=None, is_fresh=False)
 
     def accepted_in(self, batch_id: str) -> Record:
         """Return the record once there is a batch."""
-        return evolve(self, state=State.SUBMITTED, batch_id=batch_id, error=None)
+        return evolve(self, state=State.SUBMITTED, batch_id=batch_id, error=None, is_fresh=False)
 
     def adopted(self, attempt: int, lipsync_id: str, now: float, *, estimate: float) -> Record:
         """Return the record of a row whose job was created in an earlier run that could not record it."""

@@ -369,7 +369,7 @@ class RowExecutor:
                 if record.lipsync_id is None:
                     return await self.run.batches.results.result(record)
                 policy = look_policy(heygen.polling, is_scarce=bool(self.run.queue.waiting))
-                return await heygen.wait(record.lipsync_id, since=record.asked_at, policy=policy)
+                return await heygen.wait(record.lipsync_id, since=record.sent_at, policy=policy)
             except LipsyncFailed as failed:
                 return failed.lipsync
             except NotFound:

@@ -163,9 +163,9 @@ def next_step(row: PreparedRow, record: Record, now: float, *, max_attempts: int
 def is_remembered(record: Record, now: float) -> bool:
     """Return whether the server certainly still knows the key of a create without an answer."""
     # A clock that was set back makes this time look short: then, too, the job is searched for.
-    if record.is_key_lost or record.asked_at is None:
+    if record.is_key_lost or record.sent_at is None:
         return False
-    return -CLOCK_ERROR <= now - record.asked_at < KEY_SECONDS
+    return -CLOCK_ERROR <= now - record.sent_at < KEY_SECONDS
 
 
 def _is_uploaded(row: PreparedRow, record: Record) -> bool:

@@ -10,7 +10,9 @@ _NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # A terminal obeys control characters, and direction overrides make a line read as another one.
 _NOT_SHOWN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
-_QUERY: Final = re.compile(r"""(?i:\b(https?:\\?/\\?/[^\s"'<>?\\]*(?:\\/[^\s"'<>?\\]*)*))\?[^\s"'<>]*""")
+_WORD: Final = re.compile(r"""[^\s"'<>]+""")
+# A link may have no scheme ("files.example.com/v.mp4?..."), and JSON may write "/" as "\\/".
+_LINK: Final = re.compile(r"https?:\\?/\\?/|[\w-]\.[a-z]{2,63}(?::\d{1,5})?\\?/", re.IGNORECASE)
 
 
 def is_text(value: str) -> bool:
@@ -29,8 +31,15 @@ def whole_characters(text: str) -> str:
 
 
 def without_queries(text: str) -> str:
-    """Return *text* with the query of each URL in it left out: in a presigned link it is a secret."""
-    return _QUERY.sub(r"\1?...", text)
+    """Return *text* with the query of each link in it left out: in a presigned link it is a secret."""
+    return _WORD.sub(lambda found: _without_query(found[0]), text)
+
+
+def _without_query(word: str) -> str:
+    if (link := _LINK.search(word)) is None:
+        return word
+    path, _, query = word[link.end() :].partition("?")
+    return f"{word[: link.end()]}{path}?..." if query else word
 
 
 def escape_controls(text: str) -> str:

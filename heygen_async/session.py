@@ -342,6 +342,7 @@ class HeyGenSession:
             retry_failed=retry_failed,
             redo_rejected=redo_rejected,
             on_event=on_event,
+            now=self._transport.server_time.now,
         )
         return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)
 

@@ -29,7 +29,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what was loaded for the tests: it would walk through all of it again and again."""
+    """Keep what was loaded for the tests out of garbage collections, which would traverse it again and again."""
     gc.collect()
     gc.freeze()
 

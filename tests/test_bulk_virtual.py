@@ -1,4 +1,4 @@
-"""Whole runs in virtual time: how long they take, what they cost, and how they bear an outage."""
+"""Whole runs in virtual time: how long they take, what they cost, and how they survive an outage."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import bulk as bench
 import pytest
 from virtual_heygen import FakeHeyGen, Server, VirtualLoop
 
-from heygen_async import PollPolicy, TransportError
+from heygen_async import APIError, PollPolicy, TransportError
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
 
@@ -150,3 +150,34 @@ def test_a_run_that_is_stopped_and_left_waits_once_for_the_answers_of_creates() 
         loop.close()
 
     assert took == pytest.approx(5.0, abs=0.5)
+
+
+class Maintenance(FakeHeyGen):
+    """An API that answers the first create with 503 and asks the client to wait, longer than the run would."""
+
+    SECONDS = 120.0
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.sent: dict[str, list[float]] = {}
+
+    async def create(self, key: str, **request: object) -> str:
+        times = self.sent.setdefault(key, [])
+        times.append(asyncio.get_running_loop().time())
+        if len(self.sent) == len(times) == 1:
+            raise APIError("down for maintenance", status=503, retry_after=self.SECONDS, outcome="unknown")
+        return await super().create(key, **request)
+
+
+def test_a_row_waits_for_the_retry_after_of_an_error_that_is_no_429() -> None:
+    lengths = bench.lengths_of(0, 3)
+    heygen = Maintenance(Server(lengths, lambda _: 10))
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(_drained(heygen, lengths))
+    finally:
+        loop.close()
+
+    refused, again = next(iter(heygen.sent.values()))
+    assert again - refused >= heygen.SECONDS
+    assert sum(len(times) for times in heygen.sent.values()) == 4

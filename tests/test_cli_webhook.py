@@ -48,10 +48,10 @@ def made(server, cli):
 
 
 def test_create_prints_the_secret(server, cli):
-    told = cli("endpoints", "create", URL, "--events", "batch.finished", "ai_clipping.fail").answer["data"]
+    answered = cli("endpoints", "create", URL, "--events", "batch.finished", "ai_clipping.fail").answer["data"]
 
-    assert told["secret"]
-    assert (told["url"], told["events"]) == (URL, ["batch.finished", "ai_clipping.fail"])
+    assert answered["secret"]
+    assert (answered["url"], answered["events"]) == (URL, ["batch.finished", "ai_clipping.fail"])
 
 
 def test_one_key_makes_one_endpoint(server, cli):
@@ -68,9 +68,9 @@ def test_list_prints_the_answer_of_the_api(server, cli, made):
 
 
 def test_update_prints_the_endpoint_as_it_is_now(server, cli, made):
-    told = cli("endpoints", "update", made, "--url", f"{URL}/2", "--events", "batch.finished").answer["data"]
+    answered = cli("endpoints", "update", made, "--url", f"{URL}/2", "--events", "batch.finished").answer["data"]
 
-    assert (told["endpoint_id"], told["url"], told["events"]) == (made, f"{URL}/2", ["batch.finished"])
+    assert (answered["endpoint_id"], answered["url"], answered["events"]) == (made, f"{URL}/2", ["batch.finished"])
 
 
 def test_an_update_of_nothing_is_misuse(server, cli, made):

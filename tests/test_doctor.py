@@ -252,7 +252,7 @@ def replying(data, route, **more):
 # What the account may use
 
 
-async def test_missing_statuses_and_batches_are_told_from_missing_batches_of_an_account_that_has_them():
+async def test_missing_statuses_and_batches_are_distinguished_from_missing_batches_of_an_account_that_has_them():
     there, absent = await diagnosis_of(), await diagnosis_of(statuses_available=False, batches_available=False)
     assert "batches are available" in said(there, Level.OK)
     assert "GET /v3/lipsyncs/statuses is available: waits share requests" in said(there, Level.OK)
@@ -411,6 +411,16 @@ def test_each_kind_of_drift_of_other_answers(call, body, expected):
     assert [*map(str, differences(body, SHAPES[call]))] == expected
 
 
+async def test_an_answer_of_thousands_of_new_fields_makes_a_report_that_can_be_read():
+    account = {"username": "x", "billing_type": "usage_based", **{f"field_{n:04}": n for n in range(3_000)}}
+
+    diagnosis = await diagnosis_of(faults=[replying(account, "GET /v3/users/me")])
+
+    summaries = [check.summary for check in diagnosis.checks if check.area == "answers" and check.is_finding]
+    assert len(summaries) == 51
+    assert summaries[-1].endswith("more differences are not listed")
+
+
 async def test_no_answer_of_the_sandbox_differs_from_the_models():
     """This holds the sandbox and the models together: every call whose answer is a model is made and compared."""
     compared = set()
@@ -548,7 +558,7 @@ async def test_an_unknown_ca_is_found_and_a_known_one_is_not():
     assert any("the certificate was not verified" in text for text in said(unverified, Level.INFO))
 
 
-async def test_a_server_that_speaks_no_tls_is_told_from_a_bad_certificate(sandbox):
+async def test_a_server_without_tls_is_distinguished_from_a_bad_certificate(sandbox):
     async with HeyGenSession("key", base_url=sandbox.url.replace("http:", "https:")) as heygen:
         [finding] = (await heygen.doctor()).findings
     assert finding.summary.startswith("TLS with 127.0.0.1 failed: ")

@@ -20,7 +20,7 @@ from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.program import Step, next_step
-from heygen_async.bulk.record import KEY_SECONDS, Record, State, attempt_key
+from heygen_async.bulk.record import CLOCK_ERROR, KEY_SECONDS, Record, State, attempt_key
 from heygen_async.bulk.store import Entry, JournalError, Problem
 from heygen_async.models import DubRow
 
@@ -77,7 +77,8 @@ def test_a_create_is_repeated_only_while_the_server_remembers_its_key() -> None:
 
 
 def test_a_clock_that_was_set_back_is_not_trusted() -> None:
-    assert _next(SENT, 999.0) is Step.SEARCH
+    assert _next(SENT, 1000 - CLOCK_ERROR) is Step.CREATE
+    assert _next(SENT, 1000 - CLOCK_ERROR - 1) is Step.SEARCH
 
 
 def test_a_search_without_a_result_makes_the_key_good_for_another_day() -> None:
@@ -421,7 +422,7 @@ async def test_inputs_that_changed_after_something_was_sent_need_a_new_key() -> 
     journal = await _open(None)
     (record,) = await journal.admit([_entry("a")])
     assert isinstance(record, Record)
-    (same,) = await journal.admit([_entry("a", inputs="mended")])
+    (same,) = await journal.admit([_entry("a", inputs="corrected")])
     assert isinstance(same, Record)  # nothing was sent yet
     await journal.save(same.sending("body", "a", 0.0))
     (changed,) = await journal.admit([_entry("a", inputs="other")])
@@ -436,11 +437,11 @@ async def test_a_row_that_was_refused_may_be_mended_under_its_key() -> None:
     (record,) = await journal.admit([_entry("a")])
     assert isinstance(record, Record)
     await journal.save(record.sending("body", "a", 0.0).not_sent("400"))
-    (mended,) = await journal.admit([_entry("a", inputs="mended")])
+    (corrected,) = await journal.admit([_entry("a", inputs="corrected")])
     await journal.aclose()
 
-    assert isinstance(mended, Record)
-    assert mended.sending("other", None, 1.0).attempt_key == attempt_key("a", "mended", 2)
+    assert isinstance(corrected, Record)
+    assert corrected.sending("other", None, 1.0).attempt_key == attempt_key("a", "corrected", 2)
 
 
 async def test_a_presigned_link_in_an_error_is_written_without_its_query(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_lines_are_counted_through_cells_of_several_lines(tmp_path: Path) -> Non
         ),
     ],
 )  # fmt: skip
-def test_everything_wrong_in_a_csv_is_told_with_its_place(
+def test_everything_wrong_in_a_csv_is_reported_with_its_place(
     tmp_path: Path, text: str | bytes, problems: Sequence[str]
 ) -> None:
     assert _problems(_manifest(tmp_path, text)) == problems
@@ -336,7 +336,7 @@ def test_json_lines_become_rows(tmp_path: Path) -> None:
     assert [placed.place for placed in manifest.source_rows()] == ["line 1", "line 3"]
 
 
-def test_everything_wrong_in_json_lines_is_told_with_its_place(tmp_path: Path) -> None:
+def test_everything_wrong_in_json_lines_is_reported_with_its_place(tmp_path: Path) -> None:
     manifest = _manifest(
         tmp_path,
         f'{{"video": "{V}"\n[1]\n{{"video": 7, "audio": "{A}", "audoi": 1}}\n'

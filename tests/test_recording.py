@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import os
 import signal
@@ -200,6 +201,21 @@ async def test_the_callers_own_key_reaches_the_upstream_and_nothing_else_changes
     assert (headers["X-Api-Key"], headers["Idempotency-Key"]) == ("the-callers-key", "k-1")
     assert "X-Own" not in headers  # it was declared to belong to the one connection
     assert headers["Host"] != proxy.url.removeprefix("http://")
+
+
+async def test_a_compressed_request_reaches_the_upstream_as_what_its_headers_say(tmp_path):
+    received = []
+
+    async def handler(request):
+        received.append((request.headers.get("Content-Encoding"), await request.read()))
+        return web.json_response({"data": {"lipsync_id": "ls_1"}})
+
+    headers = {"X-Api-Key": "k", "Content-Encoding": "gzip", "Content-Type": "application/json"}
+    async with proxied(handler, tmp_path) as (proxy, http):
+        body = gzip.compress(orjson.dumps(BODY))
+        async with http.post(f"{proxy.url}/v3/lipsyncs", data=body, headers=headers) as answer:
+            assert answer.status == 200
+    assert received == [(None, orjson.dumps(BODY))]
 
 
 async def test_a_request_is_sent_on_exactly_once_even_if_its_connection_breaks(tmp_path):
@@ -446,10 +462,25 @@ def test_a_text_is_kept_only_in_fields_that_are_known_to_be_harmless(value):
         ("see cdn.example/a.mp4?sig=x1&b=2 now", "see cdn.example/a.mp4?*** now"),
         ("the key k3y-123 and \\u006b3y-123", "the key **** and ****"),
         ("whsec_abcdefgh12", "***"),
+        ("Authorization: Bearer abcdefgh12 is wrong", "Authorization: *** is wrong"),
     ],
 )
 def test_what_is_replaced_in_a_text(text, masked):
     assert ExchangeMask("k3y-123").text(text) == masked
+
+
+async def test_a_link_in_the_place_of_a_recording_is_not_followed(tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.write_text("mine")
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    (folder / "0001-GET-v3-users-me.part").symlink_to(foreign)
+
+    async with recorded(folder) as (_, _, heygen):
+        await heygen.account.me()
+
+    assert foreign.read_text() == "mine"
+    assert [exchange.number for exchange in await loaded(folder)] == [1]
 
 
 async def test_recordings_that_exist_stay_and_the_numbers_continue(tmp_path):

@@ -107,20 +107,20 @@ async def test_it_may_be_closed_in_another_task_than_it_was_opened_in(sandbox):
 async def test_one_that_was_never_closed_warns_once(sandbox):
     session = session_on(sandbox)
     await session.account.me()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del session
         gc.collect()
         await asyncio.sleep(0)
-    assert [str(warning.message).split(":")[0] for warning in told] == ["Unclosed HeyGenSession"]
+    assert [str(warning.message).split(":")[0] for warning in caught] == ["Unclosed HeyGenSession"]
 
 
 async def test_one_that_was_never_opened_warns_of_nothing():
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         HeyGenSession("key")
         gc.collect()
-    assert told == []
+    assert caught == []
 
 
 async def test_closing_leaves_no_task_and_no_open_transport(sandbox):
@@ -148,7 +148,7 @@ def test_the_key_and_the_address_are_read_when_the_session_is_made(monkeypatch):
     assert session._http.origin.base_url == "http://127.0.0.1:9"
 
 
-def test_the_api_is_heygens_unless_told_otherwise():
+def test_the_api_is_heygens_by_default():
     assert HeyGenSession("key")._http.origin.base_url == "https://api.heygen.com"
 
 
@@ -277,7 +277,7 @@ async def test_the_key_is_in_no_repr_and_no_log(sandbox, caplog):
     assert sandbox.api_key not in caplog.text
 
 
-async def test_the_api_is_told_who_calls(sandbox):
+async def test_requests_name_the_client_and_its_version(sandbox):
     async with session_on(sandbox, headers={"X-Team": "dubbing"}) as session:
         await session.account.me()
     headers = sandbox.requests[-1].headers

@@ -271,3 +271,13 @@ def test_queries_are_left_out_of_messages():
     text = "bad https://a.example/v.mp4?X-Amz-Signature=5ec5e7 and http://b.example/x?token=5ec5e7'; no?"
 
     assert without_queries(text) == "bad https://a.example/v.mp4?... and http://b.example/x?...'; no?"
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["files.example.com/v.mp4", "files.example.com:443/", "//x.example/v", r"f.example\/v", "x?https://a.example/v"],
+)
+def test_the_query_of_a_link_without_a_scheme_is_left_out_too(link: str):
+    assert without_queries(f"cannot read ({link}?sig=5ec5e7 here, or is/it? no") == (
+        f"cannot read ({link}?... here, or is/it? no"
+    )

@@ -21,6 +21,7 @@ from heygen_async import (
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.origin import Origin
+from heygen_async._transport.server_time import ServerTime
 from heygen_async._wire import Answer, compose
 from heygen_async.models import Secret
 
@@ -71,7 +72,7 @@ class Wire:
 
 def transport(wire, *, retry=RetryPolicy(), max_connections=100, rate=None, clock=lambda: 1_700_000_000.0):
     gate = Gate(max_connections=max_connections, max_requests_per_second=rate)
-    return Transport(wire, gate, retry, Timeouts(), {}, clock=clock)
+    return Transport(wire, gate, retry, Timeouts(), {}, clock=clock, server_time=ServerTime(clock))
 
 
 async def test_an_answer_is_its_status_headers_and_data():

@@ -195,7 +195,7 @@ async def test_the_callbacks_of_the_sandbox_are_received_in_every_shape(shape, s
     assert [event.batch_id for event in events if event.lipsync_id is None] == [batch.id]
 
 
-async def test_a_registered_endpoint_hears_of_batches_and_not_of_single_jobs():
+async def test_a_registered_endpoint_receives_events_of_batches_and_not_of_single_jobs():
     events = []
     async with Sandbox(manual=True) as sandbox, HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:
         receivers = []

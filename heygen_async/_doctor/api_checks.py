@@ -23,6 +23,7 @@ from heygen_async.errors import (
 BATCH_FINISHED: Final = "batch.finished"
 """The event that a batch ends with, the only one that this library's programs are documented to wait for."""
 _MOST_LISTED: Final = 8
+_MOST_DIFFERENCES: Final = 50
 
 
 def page_checks(page: CallResult, details: Sequence[CallResult]) -> Iterator[Check]:
@@ -118,8 +119,12 @@ def answer_checks(results: Sequence[CallResult]) -> Iterator[Check]:
         for difference in differences(result.response.data, SHAPES[result.call]):
             seen[difference].calls.add(result.call)
             seen[difference].count += 1
-    for difference, sightings in sorted(seen.items(), key=lambda item: (item[0].where, item[0].kind)):
+    ordered = sorted(seen.items(), key=lambda item: (item[0].where, item[0].kind))
+    for difference, sightings in ordered[:_MOST_DIFFERENCES]:
         yield _drift(difference, sightings)
+    if len(ordered) > _MOST_DIFFERENCES:
+        text = f"{len(ordered) - _MOST_DIFFERENCES} more differences are not listed"
+        yield Check(area="answers", level=Level.WARNING, summary=text, advice=_REPORT)
     if compared and not seen:
         text = f"{len(compared)} answers have exactly the fields and types that this version expects"
         yield Check(area="answers", level=Level.OK, summary=text)

@@ -15,6 +15,7 @@ from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http, logger
 from heygen_async._transport.keys import UsedKeys, is_key_fresh
 from heygen_async._transport.retry import Attempts
+from heygen_async._transport.server_time import ServerTime
 from heygen_async._wire import (
     Answer,
     Request,
@@ -38,8 +39,8 @@ class _Call:
     outcome: Outcome | None = None
     first_sent: float = 0.0
     """On the event loop's clock, once it was sent."""
-    first_sent_at: float | None = None
-    """The same as Unix time."""
+    first_elapsed: float | None = None
+    """The same on a clock that counts while the machine is suspended."""
     in_flight: bool = False
     last_error: HeyGenError | None = None
 
@@ -48,15 +49,15 @@ class _Call:
         """How many times the request was sent."""
         return self.attempts.made + self.in_flight
 
-    def start(self, now: float, unix_now: float) -> None:
+    def start(self, now: float, elapsed: float) -> None:
         """Record that an attempt starts.
 
         Raises:
             HeyGenError: The last error, if the idempotency key is too old to be sent again.
         """
-        if self.first_sent_at is None:
-            self.first_sent, self.first_sent_at = now, unix_now
-        elif self.request.idempotency_key is not None and not is_key_fresh(self.first_sent_at, unix_now):
+        if self.first_elapsed is None:
+            self.first_sent, self.first_elapsed = now, elapsed
+        elif self.request.idempotency_key is not None and not is_key_fresh(self.first_elapsed, elapsed):
             raise self._too_old()
         self.in_flight = True
 
@@ -104,7 +105,8 @@ class Transport:
     headers: Mapping[str, str] = field(repr=False)
     keys: UsedKeys = field(factory=UsedKeys)
     clock: Callable[[], float] = lambda: time.time()  # noqa: PLW0108 looked up when it is called
-    """Unix time in seconds."""
+    """Unix time in seconds, by the clock of this machine."""
+    server_time: ServerTime = field(factory=ServerTime)
 
     async def send(self, request: Request) -> Response:
         """Send *request*, again where that is safe and may help, and return the answer.
@@ -156,12 +158,13 @@ class Transport:
         request = call.request
         await self.gate.enter(request.scope)
         try:
-            call.start(asyncio.get_running_loop().time(), self.clock())
+            call.start(asyncio.get_running_loop().time(), self.server_time.elapsed())
             exchange = self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
             answer = await (self._logged(call, exchange) if logger.isEnabledFor(logging.DEBUG) else exchange)
         finally:
             self.gate.leave()
         data = decipher(answer, request, now=self.clock(), mask=self.http.origin.mask)
+        self.server_time.note(answer.headers.get("Date"))
         if not self.gate.pacer.is_free:
             self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
         response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent)

@@ -110,8 +110,8 @@ _CLOCK_ERROR: Final = 60.0
 def is_key_fresh(first_sent: float, now: float) -> bool:
     """Return whether the server certainly still knows a key that was first sent at *first_sent*.
 
-    Both are Unix times: a monotonic clock stands still while a machine is suspended. If the clock was set back since
-    then, the age is not known, and the key is not fresh.
+    Both are seconds on a clock that counts while the machine is suspended. If that clock was set back since then, the
+    age is not known, and the key is not fresh.
     """
     return -_CLOCK_ERROR <= now - first_sent <= KEY_SECONDS
 

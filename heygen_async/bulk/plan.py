@@ -52,6 +52,7 @@ def make_plan(
     retry_failed: bool,
     redo_rejected: bool,
     on_event: Callable[[DubEvent], None] | None,
+    now: Callable[[], float],
 ) -> Plan:
     """Return the plan of a run.
 
@@ -81,6 +82,7 @@ def make_plan(
         retry_failed=retry_failed,
         redo_rejected=redo_rejected,
         on_event=on_event,
+        now=now,
     )
 
 

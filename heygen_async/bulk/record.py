@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import orjson
 from attrs import field, frozen
 
-from heygen_async.errors import HeyGenError, RateLimited
+from heygen_async.errors import APIError, HeyGenError, RateLimited
 from heygen_async.models import Lipsync
 
 CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
@@ -39,6 +39,9 @@ _NOT_SAVED: Final[Mapping[str, bool]] = {"saved": False}
 
 KEY_SECONDS: Final = 24 * 3600 - 600.0
 """How long a key is relied on after it was first sent. The server keeps it for 24 h; the rest is for the network."""
+
+CLOCK_ERROR: Final = 60.0
+"""By how many seconds a clock may go back without a reason to doubt it."""
 
 _KEY_CHARACTERS: Final = 200
 """Characters of a row's key in its attempt keys; the API takes 255 in all."""
@@ -360,8 +363,14 @@ class Record:
         return self if self.failure is not None or not self.tries else evolve(self, tries=0)
 
     def failing(self, error: Exception, *, hold: float = 0.0) -> Record:
-        """Return the record after an effect that failed, and may succeed later."""
-        return evolve(self, failure=error, tries=self.tries + 1, hold=hold)
+        """Return the record after an effect that failed, and may succeed later.
+
+        Args:
+            error: The failure.
+            hold: Seconds to wait before the next effect; longer if the API has asked for that.
+        """
+        requested = error.retry_after if isinstance(error, APIError) else None
+        return evolve(self, failure=error, tries=self.tries + 1, hold=max(hold, requested or 0.0))
 
     def stopped(self, error: Exception) -> Record:
         """Return the record of a row for which nothing more is done in this run."""

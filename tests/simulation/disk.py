@@ -8,9 +8,10 @@ import errno
 import io
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 from unittest import mock
@@ -18,6 +19,11 @@ from unittest import mock
 from .universe import Crashed, Universe
 
 _CHANGES = ("link", "unlink", "replace", "rename", "mkdir", "rmdir")
+_FASTER = {
+    "PRAGMA journal_mode = DELETE": "PRAGMA journal_mode = MEMORY",
+    "PRAGMA synchronous = FULL": "PRAGMA synchronous = OFF",
+}
+"""Statements that others replace: a process that dies here closes its databases, which rolls back from memory too."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -96,17 +102,18 @@ class Disk:
         for database in self.databases:
             sqlite3.Connection.close(database)  # an open transaction is rolled back
         for file in self.open_files:
-            file.raw.close()
+            file.real.close()
 
     def leftovers(self) -> list[str]:
         """Return what is still open."""
-        files = [f"the file {file.name}" for file in self.open_files if not file.raw.closed]
+        files = [f"the file {file.name}" for file in self.open_files if not file.real.closed]
         return files + ["a database" for database in self.databases if not database.is_closed]
 
     @contextmanager
     def mounted(self) -> Iterator[None]:  # noqa: C901 one function for each way to change a file
         """Let the code of this process work on this disk."""
         real_fdopen, real_open, real_io_open, real_connect = os.fdopen, os.open, io.open, sqlite3.connect
+        real_stat, real_lstat = os.stat, cache(os.lstat)
         names: dict[int, str] = {}
 
         def changing(name: str) -> Callable[..., object]:
@@ -121,7 +128,9 @@ class Disk:
 
         def opened(path: object, flags: int, *args: Any, **kwargs: Any) -> int:
             if not self.counts(path) or not flags & _WRITES:
-                return real_open(path, flags, *args, **kwargs)
+                handle = real_open(path, flags, *args, **kwargs)
+                names.pop(handle, None)  # the number of a file that was closed
+                return handle
             self.change(f"open {_name(path)}")
             handle = real_open(path, flags, *args, **kwargs)
             names[handle] = os.fspath(path)
@@ -138,15 +147,20 @@ class Disk:
             self.change(f"open {_name(path)}")
             return _File(real_io_open(path, mode, *args, **kwargs), self, os.fspath(path))
 
+        def looked_at(path: Any, **kwargs: Any) -> os.stat_result:
+            # Whoever resolves a path looks at each of its parents: those outside never change.
+            return real_stat(path, follow_symlinks=False) if kwargs or self.counts(path) else real_lstat(path)
+
         def connected(path: object, **kwargs: Any) -> sqlite3.Connection:
             if self.universe.is_dead:
                 raise Crashed
             return real_connect(path, factory=partial(_Database, disk=self), **kwargs)
 
-        patches = {name: changing(name) for name in _CHANGES} | {"open": opened, "fdopen": file_of}
+        patches = {name: changing(name) for name in _CHANGES} | {"open": opened, "fdopen": file_of, "lstat": looked_at}
         with (
             mock.patch.multiple(os, **patches),
             mock.patch.object(io, "open", io_opened),
+            mock.patch.object(tempfile, "tempdir", f"{self.folder}tmp"),
             mock.patch.object(sqlite3, "connect", connected),
         ):
             yield
@@ -156,26 +170,26 @@ class _File:
     """A file that is open for writing."""
 
     def __init__(self, raw: Any, disk: Disk, name: str) -> None:
-        self.raw = raw
+        self.real = raw
         self.name = _name(name)
         self._disk = disk
         disk.open_files.append(self)
 
     def write(self, data: bytes) -> int:
         self._disk.change(f"write {self.name}")
-        return self.raw.write(data)
+        return self.real.write(data)
 
     def truncate(self, *args: int) -> int:
         self._disk.change(f"truncate {self.name}")
-        return self.raw.truncate(*args)
+        return self.real.truncate(*args)
 
     def close(self) -> None:
         if self._disk.universe.is_dead:
             raise Crashed
-        self.raw.close()
+        self.real.close()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.raw, name)
+        return getattr(self.real, name)
 
     def __enter__(self) -> Self:
         return self
@@ -195,7 +209,7 @@ class _Database(sqlite3.Connection):
 
     def execute(self, text: str, *args: Any) -> sqlite3.Cursor:
         self._disk.statement(text)
-        return super().execute(text, *args)
+        return super().execute(_FASTER.get(text, text), *args)
 
     def executemany(self, text: str, *args: Any) -> sqlite3.Cursor:
         self._disk.statement(text)

@@ -7,6 +7,7 @@ that lag behind, other programs on the account, and jobs that fail.
 
 import hashlib
 from collections.abc import Callable, Mapping
+from email.utils import formatdate
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -148,7 +149,7 @@ class Service:
             reply(_error(error))
             return
         if kept is not None:
-            self.universe.after(0.01, partial(reply, HttpAnswer(kept.status, kept.body, _JSON)))
+            self.universe.after(0.01, partial(reply, HttpAnswer(kept.status, kept.body, self._json())))
             return
         self.universe.after(seconds, partial(self._first, request, scope, reply))
 
@@ -207,7 +208,11 @@ class Service:
             query = {**query, "limit": str(min(100, int(query.get("limit", 10)) + hidden))}
         answer = self._handlers[name](Call(path=names, query=query, body=body, now=now))
         payload = self._lagging(name, answer.payload, now)
-        return HttpAnswer(answer.status, orjson.dumps(payload), _JSON)
+        return HttpAnswer(answer.status, orjson.dumps(payload), self._json())
+
+    def _json(self) -> dict[str, str]:
+        """Return the headers of an answer of the API."""
+        return {**_JSON, "Date": formatdate(self._clock.wall(self.universe.now), usegmt=True)}
 
     # What the client may not do
 

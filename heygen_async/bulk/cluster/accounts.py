@@ -16,10 +16,10 @@ from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import Learnt
 
-LEASE_SECONDS: Final = 4.0
+LEASE_SECONDS: Final = 2.5
 """How long a scheduler holds an account without renewing that."""
-GONE_SECONDS: Final = 2.0
-"""The same for one whose connection is gone: it may be connecting again."""
+ALIVE_SECONDS: Final = 2.0
+"""How recent the last sign of life of a worker is that others count on."""
 
 
 class LeaseLost(ClusterError):
@@ -75,7 +75,7 @@ class Accounts:
         ((found,),) = await self.database.fetch(
             "SELECT count(*) FROM workers WHERE account = %(account)s AND name <> %(worker)s "
             "AND beat > unix_time() - %(seconds)s AND rests_until < unix_time()",
-            {"account": self.account, "worker": worker, "seconds": GONE_SECONDS},
+            {"account": self.account, "worker": worker, "seconds": ALIVE_SECONDS},
         )
         return bool(found)
 

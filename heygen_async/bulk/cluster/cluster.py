@@ -15,9 +15,10 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from heygen_async._arguments import check_count, check_rate, check_type
+from heygen_async._ids import segment
 from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.budget import check_budget, check_rates
-from heygen_async.bulk.cluster.accounts import GONE_SECONDS, Accounts, join_account
+from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, Accounts, join_account
 from heygen_async.bulk.cluster.api_calls import Api, Session
 from heygen_async.bulk.cluster.database import ClusterError, Database, Patient, to_jsonb
 from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
@@ -257,7 +258,7 @@ class Cluster:
             raise ValueError(f"older_than must be 0 or more, not {older_than}")
         removed = await self._database.fetch(_PRUNE, {"seconds": older_than})
         await self._database.fetch(
-            "DELETE FROM workers WHERE beat < unix_time() - %(seconds)s", {"seconds": 100 * GONE_SECONDS}
+            "DELETE FROM workers WHERE beat < unix_time() - %(seconds)s", {"seconds": 100 * ALIVE_SECONDS}
         )
         await remove_leftovers(self._database)
         return len(removed)
@@ -267,10 +268,13 @@ class Cluster:
 
         Args:
             lipsync_id: The job.
+
+        Raises:
+            ValueError: If it is no id.
         """
-        check_type("lipsync_id", lipsync_id, str)
+        segment("lipsync_id", lipsync_id)
         await self._database.fetch(
-            "SELECT pg_notify(%(channel)s, %(text)s)", {"channel": CHANNEL, "text": f"job {lipsync_id[:255]}"}
+            "SELECT pg_notify(%(channel)s, %(text)s)", {"channel": CHANNEL, "text": f"job {lipsync_id}"}
         )
 
     async def _run(self, name: str | None) -> int:

@@ -13,12 +13,14 @@ from typing import Any, Final, LiteralString
 
 from attrs import frozen
 
-from heygen_async.bulk.cluster.accounts import GONE_SECONDS, LEASE_SECONDS, Lease, LeaseLost, of_ticket
+from heygen_async.bulk.cluster.accounts import LEASE_SECONDS, Lease, LeaseLost, of_ticket
 from heygen_async.bulk.cluster.database import Statements, to_jsonb
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, write
 from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import AHEAD, AfterAnswer, Answered, AtWork, Busy, Learnt
 
+GONE_SECONDS: Final = 1.0
+"""After how many seconds without a sign a worker counts as gone whose connection is: it may be connecting again."""
 SILENT_SECONDS: Final = 6.0
 """After how many seconds without a sign a worker counts as gone, though it is connected."""
 START_SECONDS: Final = 8.0
@@ -183,11 +185,6 @@ class SchedulerStore:
             fence=self.lease.epoch,
             deferred=now,
         )
-
-    async def has_listed(self) -> bool:
-        """Return whether jobs were listed that may belong to rows."""
-        found = await self.database.fetch("SELECT 1 FROM listed WHERE account = %(account)s LIMIT 1", self._fence)
-        return bool(found)
 
     async def timeline(self) -> str:
         """Return what changes when the database was restored from a copy that may miss the last writes."""

@@ -31,11 +31,11 @@ from heygen_async.bulk.store import shown
 from heygen_async.errors import APIError, HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 
-RENEW_SECONDS: Final = 1.0
+RENEW_SECONDS: Final = 0.5
 """Seconds between two renewals of the lease."""
 LOOK_AROUND_SECONDS: Final = 3.0
 """Seconds between two looks at everything, whatever was notified."""
-SECOND_LOOK_SECONDS: Final = 1.0
+SECOND_LOOK_SECONDS: Final = 0.5
 """Seconds between two looks for work that nobody does."""
 IDLE_SECONDS: Final = 0.5
 """The longest time between two looks at rows that may be granted."""
@@ -101,6 +101,7 @@ class Scheduler:
 
     def __attrs_post_init__(self) -> None:
         self._looks = Looks(self.api.polling, self.tuning.delays.missing)
+        self._look_for_seats(is_scarce=True)  # until the rows are known: the first look may come before
         self._statuses = StatusReader(self.api)
 
     async def run(self) -> None:
@@ -198,6 +199,7 @@ class Scheduler:
         glance = await self.store.glance(self._runs)
         for run, (spent, longest) in glance.money.items():
             self._runs[run] = evolve(self._runs[run], spent=spent, longest=longest)
+        self._look_for_seats(is_scarce=glance.halted is None and glance.ahead > 0)
         if glance.answered:
             await self._learn(glance)
         if glance.due:
@@ -205,6 +207,10 @@ class Scheduler:
         if glance.halted is None and self._runs:
             await self._grant(glance.busy)
             await self._prepare(AHEAD - glance.ahead)
+
+    def _look_for_seats(self, *, is_scarce: bool) -> None:
+        """Look more often at jobs for whose seats rows wait."""
+        self._looks.eager = look_policy(self.api.polling, is_scarce=is_scarce)
 
     async def _learn(self, glance: Glance) -> None:
         now = self.clock()
@@ -228,7 +234,6 @@ class Scheduler:
         self.learnt.limiter.in_flight, self.learnt.limiter.in_air = busy.in_flight, busy.in_air
         open_runs = [run for run in self._runs if not self._is_full(run, busy.of_run(run))]
         candidates = await self.store.ready(open_runs, _CANDIDATES)
-        self._looks.eager = look_policy(self.api.polling, is_scarce=bool(candidates))
         if not candidates or not self.learnt.may_send(now):
             return
         candidates = await self._without_lost_jobs(candidates)
@@ -272,7 +277,7 @@ class Scheduler:
             except HeyGenError as error:
                 self._note(error)
                 return []
-        if not await self.store.has_listed():
+        if not await self.searcher.store.has_listed():
             return list(candidates)
         return [row for row in candidates if not await self._adopt(row)]
 

@@ -7,7 +7,7 @@ from typing import Final, LiteralString
 
 from attrs import frozen
 
-from heygen_async.bulk.cluster.accounts import GONE_SECONDS
+from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS
 from heygen_async.bulk.cluster.database import Database
 from heygen_async.bulk.cluster.rows import ENDED, RunOptions, Stage
 from heygen_async.bulk.limits import START
@@ -90,7 +90,7 @@ class ClusterStatus:
 async def read_status(database: Database) -> ClusterStatus:
     """Return the status of a cluster."""
     runs = await database.fetch(_RUNS, {"recent": _RECENT})
-    accounts = await database.fetch(_ACCOUNTS, {"gone": GONE_SECONDS})
+    accounts = await database.fetch(_ACCOUNTS, {"gone": ALIVE_SECONDS})
     return ClusterStatus(
         runs=[
             RunStatus(

@@ -35,6 +35,8 @@ from heygen_async.bulk.searching import Searcher
 
 BEAT_SECONDS: Final = 0.5
 """Seconds between two signs of life."""
+RECONNECT_SECONDS: Final = 0.1
+"""Seconds between two attempts to connect again."""
 CANDIDATE_SECONDS: Final = 0.25
 """Seconds between two attempts to become the scheduler."""
 REST_SECONDS: Final = 30.0
@@ -174,7 +176,7 @@ class Worker:
                             await self._beat_and_hear(connection)
             except DatabaseLost as error:
                 _logger.info("connecting again: %s", error)
-                await asyncio.sleep(CANDIDATE_SECONDS)
+                await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _beat_and_hear(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         loop = asyncio.get_running_loop()

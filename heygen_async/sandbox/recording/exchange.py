@@ -93,7 +93,10 @@ def save(exchange: Exchange, directory: Path) -> None:
     """Write *exchange* to its own file, which is complete whenever it exists."""
     path = directory / exchange.file_name
     unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(orjson.dumps(_converter.unstructure(exchange), option=orjson.OPT_INDENT_2))
+    content = orjson.dumps(_converter.unstructure(exchange), option=orjson.OPT_INDENT_2)
+    unfinished.unlink(missing_ok=True)  # of a recorder that was killed, or a link that somebody else put there
+    with unfinished.open("xb") as file:
+        file.write(content)
     unfinished.replace(path)
 
 

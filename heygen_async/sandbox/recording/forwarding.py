@@ -32,6 +32,7 @@ _HOP_BY_HOP: Final = frozenset(
     | {"transfer-encoding", "upgrade", "host", "expect", "accept-encoding"}
 )
 _CREDENTIALS: Final = frozenset({"x-api-key", "authorization", "cookie"})
+_COMPRESSED: Final = frozenset({"content-encoding", "content-length"})
 
 
 @define(kw_only=True)
@@ -88,7 +89,7 @@ class Forwarder:
             async with self.client.request(
                 request.method,
                 URL(target, encoded=True),
-                headers=_forwarded(request.headers, without=_CREDENTIALS if passage.is_media else frozenset()),
+                headers=_request_headers(passage),
                 data=await _body(passage),
                 allow_redirects=False,
             ) as answer:
@@ -187,6 +188,14 @@ async def _start(answer: aiohttp.ClientResponse, limit: int) -> tuple[bytes, boo
         if len(start) > limit:
             return bytes(start), False
     return bytes(start), True
+
+
+def _request_headers(passage: Passage) -> CIMultiDict[str]:
+    headers = passage.request.headers
+    without = _CREDENTIALS if passage.is_media else frozenset()
+    if "Content-Encoding" in headers:  # aiohttp has decompressed the body
+        without |= _COMPRESSED
+    return _forwarded(headers, without=without)
 
 
 def _forwarded(headers: Mapping[str, str], *, without: frozenset[str] = frozenset()) -> CIMultiDict[str]:

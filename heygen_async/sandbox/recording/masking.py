@@ -46,7 +46,7 @@ _IPV6: Final = re.compile(
     r"(?![\w:])",
     re.IGNORECASE,
 )
-_TOKEN: Final = re.compile(r"\b(?:whsec|sk|pk|rk|eyJ)[_.\-]?[A-Za-z0-9_\-+/=.]{8,}")
+_TOKEN: Final = re.compile(r"\b(?:(?:whsec|sk|pk|rk|eyJ)[_.\-]?|[Bb]earer )[A-Za-z0-9_\-+/=.]{8,}")
 _EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,4}$", re.IGNORECASE)
 
 

@@ -1,0 +1,60 @@
+"""The API's time, from the `Date` of its answers: how long the API remembers a key is judged by its clock, not by ours.
+
+Rule 1: between two answers time passes as `since_boot` shows it: no one sets that clock, and it counts while the
+machine is suspended. Systems without such a clock use the wall clock.
+Rule 2: until an answer has had a date, the time is that of the wall clock.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from attrs import define, field
+
+_PRECISION: Final = 2.0
+"""By how many seconds a date may differ without a reason: it has whole seconds, and its answer took time."""
+
+# `time.monotonic` stands still while the machine is suspended, on Linux and on macOS.
+_NAME: Final = "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME"
+_BOOT_CLOCK: Final[int | None] = getattr(time, _NAME, None)
+
+
+def since_boot() -> float:
+    """Return seconds since some moment, those included during which the machine was suspended."""
+    return time.time() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
+
+
+@define(eq=False)
+class ServerTime:
+    """What time it is for the API, as a session knows it. One for a session and its views.
+
+    Args:
+        elapsed: Seconds since some moment.
+    """
+
+    elapsed: Callable[[], float] = lambda: since_boot()  # noqa: PLW0108 looked up when it is called
+    _offset: float | None = None
+    """Unix time less `elapsed`, once it is known."""
+    _last: tuple[str, float] = field(default=("", 0.0))
+    """The last date, and what it means: answers within one second have the same."""
+
+    def now(self) -> float:
+        """Return Unix time in seconds."""
+        return time.time() if self._offset is None else self.elapsed() + self._offset
+
+    def note(self, date: str | None) -> None:
+        """Learn from the `Date` of an answer that has just arrived; one that cannot be read counts as none."""
+        if not date:
+            return
+        if date != self._last[0]:
+            try:
+                self._last = (date, parsedate_to_datetime(date).timestamp())
+            except (ValueError, OverflowError):
+                return
+        offset = self._last[1] - self.elapsed()
+        if self._offset is None or abs(offset - self._offset) > _PRECISION:
+            self._offset = offset

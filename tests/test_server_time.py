@@ -1,0 +1,103 @@
+"""The API's time: how long keys are remembered is judged by the dates of answers, not by a clock that people set."""
+
+import sqlite3
+import time
+from contextlib import closing
+from email.utils import formatdate
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from heygen_async import DubRow, HeyGenSession
+from heygen_async._transport import server_time
+from heygen_async._transport.server_time import ServerTime, since_boot
+from heygen_async.bulk.record import CLOCK_ERROR
+
+VIDEO, AUDIO = "https://example.com/v.mp4", "https://example.com/a.mp3"
+DAY = 24 * 3600.0
+NOON = 1_800_000_000.0
+
+
+class Machine:
+    """A machine whose clocks are set by a test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.wall, self.elapsed = NOON, 100.0
+        monkeypatch.setattr(time, "time", lambda: self.wall)
+        self.time = ServerTime(lambda: self.elapsed)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def test_before_the_first_answer_the_time_is_that_of_the_machine(machine: Machine) -> None:
+    assert machine.time.now() == NOON
+    machine.time.note(None)
+    assert machine.time.now() == NOON
+
+
+def test_a_date_sets_the_time_and_the_wall_clock_counts_no_more(machine: Machine) -> None:
+    machine.time.note(formatdate(NOON + 3 * DAY, usegmt=True))
+    machine.wall -= 5 * DAY
+    machine.elapsed += 2 * DAY  # the machine was suspended
+    assert machine.time.now() == NOON + 5 * DAY
+
+
+@pytest.mark.parametrize(("difference", "moves"), [(1.0, False), (-2.0, False), (3.0, True), (-DAY, True)])
+def test_a_later_date_counts_if_it_differs_by_more_than_its_precision(
+    machine: Machine, difference: float, moves: bool
+) -> None:
+    machine.time.note(formatdate(NOON, usegmt=True))
+    machine.time.note(formatdate(NOON + difference, usegmt=True))
+    assert machine.time.now() == NOON + (difference if moves else 0.0)
+
+
+def test_the_same_date_again_counts_from_its_arrival(machine: Machine) -> None:
+    date = formatdate(NOON, usegmt=True)
+    machine.time.note(date)
+    machine.elapsed += 10.0
+    machine.time.note(date)
+    assert machine.time.now() == NOON
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Jan 2026 00:00:00 GMT"])
+def test_a_date_that_cannot_be_read_counts_as_none(machine: Machine, date: str) -> None:
+    machine.time.note(date)
+    assert machine.time.now() == NOON
+
+
+def test_the_clock_between_two_answers_is_not_the_one_that_people_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    if server_time._BOOT_CLOCK is None:
+        pytest.skip("this system has only a clock that people set")
+    before = since_boot()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert before <= since_boot() < before + 60
+
+
+@pytest.fixture
+def three_days_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(time=lambda: time.time() + 3 * DAY, clock_gettime=time.clock_gettime)
+    monkeypatch.setattr(server_time, "time", clock)
+
+
+@pytest.mark.usefixtures("three_days_ahead")
+async def test_a_session_and_its_views_share_the_time_of_the_api(heygen_session: HeyGenSession) -> None:
+    view = heygen_session.with_options()
+    assert view._transport.server_time.now() > time.time() + 2 * DAY
+    await heygen_session.account.me()
+    assert abs(view._transport.server_time.now() - time.time()) < CLOCK_ERROR
+
+
+@pytest.mark.usefixtures("three_days_ahead")
+async def test_a_run_records_when_it_sends_a_create_by_the_time_of_the_api(
+    heygen_session: HeyGenSession, tmp_path: Path
+) -> None:
+    journal = tmp_path / "run.sqlite"
+    async with heygen_session.dub_many([DubRow(VIDEO, AUDIO, key="row")], journal=journal) as run:
+        assert [outcome.state async for outcome in run] == ["completed"]
+    with closing(sqlite3.connect(journal)) as database:
+        (asked_at,) = database.execute("SELECT asked_at FROM rows").fetchone()
+    assert abs(asked_at - time.time()) < CLOCK_ERROR

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from benchmarks.contender import Asked, Route
+from benchmarks.contender import Asked, Route, Video
 
 ITEMS = 10_000
 """In the list of jobs."""
@@ -60,17 +60,31 @@ def _statuses(_: Asked) -> object:
     return {"data": [{"video_id": one, "status": "processing"} for one in IDS], "next_token": None}
 
 
+def _announce(asked: Asked) -> object:
+    """Start a direct upload to the storage host."""
+    link = f"{asked.origin}/storage?X-Amz-Signature=1"
+    return {"data": {"asset_id": "asset_1", "upload_url": link, "upload_headers": {"x-amz-meta-a": "b"}}}
+
+
+_ASSET = {"data": {"asset_id": "asset_1", "status": "completed"}}
+
 ROUTES = (
     Route("GET /v3/lipsyncs/", {"data": LIPSYNC}),
     Route("GET /v3/lipsyncs/statuses", _statuses(Asked("", "", b"", lambda _: False))),
     Route("GET /v3/lipsyncs?", _page, is_kept=True),
     Route("POST /v3/lipsyncs", {"data": {"lipsync_id": "ls_abc123"}}),
+    Route("POST /v3/assets", _ASSET),
+    Route("POST /v3/assets/direct-uploads", _announce),
+    Route("POST /v3/assets/asset_1/complete", _ASSET),
+    Route("PUT /storage?", {}, headers={"ETag": '"1"'}),
+    Route("GET /v.mp4?", Video()),
 )
 """HeyGen's."""
 
 
 def _job(asked: Asked, job: str) -> dict[str, object]:
-    return {**LIPSYNC, "id": job, "status": "completed" if asked.is_over(job) else "running"}
+    link = f"{asked.origin}/v.mp4?X-Amz-Signature=1"
+    return {**LIPSYNC, "id": job, "video_url": link, "status": "completed" if asked.is_over(job) else "running"}
 
 
 def _one_job(asked: Asked) -> object:

@@ -13,6 +13,7 @@ from cattrs import structure
 from benchmarks import processes
 from benchmarks.contender import Contender
 from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders.variants import VARIANTS
 from benchmarks.processes import ProcessFailed, Server, Worker
 from benchmarks.results import RATIO, Figure, Line
 from benchmarks.sample import Sample
@@ -34,10 +35,14 @@ class Task:
     """Of the measure."""
     warm_up: Mapping[str, object] | None = None
     """Its arguments for once before the first round of a process; it does not count."""
+    warm_up_server: Mapping[str, object] = field(factory=dict)
+    """Arguments of `Canned.reset` for that."""
     server: Mapping[str, object] = field(factory=dict)
     """Arguments of `Canned.reset`: what the server does meanwhile."""
     left_out: Mapping[str, str] = field(factory=dict)
     """Why some contenders are not measured, by their name."""
+    variants: Sequence[str] = ()
+    """Names of `VARIANTS` that are measured too."""
     is_fresh: bool = False
     """Whether each round has a new process: what the memory of one round was is then not there for the next."""
 
@@ -111,13 +116,14 @@ class Clients:
         Each is idle while it is not its turn. The order is reversed in every second round. One whose process fails is
         out, and the note says why.
         """
-        reasons = {name: task.left_out.get(name, one.why_not(task.operation)) for name, one in CONTENDERS.items()}
+        contenders = {**CONTENDERS, **{name: VARIANTS[name] for name in task.variants}}
+        reasons = {name: task.left_out.get(name, one.why_not(task.operation)) for name, one in contenders.items()}
         notes = {name: reason for name, reason in reasons.items() if reason is not None}
-        samples: dict[str, list[Sample]] = {name: [] for name in CONTENDERS if name not in notes}
+        samples: dict[str, list[Sample]] = {name: [] for name in contenders if name not in notes}
         for number in range(rounds):
             for name in list(samples) if number % 2 == 0 else list(reversed(samples)):
                 try:
-                    samples[name].append(await self._sample(CONTENDERS[name], task, is_first=number == 0))
+                    samples[name].append(await self._sample(contenders[name], task, is_first=number == 0))
                 except ProcessFailed as error:
                     print(f"{name}: {error}", file=sys.stderr)
                     notes[name] = f"failed: {error}"
@@ -136,7 +142,7 @@ class Clients:
 
     async def _measured(self, worker: Worker, task: Task, *, is_cold: bool) -> Sample:
         if is_cold and task.warm_up is not None:
-            await self.server.worker.ask("reset")
+            await self.server.worker.ask("reset", **task.warm_up_server)
             await worker.ask(task.measure, **task.warm_up)
         await self.server.worker.ask("reset", **task.server)
         sample = structure(await worker.ask(task.measure, **task.arguments), Sample)

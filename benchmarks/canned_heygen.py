@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -22,17 +22,21 @@ from aiohttp.client_proto import ResponseHandler
 from attrs import Factory, define, field
 
 from benchmarks import answers
-from benchmarks.contender import Asked, Route
+from benchmarks.contender import Asked, Route, Video
 from benchmarks.contenders import CONTENDERS
+from benchmarks.videos import video_blocks
 
 KEPT = 1 << 20
 HANG = 3.0
+SMALL = 8 << 20
 _HOST = re.compile(rb"(?i)\r\nhost: *([^\r]+)")
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)")
 _CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding: *chunked")
 _KEY = re.compile(rb"(?i)\r\n[a-z-]*idempotency[a-z-]*: *([^\r]+)")
+_VIDEO_HEAD = b'HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nETag: "1"\r\nContent-Length: %d\r\n\r\n'
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
-Prepared = Sequence[tuple[bytes, Route, bytes | None]]
+Answer = bytes | Video
+Prepared = Sequence[tuple[bytes, Route, Answer | None]]
 """Routes with the bytes that their requests begin with, and their answers if these are fixed."""
 
 
@@ -54,6 +58,7 @@ class Canned:
     latency: float = 0.0
     hangs_at: float | None = None
     """When the next answer takes `HANG` longer, by `time.monotonic`; only one does."""
+    video_size: int = SMALL
     _prepared: Prepared = field(init=False, default=Factory(lambda self: _prepare(self.routes), takes_self=True))
     _with_jobs: Prepared = field(
         init=False, default=Factory(lambda self: _prepare([*answers.JOB_ROUTES, *self.routes]), takes_self=True)
@@ -73,6 +78,7 @@ class Canned:
         latency: float = 0.0,
         lengths: Mapping[str, float] | None = None,
         hang_after: float | None = None,
+        video_size: int = SMALL,
     ) -> object:
         """Forget all requests.
 
@@ -81,10 +87,11 @@ class Canned:
             latency: How long an answer takes, in seconds.
             lengths: Jobs that begin now, with their lengths in seconds, by id.
             hang_after: The first request after so many seconds is answered 3 s late.
+            video_size: Of the videos for download, in bytes.
         """
         self.counts.clear()
         self.posts.clear()
-        self.drops, self.latency = drops, latency
+        self.drops, self.latency, self.video_size = drops, latency, video_size
         now = time.monotonic()
         self.ends = {one: now + length for one, length in (lengths or {}).items()}
         self._newest = list(reversed(self.ends))
@@ -115,7 +122,7 @@ class Canned:
             return self.latency + HANG
         return self.latency
 
-    def answer(self, head: bytes, body: bytes) -> bytes | None:
+    def answer(self, head: bytes, body: bytes) -> Answer | None:
         """Return the answer to a request, or `None` if its connection is to be closed."""
         prepared = self._with_jobs if self.ends else self._prepared
         found = next((one for one in prepared if head.startswith(one[0])), None)
@@ -148,7 +155,9 @@ def _prepare(routes: Sequence[Route]) -> Prepared:
     return [(route.begins.encode(), route, _fixed(route)) for route in ordered]
 
 
-def _fixed(route: Route) -> bytes | None:
+def _fixed(route: Route) -> Answer | None:
+    if isinstance(route.answer, Video):
+        return route.answer
     return None if callable(route.answer) else _http(route.answer, route.status, route.headers)
 
 
@@ -167,7 +176,7 @@ class Requests:
     """The requests of one connection, cut out of its bytes."""
 
     canned: Canned
-    write: Callable[[bytes], None]
+    write: Callable[[Answer], None]
     close: Callable[[], None]
     received: bytes = b""
     head: bytes = b""
@@ -219,6 +228,8 @@ class Requests:
 class _Connection(asyncio.Protocol):
     def __init__(self, canned: Canned) -> None:
         self._canned = canned
+        self._blocks: Iterator[bytes] = iter(())
+        self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -228,11 +239,31 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._requests.feed(data)
 
-    def _write(self, answer: bytes) -> None:
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._write_blocks()
+
+    def _write(self, answer: Answer) -> None:
         if pause := self._canned.pause():
-            asyncio.get_running_loop().call_later(pause, self._transport.write, answer)
+            asyncio.get_running_loop().call_later(pause, self._write_now, answer)
+        else:
+            self._write_now(answer)
+
+    def _write_now(self, answer: Answer) -> None:
+        if isinstance(answer, Video):
+            size = self._canned.video_size
+            self._transport.write(_VIDEO_HEAD % size)
+            self._blocks = video_blocks(size)
+            self._write_blocks()
         else:
             self._transport.write(answer)
+
+    def _write_blocks(self) -> None:
+        while not self._is_paused and (block := next(self._blocks, None)) is not None:
+            self._transport.write(block)
 
 
 async def _serve() -> None:
@@ -257,7 +288,8 @@ class _Pipe(asyncio.Transport):
         self._requests = Requests(canned, self._answer, self.close)
         self._closed = False
 
-    def _answer(self, answer: bytes) -> None:
+    def _answer(self, answer: Answer) -> None:
+        assert isinstance(answer, bytes), "there are no videos in memory"
         self._loop.call_soon(self._client.data_received, answer)
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:

@@ -22,6 +22,7 @@ from cattrs import unstructure
 
 from benchmarks.contender import Client
 from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders.variants import VARIANTS
 from benchmarks.sample import Observer
 from benchmarks.turns import Turns
 
@@ -122,4 +123,5 @@ async def _answer_commands(
 
 
 if __name__ == "__main__":
-    run(CONTENDERS[sys.argv[1]].open(sys.argv[2]), MEASURES)
+    name, url = sys.argv[1:]
+    run({**CONTENDERS, **VARIANTS}[name].open(url), MEASURES)

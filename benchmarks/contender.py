@@ -84,6 +84,11 @@ class Asked:
 
 
 @frozen
+class Video:
+    """The answer that is a video, as large as `Canned.reset` says."""
+
+
+@frozen
 class Route:
     """What the server answers to requests whose first line begins so.
 
@@ -93,7 +98,7 @@ class Route:
 
     begins: str
     answer: object | Callable[[Asked], object]
-    """Something for JSON, or a function that returns it."""
+    """Something for JSON, a function that returns it, or a `Video`."""
     is_kept: bool = False
     """Whether the answer of the function is kept for equal requests, so that it costs the server nothing: for pages."""
     status: int = 200

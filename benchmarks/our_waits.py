@@ -99,17 +99,17 @@ async def footprint(heygen: HeyGenSession, ids: Sequence[str], seconds: float, *
     async def nothing(_: str) -> None:
         await asyncio.get_running_loop().create_future()
 
-    before = _resident()
+    before = resident()
     tasks = [asyncio.create_task(nothing(job) if is_bare else heygen.poller.wait(job)) for job in ids]
     await asyncio.sleep(seconds)
-    size = (_resident() - before) / len(ids)
+    size = (resident() - before) / len(ids)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     return {"bytes": size}
 
 
-def _resident() -> int:
+def resident() -> int:
     """Return the bytes of this process in memory. Linux only."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 

@@ -5,10 +5,14 @@
     python benchmarks/review.py --only rows        # one part: rows, video, live
 
 rows: a journal of 5,000 finished rows with their files, in Chromium: from the request of the page until its rows are
-drawn, from a keystroke in the search until the list is drawn, and the memory of the server.
+drawn, from a key in the search until the list is drawn, and the memory of the server. A keystroke is measured from the
+time stamp of its `keydown` event until the end of the first frame after the list has changed: its style, layout and
+paint are included, and the wait for the frame, 8 ms on average. Keys come one after the other, each when the one before
+is drawn, and 13 at once.
 
 video: a video whose 4 seconds are spread over 1 GB of file, in Chromium: until its first picture, and until another one
-after a jump to its end. What the server has read is what the kernel counted.
+after a jump to its end. What the server has read is what the kernel counted. Only its first picture is complete, so the
+browser looks at each of its 170 pieces on the way to the end: no video needs more of its file.
 
 live: 300 rows against a sandbox, in a process of its own, with an open page and without, in turns. The CPU time of what
 the page does is metered, in all threads; the difference of the two kinds is printed too, but other work on the machine
@@ -174,9 +178,11 @@ addEventListener("DOMContentLoaded", () => {
   look()
 })
 window.keystrokes = []
-addEventListener("input", (event) => {
-  const drawn = new MessageChannel()
-  drawn.port1.onmessage = () => window.keystrokes.push(performance.now() - event.timeStamp)
+let pressed = 0
+addEventListener("keydown", (event) => { pressed = event.timeStamp }, true)
+addEventListener("input", () => {
+  const started = pressed, drawn = new MessageChannel()
+  drawn.port1.onmessage = () => window.keystrokes.push(performance.now() - started)
   requestAnimationFrame(() => drawn.port2.postMessage(null))
 }, true)
 """
@@ -192,12 +198,12 @@ async def rows(options: argparse.Namespace) -> None:
         small, large = await make_journal(Path(one), few), await make_journal(Path(many), lots)
         async with pages() as new:
             before = await _memory(new, small, Path(one) / "rows.csv")
-            usable, strokes, after, peak = await _rows(new, large, Path(many) / "rows.csv", 3 if options.quick else 7)
+            usable, strokes, bursts, after, peak = await _rows(
+                new, large, Path(many) / "rows.csv", 3 if options.quick else 7
+            )
     show("usable after", f"{usable:,.0f} ms", "<= 1,500 ms", is_met=usable <= 1500)
-    median, most, worst = statistics.median(strokes), statistics.quantiles(strokes, n=20)[-1], max(strokes)
-    show("a keystroke in the search, median", f"{median:,.1f} ms", "<= 50 ms", is_met=median <= 50)
-    show(f"95 % of {len(strokes)} keystrokes within", f"{most:,.1f} ms", "<= 50 ms", is_met=most <= 50)
-    print(f"  the slowest took {worst:,.1f} ms, on a machine with a load of {os.getloadavg()[0]:.1f}")
+    _show_keys("keys one after the other", strokes)
+    _show_keys("13 keys at once", bursts)
     show(
         "memory of the server beyond that for 1 row",
         f"{after - before:,.1f} MB",
@@ -215,21 +221,44 @@ async def _memory(new: Any, journal: Path, manifest: Path) -> float:
         return megabytes(pid, "VmRSS")
 
 
-async def _rows(new: Any, journal: Path, manifest: Path, times: int) -> tuple[float, list[float], float, float]:
+KEYS = (*"episode", "Space", "1", "2", "Backspace", "Backspace", "4")
+
+
+def _show_keys(what: str, times: list[float]) -> None:
+    median, most, worst = statistics.median(times), statistics.quantiles(times, n=20)[-1], max(times)
+    show(f"{what}, {len(times)}: median", f"{median:,.1f} ms", "<= 20 ms", is_met=median <= 20)
+    show("  95 % of them within", f"{most:,.1f} ms", "<= 50 ms", is_met=most <= 50)
+    print(f"    the slowest took {worst:,.1f} ms, on a machine with a load of {os.getloadavg()[0]:.1f}")
+
+
+async def _rows(
+    new: Any, journal: Path, manifest: Path, times: int
+) -> tuple[float, list[float], list[float], float, float]:
     loads: list[float] = []
     strokes: list[float] = []
+    bursts: list[float] = []
     async with review(journal, "--manifest", str(manifest)) as (pid, url):
         for _ in range(times):
             page = await new(WATCH)
             await page.goto(url)
             loads.append(await until(page, "() => window.usableAfter"))
-            await page.focus("#search")
-            for key in ("episode 12", "Backspace", "Backspace", "4"):
-                for one in [key] if len(key) > 1 and key.isalpha() else key:
-                    await page.keyboard.press("Space" if one == " " else one)
-            strokes += await page.evaluate("() => window.keystrokes")
+            strokes += await _typed(page, waits=True)
+            bursts += await _typed(page, waits=False)
             await page.context.close()
-        return statistics.median(loads), strokes, megabytes(pid, "VmRSS"), megabytes(pid, "VmHWM")
+        return statistics.median(loads), strokes, bursts, megabytes(pid, "VmRSS"), megabytes(pid, "VmHWM")
+
+
+async def _typed(page: Any, *, waits: bool) -> list[float]:
+    """Type into an empty search; return how long each key took to be drawn, in milliseconds."""
+    await page.evaluate("() => { const search = document.getElementById('search'); search.value = ''; search.focus() }")
+    await page.evaluate("() => { window.keystrokes = [] }")
+    for number, key in enumerate(KEYS, start=1):
+        await page.keyboard.press(key)
+        if waits:
+            await until(page, f"() => window.keystrokes.length === {number}")
+    await until(page, f"() => window.keystrokes.length === {len(KEYS)}")
+    found: list[float] = await page.evaluate("() => window.keystrokes")
+    return found
 
 
 def boxes(content: bytes, start: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
@@ -287,7 +316,7 @@ async def video(_options: argparse.Namespace) -> None:
     show("the first picture after", f"{1000 * start:,.0f} ms", "none", is_met=True)
     show("another one after a jump to the end", f"{1000 * jump:,.0f} ms", "none", is_met=True)
     share = read / GIGABYTE
-    show("of the file the server has read", f"{100 * share:,.1f} %", "not whole", is_met=share < 0.9)
+    show("of the file the server has read", f"{100 * share:,.1f} %", "<= 25 %", is_met=share <= 0.25)
     show("its memory at the peak", f"{peak:,.0f} MB", "none", is_met=True)
 
 

@@ -11,6 +11,7 @@ from benchmarks.answers import ITEM_SIZE, ITEMS, PAGE, page_number
 from benchmarks.contender import Asked, Route
 
 DAY = "2026-01-01T00:00:00Z"
+HOST = "https://files.example.com"
 Body = Mapping[str, object]
 
 
@@ -20,19 +21,21 @@ def link_for(make: Callable[[str], Body]) -> str:
     Raises:
         ValueError: The rest of the JSON is too long for that.
     """
-    link = "https://files.example.com/v.mp4?X-Amz-Signature="
+    link = f"{HOST}/v.mp4?X-Amz-Signature="
     missing = ITEM_SIZE - len(orjson.dumps(make(link)))
     if missing < 0:
         raise ValueError(f"the body is {-missing} bytes too long")
     return link + "0" * missing
 
 
-def job_route(begins: str, *, id_field: str, running: Body, done: Body) -> Route:
+def job_route(begins: str, *, id_field: str, running: Body, done: Body | Callable[[Asked], Body]) -> Route:
     """Return the route of one job: *running* until it is over."""
 
     def answer(asked: Asked) -> object:
         job = job_in(asked.path)
-        return {**(done if asked.is_over(job) else running), id_field: job}
+        if not asked.is_over(job):
+            return {**running, id_field: job}
+        return {**(done(asked) if callable(done) else done), id_field: job}
 
     return Route(begins, answer)
 

@@ -13,17 +13,18 @@ import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
 
-from heygen_async import HeyGenError, InsufficientCredit
+from heygen_async import HeyGenError, InsufficientCredit, NotFound
 from heygen_async.bulk import DubRun, JournalError
 from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
-from heygen_async.sandbox.faults import Alter, error, html, missing, reset
+from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, reset
 
 DAY = 24 * 3600.0
 BATCH = "POST /v3/lipsyncs/batches"
 LIST = "GET /v3/lipsyncs"
+GET = "GET /v3/lipsyncs/{lipsync_id}"
 
 
 @pytest.fixture
@@ -170,6 +171,17 @@ async def test_the_main_file_is_complete_while_the_run_goes_on(stage: Stage) -> 
         assert [state for (state,) in database.execute("SELECT state FROM rows")] == ["done"] * 3
 
 
+async def test_a_404_that_is_not_the_apis_does_not_show_that_a_job_is_gone(stage: Stage) -> None:
+    given = rows(1, callback_id="mine")
+    await _run_that_loses_its_last_writes(stage, given, output_dir=None)
+    _forget_keys(stage)
+    stage.sandbox.faults = [Fault(GET, Reply(status=404, body=b"<html>404</html>", content_type="text/html"))]
+
+    [outcome] = await stage.outcomes(given, now=_two_days_later)
+    assert isinstance(outcome.error, NotFound)
+    assert len(stage.sandbox.jobs) == 1
+
+
 # Clocks
 
 
@@ -217,6 +229,21 @@ async def test_a_batch_is_not_sent_again_without_the_rows_that_have_left_it(stag
         later = lambda: time.time() + 3 * DAY + 3600  # noqa: E731
         assert await stage.states(given, submit=submit, now=later) == {"unchanged": 3, "failed": 1}
     assert len(stage.sandbox.jobs) == 3 + 1
+
+
+async def test_a_batch_that_is_too_old_only_by_a_wrong_clock_is_sent_again_as_it_was(stage: Stage) -> None:
+    stage.sandbox.faults = [reset(BATCH)]
+    async with stage.run(rows(3), submit="batch"):
+        await until(lambda: stage.asked(BATCH))
+    stage.sandbox.faults = []
+    lists = stage.asked(LIST)
+
+    def corrected_by_the_list() -> float:
+        return time.time() + (2 * DAY if stage.asked(LIST) == lists else 0.0)
+
+    assert await stage.states(rows(3), submit="each", now=corrected_by_the_list) == {"completed": 3}
+    assert stage.asked(CREATE) == 0
+    assert len(stage.sandbox.jobs) == 3
 
 
 async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = True, **options: object) -> None:

@@ -89,6 +89,30 @@ async def is_chosen(page, name):
     await happens(page, "(name) => document.getElementById('title').textContent === name", name)
 
 
+async def lists(page, *names):
+    """Wait until the list shows these rows."""
+    shown = "() => [...document.querySelectorAll('.list .row:not([hidden]) b')].map((one) => one.textContent)"
+    await happens(page, f"(names) => String(({shown})()) === String(names)", names)
+
+
+async def test_a_search_that_grows_and_shrinks_finds_what_a_new_one_would(shown):
+    _, page = shown
+    await press(page, "f", "f", "f", "f", "f", "/")
+    await page.keyboard.type("epi")
+    await lists(page, *(f"Episode {number}" for number in range(1, 6)))
+    await page.keyboard.type("sode row-4")
+    await lists(page, "Episode 4")
+    await press(page, "Backspace")
+    await page.keyboard.type("2")
+    await lists(page, "Episode 2")
+    await press(page, "Home")
+    await page.keyboard.type("line 3 ")
+    await lists(page, "Episode 2")
+    await press(page, "Control+A")
+    await page.keyboard.type("LINE")
+    await lists(page, *(f"Episode {number}" for number in range(1, 6)))
+
+
 # Watching
 
 
@@ -278,23 +302,23 @@ async def test_a_decision_that_cannot_be_stored_is_not_shown_as_made(shown):
 async def test_the_filters_and_the_search_show_what_they_say(shown):
     _, page = shown
     assert await counts(page) == {"all": 5, "review": 3, "approved": 0, "rejected": 0, "failed": 1, "running": 1}
-    listed = "() => [...document.querySelectorAll('.list .row:not([hidden]) b')].map((one) => one.textContent)"
-    assert await page.evaluate(listed) == ["Episode 1", "Episode 2", "Episode 3"]
+    await lists(page, "Episode 1", "Episode 2", "Episode 3")
     await press(page, "f", "f", "f")
-    assert await page.evaluate(listed) == ["Episode 4"]
+    await lists(page, "Episode 4")
     await press(page, "Shift+F", "Shift+F", "Shift+F", "Shift+F")
-    assert await page.evaluate(listed) == [f"Episode {number}" for number in range(1, 6)]
+    await lists(page, *(f"Episode {number}" for number in range(1, 6)))
     await press(page, "/")
     await page.keyboard.type("row-2 episode")
-    assert await page.evaluate(listed) == ["Episode 2"]
+    await lists(page, "Episode 2")
     assert await title(page) == "Episode 2"
     await press(page, "Enter", "a")
     await told(page, "approved")
     await press(page, "/")
     await page.keyboard.type("nothing like this")
+    await lists(page)
     assert await page.text_content("#list-empty") == "No row matches the search."
     await press(page, "Escape")
-    assert len(await page.evaluate(listed)) == 5
+    await lists(page, *(f"Episode {number}" for number in range(1, 6)))
 
 
 async def test_the_help_lists_the_keys_and_closes(shown):

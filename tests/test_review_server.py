@@ -9,6 +9,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from attrs import evolve
 from review_stage import (
     ORIGIN,
@@ -29,6 +31,8 @@ from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubRow
+from heygen_async.review import RunPage
+from heygen_async.review.ranges import PART
 from heygen_async.sandbox import SAMPLE_VIDEO
 
 VIDEO = SAMPLE_VIDEO.read_bytes()
@@ -140,7 +144,7 @@ async def test_rows_say_what_they_are_and_what_to_do(journal, tmp_path):
     rows = {"row-1": local_row(1, tmp_path)}
     async with visited(journal, rows) as visit:
         found = await visit.rows()
-    assert [(row["category"], row["file"]) for row in found.values()] == [
+    assert [(row["category"], row.get("file")) for row in found.values()] == [
         ("review", "ready"),
         ("review", "ready"),
         ("failed", None),
@@ -178,6 +182,39 @@ async def test_a_result_is_served_whole_and_in_parts(journal):
             assert (answer.status, answer.content_length) == (200, len(VIDEO))
 
 
+@pytest.fixture
+async def long_video(tmp_path, out):
+    """A journal whose only video is longer than what is sent of it at once."""
+    path = tmp_path / "run.sqlite"
+    await write_journal(path, [finished(1, out, content=b"video" * PART)])
+    return path
+
+
+async def test_a_browser_that_wants_a_video_from_a_moment_on_gets_it_in_parts(long_video):
+    async with visited(long_video) as visit:
+        status, headers, body = await visit.get("result?key=row-1", Range="bytes=5-")
+        assert (status, headers["Content-Range"]) == (206, f"bytes 5-{PART + 4}/{5 * PART}")
+        assert body == (b"video" * PART)[:PART]
+        assert len((await visit.get("result?key=row-1"))[2]) == 5 * PART
+
+
+async def test_a_browser_that_leaves_in_the_middle_of_a_video_is_no_error(long_video, caplog):
+    async def video(request):
+        request.transport.abort()  # so the next write fails before the server learns why
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return response
+
+    async with opened(long_video) as journal, aiohttp.ClientSession() as http:
+        page = RunPage(journal=journal, name="run", rows={}, token="token")
+        app = web.Application(middlewares=[page._guarded])
+        app.router.add_get("/token/video", video)
+        async with TestServer(app, host="127.0.0.1") as server:
+            with pytest.raises(aiohttp.ServerDisconnectedError):
+                await http.get(server.make_url("/token/video"))
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     "key",
     ["../../etc/passwd", "..%2F..%2Fetc%2Fpasswd", "/etc/passwd", "row-1/../row-2", "row-9", "", "%ff", "%00", "row-3"],
@@ -202,7 +239,7 @@ async def test_no_path_leads_out_of_the_page(journal, path):
 
 async def _state_of(visit, key):
     status, _, _ = await visit.get(f"result?key={key}")
-    return (await visit.rows())[key]["file"], status
+    return (await visit.rows())[key].get("file"), status
 
 
 async def test_a_file_in_place_of_the_result_is_not_served(journal, out):
@@ -377,7 +414,7 @@ async def test_a_decision_belongs_to_the_job_that_was_watched(journal, out):
         await visit.decide("row-1", "ls_1", "approved")
         await visit.journal.save(evolve(finished(1, out), lipsync_id="ls_again"))
         row = (await visit.rows())["row-1"]
-        assert (row["category"], row["decision"]) == ("review", None)
+        assert (row["category"], row.get("decision")) == ("review", None)
     assert (await read_reviews(journal)).approved == []
 
 

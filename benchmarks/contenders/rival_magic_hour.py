@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.answers import audio_url, video_url
 from benchmarks.contender import Asked, Client, Contender, Route, wait_for_each
-from benchmarks.rival_routes import DAY, job_route, link_for
+from benchmarks.rival_routes import DAY, HOST, job_route, link_for
 
 if TYPE_CHECKING:
     from magic_hour import AsyncClient
@@ -45,6 +45,11 @@ class MagicHour(Client):
             await self._magic.v1.video_projects.check_result(job, wait_for_completion=True, download_outputs=False)
 
         await wait_for_each(wait, ids, seen)
+
+    async def download(self, n: int, path: Path) -> object:
+        return await self._magic.v1.video_projects.check_result(
+            f"ls_{n:06}", wait_for_completion=True, download_outputs=True, download_directory=str(path.parent)
+        )
 
 
 @asynccontextmanager
@@ -80,7 +85,13 @@ def _upload(asked: Asked) -> object:
     return {"items": [place]}
 
 
-_DONE = _done(link_for(_done))
+def _done_here(asked: Asked) -> dict[str, object]:
+    """Return a job whose video can be downloaded."""
+    return {**_DONE, "downloads": [{"url": _LINK.replace(HOST, asked.origin), "expires_at": DAY}]}
+
+
+_LINK = link_for(_done)
+_DONE = _done(_LINK)
 
 CONTENDER = Contender(
     name="magic-hour",
@@ -93,7 +104,7 @@ CONTENDER = Contender(
             "GET /magic-hour/v1/video-projects/",
             id_field="id",
             running={**_DONE, "status": "rendering", "downloads": []},
-            done=_DONE,
+            done=_done_here,
         ),
         Route("POST /magic-hour/v1/lip-sync", {"id": "ls_1", "credits_charged": 1, "estimated_frame_cost": 1}),
         Route("POST /magic-hour/v1/files/upload-urls", _upload),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.answers import PAGE, audio_url, video_url
-from benchmarks.contender import Client, Contender, Route, wait_for_each
+from benchmarks.contender import Client, Contender, Route, Video, wait_for_each
 from benchmarks.rival_routes import job_route, link_for, page_routes
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Openai(Client):
     async def upload(self, path: Path) -> object:
         return await self._openai.files.create(file=path, purpose="user_data")
 
-    async def download(self, n: int, path: Path) -> object:
-        async with self._openai.files.with_streaming_response.content(f"ls_{n:06}") as response:
+    async def download(self, n: int, path: Path) -> object:  # noqa: ARG002 one file is there
+        async with self._openai.files.with_streaming_response.content("ls_video") as response:
             return await response.stream_to_file(path)
 
     async def wait(self, ids: Sequence[str], seen: Callable[[str], None]) -> None:
@@ -115,6 +115,7 @@ CONTENDER = Contender(
         Route("POST /openai/v1/batches", _BATCH),
         *page_routes("GET /openai/v1/files?", alone="GET /openai/v1/files?after=t", cursor="after", page=_page),
         Route("POST /openai/v1/files", _DONE),
+        Route("GET /openai/v1/files/ls_video/content", Video()),
     ),
     cannot=_CANNOT,
 )

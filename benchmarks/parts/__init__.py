@@ -3,7 +3,18 @@
 from typing import Protocol
 
 from benchmarks.bench import Bench
-from benchmarks.parts import calls, dropped_create, instructions, pagination, start, waiting
+from benchmarks.parts import (
+    bulk,
+    calls,
+    dropped_create,
+    instructions,
+    media,
+    pagination,
+    poller,
+    start,
+    waiting,
+    webhooks,
+)
 from benchmarks.results import Table
 
 
@@ -29,4 +40,8 @@ PARTS: dict[str, Part] = {
     "start": start,
     "instructions": instructions,
     "waiting": waiting,
+    "poller": poller,
+    "media": media,
+    "bulk": bulk,
+    "webhooks": webhooks,
 }

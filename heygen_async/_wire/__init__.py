@@ -7,7 +7,14 @@ Rule 2: nothing here awaits, logs or reads the time; the caller passes the time.
 
 from heygen_async._wire.bodies import Answer, Response, excerpt, parse_json, request_id, retry_after
 from heygen_async._wire.incoming import created_id, decipher
-from heygen_async._wire.outcomes import is_final_answer, is_in_progress, is_unsettled, outcome_after, worse
+from heygen_async._wire.outcomes import (
+    has_own_code,
+    is_final_answer,
+    is_in_progress,
+    is_unsettled,
+    outcome_after,
+    worse,
+)
 from heygen_async._wire.outgoing import (
     Parameter,
     Piece,
@@ -37,6 +44,7 @@ __all__ = (
     "created_id",
     "decipher",
     "excerpt",
+    "has_own_code",
     "is_final_answer",
     "is_in_progress",
     "is_unsettled",

@@ -27,17 +27,21 @@ def is_unsettled(error: APIError) -> bool:
     return error.is_transient and not isinstance(error, RateLimited)
 
 
+def has_own_code(error: APIError) -> bool:
+    """Return whether *error* has one of the API's codes: an answer without one may be a gateway's."""
+    return error.code is not None and error.code != str(error.status)
+
+
 def is_final_answer(error: HeyGenError) -> bool:
     """Return whether *error* shows that no request under its idempotency key has created anything.
 
     The API looks the key up before it looks at the body, so a refused body means that the key was unknown to it, or
-    that the refusal is what it keeps for the key. 401, 402, 403, 404 of the route and 429 may come before the look-up,
-    and an answer without one of the API's codes may be a gateway's.
+    that the refusal is what it keeps for the key. 401, 402, 403, 404 of the route and 429 may come before the look-up.
     """
     if error.outcome == "unknown":  # an error inside a success
         return False
     if isinstance(error, InvalidRequest):
-        return error.code is not None and error.code != str(error.status)
+        return has_own_code(error)
     return isinstance(error, NotFound) and error.code == "asset_not_found"
 
 

@@ -30,6 +30,7 @@ from heygen_async.bulk.program import (
     check_target,
     ended,
     intent,
+    is_remembered,
     next_step,
     without_lost_assets,
 )
@@ -148,6 +149,7 @@ class RowExecutor:
             if not self._has_worked:
                 await self.run.check_account()
                 self._has_worked = True
+                continue  # its answer also shows the API's time, by which keys are judged
             await self._take_step(step)
             if step not in _BEFORE_CREATE and self.record.state not in _UNDER_WAY and self.record.group is None:
                 self._settle(self.record.estimate)
@@ -186,9 +188,10 @@ class RowExecutor:
                 return await self._advance(step)
 
     async def _search(self) -> Record:
-        if self.record.batch is not None:
-            self.run.batches.expire(self.record.batch)
         record = await self._advance(Step.SEARCH)
+        is_kept = record.state is State.SUBMITTING and is_remembered(record, self.run.tools.now())
+        if self.record.batch is not None and not is_kept:
+            self.run.batches.expire(self.record.batch)
         if record.failure is None:
             self.run.queue.recover()
         return record

@@ -15,6 +15,7 @@ from typing import Final
 
 from attrs import define, field
 
+from heygen_async._wire import has_own_code
 from heygen_async.bulk.record import CLOCK_ERROR, KEY_SECONDS, Record, attempt_key, first_version_key
 from heygen_async.bulk.store import HeyGen, Store
 from heygen_async.errors import APIError, HeyGenError, NotFound
@@ -143,6 +144,8 @@ class Searcher:
             InDoubt: If it is not certain which job is the row's.
             HeyGenError: If a job that may be the row's cannot be looked at.
         """
+        if not await self.store.has_listed():  # so it is after a clean end
+            return None
         attempts = range(record.attempt, record.attempt + max_attempts + _MORE_ATTEMPTS)
         if row.callback_id is not None:
             await self._none(record.key, [row.callback_id])
@@ -187,7 +190,9 @@ class Searcher:
         for lipsync_id in lipsync_ids:
             try:
                 found.append(await self.heygen.get(lipsync_id))
-            except NotFound:
+            except NotFound as error:
+                if not has_own_code(error):
+                    raise
                 continue  # deleted since it was listed
         return found
 

@@ -133,6 +133,8 @@ class RunPage:
             return _problem(error.status, str(error))
         except JournalError as error:
             return _problem(503, str(error))
+        except ConnectionResetError:  # the browser needs no more of a video, or its page was closed
+            return web.Response()
 
     async def _add_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(self._headers)

@@ -60,7 +60,7 @@ def category_of(record: Record, review: Review | None, live: LiveRow | None) -> 
 def row_view(
     record: Record, review: Review | None, row: DubRow | None, file: FileState, live: LiveRow | None
 ) -> dict[str, JSON]:
-    """Return the JSON object of a row.
+    """Return the JSON object of a row, without what is empty: there are thousands of them.
 
     Args:
         record: Its record.
@@ -72,7 +72,8 @@ def row_view(
     category = category_of(record, review, live)
     message = live.message if live is not None and category in {"running", "failed"} else None
     is_done = record.state is State.DONE
-    return {
+    steps = [record.upload_seconds, record.submit_seconds, record.wait_seconds, record.download_seconds]
+    view: dict[str, JSON] = {
         "key": record.key,
         "number": record.number,
         "place": record.place,
@@ -84,10 +85,10 @@ def row_view(
         "seconds": record.seconds,
         "cost": record.estimate + record.earlier_estimate,
         "attempts": record.jobs,
-        "steps": [record.upload_seconds, record.submit_seconds, record.wait_seconds, record.download_seconds],
+        "steps": [*steps] if any(step is not None for step in steps) else None,
         "job": record.lipsync_id,
         "decision": None if review is None else review.decision,
-        "note": "" if review is None else review.note,
+        "note": None if review is None else review.note,
         "file": file if is_done else None,
         "has_captions": record.captions is not None,
         "path": record.writing_to if is_done else record.target,
@@ -97,16 +98,17 @@ def row_view(
         "advice": advice(record, category, file),
         "history": [] if live is None else [[round(when, 3), stage] for when, stage in live.history],
     }
+    return {name: value for name, value in view.items() if value}
 
 
-def _source(row: DubRow | None) -> dict[str, JSON]:
+def _source(row: DubRow | None) -> dict[str, JSON] | None:
     match None if row is None else row.video:
         case str() as url:
             return {"kind": "url", "url": url}
         case Path() as path:
             return {"kind": "file", "name": path.name}
         case None:
-            return {"kind": "unknown"}
+            return None
         case _:
             return {"kind": "asset"}
 

@@ -2,6 +2,7 @@
 
 Rule 1: the password of the URL is in no message of ours.
 Rule 2: every write is one statement, which is committed when it returns.
+Rule 3: text of strangers cannot end a worker: what PostgreSQL does not take is stored as U+FFFD.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from heygen_async._text import whole_characters
 from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA, MIGRATIONS, SCHEMA, VERSION
 from heygen_async.bulk.store import JournalError
 
@@ -93,7 +95,23 @@ def to_jsonb(value: object) -> Jsonb:
 
 
 def _dumps(value: object) -> str:
-    return orjson.dumps(value).decode()
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # half of a surrogate pair
+        text = None
+    return text if text is not None and "\\u0000" not in text else orjson.dumps(_storable(value)).decode()
+
+
+def _storable(value: Any) -> Any:  # noqa: ANN401 any parameter of a statement, or JSON
+    match value:
+        case str():
+            return whole_characters(value.replace("\0", "\ufffd"))
+        case list():
+            return [_storable(one) for one in value]
+        case dict():
+            return {name: _storable(one) for name, one in value.items()}
+        case _:
+            return value
 
 
 @contextmanager
@@ -192,7 +210,7 @@ class Database:
         """
         with translated():
             async with self.pool.connection() as connection:
-                cursor = await connection.execute(statement, values)
+                cursor = await connection.execute(statement, None if values is None else _storable(dict(values)))
                 return await cursor.fetchall() if cursor.description else []
 
     @asynccontextmanager

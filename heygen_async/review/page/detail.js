@@ -25,13 +25,17 @@ export class Detail {
   constructor(find, player) {
     this.parts = Object.fromEntries(PARTS.map((id) => [id, find(id)]));
     this.player = player;
+    this.row = undefined;
     this.shown = "";
     this.changed = -FAST;
     this.timer = 0;
   }
 
+  // A row that changes is another object.
   show(row, nothing) {
     const { parts } = this;
+    if (row === this.row && row !== null) return;
+    this.row = row;
     parts.detail.hidden = row === null;
     parts.nothing.hidden = row !== null;
     parts["nothing-text"].textContent = nothing;

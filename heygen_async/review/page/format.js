@@ -1,5 +1,8 @@
 // Numbers as people read them.
 
+const WHOLE = new Intl.NumberFormat("en");
+const MONEY = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
 export function clock(seconds) {
   if (!Number.isFinite(seconds)) return "–";
   const whole = Math.max(0, Math.floor(seconds));
@@ -17,9 +20,9 @@ export function duration(seconds) {
 }
 
 export function dollars(amount) {
-  return `$${amount.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
+  return `$${MONEY.format(amount)}`;
 }
 
 export function count(number) {
-  return number.toLocaleString("en");
+  return WHOLE.format(number);
 }

@@ -1,4 +1,4 @@
-// A list of any length: only the rows in sight are in the document.
+// A list of any length: only the rows in sight are in the document, and only what changed of them is written.
 
 import { clock, dollars, duration } from "./format.js";
 import { nameOf, stateOf } from "./rows.js";
@@ -14,9 +14,11 @@ export class RowList {
     this.rows = [];
     this.selected = null;
     this.lines = [];
-    this.first = -1;
-    list.addEventListener("scroll", () => this.draw(), { passive: true });
-    new ResizeObserver(() => this.draw()).observe(list);
+    // Known without asking the document, which would lay it out first.
+    this.top = 0;
+    this.height = list.clientHeight;
+    list.addEventListener("scroll", () => this.scrolled(), { passive: true });
+    new ResizeObserver(() => this.resized()).observe(list);
     body.addEventListener("click", (event) => {
       const line = event.target.closest(".row");
       if (line) onSelect(this.rows[Number(line.dataset.index)].key);
@@ -24,8 +26,9 @@ export class RowList {
   }
 
   show(rows, selected) {
+    if (rows.length !== this.rows.length) this.body.style.height = `${rows.length * HEIGHT}px`;
     this.rows = rows;
-    this.body.style.height = `${rows.length * HEIGHT}px`;
+    this.top = Math.min(this.top, Math.max(0, rows.length * HEIGHT - this.height));
     this.select(selected, false);
   }
 
@@ -33,7 +36,7 @@ export class RowList {
     this.selected = key;
     const index = this.indexOf(key);
     if (isNew && index >= 0) this.reveal(index);
-    this.list.setAttribute("aria-activedescendant", index >= 0 ? `row-${index}` : "");
+    set(this.list, "aria-activedescendant", index >= 0 ? `row-${index}` : "");
     this.draw();
   }
 
@@ -44,37 +47,96 @@ export class RowList {
   // Keep the row in sight, with a neighbour if there is one.
   reveal(index) {
     const top = index * HEIGHT;
-    const height = this.list.clientHeight;
-    if (top - HEIGHT < this.list.scrollTop) this.list.scrollTop = Math.max(0, top - HEIGHT);
-    else if (top + 2 * HEIGHT > this.list.scrollTop + height) this.list.scrollTop = top + 2 * HEIGHT - height;
+    if (top - HEIGHT < this.top) this.scroll(top - HEIGHT);
+    else if (top + 2 * HEIGHT > this.top + this.height) this.scroll(top + 2 * HEIGHT - this.height);
+  }
+
+  scroll(top) {
+    this.top = Math.max(0, Math.min(top, this.rows.length * HEIGHT - this.height));
+    this.list.scrollTop = this.top;
+  }
+
+  scrolled() {
+    this.top = this.list.scrollTop;
+    this.draw();
+  }
+
+  resized() {
+    this.height = this.list.clientHeight;
+    this.scrolled();
   }
 
   draw() {
-    const first = Math.max(0, Math.floor(this.list.scrollTop / HEIGHT) - SPARE);
-    const wanted = Math.min(this.rows.length - first, Math.ceil(this.list.clientHeight / HEIGHT) + 2 * SPARE);
-    while (this.lines.length < wanted) this.lines.push(this.body.appendChild(newLine()));
+    const first = Math.max(0, Math.floor(this.top / HEIGHT) - SPARE);
+    const wanted = Math.min(this.rows.length - first, Math.ceil(this.height / HEIGHT) + 2 * SPARE);
+    while (this.lines.length < wanted) this.lines.push(new Line(this.body));
     this.lines.forEach((line, number) => {
-      line.hidden = number >= wanted;
-      if (!line.hidden) this.fill(line, first + number);
+      if (number >= wanted) line.hide();
+      else this.fill(line, first + number);
     });
   }
 
   fill(line, index) {
     const row = this.rows[index];
-    line.id = `row-${index}`;
-    line.dataset.index = index;
-    line.dataset.category = row.category;
-    line.style.transform = `translateY(${index * HEIGHT}px)`;
-    line.setAttribute("aria-selected", row.key === this.selected);
-    line.setAttribute("aria-posinset", index + 1);
-    line.setAttribute("aria-setsize", this.rows.length);
-    const [, name, more, length, cost, steps, ...seconds] = line.children;
-    text(name, nameOf(row));
-    text(more, subtitle(row));
-    text(length, row.seconds === null ? "" : clock(row.seconds));
-    text(cost, row.cost ? dollars(row.cost) : "");
-    fillSteps(steps, row.steps);
-    seconds.forEach((cell, number) => text(cell, duration(row.steps[number])));
+    line.place(index, this.rows.length);
+    line.mark(row.key === this.selected);
+    line.show(row);
+  }
+}
+
+// One line in the document, which shows one row after another.
+class Line {
+  constructor(body) {
+    this.element = newElement();
+    const [, name, more, length, cost, steps, ...seconds] = this.element.children;
+    this.texts = [name, more, length, cost, steps.lastChild, ...seconds].map((cell) => cell.appendChild(new Text()));
+    this.steps = steps;
+    this.bars = [...steps.children].slice(0, STEPS.length);
+    this.row = null;
+    this.index = -1;
+    body.append(this.element);
+  }
+
+  hide() {
+    this.element.hidden = true;
+  }
+
+  place(index, count) {
+    const { element } = this;
+    if (element.hidden) element.hidden = false;
+    set(element, "aria-setsize", count);
+    if (index === this.index) return;
+    this.index = index;
+    element.id = `row-${index}`;
+    element.dataset.index = index;
+    element.style.transform = `translateY(${index * HEIGHT}px)`;
+    set(element, "aria-posinset", index + 1);
+  }
+
+  mark(isSelected) {
+    set(this.element, "aria-selected", isSelected);
+  }
+
+  // A row that changes is another object.
+  show(row) {
+    if (row === this.row) return;
+    this.row = row;
+    set(this.element, "data-category", row.category);
+    const total = row.steps.reduce((sum, one) => sum + (one ?? 0), 0);
+    const shown = [nameOf(row), subtitle(row), row.seconds === null ? "" : clock(row.seconds), row.cost ? dollars(row.cost) : "", total ? duration(total) : "", ...row.steps.map(duration)];
+    shown.forEach((value, number) => {
+      if (this.texts[number].data !== value) this.texts[number].data = value;
+    });
+    this.showSteps(row.steps, total);
+  }
+
+  showSteps(steps, total) {
+    this.bars.forEach((bar, number) => {
+      bar.style.flexGrow = steps[number] ?? 0;
+    });
+    this.steps.classList.toggle("none", total === 0);
+    const named = STEPS.map((name, number) => (steps[number] === null ? "" : `${name} ${duration(steps[number])}`));
+    this.steps.title = total ? named.filter(Boolean).join(", ") : "";
   }
 }
 
@@ -84,7 +146,7 @@ function subtitle(row) {
   return [row.draft ? "final" : "", state, key, row.place].filter(Boolean).join(" · ");
 }
 
-function newLine() {
+function newElement() {
   const line = document.createElement("div");
   line.className = "row";
   line.setAttribute("role", "option");
@@ -95,16 +157,7 @@ function newLine() {
   return line;
 }
 
-function fillSteps(cell, steps) {
-  const total = steps.reduce((sum, one) => sum + (one ?? 0), 0);
-  steps.forEach((one, number) => {
-    cell.children[number].style.flexGrow = one ?? 0;
-  });
-  cell.classList.toggle("none", total === 0);
-  text(cell.children[4], total ? duration(total) : "");
-  cell.title = total ? STEPS.map((name, number) => (steps[number] === null ? "" : `${name} ${duration(steps[number])}`)).filter(Boolean).join(", ") : "";
-}
-
-function text(element, value) {
-  if (element.textContent !== value) element.textContent = value;
+function set(element, name, value) {
+  const text = String(value);
+  if (element.getAttribute(name) !== text) element.setAttribute(name, text);
 }

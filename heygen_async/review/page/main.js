@@ -36,31 +36,46 @@ let run = null; // as the server last said
 let runSince = 0;
 let isLive = false;
 let toastTimer = 0;
+let isSearchDue = false;
 
 // What is listed
 
 function draw() {
+  drawCounts();
+  drawList();
+}
+
+function drawList() {
   const listed = rows.listed(category ?? "all", find("search").value);
   if (!listed.some((row) => row.key === chosen)) chosen = listed[0]?.key ?? null;
   list.show(listed, chosen);
-  drawCounts();
   const nothing = find("search").value ? "No row matches the search." : EMPTY[category ?? "all"];
   find("list-empty").hidden = listed.length > 0;
   find("list-empty").textContent = nothing;
   detail.show(rows.byKey.get(chosen) ?? null, nothing);
 }
 
+// All keys that come before a frame are drawn together in it.
+function searched() {
+  if (isSearchDue) return;
+  isSearchDue = true;
+  requestAnimationFrame(() => {
+    isSearchDue = false;
+    drawList();
+  });
+}
+
 function drawCounts() {
-  const counts = rows.counts();
+  const { counts } = rows;
   for (const [name, button] of filters) {
-    button.querySelector("b").textContent = count(counts[name]);
+    button.lastChild.textContent = count(counts[name]);
     button.setAttribute("aria-pressed", name === category);
   }
 }
 
 function show(name) {
   category = name;
-  find("list").scrollTop = 0;
+  list.scroll(0);
   draw();
 }
 
@@ -166,7 +181,7 @@ function build() {
   find("note").addEventListener("keydown", (event) => {
     if (event.key === "Escape") endNote();
   });
-  find("search").addEventListener("input", draw);
+  find("search").addEventListener("input", searched);
   find("search").addEventListener("keydown", (event) => {
     if (event.key === "Escape") find("search").value = "";
     if (event.key !== "Escape" && event.key !== "Enter") return;
@@ -210,8 +225,8 @@ async function load() {
   find("journal").textContent = info.journal;
   document.title = `${info.journal} – review`;
   filters.get("running").firstChild.textContent = info.is_live ? "Running" : "Unfinished";
-  category ??= rows.counts().review > 0 || !info.is_live ? "review" : "all";
-  if (category === "review" && rows.counts().review === 0) category = "all";
+  category ??= rows.counts.review > 0 || !info.is_live ? "review" : "all";
+  if (category === "review" && rows.counts.review === 0) category = "all";
   find("offline").hidden = true;
   draw();
   drawRun();

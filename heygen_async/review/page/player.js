@@ -13,6 +13,7 @@ export class Player {
     this.texts = [find("source-box"), find("result-box")].map((box) => box.querySelector(".frame-text"));
     this.elements = Object.fromEntries(["play", "time", "seek", "speeds", "captions", "sound-source", "sound-result"].map((id) => [id, find(id)]));
     this.offset = 0;
+    this.frame = 0;
     this.settings = { speed: 1, sound: "result", captions: true, ...stored() };
     this.build();
     this.listen();
@@ -44,13 +45,16 @@ export class Player {
         video.addEventListener(name, () => this.follow(video));
       }
       video.addEventListener("loadedmetadata", () => this.loaded(video));
+      video.addEventListener("playing", () => this.step());
       video.addEventListener("ended", () => this.pause());
     }
-    const step = () => {
-      if (!this.main.paused) this.draw();
-      requestAnimationFrame(step);
-    };
-    requestAnimationFrame(step);
+  }
+
+  // While a video plays, its position is drawn in every frame.
+  step() {
+    cancelAnimationFrame(this.frame);
+    this.draw();
+    if (this.isPlaying) this.frame = requestAnimationFrame(() => this.step());
   }
 
   // The video that the controls are about: the result, or the source where there is none.

@@ -1,4 +1,4 @@
-// The rows, and which of them are listed.
+// The rows, how many there are of each kind, and which of them are listed.
 
 export const CATEGORIES = [
   ["all", "All"],
@@ -9,53 +9,73 @@ export const CATEGORIES = [
   ["running", "Running"],
 ];
 
+// What the server leaves out of a row.
+const EMPTY = {
+  number: 0, place: "", title: null, mode: null, draft: null, seconds: null, cost: 0, attempts: 0, steps: [null, null, null, null], job: null,
+  decision: null, note: "", file: null, has_captions: false, path: null, source: { kind: "unknown" }, offset: 0,
+  error: null, advice: null, history: [],
+};
+
 export class Rows {
   constructor() {
     this.byKey = new Map();
-    this.ordered = [];
+    this.changed([]);
+  }
+
+  changed(ordered) {
+    this.ordered = ordered;
+    this.counted = null;
+    this.found = null;
   }
 
   replaceAll(rows) {
-    this.byKey = new Map(rows.map((row) => [row.key, withText(row)]));
+    this.byKey = new Map(rows.map((row) => [row.key, complete(row)]));
     this.sort();
   }
 
-  // Returns whether a row was new, so that the order changed.
   update(rows) {
     let isNew = false;
     for (const row of rows) {
       isNew ||= !this.byKey.has(row.key);
-      this.byKey.set(row.key, withText(row));
+      this.byKey.set(row.key, complete(row));
     }
     if (isNew) this.sort();
-    else this.ordered = this.ordered.map((row) => this.byKey.get(row.key));
+    else this.changed(this.ordered.map((row) => this.byKey.get(row.key)));
   }
 
   // Final versions come after their drafts.
   sort() {
-    this.ordered = [...this.byKey.values()].sort(
-      (one, other) => one.number - other.number || (one.draft ? 1 : 0) - (other.draft ? 1 : 0) || (one.key < other.key ? -1 : 1),
+    this.changed(
+      [...this.byKey.values()].sort(
+        (one, other) => one.number - other.number || (one.draft ? 1 : 0) - (other.draft ? 1 : 0) || (one.key < other.key ? -1 : 1),
+      ),
     );
   }
 
-  counts() {
-    const counts = Object.fromEntries(CATEGORIES.map(([name]) => [name, 0]));
-    for (const row of this.ordered) counts[row.category] += 1;
-    counts.all = this.ordered.length;
-    return counts;
+  get counts() {
+    if (this.counted === null) {
+      this.counted = Object.fromEntries(CATEGORIES.map(([name]) => [name, 0]));
+      for (const row of this.ordered) this.counted[row.category] += 1;
+      this.counted.all = this.ordered.length;
+    }
+    return this.counted;
   }
 
+  // A search that became longer looks only at what it found before.
   listed(category, search) {
     const words = search.toLowerCase().split(/\s+/).filter(Boolean);
-    return this.ordered.filter(
-      (row) => (category === "all" || row.category === category) && words.every((word) => row.text.includes(word)),
-    );
+    const { found } = this;
+    const isNarrower = found?.category === category && found.words.every((old) => words.some((word) => word.includes(old)));
+    const among = isNarrower ? found.rows : this.ordered.filter((row) => category === "all" || row.category === category);
+    const rows = words.length ? among.filter((row) => words.every((word) => row.text.includes(word))) : among;
+    this.found = { category, words, rows };
+    return rows;
   }
 }
 
-function withText(row) {
-  row.text = [row.title, row.key, row.note, row.job, row.place, row.state, row.draft ? "final" : ""].join("\n").toLowerCase();
-  return row;
+function complete(row) {
+  const text = [row.title, row.key, row.note, row.job, row.place, row.state, row.draft ? "final" : ""].join("\n").toLowerCase();
+  return { ...EMPTY, ...row, text };
 }
 
 export function nameOf(row) {

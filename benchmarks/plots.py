@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 """Plots of results as SVG, for light and for dark pages. Without matplotlib there are none."""
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _write(panels: Mapping[Column, Mapping[str, Figure]], theme: Theme, path: Pa
 
     lines = list(dict.fromkeys(name for figures in panels.values() for name in figures))
     style = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "heygen-async"}
-    with mpl.rc_context(style):  # type: ignore[arg-type]  # its keys are literals
+    with mpl.rc_context(style):
         size = (WIDTH, MARGIN + ROW * len(lines))
         canvas, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
         for place, (panel, figures) in zip(axes[0], panels.items(), strict=True):

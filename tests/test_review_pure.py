@@ -11,8 +11,8 @@ from heygen_async.models import DubRow
 from heygen_async.review.access import has_token, origin_of, refusal, security_headers
 from heygen_async.review.captions import web_captions
 from heygen_async.review.decisions import Refused, check_decision, read_decision
-from heygen_async.review.ranges import RangeNotSatisfiable, wanted_bytes
-from heygen_async.review.row_view import LiveRow, category_of, row_view
+from heygen_async.review.ranges import PART, RangeNotSatisfiable, sent_bytes
+from heygen_async.review.row_view import LiveRow, category_of, moved_view, row_view
 
 HERE = {"Host": "127.0.0.1:8000"}
 ROW = Record(key="a", inputs="i")
@@ -112,19 +112,34 @@ def test_the_origin_of_a_video_contains_nothing_that_a_policy_would_read(url, or
     ],
 )
 def test_the_bytes_that_a_range_means(header, wanted):
-    assert wanted_bytes(header, 10) == wanted
+    assert sent_bytes(header, 10) == wanted
+
+
+@pytest.mark.parametrize(
+    ("header", "sent"),
+    [
+        pytest.param("bytes=0-", range(PART), id="from the start"),
+        pytest.param(f"bytes={PART}-", range(PART, 2 * PART), id="the next part"),
+        pytest.param(f"bytes={4 * PART - 9}-", range(4 * PART - 9, 4 * PART), id="to the end"),
+        pytest.param(f"bytes=0-{3 * PART - 1}", range(3 * PART), id="a range with an end is sent whole"),
+        pytest.param(f"bytes=-{3 * PART}", range(PART, 4 * PART), id="the last bytes too"),
+        pytest.param(None, None, id="and the whole file"),
+    ],
+)
+def test_of_a_range_without_an_end_the_first_part_is_sent(header, sent):
+    assert sent_bytes(header, 4 * PART) == sent
 
 
 @pytest.mark.parametrize(("header", "size"), [("bytes=10-", 10), ("bytes=-0", 10), ("bytes=0-", 0)])
 def test_a_range_outside_of_the_file_is_refused(header, size):
     with pytest.raises(RangeNotSatisfiable):
-        wanted_bytes(header, size)
+        sent_bytes(header, size)
 
 
 @given(st.text(max_size=30), st.integers(0, 1000))
 def test_whatever_a_range_says_it_stays_within_the_file(text, size):
     try:
-        found = wanted_bytes(text, size)
+        found = sent_bytes(text, size)
     except RangeNotSatisfiable:
         return
     assert found is None or (0 <= found.start < found.stop <= size)
@@ -248,6 +263,20 @@ def test_what_is_empty_is_left_out_of_a_row():
         "state": "planned",
         "advice": "Run the same dub command again: it continues where it stopped.",
     }
+
+
+def test_a_row_that_is_worked_on_gives_no_advice_and_shows_its_stage():
+    live = LiveRow("waiting", None, ((0.0, "uploading"), (1.23456, "waiting")))
+    view = row_view(ROW, None, None, "none", live)
+    assert "advice" not in view
+    assert moved_view("a", live) == {
+        "key": "a",
+        "category": view["category"],
+        "state": view["state"],
+        "error": None,
+        "history": view["history"],
+    }
+    assert view["history"] == [[0.0, "uploading"], [1.235, "waiting"]]
 
 
 def test_a_row_shows_the_cost_of_all_its_jobs_and_where_its_source_begins():

@@ -8,7 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from attrs import evolve
 from review_stage import (
     ORIGIN,
@@ -29,6 +32,8 @@ from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubRow
+from heygen_async.review import RunPage
+from heygen_async.review.ranges import PART
 from heygen_async.sandbox import SAMPLE_VIDEO
 
 VIDEO = SAMPLE_VIDEO.read_bytes()
@@ -176,6 +181,39 @@ async def test_a_result_is_served_whole_and_in_parts(journal):
         assert (status, headers["Content-Range"]) == (416, f"bytes */{len(VIDEO)}")
         async with visit.http.head(visit.url + "result?key=row-1") as answer:
             assert (answer.status, answer.content_length) == (200, len(VIDEO))
+
+
+@pytest.fixture
+async def long_video(tmp_path, out):
+    """A journal whose only video is longer than what is sent of it at once."""
+    path = tmp_path / "run.sqlite"
+    await write_journal(path, [finished(1, out, content=b"video" * PART)])
+    return path
+
+
+async def test_a_browser_that_wants_a_video_from_a_moment_on_gets_it_in_parts(long_video):
+    async with visited(long_video) as visit:
+        status, headers, body = await visit.get("result?key=row-1", Range="bytes=5-")
+        assert (status, headers["Content-Range"]) == (206, f"bytes 5-{PART + 4}/{5 * PART}")
+        assert body == (b"video" * PART)[:PART]
+        assert len((await visit.get("result?key=row-1"))[2]) == 5 * PART
+
+
+async def test_a_browser_that_leaves_in_the_middle_of_a_video_is_no_error(long_video, caplog):
+    async def video(request):
+        request.transport.abort()  # so the next write fails before the server learns why
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return response
+
+    async with opened(long_video) as journal, aiohttp.ClientSession() as http:
+        page = RunPage(journal=journal, name="run", rows={}, token="token")
+        app = web.Application(middlewares=[page._guarded])
+        app.router.add_get("/token/video", video)
+        async with TestServer(app, host="127.0.0.1") as server:
+            with pytest.raises(aiohttp.ServerDisconnectedError):
+                await http.get(server.make_url("/token/video"))
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
@@ -389,14 +427,12 @@ async def test_a_body_that_is_too_long_is_refused(journal):
 
 
 async def test_open_pages_learn_of_a_decision(journal):
-    async with visited(journal) as visit, visit.http.get(visit.url + "events") as events:
-        assert (await events.content.readuntil(b"\n\n")).startswith(b"retry:")
-        await events.content.readuntil(b"\n\n")
+    async with visited(journal) as visit, visit.http.get(visit.url + "events") as events, asyncio.timeout(20):
+        assert await events.content.readuntil(b"\n\n") == b"retry: 1000\n\n"
+        assert orjson.loads((await events.content.readuntil(b"\n\n")).removeprefix(b"data: ")) == {"run": None}
         await visit.decide("row-1", "ls_1", "approved")
-        async with asyncio.timeout(20):
-            while not (event := await events.content.readuntil(b"\n\n")).startswith(b"event: rows"):
-                pass
-        assert b'"decision":"approved"' in event
+        change = orjson.loads((await events.content.readuntil(b"\n\n")).removeprefix(b"data: "))
+    assert [(row["key"], row["decision"]) for row in change["rows"]] == [("row-1", "approved")]
 
 
 # Journals

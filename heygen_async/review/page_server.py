@@ -125,6 +125,9 @@ class RunPage:
         refused = refusal(request.method, request.headers)
         if refused is not None:
             return web.Response(status=403, text=refused)
+        return await self._answer(request, handler)
+
+    async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except NotShown as error:
@@ -133,6 +136,8 @@ class RunPage:
             return _problem(error.status, str(error))
         except JournalError as error:
             return _problem(503, str(error))
+        except ConnectionResetError:  # the browser needs no more of a video, or its page was closed
+            return web.Response()
 
     async def _add_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(self._headers)

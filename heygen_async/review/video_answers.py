@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 from aiohttp import web
 from anyio import to_thread
 
-from heygen_async.review.ranges import RangeNotSatisfiable, wanted_bytes
+from heygen_async.review.ranges import RangeNotSatisfiable, sent_bytes
 
 _BLOCK: Final = 256 << 10
 
@@ -29,7 +29,7 @@ async def send_video(request: web.Request, file: BinaryIO, media_type: str, vers
         headers = {"Accept-Ranges": "bytes", "ETag": tag, "Content-Type": media_type}
         has_changed = request.headers.get("If-Range", tag) != tag
         try:
-            part = None if has_changed else wanted_bytes(request.headers.get("Range"), size)
+            part = None if has_changed else sent_bytes(request.headers.get("Range"), size)
         except RangeNotSatisfiable:
             return web.Response(status=416, headers={**headers, "Content-Range": f"bytes */{size}"})
         return await _sent(request, file, part, size, headers)

@@ -24,7 +24,18 @@ from heygen_async.sandbox import SAMPLE_VIDEO, Sandbox
 
 AUDIO = "https://example.com/new.mp3"
 CREATE = "POST /v3/lipsyncs"
-UPLOADS = ("POST /v3/assets", "PUT /files/{name}")
+UPLOAD_SLOTS = 4
+"""How many uploads a worker may have under way when it is killed or frozen."""
+
+
+_INTERRUPTED = (
+    "CREATE TABLE interrupted (key text)",
+    """CREATE FUNCTION count_interrupted() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO heygen.interrupted VALUES (NEW.key); RETURN NULL; END $$""",
+    """CREATE TRIGGER rows_interrupted AFTER UPDATE ON rows FOR EACH ROW
+        WHEN (OLD.stage = 'create' AND NEW.stage = 'create' AND OLD.holder IS NOT NULL AND NEW.holder IS NULL)
+        EXECUTE FUNCTION count_interrupted()""",
+)
 
 
 @define(eq=False)
@@ -64,6 +75,7 @@ class Fleet:
     nursery: asyncio.subprocess.Process
     members: list[Member] = field(factory=list)
     kills: int = 0
+    freezes: int = 0
 
     async def start(self, count: int = 1, *options: str, env: dict[str, str] | None = None) -> list[Member]:
         """Start workers, without waiting until they work."""
@@ -170,6 +182,7 @@ async def fleet(database_url: str, folder: Path, **settings: object) -> AsyncIte
     try:
         async with Sandbox(balance=1e6, **settings) as sandbox, Cluster(database_url) as cluster:
             found = Fleet(sandbox, database_url, folder, cluster, nursery)
+            await _count_interrupted(cluster)
             try:
                 yield found
             finally:
@@ -179,6 +192,12 @@ async def fleet(database_url: str, folder: Path, **settings: object) -> AsyncIte
         nursery.stdin.close()
         await nursery.wait()
         assert found is None or not any(member.is_alive for member in found.members)
+
+
+async def _count_interrupted(cluster: Cluster) -> None:
+    """Count the creates that a worker had begun when they were taken from it."""
+    for statement in _INTERRUPTED:
+        await cluster._database.fetch(statement)  # noqa: SLF001 what only a test wants to know
 
 
 async def enqueue(found: Fleet, rows: Sequence[DubRow], **options: object) -> object:
@@ -204,6 +223,7 @@ async def churn(found: Fleet, every: float, rng: random.Random, *, hunts: bool =
     """Kill a worker again and again, and replace it; freeze one, once."""
     async with asyncio.TaskGroup() as tasks:
         if freezes:
+            found.freezes += 1
             tasks.create_task(freeze(rng.choice(found.alive()), freezes))
         while True:
             await asyncio.sleep(every)
@@ -237,10 +257,13 @@ class Outcome:
     peak: int
     refusals: int
     replays: int
+    interrupted: int
+    """Creates that a worker had begun when they were taken from it."""
     uploads: int
     requests: float
     """Requests to the API and its file host in a row."""
     kills: int
+    freezes: int
     rows: int
 
     @property
@@ -248,11 +271,12 @@ class Outcome:
         return self.wall / self.ideal
 
 
-def outcome(found: Fleet, rows: Sequence[DubRow], wall: float, ideal: float) -> Outcome:
+async def outcome(found: Fleet, rows: Sequence[DubRow], wall: float, ideal: float) -> Outcome:
     """Return what came of rows with local videos, or with links."""
     requests = found.sandbox.requests
     routes = Counter(one.route for one in requests)
     created = [one for one in requests if one.route == CREATE and one.status < 300]
+    count = await found.cluster._database.fetch("SELECT count(*) FROM interrupted")  # noqa: SLF001 the same
     return Outcome(
         wall=wall,
         ideal=ideal,
@@ -261,9 +285,11 @@ def outcome(found: Fleet, rows: Sequence[DubRow], wall: float, ideal: float) -> 
         peak=peak(found.sandbox),
         refusals=sum(one.route == CREATE and one.status == 429 for one in requests),
         replays=len(created) - len(found.sandbox.jobs),
+        interrupted=count[0][0],
         uploads=routes["POST /v3/assets"] + routes["POST /v3/assets/direct-uploads"],
         requests=len(requests) / len(rows),
         kills=found.kills,
+        freezes=found.freezes,
         rows=len(rows),
     )
 

@@ -100,7 +100,7 @@ class Server:
         command = [self.bin / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder, *options]
         with (self.folder.parent / "server.log").open("ab") as log:
             return subprocess.Popen(
-                [*_as_user(), *map(str, command)],
+                [*as_user(), *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -120,7 +120,7 @@ class Server:
             self.process.wait()
 
     def _run(self, name: str, *arguments: object) -> None:
-        command = [*_as_user(), str(self.bin / name), *map(str, arguments)]
+        command = [*as_user(), str(self.bin / name), *map(str, arguments)]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
 
     @contextmanager
@@ -155,7 +155,7 @@ def empty(url: str) -> None:
         connection.execute("DROP SCHEMA IF EXISTS heygen, heygen_engine CASCADE")
 
 
-def _as_user() -> list[str]:
+def as_user() -> list[str]:
     """PostgreSQL refuses to run as root."""
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
 

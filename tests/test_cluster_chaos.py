@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
 from cluster_fleet import (
+    UPLOAD_SLOTS,
     Fleet,
     Outcome,
     churn,
@@ -32,6 +33,7 @@ from cluster_postgres import binaries, temporary_server
 
 from heygen_async.bulk.cluster import ClusterStatus
 from heygen_async.models import DubRow
+from heygen_async.sandbox.faults import stall
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -42,7 +44,6 @@ IS_LARGE = bool(os.environ.get("HEYGEN_ASYNC_CHAOS"))
 ROWS = 200 if IS_LARGE else 40
 JOB_SECONDS = 2.0 if IS_LARGE else 1.0
 KILL_SECONDS = 4.0 if IS_LARGE else 1.5
-UPLOADS = 4  # that one worker may have under way when it is killed
 FROZEN_SECONDS = 12.0 if IS_LARGE else 7.5
 
 
@@ -50,7 +51,9 @@ def all_is_right(found: Outcome) -> None:
     assert found.jobs == found.rows
     assert found.files == found.rows
     assert found.peak <= 10
-    assert found.uploads <= found.rows + UPLOADS * found.kills
+    # A worker that is killed or frozen loses the uploads that it has under way, and no others.
+    assert found.uploads <= found.rows + UPLOAD_SLOTS * (found.kills + found.freezes)
+    assert found.replays <= found.interrupted
     assert found.refusals <= 8 + found.kills
 
 
@@ -65,7 +68,7 @@ async def run(one: Fleet, rows: Sequence[DubRow], chaos: object = None) -> Outco
             await asyncio.wait([disaster])
             if not disaster.cancelled() and disaster.exception() is not None:
                 raise disaster.exception()
-    return outcome(one, rows, clock() - started, len(rows) * JOB_SECONDS / 10)
+    return await outcome(one, rows, clock() - started, len(rows) * JOB_SECONDS / 10)
 
 
 @asynccontextmanager
@@ -129,6 +132,47 @@ async def test_all_workers_killed_while_all_seats_are_held_and_started_again(dat
         await one.start(4)
         found = await run(one, rows)
     all_is_right(found)
+
+
+async def test_a_worker_that_is_killed_loses_the_uploads_that_it_has_under_way_and_no_others(
+    database_url: str, tmp_path: Path
+) -> None:
+    rows = local_rows(tmp_path, UPLOAD_SLOTS + 5)
+    async with working(database_url, tmp_path, rows[:5], workers=1) as one:
+        await completed(one)
+        assert uploads(one) == 5
+        one.sandbox.faults.append(stall("POST /v3/assets", after=True))
+        await enqueue(one, rows)
+        await until_held(one, "prepare", UPLOAD_SLOTS)
+        await until_uploads(one, 5 + UPLOAD_SLOTS)
+        await one.kill(one.members[0])
+        one.sandbox.faults.clear()
+        await one.start()
+        found = await run(one, rows)
+    assert found.uploads == found.rows + UPLOAD_SLOTS
+    assert found.jobs == found.files == found.rows
+
+
+def uploads(one: Fleet) -> int:
+    return sum(request.route == "POST /v3/assets" for request in one.sandbox.requests)
+
+
+async def until_uploads(one: Fleet, count: int) -> None:
+    async def are_there() -> bool:
+        return uploads(one) >= count
+
+    await until(are_there, 60)
+
+
+async def until_held(one: Fleet, stage: str, count: int) -> None:
+    async def are_there() -> bool:
+        return count == len(
+            await one.cluster._database.fetch(
+                "SELECT 1 FROM rows WHERE holder IS NOT NULL AND stage = %(stage)s", {"stage": stage}
+            )
+        )
+
+    await until(are_there, 60)
 
 
 async def test_a_worker_that_is_told_to_end_puts_back_what_it_transfers(database_url: str, tmp_path: Path) -> None:

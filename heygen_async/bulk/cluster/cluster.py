@@ -15,6 +15,7 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from heygen_async._arguments import check_count, check_rate, check_type
+from heygen_async._ids import segment
 from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, Accounts, join_account
@@ -267,10 +268,13 @@ class Cluster:
 
         Args:
             lipsync_id: The job.
+
+        Raises:
+            ValueError: If it is no id.
         """
-        check_type("lipsync_id", lipsync_id, str)
+        segment("lipsync_id", lipsync_id)
         await self._database.fetch(
-            "SELECT pg_notify(%(channel)s, %(text)s)", {"channel": CHANNEL, "text": f"job {lipsync_id[:255]}"}
+            "SELECT pg_notify(%(channel)s, %(text)s)", {"channel": CHANNEL, "text": f"job {lipsync_id}"}
         )
 
     async def _run(self, name: str | None) -> int:

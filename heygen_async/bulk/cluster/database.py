@@ -2,6 +2,7 @@
 
 Rule 1: the password of the URL is in no message of ours.
 Rule 2: every write is one statement, which is committed when it returns.
+Rule 3: text of strangers cannot end a worker: what PostgreSQL does not take is stored as U+FFFD.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
+from heygen_async._text import whole_characters
 from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA, MIGRATIONS, SCHEMA, VERSION
 from heygen_async.bulk.store import JournalError
 
@@ -31,8 +33,9 @@ _RECONNECT: Final = 0.3
 _PAUSE, _LONGEST_PAUSE = 0.1, 0.4
 """Seconds between two attempts while the database is away: at first, and later."""
 
+_SEARCH_PATH: Final = f"{SCHEMA},{ENGINE_SCHEMA}"
 _LASTING: Final = {
-    "options": f"-c search_path={SCHEMA},{ENGINE_SCHEMA}",
+    "options": f"-c search_path={_SEARCH_PATH}",
     "application_name": "heygen-async",
     "connect_timeout": "5",
     "keepalives_idle": "5",
@@ -40,6 +43,11 @@ _LASTING: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+_POOLED: Final = (
+    "the connection goes through a pooler that does not keep its settings, as PgBouncer in transaction mode: workers "
+    "LISTEN and hold locks, so give them the address of PostgreSQL itself"
+)
+_REFUSED_BY_POOLER: Final = "unsupported startup parameter"
 _LOCK: Final = 0x4845_5947  # of migrations; with a second number, of that run
 # The server, too, notices within seconds that the machine of a connection is gone: then its lock is free.
 _LOCK_RUN: Final[LiteralString] = """
@@ -93,7 +101,23 @@ def to_jsonb(value: object) -> Jsonb:
 
 
 def _dumps(value: object) -> str:
-    return orjson.dumps(value).decode()
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # half of a surrogate pair
+        text = None
+    return text if text is not None and "\\u0000" not in text else orjson.dumps(_storable(value)).decode()
+
+
+def _storable(value: Any) -> Any:  # noqa: ANN401 any parameter of a statement, or JSON
+    match value:
+        case str():
+            return whole_characters(value.replace("\0", "\ufffd"))
+        case list():
+            return [_storable(one) for one in value]
+        case dict():
+            return {name: _storable(one) for name, one in value.items()}
+        case _:
+            return value
 
 
 @contextmanager
@@ -120,6 +144,8 @@ def translated() -> Iterator[None]:
         with keeping_cancellation():
             yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+        if _REFUSED_BY_POOLER in str(error):
+            raise ClusterError(_POOLED) from None
         raise DatabaseLost(f"the database does not answer: {_sentence(error)}") from None
     except psycopg.Error as error:
         raise ClusterError(f"the database refused a statement: {_sentence(error)}") from error
@@ -164,10 +190,13 @@ class Database:
 
         Raises:
             DatabaseLost: If the database cannot be reached.
+            ClusterError: If a pooler between does not keep what is set for a connection.
         """
         with translated():  # the pool would keep trying, and say less
-            async with await self.connect():
-                pass
+            async with await self.connect() as connection:
+                cursor = await connection.execute("SELECT current_setting('search_path')")
+                if await cursor.fetchall() != [(_SEARCH_PATH,)]:
+                    raise ClusterError(_POOLED)
             await self.pool.open()
         return self
 
@@ -192,7 +221,7 @@ class Database:
         """
         with translated():
             async with self.pool.connection() as connection:
-                cursor = await connection.execute(statement, values)
+                cursor = await connection.execute(statement, None if values is None else _storable(dict(values)))
                 return await cursor.fetchall() if cursor.description else []
 
     @asynccontextmanager

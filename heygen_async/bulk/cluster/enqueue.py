@@ -38,6 +38,7 @@ from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.program import RetryDelays
+from heygen_async.bulk.promotion import draft_of
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.store import Admission, Entry, Problem
@@ -245,6 +246,8 @@ def _with_problems(source: SourceRow) -> SourceRow:
 
 def _problems(row: DubRow) -> list[tuple[str, str]]:
     found = [(name, source_problem(getattr(row, name))) for name in ("video", "audio")]
+    if draft_of(row) is not None:
+        found.append(("key", "it is the final version of a draft, which a journal knows: run it with dub_many"))
     found.append(("callback_url", option_problem(row)))
     return [(column, message) for column, message in found if message is not None]
 

@@ -19,6 +19,7 @@ from heygen_async.bulk.cluster.rows import (
     Stage,
     StoredRow,
     Ticket,
+    is_usable_id,
     record_from_json,
     record_to_json,
     row_from_json,
@@ -262,7 +263,8 @@ class PostgresStore:
         )
 
     async def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> None:
-        """Keep jobs that were seen in the list: their ids and callback ids."""
+        """Keep jobs that were seen in the list: their ids and callback ids. One without a usable id is none of ours."""
+        jobs = [(job, callback_id) for job, callback_id in jobs if is_usable_id(job)]
         await self._database.fetch(
             "INSERT INTO listed SELECT %(account)s, * FROM unnest(%(jobs)s::text[], %(callbacks)s::text[]) "
             "ON CONFLICT (account, lipsync_id) DO UPDATE SET callback_id = excluded.callback_id",

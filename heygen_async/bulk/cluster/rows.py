@@ -17,6 +17,7 @@ import attrs
 from attrs import evolve, field, frozen
 
 from heygen_async._arguments import without_query
+from heygen_async._ids import segment
 from heygen_async.bulk.identity import FileInfo, is_signed
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.record import Record, State
@@ -147,6 +148,15 @@ def record_from_json(stored: Mapping[str, Any], version: int, *, fresh: bool = F
     fields["state"] = State(fields["state"])
     fields["earlier"], fields["warnings"] = tuple(fields["earlier"]), tuple(fields["warnings"])
     return Record(**fields, version=version, is_fresh=fresh)
+
+
+def is_usable_id(lipsync_id: str) -> bool:
+    """Return whether a job can be looked at by its id: one that cannot would end every scheduler that reads it."""
+    try:
+        segment("id", lipsync_id)
+    except ValueError:
+        return False
+    return True
 
 
 def source_problem(source: Source) -> str | None:

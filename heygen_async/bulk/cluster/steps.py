@@ -24,14 +24,21 @@ from heygen_async.bulk.cluster.database import ClusterError
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Sight
 from heygen_async.bulk.cluster.postgres import PostgresStore, write
-from heygen_async.bulk.cluster.rows import Kind, RunOptions, Stage, StoredRow, Ticket
+from heygen_async.bulk.cluster.rows import Kind, RunOptions, Stage, StoredRow, Ticket, is_usable_id
 from heygen_async.bulk.cluster.transitions import STEPS, after_step
 from heygen_async.bulk.folders import is_shared_folder
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, Tools, advance, check_target, next_step
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import LostRow
-from heygen_async.errors import APIError, AuthenticationError, DownloadError, HeyGenError, InsufficientCredit
+from heygen_async.errors import (
+    APIError,
+    AuthenticationError,
+    DownloadError,
+    HeyGenError,
+    InsufficientCredit,
+    UnexpectedResponse,
+)
 
 _logger: Final = logging.getLogger("heygen_async")
 
@@ -171,6 +178,9 @@ class _OneStep:
         claimed, row = self.claimed, self.claimed.row
         await self._check_folder()
         record, is_skipped = await self._advanced()
+        if record.lipsync_id is not None and not is_usable_id(record.lipsync_id):
+            error = UnexpectedResponse([f"no id of a job: {record.lipsync_id[:80]!r} @ $.data.id"], status=200)
+            record = self.record.stopped(error)
         if isinstance(record.failure, InsufficientCredit):
             await self.steps.accounts.halt(str(record.failure))
             record = evolve(record, is_stopped=False)

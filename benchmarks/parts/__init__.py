@@ -6,6 +6,7 @@ from benchmarks.bench import Bench
 from benchmarks.parts import (
     bulk,
     calls,
+    cluster,
     dropped_create,
     instructions,
     media,
@@ -44,4 +45,5 @@ PARTS: dict[str, Part] = {
     "media": media,
     "bulk": bulk,
     "webhooks": webhooks,
+    "cluster": cluster,
 }

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from benchmarks import markdown, plots
 from benchmarks.bench import Bench
 from benchmarks.compare import compare
 from benchmarks.machine import machine, versions
-from benchmarks.overview import readme_section, with_section
+from benchmarks.overview import PLOTS, readme_section, with_section
 from benchmarks.parts import PARTS, Part
 from benchmarks.processes import ProcessFailed
 from benchmarks.results import PartResult, Results, Table
@@ -90,19 +90,19 @@ def _write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(results.to_json())
     (folder / "results.md").write_text(markdown.document(results))
-    _draw(results, folder)
+    _draw(results, folder, PLOTS)
 
 
 def _write_readme(results: Results, readme: Path) -> None:
     folder = readme.parent / ".github"
     readme.write_text(with_section(readme.read_text(), readme_section(results, folder.name)))
     folder.mkdir(exist_ok=True)
-    _draw(results, folder)
+    _draw(results, folder, ["overview"])
 
 
-def _draw(results: Results, folder: Path) -> None:
+def _draw(results: Results, folder: Path, names: Iterable[str]) -> None:
     if plots.has_matplotlib():
-        plots.write_overview(results, folder)
+        plots.write(results, folder, names)
     else:
         print("No plots: matplotlib is not installed.", file=sys.stderr)
 

@@ -172,7 +172,7 @@ def _http(body: object, status: int = 200, headers: Mapping[str, str] | None = N
 
 
 @define
-class _Requests:
+class Requests:
     """The requests of one connection, cut out of its bytes."""
 
     canned: Canned
@@ -234,7 +234,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._requests = _Requests(self._canned, self._write, transport.close)
+        self._requests = Requests(self._canned, self._write, transport.close)
 
     def data_received(self, data: bytes) -> None:
         self._requests.feed(data)
@@ -285,7 +285,7 @@ class _Pipe(asyncio.Transport):
     def __init__(self, client: ResponseHandler, canned: Canned, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._client, self._loop = client, loop
-        self._requests = _Requests(canned, self._answer, self.close)
+        self._requests = Requests(canned, self._answer, self.close)
         self._closed = False
 
     def _answer(self, answer: Answer) -> None:

@@ -24,16 +24,31 @@ class Column:
     figure: str
 
 
-CPU = Column("CPU a call", "calls", "get, 100 at once", "CPU a call")
-JOBS = Column("jobs paid for, if connections drop", "dropped_create", "Every connection drops", "jobs made")
+CPU = Column("CPU a call, 100 at once", "calls", "get, 100 at once", "CPU a call")
 IMPORT = Column("CPU of the import", "start", "Import", "CPU")
+JOBS = Column("jobs paid for when answers are lost", "dropped_create", "Every connection drops", "jobs made")
+"""For one create."""
 COLUMNS = (
     Column("calls a second", "calls", "get, 100 at once", "calls a second"),
-    CPU,
-    Column("10,000 jobs of a list", "pagination", "10,000 jobs of a list", "CPU"),
+    Column("CPU a call", "calls", "get, 100 at once", "CPU a call"),
+    Column("CPU for a list of 10,000 jobs", "pagination", "10,000 jobs of a list", "CPU"),
     IMPORT,
     JOBS,
 )
+PLOTS = {
+    "overview": (CPU, IMPORT, JOBS),
+    "calls": (
+        CPU,
+        Column("CPU a create, 100 at once", "calls", "create, 100 at once", "CPU a call"),
+        Column("CPU a page, 100 at once", "calls", "page, 100 at once", "CPU a call"),
+    ),
+    "waiting": (
+        Column("1,000 waits: requests", "waiting", "1,000 jobs", "requests"),
+        Column("1,000 waits: mean delay", "waiting", "1,000 jobs", "delay, mean"),
+        Column("1,000 waits: CPU", "waiting", "1,000 jobs", "CPU"),
+    ),
+}
+"""Columns beside each other in one plot, by its name."""
 
 
 def column(results: Results, wanted: Column) -> Mapping[str, Figure]:
@@ -45,7 +60,8 @@ def column(results: Results, wanted: Column) -> Mapping[str, Figure]:
         for line in table.lines
         if (part.name, table.title) == (wanted.part, wanted.table)
     ]
-    return {line.name: line.figures[wanted.figure] for line in lines if wanted.figure in line.figures}
+    figures = {line.name: line.figures[wanted.figure] for line in lines if wanted.figure in line.figures}
+    return {name: figures[name] for name in CONTENDERS if name in figures}
 
 
 def readme_section(results: Results, plots: str) -> str:
@@ -76,7 +92,10 @@ def _words(results: Results, plots: str) -> Iterator[str]:
         '    alt="CPU of a call, CPU of the import, and jobs paid for if connections drop, for each client">\n'
         "</picture>"
     )
-    yield f"`{results.command}`, {results.date}, {results.machine}."
+    yield (
+        f"`{results.command}`, {results.date}, {results.machine}. All figures: [results.md](benchmarks/results.md); "
+        "how to run them: [benchmarks](benchmarks/README.md)."
+    )
 
 
 def with_section(readme: str, section: str) -> str:

@@ -1,17 +1,19 @@
+# pyright: reportMissingImports=false
 """Plots of results as SVG, for light and for dark pages. Without matplotlib there are none."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from benchmarks.contenders import CONTENDERS, OURS
+from benchmarks.contenders import OURS
 from benchmarks.markdown import NONE, text
-from benchmarks.overview import CPU, IMPORT, JOBS, Column, column
+from benchmarks.overview import PLOTS, Column, column
 from benchmarks.results import Figure, Results
 
 if TYPE_CHECKING:
@@ -36,8 +38,6 @@ THEMES = (
     Theme("light", ink="#1f2328", faint="#d1d9e0", ours="#1a7f37", others="#afb8c1"),
     Theme("dark", ink="#f0f6fc", faint="#3d444d", ours="#3fb950", others="#656c76"),
 )
-OVERVIEW = (CPU, IMPORT, JOBS)
-"""Beside each other."""
 
 
 def has_matplotlib() -> bool:
@@ -45,10 +45,15 @@ def has_matplotlib() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def write_overview(results: Results, folder: Path) -> list[Path]:
-    """Write the plot of the README for each theme; nothing if none of it was measured."""
-    panels = {one: figures for one in OVERVIEW if (figures := column(results, one))}
-    return [_write(panels, theme, folder / f"overview-{theme.name}.svg") for theme in THEMES] if panels else []
+def write(results: Results, folder: Path, names: Iterable[str] = PLOTS) -> list[Path]:
+    """Write the plots with these names for each theme, such as `overview-light.svg`; not those without a figure."""
+    found = {name: {one: figures for one in PLOTS[name] if (figures := column(results, one))} for name in names}
+    return [
+        _write(panels, theme, folder / f"{name}-{theme.name}.svg")
+        for name, panels in found.items()
+        if panels
+        for theme in THEMES
+    ]
 
 
 def _write(panels: Mapping[Column, Mapping[str, Figure]], theme: Theme, path: Path) -> Path:
@@ -57,13 +62,13 @@ def _write(panels: Mapping[Column, Mapping[str, Figure]], theme: Theme, path: Pa
     mpl.use("svg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 optional
 
-    names = [name for name in CONTENDERS if any(name in figures for figures in panels.values())]
+    lines = list(dict.fromkeys(name for figures in panels.values() for name in figures))
     style = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "heygen-async"}
-    with mpl.rc_context(style):  # type: ignore[arg-type]  # its keys are literals
-        size = (WIDTH, MARGIN + ROW * len(names))
+    with mpl.rc_context(style):
+        size = (WIDTH, MARGIN + ROW * len(lines))
         canvas, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
         for place, (panel, figures) in zip(axes[0], panels.items(), strict=True):
-            _bars(place, panel.head, names, figures, theme)
+            _bars(place, panel.head, lines, figures, theme)
         axes[0][0].invert_yaxis()
         canvas.tight_layout(w_pad=2)
         canvas.savefig(path, transparent=True, metadata={"Date": None})
@@ -76,8 +81,9 @@ def _bars(axes: Axes, title: str, names: Sequence[str], figures: Mapping[str, Fi
     axes.barh(names, values, color=[theme.ours if name == OURS else theme.others for name in names], height=0.7)
     for row, name in enumerate(names):
         label = text(figures[name], with_spread=False) if name in figures else NONE
-        axes.text(values[row], row, f" {label}", va="center", color=theme.ink)
-    axes.set_title(title, color=theme.ink, fontsize=10, loc="left")
+        end, gap = (values[row], row), (4, 0)
+        axes.annotate(label, end, xytext=gap, textcoords="offset points", va="center", color=theme.ink)
+    axes.set_title("\n".join(textwrap.wrap(title, 26)), color=theme.ink, fontsize=9.5, loc="left")
     axes.set_xlim(0, max(values) * 1.3 or 1)
     axes.tick_params(axis="y", length=0, labelcolor=theme.ink)
     axes.set_xticks([])

@@ -67,7 +67,7 @@ class Table:
     title: str
     about: str
     """What was measured and how, in a sentence or two."""
-    lines: Sequence[Line]
+    lines: tuple[Line, ...] = field(converter=tuple[Line, ...])
 
 
 @frozen
@@ -76,7 +76,7 @@ class PartResult:
 
     name: str
     seconds: float
-    tables: Sequence[Table]
+    tables: tuple[Table, ...] = field(converter=tuple[Table, ...])
 
 
 @frozen
@@ -88,7 +88,7 @@ class Results:
     """Of Python and of each package that was measured."""
     date: str
     command: str
-    parts: Sequence[PartResult]
+    parts: tuple[PartResult, ...] = field(converter=tuple[PartResult, ...])
 
     def to_json(self) -> str:
         """Return the results as JSON."""

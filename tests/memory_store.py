@@ -63,6 +63,9 @@ class MemoryStore:
     async def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> None:
         self.jobs_listed |= dict(jobs)
 
+    async def has_listed(self) -> bool:
+        return bool(self.jobs_listed)
+
     async def listed(self, callback_ids: Sequence[str]) -> Sequence[tuple[str, str]]:
         found = {job: callback_id for job, callback_id in self.jobs_listed.items() if callback_id in callback_ids}
         known = await self.known_jobs(list(found))

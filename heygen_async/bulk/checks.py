@@ -1,8 +1,9 @@
-"""All rows of a run, checked and admitted slice by slice."""
+"""All rows of a run, checked and admitted slice by slice, each once."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from typing import Final
 
 from anyio import to_thread
@@ -38,7 +39,7 @@ class BadRows(ValueError):
         )
 
 
-@frozen
+@frozen(slots=False)  # a snapshot reads it faster
 class AdmittedRow:
     """A row that is ready to be worked on."""
 
@@ -93,10 +94,16 @@ class RowChecker:
             return redone if entry.draft is None else redone.with_draft(entry.draft.key, entry.draft.job)
         return admission.forgiving() if self.plan.retry_failed else admission
 
-    async def admit_all(
-        self, slices: AsyncIterator[list[SourceRow]]
-    ) -> AsyncGenerator[tuple[list[SourceRow], list[AdmittedRow]], None]:
-        """Iterate over slices of rows and what was admitted of them.
+    async def admit_each(
+        self, slices: AsyncGenerator[list[SourceRow], None]
+    ) -> AsyncGenerator[Sequence[AdmittedRow | RefusedRow], None]:
+        """Iterate over slices of rows, each checked and admitted when it is read."""
+        async with aclosing(slices):
+            async for rows in slices:
+                yield await self.admit(rows)
+
+    async def admit_all(self, slices: AsyncIterator[list[SourceRow]]) -> AsyncGenerator[list[AdmittedRow], None]:
+        """Iterate over slices of rows that were admitted.
 
         Raises:
             BadRows: At the end, if any row has a problem.
@@ -109,7 +116,7 @@ class RowChecker:
             count += len(found)
             problems += found[: _MOST_PROBLEMS - len(problems)]
             if not count:
-                yield rows, [one for one in admitted if isinstance(one, AdmittedRow)]
+                yield [one for one in admitted if isinstance(one, AdmittedRow)]
         if count:
             raise BadRows(problems, count)
 

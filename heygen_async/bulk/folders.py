@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator
@@ -39,9 +38,10 @@ async def check_writable(folder: Path | None) -> None:
 
 def _try_to_write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".heygen-", dir=folder)
-    os.close(handle)
-    os.unlink(name)  # noqa: PTH108 it is a string
+    with tempfile.TemporaryFile(
+        prefix=".heygen-", dir=folder
+    ):  # without a name where the system can: no crash leaves it
+        pass
 
 
 async def mark_shared(folder: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Final, cast
@@ -25,6 +26,7 @@ from heygen_async.models import Asset, AssetId, DubRow, LipsyncOptions, LipsyncR
 _SOURCES: Final = ("video", "audio")
 OPTIONS: Final = tuple(a.name for a in attrs.fields(LipsyncRequest) if a.name not in _SOURCES)
 """The names of the optional parameters of a create."""
+_IN_OPTIONS: Final = attrgetter(*OPTIONS)
 
 _SIGNATURES_0_1: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
 """By which version 0.1 recognised a signed link; it left out the whole query of one."""
@@ -53,7 +55,7 @@ def is_signed(source: Source) -> bool:
 
 def options_of(row: DubRow) -> LipsyncOptions:
     """Return the options of *row* that are set."""
-    given = {name: value for name in OPTIONS if (value := getattr(row, name)) is not None}
+    given = {name: value for name, value in zip(OPTIONS, _IN_OPTIONS(row), strict=True) if value is not None}
     return cast("LipsyncOptions", given)
 
 
@@ -146,8 +148,8 @@ def key_of(row: DubRow, inputs: str) -> str:
 
 def key_problem(row: DubRow) -> str | None:
     """Return why no key can be made for *row* that will be the same the next time; `None` if it has one or can."""
-    signed = [name for name in _SOURCES if is_signed(getattr(row, name))]
-    if row.key is not None or not signed:
+    signed = [] if row.key is not None else [name for name in _SOURCES if is_signed(getattr(row, name))]
+    if not signed:
         return None
     return f"{' and '.join(signed)} looks like a signed link, which changes with every signing: give the row a key"
 

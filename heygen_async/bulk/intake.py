@@ -14,10 +14,10 @@ import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, TypeAlias
+from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
 from anyio import to_thread
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from heygen_async._media.sources import fingerprint, local_file, look_at_path
 from heygen_async._media.targets import same_file_key
@@ -48,6 +48,9 @@ _ROLES: Final[tuple[_Role, ...]] = ("video", "audio")
 _SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
 """States in which a row needs its sources no more."""
 
+_NOTHING: Final[Mapping[str, Any]] = {}
+"""What is known of local files where there are none: one value for all of these rows."""
+
 _Source: TypeAlias = tuple[_Role, Path]
 _Fault: TypeAlias = tuple[str, str]
 """A column, and what is wrong with it."""
@@ -56,7 +59,7 @@ OwnFiles: TypeAlias = Mapping[str, str]
 """What the files of the run itself are, by `same_file_key`."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)  # a snapshot reads it faster
 class PreparedRow:
     """A row that is ready to be worked on."""
 
@@ -90,12 +93,21 @@ class PreparedRow:
 class _Sources:
     """The sources of a row, as they are now."""
 
-    files: Mapping[str, FileInfo] = field(factory=dict)
-    missing: Mapping[str, str] = field(factory=dict)
+    known: Mapping[str, FileInfo] = _NOTHING
+    """What is known of its local files, those in *missing* too: as they were when they were last read."""
+    missing: Mapping[str, str] = _NOTHING
     inputs: str | None = None
     """The digest of what is sent; `None` if it is not known."""
-    inputs_0_1: str | None = None
     key: str | None = None
+
+    @property
+    def files(self) -> Mapping[str, FileInfo]:
+        """What is known of those that can be used."""
+        return (
+            {name: info for name, info in self.known.items() if name not in self.missing}
+            if self.missing
+            else self.known
+        )
 
 
 async def prepare(
@@ -201,11 +213,14 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
     if not has_been_sent(record):
         problems = [*_source_problems(row, sources), *problems]
     problems += draft_problems(row, sources.files, check.records)
-    inputs = sources.inputs or (record.inputs if record is not None else None)
+    inputs, inputs_0_1 = sources.inputs, None
+    if record is not None:  # a new row need not be compared
+        inputs_0_1 = None if inputs is None else inputs_digest_0_1(row, sources.known)
+        inputs = inputs or record.inputs
     if problems or source.row is None or key is None or inputs is None:
         shown = [Problem(f"{source.place}, {column}", message) for column, message in problems]
         return evolve(source, problems=[*source.problems, *shown])
-    lengths = [sources.files[name].seconds if name in sources.files else None for name in _ROLES]
+    files = sources.files
     return PreparedRow(
         row=row,
         number=source.number,
@@ -213,13 +228,13 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
         key=key,
         target=target,
         captions=captions,
-        files=sources.files,
+        files=files,
         missing=sources.missing,
-        seconds=seconds_of(row, *lengths),
+        seconds=seconds_of(row, *(files[name].seconds if name in files else None for name in _ROLES)),
         entry=Entry(
             key=key,
             inputs=inputs,
-            inputs_0_1=sources.inputs_0_1,
+            inputs_0_1=inputs_0_1,
             number=source.number,
             place=source.place,
             target=None if target is None else str(target),
@@ -274,19 +289,15 @@ async def _sources(row: DubRow, found_files: Mapping[_Source, _LocalSource]) -> 
             found[role] = await _check_bytes(role, source)
         elif isinstance(source, Path):
             found[role] = found_files[role, source]
+    if not found:
+        inputs = inputs_digest(row, _NOTHING)
+        return _Sources(inputs=inputs, key=key_of(row, inputs))
     missing = {name: local.problem for name, local in found.items() if local.problem is not None}
     known = {name: local.info for name, local in found.items() if local.info is not None}
-    files = {name: info for name, info in known.items() if name not in missing}
     if len(known) < len(found):
-        return _Sources(files=files, missing=missing, key=row.key)
+        return _Sources(known=known, missing=missing, key=row.key)
     inputs = inputs_digest(row, known)
-    return _Sources(
-        files=files,
-        missing=missing,
-        inputs=inputs,
-        inputs_0_1=inputs_digest_0_1(row, known),
-        key=key_of(row, inputs),
-    )
+    return _Sources(known=known, missing=missing, inputs=inputs, key=key_of(row, inputs))
 
 
 @frozen

@@ -134,13 +134,13 @@ class Journal:
     def admit(self, entries: Sequence[Entry]) -> list[Admission]:
         """Admit rows to the run: return the record of each, or why it cannot be admitted."""
         with self._file.transaction() as db:
-            return [_admit(db, entry, self._file.run) for entry in entries]
+            return _admit(db, entries, self._file.run)
 
     @_in_thread
     def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
         """Return the records of the rows with these keys, by key."""
-        found = self._select("key IN (SELECT value FROM json_each(?))", orjson.dumps(keys).decode())
-        return {record.key: record for record in found}
+        with self._file.reading() as db:
+            return _records(db, keys)
 
     async def save(self, *records: Record) -> None:
         """Save records, all of them or none; saves that wait for the disk share one transaction."""
@@ -160,8 +160,7 @@ class Journal:
         with self._joining:
             self._waiting = None
         with self._file.transaction() as db:
-            for record in commit.records:
-                journal_format.save(db, record, self._file.run)
+            journal_format.save(db, commit.records, self._file.run)
 
     @_in_thread
     def in_doubt(self) -> list[Record]:
@@ -186,13 +185,13 @@ class Journal:
         with self._file.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?)", jobs)
 
-    async def listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
-        """Return the listed jobs with one of the callback ids that belong to no row: their ids and callback ids."""
-        # Each row asks, and after a clean end there is none.
-        return await self._listed(callback_ids) if self._has_listed else []
+    async def has_listed(self) -> bool:
+        """Return whether jobs were seen in the list."""
+        return self._has_listed
 
     @_in_thread
-    def _listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
+    def listed(self, callback_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """Return the listed jobs with one of the callback ids that belong to no row: their ids and callback ids."""
         with self._file.reading() as db:
             found = db.execute(
                 "SELECT lipsync_id, callback_id FROM listed WHERE callback_id IN (SELECT value FROM json_each(?))",
@@ -308,28 +307,42 @@ class Journal:
         return name_of(self._path)
 
 
-def _admit(db: sqlite3.Connection, entry: Entry, run: int) -> Admission:
-    known = journal_format.select(db, "key = ?", entry.key)
-    found = _conflict(db, entry, run) or admitted(entry, known[0] if known else None)
-    if isinstance(found, str):
-        return Problem(entry.place, found)
-    for claim in _claims(entry):
-        db.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", (claim, entry.key, entry.place, run))
-    journal_format.save(db, found, run)
+def _records(db: sqlite3.Connection, keys: Sequence[str]) -> Mapping[str, Record]:
+    found = journal_format.select(db, "key IN (SELECT value FROM json_each(?))", orjson.dumps(keys).decode())
+    return {record.key: record for record in found}
+
+
+def _admit(db: sqlite3.Connection, entries: Sequence[Entry], run: int) -> list[Admission]:
+    claims = [(f"key {entry.key}", *entry.claims) for entry in entries]
+    places = _claimed(db, [claim for own in claims for claim in own], run)
+    known = _records(db, [entry.key for entry in entries])
+    found: list[Admission] = []
+    for entry, own in zip(entries, claims, strict=True):
+        one = _conflict(entry, own, places) or admitted(entry, known.get(entry.key))
+        found.append(Problem(entry.place, one) if isinstance(one, str) else one)
+        if not isinstance(one, str):
+            places |= dict.fromkeys(own, (entry.key, entry.place))
+    db.executemany(
+        "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", [(claim, *owner, run) for claim, owner in places.items()]
+    )
+    journal_format.save(db, [one for one in found if isinstance(one, Record)], run)
     return found
 
 
-def _claims(entry: Entry) -> tuple[str, ...]:
-    return (f"key {entry.key}", *entry.claims)
+def _claimed(db: sqlite3.Connection, claims: Sequence[str], run: int) -> dict[str, tuple[str, str]]:
+    """Return the rows of this run that have one of the claims: the key and the place of each, by claim."""
+    found = db.execute(
+        "SELECT claim, key, place FROM claims WHERE run = ? AND claim IN (SELECT value FROM json_each(?))",
+        (run, orjson.dumps(claims).decode()),
+    )
+    return {claim: (key, place) for claim, key, place in found}
 
 
-def _conflict(db: sqlite3.Connection, entry: Entry, run: int) -> str | None:
-    for claim in _claims(entry):
-        taken = db.execute(
-            "SELECT place FROM claims WHERE claim = ? AND run = ? AND place != ?", (claim, run, entry.place)
-        ).fetchone()
-        if taken is not None:
-            return f"duplicate of {taken[0]}: the same {claim}"
+def _conflict(entry: Entry, claims: Sequence[str], taken: Mapping[str, tuple[str, str]]) -> str | None:
+    for claim in claims:
+        place = taken[claim][1] if claim in taken else entry.place
+        if place != entry.place:
+            return f"duplicate of {place}: the same {claim}"
     return None
 
 

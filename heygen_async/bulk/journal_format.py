@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -66,9 +66,9 @@ def keep_fact(db: sqlite3.Connection, name: str, value: str) -> None:
     db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 
-def save(db: sqlite3.Connection, record: Record, run: int) -> None:
-    """Save a record of a run."""
-    db.execute(_SAVE, (*_values(record), run))
+def save(db: sqlite3.Connection, records: Iterable[Record], run: int) -> None:
+    """Save records of a run."""
+    db.executemany(_SAVE, [(*_values(record), run) for record in records])
 
 
 def select(db: sqlite3.Connection, where: str, *values: str | int) -> list[Record]:
@@ -108,7 +108,7 @@ def convert_first_version(db: sqlite3.Connection) -> None:
             db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(one))})", one)  # noqa: S608
     for row in rows:
         run = int(row.pop("run"))
-        save(db, _first_version_record(row), run)
+        save(db, [_first_version_record(row)], run)
     keep_fact(db, "unclean", "0")
     keep_fact(db, "legacy", "1")
 

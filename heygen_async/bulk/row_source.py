@@ -1,6 +1,6 @@
-"""Where the rows of a run come from: an iterable, an asynchronous one, or a manifest; or what was checked before.
+"""Where the rows of a run come from: an iterable, an asynchronous one, or a manifest; or what was admitted before.
 
-Rows that were checked before the run are kept in a temporary file, so that later changes of their source do not matter.
+Rows that were admitted before the run are kept in a temporary file: later changes of their source do not matter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import IO, BinaryIO, Final, TypeAlias, cast
 from anyio import to_thread
 from attrs import frozen
 
+from heygen_async.bulk.checks import AdmittedRow
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.models import DubRow
 
@@ -27,23 +28,26 @@ _SLICE: Final = 100
 
 @frozen
 class Snapshot:
-    """Rows in a temporary file, slice by slice, in constant memory."""
+    """Admitted rows in a temporary file, slice by slice, in constant memory."""
 
     _file: BinaryIO
 
-    async def add(self, rows: Sequence[SourceRow]) -> None:
+    async def add(self, rows: Sequence[AdmittedRow]) -> None:
         """Add a slice of rows."""
-        await asyncio.to_thread(pickle.dump, list(rows), self._file)
+        await asyncio.to_thread(pickle.dump, rows, self._file, pickle.HIGHEST_PROTOCOL)
 
-    async def slices(self) -> AsyncGenerator[list[SourceRow], None]:
-        """Iterate over the slices, from the first."""
+    async def complete(self) -> None:
+        """Write what is still in memory: what is added is complete."""
         await asyncio.to_thread(self._file.seek, 0)
+
+    async def slices(self) -> AsyncGenerator[Sequence[AdmittedRow], None]:
+        """Iterate over the slices, from the first; once."""
         while rows := await asyncio.to_thread(self._next):
             yield rows
 
-    def _next(self) -> list[SourceRow]:
+    def _next(self) -> Sequence[AdmittedRow]:
         try:
-            return cast("list[SourceRow]", pickle.load(self._file))  # noqa: S301 a file of ours without a name
+            return cast("Sequence[AdmittedRow]", pickle.load(self._file))  # noqa: S301 a file of ours without a name
         except EOFError:
             return []
 

@@ -1,15 +1,15 @@
 """A bulk run in one process: rows in, outcomes out, with a bounded number of active rows in between.
 
-`_feed` reads rows, slice by slice, and starts a task for each. Two semaphores hold it back. `ahead` is released once a
-row has a job, so that uploads are only so far ahead of creates. `window` is released when an outcome is taken, so that
-memory stays bounded. Creates wait in the admission queue. Downloads have a semaphore of their own.
+`_feed` takes admitted rows, slice by slice, and starts a task for each. Two semaphores hold it back. `ahead` is
+released once a row has a job, so that uploads are only so far ahead of creates. `window` is released when an outcome
+is taken, so that memory stays bounded. Creates wait in the admission queue. Downloads have a semaphore of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from heygen_async.bulk.folders import check_writable, temporary_folder
 from heygen_async.bulk.intake import OwnFiles, check_manifest, own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
-from heygen_async.bulk.manifest import Manifest, SourceRow
+from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.plan import Plan, check_rows
 from heygen_async.bulk.program import ENDS, Tools
@@ -121,7 +121,7 @@ class DubRun:
         Raises:
             BadRows: If rows are wrong; nothing was sent.
             JournalError: If the journal cannot be used, or another run has it.
-            OSError: If the output folder cannot be written to.
+            OSError: If the output folder, or the folder for temporary files, cannot be written to.
             ValueError: If the journal, or its report, is the manifest.
         """
         if self._state != "new":
@@ -240,7 +240,7 @@ class DubRun:
             resources.push_async_callback(journal.aclose)
             await self._check_files(journal)
             async with aclosing(self._checker(journal).admit_all(slices_of(self._rows))) as admitted:
-                async for _, rows in admitted:
+                async for rows in admitted:
                     for one in rows:
                         builder.add(one.row, one.record, has_file=one.has_file)
         return builder.survey()
@@ -280,14 +280,15 @@ class DubRun:
             self._own_files = await to_thread.run_sync(find)
 
     async def _check_rows(self, snapshot: Snapshot) -> bool:
-        """Check every row before anything is sent, into *snapshot*; return whether that is possible."""
+        """Admit every row before anything is sent, into *snapshot*; return whether that is possible."""
         if not can_be_read_twice(self._rows):
             return False
         total = 0
         async with aclosing(self._checker(self._journal).admit_all(slices_of(self._rows))) as admitted:
-            async for rows, _ in admitted:
+            async for rows in admitted:
                 await snapshot.add(rows)
                 total += len(rows)
+        await snapshot.complete()
         self._total = total
         return True
 
@@ -300,9 +301,7 @@ class DubRun:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(batches.run())
                     async with asyncio.TaskGroup() as rows:
-                        await self._feed(
-                            slices_of(self._rows) if snapshot is None else snapshot.slices(), rows, outcomes
-                        )
+                        await self._feed(self._admitted(snapshot), rows, outcomes)
                         batches.no_more_candidates()
                     batches.close()
             except BaseExceptionGroup as failed:
@@ -311,16 +310,19 @@ class DubRun:
             if self._context.purse.no_credit is not None:
                 raise self._context.purse.no_credit
 
+    def _admitted(self, snapshot: Snapshot | None) -> AsyncGenerator[Sequence[AdmittedRow | RefusedRow], None]:
+        """Return the slices of *snapshot*, or of rows that are checked as they arrive."""
+        return self._checker(self._journal).admit_each(slices_of(self._rows)) if snapshot is None else snapshot.slices()
+
     async def _feed(
         self,
-        slices: AsyncGenerator[list[SourceRow], None],
+        slices: AsyncGenerator[Sequence[AdmittedRow | RefusedRow], None],
         tasks: asyncio.TaskGroup,
         outcomes: MemoryObjectSendStream[DubOutcome],
     ) -> None:
-        checker = self._checker(self._journal)
         async with aclosing(slices):
             async for rows in slices:
-                for one in await checker.admit(rows):
+                for one in rows:
                     await self._window.acquire()
                     if isinstance(one, RefusedRow):
                         outcomes.send_nowait(_failed(one))

@@ -144,6 +144,8 @@ class Searcher:
             InDoubt: If it is not certain which job is the row's.
             HeyGenError: If a job that may be the row's cannot be looked at.
         """
+        if not await self.store.has_listed():  # so it is after a clean end
+            return None
         attempts = range(record.attempt, record.attempt + max_attempts + _MORE_ATTEMPTS)
         if row.callback_id is not None:
             await self._none(record.key, [row.callback_id])

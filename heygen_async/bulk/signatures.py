@@ -123,6 +123,8 @@ _NAMES_A_FILE: Final = _names(
 _MEDIA: Final = re.compile(r"\.(?:mp4|m4v|webm|mov|mkv|avi|mp3|wav|m4a|aac|ogg|flac)$", re.IGNORECASE)
 _TIME: Final = re.compile(r"1\d{9}(?:\d{3})?|[0-9a-f]{8}|\d{4}-?\d\d-?\d\dT?[\d:.]*Z?", re.IGNORECASE)
 _JWT: Final = re.compile(r"ey[A-Za-z0-9_\-]+\.(ey[A-Za-z0-9_\-]+)\.[A-Za-z0-9_\-]*")
+_MAY_BE_SIGNED: Final = re.compile(r"[?=%]|/ey")
+"""What every link with a query or a token contains: the others, which are most, need not be taken apart."""
 _JWT_TIMES: Final = frozenset({"exp", "iat", "nbf", "jti"})
 _RUN: Final = re.compile(r"[A-Za-z0-9+]{12,}")
 
@@ -142,10 +144,6 @@ class _Link:
     values: Mapping[str, str] = field(
         init=False, default=Factory(lambda link: {name: value for name, value, _ in link.parameters}, takes_self=True)
     )
-
-    @property
-    def may_be_signed(self) -> bool:
-        return self.has_tokens or bool(self.parameters)
 
     def less(self, names: frozenset[str]) -> str:
         """Return the link without the parameters of these *names*, and with tokens as what they claim."""
@@ -196,16 +194,24 @@ def _claims(text: str, value: str) -> str:
     return orjson.dumps(lasting, option=orjson.OPT_SORT_KEYS).decode() if lasting else ""
 
 
+def _link(url: str) -> _Link | None:
+    """Return the parts of *url*; `None` if nothing of it can be a signature."""
+    if _MAY_BE_SIGNED.search(url) is None:
+        return None
+    link = _parsed(url)
+    return link if link.has_tokens or link.parameters else None
+
+
 def without_signature(url: str) -> str:
     """Return *url* without the parameters that are certainly its signature."""
-    link = _parsed(url)
-    return link.less(_certain(link)) if link.may_be_signed else url
+    link = _link(url)
+    return url if link is None else link.less(_certain(link))
 
 
 def without_likely_signature(url: str) -> str:
     """Return *url* also without the parameters that look like the signature of an unknown signer."""
-    link = _parsed(url)
-    if not link.may_be_signed:
+    link = _link(url)
+    if link is None:
         return url
     certain, likely = _certain(link), _likely(link)
     is_told = _says_which_file(link, link.values.keys() - certain - likely)
@@ -214,8 +220,8 @@ def without_likely_signature(url: str) -> str:
 
 def looks_signed(url: str) -> bool:
     """Return whether *url* is signed, or looks so: it may be another one the next time, for the same file."""
-    link = _parsed(url)
-    return bool(link.has_tokens or _certain(link) or _likely(link))
+    link = _link(url)
+    return link is not None and bool(link.has_tokens or _certain(link) or _likely(link))
 
 
 @lru_cache(maxsize=256)

@@ -92,6 +92,10 @@ class Listed(Protocol):
         """Keep jobs: their ids and callback ids."""
         ...
 
+    def has_listed(self) -> Awaitable[bool]:
+        """Return whether there are any."""
+        ...
+
     def listed(self, callback_ids: Sequence[str]) -> Awaitable[Sequence[tuple[str, str]]]:
         """Return the jobs with one of the callback ids that belong to no row: their ids and callback ids."""
         ...

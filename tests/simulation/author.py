@@ -212,6 +212,12 @@ class Author:
             self._write_source(source, 1 - self.versions[str(source)])
             self.note_meaning()
 
+    def change_sources(self, journal: str) -> None:
+        """Replace all local audio files of a manifest, as when they are encoded again."""
+        for row in self.rows[journal]:
+            self._change_source(row)
+        self.universe.note("all local sources change")
+
     def _write_source(self, path: Path, version: int) -> None:
         """Write a local file: each version has the same length, and the times of the other."""
         make = local_video if path.suffix == ".mp4" else local_audio

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -101,11 +102,11 @@ class Disk:
         for database in self.databases:
             sqlite3.Connection.close(database)  # an open transaction is rolled back
         for file in self.open_files:
-            file.raw.close()
+            file.real.close()
 
     def leftovers(self) -> list[str]:
         """Return what is still open."""
-        files = [f"the file {file.name}" for file in self.open_files if not file.raw.closed]
+        files = [f"the file {file.name}" for file in self.open_files if not file.real.closed]
         return files + ["a database" for database in self.databases if not database.is_closed]
 
     @contextmanager
@@ -127,7 +128,9 @@ class Disk:
 
         def opened(path: object, flags: int, *args: Any, **kwargs: Any) -> int:
             if not self.counts(path) or not flags & _WRITES:
-                return real_open(path, flags, *args, **kwargs)
+                handle = real_open(path, flags, *args, **kwargs)
+                names.pop(handle, None)  # the number of a file that was closed
+                return handle
             self.change(f"open {_name(path)}")
             handle = real_open(path, flags, *args, **kwargs)
             names[handle] = os.fspath(path)
@@ -157,6 +160,7 @@ class Disk:
         with (
             mock.patch.multiple(os, **patches),
             mock.patch.object(io, "open", io_opened),
+            mock.patch.object(tempfile, "tempdir", f"{self.folder}tmp"),
             mock.patch.object(sqlite3, "connect", connected),
         ):
             yield
@@ -166,26 +170,26 @@ class _File:
     """A file that is open for writing."""
 
     def __init__(self, raw: Any, disk: Disk, name: str) -> None:
-        self.raw = raw
+        self.real = raw
         self.name = _name(name)
         self._disk = disk
         disk.open_files.append(self)
 
     def write(self, data: bytes) -> int:
         self._disk.change(f"write {self.name}")
-        return self.raw.write(data)
+        return self.real.write(data)
 
     def truncate(self, *args: int) -> int:
         self._disk.change(f"truncate {self.name}")
-        return self.raw.truncate(*args)
+        return self.real.truncate(*args)
 
     def close(self) -> None:
         if self._disk.universe.is_dead:
             raise Crashed
-        self.raw.close()
+        self.real.close()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.raw, name)
+        return getattr(self.real, name)
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from heygen_async.bulk.folders import MARK
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome
 
@@ -139,6 +140,9 @@ def _check_folder(simulation: Simulation, journal: str) -> None:
         for side in _SIDES:
             if (path := target.with_name(target.name + side)).exists():
                 raise Violation("nothing is left beside the outputs", path.name)
+    for path in simulation.author.output_dir(journal).glob(".*"):
+        if path.name != MARK:
+            raise Violation("nothing is left beside the outputs", path.name)
 
 
 # Journals
@@ -226,7 +230,8 @@ def _check_money(simulation: Simulation, life: Life, records: list[dict[str, Any
     for record in records:
         job = simulation.service.by_job.get(record["lipsync_id"] or "")
         price = 0.0 if job is None else job.job.script.duration * RATES["speed"]
-        if record["state"] in {"completed", "done"} and abs(record["estimate"] - price) > _CENT:
+        known = {"done"} if simulation.cluster is not None else {"completed", "done"}  # who downloads learns the length
+        if record["state"] in known and abs(record["estimate"] - price) > _CENT:
             raise Violation("estimates hold", f"{record['key']} has cost {price:.2f}, not {record['estimate']:.2f}")
         if record["state"] in {"planned", "failed"} and record["estimate"]:
             raise Violation(
@@ -263,6 +268,8 @@ def _check_finished(simulation: Simulation, journal: str, row: RowSpec, record: 
         return
     can_be_in_doubt = row.callback_id is not None or journal in simulation.was_restored
     if outcome is not None and isinstance(outcome.error, InDoubt) and can_be_in_doubt:
+        return
+    if simulation.cluster is not None and record is not None and "is in doubt" in (record["error"] or ""):
         return
     error = None if outcome is None else f"{outcome.state} {outcome.error!r}"
     state = None if record is None else record["state"]

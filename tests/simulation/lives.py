@@ -20,7 +20,7 @@ from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk import BadRows
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.plan import Plan
-from heygen_async.bulk.record import Record
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.run import DubRun
 from heygen_async.errors import HeyGenError
 from heygen_async.models import DubOutcome
@@ -28,6 +28,7 @@ from heygen_async.sandbox.error_answers import ErrorAnswer
 from heygen_async.sandbox.state.scripts import JobScript
 
 from .author import Author
+from .cluster import Cluster
 from .disk import Disk
 from .edges import collect_dead
 from .happenings import Happenings, copy_journal
@@ -43,7 +44,7 @@ _START = 1_800_000_000.0
 _CALM_SECONDS = 6 * 3600.0
 """The longest time that a run may take once the world is calm."""
 _ROUGH_SECONDS = 40 * DAY
-_CALM_LIVES = 4
+_CALM_LIVES = 6
 
 _MISHAPS = frozenset(
     {
@@ -59,6 +60,7 @@ _MISHAPS = frozenset(
         "answer truncated",
         "cut",
         "a foreign file appears",
+        "sources change",
     }
 )
 _SLOW = PollPolicy(fastest=2.0, growth=0.2, slowest=30.0)
@@ -118,6 +120,7 @@ class Simulation:
     store: MemoryStore = field(factory=MemoryStore)
     """What workers share."""
     prepared: list[PreparedRow] = field(factory=list)
+    cluster: Cluster | None = None
     requests: int = 0
     disk: Disk | None = None
     _network: Network | None = None
@@ -127,6 +130,7 @@ class Simulation:
         self.universe = Universe(self.scenario.seed, wall=_START, trace=self.trace)
         self.universe.drift = self.scenario.drift
         self.service = Service(self.universe, self.scenario.conditions, self._script)
+        (self.folder / "tmp").mkdir()
         self.author = Author(self.universe, self.scenario, self.folder)
 
     # How jobs go
@@ -163,8 +167,13 @@ class Simulation:
                 plan = LifePlan(journal=journal, retry_failed=True)
                 self._one(life := Life(100 + count, plan, is_calm=True))
                 self.universe.pass_time(600.0 if count == 0 else 25 * 3600.0)  # some advice is to wait a day
-                if life.end == "clean" and all(one.state in {"completed", "unchanged"} for one in life.outcomes):
+                if life.end == "clean" and self._is_complete(life):
                     break
+
+    def _is_complete(self, life: Life) -> bool:
+        if self.cluster is not None:
+            return all(record.state is State.DONE for record in self.cluster.records())
+        return all(one.state in {"completed", "unchanged"} for one in life.outcomes)
 
     def _calm_down(self) -> None:
         """Let everything that is under way arrive, and make the world a friendly place."""
@@ -189,6 +198,7 @@ class Simulation:
         )
         crash = next((int(one.at) for one in faults if one.what == "crash at callback"), None)
         loop = VirtualLoop(self.universe, crash_after=crash, disk_seconds=life.plan.disk_seconds)
+        loop.stop_at = next((int(one.at) for one in faults if one.what == "stopped at callback"), None)
         loop.deadline = loop.time() + (_CALM_SECONDS if life.is_calm else _ROUGH_SECONDS)
         self._life_start = loop.time()
         with disk.mounted():
@@ -206,9 +216,12 @@ class Simulation:
         if life.refused is not None:
             self.author.repair(life.plan.journal, life.refused)
 
-    def _disturb(self, life: Life, request: HttpRequest) -> None:
-        """Put a foreign file where the video that is being downloaded is to go."""
+    def _disturb(self, life: Life, request: HttpRequest, effect: str) -> None:
+        """Change local files, or put a foreign file where the video that is being downloaded is to go."""
         assert self.disk is not None
+        if effect == "sources change":
+            self.disk.by_people(partial(self.author.change_sources, life.plan.journal))
+            return
         creation = self.service.by_job.get(request.target.rpartition("/")[2].partition(".")[0])
         key = None if creation is None else self.author.canons[life.plan.journal].get(creation.canon)
         if key is not None:
@@ -240,6 +253,8 @@ class Simulation:
 
     def records(self, journal: str) -> list[dict[str, Any]]:
         """Return the records of the rows of a manifest, as the client has kept them."""
+        if self.cluster is not None:
+            return [_plain(record) for record in self.cluster.records()]
         if self.scenario.workers > 1:
             return [_plain(record) for record in self.store.records.values()]
         path = self.journal(journal)
@@ -313,9 +328,12 @@ class Simulation:
         assert task is not None
         happenings = Happenings(self, life, task)
         timers = [loop.call_later(one.at, happen) for one in faults if (happen := happenings.of(one)) is not None]
+        loop.interrupt = partial(self._interrupt, task)
         end = "clean"
         try:
-            if self.scenario.workers > 1:
+            if self.scenario.is_cluster:
+                await self._clustered(life, network, faults)
+            elif self.scenario.workers > 1:
                 await self._shared(life, network, faults)
             else:
                 await self._session(life, network)
@@ -333,13 +351,13 @@ class Simulation:
             for timer in timers:
                 timer.cancel()
 
+    def _interrupt(self, task: asyncio.Task[None]) -> None:
+        self.universe.note("the user stops it")
+        task.cancel()
+
     async def _shared(self, life: Life, network: Network, faults: list[Fault]) -> None:
         """Let workers work through the rows over one store."""
-        author, loop = self.author, asyncio.get_running_loop()
-        author.note_meaning()
-        if not self.prepared:  # once: later their outputs are there, which a store of its own would not know of
-            self.prepared = await prepared([author.dub_row(row) for row in author.rows["a"]], author.output_dir("a"))
-        rows = self.prepared
+        loop, rows = asyncio.get_running_loop(), await self._prepared()
         count = 1 if life.is_calm else self.scenario.workers
         make = partial(Worker, universe=self.universe, store=self.store, network=network, rows=rows)
         report = partial(self._report, life)
@@ -351,6 +369,8 @@ class Simulation:
                 timers.append(loop.call_later(one.at, worker.kill))
             elif one.what == "worker frozen":
                 timers.append(loop.call_later(one.at, worker.freeze, one.value * 10))
+            elif one.what == "worker frozen at call":
+                worker.freezes[int(one.at)] = one.value * 10
         try:
             async with asyncio.TaskGroup() as tasks:
                 for worker in workers:
@@ -358,6 +378,24 @@ class Simulation:
         finally:
             for timer in timers:
                 timer.cancel()
+
+    async def _prepared(self) -> list[PreparedRow]:
+        author = self.author
+        author.note_meaning()
+        if not self.prepared:  # once: later their outputs are there, which a store of its own would not know of
+            self.prepared = await prepared([author.dub_row(row) for row in author.rows["a"]], author.output_dir("a"))
+        return self.prepared
+
+    async def _clustered(self, life: Life, network: Network, faults: list[Fault]) -> None:
+        """Let the workers of a cluster work through the rows."""
+        rows = await self._prepared()
+        if self.cluster is None:
+            self.cluster = Cluster(self.universe, self.author.output_dir("a"), start=_START)
+            self.cluster.enqueue(rows)
+        elif life.is_calm:
+            self.cluster.tables.halted = None
+            self.cluster.forgive()
+        await self.cluster.work(self.scenario.workers, network, faults, is_calm=life.is_calm)
 
     def _report(self, life: Life, outcome: DubOutcome) -> None:
         life.outcomes.append(outcome)

@@ -133,9 +133,7 @@ MUTANTS = {
         "if True:",
         seed=9,
     ),
-    "a timer is left": Mutant(
-        f"{_BULK}admission", "AdmissionQueue.enter", "self.move()  # the timer", "pass  # the timer"
-    ),
+    "a timer is left": Mutant(f"{_BULK}admission", "AdmissionQueue.close", "self._timer.cancel()", "pass"),
     "a temporary file is left": Mutant(
         f"{_BULK}row_source", "new_snapshot", "opening.add_done_callback(_close)", "pass"
     ),
@@ -153,8 +151,14 @@ MUTANTS = {
         "evolve(record, version=record.version + 1)",
         seed=10,
     ),
-    "a row in doubt is trusted again": Mutant(
-        f"{_BULK}record", "Record.in_doubt", "evolve(self.stopped(error), asked_at=None)", "self.stopped(error)"
+    "the clock of the machine judges keys": Mutant(
+        "heygen_async._transport.server_time", "ServerTime.note", "if not date:", "if True:"
+    ),
+    "an error of a gateway hides a job": Mutant(
+        f"{_BULK}searching", "Searcher._existing", "if not has_own_code(error):", "if False:"
+    ),
+    "Retry-After is forgotten between the attempts of a row": Mutant(
+        f"{_BULK}record", "Record.failing", "requested or 0.0", "0.0"
     ),
     "a file that a paused worker publishes is foreign": Mutant(
         f"{_BULK}record", "Record.writing", "written=written,", "written=None,"

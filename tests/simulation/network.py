@@ -89,7 +89,7 @@ class Network:
         server: The server.
         mishaps: What goes wrong, by route and number of the request on that route, from 1.
         life: Told to the server with each request.
-        disturb: Called with a request during which somebody puts a file in the way.
+        disturb: Called with a request during which people change files, and how.
     """
 
     def __init__(
@@ -99,14 +99,12 @@ class Network:
         mishaps: Mapping[tuple[str, int], Mishap],
         *,
         life: object,
-        disturb: Callable[[HttpRequest], None] = lambda _: None,
+        disturb: Callable[[HttpRequest, str], None],
     ) -> None:
         self.universe = universe
         self.server = server
         self.life = life
         self.disturb = disturb
-        self.is_down = False
-        """Whether nothing gets through."""
         self.counts: Counter[str] = Counter()
         self.not_before: dict[object, float] = {}
         """Until when the service has asked the client to wait with each request."""
@@ -151,13 +149,15 @@ class MemoryConnector(aiohttp.BaseConnector):
 
     def __init__(self, network: Network) -> None:
         super().__init__(limit=0)
+        self.is_down = False
+        """Whether nothing gets through."""
         self._network = network
 
     async def _create_connection(self, req: ClientRequest, traces: object, timeout: object) -> Any:
         network = self._network
         await asyncio.sleep(network.seconds())
         mishap = network.mishap("connection")
-        if network.is_down or mishap is not None:
+        if self.is_down or mishap is not None:
             network.universe.note(f"no connection to {req.url.host}:{req.url.port}")
             raise aiohttp.ClientConnectorError(req.connection_key, ConnectionRefusedError(111, "refused"))
         protocol = self._factory()
@@ -168,9 +168,9 @@ class MemoryConnector(aiohttp.BaseConnector):
 class Line(asyncio.Transport):
     """One connection, and what is on its way there and back."""
 
-    def __init__(self, network: Network, protocol: asyncio.Protocol, host: str, *, client: object) -> None:
+    def __init__(self, network: Network, protocol: asyncio.Protocol, host: str, *, client: MemoryConnector) -> None:
         super().__init__()
-        self._client = client
+        self._client: MemoryConnector | None = client
         self._network = network
         self._universe = network.universe
         self._protocol: asyncio.Protocol | None = protocol
@@ -219,6 +219,9 @@ class Line(asyncio.Transport):
         """Have no client any more."""
         self._is_closing, self._protocol, self._client = True, None, None
 
+    def _is_down(self) -> bool:
+        return self._client is None or self._client.is_down
+
     def _end(self, error: Exception | None) -> None:
         self._is_closing = True
         if not self._loop.is_closed():
@@ -230,7 +233,7 @@ class Line(asyncio.Transport):
             protocol.connection_lost(error)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._is_closing or self._network.is_down:
+        if self._is_closing or self._is_down():
             return
         self._received += data
         if self._expected is None:
@@ -270,8 +273,8 @@ class Line(asyncio.Transport):
                 universe.after(delay, partial(self._answer, request, refusal(int(value)), "none", 0.0))
             case _:
                 universe.after(delay, arrive)
-        if effect == "a foreign file appears":
-            network.disturb(request)
+        if effect in {"a foreign file appears", "sources change"}:
+            network.disturb(request, effect)
         if effect == "doubled":
             universe.after(delay + value, partial(self._repeat, request))
 
@@ -326,7 +329,7 @@ class Line(asyncio.Transport):
             delay += 0.02
 
     def _deliver(self, data: bytes) -> None:
-        if self._is_closing or self._protocol is None or self._network.is_down or self._loop.is_closed():
+        if self._is_closing or self._protocol is None or self._is_down() or self._loop.is_closed():
             return
         if self._is_paused:
             self._held.append(data)

@@ -106,6 +106,8 @@ class Scenario:
     """How many seconds the wall clock gains in a second."""
     workers: int = 1
     """How many workers share the store; with more than one it is in memory."""
+    is_cluster: bool = False
+    """Whether these are the workers of a cluster, with its scheduler."""
 
     def rows_of(self, journal: str) -> Sequence[RowSpec]:
         """Return the rows of a manifest."""
@@ -117,6 +119,8 @@ class Scenario:
 
 def scenario_of(seed: int) -> Scenario:
     """Return the scenario of a seed."""
+    if random.Random(f"kind {seed}").random() < _CLUSTERS:
+        return _cluster_scenario(seed)
     dice = random.Random(f"scenario {seed}")
     families = _families(dice)
     rows = [_row(dice, number, families) for number in range(1, dice.randint(8, 16) + 1)]
@@ -126,7 +130,11 @@ def scenario_of(seed: int) -> Scenario:
     has_others = dice.random() < 0.12 and workers == 1
     others = [_other(dice, row) for row in rows if dice.random() < 0.6] if has_others else []
     budget = dice.choice([4.0, 6.0, 8.0]) * 0.0333 * 20 if dice.random() < 0.12 and workers == 1 else None
-    lives = [_life(dice, budget, has_others=bool(others)) for _ in range(dice.choice([1, 1, 2, 2, 3]))]
+    lives = [_life(dice, budget, has_others=bool(others)) for _ in range(_number_of_lives(dice, families))]
+    if "lost batches" in families:
+        lives = [evolve(plan, submit="batch", journal="a") for plan in lives]
+    if "old copy" in families:
+        lives = [evolve(plan, max_in_flight=dice.choice([1, 3]), journal="a") for plan in lives]
     faults = [one for life in range(len(lives)) for one in _faults(dice, life, rows, families)]
     return Scenario(
         seed=seed,
@@ -140,6 +148,34 @@ def scenario_of(seed: int) -> Scenario:
         drift=dice.choice([0.0, 0.001, -0.001]) if "clocks" in families else 0.0,
         workers=workers,
     )
+
+
+def _cluster_scenario(seed: int) -> Scenario:
+    dice = random.Random(f"cluster {seed}")
+    families = (_families(dice) & _CLUSTERED) | {"members"}
+    rows = [
+        evolve(_row(dice, number, families), captions=None, end_time=None)
+        for number in range(1, dice.randint(6, 14) + 1)
+    ]
+    lives = [LifePlan(multipart_max=dice.choice([32_000_000, 100])) for _ in range(dice.choice([1, 1, 2]))]
+    faults = [one for life in range(len(lives)) for one in _faults(dice, life, rows, families)]
+    return Scenario(
+        seed=seed,
+        rows=rows,
+        lives=lives,
+        faults=faults,
+        conditions=_conditions(dice, families),
+        failing={row.key: _failing(dice) for row in rows if "failures" in families and dice.random() < 0.3},
+        seconds=dice.choice([(5.0, 60.0), (1.0, 5.0), (60.0, 300.0)]),
+        workers=dice.choice([1, 2, 2, 3]),
+        is_cluster=True,
+    )
+
+
+def _number_of_lives(dice: random.Random, families: set[str]) -> int:
+    if "old copy" in families:
+        return 3
+    return dice.choice([2, 3] if "lost batches" in families else [1, 1, 2, 2, 3])
 
 
 def _row(dice: random.Random, number: int, families: set[str]) -> RowSpec:
@@ -182,6 +218,12 @@ def _life(dice: random.Random, budget: float | None, *, has_others: bool) -> Lif
 _SHARED: Final = frozenset({"requests", "crashes", "clocks", "limits", "failures", "lags", "links"})
 """The kinds of faults that a run with a shared store may have."""
 
+_CLUSTERED: Final = frozenset({"requests", "crashes", "clocks", "sleep", "limits", "failures", "lags", "links"})
+"""The same for a cluster."""
+
+_CLUSTERS: Final = 0.1
+"""The share of clusters."""
+
 _FAMILIES: Final = {
     "requests": 0.75,
     "crashes": 0.65,
@@ -208,6 +250,9 @@ _THEMES: Final = (
     frozenset({"doubts", "clocks", "foreign"}),
     frozenset({"crashes", "files", "edits"}),
     frozenset({"clocks", "requests"}),
+    frozenset({"doubts", "sleep"}),
+    frozenset({"lost batches"}),
+    frozenset({"old copy"}),
 )
 """Kinds that are dangerous together."""
 
@@ -215,7 +260,10 @@ _THEMES: Final = (
 def _families(dice: random.Random) -> set[str]:
     """Return the kinds of faults that a run has: not all at once, or they would hide each other."""
     families = {name for name, chance in _FAMILIES.items() if dice.random() < chance}
-    return families | dice.choice(_THEMES)
+    theme = dice.choice(_THEMES)
+    if "old copy" in theme:  # it would not be one if the run ended in another way
+        families -= {"crashes", "restored", "stops", "edits"}
+    return families | theme
 
 
 def _conditions(dice: random.Random, families: set[str]) -> Conditions:
@@ -266,7 +314,11 @@ def _faults(dice: random.Random, life: int, rows: Sequence[RowSpec], families: s
         "foreign": _foreign_jobs,
         "stops": _stops,
         "doubts": _doubts,
+        "sleep": _sleeps,
+        "lost batches": _lost_batches,
+        "old copy": _old_copy,
         "workers": _worker_faults,
+        "members": _member_faults,
     }
     for family, make in makers.items():
         if family in families:
@@ -373,6 +425,8 @@ def _file_faults(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Ite
     for number in range(1, 15):
         if dice.random() < 0.15:
             yield Fault(life=life, on=FILE, at=number, what="a foreign file appears")
+    if dice.random() < 0.3:
+        yield Fault(life=life, on=dice.choice([UPLOAD, ANNOUNCE]), at=dice.randint(1, 4), what="sources change")
 
 
 def _disk_faults(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
@@ -426,10 +480,54 @@ def _doubts(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fa
 
 
 def _stops(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
-    yield Fault(life=life, what="stopped by its user", at=dice.choice([dice.uniform(0, 5), dice.uniform(0, 200)]))
+    if dice.random() < 0.5:
+        yield Fault(life=life, what="stopped by its user", at=dice.choice([dice.uniform(0, 5), dice.uniform(0, 200)]))
+    else:
+        yield Fault(life=life, what="stopped at callback", at=dice.randint(1, dice.choice([60, 600, 4000])))
 
 
 def _worker_faults(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
     for _ in range(dice.randint(1, 4)):
         what = dice.choice(["worker killed", "worker frozen"])
         yield Fault(life=life, what=what, at=dice.uniform(0, 100), value=dice.randint(0, 30))
+    for _ in range(dice.randint(0, 3)):
+        yield Fault(life=life, what="worker frozen at call", at=dice.randint(1, 300), value=dice.randint(0, 30))
+
+
+def _member_faults(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:
+    yield from _worker_faults(dice, life, rows)
+    if dice.random() < 0.4:
+        at, who = dice.uniform(0, 60), dice.randint(0, 30)
+        yield Fault(life=life, what="worker blind", at=at, value=who)
+        yield Fault(life=life, what="worker sees again", at=at + dice.uniform(5, 100), value=who)
+    if dice.random() < 0.4:
+        yield Fault(life=life, what="database away", at=dice.uniform(0, 100), value=dice.choice([2.0, 20.0]))
+    for _ in range(dice.choice([0, 3, 10])):
+        yield Fault(life=life, what="answer of the database lost", at=dice.randint(1, 600))
+    for _ in range(dice.choice([0, 3, 10])):
+        yield Fault(life=life, what="delivery lost", at=dice.randint(1, 60))
+
+
+def _sleeps(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
+    """Suspend the machine for more than a day, while creates have no answer."""
+    yield Fault(life=life, what="suspend", at=dice.uniform(0, 20), value=dice.choice([25 * 3600.0, 2 * DAY]))
+
+
+def _lost_batches(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:
+    """Leave batches without an answer, and continue without some of their rows."""
+    if life:
+        for row in dice.sample(rows, 2):
+            yield Fault(life=life, what="row removed", on=row.key)
+        return
+    for number in range(1, 8):
+        yield Fault(life=life, on=BATCH, at=number, what=dice.choice(["answer silent", "answer lost"]))
+    yield Fault(life=life, what="stopped by its user", at=dice.uniform(2, 60))
+
+
+def _old_copy(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
+    """Stop early, copy the journal, run again, and two days later restore the copy."""
+    if life == 0:
+        yield Fault(life=life, what="stopped by its user", at=dice.uniform(1, 40))
+        yield Fault(life=life, what="journal copied at the end")
+    elif life == 2:
+        yield Fault(life=life, what="journal restored", value=2 * DAY)

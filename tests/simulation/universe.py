@@ -152,6 +152,9 @@ class VirtualLoop(BaseEventLoop):
         self.crash_after = crash_after or MOST_STEPS
         self.most_steps = MOST_STEPS
         self.unhandled: list[dict[str, object]] = []
+        self.stop_at: int | None = None
+        """The number of the callback before which `interrupt` is called."""
+        self.interrupt: Callable[[], object] = lambda: None
         self.deadline = float("inf")
         """On the loop's clock; a life that is not over by then is stuck."""
         self._disk_seconds = disk_seconds
@@ -177,6 +180,9 @@ class VirtualLoop(BaseEventLoop):
             handle = ready.popleft()
             if handle._cancelled:
                 continue
+            if self.steps == self.stop_at:
+                self.stop_at = None
+                self.interrupt()
             if self.steps >= self.crash_after:
                 self.universe.is_dead = True
             else:

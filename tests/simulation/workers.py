@@ -41,20 +41,29 @@ _AT_ONCE = 4
 _POLICY = PollPolicy(fastest=2.0, growth=0.2, slowest=30.0)
 
 
-@define(eq=False)
-class Worker:
-    """One worker."""
+@define(eq=False, kw_only=True)
+class Process:
+    """A process of several, which may be killed, or be frozen for a time."""
 
     number: int
     universe: Universe
-    store: MemoryStore
-    network: Network
-    report: Callable[[DubOutcome], None]
-    rows: Sequence[PreparedRow]
     is_killed: bool = False
+    freezes: dict[int, float] = field(factory=dict)
+    """For how many seconds it is frozen, by the number of the call at which that happens."""
+    _calls: int = 0
     _is_thawed: asyncio.Event = field(factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
     _thawing: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Begin to live, in the current task."""
+        self._is_thawed.set()
+        self._task = asyncio.current_task()
+
+    def end(self) -> None:
+        """End in order."""
+        if self._thawing is not None:
+            self._thawing.cancel()
 
     def kill(self) -> None:
         """Kill it: what runs while it is cancelled changes nothing."""
@@ -78,14 +87,26 @@ class Worker:
 
     async def pause(self) -> None:
         """Wait while it is frozen; a dead one waits for ever."""
+        self._calls += 1
+        if self._calls in self.freezes:
+            self.freeze(self.freezes[self._calls])
         await self._is_thawed.wait()
         if self.is_killed:
             await asyncio.get_running_loop().create_future()
 
+
+@define(eq=False, kw_only=True)
+class Worker(Process):
+    """One worker."""
+
+    store: MemoryStore
+    network: Network
+    report: Callable[[DubOutcome], None]
+    rows: Sequence[PreparedRow]
+
     async def work(self) -> None:
         """Work through the rows until they are done."""
-        self._is_thawed.set()
-        self._task = asyncio.current_task()
+        self.begin()
         try:
             async with AsyncExitStack() as stack:
                 borrowed = await stack.enter_async_context(aiohttp.ClientSession(connector=self.network.connector()))
@@ -96,11 +117,10 @@ class Worker:
             if not self.is_killed:
                 raise
         finally:
-            if self._thawing is not None:
-                self._thawing.cancel()
+            self.end()
 
     def _context(self, heygen: HeyGenSession) -> RunContext:
-        calls, store = _Mortal(heygen._bulk_calls(), self), _Mortal(self.store, self)
+        calls, store = Mortal(heygen._bulk_calls(), self), Mortal(self.store, self)
         now = heygen._transport.server_time.now
         queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
         searcher = Searcher(calls, store, now)
@@ -148,12 +168,19 @@ class Worker:
         self.report(outcome)
 
 
-class _Mortal:
-    """Anything that a worker calls: a worker that is frozen or dead does not come back from it."""
+class Mortal:
+    """Anything that a process calls: one that is frozen or dead does not come back from it.
 
-    def __init__(self, inner: object, worker: Worker) -> None:
+    Args:
+        inner: What is called.
+        process: Who calls it.
+        at_once: Calls before which it does not freeze: nobody could notice it between a check and what follows.
+    """
+
+    def __init__(self, inner: object, process: Process, at_once: frozenset[str] = frozenset()) -> None:
         self._inner = inner
-        self._worker = worker
+        self._process = process
+        self._at_once = at_once
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._inner, name)
@@ -161,9 +188,10 @@ class _Mortal:
             return found
 
         async def call(*args: object, **kwargs: object) -> object:
-            await self._worker.pause()
+            if name not in self._at_once:
+                await self._process.pause()
             result = await found(*args, **kwargs)
-            await self._worker.pause()
+            await self._process.pause()
             return result
 
         return call

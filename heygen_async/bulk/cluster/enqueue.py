@@ -170,7 +170,7 @@ class Enqueue:
         rows = 0
         try:
             async with aclosing(checker.admit_all(_checked(slices))) as admitted_rows:
-                async for _, found in admitted_rows:
+                async for found in admitted_rows:
                     rows += len(found)
                     for one in found:
                         builder.add(one.row, one.record, has_file=one.has_file)

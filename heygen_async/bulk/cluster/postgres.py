@@ -271,6 +271,13 @@ class PostgresStore:
             {"account": self.account, "jobs": [job for job, _ in jobs], "callbacks": [one for _, one in jobs]},
         )
 
+    async def has_listed(self) -> bool:
+        """Return whether jobs were seen in the list."""
+        found = await self._database.fetch(
+            "SELECT 1 FROM listed WHERE account = %(account)s LIMIT 1", {"account": self.account}
+        )
+        return bool(found)
+
     async def listed(self, callback_ids: Sequence[str]) -> Sequence[tuple[str, str]]:
         """Return the listed jobs with one of the callback ids that belong to no row: their ids and callback ids."""
         found = await self._database.fetch(

@@ -186,11 +186,6 @@ class SchedulerStore:
             deferred=now,
         )
 
-    async def has_listed(self) -> bool:
-        """Return whether jobs were listed that may belong to rows."""
-        found = await self.database.fetch("SELECT 1 FROM listed WHERE account = %(account)s LIMIT 1", self._fence)
-        return bool(found)
-
     async def timeline(self) -> str:
         """Return what changes when the database was restored from a copy that may miss the last writes."""
         ((system, timeline),) = await self.database.fetch(

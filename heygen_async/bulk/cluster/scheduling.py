@@ -277,7 +277,7 @@ class Scheduler:
             except HeyGenError as error:
                 self._note(error)
                 return []
-        if not await self.store.has_listed():
+        if not await self.searcher.store.has_listed():
             return list(candidates)
         return [row for row in candidates if not await self._adopt(row)]
 

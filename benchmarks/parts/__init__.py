@@ -12,6 +12,7 @@ from benchmarks.parts import (
     media,
     pagination,
     poller,
+    review,
     start,
     waiting,
     webhooks,
@@ -45,5 +46,6 @@ PARTS: dict[str, Part] = {
     "media": media,
     "bulk": bulk,
     "webhooks": webhooks,
+    "review": review,
     "cluster": cluster,
 }

@@ -125,6 +125,9 @@ class RunPage:
         refused = refusal(request.method, request.headers)
         if refused is not None:
             return web.Response(status=403, text=refused)
+        return await self._answer(request, handler)
+
+    async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except NotShown as error:

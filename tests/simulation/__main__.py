@@ -59,7 +59,7 @@ def _sweep(seeds: range, workers: int, mutant: str | None) -> int:
             if one.violation is not None:
                 failed.append(one)
                 print(f"seed {one.seed}: {one.violation}", flush=True)
-        if done % 5000 < len(runs):
+        if done % 1000 < len(runs):
             print(f"... {done} seeds, {len(failed)} with a violation, {time.monotonic() - started:.0f} s", flush=True)
     print(
         f"{done} seeds, {len(failed)} with a violation, in {time.monotonic() - started:.0f} s: "

@@ -371,6 +371,8 @@ class Simulation:
                 timers.append(loop.call_later(one.at, worker.freeze, one.value * 10))
             elif one.what == "worker frozen at call":
                 worker.freezes[int(one.at)] = one.value * 10
+            elif one.what == "worker frozen before a file":
+                worker.file_freezes[int(one.at)] = one.value * 10
         try:
             async with asyncio.TaskGroup() as tasks:
                 for worker in workers:

@@ -26,8 +26,8 @@ class Mutant:
     new: str
     only: Callable[[Scenario], bool] = lambda _: True
     """Whether it could show in a scenario: the others need not run."""
-    seed: int | None = None
-    """The first seed that found it when it was last looked for; `None` if it is rarer than one in some hundreds."""
+    seed: int = 0
+    """The first seed that found it when it was last looked for."""
 
 
 _BULK = "heygen_async.bulk."

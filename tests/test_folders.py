@@ -17,22 +17,28 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 async def test_a_temporary_folder_is_removed_with_everything_in_it(temporary: Path) -> None:
     async with temporary_folder() as folder:
         (folder / "a").mkdir()
-        assert list(temporary.iterdir()) == [folder]
-    assert not list(temporary.iterdir())
+        assert names_in(temporary) == [folder.name]
+    assert not names_in(temporary)
 
 
 async def test_a_folder_that_is_made_while_its_owner_is_cancelled_is_removed(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_making, may_go_on, make = threading.Event(), threading.Event(), tempfile.mkdtemp
+    is_making, may_go_on, was_made, make = threading.Event(), threading.Event(), threading.Event(), tempfile.mkdtemp
 
     def make_slowly(**options: str) -> str:
         is_making.set()
         assert may_go_on.wait(30)
-        return make(**options)
+        made = make(**options)
+        was_made.set()
+        return made
 
     async def use() -> None:
         async with temporary_folder():
@@ -46,7 +52,8 @@ async def test_a_folder_that_is_made_while_its_owner_is_cancelled_is_removed(
     may_go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await user
-    assert not list(temporary.iterdir())
+    assert await asyncio.to_thread(was_made.wait, 30)
+    assert not names_in(temporary)
 
 
 async def test_a_folder_whose_owner_has_ended_before_is_not_made(temporary: Path) -> None:
@@ -54,12 +61,12 @@ async def test_a_folder_whose_owner_has_ended_before_is_not_made(temporary: Path
     folder.remove()
     with pytest.raises(FileNotFoundError):
         folder.make()
-    assert not list(temporary.iterdir())
+    assert not names_in(temporary)
 
 
 async def test_a_check_that_a_folder_can_be_written_to_leaves_nothing(tmp_path: Path) -> None:
     await check_writable(tmp_path / "a" / "b")
-    assert not list((tmp_path / "a" / "b").iterdir())
+    assert not names_in(tmp_path / "a" / "b")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file"):
         await check_writable(tmp_path / "file" / "c")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 from attrs import define, field
+from psycopg.conninfo import make_conninfo
 
 _PLACES = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/bin")
 _SETTINGS = {
@@ -135,14 +136,12 @@ def new_database(url: str) -> Iterator[str]:
     """Make a new database beside the one at *url*, and yield its URL."""
     name = f"heygen_{secrets.token_hex(6)}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name}".encode())
     try:
-        yield (
-            psycopg.conninfo.make_conninfo(url, dbname=name) if "://" not in url else f"{url.rpartition('/')[0]}/{name}"
-        )
+        yield make_conninfo(url, dbname=name) if "://" not in url else f"{url.rpartition('/')[0]}/{name}"
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
 
 def empty(url: str) -> None:

@@ -515,7 +515,7 @@ async def test_a_job_in_doubt_is_searched_for_once_the_server_may_have_forgotten
     with psycopg.connect(stage.url, autocommit=True) as connection:  # as if its answer had been lost, two days ago
         connection.execute(
             "UPDATE heygen.rows SET stage = 'ready', resend = true, lipsync_id = NULL, version = version + 1, "
-            "record = record - 'lipsync_id' || jsonb_build_object('state', 'submitting', 'asked_at', 1)"
+            "record = record - 'lipsync_id' || jsonb_build_object('state', 'submitting', 'sent_at', 1)"
         )
     stage.sandbox.forget_keys()
     status = await stage.complete()

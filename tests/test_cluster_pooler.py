@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from cluster_postgres import as_user, free_port
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from benchmarks.cluster_postgres import as_user, free_port
 from heygen_async.bulk.cluster import Cluster, ClusterError, DatabaseLost
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

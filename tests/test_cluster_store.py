@@ -181,7 +181,7 @@ async def test_a_record_comes_back_as_it_was_saved_with_what_the_next_worker_nee
         has_reuploaded=True,
         is_stopped=True,
         warnings=("no captions",),
-        asked_at=1795888404.6849973,
+        sent_at=1795888404.6849973,
     ).next_version()
     await store.save(changed)
 

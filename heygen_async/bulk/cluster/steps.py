@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
 from anyio import to_thread
 from attrs import define, evolve, field, frozen
 
+from heygen_async import _uptime
 from heygen_async._media.parts import is_in_use
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.cluster.accounts import Accounts
@@ -53,11 +53,17 @@ class _Claimed:
     row: StoredRow
     options: RunOptions
     offset: float
-    """The database's time minus ours."""
+    """The database's time minus ours, if the answer to the claim took no time."""
+    waited: float
+    """How long the claim took: this worker may have been frozen before it read the answer."""
 
     def now(self) -> float:
         """Return the time by the database."""
-        return time.time() + self.offset
+        return _uptime.since_boot() + self.offset
+
+    def latest(self) -> float:
+        """Return the latest time that it can be by the database."""
+        return self.now() + self.waited
 
 
 @define(eq=False)
@@ -135,10 +141,12 @@ class Steps:
 
     async def _take(self, kind: Kind, ticket: Ticket) -> None:
         try:
+            started = _uptime.since_boot()
             claim = await self.accounts.claim(ticket, self.worker)
             if claim is not None:
                 row, options, now = claim
-                await _OneStep(self, _Claimed(row, options, now - time.time()), row.record).take()
+                read = _uptime.since_boot()
+                await _OneStep(self, _Claimed(row, options, now - read, read - started), row.record).take()
         except LostRow:
             _logger.info("the row %s was taken over by another worker", ticket.key)
         except (AuthenticationError, ClusterError) as error:
@@ -202,7 +210,7 @@ class _OneStep:
         record = row.record
         step = STEPS[row.stage]
         most = claimed.options.max_attempts
-        if next_step(row.row, record, claimed.now(), max_attempts=most, has_file=False) is not step:
+        if next_step(row.row, record, claimed.latest(), max_attempts=most, has_file=False) is not step:
             return record, True
         if step is Step.CREATE and record.is_fresh:
             try:

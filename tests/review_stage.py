@@ -10,8 +10,8 @@ from attrs import evolve, frozen
 from chromium import CHROMIUM
 
 from heygen_async._media.sources import fingerprint
-from heygen_async.bulk.intake import read_file_info
 from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.local_files import read_file_info
 from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 from heygen_async.review import RunPage

@@ -18,6 +18,7 @@ IMPORTS = {
     "_version": set(),
     "_text": set(),
     "_ids": set(),
+    "_uptime": set(),
     "_arguments": {"_text"},
     "policies": {"_arguments"},
     "_models": {"_arguments", "_text"},
@@ -31,7 +32,10 @@ IMPORTS = {
     "pagination": {"_arguments", "errors"},
     "_lenient_models": {"_events", "_one_pass", "_values", "models"},
     "_converter": {"_lenient_models", "_one_pass", "_values", "_wire", "errors", "models", "pagination"},
-    "_transport": {"_arguments", "_masking", "_text", "_version", "_wire", "errors", "models", "policies"},
+    "_transport": {
+        *("_arguments", "_masking", "_text", "_uptime", "_version", "_wire"),
+        *("errors", "models", "policies"),
+    },
     "_drift": {"_converter", "_models", "_text", "_values", "models"},
     "diagnosis": {"_models"},
     "_doctor": {
@@ -47,7 +51,7 @@ IMPORTS = {
     },
     "_dub": {"_media", "errors", "jobs", "models", "resources"},
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
-    "bulk": {"_arguments", "_ids", "_media", "_text", "_wire", "errors", "models", "policies", "polling"},
+    "bulk": {"_arguments", "_ids", "_media", "_text", "_uptime", "_wire", "errors", "models", "policies", "polling"},
     "review": {"_arguments", "_media", "bulk", "models"},
     "session": {
         *("_arguments", "_bulk_calls", "_doctor", "_dub", "_ids", "_media", "_transport", "_wire"),

@@ -24,7 +24,7 @@ FIRST_VERSION: Final = 1
 
 _FIELDS: Final = tuple(one.name for one in attrs.fields(Record) if one.metadata.get("saved", True))
 _IN_FIELDS: Final = attrgetter(*_FIELDS)
-_COLUMNS: Final = tuple({"sent_at": "asked_at"}.get(name, name) for name in _FIELDS)
+_COLUMNS: Final = tuple("asked_at" if name == "sent_at" else name for name in _FIELDS)
 """The columns of the fields: their names, except for one that was called otherwise in version 0.1."""
 _EARLIER, _ERROR = _COLUMNS.index("earlier"), _COLUMNS.index("error")
 

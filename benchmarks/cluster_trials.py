@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,11 +71,9 @@ class Trials:
         """How long a run takes at best, in seconds."""
         return self.rows * self.job_seconds / LIMIT
 
-    def table(self, title: str, about: str = "") -> list[Line]:
-        """Add a table, and return its lines."""
-        lines: list[Line] = []
+    def add(self, title: str, *lines: Line, about: str = "") -> None:
+        """Add a table."""
         self.tables.append(Table(title, about, lines))
-        return lines
 
     async def run(self, scenario: Scenario) -> Found:
         latency = {"GET /files/{name}": scenario.download_seconds} if scenario.download_seconds else 0.0
@@ -104,8 +103,7 @@ class Trials:
 
     def show(self, scenario: Scenario, found: Found) -> None:
         one = found.outcome
-        lines = self.table(scenario.name, f"{one.rows} rows, {one.kills} kills.")
-        lines += [
+        lines = [
             line("of the ideal", one.ratio, scenario.target, "times"),
             line("uploads", one.uploads, one.rows + one.kills),
             # A worker that is killed loses what it uploads at that moment, in as many slots; nearly always nothing.
@@ -119,6 +117,7 @@ class Trials:
                 line("freed seat to next create, p50", 1000 * _quantile(found.gaps, 0.5), None, "ms"),
                 line("freed seat to next create, p95", 1000 * _quantile(found.gaps, 0.95), 200, "ms"),
             ]
+        self.add(scenario.name, *lines, about=f"{one.rows} rows, {one.kills} kills.")
 
 
 def line(name: str, figure: float, most: float | None, unit: str = "", *, exactly: bool = False) -> Line:
@@ -182,18 +181,25 @@ async def all_killed(trials: Trials) -> None:
             await one.kill_all()
             left = trials.rows - (await one.cluster.status()).runs[0].rows.get("done", 0) - LIMIT
             again = await enqueue(one, rows)
-            started = clock()
+            started, held = clock(), _held(one, trials.job_seconds) / LIMIT
             await one.start(4)
             await completed(one)
-            wall, ideal = clock() - started, left * trials.job_seconds / LIMIT
+            wall, ideal = clock() - started, held + left * trials.job_seconds / LIMIT
             found = await outcome(one, rows, wall, ideal)
-    lines = trials.table("All workers killed while all seats are held", f"{found.rows} rows.")
-    lines += [line("the rest", wall, ideal + 3.0, "s"), *_rightness(found, again.added)]
+    rest = line("the rest", wall, ideal + 3.0, "s")
+    title = "All workers killed while all seats are held"
+    trials.add(title, rest, *_rightness(found, again.added), about=f"{found.rows} rows.")
+
+
+def _held(one: Fleet, job_seconds: float) -> float:
+    """Return for how many seconds jobs will hold their seats, all together."""
+    ends = [job.created_at + job_seconds for job in one.sandbox.jobs if job.ended_at is None]
+    return sum(max(0.0, end - time.time()) for end in ends)
 
 
 async def ends(trials: Trials) -> None:
     """Tell an idle worker to end, and one with transfers under way."""
-    lines = trials.table("One worker")
+    lines = []
     for name, latency in (("idle", 0.0), ("with transfers", {"GET /files/{name}": 3600.0})):
         with tempfile.TemporaryDirectory() as folder, trials.server.database() as url:
             async with fleet(url, Path(folder), job_seconds=0.2, latency=latency) as one:
@@ -211,6 +217,7 @@ async def ends(trials: Trials) -> None:
                 await one.members[0].ended()
                 seconds = clock() - started
         lines.append(line(f"from SIGTERM to the end, {name}", seconds, 1.0, "s"))
+    trials.add("One worker", *lines)
 
 
 async def memory(trials: Trials, count: int) -> None:
@@ -231,13 +238,13 @@ async def memory(trials: Trials, count: int) -> None:
             status = await asyncio.to_thread(Path(f"/proc/{member.pid}/status").read_text)
             looks = sum("statuses" in request.route for request in one.sandbox.requests)
     resident = int(status.partition("VmRSS:")[2].split()[0]) / 1024
-    lines = trials.table(f"One worker, {count:,} rows in flight")
-    lines += [
+    trials.add(
+        f"One worker, {count:,} rows in flight",
         line("enqueued", first.added, count, exactly=True),
         line("added by another enqueue", again.added, 0),
         line("memory", resident, 90, "MB"),
         line("requests in 10 s", looks, None),
-    ]
+    )
 
 
 async def imports(trials: Trials) -> None:
@@ -247,7 +254,7 @@ async def imports(trials: Trials) -> None:
     out, _ = await process.communicate()
     heavy = ("psycopg", "procrastinate", "heygen_async.bulk.cluster")
     loaded = sum(name.startswith(heavy) for name in out.decode().split())
-    trials.table("import heygen_async").append(line("modules of the cluster", loaded, 0))
+    trials.add("import heygen_async", line("modules of the cluster", loaded, 0))
 
 
 async def _created(one: Fleet, count: int) -> list[str]:
@@ -280,7 +287,7 @@ async def all_tables(rows: int, job_seconds: float) -> list[Table]:
         trials = Trials(server, rows, job_seconds)
         found = {scenario.name: (await trials.run(scenario)).outcome for scenario in SCENARIOS}
         ratio = found[FOUR].requests / found[ONE].requests
-        trials.table("4 workers to 1").append(line("requests a row", ratio, 1.15, "times"))
+        trials.add("4 workers to 1", line("requests a row", ratio, 1.15, "times"))
         await all_killed(trials)
         await ends(trials)
         await memory(trials, 10_000)

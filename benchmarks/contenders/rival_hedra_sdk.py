@@ -1,7 +1,8 @@
 # pyright: reportMissingImports=false
 """hedra-sdk, the client of Hedra: one `AsyncHedra` by its defaults, on httpx.
 
-`create` is its talking avatar. It has no call that waits: `wait` is the loop of its README, with a pause of 2 s.
+`create` is its talking avatar. `wait` is the loop of its README, with a pause of 2 s; its stream of server-sent events,
+which takes a connection for each job, is not measured.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import pytest
 from attrs import evolve, frozen
 
 from heygen_async._media.sources import fingerprint
-from heygen_async.bulk.intake import read_file_info
 from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.local_files import read_file_info
 from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 from heygen_async.review import RunPage
@@ -117,6 +117,7 @@ class Visit:
     url: str
     http: aiohttp.ClientSession
     journal: Journal
+    page: RunPage
 
     @property
     def port(self) -> int:
@@ -148,7 +149,7 @@ async def visited(path: Path, rows: dict[str, DubRow] | None = None, **options: 
     async with opened(path) as journal, aiohttp.ClientSession() as http:
         page = RunPage(journal=journal, name=path.name, rows=rows or {}, **options)
         async with page.served() as url:
-            yield Visit(url, http, journal)
+            yield Visit(url, http, journal, page)
 
 
 @asynccontextmanager

@@ -104,6 +104,17 @@ async def test_the_token_is_long_and_another_one_each_time(journal):
     assert all(len(token) >= 32 for token in tokens)
 
 
+async def test_a_browser_is_started_with_an_address_that_works_once(journal):
+    async with visited(journal) as visit:
+        once = visit.page.address_once(visit.url)
+        assert visit.page.token not in once
+        assert (await visit.http.get(once, headers={"Host": "evil.example"})).status == 403
+        async with visit.http.get(once) as answer:
+            assert (answer.status, str(answer.url)) == (200, visit.url)
+        async with visit.http.get(once) as answer:
+            assert (answer.status, await answer.text()) == (404, "not found")
+
+
 async def test_every_answer_has_the_policy_and_is_not_kept(journal):
     async with visited(journal) as visit:
         for path, token in (("", True), ("rows", True), ("result?key=row-1", True), ("nothing", True), ("", False)):

@@ -56,10 +56,11 @@ async def review(
     try:
         rows = await _rows(opened, journal, manifest)
         with advising_on_port(port):
-            async with RunPage(journal=opened, name=journal.name, rows=rows).served(port) as url:
+            page = RunPage(journal=opened, name=journal.name, rows=rows)
+            async with page.served(port) as url:
                 _announce(url, options)
                 if not no_open:
-                    await _open(url, options)
+                    await _open(page, url, options)
                 await asyncio.Event().wait()  # until a signal
     finally:
         await opened.aclose()
@@ -82,10 +83,10 @@ def _announce(url: str, options: Printing) -> None:
         note("end it with Ctrl-C", options)
 
 
-async def _open(url: str, options: Printing) -> None:
+async def _open(page: RunPage, url: str, options: Printing) -> None:
     """Open a browser, if a person is there to see it."""
     if not wants_json(options.json) and sys.stdout.isatty() and _has_browser():
-        await asyncio.to_thread(webbrowser.open, url)
+        await asyncio.to_thread(webbrowser.open, page.address_once(url))
 
 
 def _has_browser() -> bool:
@@ -115,9 +116,10 @@ class PageOfRun:
         """Serve the page while the body runs, inside the run."""
         rows = await manifest_rows(Manifest(manifest), run.journal)
         live = LiveRun(rows=self._rows, state=lambda: self._state(run))
-        async with RunPage(journal=run.journal, name=journal.name, rows=rows, live=live).served() as url:
+        page = RunPage(journal=run.journal, name=journal.name, rows=rows, live=live)
+        async with page.served() as url:
             _announce(url, options)
-            await _open(url, options)
+            await _open(page, url, options)
             yield
 
     async def stay(self, options: Printing) -> None:

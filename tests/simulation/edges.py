@@ -13,7 +13,7 @@ from unittest import mock
 
 import aiohttp
 
-from heygen_async._transport import server_time
+from heygen_async import _uptime
 from heygen_async.polling import requests as polling_requests
 from heygen_async.resources import lipsyncs as lipsync_calls
 
@@ -58,7 +58,7 @@ def simulated_edges(universe: Universe) -> Iterator[None]:
             (uuid, "uuid4", ids),
             (sys, "unraisablehook", lambda one: complain(f"{one.err_msg} {one.exc_value!r}")),
             (sys.modules["secrets"], "token_hex", tokens),
-            (server_time, "since_boot", lambda: universe.now),
+            (_uptime, "since_boot", lambda: universe.now),
             (aiohttp.connector, "monotonic", lambda: universe.now - universe.suspended),
             (polling_requests, "datetime", _Datetime),
             (lipsync_calls, "datetime", _Datetime),

@@ -395,6 +395,7 @@ class Simulation:
         elif life.is_calm:
             self.cluster.tables.halted = None
             self.cluster.forgive()
+        network.is_shared = True
         await self.cluster.work(self.scenario.workers, network, faults, is_calm=life.is_calm)
 
     def _report(self, life: Life, outcome: DubOutcome) -> None:

@@ -114,7 +114,7 @@ def written_row(row: StoredRow, *, deferred: float | None) -> dict[str, JSON]:
         "reserved": row.reserved,
         "unanswered": list(row.unanswered),
         "lipsync_id": record.lipsync_id,
-        "asked_at": record.asked_at,
+        "asked_at": record.sent_at,
         "fresh": record.is_fresh,
         "record": record_to_json(record),
     }
@@ -334,6 +334,6 @@ def _saved(record: Record) -> dict[str, JSON]:
         "version": record.version,
         "resend": record.state is State.SUBMITTING,
         "lipsync_id": record.lipsync_id,
-        "asked_at": record.asked_at,
+        "asked_at": record.sent_at,
         "record": record_to_json(record),
     }

@@ -221,11 +221,11 @@ MUTANTS = {
         "row.record.asked_at or 0.0, max",
         only=_in_a_cluster,
     ),
-    "a scheduler forgets the creates in the air": Mutant(
-        f"{_BULK}cluster.transitions",
-        "after_step",
-        "evolve(before, record=record, answer=answer",
-        "evolve(before, record=record, answer=None",
+    "a file that another worker writes is written too": Mutant(
+        f"{_BULK}cluster.steps",
+        "_OneStep._to_download",
+        "await to_thread.run_sync(is_in_use, target)",
+        "False",
         only=_in_a_cluster,
     ),
     "a worker saves the step of another one": Mutant(

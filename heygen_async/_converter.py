@@ -42,6 +42,7 @@ from heygen_async.models import (
     Credits,
     EventType,
     Lipsync,
+    LipsyncOptions,
     LipsyncRequest,
     LipsyncStatus,
     Secret,
@@ -62,21 +63,21 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@frozen
+@frozen(slots=False)
 class Created:
     """The answer to a create."""
 
     lipsync_id: str
 
 
-@frozen
+@frozen(slots=False)
 class BatchCreated:
     """The answer to a batch's create."""
 
     batch_id: str
 
 
-@frozen
+@frozen(slots=False)
 class StatusEntry:
     """One job in the answer to a bulk status request."""
 
@@ -84,7 +85,7 @@ class StatusEntry:
     status: LipsyncStatus | str
 
 
-@frozen
+@frozen(slots=False)
 class DirectUpload:
     """The answer that starts a direct upload to the storage host."""
 
@@ -95,7 +96,7 @@ class DirectUpload:
     max_bytes: int | None = None
 
 
-@frozen
+@frozen(slots=False)
 class RotatedSecret:
     """The answer to the rotation of an endpoint's secret."""
 
@@ -279,13 +280,16 @@ def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedRespon
     return error
 
 
-_REQUEST_FIELDS: Final = frozenset(attribute.name for attribute in attrs.fields(LipsyncRequest))
+_OPTIONS: Final = frozenset(LipsyncOptions.__annotations__)
 
 
 def request_body(request: LipsyncRequest, *, video: Source, audio: Source) -> dict[str, JSON]:
     """Return the JSON of a create, with sources that are uploaded already; options that are `None` are left out."""
-    given = {name: value for name, value in vars(request).items() if value is not None and name in _REQUEST_FIELDS}
-    return {**given, "video": _source(video), "audio": _source(audio)}
+    body: dict[str, JSON] = {
+        name: value for name, value in vars(request).items() if value is not None and name in _OPTIONS
+    }
+    body["video"], body["audio"] = _source(video), _source(audio)
+    return body
 
 
 def _source(source: Source) -> dict[str, JSON]:

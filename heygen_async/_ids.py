@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import quote
@@ -56,7 +56,7 @@ def segments(name: str, values: Sequence[str]) -> None:
 
 def new_key() -> str:
     """Return a new idempotency key."""
-    return str(uuid.uuid4())
+    return secrets.token_hex(16)
 
 
 def check_key(key: object) -> str:

@@ -410,7 +410,7 @@ def test_a_granted_row_has_its_intent_and_its_price():
     assert row.stage is Stage.CREATE
     assert row.record.state is State.SUBMITTING
     assert row.record.is_fresh
-    assert row.record.asked_at == NOW
+    assert row.record.sent_at == NOW
     assert row.reserved
     assert row.price == row.record.estimate == pytest.approx(0.333)
 

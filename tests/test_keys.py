@@ -1,5 +1,7 @@
 """Idempotency keys: each belongs to one request, for as long as the server may remember it."""
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +98,15 @@ def test_the_memory_is_bounded_and_keeps_the_most_recent_keys():
         run(keys, create(key=key), None)
     assert [is_refused(keys, create(2, key=key)) for key in ("a", "c", "d")] == [True] * 3
     assert not is_refused(keys, create(2, key="b"))
+
+
+def test_keys_that_are_done_leave_no_object_to_the_garbage_collector():
+    keys = UsedKeys()
+    run(keys, create(key="first"), None)
+    before = len(gc.get_objects())
+    for number in range(1000):
+        run(keys, create(key=f"k{number}"), None)
+    assert len(gc.get_objects()) - before < 100
 
 
 def test_requests_without_a_key_and_uploads_are_not_kept():

@@ -1,4 +1,7 @@
-"""What the API answers: jobs, batches, assets, the account and its key, webhook endpoints and events."""
+"""What the API answers: jobs, batches, assets, the account and its key, webhook endpoints and events.
+
+The models have no slots: their classes and instances are made in less time.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ TERMINAL: Final = frozenset({LipsyncStatus.COMPLETED, LipsyncStatus.FAILED, Lips
 """The states that a job does not leave. An unknown word is not among them."""
 
 _NOTHING: Final[Mapping[str, JSON]] = {}
+_NO_COUNTS: Final[Mapping[str, int]] = {}
 
 # When a field with a default is there all the same, and how its time is written: for reports on drift only.
 _ALWAYS: Final = contract(when={})
@@ -40,7 +44,7 @@ _UNIX_TIME: Final = contract(when={}, time="unix")
 _ISO_TIME: Final = contract(when={}, time="iso")
 
 
-@frozen(kw_only=True, slots=False)  # made in less time: 8 % of a page of 100
+@frozen(kw_only=True, slots=False)
 class Lipsync(Model):
     """A lipsync job, as `GET /v3/lipsyncs/{lipsync_id}` and the list return it."""
 
@@ -72,14 +76,14 @@ class Lipsync(Model):
         return self.status in TERMINAL
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Batch(Model):
     """A batch of lipsyncs, as `GET /v3/lipsyncs/batches/{batch_id}` returns it."""
 
     id: str
     status: LipsyncStatus | str
     """`running` (the API says `processing`), `completed` or `failed`."""
-    counts_by_status: Mapping[str, int] = field(factory=dict, metadata=_ALWAYS)
+    counts_by_status: Mapping[str, int] = field(default=_NO_COUNTS, metadata=_ALWAYS)
     """How many items are in each state, in the words of `LipsyncStatus`."""
     total_items: int = field(
         default=Factory(lambda batch: sum(batch.counts_by_status.values()), takes_self=True), metadata=_ALWAYS
@@ -100,7 +104,7 @@ class Batch(Model):
         return self.status in TERMINAL
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class BatchItem(Model):
     """One lipsync of a batch."""
 
@@ -115,7 +119,7 @@ class BatchItem(Model):
     """Fields that this version does not know or cannot read."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Asset(Model):
     """An uploaded file. Which fields are known depends on the call that returned it."""
 
@@ -138,7 +142,7 @@ class Asset(Model):
         return hash(self.id)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Wallet(Model):
     """The balance of a prepaid account."""
 
@@ -150,7 +154,7 @@ class Wallet(Model):
     """Fields that this version does not know or cannot read, such as `auto_reload`."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Credits(Model):
     """Credits of one kind."""
 
@@ -161,7 +165,7 @@ class Credits(Model):
     """Fields that this version does not know or cannot read."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class SubscriptionCredits(Model):
     """The credits of a subscription, by kind."""
 
@@ -171,7 +175,7 @@ class SubscriptionCredits(Model):
     """Fields that this version does not know or cannot read."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Subscription(Model):
     """The plan of an account that pays by subscription."""
 
@@ -181,7 +185,7 @@ class Subscription(Model):
     """Fields that this version does not know or cannot read."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class UsageBased(Model):
     """The figures of an account that pays by usage."""
 
@@ -193,7 +197,7 @@ class UsageBased(Model):
     """Fields that this version does not know or cannot read."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Account(Model):
     """The account of the key, as `GET /v3/users/me` returns it."""
 
@@ -211,7 +215,7 @@ class Account(Model):
     """Fields that this version does not know or cannot read."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class ApiKey(Model):
     """The API key that a session uses, as `GET /v3/api_keys/self` returns it. The key itself is not in it."""
 
@@ -252,7 +256,7 @@ class ApiKey(Model):
         return not wildcards.isdisjoint(self.scopes)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class WebhookEndpoint(Model):
     """A URL that HeyGen sends events to, as the calls under `/v3/webhooks/endpoints` return it."""
 
@@ -274,7 +278,7 @@ class WebhookEndpoint(Model):
         return hash(self.id)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class EventType(Model):
     """A type of event that can be sent to an endpoint."""
 
@@ -285,7 +289,7 @@ class EventType(Model):
     """Fields that this version does not know or cannot read."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class WebhookEvent(Model):
     """An event of a delivery: a hint to get the job, since the API does not specify its contents."""
 

@@ -101,7 +101,7 @@ def row_faults(fields: Mapping[str, object]) -> list[tuple[str, str]]:
     return [*missing, *unknown, *((name, str(error)) for name, error in faults_of(fields, _ROW_CHECKS))]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, slots=False)
 class DubOutcome(Model):
     """The outcome of one row of a bulk run."""
 

@@ -71,15 +71,13 @@ def check_source(name: str, value: object) -> None:
     Raises:
         TypeError, ValueError: If it cannot; the message names the argument.
     """
-    if isinstance(value, (AssetId, Asset, Path)):
-        return
     if isinstance(value, str):
         if not is_https(value):
             raise ValueError(f"{name} must be an https URL; for a local file give a Path: {shown(value)}")
     elif isinstance(value, bytes):
         if not value:
             raise ValueError(f"{name} is empty")
-    elif not hasattr(value, "read"):
+    elif not isinstance(value, (AssetId, Asset, Path)) and not hasattr(value, "read"):
         raise TypeError(f"{name} must be a URL, a Path, an AssetId or an Asset, not {type(value).__name__}")
 
 
@@ -129,16 +127,16 @@ _SPAN: Final = ("start_time", "end_time")
 
 
 def faults_of(fields: Mapping[str, object], checks: Mapping[str, Check]) -> list[FieldFault]:
-    """Return what *checks* find wrong with *fields*; a field that is not given is not checked."""
+    """Return what *checks* find wrong with *fields*, in their order; a field without a check is not checked."""
     faults: list[FieldFault] = []
-    for name, check in checks.items():
-        value = fields.get(name)
-        if value is None and (name not in _NEVER_NONE or name not in fields):
-            continue
-        try:
-            check(name, value)
-        except (TypeError, ValueError) as error:
-            faults.append((name, error))
+    for name, value in fields.items():
+        if (value is not None or name in _NEVER_NONE) and name in checks:
+            try:
+                checks[name](name, value)
+            except (TypeError, ValueError) as error:
+                faults.append((name, error))
+    if len(faults) > 1:
+        faults.sort(key=lambda fault: list(checks).index(fault[0]))
     if fields.get("end_time") is not None and not any(name in _SPAN for name, _ in faults):
         faults += _span_faults(cast("float", fields.get("start_time") or 0), cast("float", fields["end_time"]))
     return faults

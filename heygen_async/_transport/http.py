@@ -259,7 +259,8 @@ class Http:
             **self._verification(self._base),
         )
         try:
-            return Answer(response.status, response.headers, await self._read(response))
+            whole = response.read() if self._is_short(response) else self._read_bounded(response)
+            return Answer(response.status, response.headers, await whole)
         finally:
             response.release()
 
@@ -331,11 +332,15 @@ class Http:
         # Nothing is parsed here: half of what the line above costs.
         return self._base.with_path(self._prefix + request.path, encoded=True)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    def _is_short(self, response: aiohttp.ClientResponse) -> bool:
+        """Return whether the body is certainly not longer than allowed."""
         length = response.content_length
+        return (
+            length is not None and length <= self._max_response_bytes and hdrs.CONTENT_ENCODING not in response.headers
+        )
+
+    async def _read_bounded(self, response: aiohttp.ClientResponse) -> bytes:
         bound = self._max_response_bytes
-        if length is not None and length <= bound and hdrs.CONTENT_ENCODING not in response.headers:
-            return await response.read()
         chunks = bytearray()
         # aiohttp decompresses a piece at a time, so a small body that unpacks to gigabytes is caught in time.
         async for chunk in response.content.iter_any():

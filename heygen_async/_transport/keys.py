@@ -1,12 +1,11 @@
 """Which request each idempotency key was sent with: the server answers a known key with its first result. Pure.
 
 Rule 1: a key under which something may have been created is never sent with another request.
-Rule 2: only digests are kept, of the most recent keys.
+Rule 2: of requests only hashes are kept, of the most recent keys.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
 from attrs import define
@@ -15,23 +14,22 @@ from heygen_async._wire import Request, Stream
 from heygen_async.errors import Outcome
 
 _MOST: Final = 65_536
-_DIGEST_BYTES: Final = 16
 
 
 @define(eq=False)
 class KeyUse:
-    """How one key was used, by all calls of a session under it.
+    """How one key is used, by all calls of a session under it.
 
     Attributes:
-        key: A digest of the key.
-        request: A digest of the one request that it may be sent with.
+        key: The key.
+        request: The hash of the one request that it may be sent with.
         calls: Calls under way.
         is_done: Whether a call has succeeded.
         is_unknown: Whether a call has ended without an answer that says what became of it.
     """
 
-    key: bytes
-    request: bytes
+    key: str
+    request: int
     calls: int = 0
     is_done: bool = False
     is_unknown: bool = False
@@ -46,7 +44,9 @@ class UsedKeys:
 
     def __init__(self, *, most: int = _MOST) -> None:
         self._most = most
-        self._uses: dict[bytes, KeyUse] = {}  # least recent first
+        # Least recent first. A key whose calls have all succeeded is only the hash of its request: nearly all keys are
+        # such, and thousands of objects that last make each garbage collection longer.
+        self._uses: dict[str, KeyUse | int] = {}
 
     def begin(self, request: Request) -> KeyUse | None:
         """Record that a call starts, and return how its key is used; `None` if the key is not kept.
@@ -54,14 +54,17 @@ class UsedKeys:
         Raises:
             ValueError: If the key was used for a different request.
         """
+        key = request.idempotency_key
         # A stream is an upload, whose key is made for it and never used again.
-        if request.idempotency_key is None or isinstance(request.body, Stream):
+        if key is None or isinstance(request.body, Stream):
             return None
-        key, digest = _short_digest(request.idempotency_key.encode()), _request_digest(request)
-        use = self._uses.pop(key, None) or KeyUse(key, digest)
+        request_hash = _request_hash(request)
+        use = self._uses.pop(key, None)
+        if not isinstance(use, KeyUse):
+            use = KeyUse(key, request_hash) if use is None else KeyUse(key, use, is_done=True)
         self._uses[key] = use
-        if use.request != digest:
-            raise already_used(request.idempotency_key)
+        if use.request != request_hash:
+            raise already_used(key)
         use.calls += 1
         if len(self._uses) > self._most:
             del self._uses[next(iter(self._uses))]
@@ -69,7 +72,7 @@ class UsedKeys:
 
     def is_used(self, key: str) -> bool:
         """Return whether the idempotency *key* can only be sent with the request it was sent with before."""
-        return _short_digest(key.encode()) in self._uses
+        return key in self._uses
 
     def end(self, use: KeyUse, outcome: Outcome | None, *, is_final: bool) -> None:
         """Record how a call ended. A key under which nothing can have been created is free again.
@@ -82,9 +85,12 @@ class UsedKeys:
         use.calls -= 1
         use.is_done |= outcome is None
         use.is_unknown = outcome == "unknown" or (use.is_unknown and not (is_final or use.is_done))
-        is_free = is_final or not (use.calls or use.is_done or use.is_unknown)
-        if is_free and self._uses.get(use.key) is use:
+        if self._uses.get(use.key) is not use:
+            return
+        if is_final or not (use.calls or use.is_done or use.is_unknown):
             del self._uses[use.key]
+        elif not (use.calls or use.is_unknown):
+            self._uses[use.key] = use.request
 
 
 def already_used(key: str) -> ValueError:
@@ -110,11 +116,6 @@ def is_key_fresh(first_sent: float, now: float) -> bool:
     return -_CLOCK_ERROR <= now - first_sent <= KEY_SECONDS
 
 
-def _short_digest(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()
-
-
-def _request_digest(request: Request) -> bytes:
-    """Return a digest of a request; the order of the fields of a JSON object does not matter: `compose` sorts them."""
-    body = request.body if isinstance(request.body, bytes) else b""
-    return _short_digest(f"{request.method} {request.path}?{request.query}\n".encode() + body)
+def _request_hash(request: Request) -> int:
+    """Return the hash of a request; the order of the fields of a JSON object does not matter: `compose` sorts them."""
+    return hash((request.method, request.path, request.query, request.body))

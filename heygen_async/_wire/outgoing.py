@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import uuid
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
@@ -135,7 +135,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9\-._~,]*")
 
 def multipart(name: str, content_type: str, file: Stream) -> Stream:
     """Return *file* as the one field, `file`, of a multipart form whose length is known from the start."""
-    boundary = uuid.uuid4().hex
+    boundary = secrets.token_hex(16)
     escaped = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{escaped}"\r\n'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -53,6 +53,7 @@ _ONE = "/v3/lipsyncs/{lipsync_id}"
 _BATCH = "/v3/lipsyncs/batches/{batch_id}"
 _PROCESSING = "asset_not_available"
 _ASSETS = (Asset, AssetId)
+_REMOTE = (str, Asset, AssetId)
 _GONE = frozenset({"asset_not_found", _PROCESSING})
 MAX_BATCH = 100
 MAX_PAGE = 100
@@ -160,14 +161,23 @@ class Lipsyncs:
             created_at=datetime.now(UTC),
         )
 
-    async def _create(
+    def _create(
         self, path: str, requests: Sequence[LipsyncRequest], wrap: Callable[[list[JSON]], JSON], key: str
-    ) -> Response:
+    ) -> Awaitable[Response]:
         """Upload the files of *requests*, and send what *wrap* makes of their bodies."""
         compose_with = partial(_composed, path, requests, wrap, key)
-        sources = list(_local_sources(requests))
-        if not sources:
-            return await self._send(compose_with, requests, {}, key)
+        sources = _local_sources(requests)
+        if sources:
+            return self._send_with_files(compose_with, requests, sources, key)
+        return self._send(compose_with, requests, {}, key)
+
+    async def _send_with_files(
+        self,
+        compose_with: Callable[[Mapping[_Place, Asset]], Request],
+        requests: Sequence[LipsyncRequest],
+        sources: Sequence[tuple[_Place, Source]],
+        key: str,
+    ) -> Response:
         async with AsyncExitStack() as stack:
             files = {  # every file is checked before the first is sent
                 place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
@@ -365,13 +375,15 @@ class Lipsyncs:
         return read_batch_items(await self._transport.send(request))
 
 
-def _local_sources(requests: Sequence[LipsyncRequest]) -> Iterator[tuple[_Place, Source]]:
+def _local_sources(requests: Sequence[LipsyncRequest]) -> list[tuple[_Place, Source]]:
     """List the sources that must be uploaded first."""
+    sources: list[tuple[_Place, Source]] = []
     for index, request in enumerate(requests):
-        roles: tuple[tuple[Role, Source], ...] = (("video", request.video), ("audio", request.audio))
-        for role, source in roles:
-            if not isinstance(source, (str, AssetId, Asset)):
-                yield (index, role), source
+        if not isinstance(request.video, _REMOTE):
+            sources.append(((index, "video"), request.video))
+        if not isinstance(request.audio, _REMOTE):
+            sources.append(((index, "audio"), request.audio))
+    return sources
 
 
 def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:

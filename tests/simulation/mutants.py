@@ -98,7 +98,7 @@ MUTANTS = {
     "keys are remembered for ever": Mutant(
         f"{_BULK}program",
         "is_remembered",
-        "0 <= now - record.asked_at < KEY_SECONDS",
+        "0 <= now - record.sent_at < KEY_SECONDS",
         "True",
         seed=14,
     ),
@@ -128,7 +128,9 @@ MUTANTS = {
     "a changed row keeps its job": Mutant(
         f"{_BULK}entries", "_change", "record.state in _WITHOUT_A_JOB or", "True or", seed=36
     ),
-    "a local file is never checked again": Mutant(f"{_BULK}intake", "_change", "if is_same and not reads:", "if True:"),
+    "a local file is never checked again": Mutant(
+        f"{_BULK}local_files", "_change", "if is_same and not reads:", "if True:"
+    ),
     "a batch is sent without some of its rows": Mutant(
         f"{_BULK}batches",
         "BatchCollector._fail_if_incomplete",

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from heygen_async.bulk.cluster import accounts, postgres, scheduler_store
 from heygen_async.bulk.cluster.postgres import written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow, row_to_json
+from heygen_async.bulk.cluster.scheduler_store import GONE_SECONDS
 
 Values = Mapping[str, Any]
 Result = list[tuple[Any, ...]]
@@ -160,7 +161,7 @@ class Tables:
             scheduler_store._SAVE_LESSONS: self._save_lessons,
             scheduler_store._READY: self._ready,
             scheduler_store._TO_PREPARE: self._to_prepare,
-            "SELECT run, array_agg(price)": self._reserved,
+            "SELECT run, array_agg(counted)": self._reserved,
             scheduler_store._MARK_DEFERRED: self._mark_deferred,
             scheduler_store._TAKE_BACK: self._take_back,
             scheduler_store._AT_WORK: lambda _: [

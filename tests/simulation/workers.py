@@ -16,7 +16,7 @@ from attrs import define, field
 from memory_store import MemoryStore
 
 from heygen_async import HeyGenSession, PollPolicy
-from heygen_async.bulk.admission import AdmissionQueue, RunAborted, UnansweredAttempts
+from heygen_async.bulk.admission import AdmissionQueue, RunAborted
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
 from heygen_async.bulk.events import StageCounter
@@ -175,8 +175,7 @@ class Worker(Process):
     async def _one(self, context: RunContext, row: PreparedRow) -> None:
         await self.pause()
         (record,) = await self.store.admit([row.entry])
-        queue = context.queue
-        executor = RowExecutor(context, row, record, is_written(record), lambda: None, UnansweredAttempts(queue))
+        executor = RowExecutor(context, row, record, is_written(record), lambda: None)
         try:
             outcome = await executor.outcome()
         except RunAborted as aborted:

@@ -35,7 +35,7 @@ RENEW_SECONDS: Final = 0.5
 """Seconds between two renewals of the lease."""
 LOOK_AROUND_SECONDS: Final = 3.0
 """Seconds between two looks at everything, whatever was notified."""
-SECOND_LOOK_SECONDS: Final = 0.5
+SECOND_LOOK_SECONDS: Final = 0.25
 """Seconds between two looks for work that nobody does."""
 IDLE_SECONDS: Final = 0.5
 """The longest time between two looks at rows that may be granted."""

@@ -186,9 +186,7 @@ class _OneStep:
         claimed, row = self.claimed, self.claimed.row
         await self._check_folder()
         record, is_skipped = await self._advanced()
-        if record.lipsync_id is not None and not is_usable_id(record.lipsync_id):
-            error = UnexpectedResponse([f"no id of a job: {record.lipsync_id[:80]!r} @ $.data.id"], status=200)
-            record = self.record.stopped(error)
+        record = self._with_usable_id(record)
         if isinstance(record.failure, InsufficientCredit):
             await self.steps.accounts.halt(str(record.failure))
             record = evolve(record, is_stopped=False)
@@ -231,6 +229,13 @@ class _OneStep:
             now=claimed.now,
         )
         return await advance(row.row, record, step, tools, self._save), False
+
+    def _with_usable_id(self, record: Record) -> Record:
+        """Return the record; stopped, if the API gave its job an id that cannot be requested."""
+        if record.lipsync_id is None or is_usable_id(record.lipsync_id):
+            return record
+        problem = f"no id of a job: {record.lipsync_id[:80]!r} @ $.data.id"
+        return self.record.stopped(UnexpectedResponse([problem], status=200))
 
     async def _to_download(self, record: Record) -> Record:
         """Return a record with its job, which has the link and the true length of the output.

@@ -25,8 +25,6 @@ FRAME = OURS | {"heygen_async.errors", "heygen_async.policies"}
 
 _LATER = ("_calls", "_media.sources", "_media.targets", "bulk", "polling", "resources", "sandbox")
 NOT_FOR_A_GET = tuple(f"heygen_async.{part}" for part in _LATER)
-    f"heygen_async.{part}" for part in ("_calls", "_media.", "bulk", "polling", "resources", "sandbox")
-)
 
 
 def modules_of(folder, *argv, env=()):

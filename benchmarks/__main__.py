@@ -14,7 +14,7 @@ from benchmarks import markdown, plots
 from benchmarks.bench import Bench
 from benchmarks.compare import compare
 from benchmarks.machine import machine, versions
-from benchmarks.overview import PLOTS, readme_section, with_section
+from benchmarks.overview import PLOTS, picture_of, readme_section, with_section
 from benchmarks.parts import PARTS, Part
 from benchmarks.processes import ProcessFailed
 from benchmarks.results import PartResult, Results, Table
@@ -89,8 +89,8 @@ async def _measure(names: Sequence[str], bench: Bench) -> Results:
 def _write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(results.to_json())
-    (folder / "results.md").write_text(markdown.document(results))
-    _draw(results, folder, PLOTS)
+    pictures = [picture_of(name, name) for name in _draw(results, folder, PLOTS)]
+    (folder / "results.md").write_text(markdown.document(results, pictures))
 
 
 def _write_readme(results: Results, readme: Path) -> None:
@@ -100,11 +100,12 @@ def _write_readme(results: Results, readme: Path) -> None:
     _draw(results, folder, ["overview"])
 
 
-def _draw(results: Results, folder: Path, names: Iterable[str]) -> None:
+def _draw(results: Results, folder: Path, names: Iterable[str]) -> list[str]:
+    """Write the plots, and return the names of those that there are."""
     if plots.has_matplotlib():
-        plots.write(results, folder, names)
-    else:
-        print("No plots: matplotlib is not installed.", file=sys.stderr)
+        return plots.write(results, folder, names)
+    print("No plots: matplotlib is not installed.", file=sys.stderr)
+    return []
 
 
 if __name__ == "__main__":

@@ -49,9 +49,12 @@ def page_number(path: str, parameter: str) -> int:
 
 
 def _page(asked: Asked) -> object:
-    """The tokens "0" to "9900" are the pages of the list; "t1", "t2" and so on have no page after them."""
+    """The tokens "0" to "9900" are the pages of the list."""
     start = page_number(asked.path, "token")
-    is_last = "token=t" in asked.path or start + PAGE >= ITEMS
+    return _page_from(start, is_last=start + PAGE >= ITEMS)
+
+
+def _page_from(start: int, *, is_last: bool) -> object:
     items = [{**LIPSYNC, "id": f"ls_{start + n:024}"} for n in range(PAGE)]
     return {"data": items, "next_token": None if is_last else str(start + PAGE), "has_more": not is_last}
 
@@ -72,6 +75,7 @@ ROUTES = (
     Route("GET /v3/lipsyncs/", {"data": LIPSYNC}),
     Route("GET /v3/lipsyncs/statuses", _statuses(Asked("", "", b"", lambda _: False))),
     Route("GET /v3/lipsyncs?", _page, is_kept=True),
+    Route("GET /v3/lipsyncs?limit=100&token=t", _page_from(0, is_last=True)),  # "t1", "t2" and so on: the same page
     Route("POST /v3/lipsyncs", {"data": {"lipsync_id": "ls_abc123"}}),
     Route("POST /v3/assets", _ASSET),
     Route("POST /v3/assets/direct-uploads", _announce),

@@ -169,9 +169,9 @@ WAYS: dict[str, Callable[[Server, Mapping[str, float]], Awaitable[None]]] = {
 }
 
 
-def in_virtual_time(way: str, account: str, seed: int, rows: int = ROWS) -> Measured:
+def in_virtual_time(way: str, account: str, seed: int, *, rows: int = ROWS, mean: float = MEAN) -> Measured:
     """Run rows with an account, in time that jumps."""
-    lengths = lengths_of(seed, rows)
+    lengths = lengths_of(seed, rows, mean)
     limit, changes = ACCOUNTS[account]
     server = Server(lengths, limit)
     loop = VirtualLoop()

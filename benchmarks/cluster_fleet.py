@@ -1,3 +1,4 @@
+# ruff: noqa: ANN401 settings of others go on as they are
 """A fleet of worker processes on a sandbox and a PostgreSQL, and what befalls it; for tests and benchmarks."""
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field, frozen
 
-from heygen_async.bulk.cluster import Cluster, ClusterError
+from heygen_async.bulk.cluster import Cluster, ClusterError, Enqueued
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_VIDEO, Sandbox
 
@@ -170,7 +172,7 @@ def url_rows(count: int, query: str = "") -> list[DubRow]:
 
 
 @asynccontextmanager
-async def fleet(database_url: str, folder: Path, **settings: object) -> AsyncIterator[Fleet]:
+async def fleet(database_url: str, folder: Path, **settings: Any) -> AsyncIterator[Fleet]:
     """Open a sandbox and a fleet without members; at its end no process is left."""
     nursery = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -200,7 +202,7 @@ async def _count_interrupted(cluster: Cluster) -> None:
         await cluster._database.fetch(statement)  # noqa: SLF001 what only a test wants to know
 
 
-async def enqueue(found: Fleet, rows: Sequence[DubRow], **options: object) -> object:
+async def enqueue(found: Fleet, rows: Sequence[DubRow], **options: Any) -> Enqueued:
     return await found.cluster.enqueue(rows, output_dir=found.folder / "out", base_url=found.sandbox.url, **options)
 
 
@@ -275,7 +277,7 @@ async def outcome(found: Fleet, rows: Sequence[DubRow], wall: float, ideal: floa
     """Return what came of rows with local videos, or with links."""
     requests = found.sandbox.requests
     routes = Counter(one.route for one in requests)
-    created = [one for one in requests if one.route == CREATE and one.status < 300]
+    created = [one for one in requests if one.route == CREATE and one.status is not None and one.status < 300]
     count = await found.cluster._database.fetch("SELECT count(*) FROM interrupted")  # noqa: SLF001 the same
     return Outcome(
         wall=wall,

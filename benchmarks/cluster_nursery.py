@@ -12,8 +12,7 @@ import heygen_async.bulk.cluster
 import heygen_async.cli.app
 import heygen_async.cli.cluster_commands
 
-assert heygen_async.bulk.cluster
-assert heygen_async.cli.cluster_commands
+IMPORTED = (heygen_async.bulk.cluster, heygen_async.cli.cluster_commands)
 
 
 def become_worker(argv: list[str], env: dict[str, str], log: str) -> None:
@@ -24,8 +23,8 @@ def become_worker(argv: list[str], env: dict[str, str], log: str) -> None:
     for stream in (1, 2):
         os.dup2(output, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdout = sys.__stdout__ = os.fdopen(1, "w")
-    sys.stderr = sys.__stderr__ = os.fdopen(2, "w")
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w")  # type: ignore[misc]
     heygen_async.cli.main(argv)
 
 

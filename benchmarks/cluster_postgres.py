@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 from attrs import define, field
+from psycopg.conninfo import make_conninfo
 
 _PLACES = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/bin")
 _SETTINGS = {
@@ -100,7 +101,7 @@ class Server:
         command = [self.bin / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-k", self.folder, *options]
         with (self.folder.parent / "server.log").open("ab") as log:
             return subprocess.Popen(
-                [*_as_user(), *map(str, command)],
+                [*as_user(), *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -120,7 +121,7 @@ class Server:
             self.process.wait()
 
     def _run(self, name: str, *arguments: object) -> None:
-        command = [*_as_user(), str(self.bin / name), *map(str, arguments)]
+        command = [*as_user(), str(self.bin / name), *map(str, arguments)]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
 
     @contextmanager
@@ -135,14 +136,12 @@ def new_database(url: str) -> Iterator[str]:
     """Make a new database beside the one at *url*, and yield its URL."""
     name = f"heygen_{secrets.token_hex(6)}"
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name}".encode())
     try:
-        yield (
-            psycopg.conninfo.make_conninfo(url, dbname=name) if "://" not in url else f"{url.rpartition('/')[0]}/{name}"
-        )
+        yield make_conninfo(url, dbname=name) if "://" not in url else f"{url.rpartition('/')[0]}/{name}"
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
 
 
 def empty(url: str) -> None:
@@ -155,7 +154,7 @@ def empty(url: str) -> None:
         connection.execute("DROP SCHEMA IF EXISTS heygen, heygen_engine CASCADE")
 
 
-def _as_user() -> list[str]:
+def as_user() -> list[str]:
     """PostgreSQL refuses to run as root."""
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
 

@@ -39,10 +39,18 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def document(results: Results) -> str:
+def picture(path: str, alt: str) -> str:
+    """Return a plot for light and for dark pages: *path* is "plots/calls" for `plots/calls-light.svg`."""
+    return (
+        f'<picture>\n  <source media="(prefers-color-scheme: dark)" srcset="{path}-dark.svg">\n'
+        f'  <img src="{path}-light.svg" width="830" alt="{alt}">\n</picture>'
+    )
+
+
+def document(results: Results, pictures: Sequence[str] = ()) -> str:
     """Return all tables, with what was measured where, and the goals."""
     parts = [text for part in results.parts for text in (f"## {part.name}", *map(_section, part.tables))]
-    return "\n\n".join(["# Benchmarks", heading(results), *parts, "## Goals", _goals(results)]) + "\n"
+    return "\n\n".join(["# Results", heading(results), *pictures, *parts, "## Goals", _goals(results)]) + "\n"
 
 
 def heading(results: Results) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from attrs import frozen
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.markdown import NONE, grid, text
+from benchmarks.markdown import NONE, grid, picture, text
 from benchmarks.results import Figure, Results
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -85,17 +85,16 @@ def _cell(figure: Figure | None) -> str:
 
 
 def _words(results: Results, plots: str) -> Iterator[str]:
-    yield (
-        f"<picture>\n"
-        f'  <source media="(prefers-color-scheme: dark)" srcset="{plots}/overview-dark.svg">\n'
-        f'  <img src="{plots}/overview-light.svg" width="830"\n'
-        '    alt="CPU of a call, CPU of the import, and jobs paid for if connections drop, for each client">\n'
-        "</picture>"
-    )
+    yield picture_of("overview", f"{plots}/overview")
     yield (
         f"`{results.command}`, {results.date}, {results.machine}. All figures: [results.md](benchmarks/results.md); "
         "how to run them: [benchmarks](benchmarks/README.md)."
     )
+
+
+def picture_of(name: str, path: str) -> str:
+    """Return a plot of `PLOTS` as a picture for light and for dark pages."""
+    return picture(path, f"{'; '.join(one.head for one in PLOTS[name])}: for each client")
 
 
 def with_section(readme: str, section: str) -> str:

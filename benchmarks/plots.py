@@ -45,18 +45,20 @@ def has_matplotlib() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def write(results: Results, folder: Path, names: Iterable[str] = PLOTS) -> list[Path]:
-    """Write the plots with these names for each theme, such as `overview-light.svg`; not those without a figure."""
+def write(results: Results, folder: Path, names: Iterable[str] = PLOTS) -> list[str]:
+    """Write the plots with these names for each theme, such as `overview-light.svg`; return the names of those written.
+
+    Those without a figure are not written.
+    """
     found = {name: {one: figures for one in PLOTS[name] if (figures := column(results, one))} for name in names}
-    return [
-        _write(panels, theme, folder / f"{name}-{theme.name}.svg")
-        for name, panels in found.items()
-        if panels
-        for theme in THEMES
-    ]
+    written = {name: panels for name, panels in found.items() if panels}
+    for name, panels in written.items():
+        for theme in THEMES:
+            _write(panels, theme, folder / f"{name}-{theme.name}.svg")
+    return list(written)
 
 
-def _write(panels: Mapping[Column, Mapping[str, Figure]], theme: Theme, path: Path) -> Path:
+def _write(panels: Mapping[Column, Mapping[str, Figure]], theme: Theme, path: Path) -> None:
     import matplotlib as mpl  # noqa: PLC0415 optional
 
     mpl.use("svg")
@@ -73,7 +75,6 @@ def _write(panels: Mapping[Column, Mapping[str, Figure]], theme: Theme, path: Pa
         canvas.tight_layout(w_pad=2)
         canvas.savefig(path, transparent=True, metadata={"Date": None})
         plt.close(canvas)
-    return path
 
 
 def _bars(axes: Axes, title: str, names: Sequence[str], figures: Mapping[str, Figure], theme: Theme) -> None:

@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import aiolimiter  # noqa: F401 its import reads a file, which is allowed before the loop runs
 import loopback
@@ -60,7 +61,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Start a PostgreSQL of our own, or use the one that the environment names; yield the URL of a new database."""
-    from cluster_postgres import binaries, new_database, temporary_server  # noqa: PLC0415 its driver is an extra
+    from benchmarks.cluster_postgres import binaries, new_database, temporary_server  # noqa: PLC0415 its driver is an extra
 
     if url := os.environ.get("HEYGEN_ASYNC_TEST_DATABASE"):
         with new_database(url) as database:
@@ -76,10 +77,18 @@ def postgres_server() -> Iterator[str]:
 @pytest.fixture
 def database_url(postgres_server: str) -> Iterator[str]:
     """Yield the URL of a database without tables of ours."""
-    from cluster_postgres import empty  # noqa: PLC0415 its driver is an extra
+    from benchmarks.cluster_postgres import empty  # noqa: PLC0415 its driver is an extra
 
     yield postgres_server
     empty(postgres_server)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Return an empty folder for the videos of a run."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture

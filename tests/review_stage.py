@@ -1,24 +1,23 @@
 """The stage for tests of the run page: a journal with finished rows and their files, the page on it, and a browser."""
 
 import asyncio
-import shutil
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 from attrs import evolve, frozen
+from chromium import CHROMIUM
 
 from heygen_async._media.sources import fingerprint
-from heygen_async.bulk.intake import read_file_info
 from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.local_files import read_file_info
 from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 from heygen_async.review import RunPage
 from heygen_async.sandbox import SAMPLE_VIDEO
 
 ORIGIN = "http://127.0.0.1:1"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SRT = "1\n00:00:00,000 --> 00:00:03,000\nHello <b>there</b>\n"
 
 try:
@@ -117,6 +116,7 @@ class Visit:
     url: str
     http: aiohttp.ClientSession
     journal: Journal
+    page: RunPage
 
     @property
     def port(self) -> int:
@@ -148,7 +148,7 @@ async def visited(path: Path, rows: dict[str, DubRow] | None = None, **options: 
     async with opened(path) as journal, aiohttp.ClientSession() as http:
         page = RunPage(journal=journal, name=path.name, rows=rows or {}, **options)
         async with page.served() as url:
-            yield Visit(url, http, journal)
+            yield Visit(url, http, journal, page)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from heygen_async.models import BatchItem, Lipsync, LipsyncStatus
 
 pytestmark = pytest.mark.looptime
 
-RECORD = Record(key="a", inputs="in", asked_at=1000.0, batch="b", batch_id="batch_1", item=0)
+RECORD = Record(key="a", inputs="in", sent_at=1000.0, batch="b", batch_id="batch_1", item=0)
 HTML = UnexpectedResponse(["not JSON"], status=200)
 NO_NETWORK = TransportError("no network")
 

@@ -22,7 +22,8 @@ from benchmarks.parts import PARTS
 from benchmarks.results import RATIO, Figure, Line, PartResult, Results, Table
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 55
+SECONDS = 280.0
+"""For a command, which takes at most 10 on a machine that does nothing else; then the test is stopped with it."""
 
 
 def run(*arguments):
@@ -41,6 +42,7 @@ def line_of(table, name):
 # The command
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", PARTS)
 def test_every_part_runs_at_its_smallest_size(name, tmp_path):
     run(name, "--quick", "--output", tmp_path)
@@ -103,7 +105,7 @@ async def test_contenders_that_fail_or_are_not_installed_leave_the_others_alone(
     monkeypatch.setitem(CONTENDERS, "absent", evolve(ours, name="absent", module="no_such_package"))
     monkeypatch.setitem(CONTENDERS, "unable", evolve(ours, name="unable", cannot={"get": "has no get"}))
     async with Bench(is_quick=True).open() as clients:
-        task = Task("get", "calls", {"method": "get", "seconds": 0.0, "at_once": 2})
+        task = Task("get", "calls", {"method": "get", "cpu": 0.0, "at_once": 2})
         found = await clients.rounds(task, rounds=2)
     assert [sample.facts["calls"] for sample in found.samples[OURS]] == [2, 2]
     assert found.notes["unknown to its process"] == "failed: KeyError: 'unknown to its process'"

@@ -19,7 +19,7 @@ from memory_store import MemoryStore
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part, part_path, side_path
 from heygen_async._media.targets import captions_path
-from heygen_async.bulk.admission import AdmissionQueue, UnansweredAttempts
+from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
 from heygen_async.bulk.events import StageCounter
@@ -231,9 +231,7 @@ class Scene:
         records = await self.store.admit([row.entry for row in self.rows])
         outcomes = []
         for row, record in zip(self.rows, records, strict=True):
-            executor = RowExecutor(
-                context, row, record, await to_thread(is_written, record), lambda: None, UnansweredAttempts(queue)
-            )
+            executor = RowExecutor(context, row, record, await to_thread(is_written, record), lambda: None)
             outcomes.append(await executor.outcome())
         return outcomes
 

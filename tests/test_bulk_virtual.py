@@ -2,10 +2,10 @@
 
 import asyncio
 
-import bulk as bench
 import pytest
-from virtual_heygen import FakeHeyGen, Server, VirtualLoop
 
+from benchmarks.bulk_ways import in_virtual_time, lengths_of, rows_of
+from benchmarks.virtual_heygen import FakeHeyGen, Server, VirtualLoop
 from heygen_async import APIError, PollPolicy, TransportError
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
@@ -23,7 +23,7 @@ def blockbuster() -> None:
 def test_a_run_takes_hardly_longer_than_one_that_knew_the_limit(
     account: str, ratio: float, refused: int, requests: float
 ) -> None:
-    measured = bench.measure("dub_many", account, seed=0)
+    measured = in_virtual_time("dub_many", account, seed=0)
 
     assert measured.ratio <= ratio
     assert measured.refused <= refused
@@ -31,18 +31,18 @@ def test_a_run_takes_hardly_longer_than_one_that_knew_the_limit(
 
 
 def test_a_row_of_a_batch_costs_less_than_one_request() -> None:
-    measured = bench.measure("dub_many, batches", "10", seed=0)
+    measured = in_virtual_time("dub_many, batches", "10", seed=0)
 
     assert measured.requests <= 0.7
     assert measured.ratio <= 1.03
 
 
 def test_while_rows_wait_for_a_seat_short_jobs_are_looked_at_soon() -> None:
-    assert bench.measure("dub_many", "10", seed=0, mean=5.0).ratio <= 1.15  # 0.4 s of 5 are the network's
+    assert in_virtual_time("dub_many", "10", seed=0, mean=5.0).ratio <= 1.15  # 0.4 s of 5 are the network's
 
 
 def test_a_policy_of_the_sessions_own_is_kept() -> None:
-    lengths = bench.lengths_of(0, 40)
+    lengths = lengths_of(0, 40)
     server = Server(lengths, lambda _: 10)
     heygen = FakeHeyGen(server, PollPolicy(fastest=15))
     loop = VirtualLoop()
@@ -79,7 +79,7 @@ class Outage(FakeHeyGen):
 
 
 def _run_through(start: float, end: float) -> tuple[float, Outage, BaseException | None]:
-    lengths = bench.lengths_of(0, 60)
+    lengths = lengths_of(0, 60)
     server = Server(lengths, lambda _: 10)
     heygen = Outage(server, start, end)
     loop = VirtualLoop()
@@ -94,7 +94,7 @@ def _run_through(start: float, end: float) -> tuple[float, Outage, BaseException
 
 
 async def _drained(heygen: object, lengths: dict[str, float]) -> None:
-    async with DubRun(heygen, bench.rows_of(lengths), Plan(journal=None), origin="virtual") as run:
+    async with DubRun(heygen, rows_of(lengths), Plan(journal=None), origin="virtual") as run:
         states = [outcome.state async for outcome in run]
     assert states == ["completed"] * len(lengths)
 
@@ -133,7 +133,7 @@ class Silent(FakeHeyGen):
 
 async def _stopped(heygen: FakeHeyGen, lengths: dict[str, float]) -> float:
     clock = asyncio.get_running_loop().time
-    async with DubRun(heygen, bench.rows_of(lengths), Plan(journal=None), origin="virtual") as run:
+    async with DubRun(heygen, rows_of(lengths), Plan(journal=None), origin="virtual") as run:
         while not run.snapshot().stages.get("submitting"):  # noqa: ASYNC110 there is no event for it
             await asyncio.sleep(0.1)
         started = clock()
@@ -142,7 +142,7 @@ async def _stopped(heygen: FakeHeyGen, lengths: dict[str, float]) -> float:
 
 
 def test_a_run_that_is_stopped_and_left_waits_once_for_the_answers_of_creates() -> None:
-    lengths = bench.lengths_of(0, 4)
+    lengths = lengths_of(0, 4)
     loop = VirtualLoop()
     try:
         took = loop.run_until_complete(_stopped(Silent(Server(lengths, lambda _: 10)), lengths))
@@ -170,7 +170,7 @@ class Maintenance(FakeHeyGen):
 
 
 def test_a_row_waits_for_the_retry_after_of_an_error_that_is_no_429() -> None:
-    lengths = bench.lengths_of(0, 3)
+    lengths = lengths_of(0, 3)
     heygen = Maintenance(Server(lengths, lambda _: 10))
     loop = VirtualLoop()
     try:

@@ -239,6 +239,18 @@ async def test_several_runs_share_a_database_and_the_limit_of_their_account(stag
     await stage.cluster.report(stage.folder / "r.csv", run="second")
 
 
+async def test_a_job_that_rows_of_two_runs_share_is_counted_once(stage: Stage) -> None:
+    given = [evolve(row, end_time=60.0) for row in rows(3, "duration=30")]
+    await stage.enqueue(given, run="first", output_dir=stage.folder / "a")
+    await stage.enqueue(given, run="second", output_dir=stage.folder / "b")
+    status = await stage.complete()
+
+    assert [run.rows for run in status.runs] == [{"done": 3}, {"done": 3}]
+    assert len(stage.sandbox.jobs) == 3
+    assert sum(run.spent for run in status.runs) == pytest.approx(3 * 30 * 0.0333)
+    assert sum(run.reserved for run in status.runs) == 0.0
+
+
 async def test_a_run_keeps_its_output_folder(stage: Stage) -> None:
     await stage.enqueue(rows(1))
     with pytest.raises(ClusterError, match="writes to"):
@@ -503,7 +515,7 @@ async def test_a_job_in_doubt_is_searched_for_once_the_server_may_have_forgotten
     with psycopg.connect(stage.url, autocommit=True) as connection:  # as if its answer had been lost, two days ago
         connection.execute(
             "UPDATE heygen.rows SET stage = 'ready', resend = true, lipsync_id = NULL, version = version + 1, "
-            "record = record - 'lipsync_id' || jsonb_build_object('state', 'submitting', 'asked_at', 1)"
+            "record = record - 'lipsync_id' || jsonb_build_object('state', 'submitting', 'sent_at', 1)"
         )
     stage.sandbox.forget_keys()
     status = await stage.complete()

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cluster_fleet import (
+from benchmarks.cluster_fleet import (
     UPLOAD_SLOTS,
     Fleet,
     Outcome,
@@ -29,8 +29,7 @@ from cluster_fleet import (
     until,
     url_rows,
 )
-from cluster_postgres import binaries, temporary_server
-
+from benchmarks.cluster_postgres import binaries, temporary_server
 from heygen_async.bulk.cluster import ClusterStatus
 from heygen_async.models import DubRow
 from heygen_async.sandbox.faults import stall

@@ -1,5 +1,6 @@
 """What the scheduler of a cluster decides, without a database: as a state machine, and case by case."""
 
+import asyncio
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from test_bulk_executors import prepared
 
 from heygen_async.bulk.budget import RATES
+from heygen_async.bulk.cluster.api_calls import StatusReader
 from heygen_async.bulk.cluster.looks import Looks, Sight
 from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import (
@@ -27,7 +29,7 @@ from heygen_async.bulk.cluster.transitions import after_end, after_step, given_u
 from heygen_async.bulk.limits import MOST_IN_AIR, MOST_TRIES, START
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import KEY_SECONDS, Record, State
-from heygen_async.errors import InvalidRequest, LipsyncFailed, RateLimited, TransportError
+from heygen_async.errors import InvalidRequest, LipsyncFailed, NotFound, RateLimited, TransportError
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
 
@@ -408,7 +410,7 @@ def test_a_granted_row_has_its_intent_and_its_price():
     assert row.stage is Stage.CREATE
     assert row.record.state is State.SUBMITTING
     assert row.record.is_fresh
-    assert row.record.asked_at == NOW
+    assert row.record.sent_at == NOW
     assert row.reserved
     assert row.price == row.record.estimate == pytest.approx(0.333)
 
@@ -677,3 +679,31 @@ def test_a_worker_is_blind_once_nothing_was_answered_for_a_while():
     assert sight.is_blind(8.0)
     sight.note(is_answered=True)
     assert not sight.is_blind(8.0)
+
+
+# Calls side by side
+
+
+class OneByOne:
+    """An API without bulk status requests, of which one job cannot be read and the other takes for ever."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    async def statuses(self, _: object) -> object:
+        raise NotFound("no such route", status=404)
+
+    async def get(self, lipsync_id: str) -> object:
+        try:
+            await asyncio.sleep(0 if lipsync_id == "broken" else 3600)
+        finally:
+            self.ended.append(lipsync_id)
+        raise TransportError("the connection broke")
+
+
+async def test_looks_at_single_jobs_end_together_when_one_of_them_fails() -> None:
+    api = OneByOne()
+    with pytest.raises(TransportError):
+        await StatusReader(api).read(["slow", "broken"])
+    assert sorted(api.ended) == ["broken", "slow"]
+    assert len(asyncio.all_tasks()) == 1

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from cluster_yard import Yard, yard
+from cluster_yard import AUDIO, URL, Yard, yard
 from test_bulk_executors import Killed, Points
 
-from heygen_async.bulk.cluster.accounts import LeaseLost
+from heygen_async import DubRow, _uptime
+from heygen_async.bulk.cluster.accounts import Accounts, LeaseLost
+from heygen_async.bulk.cluster.rows import Ticket
 
 MOST_POINTS = 400
 
@@ -82,3 +84,25 @@ async def test_whoever_stops_at_any_await_loses_no_job_and_pays_for_none_twice( 
         point += every_point
 
     assert 40 < point < MOST_POINTS  # it went through to the end, and there were points on the way
+
+
+async def test_a_worker_that_was_frozen_while_it_claimed_a_row_does_not_send_a_key_that_is_a_day_old(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awake, claim, slept = _uptime.since_boot, Accounts.claim, []
+
+    async def claim_and_freeze(accounts: Accounts, ticket: Ticket, worker: str) -> object:
+        claimed = await claim(accounts, ticket, worker)
+        slept.append(25 * 3600.0)
+        return claimed
+
+    monkeypatch.setattr(_uptime, "since_boot", lambda: awake() + sum(slept))
+    async with yard(database_url, tmp_path, monkeypatch, [DubRow(URL, AUDIO, key="plain")]) as one:
+        await one.schedule()
+        with monkeypatch.context() as frozen:
+            frozen.setattr(Accounts, "claim", claim_and_freeze)
+            await one.work("frozen")
+        assert slept
+        assert not one.jobs()
+        await one.complete()
+        assert one.jobs() == {"plain": 1}

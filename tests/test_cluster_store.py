@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve, frozen
 from test_bulk_executors import Killed, Points, Scene, never, prepared
 
+from heygen_async.bulk.cluster import database as module
 from heygen_async.bulk.cluster.database import (
     ClusterError,
     Database,
@@ -32,6 +33,7 @@ from heygen_async.bulk.cluster.rows import (
     row_to_json,
     tickets,
 )
+from heygen_async.bulk.cluster.schema import MIGRATIONS
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import LipsyncFailed
@@ -179,7 +181,7 @@ async def test_a_record_comes_back_as_it_was_saved_with_what_the_next_worker_nee
         has_reuploaded=True,
         is_stopped=True,
         warnings=("no captions",),
-        asked_at=1795888404.6849973,
+        sent_at=1795888404.6849973,
     ).next_version()
     await store.save(changed)
 
@@ -250,6 +252,38 @@ async def test_the_sum_of_a_run_follows_the_prices_of_its_rows(database: Databas
     await write(database, store.account, [evolve(row, price=0.5, reserved=False).saved()])
 
     assert await database.fetch("SELECT spent FROM runs WHERE id = %(run)s", {"run": store.run}) == [(0.5,)]
+
+
+async def test_of_two_rows_that_get_the_same_job_at_once_one_is_counted(database: Database) -> None:
+    both = []
+    for name in ("first", "second"):
+        store = await new_store(database, name)
+        record, *_ = await store.admit([row.entry for row in ROWS])
+        flying = evolve(record, lipsync_id="ls_1", state=State.SUBMITTED)
+        row = StoredRow(run=store.run, row=ROWS[0], record=flying, stage=Stage.FLIGHT, price=2.0, reserved=True)
+        both.append(write(database, store.account, [row.saved()]))
+    await asyncio.gather(*both)
+
+    assert await database.fetch("SELECT sum(spent) FROM runs") == [(2.0,)]
+
+
+async def test_tables_of_the_first_version_are_brought_to_this_one_with_what_is_in_them(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(module, "MIGRATIONS", MIGRATIONS[:1])
+        older.setattr(module, "VERSION", 1)
+        async with Database(database_url) as database:
+            await database.migrate(lambda: make_engine_tables(database))
+            store = await new_store(database)
+            record, *_ = await store.admit([row.entry for row in ROWS])
+            row = StoredRow(run=store.run, row=ROWS[0], record=record, stage=Stage.FLIGHT, price=2.0, reserved=True)
+            await write(database, store.account, [row.saved()])
+    async with Database(database_url) as database:
+        await database.migrate(lambda: make_engine_tables(database))
+        await write(database, store.account, [evolve(row.saved(), price=0.5, reserved=False).saved()])
+        assert await database.fetch("SELECT spent FROM runs") == [(0.5,)]
+        assert await database.fetch("SELECT counted FROM rows WHERE key = 'plain'") == [(0.5,)]
 
 
 def test_a_row_comes_back_as_it_was_stored_but_for_the_fingerprints_of_its_files() -> None:

@@ -794,6 +794,24 @@ async def test_captions_that_appear_while_they_are_downloaded_are_not_replaced(t
     assert (tmp_path / "a.srt").read_text() == "mine"
 
 
+def test_what_a_killed_process_leaves_of_captions_is_removed_by_the_next_one(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """Ends a process at once: nothing is removed on the way out."""
+
+    def die(*_, **__):
+        raise Killed
+
+    target = tmp_path / "a.srt"
+    with monkeypatch.context() as killed, suppress(Killed):
+        killed.setattr(parts, "_publish", lambda *_, **__: killed.setattr(Path, "unlink", die) or die())
+        parts.write_whole(target, b"old", overwrite=False)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+
+    parts.write_whole(target, b"new", overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.srt"]
+    assert target.read_bytes() == b"new"
+
+
 @pytest.mark.parametrize(
     ("options", "files"),
     [

@@ -342,6 +342,34 @@ def test_a_complete_run_needs_no_next_command(progress):
     assert shown(*summary(snapshot, progress, {}, {}))[0].startswith("60 completed, 40 unchanged in 0:00")
 
 
+def test_after_a_run_of_drafts_the_review_is_the_last_next_command(progress):
+    drafts = Path("my episodes.sqlite")
+    progress.add(outcome(path=Path("ep-1.mp4")))
+    assert progress.has_drafts
+    snapshot = evolve(NEW, stages={"completed": 2, "failed": 1}, total=3)
+    commands = COMMANDS.after(snapshot, is_over_budget=False, drafts=drafts)
+    assert [*commands.items()][1:] == [
+        ("Watch the drafts, and approve or reject them", "heygen-async review 'my episodes.sqlite'")
+    ]
+    for review in (ReviewFlags(approved=True), ReviewFlags(review=True)):
+        assert not evolve(COMMANDS, review=review).after(evolve(NEW, total=0), is_over_budget=False, drafts=drafts)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(
+            DubOutcome(row=evolve(ROW, mode="precision"), key="a", state="completed", path=Path("a.mp4")), id="final"
+        ),
+        pytest.param(DubOutcome(row=ROW, key="a", state="failed"), id="failed"),
+        pytest.param(DubOutcome(row=ROW, key="a", state="completed"), id="without a file"),
+    ],
+)
+def test_there_is_no_draft_to_watch(progress, given):
+    progress.add(given)
+    assert not progress.has_drafts
+
+
 def test_after_the_end_of_the_budget_the_command_has_a_place_for_a_higher_one(progress):
     progress.add(outcome("ep-8", "skipped", OverBudget("too much")))
     snapshot = evolve(SNAPSHOT, stages={"completed": 40, "skipped": 60}, halted="the budget would be exceeded")

@@ -100,7 +100,7 @@ def test_the_next_attempt_has_a_key_of_its_own() -> None:
     again = failed.renewed().sending("body", None, now=2000.0)
 
     assert again.attempt_key == attempt_key("a", "in", 2) != SENT.attempt_key
-    assert (again.earlier, again.asked_at, again.callback_id) == (("ls_1",), 2000.0, again.attempt_key)
+    assert (again.earlier, again.sent_at, again.callback_id) == (("ls_1",), 2000.0, again.attempt_key)
 
 
 def test_attempts_are_counted() -> None:
@@ -148,7 +148,7 @@ class Server:
 
     def search(self, record: Record) -> str | None:
         for job, (callback_id, made_at, _) in self.jobs.items():
-            if callback_id == record.callback_id and made_at >= (record.asked_at or 0) and job not in record.earlier:
+            if callback_id == record.callback_id and made_at >= (record.sent_at or 0) and job not in record.earlier:
                 return job
         return None
 

@@ -125,31 +125,85 @@ def test_the_marker_sets_the_options_and_the_nearest_wins(tests):
     ran.assert_outcomes(passed=2)
 
 
-def test_a_wait_sees_what_advance_has_ended_however_seldom_it_polls(tests):
-    ran = tests(
-        """
-        import asyncio
-        import pytest
-        from heygen_async import HeyGenSession, PollPolicy
+WAITS = """
+    import asyncio
+    import pytest
+    from heygen_async import DubRow, HeyGenSession, PollPolicy, WaitTimeout
 
-        @pytest.mark.heygen_sandbox(manual=True, job_seconds=1200)
-        async def test_it(heygen_sandbox, heygen_session):
-            job = await heygen_session.lipsyncs.create(
-                video="https://example.com/a.mp4", audio="https://example.com/a.mp3"
-            )
-            assert heygen_sandbox.on_finished == heygen_session.poller.notify
-            waiting = asyncio.create_task(job.wait(timeout=20))
-            while not any("statuses" in request.path for request in heygen_sandbox.requests):
+    SELDOM = PollPolicy(fastest=3600, slowest=3600)
+    SOURCES = {"video": "https://example.com/a.mp4", "audio": "https://example.com/a.mp3"}
+
+    pytestmark = pytest.mark.heygen_sandbox(manual=True, job_seconds=1200)
+
+    async def looked_at(sandbox):
+        while not any("statuses" in request.path for request in sandbox.requests):
+            await asyncio.sleep(0.001)
+
+    @pytest.fixture
+    async def heygen(heygen_sandbox):  # a session of the program, not of the fixture
+        async with HeyGenSession(polling=SELDOM) as session:
+            yield session
+
+    async def test_a_wait_in_progress(heygen_sandbox, heygen):
+        created = await heygen.lipsyncs.create(**SOURCES)
+        waiting = asyncio.create_task(heygen.lipsyncs.job(created.id).wait(timeout=20))  # it looks once, at first
+        await looked_at(heygen_sandbox)
+        await heygen_sandbox.advance(1199)
+        assert not waiting.done()
+        await heygen_sandbox.advance(1)
+        assert (await waiting).status == "completed"
+
+    async def test_a_wait_that_has_not_looked_yet(heygen_sandbox, heygen):
+        job = await heygen.lipsyncs.create(**SOURCES)
+        waiting = asyncio.create_task(job.wait(timeout=20))
+        await heygen_sandbox.advance(1200)
+        assert (await waiting).status == "completed"
+
+    async def test_a_wait_that_begins_later(heygen_sandbox, heygen):
+        job = await heygen.lipsyncs.create(**SOURCES)
+        await heygen_sandbox.advance(1200)
+        assert (await job.wait(timeout=20)).status == "completed"
+
+    async def test_many_jobs_at_once(heygen_sandbox, heygen):
+        jobs = [await heygen.lipsyncs.create(**SOURCES) for _ in range(5)]
+        heygen_sandbox.fail(jobs[3].id, "No face")
+        await heygen_sandbox.advance(1200)
+        found = [lipsync async for lipsync in heygen.poller.as_completed([job.id for job in jobs], timeout=20)]
+        assert sorted(lipsync.status for lipsync in found) == ["completed"] * 4 + ["failed"]
+
+    async def test_a_bulk_run(heygen_sandbox, heygen, tmp_path):
+        rows = [DubRow(**SOURCES, key=f"row-{number}", output=f"{number}.mp4") for number in range(3)]
+        async with heygen.dub_many(rows, journal=tmp_path / "run.sqlite", output_dir=tmp_path) as run:
+            running = asyncio.create_task(collect(run))
+            while len(heygen_sandbox.jobs) < 3:
                 await asyncio.sleep(0.001)
             await heygen_sandbox.advance(1200)
-            assert (await waiting).status == "completed"
+            assert await asyncio.wait_for(running, 20) == ["completed"] * 3
 
-        async def test_of_a_sandbox_that_runs_by_itself(heygen_sandbox, heygen_session):
-            assert heygen_sandbox.on_finished is None
-        """
-    )
+    async def collect(run):
+        return [outcome.state async for outcome in run]
 
-    ran.assert_outcomes(passed=2)
+    async def test_two_sessions(heygen_sandbox, heygen, heygen_session):
+        job = await heygen_session.lipsyncs.create(**SOURCES)
+        waits = [session.lipsyncs.job(job.id).wait(timeout=20) for session in (heygen, heygen_session)]
+        waiting = asyncio.gather(*waits)
+        await looked_at(heygen_sandbox)
+        await heygen_sandbox.advance(1200)
+        assert [lipsync.status for lipsync in await waiting] == ["completed"] * 2
+
+    async def test_nothing_ends_without_advance(heygen_sandbox, heygen):
+        job = await heygen.lipsyncs.create(**SOURCES)
+        with pytest.raises(WaitTimeout):
+            await job.wait(timeout=0.1)
+
+    @pytest.mark.heygen_sandbox(manual=False)
+    async def test_of_a_sandbox_that_runs_by_itself(heygen_sandbox, heygen):
+        assert heygen_sandbox.on_finished is None
+"""
+
+
+def test_advance_drives_the_waits_of_every_session_however_seldom_it_polls(tests):
+    tests(WAITS).assert_outcomes(passed=8)
 
 
 # The way to the real API

@@ -4,6 +4,7 @@ import asyncio
 
 from heygen_async.bulk.events import DubEvent, DubSnapshot
 from heygen_async.review import LiveRows, run_view
+from heygen_async.review.live_rows import Changes
 
 
 def follow(*steps):
@@ -45,9 +46,32 @@ async def test_each_page_learns_of_each_change_once():
         with rows.changed.followed() as second:
             rows.on_event(DubEvent(stage="waiting", key="b", place="line 3"))
             rows.on_event(DubEvent(stage="submitting", key="b", place="line 3"))
-            assert second.take(10) == ["b"]
-        assert sorted(first.take(10)) == ["a", "b"]
-        assert first.take(10) == []
+            assert second.take(10) == Changes(["b"], [])
+        assert sorted(first.take(10).read) == ["a", "b"]
+        assert first.take(10) == Changes([], [])
+
+
+async def test_a_row_is_read_at_first_and_at_its_end_and_moved_between():
+    rows = LiveRows(lambda: 0.0)
+    with rows.changed.followed() as page:
+        for stage, changes in [
+            ("uploading", Changes(["a"], [])),
+            ("waiting", Changes([], ["a"])),
+            ("submitting", Changes([], ["a"])),
+            ("running", Changes([], ["a"])),
+            ("downloading", Changes([], ["a"])),
+            ("completed", Changes(["a"], [])),
+        ]:
+            rows.on_event(DubEvent(stage=stage, key="a", place="line 2"))
+            assert page.take(10) == changes
+
+
+async def test_a_row_that_is_to_be_read_is_not_moved_as_well():
+    rows = LiveRows(lambda: 0.0)
+    with rows.changed.followed() as page:
+        for stage in ("uploading", "waiting", "running", "downloading"):
+            rows.on_event(DubEvent(stage=stage, key="a", place="line 2"))
+        assert page.take(10) == Changes(["a"], [])
 
 
 async def test_a_page_waits_until_something_changes_and_takes_what_it_can_carry():
@@ -64,7 +88,7 @@ async def test_a_page_waits_until_something_changes_and_takes_what_it_can_carry(
         page.take(1)
         rows.changed.add(None)  # the run alone
         await asyncio.wait_for(page.wait(), 10)
-        assert page.take(1) == []
+        assert page.take(1) == Changes([], [])
 
 
 def test_a_run_shows_its_stages_its_pace_and_its_money():

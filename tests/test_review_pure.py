@@ -12,7 +12,7 @@ from heygen_async.review.access import has_token, origin_of, refusal, security_h
 from heygen_async.review.captions import web_captions
 from heygen_async.review.decisions import Refused, check_decision, read_decision
 from heygen_async.review.ranges import PART, RangeNotSatisfiable, sent_bytes
-from heygen_async.review.row_view import LiveRow, category_of, row_view
+from heygen_async.review.row_view import LiveRow, category_of, moved_view, row_view
 
 HERE = {"Host": "127.0.0.1:8000"}
 ROW = Record(key="a", inputs="i")
@@ -263,6 +263,20 @@ def test_what_is_empty_is_left_out_of_a_row():
         "state": "planned",
         "advice": "Run the same dub command again: it continues where it stopped.",
     }
+
+
+def test_a_row_that_is_worked_on_gives_no_advice_and_shows_its_stage():
+    live = LiveRow("waiting", None, ((0.0, "uploading"), (1.23456, "waiting")))
+    view = row_view(ROW, None, None, "none", live)
+    assert "advice" not in view
+    assert moved_view("a", live) == {
+        "key": "a",
+        "category": view["category"],
+        "state": view["state"],
+        "error": None,
+        "history": view["history"],
+    }
+    assert view["history"] == [[0.0, "uploading"], [1.235, "waiting"]]
 
 
 def test_a_row_shows_the_cost_of_all_its_jobs_and_where_its_source_begins():

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -36,13 +37,6 @@ from heygen_async.review.ranges import PART
 from heygen_async.sandbox import SAMPLE_VIDEO
 
 VIDEO = SAMPLE_VIDEO.read_bytes()
-
-
-@pytest.fixture
-def out(tmp_path):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
 
 
 @pytest.fixture
@@ -101,6 +95,17 @@ async def test_the_token_is_long_and_another_one_each_time(journal):
             tokens.add(visit.url.rstrip("/").rpartition("/")[2])
     assert len(tokens) == 2
     assert all(len(token) >= 32 for token in tokens)
+
+
+async def test_a_browser_is_started_with_an_address_that_works_once(journal):
+    async with visited(journal) as visit:
+        once = visit.page.address_once(visit.url)
+        assert visit.page.token not in once
+        assert (await visit.http.get(once, headers={"Host": "evil.example"})).status == 403
+        async with visit.http.get(once) as answer:
+            assert (answer.status, str(answer.url)) == (200, visit.url)
+        async with visit.http.get(once) as answer:
+            assert (answer.status, await answer.text()) == (404, "not found")
 
 
 async def test_every_answer_has_the_policy_and_is_not_kept(journal):
@@ -426,14 +431,12 @@ async def test_a_body_that_is_too_long_is_refused(journal):
 
 
 async def test_open_pages_learn_of_a_decision(journal):
-    async with visited(journal) as visit, visit.http.get(visit.url + "events") as events:
-        assert (await events.content.readuntil(b"\n\n")).startswith(b"retry:")
-        await events.content.readuntil(b"\n\n")
+    async with visited(journal) as visit, visit.http.get(visit.url + "events") as events, asyncio.timeout(20):
+        assert await events.content.readuntil(b"\n\n") == b"retry: 1000\n\n"
+        assert orjson.loads((await events.content.readuntil(b"\n\n")).removeprefix(b"data: ")) == {"run": None}
         await visit.decide("row-1", "ls_1", "approved")
-        async with asyncio.timeout(20):
-            while not (event := await events.content.readuntil(b"\n\n")).startswith(b"event: rows"):
-                pass
-        assert b'"decision":"approved"' in event
+        change = orjson.loads((await events.content.readuntil(b"\n\n")).removeprefix(b"data: "))
+    assert [(row["key"], row["decision"]) for row in change["rows"]] == [("row-1", "approved")]
 
 
 # Journals

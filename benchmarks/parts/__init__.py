@@ -6,11 +6,13 @@ from benchmarks.bench import Bench
 from benchmarks.parts import (
     bulk,
     calls,
+    cluster,
     dropped_create,
     instructions,
     media,
     pagination,
     poller,
+    review,
     start,
     waiting,
     webhooks,
@@ -44,4 +46,6 @@ PARTS: dict[str, Part] = {
     "media": media,
     "bulk": bulk,
     "webhooks": webhooks,
+    "review": review,
+    "cluster": cluster,
 }

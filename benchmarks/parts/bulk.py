@@ -37,7 +37,7 @@ async def measure(bench: Bench) -> list[Table]:
 
 
 def _virtual(account: str, rows: int, seeds: int) -> Table:
-    lines = [_line(way, [in_virtual_time(way, account, seed, rows) for seed in range(seeds)]) for way in WAYS]
+    lines = [_line(way, [in_virtual_time(way, account, seed, rows=rows) for seed in range(seeds)]) for way in WAYS]
     return Table(f"{rows} rows, a limit of {account}, in virtual time", "Medians of runs with other lengths.", lines)
 
 

@@ -15,7 +15,7 @@ from benchmarks.bench import Bench, Clients, Rounds, Task
 from benchmarks.contenders import OURS
 from benchmarks.results import Figure, Line, Table
 
-MINUTES = 2.0
+MINUTES = 1.0
 ALWAYS = 1_000_000
 
 

@@ -83,7 +83,7 @@ def _counted(who: str, operation: str, number: int) -> int:
 
 async def _call(who: str, operation: str, number: int) -> None:
     async with _client(who) as client:
-        await calls(client, operation, seconds=0, at_once=number)
+        await calls(client, operation, cpu=0, at_once=number)
 
 
 @asynccontextmanager

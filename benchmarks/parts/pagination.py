@@ -13,7 +13,7 @@ from benchmarks.contenders import BARE, OURS
 from benchmarks.results import Figure, Table
 from benchmarks.sample import Sample
 
-MINUTES = 0.5
+MINUTES = 1.0
 
 
 async def measure(bench: Bench) -> list[Table]:

@@ -15,7 +15,7 @@ from benchmarks.processes import Server
 from benchmarks.results import Figure, Line, Table
 from benchmarks.sample import Sample
 from benchmarks.virtual_waits import GET_LOOP, LOOPS, OURS, VirtualCost, virtual_collections, virtual_cost
-from benchmarks.waiting_jobs import lateness, lengths_of, mean_lateness, requests_a_job
+from benchmarks.waiting_jobs import MEDIAN, lateness, lengths_of, mean_lateness, requests_a_job
 
 MINUTES = 12.0
 LATENCY = 0.15
@@ -110,7 +110,7 @@ async def _memory(server: Server, bench: Bench) -> Table:
 
 
 async def _large(server: Server, bench: Bench) -> Table:
-    jobs, median = bench.pick((50_000, 30.0), (200, 0.5))
+    jobs, median = bench.pick((50_000, MEDIAN), (200, 0.2))
     lengths = lengths_of(jobs, median=median)
     lines = []
     for name, is_frozen in ((OURS, False), (f"{OURS}, gc.freeze()", True)):

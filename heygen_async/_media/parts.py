@@ -9,8 +9,8 @@ is never touched. Everything here is for threads.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterable
@@ -283,13 +283,19 @@ def write_whole(target: Path, content: bytes, *, overwrite: bool) -> None:
     """Write a small file, which appears all at once.
 
     Raises:
-        FileExistsError: If the name is taken, and may not be overwritten.
+        FileExistsError: If the name is taken, and may not be overwritten, or if another process writes the same file.
         OSError: If it cannot be written.
     """
-    temporary = target.with_name(f".heygen-{secrets.token_hex(8)}{PART}")
+    # One name for a target: what a process leaves that is killed here is removed by the next one that writes it.
+    name = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
+    temporary = target.with_name(f".heygen-{name}{PART}")
+    temporary.unlink(missing_ok=True)
     try:
         with temporary.open("xb") as file:
             file.write(content)
+            file.flush()
+            if not _is_at(file, temporary):
+                raise FileExistsError(errno.EEXIST, "another process writes the same file", str(target))
         _publish(temporary, target, overwrite=overwrite)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,13 +1,11 @@
 """The API's time, from the `Date` of its answers: how long the API remembers a key is judged by its clock, not by ours.
 
-Rule 1: between two answers time passes as `since_boot` shows it: no one sets that clock, and it counts while the
-machine is suspended. Systems without such a clock use the wall clock.
+Rule 1: between two answers time passes as `_uptime` shows it.
 Rule 2: until an answer has had a date, the time is that of the wall clock.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -15,17 +13,10 @@ from typing import Final
 
 from attrs import define, field
 
+from heygen_async import _uptime
+
 _PRECISION: Final = 2.0
 """By how many seconds a date may differ without a reason: it has whole seconds, and its answer took time."""
-
-# `time.monotonic` stands still while the machine is suspended, on Linux and on macOS.
-_NAME: Final = "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME"
-_BOOT_CLOCK: Final[int | None] = getattr(time, _NAME, None)
-
-
-def since_boot() -> float:
-    """Return seconds since some moment, those included during which the machine was suspended."""
-    return time.time() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
 
 
 @define(eq=False)
@@ -36,7 +27,7 @@ class ServerTime:
         elapsed: Seconds since some moment.
     """
 
-    elapsed: Callable[[], float] = lambda: since_boot()  # noqa: PLW0108 looked up when it is called
+    elapsed: Callable[[], float] = lambda: _uptime.since_boot()  # noqa: PLW0108 looked up when it is called
     _offset: float | None = None
     """Unix time less `elapsed`, once it is known."""
     _last: tuple[str, float] = field(default=("", 0.0))

@@ -119,6 +119,18 @@ class AdmissionQueue:
         """Note that a request on which creates depend had no usable answer."""
         self.breaker.failure(self.clock())
 
+    def count_unanswered(self, before: Unanswered, error: HeyGenError) -> Unanswered:
+        """Return the unanswered requests of a row after another one, which ended in *error*.
+
+        Raises:
+            RunAborted: If the API has not answered anybody for too long.
+        """
+        self.last_error = str(error)
+        after = before.after(self.answers)
+        if not after.is_too_many and self.breaker.is_hopeless(self.clock()):
+            raise RunAborted(error)
+        return after
+
     def recover(self) -> None:
         """Note that such a request was answered, and let creates go."""
         self.note_answer()
@@ -203,26 +215,3 @@ class RunAborted(Exception):
     def __init__(self, error: HeyGenError) -> None:
         self.error = error
         super().__init__(str(error))
-
-
-@define
-class UnansweredAttempts:
-    """Counts the attempts of one row that had no usable answer while other rows had answers."""
-
-    _queue: AdmissionQueue
-    _unanswered: Unanswered = field(factory=Unanswered)
-
-    def note(self, error: HeyGenError) -> bool:
-        """Count an attempt that ended in *error*, and return whether the row may try again.
-
-        Raises:
-            RunAborted: If the API has not answered anybody for too long.
-        """
-        queue = self._queue
-        queue.last_error = str(error)
-        self._unanswered = self._unanswered.after(queue.answers)
-        if self._unanswered.is_too_many:
-            return False
-        if queue.breaker.is_hopeless(queue.clock()):
-            raise RunAborted(error)
-        return True

@@ -186,7 +186,7 @@ class BatchCollector:
         # All of them come back, once their records are saved.
         self._batches[key] = _Batch(len(members), {member.row.key for member in members})
         for item, member in enumerate(members):
-            member.settle(evolve(member.record.in_batch(key, item), group=None))
+            member.settle(member.record.in_batch(key, item))
 
     # Sending
 
@@ -247,7 +247,7 @@ class BatchCollector:
         self.queue.recover()
         del self._batches[key]
         for member in members:
-            member.settle(evolve(member.record.accepted_in(batch_id), is_fresh=False))
+            member.settle(member.record.accepted_in(batch_id))
 
     async def _not_created(self, members: Sequence[_Member], error: HeyGenError) -> None:
         is_of_an_item = _is_of_an_item(error)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from anyio import to_thread
-from attrs import define, frozen
+from attrs import define, field, frozen
 
-from heygen_async.bulk.admission import AdmissionQueue, RunAborted, Seat, UnansweredAttempts
+from heygen_async.bulk.admission import AdmissionQueue, RunAborted, Seat
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.events import DubEvent, RowState, Stage, StageCounter
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.limits import look_policy
+from heygen_async.bulk.limits import Unanswered, look_policy
 from heygen_async.bulk.outputs import is_changed
 from heygen_async.bulk.program import (
     ENDS,
@@ -39,7 +39,6 @@ from heygen_async.bulk.record import Record, State, answer_of, evolve
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import HeyGenError, InsufficientCredit, LipsyncFailed, NotFound, RateLimited
 from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
-from heygen_async.policies import PollPolicy
 
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
 
@@ -75,10 +74,6 @@ class RunContext:
     check_account: Callable[[], Awaitable[None]]
     """Checks, once in a run, that the key belongs to the store's account."""
 
-    def polling(self) -> PollPolicy | None:
-        """Return how often to look at a job: often if rows wait for its seat and the caller has no own policy."""
-        return look_policy(self.tools.heygen.polling, is_scarce=bool(self.queue.waiting))
-
 
 @define(eq=False)
 class RowExecutor:
@@ -89,15 +84,16 @@ class RowExecutor:
         row: The row.
         record: Its record, as it was loaded.
         has_file: Whether its file exists.
-        admit_next: Lets another row start. Called once this one has a job, or waits for other rows or for money.
+        admit_next: Lets another row start. Called once: when this one has a job, or waits for other rows or for money.
     """
 
     run: RunContext
     row: PreparedRow
     record: Record
     has_file: bool
-    admit_next: Callable[[], None]
-    _attempts: UnansweredAttempts
+    _admit_next: Callable[[], None]
+    _has_admitted: bool = False
+    _unanswered: Unanswered = field(factory=Unanswered)
     _stage: Stage | None = None
     _has_worked: bool = False
     _not_before: float = 0.0
@@ -135,6 +131,12 @@ class RowExecutor:
             # Its cost will not become known in this run.
             self._settle(0.0 if self.record.state is State.PLANNED else self._reserved)
         return await self.result()
+
+    def admit_next(self) -> None:
+        """Let another row start, unless that was done before."""
+        if not self._has_admitted:
+            self._has_admitted = True
+            self._admit_next()
 
     def step(self) -> Step:
         """Return what to do next."""
@@ -188,12 +190,10 @@ class RowExecutor:
                 return await self._advance(step)
 
     async def _search(self) -> Record:
-        record = await self._advance(Step.SEARCH)
+        record = await self._advance_answered(Step.SEARCH)
         is_kept = record.state is State.SUBMITTING and is_remembered(record, self.run.tools.now())
         if self.record.batch is not None and not is_kept:
             self.run.batches.expire(self.record.batch)
-        if record.failure is None:
-            self.run.queue.recover()
         return record
 
     async def _save(self, record: Record) -> None:
@@ -203,6 +203,13 @@ class RowExecutor:
 
     async def _advance(self, step: Step) -> Record:
         return await advance(self.row, self.record, step, self.run.tools, self._save)
+
+    async def _advance_answered(self, step: Step) -> Record:
+        """Carry out a step whose success shows that the API answers."""
+        record = await self._advance(step)
+        if record.failure is None:
+            self.run.queue.recover()
+        return record
 
     async def _pause(self, step: Step) -> None:
         """After a failure, wait until the step may be tried again, or stop the row."""
@@ -226,7 +233,8 @@ class RowExecutor:
         queue = self.run.queue
         if not is_alone:
             queue.note_failure()
-        if not self._attempts.note(error):
+        self._unanswered = queue.count_unanswered(self._unanswered, error)
+        if self._unanswered.is_too_many:
             await self._save(self.record.stopped(error))
         elif not is_alone:
             await asyncio.sleep(max(queue.seconds_to_next(), self.record.hold))
@@ -252,20 +260,14 @@ class RowExecutor:
                 return self._adopted(*found)
             mode = self.row.row.mode
             self._reserved = await run.purse.reserve(mode, self.row.seconds, before_waiting=self.admit_next)
-        return await self._prepare() if step is Step.PREPARE else await self._intend()
+        return await self._advance_answered(step) if step is Step.PREPARE else await self._intend()
 
     def _adopted(self, attempt: int, lipsync_id: str) -> Record:
         """Return the record of a row whose job an interrupted run created without a record of it."""
-        price = self.run.purse.price(self.row.row.mode, self.row.seconds)
+        price = self.run.purse.budget.price(self.row.row.mode, self.row.seconds)
         self._reserved = price
         self.run.purse.resume(price, is_new=True)
         return self.record.adopted(attempt, lipsync_id, self.run.tools.now(), estimate=price)
-
-    async def _prepare(self) -> Record:
-        record = await self._advance(Step.PREPARE)
-        if record.failure is None:
-            self.run.queue.recover()
-        return record
 
     async def _intend(self) -> Record:
         self._report("waiting")
@@ -361,13 +363,13 @@ class RowExecutor:
 
     async def _job(self, record: Record) -> Lipsync:
         """Return the job once it has ended."""
+        heygen = self.run.tools.heygen
         for pause in (*self.run.tools.delays.missing, None):
             try:
                 if record.lipsync_id is None:
                     return await self.run.batches.results.result(record)
-                return await self.run.tools.heygen.wait(
-                    record.lipsync_id, since=record.asked_at, policy=self.run.polling()
-                )
+                policy = look_policy(heygen.polling, is_scarce=bool(self.run.queue.waiting))
+                return await heygen.wait(record.lipsync_id, since=record.sent_at, policy=policy)
             except LipsyncFailed as failed:
                 return failed.lipsync
             except NotFound:
@@ -380,8 +382,8 @@ class RowExecutor:
         if job.duration is None:
             return self.record.estimate
         if self.row.seconds is None:  # the length of a part says nothing of rows whose length is not known
-            self.run.purse.learn_length(job.duration)
-        return self.run.purse.price(self.row.row.mode, job.duration)
+            self.run.purse.budget.learn_length(job.duration)
+        return self.run.purse.budget.price(self.row.row.mode, job.duration)
 
     async def _download(self) -> Record:
         self.admit_next()

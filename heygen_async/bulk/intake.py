@@ -1,25 +1,18 @@
 """The checks of rows before anything is sent: sources, keys and outputs, off the event loop.
 
 Rule 1: every problem of a row is found at once, with its column; `--dry-run` and a run find the same.
-Rule 2: a source is checked by its first bytes and its size before it is read through.
-Rule 3: what a row does not need any more is not checked: the sources of a row that has a job, the file that it wrote.
+Rule 2: what a row does not need any more is not checked: the sources of a row that has a job, the file that it wrote.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import os
-import time
-from collections.abc import Container, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from anyio import to_thread
 from attrs import evolve, frozen
 
-from heygen_async._media.sources import fingerprint, local_file, look_at_path
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk.budget import seconds_of
 from heygen_async.bulk.identity import (
@@ -33,6 +26,7 @@ from heygen_async.bulk.identity import (
     wants_captions,
 )
 from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.local_files import ROLES, LocalSource, Role, check_bytes, check_files, is_utf_8
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.outputs import is_written, output_problems
 from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo
@@ -40,18 +34,12 @@ from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, JournalError, Problem, RowStore
 from heygen_async.models import DubRow
 
-_BLOCK: Final = 1 << 20
-_CLOCK_SECONDS: Final = 2.0
-"""How coarse the clock of a file system may be."""
-_Role: TypeAlias = Literal["video", "audio"]
-_ROLES: Final[tuple[_Role, ...]] = ("video", "audio")
 _SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
 """States in which a row needs its sources no more."""
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 """What is known of local files where there are none: one value for all of these rows."""
 
-_Source: TypeAlias = tuple[_Role, Path]
 _Fault: TypeAlias = tuple[str, str]
 """A column, and what is wrong with it."""
 
@@ -133,7 +121,7 @@ async def prepare(
         For each row, in order, the prepared row, or the row with all of its problems.
     """
     given = [one.checkable for one in rows]
-    found_files = await _check_files([row for row in given if row is not None], journal)
+    found_files = await check_files([row for row in given if row is not None], journal)
     sources = [_Sources() if row is None else await _sources(row, found_files) for row in given]
     keyed = {one.key: (row, one.inputs) for row, one in zip(given, sources, strict=True) if row and one.key is not None}
     records = await journal.records([*keyed, *drafts_of(given)])
@@ -230,7 +218,7 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
         captions=captions,
         files=files,
         missing=sources.missing,
-        seconds=seconds_of(row, *(files[name].seconds if name in files else None for name in _ROLES)),
+        seconds=seconds_of(row, *(files[name].seconds if name in files else None for name in ROLES)),
         entry=Entry(
             key=key,
             inputs=inputs,
@@ -264,11 +252,11 @@ def _output_problems(
 ) -> list[_Fault]:
     if (own := check.own_files.get(same_file_key(target))) is not None:
         return [("output", f"{target} is {own} of this run")]
-    for name in _ROLES:
+    for name in ROLES:
         source = getattr(row, name)
         if isinstance(source, Path) and "\0" not in str(source) and same_file_key(source) == same_file_key(target):
             return [("output", f"{target} is the {name} of this row")]
-    if not _is_utf_8(str(target)):
+    if not is_utf_8(str(target)):
         return [("output", f"its path is not valid UTF-8: {target}")]
     known = record or Record(key="", inputs="")
     if is_written(evolve(known, target=str(target))):
@@ -281,12 +269,12 @@ def _output_problems(
 # Files
 
 
-async def _sources(row: DubRow, found_files: Mapping[_Source, _LocalSource]) -> _Sources:
-    found: dict[str, _LocalSource] = {}
-    for role in _ROLES:
+async def _sources(row: DubRow, found_files: Mapping[tuple[Role, Path], LocalSource]) -> _Sources:
+    found: dict[str, LocalSource] = {}
+    for role in ROLES:
         source = getattr(row, role)
         if isinstance(source, bytes):
-            found[role] = await _check_bytes(role, source)
+            found[role] = await check_bytes(role, source)
         elif isinstance(source, Path):
             found[role] = found_files[role, source]
     if not found:
@@ -298,159 +286,3 @@ async def _sources(row: DubRow, found_files: Mapping[_Source, _LocalSource]) -> 
         return _Sources(known=known, missing=missing, key=row.key)
     inputs = inputs_digest(row, known)
     return _Sources(known=known, missing=missing, inputs=inputs, key=key_of(row, inputs))
-
-
-@frozen
-class _LocalSource:
-    """What is known of a local source."""
-
-    info: FileInfo | None = None
-    """What was read from it, or, if there is a problem, what was read from it the last time."""
-    problem: str | None = None
-
-
-async def _check_bytes(role: _Role, content: bytes) -> _LocalSource:
-    try:
-        async with local_file(content, role=role) as file:
-            seconds = await to_thread.run_sync(_seconds, io.BytesIO(content))
-            return _LocalSource(FileInfo("", file.sha256 or "", seconds))
-    except ValueError as error:
-        return _LocalSource(problem=str(error).removeprefix(f"{role}: "))
-
-
-async def _check_files(rows: Iterable[DubRow], journal: RowStore) -> Mapping[_Source, _LocalSource]:
-    """Look at all local files of *rows*."""
-    sources: set[_Source] = {
-        (role, source) for row in rows for role in _ROLES if isinstance(source := getattr(row, role), Path)
-    }
-    if not sources:
-        return {}
-    states = await to_thread.run_sync(_file_states, sources)
-    known = await journal.file_info([one.path for one in states.values() if one.path])
-    found_files: dict[_Source, _LocalSource] = {}
-    read: dict[str, FileInfo] = {}
-    for source, state in states.items():
-        info = known.get(state.path)
-        if state.problem is not None:
-            found_files[source] = _LocalSource(info if state.is_gone else None, state.problem)
-        elif info is not None and state.fingerprint and info.fingerprint == state.fingerprint:
-            found_files[source] = _LocalSource(info)
-        else:  # one call a file, so that a cancellation waits for one at most
-            found_files[source] = local = await to_thread.run_sync(_read, source[1])
-            if local.info is not None and state.path:
-                read[state.path] = local.info if state.fingerprint else evolve(local.info, fingerprint="")
-    if read:
-        await journal.keep_file_info(read)
-    return found_files
-
-
-@frozen
-class _FileState:
-    """What a file system says of a file, and what its first bytes are good for."""
-
-    path: str
-    """Its full path; empty if that is not UTF-8, so that the journal cannot keep it."""
-    fingerprint: str = ""
-    """Empty if another write might leave it as it is: the file has only just been written."""
-    problem: str | None = None
-    is_gone: bool = False
-
-
-def _file_states(sources: Iterable[_Source]) -> Mapping[_Source, _FileState]:
-    return {source: _file_state(*source) for source in sources}
-
-
-def _file_state(role: _Role, path: Path) -> _FileState:
-    """Check that a file is fit for its role; it is not read through."""
-    full = os.path.abspath(path)  # noqa: PTH100 it also takes out `..`
-    full = full if _is_utf_8(full) else ""
-    if not _is_utf_8(path.name):
-        return _FileState(full, problem=f"the file name is not valid UTF-8; rename the file: {path.name}")
-    try:
-        look_at_path(path, None, role)
-        found = path.stat()
-        return _FileState(full, fingerprint(found) if _is_settled(found) else "")
-    except OSError as error:
-        return _FileState(full, problem=f"{path} cannot be read: {error.strerror or error}", is_gone=True)
-    except ValueError as error:
-        return _FileState(full, problem=str(error).removeprefix(f"{role}: "))
-
-
-def _is_settled(found: os.stat_result) -> bool:
-    """Return whether another write to a file would certainly change its times: file systems have coarse clocks."""
-    return time.time() - max(found.st_mtime, found.st_ctime) > _CLOCK_SECONDS
-
-
-def _read(path: Path) -> _LocalSource:
-    found = read_file_info(path)
-    return _LocalSource(problem=found) if isinstance(found, str) else _LocalSource(found)
-
-
-def read_file_info(path: Path) -> FileInfo | str:
-    """Read a file through, and return what is to be known of it, or why it cannot be used; for a thread."""
-    try:
-        with path.open("rb") as file:
-            before = fingerprint(os.fstat(file.fileno()))
-            digest = _digest(file)
-            seconds = _seconds(file)
-            after = fingerprint(os.fstat(file.fileno()))
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror or error}"
-    return FileInfo(after, digest, seconds) if before == after else f"{path.name} changed while it was read"
-
-
-async def check_unchanged(name: str, source: Path, info: FileInfo, *, reads: bool) -> None:
-    """Check that a file still has the content that was checked: what is sent is what the row's key was made of.
-
-    Args:
-        name: What it is: `video` or `audio`.
-        source: The file.
-        info: What was read from it then.
-        reads: Whether to read it in any case, as after an upload; else only if its fingerprint has changed.
-
-    Raises:
-        ValueError: If its content has changed, or cannot be read.
-    """
-    problem = await to_thread.run_sync(partial(_change, source, info, reads=reads))
-    if problem is not None:
-        raise ValueError(f"{name}: {problem}")
-
-
-def _change(path: Path, info: FileInfo, *, reads: bool) -> str | None:
-    try:
-        is_same = fingerprint(path.stat()) == info.fingerprint
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror or error}"
-    if is_same and not reads:
-        return None
-    now = read_file_info(path)
-    if isinstance(now, str):
-        return now
-    return None if now.digest == info.digest else f"{path.name} changed during the run"
-
-
-def _is_utf_8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _digest(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(_BLOCK):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _seconds(file: BinaryIO) -> float | None:
-    """Return how long a media file plays; `None` if that cannot be read."""
-    from tinytag import TinyTag  # noqa: PLC0415 only runs with local files need it
-
-    file.seek(0)
-    try:
-        found = TinyTag.get(file_obj=file, tags=False).duration
-    except Exception:  # noqa: BLE001 a parser of any file; whatever it fails at, the length is unknown
-        return None
-    return float(found) if found else None

@@ -48,10 +48,21 @@ def _in_thread(
 
 @define
 class _Commit:
-    """Records that are written in one transaction."""
+    """Records that are written in one transaction, and who waits for it."""
 
     records: list[Record] = field(factory=list)
-    done: asyncio.Future[None] | None = None
+    waiters: list[asyncio.Future[None]] = field(factory=list)
+
+    def settle(self, written: asyncio.Future[None]) -> None:
+        """Wake the waiters. Each has a future of its own, so that a row that is cancelled cancels nothing else."""
+        error = written.exception()
+        for waiter in self.waiters:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error.fresh() if isinstance(error, JournalError) else error)
 
 
 class Journal:
@@ -144,17 +155,17 @@ class Journal:
 
     async def save(self, *records: Record) -> None:
         """Save records, all of them or none; saves that wait for the disk share one transaction."""
+        loop = asyncio.get_running_loop()
         with self._joining:
             commit = self._waiting
             if commit is None:
                 commit = self._waiting = _Commit()
             commit.records += records
-        if commit.done is None:
-            commit.done = asyncio.get_running_loop().run_in_executor(self._thread, self._commit, commit)
-        try:
-            await asyncio.shield(commit.done)
-        except JournalError as error:
-            raise error.fresh() from error
+        if not commit.waiters:
+            loop.run_in_executor(self._thread, self._commit, commit).add_done_callback(commit.settle)
+        waiter = loop.create_future()
+        commit.waiters.append(waiter)
+        await waiter
 
     def _commit(self, commit: _Commit) -> None:
         with self._joining:

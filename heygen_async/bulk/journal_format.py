@@ -22,8 +22,10 @@ APPLICATION: Final = 0x48474A31  # "HGJ1", which marks a database as a journal
 VERSION: Final = 3
 FIRST_VERSION: Final = 1
 
-_COLUMNS: Final = tuple(one.name for one in attrs.fields(Record) if one.metadata.get("saved", True))
-_IN_COLUMNS: Final = attrgetter(*_COLUMNS)
+_FIELDS: Final = tuple(one.name for one in attrs.fields(Record) if one.metadata.get("saved", True))
+_IN_FIELDS: Final = attrgetter(*_FIELDS)
+_COLUMNS: Final = tuple("asked_at" if name == "sent_at" else name for name in _FIELDS)
+"""The columns of the fields: their names, except for one that was called otherwise in version 0.1."""
 _EARLIER, _ERROR = _COLUMNS.index("earlier"), _COLUMNS.index("error")
 
 _SCHEMA: Final = f"""
@@ -77,14 +79,14 @@ def select(db: sqlite3.Connection, where: str, *values: str | int) -> list[Recor
 
 
 def _values(record: Record) -> list[object]:
-    values = list(_IN_COLUMNS(record))
+    values = list(_IN_FIELDS(record))
     values[_EARLIER] = orjson.dumps(record.earlier).decode()
     values[_ERROR] = None if record.error is None else shown(record.error)
     return values
 
 
 def _record(values: Sequence[object]) -> Record:
-    fields = dict(zip(_COLUMNS, values, strict=True))
+    fields = dict(zip(_FIELDS, values, strict=True))
     fields["state"] = State(str(fields["state"]))
     fields["earlier"] = tuple(orjson.loads(str(fields["earlier"])))
     for name in ("is_final", "captions_free"):

@@ -9,6 +9,7 @@ Rule 3: once a create had no answer, only an answer of the API under its key, or
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,8 @@ from heygen_async._media.parts import remove_published
 from heygen_async._media.targets import captions_path
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
-from heygen_async.bulk.intake import PreparedRow, check_unchanged
+from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.local_files import check_unchanged
 from heygen_async.bulk.outputs import (
     absolute_path,
     captions_are_free,
@@ -56,43 +58,12 @@ _BATCH_LOOKS: Final = PollPolicy(fastest=1.0, growth=0.25, slowest=75.0)
 Save: TypeAlias = Callable[[Record], Awaitable[None]]
 _Role: TypeAlias = Literal["video", "audio"]
 
-_SERVER_FAULTS: Final = (
-    "internal",
-    "server",
-    "timeout",
-    "timed out",
-    "time out",
-    "unavailable",
-    "overload",
-    "capacity",
-    "try again",
-    "retry",
-    "temporar",
-    "unexpected",
+_SERVER_FAULT: Final = re.compile(
+    "internal|server|timeout|timed out|time out|unavailable|overload|capacity|try again|retry|temporar|unexpected"
 )
-_SOURCE_FAULTS: Final = (
-    "face",
-    "speech",
-    "voice",
-    "silen",
-    "no audio",
-    "no video",
-    "download",
-    "accessib",
-    "format",
-    "codec",
-    "duration",
-    "resolution",
-    "too long",
-    "too short",
-    "too large",
-    "policy",
-    "moderation",
-    "unsupported",
-    "not supported",
-    "invalid",
-    "corrupt",
-    "not found",
+_SOURCE_FAULT: Final = re.compile(
+    "face|speech|voice|silen|no audio|no video|download|accessib|format|codec|duration|resolution|too long|too short|"
+    "too large|policy|moderation|unsupported|not supported|invalid|corrupt|not found"
 )
 
 
@@ -192,9 +163,9 @@ def next_step(row: PreparedRow, record: Record, now: float, *, max_attempts: int
 def is_remembered(record: Record, now: float) -> bool:
     """Return whether the server certainly still knows the key of a create without an answer."""
     # A clock that was set back makes this time look short: then, too, the job is searched for.
-    if record.is_key_lost or record.asked_at is None:
+    if record.is_key_lost or record.sent_at is None:
         return False
-    return -CLOCK_ERROR <= now - record.asked_at < KEY_SECONDS
+    return -CLOCK_ERROR <= now - record.sent_at < KEY_SECONDS
 
 
 def _is_uploaded(row: PreparedRow, record: Record) -> bool:
@@ -274,7 +245,7 @@ def is_final_failure(message: str | None) -> bool:
     Server faults may pass, and so may what is not understood; a failed job costs nothing.
     """
     text = (message or "").lower()
-    return not any(word in text for word in _SERVER_FAULTS) and any(word in text for word in _SOURCE_FAULTS)
+    return _SERVER_FAULT.search(text) is None and _SOURCE_FAULT.search(text) is not None
 
 
 # Effects
@@ -339,7 +310,7 @@ async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
         lipsync_id = await call
     except HeyGenError as error:
         return await without_lost_assets(row, record, error, at)
-    return evolve(record.accepted(lipsync_id), is_fresh=False)
+    return record.accepted(lipsync_id)
 
 
 async def without_lost_assets(row: PreparedRow, record: Record, error: HeyGenError, at: Tools) -> Record:

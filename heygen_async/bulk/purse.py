@@ -21,10 +21,6 @@ class Purse:
     """Why rows are left out, once some are."""
     _changed: asyncio.Event = field(factory=asyncio.Event)
 
-    def price(self, mode: str, seconds: float | None) -> float:
-        """Return the estimated price of an output; `None` assumes a length."""
-        return self.budget.price(mode, seconds)
-
     async def reserve(self, mode: str, seconds: float | None, *, before_waiting: Callable[[], None]) -> float:
         """Reserve the price of a job, and return it; wait while jobs that run may leave room for it.
 
@@ -34,7 +30,7 @@ class Purse:
         """
         while True:
             self.check_credit()
-            price = self.price(mode, seconds)
+            price = self.budget.price(mode, seconds)
             if self.budget.reserve(price, is_guess=seconds is None):
                 return price
             if not self.budget.may_fit(price):
@@ -53,10 +49,6 @@ class Purse:
         """Replace what was reserved for a job that has ended by its cost, and wake the rows that wait for room."""
         self.budget.settle(reserved, cost)
         self._wake()
-
-    def learn_length(self, seconds: float) -> None:
-        """Note the length of an output."""
-        self.budget.learn_length(seconds)
 
     def stop(self, error: InsufficientCredit) -> None:
         """Reserve nothing more: the account is out of credit."""

@@ -90,7 +90,7 @@ class Record:
     video_asset: str | None = None
     audio_asset: str | None = None
     """What was uploaded for it."""
-    asked_at: float | None = None
+    sent_at: float | None = None
     """When it was first sent, or when a search last showed that there is no job of it."""
     batch: str | None = None
     """The key of the batch that it was sent in."""
@@ -198,7 +198,7 @@ class Record:
             attempt_key=key,
             body=body,
             callback_id=callback_id or key,
-            asked_at=now,
+            sent_at=now,
             error=None,
             estimate=estimate,
             is_fresh=True,
@@ -206,7 +206,7 @@ class Record:
 
     def in_batch(self, batch: str, item: int) -> Record:
         """Return the record of a row that is sent as an item of a batch."""
-        return evolve(self, batch=batch, item=item)
+        return evolve(self, batch=batch, item=item, group=None)
 
     def not_sent(self, error: str | None) -> Record:
         """Return the record after a create that certainly created no job."""
@@ -216,7 +216,7 @@ class Record:
             batch=None,
             item=None,
             batch_id=None,
-            asked_at=None,
+            sent_at=None,
             error=error,
             estimate=0.0,
             is_key_lost=False,
@@ -231,28 +231,28 @@ class Record:
         """Return the record after a complete search found no job: the create may be sent again."""
         if self.batch is not None:  # an item is not sent alone under the key of its batch
             return self.not_sent(None)
-        return evolve(self, asked_at=now, is_key_lost=False)
+        return evolve(self, sent_at=now, is_key_lost=False)
 
     def in_doubt(self, error: Exception) -> Record:
         """Return the record after a search that did not show for certain which job is the row's.
 
         From then on only a search settles it: whatever a clock says later, its key is never sent again.
         """
-        return evolve(self.stopped(error), asked_at=None)
+        return evolve(self.stopped(error), sent_at=None)
 
     def accepted(self, lipsync_id: str) -> Record:
         """Return the record once there is a job."""
-        return evolve(self, state=State.SUBMITTED, lipsync_id=lipsync_id, error=None)
+        return evolve(self, state=State.SUBMITTED, lipsync_id=lipsync_id, error=None, is_fresh=False)
 
     def accepted_in(self, batch_id: str) -> Record:
         """Return the record once there is a batch."""
-        return evolve(self, state=State.SUBMITTED, batch_id=batch_id, error=None)
+        return evolve(self, state=State.SUBMITTED, batch_id=batch_id, error=None, is_fresh=False)
 
     def adopted(self, attempt: int, lipsync_id: str, now: float, *, estimate: float) -> Record:
         """Return the record of a row whose job was created in an earlier run that could not record it."""
         key = attempt_key(self.key, self.inputs, attempt)
         found = evolve(
-            self, attempt=attempt, attempt_key=key, callback_id=key, asked_at=now, estimate=estimate, body=None
+            self, attempt=attempt, attempt_key=key, callback_id=key, sent_at=now, estimate=estimate, body=None
         )
         return found.accepted(lipsync_id)
 
@@ -301,7 +301,7 @@ class Record:
             callback_id=None,
             video_asset=None,
             audio_asset=None,
-            asked_at=None,
+            sent_at=None,
             batch=None,
             item=None,
             batch_id=None,

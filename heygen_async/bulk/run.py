@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from anyio import EndOfStream, create_memory_object_stream, to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import frozen
 
-from heygen_async.bulk.admission import AdmissionQueue, RunAborted, UnansweredAttempts
+from heygen_async.bulk.admission import AdmissionQueue, RunAborted
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
@@ -332,9 +332,7 @@ class DubRun:
     async def _start(
         self, one: AdmittedRow, tasks: asyncio.TaskGroup, outcomes: MemoryObjectSendStream[DubOutcome]
     ) -> None:
-        admit_next = _once(self._admit_next)
-        attempts = UnansweredAttempts(self._context.queue)
-        executor = RowExecutor(self._context, one.row, one.record, one.has_file, admit_next, attempts)
+        executor = RowExecutor(self._context, one.row, one.record, one.has_file, self._admit_next)
         if executor.step() in ENDS:
             outcomes.send_nowait(await executor.result())
         else:
@@ -388,13 +386,3 @@ def _failed(refused: RefusedRow) -> DubOutcome:
 
 def _text(error: HeyGenError | None) -> str | None:
     return None if error is None else str(error)
-
-
-def _once(call: Callable[[], None]) -> Callable[[], None]:
-    calls = [call]
-
-    def called() -> None:
-        if calls:
-            calls.pop()()
-
-    return called

@@ -198,7 +198,7 @@ class Searcher:
 
 
 def _is_the_rows(job: Lipsync, record: Record, row: DubRow) -> bool:
-    if record.asked_at is None or job.created_at is None:
+    if record.sent_at is None or job.created_at is None:
         return False
-    is_later = job.created_at.timestamp() >= record.asked_at - _CLOCK_SKEW
+    is_later = job.created_at.timestamp() >= record.sent_at - _CLOCK_SKEW
     return is_later and row.title is not None and job.title == row.title

@@ -226,7 +226,8 @@ def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
     if plan.is_rehearsal:
         snapshot, commands = attrs.evolve(snapshot, balance_before=None, balance_after=None), plan.commands.to_start()
     else:
-        commands = plan.commands.after(snapshot, is_over_budget=progress.is_over_budget)
+        drafts = plan.files.journal if progress.has_drafts else None
+        commands = plan.commands.after(snapshot, is_over_budget=progress.is_over_budget, drafts=drafts)
     if wants_json(plan.options.json):
         print_json_line(summary_object(snapshot, progress.elapsed, commands))
     else:

@@ -1,4 +1,4 @@
-"""The commands that a bulk run suggests at its end: to continue, or to retry failed rows. Values in, text out."""
+"""The commands that a bulk run suggests at its end: to continue, retry failed rows, or review. Values in, text out."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ class RunCommands:
         """Return the command that starts the run, by what it does, after a rehearsal or a dry run."""
         return {"Start the run": self._command(self.flags)}
 
-    def after(self, snapshot: DubSnapshot, *, is_over_budget: bool) -> dict[str, str]:
+    def after(self, snapshot: DubSnapshot, *, is_over_budget: bool, drafts: Path | None = None) -> dict[str, str]:
         """Return the commands to run next, by what they do.
 
         Args:
             snapshot: The run at its end.
             is_over_budget: Whether rows were skipped because of the budget.
+            drafts: The journal, if it has drafts that somebody may want to watch.
         """
         commands: dict[str, str] = {}
         if is_over_budget:
@@ -47,6 +48,10 @@ class RunCommands:
             commands["Continue"] = self._command(self.flags)
         if snapshot.stages.get("failed"):
             commands["Retry the failed rows"] = self._command(evolve(self.flags, retry_failed=True))
+        if drafts is not None and not self.review.approved and not self.review.review:
+            commands["Watch the drafts, and approve or reject them"] = shlex.join(
+                ["heygen-async", "review", str(drafts)]
+            )
         return commands
 
     def _command(self, flags: RunFlags) -> str:

@@ -36,6 +36,8 @@ class Progress:
     is_over_budget: bool = False
     """Whether rows were skipped because of the budget."""
     started: float = 0.0
+    has_drafts: bool = False
+    """Whether there is a video in speed mode to watch."""
     outcomes: Counter[str] = field(factory=Counter)
     """Outcomes by state."""
     failures: list[DubOutcome] = field(factory=list)
@@ -67,6 +69,7 @@ class Progress:
         self.outcomes[outcome.state] += 1
         if outcome.state == "failed":
             self.failures = [*self.failures, outcome][-_FAILURES:]
+        self.has_drafts = self.has_drafts or (outcome.path is not None and outcome.row.mode == "speed")
         self.is_over_budget = self.is_over_budget or isinstance(outcome.error, OverBudget)
         if outcome.key in self._fresh:
             self._fresh.discard(outcome.key)

@@ -10,10 +10,11 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 from heygen_async._ids import segment
 from heygen_async._text import one_line
@@ -21,7 +22,7 @@ from heygen_async.errors import HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
 from heygen_async.polling.board import Board
-from heygen_async.polling.waiters import Job, LipsyncPage, Now, RequestKind, Status, StatusRequest, Waiter
+from heygen_async.polling.waiters import Job, JobState, LipsyncPage, Now, RequestKind, Status, StatusRequest, Waiter
 
 GetStatuses: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Status]]]
 GetLipsync: TypeAlias = Callable[[str], Awaitable[Lipsync]]
@@ -36,6 +37,9 @@ _JITTER: Final = 0.2
 
 _MAX_UNKNOWN: Final = 32
 """The most unknown statuses that are remembered, to log each of them once."""
+
+_loops: Final[WeakKeyDictionary[Dispatcher, asyncio.AbstractEventLoop]] = WeakKeyDictionary()
+"""Those that are in use, with their event loops."""
 
 
 class Dispatcher:
@@ -70,6 +74,12 @@ class Dispatcher:
         self._closed = False
         self._unknown: set[str] = set()
 
+    @staticmethod
+    def in_use() -> list[Dispatcher]:
+        """Return those of the running event loop: the pytest plugin reaches the waits of every session here."""
+        loop = asyncio.get_running_loop()
+        return [dispatcher for dispatcher, used_by in _loops.items() if used_by is loop]
+
     def open(self) -> float:
         """Bind to the running event loop on first use, and return its time.
 
@@ -81,9 +91,17 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
+            _loops[self] = loop
         if self._loop is not loop:
             raise RuntimeError("the session is in use by another event loop; make a session for each")
         return loop.time()
+
+    def look_at_ended(self, ended: Container[str]) -> None:
+        """Look now at the jobs that wait for their next look though they have ended, as the caller knows."""
+        for job in self.board.jobs():
+            if job.id in ended and job.state is JobState.QUEUED and not job.notified:
+                self.board.notify(job.id)
+        self.update()
 
     def time(self) -> float:
         """Return the time on the clock that all waits share, even after the session or its loop was closed."""

@@ -1,6 +1,7 @@
 """Which requests the run page accepts, by token, `Host` and `Origin`; and the headers of every answer. Pure.
 
-Rule 1: without the token every path is the same 404.
+Rule 1: without the token every path is the same 404. A browser is started with another token, which leads to the page
+once: other users of the machine can see its command line.
 Rule 2: `Host` must name this machine, so that a foreign name that resolves to 127.0.0.1 (DNS rebinding) is refused.
 The port may differ: a tunnel has another one.
 Rule 3: a request of another origin is refused, whatever its path; a POST must have an `Origin`.

@@ -34,7 +34,7 @@ async def send_events(
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
     with changed.followed() as follower:
         await response.prepare(request)
-        await response.write(b"retry: 1000\n\n" + _event(b"run", orjson.dumps(run())))
+        await response.write(b"retry: 1000\n\n" + _event({"run": run()}))
         while True:
             try:
                 async with asyncio.timeout(_ALIVE):
@@ -42,10 +42,12 @@ async def send_events(
             except TimeoutError:
                 await response.write(b": still here\n\n")
                 continue
-            views = await rows.views(follower.take(_MOST_ROWS))
-            await response.write(_event(b"rows", orjson.dumps(views)) + _event(b"run", orjson.dumps(run())))
+            changes = follower.take(_MOST_ROWS)
+            moved = rows.moved(changes.moved)  # now: while rows are read, one of them may end
+            read = await rows.views(changes.read) if changes.read else []
+            await response.write(_event({"run": run(), "rows": read, "moved": moved}))
             await asyncio.sleep(_PAUSE)
 
 
-def _event(name: bytes, data: bytes) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name, data)
+def _event(data: Mapping[str, object]) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps(data)

@@ -1,6 +1,7 @@
 """The rows of a run in progress: the stage of each and when it reached it, and which rows have changed.
 
-An event of the run costs a few lines here; everything else happens when an open page reads the rows.
+An event of the run costs a few lines here; everything else happens when an open page reads the rows. A row that comes
+to another stage is read from the journal only at first and at its end: this is most of what an open page costs a run.
 """
 
 from __future__ import annotations
@@ -11,39 +12,50 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from heygen_async.bulk.events import DubEvent, Stage
+from heygen_async.bulk.events import ENDS, DubEvent, Stage
 from heygen_async.review.row_view import LiveRow
 
 _MOST_STEPS: Final = 64
 """Changes of stage that are kept of one row; one that is retried for hours has more."""
 
 
+@frozen
+class Changes:
+    """Rows that have changed: those to read, and those that are only at another stage."""
+
+    read: list[str]
+    moved: list[str]
+
+
 @define(eq=False)
 class Follower:
     """What has changed since an open page looked."""
 
-    _keys: set[str] = field(factory=set)
+    _read: set[str] = field(factory=set)
+    _moved: set[str] = field(factory=set)
     _wakeup: asyncio.Event = field(factory=asyncio.Event)
 
-    def wake(self, key: str | None) -> None:
+    def wake(self, key: str | None, *, is_moved: bool) -> None:
         """Note a change of a row, or of the run."""
         if key is not None:
-            self._keys.add(key)
+            (self._moved if is_moved else self._read).add(key)
         self._wakeup.set()
 
     async def wait(self) -> None:
         """Wait until something has changed."""
         await self._wakeup.wait()
 
-    def take(self, most: int) -> list[str]:
-        """Return the keys of rows that have changed, at most so many, and forget them."""
-        taken = list(islice(self._keys, most))
-        self._keys.difference_update(taken)
-        if not self._keys:
+    def take(self, most: int) -> Changes:
+        """Return the rows that have changed, at most so many to read, and forget them."""
+        read = list(islice(self._read, most))
+        moved = [key for key in self._moved if key not in self._read]
+        self._read.difference_update(read)
+        self._moved.clear()
+        if not self._read:
             self._wakeup.clear()
-        return taken
+        return Changes(read, moved)
 
 
 @define(eq=False)
@@ -52,10 +64,10 @@ class ChangedRows:
 
     _followers: list[Follower] = field(factory=list)
 
-    def add(self, key: str | None) -> None:
-        """Note that a row has changed; `None` if it is the run alone."""
+    def add(self, key: str | None, *, is_moved: bool = False) -> None:
+        """Note that a row has changed, or only its stage; `None` if it is the run alone."""
         for follower in self._followers:
-            follower.wake(key)
+            follower.wake(key, is_moved=is_moved)
 
     @contextmanager
     def followed(self) -> Iterator[Follower]:
@@ -94,13 +106,14 @@ class LiveRows:
         if self._started is None:
             self._started = now
         row = self._rows.get(event.key)
+        is_moved = row is not None and event.stage not in ENDS
         if row is None:
             row = self._rows[event.key] = _Progress(event.stage, None, [])
         if not row.history or row.stage != event.stage:
             row.history.append((now - self._started, event.stage))
             del row.history[:-_MOST_STEPS]
         row.stage, row.message = event.stage, event.message
-        self.changed.add(event.key)
+        self.changed.add(event.key, is_moved=is_moved)
 
     def row(self, key: str) -> LiveRow | None:
         """Return where a row is; `None` if the run has not reached it."""

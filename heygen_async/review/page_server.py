@@ -69,6 +69,8 @@ class RunPage:
     _changed: ChangedRows = field(init=False)
     _reader: RowReader = field(init=False)
     _headers: Mapping[str, str] = field(init=False)
+    _once: set[str] = field(factory=set, init=False, repr=False)
+    """Tokens that lead to the page once."""
     _sources: dict[str, FileInfo] = field(factory=dict, init=False)
     """Source videos that had to be read again, by path."""
 
@@ -102,6 +104,18 @@ class RunPage:
         finally:
             await runner.cleanup()
 
+    def address_once(self, url: str) -> str:
+        """Return an address that leads to the page one time, for a browser to be started with.
+
+        Other users of the machine can see the command line of a browser, but come too late to use its address.
+
+        Args:
+            url: The address of the page.
+        """
+        token = secrets.token_urlsafe(24)
+        self._once.add(token)
+        return url.replace(self.token, token)
+
     def _app(self, files: Mapping[str, PageFile]) -> web.Application:
         app = web.Application(middlewares=[self._guarded], client_max_size=MOST_BYTES)
         app.on_response_prepare.append(self._add_headers)
@@ -120,11 +134,18 @@ class RunPage:
     @web.middleware
     async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         given = request.path.split("/")[1]
-        if not has_token(self.token, given):
+        is_once = given in self._once
+        if not is_once and not has_token(self.token, given):
             return web.Response(status=404, text="not found")
         refused = refusal(request.method, request.headers)
         if refused is not None:
             return web.Response(status=403, text=refused)
+        if is_once:
+            self._once.remove(given)
+            return web.Response(status=303, headers={"Location": f"/{self.token}/"})
+        return await self._answer(request, handler)
+
+    async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except NotShown as error:

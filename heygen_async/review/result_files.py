@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, cast
 from heygen_async._media.sources import fingerprint
 from heygen_async._media.targets import captions_path
 from heygen_async.bulk.identity import FileInfo
-from heygen_async.bulk.intake import read_file_info
+from heygen_async.bulk.local_files import read_file_info
 from heygen_async.bulk.outputs import fingerprint_of
 from heygen_async.bulk.record import Record, State
 from heygen_async.review.row_view import FileState

@@ -15,7 +15,7 @@ from heygen_async.bulk.reviews import Review
 from heygen_async.models import JSON, DubRow
 from heygen_async.review.live_rows import LiveRows
 from heygen_async.review.result_files import result_state
-from heygen_async.review.row_view import FileState, row_view
+from heygen_async.review.row_view import FileState, moved_view, row_view
 
 _PAGE: Final = 1000
 """How many rows are read at once: few enough that a run beside the page is not held up."""
@@ -47,6 +47,11 @@ class RowReader:
         records = await self.journal.records(keys)
         done = [key for key, record in records.items() if record.state is State.DONE]
         return await self._views(list(records.values()), await self.journal.reviews(done) if done else [])
+
+    def moved(self, keys: Sequence[str]) -> list[dict[str, JSON]]:
+        """Return what has changed of rows that are only at another stage of the run."""
+        found = [] if self.live is None else [(key, self.live.row(key)) for key in keys]
+        return [moved_view(key, live) for key, live in found if live is not None]
 
     async def _views(self, records: Sequence[Record], found: Iterable[Review]) -> list[dict[str, JSON]]:
         reviews = {review.key: review for review in found}

@@ -95,10 +95,26 @@ def row_view(
         "source": _source(row),
         "offset": 0.0 if row is None else row.start_time or 0.0,
         "error": record.error or message,
-        "advice": advice(record, category, file),
-        "history": [] if live is None else [[round(when, 3), stage] for when, stage in live.history],
+        "advice": None if live is not None and live.stage not in ENDS else advice(record, category, file),
+        "history": None if live is None else _history(live),
     }
     return {name: value for name, value in view.items() if value}
+
+
+def moved_view(key: str, live: LiveRow) -> dict[str, JSON]:
+    """Return what changes in the JSON object of a row that comes to another stage of a run."""
+    view: dict[str, JSON] = {
+        "key": key,
+        "category": "running",
+        "state": live.stage,
+        "error": live.message,
+        "history": _history(live),
+    }
+    return view
+
+
+def _history(live: LiveRow) -> list[JSON]:
+    return [[round(when, 3), stage] for when, stage in live.history]
 
 
 def _source(row: DubRow | None) -> dict[str, JSON] | None:

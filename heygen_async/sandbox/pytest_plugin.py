@@ -34,7 +34,8 @@ before a fixture is used, and the packages above it import nothing either.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Container, Iterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -53,6 +54,9 @@ __all__ = ("heygen_sandbox", "heygen_session")
 _BASE_URL: Final = "HEYGEN_BASE_URL"
 _NOWHERE: Final = "http://127.0.0.1:1"
 """Nothing listens there: the port is one that only the system may open."""
+
+_STEP: Final = 0.005
+"""Real seconds after which a wait for a job that has ended looks at it."""
 
 _GUARD: Final = {_BASE_URL: _NOWHERE, "HEYGEN_LOOPBACK_ONLY": "1"}
 
@@ -114,21 +118,51 @@ async def heygen_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     Its time runs a thousand times as fast as real time, so that a job takes 20 ms, unless the marker says `speed=` or
     `manual=True`. `HEYGEN_BASE_URL` and `HEYGEN_API_KEY` name it while the test runs: a `HeyGenSession()` that the
     code under test creates uses it.
+
+    If the sandbox is manual, every wait for a job, of any session on the test's event loop, sees its end as soon as
+    `advance`, `finish` or `fail` has ended it, whatever the session's `PollPolicy`. `on_finished` is used for that.
     """
     from heygen_async.sandbox import Sandbox  # noqa: PLC0415 imported on first use
 
     async with Sandbox(**_options(request.node)) as sandbox:
         monkeypatch.setenv("HEYGEN_BASE_URL", sandbox.url)
         monkeypatch.setenv("HEYGEN_API_KEY", sandbox.api_key)
-        yield sandbox
+        if sandbox.is_manual:
+            async with _waits_driven(sandbox):
+                yield sandbox
+        else:
+            yield sandbox
+
+
+@asynccontextmanager
+async def _waits_driven(sandbox: Sandbox) -> AsyncIterator[None]:
+    """While the body runs, have waits look at jobs that have ended, before the wait began or later."""
+    import asyncio  # noqa: PLC0415 imported on first use
+
+    ended: set[str] = set()
+    sandbox.on_finished = ended.add
+    driving = asyncio.create_task(_drive_waits(ended))
+    try:
+        yield
+    finally:
+        driving.cancel()
+        await asyncio.wait([driving])
+
+
+async def _drive_waits(ended: Container[str]) -> None:
+    import asyncio  # noqa: PLC0415 imported on first use
+
+    from heygen_async.polling.requests import Dispatcher  # noqa: PLC0415 the same
+
+    while True:
+        for dispatcher in Dispatcher.in_use():
+            dispatcher.look_at_ended(ended)
+        await asyncio.sleep(_STEP)
 
 
 @async_fixture
 async def heygen_session(heygen_sandbox: Sandbox) -> AsyncIterator[HeyGenSession]:
-    """A `heygen_async.HeyGenSession` on the test's sandbox, which polls and retries within milliseconds.
-
-    If the sandbox is manual, `advance` makes this session's waits see the end of a job at once.
-    """
+    """A `heygen_async.HeyGenSession` on the test's sandbox, which polls and retries within milliseconds."""
     from heygen_async import HeyGenSession, PollPolicy, RetryPolicy  # noqa: PLC0415 imported on first use
 
     polling = PollPolicy(fastest=0.01, slowest=0.05)
@@ -136,8 +170,6 @@ async def heygen_session(heygen_sandbox: Sandbox) -> AsyncIterator[HeyGenSession
     async with HeyGenSession(
         heygen_sandbox.api_key, base_url=heygen_sandbox.url, polling=polling, retry=retry
     ) as session:
-        if heygen_sandbox.is_manual:
-            heygen_sandbox.on_finished = session.poller.notify
         yield session
 
 

@@ -216,8 +216,8 @@ class Sandbox:
         and the redelivery of webhooks. Webhooks are delivered and answered in here.
 
         Does not move: real time. The client waits in real seconds between two requests for a status and between two
-        attempts. To make its poller see the end of a job at once, assign `on_finished`, as the fixture
-        `heygen_session` does. `latency` and `Retry-After` are real seconds too.
+        attempts. The pytest plugin makes the waits of every session see the end of a job at once; elsewhere assign
+        `on_finished`. `latency` and `Retry-After` are real seconds too.
 
         If cancelled, the clock stays where it is.
 

@@ -1,6 +1,7 @@
 """The edges of the process: where its code takes the time, randomness and ids from, and who hears its warnings."""
 
 import gc
+import logging
 import random
 import sys
 import time
@@ -13,11 +14,13 @@ from unittest import mock
 
 import aiohttp
 
-from heygen_async._transport import server_time
+from heygen_async import _uptime
 from heygen_async.polling import requests as polling_requests
 from heygen_async.resources import lipsyncs as lipsync_calls
 
 from .universe import Universe
+
+logging.getLogger("heygen_async").addHandler(logging.NullHandler())  # a worker that rests is no news here
 
 
 def collect_dead() -> None:
@@ -58,7 +61,7 @@ def simulated_edges(universe: Universe) -> Iterator[None]:
             (uuid, "uuid4", ids),
             (sys, "unraisablehook", lambda one: complain(f"{one.err_msg} {one.exc_value!r}")),
             (sys.modules["secrets"], "token_hex", tokens),
-            (server_time, "since_boot", lambda: universe.now),
+            (_uptime, "since_boot", lambda: universe.now),
             (aiohttp.connector, "monotonic", lambda: universe.now - universe.suspended),
             (polling_requests, "datetime", _Datetime),
             (lipsync_calls, "datetime", _Datetime),

@@ -108,6 +108,8 @@ class Network:
         self.counts: Counter[str] = Counter()
         self.not_before: dict[object, float] = {}
         """Until when the service has asked the client to wait with each request."""
+        self.is_shared = False
+        """Whether several processes use it."""
         self.refused: set[object] = set()
         """The names of requests that were refused."""
         self.problems: list[str] = []
@@ -320,7 +322,8 @@ class Line(asyncio.Transport):
 
     def _wait_for(self, request: HttpRequest, seconds: float) -> None:
         """Note that the client must wait with a request; it has the answer by now."""
-        if not self._is_closing:
+        is_of_a_row = request.name[2] is not None  # others may be made again by a scheduler that is new
+        if not self._is_closing and (is_of_a_row or not self._network.is_shared):
             self._network.not_before[self._client, request.name] = self._universe.now - 1.0 + seconds
 
     def _deliver_in_pieces(self, content: bytes, delay: float) -> None:

@@ -13,9 +13,9 @@ from attrs import define, field
 from psycopg.types.json import Jsonb
 
 from heygen_async.bulk.cluster import accounts, postgres, scheduler_store
-from heygen_async.bulk.cluster.accounts import GONE_SECONDS
 from heygen_async.bulk.cluster.postgres import written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow, row_to_json
+from heygen_async.bulk.cluster.scheduler_store import GONE_SECONDS
 
 Values = Mapping[str, Any]
 Result = list[tuple[Any, ...]]
@@ -161,7 +161,7 @@ class Tables:
             scheduler_store._SAVE_LESSONS: self._save_lessons,
             scheduler_store._READY: self._ready,
             scheduler_store._TO_PREPARE: self._to_prepare,
-            "SELECT run, array_agg(price)": self._reserved,
+            "SELECT run, array_agg(counted)": self._reserved,
             scheduler_store._MARK_DEFERRED: self._mark_deferred,
             scheduler_store._TAKE_BACK: self._take_back,
             scheduler_store._AT_WORK: lambda _: [
@@ -229,11 +229,11 @@ class Tables:
 
     def _dead(self, of: Values) -> Result:
         holders = {row.holder for row in self.rows.values() if row.holder is not None}
-        return [(name,) for name in sorted(holders) if self._is_dead(name, of["silent"])]
+        return [(name,) for name in sorted(holders) if self._is_dead(name, of["silent"], of["gone"])]
 
-    def _is_dead(self, name: str, silent: float) -> bool:
+    def _is_dead(self, name: str, silent: float, gone: float) -> bool:
         beat, now = self.beats.get(name), self.now()
-        return beat is None or beat < now - silent or (name not in self.connected and beat < now - GONE_SECONDS)
+        return beat is None or beat < now - silent or (name not in self.connected and beat < now - gone)
 
     def _halt(self, of: Values) -> Result:
         self.halted = of["reason"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from attrs import define, field
 
 from heygen_async.bulk.store import HeyGen
 from heygen_async.errors import NotFound, PermissionDenied
 from heygen_async.models import LipsyncStatus
+
+T = TypeVar("T")
 
 _GETS: Final = 8
 """The most jobs that are fetched at once where there are no bulk status requests."""
@@ -38,6 +40,22 @@ class Session(Protocol):
         ...
 
 
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of calls that go on at the same time.
+
+    Raises:
+        Exception: The first error of a call; the others have been cancelled, and have ended.
+    """
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(call) for call in calls]
+    except ExceptionGroup as errors:
+        failure = errors.exceptions[0]
+    else:
+        return [task.result() for task in running]
+    raise failure
+
+
 @define(eq=False)
 class StatusReader:
     """Reads the statuses of jobs; one by one, once the account turned out not to have bulk status requests."""
@@ -53,7 +71,7 @@ class StatusReader:
                 return await self.api.statuses(lipsync_ids)
             except (NotFound, PermissionDenied):
                 self._has_statuses = False
-        found = await asyncio.gather(*(self._one(lipsync_id) for lipsync_id in lipsync_ids))
+        found = await together(self._one(lipsync_id) for lipsync_id in lipsync_ids)
         return dict(zip(lipsync_ids, found, strict=True))
 
     async def _one(self, lipsync_id: str) -> LipsyncStatus | str:

@@ -33,8 +33,9 @@ _RECONNECT: Final = 0.3
 _PAUSE, _LONGEST_PAUSE = 0.1, 0.4
 """Seconds between two attempts while the database is away: at first, and later."""
 
+_SEARCH_PATH: Final = f"{SCHEMA},{ENGINE_SCHEMA}"
 _LASTING: Final = {
-    "options": f"-c search_path={SCHEMA},{ENGINE_SCHEMA}",
+    "options": f"-c search_path={_SEARCH_PATH}",
     "application_name": "heygen-async",
     "connect_timeout": "5",
     "keepalives_idle": "5",
@@ -42,6 +43,11 @@ _LASTING: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+_POOLED: Final = (
+    "the connection goes through a pooler that does not keep its settings, as PgBouncer in transaction mode: workers "
+    "LISTEN and hold locks, so give them the address of PostgreSQL itself"
+)
+_REFUSED_BY_POOLER: Final = "unsupported startup parameter"
 _LOCK: Final = 0x4845_5947  # of migrations; with a second number, of that run
 # The server, too, notices within seconds that the machine of a connection is gone: then its lock is free.
 _LOCK_RUN: Final[LiteralString] = """
@@ -138,6 +144,8 @@ def translated() -> Iterator[None]:
         with keeping_cancellation():
             yield
     except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+        if _REFUSED_BY_POOLER in str(error):
+            raise ClusterError(_POOLED) from None
         raise DatabaseLost(f"the database does not answer: {_sentence(error)}") from None
     except psycopg.Error as error:
         raise ClusterError(f"the database refused a statement: {_sentence(error)}") from error
@@ -182,10 +190,13 @@ class Database:
 
         Raises:
             DatabaseLost: If the database cannot be reached.
+            ClusterError: If a pooler between does not keep what is set for a connection.
         """
         with translated():  # the pool would keep trying, and say less
-            async with await self.connect():
-                pass
+            async with await self.connect() as connection:
+                cursor = await connection.execute("SELECT current_setting('search_path')")
+                if await cursor.fetchall() != [(_SEARCH_PATH,)]:
+                    raise ClusterError(_POOLED)
             await self.pool.open()
         return self
 

@@ -114,7 +114,7 @@ def written_row(row: StoredRow, *, deferred: float | None) -> dict[str, JSON]:
         "reserved": row.reserved,
         "unanswered": list(row.unanswered),
         "lipsync_id": record.lipsync_id,
-        "asked_at": record.asked_at,
+        "asked_at": record.sent_at,
         "fresh": record.is_fresh,
         "record": record_to_json(record),
     }
@@ -238,14 +238,6 @@ class PostgresStore:
         found = await self._database.fetch(_KNOWN_JOBS, {"account": self.account, "jobs": list(lipsync_ids)})
         return {lipsync_id for (lipsync_id,) in found}
 
-    async def estimate(self) -> float:
-        """Return the estimated cost of all jobs of the run, in dollars."""
-        ((total,),) = await self._database.fetch(
-            "SELECT coalesce(sum((record->>'estimate')::double precision), 0) FROM rows WHERE run = %(run)s",
-            {"run": self.run},
-        )
-        return float(total)
-
     async def fact(self, name: str) -> str | None:
         """Return a fact about the account."""
         found = await self._database.fetch(
@@ -334,6 +326,6 @@ def _saved(record: Record) -> dict[str, JSON]:
         "version": record.version,
         "resend": record.state is State.SUBMITTING,
         "lipsync_id": record.lipsync_id,
-        "asked_at": record.asked_at,
+        "asked_at": record.sent_at,
         "record": record_to_json(record),
     }

@@ -19,9 +19,9 @@ from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, write
 from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import AHEAD, AfterAnswer, Answered, AtWork, Busy, Learnt
 
-GONE_SECONDS: Final = 1.0
+GONE_SECONDS: Final = 0.8
 """After how many seconds without a sign a worker counts as gone whose connection is: it may be connecting again."""
-SILENT_SECONDS: Final = 6.0
+SILENT_SECONDS: Final = 4.0
 """After how many seconds without a sign a worker counts as gone, though it is connected."""
 START_SECONDS: Final = 8.0
 """How long after a start of the database no worker is judged."""
@@ -126,7 +126,7 @@ class SchedulerStore:
     async def reserved(self, runs: Collection[int]) -> Mapping[int, Sequence[float]]:
         """Return what is reserved for jobs that have not ended, by run."""
         found = await self.database.fetch(
-            "SELECT run, array_agg(price) FROM rows WHERE reserved AND run = ANY(%(runs)s) GROUP BY run",
+            "SELECT run, array_agg(counted) FROM rows WHERE reserved AND run = ANY(%(runs)s) GROUP BY run",
             {"runs": list(runs)},
         )
         return dict(found)

@@ -16,7 +16,7 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
-from heygen_async.bulk.cluster.api_calls import Api, StatusReader
+from heygen_async.bulk.cluster.api_calls import Api, StatusReader, together
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Sight
 from heygen_async.bulk.cluster.rows import KINDS, Kind, Run, Stage, StoredRow, Ticket
@@ -35,7 +35,7 @@ RENEW_SECONDS: Final = 0.5
 """Seconds between two renewals of the lease."""
 LOOK_AROUND_SECONDS: Final = 3.0
 """Seconds between two looks at everything, whatever was notified."""
-SECOND_LOOK_SECONDS: Final = 0.5
+SECOND_LOOK_SECONDS: Final = 0.25
 """Seconds between two looks for work that nobody does."""
 IDLE_SECONDS: Final = 0.5
 """The longest time between two looks at rows that may be granted."""
@@ -373,7 +373,7 @@ class Scheduler:
         """Save the ends of jobs, and give their downloads to the engine."""
         looks = {one.look.ticket: one for one in ended}
         rows = await self.store.load(looks)
-        after = await asyncio.gather(*(self._after_end(row, looks[row.ticket]) for row in rows))
+        after = await together(self._after_end(row, looks[row.ticket]) for row in rows)
         saved_rows = [row.saved() for row in after if row is not None]
         now = self.clock()
         saved = await self.store.write(saved_rows, now=now)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Final
 
 from anyio import to_thread
 from attrs import define, evolve, field, frozen
 
+from heygen_async import _uptime
 from heygen_async._media.parts import is_in_use
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.cluster.accounts import Accounts
@@ -53,11 +53,17 @@ class _Claimed:
     row: StoredRow
     options: RunOptions
     offset: float
-    """The database's time minus ours."""
+    """The database's time minus ours, if the answer to the claim took no time."""
+    waited: float
+    """How long the claim took: this worker may have been frozen before it read the answer."""
 
     def now(self) -> float:
         """Return the time by the database."""
-        return time.time() + self.offset
+        return _uptime.since_boot() + self.offset
+
+    def latest(self) -> float:
+        """Return the latest time that it can be by the database."""
+        return self.now() + self.waited
 
 
 @define(eq=False)
@@ -135,10 +141,12 @@ class Steps:
 
     async def _take(self, kind: Kind, ticket: Ticket) -> None:
         try:
+            started = _uptime.since_boot()
             claim = await self.accounts.claim(ticket, self.worker)
             if claim is not None:
                 row, options, now = claim
-                await _OneStep(self, _Claimed(row, options, now - time.time()), row.record).take()
+                read = _uptime.since_boot()
+                await _OneStep(self, _Claimed(row, options, now - read, read - started), row.record).take()
         except LostRow:
             _logger.info("the row %s was taken over by another worker", ticket.key)
         except (AuthenticationError, ClusterError) as error:
@@ -178,9 +186,7 @@ class _OneStep:
         claimed, row = self.claimed, self.claimed.row
         await self._check_folder()
         record, is_skipped = await self._advanced()
-        if record.lipsync_id is not None and not is_usable_id(record.lipsync_id):
-            error = UnexpectedResponse([f"no id of a job: {record.lipsync_id[:80]!r} @ $.data.id"], status=200)
-            record = self.record.stopped(error)
+        record = self._with_usable_id(record)
         if isinstance(record.failure, InsufficientCredit):
             await self.steps.accounts.halt(str(record.failure))
             record = evolve(record, is_stopped=False)
@@ -204,7 +210,7 @@ class _OneStep:
         record = row.record
         step = STEPS[row.stage]
         most = claimed.options.max_attempts
-        if next_step(row.row, record, claimed.now(), max_attempts=most, has_file=False) is not step:
+        if next_step(row.row, record, claimed.latest(), max_attempts=most, has_file=False) is not step:
             return record, True
         if step is Step.CREATE and record.is_fresh:
             try:
@@ -223,6 +229,13 @@ class _OneStep:
             now=claimed.now,
         )
         return await advance(row.row, record, step, tools, self._save), False
+
+    def _with_usable_id(self, record: Record) -> Record:
+        """Return the record; stopped, if the API gave its job an id that cannot be requested."""
+        if record.lipsync_id is None or is_usable_id(record.lipsync_id):
+            return record
+        problem = f"no id of a job: {record.lipsync_id[:80]!r} @ $.data.id"
+        return self.record.stopped(UnexpectedResponse([problem], status=200))
 
     async def _to_download(self, record: Record) -> Record:
         """Return a record with its job, which has the link and the true length of the output.

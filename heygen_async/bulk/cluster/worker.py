@@ -35,7 +35,7 @@ from heygen_async.bulk.searching import Searcher
 
 BEAT_SECONDS: Final = 0.5
 """Seconds between two signs of life."""
-RECONNECT_SECONDS: Final = 0.1
+RECONNECT_SECONDS: Final = 0.05
 """Seconds between two attempts to connect again."""
 CANDIDATE_SECONDS: Final = 0.25
 """Seconds between two attempts to become the scheduler."""

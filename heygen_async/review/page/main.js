@@ -256,14 +256,12 @@ follow({
       isFirst = false;
     });
   },
-  onRows: (changed) => {
-    rows.update(changed);
-    draw();
-    drawRun();
-  },
-  onRun: (state) => {
+  onChange: ({ run: state, rows: read = [], moved = [] }) => {
     run = state;
     runSince = performance.now();
+    rows.update(read);
+    rows.move(moved);
+    if (read.length || moved.length) draw();
     drawRun();
   },
   onLost: () => {

@@ -43,6 +43,11 @@ export class Rows {
     else this.changed(this.ordered.map((row) => this.byKey.get(row.key)));
   }
 
+  // Some fields of rows that are known; others are read later.
+  move(changes) {
+    this.update(changes.filter(({ key }) => this.byKey.has(key)).map((change) => ({ ...this.byKey.get(change.key), ...change })));
+  }
+
   // Final versions come after their drafts.
   sort() {
     this.changed(

@@ -20,11 +20,11 @@ async function answer(response) {
   return body;
 }
 
-export function follow({ onOpen, onRows, onRun, onLost }) {
+// What changed: rows that were read again, rows that are at another stage, and the run.
+export function follow({ onOpen, onChange, onLost }) {
   const events = new EventSource("events");
   events.addEventListener("open", onOpen);
-  events.addEventListener("rows", (event) => onRows(JSON.parse(event.data)));
-  events.addEventListener("run", (event) => onRun(JSON.parse(event.data)));
+  events.addEventListener("message", (event) => onChange(JSON.parse(event.data)));
   events.addEventListener("error", onLost);
 }
 

@@ -1,26 +1,20 @@
-"""What a cluster costs: time against the ideal, requests, refusals and memory, undisturbed and under all mishaps.
-
-    python benchmarks/cluster.py            # 200 rows of 2 s, limit 10, 4 workers: as the goals are stated
-    python benchmarks/cluster.py --quick    # 40 rows: does it work
-
-The ideal is rows x seconds / limit. Each line is a figure and its goal. Ratios and times mean something only on a
-machine that has nothing else to do; the counts always do. It starts a PostgreSQL of its own. It takes 10 minutes.
-"""
+"""Runs of a cluster: undisturbed and under all mishaps, each with its figures and their goals."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import define, frozen
-from cluster_fleet import (
+from attrs import define, field, frozen
+
+from benchmarks.cluster_fleet import (
     UPLOAD_SLOTS,
     Fleet,
     Outcome,
@@ -34,14 +28,13 @@ from cluster_fleet import (
     until,
     url_rows,
 )
-from cluster_postgres import Server, temporary_server
-
+from benchmarks.cluster_postgres import Server, temporary_server
+from benchmarks.results import Figure, Line, Table
 from heygen_async import HeyGenSession
 from heygen_async.models import DubRow
 
-JOB_SECONDS = 2.0
 LIMIT = 10
-Chaos = Callable[[Fleet, "Bench"], Coroutine[Any, Any, None]]
+Chaos = Callable[[Fleet, "Trials"], Coroutine[Any, Any, None]]
 
 
 @frozen(kw_only=True)
@@ -65,25 +58,29 @@ class Found:
 
 
 @define
-class Bench:
+class Trials:
+    """Runs of so many rows, and the tables of what came of them."""
+
     server: Server
     rows: int
-    is_good: bool = True
+    job_seconds: float
+    tables: list[Table] = field(factory=list)
 
-    def line(self, name: str, figure: float, most: float | None, unit: str = "", *, exactly: bool = False) -> None:
-        """Print a figure beside its goal."""
-        is_good = most is None or (figure == most if exactly else figure <= most)
-        self.is_good = self.is_good and is_good
-        goal = "" if most is None else f"   goal {'' if exactly else '<= '}{most:g}{unit}"
-        shown = f"{figure:.2f}" if isinstance(figure, float) else f"{figure}"
-        print(f"  {name:52} {shown:>8}{unit:3}{goal}{'' if is_good else '   <-- MISSED'}", flush=True)
+    @property
+    def ideal(self) -> float:
+        """How long a run takes at best, in seconds."""
+        return self.rows * self.job_seconds / LIMIT
+
+    def add(self, title: str, *lines: Line, about: str = "") -> None:
+        """Add a table."""
+        self.tables.append(Table(title, about, lines))
 
     async def run(self, scenario: Scenario) -> Found:
         latency = {"GET /files/{name}": scenario.download_seconds} if scenario.download_seconds else 0.0
         with tempfile.TemporaryDirectory() as name, self.server.database() as url:
             folder = Path(name)
             rows = local_rows(folder, self.rows)
-            async with fleet(url, folder, job_seconds=JOB_SECONDS, account_limit=LIMIT, latency=latency) as one:
+            async with fleet(url, folder, job_seconds=self.job_seconds, account_limit=LIMIT, latency=latency) as one:
                 await one.start(scenario.workers)
                 await one.until_alive(scenario.workers)
                 await enqueue(one, rows)
@@ -100,27 +97,43 @@ class Bench:
             if chaos is not None:
                 chaos.cancel()
                 await asyncio.wait([chaos])
-        found = await outcome(one, rows, clock() - started, len(rows) * JOB_SECONDS / LIMIT)
+        found = await outcome(one, rows, clock() - started, len(rows) * self.job_seconds / LIMIT)
         again = await enqueue(one, rows)
         return Found(outcome=found, gaps=_gaps(one), added_again=again.added)
 
     def show(self, scenario: Scenario, found: Found) -> None:
         one = found.outcome
-        print(f"{scenario.name} ({one.rows} rows, {one.kills} kills)", flush=True)
-        self.line("of the ideal", one.ratio, scenario.target)
-        self.line("jobs", one.jobs, one.rows, exactly=True)
-        self.line("right files", one.files, one.rows, exactly=True)
-        self.line("jobs at once", one.peak, LIMIT)
-        self.line("creates that were repeated, of those interrupted", one.replays, one.interrupted)
-        # A worker that is killed loses what it uploads at that moment, in as many slots; nearly always that is nothing.
-        self.line("uploads", one.uploads, one.rows + one.kills)
-        self.line("uploads, at the very worst", one.uploads, one.rows + UPLOAD_SLOTS * (one.kills + one.freezes))
-        self.line("answers 429", one.refusals, 8 + one.kills)
-        self.line("added by another enqueue", found.added_again, 0)
-        self.line("requests a row", one.requests, None)
+        lines = [
+            line("of the ideal", one.ratio, scenario.target, "times"),
+            line("uploads", one.uploads, one.rows + one.kills),
+            # A worker that is killed loses what it uploads at that moment, in as many slots; nearly always nothing.
+            line("uploads, at the very worst", one.uploads, one.rows + UPLOAD_SLOTS * (one.kills + one.freezes)),
+            line("answers 429", one.refusals, 8 + one.kills),
+            line("requests", one.requests, None, "a row"),
+            *_rightness(one, found.added_again),
+        ]
         if scenario.chaos is None and scenario.workers > 1:
-            self.line("freed seat to next create, p50", 1000 * _quantile(found.gaps, 0.5), None, " ms")
-            self.line("freed seat to next create, p95", 1000 * _quantile(found.gaps, 0.95), 200, " ms")
+            lines += [
+                line("freed seat to next create, p50", 1000 * _quantile(found.gaps, 0.5), None, "ms"),
+                line("freed seat to next create, p95", 1000 * _quantile(found.gaps, 0.95), 200, "ms"),
+            ]
+        self.add(scenario.name, *lines, about=f"{one.rows} rows, {one.kills} kills.")
+
+
+def line(name: str, figure: float, most: float | None, unit: str = "", *, exactly: bool = False) -> Line:
+    """Return a figure with its goal."""
+    return Line(name, {"measured": Figure.of([figure], unit, at_most=most, at_least=most if exactly else None)})
+
+
+def _rightness(one: Outcome, added_again: int) -> list[Line]:
+    """Return what shows that nothing was lost, or done twice."""
+    return [
+        line("jobs", one.jobs, one.rows, exactly=True),
+        line("right files", one.files, one.rows, exactly=True),
+        line("jobs at once", one.peak, LIMIT),
+        line("creates that were repeated, of those interrupted", one.replays, one.interrupted),
+        line("added by another enqueue", added_again, 0),
+    ]
 
 
 def _gaps(one: Fleet) -> list[float]:
@@ -136,27 +149,27 @@ def _quantile(values: Sequence[float], share: float) -> float:
 # What befalls them
 
 
-async def kill_any(one: Fleet, _: Bench) -> None:
+async def kill_any(one: Fleet, _: Trials) -> None:
     await churn(one, 4.0, random.Random(1), freezes=12.0)
 
 
-async def hunt(one: Fleet, _: Bench) -> None:
+async def hunt(one: Fleet, _: Trials) -> None:
     await churn(one, 4.0, random.Random(1), hunts=True, freezes=12.0)
 
 
-async def kill_database(_: Fleet, bench: Bench) -> None:
-    await asyncio.sleep(bench.rows * JOB_SECONDS / LIMIT / 3)
-    await asyncio.to_thread(bench.server.kill)
-    await asyncio.to_thread(bench.server.start)
+async def kill_database(_: Fleet, trials: Trials) -> None:
+    await asyncio.sleep(trials.ideal / 3)
+    await asyncio.to_thread(trials.server.kill)
+    await asyncio.to_thread(trials.server.start)
     await asyncio.Event().wait()
 
 
-async def all_killed(bench: Bench) -> None:
+async def all_killed(trials: Trials) -> None:
     """Kill all workers while all seats are held, enqueue again, and start others."""
-    with tempfile.TemporaryDirectory() as name, bench.server.database() as url:
+    with tempfile.TemporaryDirectory() as name, trials.server.database() as url:
         folder = Path(name)
-        rows = local_rows(folder, bench.rows)
-        async with fleet(url, folder, job_seconds=JOB_SECONDS, account_limit=LIMIT) as one:
+        rows = local_rows(folder, trials.rows)
+        async with fleet(url, folder, job_seconds=trials.job_seconds, account_limit=LIMIT) as one:
             await one.start(4)
             await one.until_alive(4)
             await enqueue(one, rows)
@@ -166,27 +179,29 @@ async def all_killed(bench: Bench) -> None:
 
             await until(is_full, 60)
             await one.kill_all()
-            left = bench.rows - (await one.cluster.status()).runs[0].rows.get("done", 0) - LIMIT
+            left = trials.rows - (await one.cluster.status()).runs[0].rows.get("done", 0) - LIMIT
             again = await enqueue(one, rows)
-            started = clock()
+            started, held = clock(), _held(one, trials.job_seconds) / LIMIT
             await one.start(4)
             await completed(one)
-            wall, ideal = clock() - started, left * JOB_SECONDS / LIMIT
+            wall, ideal = clock() - started, held + left * trials.job_seconds / LIMIT
             found = await outcome(one, rows, wall, ideal)
-    print(f"all workers killed while all seats are held ({found.rows} rows)")
-    bench.line("the rest", wall, ideal + 3.0, " s")
-    bench.line("jobs", found.jobs, found.rows, exactly=True)
-    bench.line("right files", found.files, found.rows, exactly=True)
-    bench.line("jobs at once", found.peak, LIMIT)
-    bench.line("creates that were repeated, of those interrupted", found.replays, found.interrupted)
-    bench.line("added by another enqueue", again.added, 0)
+    rest = line("the rest", wall, ideal + 3.0, "s")
+    title = "All workers killed while all seats are held"
+    trials.add(title, rest, *_rightness(found, again.added), about=f"{found.rows} rows.")
 
 
-async def ends(bench: Bench) -> None:
+def _held(one: Fleet, job_seconds: float) -> float:
+    """Return for how many seconds jobs will hold their seats, all together."""
+    ends = [job.created_at + job_seconds for job in one.sandbox.jobs if job.ended_at is None]
+    return sum(max(0.0, end - time.time()) for end in ends)
+
+
+async def ends(trials: Trials) -> None:
     """Tell an idle worker to end, and one with transfers under way."""
-    print("one worker")
+    lines = []
     for name, latency in (("idle", 0.0), ("with transfers", {"GET /files/{name}": 3600.0})):
-        with tempfile.TemporaryDirectory() as folder, bench.server.database() as url:
+        with tempfile.TemporaryDirectory() as folder, trials.server.database() as url:
             async with fleet(url, Path(folder), job_seconds=0.2, latency=latency) as one:
                 await one.start(1)
                 await one.until_alive(1)
@@ -201,12 +216,13 @@ async def ends(bench: Bench) -> None:
                 one.members[0].signal(signal.SIGTERM)
                 await one.members[0].ended()
                 seconds = clock() - started
-        bench.line(f"from SIGTERM to the end, {name}", seconds, 1.0, " s")
+        lines.append(line(f"from SIGTERM to the end, {name}", seconds, 1.0, "s"))
+    trials.add("One worker", *lines)
 
 
-async def memory(bench: Bench, count: int) -> None:
+async def memory(trials: Trials, count: int) -> None:
     """Let one worker wait for many jobs."""
-    with tempfile.TemporaryDirectory() as name, bench.server.database() as url:
+    with tempfile.TemporaryDirectory() as name, trials.server.database() as url:
         async with fleet(url, Path(name), job_seconds=36000.0, account_limit=None) as one:
             first, again = [await enqueue(one, url_rows(count)) for _ in range(2)]
             jobs = await _created(one, count)
@@ -222,21 +238,23 @@ async def memory(bench: Bench, count: int) -> None:
             status = await asyncio.to_thread(Path(f"/proc/{member.pid}/status").read_text)
             looks = sum("statuses" in request.route for request in one.sandbox.requests)
     resident = int(status.partition("VmRSS:")[2].split()[0]) / 1024
-    print(f"one worker, {count} rows in flight")
-    bench.line("enqueued", first.added, count, exactly=True)
-    bench.line("added by another enqueue", again.added, 0)
-    bench.line("memory", resident, 90, " MB")
-    bench.line("requests in 10 s", looks, None)
+    trials.add(
+        f"One worker, {count:,} rows in flight",
+        line("enqueued", first.added, count, exactly=True),
+        line("added by another enqueue", again.added, 0),
+        line("memory", resident, 90, "MB"),
+        line("requests in 10 s", looks, None),
+    )
 
 
-async def imports(bench: Bench) -> None:
+async def imports(trials: Trials) -> None:
     """See what an import of the package loads of the cluster."""
     program = "import sys, heygen_async, heygen_async.bulk; print(*sys.modules)"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     heavy = ("psycopg", "procrastinate", "heygen_async.bulk.cluster")
-    print("import heygen_async")
-    bench.line("modules of the cluster", sum(name.startswith(heavy) for name in out.decode().split()), 0)
+    loaded = sum(name.startswith(heavy) for name in out.decode().split())
+    trials.add("import heygen_async", line("modules of the cluster", loaded, 0))
 
 
 async def _created(one: Fleet, count: int) -> list[str]:
@@ -263,29 +281,24 @@ SCENARIOS = (
 )
 
 
-async def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few rows")
-    parser.add_argument("--only", help="the scenarios whose name contains this")
-    options = parser.parse_args()
-    started = clock()
+async def all_tables(rows: int, job_seconds: float) -> list[Table]:
+    """Run all scenarios, and what else is measured."""
     with temporary_server() as server:
-        bench = Bench(server, 40 if options.quick else 200)
-        found = {}
-        for scenario in SCENARIOS:
-            if options.only is None or options.only in scenario.name:
-                found[scenario.name] = (await bench.run(scenario)).outcome
-        if {FOUR, ONE} <= found.keys():
-            print("4 workers to 1")
-            bench.line("requests a row", found[FOUR].requests / found[ONE].requests, 1.15)
-        if options.only is None:
-            await all_killed(bench)
-            await ends(bench)
-            await memory(bench, 1_000 if options.quick else 10_000)
-            await imports(bench)
-    print(f"{'all goals are met' if bench.is_good else 'NOT all goals are met'}, in {clock() - started:.0f} s")
-    return 0 if bench.is_good or options.quick else 1
+        trials = Trials(server, rows, job_seconds)
+        found = {scenario.name: (await trials.run(scenario)).outcome for scenario in SCENARIOS}
+        ratio = found[FOUR].requests / found[ONE].requests
+        trials.add("4 workers to 1", line("requests a row", ratio, 1.15, "times"))
+        await all_killed(trials)
+        await ends(trials)
+        await memory(trials, 10_000)
+        await imports(trials)
+    return trials.tables
 
 
-if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+async def few_tables() -> list[Table]:
+    """Run a few short rows, and see that it works."""
+    with temporary_server() as server:
+        trials = Trials(server, rows=6, job_seconds=0.2)
+        await trials.run(Scenario(name="2 workers", target=None, workers=2))
+        await imports(trials)
+    return trials.tables

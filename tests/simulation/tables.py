@@ -15,7 +15,6 @@ from psycopg.types.json import Jsonb
 from heygen_async.bulk.cluster import accounts, postgres, scheduler_store
 from heygen_async.bulk.cluster.postgres import written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow, row_to_json
-from heygen_async.bulk.cluster.scheduler_store import GONE_SECONDS
 
 Values = Mapping[str, Any]
 Result = list[tuple[Any, ...]]

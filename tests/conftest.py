@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import aiolimiter  # noqa: F401 its import reads a file, which is allowed before the loop runs
 import loopback
@@ -80,6 +81,14 @@ def database_url(postgres_server: str) -> Iterator[str]:
 
     yield postgres_server
     empty(postgres_server)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Return an empty folder for the videos of a run."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture

@@ -51,9 +51,6 @@ class MemoryStore:
         known = {job for record in self.records.values() for job in (*record.earlier, record.lipsync_id) if job}
         return known & set(lipsync_ids)
 
-    async def estimate(self) -> float:
-        return sum(record.estimate for record in self.records.values())
-
     async def fact(self, name: str) -> str | None:
         return self.facts.get(name)
 

@@ -1,13 +1,13 @@
 """The stage for tests of the run page: a journal with finished rows and their files, the page on it, and a browser."""
 
 import asyncio
-import shutil
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 from attrs import evolve, frozen
+from chromium import CHROMIUM
 
 from heygen_async._media.sources import fingerprint
 from heygen_async.bulk.journal import Journal
@@ -18,7 +18,6 @@ from heygen_async.review import RunPage
 from heygen_async.sandbox import SAMPLE_VIDEO
 
 ORIGIN = "http://127.0.0.1:1"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SRT = "1\n00:00:00,000 --> 00:00:03,000\nHello <b>there</b>\n"
 
 try:

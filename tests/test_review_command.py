@@ -4,14 +4,16 @@ import asyncio
 import contextlib
 import re
 import socket
+import sys
 from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
-from cli_sandbox import run, running, start
+from cli_sandbox import on_terminal, run, running, start
 from review_stage import failed, finished, write_journal
 
+from heygen_async.cli.review import _has_browser
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -134,6 +136,47 @@ def test_a_journal_without_its_manifest_is_shown_by_its_keys(journal, tmp_path):
     )
     with reviewing("review", journal, "--manifest", tmp_path / "other.csv") as (_, url):
         assert visit(url)["row-1"]["title"] == "One"
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A browser that writes down its address and ends the command, and the environment in which it is found."""
+    opened, script = tmp_path / "opened", tmp_path / "browser.sh"
+    script.write_text(f'#!/bin/sh\necho "$1" > {opened}\nkill -INT $PPID\n')
+    script.chmod(0o700)
+    return opened, {"DISPLAY": ":0", "BROWSER": f"{script} %s"}
+
+
+def test_at_a_terminal_a_browser_is_started_without_the_address_of_the_page(journal, browser):
+    opened, environment = browser
+    ran = on_terminal("review", journal, env=environment)
+    assert ran.code == 130
+    printed = re.search(r"^run page: (http://127\.0\.0\.1:\d+)/(\S+)/$", ran.out, re.MULTILINE)
+    assert opened.read_text().startswith(printed[1])
+    assert printed[2] not in opened.read_text()
+    assert "Traceback" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("environment", "has_browser"),
+    [({"DISPLAY": ":0"}, True), ({"WAYLAND_DISPLAY": "w"}, True), ({"DISPLAY": ""}, False)],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there always is a window")
+def test_where_there_is_no_window_no_browser_takes_over_the_terminal(environment, has_browser, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert _has_browser() is has_browser
+
+
+def test_the_next_command_is_that_for_what_was_approved(sandbox, manifest, browser, tmp_path):
+    assert run("dub", manifest, "--output-dir", tmp_path / "drafts", *HASTE, sandbox=sandbox).code == 0
+    journal = tmp_path / "rows.sqlite"
+    command = f"then render what was approved:\nheygen-async dub {manifest} --approved --output-dir final"
+    assert f"{command}\n" in on_terminal("review", journal, env=browser[1]).out
+    journal = journal.rename(tmp_path / "other.sqlite")
+    assert f"{command} --journal {journal}\n" in on_terminal("review", journal, env=browser[1]).out
 
 
 def test_a_manifest_that_does_not_exist_is_one_sentence(journal, tmp_path):

@@ -51,14 +51,14 @@ async def test_each_page_learns_of_each_change_once():
         assert first.take(10) == Changes([], [])
 
 
-async def test_a_row_is_read_at_first_and_when_its_record_has_more_to_show_and_moved_otherwise():
+async def test_a_row_is_read_at_first_and_at_its_end_and_moved_between():
     rows = LiveRows(lambda: 0.0)
     with rows.changed.followed() as page:
         for stage, changes in [
             ("uploading", Changes(["a"], [])),
             ("waiting", Changes([], ["a"])),
             ("submitting", Changes([], ["a"])),
-            ("running", Changes(["a"], [])),
+            ("running", Changes([], ["a"])),
             ("downloading", Changes([], ["a"])),
             ("completed", Changes(["a"], [])),
         ]:

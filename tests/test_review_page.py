@@ -35,13 +35,6 @@ TIMES = """() => ["source", "result"].map((id) => document.getElementById(id).cu
 
 
 @pytest.fixture
-def out(tmp_path):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 async def shown(tmp_path, out):
     """A journal with five rows of a manifest: three to review, one failed, one that has not started."""
     path = tmp_path / "run.sqlite"
@@ -211,6 +204,62 @@ async def test_a_result_that_is_gone_says_so_on_its_row(shown, out):
     await happens(page, gone)
     assert "downloaded again" in await page.text_content("#problem-advice")
     assert await page.text_content("#badge") == "file missing"
+
+
+async def test_a_row_of_the_list_has_state_title_length_cost_and_the_time_in_each_step(tmp_path, out):
+    path = tmp_path / "run.sqlite"
+    await write_journal(path, [finished(1, out), failed(2, "No face")])
+    row = local_row(1, tmp_path)
+    await keep_sources(path, [row])
+    async with visited(path, {"row-1": row}) as visit, browser(width=1920) as page:
+        await page.goto(visit.url)
+        await page.wait_for_selector(".list .row")
+        await page.click("#filters [data-category=all]")
+        await lists(page, "Episode 1", "row-2")
+        first, second = [(await line.inner_text()).split("\n") for line in await page.query_selector_all(".list .row")]
+        assert first == ["Episode 1", "row-1 · line 2", "0:04", "$0.13", "31.6 s", "0.5 s", "0.1 s", "30.0 s", "1.0 s"]
+        assert second == ["row-2", "failed · line 3"]
+        assert await page.get_attribute(".list .steps", "title") == (
+            "upload 0.5 s, submit 0.1 s, wait 30.0 s, download 1.0 s"
+        )
+
+
+@pytest.mark.parametrize(("after", "before"), [("j", "k"), ("ArrowDown", "ArrowUp")])
+async def test_keys_go_to_the_next_row_and_back_and_stop_at_both_ends(shown, after, before):
+    _, page = shown
+    await press(page, before)
+    await is_chosen(page, "Episode 1")
+    await press(page, after)
+    await is_chosen(page, "Episode 2")
+    await press(page, *[after] * 3)
+    await is_chosen(page, "Episode 3")
+    await press(page, before)
+    await is_chosen(page, "Episode 2")
+
+
+async def test_a_row_that_is_chosen_is_in_sight_in_a_long_list(tmp_path):
+    path = tmp_path / "run.sqlite"
+    many = [Record(key=f"row-{number}", inputs="i", number=number, state=State.FAILED) for number in range(1, 201)]
+    await write_journal(path, many)
+    in_sight = """(name) => {
+      const list = document.getElementById("list").getBoundingClientRect()
+      const line = document.querySelector(".list .row[aria-selected=true]:not([hidden])")
+      const { top, bottom } = line.getBoundingClientRect()
+      return line.querySelector("b").textContent === name && top >= list.top && bottom <= list.bottom
+    }"""
+    async with visited(path) as visit, browser() as page:
+        await page.goto(visit.url)
+        await page.wait_for_selector(".list .row")
+        await press(page, *["j"] * 60)
+        await happens(page, in_sight, "row-61")
+        await press(page, *["k"] * 55)
+        await happens(page, in_sight, "row-6")
+        await page.click("#search")
+        await page.keyboard.type("row-200")
+        await lists(page, "row-200")
+        await page.evaluate("() => { document.getElementById('search').value = '' }")
+        await press(page, "Enter", "k")
+        await happens(page, in_sight, "row-199")
 
 
 # Deciding

@@ -40,13 +40,6 @@ VIDEO = SAMPLE_VIDEO.read_bytes()
 
 
 @pytest.fixture
-def out(tmp_path):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 async def journal(tmp_path, out):
     path = tmp_path / "run.sqlite"
     await write_journal(path, [with_captions(finished(1, out)), finished(2, out), failed(3, "No face was found")])

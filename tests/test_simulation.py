@@ -15,7 +15,7 @@ from simulation.scenario import Fault, Scenario, scenario_of
 from simulation.shrinking import described, shrunk
 
 _ROOT = Path(__file__).parents[1]
-_SEEDS = 150
+_SEEDS = 200
 
 pytestmark = pytest.mark.timeout(900)  # seconds, on a machine that does much else
 
@@ -35,10 +35,10 @@ def test_a_few_hundred_bad_days_break_no_promise() -> None:
 
 
 def test_planted_bugs_are_found() -> None:
-    code, printed = simulation("--mutants", "--known", "--seeds", "0:2000")
+    code, printed = simulation("--mutants", "--known")
 
     assert code == 0, printed
-    assert printed.count("found by seed") >= 15
+    assert printed.count("found by seed") == len(printed.splitlines()) >= 35
 
 
 def test_a_seed_gives_the_same_run_in_every_process() -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 from anyio import to_thread
+from attrs import define, field
 
 MARK: Final = ".heygen-cluster"
 """The file in a folder that several machines share."""
@@ -19,11 +21,33 @@ MARK: Final = ".heygen-cluster"
 @asynccontextmanager
 async def temporary_folder() -> AsyncGenerator[Path, None]:
     """Give out a new folder, which is removed afterwards with everything in it."""
-    folder = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-"))
+    folder = _TemporaryFolder()
     try:
-        yield Path(folder)
+        yield await to_thread.run_sync(folder.make)
     finally:
-        await to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+        await to_thread.run_sync(folder.remove)
+
+
+@define(eq=False)
+class _TemporaryFolder:
+    """A folder that is made and removed in threads: whoever is cancelled while it is made still removes it."""
+
+    _path: Path | None = None
+    _is_over: bool = False
+    _lock: Lock = field(factory=Lock)
+
+    def make(self) -> Path:
+        with self._lock:
+            if self._is_over:
+                raise FileNotFoundError(errno.ENOENT, "the folder is not wanted any more")
+            self._path = Path(tempfile.mkdtemp(prefix="heygen-"))
+            return self._path
+
+    def remove(self) -> None:
+        with self._lock:
+            self._is_over = True
+            if self._path is not None:
+                shutil.rmtree(self._path, ignore_errors=True)
 
 
 async def check_writable(folder: Path | None) -> None:

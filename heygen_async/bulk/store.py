@@ -85,26 +85,6 @@ class Problem:
 Admission: TypeAlias = Record | Problem
 
 
-class Listed(Protocol):
-    """Jobs that were seen in the account's list."""
-
-    def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> Awaitable[None]:
-        """Keep jobs: their ids and callback ids."""
-        ...
-
-    def has_listed(self) -> Awaitable[bool]:
-        """Return whether there are any."""
-        ...
-
-    def listed(self, callback_ids: Sequence[str]) -> Awaitable[Sequence[tuple[str, str]]]:
-        """Return the jobs with one of the callback ids that belong to no row: their ids and callback ids."""
-        ...
-
-    def reconciled(self, anchor: str | None) -> Awaitable[None]:
-        """Record that all jobs up to *anchor*, the newest one, are listed: no write of an earlier run is missed."""
-        ...
-
-
 class Facts(Protocol):
     """What is known of the store as a whole."""
 
@@ -117,12 +97,8 @@ class Facts(Protocol):
         ...
 
 
-class Store(Listed, Facts, Protocol):
+class Store(Facts, Protocol):
     """Keeps the records of a run."""
-
-    def admit(self, entries: Sequence[Entry]) -> Awaitable[Sequence[Admission]]:
-        """Admit rows to the run: return the record of each, or why it cannot be admitted."""
-        ...
 
     def save(self, *records: Record) -> Awaitable[None]:
         """Save records, all of them or none.
@@ -154,12 +130,24 @@ class Store(Listed, Facts, Protocol):
         """Forget assets that the server no longer has."""
         ...
 
-    def known_jobs(self, lipsync_ids: Sequence[str]) -> Awaitable[set[str]]:
-        """Return those of the jobs that belong to a row."""
+    def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> Awaitable[None]:
+        """Keep jobs that were seen in the account's list: their ids and callback ids."""
         ...
 
-    def estimate(self) -> Awaitable[float]:
-        """Return the estimated cost of all jobs, in dollars."""
+    def has_listed(self) -> Awaitable[bool]:
+        """Return whether any were kept."""
+        ...
+
+    def listed(self, callback_ids: Sequence[str]) -> Awaitable[Sequence[tuple[str, str]]]:
+        """Return those with one of the callback ids that belong to no row: their ids and callback ids."""
+        ...
+
+    def reconciled(self, anchor: str | None) -> Awaitable[None]:
+        """Record that all jobs up to *anchor*, the newest one, are listed: no write of an earlier run is missed."""
+        ...
+
+    def known_jobs(self, lipsync_ids: Sequence[str]) -> Awaitable[set[str]]:
+        """Return those of the jobs that belong to a row."""
         ...
 
 

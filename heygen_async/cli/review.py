@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 import webbrowser
 from collections.abc import AsyncIterator, Mapping
@@ -54,11 +55,15 @@ async def review(
     opened = Journal(journal, origin="")
     await opened.open_existing()
     try:
-        rows = await _rows(opened, journal, manifest)
+        listed = manifest or await _manifest_of(opened, journal)
+        rows: Mapping[str, DubRow] = {} if listed is None else await manifest_rows(Manifest(listed), opened)
         with advising_on_port(port):
             page = RunPage(journal=opened, name=journal.name, rows=rows)
             async with page.served(port) as url:
                 _announce(url, options)
+                note("end it with Ctrl-C", options)
+                if listed is not None:
+                    _note_next(listed, journal, options)
                 if not no_open:
                     await _open(page, url, options)
                 await asyncio.Event().wait()  # until a signal
@@ -66,13 +71,11 @@ async def review(
         await opened.aclose()
 
 
-async def _rows(opened: Journal, journal: Path, manifest: Path | None) -> Mapping[str, DubRow]:
-    """Return the rows of the manifest by key; none if it is not given and not where the journal was made for it."""
+async def _manifest_of(opened: Journal, journal: Path) -> Path | None:
+    """Return the manifest that the journal was made for, if it is still beside it."""
     name = await opened.fact("manifest")
-    path = manifest or (None if name is None else journal.parent / name)
-    if path is None or (manifest is None and not await asyncio.to_thread(path.is_file)):
-        return {}
-    return await manifest_rows(Manifest(path), opened)
+    path = None if name is None else journal.parent / name
+    return path if path is not None and await asyncio.to_thread(path.is_file) else None
 
 
 def _announce(url: str, options: Printing) -> None:
@@ -80,7 +83,14 @@ def _announce(url: str, options: Printing) -> None:
         print_json_line({"type": "page", "url": url})
     else:
         print(f"run page: {url}", flush=True)  # noqa: T201 it is the result
-        note("end it with Ctrl-C", options)
+
+
+def _note_next(manifest: Path, journal: Path, options: Printing) -> None:
+    """Say how to render what was approved."""
+    where = () if journal == manifest.with_suffix(".sqlite") else ("--journal", str(journal))
+    words = ("heygen-async", "dub", str(manifest), "--approved", "--output-dir", "final", *where)
+    note("then render what was approved:", options)
+    note(shlex.join(words), options)
 
 
 async def _open(page: RunPage, url: str, options: Printing) -> None:
@@ -91,7 +101,7 @@ async def _open(page: RunPage, url: str, options: Printing) -> None:
 
 def _has_browser() -> bool:
     """Return whether there is a window for a browser: without one, a browser would take over the terminal."""
-    return sys.platform in {"darwin", "win32"} or any(name in os.environ for name in _DISPLAYS)
+    return sys.platform in {"darwin", "win32"} or any(os.environ.get(name) for name in _DISPLAYS)
 
 
 class PageOfRun:

@@ -13,7 +13,7 @@ from heygen_async.models import JSON
 from heygen_async.review.live_rows import ChangedRows
 from heygen_async.review.row_reader import RowReader
 
-_PAUSE: Final = 1.0
+_PAUSE: Final = 2.0
 """Seconds between two events at least. The first after a quiet time is sent at once; each one costs the run time."""
 _ALIVE: Final = 15.0
 """Seconds without a change after which a comment keeps the connection open."""

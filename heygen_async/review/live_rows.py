@@ -1,8 +1,7 @@
 """The rows of a run in progress: the stage of each and when it reached it, and which rows have changed.
 
 An event of the run costs a few lines here; everything else happens when an open page reads the rows. A row that comes
-to another stage is read from the journal only where its record has more to show: at first, when its job is created, and
-at its end.
+to another stage is read from the journal only at first and at its end: this is most of what an open page costs a run.
 """
 
 from __future__ import annotations
@@ -20,10 +19,6 @@ from heygen_async.review.row_view import LiveRow
 
 _MOST_STEPS: Final = 64
 """Changes of stage that are kept of one row; one that is retried for hours has more."""
-
-
-_READ_AT: Final = ENDS | {"running"}
-"""The stages at which a row is read from the journal."""
 
 
 @frozen
@@ -111,7 +106,7 @@ class LiveRows:
         if self._started is None:
             self._started = now
         row = self._rows.get(event.key)
-        is_moved = row is not None and event.stage not in _READ_AT
+        is_moved = row is not None and event.stage not in ENDS
         if row is None:
             row = self._rows[event.key] = _Progress(event.stage, None, [])
         if not row.history or row.stage != event.stage:

@@ -19,13 +19,19 @@ from .scenario import Scenario, scenario_of
 from .seeds import Run, run, run_all
 from .shrinking import described, shrunk
 
+_MOST = 2000
+"""Within how many seeds each planted bug must be found."""
+_NEAR = 20
+"""How many seeds are tried from the one on that found a planted bug when it was last looked for."""
+
 
 def main() -> int:
     """Do what the command line says, and return the exit code."""
     options = _options()
     if options.mutants is not None:
-        names = options.mutants or [name for name, one in MUTANTS.items() if one.seed is not None or not options.known]
-        return _hunt(names, _range(options.seeds), options.workers)
+        return _hunt(
+            options.mutants or list(MUTANTS), None if options.known else _range(options.seeds), options.workers
+        )
     if options.seed is not None:
         with planted(options.mutant):
             return _replay(options.seed, is_traced=options.trace, is_shrunk=options.shrink)
@@ -41,7 +47,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shrink", action="store_true", help="find the shortest list of faults that still fails")
     parser.add_argument("--mutant", choices=sorted(MUTANTS), help="plant a bug")
     parser.add_argument("--mutants", nargs="*", help="look for planted bugs, all of them or these")
-    parser.add_argument("--known", action="store_true", help="look only for those that are known to be found soon")
+    parser.add_argument("--known", action="store_true", help="look for each first where it was last found")
     return parser.parse_args()
 
 
@@ -59,7 +65,7 @@ def _sweep(seeds: range, workers: int, mutant: str | None) -> int:
             if one.violation is not None:
                 failed.append(one)
                 print(f"seed {one.seed}: {one.violation}", flush=True)
-        if done % 5000 < len(runs):
+        if done % 1000 < len(runs):
             print(f"... {done} seeds, {len(failed)} with a violation, {time.monotonic() - started:.0f} s", flush=True)
     print(
         f"{done} seeds, {len(failed)} with a violation, in {time.monotonic() - started:.0f} s: "
@@ -98,15 +104,15 @@ def _breaks(scenario: Scenario, violation: Violation) -> bool:
     return found is not None and found.promise == violation.promise
 
 
-def _hunt(names: Sequence[str], seeds: range, workers: int) -> int:
-    """Look for each planted bug, until it is found."""
+def _hunt(names: Sequence[str], seeds: range | None, workers: int) -> int:
+    """Look for each planted bug until it is found; without a range, first near the seed that found it last."""
     missed = 0
     for name in names:
-        known = MUTANTS[name].seed
-        found = None if known is None else _first(range(known, known + 1), 1, name)
-        found = found or _first(seeds, workers, name)
+        near = range(MUTANTS[name].seed, MUTANTS[name].seed + _NEAR)
+        found = _first(near, 1, name) if seeds is None else None
+        found = found or _first(seeds or range(_MOST), workers, name)
         missed += found is None
-        what = f"not found in {len(seeds)} seeds" if found is None else f"found by seed {found.seed}: {found.violation}"
+        what = "not found" if found is None else f"found by seed {found.seed}: {found.violation}"
         print(f"{name:45} {what}"[:200], flush=True)
     return 1 if missed else 0
 

@@ -181,6 +181,8 @@ class _Crew:
                 return call_later(fault.at, member.freeze, fault.value * 10)
             case "worker frozen at call":
                 member.freezes[int(fault.at)] = fault.value * 10
+            case "worker frozen before a file":
+                member.file_freezes[int(fault.at)] = fault.value * 10
             case "worker blind":
                 return call_later(fault.at, member.go_blind, True)
             case "worker sees again":

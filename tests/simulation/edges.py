@@ -1,6 +1,7 @@
 """The edges of the process: where its code takes the time, randomness and ids from, and who hears its warnings."""
 
 import gc
+import logging
 import random
 import sys
 import time
@@ -18,6 +19,8 @@ from heygen_async.polling import requests as polling_requests
 from heygen_async.resources import lipsyncs as lipsync_calls
 
 from .universe import Universe
+
+logging.getLogger("heygen_async").addHandler(logging.NullHandler())  # a worker that rests is no news here
 
 
 def collect_dead() -> None:

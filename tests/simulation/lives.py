@@ -43,6 +43,7 @@ _START = 1_800_000_000.0
 
 _CALM_SECONDS = 6 * 3600.0
 """The longest time that a run may take once the world is calm."""
+_CALM_CLUSTER_SECONDS = 1800.0
 _ROUGH_SECONDS = 40 * DAY
 _CALM_LIVES = 6
 
@@ -199,7 +200,8 @@ class Simulation:
         crash = next((int(one.at) for one in faults if one.what == "crash at callback"), None)
         loop = VirtualLoop(self.universe, crash_after=crash, disk_seconds=life.plan.disk_seconds)
         loop.stop_at = next((int(one.at) for one in faults if one.what == "stopped at callback"), None)
-        loop.deadline = loop.time() + (_CALM_SECONDS if life.is_calm else _ROUGH_SECONDS)
+        calm = _CALM_CLUSTER_SECONDS if self.scenario.is_cluster else _CALM_SECONDS
+        loop.deadline = loop.time() + (calm if life.is_calm else _ROUGH_SECONDS)
         self._life_start = loop.time()
         with disk.mounted():
             self._run(loop, life, network, faults)
@@ -371,6 +373,8 @@ class Simulation:
                 timers.append(loop.call_later(one.at, worker.freeze, one.value * 10))
             elif one.what == "worker frozen at call":
                 worker.freezes[int(one.at)] = one.value * 10
+            elif one.what == "worker frozen before a file":
+                worker.file_freezes[int(one.at)] = one.value * 10
         try:
             async with asyncio.TaskGroup() as tasks:
                 for worker in workers:
@@ -413,7 +417,7 @@ class Simulation:
             aiohttp.ClientSession(connector=network.connector()) as borrowed,
             HeyGenSession("secret-key", base_url=API, http=borrowed, polling=policy) as heygen,
         ):
-            heygen._transfers.multipart_max = plan.multipart_max
+            heygen._calls.transfers.multipart_max = plan.multipart_max
             options = Plan(
                 journal=self.journal(journal),
                 output_dir=self.author.output_dir(journal),

@@ -5,12 +5,14 @@ the real one, so that everybody who has imported the function runs the bug.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import CodeType, FunctionType
 
 from attrs import frozen
+
+from .scenario import Scenario
 
 
 @frozen
@@ -22,11 +24,23 @@ class Mutant:
     """Its qualified name."""
     old: str
     new: str
-    seed: int | None = None
-    """The first seed that found it when it was last looked for; `None` if it is rarer than one in some hundreds."""
+    only: Callable[[Scenario], bool] = lambda _: True
+    """Whether it could show in a scenario: the others need not run."""
+    seed: int = 0
+    """The first seed that found it when it was last looked for."""
 
 
 _BULK = "heygen_async.bulk."
+
+
+def _in_a_cluster(scenario: Scenario) -> bool:
+    return scenario.is_cluster
+
+
+def _with(*faults: str) -> Callable[[Scenario], bool]:
+    """Return whether a scenario has one of these faults."""
+    return lambda scenario: any(one.what in faults for one in scenario.faults)
+
 
 MUTANTS = {
     "no intent before the create": Mutant(
@@ -57,6 +71,7 @@ MUTANTS = {
         "Searcher._certain",
         "if len(jobs) == 1 and _is_the_rows(jobs[0], record, row):",
         "if len(jobs) >= 1:",
+        only=_with("foreign job"),
     ),
     "state applied to a new target": Mutant(
         f"{_BULK}outputs",
@@ -64,9 +79,14 @@ MUTANTS = {
         "or record.writing_to != absolute_path(record.target)",
         "",
         seed=318,
+        only=_with("output renamed", "outputs swapped"),
     ),
     "a finished row stays finished at a new target": Mutant(
-        f"{_BULK}record", "Record.writing", "state=State.COMPLETED, ", ""
+        f"{_BULK}record",
+        "Record.writing",
+        "state=State.COMPLETED, ",
+        "",
+        only=_with("output renamed", "outputs swapped"),
     ),
     "Retry-After ignored": Mutant(
         "heygen_async._transport.retry",
@@ -118,6 +138,7 @@ MUTANTS = {
         "key = next(key for key, one in self._batches.items() if one is batch)\n"
         "        self._work.put_nowait(partial(self._send, key, list(batch.members)))\n"
         "        for member in ():",
+        only=_with("row removed"),
     ),
     "no budget": Mutant(f"{_BULK}budget", "Budget._fits", "self.limit is None or", "True or", seed=48),
     "a failed job keeps its estimate": Mutant(f"{_BULK}record", "Record.failed", ", estimate=0.0", "", seed=3),
@@ -137,7 +158,11 @@ MUTANTS = {
     ),
     "a timer is left": Mutant(f"{_BULK}admission", "AdmissionQueue.close", "self._timer.cancel()", "pass"),
     "a temporary file is left": Mutant(
-        f"{_BULK}row_source", "new_snapshot", "opening.add_done_callback(_close)", "pass"
+        f"{_BULK}row_source",
+        "new_snapshot",
+        "opening.add_done_callback(_close)",
+        "pass",
+        only=_with("stopped at callback"),
     ),
     "the API key is sent to the file host": Mutant(
         "heygen_async._transport.http",
@@ -154,22 +179,77 @@ MUTANTS = {
         seed=10,
     ),
     "the clock of the machine judges keys": Mutant(
-        "heygen_async._transport.server_time", "ServerTime.note", "if not date:", "if True:"
+        "heygen_async._transport.server_time",
+        "ServerTime.note",
+        "if not date:",
+        "if True:",
+        only=_with("clock", "suspend"),
     ),
     "an error of a gateway hides a job": Mutant(
-        f"{_BULK}searching", "Searcher._existing", "if not has_own_code(error):", "if False:"
+        f"{_BULK}searching",
+        "Searcher._existing",
+        "if not has_own_code(error):",
+        "if False:",
+        only=_with("refused"),
     ),
     "Retry-After is forgotten between the attempts of a row": Mutant(
         f"{_BULK}record", "Record.failing", "requested or 0.0", "0.0"
     ),
     "a file that a paused worker publishes is foreign": Mutant(
-        f"{_BULK}record", "Record.writing", "written=written,", "written=None,"
+        f"{_BULK}record",
+        "Record.writing",
+        "written=written,",
+        "written=None,",
+        only=_with("worker frozen before a file"),
+    ),
+    "work of a worker that is gone is not taken back": Mutant(
+        f"{_BULK}cluster.scheduler",
+        "look_again",
+        "if row.holder in dead:",
+        "if False:",
+        only=_in_a_cluster,
+    ),
+    "work that the engine has lost is not delivered again": Mutant(
+        f"{_BULK}cluster.scheduler",
+        "look_again",
+        "elif row.ticket not in queued",
+        "elif False",
+        only=_in_a_cluster,
+    ),
+    "a worker sends a key that has become too old": Mutant(
+        f"{_BULK}cluster.steps",
+        "_OneStep._advanced",
+        "claimed.latest(), max",
+        "row.record.asked_at or 0.0, max",
+        only=_in_a_cluster,
+    ),
+    "a scheduler forgets the creates in the air": Mutant(
+        f"{_BULK}cluster.transitions",
+        "after_step",
+        "evolve(before, record=record, answer=answer",
+        "evolve(before, record=record, answer=None",
+        only=_in_a_cluster,
+    ),
+    "a worker saves the step of another one": Mutant(
+        f"{_BULK}cluster.steps",
+        "_OneStep._save",
+        "version=self.record.version).next_version()",
+        "version=record.version)",
+        only=_in_a_cluster,
     ),
     "an older copy of a journal is not noticed": Mutant(
-        f"{_BULK}searching", "Searcher._may_be_lost", "anchor = await", "return False\n        anchor = await"
+        f"{_BULK}searching",
+        "Searcher._may_be_lost",
+        "anchor = await",
+        "return False\n        anchor = await",
+        only=_with("journal restored"),
     ),
     "an old key is sent again after a suspend": Mutant(
-        "heygen_async._transport.keys", "is_key_fresh", "return -_CLOCK_ERROR <= now", "return True or now"
+        "heygen_async._transport.keys",
+        "is_key_fresh",
+        "return -_CLOCK_ERROR <= now",
+        "return True or now",
+        only=_with("suspend"),
     ),
 }
 

@@ -175,7 +175,7 @@ def _cluster_scenario(seed: int) -> Scenario:
 def _number_of_lives(dice: random.Random, families: set[str]) -> int:
     if "old copy" in families:
         return 3
-    return dice.choice([2, 3] if "lost batches" in families else [1, 1, 2, 2, 3])
+    return dice.choice([2, 3] if families & {"lost batches", "moved"} else [1, 1, 2, 2, 3])
 
 
 def _row(dice: random.Random, number: int, families: set[str]) -> RowSpec:
@@ -253,6 +253,7 @@ _THEMES: Final = (
     frozenset({"doubts", "sleep"}),
     frozenset({"lost batches"}),
     frozenset({"old copy"}),
+    frozenset({"moved"}),
 )
 """Kinds that are dangerous together."""
 
@@ -261,7 +262,7 @@ def _families(dice: random.Random) -> set[str]:
     """Return the kinds of faults that a run has: not all at once, or they would hide each other."""
     families = {name for name, chance in _FAMILIES.items() if dice.random() < chance}
     theme = dice.choice(_THEMES)
-    if "old copy" in theme:  # it would not be one if the run ended in another way
+    if theme & {"old copy", "moved"}:  # it would not be that if the first run ended in another way
         families -= {"crashes", "restored", "stops", "edits"}
     return families | theme
 
@@ -317,6 +318,7 @@ def _faults(dice: random.Random, life: int, rows: Sequence[RowSpec], families: s
         "sleep": _sleeps,
         "lost batches": _lost_batches,
         "old copy": _old_copy,
+        "moved": _moved,
         "workers": _worker_faults,
         "members": _member_faults,
     }
@@ -486,12 +488,22 @@ def _stops(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fau
         yield Fault(life=life, what="stopped at callback", at=dice.randint(1, dice.choice([60, 600, 4000])))
 
 
+def _moved(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:
+    """Give all rows other outputs once they are done, and crash while these are written."""
+    if life == 1:
+        for row in rows:
+            yield Fault(life=life, what="output renamed", on=row.key)
+        yield Fault(life=life, what="crash at callback", at=dice.randint(100, 1200))
+
+
 def _worker_faults(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
     for _ in range(dice.randint(1, 4)):
         what = dice.choice(["worker killed", "worker frozen"])
         yield Fault(life=life, what=what, at=dice.uniform(0, 100), value=dice.randint(0, 30))
     for _ in range(dice.randint(0, 3)):
         yield Fault(life=life, what="worker frozen at call", at=dice.randint(1, 300), value=dice.randint(0, 30))
+    for _ in range(dice.randint(0, 2)):
+        yield Fault(life=life, what="worker frozen before a file", at=dice.randint(1, 6), value=dice.randint(0, 30))
 
 
 def _member_faults(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:

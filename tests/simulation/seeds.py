@@ -15,7 +15,7 @@ from attrs import frozen
 from .edges import collect_dead, simulated_edges
 from .invariants import check_end, check_life, check_outcome
 from .lives import Simulation, Violation
-from .mutants import planted
+from .mutants import MUTANTS, planted
 from .scenario import Scenario, scenario_of
 
 _MEMORY = Path("/dev/shm")
@@ -93,8 +93,10 @@ def _run_slice(task: tuple[Sequence[int], str | None]) -> list[Run]:
     seeds, mutant = task
     found = []
     with planted(mutant):
-        for seed in seeds:
-            found.append(run(scenario_of(seed)))
+        for scenario in map(scenario_of, seeds):
+            if mutant is not None and not MUTANTS[mutant].only(scenario):
+                continue
+            found.append(run(scenario))
             if mutant is not None and found[-1].violation is not None:
                 break
     return found

@@ -160,7 +160,7 @@ class Tables:
             scheduler_store._SAVE_LESSONS: self._save_lessons,
             scheduler_store._READY: self._ready,
             scheduler_store._TO_PREPARE: self._to_prepare,
-            "SELECT run, array_agg(price)": self._reserved,
+            "SELECT run, array_agg(counted)": self._reserved,
             scheduler_store._MARK_DEFERRED: self._mark_deferred,
             scheduler_store._TAKE_BACK: self._take_back,
             scheduler_store._AT_WORK: lambda _: [

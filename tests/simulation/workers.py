@@ -7,8 +7,9 @@ frozen stops at its next call of the store or the API, and goes on later, when o
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import cast
 
 import aiohttp
 from attrs import define, field
@@ -50,10 +51,27 @@ class Process:
     is_killed: bool = False
     freezes: dict[int, float] = field(factory=dict)
     """For how many seconds it is frozen, by the number of the call at which that happens."""
+    file_freezes: dict[int, float] = field(factory=dict)
+    """The same, by the number of the download that is about to give its file its name."""
     _calls: int = 0
+    _downloads: int = 0
     _is_thawed: asyncio.Event = field(factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
     _thawing: asyncio.TimerHandle | None = None
+
+    async def write_file(self, download: Callable[..., Awaitable[object]], *args: object, **kwargs: object) -> object:
+        """Download a file; it may freeze when all that remains is to give the file its name."""
+        self._downloads += 1
+        seconds = self.file_freezes.get(self._downloads)
+        note = cast("Callable[..., Awaitable[None]]", kwargs.pop("progress"))
+
+        async def progress(done: int, total: int | None) -> None:
+            await note(done, total)
+            if seconds is not None and done == total:
+                self.freeze(seconds)
+                await self._is_thawed.wait()
+
+        return await download(*args, progress=progress, **kwargs)
 
     def begin(self) -> None:
         """Begin to live, in the current task."""
@@ -189,7 +207,10 @@ class Mortal:
         async def call(*args: object, **kwargs: object) -> object:
             if name not in self._at_once:
                 await self._process.pause()
-            result = await found(*args, **kwargs)
+            if name == "download":
+                result = await self._process.write_file(found, *args, **kwargs)
+            else:
+                result = await found(*args, **kwargs)
             await self._process.pause()
             return result
 

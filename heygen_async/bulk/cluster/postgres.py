@@ -238,14 +238,6 @@ class PostgresStore:
         found = await self._database.fetch(_KNOWN_JOBS, {"account": self.account, "jobs": list(lipsync_ids)})
         return {lipsync_id for (lipsync_id,) in found}
 
-    async def estimate(self) -> float:
-        """Return the estimated cost of all jobs of the run, in dollars."""
-        ((total,),) = await self._database.fetch(
-            "SELECT coalesce(sum((record->>'estimate')::double precision), 0) FROM rows WHERE run = %(run)s",
-            {"run": self.run},
-        )
-        return float(total)
-
     async def fact(self, name: str) -> str | None:
         """Return a fact about the account."""
         found = await self._database.fetch(

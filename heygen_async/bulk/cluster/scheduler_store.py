@@ -126,7 +126,7 @@ class SchedulerStore:
     async def reserved(self, runs: Collection[int]) -> Mapping[int, Sequence[float]]:
         """Return what is reserved for jobs that have not ended, by run."""
         found = await self.database.fetch(
-            "SELECT run, array_agg(price) FROM rows WHERE reserved AND run = ANY(%(runs)s) GROUP BY run",
+            "SELECT run, array_agg(counted) FROM rows WHERE reserved AND run = ANY(%(runs)s) GROUP BY run",
             {"runs": list(runs)},
         )
         return dict(found)

@@ -131,7 +131,7 @@ LEFT JOIN LATERAL (
     SELECT jsonb_object_agg(stage, count) AS rows, sum(reserved) AS reserved,
         sum(ended) / nullif(least(%(recent)s, greatest(unix_time() - runs.created, 1)), 0) AS rate
     FROM (
-        SELECT stage, count(*) AS count, sum(price) FILTER (WHERE reserved) AS reserved,
+        SELECT stage, count(*) AS count, sum(counted) FILTER (WHERE reserved) AS reserved,
             count(*) FILTER (WHERE stage IN ('done', 'failed') AND changed > unix_time() - %(recent)s) AS ended
         FROM rows WHERE rows.run = runs.id AND NOT is_held GROUP BY stage
     ) AS stages

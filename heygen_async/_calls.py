@@ -10,6 +10,7 @@ from functools import partial
 
 from attrs import evolve
 
+from heygen_async._arguments import check_type
 from heygen_async._bulk_calls import BulkCalls
 from heygen_async._dub import OneDub
 from heygen_async._media.downloads import Downloads
@@ -19,6 +20,7 @@ from heygen_async._media.transfers import Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import PacedGate
+from heygen_async.models import LipsyncOptions
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
@@ -55,9 +57,16 @@ class Calls:
         self.poller.close()
         self.transfers.close()
 
-    def dub(self, output: FilePath | None, *, captions: bool) -> OneDub:
-        """Make one call of `dub`."""
-        return OneDub(self.lipsyncs, self.downloads, output, captions=captions)
+    def dub(self, output: FilePath | None, *, captions: bool, options: LipsyncOptions) -> OneDub:
+        """Make one call of `dub`.
+
+        Raises:
+            TypeError, ValueError: If *captions* is no flag, or there is no output to write them beside.
+        """
+        check_type("captions", captions, bool)
+        if captions and output is None:
+            raise ValueError("captions=True needs an output to write them beside")
+        return OneDub(self.lipsyncs, self.downloads, output, captions or bool(options.get("enable_caption")))
 
     def of_run(self, pace: Callable[[], Awaitable[None]] | None) -> BulkCalls:
         """Make the calls of a bulk run; *pace* returns once a request may leave."""

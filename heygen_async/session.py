@@ -270,11 +270,7 @@ class HeyGenSession:
         """
         check_keywords("dub", options, LipsyncOptions.__annotations__)
         check_timeout(timeout)
-        check_type("captions", captions, bool)
-        if captions and output is None:
-            raise ValueError("captions=True needs an output to write them beside")
-        wants_captions = captions or bool(options.get("enable_caption"))
-        call = self._calls.dub(output, captions=wants_captions)
+        call = self._calls.dub(output, captions=captions, options=options)
         create = call.creation(video, audio, idempotency_key, options)
         del video, audio, options  # or a traceback with local variables would show the links in them
         return await call.run(create, timeout)

@@ -51,7 +51,17 @@ IMPORTS = {
     },
     "_dub": {"_media", "errors", "jobs", "models", "resources"},
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
-    "_calls": {"_bulk_calls", "_dub", "_media", "_transport", "policies", "polling", "resources"},
+    "_calls": {
+        "_arguments",
+        "_bulk_calls",
+        "_dub",
+        "_media",
+        "_transport",
+        "models",
+        "policies",
+        "polling",
+        "resources",
+    },
     "bulk": {"_arguments", "_ids", "_media", "_text", "_uptime", "_wire", "errors", "models", "policies", "polling"},
     "review": {"_arguments", "_media", "bulk", "models"},
     "session": {

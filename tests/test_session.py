@@ -685,6 +685,17 @@ async def test_a_batch_that_takes_too_long_is_a_wait_timeout_with_its_id(sandbox
     assert caught.value.last_status == "running"
 
 
+async def test_calls_that_are_first_used_after_closing_are_refused(sandbox):
+    heygen = HeyGenSession(sandbox.api_key, base_url=sandbox.url)
+    await heygen.aclose()
+
+    with pytest.raises(RuntimeError, match="the session is closed"):
+        await heygen.poller.wait("ls_1")
+    with pytest.raises(RuntimeError, match="closed"):
+        await heygen.lipsyncs.get("ls_1")
+    assert not sandbox.requests
+
+
 # The whole way
 
 

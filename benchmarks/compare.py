@@ -30,6 +30,11 @@ class Change:
         return self.now.value / self.before.value if self.before.value else None
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether the figure is 1 in every round of both: what all others are compared with."""
+        return all(value == 1 for one in (self.before, self.now) for value in (one.low, one.value, one.high))
+
+    @property
     def verdict(self) -> Literal["noise", "lower", "higher"]:
         """`"noise"` if the change is small, or the spreads overlap: either alone is enough."""
         do_overlap = self.now.low <= self.before.high and self.before.low <= self.now.high
@@ -45,6 +50,12 @@ class Comparison:
     is_same_machine: bool
     """Otherwise ratios and counts only are compared: seconds and megabytes of two machines say nothing."""
     changes: Sequence[Change]
+
+    @property
+    def changes_of_ratios(self) -> Sequence[float]:
+        """By what share each ratio changed, in ascending order; those of a contender to itself are left out."""
+        ratios = [change.ratio for change in self.changes if change.now.unit == RATIO and not change.is_fixed]
+        return sorted(abs(ratio - 1) for ratio in ratios if ratio is not None)
 
 
 def compare(before: Results, now: Results) -> Comparison:

@@ -112,6 +112,9 @@ def _rules(found: Comparison) -> Iterator[str]:
         f"A change below {NOISE:.0%} is noise, and so is one whose spreads overlap. "
         f"{noise} of {len(found.changes)} figures that both results have did not change by more than that."
     )
+    if changes := found.changes_of_ratios:
+        half, most = changes[len(changes) // 2], changes[len(changes) * 9 // 10]
+        yield f"Of {len(changes)} ratios half changed by at most {half:.0%}, and nine of ten by at most {most:.0%}."
     if not found.is_same_machine:
         yield "The machines or the versions of Python differ: ratios and counts only are compared."
 

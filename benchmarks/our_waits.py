@@ -9,37 +9,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import Self
-
-from attrs import define
 
 from benchmarks.client import Facts, run
+from benchmarks.garbage import Collections
+from benchmarks.sample import resident
 from heygen_async import HeyGenSession, WaitTimeout
-
-
-@define
-class Collections:
-    """What garbage collection takes: a context manager. Seconds of CPU of the thread that collects."""
-
-    seconds: float = 0.0
-    longest: float = 0.0
-    _since: float = 0.0
-
-    def __enter__(self) -> Self:
-        gc.callbacks.append(self._observe)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        gc.callbacks.remove(self._observe)
-
-    def _observe(self, phase: str, _: object) -> None:
-        if phase == "start":
-            self._since = time.thread_time()
-            return
-        took = time.thread_time() - self._since
-        self.seconds += took
-        self.longest = max(self.longest, took)
 
 
 async def wait_each(heygen: HeyGenSession, ids: Sequence[str], *, is_frozen: bool = False) -> Facts:
@@ -107,11 +81,6 @@ async def footprint(heygen: HeyGenSession, ids: Sequence[str], seconds: float, *
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     return {"bytes": size}
-
-
-def resident() -> int:
-    """Return the bytes of this process in memory. Linux only."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 MEASURES: Mapping[str, Callable[..., Awaitable[Facts]]] = {

@@ -65,8 +65,7 @@ def _write(panels: Mapping[Column, Mapping[str, Figure]], theme: Theme, path: Pa
     from matplotlib import pyplot as plt  # noqa: PLC0415 optional
 
     lines = list(dict.fromkeys(name for figures in panels.values() for name in figures))
-    style = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "heygen-async"}
-    with mpl.rc_context(style):
+    with mpl.rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "0"}):
         size = (WIDTH, MARGIN + ROW * len(lines))
         canvas, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
         for place, (panel, figures) in zip(axes[0], panels.items(), strict=True):

@@ -61,3 +61,8 @@ def _peak() -> float:
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE
+
+
+def resident() -> int:
+    """Return the bytes of this process that are in memory. Linux only."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

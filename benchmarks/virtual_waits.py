@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from attrs import define, field, frozen
 
-from benchmarks.our_waits import Collections
+from benchmarks.garbage import Collections
 from benchmarks.virtual_heygen import VirtualLoop
 from benchmarks.waiting_jobs import lengths_of
 from heygen_async.models import Lipsync, LipsyncStatus

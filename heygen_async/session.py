@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from ssl import SSLContext
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from attrs import evolve
 
 from heygen_async._arguments import check_count, check_keywords, check_timeout, check_type
-from heygen_async._bulk_calls import BulkCalls
-from heygen_async._dub import OneDub
 from heygen_async._ids import check_key
-from heygen_async._media.downloads import Downloads
-from heygen_async._media.ingestion import Ingestion
-from heygen_async._media.targets import FilePath
-from heygen_async._media.transfers import Progress, Transfers
-from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._transport.gate import Gate, PacedGate
+from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http
 from heygen_async._transport.origin import check_headers, concealed, make_origin
 from heygen_async._wire import Parameter, Response, compose_raw
 from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
-from heygen_async.polling import LipsyncPoller
-from heygen_async.resources.account import Accounts
-from heygen_async.resources.assets import Assets
-from heygen_async.resources.lipsyncs import Lipsyncs, fetch, fetch_statuses, make_poller
-from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 
 if TYPE_CHECKING:
     import aiohttp
 
+    from heygen_async._bulk_calls import BulkCalls
+    from heygen_async._calls import Calls
+    from heygen_async._media.targets import FilePath
+    from heygen_async._media.transfers import Progress
     from heygen_async.bulk.events import DubEvent
     from heygen_async.bulk.run import DubRun
     from heygen_async.diagnosis import Diagnosis
+    from heygen_async.polling import LipsyncPoller
+    from heygen_async.resources.account import Accounts
+    from heygen_async.resources.assets import Assets
+    from heygen_async.resources.lipsyncs import Lipsyncs
+    from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 
 __all__ = ("HeyGenSession",)
 
@@ -82,17 +78,6 @@ class HeyGenSession:
             shows the key. Use after closing, or on another event loop, raises a `RuntimeError`.
     """
 
-    lipsyncs: Lipsyncs
-    """Create, get, list, update and delete lipsyncs."""
-    assets: Assets
-    """Upload files."""
-    account: Accounts
-    """The account and the key."""
-    webhooks: WebhookEndpoints
-    """Manage webhook endpoints."""
-    poller: LipsyncPoller
-    """Waits for many jobs at once."""
-
     def __init__(
         self,
         api_key: str | None = None,
@@ -126,20 +111,43 @@ class HeyGenSession:
             max_response_bytes=max_response_bytes,
         )
         gate = Gate(max_connections=max_connections, max_requests_per_second=max_requests_per_second)
-        transport = Transport(self._http, gate, retry, timeouts, check_headers(headers))
-        self._transfers = Transfers(check_count("max_download_bytes", max_download_bytes))
+        self._transport = Transport(self._http, gate, retry, timeouts, check_headers(headers))
+        self._max_download_bytes = check_count("max_download_bytes", max_download_bytes)
         self._polling = polling
-        self.poller = make_poller(transport, polling)
-        self._build_resources(transport)
 
-    def _build_resources(self, transport: Transport) -> None:
-        self._transport = transport
-        self.account = Accounts(transport)
-        self.webhooks = WebhookEndpoints(transport)
-        uploads = Uploads(transport, self._transfers, Ingestion(transport, self._polling))
-        self._downloads = Downloads(transport, self._transfers, partial(fetch, transport))
-        self.assets = Assets(transport, uploads)
-        self.lipsyncs = Lipsyncs(transport, self.poller, self._polling, uploads, self._downloads)
+    @cached_property
+    def lipsyncs(self) -> Lipsyncs:
+        """Create, get, list, update and delete lipsyncs."""
+        return self._calls.lipsyncs
+
+    @cached_property
+    def assets(self) -> Assets:
+        """Upload files."""
+        return self._calls.assets
+
+    @cached_property
+    def account(self) -> Accounts:
+        """The account and the key."""
+        return self._calls.account
+
+    @cached_property
+    def webhooks(self) -> WebhookEndpoints:
+        """Manage webhook endpoints."""
+        return self._calls.webhooks
+
+    @cached_property
+    def poller(self) -> LipsyncPoller:
+        """Waits for many jobs at once."""
+        return self._calls.poller
+
+    @cached_property
+    def _calls(self) -> Calls:
+        from heygen_async._calls import Calls  # noqa: PLC0415 a third of what a session takes to import
+
+        calls = Calls.make(self._transport, self._polling, self._max_download_bytes)
+        if self._http.state == "closed":
+            calls.close()
+        return calls
 
     def with_options(
         self,
@@ -266,7 +274,7 @@ class HeyGenSession:
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
         wants_captions = captions or bool(options.get("enable_caption"))
-        call = OneDub(self.lipsyncs, self._downloads, output, captions=wants_captions)
+        call = self._calls.dub(output, captions=wants_captions)
         create = call.creation(video, audio, idempotency_key, options)
         del video, audio, options  # or a traceback with local variables would show the links in them
         return await call.run(create, timeout)
@@ -348,20 +356,7 @@ class HeyGenSession:
 
     def _bulk_calls(self, pace: Callable[[], Awaitable[None]] | None = None) -> BulkCalls:
         """Return the calls of a bulk run; *pace* returns once a request may leave."""
-        if pace is not None:
-            paced = evolve(self._transport, gate=PacedGate(self._transport.gate, pace))
-            return _View(self, paced)._bulk_calls()  # noqa: SLF001 its own base class
-        refusing = self.with_options(retry=evolve(self._transport.retry, on_rate_limit="raise"))
-        return BulkCalls(
-            lipsyncs=self.lipsyncs,
-            creates=refusing.lipsyncs,
-            assets=self.assets,
-            account=self.account,
-            poller=self.poller,
-            downloads=self._downloads,
-            statuses=partial(fetch_statuses, self._transport),
-            origin=self._http.origin.base_url,
-        )
+        return self._calls.of_run(pace)
 
     async def download(
         self,
@@ -399,7 +394,9 @@ class HeyGenSession:
 
         If cancelled, it stops at once, and keeps the `.part` to be resumed.
         """
-        return await self._downloads.download(lipsync, path, overwrite=overwrite, captions=captions, progress=progress)
+        return await self._calls.downloads.download(
+            lipsync, path, overwrite=overwrite, captions=captions, progress=progress
+        )
 
     async def download_captions(self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False) -> Path:
         """Write the captions of a completed lipsync beside its video, with the extension `.srt`.
@@ -419,7 +416,7 @@ class HeyGenSession:
 
         If cancelled, it stops at once and writes nothing.
         """
-        return await self._downloads.download_captions(lipsync, path, overwrite=overwrite)
+        return await self._calls.downloads.download_captions(lipsync, path, overwrite=overwrite)
 
     def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
         """Iterate over the bytes of the video of a completed lipsync, in pieces of any size, resumed as in `download`.
@@ -434,24 +431,22 @@ class HeyGenSession:
             LipsyncFailed: If the job failed.
             HeyGenError: If the API does not return the lipsync.
         """
-        return self._downloads.iter_bytes(lipsync)
+        return self._calls.downloads.iter_bytes(lipsync)
 
     async def aclose(self) -> None:
         """Close the session. Waits on its jobs end with a `RuntimeError`; the jobs themselves go on.
 
         Of a view, or a second time, it does nothing; a borrowed `aiohttp.ClientSession` stays open.
         """
-        self.poller.close()
-        self._transfers.close()
+        if "_calls" in vars(self):
+            self._calls.close()
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
         self._http.ensure_open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:
@@ -463,9 +458,11 @@ class _View(HeyGenSession):
     """A session with options of its own, over everything else of another."""
 
     def __init__(self, session: HeyGenSession, transport: Transport) -> None:
-        self._http, self._transfers = session._http, session._transfers  # noqa: SLF001 its own base class
-        self._polling, self.poller = session._polling, session.poller  # noqa: SLF001 the same
-        self._build_resources(transport)
+        self._session, self._http, self._transport = session, session._http, transport  # noqa: SLF001 its own base
+
+    @cached_property
+    def _calls(self) -> Calls:
+        return self._session._calls.over(self._transport)  # noqa: SLF001 the same
 
     async def aclose(self) -> None:
         """Do nothing: the session that it is a view of is closed by its owner."""

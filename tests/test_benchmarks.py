@@ -227,6 +227,7 @@ def test_only_ratios_and_counts_are_compared_between_machines():
 def test_a_comparison_says_what_counts_as_noise_and_shows_the_rest():
     text = comparison(compare(results(1.0), results(1.5)))
     assert "A change below 10% is noise, and so is one whose spreads overlap. 0 of 2 figures" in text
+    assert "Of 1 ratios half changed by at most 50%, and nine of ten by at most 50%." in text
     assert "| calls, get, 100 at once, heygen-async, ratio | 1x | 1.5x | 1.5x | higher |" in text
 
 

@@ -636,7 +636,7 @@ async def test_a_cancelled_download_keeps_its_part_and_leaves_nothing_running(he
     await until(lambda: not [one for one in asyncio.all_tasks() - before if not is_servers(one)])
 
     assert task.cancelled()
-    assert heygen._transfers.targets == set()
+    assert heygen._calls.transfers.targets == set()
     kept = part.read_bytes()  # a thread may still be writing its last block
     assert kept == VIDEO[: len(kept)]
     assert (await job.download(tmp_path / "a.mp4")).read_bytes() == VIDEO

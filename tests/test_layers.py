@@ -51,10 +51,11 @@ IMPORTS = {
     },
     "_dub": {"_media", "errors", "jobs", "models", "resources"},
     "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
+    "_calls": {"_bulk_calls", "_dub", "_media", "_transport", "policies", "polling", "resources"},
     "bulk": {"_arguments", "_ids", "_media", "_text", "_uptime", "_wire", "errors", "models", "policies", "polling"},
     "review": {"_arguments", "_media", "bulk", "models"},
     "session": {
-        *("_arguments", "_bulk_calls", "_doctor", "_dub", "_ids", "_media", "_transport", "_wire"),
+        *("_arguments", "_bulk_calls", "_calls", "_doctor", "_ids", "_media", "_transport", "_wire"),
         *("bulk", "diagnosis", "models", "policies", "polling", "resources"),
     },
     "_delivery": {"_arguments", "_events", "_wire", "errors", "models"},

@@ -73,19 +73,19 @@ def write(path, content):
 @pytest.fixture
 def direct(heygen):
     """A session that sends everything to the storage host."""
-    heygen._transfers.multipart_max = 0
+    heygen._calls.transfers.multipart_max = 0
     return heygen
 
 
 @pytest.fixture(params=["before it is sent", "while it is sent"])
 def hashed(request, heygen):
     """When a file is hashed, which depends on how long ago it was changed."""
-    heygen._transfers.settled_after = 0 if request.param == "while it is sent" else 1 << 40
+    heygen._calls.transfers.settled_after = 0 if request.param == "while it is sent" else 1 << 40
     return request.param
 
 
 def entries(heygen):
-    cache = heygen._transfers.uploaded
+    cache = heygen._calls.transfers.uploaded
     return [*cache._entries.values(), *cache._unhashed.values()]
 
 
@@ -149,9 +149,9 @@ async def test_a_large_file_is_uploaded_to_the_storage_host_with_its_digest(dire
 
 
 async def test_exactly_the_largest_form_is_still_a_form(heygen, sandbox, video):
-    heygen._transfers.multipart_max = 700_000
+    heygen._calls.transfers.multipart_max = 700_000
     await heygen.assets.upload(video)
-    heygen._transfers.multipart_max = 699_999
+    heygen._calls.transfers.multipart_max = 699_999
     heygen.assets.forget()
     await heygen.assets.upload(video)
 
@@ -253,7 +253,7 @@ async def test_a_file_that_cannot_be_read_is_an_os_error_before_anything_is_sent
 
 @pytest.mark.parametrize("way", ["form", "direct"])
 async def test_a_file_whose_name_is_not_utf_8_is_uploaded(heygen, sandbox, tmp_path, way):
-    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    heygen._calls.transfers.multipart_max = 0 if way == "direct" else 1 << 30
     path = write(tmp_path / os.fsdecode(b"\xe9pisode\xff.mp4"), mp4(9000))
 
     asset = await heygen.assets.upload(path)
@@ -271,7 +271,7 @@ async def test_a_named_pipe_is_not_waited_for(heygen, tmp_path):
 
 async def test_a_file_larger_than_the_server_takes_is_refused_before_its_first_byte(video):
     async with served(*grant(max_bytes=699_999)) as url, HeyGenSession("key", base_url=url) as heygen:
-        heygen._transfers.multipart_max = 0
+        heygen._calls.transfers.multipart_max = 0
         with pytest.raises(InvalidRequest, match="700,000 bytes, and HeyGen takes 699,999") as refused:
             await heygen.assets.upload(video)
 
@@ -303,7 +303,7 @@ async def test_a_file_is_uploaded_over_tls(tmp_path):
         served(*grant(), web.put("/put", put), tls=context) as url,
         HeyGenSession("key", base_url=url, ssl=False) as heygen,
     ):
-        heygen._transfers.multipart_max = 0
+        heygen._calls.transfers.multipart_max = 0
         await heygen.assets.upload(path)
 
     assert received == [path.read_bytes()]
@@ -320,7 +320,7 @@ async def test_a_file_is_uploaded_over_tls(tmp_path):
 )
 async def test_an_odd_upload_link_is_an_unexpected_response(video, fields, message):
     async with served(*grant(**fields)) as url, HeyGenSession("key", base_url=url) as heygen:
-        heygen._transfers.multipart_max = 0
+        heygen._calls.transfers.multipart_max = 0
         with pytest.raises(UnexpectedResponse, match=message) as odd:
             await heygen.assets.upload(video)
 
@@ -413,7 +413,7 @@ async def test_a_file_that_changed_since_it_was_checked_is_an_error(direct, sand
 async def test_a_file_that_changes_while_it_is_read_is_an_error_and_no_short_upload(
     heygen, sandbox, tmp_path, way, size
 ):
-    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    heygen._calls.transfers.multipart_max = 0 if way == "direct" else 1 << 30
     path = write(tmp_path / "video.mp4", mp4(3_000_000))
 
     async def shrink_or_grow(done, total):
@@ -423,7 +423,7 @@ async def test_a_file_that_changes_while_it_is_read_is_an_error_and_no_short_upl
         await heygen.assets.upload(path, progress=shrink_or_grow)
 
     assert COMPLETE not in routes(sandbox)
-    assert len(heygen._transfers.uploaded) == 0
+    assert len(heygen._calls.transfers.uploaded) == 0
 
 
 async def test_a_file_that_is_removed_before_the_second_attempt_is_an_os_error(direct, sandbox, video):
@@ -479,7 +479,7 @@ async def test_a_transient_failure_of_any_request_of_an_upload_is_retried(sandbo
     sandbox.faults = [TRANSIENT[failure](route)]
     timeouts = Timeouts(transfer_idle=0.3, write=0.3) if failure == "timeout" else Timeouts()
     async with session(sandbox, timeouts=timeouts) as heygen:
-        heygen._transfers.multipart_max = 1 << 30 if route == POST else 0
+        heygen._calls.transfers.multipart_max = 1 << 30 if route == POST else 0
         patient = heygen.with_options(retry=RetryPolicy(first_delay=0.001, max_delay=0.002, max_attempts=10))
         asset = await asyncio.wait_for(patient.assets.upload(video), 20)
 
@@ -494,7 +494,7 @@ async def test_a_failure_that_stays_ends_an_upload_in_a_transient_error(sandbox,
     sandbox.faults = [evolve(TRANSIENT[failure](route), times=None)]
     quick = RetryPolicy(first_delay=0.02, max_delay=0.02, max_attempts=2, max_seconds=0.1)
     async with session(sandbox) as heygen:
-        heygen._transfers.multipart_max = 1 << 30 if route == POST else 0
+        heygen._calls.transfers.multipart_max = 1 << 30 if route == POST else 0
         with pytest.raises(HeyGenError) as failed:
             await asyncio.wait_for(heygen.with_options(retry=quick).assets.upload(video), 20)
 
@@ -544,7 +544,7 @@ async def test_an_upload_without_progress_times_out(video):
         served(*grant(), web.put("/put", never)) as url,
         HeyGenSession("key", base_url=url, timeouts=timeouts, retry=once) as heygen,
     ):
-        heygen._transfers.multipart_max = 0
+        heygen._calls.transfers.multipart_max = 0
         with pytest.raises(TransportError, match="in time"):
             await asyncio.wait_for(heygen.assets.upload(video), 10)
         hold.set()
@@ -556,7 +556,7 @@ async def test_the_key_and_the_callers_headers_never_go_to_the_storage_host(sand
         aiohttp.ClientSession(headers=theirs, cookies={"c": "1"}) as http,
         session(sandbox, headers={"X-Mine": "m"}, http=http) as heygen,
     ):
-        heygen._transfers.multipart_max = 0
+        heygen._calls.transfers.multipart_max = 0
         await heygen.assets.upload(video)
 
     put = next(request for request in sandbox.requests if request.route == PUT)
@@ -578,7 +578,7 @@ async def test_nothing_is_left_running_or_open_when_an_upload_is_cancelled(direc
     await until(lambda: not any("upload" in repr(task.get_coro()) for task in asyncio.all_tasks() - before))
     await until(lambda: video not in open_files() - files)
 
-    assert len(direct._transfers.uploaded) == 0
+    assert len(direct._calls.transfers.uploaded) == 0
     sandbox.release()
 
 
@@ -596,7 +596,7 @@ def open_files():
 
 @pytest.mark.parametrize("way", ["form", "direct"])
 async def test_progress_reports_the_bytes_of_the_file(heygen, video, way):
-    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    heygen._calls.transfers.multipart_max = 0 if way == "direct" else 1 << 30
     reports = []
 
     await heygen.assets.upload(video, progress=lambda done, total: reports.append((done, total)))
@@ -711,7 +711,7 @@ async def test_a_job_gets_what_is_on_the_disk_when_it_is_submitted(heygen, sandb
 @pytest.mark.usefixtures("hashed")
 @pytest.mark.parametrize("way", ["form", "direct"])
 async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent_whole(heygen, sandbox, tmp_path, way):
-    heygen._transfers.multipart_max = 0 if way == "direct" else 1 << 30
+    heygen._calls.transfers.multipart_max = 0 if way == "direct" else 1 << 30
     path = write(tmp_path / "a.mp4", mp4(9_000_000, b"old"))
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     await until(lambda: time.time() > path.stat().st_ctime + 0.05)  # the clock of a file system has coarse steps
@@ -724,11 +724,11 @@ async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent
         await heygen.assets.upload(path, progress=change)
 
     assert COMPLETE not in routes(sandbox)
-    assert len(heygen._transfers.uploaded) == 0
+    assert len(heygen._calls.transfers.uploaded) == 0
 
 
 async def test_a_file_that_nobody_has_changed_for_a_while_is_read_once(direct, sandbox, video):
-    direct._transfers.settled_after = 0
+    direct._calls.transfers.settled_after = 0
     read = Passes(video)
     async with local_file(video) as file:
         asset = await direct.assets._uploads.upload(evolve(file, open=read.open))
@@ -759,7 +759,7 @@ class Passes:
 
 
 async def test_a_file_whose_mode_changes_while_it_is_sent_is_uploaded(heygen, sandbox, tmp_path):
-    heygen._transfers.settled_after = 0
+    heygen._calls.transfers.settled_after = 0
     path = write(tmp_path / "a.mp4", mp4(9_000_000))
     await until(lambda: time.time() > path.stat().st_ctime + 0.05)
 
@@ -776,7 +776,7 @@ def twins(folder):
 
 
 async def test_contents_with_the_same_sample_are_uploaded_separately(heygen, sandbox, tmp_path):
-    heygen._transfers.settled_after = 0
+    heygen._calls.transfers.settled_after = 0
     paths = twins(tmp_path)
 
     assets = await asyncio.gather(*(heygen.assets.upload(path) for path in paths))
@@ -788,7 +788,7 @@ async def test_contents_with_the_same_sample_are_uploaded_separately(heygen, san
 
 
 async def test_the_failure_of_an_upload_is_not_that_of_another_content_with_the_same_sample(direct, sandbox, tmp_path):
-    direct._transfers.settled_after = 0
+    direct._calls.transfers.settled_after = 0
     sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT, times=1)]
     one, other = twins(tmp_path)
     first = asyncio.create_task(direct.assets.upload(one))
@@ -901,7 +901,7 @@ async def test_a_failure_is_raised_to_each_waiter_as_an_exception_of_its_own(dir
 @pytest.mark.usefixtures("hashed")
 async def test_a_failure_before_the_file_is_read_is_raised_to_each_waiter_too(direct, sandbox, video):
     sandbox.faults = [faults.error(402, "insufficient_credit", route=ANNOUNCE)]
-    seats = direct._transfers.seats
+    seats = direct._calls.transfers.seats
     async with AsyncExitStack() as taken:
         for _ in range(8):
             await taken.enter_async_context(seats)
@@ -932,7 +932,7 @@ async def test_an_answer_before_the_whole_file_is_sent_is_an_error(tmp_path):
 
     path = write(tmp_path / "video.mp4", mp4(30_000_000))
     async with served(*grant(), web.put("/put", hasty)) as url, HeyGenSession("key", base_url=url) as heygen:
-        heygen._transfers.multipart_max = 0
+        heygen._calls.transfers.multipart_max = 0
         with pytest.raises(HeyGenError):
             await asyncio.wait_for(heygen.with_options(retry=QUICK).assets.upload(path), 10)
 
@@ -1057,7 +1057,7 @@ async def processing(server, polling=EAGER):
         served(*server.handlers()) as url,
         HeyGenSession("key", base_url=url, retry=QUICK, polling=polling) as heygen,
     ):
-        heygen._transfers.multipart_max = 1 << 30 if server.form else 0
+        heygen._calls.transfers.multipart_max = 1 << 30 if server.form else 0
         yield heygen
 
 
@@ -1087,7 +1087,7 @@ async def test_an_asset_that_heygen_cannot_process_is_an_error_and_is_not_rememb
     async with processing(server) as heygen:
         with pytest.raises(InvalidRequest, match="could not process the asset a1: no video track") as failed:
             await asyncio.wait_for(heygen.assets.upload(video), 20)
-        assert len(heygen._transfers.uploaded) == 0
+        assert len(heygen._calls.transfers.uploaded) == 0
 
     assert not failed.value.is_transient
 
@@ -1183,7 +1183,7 @@ async def test_a_job_can_be_made_of_a_file_that_the_sandbox_processes_for_a_whil
         Sandbox(ingest_seconds=0.05) as sandbox,
         HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=QUICK, polling=EAGER) as heygen,
     ):
-        heygen._transfers.multipart_max = 0
+        heygen._calls.transfers.multipart_max = 0
         await asyncio.wait_for(heygen.lipsyncs.create(video=video, audio=SAMPLE_AUDIO), 20)
 
         statuses = [request.status for request in sandbox.requests if request.route == CREATE]

@@ -1,7 +1,8 @@
 # pyright: reportMissingImports=false
 """hedra-sdk, the client of Hedra: one `AsyncHedra` by its defaults, on httpx.
 
-`create` is its talking avatar. It has no call that waits: `wait` is the loop of its README, with a pause of 2 s.
+`create` is its talking avatar. `wait` is the loop of its README, with a pause of 2 s; its stream of server-sent events,
+which takes a connection for each job, is not measured.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ class HedraSdk(Client):
     """The calls of one client."""
 
     def __init__(self, hedra: AsyncHedra) -> None:
-        self._hedra = hedra
+        from hedra import (  # noqa: PLC0415 optional
+            InputHedraAvatar,
+            InputHedraAvatarAudioZero_Url,
+            InputHedraAvatarStartImage_Url,
+        )
+
+        self._hedra, self._input = hedra, InputHedraAvatar
+        self._image, self._audio = InputHedraAvatarStartImage_Url, InputHedraAvatarAudioZero_Url
 
     async def get(self, n: int) -> object:
         return await self._hedra.jobs.get(f"ls_{n:06}")
 
     async def create(self, n: int) -> object:
-        import hedra  # noqa: PLC0415 optional
-
+        image, audio = self._image(url=video_url(n)), self._audio(url=audio_url(n))
         return await self._hedra.jobs.submit_hedra_avatar(
-            input=hedra.InputHedraAvatar(
-                prompt="x",
-                aspect_ratio="16:9",
-                resolution="540p",
-                start_image=hedra.InputHedraAvatarStartImage_Url(url=video_url(n)),
-                audio=hedra.InputHedraAvatarAudioZero_Url(url=audio_url(n)),
-            )
+            input=self._input(prompt="x", aspect_ratio="16:9", resolution="540p", start_image=image, audio=audio)
         )
 
     async def page(self, n: int) -> object:

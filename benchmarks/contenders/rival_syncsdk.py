@@ -24,17 +24,16 @@ class Syncsdk(Client):
     """The calls of one client."""
 
     def __init__(self, sync: AsyncSync) -> None:
-        self._sync = sync
+        from sync import Audio, Video  # noqa: PLC0415 optional
+
+        self._sync, self._video, self._audio = sync, Video, Audio
 
     async def get(self, n: int) -> object:
         return await self._sync.generations.get(f"ls_{n:06}")
 
     async def create(self, n: int) -> object:
-        from sync import Audio, Video  # noqa: PLC0415 optional
-
-        return await self._sync.generations.create(
-            model="lipsync-2", input=[Video(url=video_url(n)), Audio(url=audio_url(n))]
-        )
+        sources = [self._video(url=video_url(n)), self._audio(url=audio_url(n))]
+        return await self._sync.generations.create(model="lipsync-2", input=sources)
 
     async def page(self, n: int) -> object:
         return await self._sync.assets.list(limit=PAGE, cursor=f"t{n}")

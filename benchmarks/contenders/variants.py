@@ -36,7 +36,7 @@ async def _open_for_new_files(url: str) -> AsyncIterator[Client]:
     from heygen_async import HeyGenSession  # noqa: PLC0415 the server's process needs none
 
     async with HeyGenSession("key", base_url=url) as heygen:
-        heygen._transfers.settled_after = float("inf")  # noqa: SLF001 the file is a minute old
+        heygen._calls.transfers.settled_after = float("inf")  # noqa: SLF001 the file is a minute old
         yield ours.Ours(heygen)
 
 

@@ -12,7 +12,6 @@ import attrs
 import orjson
 
 from heygen_async._media.sniffing import Role
-from heygen_async._media.sources import look_at_path
 from heygen_async.cli.problems import Problems
 from heygen_async.models import AssetId, LipsyncOptions, LipsyncRequest, Source, row_faults
 
@@ -106,6 +105,8 @@ def check_file(path: Path, role: Role | None) -> None:
     if path.is_dir():
         raise IsADirectoryError(21, "this is a folder, not a file", str(path))
     try:
+        from heygen_async._media.sources import look_at_path  # noqa: PLC0415 not every command looks at files
+
         look_at_path(path, None, role)
     except ValueError as error:
         raise ValueError(str(error).removeprefix(f"{role}: ")) from error

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from attrs import field, frozen
 from cyclopts import Parameter
 
-from heygen_async._media.targets import expanded, target_problems
 from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options
 
@@ -31,14 +30,16 @@ class OutputFlags:
 
     def problems(self) -> list[str]:
         """Return every reason why nothing can be written there; nothing is written to find out."""
-        path = expanded(self.output)
+        from heygen_async._media.targets import target_problems  # noqa: PLC0415 not every command writes files
+
+        path = os.path.expanduser(self.output)  # noqa: PTH111 Path raises where there is no home
         if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
             return [] if os.access(path, os.W_OK | os.X_OK) else [f"the folder {path} is not writable"]
         return self.folder_problems() or target_problems(Path(path), overwrite=self.overwrite, captions=self.captions)
 
     def folder_problems(self) -> list[str]:
         """Return the problem of a folder that does not exist."""
-        path = expanded(self.output)
+        path = os.path.expanduser(self.output)  # noqa: PTH111 the same
         is_missing = path.endswith(("/", os.sep)) and not os.path.isdir(path)  # noqa: PTH112 never raises
         return [f"the folder {path} does not exist"] if is_missing else []
 

@@ -417,7 +417,7 @@ class Simulation:
             aiohttp.ClientSession(connector=network.connector()) as borrowed,
             HeyGenSession("secret-key", base_url=API, http=borrowed, polling=policy) as heygen,
         ):
-            heygen._transfers.multipart_max = plan.multipart_max
+            heygen._calls.transfers.multipart_max = plan.multipart_max
             options = Plan(
                 journal=self.journal(journal),
                 output_dir=self.author.output_dir(journal),

@@ -1,0 +1,77 @@
+"""The calls of a session, over its transport. They are loaded when the first of them is used.
+
+A program that only makes raw requests, as a command of the command line does, starts in less time without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from attrs import evolve
+
+from heygen_async._bulk_calls import BulkCalls
+from heygen_async._dub import OneDub
+from heygen_async._media.downloads import Downloads
+from heygen_async._media.ingestion import Ingestion
+from heygen_async._media.targets import FilePath
+from heygen_async._media.transfers import Transfers
+from heygen_async._media.uploads import Uploads
+from heygen_async._transport.driver import Transport
+from heygen_async._transport.gate import PacedGate
+from heygen_async.policies import PollPolicy
+from heygen_async.polling import LipsyncPoller
+from heygen_async.resources.account import Accounts
+from heygen_async.resources.assets import Assets
+from heygen_async.resources.lipsyncs import Lipsyncs, fetch, fetch_statuses, make_poller
+from heygen_async.resources.webhook_endpoints import WebhookEndpoints
+
+
+class Calls:
+    """The calls of a session, or of a view of it: `over` makes others that share the transfers and the poller."""
+
+    def __init__(self, transport: Transport, transfers: Transfers, poller: LipsyncPoller) -> None:
+        uploads = Uploads(transport, transfers, Ingestion(transport, poller.policy))
+        self._transport = transport
+        self.transfers = transfers
+        self.poller = poller
+        self.downloads = Downloads(transport, transfers, partial(fetch, transport))
+        self.account = Accounts(transport)
+        self.webhooks = WebhookEndpoints(transport)
+        self.assets = Assets(transport, uploads)
+        self.lipsyncs = Lipsyncs(transport, poller, poller.policy, uploads, self.downloads)
+
+    @classmethod
+    def make(cls, transport: Transport, polling: PollPolicy, max_download_bytes: int) -> Calls:
+        """Make those of a session."""
+        return cls(transport, Transfers(max_download_bytes), make_poller(transport, polling))
+
+    def over(self, transport: Transport) -> Calls:
+        """Make those of a view of the session."""
+        return Calls(transport, self.transfers, self.poller)
+
+    def close(self) -> None:
+        """End all waits with a `RuntimeError`, and let idle threads end."""
+        self.poller.close()
+        self.transfers.close()
+
+    def dub(self, output: FilePath | None, *, captions: bool) -> OneDub:
+        """Make one call of `dub`."""
+        return OneDub(self.lipsyncs, self.downloads, output, captions=captions)
+
+    def of_run(self, pace: Callable[[], Awaitable[None]] | None) -> BulkCalls:
+        """Make the calls of a bulk run; *pace* returns once a request may leave."""
+        ours = self._transport
+        if pace is not None:
+            return self.over(evolve(ours, gate=PacedGate(ours.gate, pace))).of_run(None)
+        refusing = self.over(evolve(ours, retry=evolve(ours.retry, on_rate_limit="raise")))
+        return BulkCalls(
+            lipsyncs=self.lipsyncs,
+            creates=refusing.lipsyncs,
+            assets=self.assets,
+            account=self.account,
+            poller=self.poller,
+            downloads=self.downloads,
+            statuses=partial(fetch_statuses, ours),
+            origin=ours.http.origin.base_url,
+        )

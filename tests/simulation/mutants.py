@@ -68,7 +68,7 @@ MUTANTS = {
         "if len(jobs) == 1 and _is_the_rows(jobs[0], record, row):",
         "if len(jobs) >= 1:",
         only=_with("foreign job"),
-        seed=29,
+        seed=155,
     ),
     "state applied to a new target": Mutant(
         f"{_BULK}outputs",
@@ -168,10 +168,10 @@ MUTANTS = {
         "if not has_own_code(error):",
         "if False:",
         only=_with("foreign job"),
-        seed=515,
+        seed=105,
     ),
     "Retry-After is forgotten between the attempts of a row": Mutant(
-        f"{_BULK}record", "Record.failing", "requested or 0.0", "0.0"
+        f"{_BULK}record", "Record.failing", "requested or 0.0", "0.0", seed=16
     ),
     "a file that a paused worker publishes is foreign": Mutant(
         f"{_BULK}record",
@@ -221,6 +221,7 @@ MUTANTS = {
         "is_key_fresh",
         "return -_CLOCK_ERROR <= now",
         "return True or now",
+        seed=277,
         only=_with("suspend"),
     ),
 }

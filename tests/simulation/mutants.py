@@ -124,7 +124,7 @@ MUTANTS = {
         seed=26,
     ),
     "no budget": Mutant(f"{_BULK}budget", "Budget._fits", "self.limit is None or", "True or", seed=17),
-    "a failed job keeps its estimate": Mutant(f"{_BULK}record", "Record.failed", ", estimate=0.0", "", seed=3),
+    "a failed job keeps its estimate": Mutant(f"{_BULK}record", "Record.failed", ", estimate=0.0", "", seed=15),
     "a part teaches the length of other rows": Mutant(
         f"{_BULK}executor", "RowExecutor._cost", "if self.row.seconds is None:", "if True:", seed=48
     ),

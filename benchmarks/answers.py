@@ -88,7 +88,8 @@ ROUTES = (
 
 def _job(asked: Asked, job: str) -> dict[str, object]:
     link = f"{asked.origin}/v.mp4?X-Amz-Signature=1"
-    return {**LIPSYNC, "id": job, "video_url": link, "status": "completed" if asked.is_over(job) else "running"}
+    status = "completed" if asked.is_over(job) else "running"
+    return {**LIPSYNC, "id": job, "video_url": link, "status": status, "created_at": asked.begun_at}
 
 
 def _one_job(asked: Asked) -> object:

@@ -64,6 +64,7 @@ class Canned:
         init=False, default=Factory(lambda self: _prepare([*answers.JOB_ROUTES, *self.routes]), takes_self=True)
     )
     _newest: Sequence[str] = field(init=False, default=())
+    _begun_at: int = field(init=False, default=0)
     _kept: dict[bytes, bytes] = field(init=False, factory=dict)
     _cpu: float = field(init=False, default=0.0)
 
@@ -94,7 +95,7 @@ class Canned:
         self.drops, self.latency, self.video_size = drops, latency, video_size
         now = time.monotonic()
         self.ends = {one: now + length for one, length in (lengths or {}).items()}
-        self._newest = list(reversed(self.ends))
+        self._newest, self._begun_at = list(reversed(self.ends)), int(time.time())
         self.hangs_at = None if hang_after is None else now + hang_after
         self._cpu = time.process_time()
         return {}
@@ -143,7 +144,7 @@ class Canned:
             return kept
         assert callable(route.answer)
         host = found[1].decode() if (found := _HOST.search(head)) else ""
-        asked = Asked(target.decode(), f"http://{host}", body, self.is_over, self._newest)
+        asked = Asked(target.decode(), f"http://{host}", body, self.is_over, self._newest, self._begun_at)
         answer = _http(route.answer(asked), route.status, route.headers)
         if route.is_kept:
             self._kept[target] = answer

@@ -81,6 +81,8 @@ class Asked:
     """Whether the job with this id has ended."""
     jobs: Sequence[str] = ()
     """The ids of those that were begun, the newest first."""
+    begun_at: int = 0
+    """When they began, in unix time."""
 
 
 @frozen

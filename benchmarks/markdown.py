@@ -8,6 +8,7 @@ from benchmarks.compare import NOISE, Comparison
 from benchmarks.results import RATIO, Figure, Line, Results, Table
 
 NONE = "-"
+NOTE = "note"
 
 
 def number(value: float) -> str:
@@ -34,8 +35,8 @@ def _digits(value: float, unit: str) -> str:
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table; all columns but the first are aligned to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    """Return a table; figures are aligned to the right."""
+    lines = [head, ["---" if one in {"", NOTE} else "---:" for one in head], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -66,7 +67,7 @@ def heading(results: Results) -> str:
 def _section(table: Table) -> str:
     columns = list(dict.fromkeys(column for line in table.lines for column in line.figures))
     has_notes = any(line.note for line in table.lines)
-    head = ["", *columns, *(["note"] if has_notes else [])]
+    head = ["", *columns, *([NOTE] if has_notes else [])]
     rows = [_row(line, columns, has_notes=has_notes) for line in table.lines]
     return "\n\n".join([f"### {table.title}", table.about, *([grid(head, rows)] if rows else [])])
 

@@ -26,13 +26,13 @@ class Column:
 
 CPU = Column("CPU a call, 100 at once", "calls", "get, 100 at once", "CPU a call")
 IMPORT = Column("CPU of the import", "start", "Import", "CPU")
-JOBS = Column("jobs paid for when answers are lost", "dropped_create", "Every connection drops", "jobs made")
-"""For one create."""
+JOBS = Column("one create, all answers lost: jobs paid for", "dropped_create", "Every connection drops", "jobs made")
 COLUMNS = (
     Column("calls a second", "calls", "get, 100 at once", "calls a second"),
     Column("CPU a call", "calls", "get, 100 at once", "CPU a call"),
-    Column("CPU for a list of 10,000 jobs", "pagination", "10,000 jobs of a list", "CPU"),
     IMPORT,
+    Column("one create, first answer lost: jobs paid for", "dropped_create", "The first connection drops", "jobs made"),
+    Column("and returned", "dropped_create", "The first connection drops", "jobs returned"),
     JOBS,
 )
 PLOTS = {

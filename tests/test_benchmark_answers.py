@@ -1,5 +1,7 @@
 """What the server of the benchmarks answers: as much for each rival as for us, and jobs that run and end."""
 
+import time
+
 import orjson
 import pytest
 
@@ -76,6 +78,13 @@ def test_jobs_run_until_their_time_and_are_listed_newest_first():
     page = answer_of(canned, "GET /v3/lipsyncs?limit=100")
     assert [(job["id"], job["status"]) for job in page["data"]] == [("ls_long", "running"), ("ls_short", "completed")]
     assert not page["has_more"]
+
+
+def test_jobs_that_run_began_now():
+    canned = Canned()
+    before = int(time.time())
+    canned.reset(lengths={"ls_1": 1.0})
+    assert before <= answer_of(canned, "GET /v3/lipsyncs/ls_1")["data"]["created_at"] <= time.time()
 
 
 def test_many_jobs_are_listed_in_pages():

@@ -99,7 +99,8 @@ async def test_an_item_fails_alone(stage: Stage) -> None:
 
 async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invalid_item_is_refused(stage: Stage) -> None:
     bad = DubRow(url("x"), AUDIO, key="bad", callback_url="https://example.com/hook")
-    stage.heygen.lipsyncs = _WholesaleLipsyncs(stage.heygen.lipsyncs)
+    calls = stage.heygen._calls
+    calls.lipsyncs = _WholesaleLipsyncs(calls.lipsyncs)
     outcomes = await _outcomes(stage, [*rows(6), bad])
 
     assert {key for key, outcome in outcomes.items() if outcome.state == "failed"} == {"bad"}

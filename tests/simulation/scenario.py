@@ -126,6 +126,8 @@ def scenario_of(seed: int) -> Scenario:
     rows = [_row(dice, number, families) for number in range(1, dice.randint(8, 16) + 1)]
     if random.Random(f"set back {seed}").random() < _SET_BACK:
         families = {"doubts", "set back"}
+    if random.Random(f"refusals {seed}").random() < _REFUSALS:
+        families = {"refusals"}
     workers = dice.choice([2, 3]) if dice.random() < 0.13 else 1
     if workers > 1:
         families = (families & _SHARED) | {"workers"}
@@ -222,6 +224,9 @@ _SHARED: Final = frozenset({"requests", "crashes", "clocks", "limits", "failures
 
 _CLUSTERED: Final = frozenset({"requests", "crashes", "clocks", "sleep", "limits", "failures", "lags", "links"})
 """The same for a cluster."""
+
+_REFUSALS: Final = 0.03
+"""The share of runs in which most creates are refused, and asked to wait."""
 
 _SET_BACK: Final = 0.03
 """The share of runs with a clock that is set back by as much time as passes until the next life."""
@@ -325,6 +330,7 @@ def _faults(dice: random.Random, life: int, rows: Sequence[RowSpec], families: s
         "old copy": _old_copy,
         "moved": _moved,
         "set back": _set_back,
+        "refusals": _refusals,
         "workers": _worker_faults,
         "members": _member_faults,
     }
@@ -485,6 +491,9 @@ def _doubts(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fa
             effect = dice.choice(["request and connection silent", "answer silent"])
             yield Fault(life=life, on=dice.choice([CREATE, CREATE, BATCH]), at=number, what=effect)
     yield Fault(life=life, what="stopped by its user", at=dice.uniform(5, 60))
+    if life and dice.random() < 0.5:  # a gateway knows no job that a search has found
+        for number in range(1, 6):
+            yield Fault(life=life, on=GET, at=number, what="refused", value=404.0)
 
 
 def _stops(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
@@ -492,6 +501,12 @@ def _stops(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fau
         yield Fault(life=life, what="stopped by its user", at=dice.choice([dice.uniform(0, 5), dice.uniform(0, 200)]))
     else:
         yield Fault(life=life, what="stopped at callback", at=dice.randint(1, dice.choice([60, 600, 4000])))
+
+
+def _refusals(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
+    for number in range(1, 40):
+        if dice.random() < 0.7:
+            yield Fault(life=life, on=CREATE, at=number, what="refused", value=503.0)
 
 
 def _set_back(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import ssl
+import tempfile
 import threading
 import time
 import traceback
@@ -580,6 +581,29 @@ async def test_nothing_is_left_running_or_open_when_an_upload_is_cancelled(direc
 
     assert len(direct._calls.transfers.uploaded) == 0
     sandbox.release()
+
+
+async def test_a_cancelled_upload_of_a_pipe_closes_a_temporary_file_that_is_just_being_created(heygen, monkeypatch):
+    create, is_waiting, may_create, created = tempfile.TemporaryFile, threading.Event(), threading.Event(), []
+
+    def slow():
+        is_waiting.set()
+        assert may_create.wait(10)
+        created.append(create())
+        return created[0]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", slow)
+    reader, writer = os.pipe()
+    os.write(writer, mp4(100))
+    with os.fdopen(reader, "rb", buffering=0) as pipe:
+        task = asyncio.create_task(heygen.assets.upload(pipe))
+        await until(is_waiting.is_set)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        may_create.set()
+        await until(lambda: created and created[0].closed)
+    os.close(writer)
 
 
 def open_files():

@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from operator import methodcaller
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final, Protocol, cast
 from weakref import WeakKeyDictionary
@@ -19,6 +20,7 @@ from anyio import to_thread
 from attrs import field, frozen
 
 from heygen_async._media.sniffing import SNIFFED, Role, check_size, sniff
+from heygen_async._media.transfers import OpenFile
 from heygen_async._text import whole_characters
 from heygen_async.models import Source
 
@@ -245,19 +247,29 @@ def _own_name(file: object) -> str:
 
 @asynccontextmanager
 async def _spooled(read: Callable[[int], object], name: str, role: Role | None) -> AsyncIterator[tuple[BinaryIO, str]]:
-    digest, size = hashlib.sha256(), 0
-    with await to_thread.run_sync(tempfile.TemporaryFile) as spool:
+    size = 0
+    with OpenFile(None, _Spool) as opened:
         # Abandoned if cancelled: a read of a silent pipe might not end, and the file is not ours.
         while block := _octets(await to_thread.run_sync(read, _BLOCK, abandon_on_cancel=True)):
             size += len(block)
             check_size(name, size, role)  # now, as it may have no end
-            await to_thread.run_sync(_add, spool, digest, block)
-        yield spool, digest.hexdigest()
+            await opened.run(methodcaller("add", block))
+        yield await opened.run(lambda spool: (spool.file, spool.digest.hexdigest()))
 
 
-def _add(spool: BinaryIO, digest: hashlib._Hash, block: bytes) -> None:
-    digest.update(block)
-    spool.write(block)
+class _Spool:
+    """An unnamed temporary file, and the digest of its content. For a thread."""
+
+    def __init__(self) -> None:
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 its owner closes it
+        self.digest = hashlib.sha256()
+
+    def add(self, block: bytes) -> None:
+        self.digest.update(block)
+        self.file.write(block)
+
+    def close(self) -> None:
+        self.file.close()
 
 
 def _look_at_spool(spool: BinaryIO, sha256: str, name: str, role: Role | None) -> LocalFile:

@@ -85,11 +85,15 @@ class OpenFile(Generic[F]):
     """A file that is opened by its first job, and can be closed at any moment without waiting.
 
     Args:
-        pool: The threads.
+        pool: The threads; `None` for those of the event loop.
         open: Opens the file; called in a thread.
     """
 
-    def __init__(self, pool: ThreadPoolExecutor, open: Callable[[], F]) -> None:  # noqa: A002 it says what it does
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor | None,
+        open: Callable[[], F],  # noqa: A002 it says what it does
+    ) -> None:
         self._pool = pool
         self._open = open
         self._lock = threading.Lock()  # held for a few instructions only, never while a disk works

@@ -266,7 +266,9 @@ def _check_finished(simulation: Simulation, journal: str, row: RowSpec, record: 
         return
     if failing is not None and (failing.refusal or failing.times > 3 or simulation.scenario.workers > 1):
         return
-    can_be_in_doubt = row.callback_id is not None or journal in simulation.was_restored
+    # The other manifest may have paid for a row of the same name, and its job be taken for this one's.
+    has_twin = any(one.key == row.key for one in simulation.scenario.others)
+    can_be_in_doubt = row.callback_id is not None or journal in simulation.was_restored or has_twin
     if outcome is not None and isinstance(outcome.error, InDoubt) and can_be_in_doubt:
         return
     if simulation.cluster is not None and record is not None and "is in doubt" in (record["error"] or ""):

@@ -124,6 +124,8 @@ def scenario_of(seed: int) -> Scenario:
     dice = random.Random(f"scenario {seed}")
     families = _families(dice)
     rows = [_row(dice, number, families) for number in range(1, dice.randint(8, 16) + 1)]
+    if random.Random(f"set back {seed}").random() < _SET_BACK:
+        families = {"doubts", "set back"}
     workers = dice.choice([2, 3]) if dice.random() < 0.13 else 1
     if workers > 1:
         families = (families & _SHARED) | {"workers"}
@@ -175,7 +177,7 @@ def _cluster_scenario(seed: int) -> Scenario:
 def _number_of_lives(dice: random.Random, families: set[str]) -> int:
     if "old copy" in families:
         return 3
-    return dice.choice([2, 3] if families & {"lost batches", "moved"} else [1, 1, 2, 2, 3])
+    return dice.choice([2, 3] if families & {"lost batches", "moved", "set back"} else [1, 1, 2, 2, 3])
 
 
 def _row(dice: random.Random, number: int, families: set[str]) -> RowSpec:
@@ -220,6 +222,9 @@ _SHARED: Final = frozenset({"requests", "crashes", "clocks", "limits", "failures
 
 _CLUSTERED: Final = frozenset({"requests", "crashes", "clocks", "sleep", "limits", "failures", "lags", "links"})
 """The same for a cluster."""
+
+_SET_BACK: Final = 0.03
+"""The share of runs with a clock that is set back by as much time as passes until the next life."""
 
 _CLUSTERS: Final = 0.1
 """The share of clusters."""
@@ -319,13 +324,14 @@ def _faults(dice: random.Random, life: int, rows: Sequence[RowSpec], families: s
         "lost batches": _lost_batches,
         "old copy": _old_copy,
         "moved": _moved,
+        "set back": _set_back,
         "workers": _worker_faults,
         "members": _member_faults,
     }
     for family, make in makers.items():
         if family in families:
             yield from make(dice, life, rows)
-    if life and dice.random() < 0.6:
+    if life and dice.random() < 0.6 and "set back" not in families:
         gaps = [25 * 3600.0, 3 * DAY] if "long gaps" in families else [1.0, 600.0, 20 * 3600.0, 25 * 3600.0, 3 * DAY]
         yield Fault(life=life, what="gap", value=dice.choice(gaps))
 
@@ -486,6 +492,14 @@ def _stops(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fau
         yield Fault(life=life, what="stopped by its user", at=dice.choice([dice.uniform(0, 5), dice.uniform(0, 200)]))
     else:
         yield Fault(life=life, what="stopped at callback", at=dice.randint(1, dice.choice([60, 600, 4000])))
+
+
+def _set_back(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
+    """Set the clock back, and let as much time pass before the next life."""
+    if life == 0:
+        yield Fault(life=life, what="clock", at=dice.uniform(1, 20), value=-3 * DAY)
+    elif life == 1:
+        yield Fault(life=life, what="gap", value=3 * DAY)
 
 
 def _moved(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:

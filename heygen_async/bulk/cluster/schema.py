@@ -121,7 +121,7 @@ CREATE TABLE workers (
 );
 """
 
-_SECOND: Final[LiteralString] = """
+_SECOND: Final[LiteralString] = f"""
 -- A job that rows of several runs share, because their key and inputs are the same, is paid for once.
 ALTER TABLE rows ADD COLUMN counted double precision NOT NULL DEFAULT 0;
 UPDATE rows SET counted = price WHERE price <> 0;
@@ -135,18 +135,20 @@ BEGIN
         -- One of two that get the same job at the same moment sees the other.
         PERFORM pg_advisory_xact_lock(hashtextextended(NEW.lipsync_id, 0));
         IF EXISTS (
-            SELECT 1 FROM rows WHERE lipsync_id = NEW.lipsync_id AND counted <> 0 AND (run, key) <> (NEW.run, NEW.key)
+            SELECT 1 FROM {SCHEMA}.rows
+            WHERE lipsync_id = NEW.lipsync_id AND counted <> 0 AND (run, key) <> (NEW.run, NEW.key)
         ) THEN
             NEW.counted := 0;
         END IF;
     END IF;
-    UPDATE runs SET spent = spent + NEW.counted - OLD.counted WHERE id = NEW.run AND NEW.counted <> OLD.counted;
+    UPDATE {SCHEMA}.runs SET spent = spent + NEW.counted - OLD.counted
+    WHERE id = NEW.run AND NEW.counted <> OLD.counted;
     RETURN NEW;
 END $$;
 CREATE TRIGGER rows_price BEFORE UPDATE OF price, lipsync_id ON rows FOR EACH ROW
     WHEN (NEW.price <> OLD.price OR NEW.lipsync_id IS DISTINCT FROM OLD.lipsync_id)
     EXECUTE FUNCTION count_price();
-"""
+"""  # noqa: S608 a name of ours
 
 MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _SECOND)
 """The steps from each version to the next; version 0 is an empty schema."""

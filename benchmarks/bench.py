@@ -34,7 +34,7 @@ class Task:
     arguments: Mapping[str, object] = field(factory=dict)
     """Of the measure."""
     warm_up: Mapping[str, object] | None = None
-    """Its arguments for once before the first round of a process; it does not count."""
+    """Its arguments for once before each sample, which does not count: it opens connections that were idle too long."""
     warm_up_server: Mapping[str, object] = field(factory=dict)
     """Arguments of `Canned.reset` for that."""
     server: Mapping[str, object] = field(factory=dict)
@@ -123,7 +123,7 @@ class Clients:
         for number in range(rounds):
             for name in list(samples) if number % 2 == 0 else list(reversed(samples)):
                 try:
-                    samples[name].append(await self._sample(contenders[name], task, is_first=number == 0))
+                    samples[name].append(await self._sample(contenders[name], task))
                 except ProcessFailed as error:
                     print(f"{name}: {error}", file=sys.stderr)
                     notes[name] = f"failed: {error}"
@@ -131,17 +131,17 @@ class Clients:
                     self._workers.pop(name, None)
         return Rounds(samples, notes)
 
-    async def _sample(self, contender: Contender, task: Task, *, is_first: bool) -> Sample:
+    async def _sample(self, contender: Contender, task: Task) -> Sample:
         if task.is_fresh:
             async with processes.client(contender, self.server.url) as worker:
-                return await self._measured(worker, task, is_cold=True)
+                return await self._measured(worker, task)
         if contender.name not in self._workers:
             client = processes.client(contender, self.server.url)
             self._workers[contender.name] = await self._stack.enter_async_context(client)
-        return await self._measured(self._workers[contender.name], task, is_cold=is_first)
+        return await self._measured(self._workers[contender.name], task)
 
-    async def _measured(self, worker: Worker, task: Task, *, is_cold: bool) -> Sample:
-        if is_cold and task.warm_up is not None:
+    async def _measured(self, worker: Worker, task: Task) -> Sample:
+        if task.warm_up is not None:
             await self.server.worker.ask("reset", **task.warm_up_server)
             await worker.ask(task.measure, **task.warm_up)
         await self.server.worker.ask("reset", **task.server)

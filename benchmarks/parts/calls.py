@@ -31,7 +31,7 @@ async def measure(bench: Bench) -> list[Table]:
 
 async def _case(bench: Bench, clients: Clients, operation: str, at_once: int) -> Table:
     arguments = {"method": operation, "cpu": bench.pick(0.2, 0.0), "at_once": at_once}
-    task = Task(operation, "calls", arguments, warm_up=arguments)
+    task = Task(operation, "calls", arguments, warm_up={**arguments, "cpu": 0.0})
     rounds = await clients.rounds(task, rounds=bench.pick(15, 1))
     return Table(
         f"{operation}, {at_once} at once",

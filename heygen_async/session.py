@@ -46,11 +46,6 @@ class HeyGenSession:
     It can be created anywhere, at import time too. It opens on first use or with `async with`, on the running event
     loop, and is closed with `aclose()` or by leaving the `async with`, in any task.
 
-    ::
-
-        async with HeyGenSession() as heygen:
-            lipsync = await heygen.dub(video="https://...", audio=Path("french.mp3"), output="french.mp4")
-
     Args:
         api_key: The API key; by default the environment variable `HEYGEN_API_KEY`, read now. White space around it is
             ignored.
@@ -242,7 +237,7 @@ class HeyGenSession:
         idempotency_key: str | None = None,
         **options: Unpack[LipsyncOptions],
     ) -> Lipsync:
-        """Create a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one.
+        """Create a lipsync, wait for it, and write it to *output*: `create`, `wait` and `download` in one. Return it.
 
         Args:
             video: As for `lipsyncs.create`.
@@ -255,9 +250,6 @@ class HeyGenSession:
             idempotency_key: As for `lipsyncs.create`: if the program is run again with the same key within 24 hours,
                 the server returns the job that it has already created.
             **options: As for `lipsyncs.create`.
-
-        Returns:
-            The completed lipsync.
 
         Raises:
             WaitTimeout: If the time is up. `.lipsync_id` is `None` if it was before the create was answered; then
@@ -295,12 +287,6 @@ class HeyGenSession:
 
         The state of each row is kept in *journal*. After a crash, a Ctrl-C or an outage, run it again with the same
         rows and the same journal: it continues, creates no job twice and loses none.
-
-        ::
-
-            async with heygen.dub_many(rows, journal="run.sqlite", output_dir="out") as run:
-                async for outcome in run:
-                    print(outcome.key, outcome.state, outcome.path or outcome.error)
 
         Args:
             rows: The rows. All are checked before anything is sent, and the run uses them as they were checked; rows
@@ -432,7 +418,7 @@ class HeyGenSession:
     async def aclose(self) -> None:
         """Close the session. Waits on its jobs end with a `RuntimeError`; the jobs themselves go on.
 
-        Of a view, or a second time, it does nothing; a borrowed `aiohttp.ClientSession` stays open.
+        A second time it does nothing. A borrowed `aiohttp.ClientSession` stays open.
         """
         if "_calls" in vars(self):
             self._calls.close()

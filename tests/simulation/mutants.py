@@ -93,9 +93,9 @@ MUTANTS = {
         f"{_BULK}program", "is_remembered", "-CLOCK_ERROR <= now - record.sent_at < KEY_SECONDS", "True", seed=2
     ),
     "any refusal settles a doubt": Mutant(f"{_BULK}program", "is_settled", "if was_fresh:", "if True:", seed=110),
-    "a foreign file is replaced": Mutant("heygen_async._media.parts", "_publish", "if overwrite:", "if True:", seed=16),
+    "a foreign file is replaced": Mutant("heygen_async._media.parts", "_publish", "if overwrite:", "if True:", seed=37),
     "a foreign part is taken": Mutant(
-        "heygen_async._media.parts", "owner_problem", "return _foreign(part)", "return None", seed=3
+        "heygen_async._media.parts", "owner_problem", "return _foreign(part)", "return None", seed=22
     ),
     "a resumed download starts at the beginning": Mutant(
         "heygen_async._media.parts", "Part.begin", "self._file.seek(start)", "self._file.seek(0)", seed=8
@@ -138,7 +138,7 @@ MUTANTS = {
         "opening.add_done_callback(_close)",
         "pass",
         only=_with("stopped at callback"),
-        seed=247,
+        seed=1113,
     ),
     "the API key is sent to the file host": Mutant(
         "heygen_async._transport.http",

@@ -189,7 +189,7 @@ async def test_rows_of_an_interrupted_batch_are_not_sent_without_the_others(stag
     outcomes = await _outcomes(stage, rows(2))
 
     assert {outcome.state for outcome in outcomes.values()} == {"failed"}
-    assert "add them" in str(outcomes["row-1"].error)
+    assert "add those rows again" in str(outcomes["row-1"].error)
     assert len(stage.sandbox.jobs) == 3
     assert await _states(stage, rows(3)) == {"completed": 3}
     assert len(stage.sandbox.jobs) == 3

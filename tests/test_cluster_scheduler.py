@@ -17,13 +17,13 @@ from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, Store
 from heygen_async.bulk.cluster.scheduler import (
     Answered,
     AtWork,
+    Budgets,
     Busy,
     Learnt,
-    Purses,
     grant,
     learn,
-    look_again,
     to_prepare,
+    to_redeliver,
 )
 from heygen_async.bulk.cluster.transitions import after_end, after_step, given_up
 from heygen_async.bulk.limits import MOST_IN_AIR, MOST_TRIES, START
@@ -50,8 +50,8 @@ def one_run(**options) -> dict[int, Run]:
 
 
 def granted(rows, learnt=None, busy=Busy(), *, runs=None, now=NOW, reserved=None):
-    purses = Purses(runs or one_run(), reserved or {})
-    return grant(learnt or Learnt(), rows, busy, purses, now=now, delays=DELAYS)
+    budgets = Budgets(runs or one_run(), reserved or {})
+    return grant(learnt or Learnt(), rows, busy, budgets, now=now, delays=DELAYS)
 
 
 class World:
@@ -128,7 +128,7 @@ class World:
             for key, row in self.rows.items()
             if row.stage in {Stage.CREATE, Stage.DOWNLOAD}
         ]
-        found = look_again(rows, set(self.engine), dead, self.now)
+        found = to_redeliver(rows, set(self.engine), dead, self.now)
         for ticket in found.orphaned:
             row = self.rows[ticket.key]
             self.rows[ticket.key] = evolve(row, record=evolve(row.record, version=ticket.version + 1, is_fresh=False))
@@ -471,7 +471,7 @@ def test_with_a_budget_one_row_of_unknown_length_goes_first():
 
 def test_uploads_run_only_so_far_ahead_and_their_jobs_are_reserved():
     rows = [stored(n, stage=Stage.PREPARE, audio=b"audio") for n in range(1, 6)]
-    found = to_prepare(rows, 3, Purses(one_run()))
+    found = to_prepare(rows, 3, Budgets(one_run()))
 
     assert [row.row.number for row in found] == [1, 2, 3]
     assert all(row.reserved for row in found)
@@ -553,17 +553,17 @@ def work(number, *, holder=None, deferred=NOW):
 
 def test_what_only_waits_for_its_turn_is_not_delivered_again():
     row = work(1, deferred=NOW - 3600.0)
-    assert look_again([row], {row.ticket}, set(), NOW).overdue == []
-    assert look_again([row], set(), set(), NOW).overdue == [row.ticket]
+    assert to_redeliver([row], {row.ticket}, set(), NOW).overdue == []
+    assert to_redeliver([row], set(), set(), NOW).overdue == [row.ticket]
 
 
 def test_what_was_just_delivered_is_not_looked_for_yet():
-    assert look_again([work(1)], set(), set(), NOW).overdue == []
+    assert to_redeliver([work(1)], set(), set(), NOW).overdue == []
 
 
 def test_only_the_work_of_workers_that_are_gone_is_taken_back():
     alive, dead = work(1, holder="alive"), work(2, holder="dead")
-    found = look_again([alive, dead], set(), {"dead"}, NOW + 100.0)
+    found = to_redeliver([alive, dead], set(), {"dead"}, NOW + 100.0)
 
     assert (found.overdue, found.orphaned) == ([], [dead.ticket])
 

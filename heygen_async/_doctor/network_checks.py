@@ -71,7 +71,7 @@ def _certificate(reach: Reach, handshake: str, now: datetime) -> Check:
     text = f"{handshake}; the certificate of the server is valid until {end:%Y-%m-%d}"
     if end - now > _SOON:
         return _ok(text)
-    advice = "Its owner has to renew it in time. If it is a proxy's of your own, do it."
+    advice = "Its owner has to renew it in time; if it belongs to a proxy of yours, renew it yourself."
     return Check(area="network", level=Level.INFO, summary=text, advice=advice)
 
 

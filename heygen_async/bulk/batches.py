@@ -2,8 +2,8 @@
 
 A row waits twice. First it joins a group, which is closed when it has 100 rows, or when no other row may still join.
 Then each row has the key and its index in a batch, and its executor saves them. Second it waits until all rows of the
-batch are back, and the last one starts the request. So do the rows of an interrupted run, because the server knows the
-key of a batch for all of its rows together only.
+batch are back, and the last one starts the request. The rows of an interrupted run wait for each other too: a batch can
+be sent again under its key only with all of its rows.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batch_results import BatchResults, Work
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.program import (
-    GONE,
+    LOST_UPLOADS,
     Tools,
     after_create,
+    after_failed_create,
     sent_options,
     sources_of,
-    without_lost_assets,
 )
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.errors import HeyGenError, InvalidRequest, NotFound, PermissionDenied
@@ -228,7 +228,7 @@ class BatchCollector:
         for member in batch.members:
             error = ValueError(
                 f"{member.row.key} was interrupted in a batch with rows that are missing now; "
-                "add them, or run it again a day after it was interrupted"
+                "add those rows again, or start this run again a day after the interruption"
             )
             member.settle(member.record.stopped(error))
 
@@ -256,7 +256,7 @@ class BatchCollector:
             return
         if not error.is_transient:
             self.queue.recover()
-        records = [await without_lost_assets(one.row, one.record, error.fresh(), self.tools) for one in members]
+        records = [await after_failed_create(one.row, one.record, error.fresh(), self.tools) for one in members]
         if not is_of_an_item or len(members) == 1:
             self._regroup(members, records)
             return
@@ -294,7 +294,7 @@ async def _settled(member: _Member, members: list[_Member]) -> Record:
 
 def _is_of_an_item(error: HeyGenError) -> bool:
     """Return whether a batch was refused because of something in it."""
-    is_of_it = isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in GONE)
+    is_of_it = isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in LOST_UPLOADS)
     return is_of_it and error.outcome == "rejected"
 
 

@@ -27,12 +27,12 @@ from heygen_async.bulk.program import (
     Step,
     Tools,
     advance,
+    after_failed_create,
     check_target,
     ended,
     intent,
     is_remembered,
     next_step,
-    without_lost_assets,
 )
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State, answer_of, evolve
@@ -351,7 +351,7 @@ class RowExecutor:
             job = await self._job(record)
         except NeverMade as error:
             never = evolve(record.never_made(str(error)), is_fresh=True)
-            return await without_lost_assets(self.row, never, error, self.run.tools)
+            return await after_failed_create(self.row, never, error, self.run.tools)
         except ENDS_RUN:
             raise
         except HeyGenError as error:

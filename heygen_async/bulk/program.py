@@ -50,7 +50,7 @@ from heygen_async.policies import PollPolicy
 ENDS_RUN: Final = (AuthenticationError, JournalError)
 """What ends the run at once. Without credit, nothing more is created, but what runs is finished."""
 
-GONE: Final = frozenset({"asset_not_found", "asset_not_available"})
+LOST_UPLOADS: Final = frozenset({"asset_not_found", "asset_not_available"})
 """Codes of a create whose uploads the server has lost."""
 
 _BATCH_LOOKS: Final = PollPolicy(fastest=1.0, growth=0.25, slowest=75.0)
@@ -309,14 +309,14 @@ async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
     try:
         lipsync_id = await call
     except HeyGenError as error:
-        return await without_lost_assets(row, record, error, at)
+        return await after_failed_create(row, record, error, at)
     return record.accepted(lipsync_id)
 
 
-async def without_lost_assets(row: PreparedRow, record: Record, error: HeyGenError, at: Tools) -> Record:
+async def after_failed_create(row: PreparedRow, record: Record, error: HeyGenError, at: Tools) -> Record:
     """Return the record after a create without a job; uploads that the server has lost are forgotten, once."""
     after = after_create(record, error, at.delays)
-    is_lost = isinstance(error, NeverMade) or (isinstance(error, APIError) and error.code in GONE)
+    is_lost = isinstance(error, NeverMade) or (isinstance(error, APIError) and error.code in LOST_UPLOADS)
     assets = {"video": record.video_asset, "audio": record.audio_asset}
     used = [asset for role in row.files if (asset := assets[role]) is not None]
     if not is_lost or not used or record.has_reuploaded or after.state is not State.PLANNED:
@@ -334,7 +334,7 @@ async def _search(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
         return record.in_doubt(error)
     if found is not None:
         return record.accepted(found)
-    # The answers have shown the API's time: if its key was only old by our clock, it is sent again under it.
+    # The answers have shown the API's time. If the key is old only by our clock, the create is sent again under it.
     return record if is_remembered(record, at.now()) else record.not_found(at.now())
 
 

@@ -1,4 +1,4 @@
-"""Money in a run: reservations that wait for the budget, and the end of the account's credit."""
+"""Money in a run: how rows wait for room in the budget, and the end of the account's credit."""
 
 from __future__ import annotations
 

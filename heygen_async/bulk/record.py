@@ -22,14 +22,14 @@ from heygen_async.errors import APIError, HeyGenError, RateLimited
 from heygen_async.models import Lipsync
 
 CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
-"""How a create was answered; `failed` is without a usable answer."""
+"""`refused` is a 429, `rejected` any other error that is not transient, `failed` a create without a usable answer."""
 
 if TYPE_CHECKING:
     from attrs import evolve as evolve  # noqa: PLC0414 for type checkers, who know it
 else:
 
     def evolve(record: Record, **changes: object) -> Record:
-        """Return *record* with changes, as `attrs.evolve` does it, in a fifth of the time: a row has fifteen."""
+        """Return *record* with changes, as `attrs.evolve` does it, in a fifth of the time."""
         changed = object.__new__(Record)
         vars(changed).update(vars(record), **changes)
         return changed
@@ -402,7 +402,7 @@ def first_version_key(key: str, attempt: int) -> str:
 
 
 def answer_of(record: Record) -> CreateAnswer:
-    """Return how the create was answered whose record this is now."""
+    """Return how the last create of this record was answered."""
     error = record.failure
     if record.state is State.SUBMITTED:
         return "accepted"

@@ -87,7 +87,7 @@ class Searcher:
     async def _keep_newest(self) -> None:
         try:
             newest = await self._newest()
-            if newest is not None and await self._may_be_lost(newest):
+            if newest is not None and await self._may_be_older_copy(newest):
                 newest = await self._walk(to_known=True)
         except APIError as error:
             if error.is_transient:
@@ -100,8 +100,8 @@ class Searcher:
             return next((lipsync.id for lipsync in page.items), None)
         return None
 
-    async def _may_be_lost(self, newest: str) -> bool:
-        """Return whether the newest job may be of a later run than the store knows: the store may be an older copy."""
+    async def _may_be_older_copy(self, newest: str) -> bool:
+        """Return whether the store may be from before the last run: it does not know the newest job of the account."""
         anchor = await self.store.fact("anchor")
         return anchor not in {None, newest} and not await self.store.known_jobs([newest])
 
@@ -148,10 +148,10 @@ class Searcher:
             return None
         attempts = range(record.attempt, record.attempt + max_attempts + _MORE_ATTEMPTS)
         if row.callback_id is not None:
-            await self._none(record.key, [row.callback_id])
+            await self._check_no_job(record.key, [row.callback_id])
             return None
         if self._is_legacy:
-            await self._none(record.key, [first_version_key(record.key, attempt) for attempt in attempts])
+            await self._check_no_job(record.key, [first_version_key(record.key, attempt) for attempt in attempts])
         keys = {attempt_key(record.key, record.inputs, attempt): attempt for attempt in attempts}
         listed = await self.store.listed(list(keys))
         if not listed:
@@ -160,7 +160,8 @@ class Searcher:
         job = await self._only_one(record.key, [one for one, callback_id in listed if keys[callback_id] == last])
         return None if job is None else (last, job)
 
-    async def _none(self, key: str, callback_ids: Sequence[str]) -> None:
+    async def _check_no_job(self, key: str, callback_ids: Sequence[str]) -> None:
+        """Check that no job in the list has one of these callback ids."""
         listed = [lipsync_id for lipsync_id, _ in await self.store.listed(callback_ids)]
         candidates = await self._existing(listed)
         if candidates:

@@ -135,7 +135,7 @@ class NotificationTrust:
 def safety_net_interval(net: PollPolicy, age: float, typical: float) -> float:
     """Return the seconds to the next look at a job whose end is expected to be notified.
 
-    It is looked at once it is overdue, by half the length of a typical job, and then by the policy *net*.
+    The first look is when the job is overdue by half the length of a typical job; later looks follow the policy *net*.
 
     Args:
         net: The policy of the safety net.

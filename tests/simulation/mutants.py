@@ -182,11 +182,11 @@ MUTANTS = {
         seed=14,
     ),
     "work of a worker that is gone is not taken back": Mutant(
-        f"{_BULK}cluster.scheduler", "look_again", "if row.holder in dead:", "if False:", only=_in_a_cluster, seed=43
+        f"{_BULK}cluster.scheduler", "to_redeliver", "if row.holder in dead:", "if False:", only=_in_a_cluster, seed=43
     ),
     "work that the engine has lost is not delivered again": Mutant(
         f"{_BULK}cluster.scheduler",
-        "look_again",
+        "to_redeliver",
         "elif row.ticket not in queued",
         "elif False",
         only=_in_a_cluster,

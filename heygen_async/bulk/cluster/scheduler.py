@@ -2,7 +2,8 @@
 
 Rule 1: times and rows are arguments, and what is decided is returned; `scheduling` reads and writes.
 Rule 2: a seat is the stage of a row. Jobs in flight and creates in the air are counted from rows, never remembered.
-Rule 3: accepted creates are learnt before refused ones: those that were in the air with a refused one count.
+Rule 3: accepted creates are counted before refused ones: a refusal sets the limit to the jobs in flight, and they are
+among them.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def _learn_one(learnt: Learnt, one: Answered, now: float) -> AfterAnswer:
 
 
 @define
-class Purses:
+class Budgets:
     """The budgets of the runs of an account."""
 
     runs: Mapping[int, Run]
@@ -197,7 +198,7 @@ def grant(
     learnt: Learnt,
     candidates: Iterable[StoredRow],
     busy: Busy,
-    purses: Purses,
+    budgets: Budgets,
     *,
     now: float,
     delays: RetryDelays,
@@ -208,21 +209,21 @@ def grant(
         learnt: What is known of the account; its counts are those of *busy*.
         candidates: Rows that want a seat, in their order.
         busy: What holds seats now.
-        purses: The budgets.
+        budgets: The budgets.
         now: The time.
         delays: How long rows wait.
     """
     limiter = learnt.limiter
     limiter.in_flight, limiter.in_air = busy.in_flight, busy.in_air
-    taken = Counter({run: busy.of_run(run) for run in purses.runs})
+    taken = Counter({run: busy.of_run(run) for run in budgets.runs})
     decided = []
     for candidate in candidates:
         if not learnt.may_send(now):
             break
-        options = purses.runs[candidate.run].options
+        options = budgets.runs[candidate.run].options
         if options.max_in_flight is not None and taken[candidate.run] >= options.max_in_flight:
             continue
-        row = _granted(candidate, purses, now, delays)
+        row = _granted(candidate, budgets, now, delays)
         if row is None:
             continue
         if row.stage is Stage.CREATE:
@@ -232,25 +233,25 @@ def grant(
     return decided
 
 
-def _granted(candidate: StoredRow, purses: Purses, now: float, delays: RetryDelays) -> StoredRow | None:
+def _granted(candidate: StoredRow, budgets: Budgets, now: float, delays: RetryDelays) -> StoredRow | None:
     record = candidate.record
     if record.state is not State.PLANNED:  # the same create again, unless the server may have forgotten its key
-        most = purses.runs[candidate.run].options.max_attempts
+        most = budgets.runs[candidate.run].options.max_attempts
         found = placed(candidate, now, max_attempts=most, delays=delays, has_file=False)
         return evolve(found, stage=Stage.CREATE, due=now) if found.stage is Stage.READY else found
-    row = purses.reserve(candidate)
+    row = budgets.reserve(candidate)
     if row is None or row.stage is Stage.SKIPPED:
         return row
     return evolve(row, record=intent(row.row, record, now, estimate=row.price), stage=Stage.CREATE, due=now)
 
 
-def to_prepare(candidates: Iterable[StoredRow], room: int, purses: Purses) -> list[StoredRow]:
-    """Return the rows whose files are to be uploaded now, their jobs paid for, and those that are skipped."""
+def to_prepare(candidates: Iterable[StoredRow], room: int, budgets: Budgets) -> list[StoredRow]:
+    """Return the rows whose files are to be uploaded now, with their prices reserved, and those that are skipped."""
     decided: list[StoredRow] = []
     for candidate in candidates:
         if room <= 0:
             break
-        row = purses.reserve(candidate)
+        row = budgets.reserve(candidate)
         if row is not None:
             room -= row.stage is Stage.PREPARE
             decided.append(row)
@@ -270,7 +271,7 @@ class AtWork:
 
 
 @frozen
-class SecondLook:
+class Redelivery:
     """Rows that are delivered again."""
 
     overdue: Sequence[Ticket]
@@ -279,9 +280,9 @@ class SecondLook:
     """Their worker is gone: another version, so that it can save nothing if it comes back."""
 
 
-def look_again(
+def to_redeliver(
     rows: Iterable[AtWork], queued: Collection[Ticket], dead: Collection[str | None], now: float
-) -> SecondLook:
+) -> Redelivery:
     """Return what is to be delivered again: nothing that only waits for its turn.
 
     Args:
@@ -297,4 +298,4 @@ def look_again(
                 orphaned.append(row.ticket)
         elif row.ticket not in queued and (row.deferred is None or row.deferred <= now - QUEUED_SECONDS):
             overdue.append(row.ticket)
-    return SecondLook(overdue, orphaned)
+    return Redelivery(overdue, orphaned)

@@ -20,9 +20,9 @@ from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, Store
 from heygen_async.bulk.cluster.scheduler import AHEAD, AfterAnswer, Answered, AtWork, Busy, Learnt
 
 GONE_SECONDS: Final = 0.8
-"""After how many seconds without a sign a worker counts as gone whose connection is: it may be connecting again."""
+"""A worker whose connection has ended counts as gone after so many seconds without a sign of life; it may reconnect."""
 SILENT_SECONDS: Final = 4.0
-"""After how many seconds without a sign a worker counts as gone, though it is connected."""
+"""A worker that is connected counts as gone after so many seconds without a sign of life."""
 START_SECONDS: Final = 8.0
 """How long after a start of the database no worker is judged."""
 

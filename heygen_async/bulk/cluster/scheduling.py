@@ -20,7 +20,7 @@ from heygen_async.bulk.cluster.api_calls import Api, StatusReader, together
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Sight
 from heygen_async.bulk.cluster.rows import KINDS, Kind, Run, Stage, StoredRow, Ticket
-from heygen_async.bulk.cluster.scheduler import AHEAD, Busy, Learnt, Purses, grant, learn, look_again, to_prepare
+from heygen_async.bulk.cluster.scheduler import AHEAD, Budgets, Busy, Learnt, grant, learn, to_prepare, to_redeliver
 from heygen_async.bulk.cluster.scheduler_store import Glance, SchedulerStore
 from heygen_async.bulk.cluster.transitions import after_end, given_up, placed
 from heygen_async.bulk.limits import look_policy
@@ -162,9 +162,9 @@ class Scheduler:
             return
         dead = await self.store.dead_workers() if any(row.holder for row in at_work) else set()
         now = self.clock()
-        found = look_again(at_work, (), dead, now)
+        found = to_redeliver(at_work, (), dead, now)
         if found.overdue:
-            found = look_again(at_work, await self.delivery.queued(), dead, now)
+            found = to_redeliver(at_work, await self.delivery.queued(), dead, now)
         await self._defer(await self.store.take_back(found.orphaned) if found.orphaned else [])
         await self._defer(await self.store.mark_deferred(found.overdue) if found.overdue else [])
 
@@ -237,9 +237,9 @@ class Scheduler:
         if not candidates or not self.learnt.may_send(now):
             return
         candidates = await self._without_lost_jobs(candidates)
-        purses = Purses(self._runs, await self.store.reserved(self._runs))
+        budgets = Budgets(self._runs, await self.store.reserved(self._runs))
         decided = [
-            row.saved() for row in grant(self.learnt, candidates, busy, purses, now=now, delays=self.tuning.delays)
+            row.saved() for row in grant(self.learnt, candidates, busy, budgets, now=now, delays=self.tuning.delays)
         ]
         if not decided:
             return
@@ -259,8 +259,8 @@ class Scheduler:
         if not candidates:
             return
         candidates = await self._without_lost_jobs(candidates)
-        purses = Purses(self._runs, await self.store.reserved(self._runs))
-        decided = [row.saved() for row in to_prepare(candidates, room, purses)]
+        budgets = Budgets(self._runs, await self.store.reserved(self._runs))
+        decided = [row.saved() for row in to_prepare(candidates, room, budgets)]
         if decided:
             saved = await self.store.write(decided, now=self.clock())
             await self._defer(
@@ -306,7 +306,7 @@ class Scheduler:
             if found is None:
                 return False
             attempt, job = found
-            price = Purses(self._runs).of(row.run).price(row.row.row.mode, row.row.seconds)
+            price = Budgets(self._runs).of(row.run).price(row.row.row.mode, row.row.seconds)
             record = row.record.adopted(attempt, job, self.clock(), estimate=price)
         adopted = placed(
             evolve(row, record=record, reserved=True),
@@ -412,4 +412,4 @@ class Scheduler:
     def _cost(self, row: StoredRow, job: Lipsync) -> float:
         if job.duration is None:
             return row.record.estimate
-        return Purses(self._runs).of(row.run).price(row.row.row.mode, job.duration)
+        return Budgets(self._runs).of(row.run).price(row.row.row.mode, job.duration)

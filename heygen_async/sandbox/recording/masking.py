@@ -65,7 +65,7 @@ class ExchangeMask:
 
     def text(self, text: str) -> str:
         """Return a text in which every secret that can be recognized is replaced."""
-        whole = whole_characters(text)  # a header may have bytes that are none, and must not keep a file from being
+        whole = whole_characters(text)  # a header may have bytes that are not text
         found = _URL.sub(lambda match: _masked_url(match[0]), self._mask(whole))
         found = _QUERY.sub(f"?{HIDDEN}", found)
         for pattern in (_EMAIL, _IPV4, _IPV6, _TOKEN):

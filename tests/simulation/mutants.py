@@ -210,7 +210,7 @@ MUTANTS = {
     ),
     "an older copy of a journal is not noticed": Mutant(
         f"{_BULK}searching",
-        "Searcher._may_be_lost",
+        "Searcher._may_be_older_copy",
         "anchor = await",
         "return False\n        anchor = await",
         only=_with("journal restored"),

@@ -223,17 +223,19 @@ async def test_a_batch_costs_few_requests(stage: Stage) -> None:
     assert stage.asked("GET /v3/lipsyncs/{lipsync_id}") + stage.asked("GET /v3/lipsyncs") < 70
 
 
-async def test_a_batch_whose_answer_is_lost_for_a_day_is_searched_for(stage: Stage) -> None:
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])
+async def test_a_batch_whose_answer_is_lost_for_a_day_is_searched_for(stage: Stage, after: bool, count: int) -> None:
     passed = 0.0
-    stage.sandbox.faults = [reset(BATCH, after=True)]
-    async with stage.run(rows(3), submit="batch", now=lambda: time.time() + passed) as run:
+    stage.sandbox.faults = [reset(BATCH, after=after)]
+    async with stage.run(rows(count), submit="batch", now=lambda: time.time() + passed) as run:
         await until(lambda: stage.asked(BATCH) == 4)  # the last of the transport's own
         passed = DAY + 3600
         stage.sandbox.forget_keys()
         stage.sandbox.faults = []
-        assert [outcome.state async for outcome in run] == ["completed"] * 3
+        assert [outcome.state async for outcome in run] == ["completed"] * count
 
-    assert stage.jobs_by_key() == {"row-1": 1, "row-2": 1, "row-3": 1}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, count + 1)}
 
 
 async def test_a_job_of_a_batch_that_was_deleted_is_not_waited_for(stage: Stage) -> None:

@@ -183,6 +183,7 @@ class BatchCollector:
             return
         members = sorted(members, key=lambda one: one.row.number)
         key = _batch_key([member.record for member in members])
+        self._expired.discard(key)  # each of them has searched for its job since: none was created under the key
         # All of them come back, once their records are saved.
         self._batches[key] = _Batch(len(members), {member.row.key for member in members})
         for item, member in enumerate(members):

@@ -31,6 +31,7 @@ from heygen_async.policies import PollPolicy
 
 ACTORS = (scheduling, searching)
 """The modules that write as the scheduler."""
+CLUSTER = "heygen_async.bulk.cluster"
 WRITES = re.compile(r"\b(INSERT INTO|UPDATE [a-z]|DELETE FROM)")
 
 
@@ -52,7 +53,7 @@ def _writes(function: FunctionType) -> bool:
         used = function.__globals__.get(name)
         if isinstance(used, str):
             found.append(used)
-        elif isinstance(used, FunctionType) and used.__module__.startswith("heygen_async.bulk.cluster"):
+        elif used is not function and isinstance(used, FunctionType) and used.__module__.startswith(CLUSTER):
             found += ["UPDATE rows"] if _writes(used) else []
     return any(WRITES.search(text) for text in found)
 

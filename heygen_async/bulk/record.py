@@ -367,7 +367,7 @@ class Record:
 
         Args:
             error: The failure.
-            hold: Seconds to wait before the next effect; longer if the API has asked for that.
+            hold: Seconds to wait before the next effect; longer if the `Retry-After` of the error is.
         """
         requested = error.retry_after if isinstance(error, APIError) else None
         return evolve(self, failure=error, tries=self.tries + 1, hold=max(hold, requested or 0.0))

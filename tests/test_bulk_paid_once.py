@@ -126,6 +126,19 @@ async def test_an_older_copy_of_a_journal_that_was_ended_cleanly_pays_for_nothin
     assert len(stage.sandbox.jobs) == 8 + 1
 
 
+async def test_an_older_copy_is_recognised_even_if_the_list_was_refused_before_its_first_create(stage: Stage) -> None:
+    stage.sandbox.faults = [error(403, "forbidden", route=LIST, times=1)]
+    await stage.outcomes(rows(1))
+    shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
+    await stage.outcomes(rows(3))
+    (stage.folder / "copy.sqlite").replace(stage.folder / "run.sqlite")
+    _forget_keys(stage)
+    shutil.rmtree(stage.folder / "out")
+
+    assert await stage.states(rows(3), now=_two_days_later) == {"completed": 3}
+    assert len(stage.sandbox.jobs) == 3
+
+
 async def test_a_lost_job_with_a_callback_id_of_the_users_is_in_doubt(stage: Stage) -> None:
     given = rows(1, callback_id="mine")
     await _run_that_loses_its_last_writes(stage, given, output_dir=None)

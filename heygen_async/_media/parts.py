@@ -279,6 +279,12 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return False
 
 
+def temporary_path(target: Path) -> Path:
+    """Return the path of a small file before it is published: one for each target."""
+    name = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
+    return target.with_name(f".heygen-{name}{PART}")
+
+
 def write_whole(target: Path, content: bytes, *, overwrite: bool) -> None:
     """Write a small file, which appears all at once.
 
@@ -286,10 +292,8 @@ def write_whole(target: Path, content: bytes, *, overwrite: bool) -> None:
         FileExistsError: If the name is taken, and may not be overwritten, or if another process writes the same file.
         OSError: If it cannot be written.
     """
-    # One name for a target: what a process leaves that is killed here is removed by the next one that writes it.
-    name = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
-    temporary = target.with_name(f".heygen-{name}{PART}")
-    temporary.unlink(missing_ok=True)
+    temporary = temporary_path(target)
+    temporary.unlink(missing_ok=True)  # a process that was killed here has left it
     try:
         with temporary.open("xb") as file:
             file.write(content)

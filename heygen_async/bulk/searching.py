@@ -92,8 +92,9 @@ class Searcher:
         except APIError as error:
             if error.is_transient:
                 raise
-            return  # without it a walk goes back to an older anchor, or to the end
-        await self.store.keep_fact("anchor", newest or "")  # "" is before all jobs of an account that had none
+            newest = await self.store.fact("anchor")  # a walk goes back to an older one, or to the end
+        # "" is before all jobs. A store without an anchor has never been used, and there is nothing to look for.
+        await self.store.keep_fact("anchor", newest or "")
 
     async def _newest(self) -> str | None:
         async for page in self.heygen.list(page_size=1):

@@ -58,6 +58,7 @@ def simulated_edges(universe: Universe) -> Iterator[None]:
         warnings.showwarning = warn
         for owner, name, fake in (
             (time, "time", universe.wall),
+            (time, "sleep", lambda _: None),  # a thread that waits for another one, which only runs after it
             (uuid, "uuid4", ids),
             (sys, "unraisablehook", lambda one: complain(f"{one.err_msg} {one.exc_value!r}")),
             (sys.modules["secrets"], "token_hex", tokens),

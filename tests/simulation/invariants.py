@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from heygen_async._media.parts import temporary_path
+from heygen_async._media.targets import captions_path
 from heygen_async.bulk.folders import MARK
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome
@@ -140,9 +142,13 @@ def _check_folder(simulation: Simulation, journal: str) -> None:
         for side in _SIDES:
             if (path := target.with_name(target.name + side)).exists():
                 raise Violation("nothing is left beside the outputs", path.name)
-    for path in simulation.author.output_dir(journal).glob(".*"):
-        if path.name != MARK:
-            raise Violation("nothing is left beside the outputs", path.name)
+    left = {path.name for path in simulation.author.output_dir(journal).glob(".*")} - {MARK}
+    if any(life.plan.captions for life in simulation.lives if life.plan.journal == journal):
+        # If a process is killed while it writes captions, and no captions are wanted from then on, nobody removes it.
+        targets = [simulation.author.target(journal, row) for row in simulation.author.rows[journal]]
+        left -= {temporary_path(captions_path(target)).name for target in targets}
+    for name in sorted(left):
+        raise Violation("nothing is left beside the outputs", name)
 
 
 # Journals

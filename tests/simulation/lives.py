@@ -78,7 +78,10 @@ class Violation(Exception):
     def __init__(self, promise: str, what: str) -> None:
         self.promise = promise
         self.what = what
-        super().__init__(f"{promise}: {what}")
+        super().__init__(promise, what)  # as they came, or it could not be sent to another process
+
+    def __str__(self) -> str:
+        return f"{self.promise}: {self.what}"
 
 
 @define(eq=False)

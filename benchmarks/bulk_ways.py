@@ -22,6 +22,7 @@ from heygen_async.bulk.limits import Limiter
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import HeyGen
+from heygen_async.models import LipsyncOptions
 from heygen_async.sandbox import Sandbox
 
 ROWS, MEAN, SIGMA = 300, 60.0, 0.6
@@ -135,7 +136,8 @@ async def by_hand(heygen: HeyGen, key: str, source: str, *, pause: float, every:
     """Do what people write: create, again after each 429, and a GET every so often."""
     while True:
         with suppress(RateLimited):
-            job = await heygen.create(key, video=source, audio=AUDIO, options={"callback_id": key, "mode": "speed"})
+            options: LipsyncOptions = {"callback_id": key, "mode": "speed"}
+            job = await heygen.create(key, key_age=lambda: 0.0, video=source, audio=AUDIO, options=options)
             break
         await asyncio.sleep(pause)
     while not (await heygen.get(job)).is_terminal:  # noqa: ASYNC110 it is what they do

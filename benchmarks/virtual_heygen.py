@@ -157,7 +157,9 @@ class FakeHeyGen:
     def polling(self) -> PollPolicy:
         return self.poller.policy
 
-    async def create(self, key: str, *, video: Source, audio: Source, options: LipsyncOptions) -> str:
+    async def create(
+        self, key: str, *, key_age: Callable[[], float], video: Source, audio: Source, options: LipsyncOptions
+    ) -> str:
         server = self.server
         body: dict[str, object] = {"video": video, "audio": audio, **options}
         job = await server.call(
@@ -165,7 +167,7 @@ class FakeHeyGen:
         )
         return job.id
 
-    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest]) -> str:
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest], *, key_age: Callable[[], float]) -> str:
         server = self.server
         entries = [({"callback_id": one.callback_id, "mode": one.mode}, JobScript(duration=4.0)) for one in requests]
         make = lambda: server.world.create_batch(entries, {}, server.now())  # noqa: E731
@@ -242,7 +244,7 @@ class BatchHeyGen(FakeHeyGen):
         self._batches: dict[str, Sequence[str]] = {}
         self._rng = random.Random(0)
 
-    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest]) -> str:
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest], *, key_age: Callable[[], float]) -> str:
         now = await self._answered("create_batch", CREATE)
         ids = [f"ls_{self._rng.randbytes(12).hex()}" for _ in requests]
         self._ends |= dict.fromkeys(ids, now + self._SECONDS)

@@ -32,7 +32,9 @@ class BulkCalls:
     """What a run needs of the API."""
 
     lipsyncs: Lipsyncs
-    creates: Lipsyncs
+    batches: Callable[[Callable[[], float]], Lipsyncs]
+    """Returns the same for idempotency keys that were first sent so many seconds ago."""
+    creates: Callable[[Callable[[], float]], Lipsyncs]
     """The same, but a 429 is raised at once: the run decides when to create again."""
     assets: Assets
     account: Accounts
@@ -48,15 +50,17 @@ class BulkCalls:
         """How often jobs are looked at."""
         return self.poller.policy
 
-    async def create(self, key: str, *, video: Source, audio: Source, options: LipsyncOptions) -> str:
-        """Create a job under an idempotency key."""
-        call = self.creates.create(video=video, audio=audio, idempotency_key=key, **options)
+    async def create(
+        self, key: str, *, key_age: Callable[[], float], video: Source, audio: Source, options: LipsyncOptions
+    ) -> str:
+        """Create a job under an idempotency key that was first sent *key_age* seconds ago."""
+        call = self.creates(key_age).create(video=video, audio=audio, idempotency_key=key, **options)
         del video, audio, options  # or a traceback with local variables would show their queries
         return (await call).id
 
-    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest]) -> str:
-        """Create up to 100 jobs under one idempotency key."""
-        return (await self.lipsyncs.create_batch(requests, idempotency_key=key)).id
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest], *, key_age: Callable[[], float]) -> str:
+        """Create up to 100 jobs under one idempotency key that was first sent *key_age* seconds ago."""
+        return (await self.batches(key_age).create_batch(requests, idempotency_key=key)).id
 
     async def batch(self, batch_id: str) -> Sequence[BatchItem]:
         """Return the items of a batch."""

@@ -68,6 +68,13 @@ class Calls:
             raise ValueError("captions=True needs an output to write them beside")
         return OneDub(self.lipsyncs, self.downloads, output, captions or bool(options.get("enable_caption")))
 
+    def lipsyncs_with_keys(self, age: Callable[[], float]) -> Lipsyncs:
+        """Return the calls for idempotency keys that were first sent *age* seconds ago."""
+        ours = self._transport
+        # The age is computed last: if the machine is suspended here, the key only seems older.
+        since = ours.server_time.elapsed() - age()
+        return evolve(self.lipsyncs, transport=evolve(ours, key_since=since))
+
     def of_run(self, pace: Callable[[], Awaitable[None]] | None) -> BulkCalls:
         """Make the calls of a bulk run; *pace* returns once a request may leave."""
         ours = self._transport
@@ -76,7 +83,8 @@ class Calls:
         refusing = self.over(evolve(ours, retry=evolve(ours.retry, on_rate_limit="raise")))
         return BulkCalls(
             lipsyncs=self.lipsyncs,
-            creates=refusing.lipsyncs,
+            batches=self.lipsyncs_with_keys,
+            creates=refusing.lipsyncs_with_keys,
             assets=self.assets,
             account=self.account,
             poller=self.poller,

@@ -1,4 +1,4 @@
-"""The grammar of ids and idempotency keys, and how ids are split into status requests. Pure."""
+"""The grammar of ids and idempotency keys, how long a key is used, and how ids are split into status requests. Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ _SEGMENTS: Final = re.compile(f"{_SEGMENT.pattern}(?:/{_SEGMENT.pattern})*")
 _RESERVED: Final = frozenset({"statuses", "batches", "direct-uploads", ".", ".."})
 
 _UNRESERVED: Final = re.compile(r"[A-Za-z0-9\-._~]*")  # what nearly all ids are made of; quite slow to quote
+
+KEY_SECONDS: Final = 23 * 3600.0
+"""How long a key is sent again. The server remembers it for 24 h; the rest allows for clocks and slow requests."""
+
+CLOCK_ERROR: Final = 60.0
+"""By how many seconds a clock may go back without a reason to doubt it."""
 
 MAX_STATUS_IDS: Final = 100
 """Most ids in one status request, by the contract."""
@@ -71,6 +77,15 @@ def check_key(key: object) -> str:
     if not _KEY.fullmatch(key):
         raise ValueError("idempotency_key must be 1 to 255 of A-Z a-z 0-9 _ - : .")
     return key
+
+
+def is_key_fresh(first_sent: float, now: float) -> bool:
+    """Return whether the server certainly still knows a key that was first sent at *first_sent*.
+
+    Both are seconds on a clock that counts while the machine is suspended. If that clock was set back since then, the
+    age is not known, and the key is not fresh.
+    """
+    return -CLOCK_ERROR <= now - first_sent <= KEY_SECONDS
 
 
 def query_size(lipsync_id: str) -> int:

@@ -22,6 +22,7 @@ from heygen_async import (
     LipsyncFailed,
     NotFound,
 )
+from heygen_async._ids import KEY_SECONDS
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.journal_file import JournalInUse
@@ -637,7 +638,7 @@ async def test_a_create_that_waits_until_its_key_may_be_forgotten_is_not_repeate
             await until(lambda: len(stage.sandbox.jobs) == 2)
             await asyncio.sleep(0.02)
         stage.sandbox.faults = []
-        passed = DAY - 1200  # the key is known still, but there is no seat
+        passed = KEY_SECONDS - 600  # the key is known still, but there is no seat
 
         async with stage.run(given, now=lambda: time.time() + passed, max_in_flight=1) as run:
             await until(lambda: run.snapshot().stages.get("waiting") == 1)

@@ -100,7 +100,8 @@ async def test_an_item_fails_alone(stage: Stage) -> None:
 async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invalid_item_is_refused(stage: Stage) -> None:
     bad = DubRow(url("x"), AUDIO, key="bad", callback_url="https://example.com/hook")
     calls = stage.heygen._calls
-    calls.lipsyncs = _WholesaleLipsyncs(calls.lipsyncs)
+    with_keys = calls.lipsyncs_with_keys
+    calls.lipsyncs_with_keys = lambda age: _WholesaleLipsyncs(with_keys(age))
     outcomes = await _outcomes(stage, [*rows(6), bad])
 
     assert {key for key, outcome in outcomes.items() if outcome.state == "failed"} == {"bad"}

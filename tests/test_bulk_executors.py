@@ -106,7 +106,7 @@ class Api:
             self.jobs[self.keys[key]] = key
         return self.keys[key]
 
-    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest]) -> str:
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest], *, key_age: Callable[[], float]) -> str:
         raise NotImplementedError
 
     async def batch(self, batch_id: str) -> Sequence[BatchItem]:

@@ -41,6 +41,58 @@ def _forget_keys(stage: Stage) -> None:
     stage.sandbox.forget_keys()
 
 
+# A machine that is suspended
+
+
+class _Machine:
+    """Its clock jumps by two days at one of the looks at it, and then the server has forgotten all keys."""
+
+    def __init__(self, stage: Stage, jumps_at: int) -> None:
+        self._stage = stage
+        self._left = jumps_at
+        self._slept = 0.0
+
+    def time(self) -> float:
+        self._left -= 1
+        if self._left == 0:
+            self._slept = 2 * DAY
+            _forget_keys(self._stage)
+        return time.time() + self._slept
+
+    @property
+    def has_slept(self) -> bool:
+        return self._slept > 0
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_a_machine_that_is_suspended_at_any_look_at_the_clock_pays_for_nothing_again(
+    tmp_path: Path, submit: str
+) -> None:
+    given = rows(1 if submit == "each" else 2)  # one request: another one could be on its way when the clock jumps
+    jumps_at, has_slept = 0, True
+    while has_slept:
+        jumps_at += 1
+        folder = tmp_path / str(jumps_at)
+        folder.mkdir()
+        async with staged(folder) as stage:
+            await _lose_the_answers(stage, given, submit)
+            machine = _Machine(stage, jumps_at)
+            stage.heygen._transport.server_time.elapsed = machine.time
+            await stage.outcomes(given, submit=submit, now=machine.time)
+            has_slept = machine.has_slept
+            assert set(await stage.states(given, now=machine.time)) <= {"completed", "unchanged"}
+            assert len(stage.sandbox.jobs) == len(given)
+    assert jumps_at > 10
+
+
+async def _lose_the_answers(stage: Stage, given: list[DubRow], submit: str) -> None:
+    """Create the jobs of all rows, and stop the run before it knows."""
+    stage.sandbox.faults = [reset(route, after=True) for route in (CREATE, BATCH)]
+    async with stage.run(given, submit=submit):
+        await until(lambda: len(stage.sandbox.jobs) == len(given))
+    stage.sandbox.faults = []
+
+
 # A journal that lost its last writes
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from test_bulk_executors import prepared
 
+from heygen_async._ids import KEY_SECONDS
 from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.cluster.api_calls import StatusReader
 from heygen_async.bulk.cluster.looks import Looks, Sight
@@ -28,7 +29,7 @@ from heygen_async.bulk.cluster.scheduler import (
 from heygen_async.bulk.cluster.transitions import after_end, after_step, given_up
 from heygen_async.bulk.limits import MOST_IN_AIR, MOST_TRIES, START
 from heygen_async.bulk.program import RetryDelays
-from heygen_async.bulk.record import KEY_SECONDS, Record, State
+from heygen_async.bulk.record import Record, State
 from heygen_async.errors import InvalidRequest, LipsyncFailed, NotFound, RateLimited, TransportError
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async._transport.keys import KEY_SECONDS, UsedKeys, is_key_fresh
+from heygen_async._ids import KEY_SECONDS, is_key_fresh
+from heygen_async._transport.keys import UsedKeys
 from heygen_async._wire import Stream, compose
 
 

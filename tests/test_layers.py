@@ -33,7 +33,7 @@ IMPORTS = {
     "_lenient_models": {"_events", "_one_pass", "_values", "models"},
     "_converter": {"_lenient_models", "_one_pass", "_values", "_wire", "errors", "models", "pagination"},
     "_transport": {
-        *("_arguments", "_masking", "_text", "_uptime", "_version", "_wire"),
+        *("_arguments", "_ids", "_masking", "_text", "_uptime", "_version", "_wire"),
         *("errors", "models", "policies"),
     },
     "_drift": {"_converter", "_models", "_text", "_values", "models"},

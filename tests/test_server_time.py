@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from heygen_async import DubRow, HeyGenSession, _uptime
+from heygen_async._ids import CLOCK_ERROR
 from heygen_async._transport import server_time
 from heygen_async._transport.server_time import ServerTime
-from heygen_async.bulk.record import CLOCK_ERROR
 
 VIDEO, AUDIO = "https://example.com/v.mp4", "https://example.com/a.mp3"
 DAY = 24 * 3600.0
@@ -27,6 +29,11 @@ class Machine:
         monkeypatch.setattr(time, "time", lambda: self.wall)
         self.time = ServerTime(lambda: self.elapsed)
 
+    def answer(self, date: float | str | None, *, took: float = 0.0) -> None:
+        """Let an answer arrive that took so long."""
+        sent, self.elapsed = self.elapsed, self.elapsed + took
+        self.time.note(formatdate(date, usegmt=True) if isinstance(date, float) else date, sent=sent)
+
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
@@ -35,37 +42,52 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_before_the_first_answer_the_time_is_that_of_the_machine(machine: Machine) -> None:
     assert machine.time.now() == NOON
-    machine.time.note(None)
+    machine.answer(None)
     assert machine.time.now() == NOON
 
 
 def test_a_date_sets_the_time_and_the_wall_clock_counts_no_more(machine: Machine) -> None:
-    machine.time.note(formatdate(NOON + 3 * DAY, usegmt=True))
+    machine.answer(NOON + 3 * DAY)
     machine.wall -= 5 * DAY
     machine.elapsed += 2 * DAY  # the machine was suspended
     assert machine.time.now() == NOON + 5 * DAY
 
 
-@pytest.mark.parametrize(("difference", "moves"), [(1.0, False), (-2.0, False), (3.0, True), (-DAY, True)])
-def test_a_later_date_counts_if_it_differs_by_more_than_its_precision(
-    machine: Machine, difference: float, moves: bool
+@pytest.mark.parametrize(("difference", "moved"), [(-1.0, 0.0), (-2.0, 0.0), (-5.0, -3.0), (2.0, 2.0), (-DAY, 2 - DAY)])
+def test_a_later_date_moves_the_time_as_far_as_it_must(machine: Machine, difference: float, moved: float) -> None:
+    machine.answer(NOON)
+    machine.answer(NOON + difference)
+    assert machine.time.now() == NOON + moved
+
+
+def test_an_answer_that_waited_for_a_suspended_machine_does_not_set_the_time_back(machine: Machine) -> None:
+    machine.answer(NOON)
+    machine.answer(NOON, took=2 * DAY)
+    assert machine.time.now() == NOON + 2 * DAY
+
+
+def test_a_first_answer_that_took_long_counts_as_from_its_start(machine: Machine) -> None:
+    machine.answer(NOON, took=2 * DAY)
+    assert machine.time.now() == NOON + 2 * DAY
+
+
+@given(st.lists(st.tuples(st.floats(0, 3600), st.floats(0, 3600), st.floats(0, 1)), min_size=1))
+def test_the_time_is_never_behind_and_ahead_by_no_more_than_an_answer_took(
+    answers: list[tuple[float, float, float]],
 ) -> None:
-    machine.time.note(formatdate(NOON, usegmt=True))
-    machine.time.note(formatdate(NOON + difference, usegmt=True))
-    assert machine.time.now() == NOON + (difference if moves else 0.0)
-
-
-def test_the_same_date_again_counts_from_its_arrival(machine: Machine) -> None:
-    date = formatdate(NOON, usegmt=True)
-    machine.time.note(date)
-    machine.elapsed += 10.0
-    machine.time.note(date)
-    assert machine.time.now() == NOON
+    elapsed = 0.0
+    known = ServerTime(lambda: elapsed)
+    for pause, took, share in answers:
+        sent = elapsed = elapsed + pause
+        stamped = NOON + int(sent + share * took)
+        elapsed += took
+        known.note(formatdate(stamped, usegmt=True), sent=sent)
+        assert NOON + elapsed - 1 <= known.now() <= NOON + elapsed + max(took for _, took, _ in answers) + 2
 
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Jan 2026 00:00:00 GMT"])
 def test_a_date_that_cannot_be_read_counts_as_none(machine: Machine, date: str) -> None:
-    machine.time.note(date)
+    machine.answer(date)
     assert machine.time.now() == NOON
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import orjson
 import pytest
+from attrs import evolve
 
 from heygen_async import (
     Conflict,
@@ -211,6 +212,29 @@ async def test_a_key_that_is_young_enough_is_sent_again(jumps):
     wire = JumpingWire(clock, *[broken()] * 3)
     await transport(wire, clock=clock).send(CREATE)
     assert len(wire.sent) == 4
+
+
+@pytest.mark.parametrize("age", [23 * 3600 + 1, 2 * 86400, -61], ids=str)
+async def test_a_key_of_an_earlier_process_that_is_too_old_is_not_sent_at_all(age):
+    clock, wire = Clock(), Wire()
+    with pytest.raises(TransportError) as caught:
+        await evolve(transport(wire, clock=clock), key_since=clock() - age).send(CREATE)
+    error = caught.value
+    assert (error.outcome, error.attempts, wire.sent) == ("not_sent", 0, [])
+    assert not error.is_transient
+
+
+async def test_a_key_of_an_earlier_process_ages_while_its_call_waits_for_a_connection():
+    clock = Clock(3600)
+    wire = JumpingWire(clock)
+    shared = transport(wire, max_connections=1, clock=clock)
+    results = await asyncio.gather(
+        shared.send(GET),
+        evolve(shared, key_since=clock() - 22.5 * 3600).send(CREATE),
+        evolve(shared, key_since=clock() - 21.5 * 3600).send(compose("POST", "/v3/lipsyncs", json={"a": 2})),
+        return_exceptions=True,
+    )
+    assert [type(result).__name__ for result in results] == ["Response", "TransportError", "Response"]
 
 
 async def test_requests_without_a_key_have_no_age():

@@ -10,10 +10,11 @@ from random import random
 
 from attrs import define, field, frozen
 
+from heygen_async._ids import is_key_fresh
 from heygen_async._text import one_line
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http, logger
-from heygen_async._transport.keys import UsedKeys, is_key_fresh
+from heygen_async._transport.keys import UsedKeys
 from heygen_async._transport.retry import Attempts
 from heygen_async._transport.server_time import ServerTime
 from heygen_async._wire import (
@@ -26,7 +27,7 @@ from heygen_async._wire import (
     outcome_after,
     request_id,
 )
-from heygen_async.errors import APIError, CallRecord, HeyGenError, NotFound, Outcome, RateLimited
+from heygen_async.errors import APIError, CallRecord, HeyGenError, NotFound, Outcome, RateLimited, TransportError
 from heygen_async.policies import RetryPolicy, Timeouts
 
 
@@ -37,10 +38,10 @@ class _Call:
     request: Request
     attempts: Attempts
     outcome: Outcome | None = None
-    first_sent: float = 0.0
-    """On the event loop's clock, once it was sent."""
-    first_elapsed: float | None = None
-    """The same on a clock that counts while the machine is suspended."""
+    key_since: float | None = None
+    """See `Transport`; once it was sent, not `None`."""
+    first_sent: float | None = None
+    """When this call was, on the event loop's clock."""
     in_flight: bool = False
     last_error: HeyGenError | None = None
 
@@ -53,17 +54,18 @@ class _Call:
         """Record that an attempt starts.
 
         Raises:
-            HeyGenError: The last error, if the idempotency key is too old to be sent again.
+            HeyGenError: If the idempotency key is too old to be sent: the error of the last attempt, if there was one.
         """
-        if self.first_elapsed is None:
-            self.first_sent, self.first_elapsed = now, elapsed
-        elif self.request.idempotency_key is not None and not is_key_fresh(self.first_elapsed, elapsed):
+        if self.first_sent is None:
+            self.first_sent = now
+        if self.key_since is None:
+            self.key_since = elapsed
+        elif self.request.idempotency_key is not None and not is_key_fresh(self.key_since, elapsed):
             raise self._too_old()
         self.in_flight = True
 
     def _too_old(self) -> HeyGenError:
-        error = self.last_error
-        assert error is not None  # noqa: S101 there was an earlier attempt
+        error = self.last_error or TransportError("the request was not sent", outcome="not_sent")
         error.is_transient = False
         error.add_note(
             "It was not sent again: by the clock its idempotency key is too old, and HeyGen may have forgotten it."
@@ -76,7 +78,8 @@ class _Call:
         if self.in_flight:  # else it is an error of an earlier attempt
             self.in_flight, self.last_error = False, error
             self.outcome = outcome_after(self.outcome, error)
-            delay = self.attempts.delay_after(error, chance=chance, elapsed=now - self.first_sent)
+            elapsed = now - (self.first_sent or 0.0)
+            delay = self.attempts.delay_after(error, chance=chance, elapsed=elapsed)
         self.record().write_to(error)
         return delay
 
@@ -107,6 +110,8 @@ class Transport:
     clock: Callable[[], float] = lambda: time.time()  # noqa: PLW0108 looked up when it is called
     """Unix time in seconds, by the clock of this machine."""
     server_time: ServerTime = field(factory=ServerTime)
+    key_since: float | None = None
+    """When the idempotency keys of its requests were first sent, by `ServerTime.elapsed`; `None`: by each call."""
 
     async def send(self, request: Request) -> Response:
         """Send *request*, again where that is safe and may help, and return the answer.
@@ -118,7 +123,8 @@ class Transport:
         """
         use = self.keys.begin(request)
         attempts = Attempts(self.retry, is_repeatable=request.is_repeatable)
-        call = _Call(request, attempts, outcome="unknown" if use is not None and use.is_unknown else None)
+        outcome: Outcome | None = "unknown" if use is not None and use.is_unknown else None
+        call = _Call(request, attempts, outcome, key_since=self.key_since)
         try:
             while True:
                 try:
@@ -158,13 +164,14 @@ class Transport:
         request = call.request
         await self.gate.enter(request.scope)
         try:
-            call.start(asyncio.get_running_loop().time(), self.server_time.elapsed())
+            sent = self.server_time.elapsed()
+            call.start(asyncio.get_running_loop().time(), sent)
             exchange = self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
             answer = await (self._logged(call, exchange) if logger.isEnabledFor(logging.DEBUG) else exchange)
         finally:
             self.gate.leave()
         data = decipher(answer, request, now=self.clock(), mask=self.http.origin.mask)
-        self.server_time.note(answer.headers.get("Date"))
+        self.server_time.note(answer.headers.get("Date"), sent=sent)
         if not self.gate.pacer.is_free:
             self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
         response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent)

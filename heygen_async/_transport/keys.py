@@ -101,21 +101,6 @@ def already_used(key: str) -> ValueError:
     )
 
 
-KEY_SECONDS: Final = 23 * 3600.0
-"""How long a key is sent again. The server remembers it for 24 h; the rest allows for clocks and slow requests."""
-
-_CLOCK_ERROR: Final = 60.0
-
-
-def is_key_fresh(first_sent: float, now: float) -> bool:
-    """Return whether the server certainly still knows a key that was first sent at *first_sent*.
-
-    Both are seconds on a clock that counts while the machine is suspended. If that clock was set back since then, the
-    age is not known, and the key is not fresh.
-    """
-    return -_CLOCK_ERROR <= now - first_sent <= KEY_SECONDS
-
-
 def _request_hash(request: Request) -> int:
     """Return the hash of a request; the order of the fields of a JSON object does not matter: `compose` sorts them."""
     return hash((request.method, request.path, request.query, request.body))

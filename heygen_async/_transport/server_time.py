@@ -2,6 +2,7 @@
 
 Rule 1: between two answers time passes as `_uptime` shows it.
 Rule 2: until an answer has had a date, the time is that of the wall clock.
+Rule 3: a date is from some moment between its request and its arrival, which can be days if the machine was suspended.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from attrs import define, field
 from heygen_async import _uptime
 
 _PRECISION: Final = 2.0
-"""By how many seconds a date may differ without a reason: it has whole seconds, and its answer took time."""
+"""By how many seconds a date may be behind: it has whole seconds, and servers keep it for a moment."""
 
 
 @define(eq=False)
@@ -37,8 +38,13 @@ class ServerTime:
         """Return Unix time in seconds."""
         return time.time() if self._offset is None else self.elapsed() + self._offset
 
-    def note(self, date: str | None) -> None:
-        """Learn from the `Date` of an answer that has just arrived; one that cannot be read counts as none."""
+    def note(self, date: str | None, *, sent: float) -> None:
+        """Learn from the `Date` of an answer that has just arrived; one that cannot be read counts as none.
+
+        Args:
+            date: The date.
+            sent: When the request was sent, by `elapsed`.
+        """
         if not date:
             return
         if date != self._last[0]:
@@ -46,6 +52,9 @@ class ServerTime:
                 self._last = (date, parsedate_to_datetime(date).timestamp())
             except (ValueError, OverflowError):
                 return
-        offset = self._last[1] - self.elapsed()
-        if self._offset is None or abs(offset - self._offset) > _PRECISION:
-            self._offset = offset
+        stamp = self._last[1]
+        earliest, latest = stamp - self.elapsed(), stamp + _PRECISION - sent
+        if self._offset is None:
+            self._offset = stamp - sent  # rather too late: a key that seems too old is not sent again
+        else:
+            self._offset = min(max(self._offset, earliest), latest)

@@ -25,6 +25,7 @@ from heygen_async.bulk.program import (
     Tools,
     after_create,
     after_failed_create,
+    key_age,
     sent_options,
     sources_of,
 )
@@ -241,7 +242,8 @@ class BatchCollector:
         try:
             async with self._sending:
                 with self.queue.sending_batch():
-                    batch_id = await self.tools.heygen.create_batch(key, requests)
+                    age = partial(key_age, [member.record for member in members], self.tools.now)
+                    batch_id = await self.tools.heygen.create_batch(key, requests, key_age=age)
         except HeyGenError as error:
             await self._not_created(members, error)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -18,6 +18,7 @@ from typing import Final, Literal, TypeAlias
 from anyio import to_thread
 from attrs import frozen
 
+from heygen_async._ids import is_key_fresh
 from heygen_async._media.parts import remove_published
 from heygen_async._media.targets import captions_path
 from heygen_async._wire import is_final_answer
@@ -33,7 +34,7 @@ from heygen_async.bulk.outputs import (
     output_problems,
     part_identity,
 )
-from heygen_async.bulk.record import CLOCK_ERROR, KEY_SECONDS, Record, State, evolve
+from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.searching import InDoubt, Searcher
 from heygen_async.bulk.store import HeyGen, JournalError, Store
 from heygen_async.errors import (
@@ -162,10 +163,13 @@ def next_step(row: PreparedRow, record: Record, now: float, *, max_attempts: int
 
 def is_remembered(record: Record, now: float) -> bool:
     """Return whether the server certainly still knows the key of a create without an answer."""
-    # A clock that was set back makes this time look short: then, too, the job is searched for.
-    if record.is_key_lost or record.sent_at is None:
-        return False
-    return -CLOCK_ERROR <= now - record.sent_at < KEY_SECONDS
+    return not record.is_key_lost and record.sent_at is not None and is_key_fresh(record.sent_at, now)
+
+
+def key_age(records: Sequence[Record], clock: Callable[[], float]) -> float:
+    """Return the seconds since the key of a create of these rows was first sent, or since that was recorded."""
+    now = clock()
+    return now - min(now if record.sent_at is None else record.sent_at for record in records)
 
 
 def _is_uploaded(row: PreparedRow, record: Record) -> bool:
@@ -304,7 +308,8 @@ async def _uploaded(row: PreparedRow, role: _Role, at: Tools) -> str | None:
 async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
     video, audio = sources_of(row, record)
     assert record.attempt_key is not None  # noqa: S101 it is recorded before anything is sent
-    call = at.heygen.create(record.attempt_key, video=video, audio=audio, options=sent_options(row, record))
+    options, age = sent_options(row, record), partial(key_age, [record], at.now)
+    call = at.heygen.create(record.attempt_key, key_age=age, video=video, audio=audio, options=options)
     del video, audio  # or a traceback with local variables would show their queries
     try:
         lipsync_id = await call

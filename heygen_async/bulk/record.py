@@ -37,12 +37,6 @@ else:
 
 _NOT_SAVED: Final[Mapping[str, bool]] = {"saved": False}
 
-KEY_SECONDS: Final = 24 * 3600 - 600.0
-"""How long a key is relied on after it was first sent. The server keeps it for 24 h; the rest is for the network."""
-
-CLOCK_ERROR: Final = 60.0
-"""By how many seconds a clock may go back without a reason to doubt it."""
-
 _KEY_CHARACTERS: Final = 200
 """Characters of a row's key in its attempt keys; the API takes 255 in all."""
 _DIGITS: Final = 16

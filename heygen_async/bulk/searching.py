@@ -15,8 +15,9 @@ from typing import Final
 
 from attrs import define, field
 
+from heygen_async._ids import is_key_fresh
 from heygen_async._wire import has_own_code
-from heygen_async.bulk.record import CLOCK_ERROR, KEY_SECONDS, Record, attempt_key, first_version_key
+from heygen_async.bulk.record import Record, attempt_key, first_version_key
 from heygen_async.bulk.store import HeyGen, Store
 from heygen_async.errors import APIError, HeyGenError, NotFound
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
@@ -79,7 +80,7 @@ class Searcher:
         try:
             newest = await self._walk()
         except APIError as error:
-            if error.is_transient or not -CLOCK_ERROR <= self.now() - since < KEY_SECONDS:
+            if error.is_transient or not is_key_fresh(since, self.now()):
                 raise
             return  # the server still knows every key that may have been used
         await self.store.reconciled(None if has_doubts else newest)

@@ -203,12 +203,18 @@ class HeyGen(Protocol):
         """How often jobs are looked at, by the caller's choice."""
         ...
 
-    async def create(self, key: str, *, video: Source, audio: Source, options: LipsyncOptions) -> str:
-        """Create a job under an idempotency key; a 429 is raised at once. Return the job's id."""
+    async def create(
+        self, key: str, *, key_age: Callable[[], float], video: Source, audio: Source, options: LipsyncOptions
+    ) -> str:
+        """Create a job under an idempotency key; a 429 is raised at once. Return the job's id.
+
+        The key was first sent *key_age* seconds ago, if it was. Once the API may have forgotten it nothing is sent,
+        however long this call waits before.
+        """
         ...
 
-    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest]) -> str:
-        """Create up to 100 jobs under one idempotency key, and return the id of the batch."""
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest], *, key_age: Callable[[], float]) -> str:
+        """Create up to 100 jobs under one idempotency key, and return the id of the batch; *key_age* as in `create`."""
         ...
 
     async def batch(self, batch_id: str) -> Sequence[BatchItem]:

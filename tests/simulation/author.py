@@ -32,6 +32,8 @@ class Author:
     """The same when they were last accepted."""
     given: dict[str, list[DubRow]] = field(factory=dict)
     """The lists that were given to runs: they change when the manifest is edited."""
+    audios: dict[tuple[str, str], list[str]] = field(factory=dict)
+    """The audio of each row of a manifest, now and before; the last one is that of now."""
     versions: dict[str, int] = field(factory=dict)
     """The version of each local file, by its path."""
     canons: dict[str, dict[str, str]] = field(factory=dict)
@@ -55,6 +57,7 @@ class Author:
             self.canons[journal] = {}
             self.given[journal] = []
             for row in self.rows[journal]:
+                self.audios[journal, row.key] = [row.audio]
                 self._make_files(row)
         self.note_meaning()
 
@@ -159,6 +162,7 @@ class Author:
                 rows[index], rows[other] = evolve(row, output=theirs), evolve(rows[other], output=mine)
             case "audio changed":
                 rows[index] = evolve(row, audio=f"url:{row.key}-take-{int(fault.at)}")
+                self.audios.setdefault((journal, row.key), [row.audio]).append(rows[index].audio)
         self.universe.note(f"the manifest {journal} is edited: {fault.what} {fault.on}")
         self.note_meaning()
         if self.scenario.seed % 3:
@@ -265,9 +269,10 @@ class Author:
         if not 0 <= index < len(rows):
             return
         row = rows[index]
-        before = next((one for one in self.scenario.rows_of(journal) if one.key == row.key), row)
-        if before.audio != row.audio:
-            rows[index] = evolve(row, audio=before.audio)
+        earlier = self.audios.get((journal, row.key), [])
+        if len(earlier) > 1:
+            earlier.insert(0, earlier.pop())
+            rows[index] = evolve(row, audio=earlier[-1])
         else:
             self._change_source(row)
 

@@ -215,7 +215,7 @@ class Simulation:
         if any(one.what == "journal copied at the end" for one in faults) and self._has_created(life.plan.journal):
             # The copy of one that had created nothing would be like a new journal, which may pay again after a day.
             copy_journal(self.journal(life.plan.journal))
-        if life.end == "clean":
+        if life.end == "clean" and all(one.state != "failed" for one in life.outcomes):  # such a row is not looked for
             self.restored.discard(life.plan.journal)
         self.check_life(self, life)
         if life.refused is not None:

@@ -157,9 +157,11 @@ class MemoryConnector(aiohttp.BaseConnector):
 
     async def _create_connection(self, req: ClientRequest, traces: object, timeout: object) -> Any:
         network = self._network
+        suspended = network.universe.suspended
         await asyncio.sleep(network.seconds())
         mishap = network.mishap("connection")
-        if self.is_down or mishap is not None:
+        # No server waits for hours for the rest of a handshake.
+        if self.is_down or mishap is not None or network.universe.suspended > suspended:
             network.universe.note(f"no connection to {req.url.host}:{req.url.port}")
             raise aiohttp.ClientConnectorError(req.connection_key, ConnectionRefusedError(111, "refused"))
         protocol = self._factory()

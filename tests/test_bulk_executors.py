@@ -359,3 +359,24 @@ async def test_a_save_of_an_old_version_is_refused() -> None:
 
     with pytest.raises(LostRow):
         await store.save(evolve(record, error="late").next_version())
+
+
+@pytest.mark.parametrize("unclean", [None, "0.0"])
+@pytest.mark.parametrize("is_in_doubt", [True, False])
+async def test_the_newest_job_is_not_the_anchor_if_another_executor_may_have_created_it_just_now(
+    unclean: str | None, is_in_doubt: bool
+) -> None:
+    """A later search for that job goes back to the anchor, and would stop before it."""
+    store = MemoryStore(facts={"anchor": "ls_0"} | ({} if unclean is None else {"unclean": unclean}))
+
+    class BusyApi(Api):
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            if is_in_doubt:
+                store.records["other"] = Record(key="other", inputs="in", state=State.SUBMITTING)
+            yield Page(
+                [Lipsync(id="ls_1", status="running", callback_id="other.1"), Lipsync(id="ls_0", status="running")]
+            )
+
+    await Searcher(BusyApi(never()), store, lambda: 1.0).prepare()
+
+    assert store.facts["anchor"] == ("ls_0" if is_in_doubt else "ls_1")

@@ -76,14 +76,13 @@ class Searcher:
             self.is_prepared = True
 
     async def _reconcile(self, since: float) -> None:
-        has_doubts = bool(await self.store.in_doubt())
         try:
             newest = await self._walk()
         except APIError as error:
             if error.is_transient or not is_key_fresh(since, self.now()):
                 raise
             return  # the server still knows every key that may have been used
-        await self.store.reconciled(None if has_doubts else newest)
+        await self.store.reconciled(None if await self.store.in_doubt() else newest)
 
     async def _keep_newest(self) -> None:
         try:
@@ -94,8 +93,9 @@ class Searcher:
             if error.is_transient:
                 raise
             newest = await self.store.fact("anchor")  # a walk goes back to an older one, or to the end
-        # "" is before all jobs. A store without an anchor has never been used, and there is nothing to look for.
-        await self.store.keep_fact("anchor", newest or "")
+        if not await self.store.in_doubt():  # another executor may have created the newest job, and not know it yet
+            # "" is before all jobs. A store without an anchor has never been used, and there is nothing to look for.
+            await self.store.keep_fact("anchor", newest or "")
 
     async def _newest(self) -> str | None:
         async for page in self.heygen.list(page_size=1):

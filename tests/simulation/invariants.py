@@ -143,12 +143,21 @@ def _check_folder(simulation: Simulation, journal: str) -> None:
             if (path := target.with_name(target.name + side)).exists():
                 raise Violation("nothing is left beside the outputs", path.name)
     left = {path.name for path in simulation.author.output_dir(journal).glob(".*")} - {MARK}
-    if any(life.plan.captions for life in simulation.lives if life.plan.journal == journal):
-        # If a process is killed while it writes captions, and no captions are wanted from then on, nobody removes it.
+    if _may_leave_captions(simulation, journal):
         targets = [simulation.author.target(journal, row) for row in simulation.author.rows[journal]]
         left -= {temporary_path(captions_path(target)).name for target in targets}
     for name in sorted(left):
         raise Violation("nothing is left beside the outputs", name)
+
+
+def _may_leave_captions(simulation: Simulation, journal: str) -> bool:
+    """Return whether unfinished captions may stay.
+
+    So they do if the process is killed while it writes them and from then on no captions are wanted, or if a disk that
+    is full lets nobody remove them.
+    """
+    were_wanted = any(life.plan.captions for life in simulation.lives if life.plan.journal == journal)
+    return were_wanted or any(fault.what.startswith("disk full") for fault in simulation.scenario.faults)
 
 
 # Journals

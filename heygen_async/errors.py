@@ -65,6 +65,9 @@ __all__ = (
 IN_PROGRESS: Final = "request_in_progress"
 """The code of a 409: the first request under this idempotency key is still being processed."""
 
+NO_REASON: Final = "no reason was given"
+"""What is shown where the API does not say why something failed."""
+
 _IN_PROGRESS_HINT: Final = (
     "The first request with this idempotency key is still being processed. Repeat the call later with the same key."
 )
@@ -327,7 +330,7 @@ class LipsyncFailed(HeyGenError):
 
     def __init__(self, lipsync: Lipsync) -> None:
         self.lipsync = lipsync
-        super().__init__(f"lipsync {lipsync.id} failed: {lipsync.failure_message or 'no reason was given'}")
+        super().__init__(f"lipsync {lipsync.id} failed: {lipsync.failure_message or NO_REASON}")
 
 
 class WaitTimeout(HeyGenError, TimeoutError):

@@ -11,7 +11,7 @@ from attrs import frozen
 from heygen_async._ids import chunk_ids
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose
-from heygen_async.errors import InvalidRequest, NotFound, PermissionDenied, RequestTimeout
+from heygen_async.errors import NO_REASON, InvalidRequest, NotFound, PermissionDenied, RequestTimeout
 from heygen_async.models import JSON
 from heygen_async.policies import PollPolicy
 
@@ -78,7 +78,7 @@ class Ingestion:
         """
         state = (await self.wait([asset_id]))[asset_id]
         if state.status == "failed":
-            reason = state.message or "no reason was given"
+            reason = state.message or NO_REASON
             message = f"HeyGen could not process the asset {asset_id}: {reason}"
             raise InvalidRequest(message, status=_FAILED, code="asset_failed", outcome="rejected")
 

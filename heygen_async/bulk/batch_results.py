@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 from heygen_async.bulk.admission import RunAborted
 from heygen_async.bulk.program import ENDS_RUN, NeverMade, Tools
 from heygen_async.bulk.record import Record
-from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
+from heygen_async.errors import NO_REASON, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
 from heygen_async.models import TERMINAL, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.polling.batch_wait import BatchWait
 
@@ -147,7 +147,7 @@ def _result(item: BatchItem, found: Lipsync | NotFound | None) -> Lipsync | HeyG
 
 
 def _failure(item: BatchItem) -> HeyGenError:
-    message = item.error or "no reason was given"
+    message = item.error or NO_REASON
     if item.lipsync_id is None:
         return NeverMade(message, status=400, outcome="rejected")
     return LipsyncFailed(Lipsync(id=item.lipsync_id, status=LipsyncStatus.FAILED, failure_message=message))

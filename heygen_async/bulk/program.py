@@ -38,6 +38,7 @@ from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.searching import InDoubt, Searcher
 from heygen_async.bulk.store import HeyGen, JournalError, Store
 from heygen_async.errors import (
+    NO_REASON,
     APIError,
     AuthenticationError,
     DownloadError,
@@ -239,7 +240,7 @@ def ended(record: Record, job: Lipsync, *, cost: float) -> Record:
     if job.status == LipsyncStatus.COMPLETED:
         completed = record.completed(cost, job.duration)
         return completed if record.target is not None else completed.done()
-    message = job.failure_message or "no reason was given"
+    message = job.failure_message or NO_REASON
     return record.failed(message, is_final=is_final_failure(message))
 
 

@@ -14,7 +14,7 @@ from heygen_async._text import one_line
 from heygen_async.bulk.events import DubSnapshot
 from heygen_async.cli.dub_progress import CENT, Progress
 from heygen_async.cli.messages import in_shell_words
-from heygen_async.errors import LipsyncFailed
+from heygen_async.errors import NO_REASON, LipsyncFailed
 from heygen_async.models import DubOutcome
 
 _ENDED: Final = ("completed", "unchanged", "failed", "skipped")
@@ -115,7 +115,7 @@ def failed_row(outcome: DubOutcome) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, LipsyncFailed):  # the id of the job is in the report
-        return one_line(error.lipsync.failure_message or "the job failed, and no reason was given")
+        return one_line(error.lipsync.failure_message or f"the job failed, and {NO_REASON}")
     return in_shell_words(str(error))
 
 

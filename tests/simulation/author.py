@@ -262,6 +262,9 @@ class Author:
             )
             if "have changed since" in text:
                 self._undo(journal, number - 1)
+            elif "the same output" in text:
+                row = self.rows[journal][number - 1]
+                self.rows[journal][number - 1] = evolve(row, output=f"own-{row.key.replace(':', '_')}.mp4")
         self._move_away(journal)
 
     def _undo(self, journal: str, index: int) -> None:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path
 
 from attrs import define, evolve, field
@@ -34,6 +35,8 @@ class Author:
     """The lists that were given to runs: they change when the manifest is edited."""
     audios: dict[tuple[str, str], list[str]] = field(factory=dict)
     """The audio of each row of a manifest, now and before; the last one is that of now."""
+    undone: Counter[tuple[str, str]] = field(factory=Counter)
+    """How often the audio of each row was changed back."""
     versions: dict[str, int] = field(factory=dict)
     """The version of each local file, by its path."""
     canons: dict[str, dict[str, str]] = field(factory=dict)
@@ -272,12 +275,13 @@ class Author:
         if not 0 <= index < len(rows):
             return
         row = rows[index]
-        earlier = self.audios.get((journal, row.key), [])
-        if len(earlier) > 1:
-            earlier.insert(0, earlier.pop())
-            rows[index] = evolve(row, audio=earlier[-1])
-        else:
-            self._change_source(row)
+        audios = self.audios.setdefault((journal, row.key), [row.audio])
+        audios.insert(0, audios.pop())
+        rows[index] = evolve(row, audio=audios[-1])
+        self.undone[journal, row.key] += 1
+        if self.undone[journal, row.key] % len(audios) == 0:  # with none of them was it as the client knows it
+            for audio in audios:
+                self._change_source(evolve(row, audio=audio))
 
     def _move_away(self, journal: str) -> None:
         """Move whatever is at an output that is not where its row has written it."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from simulation.scenario import Fault, Scenario, scenario_of
+from simulation.scenario import Fault, Scenario
+from simulation.scenarios_by_seed import scenario_of
 from simulation.shrinking import described, shrunk
 
 _ROOT = Path(__file__).parents[1]

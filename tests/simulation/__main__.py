@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for what tests share
 
 from .lives import Violation
 from .mutants import MUTANTS, planted
-from .scenario import Scenario, scenario_of
+from .scenario import Scenario
+from .scenarios_by_seed import scenario_of
 from .seeds import Run, run, run_all
 from .shrinking import described, shrunk
 

@@ -16,7 +16,8 @@ from .edges import collect_dead, simulated_edges
 from .invariants import check_end, check_life, check_outcome
 from .lives import Simulation, Violation
 from .mutants import MUTANTS, planted
-from .scenario import Scenario, scenario_of
+from .scenario import Scenario
+from .scenarios_by_seed import scenario_of
 
 _MEMORY = Path("/dev/shm")
 _SLICE = 20

@@ -159,7 +159,7 @@ MUTANTS = {
         "ServerTime.note",
         "if not date:",
         "if True:",
-        seed=76,
+        seed=112,
         only=_with("clock"),
     ),
     "an error of a gateway hides a job": Mutant(
@@ -215,6 +215,14 @@ MUTANTS = {
         "return False\n        anchor = await",
         only=_with("journal restored"),
         seed=17,
+    ),
+    "an answer that arrives late sets the time back": Mutant(
+        "heygen_async._transport.server_time",
+        "ServerTime.note",
+        "min(max(self._offset, earliest), latest)",
+        "earliest",
+        only=_with("suspend"),
+        seed=1982,
     ),
     "an old key is sent again after a suspend": Mutant(
         "heygen_async._ids",

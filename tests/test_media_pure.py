@@ -19,7 +19,7 @@ from heygen_async._media.hosts import (
     resumed,
     strong_etag,
 )
-from heygen_async._media.parts import cut_short, remove_published
+from heygen_async._media.parts import Part, cut_short, remove_leftovers
 from heygen_async._media.sniffing import recognize, sniff
 from heygen_async._media.targets import captions_path, file_name
 from heygen_async._media.uploads import put_headers
@@ -470,5 +470,20 @@ def test_what_a_crash_at_the_end_of_a_download_leaves_is_removed(tmp_path, left)
         (tmp_path / "a.mp4.part").hardlink_to(target)
     if "side" in left:
         (tmp_path / "a.mp4.part.etag").write_text("x")
-    remove_published(target)
+    remove_leftovers(target)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("is_held", [False, True], ids=["left", "held by another process"])
+def test_a_copy_that_another_download_could_not_publish_is_removed_unless_it_is_written(tmp_path, is_held):
+    target = tmp_path / "a.mp4"
+    part = Part.open(target, "ls_1")
+    part.begin(0, PartState())
+    part.write([b"video"])
+    target.write_bytes(b"video")
+    if not is_held:
+        part.close()
+    remove_leftovers(target)
+    part.close()
+    kept = ["a.mp4.part", "a.mp4.part.etag"] if is_held else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", *kept]

@@ -104,13 +104,14 @@ def _is_published(target: Path) -> bool:
         return False
 
 
-def remove_published(target: Path) -> None:
-    """Remove what a crash at the end of a download to *target* leaves: the other name of the file, and the side file.
+def remove_leftovers(target: Path) -> None:
+    """Remove what downloads of a lipsync leave beside *target* once that is there.
 
-    The caller has checked that they are its own.
+    A crash at the end of a download leaves the other name of the file, and the side file. A download that could not be
+    published, because another process was first, leaves a copy. The caller has checked that they are its own.
     """
-    if _is_published(target):
-        part_path(target).unlink()
+    if _is_published(target) or not is_in_use(target):
+        part_path(target).unlink(missing_ok=True)
     if _lstat(part_path(target)) is None:
         side_path(target).unlink(missing_ok=True)
 
@@ -279,12 +280,6 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
         return False
 
 
-def temporary_path(target: Path) -> Path:
-    """Return the path of a small file before it is published: one for each target."""
-    name = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
-    return target.with_name(f".heygen-{name}{PART}")
-
-
 def write_whole(target: Path, content: bytes, *, overwrite: bool) -> None:
     """Write a small file, which appears all at once.
 
@@ -292,8 +287,10 @@ def write_whole(target: Path, content: bytes, *, overwrite: bool) -> None:
         FileExistsError: If the name is taken, and may not be overwritten, or if another process writes the same file.
         OSError: If it cannot be written.
     """
-    temporary = temporary_path(target)
-    temporary.unlink(missing_ok=True)  # a process that was killed here has left it
+    # One name for a target: what a process leaves that is killed here is removed by the next one that writes it.
+    name = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
+    temporary = target.with_name(f".heygen-{name}{PART}")
+    temporary.unlink(missing_ok=True)
     try:
         with temporary.open("xb") as file:
             file.write(content)

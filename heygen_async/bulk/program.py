@@ -19,7 +19,7 @@ from anyio import to_thread
 from attrs import frozen
 
 from heygen_async._ids import is_key_fresh
-from heygen_async._media.parts import remove_published
+from heygen_async._media.parts import remove_leftovers
 from heygen_async._media.targets import captions_path
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
@@ -375,7 +375,7 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
     is_started = await to_thread.run_sync(has_part, record, target)  # first: it may be published at any moment
     found = await to_thread.run_sync(found_at, path, record)
     if found == "ours":  # a run was interrupted just after it was published
-        await to_thread.run_sync(remove_published, target)
+        await to_thread.run_sync(remove_leftovers, target)
     else:
         written = record.written if is_started else None
         record = record.writing(path, written=written, captions_free=captions_free)

@@ -8,8 +8,6 @@ from typing import Any
 
 import orjson
 
-from heygen_async._media.parts import temporary_path
-from heygen_async._media.targets import captions_path
 from heygen_async.bulk.folders import MARK
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome
@@ -142,19 +140,18 @@ def _check_folder(simulation: Simulation, journal: str) -> None:
         for side in _SIDES:
             if (path := target.with_name(target.name + side)).exists():
                 raise Violation("nothing is left beside the outputs", path.name)
-    left = {path.name for path in simulation.author.output_dir(journal).glob(".*")} - {MARK}
     if _may_leave_captions(simulation, journal):
-        targets = [simulation.author.target(journal, row) for row in simulation.author.rows[journal]]
-        left -= {temporary_path(captions_path(target)).name for target in targets}
-    for name in sorted(left):
-        raise Violation("nothing is left beside the outputs", name)
+        return
+    for path in simulation.author.output_dir(journal).glob(".*"):
+        if path.name != MARK:
+            raise Violation("nothing is left beside the outputs", path.name)
 
 
 def _may_leave_captions(simulation: Simulation, journal: str) -> bool:
     """Return whether unfinished captions may stay.
 
-    So they do if the process is killed while it writes them and from then on no captions are wanted, or if a disk that
-    is full lets nobody remove them.
+    So they do if the process is killed while it writes them and from then on none are wanted, or none at that place, or
+    if a disk that is full lets nobody remove them.
     """
     were_wanted = any(life.plan.captions for life in simulation.lives if life.plan.journal == journal)
     return were_wanted or any(fault.what.startswith("disk full") for fault in simulation.scenario.faults)

@@ -237,6 +237,30 @@ async def test_a_key_of_an_earlier_process_ages_while_its_call_waits_for_a_conne
     assert [type(result).__name__ for result in results] == ["Response", "TransportError", "Response"]
 
 
+async def test_a_key_whose_call_had_no_answer_ages_until_the_next_call():
+    clock = Clock()
+    wire = JumpingWire(clock, *[broken()] * 4)
+    shared = transport(wire, retry=RetryPolicy(max_attempts=1), clock=clock)
+    for hours in (0, 12, 10):
+        clock.now += hours * 3600
+        with pytest.raises(TransportError):
+            await shared.send(CREATE)
+    clock.now += 2 * 3600
+    with pytest.raises(TransportError) as caught:
+        await shared.send(CREATE)
+    assert (caught.value.outcome, caught.value.attempts, len(wire.sent)) == ("unknown", 0, 3)
+    assert "It was not sent again" in caught.value.__notes__[0]
+
+
+async def test_a_key_whose_call_succeeded_may_be_sent_again_at_any_time():
+    clock, wire = Clock(), Wire(broken(), OK)
+    shared = transport(wire, clock=clock)
+    await shared.send(CREATE)
+    clock.now += 48 * 3600
+    await shared.send(CREATE)
+    assert len(wire.sent) == 3
+
+
 async def test_requests_without_a_key_have_no_age():
     clock = Clock(25 * 3600)
     wire = JumpingWire(clock, broken())

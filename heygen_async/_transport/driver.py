@@ -67,6 +67,7 @@ class _Call:
     def _too_old(self) -> HeyGenError:
         error = self.last_error or TransportError("the request was not sent", outcome="not_sent")
         error.is_transient = False
+        error.hint = "Look for it in the account's list. If it is not there, make a new call with a new key."
         error.add_note(
             "It was not sent again: by the clock its idempotency key is too old, and HeyGen may have forgotten it."
         )
@@ -123,8 +124,10 @@ class Transport:
         """
         use = self.keys.begin(request)
         attempts = Attempts(self.retry, is_repeatable=request.is_repeatable)
-        outcome: Outcome | None = "unknown" if use is not None and use.is_unknown else None
-        call = _Call(request, attempts, outcome, key_since=self.key_since)
+        call = _Call(request, attempts, key_since=self.key_since)
+        if use is not None and use.is_unknown:
+            call.outcome = "unknown"
+            call.key_since = use.since if self.key_since is None else self.key_since
         try:
             while True:
                 try:
@@ -142,7 +145,7 @@ class Transport:
             if isinstance(error, asyncio.CancelledError):
                 call.record().write_to(error)
             if use is not None:
-                self.keys.end(use, call.record().outcome, is_final=call.is_final)
+                self.keys.end(use, call.record().outcome, is_final=call.is_final, since=call.key_since)
             raise
         if use is not None:
             self.keys.end(use, None, is_final=False)

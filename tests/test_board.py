@@ -633,6 +633,43 @@ def test_a_retry_after_is_respected():
     assert board.next_due() == 78.0
 
 
+def refused_get(board, seconds):
+    """Let the GETs of two completed jobs fail, the first with a Retry-After; return the waiters."""
+    first, second = crowd(board, 2)
+    board.on_statuses(one_look(board, [first, second]), {"ls_0": COMPLETED, "ls_1": RUNNING}, Now(0.0))
+    assert first.request.kind is RequestKind.LIPSYNC
+    board.on_error(first.request, http(ServerError, 503, retry_after=seconds), Now(1.0))
+    return first, second
+
+
+def test_a_get_is_not_repeated_before_its_time_because_a_status_request_was_sent_for_another_job():
+    board = Board(PollPolicy())
+    first, second = refused_get(board, 60)
+
+    request = one_look(board, [first, second], now=10.0)
+    assert request.ids == ["ls_1", "ls_0"]
+    board.on_statuses(request, {"ls_0": COMPLETED, "ls_1": COMPLETED}, Now(11.0))
+    assert [one.ids for one in requests_of([first, second])] == [["ls_1"]]
+
+    board.on_lipsync(second.request, done("ls_1"), Now(12.0))
+    assert board.next_due() == 61.0
+    board.on_statuses(one_look(board, [first], now=61.0), {"ls_0": COMPLETED}, Now(62.0))
+    assert first.request.kind is RequestKind.LIPSYNC
+
+
+@pytest.mark.parametrize("is_in_flight", [False, True])
+def test_a_get_is_not_repeated_before_its_time_because_a_notification_arrives(is_in_flight):
+    board = Board(PollPolicy())
+    first, second = refused_get(board, 60)
+    request = one_look(board, [first, second], now=10.0) if is_in_flight else None
+
+    board.notify("ls_0")
+    if request is not None:
+        board.on_statuses(request, {"ls_0": COMPLETED, "ls_1": RUNNING}, Now(11.0))
+
+    assert first.request is None
+
+
 def test_a_retry_after_of_a_year_does_not_extend_a_wait_beyond_the_longest():
     board = Board(PollPolicy(longest=100))
     (waiter,) = crowd(board, 1)

@@ -127,13 +127,12 @@ class Board:
 
     def notify(self, lipsync_id: str) -> None:
         """Have *lipsync_id* fetched now, because a notification arrived. Does nothing for a job without waiters."""
-        job = self._jobs.get(lipsync_id)
-        if job is None:
+        if (job := self._jobs.get(lipsync_id)) is None:
             return
         job.notified = True
         if job.state is JobState.IN_FLIGHT:
             job.refetch = True
-        elif job.state is JobState.QUEUED:
+        elif job.state is JobState.QUEUED and not job.failures.has_retry_after:
             self._get(job)
 
     def expect_notifications(self) -> None:
@@ -203,7 +202,9 @@ class Board:
         ended = []
         for job in self._settle(request):
             status = statuses.get(job.id)
-            if status in TERMINAL:
+            if status in TERMINAL and job.failures.has_retry_after and job.due > now.time:
+                self._enqueue(job, job.due)
+            elif status in TERMINAL:
                 job.status = status
                 ended.append(job)
             elif status is not None:
@@ -311,7 +312,7 @@ class Board:
     def _reschedule(self, job: Job, now: Now, *, at_least: float = 0.0) -> None:
         """Queue *job* for its next look, or have it fetched if a notification arrived while it was in flight."""
         self._expire(job, now.time)
-        if job.refetch:
+        if job.refetch and not job.failures.has_retry_after:
             job.refetch = False
             self._get(job)
             return

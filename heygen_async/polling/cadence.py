@@ -43,6 +43,11 @@ class Failures:
         """Whether so many answers omit the job that only its own GET can tell its status."""
         return self.omissions >= _MAX_OMISSIONS
 
+    @property
+    def has_retry_after(self) -> bool:
+        """Whether the server has said how long to wait: then the job is not fetched before it is due."""
+        return isinstance(self.error, APIError) and bool(self.error.retry_after)
+
     def after_omission(self) -> Failures:
         """Return these and an answer without the job."""
         return Failures(omissions=self.omissions + 1)

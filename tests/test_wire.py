@@ -354,7 +354,22 @@ def test_an_excerpt_is_one_short_line_of_text(body, text):
     ],
 )
 def test_retry_after_is_read_in_both_forms(value, seconds):
-    assert retry_after(value, now=NOW) == seconds
+    assert retry_after({} if value is None else {"Retry-After": value}, now=NOW) == seconds
+
+
+def http_date(seconds):
+    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
+
+
+@pytest.mark.parametrize("error", [-3 * 86400, 60, 3 * 86400], ids=str)
+def test_a_retry_after_that_is_a_date_counts_from_the_date_of_its_answer_whatever_the_clock_says(error):
+    headers = {"Retry-After": http_date(NOW + 30), "Date": http_date(NOW)}
+    assert retry_after(headers, now=NOW + error) == 30.0
+
+
+@pytest.mark.parametrize("date", ["", "soon"])
+def test_a_retry_after_counts_from_the_clock_if_its_answer_has_no_date(date):
+    assert retry_after({"Retry-After": http_date(NOW + 30), "Date": date}, now=NOW) == 30.0
 
 
 @pytest.fixture(params=["Asia/Tokyo", "America/Los_Angeles", "UTC"])
@@ -381,7 +396,8 @@ def zone(request, monkeypatch):
     ids=["IMF", "RFC 850", "asctime", "asctime, padded", "-0000", "+0000", "no zone", "UTC"],
 )
 def test_a_date_in_any_form_of_http_is_utc_in_every_time_zone(zone, form):
-    assert retry_after(datetime.fromtimestamp(NOW + 30, UTC).strftime(form), now=NOW) == 30.0
+    date = datetime.fromtimestamp(NOW + 30, UTC).strftime(form)
+    assert retry_after({"Retry-After": date}, now=NOW) == 30.0
 
 
 # Requests

@@ -39,7 +39,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: float)
         return None
     if 400 <= status < 600:  # noqa: PLR2004 the errors
         code = _CODE.search(body)
-        wait = retry_after(headers.get("Retry-After"), now=now)
+        wait = retry_after(headers, now=now)
         word = code[1].decode() if code else None
         error = error_class(status)("the file host refused the request", status=status, code=word, retry_after=wait)
         error.outcome = "unknown" if is_unsettled(error) else "rejected"

@@ -32,7 +32,7 @@ def api_error(
         doc_url=_text(report, "doc_url", mask),
         errors=faults,
         request_id=request_id(answer.headers, mask),
-        retry_after=retry_after(answer.headers.get("Retry-After"), now=now),
+        retry_after=retry_after(answer.headers, now=now),
         hint=_scope_hint(request, code, message) if status == HTTPStatus.FORBIDDEN else None,
     )
     # An error inside a success: part of it may have been done.

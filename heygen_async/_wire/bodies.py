@@ -130,24 +130,32 @@ def excerpt(body: bytes, mask: Mask) -> str:
     return words if len(words) <= _EXCERPT else f"{words[:_EXCERPT]}…"
 
 
-def retry_after(value: str | None, *, now: float) -> float | None:
+def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Return the seconds that a `Retry-After` header asks to wait, 0 or more; `None` if it cannot be read.
 
+    It is seconds, or a date in any form of HTTP. A date without a zone, and one with `-0000`, is UTC. It counts from
+    the `Date` of the same answer: the clock of this machine may be wrong.
+
     Args:
-        value: Seconds, or a date in any form of HTTP. A date without a zone, and one with `-0000`, is UTC.
-        now: Unix time in seconds.
+        headers: Of the answer.
+        now: Unix time in seconds, for an answer without a `Date`.
     """
-    if value is None:
-        return None
-    value = value.strip()
+    value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-        at = date.replace(tzinfo=UTC) if date.tzinfo is None else date
-        return max(0.0, at.timestamp() - now)
-    except (ValueError, OverflowError, IndexError, TypeError):
+    at = _unix_time(value)
+    if at is None:
         return _decimal(value)
+    answered = _unix_time(headers.get("Date", ""))
+    return max(0.0, at - (now if answered is None else answered))
+
+
+def _unix_time(date: str) -> float | None:
+    try:
+        parsed = parsedate_to_datetime(date)
+        return (parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed).timestamp()
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
 
 
 def _decimal(value: str) -> float | None:

@@ -309,8 +309,13 @@ async def _uploaded(row: PreparedRow, role: _Role, at: Tools) -> str | None:
 async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
     video, audio = sources_of(row, record)
     assert record.attempt_key is not None  # noqa: S101 it is recorded before anything is sent
-    options, age = sent_options(row, record), partial(key_age, [record], at.now)
-    call = at.heygen.create(record.attempt_key, key_age=age, video=video, audio=audio, options=options)
+    call = at.heygen.create(
+        record.attempt_key,
+        key_age=partial(key_age, [record], at.now),
+        video=video,
+        audio=audio,
+        options=sent_options(row, record),
+    )
     del video, audio  # or a traceback with local variables would show their queries
     try:
         lipsync_id = await call

@@ -36,7 +36,7 @@ SECRETS = (KEY, SIGNATURE, ESCAPED, KEY.replace("/", "%2F"))
 
 
 @asynccontextmanager
-async def session_on(handler, **options):
+async def session_on(handler, *, timeouts=SHORT, **options):
     app = web.Application()
     app[END] = asyncio.Event()
     app.router.add_route("*", "/{tail:.*}", handler)
@@ -46,7 +46,7 @@ async def session_on(handler, **options):
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         retry = RetryPolicy(max_attempts=2, first_delay=0)
-        async with HeyGenSession(KEY, base_url=url, retry=retry, timeouts=SHORT, **options) as heygen:
+        async with HeyGenSession(KEY, base_url=url, retry=retry, timeouts=timeouts, **options) as heygen:
             yield heygen, url
     finally:
         app[END].set()
@@ -180,11 +180,26 @@ async def test_no_answer_that_cannot_be_read_shows_a_secret(body, call, caplog):
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_no_cancelled_call_shows_a_secret(call, caplog):
-    async with session_on(hang) as (heygen, url):
-        with pytest.raises(TimeoutError) as caught:
-            async with asyncio.timeout(0.05):
-                await call(heygen, url)
+    has_arrived = asyncio.Event()
+
+    async def hang_there(request):
+        has_arrived.set()
+        return await hang(request)
+
+    async with session_on(hang_there, timeouts=Timeouts()) as (heygen, url):
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await _cancelled(call(heygen, url), has_arrived)
         check(caught.value, caplog)
+
+
+async def _cancelled(call, has_arrived):
+    async def cancel(task):
+        await has_arrived.wait()
+        task.cancel()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(cancel(asyncio.current_task()))
+        await call
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)

@@ -19,6 +19,7 @@ IMPORTS = {
     "_text": set(),
     "_ids": set(),
     "_uptime": set(),
+    "_task_group": set(),
     "_arguments": {"_text"},
     "policies": {"_arguments"},
     "_models": {"_arguments", "_text"},
@@ -39,10 +40,13 @@ IMPORTS = {
     "_drift": {"_converter", "_models", "_text", "_values", "models"},
     "diagnosis": {"_models"},
     "_doctor": {
-        *("_converter", "_drift", "_ids", "_masking", "_text", "_transport", "_version", "_wire"),
+        *("_converter", "_drift", "_ids", "_masking", "_task_group", "_text", "_transport", "_version", "_wire"),
         *("diagnosis", "errors", "models", "policies"),
     },
-    "_media": {"_arguments", "_converter", "_ids", "_text", "_transport", "_wire", "errors", "models", "policies"},
+    "_media": {
+        *("_arguments", "_converter", "_ids", "_task_group", "_text", "_transport", "_wire"),
+        *("errors", "models", "policies"),
+    },
     "polling": {"_arguments", "_ids", "_text", "errors", "models", "policies"},
     "jobs": {"_arguments", "_media", "models", "pagination", "policies", "polling"},
     "resources": {
@@ -62,7 +66,10 @@ IMPORTS = {
         "polling",
         "resources",
     },
-    "bulk": {"_arguments", "_ids", "_media", "_text", "_uptime", "_wire", "errors", "models", "policies", "polling"},
+    "bulk": {
+        *("_arguments", "_ids", "_media", "_task_group", "_text", "_uptime", "_wire"),
+        *("errors", "models", "policies", "polling"),
+    },
     "review": {"_arguments", "_media", "bulk", "models"},
     "session": {
         *("_arguments", "_bulk_calls", "_calls", "_doctor", "_ids", "_media", "_transport", "_wire"),
@@ -83,7 +90,7 @@ IMPORTS = {
         "polling",
     },  # its pytest plugin, and its recordings
     "cli": {
-        *("__init__", "_arguments", "_ids", "_masking", "_media", "_text", "_version", "_wire"),
+        *("__init__", "_arguments", "_ids", "_masking", "_media", "_task_group", "_text", "_version", "_wire"),
         *("bulk", "diagnosis", "errors", "models", "pagination", "policies", "polling"),
         *("review", "sandbox", "webhooks"),
     },

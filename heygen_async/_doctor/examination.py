@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 from heygen_async._doctor.judgement import diagnose
 from heygen_async._doctor.seen import CallResult, CallResults, Offers
 from heygen_async._ids import segment
+from heygen_async._task_group import TaskGroup
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import Parameter, compose
 from heygen_async.diagnosis import Diagnosis
@@ -79,7 +80,7 @@ class _Calls:
         if results.page is None or results.unanswered is not None or results.unauthorized is not None:
             return results
         ids = [id_ for item in results.page.objects if (id_ := _id(item.get("id"))) is not None]
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             details = [group.create_task(self._get(_ONE, lipsync_id=id_)) for id_ in ids]
             offers = await self._offers(ids)
         return evolve(results, offers=offers, details=[task.result() for task in details])

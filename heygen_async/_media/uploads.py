@@ -23,6 +23,7 @@ from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import LocalFile, local_file
 from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._media.upload_cache import CachedUpload, Sample, Upload
+from heygen_async._task_group import TaskGroup
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.retry import Attempts
 from heygen_async._wire import compose, multipart
@@ -76,7 +77,7 @@ class Uploads:
         if len(files) < 2:  # noqa: PLR2004 one needs no company
             return [await self.upload(file) for file in files]
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 tasks = [group.create_task(self.upload(file)) for file in files]
         except ExceptionGroup as failed:
             first = failed.exceptions[0]

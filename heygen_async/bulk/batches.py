@@ -17,6 +17,7 @@ from typing import Final
 import orjson
 from attrs import Factory, define, field
 
+from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batch_results import BatchResults, Work
 from heygen_async.bulk.intake import PreparedRow
@@ -105,7 +106,7 @@ class BatchCollector:
 
     async def run(self) -> None:
         """Send batches and look at them, until `close`."""
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             while (work := await self._work.get()) is not None:
                 tasks.create_task(work())
 

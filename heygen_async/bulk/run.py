@@ -20,6 +20,7 @@ from anyio import EndOfStream, create_memory_object_stream, to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import frozen
 
+from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.admission import AdmissionQueue, RunAborted
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import Budget
@@ -298,9 +299,9 @@ class DubRun:
         batches = self._context.batches
         with outcomes:
             try:
-                async with asyncio.TaskGroup() as tasks:
+                async with TaskGroup() as tasks:
                     tasks.create_task(batches.run())
-                    async with asyncio.TaskGroup() as rows:
+                    async with TaskGroup() as rows:
                         await self._feed(self._admitted(snapshot), rows, outcomes)
                         batches.no_more_candidates()
                     batches.close()
@@ -317,7 +318,7 @@ class DubRun:
     async def _feed(
         self,
         slices: AsyncGenerator[Sequence[AdmittedRow | RefusedRow], None],
-        tasks: asyncio.TaskGroup,
+        tasks: TaskGroup,
         outcomes: MemoryObjectSendStream[DubOutcome],
     ) -> None:
         async with aclosing(slices):
@@ -329,9 +330,7 @@ class DubRun:
                     else:
                         await self._start(one, tasks, outcomes)
 
-    async def _start(
-        self, one: AdmittedRow, tasks: asyncio.TaskGroup, outcomes: MemoryObjectSendStream[DubOutcome]
-    ) -> None:
+    async def _start(self, one: AdmittedRow, tasks: TaskGroup, outcomes: MemoryObjectSendStream[DubOutcome]) -> None:
         executor = RowExecutor(self._context, one.row, one.record, one.has_file, self._admit_next)
         if executor.step() in ENDS:
             outcomes.send_nowait(await executor.result())

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async._media.sniffing import Role
+from heygen_async._task_group import TaskGroup
 from heygen_async._text import one_line
 from heygen_async.cli.create_request import check_file
 from heygen_async.cli.live import live
@@ -83,7 +84,7 @@ async def _demo(video: Path, audio: Path, output_dir: Path) -> None:
     ):
         screen.print(f"Local sandbox: {sandbox.url}", highlight=False)
         with live(lambda: _table(dubs)):
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 for each in dubs:
                     group.create_task(_dub(heygen, video, audio, each))
     printer = Console()

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from attrs import define, field
 
+from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.store import HeyGen
 from heygen_async.errors import NotFound, PermissionDenied
 from heygen_async.models import LipsyncStatus
@@ -47,7 +48,7 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         Exception: The first error of a call; the others have been cancelled, and have ended.
     """
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             running = [tasks.create_task(call) for call in calls]
     except ExceptionGroup as errors:
         failure = errors.exceptions[0]

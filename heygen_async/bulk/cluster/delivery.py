@@ -22,6 +22,7 @@ from procrastinate.schema import SchemaManager
 from procrastinate.types import JSONValue
 from psycopg import sql
 
+from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, keeping_cancellation
 from heygen_async.bulk.cluster.rows import Kind, Ticket
 from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA
@@ -120,7 +121,7 @@ class Procrastinate:
         """Give work of a kind to *handle* until cancelled."""
         # The engine's own worker is not used: after the database was away it receives no notifications.
         free = asyncio.Semaphore(slots)
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             while True:
                 await free.acquire()
                 self._wakes[kind].clear()

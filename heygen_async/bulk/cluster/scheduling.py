@@ -16,6 +16,7 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
+from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.cluster.api_calls import Api, StatusReader, together
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Sight
@@ -111,7 +112,7 @@ class Scheduler:
             ExceptionGroup: With `LeaseLost`, `DatabaseLost`, `Blind`, or an `AuthenticationError`.
         """
         await self._look_around()
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             for loop in (self._keep_lease, self._keep_granting, self._keep_looking, self._keep_looking_around):
                 tasks.create_task(loop(), name=f"heygen-cluster{loop.__name__}")
 
@@ -325,7 +326,7 @@ class Scheduler:
     # Looks
 
     async def _keep_looking(self) -> None:
-        async with asyncio.TaskGroup() as requests:
+        async with TaskGroup() as requests:
             flying: set[asyncio.Task[None]] = set()
             while True:
                 self._look_wake.clear()

@@ -17,6 +17,7 @@ from attrs import define, evolve, field, frozen
 
 from heygen_async import _uptime
 from heygen_async._media.parts import is_in_use
+from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.cluster.accounts import Accounts
 from heygen_async.bulk.cluster.api_calls import Api
@@ -97,7 +98,7 @@ class Steps:
     worker: str
     sight: Sight
     delays: RetryDelays
-    tasks: asyncio.TaskGroup
+    tasks: TaskGroup
     on_fatal: Callable[[Exception], object]
     _works: dict[tuple[int, str], _Work] = field(factory=dict, init=False)
     _is_closing: bool = field(default=False, init=False)

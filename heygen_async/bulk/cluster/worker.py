@@ -20,6 +20,7 @@ import psycopg
 from attrs import define, field, frozen
 from psycopg import sql
 
+from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.cluster.accounts import Accounts, LeaseLost
 from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, Patient, translated
@@ -122,7 +123,7 @@ class Worker:
             ClusterError: If the shared folder is missing.
         """
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with TaskGroup() as tasks:
                 steps = Steps(
                     Accounts(Patient(self.database), self.account),
                     self.delivery,
@@ -139,7 +140,7 @@ class Worker:
             await self._leave()
 
     async def _run(self, steps: Steps) -> None:
-        async with asyncio.TaskGroup() as tasks:
+        async with TaskGroup() as tasks:
             tasks.create_task(self._listen(), name="heygen-cluster-listen")
             candidate = tasks.create_task(self._be_candidate(), name="heygen-cluster-candidate")
             tasks.create_task(self._serve(steps), name="heygen-cluster-serve")
@@ -218,7 +219,7 @@ class Worker:
     async def _serve(self, steps: Steps) -> None:
         await self._is_known.wait()  # or its rows would be taken back at once
         while True:
-            async with asyncio.TaskGroup() as kinds:
+            async with TaskGroup() as kinds:
                 serving = [
                     kinds.create_task(self._serve_kind(steps, kind, slots))
                     for kind, slots in self.slots.by_kind().items()

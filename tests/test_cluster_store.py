@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve, frozen
 from test_bulk_executors import Killed, Points, Scene, never, prepared
 
+from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.cluster import database as module
 from heygen_async.bulk.cluster.database import (
     ClusterError,
@@ -22,9 +23,10 @@ from heygen_async.bulk.cluster.database import (
     translated,
 )
 from heygen_async.bulk.cluster.delivery import make_engine_tables
-from heygen_async.bulk.cluster.enqueue import _ADD
+from heygen_async.bulk.cluster.enqueue import _ADD, Enqueue
 from heygen_async.bulk.cluster.postgres import PostgresStore, write, written_row
 from heygen_async.bulk.cluster.rows import (
+    RunOptions,
     Stage,
     StoredRow,
     record_from_json,
@@ -34,6 +36,7 @@ from heygen_async.bulk.cluster.rows import (
     tickets,
 )
 from heygen_async.bulk.cluster.schema import MIGRATIONS
+from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import LipsyncFailed
@@ -372,3 +375,25 @@ def test_a_lost_database_may_be_there_again() -> None:
     assert DatabaseLost("x").is_transient
     assert not ClusterError("x").is_transient
     assert not issubclass(DatabaseLost, LipsyncFailed)
+
+
+async def test_a_cancelled_enqueue_is_cancelled_though_the_database_is_lost() -> None:
+    has_begun = asyncio.Event()
+
+    class Lost:
+        async def fetch(self, *_: object) -> list[tuple[object, ...]]:
+            if has_begun.is_set():
+                raise DatabaseLost("the connection broke")
+            return []
+
+    async def slices() -> AsyncIterator[list[SourceRow]]:
+        has_begun.set()
+        await asyncio.sleep(60)
+        yield []
+
+    enqueue = Enqueue(Lost(), run=1, name="a", options=RunOptions(rates=RATES), now=0.0)
+    task = asyncio.create_task(enqueue.check_and_add(slices()))
+    await has_begun.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()

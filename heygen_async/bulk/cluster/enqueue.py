@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
@@ -19,7 +19,7 @@ from attrs import define, evolve, field, frozen
 
 from heygen_async.bulk.budget import Budget, check_rates
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
-from heygen_async.bulk.cluster.database import ClusterError, Database, to_jsonb
+from heygen_async.bulk.cluster.database import ClusterError, Database, DatabaseLost, to_jsonb
 from heygen_async.bulk.cluster.postgres import written_row
 from heygen_async.bulk.cluster.rows import (
     RunOptions,
@@ -62,6 +62,10 @@ class Enqueued:
     """How many of them had failed, and get another attempt because they have changed."""
     survey: Survey
     """What there is to do, and about what it costs."""
+
+
+_FORGET_SECONDS: Final = 5.0
+"""How long an enqueue that fails tries to remove its rows."""
 
 
 @frozen
@@ -177,9 +181,15 @@ class Enqueue:
                     await self._add(store, found)
             await self._release()
         except BaseException:
-            await asyncio.shield(self.database.fetch(_FORGET, {"run": self.run}))
+            await self._forget()
             raise
         return Enqueued(run=self.name, rows=rows, added=self._added, changed=self._changed, survey=builder.survey())
+
+    async def _forget(self) -> None:
+        """Remove what was stored, and not released; without the database the next enqueue does it."""
+        with suppress(DatabaseLost, TimeoutError):
+            async with asyncio.timeout(_FORGET_SECONDS):
+                await asyncio.shield(self.database.fetch(_FORGET, {"run": self.run}))
 
     async def _add(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> None:
         new, changed = await to_thread.run_sync(self._sorted, store, rows)

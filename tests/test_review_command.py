@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import os
+import pty
 import re
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 import pytest
-from cli_sandbox import on_terminal, run, running, start
+from cli_sandbox import on_terminal, read_terminal, run, running, start
 from review_stage import failed, finished, write_journal
 
 from heygen_async.cli.review import _has_browser
@@ -155,6 +158,24 @@ def test_at_a_terminal_a_browser_is_started_without_the_address_of_the_page(jour
     assert opened.read_text().startswith(printed[1])
     assert printed[2] not in opened.read_text()
     assert "Traceback" not in ran.out
+
+
+@pytest.mark.parametrize(("flags", "is_opened"), [((), True), (("--no-open",), False)], ids=["", "--no-open"])
+def test_a_browser_is_started_unless_the_flag_says_not_to(journal, browser, flags, is_opened):
+    opened, environment = browser
+    ours, theirs = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    with start("review", journal, *flags, **streams, text=False, env={"TERM": "xterm", **environment}) as process:
+        os.close(theirs)
+        shown = b""
+        while (found := re.search(rb"run page: (\S+)\r\n", shown)) is None:
+            shown += read_terminal(ours)
+        if not is_opened:
+            visit(found[1].decode())  # it answers once it has started the browser
+            process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    os.close(ours)
+    assert opened.exists() is is_opened
 
 
 @pytest.mark.parametrize(

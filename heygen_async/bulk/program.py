@@ -326,6 +326,8 @@ async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
 
 async def after_failed_create(row: PreparedRow, record: Record, error: HeyGenError, at: Tools) -> Record:
     """Return the record after a create without a job; uploads that the server has lost are forgotten, once."""
+    if error.outcome == "unknown" and not is_remembered(record, at.now()):
+        return evolve(record, is_fresh=False).failing(error)  # its job is searched for
     after = after_create(record, error, at.delays)
     is_lost = isinstance(error, NeverMade) or (isinstance(error, APIError) and error.code in LOST_UPLOADS)
     assets = {"video": record.video_asset, "audio": record.audio_asset}

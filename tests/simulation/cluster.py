@@ -106,6 +106,7 @@ class Cluster:
             for _ in range(count):
                 crew.hire()
             self.tables.on_notify, self.on_delivery = crew.notify, crew.deliver
+            network.excused = self.tables.taken_back
             with _timers([crew.timer(one) for one in faults]):
                 while not self.is_over and loop.time() < until:  # noqa: ASYNC110 in virtual time
                     await asyncio.sleep(1.0)

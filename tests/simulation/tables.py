@@ -84,6 +84,8 @@ class Tables:
         self.now = now
         self.options = orjson.loads(orjson.dumps(options.to_json()))
         self.rows: dict[str, _Row] = {}
+        self.taken_back: set[str] = set()
+        """The keys of rows whose worker seemed to be gone."""
         self.longest = 0.0
         self.epoch = 0
         self.holder: str | None = None
@@ -352,6 +354,7 @@ class Tables:
         rows = [row for row in self._given(of) if row.holder is not None]
         for row in rows:
             row.version, row.holder, row.fresh, row.deferred = row.version + 1, None, False, self.now()
+            self.taken_back.add(row.key)
         return [(*row.ticket, row.stage) for row in rows]
 
     def _given(self, of: Values) -> list[_Row]:

@@ -345,3 +345,18 @@ async def test_a_worker_is_gone_once_it_is_silent_and_sooner_without_a_connectio
                 },
             )
             assert await scheduler.store.dead_workers() == ({"other"} if is_gone else set())
+
+
+async def test_the_worker_that_is_the_scheduler_is_not_gone_after_the_database_was_away(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own sign of life is as old as that of the others, and it is certainly there."""
+    async with yard(database_url, tmp_path, monkeypatch) as one:
+        scheduler = await one.scheduler()
+        await scheduler._look_around()
+        first, second, *_ = (row.ticket for row in await scheduler.store.ready([1], 2))
+        accounts = Accounts(one.database, one.account)
+        assert await accounts.claim(first, "scheduler") is not None
+        assert await accounts.claim(second, "other") is not None
+
+        assert await scheduler.store.dead_workers() == {"other"}

@@ -230,6 +230,8 @@ class Tables:
 
     def _dead(self, of: Values) -> Result:
         holders = {row.holder for row in self.rows.values() if row.holder is not None}
+        if of["epoch"] == self.epoch:
+            holders.discard(self.holder)
         return [(name,) for name in sorted(holders) if self._is_dead(name, of["silent"], of["gone"])]
 
     def _is_dead(self, name: str, silent: float, gone: float) -> bool:

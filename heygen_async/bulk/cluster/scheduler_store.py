@@ -153,7 +153,7 @@ class SchedulerStore:
         ]
 
     async def dead_workers(self) -> set[str]:
-        """Return the workers that hold rows and are gone, or have been silent for too long."""
+        """Return the workers that hold rows and are gone, or have been silent for too long; never the scheduler's."""
         values = {
             **self._fence,
             "silent": SILENT_SECONDS,
@@ -315,7 +315,8 @@ WHERE rows.holder IS NOT NULL AND pg_postmaster_start_time() < clock_timestamp()
         workers.name IS NULL OR workers.beat < unix_time() - %(silent)s
         OR (pg_stat_activity.pid IS NULL AND workers.beat < unix_time() - %(gone)s)
     )
-    AND rows.run IN (SELECT id FROM runs WHERE account = %(account)s) AND %(epoch)s::bigint IS NOT NULL
+    AND rows.run IN (SELECT id FROM runs WHERE account = %(account)s)
+    AND rows.holder IS DISTINCT FROM (SELECT holder FROM accounts WHERE id = %(account)s AND epoch = %(epoch)s)
 """
 
 _LOAD: Final[LiteralString] = f"""

@@ -207,7 +207,7 @@ class FakeHeyGen:
     async def me(self) -> Account:
         raise NotFound("this account has no name", status=404)
 
-    async def upload(self, source: Source) -> AssetId:
+    async def upload(self, source: Source, sha256: str) -> AssetId:
         raise NotImplementedError
 
     def forget_upload(self, asset_id: str) -> None:

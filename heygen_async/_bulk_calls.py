@@ -9,6 +9,7 @@ from pathlib import Path
 from attrs import frozen
 
 from heygen_async._media.downloads import Downloads
+from heygen_async._media.uploads import Uploads
 from heygen_async.models import (
     Account,
     AssetId,
@@ -23,7 +24,6 @@ from heygen_async.pagination import Page
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
-from heygen_async.resources.assets import Assets
 from heygen_async.resources.lipsyncs import Lipsyncs
 
 
@@ -36,7 +36,7 @@ class BulkCalls:
     """Returns the same for idempotency keys that were first sent so many seconds ago."""
     creates: Callable[[Callable[[], float]], Lipsyncs]
     """The same, but a 429 is raised at once: the run decides when to create again."""
-    assets: Assets
+    uploads: Uploads
     account: Accounts
     poller: LipsyncPoller
     downloads: Downloads
@@ -79,13 +79,14 @@ class BulkCalls:
         created_at = None if since is None else datetime.fromtimestamp(since, UTC)
         return await self.poller.wait(lipsync_id, created_at=created_at, policy=policy)
 
-    async def upload(self, source: Source) -> AssetId:
-        """Upload a local file."""
-        return AssetId((await self.assets.upload(source)).id)
+    async def upload(self, source: Source, sha256: str) -> AssetId:
+        """Upload a local file with the content that has this SHA-256."""
+        async with self.uploads.look_at(source) as file:
+            return AssetId((await self.uploads.upload(file, sha256=sha256)).id)
 
     def forget_upload(self, asset_id: str) -> None:
         """Forget an upload that the server no longer has."""
-        self.assets.forget(AssetId(asset_id))
+        self.uploads.forget(AssetId(asset_id))
 
     async def download(
         self,

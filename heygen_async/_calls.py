@@ -35,6 +35,7 @@ class Calls:
     def __init__(self, transport: Transport, transfers: Transfers, poller: LipsyncPoller) -> None:
         uploads = Uploads(transport, transfers, Ingestion(transport, poller.policy))
         self._transport = transport
+        self._uploads = uploads
         self.transfers = transfers
         self.poller = poller
         self.downloads = Downloads(transport, transfers, partial(fetch, transport))
@@ -85,7 +86,7 @@ class Calls:
             lipsyncs=self.lipsyncs,
             batches=self.lipsyncs_with_keys,
             creates=refusing.lipsyncs_with_keys,
-            assets=self.assets,
+            uploads=self._uploads,
             account=self.account,
             poller=self.poller,
             downloads=self.downloads,

@@ -48,9 +48,9 @@ class ClusterApi(Api):
             return Lipsync(id=lipsync_id, status=LipsyncStatus.FAILED, failure_message="internal error")
         return Lipsync(id=lipsync_id, status=LipsyncStatus.COMPLETED, duration=1.0, video_url="https://x/?secret")
 
-    async def upload(self, source: Source) -> object:
+    async def upload(self, source: Source, sha256: str) -> object:
         content = await asyncio.to_thread(Path(str(source)).read_bytes)
-        return await super().upload(content)
+        return await super().upload(content, sha256)
 
 
 @define

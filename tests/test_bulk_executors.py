@@ -124,8 +124,9 @@ class Api:
             raise LipsyncFailed(Lipsync(id=lipsync_id, status="failed", failure_message="internal error"))
         return await self.get(lipsync_id)
 
-    async def upload(self, source: Source) -> AssetId:
-        return AssetId(f"as_{hashlib.sha256(bytes(source)).hexdigest()[:8]}")
+    async def upload(self, source: Source, sha256: str) -> AssetId:
+        assert sha256 == hashlib.sha256(bytes(source)).hexdigest()
+        return AssetId(f"as_{sha256[:8]}")
 
     def forget_upload(self, asset_id: str) -> None:
         pass

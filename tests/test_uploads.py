@@ -751,6 +751,23 @@ async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent
     assert len(heygen._calls.transfers.uploaded) == 0
 
 
+@pytest.mark.parametrize("most", [0, 1 << 30], ids=["to the storage host", "as a form"])
+async def test_another_content_than_the_one_that_was_checked_becomes_no_asset(heygen, sandbox, video, hashed, most):
+    """A run knows what its row was made of; the file may have another content for a moment, which no check sees."""
+    heygen._calls.transfers.multipart_max = most
+    uploads, checked = heygen._calls._uploads, hashlib.sha256(video.read_bytes()).hexdigest()
+    write(video, mp4(700_000, b"y"))
+    async with uploads.look_at(video) as file:
+        with pytest.raises(OSError, match="changed"):
+            await uploads.upload(file, sha256=checked)
+    assert not any(one.status == 200 and one.route in {POST, COMPLETE} for one in sandbox.requests)
+
+    write(video, mp4(700_000))
+    async with uploads.look_at(video) as file:
+        asset = await uploads.upload(file, sha256=checked)
+    assert await content(asset) == video.read_bytes()
+
+
 async def test_a_file_that_nobody_has_changed_for_a_while_is_read_once(direct, sandbox, video):
     direct._calls.transfers.settled_after = 0
     read = Passes(video)

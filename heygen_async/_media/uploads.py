@@ -52,17 +52,25 @@ class Uploads:
         """Check a file, which sends nothing; see `local_file`."""
         return local_file(source, name=name, role=role)
 
-    async def upload(self, file: LocalFile, *, progress: Progress | None = None) -> Asset:
+    async def upload(self, file: LocalFile, *, sha256: str | None = None, progress: Progress | None = None) -> Asset:
         """Return the asset of *file*: one that the session has uploaded, or is uploading, or a new one.
 
         Cancellation stops this upload only if nobody else waits for it; else one of those takes over.
 
+        Args:
+            file: The file.
+            sha256: The SHA-256 that its content must have, in hex; `None` for any content.
+            progress: See `Assets.upload`.
+
         Raises:
             HeyGenError: If it cannot be uploaded.
-            OSError: If the file cannot be read, or changed since it was checked.
+            OSError: If the file cannot be read, changed since it was checked, or has another content.
         """
         cache = self._transfers.uploaded
-        sample, sha256 = await self._identify(file)
+        sample, found = await self._identify(file)
+        if sha256 is not None and found not in {None, sha256}:
+            raise OSError(f"{file.name} changed since it was checked")
+        sha256 = sha256 or found
         entry = cache.entry(sample, sha256, file.path) if sha256 else cache.add_unhashed(sample, file.path)
         while entry.asset is None or not entry.is_ready:
             if entry.upload is None:

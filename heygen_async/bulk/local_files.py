@@ -1,7 +1,7 @@
 """Local files of rows: looked at, read once for each version of a file, and checked to be unchanged when they are sent.
 
 Rule 1: a file is checked by its first bytes and its size before it is read through.
-Rule 2: what was read from a file counts while its fingerprint is the same; after an upload it is read again.
+Rule 2: what was read from a file counts while its fingerprint is the same; an upload checks the content that it sends.
 """
 
 from __future__ import annotations
@@ -133,29 +133,28 @@ def read_file_info(path: Path) -> FileInfo | str:
     return FileInfo(after, digest, seconds) if before == after else f"{path.name} changed while it was read"
 
 
-async def check_unchanged(name: str, source: Path, info: FileInfo, *, reads: bool) -> None:
-    """Check that a file still has the content that was checked: what is sent is what the row's key was made of.
+async def check_unchanged(name: str, source: Path, info: FileInfo) -> None:
+    """Check that a file still has the content that was checked, by reading it only if its fingerprint has changed.
 
     Args:
         name: What it is: `video` or `audio`.
         source: The file.
         info: What was read from it then.
-        reads: Whether to read it in any case, as after an upload; else only if its fingerprint has changed.
 
     Raises:
         ValueError: If its content has changed, or cannot be read.
     """
-    problem = await to_thread.run_sync(partial(_change, source, info, reads=reads))
+    problem = await to_thread.run_sync(partial(_change, source, info))
     if problem is not None:
         raise ValueError(f"{name}: {problem}")
 
 
-def _change(path: Path, info: FileInfo, *, reads: bool) -> str | None:
+def _change(path: Path, info: FileInfo) -> str | None:
     try:
         is_same = fingerprint(path.stat()) == info.fingerprint
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
-    if is_same and not reads:
+    if is_same:
         return None
     now = read_file_info(path)
     if isinstance(now, str):

@@ -296,12 +296,12 @@ async def _uploaded(row: PreparedRow, role: _Role, at: Tools) -> str | None:
     info = row.file(role)
     known = await at.store.asset(info.digest)
     if isinstance(source, Path):
-        await check_unchanged(role, source, info, reads=False)
+        await check_unchanged(role, source, info)
     if known is not None:
         return known
-    asset = await at.heygen.upload(source)
+    asset = await at.heygen.upload(source, info.digest)
     if isinstance(source, Path):
-        await check_unchanged(role, source, info, reads=True)
+        await check_unchanged(role, source, info)  # or a job would be made of what its author has replaced
     await at.store.keep_asset(info.digest, asset.value)
     return asset.value
 

@@ -237,8 +237,12 @@ class HeyGen(Protocol):
         """
         ...
 
-    async def upload(self, source: Source) -> AssetId:
-        """Upload a local file."""
+    async def upload(self, source: Source, sha256: str) -> AssetId:
+        """Upload a local file.
+
+        Raises:
+            OSError: If its content does not have this SHA-256, in hex; then nothing can be made of it.
+        """
         ...
 
     def forget_upload(self, asset_id: str) -> None:

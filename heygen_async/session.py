@@ -333,6 +333,7 @@ class HeyGenSession:
             redo_rejected=redo_rejected,
             on_event=on_event,
             now=self._transport.server_time.now,
+            latest=self._transport.server_time.latest,
         )
         return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)
 

@@ -31,7 +31,7 @@ from heygen_async.bulk.outputs import is_changed, is_written
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.program import RetryDelays, Tools
 from heygen_async.bulk.purse import Purse
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import Record, State, attempt_key
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import DownloadProgress, Entry, LostRow
 from heygen_async.errors import DownloadError, LipsyncFailed, NotFound
@@ -381,3 +381,30 @@ async def test_the_newest_job_is_not_the_anchor_if_another_executor_may_have_cre
     await Searcher(BusyApi(never()), store, lambda: 1.0).prepare()
 
     assert store.facts["anchor"] == ("ls_0" if is_in_doubt else "ls_1")
+
+
+async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_needs_its_own() -> None:
+    """The create of a row may have been on its way when the list was read for another one."""
+    walks: list[int] = []
+
+    class SlowApi(Api):
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            walks.append(page_size)
+            await asyncio.sleep(0)
+            yield Page([Lipsync(id=job, status="running", callback_id=key) for job, key in self.jobs.items()])
+
+    store, api = MemoryStore(), SlowApi(never())
+    searcher = Searcher(api, store, lambda: 1.0)
+    given = [prepared(key, number) for number, key in enumerate(("a", "b", "c", "d"), start=1)]
+    for row in given:
+        key = attempt_key(row.key, "in", 1)
+        store.records[row.key] = Record(
+            key=row.key, inputs="in", state=State.SUBMITTING, callback_id=key, attempt_key=key, sent_at=0.0
+        )
+    *together, later = ((store.records[row.key], row.row) for row in given)
+
+    assert await asyncio.gather(*(searcher.find(*one) for one in together)) == [None] * 3
+    assert len(walks) == 2  # the first had begun when the others came
+    api.jobs["ls_4"] = attempt_key("d", "in", 1)
+    assert await searcher.find(*later) == "ls_4"
+    assert len(walks) == 3

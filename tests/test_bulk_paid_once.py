@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import shutil
 import sqlite3
 import time
@@ -83,6 +84,24 @@ async def test_a_machine_that_is_suspended_at_any_look_at_the_clock_pays_for_not
             assert set(await stage.states(given, now=machine.time)) <= {"completed", "unchanged"}
             assert len(stage.sandbox.jobs) == len(given)
     assert jumps_at > 10
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_before_the_first_answer_no_clock_is_believed_that_makes_a_key_young(stage: Stage, submit: str) -> None:
+    """The clock was set back by two days, and the request before the first create was not answered by the API."""
+    await _lose_the_answers(stage, rows(2), submit)
+    _forget_keys(stage)
+    walks = stage.asked(LIST)
+    stage.sandbox.faults = [html("GET /v3/users/me", times=1)]
+
+    def latest() -> float:
+        return _two_days_later() if stage.asked(LIST) > walks else math.inf
+
+    def now() -> float:
+        return _two_days_later() if stage.asked(LIST) > walks else time.time()
+
+    assert await stage.states(rows(2), submit=submit, now=now, latest=latest) == {"completed": 2}
+    assert len(stage.sandbox.jobs) == 2
 
 
 async def _lose_the_answers(stage: Stage, given: list[DubRow], submit: str) -> None:

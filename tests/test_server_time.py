@@ -1,5 +1,6 @@
 """The API's time: how long keys are remembered is judged by the dates of answers, not by a clock that people set."""
 
+import math
 import sqlite3
 import time
 from contextlib import closing
@@ -44,6 +45,12 @@ def test_before_the_first_answer_the_time_is_that_of_the_machine(machine: Machin
     assert machine.time.now() == NOON
     machine.answer(None)
     assert machine.time.now() == NOON
+
+
+def test_before_the_first_answer_it_can_be_any_time(machine: Machine) -> None:
+    assert machine.time.latest() == math.inf
+    machine.answer(None)
+    assert machine.time.latest() == NOON
 
 
 def test_a_date_sets_the_time_and_the_wall_clock_counts_no_more(machine: Machine) -> None:

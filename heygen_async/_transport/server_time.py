@@ -1,12 +1,13 @@
 """The API's time, from the `Date` of its answers: how long the API remembers a key is judged by its clock, not by ours.
 
 Rule 1: between two answers time passes as `_uptime` shows it.
-Rule 2: until an answer has had a date, the time is that of the wall clock.
+Rule 2: until an answer has had a date, the time is that of the wall clock, and nobody knows how wrong that is.
 Rule 3: a date is from some moment between its request and its arrival, which can be days if the machine was suspended.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
@@ -31,12 +32,17 @@ class ServerTime:
     elapsed: Callable[[], float] = lambda: _uptime.since_boot()  # noqa: PLW0108 looked up when it is called
     _offset: float | None = None
     """Unix time less `elapsed`, once it is known."""
+    _has_answer: bool = False
     _last: tuple[str, float] = field(default=("", 0.0))
     """The last date, and what it means: answers within one second have the same."""
 
     def now(self) -> float:
         """Return Unix time in seconds."""
         return time.time() if self._offset is None else self.elapsed() + self._offset
+
+    def latest(self) -> float:
+        """Return the latest time that it can be: infinity before the first answer, else `now`."""
+        return self.now() if self._has_answer else math.inf
 
     def note(self, date: str | None, *, sent: float) -> None:
         """Learn from the `Date` of an answer that has just arrived; one that cannot be read counts as none.
@@ -45,6 +51,7 @@ class ServerTime:
             date: The date.
             sent: When the request was sent, by `elapsed`.
         """
+        self._has_answer = True
         if not date:
             return
         if date != self._last[0]:

@@ -141,7 +141,8 @@ class RowExecutor:
     def step(self) -> Step:
         """Return what to do next."""
         run = self.run
-        return next_step(self.row, self.record, run.tools.now(), max_attempts=run.max_attempts, has_file=self.has_file)
+        now = run.tools.latest()  # before the first answer a key may be of any age
+        return next_step(self.row, self.record, now, max_attempts=run.max_attempts, has_file=self.has_file)
 
     async def _work(self) -> None:
         # An interrupted row of a batch first waits for the other rows, and these may wait for the budget.

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from heygen_async._arguments import check_count, check_function, check_type
 from heygen_async.bulk.budget import RATES, check_budget, check_rates
@@ -37,6 +37,8 @@ class Plan:
     on_event: Callable[[DubEvent], None] | None = None
     delays: RetryDelays = field(factory=RetryDelays)
     now: Callable[[], float] = time.time
+    latest: Callable[[], float] = field(default=Factory(lambda self: self.now, takes_self=True))
+    """Returns the latest time that it can be, where `now` may be wrong."""
 
 
 def make_plan(
@@ -53,6 +55,7 @@ def make_plan(
     redo_rejected: bool,
     on_event: Callable[[DubEvent], None] | None,
     now: Callable[[], float],
+    latest: Callable[[], float],
 ) -> Plan:
     """Return the plan of a run.
 
@@ -83,6 +86,7 @@ def make_plan(
         redo_rejected=redo_rejected,
         on_event=on_event,
         now=now,
+        latest=latest,
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from anyio import to_thread
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from heygen_async._ids import is_key_fresh
 from heygen_async._media.parts import remove_leftovers
@@ -129,6 +129,8 @@ class Tools:
     delays: RetryDelays
     now: Callable[[], float]
     """Unix time in seconds."""
+    latest: Callable[[], float] = field(default=Factory(lambda self: self.now, takes_self=True))
+    """Returns the latest time that it can be, where `now` may be wrong."""
 
 
 # Decisions

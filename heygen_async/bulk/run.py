@@ -91,9 +91,10 @@ class DubRun:
         tools = Tools(
             heygen=heygen,
             store=journal,
-            searcher=Searcher(heygen, journal, plan.now),
+            searcher=Searcher(heygen, journal, plan.latest),
             delays=plan.delays,
             now=plan.now,
+            latest=plan.latest,
         )
         self._context = RunContext(
             tools=tools,

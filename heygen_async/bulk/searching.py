@@ -15,7 +15,7 @@ from typing import Final
 
 from attrs import define, field
 
-from heygen_async._ids import is_key_fresh
+from heygen_async._ids import KEY_SECONDS, is_key_fresh
 from heygen_async._wire import has_own_code
 from heygen_async.bulk.record import Record, attempt_key, first_version_key
 from heygen_async.bulk.store import HeyGen, Store
@@ -24,6 +24,9 @@ from heygen_async.models import DubRow, Lipsync, LipsyncStatus
 
 _MORE_ATTEMPTS: Final = 5
 """How many attempts more than usual an interrupted run may have made without a record of them."""
+
+_LONGEST_CALL: Final = 1800.0
+"""Seconds that a create may take in all, with its retries."""
 
 _CLOCK_SKEW: Final = 300.0
 """By how many seconds the server's clock and ours may differ where a job is to be certain."""
@@ -51,8 +54,10 @@ class Searcher:
     heygen: HeyGen
     store: Store
     now: Callable[[], float]
+    _searching: set[str] = field(factory=set)
+    """The callback ids of the rows that are searched for: none of them has a create on its way."""
     _covered: set[str] = field(factory=set)
-    """The callback ids that the last walk was for."""
+    """The callback ids that walks were for, of rows that had no create on its way either."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
     is_prepared: bool = False
     _is_legacy: bool = False
@@ -128,16 +133,30 @@ class Searcher:
         """
         callback_id = record.callback_id
         assert callback_id is not None  # noqa: S101 it is recorded before anything is sent
-        async with self._lock:
-            if callback_id not in self._covered:
-                covered = {one.callback_id for one in await self.store.in_doubt() if one.callback_id}
-                await self._walk()
-                self._covered = covered | {callback_id}
-            self._covered.discard(callback_id)  # another doubt needs another walk
+        await self._cover(callback_id)
         listed = [lipsync_id for lipsync_id, _ in await self.store.listed([callback_id])]
         if record.is_ours_to_find:
             return await self._only_one(record.key, listed)
         return await self._certain(record, row, listed)
+
+    async def _cover(self, callback_id: str) -> None:
+        """Walk, unless a walk has begun since this was called: an older one may have missed a create on its way."""
+        self._searching.add(callback_id)
+        try:
+            async with self._lock:
+                if callback_id not in self._covered:
+                    covered = self._searching | await self._long_in_doubt()
+                    await self._walk()
+                    self._covered |= covered
+        finally:
+            self._searching.discard(callback_id)
+            self._covered.discard(callback_id)
+
+    async def _long_in_doubt(self) -> set[str]:
+        """Return the callback ids of the rows in doubt whose last create has certainly arrived by now."""
+        before = self.now() - KEY_SECONDS - _LONGEST_CALL  # later than that the key is not sent
+        in_doubt = await self.store.in_doubt()
+        return {one.callback_id for one in in_doubt if one.callback_id and (one.sent_at or 0.0) < before}
 
     async def lost_job(self, record: Record, row: DubRow, max_attempts: int) -> tuple[int, str] | None:
         """Return the attempt and the job of a row that is about to be sent, if an interrupted run created it.

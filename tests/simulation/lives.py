@@ -431,6 +431,7 @@ class Simulation:
                 captions=plan.captions,
                 retry_failed=plan.retry_failed,
                 now=heygen._transport.server_time.now,
+                latest=heygen._transport.server_time.latest,
             )
             run = DubRun(heygen._bulk_calls(), rows, options, origin=API)
             async with run:

@@ -139,10 +139,12 @@ class Worker(Process):
 
     def _context(self, heygen: HeyGenSession) -> RunContext:
         calls, store = Mortal(heygen._bulk_calls(), self), Mortal(self.store, self)
-        now = heygen._transport.server_time.now
+        time = heygen._transport.server_time
         queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
-        searcher = Searcher(calls, store, now)
-        tools = Tools(heygen=calls, store=store, searcher=searcher, delays=RetryDelays(), now=now)
+        searcher = Searcher(calls, store, time.latest)
+        tools = Tools(
+            heygen=calls, store=store, searcher=searcher, delays=RetryDelays(), now=time.now, latest=time.latest
+        )
         return RunContext(
             tools=tools,
             queue=queue,

@@ -34,7 +34,7 @@ from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State, attempt_key
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import DownloadProgress, Entry, LostRow
-from heygen_async.errors import DownloadError, LipsyncFailed, NotFound
+from heygen_async.errors import DownloadError, LipsyncFailed, NotFound, ServerError
 from heygen_async.models import Account, AssetId, BatchItem, DubOutcome, DubRow, Lipsync, LipsyncRequest, Source
 from heygen_async.policies import PollPolicy
 
@@ -408,3 +408,20 @@ async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_
     api.jobs["ls_4"] = attempt_key("d", "in", 1)
     assert await searcher.find(*later) == "ls_4"
     assert len(walks) == 3
+
+
+async def test_the_list_is_not_read_again_for_another_row_before_the_server_is_ready() -> None:
+    class BusyApi(Api):
+        requests = 0
+
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            self.requests += 1
+            raise ServerError("busy", status=503, retry_after=60)
+            yield Page([])
+
+    api = BusyApi(never())
+    searcher = Searcher(api, MemoryStore(), lambda: 1.0)
+    results = await asyncio.gather(searcher.prepare(), searcher.prepare(), return_exceptions=True)
+
+    assert [type(error) for error in results] == [ServerError] * 2
+    assert api.requests == 1

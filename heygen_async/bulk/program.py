@@ -395,9 +395,10 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
             raise
         except HeyGenError as error:
             return _after_download(record, error, at.delays)
+    published = await to_thread.run_sync(fingerprint_of, path)  # now: whoever changes it later makes it another file
     if row.captions:
         record = await _write_captions(record, target, at, overwrite=captions_free)
-    return record.done(await to_thread.run_sync(fingerprint_of, path))
+    return record.done(published)
 
 
 async def _write_video(record: Record, target: Path, at: Tools, save: Save, *, overwrite: bool) -> Record:

@@ -240,7 +240,7 @@ class Author:
 
     def was_just_touched(self, path: Path) -> bool:
         """Return whether that was so short ago that the client cannot know."""
-        return self.universe.now - self.touched.get(path, -1e9) < 5.0
+        return self.universe.now - self.touched.get(path, -1e9) < 30.0  # it may wait to try for captions again
 
     # What they do after a refusal
 

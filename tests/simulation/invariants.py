@@ -46,7 +46,7 @@ def check_end(simulation: Simulation) -> None:
         records = {record["key"]: record for record in simulation.records(journal)}
         for row in simulation.author.rows[journal]:
             _check_finished(simulation, journal, row, records.get(row.key))
-        _check_folder(simulation, journal)
+        _check_folder(simulation, journal, records)
 
 
 # What was sent, and what was created
@@ -133,9 +133,11 @@ def _check_file(simulation: Simulation, path: Path, key: str) -> str:
     return creation.job.id
 
 
-def _check_folder(simulation: Simulation, journal: str) -> None:
-    """Check that nothing is left beside the outputs once all is done."""
+def _check_folder(simulation: Simulation, journal: str, records: Mapping[str, dict[str, Any]]) -> None:
+    """Check that nothing is left beside the outputs of rows that are done; a row in doubt keeps what it has."""
     for row in simulation.author.rows[journal]:
+        if records.get(row.key, {}).get("state") != "done":
+            continue
         target = simulation.author.target(journal, row)
         for side in _SIDES:
             if (path := target.with_name(target.name + side)).exists():

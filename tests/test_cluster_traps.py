@@ -144,9 +144,9 @@ async def test_a_file_whose_upload_was_answered_is_not_uploaded_again(
     uploads: list[object] = []
     upload = ClusterApi.upload
 
-    async def counted(self: ClusterApi, source: Source) -> object:
+    async def counted(self: ClusterApi, source: Source, sha256: str) -> object:
         uploads.append(source)
-        return await upload(self, source)
+        return await upload(self, source, sha256)
 
     monkeypatch.setattr(ClusterApi, "upload", counted)
     async with yard(database_url, tmp_path, monkeypatch) as one:

@@ -111,7 +111,12 @@ MUTANTS = {
         f"{_BULK}entries", "_change", "record.state in _WITHOUT_A_JOB or", "True or", seed=17
     ),
     "a local file is never checked again": Mutant(
-        f"{_BULK}local_files", "_change", "if is_same and not reads:", "if True:", seed=21
+        f"{_BULK}program",
+        "_uploaded",
+        "known = await at.store.asset(info.digest)",
+        "return (await at.heygen.upload(source, None)).value\n    known = None",
+        only=_with("source changed", "sources change"),
+        seed=21,
     ),
     "a batch is sent without some of its rows": Mutant(
         f"{_BULK}batches",

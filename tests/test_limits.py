@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -109,6 +110,39 @@ def test_while_others_use_the_whole_account_it_is_tried_soon_and_then_every_half
 
     assert waits == [1, 2, 4, 8, 16, 30, 30]
     assert limiter.limit == 0
+
+
+@pytest.mark.parametrize("ended", [1, 2])
+def test_a_job_that_ends_during_a_refused_create_may_have_made_room_which_is_tried_soon(ended: int) -> None:
+    limiter = _refused_at(3)
+    now = limiter.next_chance()
+    probe = limiter.send()
+    for _ in range(ended):
+        limiter.finish()
+    limiter.refuse(probe, now)
+
+    assert limiter.limit == 3 - ended
+    assert limiter.next_chance() == now + 1
+
+
+def test_a_job_that_is_accepted_and_ends_during_a_refused_create_may_have_made_room() -> None:
+    limiter = Limiter()
+    _fill(limiter, 2)
+    epochs = [limiter.send(), limiter.send()]
+    limiter.accept(0.0)
+    limiter.finish()
+    limiter.refuse(epochs[1], 0.0)
+
+    assert limiter.next_chance() == 1
+
+
+def test_a_job_that_ended_before_a_refused_create_has_made_no_room() -> None:
+    limiter = _refused_at(3)
+    limiter.finish()
+    limiter.refuse(limiter.send(), 0.0)
+
+    assert limiter.limit == 2
+    assert limiter.next_chance() == 15
 
 
 def test_a_probe_waits_for_the_retry_after() -> None:

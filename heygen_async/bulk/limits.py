@@ -34,7 +34,7 @@ LONGEST_PROBE_WHEN_LOW: Final = 75.0
 
 FIRST_PROBE_WHEN_IDLE: Final = 1.0
 LONGEST_PROBE_WHEN_IDLE: Final = 30.0
-"""The same while nothing is in flight: other programs use the whole account, and no end of ours shows a free seat."""
+"""The same where no end of ours will show a free seat: nothing is in flight, or a job ended during the create."""
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
@@ -87,6 +87,8 @@ class Limiter:
     _probe_at: float = math.inf
     _probe_wait: float = FIRST_PROBE
     _idle_wait: float = FIRST_PROBE_WHEN_IDLE
+    _busiest: int = 0
+    """The most jobs in flight since the first of the creates in the air was sent, or since a refusal."""
 
     def may_send(self, now: float) -> bool:
         """Return whether a create may be sent now."""
@@ -101,6 +103,7 @@ class Limiter:
 
     def send(self) -> int:
         """Count a create that is sent, and return the epoch, which `refuse` needs."""
+        self._busiest = max(self._busiest if self.in_air else 0, self.in_flight)
         self.in_air += 1
         return self._epoch
 
@@ -115,6 +118,7 @@ class Limiter:
         self.in_air -= 1
         self.in_flight += 1
         self._best = max(self._best, self.in_flight)
+        self._busiest = max(self._busiest, self.in_flight)
         self._idle_wait = FIRST_PROBE_WHEN_IDLE
         if self._is_growing:
             self.limit += 1
@@ -136,9 +140,11 @@ class Limiter:
         if self.limit < LOW * self._best:
             self._probe_wait = min(self._probe_wait, LONGEST_PROBE_WHEN_LOW)
         self._probe_at = now + max(self._wait(), retry_after or 0)
+        self._busiest = self.in_flight
 
     def _wait(self) -> float:
-        if self.in_flight:
+        """Return the seconds to the next probe: few if a job ended meanwhile, perhaps after the create was refused."""
+        if self.in_flight and self.in_flight >= self._busiest:
             return self._probe_wait
         wait, self._idle_wait = self._idle_wait, min(2 * self._idle_wait, LONGEST_PROBE_WHEN_IDLE)
         return wait

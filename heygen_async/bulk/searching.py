@@ -25,8 +25,8 @@ from heygen_async.models import DubRow, Lipsync, LipsyncStatus
 _MORE_ATTEMPTS: Final = 5
 """How many attempts more than usual an interrupted run may have made without a record of them."""
 
-_LONGEST_CALL: Final = 1800.0
-"""Seconds that a create may take in all, with its retries."""
+_ARRIVED_AFTER: Final = 1800.0
+"""Seconds after which a request that was sent has certainly arrived, or never will."""
 
 _CLOCK_SKEW: Final = 300.0
 """By how many seconds the server's clock and ours may differ where a job is to be certain."""
@@ -113,7 +113,7 @@ class Searcher:
                 raise
             newest = await self.store.fact("anchor")  # a walk goes back to an older one, or to the end
         if not await self.store.in_doubt():  # another executor may have created the newest job, and not know it yet
-            # "" is before all jobs. A store without an anchor has never been used, and there is nothing to look for.
+            # "" is before all jobs. A store without an anchor has created nothing, so there is nothing to look for.
             await self.store.keep_fact("anchor", newest or "")
 
     async def _newest(self) -> str | None:
@@ -168,7 +168,7 @@ class Searcher:
 
     async def _long_in_doubt(self) -> set[str]:
         """Return the callback ids of the rows in doubt whose last create has certainly arrived by now."""
-        before = self.now() - KEY_SECONDS - _LONGEST_CALL  # later than that the key is not sent
+        before = self.now() - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
         in_doubt = await self.store.in_doubt()
         return {one.callback_id for one in in_doubt if one.callback_id and (one.sent_at or 0.0) < before}
 

@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
 
+from heygen_async._media.parts import is_in_use, part_path
 from heygen_async.bulk import BadRows, Manifest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubRow
@@ -204,11 +205,13 @@ async def test_a_row_that_was_interrupted_while_it_was_written_overwrites_no_oth
 
 async def test_a_file_that_was_given_the_inode_of_an_unfinished_video_is_not_the_video(tmp_path: Path) -> None:
     async with staged(tmp_path, faults=[cut_download(after_bytes=1000)]) as stage:
-        part = stage.folder / "out" / "row-1.mp4.part"
+        target = stage.folder / "out" / "row-1.mp4"
+        part = part_path(target)
         async with stage.run(rows(1)):
             await until(lambda: part.exists() and part.stat().st_size)
         stage.sandbox.faults = []
-        film = part.rename(stage.folder / "out" / "row-1.mp4")
+        await until(lambda: not is_in_use(target))  # a thread ends its last write after the run
+        film = part.rename(target)
         film.write_text("mine")
         [outcome] = await stage.outcomes(iter(rows(1)))
 

@@ -232,6 +232,35 @@ async def test_a_list_that_cannot_be_read_stops_creates_once_the_keys_may_be_for
     assert len(stage.sandbox.jobs) == 2
 
 
+def _page_instead_of_the_list(status: int) -> Fault:
+    return Fault(LIST, Reply(status=status, body=b"<html>no</html>", content_type="text/html"), times=1)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_page_of_a_gateway_instead_of_the_list_leads_to_no_second_batch(stage: Stage, status: int) -> None:
+    await _run_that_loses_its_last_writes(stage, rows(4), submit="batch", output_dir=None)
+    stage.sandbox.faults = [_page_instead_of_the_list(status)]
+
+    first = await stage.states(rows(3), submit="batch")  # other rows than before would be a batch with another key
+    assert first["failed"] == 1
+    assert await stage.states(rows(3), submit="batch") == {"completed": 1, "unchanged": 2}
+    assert len(stage.sandbox.jobs) == 4
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_page_of_a_gateway_instead_of_the_list_hides_no_older_copy(stage: Stage, status: int) -> None:
+    await stage.outcomes(rows(1))
+    shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
+    await stage.outcomes(rows(4))
+    (stage.folder / "copy.sqlite").replace(stage.folder / "run.sqlite")
+    _forget_keys(stage)
+    shutil.rmtree(stage.folder / "out")
+    stage.sandbox.faults = [_page_instead_of_the_list(status)]
+
+    assert (await stage.states(rows(4), now=_two_days_later))["failed"] == 1
+    assert len(stage.sandbox.jobs) == 4
+
+
 async def test_a_damaged_journal_is_refused_with_advice(stage: Stage) -> None:
     await stage.outcomes(rows(30), output_dir=None)
     journal = stage.folder / "run.sqlite"

@@ -69,7 +69,8 @@ class Searcher:
         """Prepare for creates, once in a run: find what an interrupted run has created, else keep the newest job.
 
         Raises:
-            HeyGenError: If the list cannot be read and the server may have forgotten the keys of the interrupted run.
+            HeyGenError: If the list cannot be read now; or at all, and the server may have forgotten the keys of the
+                interrupted run.
         """
         async with self._lock:
             if self.is_prepared:
@@ -98,7 +99,7 @@ class Searcher:
         try:
             newest = await self._walk()
         except APIError as error:
-            if error.is_transient or not is_key_fresh(since, self.now()):
+            if not _is_lasting(error) or not is_key_fresh(since, self.now()):
                 raise
             return  # the server still knows every key that may have been used
         await self.store.reconciled(None if await self.store.in_doubt() else newest)
@@ -109,7 +110,7 @@ class Searcher:
             if newest is not None and await self._may_be_older_copy(newest):
                 newest = await self._walk(to_known=True)
         except APIError as error:
-            if error.is_transient:
+            if not _is_lasting(error):
                 raise
             newest = await self.store.fact("anchor")  # a walk goes back to an older one, or to the end
         if not await self.store.in_doubt():  # another executor may have created the newest job, and not know it yet
@@ -231,6 +232,11 @@ class Searcher:
                     raise
                 continue  # deleted since it was listed
         return found
+
+
+def _is_lasting(error: APIError) -> bool:
+    """Return whether the API itself does not let this account read the list: a gateway may do so the next time."""
+    return not error.is_transient and has_own_code(error)
 
 
 def _is_the_rows(job: Lipsync, record: Record, row: DubRow) -> bool:

@@ -1475,6 +1475,27 @@ def test_waits_that_are_never_finished_are_cleaned_up_quietly_after_their_loop(n
     gc.collect()
 
 
+@pytest.mark.looptime(False)
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "not closed"])
+def test_a_loop_whose_exception_handler_holds_the_poller_is_forgotten_with_it(is_closed):
+    server = Server(latency=0)
+    poller = server.poller(policy=PollPolicy(fastest=0.001))
+
+    async def wait(poller):
+        asyncio.get_running_loop().set_exception_handler(lambda *_: poller)
+        server.add("ls_1", lasts=0)
+        await poller.wait("ls_1")
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(wait(poller))
+    if is_closed:
+        poller.close()
+    del poller
+    gc.collect()
+
+    assert loop() is None
+
+
 def eager_loop():
     loop = asyncio.new_event_loop()
     loop.set_task_factory(asyncio.eager_task_factory)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 from heygen_async._ids import segment
 from heygen_async._text import one_line
@@ -38,8 +38,8 @@ _JITTER: Final = 0.2
 _MAX_UNKNOWN: Final = 32
 """The most unknown statuses that are remembered, to log each of them once."""
 
-_loops: Final[WeakKeyDictionary[Dispatcher, asyncio.AbstractEventLoop]] = WeakKeyDictionary()
-"""Those that are in use, with their event loops."""
+_in_use: Final[WeakSet[Dispatcher]] = WeakSet()
+"""Those that are bound to an event loop. Not their loops: a closed one may hold its dispatchers, and would be kept."""
 
 
 class Dispatcher:
@@ -78,7 +78,7 @@ class Dispatcher:
     def in_use() -> list[Dispatcher]:
         """Return those of the running event loop: the pytest plugin reaches the waits of every session here."""
         loop = asyncio.get_running_loop()
-        return [dispatcher for dispatcher, used_by in _loops.items() if used_by is loop]
+        return [dispatcher for dispatcher in _in_use if dispatcher._loop is loop]  # noqa: SLF001 of its own class
 
     def open(self) -> float:
         """Bind to the running event loop on first use, and return its time.
@@ -91,7 +91,7 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
-            _loops[self] = loop
+            _in_use.add(self)
         if self._loop is not loop:
             raise RuntimeError("the session is in use by another event loop; make a session for each")
         return loop.time()

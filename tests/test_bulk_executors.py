@@ -6,6 +6,7 @@ The outputs are files on disk. They are downloaded as the library does it, by `P
 import asyncio
 import contextlib
 import hashlib
+import math
 from asyncio import to_thread
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -383,7 +384,8 @@ async def test_the_newest_job_is_not_the_anchor_if_another_executor_may_have_cre
     assert store.facts["anchor"] == ("ls_0" if is_in_doubt else "ls_1")
 
 
-async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_needs_its_own() -> None:
+@pytest.mark.parametrize("now", [1.0, math.inf], ids=["a second later", "before the first answer"])
+async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_needs_its_own(now: float) -> None:
     """The create of a row may have been on its way when the list was read for another one."""
     walks: list[int] = []
 
@@ -394,7 +396,7 @@ async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_
             yield Page([Lipsync(id=job, status="running", callback_id=key) for job, key in self.jobs.items()])
 
     store, api = MemoryStore(), SlowApi(never())
-    searcher = Searcher(api, store, lambda: 1.0)
+    searcher = Searcher(api, store, lambda: now)
     given = [prepared(key, number) for number, key in enumerate(("a", "b", "c", "d"), start=1)]
     for row in given:
         key = attempt_key(row.key, "in", 1)

@@ -10,6 +10,7 @@ Rule 4: a run whose store knows the newest job of the account, or has never seen
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -49,7 +50,13 @@ class InDoubt(HeyGenError):
 
 @define(eq=False)
 class Searcher:
-    """Finds jobs in the account's list."""
+    """Finds jobs in the account's list.
+
+    Args:
+        heygen: The API.
+        store: What knows the rows.
+        now: Returns the latest Unix time that it can be; infinity if nobody knows.
+    """
 
     heygen: HeyGen
     store: Store
@@ -169,7 +176,10 @@ class Searcher:
 
     async def _long_in_doubt(self) -> set[str]:
         """Return the callback ids of the rows in doubt whose last create has certainly arrived by now."""
-        before = self.now() - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
+        now = self.now()
+        if math.isinf(now):  # nobody knows the time yet
+            return set()
+        before = now - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
         in_doubt = await self.store.in_doubt()
         return {one.callback_id for one in in_doubt if one.callback_id and (one.sent_at or 0.0) < before}
 

@@ -24,6 +24,7 @@ from heygen_async import (
     NotFound,
 )
 from heygen_async._ids import KEY_SECONDS
+from heygen_async._media import parts
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.journal_file import JournalInUse
@@ -835,6 +836,19 @@ async def test_a_problem_with_captions_is_a_warning(tmp_path: Path, captions: st
         assert "captions" in outcome.warnings[0]
         assert stage.files() == {"row-1.mp4"}
         assert await stage.states(rows(1), captions=True) == {"unchanged": 1}
+
+
+@pytest.mark.parametrize("captions", ["empty", "gone"])
+async def test_captions_that_a_killed_process_left_unfinished_do_not_stay_if_there_are_none(
+    tmp_path: Path, captions: str
+) -> None:
+    async with staged(tmp_path, captions=captions) as stage:
+        (stage.folder / "out").mkdir()
+        parts._temporary(stage.folder / "out" / "row-1.srt").write_bytes(b"half")
+        [outcome] = await stage.outcomes(rows(1), captions=True)
+
+        assert outcome.state == "completed"
+        assert stage.files() == {"row-1.mp4"}
 
 
 async def test_foreign_captions_that_appear_during_the_run_are_not_replaced(tmp_path: Path) -> None:

@@ -287,9 +287,7 @@ def write_whole(target: Path, content: bytes, *, overwrite: bool) -> None:
         FileExistsError: If the name is taken, and may not be overwritten, or if another process writes the same file.
         OSError: If it cannot be written.
     """
-    # One name for a target: what a process leaves that is killed here is removed by the next one that writes it.
-    name = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
-    temporary = target.with_name(f".heygen-{name}{PART}")
+    temporary = _temporary(target)
     temporary.unlink(missing_ok=True)
     try:
         with temporary.open("xb") as file:
@@ -300,6 +298,18 @@ def write_whole(target: Path, content: bytes, *, overwrite: bool) -> None:
         _publish(temporary, target, overwrite=overwrite)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unwritten(target: Path) -> None:
+    """Remove what a process leaves that is killed while it writes a small file, if that is possible."""
+    with suppress(OSError):
+        _temporary(target).unlink(missing_ok=True)
+
+
+def _temporary(target: Path) -> Path:
+    # One name for a target, so that whoever writes it next finds what is left.
+    name = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
+    return target.with_name(f".heygen-{name}{PART}")
 
 
 def _publish(part: Path, target: Path, *, overwrite: bool) -> None:

@@ -19,7 +19,7 @@ from anyio import to_thread
 from attrs import Factory, field, frozen
 
 from heygen_async._ids import is_key_fresh
-from heygen_async._media.parts import remove_leftovers
+from heygen_async._media.parts import remove_leftovers, remove_unwritten
 from heygen_async._media.targets import captions_path
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
@@ -423,6 +423,7 @@ def _after_download(record: Record, error: HeyGenError, delays: RetryDelays) -> 
 
 
 async def _write_captions(record: Record, target: Path, at: Tools, *, overwrite: bool) -> Record:
+    await to_thread.run_sync(remove_unwritten, captions_path(target))  # whether or not they can be written now
     try:
         await at.heygen.download_captions(_finished_job(record), target, overwrite=overwrite)
     except HeyGenError as error:

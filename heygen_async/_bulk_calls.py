@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.uploads import Uploads
+from heygen_async.errors import APIError
 from heygen_async.models import (
     Account,
     AssetId,
@@ -20,11 +23,43 @@ from heygen_async.models import (
     LipsyncStatus,
     Source,
 )
-from heygen_async.pagination import Page
+from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.lipsyncs import Lipsyncs
+
+
+@define(eq=False)
+class JobList:
+    """The list of the account's jobs: its `Retry-After` holds for all in a run who read it.
+
+    Args:
+        lipsyncs: The calls that read it.
+    """
+
+    _lipsyncs: Lipsyncs
+    _error: APIError | None = None
+    """Why it could not be read the last time."""
+    _not_before: float = 0.0
+    """When it may be read again, on the event loop's clock."""
+    _lock: asyncio.Lock = field(factory=asyncio.Lock)
+
+    async def page(self, page_size: int, token: str | None) -> Page[Lipsync]:
+        """Return the page of a cursor; `None` for the newest jobs.
+
+        Raises:
+            HeyGenError: If it cannot be read; nothing is sent before the server is ready for that.
+        """
+        now = asyncio.get_running_loop().time
+        async with self._lock:  # whoever reads it may be waiting to do so again
+            if self._error is not None and now() < self._not_before:
+                raise self._error.fresh()
+            try:
+                return await anext(self._lipsyncs.list(page_size=page_size, token=token).pages())
+            except APIError as error:
+                self._error, self._not_before = error, now() + (error.retry_after or 0.0)
+                raise
 
 
 @frozen(kw_only=True)
@@ -32,6 +67,7 @@ class BulkCalls:
     """What a run needs of the API."""
 
     lipsyncs: Lipsyncs
+    jobs: JobList
     batches: Callable[[Callable[[], float]], Lipsyncs]
     """Returns the same for idempotency keys that were first sent so many seconds ago."""
     creates: Callable[[Callable[[], float]], Lipsyncs]
@@ -68,7 +104,7 @@ class BulkCalls:
 
     def list(self, *, page_size: int) -> AsyncIterator[Page[Lipsync]]:
         """Iterate over the pages of the account's jobs, newest first."""
-        return self.lipsyncs.list(page_size=page_size).pages()
+        return Paginator(partial(self.jobs.page, page_size)).pages()
 
     async def get(self, lipsync_id: str) -> Lipsync:
         """Return a job."""

@@ -11,7 +11,7 @@ from functools import partial
 from attrs import evolve
 
 from heygen_async._arguments import check_type
-from heygen_async._bulk_calls import BulkCalls
+from heygen_async._bulk_calls import BulkCalls, JobList
 from heygen_async._dub import OneDub
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.ingestion import Ingestion
@@ -84,6 +84,7 @@ class Calls:
         refusing = self.over(evolve(ours, retry=evolve(ours.retry, on_rate_limit="raise")))
         return BulkCalls(
             lipsyncs=self.lipsyncs,
+            jobs=JobList(self.lipsyncs),
             batches=self.lipsyncs_with_keys,
             creates=refusing.lipsyncs_with_keys,
             uploads=self._uploads,

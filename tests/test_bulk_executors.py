@@ -17,6 +17,8 @@ import pytest
 from attrs import define, evolve, field, frozen
 from memory_store import MemoryStore
 
+from heygen_async import pagination
+from heygen_async._bulk_calls import JobList
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part, part_path, side_path
 from heygen_async._media.targets import captions_path
@@ -412,18 +414,45 @@ async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_
     assert len(walks) == 3
 
 
-async def test_the_list_is_not_read_again_for_another_row_before_the_server_is_ready() -> None:
-    class BusyApi(Api):
-        requests = 0
+@pytest.mark.parametrize(("retry_after", "requests"), [(60.0, 1), (None, 2)], ids=["with a time", "without"])
+async def test_the_list_is_not_read_again_by_anybody_before_the_server_is_ready(
+    retry_after: float | None, requests: int
+) -> None:
+    sent: list[str | None] = []
 
-        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
-            self.requests += 1
-            raise ServerError("busy", status=503, retry_after=60)
-            yield Page([])
+    async def refuse(token: str | None) -> pagination.Page[Lipsync]:
+        sent.append(token)
+        raise ServerError("busy", status=503, retry_after=retry_after)
 
-    api = BusyApi(never())
-    searcher = Searcher(api, MemoryStore(), lambda: 1.0)
-    results = await asyncio.gather(searcher.prepare(), searcher.prepare(), return_exceptions=True)
+    class BusyLipsyncs:
+        def list(self, **_: object) -> pagination.Paginator[Lipsync]:
+            return pagination.Paginator(refuse)
 
-    assert [type(error) for error in results] == [ServerError] * 2
-    assert api.requests == 1
+    jobs = JobList(BusyLipsyncs())
+    for page_size in (1, 100):
+        with pytest.raises(ServerError, match="busy"):
+            await jobs.page(page_size, None)
+
+    assert len(sent) == requests
+
+
+async def test_the_list_is_read_by_one_at_a_time() -> None:
+    """A read that was refused waits inside of the call until it may be sent again, and so must the others."""
+    reading, most = 0, 0
+
+    async def wait(token: str | None) -> pagination.Page[Lipsync]:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        await asyncio.sleep(0)
+        reading -= 1
+        return pagination.Page(items=[])
+
+    class SlowLipsyncs:
+        def list(self, **_: object) -> pagination.Paginator[Lipsync]:
+            return pagination.Paginator(wait)
+
+    jobs = JobList(SlowLipsyncs())
+    await asyncio.gather(*(jobs.page(100, None) for _ in range(3)))
+
+    assert most == 1

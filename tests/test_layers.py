@@ -54,7 +54,7 @@ IMPORTS = {
         *("errors", "jobs", "models", "pagination", "policies", "polling"),
     },
     "_dub": {"_media", "errors", "jobs", "models", "resources"},
-    "_bulk_calls": {"_media", "models", "pagination", "policies", "polling", "resources"},
+    "_bulk_calls": {"_media", "errors", "models", "pagination", "policies", "polling", "resources"},
     "_calls": {
         "_arguments",
         "_bulk_calls",

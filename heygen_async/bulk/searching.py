@@ -65,8 +65,6 @@ class Searcher:
     """The callback ids of the rows that are searched for: none of them has a create on its way."""
     _covered: set[str] = field(factory=set)
     """The callback ids that walks were for, of rows that had no create on its way either."""
-    _refusal: tuple[APIError, float] | None = None
-    """The error of the last attempt to prepare, and until when not to try again, by the loop's clock."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
     is_prepared: bool = False
     _is_legacy: bool = False
@@ -82,25 +80,13 @@ class Searcher:
         async with self._lock:
             if self.is_prepared:
                 return
-            self._check_waited()
             self._is_legacy = await self.store.fact("legacy") is not None
             unclean = await self.store.fact("unclean")
-            try:
-                if unclean is not None:
-                    await self._reconcile(float(unclean))
-                elif not await self.store.in_doubt():
-                    await self._keep_newest()
-            except APIError as error:
-                self._refusal = (error, asyncio.get_running_loop().time() + (error.retry_after or 0.0))
-                raise
+            if unclean is not None:
+                await self._reconcile(float(unclean))
+            elif not await self.store.in_doubt():
+                await self._keep_newest()
             self.is_prepared = True
-
-    def _check_waited(self) -> None:
-        """Raise the last error again while its `Retry-After` lasts: it was given to another row."""
-        if self._refusal is not None:
-            error, until = self._refusal
-            if asyncio.get_running_loop().time() < until:
-                raise error.fresh()
 
     async def _reconcile(self, since: float) -> None:
         try:

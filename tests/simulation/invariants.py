@@ -153,10 +153,11 @@ def _may_leave_captions(simulation: Simulation, journal: str) -> bool:
     """Return whether unfinished captions may stay.
 
     So they do if the process is killed while it writes them and from then on none are wanted, or none at that place, or
-    if a disk that is full lets nobody remove them.
+    if another one of several has finished the row, or if a disk that is full lets nobody remove them.
     """
     were_wanted = any(life.plan.captions for life in simulation.lives if life.plan.journal == journal)
-    return were_wanted or any(fault.what.startswith("disk full") for fault in simulation.scenario.faults)
+    are_several = simulation.scenario.workers > 1
+    return were_wanted or are_several or any(one.what.startswith("disk full") for one in simulation.scenario.faults)
 
 
 # Journals

@@ -28,6 +28,8 @@ class Sample:
     """The peak of resident memory beyond what there was at the start of the round."""
     stall: float
     """The longest turn of the event loop."""
+    work: float
+    """The longest turn, if garbage collections are left out."""
     facts: Mapping[str, Any] = field(factory=dict)
     """What the measure adds: how many calls were made, when ends were seen."""
 
@@ -46,7 +48,8 @@ class Observer:
         cpu, wall = time.process_time(), time.perf_counter()
         facts = await work()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        return Sample(wall, cpu, max(0.0, _peak() - before), self.turns.longest, facts)
+        memory = max(0.0, _peak() - before)
+        return Sample(wall, cpu, memory, self.turns.longest, self.turns.longest_work, facts)
 
 
 def _start_of_peak() -> float:

@@ -1,5 +1,7 @@
 """What the server of the benchmarks answers: as much for each rival as for us, and jobs that run and end."""
 
+import contextlib
+import gc
 import time
 
 import orjson
@@ -10,6 +12,7 @@ from benchmarks.canned_heygen import HANG, Canned
 from benchmarks.contender import Asked, Video
 from benchmarks.contenders import CONTENDERS
 from benchmarks.sample import Sample
+from benchmarks.turns import Turns
 from benchmarks.videos import SMALLEST, video_blocks
 from benchmarks.waiting_jobs import lateness, lengths_of, mean_lateness, percentile, requests_a_job
 
@@ -122,7 +125,8 @@ def test_a_video_has_its_size_and_a_beginning_and_an_end(more):
 
 def test_delays_are_from_the_end_of_a_job_until_it_was_seen():
     server = {"ends": {"a": 10.0, "b": 20.0}, "requests": {"GET /v3/lipsyncs/": 3, "GET /v3/lipsyncs?": 2}}
-    sample = Sample(wall=0.0, cpu=0.0, memory=0.0, stall=0.0, facts={"seen": {"b": 20.5, "a": 11.5}, "server": server})
+    facts = {"seen": {"b": 20.5, "a": 11.5}, "server": server}
+    sample = Sample(wall=0.0, cpu=0.0, memory=0.0, stall=0.0, work=0.0, facts=facts)
     assert lateness(sample) == [0.5, 1.5]
     assert mean_lateness(sample) == 1.0
     assert percentile(sample, 0.99) == 1.5
@@ -132,3 +136,12 @@ def test_delays_are_from_the_end_of_a_job_until_it_was_seen():
 def test_the_lengths_of_jobs_are_the_same_each_time():
     assert lengths_of(100) == lengths_of(100)
     assert lengths_of(100) != lengths_of(101)
+
+
+def test_the_work_of_a_turn_leaves_garbage_collections_out():
+    with contextlib.closing(Turns()) as turns:
+        turns.reset()
+        gc.collect()
+        turns.select(0)
+
+        assert 0 < turns.longest_work < turns.longest

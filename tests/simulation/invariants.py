@@ -19,6 +19,8 @@ from .server import RATES, Creation
 
 _CENT = 0.01
 _SIDES = (".part", ".part.etag")
+_MOVES = frozenset({"outputs swapped", "output renamed", "row removed"})
+"""What people do so that captions are wanted at another place, or nowhere."""
 
 
 def check_life(simulation: Simulation, life: Life) -> None:
@@ -157,7 +159,9 @@ def _may_leave_captions(simulation: Simulation, journal: str) -> bool:
     """
     were_wanted = any(life.plan.captions for life in simulation.lives if life.plan.journal == journal)
     are_several = simulation.scenario.workers > 1
-    return were_wanted or are_several or any(one.what.startswith("disk full") for one in simulation.scenario.faults)
+    happened = {one.what for one in simulation.scenario.faults}
+    are_elsewhere = bool(happened & _MOVES) and any(row.captions for row in simulation.scenario.rows_of(journal))
+    return were_wanted or are_several or are_elsewhere or any(one.startswith("disk full") for one in happened)
 
 
 # Journals

@@ -6,7 +6,8 @@ import math
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -173,6 +174,16 @@ def _forget_attempts(stage: Stage) -> None:
         database.execute("UPDATE rows SET state = 'planned', attempt_key = NULL, body = NULL, lipsync_id = NULL")
 
 
+@contextmanager
+def _restored_afterwards(stage: Stage) -> Iterator[None]:
+    """Go back to the journal of now at the end, without the videos; the server has forgotten the keys by then."""
+    shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
+    yield
+    (stage.folder / "copy.sqlite").replace(stage.folder / "run.sqlite")
+    _forget_keys(stage)
+    shutil.rmtree(stage.folder / "out")
+
+
 async def test_after_a_clean_end_the_list_is_not_walked(stage: Stage) -> None:
     await stage.outcomes(rows(2))
     before = stage.asked(LIST)
@@ -186,12 +197,9 @@ async def test_an_older_copy_of_a_journal_that_was_ended_cleanly_pays_for_nothin
     stage: Stage, submit: str
 ) -> None:
     await stage.outcomes(rows(3))  # the first jobs of the account
-    shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
-    await stage.outcomes(rows(8), submit=submit)
-    await stage.heygen.lipsyncs.create(video=url("another-program"), audio=AUDIO)
-    (stage.folder / "copy.sqlite").replace(stage.folder / "run.sqlite")
-    _forget_keys(stage)
-    shutil.rmtree(stage.folder / "out")
+    with _restored_afterwards(stage):
+        await stage.outcomes(rows(8), submit=submit)
+        await stage.heygen.lipsyncs.create(video=url("another-program"), audio=AUDIO)
 
     assert await stage.states(rows(8), submit=submit, now=_two_days_later) == {"completed": 8}
     assert len(stage.sandbox.jobs) == 8 + 1
@@ -200,11 +208,8 @@ async def test_an_older_copy_of_a_journal_that_was_ended_cleanly_pays_for_nothin
 async def test_an_older_copy_is_recognised_even_if_the_list_was_refused_before_its_first_create(stage: Stage) -> None:
     stage.sandbox.faults = [error(403, "forbidden", route=LIST, times=1)]
     await stage.outcomes(rows(1))
-    shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
-    await stage.outcomes(rows(3))
-    (stage.folder / "copy.sqlite").replace(stage.folder / "run.sqlite")
-    _forget_keys(stage)
-    shutil.rmtree(stage.folder / "out")
+    with _restored_afterwards(stage):
+        await stage.outcomes(rows(3))
 
     assert await stage.states(rows(3), now=_two_days_later) == {"completed": 3}
     assert len(stage.sandbox.jobs) == 3
@@ -250,11 +255,8 @@ async def test_a_page_of_a_gateway_instead_of_the_list_leads_to_no_second_batch(
 @pytest.mark.parametrize("status", [403, 404])
 async def test_a_page_of_a_gateway_instead_of_the_list_hides_no_older_copy(stage: Stage, status: int) -> None:
     await stage.outcomes(rows(1))
-    shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
-    await stage.outcomes(rows(4))
-    (stage.folder / "copy.sqlite").replace(stage.folder / "run.sqlite")
-    _forget_keys(stage)
-    shutil.rmtree(stage.folder / "out")
+    with _restored_afterwards(stage):
+        await stage.outcomes(rows(4))
     stage.sandbox.faults = [_page_instead_of_the_list(status)]
 
     assert (await stage.states(rows(4), now=_two_days_later))["failed"] == 1

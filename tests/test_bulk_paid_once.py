@@ -175,12 +175,13 @@ def _forget_attempts(stage: Stage) -> None:
 
 
 @contextmanager
-def _restored_afterwards(stage: Stage) -> Iterator[None]:
-    """Go back to the journal of now at the end, without the videos; the server has forgotten the keys by then."""
+def _restored_afterwards(stage: Stage, *, forgets_keys: bool = True) -> Iterator[None]:
+    """Go back to the journal of now at the end, without the videos; the server may have forgotten the keys by then."""
     shutil.copy(stage.folder / "run.sqlite", stage.folder / "copy.sqlite")
     yield
     (stage.folder / "copy.sqlite").replace(stage.folder / "run.sqlite")
-    _forget_keys(stage)
+    if forgets_keys:
+        _forget_keys(stage)
     shutil.rmtree(stage.folder / "out")
 
 
@@ -203,6 +204,26 @@ async def test_an_older_copy_of_a_journal_that_was_ended_cleanly_pays_for_nothin
 
     assert await stage.states(rows(8), submit=submit, now=_two_days_later) == {"completed": 8}
     assert len(stage.sandbox.jobs) == 8 + 1
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_an_older_copy_with_a_row_in_doubt_pays_for_nothing_again(stage: Stage, submit: str) -> None:
+    await _cut_off(stage, rows(40)[39:])
+    with _restored_afterwards(stage):
+        await stage.outcomes(rows(40), submit=submit)
+
+    assert await stage.states(rows(40), submit=submit, now=_two_days_later) == {"completed": 40}
+    assert len(stage.sandbox.jobs) == 40
+
+
+async def test_the_repeat_of_a_create_does_not_hide_an_older_copy(stage: Stage) -> None:
+    await _cut_off(stage, rows(1), after=False)
+    with _restored_afterwards(stage, forgets_keys=False):
+        await stage.outcomes(rows(4)[1:], submit="batch")
+
+    # The repeat creates the newest job of the account, which the journal then knows.
+    assert await stage.states(rows(3), max_in_flight=1) == {"completed": 3}
+    assert len(stage.sandbox.jobs) == 4
 
 
 async def test_an_older_copy_is_recognised_even_if_the_list_was_refused_before_its_first_create(stage: Stage) -> None:

@@ -30,6 +30,7 @@ from heygen_async.bulk.program import (
     after_failed_create,
     check_target,
     ended,
+    failed_step,
     intent,
     is_remembered,
     next_step,
@@ -249,19 +250,23 @@ class RowExecutor:
         if self._reserved is None:
             try:
                 await check_target(self.row, self.record)
-                if not run.tools.searcher.is_prepared:
-                    await run.tools.searcher.prepare()
-                    run.queue.recover()
+                await self._prepare_run()
                 found = await run.tools.searcher.lost_job(self.record, self.row.row, run.max_attempts)
             except ENDS_RUN:
                 raise
             except HeyGenError as error:
-                return self.record.failing(error) if error.is_transient else self.record.stopped(error)
+                return failed_step(self.record, error)
             if found is not None:
                 return self._adopted(*found)
             mode = self.row.row.mode
             self._reserved = await run.purse.reserve(mode, self.row.seconds, before_waiting=self.admit_next)
         return await self._advance_answered(step) if step is Step.PREPARE else await self._intend()
+
+    async def _prepare_run(self) -> None:
+        """Before the first create of a run: find jobs that its store does not know."""
+        if not self.run.tools.searcher.is_prepared:
+            await self.run.tools.searcher.prepare()
+            self.run.queue.recover()
 
     def _adopted(self, attempt: int, lipsync_id: str) -> Record:
         """Return the record of a row whose job an interrupted run created without a record of it."""
@@ -286,6 +291,12 @@ class RowExecutor:
         self._report("submitting")
 
     async def _create(self) -> Record:
+        try:
+            await self._prepare_run()
+        except ENDS_RUN:
+            raise
+        except HeyGenError as error:
+            return failed_step(self.record, error)
         if self.record.batch is not None:
             return await self._create_in_batch()
         if self._seat is None:

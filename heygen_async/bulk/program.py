@@ -279,9 +279,14 @@ async def advance(row: PreparedRow, record: Record, step: Step, at: Tools, save:
     except ENDS_RUN:
         raise
     except HeyGenError as error:
-        return record.failing(error) if error.is_transient else record.stopped(error)
+        return failed_step(record, error)
     except (OSError, ValueError) as error:
         return record.stopped(error)
+
+
+def failed_step(record: Record, error: HeyGenError) -> Record:
+    """Return the record after a step that failed: it is taken again if that can help."""
+    return record.failing(error) if error.is_transient else record.stopped(error)
 
 
 async def _prepare(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:

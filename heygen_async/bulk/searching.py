@@ -4,7 +4,8 @@ Rule 1: a walk goes through the list from the newest job to the anchor, which is
 the first create of the run, or to the end of the list. No clock is compared.
 Rule 2: a job is adopted only if it is certainly the row's; otherwise the row fails as in doubt.
 Rule 3: what a walk finds is saved before the anchor moves.
-Rule 4: a run whose store knows the newest job of the account, or has never seen one, walks nowhere.
+Rule 4: a run whose store knows the newest job of the account, or has never seen one, walks nowhere. That is decided
+before its first create, a repeated one included: what that one creates would be known.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Searcher:
     """Whether the store was converted from version 0.1, which sent other keys."""
 
     async def prepare(self) -> None:
-        """Prepare for creates, once in a run: find what an interrupted run has created, else keep the newest job.
+        """Prepare for creates, once in a run: find what the store does not know, and keep the newest job.
 
         Raises:
             HeyGenError: If the list cannot be read now; or at all, and the server may have forgotten the keys of the
@@ -84,7 +85,7 @@ class Searcher:
             unclean = await self.store.fact("unclean")
             if unclean is not None:
                 await self._reconcile(float(unclean))
-            elif not await self.store.in_doubt():
+            else:
                 await self._keep_newest()
             self.is_prepared = True
 

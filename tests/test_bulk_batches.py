@@ -4,13 +4,15 @@ import asyncio
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 from attrs import evolve
-from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
+from bulk_stage import AUDIO, CREATE, HASTY, Stage, row_key, rows, staged, until, url
+from memory_store import MemoryStore
 
+from benchmarks.virtual_heygen import FakeHeyGen, Server
 from heygen_async import (
     AssetId,
     AuthenticationError,
@@ -19,9 +21,18 @@ from heygen_async import (
     LipsyncFailed,
     NotFound,
     PollPolicy,
+    TransportError,
     WaitTimeout,
 )
+from heygen_async.bulk.admission import AdmissionQueue
+from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES
+from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.limits import CircuitBreaker, Limiter
+from heygen_async.bulk.program import Tools, intent
+from heygen_async.bulk.record import Record
+from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.store import Entry
 from heygen_async.jobs import LipsyncBatch
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.resources.lipsyncs import Lipsyncs
@@ -194,6 +205,58 @@ async def test_rows_of_an_interrupted_batch_are_not_sent_without_the_others(stag
     assert len(stage.sandbox.jobs) == 3
     assert await _states(stage, rows(3)) == {"completed": 3}
     assert len(stage.sandbox.jobs) == 3
+
+
+class _Unreachable(FakeHeyGen):
+    """A HeyGen that answers no create of a batch."""
+
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest], *, key_age: Callable[[], float]) -> str:
+        raise TransportError("the connection was reset", outcome="unknown")
+
+
+async def _sent(batches: BatchCollector, row: PreparedRow, record: Record) -> Record:
+    return await batches.create(row, record, before_waiting=lambda: None)
+
+
+@pytest.mark.parametrize("given_up", [0, 1, 2])
+async def test_the_rows_of_a_batch_do_not_wait_for_one_that_has_been_given_up(given_up: int) -> None:
+    heygen, store = _Unreachable(Server({}, lambda _: 10)), MemoryStore()
+    searcher = Searcher(heygen, store, time.time)
+    tools = Tools(heygen=heygen, store=store, searcher=searcher, delays=HASTY, now=time.time)
+    batches = BatchCollector(tools, AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time))
+    given = [_prepared(row, number) for number, row in enumerate(rows(3), 1)]
+    planned = [intent(row, Record(key=row.key, inputs="-", number=row.number), 1.0, estimate=0.0) for row in given]
+    batches.no_more_candidates()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        tasks.create_task(batches.run())
+        for _ in given:
+            batches.add_candidate()
+        joins = [
+            tasks.create_task(batches.join(row, one, before_waiting=batches.remove_candidate))
+            for row, one in zip(given, planned, strict=True)
+        ]
+        records = [await one for one in joins]
+        sends = [tasks.create_task(_sent(batches, row, one)) for row, one in zip(given, records, strict=True)]
+        records = [await one for one in sends]
+        assert all(isinstance(one.failure, TransportError) and not one.is_stopped for one in records)
+        others = [at for at in range(3) if at != given_up]
+        again = [tasks.create_task(_sent(batches, given[others[0]], records[others[0]].before_effect()))]
+        await asyncio.sleep(0)
+        batches.row_ended(records[given_up].stopped(TransportError("nobody answers")))
+        again.append(tasks.create_task(_sent(batches, given[others[1]], records[others[1]].before_effect())))
+        records = [await one for one in again]
+        batches.close()
+
+    assert all(one.is_stopped and "start this run again" in str(one.failure) for one in records)
+
+
+def _prepared(row: DubRow, number: int) -> PreparedRow:
+    key = row.key or ""
+    entry = Entry(key=key, inputs="-", number=number, place="")
+    return PreparedRow(
+        row=row, number=number, place="", key=key, target=None, captions=False, files={}, missing={}, seconds=1.0,
+        entry=entry,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])

@@ -1,14 +1,16 @@
 """Whole runs in virtual time: how long they take, what they cost, and how they survive an outage."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 
 from benchmarks.bulk_ways import in_virtual_time, lengths_of, rows_of
 from benchmarks.virtual_heygen import FakeHeyGen, Server, VirtualLoop
-from heygen_async import APIError, PollPolicy, TransportError
+from heygen_async import APIError, LipsyncFailed, PollPolicy, TransportError
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
+from heygen_async.models import Lipsync, LipsyncStatus
 
 
 @pytest.fixture
@@ -150,6 +152,45 @@ def test_a_run_that_is_stopped_and_left_waits_once_for_the_answers_of_creates() 
         loop.close()
 
     assert took == pytest.approx(5.0, abs=0.5)
+
+
+class Unlucky(FakeHeyGen):
+    """The first five creates of each attempt of one row have no answer, and its first job fails."""
+
+    KEY = "row-0"
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.sent: Counter[str] = Counter()
+        self.jobs: list[str] = []
+
+    async def create(self, key: str, **request: object) -> str:
+        if not key.startswith(f"{self.KEY}."):
+            return await super().create(key, **request)
+        self.sent[key] += 1
+        if self.sent[key] <= 5:
+            raise TransportError("the connection was reset", outcome="unknown")
+        self.jobs.append(await super().create(key, **request))
+        return self.jobs[-1]
+
+    async def wait(self, lipsync_id: str, **options: object) -> Lipsync:
+        if self.jobs[:1] == [lipsync_id]:
+            raise LipsyncFailed(Lipsync(id=lipsync_id, status=LipsyncStatus.FAILED, failure_message="overloaded"))
+        return await super().wait(lipsync_id, **options)
+
+
+def test_requests_without_an_answer_count_until_the_next_answer() -> None:
+    lengths = lengths_of(0, 200)
+    assert Unlucky.KEY in lengths
+    heygen = Unlucky(Server(lengths, lambda _: 10))
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(_drained(heygen, lengths))
+    finally:
+        loop.close()
+
+    assert len(heygen.sent) == 2  # six of one request without an answer are too many, ten of two are not
+    assert min(heygen.sent.values()) > 5
 
 
 class Maintenance(FakeHeyGen):

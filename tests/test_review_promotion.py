@@ -139,6 +139,29 @@ async def test_a_link_that_was_signed_again_is_what_was_approved(stage):
     assert [one.state for one in await finals(stage, signed(2))] == ["completed"]
 
 
+def local_rows(folder, content):
+    video = folder / "v.mp4"
+    video.write_bytes(SAMPLE_VIDEO.read_bytes() + b"\0\0\0\x10free" + content)
+    return [DubRow(video, AUDIO, key="row-1")]
+
+
+@pytest.mark.parametrize("redone", [1, 2], ids=["once", "twice"])
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_the_file_of_a_rejected_job_is_not_taken_for_that_of_the_next(stage, tmp_path, redone, submit):
+    await stage.outcomes(local_rows(tmp_path, b"rejected"))
+    for number in range(redone):
+        await decide(stage, row_1="rejected")
+        given = local_rows(tmp_path, b"again-%02d" % number)
+        [outcome] = await stage.outcomes(given, output_dir=None, redo_rejected=True, submit=submit)
+        assert outcome.path is None
+    [outcome] = await stage.outcomes(given)
+
+    assert outcome.state == "completed"
+    assert outcome.path.read_bytes().endswith(b"again-%02d" % (redone - 1))
+    assert [one.state for one in await stage.outcomes(given)] == ["unchanged"]
+    assert len(stage.sandbox.jobs) == 1 + redone
+
+
 async def test_a_draft_that_was_redone_since_is_not_rendered(stage):
     drafts = rows(1)
     await stage.outcomes(drafts)

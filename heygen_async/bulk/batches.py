@@ -147,6 +147,10 @@ class BatchCollector:
 
     def row_ended(self, record: Record) -> None:
         """Note that a row has ended in this run, so that no other row waits for it."""
+        batch = self._batches.get(record.batch or "")
+        if batch is not None and record.key in batch.keys:  # the others would wait for it to come back
+            batch.keys.remove(record.key)
+            self._fail_if_incomplete(batch)
         if record.group is not None and (group := self._retry_groups.get(record.group[0])) is not None:
             group.size -= 1
             self._close_retry_group(record.group[0])

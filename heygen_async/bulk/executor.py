@@ -44,6 +44,8 @@ from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
 
 _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
+_LOCAL: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH})
+"""Steps that send nothing."""
 _STAGES: Final[dict[Step, Stage]] = {Step.PREPARE: "uploading", Step.WAIT: "running", Step.DOWNLOAD: "downloading"}
 
 
@@ -219,6 +221,8 @@ class RowExecutor:
         error = record.failure
         if step is Step.RENEW:
             self._not_before = self.run.queue.clock() + record.hold
+        if error is None and step not in _LOCAL:
+            self._unanswered = Unanswered()
         if error is None or record.is_stopped:
             return
         self._report(self._stage or "waiting", str(error))

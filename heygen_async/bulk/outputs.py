@@ -52,7 +52,8 @@ def is_written(record: Record) -> bool:
     """Return whether a row is done and there is a file, changed since or not, at the path that it was written to."""
     if record.state is not State.DONE or record.target is None or record.writing_to != absolute_path(record.target):
         return False
-    return has_content(record.target)
+    is_of_earlier_job = record.replaces is not None
+    return not is_of_earlier_job and has_content(record.target)
 
 
 def found_at(path: str, record: Record) -> Found:

@@ -337,8 +337,9 @@ class Record:
         return self
 
     def done(self, written: str | None = None) -> Record:
-        """Return the record of a finished row; *written* is the fingerprint of its file."""
-        return evolve(self, state=State.DONE, error=None, written=written, captions_free=False, replaces=None)
+        """Return the record of a finished row; *written* is the fingerprint of its file, if one was wanted."""
+        replaces = self.replaces if written is None else None  # else the one of an earlier job is still there
+        return evolve(self, state=State.DONE, error=None, written=written, captions_free=False, replaces=replaces)
 
     def uploaded(self, video: str | None, audio: str | None) -> Record:
         """Return the record once its local files are uploaded."""

@@ -73,8 +73,8 @@ class Calls:
         """Return the calls for idempotency keys that were first sent *age* seconds ago."""
         ours = self._transport
         # The age is computed last: if the machine is suspended here, the key only seems older.
-        since = ours.server_time.elapsed() - age()
-        return evolve(self.lipsyncs, transport=evolve(ours, key_since=since))
+        now = ours.moment()
+        return evolve(self.lipsyncs, transport=evolve(ours, key_since=now.before(age())))
 
     def of_run(self, pace: Callable[[], Awaitable[None]] | None) -> BulkCalls:
         """Make the calls of a bulk run; *pace* returns once a request may leave."""

@@ -6,16 +6,18 @@ import math
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import orjson
 import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
 
-from heygen_async import HeyGenError, InsufficientCredit, NotFound
+from heygen_async import HeyGenError, InsufficientCredit, NotFound, RetryPolicy
+from heygen_async._transport import driver, server_time
 from heygen_async.bulk import DubRun, JournalError
 from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.searching import InDoubt
@@ -85,6 +87,58 @@ async def test_a_machine_that_is_suspended_at_any_look_at_the_clock_pays_for_not
             assert set(await stage.states(given, now=machine.time)) <= {"completed", "unchanged"}
             assert len(stage.sandbox.jobs) == len(given)
     assert jumps_at > 10
+
+
+@pytest.fixture
+def two_days_ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Returns what sets the wall clock of a session; the dates of the API's answers stay what they are."""
+    ahead = SimpleNamespace(time=_two_days_later)
+
+    def move() -> None:
+        monkeypatch.setattr(server_time, "time", ahead)
+        monkeypatch.setattr(driver, "time", ahead)
+
+    return move
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_a_wall_clock_that_moves_during_a_run_pays_for_nothing_again(
+    stage: Stage, submit: str, two_days_ahead: Callable[[], None]
+) -> None:
+    stage.sandbox.faults = [reset(route, after=True, times=1) for route in (CREATE, BATCH)]
+    retry = RetryPolicy(first_delay=0.2, max_delay=0.2)
+    journal = stage.folder / "run.sqlite"
+    async with stage.heygen.with_options(retry=retry).dub_many(rows(1), journal=journal, submit=submit) as run:
+        ends = asyncio.ensure_future(anext(run))
+        await until(lambda: stage.sandbox.jobs)
+        two_days_ahead()
+        _forget_keys(stage)
+        outcome = await ends
+
+    assert outcome.state == "completed"
+    assert len(stage.sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("after", [True, False], ids=["after the work", "before the work"])
+async def test_a_row_is_searched_for_if_its_key_is_old_by_the_wall_clock_alone(
+    stage: Stage, submit: str, after: bool, two_days_ahead: Callable[[], None]
+) -> None:
+    if after:
+        await _lose_the_answers(stage, rows(2), submit)
+        _forget_keys(stage)
+    else:
+        stage.sandbox.faults = [reset(route) for route in (CREATE, BATCH)]
+        async with stage.run(rows(2), submit=submit):
+            await until(lambda: stage.asked(BATCH if submit == "batch" else CREATE))
+    stage.sandbox.faults = []
+    two_days_ahead()
+
+    async with stage.heygen.dub_many(rows(2), journal=stage.folder / "run.sqlite", submit=submit) as run:
+        states = [outcome.state async for outcome in run]
+    assert states == ["completed"] * 2
+    assert len(stage.sandbox.jobs) == 2
+    assert stage.asked(LIST) <= 5
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])

@@ -22,7 +22,7 @@ from heygen_async import (
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.origin import Origin
-from heygen_async._transport.server_time import ServerTime
+from heygen_async._transport.server_time import Moment, ServerTime
 from heygen_async._wire import Answer, compose
 from heygen_async.models import Secret
 
@@ -206,6 +206,19 @@ async def test_a_key_that_is_too_old_by_the_clock_is_not_sent_again(jumps):
     assert "It was not sent again" in error.__notes__[0]
 
 
+@pytest.mark.parametrize("jumps", [[25 * 3600], [12 * 3600, 12 * 3600], [-86400, 86400 + 24 * 3600]], ids=str)
+@pytest.mark.parametrize("moves", ["the wall clock", "the clock since boot"])
+async def test_a_key_is_as_old_as_the_clock_says_that_has_moved_more(jumps, moves):
+    moving, standing = Clock(*jumps), Clock()
+    wire = JumpingWire(moving, *[broken()] * 4)
+    since_boot, wall = (standing, moving) if moves == "the wall clock" else (moving, standing)
+    shared = evolve(transport(wire, clock=wall), server_time=ServerTime(since_boot))
+    with pytest.raises(TransportError) as caught:
+        await shared.send(CREATE)
+    assert caught.value.outcome == "unknown"
+    assert len(wire.sent) <= len(jumps)
+
+
 @pytest.mark.parametrize("jumps", [[22 * 3600], [-30], [3600, 3600, -3600]], ids=str)
 async def test_a_key_that_is_young_enough_is_sent_again(jumps):
     clock = Clock(*jumps)
@@ -218,7 +231,7 @@ async def test_a_key_that_is_young_enough_is_sent_again(jumps):
 async def test_a_key_of_an_earlier_process_that_is_too_old_is_not_sent_at_all(age):
     clock, wire = Clock(), Wire()
     with pytest.raises(TransportError) as caught:
-        await evolve(transport(wire, clock=clock), key_since=clock() - age).send(CREATE)
+        await evolve(transport(wire, clock=clock), key_since=Moment(clock(), clock()).before(age)).send(CREATE)
     error = caught.value
     assert (error.outcome, error.attempts, wire.sent) == ("not_sent", 0, [])
     assert not error.is_transient
@@ -230,8 +243,10 @@ async def test_a_key_of_an_earlier_process_ages_while_its_call_waits_for_a_conne
     shared = transport(wire, max_connections=1, clock=clock)
     results = await asyncio.gather(
         shared.send(GET),
-        evolve(shared, key_since=clock() - 22.5 * 3600).send(CREATE),
-        evolve(shared, key_since=clock() - 21.5 * 3600).send(compose("POST", "/v3/lipsyncs", json={"a": 2})),
+        evolve(shared, key_since=shared.moment().before(22.5 * 3600)).send(CREATE),
+        evolve(shared, key_since=shared.moment().before(21.5 * 3600)).send(
+            compose("POST", "/v3/lipsyncs", json={"a": 2})
+        ),
         return_exceptions=True,
     )
     assert [type(result).__name__ for result in results] == ["Response", "TransportError", "Response"]

@@ -16,7 +16,7 @@ from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http, logger
 from heygen_async._transport.keys import UsedKeys
 from heygen_async._transport.retry import Attempts
-from heygen_async._transport.server_time import ServerTime
+from heygen_async._transport.server_time import Moment, ServerTime
 from heygen_async._wire import (
     Answer,
     Request,
@@ -38,10 +38,10 @@ class _Call:
     request: Request
     attempts: Attempts
     outcome: Outcome | None = None
-    key_since: float | None = None
-    """See `Transport`; once it was sent, not `None`."""
+    key_since: Moment | None = None
+    """When its key was first sent, by this call or before it; `None` until it was."""
     first_sent: float | None = None
-    """When this call was, on the event loop's clock."""
+    """When this call was first attempted, on the event loop's clock."""
     in_flight: bool = False
     last_error: HeyGenError | None = None
 
@@ -50,8 +50,8 @@ class _Call:
         """How many times the request was sent."""
         return self.attempts.made + self.in_flight
 
-    def start(self, now: float, elapsed: float) -> None:
-        """Record that an attempt starts.
+    def start(self, now: float, moment: Moment) -> None:
+        """Record that an attempt starts: *now* on the event loop's clock.
 
         Raises:
             HeyGenError: If the idempotency key is too old to be sent: the error of the last attempt, if there was one.
@@ -59,17 +59,17 @@ class _Call:
         if self.first_sent is None:
             self.first_sent = now
         if self.key_since is None:
-            self.key_since = elapsed
-        elif self.request.idempotency_key is not None and not is_key_fresh(self.key_since, elapsed):
+            self.key_since = moment
+        elif self.request.idempotency_key is not None and not is_key_fresh(0.0, self.key_since.age(moment)):
             raise self._too_old()
         self.in_flight = True
 
     def _too_old(self) -> HeyGenError:
         error = self.last_error or TransportError("the request was not sent", outcome="not_sent")
         error.is_transient = False
-        error.hint = "Look for it in the account's list. If it is not there, make a new call with a new key."
+        error.hint = "Look for the job in the account's list. If it is not there, make a new call with a new key."
         error.add_note(
-            "It was not sent again: by the clock its idempotency key is too old, and HeyGen may have forgotten it."
+            "It was not sent again: its idempotency key is over 23 hours old, and HeyGen may have forgotten it."
         )
         return error
 
@@ -111,8 +111,8 @@ class Transport:
     clock: Callable[[], float] = lambda: time.time()  # noqa: PLW0108 looked up when it is called
     """Unix time in seconds, by the clock of this machine."""
     server_time: ServerTime = field(factory=ServerTime)
-    key_since: float | None = None
-    """When the idempotency keys of its requests were first sent, by `ServerTime.elapsed`; `None`: by each call."""
+    key_since: Moment | None = None
+    """When the idempotency keys of its requests were first sent; `None`: in the first attempt of each call."""
 
     async def send(self, request: Request) -> Response:
         """Send *request*, again where that is safe and may help, and return the answer.
@@ -167,20 +167,24 @@ class Transport:
         request = call.request
         await self.gate.enter(request.scope)
         try:
-            sent = self.server_time.elapsed()
+            sent = self.moment()
             call.start(asyncio.get_running_loop().time(), sent)
             exchange = self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
             answer = await (self._logged(call, exchange) if logger.isEnabledFor(logging.DEBUG) else exchange)
         finally:
             self.gate.leave()
         data = decipher(answer, request, now=self.clock(), mask=self.http.origin.mask)
-        self.server_time.note(answer.headers.get("Date"), sent=sent)
+        self.server_time.note(answer.headers.get("Date"), sent=sent.elapsed)
         if not self.gate.pacer.is_free:
             self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
         response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent)
         if request.method == "POST" and logger.isEnabledFor(logging.INFO):
             _log_created(response, request)
         return response
+
+    def moment(self) -> Moment:
+        """Return what its clocks show."""
+        return Moment(self.server_time.elapsed(), self.clock())
 
     async def _logged(self, call: _Call, exchange: Awaitable[Answer]) -> Answer:
         clock = asyncio.get_running_loop().time

@@ -10,6 +10,7 @@ from typing import Final
 
 from attrs import define
 
+from heygen_async._transport.server_time import Moment
 from heygen_async._wire import Request, Stream
 from heygen_async.errors import Outcome
 
@@ -26,7 +27,7 @@ class KeyUse:
         calls: Calls under way.
         is_done: Whether a call has succeeded.
         is_unknown: Whether a call has ended without an answer that says what became of it.
-        since: When that call was first sent, by `ServerTime.elapsed`.
+        since: When that call was first sent.
     """
 
     key: str
@@ -34,7 +35,7 @@ class KeyUse:
     calls: int = 0
     is_done: bool = False
     is_unknown: bool = False
-    since: float | None = None
+    since: Moment | None = None
 
 
 class UsedKeys:
@@ -76,20 +77,20 @@ class UsedKeys:
         """Return whether the idempotency *key* can only be sent with the request it was sent with before."""
         return key in self._uses
 
-    def end(self, use: KeyUse, outcome: Outcome | None, *, is_final: bool, since: float | None = None) -> None:
+    def end(self, use: KeyUse, outcome: Outcome | None, *, is_final: bool, since: Moment | None = None) -> None:
         """Record how a call ended. A key under which nothing can have been created is free again.
 
         Args:
             use: What `begin` returned.
             outcome: What is known of the request; `None` if it succeeded.
             is_final: Whether an answer showed that no request under the key has created anything.
-            since: When it was first sent, by `ServerTime.elapsed`.
+            since: When it was first sent.
         """
         use.calls -= 1
         use.is_done |= outcome is None
         use.is_unknown = outcome == "unknown" or (use.is_unknown and not (is_final or use.is_done))
         known = [one for one in (use.since, since) if one is not None]
-        use.since = min(known, default=None) if use.is_unknown else None
+        use.since = min(known, key=lambda one: one.elapsed, default=None) if use.is_unknown else None
         if self._uses.get(use.key) is not use:
             return
         if is_final or not (use.calls or use.is_done or use.is_unknown):

@@ -1,6 +1,6 @@
 """The API's time, from the `Date` of its answers: how long the API remembers a key is judged by its clock, not by ours.
 
-Rule 1: between two answers time passes as `_uptime` shows it.
+Rule 1: between two answers time passes as `_uptime` shows it. A key is as old as the older of two clocks says.
 Rule 2: until an answer has had a date, the time is that of the wall clock, and nobody knows how wrong that is.
 Rule 3: a date is from some moment between its request and its arrival, which can be days if the machine was suspended.
 """
@@ -13,12 +13,30 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from heygen_async import _uptime
 
 _PRECISION: Final = 2.0
 """By how many seconds a date may be behind: it has whole seconds, and servers keep it for a moment."""
+
+
+@frozen
+class Moment:
+    """A moment by two clocks of this machine: either may stand still in a suspend of it, or of what it runs on."""
+
+    elapsed: float
+    """By `ServerTime.elapsed`."""
+    wall: float
+    """By the wall clock."""
+
+    def before(self, seconds: float) -> Moment:
+        """Return the moment so many seconds before."""
+        return Moment(self.elapsed - seconds, self.wall - seconds)
+
+    def age(self, now: Moment) -> float:
+        """Return the seconds since then, by the clock that counted more."""
+        return max(now.elapsed - self.elapsed, now.wall - self.wall)
 
 
 @define(eq=False)
@@ -41,8 +59,8 @@ class ServerTime:
         return time.time() if self._offset is None else self.elapsed() + self._offset
 
     def latest(self) -> float:
-        """Return the latest time that it can be: infinity before the first answer, else `now`."""
-        return self.now() if self._has_answer else math.inf
+        """Return the latest time that it can be: infinity before the first answer, then the later one of two clocks."""
+        return max(self.now(), time.time()) if self._has_answer else math.inf
 
     def note(self, date: str | None, *, sent: float) -> None:
         """Learn from the `Date` of an answer that has just arrived; one that cannot be read counts as none.

@@ -143,9 +143,10 @@ class RowExecutor:
 
     def step(self) -> Step:
         """Return what to do next."""
-        run = self.run
-        now = run.tools.latest()  # before the first answer a key may be of any age
-        return next_step(self.row, self.record, now, max_attempts=run.max_attempts, has_file=self.has_file)
+        run, record = self.run, self.record
+        # Before the first answer a key may be of any age, and later the API's clock may be wrong; a search settles it.
+        now = run.tools.now() if record.was_searched_for else run.tools.latest()
+        return next_step(self.row, record, now, max_attempts=run.max_attempts, has_file=self.has_file)
 
     async def _work(self) -> None:
         # An interrupted row of a batch first waits for the other rows, and these may wait for the budget.

@@ -217,7 +217,7 @@ def sent_options(row: PreparedRow, record: Record) -> LipsyncOptions:
 def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Record:
     """Return the record after a create without a job."""
     record = record.not_sent(str(error)) if is_settled(error, was_fresh=record.is_fresh) else record
-    record = evolve(record, is_fresh=False)
+    record = evolve(record, is_fresh=False, was_searched_for=False)
     if isinstance(error, RateLimited):
         return record.failing(error, hold=delays.refused if error.retry_after is None else error.retry_after)
     if error.is_transient or error.outcome == "not_sent":
@@ -333,8 +333,8 @@ async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
 
 async def after_failed_create(row: PreparedRow, record: Record, error: HeyGenError, at: Tools) -> Record:
     """Return the record after a create without a job; uploads that the server has lost are forgotten, once."""
-    if error.outcome == "unknown" and not is_remembered(record, at.now()):
-        return evolve(record, is_fresh=False).failing(error)  # its job is searched for
+    if error.outcome == "unknown" and not is_remembered(record, at.latest()):
+        return evolve(record, is_fresh=False, was_searched_for=False).failing(error)  # its job is searched for
     after = after_create(record, error, at.delays)
     is_lost = isinstance(error, NeverMade) or (isinstance(error, APIError) and error.code in LOST_UPLOADS)
     assets = {"video": record.video_asset, "audio": record.audio_asset}
@@ -354,8 +354,9 @@ async def _search(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
         return record.in_doubt(error)
     if found is not None:
         return record.accepted(found)
-    # The answers have shown the API's time. If the key is old only by our clock, the create is sent again under it.
-    return record if is_remembered(record, at.now()) else record.not_found(at.now())
+    now = at.now()  # the answers have shown the API's time
+    # If the key is old only by our clock, the create is sent again under it.
+    return evolve(record, was_searched_for=True) if is_remembered(record, now) else record.not_found(now)
 
 
 async def _renew(_row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:

@@ -135,6 +135,8 @@ class Record:
     """What went wrong with the last effect."""
     is_key_lost: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
     """Whether the server may have forgotten the key of its create, whatever the clock says."""
+    was_searched_for: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
+    """Whether a search has shown that its create, which has no answer, made no job."""
     is_stopped: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
     """Whether nothing more is done for the row in this run."""
     ends_run: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
@@ -196,6 +198,7 @@ class Record:
             error=None,
             estimate=estimate,
             is_fresh=True,
+            was_searched_for=False,
         )
 
     def in_batch(self, batch: str, item: int) -> Record:
@@ -225,7 +228,7 @@ class Record:
         """Return the record after a complete search found no job: the create may be sent again."""
         if self.batch is not None:  # an item is not sent alone under the key of its batch
             return self.not_sent(None)
-        return evolve(self, sent_at=now, is_key_lost=False)
+        return evolve(self, sent_at=now, is_key_lost=False, was_searched_for=True)
 
     def in_doubt(self, error: Exception) -> Record:
         """Return the record after a search that did not show for certain which job is the row's.

@@ -91,7 +91,7 @@ class DubRun:
         tools = Tools(
             heygen=heygen,
             store=journal,
-            searcher=Searcher(heygen, journal, plan.latest),
+            searcher=Searcher(heygen, journal, plan.now, plan.latest),
             delays=plan.delays,
             now=plan.now,
             latest=plan.latest,

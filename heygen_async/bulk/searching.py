@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
 from heygen_async._wire import has_own_code
@@ -56,12 +56,14 @@ class Searcher:
     Args:
         heygen: The API.
         store: What knows the rows.
-        now: Returns the latest Unix time that it can be; infinity if nobody knows.
+        now: Returns Unix time in seconds.
+        latest: Returns the latest that it can be; infinity if nobody knows.
     """
 
     heygen: HeyGen
     store: Store
     now: Callable[[], float]
+    latest: Callable[[], float] = field(default=Factory(lambda self: self.now, takes_self=True))
     _searching: set[str] = field(factory=set)
     """The callback ids of the rows that are searched for: none of them has a create on its way."""
     _covered: set[str] = field(factory=set)
@@ -93,7 +95,7 @@ class Searcher:
         try:
             newest = await self._walk()
         except APIError as error:
-            if not _is_lasting(error) or not is_key_fresh(since, self.now()):
+            if not _is_lasting(error) or not is_key_fresh(since, self.latest()):
                 raise
             return  # the server still knows every key that may have been used
         await self.store.reconciled(None if await self.store.in_doubt() else newest)
@@ -163,10 +165,9 @@ class Searcher:
 
     async def _long_in_doubt(self) -> set[str]:
         """Return the callback ids of the rows in doubt whose last create has certainly arrived by now."""
-        now = self.now()
-        if math.isinf(now):  # nobody knows the time yet
+        if math.isinf(self.latest()):  # nobody knows the time yet
             return set()
-        before = now - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
+        before = self.now() - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
         in_doubt = await self.store.in_doubt()
         return {one.callback_id for one in in_doubt if one.callback_id and (one.sent_at or 0.0) < before}
 

@@ -141,7 +141,7 @@ class Worker(Process):
         calls, store = Mortal(heygen._bulk_calls(), self), Mortal(self.store, self)
         time = heygen._transport.server_time
         queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
-        searcher = Searcher(calls, store, time.latest)
+        searcher = Searcher(calls, store, time.now, time.latest)
         tools = Tools(
             heygen=calls, store=store, searcher=searcher, delays=RetryDelays(), now=time.now, latest=time.latest
         )

@@ -156,7 +156,7 @@ class World:
         if key not in self.jobs and self.running() >= self.account_limit:
             self.refusals += 1
             error = RateLimited("busy", status=429, retry_after=1.0, outcome="rejected")
-            return evolve(record.not_sent("busy"), failure=error, hold=1.0)
+            return evolve(record.not_sent(), failure=error, hold=1.0)
         self.jobs.setdefault(key, "running")
         return record.accepted(f"job of {key}")
 
@@ -235,7 +235,7 @@ class ClusterMachine(RuleBasedStateMachine):
             return
         error = TransportError("broken", outcome=outcome)
         is_settled = outcome == "not_sent" and row.record.is_fresh
-        record = row.record.not_sent("broken") if is_settled else row.record
+        record = row.record.not_sent() if is_settled else row.record
         assert self.world.finish_step(row, record.failing(error))
 
     @rule()
@@ -488,7 +488,7 @@ def after(row, record, now=NOW):
 def test_a_create_that_was_not_sent_is_ready_again_and_not_refused():
     (row,) = granted([stored(1)])
     error = TransportError("no connection", outcome="not_sent")
-    found = after(row, row.record.not_sent("no connection").failing(error))
+    found = after(row, row.record.not_sent().failing(error))
 
     assert (found.stage, found.answer) == (Stage.READY, Answer.FAILED)
     assert (found.price, found.reserved) == (0.0, False)
@@ -505,7 +505,7 @@ def test_a_create_without_an_answer_keeps_its_reservation_and_wants_its_seat_aga
 def test_a_refused_create_waits_as_long_as_the_server_says():
     (row,) = granted([stored(1)])
     error = RateLimited("busy", status=429, retry_after=7.0, outcome="rejected")
-    found = after(row, row.record.not_sent("busy").failing(error, hold=7.0))
+    found = after(row, row.record.not_sent().failing(error, hold=7.0))
 
     assert (found.stage, found.answer, found.retry_after, found.due) == (Stage.READY, Answer.REFUSED, 7.0, NOW + 7.0)
 
@@ -513,7 +513,7 @@ def test_a_refused_create_waits_as_long_as_the_server_says():
 def test_a_rejected_create_fails_the_row():
     (row,) = granted([stored(1)])
     error = InvalidRequest("bad", status=400, outcome="rejected")
-    found = after(row, row.record.not_sent("bad").stopped(error))
+    found = after(row, row.record.not_sent().stopped(error))
 
     assert (found.stage, found.answer, found.price) == (Stage.FAILED, Answer.REJECTED, 0.0)
 

@@ -60,7 +60,7 @@ def _next(record: Record, now: float = 1000.0, *, max_attempts: int = 3, has_fil
         pytest.param(SENT.accepted("ls_1").completed(1.0).done(), Step.DOWNLOAD, id="the file was taken away"),
         pytest.param(SENT.accepted("ls_1").failed("server", is_final=False), Step.RENEW, id="failed, may pass"),
         pytest.param(SENT.accepted("ls_1").failed("no face", is_final=True), Step.GIVE_UP, id="failed for good"),
-        pytest.param(SENT.not_sent("429"), Step.INTEND, id="refused"),
+        pytest.param(SENT.not_sent(), Step.INTEND, id="refused"),
     ],
 )
 def test_the_record_of_a_row_decides_the_next_step(record: Record, step: Step) -> None:
@@ -116,7 +116,7 @@ def test_attempts_are_counted() -> None:
 
 
 def test_another_body_goes_under_another_key_even_after_a_refusal() -> None:
-    refused = SENT.not_sent("asset_not_found")
+    refused = SENT.not_sent()
 
     assert refused.sending("body", None, now=0.0).attempt_key == SENT.attempt_key
     assert refused.sending("other", None, now=0.0).attempt_key == attempt_key("a", "in", 2)
@@ -201,7 +201,7 @@ class RowMachine(RuleBasedStateMachine):
         if fault == "cut off before":
             return
         if fault == "refused":
-            self.record = record.not_sent("429") if was_fresh else record
+            self.record = record.not_sent() if was_fresh else record
             return
         job = self.server.create(record.attempt_key or "", record.body or "", record.callback_id or "", self.now)
         if fault != "cut off after":
@@ -436,7 +436,7 @@ async def test_a_row_that_was_refused_may_be_mended_under_its_key() -> None:
     journal = await _open(None)
     (record,) = await journal.admit([_entry("a")])
     assert isinstance(record, Record)
-    await journal.save(record.sending("body", "a", 0.0).not_sent("400"))
+    await journal.save(record.sending("body", "a", 0.0).not_sent())
     (corrected,) = await journal.admit([_entry("a", inputs="corrected")])
     await journal.aclose()
 

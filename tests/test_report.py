@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.program import RetryDelays, after_create
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.report import COLUMNS, _cell, default_report, write_report
+from heygen_async.errors import RateLimited
 from heygen_async.models import DubRow
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
@@ -77,6 +79,26 @@ async def test_the_states_of_a_report_are_those_that_a_run_prints(
     [row] = await reported(tmp_path, Record(key="a", inputs="i", number=1, state=state, error=error))
 
     assert row["state"] == word
+
+
+@pytest.mark.parametrize("retry_after", [None, 60.0])
+async def test_a_row_that_waits_after_a_429_is_not_submitted(tmp_path: Path, retry_after: float | None) -> None:
+    error = RateLimited("too many jobs", status=429, retry_after=retry_after, outcome="rejected")
+    sent = Record(key="a", inputs="i", number=1).sending("body", None, 1.0)
+    [row] = await reported(tmp_path, after_create(sent, error, RetryDelays()).next_version())
+
+    assert (row["state"], row["error"]) == ("not submitted", "")
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_a_row_that_is_to_be_tried_again_is_not_submitted(tmp_path: Path, attempts: int) -> None:
+    record = Record(key="a", inputs="i", number=1)
+    for number in range(attempts):
+        failed = record.sending("body", None, 1.0).accepted(f"ls_{number}").failed("server overloaded", is_final=False)
+        record = failed.renewed()
+    [row] = await reported(tmp_path, record.next_version())
+
+    assert (row["state"], row["attempts"], row["error"]) == ("not submitted", str(attempts), "")
 
 
 async def test_a_report_has_the_seconds_of_each_step(tmp_path: Path) -> None:

@@ -367,7 +367,7 @@ class RowExecutor:
         try:
             job = await self._job(record)
         except NeverMade as error:
-            never = evolve(record.never_made(str(error)), is_fresh=True)
+            never = evolve(record.never_made(), is_fresh=True)
             return await after_failed_create(self.row, never, error, self.run.tools)
         except ENDS_RUN:
             raise

@@ -216,7 +216,7 @@ def sent_options(row: PreparedRow, record: Record) -> LipsyncOptions:
 
 def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Record:
     """Return the record after a create without a job."""
-    record = record.not_sent(str(error)) if is_settled(error, was_fresh=record.is_fresh) else record
+    record = record.not_sent() if is_settled(error, was_fresh=record.is_fresh) else record
     record = evolve(record, is_fresh=False, was_searched_for=False)
     if isinstance(error, RateLimited):
         return record.failing(error, hold=delays.refused if error.retry_after is None else error.retry_after)

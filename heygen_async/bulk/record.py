@@ -205,7 +205,7 @@ class Record:
         """Return the record of a row that is sent as an item of a batch."""
         return evolve(self, batch=batch, item=item, group=None)
 
-    def not_sent(self, error: str | None) -> Record:
+    def not_sent(self) -> Record:
         """Return the record after a create that certainly created no job."""
         return evolve(
             self,
@@ -214,20 +214,20 @@ class Record:
             item=None,
             batch_id=None,
             sent_at=None,
-            error=error,
+            error=None,
             estimate=0.0,
             is_key_lost=False,
         )
 
-    def never_made(self, error: str) -> Record:
+    def never_made(self) -> Record:
         """Return the record after the server took the batch, but not this item."""
         # The server keeps the batch under its key, with that answer: the next create goes under another.
-        return evolve(self.not_sent(error), body="")
+        return evolve(self.not_sent(), body="")
 
     def not_found(self, now: float) -> Record:
         """Return the record after a complete search found no job: the create may be sent again."""
         if self.batch is not None:  # an item is not sent alone under the key of its batch
-            return self.not_sent(None)
+            return self.not_sent()
         return evolve(self, sent_at=now, is_key_lost=False, was_searched_for=True)
 
     def in_doubt(self, error: Exception) -> Record:
@@ -305,6 +305,7 @@ class Record:
             lipsync_id=None,
             earlier=earlier,
             is_final=False,
+            error=None,
         )
 
     def redone(self, inputs: str) -> Record:
@@ -320,7 +321,6 @@ class Record:
             forgiven=len(renewed.earlier),
             replaces=self.written or self.replaces,
             written=None,
-            error=None,
             earlier_estimate=self.earlier_estimate + self.estimate,
             estimate=0.0,
             seconds=None,

@@ -217,7 +217,7 @@ class _OneStep:
             try:
                 await check_target(row.row, record)
             except DownloadError as error:  # nothing was sent
-                return record.not_sent(str(error)).stopped(error), True
+                return record.not_sent().stopped(error), True
         if step is Step.DOWNLOAD:
             record = await self._to_download(record)
             if record.failure is not None:

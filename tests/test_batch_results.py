@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from attrs import define, evolve, field
 
-from heygen_async import NotFound, PollPolicy, RateLimited, TransportError, UnexpectedResponse, WaitTimeout
+from heygen_async import (
+    NotFound,
+    PermissionDenied,
+    PollPolicy,
+    RateLimited,
+    TransportError,
+    UnexpectedResponse,
+    WaitTimeout,
+)
+from heygen_async._ids import segment
 from heygen_async.bulk.batch_results import BatchResults
 from heygen_async.bulk.program import RetryDelays, Tools
 from heygen_async.bulk.record import Record
@@ -68,6 +77,51 @@ async def test_the_rows_of_a_batch_share_its_looks() -> None:
 
     assert [job.id for job in found] == ["ls_0", "ls_1"]
     assert len(server.times) == 2
+
+
+async def _ends_of_batch(count: int, refusal: Exception) -> list[Lipsync | BaseException]:
+    """Return the results of *count* completed items of an account whose list cannot be read."""
+
+    class Unlisted(Server):
+        async def list(self, **_: object) -> AsyncIterator[None]:
+            raise refusal
+            yield
+
+    server = Unlisted([items(*[LipsyncStatus.COMPLETED] * count)])
+    return await results_of(server, *[evolve(RECORD, key=f"row-{number}", item=number) for number in range(count)])
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [PermissionDenied("no", status=403, code="forbidden"), NotFound("no", status=404), RateLimited("no", status=429)],
+    ids=["403", "404", "429"],
+)
+async def test_a_list_that_cannot_be_read_fails_no_row(refusal: Exception) -> None:
+    assert [job.id for job in await _ends_of_batch(5, refusal)] == [f"ls_{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize("wrong", ["../x", "ls 1", "a/b"])
+async def test_an_item_with_no_usable_id_fails_alone(wrong: str) -> None:
+    class Strict(Server):
+        async def get(self, lipsync_id: str) -> Lipsync:
+            return await super().get(segment("lipsync_id", lipsync_id))
+
+    bad = [
+        evolve(one, lipsync_id=wrong) if one.item_index == 0 else one for one in items(*[LipsyncStatus.COMPLETED] * 2)
+    ]
+    found = await results_of(Strict([bad]), RECORD, evolve(RECORD, key="b", item=1))
+
+    assert isinstance(found[0], UnexpectedResponse)
+    assert "is not an id" in str(found[0])
+    assert found[1].id == "ls_1"
+
+
+@pytest.mark.parametrize("status", [LipsyncStatus.COMPLETED, LipsyncStatus.FAILED, LipsyncStatus.RUNNING])
+async def test_an_item_that_is_listed_twice_has_one_result(status: LipsyncStatus) -> None:
+    server = Server([[*COMPLETED, *items(status), *COMPLETED]])
+    [job] = await results_of(server, RECORD)
+
+    assert job.id == "ls_0"
 
 
 async def test_a_batch_that_has_not_begun_is_looked_at_half_as_often() -> None:

@@ -96,31 +96,41 @@ class BatchResults:
         )
         for item in ended:
             result = _result(item, found.get(item.lipsync_id or ""))
-            if result is not None:
+            if result is not None and item.item_index in waiting:  # a page may list an item twice
                 _settle(waiting.pop(item.item_index), result)
         if not waiting:
             return LipsyncStatus.COMPLETED
         is_pending = all(item.status == LipsyncStatus.PENDING for item in items)
         return LipsyncStatus.PENDING if is_pending else LipsyncStatus.RUNNING
 
-    async def _fetch(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync | NotFound]:
+    async def _fetch(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync | HeyGenError]:
         """Get completed jobs: from the list where that takes fewer requests, the others one by one."""
-        found: dict[str, Lipsync | NotFound] = {}
-        missing, pages = set(lipsync_ids), len(lipsync_ids) // _PAGE_SAVES
-        listing = self.tools.heygen.list(page_size=100)
-        while pages and len(missing) > 1:
-            page = await anext(listing, None)
-            if page is None:
-                break
-            there = {lipsync.id: lipsync for lipsync in page.items if lipsync.id in missing and lipsync.is_terminal}
-            found |= there
-            missing -= there.keys()
-            pages -= 1
-        for lipsync_id in missing:
+        found: dict[str, Lipsync | HeyGenError] = {**await self._listed(lipsync_ids)}
+        for lipsync_id in set(lipsync_ids) - found.keys():
             try:
                 found[lipsync_id] = await self.tools.heygen.get(lipsync_id)
             except NotFound as error:
                 found[lipsync_id] = error
+            except ValueError as error:  # no id that can be requested
+                found[lipsync_id] = UnexpectedResponse([f"{error} @ $.data.items"], status=200)
+        return found
+
+    async def _listed(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync]:
+        """Return those of the jobs that are completed on the first pages of the list, if it can be read."""
+        found: dict[str, Lipsync] = {}
+        wanted, pages = set(lipsync_ids), len(lipsync_ids) // _PAGE_SAVES
+        listing = self.tools.heygen.list(page_size=100)
+        while pages and len(wanted) - len(found) > 1:
+            try:
+                page = await anext(listing, None)
+            except ENDS_RUN:
+                raise
+            except HeyGenError:
+                break
+            if page is None:
+                break
+            found |= {lipsync.id: lipsync for lipsync in page.items if lipsync.id in wanted and lipsync.is_terminal}
+            pages -= 1
         return found
 
 
@@ -133,7 +143,7 @@ def _settle(future: asyncio.Future[Lipsync], result: Lipsync | Exception) -> Non
         future.set_result(result)
 
 
-def _result(item: BatchItem, found: Lipsync | NotFound | None) -> Lipsync | HeyGenError | None:
+def _result(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | HeyGenError | None:
     """Return the result of an item that has ended; `None` if its job goes on, whatever the batch says."""
     if item.status == LipsyncStatus.NOT_FOUND:
         return NotFound(f"there is no lipsync {item.lipsync_id}", status=404, code="not_found")

@@ -20,6 +20,7 @@ from heygen_async._media.transfers import Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import PacedGate
+from heygen_async._transport.keys import UsedKeys
 from heygen_async.models import LipsyncOptions
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
@@ -81,12 +82,14 @@ class Calls:
         ours = self._transport
         if pace is not None:
             return self.over(evolve(ours, gate=PacedGate(ours.gate, pace))).of_run(None)
-        refusing = self.over(evolve(ours, retry=evolve(ours.retry, on_rate_limit="raise")))
+        # Its records say what a key is for: a link that was signed again may be sent under the key of the one before.
+        creating = evolve(ours, keys=UsedKeys())
+        refusing = evolve(creating, retry=evolve(ours.retry, on_rate_limit="raise"))
         return BulkCalls(
             lipsyncs=self.lipsyncs,
             jobs=JobList(self.lipsyncs),
-            batches=self.lipsyncs_with_keys,
-            creates=refusing.lipsyncs_with_keys,
+            batches=self.over(creating).lipsyncs_with_keys,
+            creates=self.over(refusing).lipsyncs_with_keys,
             uploads=self._uploads,
             account=self.account,
             poller=self.poller,

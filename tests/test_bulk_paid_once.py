@@ -280,6 +280,22 @@ async def test_the_repeat_of_a_create_does_not_hide_an_older_copy(stage: Stage) 
     assert len(stage.sandbox.jobs) == 4
 
 
+def _signed(number: int) -> list[DubRow]:
+    return rows(2, audio=f"https://b.s3.amazonaws.com/a.mp3?X-Amz-Signature={number}&X-Amz-Date={number}")
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("journal", ["run.sqlite", "another.sqlite"])
+async def test_links_that_are_signed_again_are_sent_under_the_same_key_in_one_session(
+    stage: Stage, submit: str, journal: str
+) -> None:
+    await _lose_the_answers(stage, _signed(1), submit)
+    stage.sandbox.faults = []
+
+    assert await stage.states(_signed(2), submit=submit, journal=stage.folder / journal) == {"completed": 2}
+    assert len(stage.sandbox.jobs) == 2
+
+
 async def test_an_older_copy_is_recognised_even_if_the_list_was_refused_before_its_first_create(stage: Stage) -> None:
     stage.sandbox.faults = [error(403, "forbidden", route=LIST, times=1)]
     await stage.outcomes(rows(1))

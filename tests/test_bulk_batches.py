@@ -29,8 +29,10 @@ from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
+from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.program import Tools, intent
 from heygen_async.bulk.record import Record
+from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import Entry
 from heygen_async.jobs import LipsyncBatch
@@ -110,10 +112,11 @@ async def test_an_item_fails_alone(stage: Stage) -> None:
 
 async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invalid_item_is_refused(stage: Stage) -> None:
     bad = DubRow(url("x"), AUDIO, key="bad", callback_url="https://example.com/hook")
-    calls = stage.heygen._calls
-    with_keys = calls.lipsyncs_with_keys
-    calls.lipsyncs_with_keys = lambda age: _WholesaleLipsyncs(with_keys(age))
-    outcomes = await _outcomes(stage, [*rows(6), bad])
+    calls = stage.heygen._bulk_calls()
+    wholesale = evolve(calls, batches=lambda age: _WholesaleLipsyncs(calls.batches(age)))
+    plan = Plan(journal=stage.folder / "run.sqlite", submit="batch", delays=HASTY)
+    async with DubRun(wholesale, [*rows(6), bad], plan, origin=stage.sandbox.url) as run:
+        outcomes = {outcome.key: outcome async for outcome in run}
 
     assert {key for key, outcome in outcomes.items() if outcome.state == "failed"} == {"bad"}
     assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 7)}
@@ -205,6 +208,40 @@ async def test_rows_of_an_interrupted_batch_are_not_sent_without_the_others(stag
     assert len(stage.sandbox.jobs) == 3
     assert await _states(stage, rows(3)) == {"completed": 3}
     assert len(stage.sandbox.jobs) == 3
+
+
+@pytest.mark.parametrize("first", ["each", "batch"])
+@pytest.mark.parametrize("count", [3, 4, 130])
+async def test_the_same_rows_in_other_batches_of_a_new_journal_are_not_paid_again(
+    stage: Stage, first: str, count: int
+) -> None:
+    await stage.outcomes(rows(3), submit=first, journal=stage.folder / "lost.sqlite", output_dir=stage.folder / "lost")
+    await stage.outcomes([DubRow(url("other"), AUDIO, key="other")], journal=None, output_dir=None)
+
+    assert await _states(stage, rows(count)) == {"completed": count}
+    assert stage.jobs_by_key() == {**{f"row-{number}": 1 for number in range(1, count + 1)}, "other": 1}
+    assert await _states(stage, rows(count)) == {"unchanged": count}
+
+
+@pytest.mark.parametrize("callback_id", ["mine-{}", None])
+async def test_a_new_journal_adopts_no_job_of_other_inputs_or_with_a_callback_id_of_the_users(
+    stage: Stage, callback_id: str | None
+) -> None:
+    def given(title: str) -> list[DubRow]:
+        ids = [None if callback_id is None else callback_id.format(number) for number in range(3)]
+        return [evolve(row, callback_id=one, title=title) for row, one in zip(rows(3), ids, strict=True)]
+
+    await stage.outcomes(given("one"), submit="batch", journal=stage.folder / "lost.sqlite", output_dir=None)
+
+    assert await _states(stage, given("another")) == {"completed": 3}
+    assert len(stage.sandbox.jobs) == 3 + 3
+
+
+async def test_a_new_journal_adopts_no_job_of_the_day_before(stage: Stage) -> None:
+    await stage.outcomes(rows(3), submit="batch", journal=stage.folder / "lost.sqlite", output_dir=None)
+
+    assert await _states(stage, rows(4), now=lambda: time.time() + 2 * DAY) == {"completed": 4}
+    assert len(stage.sandbox.jobs) == 3 + 4
 
 
 class _Unreachable(FakeHeyGen):

@@ -270,7 +270,7 @@ class RowExecutor:
     async def _prepare_run(self) -> None:
         """Before the first create of a run: find jobs that its store does not know."""
         if not self.run.tools.searcher.is_prepared:
-            await self.run.tools.searcher.prepare()
+            await self.run.tools.searcher.prepare(in_batches=self.run.is_batching)
             self.run.queue.recover()
 
     def _adopted(self, attempt: int, lipsync_id: str) -> Record:

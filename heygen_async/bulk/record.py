@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -40,6 +41,7 @@ _NOT_SAVED: Final[Mapping[str, bool]] = {"saved": False}
 _KEY_CHARACTERS: Final = 200
 """Characters of a row's key in its attempt keys; the API takes 255 in all."""
 _DIGITS: Final = 16
+_ATTEMPT_KEY: Final = re.compile(rf".{{1,{_KEY_CHARACTERS}}}\.[0-9a-f]{{{_DIGITS}}}")
 
 
 class State(enum.StrEnum):
@@ -392,6 +394,11 @@ def attempt_key(row_key: str, digest: str, attempt: int) -> str:
     """
     covered = orjson.dumps([row_key, digest, attempt])
     return f"{row_key[:_KEY_CHARACTERS]}.{hashlib.sha256(covered).hexdigest()[:_DIGITS]}"
+
+
+def is_like_attempt_key(callback_id: str) -> bool:
+    """Return whether *callback_id* has the form of an attempt key, which hardly any other one has."""
+    return _ATTEMPT_KEY.fullmatch(callback_id) is not None
 
 
 def first_version_key(key: str, attempt: int) -> str:

@@ -4,8 +4,10 @@ Rule 1: a walk goes through the list from the newest job to the anchor, which is
 the first create of the run, or to the end of the list. No clock is compared.
 Rule 2: a job is adopted only if it is certainly the row's; otherwise the row fails as in doubt.
 Rule 3: what a walk finds is saved before the anchor moves.
-Rule 4: a run whose store knows the newest job of the account, or has never seen one, walks nowhere. That is decided
-before its first create, a repeated one included: what that one creates would be known.
+Rule 4: a run whose store knows the newest job of the account walks nowhere. That is decided before its first create, a
+repeated one included: what that one creates would be known.
+Rule 5: a run in batches whose store is new walks through the jobs of the last day: another store may have had its rows
+in other batches, whose keys differ. Sent one by one, a row has the same key in all of them.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from attrs import Factory, define, field
 
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
 from heygen_async._wire import has_own_code
-from heygen_async.bulk.record import Record, attempt_key, first_version_key
+from heygen_async.bulk.record import Record, attempt_key, first_version_key, is_like_attempt_key
 from heygen_async.bulk.store import HeyGen, Store
 from heygen_async.errors import APIError, HeyGenError, NotFound
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
@@ -29,6 +32,9 @@ _MORE_ATTEMPTS: Final = 5
 
 _ARRIVED_AFTER: Final = 1800.0
 """Seconds after which a request that was sent has certainly arrived, or never will."""
+
+_REMEMBERED: Final = 24 * 3600.0
+"""Seconds during which the same row is not paid for twice, whatever store it is in."""
 
 _CLOCK_SKEW: Final = 300.0
 """By how many seconds the server's clock and ours may differ where a job is to be certain."""
@@ -73,8 +79,11 @@ class Searcher:
     _is_legacy: bool = False
     """Whether the store was converted from version 0.1, which sent other keys."""
 
-    async def prepare(self) -> None:
+    async def prepare(self, *, in_batches: bool = False) -> None:
         """Prepare for creates, once in a run: find what the store does not know, and keep the newest job.
+
+        Args:
+            in_batches: Whether rows are sent in batches.
 
         Raises:
             HeyGenError: If the list cannot be read now; or at all, and the server may have forgotten the keys of the
@@ -88,7 +97,7 @@ class Searcher:
             if unclean is not None:
                 await self._reconcile(float(unclean))
             else:
-                await self._keep_newest()
+                await self._keep_newest(in_batches=in_batches)
             self.is_prepared = True
 
     async def _reconcile(self, since: float) -> None:
@@ -100,9 +109,10 @@ class Searcher:
             return  # the server still knows every key that may have been used
         await self.store.reconciled(None if await self.store.in_doubt() else newest)
 
-    async def _keep_newest(self) -> None:
+    async def _keep_newest(self, *, in_batches: bool) -> None:
+        is_new = await self.store.fact("anchor") is None
         try:
-            newest = await self._newest()
+            newest = await (self._walk_last_day() if is_new and in_batches else self._newest())
             if newest is not None and await self._may_be_older_copy(newest):
                 newest = await self._walk(to_known=True)
         except APIError as error:
@@ -132,6 +142,18 @@ class Searcher:
             recent = page.items[: ids.index(anchor)] if anchor in ids else page.items
             await self.store.keep_listed([(one.id, one.callback_id) for one in recent if one.callback_id])
             if anchor in ids or (to_known and await self.store.known_jobs(ids)):
+                break
+        return newest
+
+    async def _walk_last_day(self) -> str | None:
+        """Save the jobs of the last day that may be those of rows, and return the newest job."""
+        newest, oldest = None, datetime.fromtimestamp(self.now() - _REMEMBERED, UTC)
+        async for page in self.heygen.list(page_size=100):
+            newest = newest or next((lipsync.id for lipsync in page.items), None)
+            recent = [one for one in page.items if one.created_at is None or one.created_at >= oldest]
+            known = [(one.id, one.callback_id) for one in recent if one.callback_id]
+            await self.store.keep_listed([one for one in known if is_like_attempt_key(one[1])])
+            if not recent:
                 break
         return newest
 

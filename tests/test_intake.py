@@ -251,6 +251,30 @@ async def test_a_dry_run_writes_nothing(stage: Stage) -> None:
     assert list(stage.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize("where", ["/proc/out", "/proc/out/deeper", "/proc"])
+async def test_a_dry_run_finds_an_output_folder_that_cannot_be_written(stage: Stage, where: str) -> None:
+    with pytest.raises(OSError, match=r"/proc|No such file|denied|Read-only"):
+        await stage.run(rows(1), output_dir=Path(where)).survey()
+    with pytest.raises(OSError, match=r"/proc|No such file|denied|Read-only"):
+        await stage.outcomes(rows(1), output_dir=Path(where))
+    assert not stage.sandbox.jobs
+
+
+async def test_a_file_in_the_place_of_the_output_folder_is_a_problem_of_the_rows(stage: Stage) -> None:
+    (stage.folder / "out").write_bytes(b"a file")
+    [problem] = await problems_of(stage, rows(1))
+
+    assert "out is not a folder" in problem
+
+
+@pytest.mark.parametrize("name", ["missing/run.sqlite", "folder", "missing/deep/run.sqlite"])
+async def test_a_dry_run_finds_a_place_where_no_journal_can_be(stage: Stage, name: str) -> None:
+    (stage.folder / "folder").mkdir()
+    for attempt in (stage.run(rows(1), journal=stage.folder / name).survey, None):
+        with pytest.raises(JournalError, match=r"does not exist|is a folder"):
+            await (attempt() if attempt else stage.outcomes(rows(1), journal=stage.folder / name))
+
+
 # Rows that an earlier run has begun
 
 

@@ -276,9 +276,8 @@ async def test_a_journal_whose_opening_was_cancelled_ends_cleanly(tmp_path: Path
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening
-    await asyncio.to_thread(first._thread.shutdown)
 
-    await again.open()
+    await again.open()  # it is not in use any more
     assert await again.fact("unclean") is None
     await again.aclose()
 

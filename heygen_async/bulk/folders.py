@@ -60,11 +60,25 @@ async def check_writable(folder: Path | None) -> None:
         await to_thread.run_sync(_try_to_write, folder)
 
 
+async def check_creatable(folder: Path | None) -> None:
+    """Check the same without creating *folder*: a file can be created in it, or in the folder where it would be made.
+
+    Raises:
+        OSError: If it cannot.
+    """
+    if folder is not None:
+        await to_thread.run_sync(_try_to_create, folder)
+
+
 def _try_to_write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(
-        prefix=".heygen-", dir=folder
-    ):  # without a name where the system can: no crash leaves it
+    _try_to_create(folder)
+
+
+def _try_to_create(folder: Path) -> None:
+    there = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
+    # The file has no name where the system can do that: no crash leaves it.
+    with tempfile.TemporaryFile(prefix=".heygen-", dir=there):
         pass
 
 

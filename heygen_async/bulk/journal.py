@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import orjson
 from attrs import define, field
@@ -63,6 +63,10 @@ class _Commit:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(error.fresh() if isinstance(error, JournalError) else error)
+
+
+_CLOSE_SECONDS: Final = 5.0
+"""How long an `open` that failed, or was cancelled, waits for the file to be closed."""
 
 
 class Journal:
@@ -114,7 +118,7 @@ class Journal:
         try:
             await self.in_turn(partial(self._begin, find))
         except BaseException:
-            self._close_later()
+            await asyncio.wait([self._close_later()], timeout=_CLOSE_SECONDS)  # whoever opens it next finds it free
             raise
 
     def _begin(self, find: Callable[[], JournalFile]) -> None:

@@ -137,12 +137,21 @@ def name_of(path: Path | None) -> str:
     return "the journal in memory" if path is None else f"the journal {path}"
 
 
-def _uses_wal(path: Path) -> bool:
-    """Look at the files before SQLite does; return whether the journal uses a write-ahead log."""
+def check_place(path: Path) -> None:
+    """Check that a journal can be at *path*.
+
+    Raises:
+        JournalError: If not.
+    """
     if not path.absolute().parent.is_dir():
         raise JournalError(f"the folder of {name_of(path)} does not exist")
     if path.is_dir():
         raise JournalError(f"{name_of(path)} is a folder: name a file in it")
+
+
+def _uses_wal(path: Path) -> bool:
+    """Look at the files before SQLite does; return whether the journal uses a write-ahead log."""
+    check_place(path)
     log = path.with_name(f"{path.name}-wal")
     mark, position = _WAL_HEADER
     uses_wal = path.is_file() and _head(path)[position] == mark

@@ -27,9 +27,10 @@ from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
 from heygen_async.bulk.events import DubSnapshot, StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
-from heygen_async.bulk.folders import check_writable, temporary_folder
+from heygen_async.bulk.folders import check_creatable, check_writable, temporary_folder
 from heygen_async.bulk.intake import OwnFiles, check_manifest, own_files_of
 from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.journal_file import check_place
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.owner import Owner
@@ -133,9 +134,9 @@ class DubRun:
             await self._journal.open()
             resources.push_async_callback(self._journal.aclose)
             await self._check_files(self._journal)
-            await check_writable(self._plan.output_dir)
             snapshot = await resources.enter_async_context(new_snapshot())
             is_checked = await self._check_rows(snapshot)
+            await check_writable(self._plan.output_dir)
             self._context.purse.budget.spent = await self._journal.estimate()
             send, receive = create_memory_object_stream[DubOutcome](math.inf)
             resources.callback(receive.close)
@@ -231,7 +232,9 @@ class DubRun:
 
         Raises:
             BadRows: If rows are wrong.
-            JournalError: If the journal cannot be read, or a run uses it.
+            JournalError: If the journal cannot be read or created, or a run uses it.
+            OSError: If the output folder, or the folder for temporary files, cannot be written to.
+            ValueError: If the journal, or its report, is the manifest.
         """
         if self._state != "new":
             raise RuntimeError("a run is surveyed before it is entered")
@@ -245,12 +248,16 @@ class DubRun:
                 async for rows in admitted:
                     for one in rows:
                         builder.add(one.row, one.record, has_file=one.has_file)
+            await check_creatable(self._plan.output_dir)
         return builder.survey()
 
     def _existing_journal(self, folder: Path) -> Path:
         """Return the path of the journal, or one in *folder*, which is deleted soon, if there is no journal yet."""
         path = self._plan.journal
-        return path if path is not None and path.exists() else folder / "survey.sqlite"
+        if path is None:
+            return folder / "survey.sqlite"
+        check_place(path)
+        return path if path.exists() else folder / "survey.sqlite"
 
     async def write_report(self, path: Path) -> None:
         """Write the state of each row to *path*, as CSV; inside `async with`, at any time.

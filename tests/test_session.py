@@ -97,6 +97,21 @@ def test_use_on_another_loop_is_a_runtime_error_with_a_sentence():
         home.run(session.aclose())
 
 
+async def test_a_call_on_another_loop_or_a_closed_session_says_nothing_of_its_key(sandbox):
+    async with session_on(sandbox) as session:
+        await session.account.me()
+
+        def elsewhere():
+            with pytest.raises(RuntimeError, match="another event loop"):
+                asyncio.run(session.lipsyncs.create(**BOTH, idempotency_key="mine"))
+
+        await asyncio.to_thread(elsewhere)
+        assert not session._transport.keys.is_used("mine")
+    with pytest.raises(RuntimeError, match="closed"):
+        await session.lipsyncs.create(**BOTH, idempotency_key="mine")
+    assert not session._transport.keys.is_used("mine")
+
+
 async def test_it_may_be_closed_in_another_task_than_it_was_opened_in(sandbox):
     session = session_on(sandbox)
     await asyncio.create_task(session.__aenter__())

@@ -1,6 +1,7 @@
 """The driver: one logical call over several attempts, on a virtual clock with a scripted exchange."""
 
 import asyncio
+import contextlib
 import logging
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import pytest
 from attrs import evolve
 
 from heygen_async import (
+    APIError,
     Conflict,
     HeyGenError,
     NotFound,
@@ -52,6 +54,9 @@ class Wire:
         self.seconds = seconds
         self.sent = []
         self.in_the_air = self.most_in_the_air = 0
+
+    def ensure_open(self):
+        """It is always open."""
 
     async def exchange(self, request, *, headers, timeouts):
         self.sent.append((asyncio.get_running_loop().time(), request))
@@ -347,6 +352,15 @@ async def test_a_429_holds_back_the_whole_session_and_then_lets_it_go_one_by_one
     assert others[0] >= 5.0
     assert all(later - earlier >= 0.015 for earlier, later in pairwise(others))
     assert len(others) == 5
+
+
+@pytest.mark.parametrize("answer", [OK, api_error(404, "not_found"), api_error(400), api_error(402)], ids=str)
+async def test_the_gap_after_a_429_shrinks_with_any_other_answer(answer):
+    sender = transport(Wire(api_error(429, **{"Retry-After": "1"}), *[answer] * 100))
+    for _ in range(80):
+        with contextlib.suppress(APIError):
+            await sender.send(GET)
+    assert sender.gate.pacer.is_free
 
 
 async def send_later(sender, request, seconds):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from random import random
 
 from attrs import define, field, frozen
@@ -121,7 +122,9 @@ class Transport:
             ValueError: If its idempotency key was used for a different request; nothing is sent.
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`.
             asyncio.CancelledError: With the same three attributes, whenever it is cancelled.
+            RuntimeError: If the session is closed, or in use by another event loop; nothing is sent.
         """
+        self.http.ensure_open()  # first: what cannot be sent says nothing of its key
         use = self.keys.begin(request)
         attempts = Attempts(self.retry, is_repeatable=request.is_repeatable)
         call = _Call(request, attempts, key_since=self.key_since)
@@ -173,10 +176,10 @@ class Transport:
             answer = await (self._logged(call, exchange) if logger.isEnabledFor(logging.DEBUG) else exchange)
         finally:
             self.gate.leave()
+        if answer.status != HTTPStatus.TOO_MANY_REQUESTS and not self.gate.pacer.is_free:
+            self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
         data = decipher(answer, request, now=self.clock(), mask=self.http.origin.mask)
         self.server_time.note(answer.headers.get("Date"), sent=sent.elapsed)
-        if not self.gate.pacer.is_free:
-            self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
         response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent)
         if request.method == "POST" and logger.isEnabledFor(logging.INFO):
             _log_created(response, request)

@@ -125,6 +125,20 @@ def send_endlessly(headers=None):
     return handler
 
 
+def in_packets(*packets, headers=None, gap=0.01):
+    """Make a handler whose answer arrives piece by piece."""
+
+    async def handler(request):
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        for packet in packets:
+            await response.write(packet)
+            await asyncio.sleep(gap)
+        return response
+
+    return handler
+
+
 # Videos
 
 
@@ -724,11 +738,14 @@ async def test_captions_are_written_beside_the_video(tmp_path, handle):
 
 BAD_CAPTIONS = [
     pytest.param(send(b""), "an empty file", id="empty"),
-    pytest.param(send(b" \n"), "are empty", id="blank"),
+    pytest.param(send(b" \n"), "an empty file", id="blank"),
+    pytest.param(send(b"\xef\xbb\xbf\r\n"), "an empty file", id="byte-order-mark"),
     pytest.param(send(b"", 404), "404", id="gone"),
     pytest.param(send(b"", 403), "403", id="expired"),
     pytest.param(send(b"<html>", headers={"Content-Type": "text/html"}), "a page", id="page"),
     pytest.param(send(b"<!doctype html>", headers={"Content-Type": "text/plain"}), "a page", id="page-as-text"),
+    pytest.param(send(b'{"error": 1}', headers={"Content-Type": "text/plain"}), "a page", id="json-as-text"),
+    pytest.param(in_packets(b"\n", b"<!doc", b"type html>"), "a page", id="page-in-packets"),
     pytest.param(send(b"", 500), "500", id="server-error"),
     pytest.param(send_endlessly(), "does not end", id="endless"),
 ]
@@ -1300,6 +1317,74 @@ async def test_an_answer_without_a_video_is_an_error(tmp_path, body, headers, er
         with pytest.raises(DownloadError, match=error):
             await heygen.download("ls_1", tmp_path / "a.mp4")
     assert "a.mp4" not in left_in(tmp_path)
+
+
+PAGES = [
+    pytest.param((b"<!doc", b"type html>"), id="two-packets"),
+    pytest.param((b"<", b"!doctype html>"), id="one-byte-first"),
+    pytest.param((b" " * 100, b"\n", b"<html>"), id="blanks-in-packets"),
+    pytest.param((b"\xef", b"\xbb\xbf", b"<!doctype html>"), id="byte-order-mark-in-packets"),
+    pytest.param((b"\n" * 100_000, b"1"), id="nothing-but-blanks-for-too-long"),
+    pytest.param((b"<!-- x --><html>",), id="comment"),
+    pytest.param((b"<HEAD></HEAD>",), id="head"),
+    pytest.param((b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",), id="xml"),
+    pytest.param((b'{"error": {"code": "expired"}}',), id="json"),
+    pytest.param((b'[{"error": 1}]',), id="json-list"),
+]
+
+
+@pytest.mark.parametrize("kind", ["video/mp4", "", "application/octet-stream"])
+@pytest.mark.parametrize("packets", PAGES)
+async def test_a_page_is_never_a_video_however_it_arrives(tmp_path, packets, kind):
+    headers = {"Content-Type": kind, "ETag": '"a"', "Content-Length": str(sum(map(len, packets)))}
+    async with served(in_packets(*packets, headers=headers)) as heygen:
+        with pytest.raises(DownloadError, match="a page"):
+            await heygen.download("ls_1", tmp_path / "a.mp4")
+        with pytest.raises(DownloadError, match="a page"):
+            await drain(heygen.iter_bytes("ls_1"))
+
+    assert "a.mp4" not in left_in(tmp_path)
+    assert (tmp_path / "a.mp4.part").read_bytes() == b""
+
+
+@pytest.mark.parametrize("start", [(b"\n", b" \n"), (b"\xef\xbb", b"\xbf"), (b"\t" * 10,)])
+async def test_a_video_that_begins_with_blanks_has_all_of_its_bytes(tmp_path, start):
+    packets = (*start, b"any bytes", b"<html>")
+    async with served(in_packets(*packets, headers={"Content-Type": "video/mp4"})) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == b"".join(packets)
+
+
+async def test_a_connection_that_breaks_before_a_file_has_begun_is_not_resumed_after_its_blanks(tmp_path):
+    ranges = []
+
+    async def handler(request):
+        ranges.append(request.headers.get("Range"))
+        response = web.StreamResponse(headers={"Content-Length": "1000", "ETag": '"a"'})
+        await response.prepare(request)
+        await response.write(b" " * 500)
+        if len(ranges) > 1:
+            await response.write(b"<" * 500)
+        request.transport.close()
+        return response
+
+    async with served(handler) as heygen:
+        with pytest.raises(DownloadError, match="a page"):
+            await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert set(ranges) == {None}
+
+
+@pytest.mark.parametrize("start", [b"<!doctype html>", b"\n" * 100 + b"{", b" \n", b"\xef\xbb\xbf<"])
+async def test_a_part_that_begins_like_a_page_is_not_resumed(job, sandbox, tmp_path, start):
+    leave_part(tmp_path / "a.mp4", job.id, f"{await etag_of(job)}\n{SIZE}\n", start)
+    before = len(sent(sandbox))
+
+    path = await job.download(tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert [request.headers.get("Range") for request in sent(sandbox)[before:]] == [None]
 
 
 async def test_an_iteration_over_a_file_that_changed_is_an_error(tmp_path):

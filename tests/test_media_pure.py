@@ -12,8 +12,8 @@ from heygen_async import DownloadError, Lipsync, LipsyncFailed, Secret
 from heygen_async._media.fetch import expires_at, link_of
 from heygen_async._media.hosts import (
     PartState,
-    check_start,
     check_stored,
+    is_page,
     range_headers,
     refusal,
     resumed,
@@ -310,7 +310,13 @@ def test_an_answer_to_a_resumed_download_continues_it_or_starts_again(status, he
     assert resumed(PartState(10, '"a"', 20), status, headers) == result
 
 
-@pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json", "application/xhtml+xml"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("text/html", "text/html; charset=utf-8", "application/json", "application/xhtml+xml", "text/json"),
+        *("application/xml", "Text/XML", "application/problem+json", "application/problem+xml; charset=utf-8"),
+    ],
+)
 @pytest.mark.parametrize("status", [200, 206])
 def test_a_page_is_not_media(kind, status):
     with pytest.raises(UnexpectedResponse, match="a page") as page:
@@ -318,10 +324,30 @@ def test_a_page_is_not_media(kind, status):
     assert page.value.is_transient
 
 
-@pytest.mark.parametrize("data", [b"<!DOCTYPE html><p>", b"  \n<html lang=en>"])
-def test_a_page_declared_as_media_is_not_media(data):
-    with pytest.raises(UnexpectedResponse, match="a page"):
-        check_start(data, 200)
+@pytest.mark.parametrize(
+    "start",
+    [
+        *(b"<!DOCTYPE html><p>", b"  \n<html lang=en>", b"\xef\xbb\xbf<!doctype", b"<", b"<!-- x --><p>", b"<HEAD>"),
+        *(b" " * 9000 + b"<p>", b"<?xml version='1.0'?><Error>", b'{"error": 1}', b"[1]", b"\xef\xbb\xbf\r\n{"),
+    ],
+)
+def test_a_page_declared_as_media_is_not_media(start):
+    assert is_page(start)
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb", b"\xef\xbb\xbf", b" \r\n\t"])
+def test_what_is_blank_may_become_a_page(start):
+    assert is_page(start) is None
+
+
+@pytest.mark.parametrize("start", [MP4, WEBM, MP3, SRT, b"\xef\xbb\xbf" + SRT, b"\n1\n", b"\0", b"any bytes"])
+def test_what_does_not_begin_like_a_page_may_be_media(start):
+    assert is_page(start) is False
+
+
+@pytest.mark.parametrize("kind", ["video/mp4", "text/plain", "application/octet-stream", "binary/xml", ""])
+def test_other_types_may_be_media(kind):
+    assert resumed(PartState(), 200, {"Content-Type": kind}) == PartState()
 
 
 def test_a_compressed_file_is_refused():
@@ -392,7 +418,14 @@ def test_success_redirect_and_overload_of_a_file_host_are_distinguished():
 
 @pytest.mark.parametrize(
     ("headers", "body"),
-    [({"Content-Type": "text/html"}, b""), ({}, b"<!doctype html><title>Sign in"), ({}, b"\n <HTML>")],
+    [
+        ({"Content-Type": "text/html"}, b""),
+        ({}, b"<!doctype html><title>Sign in"),
+        ({}, b"\n <HTML>"),
+        ({}, b"\xef\xbb\xbf" + b" " * 200 + b"<html>caf\xe9"),
+        ({}, b'<?xml version="1.0"?>\n<!-- a\n --><!DOCTYPE html>'),
+        ({}, b"<!-- a --><HEAD>"),
+    ],
 )
 def test_a_page_is_not_the_answer_to_a_put(headers, body):
     with pytest.raises(UnexpectedResponse, match="a page") as page:

@@ -551,6 +551,22 @@ async def test_an_upload_without_progress_times_out(video):
         hold.set()
 
 
+async def test_a_page_in_packets_is_not_the_answer_to_a_put(video):
+    async def gateway(request):
+        await request.read()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for packet in (b" ", b"<!doc", b"type html>"):
+            await response.write(packet)
+            await asyncio.sleep(0.01)
+        return response
+
+    async with served(*grant(), web.put("/put", gateway)) as url, HeyGenSession("key", base_url=url) as heygen:
+        heygen._calls.transfers.multipart_max = 0
+        with pytest.raises(UnexpectedResponse, match="a page"):
+            await heygen.with_options(retry=QUICK).assets.upload(video)
+
+
 async def test_the_key_and_the_callers_headers_never_go_to_the_storage_host(sandbox, video):
     theirs = {"X-Private": "p", "Authorization": "Bearer theirs"}
     async with (

@@ -136,8 +136,6 @@ class Downloads:
         async with aclosing(fetch(self._transport, link, PartState(), max_bytes=MAX_CAPTION_BYTES)) as chunks:
             async for chunk in chunks:
                 content[chunk.start :] = chunk.data
-        if not content.strip():
-            raise DownloadError(f"the captions of {link.lipsync.id} are empty", is_transient=True)
         return bytes(content)
 
 

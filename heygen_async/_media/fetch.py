@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https
-from heygen_async._media.hosts import EXPIRED, PartState, check_start, range_headers, refusal, resumed
+from heygen_async._media.hosts import EXPIRED, MOST_BLANKS, PartState, is_page, range_headers, refusal, resumed
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
 from heygen_async._transport.retry import Attempts
@@ -100,13 +100,13 @@ class _Fetch:
         answer = await self._transport.http.get(self._link.url, headers=headers, timeouts=self._transport.timeouts)
         try:
             state = await self._start(answer)
-            while data := await answer.read():
-                if state.done == 0:
-                    check_start(data, answer.status)
+            data = await (answer.read() if state.done else _first_bytes(answer))
+            while data:
                 start, state = state.done, state.plus(len(data))
                 self._check_length(state)
                 self._state = state
                 yield Chunk(start, data, state)
+                data = await answer.read()
         finally:
             answer.close()
         self._check_end(state)
@@ -175,6 +175,25 @@ class _Fetch:
         )
         failure.attempts = self._attempts.made
         return failure
+
+
+async def _first_bytes(answer: Incoming) -> bytes:
+    """Return the first bytes of a file, one of which is not blank; nothing if there is none.
+
+    So no byte of a page gets into a part, which would be resumed as a video.
+
+    Raises:
+        UnexpectedResponse: If it is a page.
+    """
+    start = bytearray()
+    while data := await answer.read():
+        start += data
+        verdict = is_page(data)
+        if verdict is False:
+            return bytes(start)
+        if verdict or len(start) > MOST_BLANKS:
+            raise UnexpectedResponse(["the file host sent a page instead of a file"], status=answer.status)
+    return b""
 
 
 # Links

@@ -5,6 +5,7 @@ A file host speaks no JSON, and its error pages quote the presigned link: only t
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -21,8 +22,16 @@ EXPIRED: Final = frozenset({401, 403, 404, 410})
 _CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
-_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
-_PAGE_STARTS: Final = (b"<!doctype html", b"<html")
+_HTML: Final = re.compile(r"text/html|application/xhtml\+xml")
+_DOCUMENT: Final = re.compile(r"text/html|(?:application|text)/(?:xml|json)|[^/]+/.+\+(?:xml|json)")
+"""Media types of pages, and of the reports of errors; a video and SubRip have others."""
+_DOCUMENT_STARTS: Final = frozenset(b"<{[")
+"""With what HTML, XML and JSON begin. Neither a video nor SubRip begins with one of these."""
+_HTML_STARTS: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
+_ASIDES: Final = re.compile(rb"<!--.*?-->|<\?.*?\?>", re.DOTALL)
+_BLANKS: Final = b" \t\n\v\f\r" + codecs.BOM_UTF8
+MOST_BLANKS: Final = 1 << 16
+"""Bytes at the start of a file that may be blank."""
 _ETAG: Final = re.compile(r'"[!#-~]+"')
 
 
@@ -49,13 +58,13 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: float)
 
 
 def check_stored(status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Check that the success with which a PUT was answered is the file host's own; some answer in JSON.
+    """Check that the success with which a PUT was answered is the file host's own; some answer in JSON or XML.
 
     Raises:
         UnexpectedResponse: If it is a page, of a gateway for instance.
     """
-    _check_kind(status, headers, _PAGES)
-    if body[:64].lstrip().lower().startswith(_PAGE_STARTS):
+    _check_kind(status, headers, _HTML)
+    if _ASIDES.sub(b"", body).lstrip(_BLANKS).lower().startswith(_HTML_STARTS):
         raise UnexpectedResponse(["the file host sent a page (HTML)"], status=status, outcome="unknown")
 
 
@@ -126,25 +135,21 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str]) -> PartSt
 
 
 def _check_media(status: int, headers: Mapping[str, str]) -> None:
-    _check_kind(status, headers, _PAGES | {"application/json"})
+    _check_kind(status, headers, _DOCUMENT)
     if headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
         raise UnexpectedResponse(["the file host sent a compressed file, which was not requested"], status=status)
 
 
-def _check_kind(status: int, headers: Mapping[str, str], refused: frozenset[str]) -> None:
+def _check_kind(status: int, headers: Mapping[str, str], refused: re.Pattern[str]) -> None:
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in refused:
+    if refused.fullmatch(kind):
         raise UnexpectedResponse([f"the file host sent a page ({kind})"], status=status, outcome="unknown")
 
 
-def check_start(data: bytes, status: int) -> None:
-    """Check that the first bytes of a file are not those of a page, whatever its declared type.
-
-    Raises:
-        UnexpectedResponse: If they are.
-    """
-    if data[:64].lstrip().lower().startswith(_PAGE_STARTS):
-        raise UnexpectedResponse(["the file host sent a page (HTML) instead of a file"], status=status)
+def is_page(start: bytes) -> bool | None:
+    """Return whether a file that begins with *start* is a page, whatever its declared type; `None` if it is blank."""
+    rest = start.lstrip(_BLANKS)
+    return rest[0] in _DOCUMENT_STARTS if rest else None
 
 
 def strong_etag(headers: Mapping[str, str]) -> str | None:

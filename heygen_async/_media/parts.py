@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from heygen_async._media.hosts import PartState, is_strong
+from heygen_async._media.hosts import MOST_BLANKS, PartState, is_page, is_strong
 from heygen_async.errors import DownloadError
 
 try:
@@ -164,9 +164,14 @@ class Part:
         etag, _, rest = self._side.read(_SIDE_BYTES).decode("utf-8", "replace").partition("\n")
         total, end, _ = rest.partition("\n")
         known = int(total) if total.isascii() and total.isdigit() else None
-        if not end or not is_strong(etag) or (known is not None and size > known):
+        if not end or not is_strong(etag) or (known is not None and size > known) or self._may_be_page():
             return PartState()
         return PartState(size, etag, known)
+
+    def _may_be_page(self) -> bool:
+        """Return whether its bytes may be the start of a page: earlier versions wrote some of those."""
+        self._file.seek(0)
+        return is_page(self._file.read(MOST_BLANKS)) is not False
 
     def begin(self, start: int, state: PartState) -> None:
         """Prepare for bytes from *start* on, of the version that *state* names."""

@@ -294,7 +294,7 @@ class Http:
             url, data=body.pieces, headers=merged, timeout=timeout, allow_redirects=False, **self._verification(url)
         )
         try:
-            return Answer(response.status, response.headers, await response.content.read(_HOST_EXCERPT))
+            return Answer(response.status, response.headers, await _excerpt(response.content))
         finally:
             response.release()
 
@@ -386,6 +386,14 @@ class Incoming:
     def close(self) -> None:
         """End it; a connection whose body was read to its end is kept for the next request."""
         self._response.release()
+
+
+async def _excerpt(content: aiohttp.StreamReader) -> bytes:
+    """Return the start of a body: one read may return less of it, as it arrives in packets."""
+    start = bytearray()
+    while len(start) < _HOST_EXCERPT and (data := await content.read(_HOST_EXCERPT - len(start))):
+        start += data
+    return bytes(start)
 
 
 def _environment_proxy(url: URL) -> URL | None:

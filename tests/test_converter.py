@@ -506,6 +506,18 @@ def test_half_of_a_surrogate_pair_does_not_hide_a_job():
     assert lipsync.title == "L \ufffd"
 
 
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [(b"cut \xe3\x81", "cut \ufffd"), (b"caf\xe9", "caf\ufffd"), (b"a\tb", "a\tb"), (b"a\0b", "a\0b")],
+)
+def test_a_title_that_is_not_quite_json_does_not_hide_a_page_of_jobs(title, shown):
+    body = b'{"data": [{"id": "a", "status": "completed", "title": "%b"}, {"id": "b", "status": "x"}]}' % title
+
+    first, second = read_page(Response(200, {}, parse_json(body)), Lipsync).items
+
+    assert (first.id, first.title, second.id) == ("a", shown, "b")
+
+
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-1e999", b"9" * 400])
 def test_a_number_that_is_none_does_not_hide_a_job(number):
     body = b'{"data": [{"id": "a", "status": "completed", "title": "NaN", "duration": %b, "n": [%b]}]}' % (

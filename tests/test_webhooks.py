@@ -445,3 +445,14 @@ def test_a_signed_body_is_verified_and_one_with_a_changed_bit_is_not(body, secre
 def test_a_bad_event_id_cannot_be_signed_for(event_id):
     with pytest.raises(ValueError, match="event_id"):
         sign(BODY, secret=SECRET, event_id=event_id, timestamp=NOW)
+
+
+@pytest.mark.parametrize(
+    ("title", "read"), [(b"caf\xe9", "caf\ufffd"), (b"cut \xe3\x81", "cut \ufffd"), (b"a\tb", "a\tb")]
+)
+def test_a_delivery_whose_text_is_not_quite_json_is_verified_as_it_came_and_read(title, read):
+    body = b'\xef\xbb\xbf{"event_type": "lipsync.success", "event_data": {"lipsync_id": "ls_1", "title": "%b"}}' % title
+
+    event = parse_event(body, signed(body), secret=SECRET, now=NOW)
+
+    assert (event.lipsync_id, event.data["title"]) == ("ls_1", read)

@@ -645,8 +645,36 @@ def test_half_a_character_does_not_make_json_unreadable(body, value):
 
 
 @pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        pytest.param(b'{"title": "a\xe3\x81"}', {"title": "a\ufffd"}, id="character-cut-in-two"),
+        pytest.param(b'{"title": "caf\xe9", "b": [1, 2.5]}', {"title": "caf\ufffd", "b": [1, 2.5]}, id="latin-1"),
+        pytest.param(b'["\xed\xa0\xbd"]', ["\ufffd\ufffd\ufffd"], id="half-of-a-pair-as-bytes"),
+        pytest.param(b'{"a\tb": "c\td"}', {"a\tb": "c\td"}, id="tab"),
+        pytest.param(b'["a\x00b", "\x1f"]', ["a\0b", "\x1f"], id="control-characters"),
+        pytest.param(b'\xef\xbb\xbf{"a": 1}', {"a": 1}, id="byte-order-mark"),
+        pytest.param(b'\xef\xbb\xbf["\xff\n\\ud83d", NaN]', ["\ufffd\n\ufffd", None], id="all-of-it"),
+    ],
+)
+def test_bytes_that_are_not_quite_json_do_not_hide_an_answer(body, value):
+    assert parse_json(body) == value
+
+
+@pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", rb'"\ud83d', rb'[nan, "\ud83d"]', b"\xff", rb'"\ud83d' + b'"\xff', b"[" * 100_000 + rb'"\ud83d"'],
+    [
+        b"",
+        b"<html>",
+        b"\xef\xbb\xbf",
+        b'{"a": "\xe3\x81',
+        b'{"a": 1}\x00',
+        b"[" * 1500 + b"\t1" + b"]" * 1500,
+        rb'"\ud83d',
+        rb'[nan, "\ud83d"]',
+        b"\xff",
+        rb'"\ud83d' + b'"\xff',
+        b"[" * 100_000 + rb'"\ud83d"',
+    ],
 )
 def test_what_is_not_json_is_a_value_error(body):
     with pytest.raises(ValueError):  # noqa: PT011 orjson's message

@@ -410,6 +410,16 @@ async def test_a_link_that_has_expired_by_its_own_account_is_not_tried(heygen, j
     await until(lambda: [request.status for request in sent(sandbox)] == [200])
 
 
+@pytest.mark.parametrize("seconds", ["9" * 400, "-" + "9" * 400, "1e400"])
+async def test_a_link_with_an_odd_expiry_is_downloaded(tmp_path, seconds):
+    async with served(send(VIDEO)) as heygen:
+        lipsync = await heygen.lipsyncs.get("ls_1")
+        link = f"{lipsync.video_url}&X-Amz-Date=20260101T000000Z&X-Amz-Expires={seconds}"
+        path = await heygen.download(evolve(lipsync, video_url=link), tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+
+
 async def test_a_lipsync_that_is_deleted_meanwhile_is_not_found(job, sandbox, tmp_path, heygen):
     lipsync = await job.get()
     await job.delete()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from http import HTTPStatus
 from random import random
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 from attrs import define, field, frozen
@@ -30,6 +31,8 @@ from heygen_async.errors import (
 from heygen_async.models import Lipsync, LipsyncStatus, Secret
 
 Kind: TypeAlias = Literal["video", "captions"]
+
+_SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
 @frozen
@@ -258,12 +261,18 @@ def expires_at(link: Secret) -> float | None:
         signed, seconds = query.get(f"{vendor}-date"), query.get(f"{vendor}-expires")
         if signed and seconds:
             return _after(signed, seconds)
-    end = query.get("expires", "")
-    return float(end) if end.isascii() and end.isdigit() else None
+    return _seconds(query.get("expires", ""))
 
 
 def _after(signed: str, seconds: str) -> float | None:
     try:
-        return datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp() + int(seconds)
+        start = datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
+    lasts = _seconds(seconds)
+    return None if lasts is None else start + lasts
+
+
+def _seconds(digits: str) -> float | None:
+    # A number that is too long for a time says nothing of the link.
+    return float(digits) if _SECONDS.fullmatch(digits) else None

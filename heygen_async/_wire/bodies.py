@@ -22,6 +22,8 @@ _LONG_NUMBER: Final = 20
 _TAG: Final = re.compile(r"<[^>]*>")
 _EXCERPT: Final = 160
 _WINDOW: Final = 4096
+_LONGEST_WAIT: Final = 1e9
+"""Seconds, about 30 years: a time that is so much later can still be computed, stored and shown."""
 LONGEST_TEXT: Final = 1000
 """Most characters of one text of a server's in an error."""
 
@@ -136,7 +138,7 @@ def excerpt(body: bytes, mask: Mask) -> str:
 
 
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
-    """Return the seconds that a `Retry-After` header asks to wait, 0 or more; `None` if it cannot be read.
+    """Return the seconds that a `Retry-After` header asks to wait, 0 to 1e9; `None` if it cannot be read.
 
     It is seconds, or a date in any form of HTTP. A date without a zone, and one with `-0000`, is UTC. It counts from
     the `Date` of the same answer: the clock of this machine may be wrong.
@@ -147,12 +149,12 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value)
+        return min(float(value), _LONGEST_WAIT)
     at = _unix_time(value)
     if at is None:
         return _decimal(value)
     answered = _unix_time(headers.get("Date", ""))
-    return max(0.0, at - (now if answered is None else answered))
+    return min(max(0.0, at - (now if answered is None else answered)), _LONGEST_WAIT)
 
 
 def _unix_time(date: str) -> float | None:

@@ -484,6 +484,20 @@ async def test_a_link_that_is_not_https_is_not_followed(heygen, url, tmp_path):
 # Files and folders
 
 
+@pytest.mark.parametrize(
+    "host", ["a" * 70 + ".b", "\ufffd", "a..b", "xn--\xfc.b", pytest.param("[::1]x", id="no-url")], ids=ascii
+)
+async def test_a_link_whose_host_cannot_be_looked_up_is_an_error_that_stays(heygen, host, tmp_path, caplog):
+    lipsync = Lipsync(id="ls_1", status="completed", video_url=f"https://{host}/v.mp4?X-Amz-Signature=1")
+
+    with pytest.raises(DownloadError) as odd:
+        await heygen.download(lipsync, tmp_path / "a.mp4")
+
+    assert not odd.value.is_transient
+    assert not shows_link(odd.value)
+    assert "X-Amz" not in caplog.text
+
+
 async def test_an_existing_file_is_an_error_before_any_request(heygen, job, sandbox, tmp_path):
     (tmp_path / "a.mp4").write_text("mine")
     before = len(sandbox.requests)

@@ -551,6 +551,21 @@ async def test_an_upload_without_progress_times_out(video):
         hold.set()
 
 
+@pytest.mark.parametrize("host", ["a" * 70 + ".b", "\ufffd", "a..b"], ids=ascii)
+async def test_an_upload_link_whose_host_cannot_be_looked_up_is_an_error_that_stays(video, host):
+    async with (
+        served(*grant(upload_url=f"https://{host}/put?secret")) as url,
+        HeyGenSession("key", base_url=url) as heygen,
+    ):
+        heygen._calls.transfers.multipart_max = 0
+        with pytest.raises(TransportError, match="its address is not valid") as odd:
+            await heygen.assets.upload(video)
+
+    shown = "".join(traceback.TracebackException.from_exception(odd.value, capture_locals=True).format())
+    assert "secret" not in shown
+    assert (odd.value.is_transient, odd.value.outcome) == (False, "not_sent")
+
+
 async def test_a_page_in_packets_is_not_the_answer_to_a_put(video):
     async def gateway(request):
         await request.read()

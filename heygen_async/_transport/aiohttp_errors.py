@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 import aiohttp
 
@@ -12,8 +12,10 @@ from heygen_async.errors import HeyGenError, RequestTimeout, TransportError
 
 _TLS_HINT: Final = "The server's certificate was not accepted. For a private CA give an ssl.SSLContext as ssl=."
 
-FAILURES: Final = (aiohttp.ClientError, OSError, HeyGenError, asyncio.CancelledError)
-"""What an exchange with a server may end with, apart from bugs."""
+FAILURES: Final = (aiohttp.ClientError, OSError, UnicodeError, HeyGenError, asyncio.CancelledError)
+"""What an exchange with a server may end with, apart from bugs. `UnicodeError`: its name cannot be looked up."""
+
+_Theirs: TypeAlias = aiohttp.ClientError | OSError | UnicodeError
 
 
 def without_frames(error: BaseException, what: str) -> BaseException:
@@ -31,10 +33,10 @@ def without_frames(error: BaseException, what: str) -> BaseException:
     """
     if isinstance(error, (HeyGenError, asyncio.CancelledError)):
         return error.with_traceback(None)
-    return transport_error(cast("aiohttp.ClientError | OSError", error), what)
+    return transport_error(cast("_Theirs", error), what)
 
 
-def transport_error(error: aiohttp.ClientError | OSError, what: str) -> TransportError:
+def transport_error(error: _Theirs, what: str) -> TransportError:
     """Return our error for one of aiohttp's or the system's, with what is known of the request's outcome.
 
     Its cause is *error* where that holds no header and no link; without its traceback, whose frames do.
@@ -46,17 +48,22 @@ def transport_error(error: aiohttp.ClientError | OSError, what: str) -> Transpor
     if isinstance(error, aiohttp.ClientHttpProxyError):
         message = f"{what}: no connection (the proxy answered {error.status})"
         return TransportError(message, outcome="not_sent")
-    connecting = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL))
+    is_no_address = isinstance(error, (aiohttp.InvalidURL, UnicodeError))
+    connecting = is_no_address or isinstance(error, aiohttp.ClientConnectorError)
     reason = _reason(error)
     message = f"{what}: {'no connection' if connecting else 'the connection broke'} ({reason})"
     failure = TransportError(message, outcome="not_sent" if connecting else "unknown")
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):
         failure.hint = _TLS_HINT
+    if is_no_address:
+        failure.is_transient = False
     failure.__cause__ = _without_traceback(error)
     return failure
 
 
-def _reason(error: aiohttp.ClientError | OSError) -> object:
+def _reason(error: _Theirs) -> object:
+    if isinstance(error, (aiohttp.InvalidURL, UnicodeError)):
+        return "its address is not valid"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return error.certificate_error
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -65,15 +72,15 @@ def _reason(error: aiohttp.ClientError | OSError) -> object:
     return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__
 
 
-def _without_traceback(error: aiohttp.ClientError | OSError) -> Exception | None:
+def _without_traceback(error: _Theirs) -> Exception | None:
     if isinstance(error, aiohttp.ClientConnectorError):
         if error._conn_key.proxy is not None:  # noqa: SLF001 its URL may hold a password
             return None
         for inner in error.args:
             if isinstance(inner, Exception):
                 _strip(inner)
-    elif isinstance(error, aiohttp.ClientError):
-        return None  # it may hold the request, headers and all
+    elif isinstance(error, (aiohttp.ClientError, UnicodeError)):
+        return None  # it may hold the request, headers and all, or the link
     return _strip(error)
 
 

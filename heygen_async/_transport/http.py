@@ -289,7 +289,7 @@ class Http:
         # The given headers replace ours: the link may be signed for their Content-Type.
         merged: CIMultiDict[str] = CIMultiDict(body.headers)
         merged.update(headers)
-        url = URL(link.reveal(), encoded=True)
+        url = _presigned(link)
         response = await client.put(
             url, data=body.pieces, headers=merged, timeout=timeout, allow_redirects=False, **self._verification(url)
         )
@@ -313,7 +313,7 @@ class Http:
     async def _get(
         self, client: aiohttp.ClientSession, link: Secret, headers: Mapping[str, str], timeouts: Timeouts
     ) -> Incoming:
-        url = URL(link.reveal(), encoded=True)
+        url = _presigned(link)
         response = await client.get(
             url,
             # The bytes as they are stored: a file that is resumed and measured must not be compressed on the way.
@@ -386,6 +386,19 @@ class Incoming:
     def close(self) -> None:
         """End it; a connection whose body was read to its end is kept for the next request."""
         self._response.release()
+
+
+def _presigned(link: Secret) -> URL:
+    """Return a link as a URL.
+
+    Raises:
+        aiohttp.InvalidURL: If it is none; the error does not hold the link.
+    """
+    try:
+        return URL(link.reveal(), encoded=True)
+    except ValueError:
+        pass
+    raise aiohttp.InvalidURL("a presigned link")
 
 
 async def _excerpt(content: aiohttp.StreamReader) -> bytes:

@@ -40,6 +40,7 @@ async def session_on(handler, *, timeouts=SHORT, **options):
     app = web.Application()
     app[END] = asyncio.Event()
     app.router.add_route("*", "/{tail:.*}", handler)
+    app.on_response_prepare.append(echo_request_id)
     runner = web.AppRunner(app, shutdown_timeout=0, lingering_time=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -51,6 +52,10 @@ async def session_on(handler, *, timeouts=SHORT, **options):
     finally:
         app[END].set()
         await runner.cleanup()
+
+
+async def echo_request_id(request, response):
+    response.headers.setdefault("X-Request-Id", f"id {KEY} {ESCAPED} {KEY.replace('/', '%2F')}")
 
 
 def answers(**response):

@@ -538,6 +538,14 @@ async def test_each_created_job_or_batch_is_one_info_line(caplog, path, body, li
     assert lines[1:] == ([] if line is None else [line])
 
 
+@pytest.mark.parametrize("echo", ["sk_test", "id sk_test", "a\x1b[31m sk%5Ftest"])
+async def test_the_request_id_of_an_answer_is_one_line_without_the_key(echo):
+    response = await transport(Wire(Answer(200, {"X-Request-Id": echo}, b"{}"))).send(GET)
+
+    assert "****" in response.request_id
+    assert not {"sk_test", "sk%5Ftest", "\x1b"} & {*response.request_id.split(), *response.request_id}
+
+
 async def test_the_servers_request_id_is_logged_as_one_line_without_the_key(caplog):
     caplog.set_level(logging.DEBUG, logger="heygen_async")
     await transport(Wire(Answer(200, {"X-Request-Id": "a\x1b[31m sk_test b"}, b"{}"))).send(GET)

@@ -178,9 +178,10 @@ class Transport:
             self.gate.leave()
         if answer.status != HTTPStatus.TOO_MANY_REQUESTS and not self.gate.pacer.is_free:
             self.gate.pacer.accept(request.scope, asyncio.get_running_loop().time())
-        data = decipher(answer, request, now=self.clock(), mask=self.http.origin.mask)
+        mask = self.http.origin.mask
+        data = decipher(answer, request, now=self.clock(), mask=mask)
         self.server_time.note(answer.headers.get("Date"), sent=sent.elapsed)
-        response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent)
+        response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent, mask)
         if request.method == "POST" and logger.isEnabledFor(logging.INFO):
             _log_created(response, request)
         return response

@@ -30,10 +30,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from heygen_async._arguments import check_count, check_type, is_loopback
+from heygen_async._masking import Mask
 from heygen_async._transport.aiohttp_errors import FAILURES, without_frames
 from heygen_async._transport.origin import Origin, check_allowed, user_agent
 from heygen_async._transport.sending import Body, send_stream
-from heygen_async._wire import Answer, Piece, Request, Stream
+from heygen_async._wire import Answer, Piece, Request, Stream, request_id
 from heygen_async.errors import TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
@@ -347,7 +348,7 @@ class Http:
             chunks += chunk
             if len(chunks) > bound:
                 response.close()
-                raise _too_long(response, bound)
+                raise _too_long(response, bound, self.origin.mask)
         return bytes(chunks)
 
 
@@ -438,11 +439,11 @@ def _request_headers(request: Request, extra: Mapping[str, str]) -> Mapping[str,
     return headers
 
 
-def _too_long(response: aiohttp.ClientResponse, bound: int) -> UnexpectedResponse:
+def _too_long(response: aiohttp.ClientResponse, bound: int, mask: Mask) -> UnexpectedResponse:
     return UnexpectedResponse(
         [f"the body is longer than max_response_bytes={bound}"],
         status=response.status,
-        request_id=response.headers.get("X-Request-Id"),
+        request_id=request_id(response.headers, mask),
         outcome="unknown",
         is_transient=False,
     )

@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from heygen_async._masking import Mask
 from heygen_async._text import one_line, whole_characters, without_queries
-from heygen_async.models import JSON
+from heygen_async.models import JSON, Secret
 
 _LONG_NUMBER: Final = 20
 """Digits of an integer that may need more than 64 bits; orjson reads it as a float."""
@@ -26,6 +26,7 @@ _LONGEST_WAIT: Final = 1e9
 """Seconds, about 30 years: a time that is so much later can still be computed, stored and shown."""
 LONGEST_TEXT: Final = 1000
 """Most characters of one text of a server's in an error."""
+_NO_MASK: Final = Mask(Secret(""))
 
 
 @define
@@ -48,6 +49,7 @@ class Response:
         data: The parsed JSON body, envelope included; `None` if there was none.
         idempotency_key: The key that a POST went under.
         attempts: How many times it was sent.
+        mask: Hides the API key, should the server echo it.
     """
 
     status: int
@@ -55,11 +57,12 @@ class Response:
     data: JSON = field(repr=False)
     idempotency_key: str | None = None
     attempts: int = 1
+    mask: Mask = field(default=_NO_MASK, repr=False, eq=False)
 
     @property
     def request_id(self) -> str | None:
-        """The `X-Request-Id` of the answer; `None` if it has none."""
-        return self.headers.get("X-Request-Id")
+        """The `X-Request-Id` of the answer, without the key; `None` if it has none."""
+        return request_id(self.headers, self.mask)
 
 
 def parse_json(body: bytes) -> JSON:

@@ -10,9 +10,28 @@ _NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # A terminal obeys control characters, and direction overrides make a line read as another one.
 _NOT_SHOWN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]+")
 
-_WORD: Final = re.compile(r"""[^\s"'<>]+""")
-# A link may have no scheme ("files.example.com/v.mp4?..."), and JSON may write "/" as "\\/".
-_LINK: Final = re.compile(r"https?:\\?/\\?/|[\w-]\.[a-z]{2,63}(?::\d{1,5})?\\?/", re.IGNORECASE)
+# Servers quote links as they are, escaped for JSON or HTML, and percent-encoded, once or several times.
+_SLASH: Final = r"(?:\\{0,8}/|%(?:25){0,4}2F|\\{1,8}u002f|&(?:amp;){0,4}(?:#47|#x0{0,4}2f|sol);)"
+_EQUALS: Final = r"(?:=|%(?:25){0,4}3D|\\{1,8}u003d|&(?:amp;){0,4}(?:#61|#x0{0,4}3d|equals);)"
+_MARK: Final = re.compile(
+    r"\?|%(?:25){0,4}3F|\\{1,8}u003f|&(?:amp;){0,4}(?:#63|#x0{0,4}3f|quest);",
+    re.IGNORECASE,
+)
+# What follows a "?" may have any character of a link in it, but not a quotation mark.
+_RUN: Final = re.compile(r'[^\s"]+')
+_PARAMETER: Final = re.compile(rf"[^\s=?]{{1,100}}?{_EQUALS}", re.IGNORECASE)
+_HAS_SLASH: Final = re.compile(_SLASH, re.IGNORECASE)
+_CLOSING: Final = "'<>()[]{}.,;:!?\\"
+_USER: Final = re.compile(
+    rf'((?::|%(?:25){{0,4}}3A){_SLASH}{{2}})[^\s/?#"]{{1,500}}(?=@|%(?:25){{0,4}}40)', re.IGNORECASE
+)
+# Names that mean nothing but a secret, with any prefix; and short ones, which other words may end with.
+_SIGNATURE: Final = re.compile(
+    r"((?:signature|token|secret|passw(?:or)?d|credential|hmac|tempauth|(?:access|api|auth)[-_]?key|access[-_]?key[-_]?id"
+    rf"|key-pair-id|googleaccessid|hdn(?:ts|ea|tl)|(?<![A-Za-z])(?:sig|sign|jwt|auth|policy|pwd)){_EQUALS})"
+    r'[^\s"&]+',
+    re.IGNORECASE,
+)
 
 
 def is_text(value: str) -> bool:
@@ -30,16 +49,26 @@ def whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def without_queries(text: str) -> str:
-    """Return *text* with the query of each link in it left out: in a presigned link it is a secret."""
-    return _WORD.sub(lambda found: _without_query(found[0]), text)
+def without_queries(text: str, *, hidden: str = "...") -> str:
+    """Return *text* without what may be a secret in a link: its query, its user, and signatures wherever they are.
+
+    Args:
+        text: Any text; a link in it may be escaped, and may have no scheme.
+        hidden: What is shown in place of it.
+    """
+    bare = _RUN.sub(lambda found: _without_query(found[0], hidden), text)
+    bare = _USER.sub(lambda found: found[1] + hidden, bare)
+    return _SIGNATURE.sub(lambda found: found[1] + hidden, bare)
 
 
-def _without_query(word: str) -> str:
-    if (link := _LINK.search(word)) is None:
-        return word
-    path, _, query = word[link.end() :].partition("?")
-    return f"{word[: link.end()]}{path}?..." if query else word
+def _without_query(run: str, hidden: str) -> str:
+    end = len(run.rstrip(_CLOSING))
+    slash = _HAS_SLASH.search(run)
+    for mark in _MARK.finditer(run, 0, end):
+        is_of_path = slash is not None and slash.end() <= mark.start() and run[mark.end() : end].strip("*") != ""
+        if is_of_path or _PARAMETER.match(run, mark.end(), end):
+            return f"{run[: mark.start()]}?{hidden}{run[end:]}"
+    return run
 
 
 def escape_controls(text: str) -> str:

@@ -44,7 +44,7 @@ IMPORTS = {
         *("diagnosis", "errors", "models", "policies"),
     },
     "_media": {
-        *("_arguments", "_converter", "_ids", "_task_group", "_text", "_transport", "_wire"),
+        *("_arguments", "_converter", "_ids", "_masking", "_task_group", "_text", "_transport", "_wire"),
         *("errors", "models", "policies"),
     },
     "polling": {"_arguments", "_ids", "_text", "errors", "models", "policies"},

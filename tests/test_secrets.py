@@ -65,7 +65,11 @@ def answers(**response):
     return answer
 
 
-ECHO = f"key {KEY} or {KEY.replace('/', '%2F')} for {LINK}"
+QUOTED = (
+    f"{LINK} or https://b.example/v.mp4?filename*=UTF-8''e.mp4&x=1&sig={SIGNATURE} or https://u:{SIGNATURE}@b.example/"
+    f" or b.example?x={SIGNATURE} or https%3A%2F%2Fb.example%2Fv%3Fx%3D{SIGNATURE}"
+)
+ECHO = f"key {KEY} or {KEY.replace('/', '%2F')} for {QUOTED}"
 
 
 async def reset(request):

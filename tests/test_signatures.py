@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import string
+import time
 
 import pytest
 from hypothesis import given
@@ -281,3 +282,59 @@ def test_the_query_of_a_link_without_a_scheme_is_left_out_too(link: str):
     assert without_queries(f"cannot read ({link}?sig=5ec5e7 here, or is/it? no") == (
         f"cannot read ({link}?... here, or is/it? no"
     )
+
+
+QUOTED_LINKS = [
+    "https://b.example/v.mp4?disposition=attachment;filename*=UTF-8''ep.mp4&X-Amz-Signature=5ec5e7",
+    "https://b.example/v.mp4?a=<x>&sig=5ec5e7",
+    "https://b.example/v.mp4?title=My video&sig=5ec5e7",
+    'https://b.example/v.mp4?title="My video"&X-Amz-Credential=5ec5e7',
+    "https://user:5ec5e7@b.example/v.mp4",
+    "https://5ec5e7@b.example/v.mp4?a",
+    "b.example?x=5ec5e7",
+    "10.0.0.1/v.mp4?x=5ec5e7",
+    "localhost/v.mp4?5ec5e7",
+    "/v.mp4?X-Amz-Signature=5ec5e7",
+    "s3://bucket/v.mp4?sig=5ec5e7",
+    "https://b.example/v.mp4;token=5ec5e7",
+    "https://b.example/v.mp4#access_token=5ec5e7",
+    "https%3A%2F%2Fb.example%2Fv.mp4%3Fx%3D5ec5e7",
+    "https%253A%252F%252Fb.example%252Fv.mp4%253Fsig%253D5ec5e7",
+    "https%3A%2F%2Fuser%3A5ec5e7%40b.example",
+    r"https:\u002f\u002fb.example\u002fv.mp4\u003fx\u003d5ec5e7",
+    r"https:\/\/user:5ec5e7@b.example\/v.mp4",
+    "https://b.example/v.mp4?a=1&amp;x=5ec5e7",
+    "https://b.example/v.mp4?a=My video&amp;sig=5ec5e7",
+    "https:&#x2F;&#x2F;b.example&#x2F;v.mp4&#63;x&#61;5ec5e7",
+]
+
+
+@pytest.mark.parametrize("link", QUOTED_LINKS)
+@pytest.mark.parametrize("sentence", ["could not fetch {} today", "({})", "<a href='{}'>", '{{"url": "{}", "a": 1}}'])
+def test_no_spelling_of_a_link_shows_its_secret(link: str, sentence: str):
+    shown = without_queries(sentence.format(link))
+
+    assert "5ec5e7" not in shown
+    assert shown.startswith(sentence.partition("{}")[0].replace("{{", "{"))
+    assert shown == without_queries(shown)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("is it?no", "what? a=b", "and/or? yes", "and/or?", "design=5, key=row-1", "(http://a.b/c?).", "a@b.example"),
+        *("required field missing @ $.data.token", "https://b.example/@user/v.mp4", "1 < 2, or 10:00?", "50% of 3F"),
+    ],
+)
+def test_a_sentence_without_a_secret_stays_as_it_is(text: str):
+    assert without_queries(text) == text
+
+
+@pytest.mark.parametrize(
+    "part", ["?a", "?", "%25", "\\", "&amp;", "://", ":%2F%2F", "a/", "token", "access-key-", "('"]
+)
+def test_a_long_odd_text_is_read_in_little_time(part: str):
+    started = time.process_time()
+    without_queries(part * (6000 // len(part)))
+
+    assert time.process_time() - started < 0.2

@@ -1165,6 +1165,22 @@ async def test_an_asset_that_heygen_cannot_process_is_an_error_and_is_not_rememb
 
 
 @pytest.mark.parametrize(
+    "quoted", ["https://b.example/v.mp4?sig=5ec5e7", "https://user:5ec5e7@b.example/v", "/v?t=a b&token=5ec5e7"]
+)
+async def test_why_an_asset_cannot_be_processed_shows_neither_the_key_nor_a_query(video, quoted):
+    server = Processing({"status": "failed", "error": f"cannot read {quoted}\nwith the key k3y-123"})
+    async with (
+        served(*server.handlers()) as url,
+        HeyGenSession("k3y-123", base_url=url, retry=QUICK, polling=EAGER) as heygen,
+    ):
+        with pytest.raises(InvalidRequest, match="could not process the asset a1: cannot read") as failed:
+            await asyncio.wait_for(heygen.assets.upload(video), 20)
+
+    assert "5ec5e7" not in str(failed.value)
+    assert "k3y-123" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         {"data": "odd"},

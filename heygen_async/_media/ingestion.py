@@ -9,8 +9,10 @@ from typing import Final
 from attrs import frozen
 
 from heygen_async._ids import chunk_ids
+from heygen_async._masking import Mask
+from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import compose
+from heygen_async._wire import Response, compose, short_text
 from heygen_async.errors import NO_REASON, InvalidRequest, NotFound, PermissionDenied, RequestTimeout
 from heygen_async.models import JSON
 from heygen_async.policies import PollPolicy
@@ -91,24 +93,32 @@ class Ingestion:
                 response = await self._transport.send(compose("GET", "/v3/assets/statuses", params=params))
             except (NotFound, PermissionDenied):  # not every account has the call
                 return states
-            answer = response.data if isinstance(response.data, Mapping) else {}
-            found = _found(answer, missing)
+            found = _found(response, missing)
             states |= found
             missing -= found.keys()
-            token = _next_token(answer)
+            token = _next_token(response)
             if not found or not missing or token is None:
                 return states
 
 
-def _next_token(answer: Mapping[str, JSON]) -> str | None:
+def _next_token(response: Response) -> str | None:
+    answer = _envelope(response)
     token = answer.get("next_token")
     return token if answer.get("has_more") and isinstance(token, str) else None
 
 
-def _found(answer: Mapping[str, JSON], wanted: Container[str]) -> dict[str, AssetState]:
-    """Return the states of those of the *wanted* assets that are in *answer*."""
-    named = ((entry.get(name), entry) for entry in _entries(answer) for name in _ID_FIELDS)
-    return {asset_id: _read(entry) for asset_id, entry in named if isinstance(asset_id, str) and asset_id in wanted}
+def _found(response: Response, wanted: Container[str]) -> dict[str, AssetState]:
+    """Return the states of those of the *wanted* assets that are in an answer."""
+    named = ((entry.get(name), entry) for entry in _entries(_envelope(response)) for name in _ID_FIELDS)
+    return {
+        asset_id: _read(entry, response.mask)
+        for asset_id, entry in named
+        if isinstance(asset_id, str) and asset_id in wanted
+    }
+
+
+def _envelope(response: Response) -> Mapping[str, JSON]:
+    return response.data if isinstance(response.data, Mapping) else {}
 
 
 def _entries(answer: Mapping[str, JSON]) -> Iterator[Mapping[str, JSON]]:
@@ -117,8 +127,9 @@ def _entries(answer: Mapping[str, JSON]) -> Iterator[Mapping[str, JSON]]:
         yield from (entry for entry in found if isinstance(entry, Mapping))
 
 
-def _read(entry: Mapping[str, JSON]) -> AssetState:
+def _read(entry: Mapping[str, JSON], mask: Mask) -> AssetState:
     status, error = entry.get("status"), entry.get("error")
     if isinstance(error, Mapping):
         error = error.get("message")
-    return AssetState(status if isinstance(status, str) else None, error if isinstance(error, str) else None)
+    message = one_line(short_text(error, mask)) if isinstance(error, str) else None
+    return AssetState(status if isinstance(status, str) else None, message)

@@ -5,7 +5,7 @@ the shape of `data`.
 Rule 2: nothing here awaits, logs or reads the time; the caller passes the time.
 """
 
-from heygen_async._wire.bodies import Answer, Response, excerpt, parse_json, request_id, retry_after
+from heygen_async._wire.bodies import Answer, Response, excerpt, parse_json, request_id, retry_after, short_text
 from heygen_async._wire.incoming import created_id, decipher
 from heygen_async._wire.outcomes import (
     has_own_code,
@@ -54,5 +54,6 @@ __all__ = (
     "query_string",
     "request_id",
     "retry_after",
+    "short_text",
     "worse",
 )

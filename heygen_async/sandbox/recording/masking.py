@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from heygen_async._masking import Mask
-from heygen_async._text import whole_characters
+from heygen_async._text import whole_characters, without_queries
 from heygen_async.models import Secret
 
 HIDDEN: Final = "***"
@@ -36,8 +36,10 @@ _PROSE: Final = frozenset({"message", "msg", "failure_message", "error", "detail
 _NAMES: Final = frozenset({"username", "email", "first_name", "last_name", "full_name"})
 _SHORTEST_NAME: Final = 3
 
-_URL: Final = re.compile(r"\b[a-z][a-z0-9+.\-]*:\\?/\\?/[^\s\"'<>]+", re.IGNORECASE)
-_QUERY: Final = re.compile(r"\?[^\s\"'<>=?]+=[^\s\"'<>]*")  # also of a link without a scheme
+# A query may have quotation marks and brackets in it, but not at its end.
+_URL: Final = re.compile(
+    r"\b[a-z][a-z0-9+.\-]*:\\?/\\?/[^\s\"'<>?]+(?:\?(?:[^\s\"'<>]|['<>]+(?=[^\s\"'<>]))*)?", re.IGNORECASE
+)
 _EMAIL: Final = re.compile(r"[^\s\"'<>@,;:()]+@[^\s\"'<>@,;:()]+")
 _IPV4: Final = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])")
 # With "::" or at least five groups: three groups are a time.
@@ -67,7 +69,7 @@ class ExchangeMask:
         """Return a text in which every secret that can be recognized is replaced."""
         whole = whole_characters(text)  # a header may have bytes that are not text
         found = _URL.sub(lambda match: _masked_url(match[0]), self._mask(whole))
-        found = _QUERY.sub(f"?{HIDDEN}", found)
+        found = without_queries(found, hidden=HIDDEN)  # of links without a scheme, or in another spelling
         for pattern in (_EMAIL, _IPV4, _IPV6, _TOKEN):
             found = pattern.sub(HIDDEN, found)
         return found

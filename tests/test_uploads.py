@@ -937,15 +937,19 @@ def always():
 
 
 @pytest.mark.usefixtures("hashed")
-async def test_if_the_first_caller_is_cancelled_another_takes_over(direct, sandbox, video):
+@pytest.mark.parametrize("count", [1, 2, 3])
+async def test_if_the_first_caller_is_cancelled_another_takes_over_and_its_upload_is_remembered(
+    direct, sandbox, video, count
+):
     sandbox.faults = [faults.stall(PUT, times=1)]
     first = asyncio.create_task(direct.assets.upload(video))
     await until(lambda: PUT in routes(sandbox))
-    others = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
-    await until(lambda: [entry.waiting for entry in entries(direct)] == [3])
+    others = [asyncio.create_task(direct.assets.upload(video)) for _ in range(count)]
+    await until(lambda: [entry.waiting for entry in entries(direct)] == [count])
 
     first.cancel()
     assets = await asyncio.wait_for(asyncio.gather(*others), 10)
+    assets.append(await asyncio.wait_for(direct.assets.upload(video), 10))
 
     assert first.cancelled()
     assert len({asset.id for asset in assets}) == 1

@@ -75,8 +75,10 @@ class Uploads:
         while entry.asset is None or not entry.is_ready:
             if entry.upload is None:
                 await self._work_on(entry, file, progress)
-            else:
-                await self._wait_for(entry, entry.upload, entry.sha256)
+                continue
+            await self._wait_for(entry, entry.upload, entry.sha256)
+            if entry.asset is None and sha256 is not None:
+                entry = cache.entry(sample, sha256, file.path)  # it was removed if nobody else waited
         await report(progress, file.size, file.size)
         return entry.asset
 

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import re
+import time
 import zlib
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,7 @@ from heygen_async import (
     TransportError,
     UnexpectedResponse,
 )
+from heygen_async._transport.sending import send_stream
 from heygen_async._wire import Stream
 from heygen_async.models import Secret
 
@@ -121,6 +123,38 @@ async def test_a_body_that_ends_early_is_a_transport_error_and_is_tried_again():
             await session.lipsyncs.get("ls_1")
     assert (caught.value.attempts, caught.value.outcome) == (3, "unknown")
     assert len(got) == 3
+
+
+@pytest.mark.parametrize("rest", [[b"b"], [b"b", b"c"], []], ids=len)
+async def test_a_deadline_that_passes_in_the_moment_when_more_can_be_sent_is_a_timeout(rest):
+    loop, idle = asyncio.get_running_loop(), 0.02
+    has_more = loop.create_future()
+
+    async def chunks():
+        # Both are late in one turn of the event loop: there is more to send, and the deadline.
+        loop.call_later(idle / 2, has_more.set_result, None)
+        loop.call_soon(time.sleep, 3 * idle)
+        yield b"a"
+        await has_more
+        for piece in rest:
+            yield piece
+
+    async def send(body, _timeout):
+        async def write():
+            async for _ in body.pieces:
+                pass
+
+        writer = asyncio.create_task(write())
+        try:
+            await asyncio.sleep(10)
+        finally:
+            writer.cancel()
+            written.extend(await asyncio.gather(writer, return_exceptions=True))
+
+    written = []
+    with pytest.raises(RequestTimeout):
+        await send_stream(send, Stream("a/b", 3, chunks), "PUT", Timeouts(connect=0.1, transfer_idle=idle))
+    assert not isinstance(written[0], RuntimeError)
 
 
 async def test_a_create_whose_answer_is_lost_is_sent_again_under_its_key():

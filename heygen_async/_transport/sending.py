@@ -70,10 +70,16 @@ class _Outgoing:
         clock = asyncio.get_running_loop().time
         try:
             async for piece in self._stream.chunks():
-                deadline.reschedule(clock() + self._timeouts.transfer_idle)
+                _postpone(deadline, clock() + self._timeouts.transfer_idle)
                 yield piece
         except Exception as error:
             self.failure = error
             self._trace = error.__traceback__  # before aiohttp's frames come to it
             raise
-        deadline.reschedule(clock() + self._timeouts.write)  # all is sent: now the server works
+        _postpone(deadline, clock() + self._timeouts.write)  # all is sent: now the server works
+
+
+def _postpone(deadline: asyncio.Timeout, when: float) -> None:
+    # It may have passed a moment ago, in the same turn of the event loop: then it ends the attempt.
+    if not deadline.expired():
+        deadline.reschedule(when)

@@ -550,6 +550,13 @@ async def test_a_form_with_anything_but_one_file_is_refused(sandbox, api):
             "multipart/form-data; boundary=b",
             b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c--\r\n--b--\r\n",
         ),
+        *(
+            (
+                "multipart/form-data; boundary=b",
+                b'--b\r\nContent-Disposition: form-data; name="file"; ' + rest + b"\r\n\r\nx\r\n--b--\r\n",
+            )
+            for rest in (b'filename="a\x1bb.mp3"', b'filename="a\0.mp3"', b'filename="a.mp3"\r\nno header')
+        ),
     ],
 )
 async def test_a_form_that_is_broken_is_refused(api, content_type, body):

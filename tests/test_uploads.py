@@ -551,6 +551,13 @@ async def test_an_upload_without_progress_times_out(video):
         hold.set()
 
 
+@pytest.mark.parametrize("name", ["a\x1bb.mp4", "a\x7f.mp4", "\x01.mp4"])
+@pytest.mark.parametrize("is_form", [True, False])
+async def test_a_file_with_control_characters_in_its_name_is_uploaded(heygen, tmp_path, name, is_form):
+    heygen._calls.transfers.multipart_max = 32_000_000 if is_form else 0
+    assert (await heygen.assets.upload(write(tmp_path / name, mp4(1000)))).id
+
+
 @pytest.mark.parametrize("host", ["a" * 70 + ".b", "\ufffd", "a..b"], ids=ascii)
 async def test_an_upload_link_whose_host_cannot_be_looked_up_is_an_error_that_stays(video, host):
     async with (

@@ -636,6 +636,17 @@ async def test_a_form_is_as_long_as_it_says_and_names_its_file():
 
 
 @pytest.mark.parametrize(
+    ("name", "sent"),
+    [("a\x1bb.mp3", "a%1Bb.mp3"), ("\0\x7f\t.mp4", "%00%7F%09.mp4"), ("é 日.mp4", "é 日.mp4")],
+)
+async def test_no_control_character_of_a_name_is_in_the_header_of_a_form(name, sent):
+    form = multipart(name, "video/mp4", Stream("video/mp4", 0, lambda: aiter([])))
+    head = await anext(aiter(form.chunks()))
+
+    assert f'filename="{sent}"\r\n'.encode() in head
+
+
+@pytest.mark.parametrize(
     ("body", "value"),
     [
         (rb'{"title": "Launch \ud83d"}', {"title": "Launch \ufffd"}),

@@ -12,6 +12,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http import HttpProcessingError
 from attrs import frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer, StorageError, invalid
@@ -122,7 +123,7 @@ class FileHost:
             raise invalid("The body must be sent as multipart/form-data.")
         try:
             return await self._receive_form(request, limit)
-        except ValueError as error:  # raised by aiohttp's reader for a broken form
+        except (ValueError, HttpProcessingError) as error:  # raised by aiohttp's reader for a broken form
             raise invalid(f"The form cannot be read: {error}.", "file") from error
 
     async def _receive_form(self, request: web.Request, limit: int) -> StoredAsset:

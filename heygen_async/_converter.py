@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 import attrs
 from attrs import field, frozen
 
+from heygen_async._ids import is_id
 from heygen_async._one_pass import attributes, one_pass_reader
 from heygen_async._values import (
     UNREADABLE,
@@ -187,6 +188,20 @@ def read(response: Response, model: type[T]) -> T:
     except UNREADABLE:
         pass
     return _read(response, model)
+
+
+@_without_frames
+def read_new(response: Response, model: type[T], id_field: str) -> T:
+    """Return the `data` of the answer to a request that makes something, as a *model* whose *id_field* is an id.
+
+    Raises:
+        UnexpectedResponse: If it is not one, or has no usable id. Something may have been made: the same request under
+            the same idempotency key returns it.
+    """
+    made = read(response, model)
+    if not is_id(getattr(made, id_field)):
+        raise _unexpected(response, [f"no usable id @ $.data.{id_field}"])
+    return made
 
 
 @_without_frames

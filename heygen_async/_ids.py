@@ -29,6 +29,11 @@ MAX_STATUS_QUERY: Final = 6_000
 """Most characters of ids in one status request; servers commonly refuse a request line of over 8 kB."""
 
 
+def is_id(value: str) -> bool:
+    """Return whether *value* can be an id: it is one segment of a path, and no other call has that path."""
+    return _SEGMENT.fullmatch(value) is not None and value not in _RESERVED
+
+
 def segment(name: str, value: object) -> str:
     """Return the id *value* as one segment of a path.
 
@@ -38,7 +43,7 @@ def segment(name: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if _SEGMENT.fullmatch(value) is None or value in _RESERVED:
+    if not is_id(value):
         raise ValueError(f"{name} is not an id: {value[:80]!r}")
     return value
 

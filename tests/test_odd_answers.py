@@ -2,8 +2,8 @@
 
 import pytest
 
-from heygen_async import HeyGenSession, LipsyncFailed, LipsyncRequest, PollPolicy
-from heygen_async.sandbox import Sandbox
+from heygen_async import HeyGenSession, LipsyncFailed, LipsyncRequest, PollPolicy, RetryPolicy, UnexpectedResponse
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 from heygen_async.sandbox.faults import odd_fields
 
 SOURCES = {"video": "https://example.com/v.mp4", "audio": "https://example.com/a.mp3"}
@@ -69,3 +69,57 @@ async def test_no_optional_field_makes_anything_unreachable(value):
         await heygen.webhooks.event_types()
         for lipsync in await heygen.lipsyncs.list().collect():
             lipsync.to_json()
+
+
+async def create(heygen):
+    return (await heygen.lipsyncs.create(**SOURCES, idempotency_key="mine")).id
+
+
+async def create_batch(heygen):
+    return (await heygen.lipsyncs.create_batch([LipsyncRequest(**SOURCES)], idempotency_key="mine")).id
+
+
+@pytest.mark.parametrize("odd", ["", "../x", "ls 1", "statuses", "a/b", "ls_1,ls_2", "x" * 256])
+@pytest.mark.parametrize(
+    ("make", "route", "field"),
+    [
+        pytest.param(create, "POST /v3/lipsyncs", "lipsync_id", id="create"),
+        pytest.param(create_batch, "POST /v3/lipsyncs/batches", "batch_id", id="create_batch"),
+    ],
+)
+async def test_a_create_answered_with_no_usable_id_is_in_doubt_and_its_key_returns_the_true_one(
+    make, route, field, odd
+):
+    faults = [odd_fields(route, fields={field: odd}, times=1)]
+    async with Sandbox(manual=True, faults=faults) as sandbox, session(sandbox) as heygen:
+        with pytest.raises(UnexpectedResponse, match=rf"no usable id @ \$\.data\.{field}") as odd_answer:
+            await make(heygen)
+        again = await make(heygen)
+
+    error = odd_answer.value
+    assert (error.outcome, error.idempotency_key, error.attempts) == ("unknown", "mine", 1)
+    assert again
+    assert len(sandbox.jobs) == 1
+
+
+def session(sandbox):
+    once = RetryPolicy(max_attempts=1)
+    return HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=FAST, retry=once)
+
+
+@pytest.mark.parametrize("odd", ["", "../x", "a b", "direct-uploads"])
+@pytest.mark.parametrize(
+    ("route", "multipart_max"),
+    [
+        pytest.param("POST /v3/assets", 32_000_000, id="form"),
+        pytest.param("POST /v3/assets/direct-uploads", 0, id="direct"),
+        pytest.param("POST /v3/assets/{asset_id}/complete", 0, id="complete"),
+    ],
+)
+async def test_an_upload_answered_with_no_usable_id_is_an_error_and_is_not_remembered(route, multipart_max, odd):
+    faults = [odd_fields(route, fields={"asset_id": odd}, times=1)]
+    async with Sandbox(faults=faults) as sandbox, session(sandbox) as heygen:
+        heygen._calls.transfers.multipart_max = multipart_max
+        with pytest.raises(UnexpectedResponse, match="no usable id"):
+            await heygen.assets.upload(SAMPLE_AUDIO)
+        await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO)

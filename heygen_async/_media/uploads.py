@@ -15,7 +15,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from heygen_async._arguments import is_https
-from heygen_async._converter import DirectUpload, read
+from heygen_async._converter import DirectUpload, read_new
 from heygen_async._media.hosts import EXPIRED, check_stored, refusal
 from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
 from heygen_async._media.reading import Reading, sample_of, sha256_of
@@ -202,7 +202,7 @@ class Uploads:
                     raise
             else:
                 _check_whole(reading)
-                return read(response, Asset)
+                return read_new(response, Asset, "id")
         return await self._send_direct(file, reading)
 
     async def _send_direct(self, file: LocalFile, reading: Reading) -> Asset:
@@ -214,7 +214,7 @@ class Uploads:
             segments={"asset_id": asset_id},
             json={"checksum_sha256": reading.sha256},
         )
-        return read(await self._transport.send(request), Asset)
+        return read_new(await self._transport.send(request), Asset, "id")
 
     async def _store(self, file: LocalFile, reading: Reading) -> str:
         """Send *file* to the storage host, and return the id of the asset that waits to be completed."""
@@ -239,7 +239,7 @@ class Uploads:
         if sha256 is not None:
             body["checksum_sha256"] = sha256
         request = compose("POST", "/v3/assets/direct-uploads", json=body)
-        grant = read(await self._transport.send(request), DirectUpload)
+        grant = read_new(await self._transport.send(request), DirectUpload, "asset_id")
         if grant.max_bytes is not None and file.size > grant.max_bytes:
             raise _too_large(file, grant.max_bytes)
         if not is_https(grant.upload_url.reveal(), or_loopback=self._transport.http.origin.is_loopback):

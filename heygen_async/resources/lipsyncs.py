@@ -18,6 +18,7 @@ from heygen_async._converter import (
     Created,
     read,
     read_batch_items,
+    read_new,
     read_page,
     read_statuses,
     request_body,
@@ -153,7 +154,7 @@ class Lipsyncs:
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
         response = await self._create("/v3/lipsyncs", [request], itemgetter(0), key)
         return LipsyncJob(
-            read(response, Created).lipsync_id,
+            read_new(response, Created, "lipsync_id").lipsync_id,
             self,
             self._poller,
             self._downloads,
@@ -350,7 +351,7 @@ class Lipsyncs:
         wrap = _batch_body(title, callback_url)
         del callback_url  # or a traceback with local variables would show its query
         response = await self._create("/v3/lipsyncs/batches", listed, wrap, key)
-        return self._batch(read(response, BatchCreated).batch_id, key)
+        return self._batch(read_new(response, BatchCreated, "batch_id").batch_id, key)
 
     def batch(self, batch_id: str) -> LipsyncBatch:
         """Return a handle on a batch whose id is known; nothing is sent.

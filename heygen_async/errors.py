@@ -68,6 +68,9 @@ IN_PROGRESS: Final = "request_in_progress"
 NO_REASON: Final = "no reason was given"
 """What is shown where the API does not say why something failed."""
 
+CLOSED: Final = "this HeyGenSession is closed; make a new one"
+"""What a call says that comes after the end of its session."""
+
 _IN_PROGRESS_HINT: Final = (
     "The first request with this idempotency key is still being processed. Repeat the call later with the same key."
 )

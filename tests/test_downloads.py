@@ -35,7 +35,7 @@ from heygen_async._media import parts
 from heygen_async._media.fetch import Link, fetch
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part
-from heygen_async._media.targets import captions_path, target_problems
+from heygen_async._media.targets import captions_path, target_in, target_problems
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
 
 QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
@@ -990,6 +990,15 @@ def test_the_longest_name_that_fits_is_no_problem_and_one_byte_more_is(tmp_path)
     assert len(target_problems(tmp_path / ("x" * (name_max - len(".part.etag") + 1)))) == 1
 
 
+@pytest.mark.parametrize("limit", [-1, 0, -2])
+def test_a_file_system_that_has_no_limits_of_names_takes_usual_ones(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(os, "pathconf", lambda *_: limit)
+
+    assert target_problems(tmp_path / "a.mp4") == []
+    assert target_problems(tmp_path / ("a" * 300)) != []
+    assert target_in(str(tmp_path), "Episode 1", "ls_1", "https://x.test/a.mp4").name == "Episode 1 (ls_1).mp4"
+
+
 def test_folders_that_are_made_are_checked_too(tmp_path):
     (tmp_path / "file").write_text("mine")
 
@@ -1000,7 +1009,7 @@ def test_folders_that_are_made_are_checked_too(tmp_path):
 
 def test_a_folder_that_may_not_be_written_to_is_a_problem():
     program = (
-        "import os, sys; from pathlib import Path; from heygen_async._media.targets import target_problems; "
+        "import os, sys; from pathlib import Path; from heygen_async._media.targets import target_in, target_problems; "
         "os.geteuid() or os.setuid(65534); print(*target_problems(Path(sys.argv[1], 'a.mp4')))"  # root may write all
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -23,6 +23,7 @@ from heygen_async import (
     DownloadError,
     HeyGenSession,
     InvalidRequest,
+    Lipsync,
     LipsyncFailed,
     LipsyncRequest,
     LipsyncStatus,
@@ -37,6 +38,7 @@ from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 VIDEO = "https://example.com/source.mp4"
 AUDIO = "https://example.com/new-audio.mp3"
 BOTH = {"video": VIDEO, "audio": AUDIO}
+DONE = Lipsync(id="ls_1", status="completed", video_url="https://example.com/v.mp4")
 
 
 def session_on(sandbox, **options):
@@ -76,6 +78,22 @@ async def test_use_after_close_is_a_runtime_error_with_a_sentence(sandbox):
     with pytest.raises(RuntimeError, match="closed"):
         async with session:
             pass
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda session, path: session.assets.upload(SAMPLE_AUDIO), id="upload"),
+        pytest.param(lambda session, path: session.lipsyncs.create(video=SAMPLE_VIDEO, audio=AUDIO), id="create"),
+        pytest.param(lambda session, path: session.download(DONE, path), id="download"),
+    ],
+)
+async def test_a_file_is_neither_sent_nor_received_after_the_close(sandbox, tmp_path, use):
+    async with session_on(sandbox) as session:
+        await session.assets.upload(SAMPLE_AUDIO)
+    with pytest.raises(RuntimeError, match="this HeyGenSession is closed; make a new one"):
+        await use(session, tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_use_on_another_loop_is_a_runtime_error_with_a_sentence():
@@ -329,8 +347,8 @@ async def test_a_borrowed_client_that_is_closed_is_a_runtime_error(sandbox):
         await session_on(sandbox, http=theirs).account.me()
 
 
-@pytest.mark.parametrize("borrowed", [True, False])
-async def test_tracing_sees_every_request(sandbox, borrowed):
+@pytest.mark.parametrize("make", [None, list, iter, lambda given: (one for one in given)])
+async def test_tracing_sees_every_request(sandbox, make):
     seen = []
 
     async def note(client, context, params):
@@ -338,11 +356,11 @@ async def test_tracing_sees_every_request(sandbox, borrowed):
 
     trace = aiohttp.TraceConfig()
     trace.on_request_start.append(note)
-    if borrowed:
+    if make is None:  # theirs
         async with aiohttp.ClientSession(trace_configs=[trace]) as theirs, session_on(sandbox, http=theirs) as session:
             await session.account.me()
     else:
-        async with session_on(sandbox, trace_configs=[trace]) as session:
+        async with session_on(sandbox, trace_configs=make([trace])) as session:
             await session.account.me()
     assert seen == [("GET", "/v3/users/me")]
 

@@ -164,9 +164,10 @@ def _length_problems(target: Path) -> list[str]:
 
 def _limit(folder: Path, name: str, otherwise: int) -> int:
     try:
-        return os.pathconf(folder, name)
+        limit = os.pathconf(folder, name)
     except (OSError, ValueError, AttributeError):  # Windows has no pathconf
         return otherwise
+    return limit if limit > 0 else otherwise  # -1: it has none, or does not say
 
 
 def _existing_problems(file: Path, *, overwrite: bool) -> list[str]:

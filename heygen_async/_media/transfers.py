@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from inspect import isawaitable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Generic, Protocol, Self, TypeAlias, TypeVar
+from typing import Final, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
 from heygen_async._media.upload_cache import UploadCache
+from heygen_async.errors import CLOSED
 
 MAX_TRANSFERS: Final = 8
 """Files that are transferred at once, uploads and downloads together. API calls have limits of their own."""
@@ -48,6 +49,26 @@ async def report(progress: Progress | None, done: int, total: int | None) -> Non
             await result
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Threads(ThreadPoolExecutor):
+    """Threads of a session. A job that comes after its end is refused as a request is."""
+
+    _is_closed = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        if self._is_closed:
+            raise RuntimeError(CLOSED)
+        return super().submit(fn, *args, **kwargs)
+
+    def close(self) -> None:
+        """Let the threads end when they are idle, without waiting for them."""
+        self._is_closed = True
+        self.shutdown(wait=False)
+
+
 class Transfers:
     """The seats, threads and memory of a session's transfers; views of the session share them.
 
@@ -59,7 +80,7 @@ class Transfers:
         self.max_download_bytes = max_download_bytes
         self.seats = asyncio.Semaphore(MAX_TRANSFERS)
         # Our own threads: asyncio's look up host names too, and must not wait for a slow disk.
-        self.pool = ThreadPoolExecutor(MAX_TRANSFERS, thread_name_prefix="heygen-files")
+        self.pool = _Threads(MAX_TRANSFERS, thread_name_prefix="heygen-files")
         self.uploaded = UploadCache()
         self.targets: set[Path] = set()
         """The files that are being written."""
@@ -68,7 +89,7 @@ class Transfers:
 
     def close(self) -> None:
         """Let the threads end when they are idle, without waiting for them."""
-        self.pool.shutdown(wait=False)
+        self.pool.close()
 
 
 class Closable(Protocol):
@@ -77,7 +98,6 @@ class Closable(Protocol):
     def close(self) -> None: ...
 
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Closable)
 
 

@@ -35,7 +35,7 @@ from heygen_async._transport.aiohttp_errors import FAILURES, without_frames
 from heygen_async._transport.origin import Origin, check_allowed, user_agent
 from heygen_async._transport.sending import Body, send_stream
 from heygen_async._wire import Answer, Piece, Request, Stream, request_id
-from heygen_async.errors import TransportError, UnexpectedResponse
+from heygen_async.errors import CLOSED, TransportError, UnexpectedResponse
 from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
 
@@ -92,12 +92,11 @@ class Http:
         check_type("http", borrowed, aiohttp.ClientSession, is_optional=True)
         _check_ssl(ssl, origin, is_borrowed=borrowed is not None)
         check_type("trust_env", trust_env, bool)
-        _check_trace_configs(trace_configs)
+        self._trace_configs = _checked_trace_configs(trace_configs)
         self.origin = origin
         self._borrowed = borrowed
         self._ssl = ssl
         self._trust_env = trust_env
-        self._trace_configs = list(trace_configs)
         self._max_response_bytes = check_count("max_response_bytes", max_response_bytes)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connector: aiohttp.BaseConnector | None = None
@@ -122,7 +121,7 @@ class Http:
             if loop is not self._loop:
                 raise RuntimeError("this HeyGenSession was opened on another event loop; make one for each loop")
         elif self._state is _State.CLOSED:
-            raise RuntimeError("this HeyGenSession is closed; make a new one")
+            raise RuntimeError(CLOSED)
         else:
             self._open(loop)
 
@@ -460,9 +459,11 @@ def _check_ssl(ssl: object, origin: Origin, *, is_borrowed: bool) -> None:
         raise ValueError("ssl=False is for a base_url on loopback; for a private CA give an ssl.SSLContext")
 
 
-def _check_trace_configs(configs: object) -> None:
+def _checked_trace_configs(configs: object) -> list[aiohttp.TraceConfig]:
     if isinstance(configs, str) or not isinstance(configs, Iterable):
         raise TypeError(f"trace_configs must be a list of aiohttp.TraceConfig, not {type(configs).__name__}")
-    for config in configs:
+    listed = list(configs)  # a generator can be read once
+    for config in listed:
         if not isinstance(config, aiohttp.TraceConfig):
             raise TypeError(f"trace_configs must be a list of aiohttp.TraceConfig, not of {type(config).__name__}")
+    return listed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from attrs import frozen
 
@@ -36,20 +37,35 @@ class OneDub:
         Raises:
             WaitTimeout: If the time is up, with what is known of the create if that was not answered.
         """
-        job = None
+        clock = asyncio.get_running_loop().time
+        end = None if timeout is None else clock() + timeout
+        async with self.downloads.claim(self.output) as claimed:
+            job = await self._create(create, end)
+            lipsync = await job.wait(timeout=None if end is None else max(0.0, end - clock()))
+            if self.output is not None:
+                await self._download(lipsync, self.output, claimed, end)
+            return lipsync
+
+    async def _create(self, create: Callable[[], Awaitable[LipsyncJob]], end: float | None) -> LipsyncJob:
+        scope = asyncio.timeout_at(end)
         try:
-            async with asyncio.timeout(timeout):
+            async with scope:
                 if self.output is not None:
                     await check_file(self.output, overwrite=False, captions=self.captions)
-                job = await create()
-                lipsync = await job.wait()
-                if self.output is not None:
-                    await self.downloads.download(lipsync, self.output, captions=self.captions)
-                return lipsync
-        except WaitTimeout:
-            raise
+                return await create()
         except TimeoutError as error:
-            late = WaitTimeout(job.id if job else None)
-            if job is None:  # what the cancelled create knew of itself
-                CallRecord.read_from(error.__cause__ or error).write_to(late)
+            if not scope.expired():
+                raise
+            late = WaitTimeout(None)
+            CallRecord.read_from(error.__cause__ or error).write_to(late)  # what the cancelled create knew of itself
             raise late from error
+
+    async def _download(self, lipsync: Lipsync, output: FilePath, claimed: Path | None, end: float | None) -> None:
+        scope = asyncio.timeout_at(end)
+        try:
+            async with scope:
+                await self.downloads.download(lipsync, output, captions=self.captions, claimed=claimed)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise WaitTimeout(lipsync.id, last_status=lipsync.status) from error

@@ -74,6 +74,8 @@ CLOSED: Final = "this HeyGenSession is closed; make a new one"
 _IN_PROGRESS_HINT: Final = (
     "The first request with this idempotency key is still being processed. Repeat the call later with the same key."
 )
+_COMPLETED: Final = "completed"
+_LATE_HINT: Final = "The job is completed and paid. Download its video by its id."
 _TRANSIENT: Final = frozenset({408, 429})
 _REDIRECTS: Final = 300
 _SERVER_ERRORS: Final = 500
@@ -339,6 +341,8 @@ class LipsyncFailed(HeyGenError):
 class WaitTimeout(HeyGenError, TimeoutError):
     """Raised when a wait reaches its deadline. The job still runs; wait for it again.
 
+    Or it is completed (`.last_status`), and what was late is its video; download it by its id.
+
     Attributes:
         lipsync_id: The job (or the batch); `None` if the deadline came before it was created, or for several jobs.
         last_status: The last status that the API reported; `None` if there was none.
@@ -359,6 +363,8 @@ class WaitTimeout(HeyGenError, TimeoutError):
             [(lipsync_id, last_status)] = self.pending.items()
         self.lipsync_id = lipsync_id
         self.last_status = last_status
+        if last_status == _COMPLETED and lipsync_id is not None:
+            self.hint = _LATE_HINT
         # One argument only: with two, OSError (a parent through TimeoutError) would read them as errno.
         super().__init__(self._sentence())
 
@@ -367,6 +373,8 @@ class WaitTimeout(HeyGenError, TimeoutError):
             return f"{len(self.pending)} lipsyncs did not end in time"
         if self.lipsync_id is None:
             return "the deadline came before the lipsync was created"
+        if self.last_status == _COMPLETED:
+            return f"{self.lipsync_id} is completed, but its video did not arrive in time"
         return f"{self.lipsync_id} did not end in time (last status: {self.last_status or 'none'})"
 
 

@@ -34,6 +34,7 @@ EXAMPLES = [
     RequestTimeout("GET /v3/users/me: no answer in time"),
     DownloadError("disk full"),
     InvalidSignature("no"),
+    WaitTimeout("ls_1", last_status="completed"),
 ]
 
 
@@ -69,6 +70,9 @@ def test_one_root_catches_all_that_the_library_raises():
         (EXAMPLES[4], "ls_1 did not end in time (last status: running)"),
         (EXAMPLES[5], "the deadline came before the lipsync was created"),
         (EXAMPLES[6], "2 lipsyncs did not end in time"),
+        (EXAMPLES[10], "ls_1 is completed, but its video did not arrive in time"),
+        (WaitTimeout(None, pending={"ls_1": "completed"}), "ls_1 is completed, but its video did not arrive in time"),
+        (WaitTimeout(None, pending={"ls_1": "completed", "ls_2": None}), "2 lipsyncs did not end in time"),
     ],
 )
 def test_an_error_is_a_sentence(error, text):
@@ -91,6 +95,9 @@ def test_a_wait_timeout_is_a_timeout_error_and_has_no_errno():
         (PermissionDenied("x", status=403, hint="Use another key."), "Use another key."),
         (InvalidSignature("x"), "secret of this webhook endpoint"),
         (DownloadError("x"), None),
+        (WaitTimeout("ls_1", last_status="running"), "still runs"),
+        (WaitTimeout("ls_1", last_status="completed"), "is completed and paid. Download its video"),
+        (WaitTimeout(None, pending={"ls_1": "completed"}), "is completed and paid. Download its video"),
     ],
 )
 def test_a_hint_says_what_to_do(error, hint):

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import logging
 import re
 import ssl
@@ -14,6 +15,7 @@ import aiohttp
 import attrs
 import pytest
 from aiohttp import web
+from anyio import to_thread
 from yarl import URL
 
 import heygen_async
@@ -33,7 +35,7 @@ from heygen_async import (
     Timeouts,
     WaitTimeout,
 )
-from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
 
 VIDEO = "https://example.com/source.mp4"
 AUDIO = "https://example.com/new-audio.mp3"
@@ -777,6 +779,93 @@ async def test_a_dub_that_takes_too_long_names_the_job_that_still_runs():
         with pytest.raises(WaitTimeout) as caught:
             await heygen.dub(**BOTH, timeout=0.05)
         assert caught.value.lipsync_id in {job.id for job in sandbox.jobs}
+
+
+async def test_a_dub_that_takes_too_long_tells_the_last_status():
+    async with Sandbox(manual=True) as sandbox, session_on(sandbox, polling=PollPolicy.eager()) as heygen:
+        with pytest.raises(WaitTimeout) as caught:
+            await heygen.dub(**BOTH, timeout=1.0)
+    assert caught.value.last_status in {"pending", "running"}
+
+
+@pytest.mark.parametrize(("is_folder", "captions"), [(True, False), (False, True), (False, False)])
+async def test_a_dub_whose_download_is_late_says_that_the_job_is_completed(tmp_path, captions, is_folder):
+    hang = faults.stall("GET /files/{name}")
+    async with (
+        Sandbox(job_seconds=0.01, faults=[hang]) as sandbox,
+        session_on(sandbox, polling=PollPolicy.eager()) as heygen,
+    ):
+        with pytest.raises(WaitTimeout, match="is completed, but its video did not arrive in time") as caught:
+            await heygen.dub(
+                **BOTH, output=tmp_path if is_folder else tmp_path / "a.mp4", captions=captions, timeout=1.5
+            )
+        sandbox.release()
+        [job] = sandbox.jobs
+    assert (caught.value.lipsync_id, caught.value.last_status) == (job.id, "completed")
+    assert "still runs" not in caught.value.hint
+
+
+async def test_a_timeout_of_the_system_is_not_taken_for_that_of_a_dub(heygen):
+    def late():
+        raise TimeoutError(110, "Connection timed out")
+
+    source = io.BytesIO(SAMPLE_VIDEO.read_bytes())
+    source.tell = late
+    with pytest.raises(TimeoutError, match="Connection timed out") as caught:
+        await heygen.dub(video=source, audio=AUDIO, timeout=30)
+    assert not isinstance(caught.value, WaitTimeout)
+
+
+@pytest.mark.parametrize("other", ["a.mp4", "./a.mp4", "link/a.mp4", "b/../a.mp4"])
+async def test_two_dubs_to_one_output_at_the_same_time_are_refused_before_the_second_is_paid(
+    heygen, sandbox, tmp_path, other
+):
+    await to_thread.run_sync(prepare_folders, tmp_path)
+    outputs = [f"{tmp_path}/a.mp4", f"{tmp_path}/{other}"]
+    first, second = await asyncio.gather(
+        *(heygen.dub(**BOTH, output=output) for output in outputs), return_exceptions=True
+    )
+
+    assert first.status == "completed"
+    assert isinstance(second, DownloadError)
+    assert "is being downloaded already" in str(second)
+    assert len(sandbox.jobs) == 1
+    with pytest.raises(DownloadError, match="exists already"):  # and the claim has ended
+        await heygen.dub(**BOTH, output=outputs[1])
+
+
+def prepare_folders(folder):
+    (folder / "b").mkdir()
+    (folder / "link").symlink_to(folder)
+
+
+async def test_two_dubs_into_one_folder_at_the_same_time_have_files_of_their_own(heygen, tmp_path):
+    lipsyncs = await asyncio.gather(*(heygen.dub(**BOTH, title=title, output=tmp_path) for title in "ab"))
+
+    assert {path.name for path in tmp_path.iterdir()} == {f"{one.title} ({one.id}).mp4" for one in lipsyncs}
+
+
+async def test_a_dub_to_what_is_being_downloaded_is_refused_before_it_is_paid(heygen, sandbox, tmp_path):
+    job = await heygen.lipsyncs.create(**BOTH)
+    await job.wait(timeout=30)
+    sandbox.faults = [faults.stall("GET /files/{name}")]
+    download = asyncio.create_task(job.download(tmp_path / "a.mp4"))
+    async with asyncio.timeout(20):
+        while sandbox.requests[-1].route != "GET /files/{name}":  # noqa: ASYNC110 the sandbox has no event for it
+            await asyncio.sleep(0.01)
+    with pytest.raises(DownloadError, match="is being downloaded already"):
+        await heygen.dub(**BOTH, output=tmp_path / "a.mp4")
+    download.cancel()
+    sandbox.release()
+
+    assert len(sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("output", ["a\0b.mp4", "a\0/b.mp4", "\ud800/b.mp4"], ids=ascii)
+async def test_a_dub_to_a_path_that_no_file_can_have_is_refused_before_it_is_paid(heygen, sandbox, output):
+    with pytest.raises(DownloadError, match="cannot write"):
+        await heygen.dub(**BOTH, output=output)
+    assert sandbox.requests == []
 
 
 async def test_a_dub_that_is_too_late_before_its_create_was_answered_tells_the_key():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -17,7 +17,7 @@ from heygen_async._arguments import check_function, check_type
 from heygen_async._media.fetch import Chunk, Kind, Link, TooLongError, fetch
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part, part_path, write_whole
-from heygen_async._media.targets import FilePath, captions_path, check_file, expanded, target_in
+from heygen_async._media.targets import FilePath, captions_path, check_file, expanded, place_of, target_in
 from heygen_async._media.transfers import OpenFile, Progress, Transfers, report
 from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
@@ -53,8 +53,18 @@ class Downloads:
         overwrite: bool = False,
         captions: bool = False,
         progress: Progress | None = None,
+        claimed: Path | None = None,
     ) -> Path:
-        """Write the video of a lipsync, and its captions, to files; see `HeyGenSession.download`."""
+        """Write the video of a lipsync, and its captions, to files; see `HeyGenSession.download`.
+
+        Args:
+            lipsync: The lipsync.
+            path: The file, or a folder.
+            overwrite: Whether a file that exists is replaced.
+            captions: Whether captions are written, too.
+            progress: See `Progress`.
+            claimed: What the caller has claimed, if anything.
+        """
         _check_options(overwrite=overwrite, captions=captions)
         check_function("progress", progress)
         known = lipsync if isinstance(lipsync, str) else lipsync.id
@@ -62,7 +72,9 @@ class Downloads:
         link = await self._link("video", lipsync)
         target = await self._target(path, link)
         await check_file(target, overwrite=overwrite, lipsync_id=known)
-        await self._write_video(link, target, overwrite=overwrite, progress=progress)
+        place = await to_thread.run_sync(place_of, str(target))
+        with nullcontext() if place == claimed else self._claim(place):
+            await self._write_video(link, target, overwrite=overwrite, progress=progress)
         if captions:
             await self._try_captions(link.lipsync, target, overwrite=overwrite)
         return target
@@ -106,23 +118,34 @@ class Downloads:
 
     async def _write_video(self, link: Link, target: Path, *, overwrite: bool, progress: Progress | None) -> None:
         opener = partial(Part.open, target, link.lipsync.id)
-        absolute = Path(await to_thread.run_sync(os.path.abspath, target))
-        with self._claim(absolute), OpenFile(self._transfers.pool, opener) as part:
+        with OpenFile(self._transfers.pool, opener) as part:
             async with self._transfers.seats:
                 receiver = _Receiver(self._transport, part, target, self._transfers.max_download_bytes)
                 await receiver.receive(link, progress)
                 await receiver.publish(overwrite=overwrite)
 
+    @asynccontextmanager
+    async def claim(self, path: FilePath | None) -> AsyncIterator[Path | None]:
+        """Keep other calls of the session away from the file *path*, and yield what `download` takes as `claimed`.
+
+        In a folder each video has a name of its own, so a folder is not claimed, and neither is `None`.
+
+        Raises:
+            DownloadError: If another call has claimed it, or downloads to it.
+        """
+        place = None if path is None else await to_thread.run_sync(_claimable, expanded(path))
+        with nullcontext() if place is None else self._claim(place):
+            yield place
+
     @contextmanager
-    def _claim(self, target: Path) -> Iterator[None]:
-        """Keep other downloads of the session away from *target*."""
-        if target in self._transfers.targets:
-            raise DownloadError(f"{target} is being downloaded already")
-        self._transfers.targets.add(target)
+    def _claim(self, place: Path) -> Iterator[None]:
+        if place in self._transfers.targets:
+            raise DownloadError(f"{place} is being downloaded already")
+        self._transfers.targets.add(place)
         try:
             yield
         finally:
-            self._transfers.targets.remove(target)
+            self._transfers.targets.remove(place)
 
     async def _try_captions(self, lipsync: Lipsync, target: Path, *, overwrite: bool) -> None:
         """Write the captions, or log why not: the video is there, and a problem with captions does not undo that."""
@@ -137,6 +160,10 @@ class Downloads:
             async for chunk in chunks:
                 content[chunk.start :] = chunk.data
         return bytes(content)
+
+
+def _claimable(path: str) -> Path | None:
+    return None if os.path.isdir(path) else place_of(path)  # noqa: PTH112 never raises
 
 
 def _check_options(**options: bool) -> None:

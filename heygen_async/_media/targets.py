@@ -46,6 +46,15 @@ def same_file_key(path: Path) -> str:
     return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
 
 
+def place_of(path: str) -> Path:
+    """Return what is equal for all paths that lead to one name in one folder. For threads."""
+    folder, name = os.path.split(path)
+    try:
+        return Path(os.path.realpath(folder), name)
+    except ValueError:  # a character that no path can have
+        return Path(path)
+
+
 def expanded(path: FilePath) -> str:
     """Return *path* with a leading `~` expanded; a separator at its end, which means a folder, stays."""
     return os.path.expanduser(os.fspath(path))  # noqa: PTH111 Path drops the separator at the end

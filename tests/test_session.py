@@ -21,6 +21,7 @@ from yarl import URL
 import heygen_async
 from heygen_async import (
     APIError,
+    Asset,
     AuthenticationError,
     DownloadError,
     HeyGenSession,
@@ -582,6 +583,50 @@ async def test_what_is_wrong_is_refused_before_anything_is_sent(heygen, sandbox,
     with pytest.raises(ValueError, match=message):
         await heygen.lipsyncs.create(**{**BOTH, **arguments})
     assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda heygen, given: heygen.lipsyncs.create(**given), id="create"),
+        pytest.param(
+            lambda heygen, given: heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH), LipsyncRequest(**given)]),
+            id="create_batch",
+        ),
+        pytest.param(lambda heygen, given: heygen.dub(**given), id="dub"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("asset", "message"),
+    [
+        (("video", "audio/mpeg"), "video: the asset a1 is MP3 audio; HeyGen takes MP4 or WebM video"),
+        (("video", "Image/PNG; x=1"), "video: the asset a1 is a PNG image; HeyGen takes MP4 or WebM video"),
+        (("video", "application/pdf"), "video: the asset a1 is a PDF document"),
+        (("audio", "video/mp4"), "audio: the asset a1 is MP4 video; HeyGen takes WAV or MP3 audio"),
+        (("audio", "video/quicktime"), "audio: the asset a1 is video/quicktime"),
+        (("audio", "application/x-subrip"), "audio: the asset a1 is SRT captions"),
+    ],
+)
+async def test_an_asset_that_cannot_have_its_role_is_refused_before_anything_is_sent(
+    heygen, sandbox, call, asset, message
+):
+    role, mime_type = asset
+    given = {**BOTH, role: Asset(id="a1", mime_type=mime_type)}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        await call(heygen, given)
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    ("role", "mime_type"),
+    [
+        *(("video", "video/webm"), ("audio", "audio/x-wav"), ("audio", "AUDIO/MPEG"), ("video", "video/quicktime")),
+        *(("video", None), ("video", ""), ("audio", "application/octet-stream"), ("audio", "odd")),
+    ],
+)
+async def test_an_asset_of_a_type_that_may_have_its_role_or_is_not_known_is_sent(heygen, role, mime_type):
+    uploaded = await heygen.assets.upload(SAMPLE_VIDEO if role == "video" else SAMPLE_AUDIO)
+    assert await heygen.lipsyncs.create(**{**BOTH, role: attrs.evolve(uploaded, mime_type=mime_type)})
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import frozen
 
+from heygen_async.models import Asset
+
 SNIFFED: Final = 8192
 """How many first bytes are looked at."""
 
@@ -139,6 +141,22 @@ def check_size(name: str, size: int, role: Role | None) -> None:
     if role is not None and size > MAX_BYTES[role]:
         limit = f"{MAX_BYTES[role] // 10**6} MB"
         raise ValueError(f"{role}: {name} has {size:,} bytes; {_takes(role)} up to {limit}")
+
+
+_OF_TYPE: Final = {format_.mime_type: format_ for format_ in _FORMATS if format_.mime_type is not None}
+
+
+def check_asset(asset: Asset, role: Role) -> None:
+    """Check that an uploaded file may be used as *role*, as far as its type is known.
+
+    Raises:
+        ValueError: If its type certainly cannot have that role.
+    """
+    mime_type = (asset.mime_type or "").partition(";")[0].strip().lower()
+    found = _OF_TYPE.get(mime_type)
+    kind = found.kind if found is not None else mime_type.partition("/")[0]
+    if kind != role and kind in {"video", "audio", "image", "text", "other"}:
+        raise ValueError(f"{role}: the asset {asset.id} is {found.name if found else mime_type}; {_takes(role)}")
 
 
 def _takes(what: str) -> str:

@@ -25,7 +25,7 @@ from heygen_async._converter import (
 )
 from heygen_async._ids import check_key, chunk_ids, new_key, segment, segments
 from heygen_async._media.downloads import Downloads
-from heygen_async._media.sniffing import Role
+from heygen_async._media.sniffing import Role, check_asset
 from heygen_async._media.sources import LocalFile
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
@@ -140,8 +140,8 @@ class Lipsyncs:
             The job, which runs for minutes: `await job.wait()`.
 
         Raises:
-            TypeError, ValueError: If an argument is wrong, a file of the wrong type for instance, or if the key was
-                used for a different request; nothing was sent.
+            TypeError, ValueError: If an argument is wrong, a file or an asset of the wrong type for instance, or if the
+                key was used for a different request; nothing was sent.
             OSError: If a file cannot be read; nothing was sent, unless it changes while it is read.
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`. If the outcome is `unknown`, call again
                 with the same arguments and that key to find out.
@@ -166,6 +166,7 @@ class Lipsyncs:
         self, path: str, requests: Sequence[LipsyncRequest], wrap: Callable[[list[JSON]], JSON], key: str
     ) -> Awaitable[Response]:
         """Upload the files of *requests*, and send what *wrap* makes of their bodies."""
+        _check_assets(requests)
         compose_with = partial(_composed, path, requests, wrap, key)
         sources = _local_sources(requests)
         if sources:
@@ -385,6 +386,15 @@ def _local_sources(requests: Sequence[LipsyncRequest]) -> list[tuple[_Place, Sou
         if not isinstance(request.audio, _REMOTE):
             sources.append(((index, "audio"), request.audio))
     return sources
+
+
+def _check_assets(requests: Sequence[LipsyncRequest]) -> None:
+    """Check, like the types of local files, those of assets, as far as they are known."""
+    for request in requests:
+        if isinstance(request.video, Asset):
+            check_asset(request.video, "video")
+        if isinstance(request.audio, Asset):
+            check_asset(request.audio, "audio")
 
 
 def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:

@@ -117,7 +117,24 @@ LIKELY = {
     "hash and expiry": lambda day: f"https://cdn.example.com/v.mp4?md5={_random(day, 22)}&expires={_time(day)}",
     "nginx secure_link": lambda day: f"https://cdn.example.com/v.mp4?st={_random(day, 22)}&e={_time(day)}",
     "Qiniu": lambda day: f"https://cdn.example.com/v.mp4?e={_time(day)}&token=ak{day}:{_random(day)}",
+    "until": lambda day: f"https://cdn.example.com/v.mp4?valid_until={_time(day)}",
+    "expiry alone": lambda day: f"https://cdn.example.com/v.mp4?expires={_time(day)}",
+    "token and time": lambda day: f"https://cdn.example.com/v.mp4?token={_random(day)}&t={_time(day)}",
     "opaque claims": lambda day: f"https://example.com/v.mp4?jwt={_jwt(day, nonce=_hex(day))}",
+}
+LIKELY |= {
+    f"{name} of its own": lambda day, name=name: f"https://cdn.example.com/v.mp4?{name}={_random(day)}&ts={_time(day)}"
+    for name in (
+        "download_token",
+        "access-token",
+        "sessionToken",
+        "userToken",
+        "securityToken",
+        "sastoken",
+        "X-Plex-Token",
+        "wmsAuthSign",
+        "urlSignature",
+    )
 }
 """Links that look signed, by signers that are not in the table."""
 
@@ -180,6 +197,16 @@ def test_another_path_always_makes_another_link(make):
         (f"dl?token={_random(1)}", f"dl?token={_random(2)}"),
         (f"dl?token={_jwt(1, file='a')}", f"dl?token={_jwt(1, file='b')}"),
         (f"v.mp4?hash={_hex(1)}", f"v.mp4?hash={_hex(2)}"),
+        ("v.mp4?t=1732600000", "v.mp4?t=1732700000"),
+        ("v.mp4?t=20261101", "v.mp4?t=20261102"),
+        ("v.mp4?timestamp=2026-11-01", "v.mp4?timestamp=2026-11-02"),
+        ("v.mp4?ts=1732600000123", "v.mp4?ts=1732600000124"),
+        ("v.mp4?e=20261101", "v.mp4?e=20261102"),
+        (f"v.mp4?expires={_time(1)}&t=20261101", f"v.mp4?expires={_time(1)}&t=20261102"),
+        (f"v.mp4?hash={_hex(1)}&t=1732600000", f"v.mp4?hash={_hex(2)}&t=1732700000"),
+        (f"v.mp4?hdnts=exp=1~hmac={_hex(1)}&t=20261101", f"v.mp4?hdnts=exp=1~hmac={_hex(1)}&t=20261102"),
+        ("v.mp4?download_token=first-cut", "v.mp4?download_token=second-cut"),
+        (f"v.mp4?design={_random(1)}", f"v.mp4?design={_random(2)}"),
         ("v.mp4?t=30", "v.mp4?t=60"),
         ("v.mp4?key=a", "v.mp4?key=b"),
         ("v.mp4#one", "v.mp4#two"),
@@ -194,7 +221,20 @@ def test_what_may_tell_one_file_from_another_counts(first, second):
 
 @pytest.mark.parametrize(
     "query",
-    ["", "?", "?id=1", "?token=first", "?key=episode-one", "?v=12&t=30", "?dl=1", "?hash=" + "0" * 32, "?file=a.mp4"],
+    [
+        "",
+        "?",
+        "?id=1",
+        "?token=first",
+        "?key=episode-one",
+        "?v=12&t=30",
+        "?dl=1",
+        "?hash=" + "0" * 32,
+        "?file=a.mp4",
+        "?t=1732600000",
+        "?timestamp=2026-11-01",
+        "?e=20261101",
+    ],
 )
 def test_a_plain_link_does_not_look_signed(query):
     url = f"https://example.com/v.mp4{query}"
@@ -202,6 +242,36 @@ def test_a_plain_link_does_not_look_signed(query):
     assert not looks_signed(url)
     assert not is_signed(url)
     assert without_signature(url) == without_likely_signature(url) == url
+
+
+def test_a_row_without_a_key_is_refused_if_a_digest_beside_a_time_may_be_a_signature():
+    assert "give the row a key" in str(key_problem(DubRow(f"https://example.com/v.mp4?md5={_hex(1)}&t={_time(1)}", A)))
+
+
+@pytest.mark.parametrize("recorded", ["exact.then", "exact"])
+@pytest.mark.parametrize("current", ["exact.now", "exact"])
+def test_the_same_link_is_unchanged_where_another_version_saw_another_signature_in_it(recorded, current):
+    assert same_inputs(recorded, current)
+    assert not same_inputs(recorded, current.replace("exact", "other"))
+
+
+@pytest.mark.parametrize(
+    ("make", "recorded"),
+    [
+        (KNOWN["AWS V4"], "62146e312e27"),
+        (KNOWN["Azure SAS"], "17719b7df45c"),
+        (KNOWN["Akamai hdnts"], "f20348dd8e11"),
+        (KNOWN["sig alone"], "c1c496db8272"),
+        (KNOWN["signature and expiry"], "c1c496db8272"),
+        (LIKELY["token"], "a8662071cb80"),
+        (LIKELY["token and time"], "2cc7a61c395f"),
+        (LIKELY["download_token of its own"], "6fdb9ebef090"),
+        (LIKELY["wmsAuthSign of its own"], "5229a94cbb13"),
+    ],
+)
+def test_the_first_part_of_a_digest_stays_as_journals_have_it(make, recorded):
+    """It is in the keys of rows and attempts: another one would pay for them again."""
+    assert inputs_digest(DubRow(make(1), A), {}).startswith(recorded)
 
 
 # Properties

@@ -84,7 +84,9 @@ def same_inputs(recorded: str, current: str, current_0_1: str | None = None) -> 
         current_0_1: Its `inputs_digest_0_1`.
     """
     exact, _, likely = current.partition(".")
-    return recorded in {exact, current_0_1} or recorded.rpartition(".")[2] == (likely or exact)
+    recorded_exact, _, recorded_likely = recorded.partition(".")
+    # The same link is the same inputs, also if another version took other parameters for its signature.
+    return recorded_exact in {exact, current_0_1} or (recorded_likely or recorded_exact) == (likely or exact)
 
 
 def inputs_digest_0_1(row: DubRow, files: Mapping[str, FileInfo]) -> str | None:

@@ -4,7 +4,9 @@ Rule 1: a parameter is left out of `without_signature` only if it is certain: a 
 that signer's own marks; or its name means nothing but a signature, or it belongs to one that does.
 Rule 2: a general name (`token`, `hash`, `s`) may say which file is meant. It is left out of `without_likely_signature`
 only if its value looks like a signature, and something else in the link says which file is meant.
-Rule 3: everything else is part of the address.
+Rule 3: a time belongs to a signature only beside one, or if its name says that something ends then: the time at which a
+file was made says which file is meant.
+Rule 4: everything else is part of the address.
 """
 
 from __future__ import annotations
@@ -108,13 +110,19 @@ _SIGNATURE: Final = re.compile(r"(?:.*[-_.])?(?:signature|sig|hmac)")
 _EXPIRY: Final = re.compile(r"(?:x[-_]?)?(?:exp|expires?|expiry|expiration)(?:[-_]?(?:at|in|time|timestamp|date))?")
 _WITH_SIGNATURE: Final = frozenset({"nonce", "policy", "keyid", "key_id", "kid", "keyname", "key-pair-id", "algorithm"})
 """What goes with a signature, and changes with it."""
-_TIMES: Final = frozenset({"e", "ex", "t", "ts", "st", "se", "oe", "timestamp", "deadline", "until", "valid_until"})
+_ENDS: Final = frozenset({"deadline", "until", "valid_until"})
+"""Other names of an expiry, if the value is a time."""
+_SHORT_ENDS: Final = frozenset({"e", "ex", "se", "oe"})
+"""Likewise, but too short to say so alone."""
+_TIMES: Final = _ENDS | _SHORT_ENDS | {"t", "ts", "st", "timestamp"}
 """Names of a time, if the value is one."""
 _GENERAL: Final = _names(
     "token access_token accesstoken auth auth_token auth_key authkey authorization jwt ticket secret session sessionid"
     " sid sign st verify verification policy credential tempauth oh hm secure"
 )
 """Names of a signature, if the value looks like one."""
+_GENERAL_ENDING: Final = re.compile(r".*(?:token|signature|(?<!de)(?<!as)sign)")
+"""The ending of other such names: `download_token`, `wmsAuthSign`; not of `design` and `assign`."""
 _DIGESTS: Final = frozenset({"hash", "h", "md5", "s", "digest", "sha1", "sha256"})
 """Likewise, but only beside an expiry: alone they may tell one content from another."""
 _NAMES_A_FILE: Final = _names(
@@ -221,7 +229,7 @@ def without_likely_signature(url: str) -> str:
 def looks_signed(url: str) -> bool:
     """Return whether *url* is signed, or looks so: it may be another one the next time, for the same file."""
     link = _link(url)
-    return link is not None and bool(link.has_tokens or _certain(link) or _likely(link))
+    return link is not None and bool(link.has_tokens or _certain(link) or _likely(link) or _has_digest_and_time(link))
 
 
 @lru_cache(maxsize=256)
@@ -243,10 +251,23 @@ def _goes_with_signature(name: str, value: str) -> bool:
 def _likely(link: _Link) -> frozenset[str]:
     values = link.values
     times = {name for name, value in values.items() if _EXPIRY.fullmatch(name) or _is_time(name, value)}
-    names = _GENERAL | _DIGESTS if times else _GENERAL
-    tokens = {name for name, value in values.items() if name in names and _looks_random(value)}
-    is_expiring = any(_TIME.fullmatch(values[name]) for name in times)
-    return frozenset(tokens | times) if tokens or is_expiring else frozenset()
+    ends = {name for name in times if _EXPIRY.fullmatch(name) or name in _ENDS or name in _SHORT_ENDS}
+    tokens = {name for name, value in values.items() if _is_token(name, beside_end=bool(ends)) and _looks_random(value)}
+    if tokens:
+        return frozenset(tokens | times)
+    return frozenset(name for name in ends - _SHORT_ENDS if _TIME.fullmatch(values[name]))
+
+
+def _is_token(name: str, *, beside_end: bool) -> bool:
+    return name in _GENERAL or _GENERAL_ENDING.fullmatch(name) is not None or (beside_end and name in _DIGESTS)
+
+
+def _has_digest_and_time(link: _Link) -> bool:
+    """Return whether there is a digest beside a time: both may be a signature, or say which content is meant."""
+    values = link.values
+    return any(_is_time(name, value) for name, value in values.items()) and any(
+        name in _DIGESTS and _looks_random(value) for name, value in values.items()
+    )
 
 
 def _is_time(name: str, value: str) -> bool:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import pytest
@@ -15,6 +16,7 @@ pytest.importorskip("cyclopts", reason="the command line is an extra")
 from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, free_port, on_terminal, run, running, shell, start, until
 
 from heygen_async.cli.output import to_json
+from heygen_async.cli.streams import read_input
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 
 TITLE = "日本語 é 😀"
@@ -172,6 +174,109 @@ def test_a_full_disk_under_the_output_is_an_error_after_the_work_is_done(sandbox
     assert ran.code == 1
     assert "standard output" in ran.error["message"]
     assert target.exists()
+
+
+# Streams that are set not to block
+
+
+def full_pipe():
+    """Return both ends of a full pipe that is set not to block."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b" " * 4096)
+    return reader, writer
+
+
+def read_all(reader):
+    with open(reader, "rb") as file:  # noqa: PTH123 it is a descriptor
+        return file.read().decode().strip()
+
+
+def waits_for_its_reader(process):
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)
+    return True
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("lipsync", "create", *SOURCES, "--title", TITLE, "-o"), ("dub", "--output-dir")],
+    ids=["create", "dub"],
+)
+def test_a_command_waits_for_a_slow_reader_of_a_pipe_that_does_not_block(argv, sandbox, manifest, tmp_path):
+    out = tmp_path / "out"
+    rows = [manifest] if argv[0] == "dub" else []
+    reader, writer = full_pipe()
+    with start(*argv, out, *rows, *QUICK, sandbox=sandbox, stdout=writer) as process:
+        os.close(writer)
+        until(out.exists)
+        assert waits_for_its_reader(process)
+        printed = read_all(reader)
+        _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, "")
+    assert [orjson.loads(line) for line in printed.splitlines()]
+    assert out.is_file() or len(list(out.iterdir())) == 3
+
+
+def test_a_long_list_is_not_cut_where_the_pipe_does_not_block(sandbox):
+    for _ in range(8):
+        run("lipsync", "create", *SOURCES, "--title", "x" * 9000, sandbox=sandbox)
+    reader, writer = full_pipe()
+    with start("lipsync", "list", sandbox=sandbox, stdout=writer) as process:
+        os.close(writer)
+        until(lambda: sandbox.requests[-1].method == "GET")
+        assert waits_for_its_reader(process)
+        listed = orjson.loads(read_all(reader))
+
+    assert process.returncode == 0
+    assert len(listed["data"]) == 8
+
+
+def test_log_lines_wait_for_a_slow_reader_too(sandbox, tmp_path):
+    argv = ("lipsync", "create", *SOURCES, "-o", tmp_path / "out.mp4", "-v", *QUICK)
+    reader, writer = full_pipe()
+    with start(*argv, sandbox=sandbox, stderr=writer) as process:
+        os.close(writer)
+        until(lambda: sandbox.jobs)
+        assert waits_for_its_reader(process)
+        logged = read_all(reader)
+        process.communicate(timeout=20)
+
+    assert process.returncode == 0
+    assert sandbox.jobs[0].id in logged
+    assert (tmp_path / "out.mp4").exists()
+
+
+def test_a_reader_that_leaves_a_full_pipe_ends_the_wait(sandbox, tmp_path):
+    target = tmp_path / "out.mp4"
+    argv = ("lipsync", "create", *SOURCES, "-o", target, *QUICK)
+    reader, writer = full_pipe()
+    with start(*argv, sandbox=sandbox, stdout=writer) as process:
+        os.close(writer)
+        until(target.exists)
+        assert waits_for_its_reader(process)
+        os.close(reader)
+        _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, "")
+
+
+def test_input_is_read_to_its_end_where_it_does_not_block(monkeypatch):
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with open(reader, encoding="utf-8") as stdin, ThreadPoolExecutor(1) as pool:  # noqa: PTH123 it is a descriptor
+        monkeypatch.setattr("sys.stdin", stdin)
+        reading = pool.submit(read_input)
+        with pytest.raises(TimeoutError):
+            reading.result(0.1)
+        for part in (b'{"video":', b' "a.mp4"}'):
+            os.write(writer, part)
+        os.close(writer)
+
+        assert reading.result(20) == b'{"video": "a.mp4"}'
 
 
 # Closed descriptors

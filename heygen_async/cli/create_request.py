@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast, get_args
@@ -13,6 +12,7 @@ import orjson
 
 from heygen_async._media.sniffing import Role
 from heygen_async.cli.problems import Problems
+from heygen_async.cli.streams import read_input
 from heygen_async.models import AssetId, LipsyncOptions, LipsyncRequest, Source, row_faults
 
 FIELDS: Final = tuple(field.name for field in attrs.fields(LipsyncRequest))
@@ -27,7 +27,7 @@ def read_data(given: str) -> bytes:
         OSError: If the file cannot be read.
     """
     if given == "-":
-        return sys.stdin.buffer.read()
+        return read_input()
     if given.lstrip()[:1] in ("{", "[", '"'):
         return given.encode()
     path = Path(given).expanduser()

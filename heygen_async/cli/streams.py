@@ -2,7 +2,8 @@
 
 Rule 1: a stream that is closed is the null device, so that no file of ours gets its number.
 Rule 2: what cannot be written, because the reader of a pipe has left for instance, is dropped.
-Rule 3: what the encoding of a stream does not have is written as the escapes of JSON, so JSON stays JSON.
+Rule 3: a stream that is set not to block is waited for: whoever shares the pipe or the terminal may have set it so.
+Rule 4: what the encoding of a stream does not have is written as the escapes of JSON, so JSON stays JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, TextIO, cast
+from typing import TYPE_CHECKING, Final, Literal, TextIO, cast
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _ESCAPED: Final = "heygen_async.escaped"
 _READER_LEFT: Final = frozenset({errno.EPIPE, errno.EIO})
@@ -22,7 +26,7 @@ _READER_LEFT: Final = frozenset({errno.EPIPE, errno.EIO})
 
 
 class _Dropping(io.RawIOBase):
-    """A raw stream that drops what it is given once a write has failed."""
+    """A raw stream that waits for its reader, and drops what it is given once a write has failed."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self._raw = raw
@@ -41,10 +45,44 @@ class _Dropping(io.RawIOBase):
         block = memoryview(cast("bytes", data))
         if self.error is None:
             try:
-                return self._raw.write(block)
+                return self._write(block)
             except OSError as error:
                 self.error = error
         return block.nbytes
+
+    def _write(self, block: memoryview) -> int:
+        while (written := self._raw.write(block)) is None:  # it is full, and set not to block
+            _wait(self._raw, "write")
+        return written
+
+
+class _Waiting(io.RawIOBase):
+    """A raw stream that is read to its end, also if it is set not to block."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while (count := self._raw.readinto(buffer)) is None:
+            _wait(self._raw, "read")
+        return count
+
+
+def _wait(raw: io.RawIOBase, direction: Literal["read", "write"]) -> None:
+    """Wait until *raw* can be read or written. It can be written, too, if its reader has left."""
+    from select import select  # noqa: PLC0415 few streams are set not to block
+
+    one = [raw]
+    select(one if direction == "read" else [], one if direction == "write" else [], [])
+
+
+def read_input() -> bytes:
+    """Read standard input to its end."""
+    raw = getattr(sys.stdin.buffer, "raw", None)
+    return sys.stdin.buffer.read() if raw is None else io.BufferedReader(_Waiting(raw)).read()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from aiohttp.helpers import netrc_from_env
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, Ran, running
+from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, Ran, on_terminal, running
 
 from heygen_async import RetryPolicy
 from heygen_async._version import __version__
@@ -202,6 +202,51 @@ def test_list_all_is_one_array_of_everything(server, cli):
 
     assert [item["id"] for item in answer["data"]] == ids[::-1]
     assert {name: answer[name] for name in ("has_more", "next_token")} == {"has_more": False, "next_token": None}
+
+
+def page_of(*ids, route="GET /v3/lipsyncs", **cursor):
+    body = {"data": [{"id": one, "status": "completed"} for one in ids], **cursor}
+    return Fault(route, Reply(status=200, body=orjson.dumps(body)), times=1)
+
+
+@pytest.mark.parametrize("cursor", [1732600000, "1732600000", 17.5])
+def test_list_all_follows_a_cursor_of_any_type(cursor, server, cli):
+    server.faults = [page_of("ls_2", has_more=True, next_token=cursor), page_of("ls_1", has_more=False)]
+    answer = cli("lipsync", "list", "--all").answer
+
+    assert [item["id"] for item in answer["data"]] == ["ls_2", "ls_1"]
+    assert server.requests[1].query["token"] == str(cursor)
+
+
+def test_list_all_ends_where_there_is_no_more_whatever_the_cursor_says(server, cli):
+    server.faults = [page_of("ls_1", has_more=False, next_token="end")]
+
+    assert [item["id"] for item in cli("lipsync", "list", "--all").answer["data"]] == ["ls_1"]
+
+
+@pytest.mark.parametrize("cursor", [True, ["a"], {"a": 1}])
+def test_list_all_fails_if_the_cursor_cannot_be_read(cursor, server, cli):
+    server.faults = [page_of("ls_1", has_more=True, next_token=cursor)]
+    ran = cli("lipsync", "list", "--all")
+
+    assert (ran.code, ran.out) == (1, "")
+    assert "next_token" in ran.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "route", "cursor", "is_said"),
+    [
+        (("lipsync", "list"), "GET /v3/lipsyncs", {"has_more": True, "next_token": 42}, True),
+        (("webhook", "events"), "GET /v3/webhooks/events", {"has_more": False, "next_token": 42}, False),
+        (("lipsync", "list"), "GET /v3/lipsyncs", {"has_more": True, "next_token": ["42"]}, False),
+    ],
+)
+def test_a_person_is_told_how_to_get_the_next_page(argv, route, cursor, is_said, server):
+    server.faults = [page_of("ls_1", route=route, **cursor)]
+    ran = on_terminal(*argv, sandbox=server)
+
+    assert ran.code == 0
+    assert ("--token 42" in ran.out) == is_said
 
 
 def test_a_list_requests_pages_of_ten_and_list_all_of_a_hundred(server, cli):

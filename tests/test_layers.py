@@ -90,8 +90,8 @@ IMPORTS = {
         "polling",
     },  # its pytest plugin, and its recordings
     "cli": {
-        *("__init__", "_arguments", "_ids", "_masking", "_media", "_task_group", "_text", "_version", "_wire"),
-        *("bulk", "diagnosis", "errors", "models", "pagination", "policies", "polling"),
+        *("__init__", "_arguments", "_ids", "_masking", "_media", "_task_group", "_text", "_values", "_version"),
+        *("_wire", "bulk", "diagnosis", "errors", "models", "pagination", "policies", "polling"),
         *("review", "sandbox", "webhooks"),
     },
     "__main__": {"cli"},

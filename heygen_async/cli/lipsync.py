@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
@@ -13,7 +13,7 @@ from heygen_async.cli.confirm import confirm
 from heygen_async.cli.create import create
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
-from heygen_async.cli.output import emit, note
+from heygen_async.cli.output import emit, emit_page, next_token, note
 from heygen_async.cli.output_flags import OutputFlags, Target
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.wait import check_connection, path_of, wait_for
@@ -74,9 +74,7 @@ async def list_(
             emit(await _whole_list(heygen, size, token), options)
             return
         page = (await heygen.request("GET", _LIST, params={"limit": size, "token": token})).data
-    emit(page, options)
-    if isinstance(page, Mapping) and (following := page.get("next_token")):
-        note(f"the next page: --token {following}; all pages: --all", options)
+    emit_page(page, options, more="; all pages: --all")
 
 
 @app.command
@@ -201,9 +199,11 @@ async def _whole_list(heygen: HeyGenSession, size: int, token: str | None) -> JS
 
 def _page(answer: JSON) -> Page[JSON]:
     match answer:
-        case {"data": list(items), "next_token": None | str() as token}:
-            return Page(items=items, next_token=token)
         case {"data": list(items)}:
-            return Page(items=items)
+            pass
         case _:
             raise UnexpectedResponse(["not a list @ $.data"], status=200)
+    try:
+        return Page(items=items, next_token=next_token(answer))
+    except TypeError:
+        raise UnexpectedResponse(["invalid type for field, expected str @ $.next_token"], status=200) from None

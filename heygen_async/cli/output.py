@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from heygen_async._text import escape_controls, one_line, whole_characters
@@ -60,6 +61,27 @@ def emit(envelope: JSON, options: Printing) -> None:
     from heygen_async.cli.envelope_view import show  # noqa: PLC0415 it imports rich
 
     show(envelope, Console())
+
+
+def emit_page(page: JSON, options: Printing, *, more: str = "") -> None:
+    """Print a page of a list, and for a person how to get the next one, or *more*."""
+    emit(page, options)
+    with suppress(TypeError):  # a cursor that cannot be read was printed as it is
+        if token := next_token(page):
+            note(f"the next page: --token {token}{more}", options)
+
+
+def next_token(page: JSON) -> str | None:
+    """Return the cursor of the page after this one, read as the library reads it; `None` on the last.
+
+    Raises:
+        TypeError: If it is neither text nor a number.
+    """
+    from heygen_async._values import lenient_text  # noqa: PLC0415 few commands print pages
+
+    if not isinstance(page, Mapping) or page.get("has_more") is False or not page.get("next_token"):
+        return None
+    return lenient_text(page["next_token"])
 
 
 def note(text: str, options: Printing) -> None:

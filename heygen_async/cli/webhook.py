@@ -16,7 +16,7 @@ from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.options import Options, Printing, Switch, session
-from heygen_async.cli.output import emit, note
+from heygen_async.cli.output import emit, emit_page, note
 from heygen_async.cli.streams import has_reader
 from heygen_async.models import JSON, WebhookEvent
 from heygen_async.webhooks import WebhookReceiver
@@ -228,9 +228,7 @@ async def events(
 async def _page(path: str, params: Mapping[str, QueryParameter], options: Options) -> None:
     async with session(options) as heygen:
         page = (await heygen.request("GET", path, params=params)).data
-    emit(page, options)
-    if isinstance(page, Mapping) and (following := page.get("next_token")):
-        note(f"the next page: --token {following}", options)
+    emit_page(page, options)
 
 
 def _path(endpoint_id: str) -> str:

@@ -3,6 +3,8 @@
 1. A body is verified as the bytes that came. Nothing in it is read before.
 2. The timestamp and the event id in the headers are not under the signature. So a replay is recognized by what is: the
    event id in the body, or, where there is none, the body itself.
+3. A secret is a variable of no function that can fail, or a traceback with local variables would show it: it is
+   concealed first, and revealed only where a digest is made.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import hmac
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 import orjson
 from attrs import frozen
@@ -93,8 +95,11 @@ def verify(
         StaleDelivery: If the timestamp is missing, unreadable, or too far from now.
         TypeError, ValueError: If an argument is wrong, such as an empty secret or a body that is not bytes.
     """
+    concealed = conceal(secret)
+    del secret
+    keys = checked_keys(concealed)
     names = HeaderNames.of(signature_header, timestamp_header, None)
-    _verify(body, headers, keys=keys_of(secret), tolerance=checked_tolerance(tolerance), now=now, names=names)
+    _verify(body, headers, keys=keys, tolerance=checked_tolerance(tolerance), now=now, names=names)
 
 
 def parse_event(
@@ -131,8 +136,10 @@ def parse_event(
         WebhookError: If the body is not an event.
         TypeError, ValueError: If an argument is wrong, such as an empty secret or a body that is not bytes.
     """
+    concealed = None if secret is None else conceal(secret)
+    del secret
+    keys = None if concealed is None else checked_keys(concealed)
     names = HeaderNames.of(signature_header, timestamp_header, event_id_header)
-    keys = None if secret is None else keys_of(secret)
     return open_delivery(body, headers, keys=keys, tolerance=checked_tolerance(tolerance), now=now, names=names).event
 
 
@@ -148,7 +155,9 @@ def sign(body: Body, *, secret: str | Secret, event_id: str, timestamp: float) -
     Raises:
         TypeError, ValueError: If an argument is wrong.
     """
-    (key,) = keys_of(secret)
+    concealed = conceal(secret)
+    del secret
+    (key,) = checked_keys(concealed)
     if not _ID.fullmatch(event_id):
         raise ValueError("event_id must be 1 to 255 printable ASCII characters without spaces")
     return {
@@ -171,7 +180,7 @@ def open_delivery(
     body: Body,
     headers: Mapping[str, str],
     *,
-    keys: Sequence[bytes] | None,
+    keys: Sequence[Secret] | None,
     tolerance: float,
     names: HeaderNames,
     now: float | None = None,
@@ -195,7 +204,7 @@ def _verify(
     body: Body,
     headers: Mapping[str, str],
     *,
-    keys: Sequence[bytes],
+    keys: Sequence[Secret],
     tolerance: float,
     now: float | None,
     names: HeaderNames,
@@ -204,7 +213,7 @@ def _verify(
     _check_timestamp(headers, names.timestamp, tolerance, time.time() if now is None else now)
 
 
-def _check_signature(body: Body, headers: Mapping[str, str], names: Sequence[str], keys: Sequence[bytes]) -> None:
+def _check_signature(body: Body, headers: Mapping[str, str], names: Sequence[str], keys: Sequence[Secret]) -> None:
     given = _header(headers, names)
     if not given:
         raise InvalidSignature(f"the header {' or '.join(names)} is missing")
@@ -263,25 +272,28 @@ def checked_tolerance(tolerance: float) -> float:
     return tolerance
 
 
-def keys_of(secret: SigningSecret) -> list[bytes]:
-    """Return the signing keys of one secret or several.
+def conceal(secret: SigningSecret) -> list[Secret]:
+    """Return one secret or several, whatever they are, in a form that no traceback shows. It never fails."""
+    several = secret if isinstance(secret, Sequence) and not isinstance(secret, (str, bytes)) else [secret]
+    return [each if isinstance(each, Secret) else Secret(each) for each in several]
+
+
+def checked_keys(secrets: Sequence[Secret]) -> Sequence[Secret]:
+    """Return concealed *secrets* if they can be signing keys.
 
     Raises:
-        TypeError, ValueError: If one is not a string, or is empty.
+        TypeError, ValueError: If there is none, or one is not a string, is empty, or is not text.
     """
-    several = isinstance(secret, Sequence) and not isinstance(secret, (str, bytes))
-    secrets = cast("Sequence[str | Secret]", secret if several else [secret])
-    return [_key(each) for each in secrets or [""]]
+    for secret in secrets or [Secret("")]:
+        if not isinstance(secret.reveal(), str):
+            kind = type(secret.reveal()).__name__
+            raise TypeError(f"secret must be a string, a Secret or a sequence of them, not {kind}")
+        if not secret.reveal():
+            raise ValueError("secret is empty")
+        if any("\ud800" <= char <= "\udfff" for char in secret.reveal()):
+            raise ValueError("secret is not text: it has half of a surrogate pair")
+    return secrets
 
 
-def _key(secret: str | Secret) -> bytes:
-    revealed = secret.reveal() if isinstance(secret, Secret) else secret
-    if not isinstance(revealed, str):
-        raise TypeError(f"secret must be a string, a Secret or a sequence of them, not {type(secret).__name__}")
-    if not revealed:
-        raise ValueError("secret is empty")
-    return revealed.encode()
-
-
-def _digest(body: Body, key: bytes) -> bytes:
-    return hmac.digest(key, body, "sha256").hex().encode()
+def _digest(body: Body, key: Secret) -> bytes:
+    return hmac.digest(key.reveal().encode(), body, "sha256").hex().encode()

@@ -25,15 +25,16 @@ from heygen_async._delivery import (
     Delivery,
     HeaderNames,
     SigningSecret,
+    checked_keys,
     checked_tolerance,
-    keys_of,
+    conceal,
     open_delivery,
     parse_event,
     sign,
     verify,
 )
 from heygen_async.errors import InvalidSignature, WebhookError
-from heygen_async.models import Secret, WebhookEvent
+from heygen_async.models import WebhookEvent
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -169,8 +170,9 @@ class WebhookReceiver:
         timestamp_header: str | None = None,
         event_id_header: str | None = None,
     ) -> None:
-        # Checked now, and kept in a form that no repr shows.
-        self._secrets = None if secret is None else [Secret(key.decode()) for key in keys_of(secret)]
+        concealed = None if secret is None else conceal(secret)
+        del secret  # or a traceback with local variables would show it
+        self._keys = None if concealed is None else checked_keys(concealed)
         self._on_event = on_event
         self._queue: asyncio.Queue[WebhookEvent] = asyncio.Queue(check_count("queue_size", queue_size))
         self._seen: SeenEvents = _Recent() if seen is None else seen
@@ -273,9 +275,8 @@ class WebhookReceiver:
             return _LATE
 
     async def _receive(self, body: bytes, headers: Mapping[str, str]) -> _Answer:
-        keys = None if self._secrets is None else keys_of(self._secrets)
         try:
-            delivery = open_delivery(body, headers, keys=keys, tolerance=self._tolerance, names=self._names)
+            delivery = open_delivery(body, headers, keys=self._keys, tolerance=self._tolerance, names=self._names)
         except WebhookError as error:
             return _refused(_Answer(401 if isinstance(error, InvalidSignature) else 400, str(error)))
         self._notify(delivery.event)

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import traceback
 
 import orjson
 import pytest
@@ -456,3 +457,37 @@ def test_a_delivery_whose_text_is_not_quite_json_is_verified_as_it_came_and_read
     event = parse_event(body, signed(body), secret=SECRET, now=NOW)
 
     assert (event.lipsync_id, event.data["title"]) == ("ls_1", read)
+
+
+# Secrets in tracebacks
+
+RIGHT = Secret(SECRET)
+FAILING = {
+    "a wrong signature": lambda secret: verify(BODY, {"Heygen-Signature": "00"}, secret=secret),
+    "no signature": lambda secret: parse_event(BODY, {}, secret=secret),
+    "a stale delivery": lambda secret: parse_event(BODY, signed(), secret=secret),
+    "no event": lambda secret: parse_event(b"{}", signed(b"{}"), secret=secret, now=NOW),
+    "not JSON": lambda secret: parse_event(b"no", signed(b"no"), secret=secret, now=NOW),
+    "a body that is text": lambda secret: verify("{}", {}, secret=secret),
+    "a wrong header name": lambda secret: verify(BODY, {}, secret=secret, signature_header="a b"),
+    "a wrong tolerance": lambda secret: parse_event(BODY, {}, secret=secret, tolerance=-1),
+    "one that is no string": lambda secret: verify(BODY, {}, secret=[secret, 42]),
+    "one that is empty": lambda secret: parse_event(BODY, {}, secret=(secret, "")),
+    "one that is not text": lambda secret: verify(BODY, {}, secret=[secret, f"{SECRET}\ud83d"]),
+    "bytes": lambda secret: verify(BODY, {}, secret=[secret, SECRET.encode()]),
+    "a receiver": lambda secret: WebhookReceiver(secret=secret, tolerance=-1),
+    "a receiver with a wrong one": lambda secret: WebhookReceiver(secret=[secret, 42]),
+    "sign": lambda secret: sign(BODY, secret=secret, event_id=" ", timestamp=1),
+}
+
+
+@pytest.mark.parametrize("secret", [SECRET, RIGHT], ids=["str", "Secret"])
+@pytest.mark.parametrize("call", FAILING.values(), ids=FAILING)
+def test_no_failure_shows_the_secret_in_a_traceback(call, secret):
+    with pytest.raises((WebhookError, TypeError, ValueError)) as caught:
+        call(secret)
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    shown = [str(frame.locals) for frame in trace.stack if frame.filename != __file__]
+
+    assert shown
+    assert SECRET not in f"{shown} {caught.value!r} {caught.value.__context__!r}"

@@ -4,12 +4,14 @@ import copy
 import inspect
 import io
 import json
+import os
 import pickle
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_type_hints
 
 import attrs
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -422,9 +424,49 @@ def test_what_is_not_json_is_named_and_not_dumped():
     lipsync = Lipsync(id="a", status="x", title="half \ud83d", duration=float("nan"), extra={"big": 10**30})
 
     assert (odd.to_dict()["video"], odd.to_dict()["audio"]) == ("<BytesIO>", "<5 bytes>")
-    assert json.loads(lipsync.to_json()) == lipsync.to_dict() | {"title": "half \ufffd"}
-    assert lipsync.to_dict()["duration"] is None
+    assert json.loads(lipsync.to_json()) == lipsync.to_dict()
+    assert (lipsync.to_dict()["duration"], lipsync.to_dict()["title"]) == (None, "half \ufffd")
     lipsync.to_json().encode()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Lipsync(id="a", status="half \ud83d", title="\udfff", extra={"\ud83d": ["\udfff", {"a": "\ud83d"}]}),
+        attrs.evolve(
+            MODELS[-1], path=Path(os.fsdecode(b"out/\xff.mp4")), error=ValueError("\ud83d"), warnings=("\udcff",)
+        ),
+        DubRow(Path(os.fsdecode(b"\xff.mp4")), URL, output=os.fsdecode(b"\xff.mp4")),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_every_text_of_a_dict_can_be_encoded(model):
+    as_dict = model.to_dict()
+
+    assert orjson.loads(orjson.dumps(as_dict)) == json.loads(model.to_json()) == as_dict == dict(model)
+    assert "\ufffd" in model.to_json()
+
+
+@pytest.mark.parametrize("depth", [600, 1000, 100_000])
+@pytest.mark.parametrize("wrap", [lambda value: [value], lambda value: {"a": value}], ids=["lists", "objects"])
+def test_what_is_nested_too_deeply_for_json_is_left_out(wrap, depth):
+    value = "the end"
+    for _ in range(depth):
+        value = wrap(value)
+    lipsync = Lipsync(id="a", status="x", title="T", extra={"new": value, "other": 1})
+    outcome = DubOutcome(row=ROW, key="k", state="completed", lipsync=lipsync)
+
+    for as_dict in (lipsync.to_dict(), dict(lipsync), json.loads(lipsync.to_json()), outcome.to_dict()["lipsync"]):
+        assert (as_dict["title"], as_dict["extra"]["other"]) == ("T", 1)
+        assert "<too deeply nested>" in orjson.dumps(as_dict).decode()
+
+
+def test_what_a_server_may_nest_becomes_json_as_it_is():
+    value = [1]
+    for _ in range(90):
+        value = [value]
+
+    assert Lipsync(id="a", status="x", extra={"new": value}).to_dict()["extra"] == {"new": value}
 
 
 @pytest.mark.parametrize(

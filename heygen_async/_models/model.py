@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import attrs
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 """Any JSON value."""
+
+_DEEPEST: Final = 100
+"""Levels of nesting that become JSON: writers of JSON fail at some depth, orjson at 254. The API's answers have 5."""
+_TOO_DEEP: Final = "<too deeply nested>"
 
 
 class Secret:
@@ -56,14 +60,14 @@ class Model:
         """Return all fields as values that `json.dumps` takes.
 
         Times are ISO 8601 with their offset, statuses are words, secrets are `****`, paths are strings. Links are
-        complete: a presigned one is a secret. `extra` is a field like the others, with the server's own values.
+        complete: a presigned one is a secret. `extra` is a field like the others, with the server's own values. Half of
+        a surrogate pair becomes U+FFFD, and what is nested more than 100 levels deep a text that says so.
         """
-        names = (attribute.name for attribute in attrs.fields(cast("type[AttrsInstance]", type(self))))
-        return {name: _json_ready(getattr(self, name)) for name in names}
+        return _fields_of(self, 0)
 
     def to_json(self) -> str:
         """Return `to_dict()` as a JSON object."""
-        return whole_characters(json.dumps(self.to_dict(), ensure_ascii=False))
+        return json.dumps(self.to_dict(), ensure_ascii=False)
 
     def __iter__(self) -> Iterator[tuple[str, JSON]]:
         # For dict(model), which FastAPI calls on what an endpoint returns if it is not a type that it knows.
@@ -82,29 +86,42 @@ class Model:
         return {"title": cls.__name__, "type": "object"}
 
 
-def _json_ready(value: object) -> JSON:  # noqa: C901, PLR0911 one case for each kind of value
+def _fields_of(model: Model, depth: int) -> dict[str, JSON]:
+    names = (attribute.name for attribute in attrs.fields(cast("type[AttrsInstance]", type(model))))
+    return {name: _json_ready(getattr(model, name), depth + 1) for name in names}
+
+
+def _json_ready(value: object, depth: int) -> JSON:  # noqa: C901, PLR0911 one case for each kind of value
     match value:
+        case str():  # an enum of words too, which becomes its word
+            return whole_characters(value)
         case enum.Enum():
             return cast("JSON", value.value)
         case float():
             return value if math.isfinite(value) else None
-        case None | bool() | int() | str():
+        case None | bool() | int():
             return value
         case datetime():
             return value.isoformat()
-        case Model():
-            return value.to_dict()
         case Secret():
             return str(value)
         case PathLike():
-            return str(fspath(value))
+            return whole_characters(str(fspath(value)))
         case bytes():
             return f"<{len(value)} bytes>"
         case Exception():
-            return f"{type(value).__name__}: {value}"
-        case Mapping():
-            return {str(name): _json_ready(item) for name, item in value.items()}
-        case Sequence() | AbstractSet():
-            return [_json_ready(item) for item in value]
+            return whole_characters(f"{type(value).__name__}: {value}")
+        case Model() | Mapping() | Sequence() | AbstractSet():
+            return _TOO_DEEP if depth == _DEEPEST else _container(value, depth)
         case _:
             return f"<{type(value).__name__}>"
+
+
+def _container(value: Model | Mapping[object, object] | Sequence[object] | AbstractSet[object], depth: int) -> JSON:
+    match value:
+        case Model():
+            return _fields_of(value, depth)
+        case Mapping():
+            return {whole_characters(str(name)): _json_ready(item, depth + 1) for name, item in value.items()}
+        case _:
+            return [_json_ready(item, depth + 1) for item in value]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # The largest integer that JSON parsers commonly take.
 _TOO_LARGE: Final = 2**63
 _LONGEST_SHOWN: Final = 100
+_LONGEST_ID: Final = 255
 _PLAIN_HTTPS: Final = re.compile(r"https://[A-Za-z0-9.\-]+/[!-~]*")
 _USER: Final = re.compile(r"(?<=//)[^/?#]*@")
 
@@ -34,6 +35,14 @@ def check_text(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
     if not is_text(value):
         raise ValueError(f"{name} must be one line of text, not {shown(value)}")
+
+
+def check_id(name: str, value: object) -> None:
+    """Check that *value* can be an id in the body of a request: one word, of any alphabet since servers make them."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if not is_text(value) or value.split() != [value] or len(value) > _LONGEST_ID or "://" in value:
+        raise ValueError(f"{name} must be an id, of 1 to {_LONGEST_ID} characters without spaces, not {shown(value)}")
 
 
 def check_flag(name: str, value: object) -> None:

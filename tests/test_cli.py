@@ -473,6 +473,17 @@ def test_an_unknown_id_exits_1_with_its_error(command, server, cli):
     assert ran.error["request_id"]
 
 
+@pytest.mark.parametrize("asset_id", ["as 1", " ", "\udcff", "https://example.com/v.mp4"])
+@pytest.mark.parametrize("flag", ["--video", "-d"])
+def test_an_invalid_id_of_an_asset_is_not_sent(flag, asset_id, server, cli):
+    body = orjson.dumps({"video": {"type": "asset_id", "asset_id": asset_id.replace("\udcff", "")}}).decode()
+    ran = cli("lipsync", "create", flag, f"asset:{asset_id}" if flag == "--video" else body, "--audio", AUDIO_URL)
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert ran.error["problems"][0]["place"] == ("--video" if flag == "--video" else "video in -d")
+    assert "must be an id" in ran.error["message"]
+
+
 @each_with_an_id
 def test_an_invalid_id_is_not_sent(command, server, cli):
     ran = cli(*("a/b" if word == "ls_none" else word for word in command))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import tracemalloc
 from collections.abc import Sequence
@@ -267,6 +268,31 @@ def test_a_home_folder_is_expanded_in_sources(tmp_path: Path, monkeypatch: pytes
     [row] = _manifest(tmp_path, "video,audio\n~/v.mp4,~a.mp3\n")
 
     assert (row.video, row.audio) == (Path("/home/me/v.mp4"), tmp_path / "~a.mp3")
+
+
+def test_an_asset_id_that_cannot_be_one_is_an_error_of_its_row(tmp_path: Path) -> None:
+    lines = [
+        f"asset:as 1,{A}",
+        f"{V},asset:https://x.example/a",
+        f"asset:{'x' * 256},asset:as_1",
+        "asset:as_1,asset:as_2",
+    ]
+    placed = list(_manifest(tmp_path, "\n".join(["video,audio", *lines])).source_rows())
+    json_lines = [{"video": V, "audio": {"type": "asset_id", "asset_id": "a\u0000"}}, {"video": "asset: ", "audio": A}]
+    text = "\n".join(json.dumps(line) for line in json_lines)
+
+    assert [[problem.place for problem in one.problems] for one in placed] == [
+        ["line 2, video"],
+        ["line 3, audio"],
+        ["line 4, video"],
+        [],
+    ]
+    assert [
+        line.partition(": asset_id must be an id")[0] for line in _problems(_manifest(tmp_path, text, "m.jsonl"))
+    ] == [
+        "line 1, audio",
+        "line 2, video",
+    ]
 
 
 @pytest.mark.parametrize("output", ["fr/", "~/x.mp4", "..", "fr/.", "../x.mp4", "/x.mp4"])

@@ -109,6 +109,28 @@ def test_a_source_is_a_url_a_file_or_an_asset(source):
     assert request(video=source).video is source
 
 
+@pytest.mark.parametrize("value", ["", "  ", "a b", " a", "a\n", "\ud83d", "a\x00", "x" * 256, "https://x/v.mp4"])
+def test_an_asset_id_that_the_server_cannot_have_given_is_refused(value):
+    with pytest.raises(ValueError, match="asset_id must be an id"):
+        AssetId(value)
+    with pytest.raises(ValueError, match=r"audio\.id must be an id"):
+        request(audio=Asset(id=value))
+
+
+@pytest.mark.parametrize("value", [42, None, b"as_1", AssetId("as_1")])
+def test_an_asset_id_is_a_string(value):
+    with pytest.raises(TypeError, match="asset_id must be a string"):
+        AssetId(value)
+    with pytest.raises(TypeError, match=r"video\.id must be a string"):
+        DubRow(Asset(id=value), URL)
+
+
+@pytest.mark.parametrize("value", ["as_1", "a/b+c==", "7" * 255, "\u6771\u4eac", "space:1~x", "\ufffd"])
+def test_an_asset_id_that_a_server_may_give_is_accepted(value):
+    assert request(video=AssetId(value)).video.value == value
+    assert request(video=Asset(id=value)).video.id == value
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

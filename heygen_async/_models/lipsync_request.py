@@ -14,6 +14,7 @@ from attrs import field, frozen
 from heygen_async._arguments import (
     check_callback_url,
     check_flag,
+    check_id,
     check_seconds,
     check_text,
     is_https,
@@ -29,9 +30,16 @@ FpsMode: TypeAlias = Literal["vfr", "cfr", "passthrough"]
 
 @frozen(slots=False)
 class AssetId(Model):
-    """The id of a file that was uploaded before, to be used as `video=` or `audio=`."""
+    """The id of a file that was uploaded before, to be used as `video=` or `audio=`.
+
+    Raises:
+        TypeError, ValueError: If it cannot be an id.
+    """
 
     value: str
+
+    def __attrs_post_init__(self) -> None:
+        check_id("asset_id", self.value)
 
 
 Source: TypeAlias = str | Path | AssetId | Asset | bytes | BinaryIO
@@ -77,7 +85,9 @@ def check_source(name: str, value: object) -> None:
     elif isinstance(value, bytes):
         if not value:
             raise ValueError(f"{name} is empty")
-    elif not isinstance(value, (AssetId, Asset, Path)) and not hasattr(value, "read"):
+    elif isinstance(value, Asset):
+        check_id(f"{name}.id", value.id)
+    elif not isinstance(value, (AssetId, Path)) and not hasattr(value, "read"):
         raise TypeError(f"{name} must be a URL, a Path, an AssetId or an Asset, not {type(value).__name__}")
 
 

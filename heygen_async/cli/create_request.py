@@ -139,8 +139,9 @@ def _value(name: str, value: object, problems: Problems) -> object:
     match value:
         case {"type": "url", "url": str(url)}:
             return url
-        case {"type": "asset_id", "asset_id": str(asset_id)} if asset_id:
-            return AssetId(asset_id)
+        case {"type": "asset_id", "asset_id": str(asset_id)}:
+            with problems.at(f"{name} in -d"):
+                return AssetId(asset_id)
         case _:
             problems.add("", f"{name} in -d must be {_SHAPES}")
-            return None
+    return None

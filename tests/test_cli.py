@@ -88,6 +88,60 @@ def test_create_takes_json_from_an_argument_a_file_and_standard_input(where, ser
     assert server.jobs[0].body == {**BODY, "mode": "speed"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("where", ["argument", "file", "stdin"])
+def test_create_takes_json_as_editors_and_shells_save_it(where, encoding, server, cli, tmp_path, monkeypatch):  # noqa: PLR0917
+    text = orjson.dumps({**BODY, "title": "日本"}).decode()
+    content = f"\ufeff{text}".encode(encoding) if encoding[-1] == "e" else text.encode(encoding)
+    (tmp_path / "body.json").write_bytes(content)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    data = {"argument": f"\ufeff{text}", "file": str(tmp_path / "body.json"), "stdin": "-"}[where]
+
+    assert cli("lipsync", "create", "-d", data).code == 0
+    assert server.jobs[0].body["title"] == "日本"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe{\x00\xd8\x3d", b"\xfe\xff\x00{\x00", b"\xef\xbb\xbf\xff", b'{"title": "\xff"}', b"\xef\xbb\xbf"],
+)
+def test_data_that_is_no_text_is_not_json(content, server, cli, tmp_path):
+    (tmp_path / "body.json").write_bytes(content)
+    ran = cli("lipsync", "create", "-d", str(tmp_path / "body.json"))
+
+    assert (ran.code, server.requests) == (2, [])
+    assert ran.error["message"].startswith("-d is not JSON")
+
+
+def test_an_argument_that_is_not_utf_8_is_not_json(server, cli):
+    ran = cli("lipsync", "create", "-d", '{"title": "\udcff"}')
+
+    assert (ran.code, server.requests) == (2, [])
+    assert ran.error["message"].startswith("-d is not JSON")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("lipsync", "create", "--video", "~nobody_x/v.mp4", "--audio", AUDIO_URL),
+        ("lipsync", "create", "--video", VIDEO_URL, "--audio", "~nobody_x"),
+        ("lipsync", "create", "-d", "~nobody_x/body.json"),
+        ("lipsync", "create", "-d", "video=" * 50),
+        ("lipsync", "create", "-d", "."),
+        ("lipsync", "create", "--video", "v" * 300, "--audio", AUDIO_URL),
+        ("asset", "upload", "v" * 300),
+        ("dub", "m" * 300),
+        ("review", "m" * 300),
+    ],
+    ids=lambda argv: " ".join(argv)[:40],
+)
+def test_a_path_that_cannot_be_a_file_is_misuse(argv, server, cli):
+    ran = cli(*argv)
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert ran.error["code"] == "usage"
+
+
 def test_flags_win_over_the_json(server, cli):
     flags = ("--title", "From a flag", "--audio", "asset:as_1", "--no-enable-dynamic-duration", "--start-time", "1.5")
     ran = cli("lipsync", "create", "-d", JSON, *flags)

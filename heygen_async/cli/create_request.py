@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, cast, get_args
@@ -17,6 +20,8 @@ from heygen_async.models import AssetId, LipsyncOptions, LipsyncRequest, Source,
 
 FIELDS: Final = tuple(field.name for field in attrs.fields(LipsyncRequest))
 _ROLES: Final[tuple[Role, ...]] = get_args(Role)
+_NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG})
+"""The errors of a path that is no file: of JSON without braces, for instance."""
 _SHAPES: Final = '{"type": "url", "url": "https://..."} or {"type": "asset_id", "asset_id": "..."}'
 
 
@@ -28,12 +33,14 @@ def read_data(given: str) -> bytes:
     """
     if given == "-":
         return read_input()
-    if given.lstrip()[:1] in ("{", "[", '"'):
-        return given.encode()
-    path = Path(given).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(2, "no such file for -d (JSON starts with {)", given)
-    return path.read_bytes()
+    if given.lstrip("\ufeff \t\r\n")[:1] in ("{", "[", '"'):
+        return os.fsencode(given)
+    try:
+        return _path(given).read_bytes()
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise FileNotFoundError(2, "no such file for -d (JSON starts with {)", given) from None
+        raise
 
 
 def compose(
@@ -88,9 +95,13 @@ def source(text: str, role: Role) -> Source:
         return text
     if "://" in text:
         raise ValueError(f"it must be an https URL, a file, or asset:ID, not a URL with {kind}")
-    path = Path(text).expanduser()
+    path = _path(text)
     check_file(path, role)
     return path
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # noqa: PTH111 Path raises where there is no home
 
 
 def check_file(path: Path, role: Role | None) -> None:
@@ -115,7 +126,9 @@ def check_file(path: Path, role: Role | None) -> None:
 def _read_fields(data: bytes, problems: Problems) -> dict[str, object]:
     fields: dict[str, object] = {}
     try:
-        given = orjson.loads(data)
+        given = orjson.loads(_utf_8(data))
+    except UnicodeError:
+        raise ValueError("-d is not JSON: it is neither UTF-8 nor UTF-16") from None
     except orjson.JSONDecodeError as error:
         raise ValueError(f"-d is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     if not isinstance(given, dict):
@@ -126,6 +139,12 @@ def _read_fields(data: bytes, problems: Problems) -> dict[str, object]:
         elif value is not None:
             fields[name] = _value(name, value, problems)
     return fields
+
+
+def _utf_8(data: bytes) -> bytes:
+    """Return *data* without the mark that some editors write, which may say that it is UTF-16."""
+    is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16").encode() if is_utf_16 else data.removeprefix(codecs.BOM_UTF8)
 
 
 def _guess(name: str) -> str:

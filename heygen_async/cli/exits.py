@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 from typing import Final
 
 from heygen_async.cli.interrupts import Interrupted
@@ -43,4 +44,6 @@ def exit_code(error: BaseException) -> Exit:
     """Return the exit code for an *error* that ends a command."""
     if isinstance(error, Interrupted):
         return Exit(error.exit_code)
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # which has no class of its own
+        return Exit.USAGE
     return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.USAGE)

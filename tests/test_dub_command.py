@@ -307,6 +307,36 @@ def test_outputs_of_a_manifest_from_a_pipe_are_in_the_current_folder(server, man
     assert (tmp_path / "here" / "one.mp4").exists()
 
 
+@pytest.mark.parametrize("stem", ["m" * 234, "\u3042" * 78], ids=len)
+def test_the_report_of_a_manifest_with_the_longest_name_is_written(stem, server, cli, manifest, tmp_path):
+    manifest = manifest.rename(tmp_path / f"{stem}.csv")
+    ran = cli("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
+
+    assert (ran.code, ran.err) == (0, "")
+    assert (tmp_path / f"{stem}.report.csv").exists()
+
+
+@pytest.mark.parametrize("stem", ["m" * 236, "\u3042" * 80, "m" * 243, "m" * 250, "\u3042" * 83], ids=len)
+def test_a_manifest_whose_report_or_journal_would_have_too_long_a_name_is_misuse(stem, server, cli, manifest, tmp_path):
+    manifest = manifest.rename(tmp_path / f"{stem}.csv")
+    ran = cli("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
+    named = cli("dub", manifest, "--output-dir", tmp_path / "out", "--journal", tmp_path / "run.sqlite", *QUICK)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert [(one["place"], "--journal run.sqlite" in one["message"]) for one in ran.error["problems"]] == [
+        ("--journal", True)
+    ]
+    assert (named.code, len(server.jobs)) == (0, 4)
+
+
+@pytest.mark.parametrize("name", ["j" * 248, "j" * 250, "j" * 300], ids=len)
+def test_a_journal_with_too_long_a_name_is_misuse(name, server, cli, manifest, tmp_path):
+    ran = cli("dub", manifest, "--journal", tmp_path / name, *QUICK)
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert "too long" in ran.error["message"]
+
+
 def test_a_report_in_the_place_of_a_folder_is_refused(cli, server, manifest, tmp_path):
     (tmp_path / "run.report.csv").mkdir()
     ran = cli("dub", manifest, "--journal", tmp_path / "run.sqlite", *QUICK)

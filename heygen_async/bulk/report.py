@@ -55,6 +55,11 @@ def default_report(journal: Path) -> Path:
     return journal.with_suffix(".report.csv")
 
 
+def draft_of(path: Path) -> Path:
+    """Return a file beside the report at *path*, to write it to first."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
 async def write_report(journal: RowPages, path: Path, own_files: OwnFiles) -> None:
     """Write the state of the rows of this run to *path*.
 
@@ -83,7 +88,7 @@ class _Draft:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        self._draft = draft_of(path)
         self._file: TextIO | None = None
 
     def begin(self, own_files: OwnFiles) -> None:

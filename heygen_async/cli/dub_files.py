@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,12 +13,14 @@ from attrs import frozen
 from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.promotion import promote, read_reviews
-from heygen_async.bulk.report import COLUMNS, default_report
+from heygen_async.bulk.report import COLUMNS, default_report, draft_of
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.review_flags import ReviewFlags
 from heygen_async.models import DubRow
 
 _REPORT_HEAD: Final = ",".join(COLUMNS[:3]).encode()
+_SQLITE_SUFFIX: Final = "-journal"
+"""After the name of a database, for the file in which SQLite keeps what a transaction replaces."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -64,10 +67,29 @@ class RunFiles:
     def _problems(self, *, is_default: bool) -> Iterator[str]:
         if is_default and Manifest(self.manifest).name is None:
             yield f"{self.manifest} is not a regular file: give a journal, such as --journal run.sqlite"
+        elif not all(map(_is_short_enough, self._longest_names())):
+            message = "the names of the journal and the report, or of files beside them, would be too long"
+            yield f"{message}: give a shorter journal, such as --journal run.sqlite"
         elif self.report is not None and self.report.is_dir():
             yield f"the report {self.report} cannot be written: that is a folder"
         elif self.report is not None and self.report.exists() and not _is_report(self.report):
             yield f"{self.report} exists and is not a report of a run: move it away, or give another journal"
+
+    def _longest_names(self) -> Iterator[Path]:
+        """Return the files with the longest names that are written beside the journal."""
+        if self.journal is not None:
+            yield self.journal.with_name(f"{self.journal.name}{_SQLITE_SUFFIX}")
+        if self.report is not None:
+            yield draft_of(self.report)
+
+
+def _is_short_enough(path: Path) -> bool:
+    """Return whether the file system takes a name, and a path, of this length."""
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
 
 
 def _is_report(path: Path) -> bool:

@@ -314,6 +314,23 @@ def test_update_prints_the_lipsync_with_its_new_title(server, cli, made):
     assert cli("lipsync", "update", made, "--title", "Episode 2").answer["data"]["title"] == "Episode 2"
 
 
+@pytest.mark.parametrize("title", ["", " ", "\x1b[31mred", "a\nb", "\udcff", "x" * 10_001])
+def test_update_sends_no_title_that_the_library_refuses(title, server, cli, made):
+    ran = cli("lipsync", "update", made, "--title", title)
+
+    assert (ran.code, ran.out, sent(server, "PATCH")) == (2, "", [])
+    assert [one["place"] for one in ran.error["problems"]] == ["--title"]
+
+
+@pytest.mark.parametrize("token", ["\udcff", "", "a\nb"])
+def test_a_cursor_that_is_no_text_is_misuse_of_its_flag(token, server, cli):
+    for command in (("lipsync", "list"), ("lipsync", "list", "--all"), ("webhook", "events")):
+        ran = cli(*command, "--token", token)
+
+        assert (ran.code, ran.out, server.requests) == (2, "", [])
+        assert [one["place"] for one in ran.error["problems"]] == ["--token"]
+
+
 def test_delete_with_force_needs_no_confirmation(server, cli, made):
     ran = cli("lipsync", "delete", made, "--force")
 
@@ -353,6 +370,19 @@ def test_wait_prints_each_lipsync_on_its_own_line(server, cli):
     assert (ran.code, ran.err) == (0, "")
     assert {answer["data"]["id"] for answer in ran.answers} == ids
     assert {answer["data"]["status"] for answer in ran.answers} == {"completed"}
+
+
+@pytest.mark.parametrize("command", ["wait", "upload"])
+def test_several_results_are_lines_of_json_on_a_terminal_too(command, server, cli):
+    ids = [cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"] for _ in range(2)]
+    argv = {
+        "wait": ("lipsync", "wait", *ids, *QUICK),
+        "upload": ("asset", "upload", SAMPLE_VIDEO, SAMPLE_AUDIO),
+    }[command]
+    ran = on_terminal(*argv, "--json", sandbox=server)
+
+    assert ran.code == 0
+    assert len([answer["data"] for answer in ran.answers]) == 2
 
 
 @pytest.fixture

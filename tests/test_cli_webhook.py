@@ -80,6 +80,30 @@ def test_an_update_of_nothing_is_misuse(server, cli, made):
     assert "nothing to update" in ran.error["message"]
 
 
+@pytest.mark.parametrize(
+    ("argv", "place"),
+    [
+        (("endpoints", "create", "https://app.example/\udcff"), "URL"),
+        (("endpoints", "create", "http://app.example/hook"), "URL"),
+        (("endpoints", "create", URL, "--events", "batch.finished", "\udcff"), "--events"),
+        (("endpoints", "create", URL, "--entity-id", "\udcff"), "--entity-id"),
+        (("endpoints", "create", URL, "--idempotency-key", "a b"), "--idempotency-key"),
+        (("endpoints", "update", "we_1", "--url", "https://app.example/\udcff"), "--url"),
+        (("endpoints", "update", "we_1", "--events", ""), "--events"),
+        (("endpoints", "rotate", "we_1", "--idempotency-key", "\udcff"), "--idempotency-key"),
+        (("endpoints", "list", "--token", "\udcff"), "--token"),
+        (("events", "--event-type", "\udcff"), "--event-type"),
+        (("events", "--entity-id", "\udcff"), "--entity-id"),
+        (("listen", "--unsigned", "--host", "\udcff"), "--host"),
+    ],
+)
+def test_misuse_names_its_flag_and_sends_nothing(argv, place, server, cli):
+    ran = cli(*argv)
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert [one["place"] for one in ran.error["problems"]] == [place]
+
+
 def test_rotate_prints_another_secret(server, cli, made):
     assert cli("endpoints", "rotate", made).answer["data"]["secret"]
 

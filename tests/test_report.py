@@ -19,7 +19,7 @@ from heygen_async.bulk.report import COLUMNS, _cell, default_report, write_repor
 from heygen_async.errors import RateLimited
 from heygen_async.models import DubRow
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ _STATES: Final = {
     State.FAILED: "failed",
 }
 _PAGE: Final = 500
-_FORMULA: Final = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PLUS SIGN}")
+_FORMULA: Final = ("=", "+", "-", "@", *"\uff1d\uff0b\uff0d\uff20")  # each in full width too
 _REPORT: Final = "the report"
 
 

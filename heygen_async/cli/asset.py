@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from heygen_async.cli.create_request import check_file
 from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options, session
-from heygen_async.cli.output import emit, note
+from heygen_async.cli.output import emit_one_of_many, note
 from heygen_async.cli.problems import Problems
 
 app: Final = App(name="asset", help="Upload files.")
@@ -45,5 +45,5 @@ async def _upload(files: Sequence[Path], options: Options) -> None:
             with transfer(f"uploading {file.name}", options) as progress:
                 asset = await heygen.assets.upload(file, progress=progress)
             details = {"url": asset.url, "mime_type": asset.mime_type, "size_bytes": asset.size_bytes}
-            emit({"data": {"asset_id": asset.id, **details}}, options)
+            emit_one_of_many({"data": {"asset_id": asset.id, **details}}, options)
             note(f"to use it: asset:{asset.id}", options)

@@ -15,10 +15,10 @@ from heygen_async.cli.exits import Exit
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, emit_page, next_token, note
 from heygen_async.cli.output_flags import OutputFlags, Target
-from heygen_async.cli.problems import Problems
+from heygen_async.cli.problems import Problems, check_texts
 from heygen_async.cli.wait import check_connection, path_of, wait_for
 from heygen_async.errors import UnexpectedResponse
-from heygen_async.models import JSON
+from heygen_async.models import JSON, check_title
 from heygen_async.pagination import Page, Paginator
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ async def list_(
         token: The page to start at: the next_token of the page before.
         all_: Follow the pages to the end, and print all lipsyncs as one list.
     """
+    check_texts(token=token)
     size = limit or (_LARGEST_PAGE if all_ else _PAGE)
     async with session(options) as heygen:
         if all_:
@@ -94,6 +95,10 @@ async def update(
         title: Its new title.
     """
     path = path_of(lipsync_id)
+    problems = Problems()
+    with problems.at("--title"):
+        check_title("title", title)
+    problems.check()
     async with session(options) as heygen:
         emit((await heygen.request("PATCH", path, json={"title": title})).data, options)
 

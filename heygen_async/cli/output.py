@@ -55,7 +55,19 @@ def emit(envelope: JSON, options: Printing) -> None:
     """Print an answer of the API: unchanged as JSON, or laid out for a person."""
     if wants_json(options.json):
         print_json(envelope)
-        return
+    else:
+        _show(envelope)
+
+
+def emit_one_of_many(envelope: JSON, options: Printing) -> None:
+    """Print one of several answers: as one line of JSON, or laid out for a person."""
+    if wants_json(options.json):
+        print_json_line(envelope)
+    else:
+        _show(envelope)
+
+
+def _show(envelope: JSON) -> None:
     from rich.console import Console  # noqa: PLC0415 it takes longer to load than JSON to print
 
     from heygen_async.cli.envelope_view import show  # noqa: PLC0415 it imports rich

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from attrs import define, field, frozen
 
+from heygen_async._arguments import check_text
 from heygen_async.cli.messages import message_of
 
 
@@ -66,3 +67,16 @@ class Problems:
         """
         if self.found:
             raise BadArguments(self.found)
+
+
+def check_texts(**flags: str | None) -> None:
+    """Check that each of the *flags* that is given is one line of text.
+
+    Raises:
+        BadArguments: If one is not; it names the flag.
+    """
+    problems = Problems()
+    for name, text in flags.items():
+        with problems.at(f"--{name.replace('_', '-')}"):
+            check_text(name, text)
+    problems.check()

@@ -13,7 +13,7 @@ from heygen_async.cli.error_view import print_error
 from heygen_async.cli.exits import Exit, exit_code
 from heygen_async.cli.live import waiting
 from heygen_async.cli.options import Options
-from heygen_async.cli.output import emit, wants_json
+from heygen_async.cli.output import emit_one_of_many, wants_json
 from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
 from heygen_async.models import JSON, Lipsync, LipsyncStatus
 
@@ -111,7 +111,7 @@ async def _report(heygen: HeyGenSession, lipsync: Lipsync, options: Options, asi
                 if lipsync.status == LipsyncStatus.COMPLETED:
                     await deliver(lipsync)
             finally:
-                emit(envelope, options)
+                emit_one_of_many(envelope, options)
             if lipsync.status != LipsyncStatus.COMPLETED:
                 raise LipsyncFailed(lipsync)
         except HeyGenError as error:
@@ -130,4 +130,4 @@ async def _print_unfinished(heygen: HeyGenSession, pending: Mapping[str, str | N
                 envelope = await fetch(heygen, lipsync_id)
         except (HeyGenError, TimeoutError):
             pass  # then the last known status is printed
-        emit(envelope, options)
+        emit_one_of_many(envelope, options)

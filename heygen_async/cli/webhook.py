@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from heygen_async._ids import segment
+from heygen_async._arguments import check_callback_url, check_text
+from heygen_async._ids import check_key, segment
 from heygen_async._wire import Parameter as QueryParameter
 from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.options import Options, Printing, Switch, session
-from heygen_async.cli.output import emit, emit_page, note
+from heygen_async.cli.output import emit, emit_one_of_many, emit_page, note
+from heygen_async.cli.problems import Problems, check_texts
 from heygen_async.cli.streams import has_reader
 from heygen_async.models import JSON, WebhookEvent
 from heygen_async.webhooks import WebhookReceiver
@@ -60,11 +62,12 @@ async def listen(
         host: The address to listen on.
         unsigned: Accept deliveries without a signature: anybody can send them.
     """
+    check_texts(host=host or None)  # an empty one is every address
     receiver = WebhookReceiver(secret=None if unsigned else _secrets())
     async with _serving(receiver, host, port):
         note(f"listening on http://{host}:{port}", options)
         async for event in receiver:
-            emit({"data": _as_delivered(event)}, options)
+            emit_one_of_many({"data": _as_delivered(event)}, options)
             if not has_reader():
                 return
 
@@ -89,6 +92,7 @@ async def create(
         entity_id: Deliver the events of this entity only.
         idempotency_key: A key of your own: within 24 h the API answers a used key with the first endpoint.
     """
+    _check(url, "URL", events, entity_id=entity_id, idempotency_key=idempotency_key)
     body = _given(url=url, events=events, entity_id=entity_id)
     async with session(options) as heygen:
         emit((await heygen.request("POST", _ENDPOINTS, json=body, idempotency_key=idempotency_key)).data, options)
@@ -110,6 +114,7 @@ async def list_(
         limit: Endpoints in a page, 1 to 100.
         token: The page to start at: the next_token of the page before.
     """
+    check_texts(token=token)
     await _page(_ENDPOINTS, {"limit": limit, "token": token}, options)
 
 
@@ -132,6 +137,7 @@ async def update(
         events: All event types to deliver from now on.
     """
     path, body = _path(endpoint_id), _given(url=url, events=events)
+    _check(url, "--url", events)
     if not body:
         raise ValueError("nothing to update: give --url or --events")
     async with session(options) as heygen:
@@ -188,6 +194,7 @@ async def rotate(
         idempotency_key: A key of your own, to run it again after an error without rotating twice.
     """
     path = f"{_path(endpoint_id)}/rotate-secret"
+    _check(None, "", None, idempotency_key=idempotency_key)
     async with session(options) as heygen:
         emit((await heygen.request("POST", path, idempotency_key=idempotency_key)).data, options)
     note("store the secret for your receiver: it is not shown again", options)
@@ -221,8 +228,36 @@ async def events(
         limit: Events in a page, 1 to 100.
         token: The page to start at: the next_token of the page before.
     """
+    check_texts(event_type=event_type, entity_id=entity_id, token=token)
     params: dict[str, QueryParameter] = {"event_type": event_type, "entity_id": entity_id}
     await _page("/v3/webhooks/events", {**params, "limit": limit, "token": token}, options)
+
+
+def _check(
+    url: str | None,
+    place: str,
+    events: Sequence[str] | None,
+    *,
+    entity_id: str | None = None,
+    idempotency_key: str | None = None,
+) -> None:
+    """Check what is sent of an endpoint as the library does.
+
+    Raises:
+        BadArguments: If something of it is wrong.
+    """
+    problems = Problems()
+    with problems.at(place):
+        check_callback_url("url", url)
+    with problems.at("--events"):
+        for event in events or ():
+            check_text("events", event)
+    with problems.at("--entity-id"):
+        check_text("entity_id", entity_id)
+    if idempotency_key is not None:
+        with problems.at("--idempotency-key"):
+            check_key(idempotency_key)
+    problems.check()
 
 
 async def _page(path: str, params: Mapping[str, QueryParameter], options: Options) -> None:

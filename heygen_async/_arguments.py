@@ -24,6 +24,8 @@ _TOO_LARGE: Final = 2**63
 _LONGEST_SHOWN: Final = 100
 _LONGEST_ID: Final = 255
 _PLAIN_HTTPS: Final = re.compile(r"https://[A-Za-z0-9.\-]+/[!-~]*")
+_MAY_BE_LOCAL: Final = re.compile(r"//(?:[^/?#]*@)?(?:\[|[^/?#]*(?:\d|localhost)\.?(?:[:/?#]|$))", re.IGNORECASE)
+"""What a URL on no public host contains: an address, or a name that ends in a number or in "localhost"."""
 _USER: Final = re.compile(r"(?<=//)[^/?#]*@")
 
 
@@ -166,6 +168,23 @@ def is_loopback(host: str | None) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_public(url: str) -> bool:
+    """Return whether HeyGen may reach the host of *url*: it is no address of a private network or of this machine.
+
+    Names are not looked up. A name that ends in a number is an address in a spelling that some resolvers read.
+    """
+    if _MAY_BE_LOCAL.search(url) is None:
+        return True
+    try:
+        host = (urlsplit(url).hostname or "").removesuffix(".")
+    except ValueError:
+        return True  # it is no URL, which `is_https` says
+    try:
+        return ip_address(host).is_global
+    except ValueError:
+        return not is_loopback(host) and not host.rpartition(".")[2].isdecimal()
 
 
 def is_https(url: str, *, or_loopback: bool = False) -> bool:

@@ -568,6 +568,18 @@ def test_an_invalid_id_of_an_asset_is_not_sent(flag, asset_id, server, cli):
     assert "must be an id" in ran.error["message"]
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8443", "10.1.2.3", "[::1]"])
+def test_a_source_on_no_public_host_is_not_sent(host, server, cli):
+    url = f"https://{host}/a.mp3?sig=5ec5e7"
+    by_flag = cli("lipsync", "create", "--video", VIDEO_URL, "--audio", url)
+    by_data = cli("lipsync", "create", "-d", orjson.dumps({**BODY, "video": {"type": "url", "url": url}}).decode())
+
+    assert (by_flag.code, by_data.code, server.requests) == (2, 2, [])
+    assert [one["place"] for one in by_flag.error["problems"]] == ["--audio"]
+    assert [one["place"] for one in by_data.error["problems"]] == ["video in -d"]
+    assert "5ec5e7" not in by_flag.err + by_data.err
+
+
 @each_with_an_id
 def test_an_invalid_id_is_not_sent(command, server, cli):
     ran = cli(*("a/b" if word == "ls_none" else word for word in command))

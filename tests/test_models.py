@@ -41,6 +41,7 @@ from heygen_async import (
     WebhookEndpoint,
     WebhookEvent,
 )
+from heygen_async._arguments import is_public
 from heygen_async.models import row_faults
 
 URL = "https://example.com/source.mp4"
@@ -99,6 +100,52 @@ def test_the_options_of_a_create_are_those_of_a_request():
     attrs.resolve_types(LipsyncRequest)
     types = {field.name: field.type for field in attrs.fields(LipsyncRequest)}
     assert get_type_hints(LipsyncOptions) == {name: types[name] for name in fields}
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "localhost",
+            "LOCALHOST:8443",
+            "files.localhost",
+            "localhost.",
+            "127.0.0.1",
+            "127.0.0.1.",
+            "127.1",
+            "0.0.0.0",
+        ),
+        *(
+            "2130706433",
+            "192.168.1.5",
+            "10.0.0.1:443",
+            "169.254.169.254",
+            "100.64.1.1",
+            "u:p@127.0.0.1",
+            "a.b@10.0.0.1",
+        ),
+        *("[::1]", "[fd00::1]", "[fe80::1%25eth0]", "[::ffff:127.0.0.1]:443"),
+    ],
+)
+def test_an_address_of_a_private_network_is_not_public(host):
+    for rest in ("", "/v.mp4", "?a=b", "#a"):
+        assert not is_public(f"https://{host}{rest}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(URL, "https://8.8.8.8/v", "https://[2606:4700::1111]/v", "https://localhost.example.com/v", "https://x/v"),
+        *(
+            "https://example.com/127.0.0.1/v",
+            "https://example.com?u=https://127.0.0.1/",
+            "https://cdn1.example2.com:443/",
+        ),
+        *("https://localhosts/v", "https://bucket-1/v", "https://mylocalhost/v", "https://[/", "https://[::1/", ""),
+    ],
+)
+def test_every_other_host_may_be_public(url):
+    assert is_public(url)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Final, cast, get_args
 import attrs
 import orjson
 
+from heygen_async._arguments import is_public, shown
 from heygen_async._media.sniffing import Role
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.streams import read_input
@@ -92,12 +93,18 @@ def source(text: str, role: Role) -> Source:
     if kind == "asset" and rest:
         return AssetId(rest)
     if kind == "https":
-        return text
+        return _public(text)
     if "://" in text:
         raise ValueError(f"it must be an https URL, a file, or asset:ID, not a URL with {kind}")
     path = _path(text)
     check_file(path, role)
     return path
+
+
+def _public(url: str) -> str:
+    if not is_public(url):
+        raise ValueError(f"it must be on a public host, which HeyGen can reach, not {shown(url)}")
+    return url
 
 
 def _path(text: str) -> Path:
@@ -157,7 +164,8 @@ def _value(name: str, value: object, problems: Problems) -> object:
         return value
     match value:
         case {"type": "url", "url": str(url)}:
-            return url
+            with problems.at(f"{name} in -d"):
+                return _public(url)
         case {"type": "asset_id", "asset_id": str(asset_id)}:
             with problems.at(f"{name} in -d"):
                 return AssetId(asset_id)

@@ -205,7 +205,7 @@ class FakeHeyGen:
         return await self.poller.wait(lipsync_id, created_at=created_at, policy=policy)
 
     async def me(self) -> Account:
-        raise NotFound("this account has no name", status=404)
+        raise NotFound("this account has no name", status=404, code="not_found")
 
     async def upload(self, source: Source, sha256: str) -> AssetId:
         raise NotImplementedError

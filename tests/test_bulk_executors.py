@@ -159,7 +159,7 @@ class Api:
         return path
 
     async def me(self) -> Account:
-        raise NotFound("not readable", status=404)
+        raise NotFound("not readable", status=404, code="not_found")
 
 
 def write_captions(path: Path, *, overwrite: bool) -> None:

@@ -16,19 +16,20 @@ import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
 
-from heygen_async import HeyGenError, InsufficientCredit, NotFound, RetryPolicy
+from heygen_async import HeyGenError, InsufficientCredit, NotFound, PermissionDenied, RetryPolicy
 from heygen_async._transport import driver, server_time
 from heygen_async.bulk import DubRun, JournalError
 from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
-from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, reset
+from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, reset, server_error
 
 DAY = 24 * 3600.0
 BATCH = "POST /v3/lipsyncs/batches"
 LIST = "GET /v3/lipsyncs"
 GET = "GET /v3/lipsyncs/{lipsync_id}"
+ME = "GET /v3/users/me"
 
 
 @pytest.fixture
@@ -512,6 +513,36 @@ async def test_a_journal_of_another_account_is_refused_before_anything_is_sent(t
             await stage.outcomes(rows(2))
 
         assert len(stage.sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", [server_error(ME, times=4), reset(ME, times=4), html(ME, times=4)], ids=["5xx", "no answer", "a page"]
+)
+async def test_a_journal_of_another_account_is_refused_though_the_account_could_not_be_read_at_first(
+    stage: Stage, fault: Fault
+) -> None:
+    await _run_on_another_account(stage)
+    stage.sandbox.faults = [fault]  # as often as the session asks
+    with pytest.raises(JournalError, match="belongs to the account somebody-else"):
+        await stage.outcomes(rows(2))
+
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_an_answer_of_a_gateway_is_no_word_on_the_account(stage: Stage) -> None:
+    await _run_on_another_account(stage)
+    stage.sandbox.faults = [Fault(ME, Reply(status=403, body=b"<html>blocked</html>", content_type="text/html"))]
+    with pytest.raises(PermissionDenied):
+        await stage.outcomes(rows(2))
+
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def _run_on_another_account(stage: Stage) -> None:
+    """Leave a journal with one row, of an account that is not the key's."""
+    await stage.outcomes(rows(1))
+    with stage.database() as database:
+        database.execute("UPDATE facts SET value = 'somebody-else' WHERE name = 'account'")
 
 
 async def test_a_key_that_may_not_read_the_account_may_dub(stage: Stage) -> None:

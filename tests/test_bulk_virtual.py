@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.bulk_ways import in_virtual_time, lengths_of, rows_of
 from benchmarks.virtual_heygen import FakeHeyGen, Server, VirtualLoop
-from heygen_async import APIError, LipsyncFailed, PollPolicy, TransportError
+from heygen_async import Account, APIError, LipsyncFailed, PollPolicy, ServerError, TransportError
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
 from heygen_async.models import Lipsync, LipsyncStatus
@@ -123,6 +123,41 @@ def test_a_server_that_is_not_there_ends_the_run_soon() -> None:
     assert isinstance(failure, TransportError)
     assert took < 180
     assert heygen.tried < 10
+
+
+class Unnamed(FakeHeyGen):
+    """The account cannot be read for a while, and everything else works."""
+
+    def __init__(self, server: Server, end: float) -> None:
+        super().__init__(server)
+        self.end, self.created_early = end, 0
+
+    async def me(self) -> Account:
+        if asyncio.get_running_loop().time() < self.end:
+            raise ServerError("the server failed", status=500, code="internal_error")
+        return await super().me()
+
+    async def create(self, key: str, **request: object) -> str:
+        self.created_early += asyncio.get_running_loop().time() < self.end
+        return await super().create(key, **request)
+
+
+@pytest.mark.parametrize(("end", "is_failed"), [(40.0, False), (float("inf"), True)], ids=["a while", "for good"])
+def test_nothing_is_created_before_the_account_is_known(end: float, is_failed: bool) -> None:
+    lengths = lengths_of(0, 20)
+    heygen = Unnamed(Server(lengths, lambda _: 10), end)
+    loop = VirtualLoop()
+    try:
+        if is_failed:
+            with pytest.raises(ServerError):
+                loop.run_until_complete(_drained(heygen, lengths))
+            assert 60 < loop.now < 180
+        else:
+            loop.run_until_complete(_drained(heygen, lengths))
+    finally:
+        loop.close()
+
+    assert heygen.created_early == 0
 
 
 class Silent(FakeHeyGen):

@@ -16,18 +16,27 @@ from attrs import evolve, frozen
 from bulk_stage import HASTY, QUICK
 
 import heygen_async.bulk.cluster.cluster as facade
-from heygen_async import AuthenticationError, HeyGenSession, PollPolicy
+from heygen_async import (
+    AuthenticationError,
+    HeyGenSession,
+    NotFound,
+    PollPolicy,
+    ServerError,
+    TransportError,
+    UnexpectedResponse,
+)
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, scheduler_store
 from heygen_async.bulk.cluster.database import Database
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.models import AssetId, DubRow
-from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
-from heygen_async.sandbox.faults import server_error
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Fault, Sandbox
+from heygen_async.sandbox.faults import Reply, error, html, reset, server_error
 
 AUDIO = "https://example.com/new.mp3"
 CREATE = "POST /v3/lipsyncs"
+ME = "GET /v3/users/me"
 EAGER = PollPolicy(fastest=0.02, slowest=0.05)
 
 
@@ -386,8 +395,41 @@ async def test_a_key_that_is_refused_ends_the_worker_and_no_row(stage: Stage) ->
         with pytest.raises(AuthenticationError):
             async with asyncio.timeout(20):
                 await task
-    # The key could not say whose it is, so the run belongs to an account without a name.
-    assert "failed" not in (await stage.cluster.status()).runs[0].rows
+    status = await stage.cluster.status()
+    assert (status.accounts, status.runs[0].account) == ([], None)
+    assert (await stage.complete()).runs[0].rows == {"done": 2}
+
+
+@pytest.mark.parametrize(
+    ("fault", "raised"),
+    [
+        (server_error(ME), ServerError),
+        (reset(ME), TransportError),
+        (html(ME), UnexpectedResponse),
+        (Fault(ME, Reply(status=404, body=b"<html>no such page</html>", content_type="text/html")), NotFound),
+    ],
+    ids=["server error", "no answer", "page of a gateway", "404 of a gateway"],
+)
+async def test_a_worker_that_cannot_learn_its_account_ends_and_takes_no_run(
+    database_url: str, tmp_path: Path, fault: Fault, raised: type[Exception]
+) -> None:
+    async with staged(database_url, tmp_path, faults=[fault]) as stage:
+        await stage.enqueue(rows(2))
+        async with stage.worker() as task:
+            with pytest.raises(raised):
+                async with asyncio.timeout(20):
+                    await task
+        status = await stage.cluster.status()
+        assert (status.accounts, status.runs[0].account) == ([], None)
+        assert stage.sandbox.jobs == []
+
+
+async def test_a_key_that_may_not_read_its_account_may_be_that_of_a_worker(database_url: str, tmp_path: Path) -> None:
+    async with staged(database_url, tmp_path, faults=[error(403, "forbidden", route=ME)]) as stage:
+        await stage.enqueue(rows(2))
+        status = await stage.complete()
+
+    assert (status.runs[0].rows, status.runs[0].account) == ({"done": 2}, "")
 
 
 async def test_a_worker_without_the_shared_folder_ends_before_it_writes_anything(stage: Stage) -> None:

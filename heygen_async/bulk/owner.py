@@ -1,4 +1,8 @@
-"""The account that a journal belongs to, and its wallet before and after a run."""
+"""The account that a journal belongs to, and its wallet before and after a run.
+
+Rule: an account counts as unknown only where the API itself does not let the key read it. Whatever else went wrong says
+nothing about the account, so nothing may be sent yet.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,35 @@ from typing import Final
 
 from attrs import define, field
 
+from heygen_async._wire import has_own_code
+from heygen_async.bulk.admission import RunAborted
+from heygen_async.bulk.limits import CircuitBreaker
 from heygen_async.bulk.store import Facts, HeyGen, JournalError
-from heygen_async.errors import HeyGenError
+from heygen_async.errors import HeyGenError, NotFound, PermissionDenied
 from heygen_async.models import Account, Wallet
 
 _SECONDS: Final = 10.0
-"""How long to wait for the account."""
+"""How long the end of a run waits for the account."""
 
 
 class WrongAccount(JournalError):
     """Raised when the API key belongs to another account than the journal."""
 
     hint = "Use a key of that account, or another journal."
+
+
+async def account_of(heygen: HeyGen) -> Account | None:
+    """Return the account of the key; `None` if the API does not let the key read it.
+
+    Raises:
+        HeyGenError: If it is not known whose key it is: it is refused, or there is no answer of the API.
+    """
+    try:
+        return await heygen.me()
+    except (PermissionDenied, NotFound) as error:
+        if not has_own_code(error):  # a gateway's, which knows nothing of the key
+            raise
+        return None
 
 
 @define(eq=False)
@@ -38,13 +59,16 @@ class Owner:
     async def check(self) -> None:
         """Check, once in a run, that the store belongs to the account of the key.
 
+        While the API does not answer, nothing is checked, and all rows wait here.
+
         Raises:
             WrongAccount: If it belongs to another one.
+            RunAborted: If the API refuses the request, or does not answer for a minute.
         """
         async with self._lock:
             if self._is_checked:
                 return
-            account = await self._account()
+            account = await self._first_look()
             if account is not None:
                 self.before = account.wallet
                 await self._compare(account.username)
@@ -57,14 +81,21 @@ class Owner:
         elif owner != username:
             raise WrongAccount(f"{self.facts} belongs to the account {owner}, and the API key to {username}")
 
-    async def look_again(self) -> None:
-        """Look at the wallet at the end of a run, if that has sent anything."""
-        if self._is_checked:
-            account = await self._account()
-            self.after = None if account is None else account.wallet
+    async def _first_look(self) -> Account | None:
+        clock, breaker = asyncio.get_running_loop().time, CircuitBreaker()
+        while True:
+            try:
+                return await account_of(self.heygen)
+            except HeyGenError as error:
+                breaker.failure(clock())
+                if not error.is_transient or breaker.is_hopeless(clock()):
+                    raise RunAborted(error) from error
+            await asyncio.sleep(breaker.next_chance() - clock())
 
-    async def _account(self) -> Account | None:
-        with suppress(HeyGenError, TimeoutError):  # the key may not be allowed to read it
-            async with asyncio.timeout(_SECONDS):
-                return await self.heygen.me()
-        return None
+    async def look_again(self) -> None:
+        """Look at the wallet at the end of a run, if that has sent anything; it is for information only."""
+        if self._is_checked:
+            with suppress(HeyGenError, TimeoutError):
+                async with asyncio.timeout(_SECONDS):
+                    account = await self.heygen.me()
+                    self.after = account.wallet

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -33,17 +32,16 @@ from heygen_async.bulk.cluster.worker import Pace, Slots, Worker
 from heygen_async.bulk.folders import mark_shared
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.outputs import absolute_path, is_written
+from heygen_async.bulk.owner import account_of
 from heygen_async.bulk.plan import check_rows
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.report import write_report
 from heygen_async.bulk.row_source import slices_of
-from heygen_async.errors import HeyGenError
 from heygen_async.models import DubRow
 
 _DEFAULT_RUN: Final = "default"
 _PAGE: Final = 500
-_ACCOUNT_SECONDS: Final = 10.0
 
 
 class Cluster:
@@ -169,6 +167,8 @@ class Cluster:
         Raises:
             AuthenticationError: If the API key is refused.
             ClusterError: If the shared folder is not there on this machine.
+            HeyGenError: If the account of the key cannot be read at the start, after the session's own retries. A key
+                that may not read it is no error: its workers share an account without a name.
         """
         for name, value in {"uploads": uploads, "downloads": downloads}.items():
             check_type(name, value, int)
@@ -337,11 +337,13 @@ def _name_of(rows: object) -> str:
 
 
 async def _account_name(api: Api) -> str:
-    """Return the name of the account; an empty one if the key may not read it."""
-    with suppress(HeyGenError, TimeoutError):
-        async with asyncio.timeout(_ACCOUNT_SECONDS):
-            return (await api.me()).username
-    return ""
+    """Return the name of the account; an empty one if the key may not read it.
+
+    Raises:
+        HeyGenError: As `account_of` does. A worker that does not know its account must not take the rows of another.
+    """
+    account = await account_of(api)
+    return "" if account is None else account.username
 
 
 def _forgiven(row: StoredRow) -> StoredRow:

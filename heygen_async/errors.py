@@ -76,6 +76,7 @@ _IN_PROGRESS_HINT: Final = (
 )
 _COMPLETED: Final = "completed"
 _LATE_HINT: Final = "The job is completed and paid. Download its video by its id."
+_IN_DOUBT_HINT: Final = "The request may have been carried out. Repeat a create with the same idempotency key."
 _TRANSIENT: Final = frozenset({408, 429})
 _REDIRECTS: Final = 300
 _SERVER_ERRORS: Final = 500
@@ -124,7 +125,8 @@ class HeyGenError(Exception):
     """The root of the tree: catch it to catch every error of this library. It is never raised itself.
 
     Attributes:
-        hint: What to do about it, in one sentence; `None` where there is no advice.
+        hint: What to do about it, in one sentence; `None` where there is no advice. Where a POST may have been carried
+            out (`outcome` is `unknown`), it says to repeat that with the same key.
         idempotency_key: The key that a POST was sent with. Pass it to the same call again (`idempotency_key=`), and
             the server returns the result of the first request instead of doing the work twice. `None` for other calls.
         attempts: How many times the request was sent.
@@ -134,8 +136,8 @@ class HeyGenError(Exception):
             2xx status that is not the API's.
     """
 
-    hint: str | None = None
-    """What a person can do about it, in one sentence."""
+    _hint: str | None = None
+    """The hint of the class, or the one that was made for this error."""
 
     idempotency_key: str | None = None
     attempts: int = 0
@@ -146,6 +148,17 @@ class HeyGenError(Exception):
         super().__init__(*args)
         if outcome is not None:
             self.outcome = outcome
+
+    @property
+    def hint(self) -> str | None:
+        """What a person can do about it, in one sentence."""
+        # What a class advises, such as to try again, would pay twice where the work may be done already.
+        is_in_doubt = self.outcome == "unknown" and self.idempotency_key is not None
+        return _IN_DOUBT_HINT if is_in_doubt and "_hint" not in self.__dict__ else self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        self._hint = hint
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default calls __init__ with .args, which are the finished message, not its parts.
@@ -159,14 +172,12 @@ class HeyGenError(Exception):
 class TransportError(HeyGenError):
     """Raised when no answer arrived: the name did not resolve, or the connection was refused or broke."""
 
-    hint = "Check the network and the base URL, then try again."
+    _hint = "Check the network and the base URL, then try again."
     is_transient = True
 
 
 class RequestTimeout(TransportError):
     """Raised when no answer arrived in time; see `Timeouts`."""
-
-    hint = "The request may have been carried out. Try again; repeat a create with the same idempotency key."
 
 
 @frozen
@@ -240,25 +251,25 @@ class InvalidRequest(APIError):
 class AuthenticationError(APIError):
     """Raised on 401: the key or token is missing or wrong. The API answers both in the same way."""
 
-    hint = "Check the API key in HEYGEN_API_KEY."
+    _hint = "Check the API key in HEYGEN_API_KEY."
 
 
 class InsufficientCredit(APIError):
     """Raised on 402: the account has no credit left for this, or its plan does not include it."""
 
-    hint = "Add credit or upgrade the plan, then run it again."
+    _hint = "Add credit or upgrade the plan, then run it again."
 
 
 class PermissionDenied(APIError):
     """Raised on 403: the key is valid, but may not do this. `.hint` names the missing scope where that is known."""
 
-    hint = "The API key may not do this: check its scopes and the account's permissions."
+    _hint = "The API key may not do this: check its scopes and the account's permissions."
 
 
 class NotFound(APIError):
     """Raised on 404: it does not exist, or belongs to another account."""
 
-    hint = "Check the id, and that the API key belongs to the account that created it."
+    _hint = "Check the id, and that the API key belongs to the account that created it."
 
 
 class Conflict(APIError):
@@ -268,13 +279,13 @@ class Conflict(APIError):
 class RateLimited(APIError):
     """Raised on 429 after the last retry: too many requests, or too many jobs at once; the code is the same."""
 
-    hint = "Wait for running jobs to finish, or lower the rate."
+    _hint = "Wait for running jobs to finish, or lower the rate."
 
 
 class ServerError(APIError):
     """Raised on 5xx after the last retry."""
 
-    hint = "The server failed. Try again later."
+    _hint = "The server failed. Try again later."
 
 
 _BY_STATUS: Final[Mapping[int, type[APIError]]] = {
@@ -304,7 +315,7 @@ class UnexpectedResponse(HeyGenError):
         request_id: The `X-Request-Id`, if there was one.
     """
 
-    hint = "A gateway may have answered in place of the API, or the API has changed."
+    _hint = "A gateway may have answered in place of the API, or the API has changed."
 
     def __init__(
         self,
@@ -331,7 +342,7 @@ class LipsyncFailed(HeyGenError):
         lipsync: The job; its `.failure_message` says why.
     """
 
-    hint = "A failed job stays failed. Correct the source or the options, and create a new one."
+    _hint = "A failed job stays failed. Correct the source or the options, and create a new one."
 
     def __init__(self, lipsync: Lipsync) -> None:
         self.lipsync = lipsync
@@ -349,7 +360,7 @@ class WaitTimeout(HeyGenError, TimeoutError):
         pending: For a wait on many jobs, the ids of those that did not end in time, each with its last status.
     """
 
-    hint = "The job still runs at HeyGen. Wait for it again by its id."
+    _hint = "The job still runs at HeyGen. Wait for it again by its id."
 
     def __init__(
         self,
@@ -396,10 +407,10 @@ class WebhookError(HeyGenError):
 class InvalidSignature(WebhookError):
     """Raised when the signature of a delivery is missing or wrong."""
 
-    hint = "Check that the receiver has the secret of this webhook endpoint."
+    _hint = "Check that the receiver has the secret of this webhook endpoint."
 
 
 class StaleDelivery(WebhookError):
     """Raised when the timestamp of a delivery is too far from now, in the past or in the future."""
 
-    hint = "Check the clock of this machine."
+    _hint = "Check the clock of this machine."

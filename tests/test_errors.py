@@ -11,16 +11,27 @@ from heygen_async import (
     APIError,
     DownloadError,
     HeyGenError,
+    HeyGenSession,
+    InsufficientCredit,
     InvalidSignature,
     Lipsync,
     LipsyncFailed,
     PermissionDenied,
     RateLimited,
     RequestTimeout,
+    RetryPolicy,
+    ServerError,
+    TransportError,
     UnexpectedResponse,
     WaitTimeout,
 )
 from heygen_async.errors import CallRecord
+from heygen_async.sandbox import Sandbox
+from heygen_async.sandbox.faults import error as answer_error
+from heygen_async.sandbox.faults import html, reset, server_error
+
+CREATE = "POST /v3/lipsyncs"
+IN_DOUBT = "The request may have been carried out. Repeat a create with the same idempotency key."
 
 FAILED = Lipsync(id="ls_1", status="failed", failure_message="no face was found")
 EXAMPLES = [
@@ -116,3 +127,63 @@ def test_a_record_of_a_call_is_written_to_any_exception_and_read_from_it():
 def test_an_error_that_came_from_no_request_knows_no_attempt():
     error = DownloadError("x")
     assert (error.idempotency_key, error.attempts, error.outcome) == (None, 0, None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransportError("the connection broke", outcome="unknown"),
+        RequestTimeout("no answer in time", outcome="unknown"),
+        ServerError("no", status=500, outcome="unknown"),
+        InsufficientCredit("no", status=402, outcome="unknown"),
+        UnexpectedResponse(["no JSON"], status=200, outcome="unknown"),
+        WaitTimeout(None),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_hint_of_a_request_in_doubt_is_to_repeat_it_with_its_key(error):
+    CallRecord(idempotency_key="row-1", attempts=4, outcome="unknown").write_to(error)
+    for one in (error, error.fresh(), pickle.loads(pickle.dumps(error))):
+        assert one.hint == IN_DOUBT
+
+
+@pytest.mark.parametrize(
+    ("record", "hint"),
+    [
+        (CallRecord(idempotency_key="row-1", attempts=1, outcome="not_sent"), "Check the network"),
+        (CallRecord(attempts=4, outcome="unknown"), "Check the network"),  # it was no POST
+    ],
+    ids=["not sent", "no key"],
+)
+def test_the_hint_of_a_request_that_can_be_made_again_is_that_of_its_failure(record, hint):
+    for error in (TransportError("no connection"), RequestTimeout("no connection in time")):
+        record.write_to(error)
+        assert error.hint.startswith(hint)
+
+
+def test_a_hint_that_was_made_for_an_error_stays():
+    error = ServerError("no", status=500)
+    error.hint = "Look for it in the list."
+    CallRecord(idempotency_key="row-1", attempts=4, outcome="unknown").write_to(error)
+    assert pickle.loads(pickle.dumps(error)).hint == "Look for it in the list."
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        reset(CREATE, after=True),
+        server_error(CREATE, after=True),
+        html(CREATE),
+        answer_error(408, "timeout", route=CREATE),
+    ],
+    ids=["no answer", "server error", "page of a gateway", "408"],
+)
+async def test_a_create_whose_answer_is_lost_is_never_advised_to_be_made_anew(fault):
+    async with (
+        Sandbox(faults=[fault]) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=RetryPolicy(max_attempts=1)) as heygen,
+    ):
+        with pytest.raises(HeyGenError) as caught:
+            await heygen.lipsyncs.create(video="https://example.com/v.mp4", audio="https://example.com/a.mp3")
+
+    assert (caught.value.outcome, caught.value.hint) == ("unknown", IN_DOUBT)

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import errno
 import subprocess
 import sys
 from collections import Counter
@@ -26,8 +27,10 @@ from heygen_async import (
     UnexpectedResponse,
 )
 from heygen_async.bulk.checks import BadRows
-from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, scheduler_store
+from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, enqueue, scheduler_store
 from heygen_async.bulk.cluster.database import Database
+from heygen_async.bulk.cluster.enqueue import locked_run
+from heygen_async.bulk.cluster.rows import RunOptions
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.models import AssetId, DubRow
@@ -209,8 +212,70 @@ async def test_a_source_that_not_every_worker_could_reach_is_refused_and_nothing
         await stage.enqueue([*rows(2), row])
 
     assert "abc" not in str(caught.value)
-    assert (await stage.cluster.status()).runs[0].rows == {}
+    assert (await stage.cluster.status()).runs == []
     assert (await stage.enqueue(rows(2))).added == 2
+
+
+async def test_rows_that_were_refused_are_enqueued_once_they_are_right_with_another_folder(stage: Stage) -> None:
+    bad = DubRow(url(3), Path("/nowhere/new.mp3"), key="bad")
+    with pytest.raises(BadRows):
+        await stage.enqueue([*rows(2), bad], output_dir=stage.folder / "wrong" / "out")
+    assert not (stage.folder / "wrong").exists()
+
+    assert (await stage.enqueue(rows(2), output_dir=stage.folder / "out")).added == 2
+    assert (await stage.complete()).runs[0].rows == {"done": 2}
+
+
+async def test_a_folder_that_cannot_be_written_to_leaves_no_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(folder: str) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full", folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(enqueue, "mark_shared", full)
+        with pytest.raises(OSError, match="disk is full"):
+            await stage.enqueue(rows(2))
+    assert (await stage.cluster.status()).runs == []
+
+    assert (await stage.enqueue(rows(2))).added == 2
+
+
+async def test_an_enqueue_that_is_refused_leaves_a_run_with_rows_as_it_was(stage: Stage) -> None:
+    failing = rows(1, "fail=No+face")
+    await stage.enqueue(failing)
+    assert (await stage.complete()).runs[0].rows == {"failed": 1}
+
+    # More than one slice of rows: the first is right, and gives the failed row another attempt.
+    changed = [evolve(row, title="again") for row in failing]
+    with pytest.raises(BadRows):
+        await stage.enqueue([*changed, *rows(150)[1:], DubRow(url(3), Path("/nowhere/new.mp3"), key="bad")])
+    assert (await stage.cluster.status()).runs[0].rows == {"failed": 1}
+
+
+async def test_a_run_that_an_enqueue_left_when_it_died_takes_another_folder(stage: Stage) -> None:
+    async with locked_run(stage.cluster._database, stage.sandbox.url, "default", RunOptions(output_dir="/nowhere")):
+        pass
+    assert (await stage.cluster.status()).runs[0].rows == {}
+
+    assert (await stage.enqueue(rows(2))).added == 2
+    assert (await stage.complete()).runs[0].rows == {"done": 2}
+
+
+async def test_a_run_that_is_removed_before_it_is_locked_is_made_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, locked, removed = stage.cluster._database, Database.locked, []
+
+    @asynccontextmanager
+    async def late(self: Database, run: int) -> AsyncIterator[bool]:
+        if not removed:
+            removed.append(run)
+            await database.fetch("DELETE FROM runs WHERE id = %(run)s", {"run": run})
+        async with locked(self, run) as is_ours:
+            yield is_ours
+
+    monkeypatch.setattr(Database, "locked", late)
+    assert (await stage.enqueue(rows(2))).added == 2
+    assert (await stage.complete()).runs[0].rows == {"done": 2}
 
 
 async def test_every_problem_of_a_manifest_is_reported_and_nothing_is_enqueued(stage: Stage) -> None:
@@ -222,7 +287,7 @@ async def test_every_problem_of_a_manifest_is_reported_and_nothing_is_enqueued(s
         await stage.enqueue(Manifest(manifest))
 
     assert [problem.place for problem in caught.value.problems] == ["line 3, mode", "line 4, audio"]
-    assert (await stage.cluster.status()).runs[0].total == 0
+    assert (await stage.cluster.status()).runs == []
 
 
 async def test_two_rows_that_would_write_one_file_are_refused_in_two_runs_too(stage: Stage) -> None:
@@ -650,22 +715,20 @@ async def test_a_worker_alone_stays_the_scheduler_though_it_cannot_reach_the_api
     async with (
         staged(database_url, tmp_path) as stage,
         aiohttp.ClientSession(connector=Blindfold(force_close=True)) as http,
+        Cluster(stage.url) as cluster,
+        HeyGenSession(
+            stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK, polling=EAGER, http=http
+        ) as heygen,
     ):
+        task = asyncio.create_task(cluster.work(heygen, delays=HASTY))
+        await stage.until(lambda status: any(one.scheduler for one in status.accounts))
         http.connector.is_on = True
         await stage.enqueue(rows(2))
-        async with (
-            Cluster(stage.url) as cluster,
-            HeyGenSession(
-                stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK, polling=EAGER, http=http
-            ) as heygen,
-        ):
-            task = asyncio.create_task(cluster.work(heygen, delays=HASTY))
-            await stage.until(lambda status: any(one.scheduler for one in status.accounts))
-            await asyncio.sleep(1.0)
-            http.connector.is_on = False
-            status = await stage.until(lambda status: status.is_complete)
-            task.cancel()
-            await asyncio.wait([task])
+        await asyncio.sleep(1.0)
+        http.connector.is_on = False
+        status = await stage.until(lambda status: status.is_complete)
+        task.cancel()
+        await asyncio.wait([task])
     assert status.runs[0].rows == {"done": 2}
 
 

@@ -21,7 +21,7 @@ from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, Accounts, join_acc
 from heygen_async.bulk.cluster.api_calls import Api, Session
 from heygen_async.bulk.cluster.database import ClusterError, Database, Patient, to_jsonb
 from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
-from heygen_async.bulk.cluster.enqueue import Enqueue, Enqueued, open_run
+from heygen_async.bulk.cluster.enqueue import Enqueue, Enqueued, locked_run
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
 from heygen_async.bulk.cluster.scheduling import Tuning
@@ -29,7 +29,6 @@ from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.status import ClusterStatus, read_status
 from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.cluster.worker import Pace, Slots, Worker
-from heygen_async.bulk.folders import mark_shared
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.outputs import absolute_path, is_written
 from heygen_async.bulk.owner import account_of
@@ -138,12 +137,7 @@ class Cluster:
             captions=captions,
         )
         name = await to_thread.run_sync(_name_of, rows) if run is None else run
-        if options.output_dir is not None:
-            await mark_shared(options.output_dir)
-        number, now = await open_run(self._database, origin, name, options)
-        async with self._database.locked(number) as is_ours:
-            if not is_ours:
-                raise ClusterError(f"rows are being enqueued in the run {name} at the moment; try again after that")
+        async with locked_run(self._database, origin, name, options) as (number, now):
             return await Enqueue(self._database, number, name, options, now).check_and_add(slices_of(rows))
 
     async def work(

@@ -1,16 +1,17 @@
-"""Rows become work: all of them are checked and stored first, and only then released to the workers, or none is.
+"""Rows become work: all of them are checked first, then stored, and only then released to the workers, or none is.
 
 Rule 1: a row that is stored already stays as it is, unless it failed and has changed: the same manifest adds nothing.
-Rule 2: what is stored is held back until every row was checked; an enqueue that dies before leaves nothing to do. The
-next one removes what it has left. There is one enqueue of a run at a time.
+Rule 2: what is stored is held back until all of it is; an enqueue that dies before leaves nothing to do. The next one
+removes what it has left. There is one enqueue of a run at a time.
+Rule 3: an enqueue that is refused leaves nothing: no row, no new run and no folder.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, LiteralString
 
@@ -33,6 +34,7 @@ from heygen_async.bulk.cluster.rows import (
 from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.entries import admitted
+from heygen_async.bulk.folders import mark_shared
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.manifest import SourceRow
@@ -41,6 +43,7 @@ from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.promotion import draft_of
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.reviews import Review
+from heygen_async.bulk.row_source import new_snapshot
 from heygen_async.bulk.store import Admission, Entry, Problem
 from heygen_async.bulk.survey import Survey, SurveyBuilder
 from heygen_async.models import DubRow
@@ -64,7 +67,7 @@ class Enqueued:
     """What there is to do, and about what it costs."""
 
 
-_FORGET_SECONDS: Final = 5.0
+_WITHDRAW_SECONDS: Final = 5.0
 """How long an enqueue that fails tries to remove its rows."""
 
 
@@ -160,8 +163,16 @@ class Enqueue:
 
         Raises:
             BadRows: If any row has a problem; then none is enqueued.
+            OSError: If the output folder cannot be written to; the same.
         """
-        await self.database.fetch(_FORGET, {"run": self.run})
+        try:
+            await self.database.fetch(_FORGET, {"run": self.run})
+            return await self._check_and_add(slices)
+        except BaseException:
+            await self._withdraw()
+            raise
+
+    async def _check_and_add(self, slices: AsyncIterator[list[SourceRow]]) -> Enqueued:
         store = _CheckedRows(self.database, self.run)
         plan = Plan(
             journal=None,
@@ -172,24 +183,26 @@ class Enqueue:
         checker = _ClusterChecker(store, plan, {})
         builder = SurveyBuilder(plan.max_attempts, Budget(check_rates(self.options.rates)), lambda: self.now)
         rows = 0
-        try:
+        async with new_snapshot() as snapshot:
             async with aclosing(checker.admit_all(_checked(slices))) as admitted_rows:
                 async for found in admitted_rows:
                     rows += len(found)
                     for one in found:
                         builder.add(one.row, one.record, has_file=one.has_file)
-                    await self._add(store, found)
-            await self._release()
-        except BaseException:
-            await self._forget()
-            raise
+                    await snapshot.add(found)
+            await snapshot.complete()
+            if self.options.output_dir is not None:
+                await mark_shared(self.options.output_dir)
+            async for checked in snapshot.slices():
+                await self._add(store, checked)
+        await self._release()
         return Enqueued(run=self.name, rows=rows, added=self._added, changed=self._changed, survey=builder.survey())
 
-    async def _forget(self) -> None:
-        """Remove what was stored, and not released; without the database the next enqueue does it."""
+    async def _withdraw(self) -> None:
+        """Remove what was not released, and the run if it has nothing else; without the database the next one does."""
         with suppress(DatabaseLost, TimeoutError):
-            async with asyncio.timeout(_FORGET_SECONDS):
-                await asyncio.shield(self.database.fetch(_FORGET, {"run": self.run}))
+            async with asyncio.timeout(_WITHDRAW_SECONDS):
+                await asyncio.shield(self.database.fetch(_WITHDRAW, {"run": self.run}))
 
     async def _add(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> None:
         new, changed = await to_thread.run_sync(self._sorted, store, rows)
@@ -289,14 +302,31 @@ def _new_row(row: StoredRow) -> dict[str, Any]:
     }
 
 
-async def open_run(database: Database, origin: str, name: str, options: RunOptions) -> tuple[int, float]:
+@asynccontextmanager
+async def locked_run(
+    database: Database, origin: str, name: str, options: RunOptions
+) -> AsyncGenerator[tuple[int, float]]:
+    """Lock the run with this name, made if it is new, while the body goes on; yield it and the time by the database.
+
+    Raises:
+        ClusterError: If it has another output folder, or another enqueue of it goes on.
+    """
+    while True:
+        run, _ = await _open_run(database, origin, name, options)
+        async with database.locked(run) as is_ours:
+            if not is_ours:
+                raise ClusterError(f"rows are being enqueued in the run {name} at the moment; try again after that")
+            # An enqueue that was refused may have removed it before it was locked here.
+            found = await _open_run(database, origin, name, options)
+            if found[0] == run:
+                yield found
+                return
+
+
+async def _open_run(database: Database, origin: str, name: str, options: RunOptions) -> tuple[int, float]:
     """Return the run with this name, made if it is new, and the time by the database."""
-    found = await database.fetch(
-        "INSERT INTO runs (origin, name, options) VALUES (%(origin)s, %(name)s, %(options)s) "
-        "ON CONFLICT (origin, name) DO UPDATE SET name = excluded.name RETURNING id, unix_time(), options",
-        {"origin": origin, "name": name, "options": to_jsonb(options.to_json())},
-    )
-    ((run, now, stored),) = found
+    values = {"origin": origin, "name": name, "options": to_jsonb(options.to_json())}
+    ((run, now, stored),) = await database.fetch(_OPEN, values)
     known = RunOptions.from_json(stored).output_dir
     if known != options.output_dir:
         raise ClusterError(
@@ -305,6 +335,15 @@ async def open_run(database: Database, origin: str, name: str, options: RunOptio
         )
     return int(run), float(now)
 
+
+# A run without rows is what an enqueue that died has left, and promises nothing.
+_OPEN: Final[LiteralString] = """
+INSERT INTO runs (origin, name, options) VALUES (%(origin)s, %(name)s, %(options)s)
+ON CONFLICT (origin, name) DO UPDATE SET options = CASE
+    WHEN EXISTS (SELECT 1 FROM rows WHERE rows.run = runs.id AND NOT is_held) THEN runs.options ELSE excluded.options
+END
+RETURNING id, unix_time(), options
+"""
 
 _GIVEN: Final[LiteralString] = """(
     run integer, key text, number integer, version bigint, stage text, resend boolean, due double precision,
@@ -335,6 +374,15 @@ ON CONFLICT (claim) DO NOTHING
 _FORGET: Final[LiteralString] = """
 WITH gone AS (DELETE FROM rows WHERE run = %(run)s AND is_held RETURNING key)
 DELETE FROM claims USING gone WHERE claims.run = %(run)s AND claims.key = gone.key
+"""
+
+_WITHDRAW: Final[LiteralString] = """
+WITH gone AS (
+    DELETE FROM rows WHERE run = %(run)s AND is_held RETURNING key
+), free AS (
+    DELETE FROM claims USING gone WHERE claims.run = %(run)s AND claims.key = gone.key
+)
+DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (SELECT 1 FROM rows WHERE rows.run = runs.id AND NOT is_held)
 """
 
 _RELEASE: Final[LiteralString] = f"""

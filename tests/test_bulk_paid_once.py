@@ -545,8 +545,11 @@ async def _run_on_another_account(stage: Stage) -> None:
         database.execute("UPDATE facts SET value = 'somebody-else' WHERE name = 'account'")
 
 
-async def test_a_key_that_may_not_read_the_account_may_dub(stage: Stage) -> None:
-    stage.sandbox.faults = [error(403, "forbidden", route="GET /v3/users/me")]
+@pytest.mark.parametrize(
+    "refusal", [error(403, "forbidden", route=ME), missing(ME), Fault(ME, Reply(status=404, content_type="text/plain"))]
+)
+async def test_a_key_that_may_not_read_the_account_may_dub(stage: Stage, refusal: Fault) -> None:
+    stage.sandbox.faults = [refusal]
     async with stage.run(rows(2)) as run:
         assert [outcome.state async for outcome in run] == ["completed"] * 2
         snapshot = run.snapshot()

@@ -1,7 +1,7 @@
 """The account that a journal belongs to, and its wallet before and after a run.
 
-Rule: an account counts as unknown only where the API itself does not let the key read it. Whatever else went wrong says
-nothing about the account, so nothing may be sent yet.
+Rule: an account counts as unknown where it cannot be read, as with a key without that scope. An answer of a gateway, or
+one that may be another the next time, says nothing about the account, so nothing may be sent yet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from heygen_async._wire import has_own_code
 from heygen_async.bulk.admission import RunAborted
 from heygen_async.bulk.limits import CircuitBreaker
 from heygen_async.bulk.store import Facts, HeyGen, JournalError
-from heygen_async.errors import HeyGenError, NotFound, PermissionDenied
+from heygen_async.errors import AuthenticationError, HeyGenError, PermissionDenied
 from heygen_async.models import Account, Wallet
 
 _SECONDS: Final = 10.0
@@ -30,15 +30,17 @@ class WrongAccount(JournalError):
 
 
 async def account_of(heygen: HeyGen) -> Account | None:
-    """Return the account of the key; `None` if the API does not let the key read it.
+    """Return the account of the key; `None` if it cannot be read.
 
     Raises:
-        HeyGenError: If it is not known whose key it is: it is refused, or there is no answer of the API.
+        AuthenticationError: If the key is refused.
+        HeyGenError: If there was no answer of the API, or one that may be another the next time.
     """
     try:
         return await heygen.me()
-    except (PermissionDenied, NotFound) as error:
-        if not has_own_code(error):  # a gateway's, which knows nothing of the key
+    except HeyGenError as error:
+        is_of_gateway = isinstance(error, PermissionDenied) and not has_own_code(error)
+        if error.is_transient or is_of_gateway or isinstance(error, AuthenticationError):
             raise
         return None
 

@@ -419,8 +419,13 @@ class HeyGenSession:
     async def aclose(self) -> None:
         """Close the session. Waits on its jobs end with a `RuntimeError`; the jobs themselves go on.
 
-        A second time it does nothing. A borrowed `aiohttp.ClientSession` stays open.
+        A second time it does nothing. A borrowed `aiohttp.ClientSession` stays open. If cancelled, it is closed all the
+        same.
+
+        Raises:
+            RuntimeError: If it was opened on another event loop; it stays open.
         """
+        self._http.ensure_closable()
         if "_calls" in vars(self):
             self._calls.close()
         await self._http.aclose()

@@ -115,6 +115,7 @@ def test_use_on_another_loop_is_a_runtime_error_with_a_sentence():
     with asyncio.Runner() as home, asyncio.Runner() as elsewhere:
         home.run(use())
         elsewhere.run(use_elsewhere())
+        home.run(use())  # it was not closed
         home.run(session.aclose())
 
 
@@ -131,6 +132,25 @@ async def test_a_call_on_another_loop_or_a_closed_session_says_nothing_of_its_ke
     with pytest.raises(RuntimeError, match="closed"):
         await session.lipsyncs.create(**BOTH, idempotency_key="mine")
     assert not session._transport.keys.is_used("mine")
+
+
+def test_a_close_on_another_loop_ends_no_wait():
+    session = HeyGenSession("key", base_url="http://127.0.0.1:1")
+
+    async def wait():
+        with pytest.raises(heygen_async.WaitTimeout):
+            await session.poller.wait("ls_1", timeout=0)
+
+    async def close():
+        with pytest.raises(RuntimeError, match="opened on"):
+            await session.aclose()
+
+    with asyncio.Runner() as home, asyncio.Runner() as elsewhere:
+        home.run(wait())
+        home.run(session.__aenter__())
+        elsewhere.run(close())
+        home.run(wait())
+        home.run(session.aclose())
 
 
 async def test_it_may_be_closed_in_another_task_than_it_was_opened_in(sandbox):

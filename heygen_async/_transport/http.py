@@ -164,13 +164,15 @@ class Http:
     async def aclose(self) -> None:
         """Close the connections; a second time does nothing. A borrowed client stays open.
 
-        Sockets are closed at once; what is awaited, 5 s at most, is their farewell, so cancelling loses nothing.
+        Only the end of TLS is awaited, 5 s at most; if that is cancelled, the connections are closed all the same.
+
+        Raises:
+            RuntimeError: As `ensure_closable` does.
         """
+        self.ensure_closable()
         if self._state is not _State.OPEN:
             self._state = _State.CLOSED
             return
-        if asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError("close this HeyGenSession on the event loop that it was opened on")
         self._state = _State.CLOSED
         self._detach()
         if self._borrowed is None and self._connector is not None:
@@ -179,6 +181,15 @@ class Http:
                     await self._connector.close()
             except TimeoutError:
                 logger.warning("connections did not close within %s s", _CLOSE_SECONDS)
+
+    def ensure_closable(self) -> None:
+        """Check that it may be closed on the running loop.
+
+        Raises:
+            RuntimeError: If it was opened on another one.
+        """
+        if self._state is _State.OPEN and asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("close this HeyGenSession on the event loop that it was opened on")
 
     def _detach(self) -> None:
         for client in (self._api, self._files):

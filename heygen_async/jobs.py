@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -130,6 +130,7 @@ class LipsyncBatch:
         get: Callable[[], Awaitable[Batch]],
         fetch_items: Callable[[str | None], Awaitable[Page[BatchItem]]],
         policy: PollPolicy,
+        now: Callable[[], float],
         *,
         idempotency_key: str | None = None,
     ) -> None:
@@ -138,6 +139,7 @@ class LipsyncBatch:
         self._get = get
         self._fetch_items = fetch_items
         self._policy = policy
+        self._now = now  # by the clock of the API
 
     async def get(self) -> Batch:
         """Get the batch in its current state, without its items.
@@ -187,7 +189,7 @@ class LipsyncBatch:
             return batch.status
 
         def interval() -> float:
-            return self._policy.interval(max(waited(), _age(batch)), 0)
+            return self._policy.interval(max(waited(), _age(batch, self._now())), 0)
 
         await BatchWait(self.id, look, interval, self._policy).until_ended(
             self._policy.longest if timeout is None else timeout
@@ -200,7 +202,7 @@ class LipsyncBatch:
         return f"LipsyncBatch({self.id!r})"
 
 
-def _age(batch: Batch | None) -> float:
+def _age(batch: Batch | None, now: float) -> float:
     """Return the seconds since the batch was created; 0 if that is not known."""
     created_at = batch.created_at if batch else None
-    return 0.0 if created_at is None else (datetime.now(UTC) - created_at).total_seconds()
+    return 0.0 if created_at is None else now - created_at.timestamp()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -39,8 +40,8 @@ class Server:
             raise answer
         return answer
 
-    def wait(self, **options):
-        return LipsyncBatch("batch_1", self.get, None, PollPolicy()).wait(**options)
+    def wait(self, *, now=time.time, **options):
+        return LipsyncBatch("batch_1", self.get, None, PollPolicy(), now).wait(**options)
 
 
 def completed():
@@ -61,6 +62,16 @@ async def test_an_old_batch_is_looked_at_rarely():
     await server.wait()
 
     assert server.times == [0, 15]
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600, 3 * 86400], ids=str)
+async def test_the_age_of_a_batch_is_by_the_clock_of_the_api(ahead):
+    api_time = time.time() + ahead
+    server = Server([evolve(RUNNING, created_at=datetime.fromtimestamp(api_time, UTC)), completed()])
+
+    await server.wait(now=lambda: api_time)
+
+    assert server.times == [0, 1]
 
 
 async def test_after_errors_in_a_row_the_looks_become_rare():

@@ -7,6 +7,7 @@ import itertools
 import logging
 import math
 import sys
+import time
 import tracemalloc
 import weakref
 from contextlib import aclosing, suppress
@@ -299,6 +300,16 @@ async def test_a_new_job_is_first_looked_at_when_it_is_due(server):
     server.add("ls_1", lasts=3)
 
     await server.poller().wait("ls_1", created_at=datetime.now(UTC))
+
+    assert server.times[0] == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("ahead", [600, -600, 3 * 86400], ids=str)
+async def test_the_age_of_a_job_is_by_the_clock_of_the_api(server, ahead):
+    server.add("ls_1", lasts=3)
+    api_time = time.time() + ahead
+
+    await server.poller(now=lambda: api_time).wait("ls_1", created_at=datetime.fromtimestamp(api_time, UTC))
 
     assert server.times[0] == pytest.approx(1.0, abs=0.01)
 

@@ -120,6 +120,12 @@ async def test_a_session_and_its_views_share_the_time_of_the_api(heygen_session:
 
 
 @pytest.mark.usefixtures("three_days_ahead")
+async def test_the_waits_of_a_session_know_the_time_of_the_api(heygen_session: HeyGenSession) -> None:
+    await heygen_session.account.me()
+    assert abs(heygen_session.poller._dispatcher._wall().timestamp() - time.time()) < CLOCK_ERROR
+
+
+@pytest.mark.usefixtures("three_days_ahead")
 async def test_a_run_records_when_it_sends_a_create_by_the_time_of_the_api(
     heygen_session: HeyGenSession, tmp_path: Path
 ) -> None:

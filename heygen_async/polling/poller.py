@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
@@ -64,6 +65,7 @@ class LipsyncPoller:
         list_page: Gets one page of the list, 100 lipsyncs, newest first; its argument is the cursor.
         policy: How often to look at jobs; `None` is `PollPolicy()`.
         random: Returns random numbers from 0 to 1, for the jitter.
+        now: Returns Unix time in seconds, by the clock of the API, which says when jobs were created.
 
     Attributes:
         policy: How often it looks at jobs.
@@ -77,10 +79,11 @@ class LipsyncPoller:
         list_page: Callable[[str | None], Awaitable[LipsyncPage]],
         policy: PollPolicy | None = None,
         random: Callable[[], float] = random.random,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.policy = policy or PollPolicy()
         self._dispatcher = Dispatcher(
-            statuses=statuses, get=get, list_page=list_page, policy=self.policy, random=random
+            statuses=statuses, get=get, list_page=list_page, policy=self.policy, random=random, now=now
         )
 
     async def wait(

@@ -51,6 +51,7 @@ class Dispatcher:
         list_page: Gets one page of the list, newest first; its argument is the cursor.
         policy: How often to look.
         random: Returns random numbers from 0 to 1, for the jitter.
+        now: Returns Unix time in seconds, by the clock of the API.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Dispatcher:
         list_page: GetPage,
         policy: PollPolicy,
         random: Callable[[], float],
+        now: Callable[[], float],
     ) -> None:
         self.board = Board(policy)
         self.policy = policy
@@ -68,6 +70,7 @@ class Dispatcher:
         self._get = get
         self._list_page = list_page
         self._random = random
+        self._unix_time = now
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -110,7 +113,7 @@ class Dispatcher:
     def join(self, waiter: Waiter, lipsync_id: str, created_at: datetime | None = None) -> Job:
         """Let *waiter*, of one job, wait for *lipsync_id*; `leave` must follow."""
         segment("lipsync_id", lipsync_id)
-        age = None if created_at is None else max(0.0, (datetime.now(UTC) - created_at).total_seconds())
+        age = None if created_at is None else max(0.0, (self._wall() - created_at).total_seconds())
         job = self.board.join(waiter, lipsync_id, self.open(), age=age)
         self.update()
         return job
@@ -190,8 +193,11 @@ class Dispatcher:
             _logger.warning("unknown lipsync status %r; the wait goes on", status)
         return status
 
+    def _wall(self) -> datetime:
+        return datetime.fromtimestamp(self._unix_time(), UTC)
+
     def _now(self) -> Now:
-        return Now(self.time(), datetime.now(UTC), 1 + _JITTER * (self._random() - 0.5))
+        return Now(self.time(), self._wall(), 1 + _JITTER * (self._random() - 0.5))
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float | None) -> None:
         # A timer that fires early finds nothing to do and is set again: for a later time it need not be replaced.

@@ -99,6 +99,7 @@ def make_poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
         get=partial(fetch, transport),
         list_page=partial(fetch_page, transport, MAX_PAGE),
         policy=policy,
+        now=transport.server_time.now,
     )
 
 
@@ -159,7 +160,7 @@ class Lipsyncs:
             self._poller,
             self._downloads,
             idempotency_key=key,
-            created_at=datetime.now(UTC),
+            created_at=datetime.fromtimestamp(self._transport.server_time.now(), UTC),
         )
 
     def _create(
@@ -365,7 +366,8 @@ class Lipsyncs:
 
     def _batch(self, batch_id: str, idempotency_key: str | None = None) -> LipsyncBatch:
         get, fetch_items = partial(self._get_batch, batch_id), partial(self._batch_page, batch_id)
-        return LipsyncBatch(batch_id, get, fetch_items, self._polling, idempotency_key=idempotency_key)
+        now = self._transport.server_time.now
+        return LipsyncBatch(batch_id, get, fetch_items, self._polling, now, idempotency_key=idempotency_key)
 
     async def _get_batch(self, batch_id: str) -> Batch:
         request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params={"limit": 1})

@@ -9,14 +9,11 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, tzinfo
 from unittest import mock
 
 import aiohttp
 
 from heygen_async import _uptime
-from heygen_async.polling import requests as polling_requests
-from heygen_async.resources import lipsyncs as lipsync_calls
 
 from .universe import Universe
 
@@ -28,14 +25,6 @@ def collect_dead() -> None:
     for _ in range(10):
         if not gc.collect():
             return
-
-
-class _Datetime(datetime):
-    """`datetime`, by the wall clock of the simulated machine."""
-
-    @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:
-        return datetime.fromtimestamp(time.time(), tz)
 
 
 @contextmanager
@@ -64,8 +53,6 @@ def simulated_edges(universe: Universe) -> Iterator[None]:
             (sys.modules["secrets"], "token_hex", tokens),
             (_uptime, "since_boot", lambda: universe.now),
             (aiohttp.connector, "monotonic", lambda: universe.now - universe.suspended),
-            (polling_requests, "datetime", _Datetime),
-            (lipsync_calls, "datetime", _Datetime),
         ):
             patches.enter_context(mock.patch.object(owner, name, fake))
         yield

@@ -122,6 +122,25 @@ def test_the_sandbox_prints_its_address_for_a_script():
     assert orjson.loads(err)["error"]["code"] == "interrupted"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sandbox", "--port", "99999"),
+        ("sandbox", "--port=-1"),
+        ("sandbox", "--job-seconds", "nan"),
+        ("sandbox", "--account-limit=-1"),
+        ("sandbox", "--balance=-1"),
+        ("sandbox", "--record", "https://api.heygen.com", "--into", "recordings", "--port", "99999"),
+        ("review", "run.sqlite", "--port", "99999"),
+    ],
+    ids=" ".join,
+)
+def test_numbers_that_make_no_sense_are_errors_of_usage(words):
+    ran = run(*words)
+
+    assert (ran.code, ran.error["code"], "Traceback" in ran.err) == (2, "usage", False)
+
+
 @pytest.mark.parametrize("command", [("sandbox",), ("webhook", "listen", "--unsigned")], ids=" ".join)
 def test_a_port_that_is_in_use_is_named_with_its_flag(command):
     with socket.create_server(("127.0.0.1", 0)) as taken:

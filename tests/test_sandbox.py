@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import io
 import itertools
+import math
 import os
 import re
 import shutil
@@ -28,7 +29,7 @@ from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
 from heygen_async.sandbox.error_answers import StorageError
 from heygen_async.sandbox.http.file_host import requested_slice, srt
 from heygen_async.sandbox.http.storage import StoredFile
-from heygen_async.sandbox.settings import SandboxOptions, Settings
+from heygen_async.sandbox.settings import CHECKS, SandboxOptions, Settings
 from heygen_async.sandbox.state.signed_links import SignedLinks
 
 BODY = {
@@ -163,12 +164,85 @@ async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing(tmp_path, mo
         {"currency": "eur"},
         {"callback_shape": "round"},
         {"rates": {"fast": 1}},
+        {"rates": {"speed": -1}},
+        {"rates": {"precision": math.nan}},
+        {"job_seconds": math.nan},
+        {"job_seconds": -5},
+        {"job_seconds": []},
+        {"job_seconds": [20, -1]},
+        {"account_limit": -1},
+        {"balance": -1},
+        {"balance": math.inf},
+        {"latency": -1},
+        {"latency": {"POST /v3/lipsyncs": math.nan}},
+        {"retry_after": -5},
+        {"speed": math.nan},
+        {"speed": 2**64},
+        {"key_seconds": -1},
+        {"api_key": ""},
+        {"host": ""},
+        {"port": 99999},
+        {"port": -1},
+        {"max_asset_bytes": -1},
+        {"link_seconds": math.nan},
     ],
     ids=str,
 )
 def test_settings_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(ValueError, match="must be"):
+    [name] = wrong
+    with pytest.raises(ValueError, match=rf"^{name}\b.* must (not )?be") as caught:
         Sandbox(**wrong)
+    assert "Settings" not in str(caught.value)
+    assert len(caught.value.args) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"faults": [{"kind": "rate_limited", "route": "POST /v3/lipsyncs"}]},
+        {"faults": faults.stall()},
+        {"faults": 3},
+        {"scopes": None},
+        {"job_seconds": "20"},
+        {"job_seconds": ["20"]},
+        {"speed": "60"},
+        {"speed": None},
+        {"manual": "yes"},
+        {"port": 80.5},
+        {"account_limit": True},
+        {"rates": 0.05},
+        {"api_key": None},
+        {"seed": "lucky"},
+        {"recordings": 3},
+    ],
+    ids=str,
+)
+def test_settings_of_another_type_are_refused_by_name(wrong):
+    [name] = wrong
+    with pytest.raises(TypeError, match=f"^{name} must be"):
+        Sandbox(**wrong)
+
+
+def test_a_wrong_key_is_refused_and_not_shown():
+    with pytest.raises(TypeError) as caught:
+        Sandbox(api_key=b"the-secret")
+    assert "the-secret" not in str(caught.value)
+
+
+async def test_what_is_assigned_later_is_checked_in_the_same_way(sandbox):
+    with pytest.raises(TypeError, match=r"faults must be made by heygen_async\.sandbox\.faults"):
+        sandbox.faults = [{"kind": "stall"}]
+    with pytest.raises(ValueError, match="account_limit must be"):
+        sandbox.account_limit = -1
+    with pytest.raises(ValueError, match="other_jobs must be"):
+        sandbox.other_jobs = -1
+    assert (sandbox.faults, sandbox.account_limit, sandbox.other_jobs) == ([], 10, 0)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf])
+async def test_time_moves_by_a_finite_number(sandbox, seconds):
+    with pytest.raises(ValueError, match="seconds must be"):
+        await sandbox.advance(seconds)
 
 
 def test_a_mistyped_route_of_a_latency_is_an_error():
@@ -177,8 +251,10 @@ def test_a_mistyped_route_of_a_latency_is_an_error():
 
 
 def test_a_misspelt_setting_is_an_error_that_names_it():
-    with pytest.raises(TypeError, match="'spede'"):
+    with pytest.raises(TypeError, match=r"^Sandbox has no option 'spede'; did you mean 'speed'\?$"):
         Sandbox(spede=30)
+    with pytest.raises(TypeError, match=r"^Sandbox has no option 'colour'\.$"):
+        Sandbox(colour="red")
 
 
 async def test_the_same_seed_gives_the_same_ids(http):
@@ -331,7 +407,7 @@ async def test_the_repr_of_a_request_shows_no_signature_of_a_link(sandbox, api):
 
 
 def test_the_options_of_a_sandbox_are_one_frozen_value_with_all_of_its_defaults():
-    assert set(SandboxOptions.__annotations__) == set(attrs.fields_dict(Settings))
+    assert set(SandboxOptions.__annotations__) == set(attrs.fields_dict(Settings)) == {*CHECKS, "scopes", "faults"}
     assert Settings(faults=[faults.stall()]).faults == (faults.stall(),)
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Settings().port = 1
@@ -1159,6 +1235,16 @@ def test_the_command_says_in_one_line_that_it_cannot_start(command):
         process = command("--port", str(taken.getsockname()[1]))
         assert process.wait(timeout=ENOUGH) == 1
     assert re.fullmatch(r"The sandbox cannot start: .*in use.*\n", process.stderr.read())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("port", "99999"), ("port", "-1"), ("speed", "nan"), ("job-seconds", "-5"), ("balance", "-1"), ("api-key", "")],
+)
+def test_the_command_explains_wrong_arguments(command, option, value):
+    process = command(f"--{option}={value}")
+    assert process.wait(timeout=ENOUGH) == 2
+    assert f"error: {option.replace('-', '_')} must" in process.stderr.read()
 
 
 # --- what ships --------------------------------------------------------------------------------------------

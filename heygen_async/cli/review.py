@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from heygen_async.bulk.events import DubEvent, DubSnapshot
 from heygen_async.bulk.journal import Journal
@@ -34,7 +35,7 @@ async def review(
     /,
     *,
     manifest: PathFlag | None = None,
-    port: int = 0,
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0,
     no_open: Switch = False,
     options: Printing = Printing(),  # noqa: B008 frozen
 ) -> None:

@@ -19,7 +19,7 @@ from heygen_async.sandbox.server import greeting
 
 async def sandbox(
     *,
-    port: int = 8080,
+    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8080,
     host: str = "127.0.0.1",
     api_key: str = "sandbox-key",
     speed: Annotated[float, Parameter(validator=Number(gt=0))] = 1.0,

@@ -15,7 +15,7 @@ from heygen_async.sandbox.server import Sandbox, greeting
 _INTERRUPTED: Final = 130
 
 
-def _options() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m heygen_async.sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (default %(default)s)")
@@ -24,12 +24,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--job-seconds", type=float, default=20.0, help="how long a job takes (default %(default)s)")
     parser.add_argument("--account-limit", type=int, default=10, help="jobs at once (default %(default)s)")
     parser.add_argument("--balance", type=float, default=100.0, help="dollars in the wallet (default %(default)s)")
-    return parser.parse_args()
+    return parser
 
 
-async def _serve(options: argparse.Namespace) -> int:
-    # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
-    async with Sandbox(**vars(options), seed=secrets.randbits(32)) as sandbox:
+def _sandbox() -> Sandbox:
+    """Make the sandbox that the arguments describe; wrong ones end the process, with the usage."""
+    parser = _parser()
+    try:
+        # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
+        return Sandbox(**vars(parser.parse_args()), seed=secrets.randbits(32))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+async def _serve(sandbox: Sandbox) -> int:
+    async with sandbox:
         code = _exit_code()
         sys.stdout.write(f"{greeting(sandbox)}\n")
         sys.stdout.flush()
@@ -56,12 +65,12 @@ def _settle(future: asyncio.Future[int], value: int) -> None:
 
 def main() -> int:
     """Run until a signal comes; return the exit code."""
-    options = _options()
+    sandbox = _sandbox()
     try:
-        return asyncio.run(_serve(options))
+        return asyncio.run(_serve(sandbox))
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except (OSError, ValueError) as error:
+    except OSError as error:
         sys.stderr.write(f"The sandbox cannot start: {error}\n")
         return 1
 

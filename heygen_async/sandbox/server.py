@@ -25,7 +25,15 @@ from heygen_async.sandbox.http.control import PREFIX, control_app
 from heygen_async.sandbox.http.storage import sample
 from heygen_async.sandbox.recording.exchange import Exchange, load_recordings
 from heygen_async.sandbox.records import RecordedDelivery, RecordedRequest, SandboxJob
-from heygen_async.sandbox.settings import JobSeconds, SandboxOptions, Settings
+from heygen_async.sandbox.settings import (
+    CHECKS,
+    JobSeconds,
+    SandboxOptions,
+    Settings,
+    check_names,
+    checked_faults,
+    number,
+)
 from heygen_async.sandbox.state.clock import Clock, ManualClock
 from heygen_async.sandbox.state.world import SimulatedJob
 
@@ -116,13 +124,14 @@ class Sandbox:
             events are answered from them where they match, and everything else as usual.
 
     Raises:
-        TypeError: An argument is unknown.
+        TypeError: An argument is unknown, or of another type.
         ValueError: An argument is out of range.
 
     Starting it raises an `OSError` or `ValueError` if the recordings cannot be read.
     """
 
     def __init__(self, **options: Unpack[SandboxOptions]) -> None:
+        check_names(options)
         self._settings = Settings(**options)
         self._faults = list(self._settings.faults)
         self.on_finished: Callable[[str], object] | None = None
@@ -226,11 +235,10 @@ class Sandbox:
 
         Raises:
             RuntimeError: The sandbox is not manual.
-            ValueError: *seconds* is below 0.
+            ValueError: *seconds* is below 0, or not finite.
         """
         backend = self._running
-        if seconds < 0:
-            raise ValueError("seconds must be 0 or more.")
+        number()("seconds", seconds)
         if not isinstance(backend.clock, ManualClock):
             raise RuntimeError("Only a sandbox with manual=True can be advanced.")  # noqa: TRY004 - a wrong state
         end = backend.clock.now() + seconds
@@ -263,7 +271,7 @@ class Sandbox:
 
     @faults.setter
     def faults(self, faults: Iterable[Fault]) -> None:
-        self._faults[:] = faults
+        self._faults[:] = checked_faults(faults)
 
     def release(self) -> None:
         """Let every request that a `stall` fault holds continue."""
@@ -294,6 +302,8 @@ class Sandbox:
         self._resize(self.account_limit, jobs)
 
     def _resize(self, account_limit: int | None, other_jobs: int) -> None:
+        CHECKS["account_limit"]("account_limit", account_limit)
+        CHECKS["other_jobs"]("other_jobs", other_jobs)
         backend = self._running
         backend.world.resize(backend.settle(), account_limit=account_limit, other_jobs=other_jobs)
         backend.deliveries.wake()

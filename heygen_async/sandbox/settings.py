@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, TypedDict
 
 from attrs import field, frozen
-from attrs.validators import in_
 
 from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.routes import check_route, matches
@@ -69,28 +70,185 @@ class SandboxOptions(TypedDict, total=False):
     recordings: str | os.PathLike[str] | None
 
 
-def _scopes(given: Iterable[str]) -> frozenset[str]:
+# --- checks ------------------------------------------------------------------------------------------------
+
+
+Check: TypeAlias = Callable[[str, object], None]
+"""Checks a value; the message of its error begins with the name of the option."""
+
+
+_LARGEST: Final = 2.0**63
+"""Infinity, and numbers with which no time and no price can be computed, are refused."""
+
+
+def number(*, is_above: bool = False, most: float = _LARGEST) -> Check:
+    """Return the check that a value is a finite number from 0, or above it, to *most*."""
+    wanted = f"a number {'above 0' if is_above else 'that is 0 or more'}"
+    wanted += f", at most {most:g}" if most < _LARGEST else ""
+
+    def check(name: str, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{name} must be {wanted}, not {value!r}.")
+        if not 0 <= value <= most or (is_above and value == 0):  # NaN is not
+            raise ValueError(f"{name} must be {wanted}, not {value!r}.")
+
+    return check
+
+
+def whole_number(least: float = 0, most: float = math.inf) -> Check:
+    """Return the check that a value is a whole number from *least* to *most*."""
+    limits = f", {least:g} or more" if most == math.inf else f" from {least:g} to {most:g}"
+    wanted = f"a whole number{limits if least > -math.inf else ''}"
+
+    def check(name: str, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be {wanted}, not {value!r}.")
+        if not least <= value <= most:
+            raise ValueError(f"{name} must be {wanted}, not {value!r}.")
+
+    return check
+
+
+def _flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {value!r}.")
+
+
+def _text(name: str, value: object) -> None:  # it shows no value: some of them are secrets
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text, not {type(value).__name__}.")
+    if not value:
+        raise ValueError(f"{name} must not be empty.")
+
+
+def _path(name: str, value: object) -> None:
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a path, not {value!r}.")
+
+
+def _one_of(*words: str) -> Check:
+    def check(name: str, value: object) -> None:
+        if value not in words:
+            raise ValueError(f"{name} must be one of {', '.join(words)}, not {value!r}.")
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """Return *check*, which `None` passes too."""
+
+    def check_it(name: str, value: object) -> None:
+        if value is not None:
+            check(name, value)
+
+    return check_it
+
+
+def _job_seconds(name: str, value: object) -> None:
+    if callable(value):
+        return
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        if not value:
+            raise ValueError(f"{name} must not be an empty list.")
+        for one in value:
+            number()(name, one)
+        return
+    number()(name, value)
+
+
+def _rates(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be prices by mode, not {value!r}.")
+    for mode, price in value.items():
+        if mode not in _RATES["usd"]:
+            raise ValueError(f"{name} must be by mode, speed or precision, not {mode!r}.")
+        number()(f"{name}[{mode!r}]", price)
+
+
+def _latency(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        number()(name, value)
+        return
+    for route, seconds in value.items():
+        check_route(route)
+        number()(f"{name}[{route!r}]", seconds)
+
+
+def _scopes(given: object) -> frozenset[str]:
+    if not isinstance(given, Iterable):
+        raise TypeError(f"scopes must be a collection of scopes, not {given!r}.")
+    if isinstance(given, str):
+        raise ValueError(f"scopes must be a collection of scopes, not {given!r} alone.")  # noqa: TRY004 it iterates
     scopes = frozenset(given)
-    for scope in sorted(scopes):
-        if not _SCOPE.fullmatch(scope):
+    for scope in sorted(scopes, key=str):
+        if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
             nouns = ", ".join(sorted(SCOPES))
             raise ValueError(f"scopes must be '*:*' or NOUN:read, NOUN:write, NOUN:* of {nouns}, not {scope!r}.")
     return scopes
 
 
-def _check_rates(_: object, __: object, rates: Mapping[str, float]) -> None:
-    for mode in rates:
-        if mode not in _RATES["usd"]:
-            raise ValueError(f"rates must be by mode, speed or precision, not {mode!r}.")
+def checked_faults(given: object) -> tuple[Fault, ...]:
+    """Return faults.
+
+    Raises:
+        TypeError: If any is something else, such as the JSON that `/_sandbox/faults` takes.
+    """
+    if isinstance(given, Fault) or not isinstance(given, Iterable):
+        raise TypeError(f"faults must be a list of faults, not {given!r}.")
+    faults = tuple(given)
+    for fault in faults:
+        if not isinstance(fault, Fault):
+            example = "rate_limited('POST /v3/lipsyncs', times=1)"
+            raise TypeError(f"faults must be made by heygen_async.sandbox.faults, such as {example}, not {fault!r}.")
+    return faults
 
 
-def _check_latency(_: object, __: object, latency: float | Mapping[str, float]) -> None:
-    for route in latency if isinstance(latency, Mapping) else ():
-        check_route(route)
+CHECKS: Final[Mapping[str, Check]] = {
+    "api_key": _text,
+    "host": _text,
+    "port": whole_number(most=65535),
+    "speed": number(is_above=True),
+    "manual": _flag,
+    "seed": whole_number(-math.inf),
+    "key_seconds": optional(number()),
+    "account_limit": optional(whole_number()),
+    "other_jobs": whole_number(),
+    "job_seconds": _job_seconds,
+    "billing": _one_of("wallet", "subscription", "usage_based"),
+    "currency": _one_of("usd", "credits"),
+    "balance": number(),
+    "rates": _rates,
+    "retry_after": number(),
+    "link_seconds": number(is_above=True, most=LONGEST_LINK),
+    "latency": _latency,
+    "max_asset_bytes": whole_number(),
+    "max_multipart_bytes": whole_number(),
+    "ingest_seconds": number(),
+    "captions": _one_of("ready", "empty", "gone"),
+    "caption_seconds": number(),
+    "statuses_available": _flag,
+    "batches_available": _flag,
+    "lipsync_events": _flag,
+    "callback_shape": _one_of("event", "flat"),
+    "callback_secret": optional(_text),
+    "signature_header": _text,
+    "request_ids": _flag,
+    "recordings": optional(_path),
+}
+"""How each option is checked; `scopes` and `faults` are converted."""
 
 
-def _faults(given: Iterable[Fault]) -> tuple[Fault, ...]:
-    return tuple(given)
+def check_names(options: Iterable[str]) -> None:
+    """Check that a `Sandbox` has all of these options.
+
+    Raises:
+        TypeError: If it does not have one.
+    """
+    known = SandboxOptions.__annotations__
+    for name in options:
+        if name not in known:
+            similar = difflib.get_close_matches(name, known, n=1)
+            raise TypeError(f"Sandbox has no option {name!r}{f'; did you mean {similar[0]!r}?' if similar else '.'}")
 
 
 @frozen(kw_only=True)
@@ -108,36 +266,31 @@ class Settings:
     account_limit: int | None = 10
     other_jobs: int = 0
     job_seconds: JobSeconds = 20.0
-    billing: Billing = field(default="wallet", validator=in_(("wallet", "subscription", "usage_based")))
-    currency: Currency = field(default="usd", validator=in_(("usd", "credits")))
+    billing: Billing = "wallet"
+    currency: Currency = "usd"
     balance: float = 100.0
-    rates: Mapping[str, float] = field(factory=dict, validator=_check_rates)
+    rates: Mapping[str, float] = field(factory=dict)
     retry_after: float = 1.0
     link_seconds: float = LONGEST_LINK
-    latency: float | Mapping[str, float] = field(default=0.0, validator=_check_latency)
+    latency: float | Mapping[str, float] = 0.0
     max_asset_bytes: int = 1 << 30
     max_multipart_bytes: int = 32 << 20
     ingest_seconds: float = 0.0
-    captions: Captions = field(default="ready", validator=in_(("ready", "empty", "gone")))
+    captions: Captions = "ready"
     caption_seconds: float = 0.0
     statuses_available: bool = True
     batches_available: bool = True
     lipsync_events: bool = False
-    callback_shape: CallbackShape = field(default="event", validator=in_(("event", "flat")))
+    callback_shape: CallbackShape = "event"
     callback_secret: str | None = field(default=None, repr=False)
     signature_header: str = "Heygen-Signature"
     request_ids: bool = True
-    faults: tuple[Fault, ...] = field(default=(), converter=_faults)
+    faults: tuple[Fault, ...] = field(default=(), converter=checked_faults)
     recordings: str | os.PathLike[str] | None = None
 
     def __attrs_post_init__(self) -> None:
-        if self.speed <= 0:
-            raise ValueError("speed must be above 0.")
-        if not 0 < self.link_seconds <= LONGEST_LINK:
-            raise ValueError("link_seconds must be above 0 and at most 7 days.")
-        for name in ("other_jobs", "ingest_seconds", "caption_seconds"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more.")
+        for name, check in CHECKS.items():
+            check(name, getattr(self, name))
 
     def rate(self, mode: str) -> float:
         """Return the price of a second of output, in the account's currency."""

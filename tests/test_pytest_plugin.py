@@ -221,6 +221,70 @@ FORGETFUL = """
 """
 
 
+SYNCHRONOUS = """
+    import asyncio
+    import urllib.request
+
+    import pytest
+
+    pytestmark = pytest.mark.heygen_sandbox(speed=60)
+
+    def test_with_a_request(heygen_sandbox):
+        urllib.request.urlopen(heygen_sandbox.url)
+
+    def test_with_a_session(heygen_session):
+        asyncio.run(heygen_session.account.me())
+
+    @pytest.mark.parametrize("number", [1, 2])
+    def test_with_a_loop_of_its_own(number, heygen_sandbox):
+        asyncio.run(asyncio.sleep(0))
+
+    class TestInAClass:
+        def test_of_a_class(self, heygen_sandbox):
+            urllib.request.urlopen(heygen_sandbox.url)
+
+    async def test_that_is_asynchronous(heygen_session):
+        await heygen_session.account.me()
+"""
+
+
+@pytest.mark.parametrize("mode", ["auto", "strict"])
+def test_a_synchronous_test_is_an_error_at_once_that_says_so(tests, mode):
+    source = SYNCHRONOUS.replace("    async def", "    @pytest.mark.asyncio\n    async def")
+    settings = f"asyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function"
+    ran = tests(source, settings=settings)
+
+    ran.assert_outcomes(passed=1, errors=5)
+    ran.stdout.fnmatch_lines(["*UsageError: heygen_sandbox needs an async test: make test_with_a_request*"])
+
+
+def test_a_test_of_hypothesis_may_be_asynchronous(tests):
+    ran = tests(
+        """
+        from hypothesis import HealthCheck, given, settings, strategies
+
+        @settings(max_examples=3, database=None, suppress_health_check=list(HealthCheck))
+        @given(title=strategies.sampled_from(["a", "b"]))
+        async def test_titles(title, heygen_sandbox, heygen_session):
+            await heygen_session.account.me()
+        """
+    )
+
+    ran.assert_outcomes(passed=1)
+
+
+def test_a_clock_that_cannot_be_moved_names_the_marker(tests):
+    ran = tests(
+        """
+        async def test_it_waits(heygen_sandbox):
+            await heygen_sandbox.advance(20)
+        """
+    )
+
+    ran.assert_outcomes(failed=1)
+    ran.stdout.fnmatch_lines(["*RuntimeError: *Sandbox(manual=True)*@pytest.mark.heygen_sandbox(manual=True)*"])
+
+
 def test_a_test_that_forgets_the_fixture_cannot_reach_the_api_and_the_report_says_why(tests):
     ran = tests(FORGETFUL.format(mark=""))
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from heygen_async.cli.advice import advising_on_port
-from heygen_async.cli.options import PathFlag, Printing
+from heygen_async.cli.options import PathFlag, Printing, Switch
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.server import greeting
@@ -23,6 +23,7 @@ async def sandbox(
     host: str = "127.0.0.1",
     api_key: str = "sandbox-key",
     speed: Annotated[float, Parameter(validator=Number(gt=0))] = 1.0,
+    manual: Switch = False,
     job_seconds: float = 20.0,
     account_limit: int = 10,
     balance: float = 100.0,
@@ -46,6 +47,7 @@ async def sandbox(
         host: The address to listen on.
         api_key: The API key that it accepts.
         speed: How much faster its time runs: with 60, a job of a minute takes a second.
+        manual: Its time stands still, and moves in POST /_sandbox/advance.
         job_seconds: How long a job takes, in seconds of its time.
         account_limit: Jobs that run at once.
         balance: Dollars in the wallet.
@@ -63,6 +65,7 @@ async def sandbox(
             host=host,
             api_key=api_key,
             speed=speed,
+            manual=manual,
             job_seconds=job_seconds,
             account_limit=account_limit,
             balance=balance,

@@ -21,6 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (default %(default)s)")
     parser.add_argument("--api-key", default="sandbox-key", help="the key it accepts (default %(default)s)")
     parser.add_argument("--speed", type=float, default=1.0, help="seconds of its time per second (default %(default)s)")
+    parser.add_argument("--manual", action="store_true", help="its time stands still except in POST /_sandbox/advance")
     parser.add_argument("--job-seconds", type=float, default=20.0, help="how long a job takes (default %(default)s)")
     parser.add_argument("--account-limit", type=int, default=10, help="jobs at once (default %(default)s)")
     parser.add_argument("--balance", type=float, default=100.0, help="dollars in the wallet (default %(default)s)")

@@ -33,6 +33,7 @@ before a fixture is used, and the packages above it import nothing either.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import AsyncIterator, Container, Iterator
 from contextlib import asynccontextmanager
@@ -121,7 +122,10 @@ async def heygen_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
     If the sandbox is manual, every wait for a job, of any session on the test's event loop, sees its end as soon as
     `advance`, `finish` or `fail` has ended it, whatever the session's `PollPolicy`. `on_finished` is used for that.
+
+    The test is an `async def`: while a synchronous one runs, the event loop stands still, and the sandbox with it.
     """
+    _check_is_async(request.node)
     from heygen_async.sandbox import Sandbox  # noqa: PLC0415 imported on first use
 
     async with Sandbox(**_options(request.node)) as sandbox:
@@ -171,6 +175,16 @@ async def heygen_session(heygen_sandbox: Sandbox) -> AsyncIterator[HeyGenSession
         heygen_sandbox.api_key, base_url=heygen_sandbox.url, polling=polling, retry=retry
     ) as session:
         yield session
+
+
+def _check_is_async(node: pytest.Item) -> None:
+    function = getattr(node, "function", None)
+    tested = getattr(getattr(function, "hypothesis", None), "inner_test", function)
+    if not inspect.iscoroutinefunction(tested):
+        raise pytest.UsageError(
+            f"heygen_sandbox needs an async test: make {node.name} an `async def`. A program that is synchronous needs "
+            "a sandbox in another process: python -m heygen_async.sandbox"
+        )
 
 
 def _options(node: pytest.Item) -> dict[str, Any]:

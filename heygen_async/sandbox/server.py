@@ -62,8 +62,19 @@ The sandbox listens at {url}; its API key is {key}.
     curl -X POST {url}/v3/lipsyncs -H "X-Api-Key: {key}" -H "Content-Type: application/json" \\
       -d '{{"video": {{"type": "url", "url": "https://example.com/source.mp4"}},
            "audio": {{"type": "url", "url": "https://example.com/new-audio.mp3"}}}}'
-
+{manual}
 Ctrl-C ends it."""
+
+_MANUAL: Final = """
+Its time stands still until somebody moves it:
+
+    curl -X POST {url}/_sandbox/advance -H "Content-Type: application/json" -d '{{"seconds": 20}}'
+"""
+
+_NOT_MANUAL: Final = (
+    "The time of this sandbox moves by itself, so it cannot be advanced. Start it with Sandbox(manual=True); in a test "
+    "with the fixture, mark that with @pytest.mark.heygen_sandbox(manual=True); on the command line, use --manual."
+)
 
 _SHUTDOWN_SECONDS: Final = 0.05
 """How long requests in progress have to end, twice: to be answered, then to be cancelled."""
@@ -240,7 +251,7 @@ class Sandbox:
         backend = self._running
         number()("seconds", seconds)
         if not isinstance(backend.clock, ManualClock):
-            raise RuntimeError("Only a sandbox with manual=True can be advanced.")  # noqa: TRY004 - a wrong state
+            raise RuntimeError(_NOT_MANUAL)  # noqa: TRY004 - a wrong state
         end = backend.clock.now() + seconds
         await backend.deliveries.flush()
         while (due := backend.next_due()) is not None and due <= end:
@@ -433,4 +444,5 @@ async def _end(task: asyncio.Task[None] | None) -> None:
 
 def greeting(sandbox: Sandbox) -> str:
     """Return what a person needs to use a running *sandbox*: its address, its key, and a `curl` line that works."""
-    return _GREETING.format(url=sandbox.url, key=sandbox.api_key)
+    manual = _MANUAL.format(url=sandbox.url) if sandbox.is_manual else ""
+    return _GREETING.format(url=sandbox.url, key=sandbox.api_key, manual=manual)

@@ -248,7 +248,8 @@ def check_names(options: Iterable[str]) -> None:
     for name in options:
         if name not in known:
             similar = difflib.get_close_matches(name, known, n=1)
-            raise TypeError(f"Sandbox has no option {name!r}{f'; did you mean {similar[0]!r}?' if similar else '.'}")
+            hint = f"; did you mean {similar[0]!r}?" if similar else ""
+            raise TypeError(f"Sandbox() got an unexpected keyword argument {name!r}{hint}")
 
 
 @frozen(kw_only=True)

@@ -141,6 +141,23 @@ def test_numbers_that_make_no_sense_are_errors_of_usage(words):
     assert (ran.code, ran.error["code"], "Traceback" in ran.err) == (2, "usage", False)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("demo", "--output-dir", "{file}"),
+        ("demo", "--output-dir", "{file}/dubbed"),
+        ("sandbox", "--record", "https://api.heygen.com", "--port", "0", "--into", "{file}"),
+    ],
+    ids=" ".join,
+)
+def test_a_file_in_place_of_a_folder_is_an_error_of_usage_with_its_flag(words, tmp_path):
+    (tmp_path / "file").touch()
+    ran = run(*(word.format(file=tmp_path / "file") for word in words))
+
+    assert (ran.code, ran.error["code"]) == (2, "usage")
+    assert ran.error["message"].startswith(words[-2])
+
+
 @pytest.mark.parametrize("command", [("sandbox",), ("webhook", "listen", "--unsigned")], ids=" ".join)
 def test_a_port_that_is_in_use_is_named_with_its_flag(command):
     with socket.create_server(("127.0.0.1", 0)) as taken:

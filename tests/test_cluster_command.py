@@ -78,6 +78,15 @@ def test_bad_rows_are_listed_with_their_places_and_nothing_is_enqueued(cluster, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_that_is_not_there_is_an_error_of_every_command_that_names_one(cluster, sandbox, manifest, tmp_path):
+    assert cluster("retry-failed").answer == {"type": "retried", "rows": 0}
+    cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
+    for words in (["retry-failed", "--run", "nope"], ["report", tmp_path / "r.csv", "--run", "nope"]):
+        found = cluster(*words)
+        assert (found.code, found.error["message"]) == (1, "there is no run nope")
+    assert cluster("retry-failed", "--run", "episodes.csv").answer == {"type": "retried", "rows": 0}
+
+
 def test_the_password_of_the_database_is_never_shown(cluster, database_url):
     wrong = database_url.replace("secret-word", "pass-word")
     for argv in (["status", "--database", wrong], ["worker"]):

@@ -7,6 +7,7 @@ import pty
 import re
 import signal
 import socket
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -237,3 +238,28 @@ def test_the_next_command_after_a_run_of_final_versions_is_about_them(sandbox, m
     ran = run(*words[:-1], "--budget", "0", sandbox=sandbox)
     [command] = ran.answers[-1]["summary"]["next_commands"]
     assert "--approved --mode precision" in command
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("rows.csv", "name the .sqlite file beside it"),
+        ("nope.sqlite", "beside its manifest"),
+        ("folder", "beside its manifest"),
+    ],
+)
+def test_a_path_that_is_not_of_a_journal_is_an_error_of_usage(manifest, tmp_path, name, advice):
+    (tmp_path / "folder").mkdir()
+    ran = run("review", tmp_path / name, "--no-open")
+
+    assert (ran.code, ran.error["code"]) == (2, "usage")
+    assert advice in ran.error["message"]
+
+
+def test_a_journal_that_cannot_be_used_for_another_reason_is_no_error_of_usage(journal):
+    with contextlib.closing(sqlite3.connect(journal)) as database:
+        database.execute("PRAGMA user_version = 99")
+    ran = run("review", journal, "--no-open")
+
+    assert (ran.code, ran.error["code"]) == (1, "journal_error")
+    assert "another version" in ran.error["message"]

@@ -69,7 +69,9 @@ def demo(
         with problems.at(f"--{role}"):
             check_file(source, role)
     problems.check()
-    output_dir.mkdir(parents=True, exist_ok=True)
+    with problems.at("--output-dir"):
+        output_dir.mkdir(parents=True, exist_ok=True)
+    problems.check()
     return _demo(*sources, output_dir)
 
 

@@ -20,6 +20,7 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.promotion import manifest_rows
 from heygen_async.bulk.run import DubRun
+from heygen_async.bulk.store import JournalError
 from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.dub_progress import Progress
 from heygen_async.cli.options import PathFlag, Printing, Switch
@@ -27,6 +28,8 @@ from heygen_async.cli.output import note, print_json_line, wants_json
 from heygen_async.models import JSON, DubRow
 from heygen_async.review import LiveRows, LiveRun, RunPage, run_view
 
+_SQLITE: Final = b"SQLite format 3\0"
+"""The beginning of every SQLite file with something in it."""
 _DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
@@ -53,8 +56,7 @@ async def review(
         port: The port to listen on, on 127.0.0.1; 0 takes a free one.
         no_open: Print the address of the page, and do not open a browser.
     """
-    opened = Journal(journal, origin="")
-    await opened.open_existing()
+    opened = await _opened(journal)
     try:
         listed = manifest or await _manifest_of(opened, journal)
         rows: Mapping[str, DubRow] = {} if listed is None else await manifest_rows(Manifest(listed), opened)
@@ -70,6 +72,33 @@ async def review(
                 await asyncio.Event().wait()  # until a signal
     finally:
         await opened.aclose()
+
+
+async def _opened(path: Path) -> Journal:
+    """Open the journal.
+
+    Raises:
+        ValueError: If the path is not one of a journal.
+        JournalError: If it cannot be used for another reason.
+    """
+    journal = Journal(path, origin="")
+    try:
+        await journal.open_existing()
+    except JournalError as error:
+        advice = await asyncio.to_thread(_advice, path)
+        if advice is None:
+            raise
+        raise ValueError(f"{error}{advice}") from error
+    return journal
+
+
+def _advice(path: Path) -> str | None:
+    """Return what to add to the message if another file was meant; `None` if this one was. For a thread."""
+    if not path.is_file():
+        return ""  # the message says it
+    with path.open("rb") as file:
+        beginning = file.read(len(_SQLITE))
+    return "; name the .sqlite file beside it" if beginning and beginning != _SQLITE else None
 
 
 async def _manifest_of(opened: Journal, journal: Path) -> Path | None:

@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.options import PathFlag, Printing, Switch
 from heygen_async.cli.output import print_json, wants_json
+from heygen_async.cli.problems import Problems
 from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.server import greeting
 
@@ -83,6 +84,10 @@ async def _record(
         raise ValueError("--record URL and --into PATH belong together")
     if replay is not None:
         raise ValueError("--record and --replay exclude each other")
+    problems = Problems()
+    with problems.at("--into"):
+        await asyncio.to_thread(into.mkdir, parents=True, exist_ok=True)
+    problems.check()
     from heygen_async.cli.recorder import record  # noqa: PLC0415 few sandboxes record
 
     await record(upstream, into, host=host, port=port, as_json=as_json)

@@ -209,7 +209,12 @@ class Cluster:
 
         Args:
             run: The run; `None` is all of them.
+
+        Raises:
+            ClusterError: If there is no such run.
         """
+        if run is not None:
+            await self._named(run)
         count = 0
         last: dict[str, object] = {"last_run": 0, "last_key": ""}
         # Each row is seen once, though the scheduler may skip it again at once.
@@ -272,13 +277,18 @@ class Cluster:
         )
 
     async def _run(self, name: str | None) -> int:
+        found = await self._named(name)
+        if len(found) > 1:
+            raise ClusterError(f"there are several runs: name one of {', '.join(known for _, known in found)[:500]}")
+        return found[0][0]
+
+    async def _named(self, name: str | None) -> list[tuple[int, str]]:
+        """Return the number and the name of all runs with this name, those of different APIs; `None` is any."""
         found = await self._database.fetch("SELECT id, name FROM runs ORDER BY id")
-        chosen = [number for number, known in found if name in (None, known)]
-        if len(chosen) == 1:
-            return int(chosen[0])
+        chosen = [(int(number), known) for number, known in found if name in (None, known)]
         if not chosen:
             raise ClusterError("there is no run" if name is None else f"there is no run {name}")
-        raise ClusterError(f"there are several runs: name one of {', '.join(known for _, known in found)[:500]}")
+        return chosen
 
 
 @frozen

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from heygen_async import DownloadError, HeyGenSession
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 
 README = Path(__file__).parent.parent / "README.md"
@@ -46,6 +47,27 @@ async def test_a_program_of_the_readme_runs(program, tmp_path):
         )
     assert code == 0, output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "raised"),
+    [
+        ({"video": Path("new-audio.mp3")}, ValueError),
+        ({"video": 7}, TypeError),
+        ({"audio": Path("none.mp3")}, FileNotFoundError),
+        ({"output": "source.mp4"}, DownloadError),
+        ({"output": "none/dubbed.mp4"}, DownloadError),
+    ],
+    ids=["media type", "type", "no source", "existing output", "no folder"],
+)
+async def test_errors_before_anything_is_sent_are_those_of_the_readme(wrong, raised, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(SAMPLE_VIDEO, "source.mp4")
+    shutil.copy(SAMPLE_AUDIO, "new-audio.mp3")
+    async with Sandbox() as sandbox, HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:
+        with pytest.raises(raised):
+            await heygen.dub(**{"video": Path("source.mp4"), "audio": Path("new-audio.mp3")} | wrong)
+        assert sandbox.requests == []
 
 
 async def test_the_manifest_of_the_readme_is_dubbed_as_it_says(tmp_path):

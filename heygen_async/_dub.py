@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.targets import FilePath, check_file
-from heygen_async.errors import CallRecord, WaitTimeout
+from heygen_async.errors import CallRecord, HeyGenError, WaitTimeout
 from heygen_async.jobs import LipsyncJob
 from heygen_async.models import Lipsync, LipsyncOptions, Source
 from heygen_async.resources.lipsyncs import Lipsyncs
@@ -36,15 +36,25 @@ class OneDub:
 
         Raises:
             WaitTimeout: If the time is up, with what is known of the create if that was not answered.
+
+        Errors and cancellations after the create have its key: under it, another call returns the job.
         """
-        clock = asyncio.get_running_loop().time
-        end = None if timeout is None else clock() + timeout
+        end = None if timeout is None else asyncio.get_running_loop().time() + timeout
         async with self.downloads.claim(self.output) as claimed:
             job = await self._create(create, end)
-            lipsync = await job.wait(timeout=None if end is None else max(0.0, end - clock()))
-            if self.output is not None:
-                await self._download(lipsync, self.output, claimed, end)
-            return lipsync
+            try:
+                return await self._finish(job, claimed, end)
+            except (HeyGenError, asyncio.CancelledError) as error:
+                known = CallRecord.read_from(error)  # of a request after the create
+                evolve(known, idempotency_key=job.idempotency_key, outcome=None).write_to(error)
+                raise
+
+    async def _finish(self, job: LipsyncJob, claimed: Path | None, end: float | None) -> Lipsync:
+        left = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
+        lipsync = await job.wait(timeout=left)
+        if self.output is not None:
+            await self._download(lipsync, self.output, claimed, end)
+        return lipsync
 
     async def _create(self, create: Callable[[], Awaitable[LipsyncJob]], end: float | None) -> LipsyncJob:
         scope = asyncio.timeout_at(end)

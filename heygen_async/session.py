@@ -258,7 +258,13 @@ class HeyGenSession:
             TypeError, ValueError: If an argument is wrong; nothing was sent.
             DownloadError: If *output* cannot be written, before anything is sent; or if the video cannot be
                 downloaded.
-            HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do.
+            OSError: If a source cannot be read.
+            HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do, with the `.idempotency_key` of the create.
+            RuntimeError: If the session is closed, or in use by another event loop.
+
+        A cancelled call stops at once, and a job that was created goes on; an unfinished download can be resumed. Its
+        `asyncio.CancelledError` has `.idempotency_key`, `.attempts` and `.outcome` as those of `lipsyncs.create`; once
+        there is a job, `.outcome` is `None`, and another call with that key returns the job.
         """
         check_keywords("dub", options, LipsyncOptions.__annotations__)
         check_timeout(timeout)

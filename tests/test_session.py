@@ -862,12 +862,37 @@ async def test_a_dub_whose_download_is_late_says_that_the_job_is_completed(tmp_p
     ):
         with pytest.raises(WaitTimeout, match="is completed, but its video did not arrive in time") as caught:
             await heygen.dub(
-                **BOTH, output=tmp_path if is_folder else tmp_path / "a.mp4", captions=captions, timeout=1.5
+                **BOTH, output=tmp_path if is_folder else tmp_path / "a.mp4", captions=captions, timeout=3.0
             )
         sandbox.release()
         [job] = sandbox.jobs
     assert (caught.value.lipsync_id, caught.value.last_status) == (job.id, "completed")
     assert "still runs" not in caught.value.hint
+
+
+@pytest.mark.parametrize("during", ["GET /v3/lipsyncs/statuses", "GET /v3/lipsyncs/{lipsync_id}", "GET /files/{name}"])
+async def test_a_dub_that_is_cancelled_after_its_create_has_the_key_that_returns_the_job(tmp_path, during):
+    async with (
+        Sandbox(job_seconds=0.01, faults=[faults.stall(during, times=1)]) as sandbox,
+        session_on(sandbox, polling=PollPolicy.eager()) as heygen,
+    ):
+        dub = asyncio.create_task(heygen.dub(**BOTH, output=tmp_path / "a.mp4"))
+        while not any(request.route == during for request in sandbox.requests):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        dub.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await dub
+        sandbox.release()
+        assert caught.value.outcome is None
+        lipsync = await heygen.dub(**BOTH, output=tmp_path / "b.mp4", idempotency_key=caught.value.idempotency_key)
+        assert [job.id for job in sandbox.jobs] == [lipsync.id]
+
+
+async def test_a_dub_whose_job_fails_has_the_key_of_its_create(sandbox):
+    async with session_on(sandbox, polling=PollPolicy.eager()) as heygen:
+        with pytest.raises(LipsyncFailed) as caught:
+            await heygen.dub(video="https://sandbox.invalid/v.mp4?fail=No+face", audio=AUDIO, idempotency_key="mine")
+    assert caught.value.idempotency_key == "mine"
 
 
 async def test_a_timeout_of_the_system_is_not_taken_for_that_of_a_dub(heygen):

@@ -1,8 +1,8 @@
-"""Rows become work: all of them are checked first, then stored, and only then released to the workers, or none is.
+"""Rows become work: all of them are checked and stored first, and only then released to the workers, or none is.
 
 Rule 1: a row that is stored already stays as it is, unless it failed and has changed: the same manifest adds nothing.
-Rule 2: what is stored is held back until all of it is; an enqueue that dies before leaves nothing to do. The next one
-removes what it has left. There is one enqueue of a run at a time.
+Rule 2: rows are stored once all of them were checked, and held back until all are stored; an enqueue that dies before
+leaves nothing to do. The next one removes what it has left. There is one enqueue of a run at a time.
 Rule 3: an enqueue that is refused leaves nothing: no row, no new run and no folder.
 """
 

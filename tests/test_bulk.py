@@ -313,7 +313,7 @@ async def test_a_file_that_is_there_already_is_not_overwritten_and_nothing_is_pa
 
 async def test_an_output_folder_that_cannot_be_written_is_reported_before_anything_is_sent(stage: Stage) -> None:
     (stage.folder / "out").write_text("a file")
-    with pytest.raises(OSError, match="out"):
+    with pytest.raises(BadRows, match="out is not a folder"):
         await stage.outcomes(rows(1))
 
     assert stage.sandbox.requests == []

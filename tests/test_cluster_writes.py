@@ -31,6 +31,8 @@ from heygen_async.policies import PollPolicy
 
 ACTORS = (scheduling, searching)
 """The modules that write as the scheduler."""
+OF_BATCHES = "_walk_last_day"
+"""A cluster sends no batches."""
 CLUSTER = "heygen_async.bulk.cluster"
 WRITES = re.compile(r"\b(INSERT INTO|UPDATE [a-z]|DELETE FROM)")
 
@@ -71,7 +73,9 @@ def _sites() -> list[Site]:
             if isinstance(function, ast.AsyncFunctionDef):
                 calls = [one.func for one in ast.walk(function) if isinstance(one, ast.Call)]
                 names = [one.attr for one in calls if isinstance(one, ast.Attribute) and _is_of_a_store(one.value)]
-                found |= {Site(function.name, name) for name in names if name in writing}
+                found |= {
+                    Site(function.name, name) for name in names if name in writing and function.name != OF_BATCHES
+                }
     return sorted(found)
 
 

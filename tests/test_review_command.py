@@ -120,7 +120,7 @@ def test_a_journal_that_is_in_use_is_one_sentence_and_what_to_do(journal):
 
 def test_a_journal_that_does_not_exist_is_one_sentence(tmp_path):
     ran = run("review", tmp_path / "none.sqlite")
-    assert (ran.code, ran.out) == (1, "")
+    assert (ran.code, ran.out) == (2, "")
     assert "does not exist: name the .sqlite file of a run" in ran.error["message"]
 
 

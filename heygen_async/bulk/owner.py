@@ -16,7 +16,7 @@ from heygen_async._wire import has_own_code
 from heygen_async.bulk.admission import RunAborted
 from heygen_async.bulk.limits import CircuitBreaker
 from heygen_async.bulk.store import Facts, HeyGen, JournalError
-from heygen_async.errors import AuthenticationError, HeyGenError, PermissionDenied
+from heygen_async.errors import APIError, AuthenticationError, HeyGenError, NotFound
 from heygen_async.models import Account, Wallet
 
 _SECONDS: Final = 10.0
@@ -38,9 +38,9 @@ async def account_of(heygen: HeyGen) -> Account | None:
     """
     try:
         return await heygen.me()
-    except HeyGenError as error:
-        is_of_gateway = isinstance(error, PermissionDenied) and not has_own_code(error)
-        if error.is_transient or is_of_gateway or isinstance(error, AuthenticationError):
+    except APIError as error:
+        is_lasting = has_own_code(error) and not error.is_transient
+        if not is_lasting or isinstance(error, AuthenticationError):
             raise
         return None
 
@@ -88,6 +88,8 @@ class Owner:
         while True:
             try:
                 return await account_of(self.heygen)
+            except NotFound:  # an API without this call
+                return None
             except HeyGenError as error:
                 breaker.failure(clock())
                 if not error.is_transient or breaker.is_hopeless(clock()):

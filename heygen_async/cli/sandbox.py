@@ -86,7 +86,8 @@ async def _record(
         raise ValueError("--record and --replay exclude each other")
     problems = Problems()
     with problems.at("--into"):
-        await asyncio.to_thread(into.mkdir, parents=True, exist_ok=True)
+        if await asyncio.to_thread(into.is_file):
+            raise ValueError(f"{into} is a file, not a folder")
     problems.check()
     from heygen_async.cli.recorder import record  # noqa: PLC0415 few sandboxes record
 

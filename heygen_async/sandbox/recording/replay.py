@@ -3,13 +3,15 @@
 Rule 1: writes are answered in the order in which they were recorded, each recording once; then the sandbox answers.
 What a program repeated under its idempotency key got the same job again: that was one write.
 Rule 2: reads are answered with the last success that was recorded for them, so a job is in its final state at once.
-However a program groups the ids of a status request, each recorded id has its last recorded state.
+However a program groups the ids of a status request, each recorded id has its last recorded state. The list of jobs is
+as it was before the first write that has not been repeated yet: it shows no job that is still to be created.
 Rule 3: bodies are compared as they are recorded, masked; a source counts only by its type, for assets get new ids.
 Rule 4: uploads, assets, endpoints of webhooks and media are always the sandbox's own.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
@@ -23,13 +25,14 @@ from heygen_async.sandbox.recording.exchange import Exchange
 from heygen_async.sandbox.recording.masking import HOST, ExchangeMask
 
 STATUSES: Final = "GET /v3/lipsyncs/statuses"
+_LIST: Final = "GET /v3/lipsyncs"
 _ONE: Final = "GET /v3/lipsyncs/{lipsync_id}"
 _WRITES: Final = frozenset(
     {"POST /v3/lipsyncs", "POST /v3/lipsyncs/batches"}
     | {"PATCH /v3/lipsyncs/{lipsync_id}", "DELETE /v3/lipsyncs/{lipsync_id}"}
 )
 _READS: Final = frozenset(
-    {"GET /v3/lipsyncs", _ONE, "GET /v3/lipsyncs/batches/{batch_id}", "GET /v3/webhooks/event-types"}
+    {_ONE, "GET /v3/lipsyncs/batches/{batch_id}", "GET /v3/webhooks/event-types"}
     | {"GET /v3/webhooks/events", "GET /v3/api_keys/self", "GET /v3/users/me"}
 )
 _SUCCESSES, _REDIRECTS, _ERRORS, _LAST = 200, 300, 400, 599
@@ -63,6 +66,7 @@ class Replay:
         self._link = link
         self._waiting: dict[Key, deque[Exchange]] = {}
         self._reads: dict[Key, Exchange] = {}
+        self._lists: dict[Key, list[Exchange]] = {}
         self._states: dict[str, Mapping[str, object]] = {}
         self._created: set[str] = set()
         for exchange in exchanges:
@@ -79,6 +83,8 @@ class Replay:
                 self._waiting.setdefault(key, deque()).append(exchange)
             if created is not None:
                 self._created.add(created)
+        elif exchange.route == _LIST and exchange.status < _ERRORS:
+            self._lists.setdefault(key, []).append(exchange)
         elif exchange.route in _READS and (exchange.status < _ERRORS or key not in self._reads):
             self._reads[key] = exchange
 
@@ -93,7 +99,14 @@ class Replay:
         if route in _WRITES:
             waiting = self._waiting.get(key)
             return waiting.popleft() if waiting else None
+        if route == _LIST:
+            return self._list(key)
         return self._reads.get(key) if route in _READS else None
+
+    def _list(self, key: Key) -> Exchange | None:
+        unused = self.unused
+        end = unused[0].number if unused else math.inf
+        return next((one for one in reversed(self._lists.get(key, ())) if one.number < end), None)
 
     def answer(self, exchange: Exchange) -> CallAnswer:
         """Return the recorded answer.

@@ -295,8 +295,28 @@ async def test_two_rows_that_would_write_one_file_are_refused_in_two_runs_too(st
     with pytest.raises(BadRows, match="duplicate"):
         await stage.enqueue([one, evolve(one, key="other")])
     await stage.enqueue([one], run="first")
-    with pytest.raises(BadRows, match="belongs to the row row-1"):
+    with pytest.raises(BadRows, match="duplicate of the row row-1 that was enqueued before: the same output"):
         await stage.enqueue([evolve(one, key="other")], run="second")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("x.mp4", "x.mp4/y.mp4", "a folder of its output is where"),
+        ("x.mp4/deep/y.mp4", "x.mp4", "its output is where"),
+        ("x.mp4.part/y.mp4", "x.mp4", "its output is where"),
+    ],
+)
+async def test_an_output_that_is_a_folder_of_another_is_refused_in_one_run_and_in_two(
+    stage: Stage, first: str, second: str, message: str
+) -> None:
+    one, two = (evolve(row, output=output) for row, output in zip(rows(2), (first, second), strict=True))
+    with pytest.raises(BadRows, match=f"row 2: {message} row 1 "):
+        await stage.enqueue([one, two])
+    await stage.enqueue([one], run="first")
+    with pytest.raises(BadRows, match=f"row 1: {message} the row row-1 that was enqueued before "):
+        await stage.enqueue([two], run="second")
+    await stage.enqueue([evolve(two, output="x.mp4/other.mp4" if "/" in first else "other.mp4")], run="third")
 
 
 async def test_several_runs_share_a_database_and_the_limit_of_their_account(stage: Stage) -> None:

@@ -226,7 +226,62 @@ async def test_captions_that_exist_are_found_only_if_captions_are_wanted(stage: 
     assert (stage.folder / "out/row-1.srt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["rows.csv", "run.sqlite", "run.report.csv"])
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("x.mp4", "x.mp4/y.mp4", "a folder of its output is where row 1 writes"),
+        ("x.mp4", "X.MP4/deep/y.mp4", "a folder of its output is where row 1 writes"),
+        ("x.mp4", "x.mp4.part/y.mp4", "a folder of its output is where row 1 writes"),
+        ("x.mp4", "x.mp4.part.etag/y.mp4", "a folder of its output is where row 1 writes"),
+        ("x.mp4/y.mp4", "x.mp4", "its output is where row 1 makes a folder"),
+        ("x.mp4.part/y.mp4", "x.mp4", "its output is where row 1 makes a folder"),
+        ("a/b/c/y.mp4", "a/b", "its output is where row 1 makes a folder"),
+    ],
+)
+async def test_an_output_that_is_a_folder_of_another_is_a_problem_of_the_later_row(
+    stage: Stage, first: str, second: str, message: str
+) -> None:
+    one, two, three = rows(3)
+    [found] = await problems_of(stage, [evolve(one, output=first), evolve(two, output=second), three])
+
+    assert found.startswith(f"row 2: {message}: ")
+
+
+async def test_captions_that_are_a_folder_of_an_output_are_a_problem_of_the_later_row(stage: Stage) -> None:
+    one, two = rows(2)
+    given = [evolve(one, output="x.mp4", captions=True), evolve(two, output="x.srt/y.mp4")]
+    [found] = await problems_of(stage, given)
+
+    assert found.startswith("row 2: a folder of its output is where row 1 writes: ")
+
+
+async def test_an_output_that_is_a_folder_of_another_fails_in_a_stream_of_rows_before_it_is_paid(stage: Stage) -> None:
+    one, two = rows(2)
+    given = iter([evolve(one, output="x.mp4"), evolve(two, output="x.mp4/y.mp4")])
+
+    assert await stage.states(given) == {"completed": 1, "failed": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_rows_may_share_folders_that_are_made_for_them_in_all_of_their_runs(stage: Stage) -> None:
+    given = [evolve(row, output=f"season/{row.key}/x.mp4") for row in rows(2)]
+    given += [evolve(row, key=f"more-{row.key}", output=f"season/{row.key}/y.mp4") for row in rows(2)]
+
+    assert await stage.states(given) == {"completed": 4}
+    assert await stage.states(given) == {"unchanged": 4}
+    assert await stage.states([*given, DubRow(url(9), AUDIO, key="k", output="season.mp4")]) == {
+        "completed": 1,
+        "unchanged": 4,
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("rows.csv", "run.sqlite", "run.report.csv", "run.sqlite-journal", "run.sqlite-wal"),
+        *("run.report.csv/x.mp4", "run.sqlite-journal/deep/x.mp4", "run.sqlite-wal/x.mp4"),
+    ],
+)
 async def test_no_row_writes_a_file_of_the_run_itself(stage: Stage, name: str) -> None:
     manifest = stage.folder / "rows.csv"
     manifest.write_text(f"video,audio,key,output\n{url(1)},{AUDIO},a,{name}\n")
@@ -234,6 +289,13 @@ async def test_no_row_writes_a_file_of_the_run_itself(stage: Stage, name: str) -
 
     assert found.startswith("line 2, output: ")
     assert "of this run" in found
+
+
+async def test_no_row_writes_its_captions_over_a_file_of_the_run_itself(stage: Stage) -> None:
+    given = [evolve(one, output="run.mp4") for one in rows(1)]
+    [found] = await problems_of(stage, given, output_dir=stage.folder, journal=stage.folder / "run.srt", captions=True)
+
+    assert "run.srt is the journal of this run" in found
 
 
 async def test_no_row_writes_its_own_source(stage: Stage) -> None:

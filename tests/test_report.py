@@ -187,5 +187,6 @@ def test_files_of_a_run_are_different_files(tmp_path: Path) -> None:
 
     assert set(own_files_of(manifest=None, journal=journal, report=default_report(journal)).values()) == {
         "the journal",
+        "a file of the journal",
         "the report",
     }

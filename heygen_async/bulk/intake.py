@@ -18,12 +18,14 @@ from heygen_async.bulk.budget import seconds_of
 from heygen_async.bulk.identity import (
     FileInfo,
     claims_of,
+    folders_made_for,
     inputs_digest,
     inputs_digest_0_1,
     key_of,
     key_problem,
     target_of,
     wants_captions,
+    written_by,
 )
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import ROLES, LocalSource, Role, check_bytes, check_files, is_utf_8
@@ -45,6 +47,9 @@ _Fault: TypeAlias = tuple[str, str]
 
 OwnFiles: TypeAlias = Mapping[str, str]
 """What the files of the run itself are, by `same_file_key`."""
+
+_BESIDE_A_DATABASE: Final = ("-journal", "-wal")
+"""After the name of a database, for the files that SQLite makes, reads and deletes beside it."""
 
 
 @frozen(kw_only=True, slots=False)  # a snapshot reads it faster
@@ -138,8 +143,11 @@ def own_files_of(*, manifest: Path | None, journal: Path | None, report: Path | 
     Raises:
         ValueError: If two of them are one file.
     """
+    named = [("the manifest", manifest), ("the journal", journal), ("the report", report)]
+    if journal is not None:
+        named += [("a file of the journal", journal.with_name(journal.name + end)) for end in _BESIDE_A_DATABASE]
     files: dict[str, str] = {}
-    for name, path in {"the manifest": manifest, "the journal": journal, "the report": report}.items():
+    for name, path in named:
         if path is None:
             continue
         other = files.setdefault(same_file_key(path), name)
@@ -250,8 +258,12 @@ def _target(check: _Check, row: DubRow, key: str | None) -> tuple[Path | None, l
 def _output_problems(
     check: _Check, row: DubRow, target: Path, record: Record | None, *, captions: bool
 ) -> list[_Fault]:
-    if (own := check.own_files.get(same_file_key(target))) is not None:
-        return [("output", f"{target} is {own} of this run")]
+    # A job that is paid for is not held up by its captions.
+    wanted = captions and not has_been_sent(record)
+    files = [same_file_key(path) for path in written_by(target, captions=wanted)]
+    for path in (*files, *folders_made_for(target, files[0])):
+        if (own := check.own_files.get(path)) is not None:
+            return [("output", f"{target if path == files[0] else path} is {own} of this run")]
     for name in ROLES:
         source = getattr(row, name)
         if isinstance(source, Path) and "\0" not in str(source) and same_file_key(source) == same_file_key(target):
@@ -261,8 +273,6 @@ def _output_problems(
     known = record or Record(key="", inputs="")
     if is_written(evolve(known, target=str(target))):
         return []
-    # A job that is paid for is not held up by its captions.
-    wanted = captions and not has_been_sent(record)
     return [("output", message) for message in output_problems(known, target, captions=wanted)]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, update_wrapper
 from pathlib import Path
@@ -26,7 +26,7 @@ from attrs import define, field
 
 from heygen_async.bulk import journal_format, reviews
 from heygen_async.bulk.entries import admitted
-from heygen_async.bulk.identity import FileInfo
+from heygen_async.bulk.identity import FileInfo, conflict, rivals
 from heygen_async.bulk.journal_file import JournalFile, name_of, open_existing, open_file
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.reviews import Review
@@ -329,7 +329,7 @@ def _records(db: sqlite3.Connection, keys: Sequence[str]) -> Mapping[str, Record
 
 def _admit(db: sqlite3.Connection, entries: Sequence[Entry], run: int) -> list[Admission]:
     claims = [(f"key {entry.key}", *entry.claims) for entry in entries]
-    places = _claimed(db, [claim for own in claims for claim in own], run)
+    places = _claimed(db, {rival for own in claims for claim in own for rival in rivals(claim)}, run)
     known = _records(db, [entry.key for entry in entries])
     found: list[Admission] = []
     for entry, own in zip(entries, claims, strict=True):
@@ -344,20 +344,21 @@ def _admit(db: sqlite3.Connection, entries: Sequence[Entry], run: int) -> list[A
     return found
 
 
-def _claimed(db: sqlite3.Connection, claims: Sequence[str], run: int) -> dict[str, tuple[str, str]]:
+def _claimed(db: sqlite3.Connection, claims: Collection[str], run: int) -> dict[str, tuple[str, str]]:
     """Return the rows of this run that have one of the claims: the key and the place of each, by claim."""
     found = db.execute(
         "SELECT claim, key, place FROM claims WHERE run = ? AND claim IN (SELECT value FROM json_each(?))",
-        (run, orjson.dumps(claims).decode()),
+        (run, orjson.dumps(list(claims)).decode()),
     )
     return {claim: (key, place) for claim, key, place in found}
 
 
 def _conflict(entry: Entry, claims: Sequence[str], taken: Mapping[str, tuple[str, str]]) -> str | None:
     for claim in claims:
-        place = taken[claim][1] if claim in taken else entry.place
-        if place != entry.place:
-            return f"duplicate of {place}: the same {claim}"
+        for rival in rivals(claim):
+            place = taken[rival][1] if rival in taken else entry.place
+            if place != entry.place:
+                return conflict(claim, rival, place)
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -35,7 +35,7 @@ from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.entries import admitted
 from heygen_async.bulk.folders import mark_shared
-from heygen_async.bulk.identity import FileInfo
+from heygen_async.bulk.identity import FileInfo, conflict, rivals
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.plan import Plan
@@ -108,22 +108,29 @@ class _CheckedRows:
     async def admit(self, entries: Sequence[Entry]) -> Sequence[Admission]:
         """Return the record of each row as it is to be, or why it cannot be enqueued."""
         records = await self.records([entry.key for entry in entries])
-        taken = await self._taken([claim for entry in entries for claim in entry.claims])
+        taken = await self._taken({rival for entry in entries for claim in entry.claims for rival in rivals(claim)})
         return [self._admit(entry, records.get(entry.key), taken) for entry in entries]
 
     def _admit(self, entry: Entry, known: Record | None, taken: Mapping[str, tuple[int, str, str]]) -> Admission:
-        for claim in (f"key {entry.key}", *entry.claims):
-            other = self._claims.get(claim)
-            if other is not None and other[1] != entry.place:
-                return Problem(entry.place, f"duplicate of {other[1]}: the same {claim}")
-            stored = taken.get(claim)
-            if stored is not None and stored[:2] != (self.run, entry.key):
-                return Problem(entry.place, f"the {claim} belongs to the row {stored[1]}, which was enqueued before")
-            self._claims[claim] = (entry.key, entry.place)
-        found = admitted(entry, known)
-        return Problem(entry.place, found) if isinstance(found, str) else found
+        claims = (f"key {entry.key}", *entry.claims)
+        found = self._conflict(entry, claims, taken) or admitted(entry, known)
+        if isinstance(found, str):
+            return Problem(entry.place, found)
+        self._claims |= dict.fromkeys(claims, (entry.key, entry.place))
+        return found
 
-    async def _taken(self, claims: Sequence[str]) -> Mapping[str, tuple[int, str, str]]:
+    def _conflict(self, entry: Entry, claims: Sequence[str], taken: Mapping[str, tuple[int, str, str]]) -> str | None:
+        for claim in claims:
+            for rival in rivals(claim):
+                other = self._claims.get(rival)
+                if other is not None and other[1] != entry.place:
+                    return conflict(claim, rival, other[1])
+                stored = taken.get(rival)
+                if stored is not None and stored[:2] != (self.run, entry.key):
+                    return conflict(claim, rival, f"the row {stored[1]} that was enqueued before")
+        return None
+
+    async def _taken(self, claims: Collection[str]) -> Mapping[str, tuple[int, str, str]]:
         found = await self.database.fetch(
             "SELECT claim, run, key, place FROM claims WHERE claim = ANY(%(claims)s)", {"claims": list(claims)}
         )

@@ -40,7 +40,7 @@ from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import LipsyncFailed
-from heygen_async.models import Lipsync
+from heygen_async.models import AssetId, Lipsync
 
 ROWS = [prepared("plain", 1), prepared("fails", 2), prepared("local", 3, b"audio")]
 
@@ -296,6 +296,35 @@ def test_a_row_comes_back_as_it_was_stored_but_for_the_fingerprints_of_its_files
     record = Record(key="k", inputs="i", job=Lipsync(id="ls_1", status="completed", video_url="https://x/?secret"))
     assert "secret" not in str(record_to_json(record))
     assert record_from_json(record_to_json(record), 4).version == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("video", {"asset": "an id, by the rules of then"}, AssetId),
+        ("audio", {"asset": ""}, AssetId),
+        ("audio", {"url": "http://example.com/a.mp3"}, str),
+        ("key", "a key with spaces", str),
+        ("title", "t" * 20_000, str),
+        ("mode", "draft", str),
+        ("end_time", -1.0, float),
+    ],
+)
+def test_a_row_that_the_rules_of_today_refuse_is_read_as_it_was_stored(name: str, value: object, read: type) -> None:
+    stored = row_to_json(ROWS[0])
+    stored["fields"][name] = value
+    found = row_from_json(stored, 1, "inputs")
+
+    assert isinstance(getattr(found.row, name), read)
+    assert row_to_json(found)["fields"][name] == value
+
+
+def test_a_stored_row_has_the_defaults_of_fields_that_it_does_not_know_and_no_others() -> None:
+    stored = row_to_json(ROWS[0])
+    del stored["fields"]["mode"]
+    stored["fields"]["abandoned"] = True
+
+    assert row_from_json(stored, 1, "inputs").row == evolve(ROWS[0].row, mode="speed")
 
 
 async def test_opening_the_database_again_keeps_its_tables(database: Database, database_url: str) -> None:

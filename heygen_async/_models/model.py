@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -84,6 +84,20 @@ class Model:
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: object, _handler: object) -> dict[str, JSON]:
         return {"title": cls.__name__, "type": "object"}
+
+
+M = TypeVar("M", bound=Model)
+
+
+def restored(kind: type[M], fields: Mapping[str, object]) -> M:
+    """Return the model that was stored with these *fields*, without its checks: it has passed those of its time.
+
+    Fields that are not given have their default.
+    """
+    one = kind.__new__(kind)
+    known = attrs.fields(cast("type[AttrsInstance]", kind))
+    vars(one).update({each.name: fields.get(each.name, each.default) for each in known})  # as attrs does, frozen or not
+    return one
 
 
 def _fields_of(model: Model, depth: int) -> dict[str, JSON]:

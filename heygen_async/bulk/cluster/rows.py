@@ -1,7 +1,9 @@
 """What a cluster stores of a row: its place in the cluster, the row itself, and its record. Pure.
 
 Rule 1: a source is stored only if every worker can reach it: an unsigned URL, a file in a shared folder, an asset.
-Rule 2: the record is stored as a journal does, with what has to survive a step here: the next one runs elsewhere.
+Rule 2: what is stored is read without the checks of what a user gives, which were made when it was enqueued: a row
+that later rules refuse must not stop the workers that read it.
+Rule 3: the record is stored as a journal does, with what has to survive a step here: the next one runs elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from heygen_async.bulk.identity import FileInfo, is_signed
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, shown
-from heygen_async.models import JSON, Asset, AssetId, DubRow, Source
+from heygen_async.models import JSON, Asset, AssetId, DubRow, Source, restored
 
 
 class Stage(enum.StrEnum):
@@ -217,7 +219,7 @@ def row_from_json(stored: Mapping[str, Any], number: int, inputs: str) -> Prepar
         fields[name] = _source_from_json(fields[name])
     target = stored["target"]
     return PreparedRow(
-        row=DubRow(**fields),
+        row=restored(DubRow, fields),
         number=number,
         place=stored["place"],
         key=stored["key"],
@@ -251,7 +253,7 @@ def _source_from_json(stored: Mapping[str, str]) -> Source:
         case {"path": str(path)}:
             return Path(path)
         case _:
-            return AssetId(stored["asset"])
+            return restored(AssetId, {"value": stored["asset"]})
 
 
 @frozen(kw_only=True)

@@ -290,6 +290,12 @@ async def test_every_problem_of_a_manifest_is_reported_and_nothing_is_enqueued(s
     assert (await stage.cluster.status()).runs == []
 
 
+async def test_a_source_on_no_public_host_is_refused_before_anything_is_enqueued(stage: Stage) -> None:
+    with pytest.raises(BadRows, match=r"row 2, video: must be on a public host"):
+        await stage.enqueue([*rows(1), evolve(rows(2)[1], video="https://10.0.0.7/v.mp4")])
+    assert (await stage.cluster.status()).runs == []
+
+
 async def test_two_rows_that_would_write_one_file_are_refused_in_two_runs_too(stage: Stage) -> None:
     one = evolve(rows(1)[0], output="same.mp4")
     with pytest.raises(BadRows, match="duplicate"):

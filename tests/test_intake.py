@@ -12,6 +12,7 @@ from attrs import evolve
 from bulk_stage import AUDIO, CREATE, QUICK, Stage, rows, staged, until, url
 
 from heygen_async import HeyGenSession
+from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.intake import prepare
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
@@ -335,6 +336,42 @@ async def test_a_dry_run_finds_a_place_where_no_journal_can_be(stage: Stage, nam
     for attempt in (stage.run(rows(1), journal=stage.folder / name).survey, None):
         with pytest.raises(JournalError, match=r"does not exist|is a folder"):
             await (attempt() if attempt else stage.outcomes(rows(1), journal=stage.folder / name))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "192.168.1.5", "[::1]"])
+async def test_a_source_on_no_public_host_is_a_problem_of_its_row_in_a_list_and_in_a_manifest(
+    stage: Stage, host: str
+) -> None:
+    video, audio = f"https://{host}/v.mp4", f"https://{host}/a.mp3?token=5ec5e7"
+    manifest = stage.folder / "rows.csv"
+    manifest.write_text(f"video,audio,key,title\n{url(1)},{audio},a,\n{video},{AUDIO},b,\n{url(3)},{AUDIO},c,\n")
+    found = await problems_of(stage, [DubRow(url(1), audio, key="a"), DubRow(video, AUDIO, key="b"), *rows(1)])
+
+    assert found == [
+        f"row 1, audio: must be on a public host, which HeyGen can reach, not 'https://{host}/a.mp3?...'",
+        f"row 2, video: must be on a public host, which HeyGen can reach, not 'https://{host}/v.mp4'",
+    ]
+    assert await problems_of(stage, Manifest(manifest), journal=stage.folder / "rows.sqlite") == [
+        one.replace("row 2", "line 3").replace("row 1", "line 2") for one in found
+    ]
+
+
+async def test_a_source_on_no_public_host_is_a_problem_beside_others_of_its_row(stage: Stage) -> None:
+    manifest = stage.folder / "rows.csv"
+    manifest.write_text(f"video,audio,mode\nhttps://10.0.0.1/v.mp4,{AUDIO},fast\n")
+    found = await problems_of(stage, Manifest(manifest))
+
+    assert [one.partition(": ")[0] for one in found] == ["line 2, mode", "line 2, video"]
+
+
+async def test_a_row_that_has_a_job_may_have_its_source_on_any_host(stage: Stage) -> None:
+    row = DubRow(url(1), AUDIO, key="a")
+    assert await stage.states([row]) == {"completed": 1}
+    with stage.database() as database:  # as of a version that did not check it
+        moved = evolve(row, video="https://localhost/v.mp4")
+        database.execute("UPDATE rows SET inputs = ?", [inputs_digest(moved, {})])
+
+    assert await stage.states([moved]) == {"unchanged": 1}
 
 
 # Rows that an earlier run has begun

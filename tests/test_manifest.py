@@ -295,18 +295,6 @@ def test_an_asset_id_that_cannot_be_one_is_an_error_of_its_row(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "192.168.1.5", "[::1]"])
-def test_a_source_on_no_public_host_is_an_error_of_its_row(tmp_path: Path, host: str) -> None:
-    manifest = _manifest(
-        tmp_path, f"video,audio\n{V},https://{host}/a.mp3?sig=5ec5e7\nhttps://{host}/v.mp4,{A}\n{V},{A}\n"
-    )
-
-    assert _problems(manifest) == [
-        f"line 2, audio: must be on a public host, which HeyGen can reach, not 'https://{host}/a.mp3?...'",
-        f"line 3, video: must be on a public host, which HeyGen can reach, not 'https://{host}/v.mp4'",
-    ]
-
-
 @pytest.mark.parametrize("output", ["fr/", "~/x.mp4", "..", "fr/.", "../x.mp4", "/x.mp4"])
 def test_an_output_that_names_no_file_in_its_folder_is_an_error_of_its_row(tmp_path: Path, output: str) -> None:
     path = tmp_path / "rows.csv"

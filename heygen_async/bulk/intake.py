@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 from anyio import to_thread
 from attrs import evolve, frozen
 
+from heygen_async._arguments import is_public, shown
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk.budget import seconds_of
 from heygen_async.bulk.identity import (
@@ -34,7 +35,7 @@ from heygen_async.bulk.outputs import is_written, output_problems
 from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, JournalError, Problem, RowStore
-from heygen_async.models import DubRow
+from heygen_async.models import DubRow, Source
 
 _SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
 """States in which a row needs its sources no more."""
@@ -214,8 +215,8 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
         inputs_0_1 = None if inputs is None else inputs_digest_0_1(row, sources.known)
         inputs = inputs or record.inputs
     if problems or source.row is None or key is None or inputs is None:
-        shown = [Problem(f"{source.place}, {column}", message) for column, message in problems]
-        return evolve(source, problems=[*source.problems, *shown])
+        found = [Problem(f"{source.place}, {column}", message) for column, message in problems]
+        return evolve(source, problems=[*source.problems, *found])
     files = sources.files
     return PreparedRow(
         row=row,
@@ -242,8 +243,14 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
 
 
 def _source_problems(row: DubRow, sources: _Sources) -> list[_Fault]:
-    problem = key_problem(row)
-    return [*sources.missing.items(), *([("key", problem)] if problem is not None else [])]
+    found = [(name, sources.missing.get(name) or _host_problem(getattr(row, name))) for name in ROLES]
+    return [(column, problem) for column, problem in (*found, ("key", key_problem(row))) if problem is not None]
+
+
+def _host_problem(source: Source) -> str | None:
+    if not isinstance(source, str) or is_public(source):
+        return None
+    return f"must be on a public host, which HeyGen can reach, not {shown(source)}"
 
 
 def _target(check: _Check, row: DubRow, key: str | None) -> tuple[Path | None, list[_Fault]]:

@@ -22,7 +22,7 @@ import attrs
 import orjson
 from attrs import frozen
 
-from heygen_async._arguments import is_https, is_public, shown
+from heygen_async._arguments import is_https, shown
 from heygen_async.bulk.identity import inside
 from heygen_async.bulk.store import Problem
 from heygen_async.models import AssetId, DubRow, row_faults
@@ -205,8 +205,6 @@ def _source(value: object, folder: Path) -> object:
 def _url(url: str) -> str:
     if not is_https(url):
         raise ValueError(f"must be an https URL, a file, or asset:ID, not {shown(url)}")
-    if not is_public(url):
-        raise ValueError(f"must be on a public host, which HeyGen can reach, not {shown(url)}")
     return url
 
 

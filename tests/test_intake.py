@@ -374,6 +374,17 @@ async def test_a_row_that_has_a_job_may_have_its_source_on_any_host(stage: Stage
     assert await stage.states([moved]) == {"unchanged": 1}
 
 
+async def test_below_a_header_with_errors_the_files_of_rows_are_checked_and_none_is_called_a_duplicate(
+    stage: Stage,
+) -> None:
+    manifest = stage.folder / "rows.csv"
+    same = f"{url(1)},{AUDIO},1"
+    manifest.write_text(f"video,audio,strat_time\n{same}\n{same}\n{url(2)},none.wav,2\n{url(2)},{AUDIO},3\n")
+    found = await problems_of(stage, Manifest(manifest))
+
+    assert [one.partition(": ")[0] for one in found] == ["line 1", "line 4, audio"]
+
+
 # Rows that an earlier run has begun
 
 

@@ -114,6 +114,29 @@ def test_lines_are_counted_through_cells_of_several_lines(tmp_path: Path) -> Non
             ],
             id="misspelt",
         ),
+        pytest.param(
+            f"video,audio,titel,end_time\n{V},{A},one,soon\n{V},,two,5\n{V},{A},three,5\n",
+            [
+                "line 1: unknown column 'titel'; did you mean title?",
+                "line 2, end_time: must be a number of seconds, not 'soon'",
+                "line 3, audio: is missing",
+            ],
+            id="misspelt, and rows with errors",
+        ),
+        pytest.param(
+            f"video,audio,mode,mode\n{V},{A},fast,speed\nhttp://a.b/c,{A},speed,speed,x\n",
+            [
+                "line 1: the column mode is there twice",
+                "line 3, video: must be an https URL, a file, or asset:ID, not 'http://a.b/c'",
+                f"line 3, column 5: {UNNAMED}",
+            ],
+            id="twice, and rows with errors",
+        ),
+        pytest.param(
+            f"video,audo\n{V},\nhttp://a.b/c,{A}\n",
+            ["line 1: unknown column 'audo'; did you mean audio?", "line 1: the column audio is missing"],
+            id="without a column for a source rows are not checked",
+        ),
         pytest.param("video,key\n", ["line 1: the column audio is missing"], id="missing column"),
         pytest.param("video,audio,video\n", ["line 1: the column video is there twice"], id="twice"),
         pytest.param(f"video,audio\n{V},{A},x\n", [f"line 2, column 3: {UNNAMED}"], id="too many cells"),

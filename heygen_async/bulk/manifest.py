@@ -50,8 +50,17 @@ _DEVICES: Final = ("/dev/", "/proc/")
 Cells: TypeAlias = Mapping[str, object]
 """The values of a row by column; empty ones are left out."""
 
-_Line: TypeAlias = tuple[str, "Cells", Sequence[Problem]]
-"""Where a row is, its cells, and what is wrong with it so far."""
+
+@frozen
+class _Line:
+    """A row as it is written."""
+
+    place: str
+    cells: Cells
+    problems: Sequence[Problem]
+    """What is wrong with it so far."""
+    is_whole: bool = True
+    """Whether all of its cells are there: not if the header has an error, and the row can only be checked."""
 
 
 @frozen
@@ -116,8 +125,8 @@ class Manifest(Iterable[DubRow]):
         """
         with self.path.open("rb") as file:
             folder = Path() if self.name is None else self.path.parent
-            for number, (place, cells, problems) in enumerate(_lines(file, self.path.suffix.lower()), start=1):
-                yield _row(number, place, cells, problems, self._reader(folder))
+            for number, line in enumerate(_lines(file, self.path.suffix.lower()), start=1):
+                yield _row(number, line, self._reader(folder))
 
     @property
     def name(self) -> str | None:
@@ -139,15 +148,13 @@ class Manifest(Iterable[DubRow]):
 # Rows
 
 
-def _row(
-    number: int, place: str, cells: Cells, problems: Sequence[Problem], read: Callable[[str, object], object]
-) -> SourceRow:
+def _row(number: int, line: _Line, read: Callable[[str, object], object]) -> SourceRow:
     values: dict[str, Any] = {}
-    found = list(problems)
-    faulty = {problem.place for problem in problems}
+    place, found = line.place, list(line.problems)
+    faulty = {problem.place for problem in found}
     if place in faulty:  # nothing is known of its cells
         return SourceRow(number, place, None, found)
-    for name, cell in cells.items():
+    for name, cell in line.cells.items():
         try:
             values[name] = read(name, cell)
         except ValueError as error:
@@ -156,7 +163,7 @@ def _row(
     for name, message in row_faults(values):
         if f"{place}, {name}" not in faulty:
             found.append(_problem(place, name, message))
-    if found:
+    if found or not line.is_whole:
         return SourceRow(number, place, None, sorted(found, key=_column), _correct_part(values, faulty, place))
     return SourceRow(number, place, DubRow(**values))
 
@@ -231,7 +238,7 @@ def _lines(file: io.BufferedReader, suffix: str) -> Generator[_Line, None, None]
 
 
 def _unreadable(place: str, message: str) -> _Line:
-    return place, {}, [Problem(place, message)]
+    return _Line(place, {}, [Problem(place, message)])
 
 
 def _first_line(text: TextIO) -> tuple[int, str, str | None]:
@@ -266,7 +273,7 @@ def _json_object(place: str, line: str) -> _Line:
         return _unreadable(place, f"is not JSON: {error.msg} at character {error.colno}")
     if not isinstance(value, dict):
         return _unreadable(place, 'must be an object, such as {"video": ..., "audio": ...}')
-    return place, {name: one for name, one in value.items() if one is not None}, ()
+    return _Line(place, {name: one for name, one in value.items() if one is not None}, ())
 
 
 def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Iterator[_Line]:
@@ -278,14 +285,17 @@ def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Ite
     try:
         header = next(reader, [])
         names = [_SPACES.sub("_", name.strip().casefold()) for name in header]
+        known = [name for name in names if name in COLUMNS and names.count(name) == 1]
         if problems := list(_header_problems(names, f"line {skipped + 1}")):
-            yield f"line {skipped + 1}", {}, problems
-            return
+            yield _Line(f"line {skipped + 1}", {}, problems)
+            if not set(_SOURCES) <= set(known):
+                return
         end = reader.line_num
         for cells in reader:
             place, end = f"line {skipped + end + 1}", reader.line_num
             if any(cell.strip() for cell in cells):
-                yield _csv_row(place, names, cells)
+                row = _csv_row(place, names, cells)
+                yield row if not problems else _part_of(row, known)
     except csv.Error as error:
         yield _unreadable(f"line {skipped + end + 1}", f"cannot be read: {error}; the lines after it were not checked")
 
@@ -320,7 +330,13 @@ def _csv_row(place: str, names: Sequence[str], cells: Sequence[str]) -> _Line:
             values[name] = _cell(name, text)
         except ValueError as error:
             problems.append(Problem(f"{place}, {name}", str(error)))
-    return place, values, problems
+    return _Line(place, values, problems)
+
+
+def _part_of(row: _Line, columns: Container[str]) -> _Line:
+    """Return what can be checked of a row below a header with errors: its cells in these *columns*."""
+    cells = {name: cell for name, cell in row.cells.items() if name in columns}
+    return attrs.evolve(row, cells=cells, is_whole=False)
 
 
 def _cell(name: str, text: str) -> object:

@@ -3,6 +3,7 @@
 import io
 import logging
 import re
+import resource
 import shlex
 import shutil
 import socket
@@ -15,7 +16,7 @@ from aiohttp.helpers import netrc_from_env
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, Ran, on_terminal, running
+from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, Ran, known_to_the_shell, on_terminal, running
 
 from heygen_async import RetryPolicy
 from heygen_async._version import __version__
@@ -467,9 +468,57 @@ def test_a_download_overwrites_only_on_request(server, cli, made, tmp_path):
     precious = target.read_text()
     done = cli("lipsync", "download", made, "-o", str(target), "--overwrite")
 
-    assert (refused.code, precious, done.code) == (1, "precious", 0)
+    assert (refused.code, precious, done.code) == (2, "precious", 0)
     assert "--overwrite" in refused.error["message"]
+    assert refused.error["hint"] is None
     assert target.read_bytes() == SAMPLE_VIDEO.read_bytes()
+
+
+@pytest.mark.parametrize("output", ["there.mp4", "none/out.mp4", "there.mp4/out.mp4", "out.mp4.part", "foreign.mp4"])
+def test_a_download_that_cannot_be_written_is_misuse_as_it_is_for_a_create(output, server, cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.mp4").write_text("mine")
+    (tmp_path / "foreign.mp4.part").write_text("mine")
+    downloaded = cli("lipsync", "download", "ls_1", "-o", output)
+    created = cli("lipsync", "create", *SOURCES, "-o", output)
+
+    assert (downloaded.code, created.code, server.requests) == (2, 2, [])
+    assert downloaded.error["message"].startswith("--output: ")
+    assert (downloaded.error["message"], downloaded.error["hint"]) == (created.error["message"], None)
+
+
+def test_a_download_before_the_end_of_its_lipsync_says_how_to_wait(cli, tmp_path, monkeypatch):
+    with known_to_the_shell(monkeypatch, manual=True):
+        job = cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"]
+        ran = cli("lipsync", "download", job, "-o", str(tmp_path / "out.mp4"))
+
+    assert ran.code == 1
+    assert "has no video yet" in ran.error["message"]
+    assert f"heygen-async lipsync wait {job}" in ran.error["hint"]
+    assert "to resume" not in ran.error["hint"]
+
+
+def test_a_download_whose_name_is_taken_in_its_folder_does_not_say_how_to_resume(server, cli, made, tmp_path):
+    cli("lipsync", "wait", made, *QUICK)
+    name = cli("lipsync", "download", made, "-o", str(tmp_path)).answer["data"]["path"]
+    ran = cli("lipsync", "download", made, "-o", str(tmp_path))
+
+    assert (ran.code, ran.error["hint"]) == (1, None)
+    assert f"{name} exists already; give --overwrite" in ran.error["message"]
+
+
+def test_a_download_that_fails_on_the_way_says_how_to_resume(server, cli, made, tmp_path):
+    cli("lipsync", "wait", made, *QUICK)
+    target = tmp_path / "out.mp4"
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(SAMPLE_VIDEO.read_bytes()) // 2, limits[1]))  # as a full disk does
+    try:
+        ran = cli("lipsync", "download", made, "-o", str(target))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert (ran.code, ran.error["hint"]) == (1, f"to resume it: heygen-async lipsync download {made} -o {target}")
 
 
 # asset, account

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from heygen_async.errors import DownloadError, HeyGenError, WaitTimeout
 
 
+def _always() -> bool:
+    return True
+
+
 @contextmanager
-def advising(advice: str) -> Iterator[None]:
+def advising(advice: str, *, helps: Callable[[], bool] = _always) -> Iterator[None]:
     """Add *advice* on how to continue to what interrupts the body: a signal, a timeout, a transient error.
 
     It is printed as the hint of the error. Other errors, such as a wrong key, keep their own.
+
+    Args:
+        advice: The advice.
+        helps: Says whether it also helps after a download that failed for a reason that stays until somebody acts.
     """
     try:
         yield
     except (asyncio.CancelledError, HeyGenError) as error:
-        if not isinstance(error, HeyGenError) or error.is_transient or isinstance(error, (WaitTimeout, DownloadError)):
+        is_interrupted = not isinstance(error, HeyGenError) or error.is_transient or isinstance(error, WaitTimeout)
+        if is_interrupted or (isinstance(error, DownloadError) and helps()):
             error.add_note(advice)
         raise
 

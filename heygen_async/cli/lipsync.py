@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
@@ -16,7 +18,7 @@ from heygen_async.cli.options import Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, emit_page, next_token, note
 from heygen_async.cli.output_flags import OutputFlags, Target
 from heygen_async.cli.problems import Problems, check_texts
-from heygen_async.cli.wait import check_connection, path_of, wait_for
+from heygen_async.cli.wait import check_connection, how_to_continue, path_of, wait_for
 from heygen_async.errors import UnexpectedResponse
 from heygen_async.models import JSON, check_title
 from heygen_async.pagination import Page, Paginator
@@ -182,15 +184,18 @@ def download(
     path_of(lipsync_id)
     delivery = OutputFlags(output, overwrite=overwrite, captions=captions)
     problems = Problems()
-    problems.add("--output", *delivery.folder_problems())
+    problems.add("--output", *delivery.problems(lipsync_id))
     problems.check()
     return _download(lipsync_id, delivery, options)
 
 
 async def _download(lipsync_id: str, delivery: OutputFlags, options: Options) -> None:
+    begun = asyncio.Event()
     async with session(options) as heygen:
-        with advising(f"to resume it: {delivery.command(lipsync_id)}"):
-            path = await delivery.download(heygen, lipsync_id, options)
+        with advising(f"to resume it: {delivery.command(lipsync_id)}", helps=begun.is_set):
+            lipsync = await heygen.lipsyncs.get(lipsync_id)
+            with nullcontext() if lipsync.is_terminal else advising(how_to_continue([lipsync_id])):
+                path = await delivery.download(heygen, lipsync, options, begun=begun.set)
     emit({"data": {"id": lipsync_id, "path": str(path)}}, options)
 
 

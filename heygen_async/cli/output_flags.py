@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -15,6 +16,7 @@ from heygen_async.cli.options import Options
 
 if TYPE_CHECKING:
     from heygen_async import HeyGenSession
+    from heygen_async.models import Lipsync
 
 Target: TypeAlias = Annotated[str, Parameter(name=("--output", "-o"), metavar="FILE|FOLDER")]
 """As it was written: a slash at its end makes it a folder, which a `Path` would forget."""
@@ -28,30 +30,49 @@ class OutputFlags:
     overwrite: bool = field(kw_only=True)
     captions: bool = field(kw_only=True)
 
-    def problems(self) -> list[str]:
-        """Return every reason why nothing can be written there; nothing is written to find out."""
+    def problems(self, lipsync_id: str | None = None) -> list[str]:
+        """Return every reason why nothing can be written there; nothing is written to find out.
+
+        Args:
+            lipsync_id: The lipsync, whose unfinished download may be there; `None` before it is created.
+        """
         from heygen_async._media.targets import target_problems  # noqa: PLC0415 not every command writes files
 
         path = os.path.expanduser(self.output)  # noqa: PTH111 Path raises where there is no home
         if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
             return [] if os.access(path, os.W_OK | os.X_OK) else [f"the folder {path} is not writable"]
-        return self.folder_problems() or target_problems(Path(path), overwrite=self.overwrite, captions=self.captions)
+        if path.endswith(("/", os.sep)):
+            return [f"the folder {path} does not exist"]
+        return target_problems(Path(path), overwrite=self.overwrite, captions=self.captions, lipsync_id=lipsync_id)
 
-    def folder_problems(self) -> list[str]:
-        """Return the problem of a folder that does not exist."""
-        path = os.path.expanduser(self.output)  # noqa: PTH111 the same
-        is_missing = path.endswith(("/", os.sep)) and not os.path.isdir(path)  # noqa: PTH112 never raises
-        return [f"the folder {path} does not exist"] if is_missing else []
-
-    async def download(self, heygen: HeyGenSession, lipsync_id: str, options: Options) -> Path:
+    async def download(
+        self,
+        heygen: HeyGenSession,
+        lipsync: Lipsync | str,
+        options: Options,
+        *,
+        begun: Callable[[], None] | None = None,
+    ) -> Path:
         """Write the video, and show how far it is.
+
+        Args:
+            heygen: The session.
+            lipsync: The lipsync.
+            options: How to print.
+            begun: Called when something of the video is there.
 
         Raises:
             HeyGenError: As `HeyGenSession.download` does.
         """
-        with transfer("downloading", options) as progress:
+        with transfer("downloading", options) as show:
+
+            def progress(done: int, total: int | None) -> None:
+                if begun is not None:
+                    begun()
+                show(done, total)
+
             return await heygen.download(
-                lipsync_id, self.output, overwrite=self.overwrite, captions=self.captions, progress=progress
+                lipsync, self.output, overwrite=self.overwrite, captions=self.captions, progress=progress
             )
 
     def command(self, lipsync_id: str) -> str:

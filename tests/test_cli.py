@@ -897,8 +897,23 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (("lipsync", "get", "a/b"), "ID is not an id: 'a/b'"),
-        (("webhook", "endpoints", "rotate", "a/b"), "ID is not an id: 'a/b'"),
+        (("lipsync", "get", "a/b"), "ID is not an id: 'a/b'; an id is one word, such as ls_abc123"),
+        (("lipsync", "wait", "ls_1", "a b"), "ID is not an id: 'a b'; an id is one word, such as ls_abc123"),
+        (("webhook", "endpoints", "rotate", "a/b"), "ID is not an id: 'a/b'; an id is one word, such as we_1"),
+        (("lipsync", "wait"), "ID is missing"),
+        (("asset", "upload"), "FILE is missing"),
+        (("lipsync", "create", "--video", "asset:", "--audio", AUDIO_URL), "--video: asset: needs an id"),
+        (("lipsync", "create", "--video", VIDEO_URL, "--audio", "asset:"), "--audio: asset: needs an id"),
+        (("dub", "a.csv", "--rates", "0.1"), "--rates are by mode: write --rates.speed 0.033"),
+        (("dub", "a.csv", "--rates=speed"), "--rates are by mode: write --rates.speed 0.033"),
+        (("dub", "a.csv", "--rates.speed", "cheap"), "--rates.speed must be a number, not 'cheap'"),
+        (("dub", "a.csv", "--budget", "abc"), "--budget must be a number, not 'abc'"),
+        (("dub", "a.csv", "--max-in-flight", "1.5x"), "--max-in-flight must be a whole number, not '1.5x'"),
+        (("lipsync", "create", "--start-time", "soon"), "--start-time must be a number, not 'soon'"),
+        (("dub", "-"), "for standard input give /dev/stdin and --journal"),
+        (("dub", "-", "--journal", "a.sqlite"), "for standard input give /dev/stdin and --journal"),
+        (("dub", "--dry-run", "-"), "for standard input give /dev/stdin and --journal"),
+        (("webhook", "endpoints", "create", "http://example.com"), "URL: url must be an https URL"),
         (("account", "--base-url", "http://a.b"), "the base URL (--base-url, HEYGEN_BASE_URL) must be an https URL"),
         (("lipsync", "get"), "ID is missing"),
         (("lipsync", "update", "ls_1"), "--title is missing"),
@@ -912,6 +927,16 @@ def test_a_message_names_the_argument_as_the_help_does(argv, message, server, cl
 
     assert (ran.code, server.requests) == (2, [])
     assert message in ran.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"), [(("lipsync", "wait"), "[OPTIONS] ID..."), (("asset", "upload"), "[OPTIONS] FILE...")]
+)
+def test_the_help_names_an_argument_that_may_be_given_several_times(words, usage, cli):
+    lines = cli(*words, "--help").out.splitlines()
+
+    assert lines[0] == f"Usage: heygen-async {' '.join(words)} {usage}"
+    assert any("[required]" in line for line in lines)
 
 
 # Captions

@@ -1,6 +1,8 @@
 """What the command line decides without a server: times, requests, the schema, and how things look."""
 
+import errno
 import io
+import socket
 
 import attrs
 import orjson
@@ -14,10 +16,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from heygen_async import AssetId, LipsyncRequest
+from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.create_request import compose, options_of
 from heygen_async.cli.create_schema import schema_of_create
 from heygen_async.cli.durations import seconds
 from heygen_async.cli.envelope_view import show
+from heygen_async.cli.exits import Exit, exit_code
 from heygen_async.cli.live import summary
 from heygen_async.cli.problems import Problems
 from heygen_async.models import LipsyncOptions
@@ -233,3 +237,24 @@ def test_a_wait_is_summarized_in_a_line():
     assert summary(["running"], 1, 62) == "running, 1:02"
     assert summary(["running", "pending", "running"], 5, 0.4) == "2 of 5 done, 1 pending, 2 running, 0:00"
     assert summary([], 1, 0) == "0:00"
+
+
+# Listening
+
+
+@pytest.mark.parametrize("host", ["nohost.invalid", "a b", "999.1.1.1"])
+def test_a_host_without_an_address_is_misuse_and_named(host):
+    with (
+        pytest.raises(ValueError, match=f"--host {host} has no address: not known") as caught,
+        advising_on_port(1, host),
+    ):
+        raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+    assert exit_code(caught.value) == Exit.USAGE
+
+
+def test_other_errors_of_a_listener_are_its_own():
+    with pytest.raises(PermissionError, match="low port"), advising_on_port(80, "127.0.0.1"):
+        raise PermissionError("low port")
+    with pytest.raises(OSError, match="give another one with --port"), advising_on_port(80, "127.0.0.1"):
+        raise OSError(errno.EADDRINUSE, "in use")

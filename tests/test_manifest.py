@@ -318,6 +318,13 @@ def test_an_asset_id_that_cannot_be_one_is_an_error_of_its_row(tmp_path: Path) -
     ]
 
 
+@pytest.mark.parametrize("cells", [f"asset:,{A}", f"{V},asset:", "asset:as_1, asset: "])
+def test_an_asset_without_an_id_is_not_taken_for_a_file(tmp_path: Path, cells: str) -> None:
+    [found] = _problems(_manifest(tmp_path, f"video,audio\n{cells}\n"))
+
+    assert found.endswith(": asset: needs an id, such as asset:as_abc123")
+
+
 @pytest.mark.parametrize("output", ["fr/", "~/x.mp4", "..", "fr/.", "../x.mp4", "/x.mp4"])
 def test_an_output_that_names_no_file_in_its_folder_is_an_error_of_its_row(tmp_path: Path, output: str) -> None:
     path = tmp_path / "rows.csv"

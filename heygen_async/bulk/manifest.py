@@ -199,7 +199,9 @@ def _source(value: object, folder: Path) -> object:
             return _url(url)
         case {"type": "asset_id", "asset_id": str(asset_id)} if asset_id:
             return AssetId(asset_id)
-        case str() if value.startswith("asset:") and len(value) > len("asset:"):
+        case "asset:":
+            raise ValueError("asset: needs an id, such as asset:as_abc123")
+        case str() if value.startswith("asset:"):
             return AssetId(value.removeprefix("asset:"))
         case str() if "://" in value:
             return _url(value)

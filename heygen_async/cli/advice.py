@@ -6,6 +6,7 @@ import asyncio
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from socket import gaierror
 
 from heygen_async.errors import DownloadError, HeyGenError, WaitTimeout
 
@@ -34,10 +35,14 @@ def advising(advice: str, *, helps: Callable[[], bool] = _always) -> Iterator[No
 
 
 @contextmanager
-def advising_on_port(port: int) -> Iterator[None]:
-    """Say which flag helps if the body cannot listen on *port* because another program does."""
+def advising_on_port(port: int, host: str | None = None) -> Iterator[None]:
+    """Say which flag helps if the body cannot listen: another program uses *port*, or *host* has no address."""
     try:
         yield
+    except gaierror as error:
+        if host is None:
+            raise
+        raise ValueError(f"--host {host} has no address: {error.strerror}") from error
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

@@ -19,7 +19,7 @@ app: Final = App(name="asset", help="Upload files.")
 
 @app.command
 def upload(
-    *files: Annotated[Path, Parameter(name="FILE")],
+    *files: Annotated[Path, Parameter(name="FILE", required=True)],
     options: Options = Options(),  # noqa: B008 frozen
 ) -> Coroutine[Any, Any, None]:
     """Upload files, and print the asset of each: as JSON, one per line.
@@ -29,8 +29,6 @@ def upload(
     Args:
         files: MP4 or WebM, MP3 or WAV, PNG, JPEG, PDF or SRT.
     """
-    if not files:
-        raise ValueError("give the file to upload, or several")
     problems = Problems()
     for file in files:
         with problems.at(""):

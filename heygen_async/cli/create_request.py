@@ -90,7 +90,9 @@ def source(text: str, role: Role) -> Source:
         OSError: If the file cannot be read.
     """
     kind, _, rest = text.partition(":")
-    if kind == "asset" and rest:
+    if kind == "asset":
+        if not rest:
+            raise ValueError("asset: needs an id, such as asset:as_abc123")
         return AssetId(rest)
     if kind == "https":
         return _public(text)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    Token,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from heygen_async._text import one_line
 from heygen_async.cli.exits import Exit, exit_code
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 
 _LISTED: Final = 20
 """Problems in the message of a JSON error; `problems` has more of them."""
+_NUMBERS: Final[dict[object, str]] = {float: "a number", int: "a whole number"}
 _SCOPES: Final = "The API key is valid but lacks a permission: check its scopes, or use another key."
 
 
@@ -72,16 +80,30 @@ def _lines(error: BaseException) -> list[str]:
     match error:
         case KeyboardInterrupt():
             return [f"interrupted by {error}" if str(error) not in ("", "SIGINT") else "interrupted"]
-        case UnusedCliTokensError():
-            return [one_line(f"unexpected: {' '.join(error.unused_tokens or ())}")]
-        case MissingArgumentError(argument=missing) if missing and not (missing.tokens or error.unused_tokens):
-            return [one_line(f"{missing.name} is missing")]
+        case CycloptsError():
+            return [_usage_line(error)]
         case BadArguments():
             return [*map(_problem_line, error.problems), *_count_line(error)]
         case APIError():
             return [message_of(error), *map(_fault_line, error.errors)]
         case _:
             return [message_of(error)]
+
+
+def _usage_line(error: CycloptsError) -> str:
+    match error:
+        case UnusedCliTokensError():
+            return one_line(f"unexpected: {' '.join(error.unused_tokens or ())}")
+        case MissingArgumentError(argument=missing) if missing and not (missing.tokens or error.unused_tokens):
+            return one_line(f"{missing.name} is missing")
+        case UnknownOptionError(token=Token(keyword=None, value="-"), command_chain=("dub",)):
+            return "MANIFEST cannot be -: for standard input give /dev/stdin and --journal"
+        case CoercionError(token=Token(keyword=str(flag), value=value), target_type=kind) if kind in _NUMBERS:
+            return one_line(f"{flag} must be {_NUMBERS[kind]}, not {value!r}")
+        case CoercionError(token=Token(keyword="--rates" as flag)):
+            return f"{flag} are by mode: write {flag}.speed 0.033"
+        case _:
+            return message_of(error)
 
 
 def _problem_line(problem: ArgumentProblem) -> str:

@@ -139,7 +139,7 @@ async def _delete(lipsync_id: str, path: str, options: Options) -> Exit:
 
 @app.command
 async def wait(
-    *lipsync_ids: Annotated[str, Parameter(name="ID")],
+    *lipsync_ids: Annotated[str, Parameter(name="ID", required=True)],
     waiting: WaitOptions = WaitOptions(),  # noqa: B008 frozen
     options: Options = Options(),  # noqa: B008 frozen
 ) -> int:
@@ -152,8 +152,6 @@ async def wait(
     Args:
         lipsync_ids: The lipsyncs.
     """
-    if not lipsync_ids:
-        raise ValueError("give the id of a lipsync to wait for, or several")
     for lipsync_id in lipsync_ids:
         path_of(lipsync_id)
     async with session(options, polling=waiting.polling) as heygen:

@@ -300,7 +300,7 @@ async def _serving(receiver: WebhookReceiver, host: str, port: int) -> AsyncIter
     serving.app.router.add_route("*", "/{path:.*}", receiver.handle)
     await serving.setup()
     try:
-        with advising_on_port(port):
+        with advising_on_port(port, host):
             await web.TCPSite(serving, host, port).start()
         yield
     finally:

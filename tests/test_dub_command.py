@@ -150,7 +150,27 @@ def test_a_rehearsal_needs_no_key_and_leaves_nothing(cli, manifest, tmp_path):
 
     assert ran.code == 0
     assert ran.answers[-1]["summary"]["rows"] == {"completed": 4}
+    assert ran.answers[-1]["summary"]["next_commands"] == [
+        f"heygen-async dub {manifest} --output-dir {tmp_path / 'out'}"
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["episodes.csv"]
+
+
+def test_a_rehearsal_that_its_budget_has_stopped_does_not_suggest_the_same_budget(cli, manifest):
+    summary = cli("dub", manifest, "--sandbox", "--budget", "0.01").answers[-1]["summary"]
+
+    assert summary["rows"] == {"skipped": 4}
+    assert summary["next_commands"] == [f"heygen-async dub {manifest} --budget USD"]
+
+
+@pytest.mark.parametrize("where", ["out", "out/deeper", "out/a/b"])
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)], ids=str)
+def test_an_output_folder_that_is_a_file_is_a_problem_of_the_rows(server, cli, manifest, tmp_path, where, flags):  # noqa: PLR0917 fixtures
+    (tmp_path / "out").write_text("a file")
+    ran = cli("dub", manifest, "--output-dir", tmp_path / where, *flags)
+
+    assert (ran.code, server.requests) == (2, [])
+    assert all(f"{tmp_path / 'out'} is not a folder" in problem["message"] for problem in ran.error["problems"])
 
 
 def test_a_budget_leaves_rows_and_exits_1(server, cli, tmp_path):

@@ -387,10 +387,45 @@ def test_a_command_has_every_flag_that_was_given():
     )
     commands = RunCommands(Path("episodes.csv"), flags, ReviewFlags(), "http://127.0.0.1:8080")
 
-    assert commands.to_start() == {
+    assert commands.after_rehearsal(is_over_budget=False) == {
         "Start the run": "heygen-async dub episodes.csv --max-in-flight 4 --max-attempts 5 --rates.speed 0.05 "
         "--submit batch --captions --retry-failed --base-url http://127.0.0.1:8080"
     }
+
+
+def test_a_rehearsal_that_its_budget_has_stopped_suggests_another_budget_and_the_same_folder():
+    commands = RunCommands(Path("a.csv"), RunFlags(output_dir=Path("out"), budget=5.0), ReviewFlags(), None)
+
+    assert commands.after_rehearsal(is_over_budget=True) == {
+        "Start the run with a higher budget": "heygen-async dub a.csv --output-dir out --budget USD"
+    }
+    assert commands.after_rehearsal(is_over_budget=False) == {
+        "Start the run": "heygen-async dub a.csv --output-dir out --budget 5"
+    }
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"done": 3}, {}),
+        ({}, {}),
+        ({"done": 2, "failed": 1}, {"Retry the failed rows": "heygen-async dub a.csv --retry-failed"}),
+        ({"done": 2, "under_way": 1}, {"Start the run": "heygen-async dub a.csv"}),
+        (
+            {"to_submit": 2, "failed": 1},
+            {
+                "Start the run": "heygen-async dub a.csv",
+                "Retry the failed rows": "heygen-async dub a.csv --retry-failed",
+            },
+        ),
+    ],
+    ids=str,
+)
+def test_after_a_dry_run_a_run_is_suggested_only_if_it_has_something_to_do(counts, expected):
+    none = dict.fromkeys(("to_submit", "under_way", "done", "failed", "unknown"), 0)
+    survey = Survey(rows=sum(counts.values()), estimate=0.0, **{**none, **counts})
+
+    assert RunCommands(Path("a.csv"), RunFlags(), ReviewFlags(), None).after_dry_run(survey) == expected
 
 
 def test_the_summary_has_the_last_failed_rows(progress):
@@ -434,9 +469,8 @@ def test_the_json_of_a_summary_has_money_apart_and_the_next_commands():
 
 def test_a_dry_run_says_what_a_run_would_do_and_how_to_start_it():
     survey = Survey(rows=60, to_submit=46, under_way=1, done=12, failed=1, unknown=40, estimate=91.91)
-    lines = shown(
-        *survey_lines(survey, 50.0), *next_steps(RunCommands(Path("a.csv"), RunFlags(), ReviewFlags(), None).to_start())
-    )
+    commands = RunCommands(Path("a.csv"), RunFlags(), ReviewFlags(), None)
+    lines = shown(*survey_lines(survey, 50.0), *next_steps(commands.after_dry_run(survey)))
 
     assert lines == [
         "60 valid rows; nothing was sent.",
@@ -445,4 +479,6 @@ def test_a_dry_run_says_what_a_run_would_do_and_how_to_start_it():
         "The budget of $50.00 is less than that.",
         "Start the run:",
         "  heygen-async dub a.csv",
+        "Retry the failed rows:",
+        "  heygen-async dub a.csv --retry-failed",
     ]

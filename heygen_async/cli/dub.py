@@ -149,7 +149,7 @@ async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
         details = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": plan.flags.budget}
         print_json({"type": "survey", "survey": details})
     else:
-        print_parts([*survey_lines(survey, plan.flags.budget), *next_steps(plan.commands.to_start())])
+        print_parts([*survey_lines(survey, plan.flags.budget), *next_steps(plan.commands.after_dry_run(survey))])
     return Exit.DONE
 
 
@@ -224,7 +224,8 @@ def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[Callab
 def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
     snapshot = run.snapshot()
     if plan.is_rehearsal:
-        snapshot, commands = attrs.evolve(snapshot, balance_before=None, balance_after=None), plan.commands.to_start()
+        snapshot = attrs.evolve(snapshot, balance_before=None, balance_after=None)
+        commands = plan.commands.after_rehearsal(is_over_budget=progress.is_over_budget)
     else:
         drafts = plan.files.journal if progress.has_drafts else None
         commands = plan.commands.after(snapshot, is_over_budget=progress.is_over_budget, drafts=drafts)

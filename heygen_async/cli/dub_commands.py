@@ -8,6 +8,7 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from heygen_async.bulk.events import DubSnapshot
+from heygen_async.bulk.survey import Survey
 from heygen_async.cli.dub_flags import RunFlags
 from heygen_async.cli.review_flags import ReviewFlags
 
@@ -28,9 +29,20 @@ class RunCommands:
     review: ReviewFlags
     base_url: str | None
 
-    def to_start(self) -> dict[str, str]:
-        """Return the command that starts the run, by what it does, after a rehearsal or a dry run."""
+    def after_rehearsal(self, *, is_over_budget: bool) -> dict[str, str]:
+        """Return the command that starts the run, by what it does; *is_over_budget* as in `after`."""
+        if is_over_budget:
+            return {"Start the run with a higher budget": self._with_another_budget()}
         return {"Start the run": self._command(self.flags)}
+
+    def after_dry_run(self, survey: Survey) -> dict[str, str]:
+        """Return the commands to run next, by what they do: none if there is nothing to do."""
+        commands: dict[str, str] = {}
+        if survey.to_submit or survey.under_way:
+            commands["Start the run"] = self._command(self.flags)
+        if survey.failed:
+            commands["Retry the failed rows"] = self._retrying()
+        return commands
 
     def after(self, snapshot: DubSnapshot, *, is_over_budget: bool, drafts: Path | None = None) -> dict[str, str]:
         """Return the commands to run next, by what they do.
@@ -42,17 +54,22 @@ class RunCommands:
         """
         commands: dict[str, str] = {}
         if is_over_budget:
-            command = self._command(evolve(self.flags, budget=None))
-            commands["Continue with a higher budget"] = f"{command} --budget USD"
+            commands["Continue with a higher budget"] = self._with_another_budget()
         elif _is_unfinished(snapshot):
             commands["Continue"] = self._command(self.flags)
         if snapshot.stages.get("failed"):
-            commands["Retry the failed rows"] = self._command(evolve(self.flags, retry_failed=True))
+            commands["Retry the failed rows"] = self._retrying()
         if drafts is not None and not self.review.approved and not self.review.review:
             commands["Watch the drafts, and approve or reject them"] = shlex.join(
                 ["heygen-async", "review", str(drafts)]
             )
         return commands
+
+    def _with_another_budget(self) -> str:
+        return f"{self._command(evolve(self.flags, budget=None))} --budget USD"
+
+    def _retrying(self) -> str:
+        return self._command(evolve(self.flags, retry_failed=True))
 
     def _command(self, flags: RunFlags) -> str:
         url = () if self.base_url is None else ("--base-url", self.base_url)

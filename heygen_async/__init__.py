@@ -129,7 +129,7 @@ __all__ = [
 ]
 
 # Where the names live, light ones first. They are imported on first use: pytest loads our plugin, and with it this
-# package, in every run, and so does whoever wants one error only.
+# package, in every run, and so does a program that needs one error only.
 _HOMES: Final = (
     "errors",
     "models",

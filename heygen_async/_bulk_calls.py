@@ -52,7 +52,7 @@ class JobList:
             HeyGenError: If it cannot be read; nothing is sent before the server is ready for that.
         """
         now = asyncio.get_running_loop().time
-        async with self._lock:  # whoever reads it may be waiting to do so again
+        async with self._lock:  # so that a call sees the error of the one before it
             if self._error is not None and now() < self._not_before:
                 raise self._error.fresh()
             try:

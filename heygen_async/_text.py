@@ -1,4 +1,4 @@
-"""What counts as text, and how text of strangers is shown on one line. Pure."""
+"""What counts as text, and how untrusted text is shown on one line. Pure."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Check(Model):
 
 @frozen(kw_only=True)
 class Diagnosis(Model):
-    """What `heygen.doctor()` has seen. It can be shown to anybody."""
+    """What `heygen.doctor()` has seen. It contains no secrets."""
 
     base_url: str
     version: str

@@ -22,6 +22,9 @@
         ├─ InvalidSignature
         └─ StaleDelivery
 
+`heygen_async.bulk` adds `JournalError` (with `JournalInUse`), `InDoubt` and `OverBudget`, and
+`heygen_async.bulk.cluster` adds `ClusterError`, a `JournalError`.
+
 Misuse, such as a bad argument or a closed session, raises a `ValueError`, `TypeError` or `RuntimeError` before
 anything is sent; these are not in the tree. Every error survives `pickle` and `copy`. No error shows the API key or the
 query of a presigned link, and neither do the local variables of its traceback.
@@ -125,8 +128,6 @@ class HeyGenError(Exception):
     """The root of the tree: catch it to catch every error of this library. It is never raised itself.
 
     Attributes:
-        hint: What to do about it, in one sentence; `None` where there is no advice. Where a POST may have been carried
-            out (`outcome` is `unknown`), it says to repeat that with the same key.
         idempotency_key: The key that a POST was sent with. Pass it to the same call again (`idempotency_key=`), and
             the server returns the result of the first request instead of doing the work twice. `None` for other calls.
         attempts: How many times the request was sent.
@@ -151,7 +152,10 @@ class HeyGenError(Exception):
 
     @property
     def hint(self) -> str | None:
-        """What a person can do about it, in one sentence."""
+        """What to do about it, in one sentence; `None` where there is no advice.
+
+        Where a POST may have been carried out (`outcome` is `unknown`), it says to repeat that with the same key.
+        """
         # What a class advises, such as to try again, would pay twice where the work may be done already.
         is_in_doubt = self.outcome == "unknown" and self.idempotency_key is not None
         return _IN_DOUBT_HINT if is_in_doubt and "_hint" not in self.__dict__ else self._hint

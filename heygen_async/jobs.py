@@ -61,6 +61,8 @@ class LipsyncJob:
         Raises:
             NotFound: There is no such lipsync in this account.
             HeyGenError: Any other error of the request; see `heygen_async.errors`.
+
+        Cancelling it affects nothing.
         """
         return await self._lipsyncs.get(self.id)
 
@@ -96,11 +98,29 @@ class LipsyncJob:
     async def download(
         self, path: FilePath, *, overwrite: bool = False, captions: bool = False, progress: Progress | None = None
     ) -> Path:
-        """Write the video to *path*, and with *captions* its captions beside it; see `HeyGenSession.download`."""
+        """Write the video to *path*, and with *captions* its captions beside it; see `HeyGenSession.download`.
+
+        Raises:
+            DownloadError: The video cannot be downloaded or written, or the job is not completed.
+            LipsyncFailed: The job failed.
+            HeyGenError: The API does not return the lipsync.
+            RuntimeError: The session is closed, or in use by another event loop.
+
+        If cancelled, it stops at once, and keeps the `.part` to be resumed.
+        """
         return await self._downloads.download(self.id, path, overwrite=overwrite, captions=captions, progress=progress)
 
     def iter_bytes(self) -> AsyncIterator[bytes]:
-        """Iterate over the bytes of the video; see `HeyGenSession.iter_bytes`."""
+        """Iterate over the bytes of the video; see `HeyGenSession.iter_bytes`.
+
+        Raises:
+            DownloadError: From a step: the video cannot be downloaded, or the job is not completed.
+            LipsyncFailed: From a step: the job failed.
+            HeyGenError: From a step: the API does not return the lipsync.
+            RuntimeError: From a step: the session is closed, or in use by another event loop.
+
+        Cancelling a step ends the iteration.
+        """
         return self._downloads.iter_bytes(self.id)
 
     async def delete(self) -> None:
@@ -109,6 +129,8 @@ class LipsyncJob:
         Raises:
             NotFound: There is no such lipsync in this account.
             HeyGenError: Any other error of the request; see `heygen_async.errors`.
+
+        If cancelled, it may have been carried out; `.outcome` of the `CancelledError` says what is known.
         """
         await self._lipsyncs.delete(self.id)
 
@@ -147,13 +169,20 @@ class LipsyncBatch:
         Raises:
             NotFound: There is no such batch in this account.
             HeyGenError: Any other error of the request; see `heygen_async.errors`.
+
+        Cancelling it affects nothing.
         """
         return await self._get()
 
     def items(self) -> Paginator[BatchItem]:
         """List the items, in the order in which they were created.
 
-        Nothing is sent before the result is iterated.
+        Nothing is sent before the result is iterated. A step that fails or is cancelled can be repeated.
+
+        Raises:
+            NotFound: From a step: there is no such batch in this account.
+            HeyGenError: From a step: a page cannot be fetched.
+            RuntimeError: From a step: the session is closed, or in use by another event loop.
         """
         return Paginator(self._fetch_items)
 

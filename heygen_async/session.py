@@ -60,7 +60,7 @@ class HeyGenSession:
         max_connections: Requests in flight at once, 1 or more; others wait, without using up their timeout.
         max_requests_per_second: The most requests that leave in a second, more than 0; `None` for no limit.
         max_response_bytes: The longest answer of the API that is read, in bytes after decompression, 1 or more.
-        max_download_bytes: The longest video that is downloaded, 1 or more. A download ends there with a
+        max_download_bytes: The longest video that is downloaded, in bytes, 1 or more. A download ends there with a
             `DownloadError`, also if its file host gives no length.
         headers: Headers to add to every request to the API, printable ASCII.
         trust_env: Whether the proxies of `HTTP_PROXY` and `HTTPS_PROXY` and the credentials of `.netrc` are used.
@@ -200,6 +200,7 @@ class HeyGenSession:
             TypeError, ValueError: If an argument is wrong, or the idempotency key was used for a different request in
                 this session; nothing was sent.
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`; see `heygen_async.errors`.
+            RuntimeError: If the session is closed, or in use by another event loop.
 
         A cancelled call stops at once; its `asyncio.CancelledError` has the same three attributes.
         """
@@ -380,6 +381,7 @@ class HeyGenSession:
                 `max_download_bytes`, or is cut short. `.is_transient` is true if the host or the network failed.
             LipsyncFailed: If the job failed.
             HeyGenError: If the API does not return the lipsync.
+            RuntimeError: If the session is closed, or in use by another event loop.
 
         If cancelled, it stops at once, and keeps the `.part` to be resumed.
         """
@@ -402,6 +404,7 @@ class HeyGenSession:
             DownloadError: If there are none (yet), they are empty, or cannot be downloaded or written.
             LipsyncFailed: If the job failed.
             HeyGenError: If the API does not return the lipsync.
+            RuntimeError: If the session is closed, or in use by another event loop.
 
         If cancelled, it stops at once and writes nothing.
         """
@@ -419,6 +422,9 @@ class HeyGenSession:
             DownloadError: As `download` does; also if the download must start again after bytes were yielded.
             LipsyncFailed: If the job failed.
             HeyGenError: If the API does not return the lipsync.
+            RuntimeError: If the session is closed, or in use by another event loop.
+
+        Cancelling a step ends the iteration.
         """
         return self._calls.downloads.iter_bytes(lipsync)
 

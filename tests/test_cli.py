@@ -357,7 +357,7 @@ def test_delete_is_confirmed_on_a_terminal(answer, code, server, cli, made, monk
     ran = cli("lipsync", "delete", made)
 
     assert ran.code == code
-    assert ran.err.startswith(f"Delete {made} for good? [y/N]")
+    assert ran.err.startswith(f"Delete {made} permanently? [y/N]")
     assert server.jobs[0].deleted == (code == 0)
 
 

@@ -1111,7 +1111,7 @@ async def drain(pieces):
 
 async def test_a_video_that_is_announced_as_longer_than_the_limit_is_not_downloaded(tmp_path):
     async with served(send(VIDEO), max_download_bytes=SIZE - 1) as heygen:
-        with pytest.raises(DownloadError, match=r"has 3,000,000 bytes by its file host's account, and 2,999,999 is"):
+        with pytest.raises(DownloadError, match=r"has 3,000,000 bytes according to its file host, and 2,999,999 is"):
             await heygen.download("ls_1", tmp_path / "a.mp4")
         with pytest.raises(DownloadError, match="2,999,999 is the limit"):
             await drain(heygen.with_options(retry=QUICK).iter_bytes("ls_1"))

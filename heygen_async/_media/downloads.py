@@ -1,4 +1,4 @@
-"""The outputs of a lipsync, to files or to whoever iterates over them."""
+"""The outputs of a lipsync, to files or as an async iterator."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class _Receiver:
             await self._receive(link, await self._on_disk(Part.state), progress)
             if await self._on_disk(Part.flaw) is None:
                 return
-            # It has the length that was announced. Perhaps that was a slip; twice is no slip.
+            # It has the length that was announced. A second copy that is cut short too is the host's error.
             await self._receive(link, PartState(), progress)
             flaw = await self._on_disk(Part.flaw)
         except TooLongError:

@@ -87,7 +87,7 @@ async def fetch(transport: Transport, link: Link, state: PartState, *, max_bytes
 
 
 class _Fetch:
-    """What there is of a file, and what it has cost to get it."""
+    """The progress of one download: its bytes so far, and its attempts."""
 
     def __init__(self, transport: Transport, link: Link, state: PartState, max_bytes: int) -> None:
         self._transport = transport
@@ -131,7 +131,7 @@ class _Fetch:
         subject = f"the {self._link.kind} of {self._link.lipsync.id}"
         if state.total is not None and state.total > self._max_bytes:
             raise TooLongError(
-                f"{subject} has {state.total:,} bytes by its file host's account, and {self._max_bytes:,} is the limit"
+                f"{subject} has {state.total:,} bytes according to its file host, and {self._max_bytes:,} is the limit"
             )
         if state.done > self._max_bytes:
             raise TooLongError(f"{subject} does not end after {self._max_bytes:,} bytes, which is the limit")
@@ -255,7 +255,7 @@ def link_of(lipsync: Lipsync, kind: Kind) -> Secret:
 
 
 def expires_at(link: Secret) -> float | None:
-    """Return when a presigned link ends by its own account, as Unix time in seconds; `None` if it does not say."""
+    """Return when a presigned link ends according to its own parameters, as Unix time; `None` if they do not say."""
     query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(link.reveal()).query).items()}
     for vendor in ("x-amz", "x-goog"):
         signed, seconds = query.get(f"{vendor}-date"), query.get(f"{vendor}-expires")

@@ -23,7 +23,7 @@ from heygen_async.errors import DownloadError
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing but care keeps another process out
+except ImportError:  # Windows: there is no lock against other processes
     fcntl = None  # type: ignore[assignment]
 
 PART: Final = ".part"
@@ -243,7 +243,7 @@ def _take(side: BinaryIO, target: Path, lipsync_id: str) -> None:
         side.seek(0)
         side.truncate()
         side.write(owner.encode())
-        os.fsync(side.fileno())  # or a power failure could leave bytes that nobody owns
+        os.fsync(side.fileno())  # or a power failure could leave bytes without an owner
 
 
 def _open(path: Path) -> BinaryIO:
@@ -312,7 +312,7 @@ def remove_unwritten(target: Path) -> None:
 
 
 def _temporary(target: Path) -> Path:
-    # One name for a target, so that whoever writes it next finds what is left.
+    # One name for a target, so that the next write finds what is left.
     name = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
     return target.with_name(f".heygen-{name}{PART}")
 

@@ -33,8 +33,8 @@ class Reading:
     Args:
         pool: The threads.
         file: The file.
-        sha256: What its content must have, in hex; the last piece of another content is never sent. `None` if nobody
-            knows: the first whole pass finds it.
+        sha256: What its content must have, in hex; the last piece of another content is never sent. `None` if it
+            is not known: the first whole pass finds it.
         progress: Called with the bytes that are sent.
 
     Attributes:

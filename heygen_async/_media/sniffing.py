@@ -321,7 +321,7 @@ def _mpeg(head: bytes) -> Format | None:
         return MP3
     if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xF6 == 0xF0:  # noqa: PLR2004 the sync bits of ADTS
         return AAC
-    # Padding or remains of something cut off may come first: two frames in a row are no chance.
+    # Padding or remains of something cut off may come first: two frames in a row are no coincidence.
     if any(_frame_length(head, place, then=1) for place in range(1, len(head))):
         return MP3
     return MPEG_AUDIO if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0 else None  # noqa: PLR2004

@@ -54,7 +54,7 @@ class LocalFile:
     is_untouched: Callable[[], bool] = field(default=lambda: False, repr=False)
     """Whether certainly nothing has changed it since the check; false where that is not known. For a thread."""
     touched_at: float | None = None
-    """When it was last changed, renamed or linked, by its file system's account, as Unix time; `None` if not known."""
+    """When it was last changed, renamed or linked, according to its file system: Unix time; `None` if not known."""
     sha256: str | None = None
     """The digest of its content in hex, if that is known and cannot change."""
     path: Path | None = None

@@ -40,7 +40,7 @@ class CachedUpload:
 
     sample: Sample
     sha256: str | None
-    """`None` while nobody knows: then an upload is under way that finds it."""
+    """`None` until the upload that is under way has found it."""
     paths: set[Path] = field(factory=set)
     """Where it was found."""
     asset: Asset | None = None
@@ -106,7 +106,10 @@ class UploadCache:
         self.tidy(entry)
 
     def tidy(self, entry: CachedUpload) -> None:
-        """Remove *entry* if it has no asset and nobody works on it; without a SHA-256, nobody else can."""
+        """Remove *entry* if it has no asset, no upload under way, and no task that waits to take over.
+
+        An entry without a SHA-256 is removed even while others wait: only its own upload could have found the digest.
+        """
         if entry.asset is None and entry.upload is None and not (entry.sha256 and entry.waiting):
             self._remove(entry)
 

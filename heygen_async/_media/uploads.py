@@ -33,7 +33,7 @@ from heygen_async.models import JSON, Asset, AssetId, Secret, Source
 _LINKS: Final = 3
 """How many upload links are requested for one file."""
 
-# What the connection itself says of a body; a server has no say in it.
+# Headers that aiohttp sets itself; those that the API gives are ignored.
 _NOT_THEIRS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "expect"})
 _HEADER: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -84,7 +84,7 @@ class Uploads:
 
     async def upload_all(self, files: Sequence[LocalFile]) -> list[Asset]:
         """Upload several files at once, and return their assets in order. The first failure ends the others."""
-        if len(files) < 2:  # noqa: PLR2004 one needs no company
+        if len(files) < 2:  # noqa: PLR2004 one file needs no task group
             return [await self.upload(file) for file in files]
         try:
             async with TaskGroup() as group:

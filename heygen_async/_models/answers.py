@@ -310,7 +310,7 @@ class WebhookEvent(Model):
     failure_message: str | None = None
     """Why it failed."""
     data: Mapping[str, JSON] = field(default=_NOTHING, repr=False, metadata=_ALWAYS)
-    """The `event_data` as it came, or the members of a plain callback."""
+    """The `event_data` as it was received, or the members of a plain callback."""
     created_at: datetime | None = None
     """When it happened, if the delivery says so; aware, UTC."""
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)

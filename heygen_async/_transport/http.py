@@ -149,11 +149,11 @@ class Http:
             headers=make_headers(),
             trust_env=theirs.trust_env if theirs else self._trust_env,
             trace_configs=[*(theirs.trace_configs if theirs else ()), *self._trace_configs],
-            # aiohttp has no public name for it, and to ignore a proxy without a word would be a leak.
+            # aiohttp has no public name for it, and a proxy that is silently ignored would be a leak.
             proxy=theirs._default_proxy if theirs else None,  # noqa: SLF001
         )
         # aiohttp sends a GET, PUT or DELETE once more itself if a kept connection breaks, though the server may have
-        # carried it out, and nobody learns of it. There is no public switch; its own test client uses this one.
+        # carried it out, and reports nothing. There is no public switch; its own test client uses this one.
         client._retry_connection = False  # noqa: SLF001
         return client
 
@@ -220,7 +220,7 @@ class Http:
     async def probe(self, timeout: float) -> Reach | None:
         """Connect to the API once without sending anything, and return how far that got.
 
-        `None` with a borrowed client: how it connects is its own affair, and only its requests show it.
+        `None` with a borrowed client: its connector decides how to connect.
 
         Args:
             timeout: Seconds for each stage.

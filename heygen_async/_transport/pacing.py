@@ -51,7 +51,7 @@ class Pace:
 
 @define
 class Pacer:
-    """The lanes of a session: a create waits for both, anything else for the session's."""
+    """The paces of a session: a create waits for both, any other request for the session's."""
 
     session: Pace = field(factory=Pace)
     creates: Pace = field(factory=Pace)

@@ -1,4 +1,4 @@
-"""Send a body piece by piece: as long as its bytes move, it goes on."""
+"""Send a body piece by piece, with a timeout between pieces and none for the whole."""
 
 from __future__ import annotations
 

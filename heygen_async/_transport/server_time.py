@@ -1,7 +1,7 @@
 """The API's time, from the `Date` of its answers: how long the API remembers a key is judged by its clock, not by ours.
 
 Rule 1: between two answers time passes as `_uptime` shows it. A key is as old as the older of two clocks says.
-Rule 2: until an answer has had a date, the time is that of the wall clock, and nobody knows how wrong that is.
+Rule 2: until an answer has had a date, the time is that of the wall clock, whose error is not known.
 Rule 3: a date is from some moment between its request and its arrival, which can be days if the machine was suspended.
 """
 

@@ -31,7 +31,7 @@ _NO_MASK: Final = Mask(Secret(""))
 
 @define
 class Answer:
-    """An answer as it came. Its repr shows neither headers nor body: both may hold secrets."""
+    """An answer as it was received. Its repr shows neither headers nor body: both may hold secrets."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)

@@ -104,6 +104,7 @@ def compose_raw(
     """Compose a request of any call under `/v3/` from a percent-encoded *path*.
 
     Raises:
+        TypeError: If *path* is not a string, or *json* has a value that JSON does not have.
         ValueError: If it is no such path, or the method is none of the API's.
     """
     if method not in _METHODS:

@@ -123,7 +123,7 @@ class AdmissionQueue:
         """Return the unanswered requests of a row after another one, which ended in *error*.
 
         Raises:
-            RunAborted: If the API has not answered anybody for too long.
+            RunAborted: If the API has answered no request for too long.
         """
         self.last_error = str(error)
         after = before.after(self.answers)

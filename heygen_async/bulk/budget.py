@@ -72,7 +72,7 @@ class Budget:
     def reserve(self, price: float, *, is_guess: bool = False) -> bool:
         """Count a job that is about to be created, unless the sum would exceed the limit.
 
-        Until a length was seen, a price that is a guess is reserved for one job only: it may be wrong by far.
+        Until a length was seen, a price that is a guess is reserved for one job only: it may be very wrong.
         """
         is_blind = is_guess and self.limit is not None and not self.longest and self._jobs > 0
         if is_blind or not self._fits(self.spent + price):

@@ -30,7 +30,7 @@ async def temporary_folder() -> AsyncGenerator[Path, None]:
 
 @define(eq=False)
 class _TemporaryFolder:
-    """A folder that is made and removed in threads: whoever is cancelled while it is made still removes it."""
+    """A folder that is made and removed in threads: a task that is cancelled while it is made still removes it."""
 
     _path: Path | None = None
     _is_over: bool = False

@@ -118,11 +118,11 @@ class Journal:
         try:
             await self.in_turn(partial(self._begin, find))
         except BaseException:
-            await asyncio.wait([self._close_later()], timeout=_CLOSE_SECONDS)  # whoever opens it next finds it free
+            await asyncio.wait([self._close_later()], timeout=_CLOSE_SECONDS)  # the next to open it finds it free
             raise
 
     def _begin(self, find: Callable[[], JournalFile]) -> None:
-        # In the thread: whoever waits for it may be cancelled, and it is closed all the same.
+        # In the thread, so that it is closed later even if the task that waits for it is cancelled.
         self._opened = find()
         with self._file.reading() as db:
             self._has_listed = bool(db.execute("SELECT EXISTS (SELECT 1 FROM listed)").fetchone()[0])

@@ -368,7 +368,7 @@ async def _finish(_row: PreparedRow, record: Record, _at: Tools, _save: Save) ->
 
 
 async def check_target(row: PreparedRow, record: Record) -> None:
-    """Check that the target can be written, and that no file of anybody else is there.
+    """Check that the target can be written, and that no other file is there.
 
     Raises:
         DownloadError: If not.
@@ -401,7 +401,7 @@ async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> 
             raise
         except HeyGenError as error:
             return _after_download(record, error, at.delays)
-    published = await to_thread.run_sync(fingerprint_of, path)  # now: whoever changes it later makes it another file
+    published = await to_thread.run_sync(fingerprint_of, path)  # now: a later change makes it another file
     if row.captions:
         record = await _write_captions(record, target, at, overwrite=captions_free)
     return record.done(published)

@@ -166,7 +166,8 @@ class DubRun:
     async def stop(self) -> None:
         """Create nothing more, and wait up to 5 seconds for the creates that have no answer yet.
 
-        Leaving the `async with` does the same. Call it first where the report is to have their answers.
+        Leaving the `async with` does the same. Call it first where the report is to have their answers. If cancelled,
+        it waits no longer; nothing more is created all the same.
         """
         if self._active is not None and not self._active.main.done():
             await self._context.queue.close(_GRACE)
@@ -183,6 +184,9 @@ class DubRun:
             JournalError: If the journal cannot be written any more.
             HeyGenError: If the API could not be reached for an hour, or from the beginning.
             RuntimeError: Outside of `async with`.
+
+        If cancelled at the moment when an outcome arrives, the iteration may skip it; the journal has the state of its
+        row. Otherwise the next call continues.
         """
         active = self._active
         if self._state != "running" or active is None:
@@ -235,6 +239,9 @@ class DubRun:
             JournalError: If the journal cannot be read or created, or a run uses it.
             OSError: If the output folder, or the folder for temporary files, cannot be written to.
             ValueError: If the journal, or its report, is the manifest.
+            RuntimeError: If the run was entered.
+
+        If cancelled, it closes the journal and removes its temporary files.
         """
         if self._state != "new":
             raise RuntimeError("a run is surveyed before it is entered")
@@ -266,6 +273,9 @@ class DubRun:
             ValueError: If the manifest or the journal of the run is there.
             OSError: If it cannot be written.
             JournalError: If the journal cannot be read.
+            RuntimeError: Outside of `async with`.
+
+        If cancelled, *path* has either the whole report or what it had before.
         """
         if self._state != "running":
             raise RuntimeError("a report is written inside `async with`")

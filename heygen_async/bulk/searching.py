@@ -63,7 +63,7 @@ class Searcher:
         heygen: The API.
         store: What knows the rows.
         now: Returns Unix time in seconds.
-        latest: Returns the latest that it can be; infinity if nobody knows.
+        latest: Returns the latest that it can be; infinity if that is not known.
     """
 
     heygen: HeyGen
@@ -187,7 +187,7 @@ class Searcher:
 
     async def _long_in_doubt(self) -> set[str]:
         """Return the callback ids of the rows in doubt whose last create has certainly arrived by now."""
-        if math.isinf(self.latest()):  # nobody knows the time yet
+        if math.isinf(self.latest()):  # the time is not known yet
             return set()
         before = self.now() - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
         in_doubt = await self.store.in_doubt()

@@ -1,4 +1,4 @@
-"""Confirmation by a person before something is deleted for good."""
+"""Confirmation by a person before something is deleted permanently."""
 
 from __future__ import annotations
 

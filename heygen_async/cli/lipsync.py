@@ -113,7 +113,7 @@ def delete(
     force: Annotated[Switch, Parameter(name=("--force", "-f"))] = False,
     options: Options = Options(),  # noqa: B008 frozen
 ) -> int | Coroutine[Any, Any, int]:
-    """Delete a lipsync for good, after confirmation.
+    """Delete a lipsync permanently, after confirmation.
 
     Example: heygen-async lipsync delete ls_abc123 --force
 
@@ -123,7 +123,7 @@ def delete(
     """
     path = path_of(lipsync_id)
     # Confirmed before the event loop runs: there a signal would wait for the answer.
-    if not force and not confirm(f"Delete {lipsync_id} for good?"):
+    if not force and not confirm(f"Delete {lipsync_id} permanently?"):
         note("nothing was deleted", options)
         return Exit.FAILED
     return _delete(lipsync_id, path, options)

@@ -2,7 +2,7 @@
 
 Rule 1: a stream that is closed is the null device, so that no file of ours gets its number.
 Rule 2: what cannot be written, because the reader of a pipe has left for instance, is dropped.
-Rule 3: a stream that is set not to block is waited for: whoever shares the pipe or the terminal may have set it so.
+Rule 3: a stream that is set not to block is waited for: a process that shares the pipe or terminal may have set it.
 Rule 4: what the encoding of a stream does not have is written as the escapes of JSON, so JSON stays JSON.
 """
 

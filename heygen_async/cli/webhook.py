@@ -152,7 +152,7 @@ def delete(
     force: Annotated[Switch, Parameter(name=("--force", "-f"))] = False,
     options: Options = Options(),  # noqa: B008 frozen
 ) -> int | Coroutine[Any, Any, int]:
-    """Delete an endpoint for good, after confirmation.
+    """Delete an endpoint permanently, after confirmation.
 
     Example: heygen-async webhook endpoints delete we_1 --force
 
@@ -161,7 +161,7 @@ def delete(
         force: Delete without confirmation; needed where the input is not a terminal.
     """
     path = _path(endpoint_id)
-    if not force and not confirm(f"Delete {endpoint_id} for good?"):
+    if not force and not confirm(f"Delete {endpoint_id} permanently?"):
         note("nothing was deleted", options)
         return Exit.FAILED
     return _delete(endpoint_id, path, options)

@@ -56,7 +56,10 @@ class Completions:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop waiting, cancel the requests in flight, and wait until they have ended."""
+        """Stop waiting, cancel the requests in flight, and wait until they have ended.
+
+        It raises no error of theirs, and a second call does nothing. If cancelled, they end all the same.
+        """
         tasks = self._end()
         if tasks:
             await asyncio.wait(tasks)
@@ -211,7 +214,7 @@ class Completions:
         self._dispatcher.update()
 
     def _end(self) -> set[asyncio.Task[None]]:
-        """Leave the board for good; return the tasks that were cancelled."""
+        """End the iteration and leave the board; return the tasks that were cancelled."""
         self._has_ended = True
         tasks = self._requests | ({self._reader} if self._reader else set())
         for task in tasks:

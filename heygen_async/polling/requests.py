@@ -158,7 +158,7 @@ class Dispatcher:
         run, so that calls that start together share a request.
         """
         if self._loop is None or self._loop.is_closed():
-            return  # there is nobody to be woken
+            return  # there is no waiter to wake
         for waiter in self.board.take_ready():
             wake(waiter)
         self._set_timer(self._loop, self.board.next_due())
@@ -208,7 +208,7 @@ class Dispatcher:
             self._timer, self._timer_at = None, math.inf
         if due is not None:
             self._timer_at = due
-            # In an empty context: the timer belongs to no call, and must not keep anybody's context alive.
+            # In an empty context: the timer belongs to no call, and must keep no context alive.
             self._timer = loop.call_at(due, self._on_timer, context=contextvars.Context())
 
     def _on_timer(self) -> None:

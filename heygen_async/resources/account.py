@@ -22,6 +22,8 @@ class Accounts:
         Raises:
             PermissionDenied: If the key does not have the scope `account:read`. It may still create lipsyncs.
             HeyGenError: See `heygen_async.errors`.
+
+        Cancelling it affects nothing.
         """
         return read(await self._transport.send(compose("GET", "/v3/users/me")), Account)
 
@@ -32,6 +34,8 @@ class Accounts:
             PermissionDenied: If the key may not read this.
             NotFound: If the API does not have this call for the account.
             HeyGenError: See `heygen_async.errors`.
+
+        Cancelling it affects nothing.
         """
         return read(await self._transport.send(compose("GET", "/v3/api_keys/self")), ApiKey)
 

@@ -77,6 +77,8 @@ class Assets:
         Raises:
             TypeError, ValueError: If *asset_id* is not an id; nothing was sent.
             NotFound: If there is no such asset in this account.
+
+        Cancelling it affects nothing.
         """
         return read(await self._transport.send(compose("GET", _ONE, segments={"asset_id": asset_id})), Asset)
 
@@ -89,6 +91,8 @@ class Assets:
         Raises:
             TypeError, ValueError: If *asset_id* is not an id; nothing was sent.
             NotFound: If there is no such asset. It is not raised if an earlier attempt without an answer deleted it.
+
+        If cancelled, it may have been carried out; `.outcome` of the `CancelledError` says what is known.
         """
         await self._transport.send(compose("DELETE", _ONE, segments={"asset_id": asset_id}))
         self._uploads.forget(AssetId(asset_id))

@@ -257,6 +257,8 @@ class Lipsyncs:
         Raises:
             TypeError, ValueError: If it is not an id.
             NotFound: If there is no such lipsync in this account.
+
+        Cancelling it affects nothing.
         """
         return await fetch(self._transport, lipsync_id)
 
@@ -283,6 +285,8 @@ class Lipsyncs:
         Raises:
             TypeError, ValueError: If an argument is wrong; nothing was sent.
             NotFound: If there is no such lipsync in this account.
+
+        If cancelled, it may have been carried out; `.outcome` of the `CancelledError` says what is known.
         """
         check_title("title", title)
         request = compose("PATCH", _ONE, segments={"lipsync_id": lipsync_id}, json={"title": title})
@@ -294,6 +298,8 @@ class Lipsyncs:
         Raises:
             TypeError, ValueError: If it is not an id.
             NotFound: If there is no such lipsync, unless an earlier attempt of this call may have deleted it.
+
+        If cancelled, it may have been carried out; `.outcome` of the `CancelledError` says what is known.
         """
         await self._transport.send(compose("DELETE", _ONE, segments={"lipsync_id": lipsync_id}))
 
@@ -307,6 +313,9 @@ class Lipsyncs:
         Raises:
             TypeError, ValueError: If one of them is not an id; nothing was sent.
             NotFound, PermissionDenied: If the account does not have this call.
+            HeyGenError: For any other failure of the server or the network.
+
+        Cancelling it affects nothing.
         """
         if isinstance(lipsync_ids, str):
             raise TypeError("lipsync_ids is one string; pass a list of ids")

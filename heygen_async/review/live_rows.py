@@ -1,7 +1,7 @@
 """The rows of a run in progress: the stage of each and when it reached it, and which rows have changed.
 
-An event of the run costs a few lines here; everything else happens when an open page reads the rows. A row that comes
-to another stage is read from the journal only at first and at its end: this is most of what an open page costs a run.
+An event only notes the stage; the rest is done when an open page reads the rows. A row that comes to another stage is
+read from the journal only at first and at its end: this is most of what an open page costs a run.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def shortened(body: bytes) -> str:
 
 @define(eq=False, kw_only=True)
 class RecordedRequest:
-    """One request, as it came in."""
+    """One request, as it was received."""
 
     id: str
     """The `X-Request-Id` of the answer."""

@@ -150,7 +150,7 @@ class Cluster:
     ) -> None:
         """Be a worker until cancelled: take steps of rows, and be the scheduler if there is none.
 
-        Cancelled, it puts transfers back, waits up to 5 seconds for the answers of creates, and is gone.
+        Cancelled, it puts transfers back, waits up to 5 seconds for the answers of creates, and removes itself.
 
         Args:
             heygen: An open `HeyGenSession`. Its account's rows are worked on, those of its `base_url`.

@@ -2,7 +2,7 @@
 
 Rule 1: the password of the URL is in no message of ours.
 Rule 2: every write is one statement, which is committed when it returns.
-Rule 3: text of strangers cannot end a worker: what PostgreSQL does not take is stored as U+FFFD.
+Rule 3: untrusted text cannot end a worker: what PostgreSQL does not take is stored as U+FFFD.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class Database:
 
     @asynccontextmanager
     async def locked(self, run: int) -> AsyncIterator[bool]:
-        """Lock a run while the body goes on, for as long as this process lives; yields whether nobody else has it.
+        """Lock a run while the body goes on, for as long as this process lives; yields whether it was free.
 
         Args:
             run: The number of the run.

@@ -55,7 +55,7 @@ class Delivery(Protocol):
         ...
 
     def queued(self) -> Awaitable[set[Ticket]]:
-        """Return the work that waits and was given to nobody."""
+        """Return the work that waits and that no worker has yet."""
         ...
 
     def serve(self, kind: Kind, slots: int, handle: Handle) -> Awaitable[None]:
@@ -100,7 +100,7 @@ class Procrastinate:
             await deferrer.batch_defer_async(*arguments)
 
     async def queued(self) -> set[Ticket]:
-        """Return the work that waits and was given to nobody."""
+        """Return the work that waits and that no worker has yet."""
         found: set[Ticket] = set()
         with _engine_errors():
             for kind in Kind:

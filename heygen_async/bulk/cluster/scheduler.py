@@ -287,7 +287,7 @@ def to_redeliver(
 
     Args:
         rows: What is at work.
-        queued: What the engine has and has given to nobody.
+        queued: What the engine has and no worker has yet.
         dead: Workers that are gone, or have been silent for too long.
         now: The time.
     """

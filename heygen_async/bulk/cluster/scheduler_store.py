@@ -3,7 +3,7 @@
 Rule 1: whatever it writes is fenced by its epoch, so that one that was frozen changes nothing afterwards.
 Rule 2: what an answer teaches and the clearing of that answer are one statement, so that it teaches once.
 Rule 3: a worker is gone once its connection is, or once it has been silent for too long. Just after a start of the
-database nobody is judged: all connections are gone then.
+database no worker counts as gone: all connections are lost then.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Glance:
     busy: Busy
     """What holds seats."""
     due: Sequence[Ticket]
-    """Work that was given to nobody yet, and may begin."""
+    """Work that no worker has yet, and that may begin."""
     ahead: int
     """How many rows are being prepared or are ready, as far as that matters."""
     money: Mapping[int, tuple[float, float]]

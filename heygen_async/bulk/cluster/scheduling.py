@@ -37,7 +37,7 @@ RENEW_SECONDS: Final = 0.5
 LOOK_AROUND_SECONDS: Final = 3.0
 """Seconds between two looks at everything, whatever was notified."""
 SECOND_LOOK_SECONDS: Final = 0.25
-"""Seconds between two looks for work that nobody does."""
+"""Seconds between two looks for work that no worker does."""
 IDLE_SECONDS: Final = 0.5
 """The longest time between two looks at rows that may be granted."""
 BLIND_SECONDS: Final = 8.0
@@ -85,7 +85,7 @@ class Scheduler:
     api: Api
     searcher: Searcher
     is_worse: Callable[[], Awaitable[bool]]
-    """Whether another worker had better be the scheduler."""
+    """Whether another worker should be the scheduler."""
     sight: Sight
     tuning: Tuning
     clock: Clock

@@ -155,7 +155,7 @@ class Worker:
             self._fatal.set_exception(error)
 
     async def _leave(self) -> None:
-        """Be gone for the others, which take what is left at once."""
+        """Delete the worker's row, so that others take over its rows at once."""
         with suppress(DatabaseLost, TimeoutError):
             async with asyncio.timeout(_LEAVE_SECONDS):
                 await self.database.fetch("DELETE FROM workers WHERE name = %(worker)s", {"worker": self.name})

@@ -1,6 +1,6 @@
 """Links to file hosts in answers, replaced by links to the proxy, so that media goes through it too.
 
-Only a link that the API itself has returned can be reached through the proxy, by a name that nobody can guess.
+Only a link that the API itself has returned can be reached through the proxy, under a name that cannot be guessed.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.run import BadRows
 from heygen_async.bulk.store import JournalError
-from heygen_async.models import DubRow
+from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import error, rate_limited, reset, server_error, stall
 
@@ -614,6 +614,25 @@ async def test_refused_rows_wait_for_the_retry_after(stage: Stage) -> None:
 
     assert await stage.states(rows(3)) == {"completed": 3}
     assert all(count == 1 for count in stage.jobs_by_key().values())
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_an_iteration_that_is_cancelled_while_an_outcome_arrives_loses_none(stage: Stage, when: str) -> None:
+    waiting: list[asyncio.Task[DubOutcome]] = []
+
+    def cancel(event: DubEvent) -> None:
+        if event.stage == "completed" and waiting:
+            task = waiting.pop()
+            task.cancel() if when == "before" else asyncio.get_running_loop().call_soon(task.cancel)
+
+    async with stage.run(rows(3), on_event=cancel) as run:
+        waiting.append(asyncio.ensure_future(anext(run)))
+        first = waiting[0]
+        await asyncio.wait([first])
+        assert first.cancelled() or when == "after"
+        keys = {outcome.key async for outcome in run} | ({first.result().key} if not first.cancelled() else set())
+
+    assert keys == {"row-1", "row-2", "row-3"}
 
 
 async def test_after_a_day_a_row_in_doubt_is_searched_for_before_anything_is_sent(stage: Stage) -> None:

@@ -8,16 +8,14 @@ is taken, so that memory stays bounded. Creates wait in the admission queue. Dow
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, TypeAlias
 
-from anyio import EndOfStream, create_memory_object_stream, to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio import to_thread
 from attrs import frozen
 
 from heygen_async._task_group import TaskGroup
@@ -58,12 +56,16 @@ _GRACE: Final = 5.0
 """Seconds that the end of a run waits for the answers of creates, so that their outcome is known."""
 
 
+Outcomes: TypeAlias = asyncio.Queue[DubOutcome | None]
+"""The outcomes that were not taken yet; `None` is their end."""
+
+
 @frozen(kw_only=True)
 class _Active:
     """A run that was entered."""
 
     main: asyncio.Task[None]
-    outcomes: MemoryObjectReceiveStream[DubOutcome]
+    outcomes: Outcomes
     resources: AsyncExitStack
 
 
@@ -138,11 +140,10 @@ class DubRun:
             is_checked = await self._check_rows(snapshot)
             await check_writable(self._plan.output_dir)
             self._context.purse.budget.spent = await self._journal.estimate()
-            send, receive = create_memory_object_stream[DubOutcome](math.inf)
-            resources.callback(receive.close)
-            resources.callback(send.close)  # the task may be cancelled before it starts
-            main = asyncio.create_task(self._run(snapshot if is_checked else None, send), name="heygen-dub-run")
-            self._active = _Active(main=main, outcomes=receive, resources=resources.pop_all())
+            outcomes: Outcomes = asyncio.Queue()  # a `get` that is cancelled takes nothing
+            resources.callback(outcomes.put_nowait, None)  # the task may be cancelled before it starts
+            main = asyncio.create_task(self._run(snapshot if is_checked else None, outcomes), name="heygen-dub-run")
+            self._active = _Active(main=main, outcomes=outcomes, resources=resources.pop_all())
         return self
 
     async def __aexit__(
@@ -185,18 +186,17 @@ class DubRun:
             HeyGenError: If the API could not be reached for an hour, or from the beginning.
             RuntimeError: Outside of `async with`.
 
-        If cancelled at the moment when an outcome arrives, the iteration may skip it; the journal has the state of its
-        row. Otherwise the next call continues.
+        If cancelled, no outcome is lost: the next call returns it.
         """
         active = self._active
         if self._state != "running" or active is None:
             raise RuntimeError("a run is iterated inside `async with`")
-        try:
-            outcome = await active.outcomes.receive()
-        except EndOfStream:
+        outcome = await active.outcomes.get()
+        if outcome is None:
+            active.outcomes.put_nowait(None)  # for the next call
             await asyncio.wait([active.main])
             self._raise_error(active.main)
-            raise StopAsyncIteration from None
+            raise StopAsyncIteration
         self._window.release()
         return outcome
 
@@ -313,21 +313,22 @@ class DubRun:
 
     # The run itself, in its own task
 
-    async def _run(self, snapshot: Snapshot | None, outcomes: MemoryObjectSendStream[DubOutcome]) -> None:
+    async def _run(self, snapshot: Snapshot | None, outcomes: Outcomes) -> None:
         batches = self._context.batches
-        with outcomes:
-            try:
-                async with TaskGroup() as tasks:
-                    tasks.create_task(batches.run())
-                    async with TaskGroup() as rows:
-                        await self._feed(self._admitted(snapshot), rows, outcomes)
-                        batches.no_more_candidates()
-                    batches.close()
-            except BaseExceptionGroup as failed:
-                raise _first(failed) from None
+        try:
+            async with TaskGroup() as tasks:
+                tasks.create_task(batches.run())
+                async with TaskGroup() as rows:
+                    await self._feed(self._admitted(snapshot), rows, outcomes)
+                    batches.no_more_candidates()
+                batches.close()
             await self._owner.look_again()
             if self._context.purse.no_credit is not None:
                 raise self._context.purse.no_credit
+        except BaseExceptionGroup as failed:
+            raise _first(failed) from None
+        finally:
+            outcomes.put_nowait(None)
 
     def _admitted(self, snapshot: Snapshot | None) -> AsyncGenerator[Sequence[AdmittedRow | RefusedRow], None]:
         """Return the slices of *snapshot*, or of rows that are checked as they arrive."""
@@ -337,21 +338,21 @@ class DubRun:
         self,
         slices: AsyncGenerator[Sequence[AdmittedRow | RefusedRow], None],
         tasks: TaskGroup,
-        outcomes: MemoryObjectSendStream[DubOutcome],
+        outcomes: Outcomes,
     ) -> None:
         async with aclosing(slices):
             async for rows in slices:
                 for one in rows:
                     await self._window.acquire()
                     if isinstance(one, RefusedRow):
-                        outcomes.send_nowait(_failed(one))
+                        outcomes.put_nowait(_failed(one))
                     else:
                         await self._start(one, tasks, outcomes)
 
-    async def _start(self, one: AdmittedRow, tasks: TaskGroup, outcomes: MemoryObjectSendStream[DubOutcome]) -> None:
+    async def _start(self, one: AdmittedRow, tasks: TaskGroup, outcomes: Outcomes) -> None:
         executor = RowExecutor(self._context, one.row, one.record, one.has_file, self._admit_next)
         if executor.step() in ENDS:
-            outcomes.send_nowait(await executor.result())
+            outcomes.put_nowait(await executor.result())
         else:
             await self._ahead.acquire()
             self._context.batches.add_candidate()
@@ -363,8 +364,8 @@ class DubRun:
         self._context.batches.remove_candidate()
 
 
-async def _work(executor: RowExecutor, outcomes: MemoryObjectSendStream[DubOutcome]) -> None:
-    outcomes.send_nowait(await executor.outcome())
+async def _work(executor: RowExecutor, outcomes: Outcomes) -> None:
+    outcomes.put_nowait(await executor.outcome())
 
 
 # Ends

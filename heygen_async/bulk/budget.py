@@ -26,7 +26,7 @@ _DUST: Final = 1e-9
 class OverBudget(HeyGenError):
     """Why a row was skipped: with its job, the estimated cost would exceed the budget."""
 
-    hint = "Run it again with a higher budget; finished rows stay finished."
+    _hint = "Run it again with a higher budget; finished rows stay finished."
 
 
 def seconds_of(row: DubRow, video: float | None, audio: float | None) -> float | None:

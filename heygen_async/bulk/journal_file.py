@@ -41,7 +41,7 @@ _DAMAGED: Final = (
 class JournalInUse(JournalError):
     """Raised when another run uses the journal."""
 
-    hint = "Wait for the other run to end, or end it, or the review page that shows it: one program at a time."
+    _hint = "Wait for the other run to end, or end it, or the review page that shows it: one program at a time."
 
 
 @define(eq=False)

@@ -26,7 +26,7 @@ _SECONDS: Final = 10.0
 class WrongAccount(JournalError):
     """Raised when the API key belongs to another account than the journal."""
 
-    hint = "Use a key of that account, or another journal."
+    _hint = "Use a key of that account, or another journal."
 
 
 async def account_of(heygen: HeyGen) -> Account | None:

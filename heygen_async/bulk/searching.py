@@ -47,7 +47,7 @@ class InDoubt(HeyGenError):
         candidates: The ids of the jobs that may be the row's.
     """
 
-    hint = "Look at these jobs: delete those that are not wanted, or give the row another key and callback_id."
+    _hint = "Look at these jobs: delete those that are not wanted, or give the row another key and callback_id."
 
     def __init__(self, key: str, candidates: Sequence[str]) -> None:
         self.candidates = tuple(candidates)

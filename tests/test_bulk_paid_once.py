@@ -143,6 +143,32 @@ async def test_a_row_is_searched_for_if_its_key_is_old_by_the_wall_clock_alone(
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("may_list", [True, False])
+async def test_a_row_that_was_never_sent_is_not_searched_for_whatever_the_wall_clock_says(
+    stage: Stage, submit: str, may_list: bool, two_days_ahead: Callable[[], None]
+) -> None:
+    stage.sandbox.faults = [] if may_list else [error(403, "forbidden", route=LIST)]
+    two_days_ahead()
+    async with stage.heygen.dub_many(rows(6), journal=stage.folder / "run.sqlite", submit=submit) as run:
+        states = [outcome.state async for outcome in run]
+
+    assert states == ["completed"] * 6
+    assert stage.asked(LIST) <= 2  # the newest job, and the results of a batch
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_a_create_without_an_answer_is_repeated_though_the_list_cannot_be_read(
+    stage: Stage, submit: str, status: int
+) -> None:
+    await _lose_the_answers(stage, rows(2), submit)
+    stage.sandbox.faults = [Fault(LIST, Reply(status=status, content_type="text/plain"))]
+
+    assert await stage.states(rows(2), submit=submit) == {"completed": 2}
+    assert len(stage.sandbox.jobs) == 2
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
 async def test_before_the_first_answer_no_clock_is_believed_that_makes_a_key_young(stage: Stage, submit: str) -> None:
     """The clock was set back by two days, and the request before the first create was not answered by the API."""
     await _lose_the_answers(stage, rows(2), submit)
@@ -546,7 +572,8 @@ async def _run_on_another_account(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal", [error(403, "forbidden", route=ME), missing(ME), Fault(ME, Reply(status=404, content_type="text/plain"))]
+    "refusal",
+    [error(403, "forbidden", route=ME), missing(ME), *[Fault(ME, Reply(status=one)) for one in (404, 405, 501)]],
 )
 async def test_a_key_that_may_not_read_the_account_may_dub(stage: Stage, refusal: Fault) -> None:
     stage.sandbox.faults = [refusal]

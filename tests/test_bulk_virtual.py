@@ -1,13 +1,15 @@
 """Whole runs in virtual time: how long they take, what they cost, and how they survive an outage."""
 
 import asyncio
+import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from benchmarks.bulk_ways import in_virtual_time, lengths_of, rows_of
 from benchmarks.virtual_heygen import FakeHeyGen, Server, VirtualLoop
-from heygen_async import Account, APIError, LipsyncFailed, PollPolicy, ServerError, TransportError
+from heygen_async import Account, APIError, LipsyncFailed, PollPolicy, RateLimited, ServerError, TransportError
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
 from heygen_async.models import Lipsync, LipsyncStatus
@@ -95,8 +97,8 @@ def _run_through(start: float, end: float) -> tuple[float, Outage, BaseException
     return loop.now, heygen, failure
 
 
-async def _drained(heygen: object, lengths: dict[str, float]) -> None:
-    async with DubRun(heygen, rows_of(lengths), Plan(journal=None), origin="virtual") as run:
+async def _drained(heygen: object, lengths: dict[str, float], plan: Plan = Plan(journal=None)) -> None:
+    async with DubRun(heygen, rows_of(lengths), plan, origin="virtual") as run:
         states = [outcome.state async for outcome in run]
     assert states == ["completed"] * len(lengths)
 
@@ -226,6 +228,59 @@ def test_requests_without_an_answer_count_until_the_next_answer() -> None:
 
     assert len(heygen.sent) == 2  # six of one request without an answer are too many, ten of two are not
     assert min(heygen.sent.values()) > 5
+
+
+class Unlisted(FakeHeyGen):
+    """Creates, or the list, get no answer until a time."""
+
+    def __init__(self, server: Server, *, creates_from: float = 0.0, lists_from: float = 0.0) -> None:
+        super().__init__(server)
+        self.creates_from, self.lists_from = creates_from, lists_from
+        self.creates = self.lists = 0
+
+    async def create(self, key: str, **request: object) -> str:
+        self.creates += 1
+        if asyncio.get_running_loop().time() < self.creates_from:
+            raise TransportError("the connection was reset", outcome="unknown")
+        return await super().create(key, **request)
+
+    async def page(self, token: str | None) -> object:
+        self.lists += 1
+        if asyncio.get_running_loop().time() < self.lists_from:
+            raise RateLimited("busy", status=429, outcome="rejected") if self.lists % 2 else TransportError("reset")
+        return await super().page(token)
+
+
+def test_a_resumed_run_does_not_hurry_while_the_list_cannot_be_read(tmp_path: Path) -> None:
+    lengths = lengths_of(0, 3)
+    server, plan = Server(lengths, lambda _: 10), Plan(journal=tmp_path / "run.sqlite")
+    first, second = Unlisted(server, creates_from=math.inf), Unlisted(server, lists_from=40.0)
+
+    async def main() -> None:
+        async with DubRun(first, rows_of(lengths), plan, origin="virtual"):
+            while first.creates < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        await _drained(second, lengths, plan)
+
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+    assert second.lists < 30
+
+
+def test_a_wall_clock_that_is_ahead_makes_no_row_hurry() -> None:
+    lengths = lengths_of(0, 3)
+    heygen = Unlisted(Server(lengths, lambda _: 10), creates_from=300.0)
+    loop = VirtualLoop()
+    plan = Plan(journal=None, now=loop.time, latest=lambda: loop.time() + 2 * 86400)
+    try:
+        loop.run_until_complete(_drained(heygen, lengths, plan))
+    finally:
+        loop.close()
+    assert heygen.creates < 50
+    assert heygen.lists < 80
 
 
 class Maintenance(FakeHeyGen):

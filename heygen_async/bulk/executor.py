@@ -44,8 +44,8 @@ from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
 
 _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
-_LOCAL: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH})
-"""Steps that send nothing."""
+_NO_PROGRESS: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH, Step.SEARCH})
+"""Steps that do not show that the requests of a row are answered: they send nothing, or read the list alone."""
 _STAGES: Final[dict[Step, Stage]] = {Step.PREPARE: "uploading", Step.WAIT: "running", Step.DOWNLOAD: "downloading"}
 
 
@@ -145,7 +145,8 @@ class RowExecutor:
         """Return what to do next."""
         run, record = self.run, self.record
         # Before the first answer a key may be of any age, and later the API's clock may be wrong; a search settles it.
-        now = run.tools.now() if record.was_searched_for else run.tools.latest()
+        is_certain = record.is_fresh or record.was_searched_for
+        now = run.tools.now() if is_certain else run.tools.latest()
         return next_step(self.row, record, now, max_attempts=run.max_attempts, has_file=self.has_file)
 
     async def _work(self) -> None:
@@ -195,7 +196,9 @@ class RowExecutor:
                 return await self._advance(step)
 
     async def _search(self) -> Record:
-        record = await self._advance_answered(Step.SEARCH)
+        record = await self._advance(Step.SEARCH)
+        if record.failure is None and not record.was_searched_for:  # else its create may have no answer again
+            self.run.queue.recover()
         is_kept = record.state is State.SUBMITTING and is_remembered(record, self.run.tools.now())
         if self.record.batch is not None and not is_kept:
             self.run.batches.expire(self.record.batch)
@@ -222,12 +225,13 @@ class RowExecutor:
         error = record.failure
         if step is Step.RENEW:
             self._not_before = self.run.queue.clock() + record.hold
-        if error is None and step not in _LOCAL:
+        if error is None and step not in _NO_PROGRESS:
             self._unanswered = Unanswered()
         if error is None or record.is_stopped:
             return
         self._report(self._stage or "waiting", str(error))
-        is_alone = step is Step.CREATE and record.batch is None and record.group is None
+        was_sent = step is Step.CREATE and self.run.tools.searcher.is_prepared  # else the list could not be read
+        is_alone = was_sent and record.batch is None and record.group is None
         if is_alone:
             self._not_before = self.run.queue.clock() + record.hold
         if step is Step.DOWNLOAD:
@@ -301,7 +305,9 @@ class RowExecutor:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            return failed_step(self.record, error)
+            if error.is_transient:
+                return self.record.failing(error)
+            # Without the list nothing new is sent, but the API still knows the key of this one.
         if self.record.batch is not None:
             return await self._create_in_batch()
         if self._seat is None:

@@ -16,9 +16,11 @@ from heygen_async._wire import has_own_code
 from heygen_async.bulk.admission import RunAborted
 from heygen_async.bulk.limits import CircuitBreaker
 from heygen_async.bulk.store import Facts, HeyGen, JournalError
-from heygen_async.errors import APIError, AuthenticationError, HeyGenError, NotFound
+from heygen_async.errors import APIError, AuthenticationError, HeyGenError
 from heygen_async.models import Account, Wallet
 
+_NO_SUCH_CALL: Final = frozenset({404, 405, 501})
+"""What an API without this call answers; a run needs it for a check only."""
 _SECONDS: Final = 10.0
 """How long the end of a run waits for the account."""
 
@@ -88,9 +90,9 @@ class Owner:
         while True:
             try:
                 return await account_of(self.heygen)
-            except NotFound:  # an API without this call
-                return None
             except HeyGenError as error:
+                if isinstance(error, APIError) and error.status in _NO_SUCH_CALL:
+                    return None
                 breaker.failure(clock())
                 if not error.is_transient or breaker.is_hopeless(clock()):
                     raise RunAborted(error) from error

@@ -24,7 +24,7 @@ _TOO_LARGE: Final = 2**63
 _LONGEST_SHOWN: Final = 100
 _LONGEST_ID: Final = 255
 _PLAIN_HTTPS: Final = re.compile(r"https://[A-Za-z0-9.\-]+/[!-~]*")
-_MAY_BE_LOCAL: Final = re.compile(r"//(?:[^/?#]*@)?(?:\[|[^/?#]*(?:\d|localhost)\.?(?:[:/?#]|$))", re.IGNORECASE)
+_MAY_BE_LOCAL: Final = re.compile(r"//[^/?#]*(?:\[|(?:\d|localhost)\.?(?:[:/?#]|$))", re.IGNORECASE)
 """What a URL on no public host contains: an address, or a name that ends in a number or in "localhost"."""
 _USER: Final = re.compile(r"(?<=//)[^/?#]*@")
 
@@ -39,11 +39,16 @@ def check_text(name: str, value: object) -> None:
         raise ValueError(f"{name} must be one line of text, not {shown(value)}")
 
 
+def is_word(value: str) -> bool:
+    """Return whether *value* can be an id in the body of a request: one word, of any alphabet."""
+    return is_text(value) and value.split() == [value] and "://" not in value
+
+
 def check_id(name: str, value: object) -> None:
-    """Check that *value* can be an id in the body of a request: one word, of any alphabet since servers make them."""
+    """Check that *value* can be an id in the body of a request."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
-    if not is_text(value) or value.split() != [value] or len(value) > _LONGEST_ID or "://" in value:
+    if not is_word(value) or len(value) > _LONGEST_ID:
         raise ValueError(f"{name} must be an id, of 1 to {_LONGEST_ID} characters without spaces, not {shown(value)}")
 
 

@@ -191,16 +191,23 @@ def read(response: Response, model: type[T]) -> T:
 
 
 @_without_frames
-def read_new(response: Response, model: type[T], id_field: str) -> T:
+def read_new(response: Response, model: type[T], id_field: str, *, is_usable: Callable[[str], bool] = is_id) -> T:
     """Return the `data` of the answer to a request that makes something, as a *model* whose *id_field* is an id.
+
+    Args:
+        response: The answer.
+        model: The model.
+        id_field: The field of the id.
+        is_usable: Whether an id can be used: in the path of a request, or only in bodies.
 
     Raises:
         UnexpectedResponse: If it is not one, or has no usable id. Something may have been made: the same request under
             the same idempotency key returns it.
     """
     made = read(response, model)
-    if not is_id(getattr(made, id_field)):
-        raise _unexpected(response, [f"no usable id @ $.data.{id_field}"])
+    made_id = getattr(made, id_field)
+    if not is_usable(made_id):
+        raise _unexpected(response, [f"no usable id @ $.data.{id_field}: {made_id[:80]!r}"])
     return made
 
 

@@ -129,7 +129,7 @@ def test_the_sandbox_prints_its_address_for_a_script():
         ("sandbox", "--port=-1"),
         ("sandbox", "--job-seconds", "nan"),
         ("sandbox", "--account-limit=-1"),
-        ("sandbox", "--balance=-1"),
+        ("sandbox", "--balance=nan"),
         ("sandbox", "--record", "https://api.heygen.com", "--into", "recordings", "--port", "99999"),
         ("review", "run.sqlite", "--port", "99999"),
     ],

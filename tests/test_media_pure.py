@@ -327,20 +327,38 @@ def test_a_page_is_not_media(kind, status):
 @pytest.mark.parametrize(
     "start",
     [
-        *(b"<!DOCTYPE html><p>", b"  \n<html lang=en>", b"\xef\xbb\xbf<!doctype", b"<", b"<!-- x --><p>", b"<HEAD>"),
-        *(b" " * 9000 + b"<p>", b"<?xml version='1.0'?><Error>", b'{"error": 1}', b"[1]", b"\xef\xbb\xbf\r\n{"),
+        *(b"<!DOCTYPE html><p>", b"  \n<html lang=en>", b"\xef\xbb\xbf<!doctype", b"<!-- x --><p>", b"<HEAD>"),
+        *(b" " * 9000 + b"<html>", b"<?xml version='1.0'?><Error>", b'{"error": 1}', b"{}", b"[]", b'[\n{"a": 1}]'),
+        *(b'\xef\xbb\xbf\r\n{ "a"', b"<Error><Code>AccessDenied</Code>", b"<title>"),
     ],
 )
 def test_a_page_declared_as_media_is_not_media(start):
     assert is_page(start)
 
 
-@pytest.mark.parametrize("start", [b"", b"\xef\xbb", b"\xef\xbb\xbf", b" \r\n\t"])
-def test_what_is_blank_may_become_a_page(start):
+@pytest.mark.parametrize(
+    "start", [b"", b"\xef\xbb", b"\xef\xbb\xbf", b" \r\n\t", b"<", b"\n<!doc", b"{", b"[ \n", b" {  "]
+)
+def test_what_is_blank_or_cut_may_become_a_page(start):
     assert is_page(start) is None
 
 
-@pytest.mark.parametrize("start", [MP4, WEBM, MP3, SRT, b"\xef\xbb\xbf" + SRT, b"\n1\n", b"\0", b"any bytes"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        MP4,
+        WEBM,
+        MP3,
+        SRT,
+        b"\xef\xbb\xbf" + SRT,
+        b"\n1\n",
+        b"\0",
+        b"any bytes",
+        b"<video of a test>",
+        b"[Music]",
+        b"{video}",
+    ],
+)
 def test_what_does_not_begin_like_a_page_may_be_media(start):
     assert is_page(start) is False
 

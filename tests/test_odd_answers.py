@@ -107,7 +107,7 @@ def session(sandbox):
     return HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=FAST, retry=once)
 
 
-@pytest.mark.parametrize("odd", ["", "../x", "a b", "direct-uploads"])
+@pytest.mark.parametrize("odd", ["", " ", "a b"])
 @pytest.mark.parametrize(
     ("route", "multipart_max"),
     [

@@ -223,25 +223,29 @@ FORGETFUL = """
 
 SYNCHRONOUS = """
     import asyncio
-    import urllib.request
 
     import pytest
+    import pytest_asyncio
 
     pytestmark = pytest.mark.heygen_sandbox(speed=60)
 
-    def test_with_a_request(heygen_sandbox):
-        urllib.request.urlopen(heygen_sandbox.url)
-
-    def test_with_a_session(heygen_session):
-        asyncio.run(heygen_session.account.me())
+    def test_with_its_address(heygen_sandbox):
+        assert heygen_sandbox.url
 
     @pytest.mark.parametrize("number", [1, 2])
-    def test_with_a_loop_of_its_own(number, heygen_sandbox):
+    def test_with_a_loop_of_its_own(number, heygen_session):
         asyncio.run(asyncio.sleep(0))
 
     class TestInAClass:
         def test_of_a_class(self, heygen_sandbox):
-            urllib.request.urlopen(heygen_sandbox.url)
+            assert heygen_sandbox.url
+
+    {fixture}
+    async def account(heygen_session):
+        return await heygen_session.account.me()
+
+    def test_that_looks_at_what_an_asynchronous_fixture_did(account, heygen_sandbox):
+        assert heygen_sandbox.requests
 
     async def test_that_is_asynchronous(heygen_session):
         await heygen_session.account.me()
@@ -249,13 +253,14 @@ SYNCHRONOUS = """
 
 
 @pytest.mark.parametrize("mode", ["auto", "strict"])
-def test_a_synchronous_test_is_an_error_at_once_that_says_so(tests, mode):
-    source = SYNCHRONOUS.replace("    async def", "    @pytest.mark.asyncio\n    async def")
+def test_a_synchronous_test_is_warned_of_unless_an_asynchronous_fixture_uses_the_sandbox(tests, mode):
+    source = SYNCHRONOUS.replace("    async def test", "    @pytest.mark.asyncio\n    async def test")
+    source = source.replace("{fixture}", "@pytest_asyncio.fixture")
     settings = f"asyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function"
-    ran = tests(source, settings=settings)
+    ran = tests(source, "-W", "default", settings=settings)
 
-    ran.assert_outcomes(passed=1, errors=5)
-    ran.stdout.fnmatch_lines(["*UsageError: heygen_sandbox needs an async test: make test_with_a_request*"])
+    ran.assert_outcomes(passed=6, warnings=4)
+    ran.stdout.fnmatch_lines(["*test_with_its_address is synchronous: heygen_sandbox answers nothing while it runs*"])
 
 
 def test_a_test_of_hypothesis_may_be_asynchronous(tests):

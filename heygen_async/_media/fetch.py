@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https
-from heygen_async._media.hosts import EXPIRED, MOST_BLANKS, PartState, is_page, range_headers, refusal, resumed
+from heygen_async._media.hosts import BLANKS, EXPIRED, MOST_BLANKS, PartState, is_page, range_headers, refusal, resumed
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
 from heygen_async._transport.retry import Attempts
@@ -181,7 +181,7 @@ class _Fetch:
 
 
 async def _first_bytes(answer: Incoming) -> bytes:
-    """Return the first bytes of a file, one of which is not blank; nothing if there is none.
+    """Return the first bytes of a file, enough of them to know that it is no page; nothing if it is blank.
 
     So no byte of a page gets into a part, which would be resumed as a video.
 
@@ -191,12 +191,12 @@ async def _first_bytes(answer: Incoming) -> bytes:
     start = bytearray()
     while data := await answer.read():
         start += data
-        verdict = is_page(data)
+        verdict = is_page(bytes(start))
         if verdict is False:
             return bytes(start)
         if verdict or len(start) > MOST_BLANKS:
             raise UnexpectedResponse(["the file host sent a page instead of a file"], status=answer.status)
-    return b""
+    return bytes(start) if start.strip(BLANKS) else b""
 
 
 # Links

@@ -25,11 +25,12 @@ _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
 _HTML: Final = re.compile(r"text/html|application/xhtml\+xml")
 _DOCUMENT: Final = re.compile(r"text/html|(?:application|text)/(?:xml|json)|[^/]+/.+\+(?:xml|json)")
 """Media types of pages, and of the reports of errors; a video and SubRip have others."""
-_DOCUMENT_STARTS: Final = frozenset(b"<{[")
+_PAGE: Final = re.compile(rb"<(?:!doctype|!--|\?xml|html|head|body|title|error)|\{\s*[\"}]|\[\s*[{\]]", re.IGNORECASE)
 """With what HTML, XML and JSON begin. Neither a video nor SubRip begins with one of these."""
+_LONGEST_TAG: Final = len(b"<!doctype")
 _HTML_STARTS: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
 _ASIDES: Final = re.compile(rb"<!--.*?-->|<\?.*?\?>", re.DOTALL)
-_BLANKS: Final = b" \t\n\v\f\r" + codecs.BOM_UTF8
+BLANKS: Final = b" \t\n\v\f\r" + codecs.BOM_UTF8
 MOST_BLANKS: Final = 1 << 16
 """Bytes at the start of a file that may be blank."""
 _ETAG: Final = re.compile(r'"[!#-~]+"')
@@ -64,7 +65,7 @@ def check_stored(status: int, headers: Mapping[str, str], body: bytes) -> None:
         UnexpectedResponse: If it is a page, of a gateway for instance.
     """
     _check_kind(status, headers, _HTML)
-    if _ASIDES.sub(b"", body).lstrip(_BLANKS).lower().startswith(_HTML_STARTS):
+    if _ASIDES.sub(b"", body).lstrip(BLANKS).lower().startswith(_HTML_STARTS):
         raise UnexpectedResponse(["the file host sent a page (HTML)"], status=status, outcome="unknown")
 
 
@@ -147,9 +148,12 @@ def _check_kind(status: int, headers: Mapping[str, str], refused: re.Pattern[str
 
 
 def is_page(start: bytes) -> bool | None:
-    """Return whether a file that begins with *start* is a page, whatever its declared type; `None` if it is blank."""
-    rest = start.lstrip(_BLANKS)
-    return rest[0] in _DOCUMENT_STARTS if rest else None
+    """Return whether a file that begins with *start* is a page, whatever its declared type; `None` if that is open."""
+    rest = start.lstrip(BLANKS)
+    if _PAGE.match(rest):
+        return True
+    is_cut = len(rest) < _LONGEST_TAG if rest.startswith(b"<") else rest.strip() in {b"", b"{", b"["}
+    return None if is_cut else False
 
 
 def strong_etag(headers: Mapping[str, str]) -> str | None:

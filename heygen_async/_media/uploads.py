@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from heygen_async._arguments import is_https
+from heygen_async._arguments import is_https, is_word
 from heygen_async._converter import DirectUpload, read_new
 from heygen_async._media.hosts import EXPIRED, check_stored, refusal
 from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
@@ -202,7 +202,7 @@ class Uploads:
                     raise
             else:
                 _check_whole(reading)
-                return read_new(response, Asset, "id")
+                return read_new(response, Asset, "id", is_usable=is_word)
         return await self._send_direct(file, reading)
 
     async def _send_direct(self, file: LocalFile, reading: Reading) -> Asset:
@@ -214,7 +214,7 @@ class Uploads:
             segments={"asset_id": asset_id},
             json={"checksum_sha256": reading.sha256},
         )
-        return read_new(await self._transport.send(request), Asset, "id")
+        return read_new(await self._transport.send(request), Asset, "id", is_usable=is_word)
 
     async def _store(self, file: LocalFile, reading: Reading) -> str:
         """Send *file* to the storage host, and return the id of the asset that waits to be completed."""

@@ -70,7 +70,7 @@ class Problems:
 
 
 def check_texts(**flags: str | None) -> None:
-    """Check that each of the *flags* that is given is one line of text.
+    """Check that each of the *flags* that is given, and not empty, is one line of text.
 
     Raises:
         BadArguments: If one is not; it names the flag.
@@ -78,5 +78,5 @@ def check_texts(**flags: str | None) -> None:
     problems = Problems()
     for name, text in flags.items():
         with problems.at(f"--{name.replace('_', '-')}"):
-            check_text(name, text)
+            check_text(name, text or None)
     problems.check()

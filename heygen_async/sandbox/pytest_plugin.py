@@ -123,9 +123,9 @@ async def heygen_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     If the sandbox is manual, every wait for a job, of any session on the test's event loop, sees its end as soon as
     `advance`, `finish` or `fail` has ended it, whatever the session's `PollPolicy`. `on_finished` is used for that.
 
-    The test is an `async def`: while a synchronous one runs, the event loop stands still, and the sandbox with it.
+    The test is an `async def`: while a synchronous one runs, the event loop does not, and the sandbox answers nothing.
     """
-    _check_is_async(request.node)
+    _warn_if_synchronous(request.node)
     from heygen_async.sandbox import Sandbox  # noqa: PLC0415 imported on first use
 
     async with Sandbox(**_options(request.node)) as sandbox:
@@ -177,14 +177,21 @@ async def heygen_session(heygen_sandbox: Sandbox) -> AsyncIterator[HeyGenSession
         yield session
 
 
-def _check_is_async(node: pytest.Item) -> None:
+_OURS: Final = frozenset({"heygen_sandbox", "heygen_session"})
+
+
+def _warn_if_synchronous(node: pytest.Item) -> None:
+    """Warn if a test cannot use the sandbox: it is synchronous, and no asynchronous fixture does that for it."""
     function = getattr(node, "function", None)
     tested = getattr(getattr(function, "hypothesis", None), "inner_test", function)
-    if not inspect.iscoroutinefunction(tested):
-        raise pytest.UsageError(
-            f"heygen_sandbox needs an async test: make {node.name} an `async def`. A program that is synchronous needs "
-            "a sandbox in another process: python -m heygen_async.sandbox"
+    fixtures = getattr(getattr(node, "_fixtureinfo", None), "name2fixturedefs", {})
+    others = [inspect.unwrap(found[-1].func) for name, found in fixtures.items() if name not in _OURS]
+    if not any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (tested, *others)):
+        message = (
+            f"{node.name} is synchronous: heygen_sandbox answers nothing while it runs. Make it an `async def`; a "
+            "program that is synchronous needs a sandbox in another process: python -m heygen_async.sandbox"
         )
+        node.warn(pytest.PytestWarning(message))
 
 
 def _options(node: pytest.Item) -> dict[str, Any]:

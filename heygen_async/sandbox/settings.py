@@ -78,7 +78,7 @@ Check: TypeAlias = Callable[[str, object], None]
 
 
 _LARGEST: Final = 2.0**63
-"""Infinity, and numbers with which no time and no price can be computed, are refused."""
+"""Larger numbers, with which no time and no price can be computed, are refused."""
 
 
 def number(*, is_above: bool = False, most: float = _LARGEST) -> Check:
@@ -95,13 +95,24 @@ def number(*, is_above: bool = False, most: float = _LARGEST) -> Check:
     return check
 
 
+def _duration(name: str, value: object) -> None:
+    """Check that a value is seconds, perhaps infinitely many: that never ends."""
+    if value != math.inf:
+        number()(name, value)
+
+
+def _amount(name: str, value: object) -> None:
+    """Check that a value is an amount of money, which may be owed."""
+    number()(name, -value if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0 else value)
+
+
 def whole_number(least: float = 0, most: float = math.inf) -> Check:
     """Return the check that a value is a whole number from *least* to *most*."""
     limits = f", {least:g} or more" if most == math.inf else f" from {least:g} to {most:g}"
     wanted = f"a whole number{limits if least > -math.inf else ''}"
 
     def check(name: str, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
             raise TypeError(f"{name} must be {wanted}, not {value!r}.")
         if not least <= value <= most:
             raise ValueError(f"{name} must be {wanted}, not {value!r}.")
@@ -110,7 +121,7 @@ def whole_number(least: float = 0, most: float = math.inf) -> Check:
 
 
 def _flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
+    if value not in (True, False):  # 0 and 1 too
         raise TypeError(f"{name} must be True or False, not {value!r}.")
 
 
@@ -151,9 +162,9 @@ def _job_seconds(name: str, value: object) -> None:
         if not value:
             raise ValueError(f"{name} must not be an empty list.")
         for one in value:
-            number()(name, one)
+            _duration(name, one)
         return
-    number()(name, value)
+    _duration(name, value)
 
 
 def _rates(name: str, value: object) -> None:
@@ -209,23 +220,23 @@ CHECKS: Final[Mapping[str, Check]] = {
     "port": whole_number(most=65535),
     "speed": number(is_above=True),
     "manual": _flag,
-    "seed": whole_number(-math.inf),
-    "key_seconds": optional(number()),
+    "seed": optional(whole_number(-math.inf)),
+    "key_seconds": optional(_duration),
     "account_limit": optional(whole_number()),
     "other_jobs": whole_number(),
     "job_seconds": _job_seconds,
     "billing": _one_of("wallet", "subscription", "usage_based"),
     "currency": _one_of("usd", "credits"),
-    "balance": number(),
+    "balance": _amount,
     "rates": _rates,
     "retry_after": number(),
     "link_seconds": number(is_above=True, most=LONGEST_LINK),
     "latency": _latency,
     "max_asset_bytes": whole_number(),
     "max_multipart_bytes": whole_number(),
-    "ingest_seconds": number(),
+    "ingest_seconds": _duration,
     "captions": _one_of("ready", "empty", "gone"),
-    "caption_seconds": number(),
+    "caption_seconds": _duration,
     "statuses_available": _flag,
     "batches_available": _flag,
     "lipsync_events": _flag,

@@ -168,6 +168,17 @@ async def test_a_create_without_an_answer_is_repeated_though_the_list_cannot_be_
     assert len(stage.sandbox.jobs) == 2
 
 
+@pytest.mark.parametrize("status", [403, 404, 405])
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_a_new_journal_needs_no_list(stage: Stage, submit: str, status: int) -> None:
+    stage.sandbox.faults = [Fault(LIST, Reply(status=status, content_type="text/plain"))]
+
+    assert await stage.states(rows(3), submit=submit) == {"completed": 3}
+    stage.sandbox.faults = []
+    assert await stage.states(rows(5), submit=submit) == {"completed": 2, "unchanged": 3}
+    assert len(stage.sandbox.jobs) == 5
+
+
 @pytest.mark.parametrize("submit", ["each", "batch"])
 async def test_before_the_first_answer_no_clock_is_believed_that_makes_a_key_young(stage: Stage, submit: str) -> None:
     """The clock was set back by two days, and the request before the first create was not answered by the API."""

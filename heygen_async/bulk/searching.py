@@ -116,7 +116,8 @@ class Searcher:
             if newest is not None and await self._may_be_older_copy(newest):
                 newest = await self._walk(to_known=True)
         except APIError as error:
-            if not _is_lasting(error):
+            # A new store has no job to lose, so an API without the list, or a gateway's page, does not hold it up.
+            if error.is_transient or not (is_new or _is_lasting(error)):
                 raise
             newest = await self.store.fact("anchor")  # a walk goes back to an older one, or to the end
         if not await self.store.in_doubt():  # another executor may have created the newest job, and not know it yet

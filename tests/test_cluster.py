@@ -719,7 +719,9 @@ async def test_a_worker_that_cannot_reach_the_api_rests_and_another_is_the_sched
                 stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK, polling=EAGER, http=http
             ) as heygen,
         ):
-            task = asyncio.create_task(cluster.work(heygen, delays=HASTY))
+            # It may take a download before it rests, which must not be its last attempt.
+            patient = evolve(HASTY, download=(0.05,) * 200)
+            task = asyncio.create_task(cluster.work(heygen, delays=patient))
             first = await stage.until(lambda status: status.runs[0].rows == {"flight": 4})
             async with stage.worker():
                 await stage.until(lambda status: len(status.accounts[0].workers) == 2)

@@ -418,3 +418,10 @@ class StaleDelivery(WebhookError):
     """Raised when the timestamp of a delivery is too far from now, in the past or in the future."""
 
     _hint = "Check the clock of this machine."
+
+
+def first_error(error: BaseException) -> BaseException:
+    """Return the first error of a group, however deep it is: the other tasks were cancelled because of it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -40,7 +40,7 @@ from heygen_async.bulk.row_source import Rows, Snapshot, can_be_read_twice, new_
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import HeyGen
 from heygen_async.bulk.survey import Survey, SurveyBuilder
-from heygen_async.errors import HeyGenError
+from heygen_async.errors import HeyGenError, first_error
 from heygen_async.models import DubOutcome
 
 _AHEAD: Final = {"each": 16, "batch": 200}
@@ -326,7 +326,8 @@ class DubRun:
             if self._context.purse.no_credit is not None:
                 raise self._context.purse.no_credit
         except BaseExceptionGroup as failed:
-            raise _first(failed) from None
+            error = first_error(failed)
+            raise (error.error if isinstance(error, RunAborted) else error) from None
         finally:
             outcomes.put_nowait(None)
 
@@ -385,14 +386,6 @@ async def _end(active: _Active) -> None:
             interrupted = error
     if interrupted is not None:
         raise interrupted
-
-
-def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error: the other tasks were cancelled because of it."""
-    error: BaseException = failed
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error.error if isinstance(error, RunAborted) else error
 
 
 def _failed(refused: RefusedRow) -> DubOutcome:

@@ -16,7 +16,7 @@ from heygen_async.cli.logs import logging_to_stderr
 from heygen_async.cli.options import Printing
 from heygen_async.cli.output import wants_json
 from heygen_async.cli.streams import check_output
-from heygen_async.errors import HeyGenError
+from heygen_async.errors import HeyGenError, first_error
 
 # By path, so that a command imports what it needs and no other's; with its text in the list, which imports none.
 COMMANDS: Final = {
@@ -102,7 +102,7 @@ def run(argv: Sequence[str], interrupts: Interrupts) -> int:
         code = _run(argv, interrupts)
         check_output()
     except (CycloptsError, HeyGenError, ValueError, TypeError, OSError, KeyboardInterrupt, ExceptionGroup) as error:
-        first = _first(error)
+        first = first_error(error)
         print_error(first, as_json=as_json)
         return exit_code(first)
     return code
@@ -123,10 +123,3 @@ def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
 
             result = run_interruptible(cast("Coroutine[Any, Any, object]", result), interrupts)
     return result if isinstance(result, int) else Exit.DONE
-
-
-def _first(error: BaseException) -> BaseException:
-    """Return the first error of a group: the other tasks were cancelled because of it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -37,6 +37,7 @@ from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.report import write_report
 from heygen_async.bulk.row_source import slices_of
+from heygen_async.errors import first_error
 from heygen_async.models import DubRow
 
 _DEFAULT_RUN: Final = "default"
@@ -185,7 +186,7 @@ class Cluster:
         try:
             await worker.run()
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
 
     async def status(self) -> ClusterStatus:
         """Return what the cluster does now."""
@@ -353,13 +354,6 @@ async def _account_name(api: Api) -> str:
 def _forgiven(row: StoredRow) -> StoredRow:
     record = evolve(row.record, is_stopped=False, tries=0, error=None)
     return evolve(row, record=record.forgiving() if record.state is not State.DONE else record, unanswered=(0, -1))
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 _FAILED: Final[LiteralString] = f"""

@@ -324,10 +324,12 @@ class HeyGenSession:
         Raises:
             TypeError, ValueError: If an argument is wrong.
         """
-        from heygen_async.bulk.plan import make_plan  # noqa: PLC0415 sqlite3 is slow to load
+        from heygen_async.bulk.plan import Plan  # noqa: PLC0415 sqlite3 is slow to load
         from heygen_async.bulk.run import DubRun  # noqa: PLC0415
+        from heygen_async.bulk.store import UnixClock  # noqa: PLC0415
 
-        plan = make_plan(
+        time = self._transport.server_time
+        plan = Plan(
             journal=journal,
             output_dir=output_dir,
             max_in_flight=max_in_flight,
@@ -339,8 +341,7 @@ class HeyGenSession:
             retry_failed=retry_failed,
             redo_rejected=redo_rejected,
             on_event=on_event,
-            now=self._transport.server_time.now,
-            latest=self._transport.server_time.latest,
+            clock=UnixClock(time.now, time.latest),
         )
         return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -11,10 +12,10 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from heygen_async import HeyGenSession, PollPolicy, RetryPolicy
-from heygen_async.bulk.budget import check_rates
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.run import DubRun
+from heygen_async.bulk.store import UnixClock
 from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import Sandbox
 
@@ -50,10 +51,16 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def hasty_run(
-    heygen: HeyGenSession, given: Iterable[DubRow] | AsyncIterator[DubRow], *, origin: str, **options: object
+    heygen: HeyGenSession,
+    given: Iterable[DubRow] | AsyncIterator[DubRow],
+    *,
+    origin: str,
+    now: Callable[[], float] = time.time,
+    latest: Callable[[], float] | None = None,
+    **options: object,
 ) -> DubRun:
     """Make the run of `dub_many`, but with short delays, and perhaps another time of the world."""
-    plan = Plan(**{"delays": HASTY, **options, "rates": check_rates(options.get("rates"))})
+    plan = Plan(**{"delays": HASTY, "clock": UnixClock(now, latest or now), **options})
     return DubRun(heygen._bulk_calls(), given, plan, origin=origin)
 
 

@@ -21,6 +21,7 @@ from heygen_async.bulk.cluster.scheduling import Clock, Scheduler, Tuning
 from heygen_async.bulk.cluster.steps import Steps
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.store import UnixClock
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus, Source
 from heygen_async.sandbox import SAMPLE_AUDIO
 
@@ -87,7 +88,7 @@ class Yard:
         api = self.api if points is None else Watched(self.api, points)
         engine = self.engine if points is None else Watched(self.engine, points)
         store = SchedulerStore(watched, lease, ORIGIN)
-        searcher = Searcher(api, PostgresStore(watched, self.account, 0), clock)
+        searcher = Searcher(api, PostgresStore(watched, self.account, 0), UnixClock(clock))
         sight = Sight(asyncio.get_running_loop().time)
         tuning = Tuning(delays=DELAYS)
 

@@ -19,7 +19,7 @@ from heygen_async._ids import segment
 from heygen_async.bulk.batch_results import BatchResults
 from heygen_async.bulk.program import RetryDelays, Tools
 from heygen_async.bulk.record import Record
-from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.store import UnixClock
 from heygen_async.models import BatchItem, Lipsync, LipsyncStatus
 
 pytestmark = pytest.mark.looptime
@@ -63,9 +63,7 @@ class Server:
 
 
 async def results_of(server: Server, *records: Record) -> list[Lipsync | BaseException]:
-    tools = Tools(
-        heygen=server, store=None, searcher=Searcher(server, None, None), delays=RetryDelays(), now=lambda: 1000.0
-    )
+    tools = Tools(heygen=server, store=None, clock=UnixClock(lambda: 1000.0), delays=RetryDelays())
     async with asyncio.TaskGroup() as tasks:
         results = BatchResults(tools, asyncio.get_running_loop().time, lambda work: tasks.create_task(work()))
         return await asyncio.gather(*map(results.result, records), return_exceptions=True)

@@ -33,8 +33,7 @@ from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.program import Tools, intent
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
-from heygen_async.bulk.searching import Searcher
-from heygen_async.bulk.store import Entry
+from heygen_async.bulk.store import Entry, UnixClock
 from heygen_async.jobs import LipsyncBatch
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.resources.lipsyncs import Lipsyncs
@@ -258,8 +257,7 @@ async def _sent(batches: BatchCollector, row: PreparedRow, record: Record) -> Re
 @pytest.mark.parametrize("given_up", [0, 1, 2])
 async def test_the_rows_of_a_batch_do_not_wait_for_one_that_has_been_given_up(given_up: int) -> None:
     heygen, store = _Unreachable(Server({}, lambda _: 10)), MemoryStore()
-    searcher = Searcher(heygen, store, time.time)
-    tools = Tools(heygen=heygen, store=store, searcher=searcher, delays=HASTY, now=time.time)
+    tools = Tools(heygen=heygen, store=store, clock=UnixClock(), delays=HASTY)
     batches = BatchCollector(tools, AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time))
     given = [_prepared(row, number) for number, row in enumerate(rows(3), 1)]
     planned = [intent(row, Record(key=row.key, inputs="-", number=row.number), 1.0, estimate=0.0) for row in given]

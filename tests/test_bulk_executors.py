@@ -36,7 +36,7 @@ from heygen_async.bulk.program import RetryDelays, Tools
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State, attempt_key
 from heygen_async.bulk.searching import Searcher
-from heygen_async.bulk.store import DownloadProgress, Entry, LostRow
+from heygen_async.bulk.store import DownloadProgress, Entry, LostRow, UnixClock
 from heygen_async.errors import DownloadError, LipsyncFailed, NotFound, ServerError
 from heygen_async.models import Account, AssetId, BatchItem, DubOutcome, DubRow, Lipsync, LipsyncRequest, Source
 from heygen_async.policies import PollPolicy
@@ -217,9 +217,8 @@ class Scene:
     async def execute(self, points: Points, api: type[Api] = Api) -> list[DubOutcome]:
         """Run all rows in one executor process."""
         heygen, watched = Watched(api(points, self.jobs, self.keys), points), Watched(self.store, points)
-        now = lambda: 1000.0  # noqa: E731
         delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
-        tools = Tools(heygen=heygen, store=watched, searcher=Searcher(heygen, watched, now), delays=delays, now=now)
+        tools = Tools(heygen=heygen, store=watched, clock=UnixClock(lambda: 1000.0), delays=delays)
         queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
         context = RunContext(
             tools=tools,
@@ -381,7 +380,7 @@ async def test_the_newest_job_is_not_the_anchor_if_another_executor_may_have_cre
                 [Lipsync(id="ls_1", status="running", callback_id="other.1"), Lipsync(id="ls_0", status="running")]
             )
 
-    await Searcher(BusyApi(never()), store, lambda: 1.0).prepare()
+    await Searcher(BusyApi(never()), store, UnixClock(lambda: 1.0)).prepare()
 
     assert store.facts["anchor"] == ("ls_0" if is_in_doubt else "ls_1")
 
@@ -398,7 +397,7 @@ async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_
             yield Page([Lipsync(id=job, status="running", callback_id=key) for job, key in self.jobs.items()])
 
     store, api = MemoryStore(), SlowApi(never())
-    searcher = Searcher(api, store, lambda: now)
+    searcher = Searcher(api, store, UnixClock(lambda: now))
     given = [prepared(key, number) for number, key in enumerate(("a", "b", "c", "d"), start=1)]
     for row in given:
         key = attempt_key(row.key, "in", 1)

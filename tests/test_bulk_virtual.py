@@ -12,6 +12,7 @@ from benchmarks.virtual_heygen import FakeHeyGen, Server, VirtualLoop
 from heygen_async import Account, APIError, LipsyncFailed, PollPolicy, RateLimited, ServerError, TransportError
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
+from heygen_async.bulk.store import UnixClock
 from heygen_async.models import Lipsync, LipsyncStatus
 
 
@@ -274,7 +275,7 @@ def test_a_wall_clock_that_is_ahead_makes_no_row_hurry() -> None:
     lengths = lengths_of(0, 3)
     heygen = Unlisted(Server(lengths, lambda _: 10), creates_from=300.0)
     loop = VirtualLoop()
-    plan = Plan(journal=None, now=loop.time, latest=lambda: loop.time() + 2 * 86400)
+    plan = Plan(journal=None, clock=UnixClock(loop.time, lambda: loop.time() + 2 * 86400))
     try:
         loop.run_until_complete(_drained(heygen, lengths, plan))
     finally:

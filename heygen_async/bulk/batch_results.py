@@ -57,7 +57,7 @@ class BatchResults:
         waiting = self._waiting.get(batch_id)
         if waiting is None:
             waiting = self._waiting[batch_id] = {}
-            age = max(0.0, self.tools.now() - (record.sent_at or 0.0))
+            age = max(0.0, self.tools.clock.now() - (record.sent_at or 0.0))
             self.start(partial(self._watch, batch_id, age))
         waiting[item] = asyncio.get_running_loop().create_future()
         return await waiting[item]

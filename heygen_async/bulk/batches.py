@@ -247,7 +247,7 @@ class BatchCollector:
         try:
             async with self._sending:
                 with self.queue.sending_batch():
-                    age = partial(key_age, [member.record for member in members], self.tools.now)
+                    age = partial(key_age, [member.record for member in members], self.tools.clock.now)
                     batch_id = await self.tools.heygen.create_batch(key, requests, key_age=age)
         except HeyGenError as error:
             await self._not_created(members, error)

@@ -146,7 +146,8 @@ class RowExecutor:
         run, record = self.run, self.record
         # Before the first answer a key may be of any age, and later the API's clock may be wrong; a search settles it.
         is_certain = record.is_fresh or record.was_searched_for
-        now = run.tools.now() if is_certain else run.tools.latest()
+        clock = run.tools.clock
+        now = clock.now() if is_certain else clock.latest()
         return next_step(self.row, record, now, max_attempts=run.max_attempts, has_file=self.has_file)
 
     async def _work(self) -> None:
@@ -199,7 +200,7 @@ class RowExecutor:
         record = await self._advance(Step.SEARCH)
         if record.failure is None and not record.was_searched_for:  # else its create may have no answer again
             self.run.queue.recover()
-        is_kept = record.state is State.SUBMITTING and is_remembered(record, self.run.tools.now())
+        is_kept = record.state is State.SUBMITTING and is_remembered(record, self.run.tools.clock.now())
         if self.record.batch is not None and not is_kept:
             self.run.batches.expire(self.record.batch)
         return record
@@ -282,7 +283,7 @@ class RowExecutor:
         price = self.run.purse.budget.price(self.row.row.mode, self.row.seconds)
         self._reserved = price
         self.run.purse.resume(price, is_new=True)
-        return self.record.adopted(attempt, lipsync_id, self.run.tools.now(), estimate=price)
+        return self.record.adopted(attempt, lipsync_id, self.run.tools.clock.now(), estimate=price)
 
     async def _intend(self) -> Record:
         self._report("waiting")
@@ -293,7 +294,7 @@ class RowExecutor:
         return self._intent()
 
     def _intent(self) -> Record:
-        return intent(self.row, self.record, self.run.tools.now(), estimate=self._reserved or 0.0)
+        return intent(self.row, self.record, self.run.tools.clock.now(), estimate=self._reserved or 0.0)
 
     async def _enter(self) -> None:
         self._seat = await self.run.queue.enter(self.row.number, self._not_before)

@@ -36,7 +36,7 @@ from heygen_async.bulk.outputs import (
 )
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.searching import InDoubt, Searcher
-from heygen_async.bulk.store import HeyGen, JournalError, Store
+from heygen_async.bulk.store import HeyGen, JournalError, Store, UnixClock
 from heygen_async.errors import (
     NO_REASON,
     APIError,
@@ -125,12 +125,11 @@ class Tools:
 
     heygen: HeyGen
     store: Store
-    searcher: Searcher
+    clock: UnixClock
     delays: RetryDelays
-    now: Callable[[], float]
-    """Unix time in seconds."""
-    latest: Callable[[], float] = field(default=Factory(lambda self: self.now, takes_self=True))
-    """Returns the latest time that it can be, where `now` may be wrong."""
+    searcher: Searcher = field(
+        init=False, default=Factory(lambda self: Searcher(self.heygen, self.store, self.clock), takes_self=True)
+    )
 
 
 # Decisions
@@ -318,7 +317,7 @@ async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
     assert record.attempt_key is not None  # noqa: S101 it is recorded before anything is sent
     call = at.heygen.create(
         record.attempt_key,
-        key_age=partial(key_age, [record], at.now),
+        key_age=partial(key_age, [record], at.clock.now),
         video=video,
         audio=audio,
         options=sent_options(row, record),
@@ -333,7 +332,7 @@ async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
 
 async def after_failed_create(row: PreparedRow, record: Record, error: HeyGenError, at: Tools) -> Record:
     """Return the record after a create without a job; uploads that the server has lost are forgotten, once."""
-    if error.outcome == "unknown" and not is_remembered(record, at.latest()):
+    if error.outcome == "unknown" and not is_remembered(record, at.clock.latest()):
         return evolve(record, is_fresh=False, was_searched_for=False).failing(error)  # its job is searched for
     after = after_create(record, error, at.delays)
     is_lost = isinstance(error, NeverMade) or (isinstance(error, APIError) and error.code in LOST_UPLOADS)
@@ -354,7 +353,7 @@ async def _search(row: PreparedRow, record: Record, at: Tools, _save: Save) -> R
         return record.in_doubt(error)
     if found is not None:
         return record.accepted(found)
-    now = at.now()  # the answers have shown the API's time
+    now = at.clock.now()  # the answers have shown the API's time
     # If the key is old only by our clock, the create is sent again under it.
     return evolve(record, was_searched_for=True) if is_remembered(record, now) else record.not_found(now)
 

@@ -37,7 +37,6 @@ from heygen_async.bulk.program import ENDS, Tools
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.row_source import Rows, Snapshot, can_be_read_twice, new_snapshot, slices_of
-from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import HeyGen
 from heygen_async.bulk.survey import Survey, SurveyBuilder
 from heygen_async.errors import HeyGenError, first_error
@@ -91,14 +90,7 @@ class DubRun:
         limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
         queue = AdmissionQueue(limiter, CircuitBreaker(), lambda: asyncio.get_running_loop().time())
         self._owner = Owner(heygen, journal)
-        tools = Tools(
-            heygen=heygen,
-            store=journal,
-            searcher=Searcher(heygen, journal, plan.now, plan.latest),
-            delays=plan.delays,
-            now=plan.now,
-            latest=plan.latest,
-        )
+        tools = Tools(heygen=heygen, store=journal, clock=plan.clock, delays=plan.delays)
         self._context = RunContext(
             tools=tools,
             queue=queue,
@@ -245,7 +237,7 @@ class DubRun:
         """
         if self._state != "new":
             raise RuntimeError("a run is surveyed before it is entered")
-        builder = SurveyBuilder(self._plan.max_attempts, self._context.purse.budget, self._plan.now)
+        builder = SurveyBuilder(self._plan.max_attempts, self._context.purse.budget, self._plan.clock.now)
         async with temporary_folder() as folder, AsyncExitStack() as resources:
             journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
             await journal.open()

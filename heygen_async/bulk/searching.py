@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from attrs import Factory, define, field
+from attrs import define, field
 
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
 from heygen_async._wire import has_own_code
 from heygen_async.bulk.record import Record, attempt_key, first_version_key, is_like_attempt_key
-from heygen_async.bulk.store import HeyGen, Store
+from heygen_async.bulk.store import HeyGen, Store, UnixClock
 from heygen_async.errors import APIError, HeyGenError, NotFound
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
 
@@ -62,14 +62,12 @@ class Searcher:
     Args:
         heygen: The API.
         store: What knows the rows.
-        now: Returns Unix time in seconds.
-        latest: Returns the latest that it can be; infinity if that is not known.
+        clock: The time, by which keys are judged.
     """
 
     heygen: HeyGen
     store: Store
-    now: Callable[[], float]
-    latest: Callable[[], float] = field(default=Factory(lambda self: self.now, takes_self=True))
+    clock: UnixClock
     _searching: set[str] = field(factory=set)
     """The callback ids of the rows that are searched for: none of them has a create on its way."""
     _covered: set[str] = field(factory=set)
@@ -104,7 +102,7 @@ class Searcher:
         try:
             newest = await self._walk()
         except APIError as error:
-            if not _is_lasting(error) or not is_key_fresh(since, self.latest()):
+            if not _is_lasting(error) or not is_key_fresh(since, self.clock.latest()):
                 raise
             return  # the server still knows every key that may have been used
         await self.store.reconciled(None if await self.store.in_doubt() else newest)
@@ -148,7 +146,7 @@ class Searcher:
 
     async def _walk_last_day(self) -> str | None:
         """Save the jobs of the last day that may be those of rows, and return the newest job."""
-        newest, oldest = None, datetime.fromtimestamp(self.now() - _REMEMBERED, UTC)
+        newest, oldest = None, datetime.fromtimestamp(self.clock.now() - _REMEMBERED, UTC)
         async for page in self.heygen.list(page_size=100):
             newest = newest or next((lipsync.id for lipsync in page.items), None)
             recent = [one for one in page.items if one.created_at is None or one.created_at >= oldest]
@@ -188,9 +186,9 @@ class Searcher:
 
     async def _long_in_doubt(self) -> set[str]:
         """Return the callback ids of the rows in doubt whose last create has certainly arrived by now."""
-        if math.isinf(self.latest()):  # the time is not known yet
+        if math.isinf(self.clock.latest()):  # the time is not known yet
             return set()
-        before = self.now() - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
+        before = self.clock.now() - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
         in_doubt = await self.store.in_doubt()
         return {one.callback_id for one in in_doubt if one.callback_id and (one.sent_at or 0.0) < before}
 

@@ -1,15 +1,16 @@
-"""The protocols between the row program and what is around it: the store of its records, and the API.
+"""What the row program needs of its surroundings: the store of its records, the API and the time, mostly as protocols.
 
 A run on one machine uses the SQLite journal and a session; tests and other ways to run rows bring their own.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from heygen_async._text import one_line, without_queries
 from heygen_async.bulk.identity import FileInfo
@@ -190,6 +191,15 @@ class JobPage(Protocol):
     def items(self) -> Sequence[Lipsync]:
         """The jobs, newest first."""
         ...
+
+
+@frozen
+class UnixClock:
+    """The time, in Unix seconds."""
+
+    now: Callable[[], float] = time.time
+    latest: Callable[[], float] = field(default=Factory(lambda self: self.now, takes_self=True))
+    """Returns the latest time that it can be where `now` may be wrong; infinity if that is not known."""
 
 
 DownloadProgress: TypeAlias = Callable[[int, int | None], Awaitable[None]]

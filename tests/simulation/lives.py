@@ -22,6 +22,7 @@ from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.run import DubRun
+from heygen_async.bulk.store import UnixClock
 from heygen_async.errors import HeyGenError
 from heygen_async.models import DubOutcome
 from heygen_async.sandbox.error_answers import ErrorAnswer
@@ -430,8 +431,7 @@ class Simulation:
                 submit=plan.submit,
                 captions=plan.captions,
                 retry_failed=plan.retry_failed,
-                now=heygen._transport.server_time.now,
-                latest=heygen._transport.server_time.latest,
+                clock=UnixClock(heygen._transport.server_time.now, heygen._transport.server_time.latest),
             )
             run = DubRun(heygen._bulk_calls(), rows, options, origin=API)
             async with run:

@@ -30,7 +30,7 @@ from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.program import RetryDelays, Tools
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import State
-from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.store import UnixClock
 from heygen_async.models import DubOutcome, DubRow
 
 from .network import Network
@@ -141,10 +141,7 @@ class Worker(Process):
         calls, store = Mortal(heygen._bulk_calls(), self), Mortal(self.store, self)
         time = heygen._transport.server_time
         queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
-        searcher = Searcher(calls, store, time.now, time.latest)
-        tools = Tools(
-            heygen=calls, store=store, searcher=searcher, delays=RetryDelays(), now=time.now, latest=time.latest
-        )
+        tools = Tools(heygen=calls, store=store, clock=UnixClock(time.now, time.latest), delays=RetryDelays())
         return RunContext(
             tools=tools,
             queue=queue,

@@ -30,8 +30,7 @@ from heygen_async.bulk.cluster.transitions import STEPS, after_step
 from heygen_async.bulk.folders import is_shared_folder
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, Tools, advance, check_target, next_step
 from heygen_async.bulk.record import Record
-from heygen_async.bulk.searching import Searcher
-from heygen_async.bulk.store import LostRow
+from heygen_async.bulk.store import LostRow, UnixClock
 from heygen_async.errors import (
     APIError,
     AuthenticationError,
@@ -225,9 +224,8 @@ class _OneStep:
         tools = Tools(
             heygen=self.steps.api,
             store=self._store,
-            searcher=Searcher(self.steps.api, self._store, claimed.now),
+            clock=UnixClock(claimed.now),
             delays=self.steps.delays,
-            now=claimed.now,
         )
         return await advance(row.row, record, step, tools, self._save), False
 

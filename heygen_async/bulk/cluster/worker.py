@@ -33,6 +33,7 @@ from heygen_async.bulk.cluster.scheduling import Blind, Clock, Scheduler, Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.steps import Steps
 from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.store import UnixClock
 
 BEAT_SECONDS: Final = 0.5
 """Seconds between two signs of life."""
@@ -275,7 +276,7 @@ class Worker:
         clock = Clock()
         clock.set(lease.now)
         store = SchedulerStore(self.database, lease, self.api.origin)
-        searcher = Searcher(self.api, PostgresStore(self.database, self.account, 0), clock)
+        searcher = Searcher(self.api, PostgresStore(self.database, self.account, 0), UnixClock(clock))
         scheduler = Scheduler(
             store, self.delivery, self.api, searcher, self._is_worse, self._sight, self.tuning, clock, lease.learnt
         )

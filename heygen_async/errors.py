@@ -68,6 +68,9 @@ __all__ = (
 IN_PROGRESS: Final = "request_in_progress"
 """The code of a 409: the first request under this idempotency key is still being processed."""
 
+UNUSABLE_ASSET: Final = frozenset({"asset_not_found", "asset_not_available"})
+"""The codes of a create with an asset that is gone, or that is still being processed."""
+
 NO_REASON: Final = "no reason was given"
 """What is shown where the API does not say why something failed."""
 

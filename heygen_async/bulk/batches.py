@@ -22,7 +22,6 @@ from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batch_results import BatchResults, Work
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.program import (
-    LOST_UPLOADS,
     Tools,
     after_create,
     after_failed_create,
@@ -31,7 +30,7 @@ from heygen_async.bulk.program import (
     sources_of,
 )
 from heygen_async.bulk.record import Record, State, evolve
-from heygen_async.errors import HeyGenError, InvalidRequest, NotFound, PermissionDenied
+from heygen_async.errors import UNUSABLE_ASSET, HeyGenError, InvalidRequest, NotFound, PermissionDenied
 from heygen_async.models import LipsyncRequest
 
 _MAX_ROWS: Final = 100
@@ -302,7 +301,7 @@ async def _settled(member: _Member, members: list[_Member]) -> Record:
 
 def _is_of_an_item(error: HeyGenError) -> bool:
     """Return whether a batch was refused because of something in it."""
-    is_of_it = isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in LOST_UPLOADS)
+    is_of_it = isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in UNUSABLE_ASSET)
     return is_of_it and error.outcome == "rejected"
 
 

@@ -39,6 +39,7 @@ from heygen_async.bulk.searching import InDoubt, Searcher
 from heygen_async.bulk.store import HeyGen, JournalError, Store, UnixClock
 from heygen_async.errors import (
     NO_REASON,
+    UNUSABLE_ASSET,
     APIError,
     AuthenticationError,
     DownloadError,
@@ -51,9 +52,6 @@ from heygen_async.policies import PollPolicy
 
 ENDS_RUN: Final = (AuthenticationError, JournalError)
 """What ends the run at once. Without credit, nothing more is created, but what runs is finished."""
-
-LOST_UPLOADS: Final = frozenset({"asset_not_found", "asset_not_available"})
-"""Codes of a create whose uploads the server has lost."""
 
 _BATCH_LOOKS: Final = PollPolicy(fastest=1.0, growth=0.25, slowest=75.0)
 
@@ -335,7 +333,7 @@ async def after_failed_create(row: PreparedRow, record: Record, error: HeyGenErr
     if error.outcome == "unknown" and not is_remembered(record, at.clock.latest()):
         return evolve(record, is_fresh=False, was_searched_for=False).failing(error)  # its job is searched for
     after = after_create(record, error, at.delays)
-    is_lost = isinstance(error, NeverMade) or (isinstance(error, APIError) and error.code in LOST_UPLOADS)
+    is_lost = isinstance(error, NeverMade) or (isinstance(error, APIError) and error.code in UNUSABLE_ASSET)
     assets = {"video": record.video_asset, "audio": record.audio_asset}
     used = [asset for role in row.files if (asset := assets[role]) is not None]
     if not is_lost or not used or record.has_reuploaded or after.state is not State.PLANNED:

@@ -31,7 +31,7 @@ from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.keys import already_used
 from heygen_async._wire import Request, Response, compose
-from heygen_async.errors import APIError, CallRecord, HeyGenError, InvalidRequest, NotFound
+from heygen_async.errors import UNUSABLE_ASSET, APIError, CallRecord, HeyGenError, InvalidRequest, NotFound
 from heygen_async.jobs import LipsyncBatch, LipsyncJob
 from heygen_async.models import (
     JSON,
@@ -55,7 +55,6 @@ _BATCH = "/v3/lipsyncs/batches/{batch_id}"
 _PROCESSING = "asset_not_available"
 _ASSETS = (Asset, AssetId)
 _REMOTE = (str, Asset, AssetId)
-_GONE = frozenset({"asset_not_found", _PROCESSING})
 MAX_BATCH = 100
 MAX_PAGE = 100
 
@@ -202,7 +201,7 @@ class Lipsyncs:
         try:
             return await self._transport.send(compose_with(assets))
         except (NotFound, InvalidRequest) as error:
-            if error.code not in _GONE or error.outcome != "rejected":
+            if error.code not in UNUSABLE_ASSET or error.outcome != "rejected":
                 raise
             record = CallRecord.read_from(error)
             if not await self._recover(error, requests, assets, record):

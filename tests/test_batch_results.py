@@ -17,7 +17,8 @@ from heygen_async import (
 )
 from heygen_async._ids import segment
 from heygen_async.bulk.batch_results import BatchResults
-from heygen_async.bulk.program import RetryDelays, Tools
+from heygen_async.bulk.effects import Tools
+from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.store import UnixClock
 from heygen_async.models import BatchItem, Lipsync, LipsyncStatus

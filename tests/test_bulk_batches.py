@@ -27,10 +27,11 @@ from heygen_async import (
 from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES
+from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.plan import Plan
-from heygen_async.bulk.program import Tools, intent
+from heygen_async.bulk.program import intent
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import Entry, UnixClock

@@ -25,6 +25,7 @@ from heygen_async._media.targets import captions_path
 from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
+from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
 from heygen_async.bulk.identity import FileInfo
@@ -32,7 +33,7 @@ from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.outputs import is_changed, is_written
 from heygen_async.bulk.owner import Owner
-from heygen_async.bulk.program import RetryDelays, Tools
+from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State, attempt_key
 from heygen_async.bulk.searching import Searcher

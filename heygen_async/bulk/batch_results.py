@@ -10,7 +10,8 @@ from typing import Final, TypeAlias
 from attrs import define, evolve, field
 
 from heygen_async.bulk.admission import RunAborted
-from heygen_async.bulk.program import ENDS_RUN, NeverMade, Tools
+from heygen_async.bulk.effects import Tools
+from heygen_async.bulk.program import ENDS_RUN, NeverMade
 from heygen_async.bulk.record import Record
 from heygen_async.errors import NO_REASON, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
 from heygen_async.models import TERMINAL, BatchItem, Lipsync, LipsyncStatus

@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from heygen_async.bulk.admission import AdmissionQueue, RunAborted, Seat
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
+from heygen_async.bulk.effects import Tools, advance, after_failed_create, check_target
 from heygen_async.bulk.events import DubEvent, RowState, Stage, StageCounter
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import Unanswered, look_policy
@@ -25,15 +26,12 @@ from heygen_async.bulk.program import (
     ENDS_RUN,
     NeverMade,
     Step,
-    Tools,
-    advance,
-    after_failed_create,
-    check_target,
     ended,
     failed_step,
     intent,
     is_remembered,
     next_step,
+    timed,
 )
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State, answer_of, evolve
@@ -47,19 +45,6 @@ _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
 _NO_PROGRESS: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH, Step.SEARCH})
 """Steps that do not show that the requests of a row are answered: they send nothing, or read the list alone."""
 _STAGES: Final[dict[Step, Stage]] = {Step.PREPARE: "uploading", Step.WAIT: "running", Step.DOWNLOAD: "downloading"}
-
-
-def _timed(step: Step, record: Record, before: Record, seconds: float) -> Record:
-    """Return *record* with the time that a step has taken."""
-    match step:
-        case Step.PREPARE:
-            return evolve(record, upload_seconds=(before.upload_seconds or 0.0) + seconds)
-        case Step.CREATE:
-            return evolve(record, submit_seconds=seconds)
-        case Step.DOWNLOAD:
-            return evolve(record, download_seconds=seconds)
-        case _:
-            return record
 
 
 @frozen(kw_only=True)
@@ -174,7 +159,7 @@ class RowExecutor:
         except (OSError, ValueError) as error:  # such as an invalid id from the server
             record = self.record.stopped(error)
         if record.failure is None:
-            record = _timed(step, record, before, self.run.queue.clock() - started)
+            record = timed(step, record, before, self.run.queue.clock() - started)
         await self._save(record)
         if isinstance(record.failure, InsufficientCredit):
             raise record.failure

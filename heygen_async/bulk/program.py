@@ -1,7 +1,6 @@
-"""The row program: what to do with a row next, and the effects that bring it forward, from record to record.
+"""The row program: what to do with a row next, and what an answer makes of its record. Pure; `effects` has the calls.
 
-Rule 1: nothing here knows who calls it, or when. `next_step`, `intent`, `after_create` and `ended` are pure; `advance`
-has one effect a call. An error of an effect is in the record that it returns; only what ends the run is raised.
+Rule 1: nothing here knows who calls it, or when.
 Rule 2: a create is sent only after the record that `intent` returns was saved.
 Rule 3: once a create had no answer, only an answer of the API under its key, or a complete search, settles it.
 """
@@ -10,43 +9,18 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from anyio import to_thread
-from attrs import Factory, field, frozen
+from attrs import frozen
 
 from heygen_async._ids import is_key_fresh
-from heygen_async._media.parts import remove_leftovers, remove_unwritten
-from heygen_async._media.targets import captions_path
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.local_files import check_unchanged
-from heygen_async.bulk.outputs import (
-    absolute_path,
-    captions_are_free,
-    fingerprint_of,
-    found_at,
-    has_part,
-    output_problems,
-    part_identity,
-)
 from heygen_async.bulk.record import Record, State, evolve
-from heygen_async.bulk.searching import InDoubt, Searcher
-from heygen_async.bulk.store import HeyGen, JournalError, Store, UnixClock
-from heygen_async.errors import (
-    NO_REASON,
-    UNUSABLE_ASSET,
-    APIError,
-    AuthenticationError,
-    DownloadError,
-    HeyGenError,
-    InvalidRequest,
-    RateLimited,
-)
+from heygen_async.bulk.store import JournalError
+from heygen_async.errors import NO_REASON, AuthenticationError, HeyGenError, InvalidRequest, RateLimited
 from heygen_async.models import Asset, AssetId, Lipsync, LipsyncOptions, LipsyncStatus, Source
 from heygen_async.policies import PollPolicy
 
@@ -54,9 +28,6 @@ ENDS_RUN: Final = (AuthenticationError, JournalError)
 """What ends the run at once. Without credit, nothing more is created, but what runs is finished."""
 
 _BATCH_LOOKS: Final = PollPolicy(fastest=1.0, growth=0.25, slowest=75.0)
-
-Save: TypeAlias = Callable[[Record], Awaitable[None]]
-_Role: TypeAlias = Literal["video", "audio"]
 
 _SERVER_FAULT: Final = re.compile(
     "internal|server|timeout|timed out|time out|unavailable|overload|capacity|try again|retry|temporar|unexpected"
@@ -117,22 +88,6 @@ class Step(enum.Enum):
 ENDS: Final = frozenset({Step.NOTHING, Step.GIVE_UP, Step.STOP})
 
 
-@frozen(kw_only=True)
-class Tools:
-    """What the effects of rows work with."""
-
-    heygen: HeyGen
-    store: Store
-    clock: UnixClock
-    delays: RetryDelays
-    searcher: Searcher = field(
-        init=False, default=Factory(lambda self: Searcher(self.heygen, self.store, self.clock), takes_self=True)
-    )
-
-
-# Decisions
-
-
 def next_step(row: PreparedRow, record: Record, now: float, *, max_attempts: int, has_file: bool) -> Step:  # noqa: PLR0911
     """Return what to do with a row next.
 
@@ -173,11 +128,12 @@ def key_age(records: Sequence[Record], clock: Callable[[], float]) -> float:
 
 
 def _is_uploaded(row: PreparedRow, record: Record) -> bool:
-    has_video = not _is_local(row.row.video) or record.video_asset is not None
-    return has_video and (not _is_local(row.row.audio) or record.audio_asset is not None)
+    has_video = not is_local(row.row.video) or record.video_asset is not None
+    return has_video and (not is_local(row.row.audio) or record.audio_asset is not None)
 
 
-def _is_local(source: Source) -> bool:
+def is_local(source: Source) -> bool:
+    """Return whether *source* has to be uploaded."""
     return not isinstance(source, (str, AssetId, Asset))
 
 
@@ -252,199 +208,26 @@ def is_final_failure(message: str | None) -> bool:
     return _SERVER_FAULT.search(text) is None and _SOURCE_FAULT.search(text) is not None
 
 
-# Effects
-
-
-async def advance(row: PreparedRow, record: Record, step: Step, at: Tools, save: Save) -> Record:
-    """Carry out one step of a row, and return its record.
-
-    Args:
-        row: The row.
-        record: Its record.
-        step: `PREPARE`, `CREATE`, `SEARCH`, `DOWNLOAD`, `FINISH` or `RENEW`.
-        at: What to work with.
-        save: Saves a record in the middle of a step.
-
-    Raises:
-        AuthenticationError, JournalError: These end the run.
-
-    Cancelled, it leaves the store as it is: the row continues from there another time.
-    """
-    effect = _EFFECTS[step]
-    try:
-        return (await effect(row, record.before_effect(), at, save)).after_effect()
-    except ENDS_RUN:
-        raise
-    except HeyGenError as error:
-        return failed_step(record, error)
-    except (OSError, ValueError) as error:
-        return record.stopped(error)
-
-
 def failed_step(record: Record, error: HeyGenError) -> Record:
     """Return the record after a step that failed: it is taken again if that can help."""
     return record.failing(error) if error.is_transient else record.stopped(error)
 
 
-async def _prepare(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
-    video = record.video_asset or await _uploaded(row, "video", at)
-    audio = record.audio_asset or await _uploaded(row, "audio", at)
-    return record.uploaded(video, audio)
-
-
-async def _uploaded(row: PreparedRow, role: _Role, at: Tools) -> str | None:
-    """Return the asset of a local file, uploaded now unless it was before; `None` if it is not local."""
-    source: Source = row.row.video if role == "video" else row.row.audio
-    if not _is_local(source):
-        return None
-    info = row.file(role)
-    known = await at.store.asset(info.digest)
-    if isinstance(source, Path):
-        await check_unchanged(role, source, info)
-    if known is not None:
-        return known
-    asset = await at.heygen.upload(source, info.digest)
-    if isinstance(source, Path):
-        await check_unchanged(role, source, info)  # or a job would be made of what its author has replaced
-    await at.store.keep_asset(info.digest, asset.value)
-    return asset.value
-
-
-async def _create(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
-    video, audio = sources_of(row, record)
-    assert record.attempt_key is not None  # noqa: S101 it is recorded before anything is sent
-    call = at.heygen.create(
-        record.attempt_key,
-        key_age=partial(key_age, [record], at.clock.now),
-        video=video,
-        audio=audio,
-        options=sent_options(row, record),
-    )
-    del video, audio  # or a traceback with local variables would show their queries
-    try:
-        lipsync_id = await call
-    except HeyGenError as error:
-        return await after_failed_create(row, record, error, at)
-    return record.accepted(lipsync_id)
-
-
-async def after_failed_create(row: PreparedRow, record: Record, error: HeyGenError, at: Tools) -> Record:
-    """Return the record after a create without a job; uploads that the server has lost are forgotten, once."""
-    if error.outcome == "unknown" and not is_remembered(record, at.clock.latest()):
-        return evolve(record, is_fresh=False, was_searched_for=False).failing(error)  # its job is searched for
-    after = after_create(record, error, at.delays)
-    is_lost = isinstance(error, NeverMade) or (isinstance(error, APIError) and error.code in UNUSABLE_ASSET)
-    assets = {"video": record.video_asset, "audio": record.audio_asset}
-    used = [asset for role in row.files if (asset := assets[role]) is not None]
-    if not is_lost or not used or record.has_reuploaded or after.state is not State.PLANNED:
-        return after
-    await at.store.forget_assets(used)
-    for asset_id in used:
-        at.heygen.forget_upload(asset_id)
-    return evolve(after.without_assets(), is_stopped=False, failure=None)
-
-
-async def _search(row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
-    try:
-        found = await at.searcher.find(record, row.row)
-    except InDoubt as error:
-        return record.in_doubt(error)
-    if found is not None:
-        return record.accepted(found)
-    now = at.clock.now()  # the answers have shown the API's time
-    # If the key is old only by our clock, the create is sent again under it.
-    return evolve(record, was_searched_for=True) if is_remembered(record, now) else record.not_found(now)
-
-
-async def _renew(_row: PreparedRow, record: Record, at: Tools, _save: Save) -> Record:
-    return evolve(record.renewed(), hold=at.delays.renewal)
-
-
-async def _finish(_row: PreparedRow, record: Record, _at: Tools, _save: Save) -> Record:
-    return record.done()
-
-
-async def check_target(row: PreparedRow, record: Record) -> None:
-    """Check that the target can be written, and that no other file is there.
-
-    Raises:
-        DownloadError: If not.
-    """
-    if row.target is None:
-        return
-    problems = await to_thread.run_sync(output_problems, record, row.target)
-    if problems:
-        raise DownloadError("; ".join(problems))
-
-
-async def _download(row: PreparedRow, record: Record, at: Tools, save: Save) -> Record:
-    target = row.target
-    assert target is not None  # noqa: S101 next_step says so
-    await to_thread.run_sync(partial(target.parent.mkdir, parents=True, exist_ok=True))
-    await check_target(row, record)
-    path = await to_thread.run_sync(absolute_path, target)
-    captions_free = await to_thread.run_sync(captions_are_free, record, target)
-    is_started = await to_thread.run_sync(has_part, record, target)  # first: it may be published at any moment
-    found = await to_thread.run_sync(found_at, path, record)
-    if found == "ours":  # a run was interrupted just after it was published
-        await to_thread.run_sync(remove_leftovers, target)
-    else:
-        written = record.written if is_started else None
-        record = record.writing(path, written=written, captions_free=captions_free)
-        await save(record)
-        try:
-            record = await _write_video(record, target, at, save, overwrite=found == "replaceable")
-        except ENDS_RUN:
-            raise
-        except HeyGenError as error:
-            return _after_download(record, error, at.delays)
-    published = await to_thread.run_sync(fingerprint_of, path)  # now: a later change makes it another file
-    if row.captions:
-        record = await _write_captions(record, target, at, overwrite=captions_free)
-    return record.done(published)
-
-
-async def _write_video(record: Record, target: Path, at: Tools, save: Save, *, overwrite: bool) -> Record:
-    noted = record
-    lengths: list[int | None] = []
-
-    async def note_part(_done: int, total: int | None) -> None:
-        nonlocal noted
-        if noted.written is None or lengths != [total]:
-            noted = noted.writing_part(await to_thread.run_sync(part_identity, target, total))
-            lengths[:] = [total]
-            await save(noted)
-
-    await at.heygen.download(_finished_job(record), target, overwrite=overwrite, progress=note_part)
-    return noted
-
-
-def _after_download(record: Record, error: HeyGenError, delays: RetryDelays) -> Record:
+def failed_download(record: Record, error: HeyGenError, delays: RetryDelays) -> Record:
+    """Return the record after a download that failed: it is repeated a few times."""
     if not error.is_transient or record.tries >= len(delays.download):
         return record.stopped(error)
     return record.failing(error, hold=delays.download[record.tries])
 
 
-async def _write_captions(record: Record, target: Path, at: Tools, *, overwrite: bool) -> Record:
-    await to_thread.run_sync(remove_unwritten, captions_path(target))  # whether or not they can be written now
-    try:
-        await at.heygen.download_captions(_finished_job(record), target, overwrite=overwrite)
-    except HeyGenError as error:
-        return evolve(record, warnings=(*record.warnings, f"the captions were not written: {error}"))
-    return evolve(record, captions=await to_thread.run_sync(fingerprint_of, captions_path(target)))
-
-
-def _finished_job(record: Record) -> Lipsync | str:
-    job = record.job or record.lipsync_id
-    assert job is not None  # noqa: S101 it is completed
-    return job
-
-
-_EFFECTS: Final[dict[Step, Callable[[PreparedRow, Record, Tools, Save], Awaitable[Record]]]] = {
-    Step.PREPARE: _prepare,
-    Step.CREATE: _create,
-    Step.SEARCH: _search,
-    Step.RENEW: _renew,
-    Step.DOWNLOAD: _download,
-    Step.FINISH: _finish,
-}
+def timed(step: Step, record: Record, before: Record, seconds: float) -> Record:
+    """Return *record* with the time that a step has taken; *before* is the record before it."""
+    match step:
+        case Step.PREPARE:
+            return evolve(record, upload_seconds=(before.upload_seconds or 0.0) + seconds)
+        case Step.CREATE:
+            return evolve(record, submit_seconds=seconds)
+        case Step.DOWNLOAD:
+            return evolve(record, download_seconds=seconds)
+        case _:
+            return record

@@ -23,6 +23,7 @@ from heygen_async.bulk.admission import AdmissionQueue, RunAborted
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
+from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import DubSnapshot, StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
 from heygen_async.bulk.folders import check_creatable, check_writable, temporary_folder
@@ -33,7 +34,7 @@ from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.plan import Plan, check_rows
-from heygen_async.bulk.program import ENDS, Tools
+from heygen_async.bulk.program import ENDS
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.row_source import Rows, Snapshot, can_be_read_twice, new_snapshot, slices_of

@@ -111,10 +111,10 @@ MUTANTS = {
         f"{_BULK}entries", "_change", "record.state in _WITHOUT_A_JOB or", "True or", seed=17
     ),
     "a local file is never checked again": Mutant(
-        f"{_BULK}program",
+        f"{_BULK}effects",
         "_uploaded",
-        "known = await at.store.asset(info.digest)",
-        "return (await at.heygen.upload(source, None)).value\n    known = None",
+        "known = await tools.store.asset(info.digest)",
+        "return (await tools.heygen.upload(source, None)).value\n    known = None",
         only=_with("source changed", "sources change"),
         seed=21,
     ),

@@ -19,6 +19,7 @@ from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk.admission import AdmissionQueue, RunAborted
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
+from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
 from heygen_async.bulk.intake import PreparedRow, prepare
@@ -27,7 +28,7 @@ from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.owner import Owner
-from heygen_async.bulk.program import RetryDelays, Tools
+from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import State
 from heygen_async.bulk.store import UnixClock

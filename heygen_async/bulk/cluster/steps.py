@@ -27,8 +27,9 @@ from heygen_async.bulk.cluster.looks import Sight
 from heygen_async.bulk.cluster.postgres import PostgresStore, write
 from heygen_async.bulk.cluster.rows import Kind, RunOptions, Stage, StoredRow, Ticket, is_usable_id
 from heygen_async.bulk.cluster.transitions import STEPS, after_step
+from heygen_async.bulk.effects import Tools, advance, check_target
 from heygen_async.bulk.folders import is_shared_folder
-from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, Tools, advance, check_target, next_step
+from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, next_step
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.store import LostRow, UnixClock
 from heygen_async.errors import (

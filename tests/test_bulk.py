@@ -26,10 +26,10 @@ from heygen_async import (
 from heygen_async._ids import KEY_SECONDS
 from heygen_async._media import parts
 from heygen_async.bulk.budget import OverBudget
+from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.manifest import Manifest
-from heygen_async.bulk.run import BadRows
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO

@@ -12,11 +12,11 @@ from attrs import evolve
 from bulk_stage import AUDIO, CREATE, QUICK, Stage, rows, staged, until, url
 
 from heygen_async import HeyGenSession
+from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.intake import prepare
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
-from heygen_async.bulk.run import BadRows
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Final
 
-from anyio import to_thread
 from attrs import define, field, frozen
 
 from heygen_async.bulk.admission import AdmissionQueue, RunAborted, Seat
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.effects import Tools, advance, after_failed_create, check_target
-from heygen_async.bulk.events import DubEvent, RowState, Stage, StageCounter
+from heygen_async.bulk.events import DubEvent, Stage, StageCounter
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import Unanswered, look_policy
-from heygen_async.bulk.outputs import is_changed
 from heygen_async.bulk.program import (
     ENDS,
     ENDS_RUN,
@@ -35,9 +32,10 @@ from heygen_async.bulk.program import (
 )
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State, answer_of, evolve
+from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import HeyGenError, InsufficientCredit, LipsyncFailed, NotFound, RateLimited
-from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
+from heygen_async.models import DubOutcome, Lipsync
 
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
 
@@ -101,12 +99,12 @@ class RowExecutor:
         try:
             await self._work()
         except OverBudget as reason:
-            return self._end("skipped", reason)
+            return self._reported(new_outcome(self.row, self.record, "skipped", reason))
         except InsufficientCredit as error:
             self.run.purse.stop(error)
-            return self._end("skipped", error)
+            return self._reported(new_outcome(self.row, self.record, "skipped", error))
         except LostRow as error:  # another executor has the row
-            return self._end("failed", error)
+            return self._reported(new_outcome(self.row, self.record, "failed", error))
         except ENDS_RUN as error:
             raise RunAborted(error) from error
         except asyncio.CancelledError:
@@ -240,22 +238,27 @@ class RowExecutor:
 
     async def _to_create(self, step: Step) -> Record:
         """Prepare the create of a row: check it, reserve its price, upload its files, wait for a seat."""
-        run = self.run
-        run.purse.check_credit()
+        purse = self.run.purse
+        purse.check_credit()
         if self._reserved is None:
-            try:
-                await check_target(self.row, self.record)
-                await self._prepare_run()
-                found = await run.tools.searcher.lost_job(self.record, self.row.row, run.max_attempts)
-            except ENDS_RUN:
-                raise
-            except HeyGenError as error:
-                return failed_step(self.record, error)
-            if found is not None:
-                return self._adopted(*found)
-            mode = self.row.row.mode
-            self._reserved = await run.purse.reserve(mode, self.row.seconds, before_waiting=self.admit_next)
+            record = await self._before_reserving()
+            if record is not None:
+                return record
+            mode, seconds = self.row.row.mode, self.row.seconds
+            self._reserved = await purse.reserve(mode, seconds, before_waiting=self.admit_next)
         return await self._advance_answered(step) if step is Step.PREPARE else await self._intend()
+
+    async def _before_reserving(self) -> Record | None:
+        """Check what may go wrong before there is a price; return the record of a row that is not to be created now."""
+        try:
+            await check_target(self.row, self.record)
+            await self._prepare_run()
+            found = await self.run.tools.searcher.lost_job(self.record, self.row.row, self.run.max_attempts)
+        except ENDS_RUN:
+            raise
+        except HeyGenError as error:
+            return failed_step(self.record, error)
+        return None if found is None else self._adopted(*found)
 
     async def _prepare_run(self) -> None:
         """Before the first create of a run: find jobs that its store does not know."""
@@ -406,41 +409,11 @@ class RowExecutor:
 
     async def result(self) -> DubOutcome:
         """Return the outcome of a row for which nothing is left to do."""
-        record = self.record
-        if record.is_stopped:
-            return self._end("failed", record.failure)
-        if record.state is State.FAILED:
-            return self._end("failed", LipsyncFailed(self._failed_job()))
-        if self._has_worked:
-            return self._end("completed", None, path=self.row.target)
-        return self._end("unchanged", None, path=await self._unchanged_path())
+        return self._reported(await outcome_of(self.row, self.record, has_worked=self._has_worked))
 
-    async def _unchanged_path(self) -> Path | None:
-        """Return the file of a row that was finished before, unless it is not the file that was written."""
-        if self.row.target is None or not await to_thread.run_sync(is_changed, self.record):
-            return self.row.target
-        warning = f"{self.row.target} has changed since it was written; it was left as it is"
-        self.record = evolve(self.record, warnings=(*self.record.warnings, warning))
-        return None
-
-    def _end(self, state: RowState, error: Exception | None, *, path: Path | None = None) -> DubOutcome:
-        self._report(state, None if error is None else str(error))
-        return DubOutcome(
-            row=self.row.row,
-            key=self.row.key,
-            state=state,
-            lipsync=self.record.job,
-            path=path,
-            error=error,
-            attempts=self.record.jobs,
-            warnings=self.record.warnings,
-        )
-
-    def _failed_job(self) -> Lipsync:
-        record = self.record
-        return record.job or Lipsync(
-            id=record.lipsync_id or "", status=LipsyncStatus.FAILED, failure_message=record.error
-        )
+    def _reported(self, outcome: DubOutcome) -> DubOutcome:
+        self._report(outcome.state, None if outcome.error is None else str(outcome.error))
+        return outcome
 
     # Events
 

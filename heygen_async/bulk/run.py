@@ -22,7 +22,7 @@ from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.admission import AdmissionQueue, RunAborted
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import Budget
-from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
+from heygen_async.bulk.checks import AdmittedRow, RefusedRow, RowChecker
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import DubSnapshot, StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
@@ -37,6 +37,7 @@ from heygen_async.bulk.plan import Plan, check_rows
 from heygen_async.bulk.program import ENDS
 from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.report import default_report, write_report
+from heygen_async.bulk.row_outcomes import refused_outcome
 from heygen_async.bulk.row_source import Rows, Snapshot, can_be_read_twice, new_snapshot, slices_of
 from heygen_async.bulk.store import HeyGen
 from heygen_async.bulk.survey import Survey, SurveyBuilder
@@ -339,7 +340,7 @@ class DubRun:
                 for one in rows:
                     await self._window.acquire()
                     if isinstance(one, RefusedRow):
-                        outcomes.put_nowait(_failed(one))
+                        outcomes.put_nowait(refused_outcome(one))
                     else:
                         await self._start(one, tasks, outcomes)
 
@@ -379,13 +380,6 @@ async def _end(active: _Active) -> None:
             interrupted = error
     if interrupted is not None:
         raise interrupted
-
-
-def _failed(refused: RefusedRow) -> DubOutcome:
-    row, problems = refused.row, refused.problems
-    if row is None:
-        raise BadRows(problems, len(problems))
-    return DubOutcome(row=row, key=row.key or "", state="failed", error=ValueError("; ".join(map(str, problems))))
 
 
 def _text(error: HeyGenError | None) -> str | None:

@@ -104,7 +104,7 @@ MUTANTS = {
         f"{_BULK}executor",
         "RowExecutor._job",
         "if pause is None:",
-        "return self._failed_job()\n                if pause is None:",
+        "return Lipsync(id=record.lipsync_id or '', status='failed')\n                if pause is None:",
         seed=8,
     ),
     "a changed row keeps its job": Mutant(

@@ -1,0 +1,67 @@
+"""The outcome of a row: what a run yields for it, from its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anyio import to_thread
+
+from heygen_async.bulk.checks import BadRows, RefusedRow
+from heygen_async.bulk.events import RowState
+from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.outputs import is_changed
+from heygen_async.bulk.record import Record, State, evolve
+from heygen_async.errors import LipsyncFailed
+from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
+
+
+async def outcome_of(row: PreparedRow, record: Record, *, has_worked: bool) -> DubOutcome:
+    """Return the outcome of a row for which nothing is left to do.
+
+    Args:
+        row: The row.
+        record: Its record.
+        has_worked: Whether this run has done anything for it.
+    """
+    if record.is_stopped:
+        return new_outcome(row, record, "failed", record.failure)
+    if record.state is State.FAILED:
+        return new_outcome(row, record, "failed", LipsyncFailed(_failed_job(record)))
+    if has_worked:
+        return new_outcome(row, record, "completed", path=row.target)
+    if row.target is None or not await to_thread.run_sync(is_changed, record):
+        return new_outcome(row, record, "unchanged", path=row.target)
+    warning = f"{row.target} has changed since it was written; it was left as it is"
+    return new_outcome(row, evolve(record, warnings=(*record.warnings, warning)), "unchanged")
+
+
+def new_outcome(
+    row: PreparedRow, record: Record, state: RowState, error: Exception | None = None, *, path: Path | None = None
+) -> DubOutcome:
+    """Return an outcome of a row with the job, the attempts and the warnings of its record."""
+    return DubOutcome(
+        row=row.row,
+        key=row.key,
+        state=state,
+        lipsync=record.job,
+        path=path,
+        error=error,
+        attempts=record.jobs,
+        warnings=record.warnings,
+    )
+
+
+def _failed_job(record: Record) -> Lipsync:
+    return record.job or Lipsync(id=record.lipsync_id or "", status=LipsyncStatus.FAILED, failure_message=record.error)
+
+
+def refused_outcome(refused: RefusedRow) -> DubOutcome:
+    """Return the outcome of a row with problems.
+
+    Raises:
+        BadRows: If there is no row, only what is wrong with it.
+    """
+    row, problems = refused.row, refused.problems
+    if row is None:
+        raise BadRows(problems, len(problems))
+    return DubOutcome(row=row, key=row.key or "", state="failed", error=ValueError("; ".join(map(str, problems))))

@@ -34,9 +34,9 @@ from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.outputs import is_changed, is_written
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.program import RetryDelays
-from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State, attempt_key
 from heygen_async.bulk.searching import Searcher
+from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import DownloadProgress, Entry, LostRow, UnixClock
 from heygen_async.errors import DownloadError, LipsyncFailed, NotFound, ServerError
 from heygen_async.models import Account, AssetId, BatchItem, DubOutcome, DubRow, Lipsync, LipsyncRequest, Source
@@ -224,7 +224,7 @@ class Scene:
         context = RunContext(
             tools=tools,
             queue=queue,
-            purse=Purse(Budget(RATES)),
+            spending=Spending(Budget(RATES)),
             stages=StageCounter(None),
             batches=BatchCollector(tools, queue),
             downloads=asyncio.Semaphore(4),

@@ -30,9 +30,9 @@ from heygen_async.bulk.program import (
     next_step,
     timed,
 )
-from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import Record, State, answer_of, evolve
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
+from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import HeyGenError, InsufficientCredit, LipsyncFailed, NotFound, RateLimited
 from heygen_async.models import DubOutcome, Lipsync
@@ -51,7 +51,7 @@ class RunContext:
 
     tools: Tools
     queue: AdmissionQueue
-    purse: Purse
+    spending: Spending
     stages: StageCounter
     batches: BatchCollector
     downloads: asyncio.Semaphore
@@ -101,7 +101,7 @@ class RowExecutor:
         except OverBudget as reason:
             return self._reported(new_outcome(self.row, self.record, "skipped", reason))
         except InsufficientCredit as error:
-            self.run.purse.stop(error)
+            self.run.spending.stop(error)
             return self._reported(new_outcome(self.row, self.record, "skipped", error))
         except LostRow as error:  # another executor has the row
             return self._reported(new_outcome(self.row, self.record, "failed", error))
@@ -238,14 +238,14 @@ class RowExecutor:
 
     async def _to_create(self, step: Step) -> Record:
         """Prepare the create of a row: check it, reserve its price, upload its files, wait for a seat."""
-        purse = self.run.purse
-        purse.check_credit()
+        spending = self.run.spending
+        spending.check_credit()
         if self._reserved is None:
             record = await self._before_reserving()
             if record is not None:
                 return record
             mode, seconds = self.row.row.mode, self.row.seconds
-            self._reserved = await purse.reserve(mode, seconds, before_waiting=self.admit_next)
+            self._reserved = await spending.reserve(mode, seconds, before_waiting=self.admit_next)
         return await self._advance_answered(step) if step is Step.PREPARE else await self._intend()
 
     async def _before_reserving(self) -> Record | None:
@@ -268,9 +268,9 @@ class RowExecutor:
 
     def _adopted(self, attempt: int, lipsync_id: str) -> Record:
         """Return the record of a row whose job an interrupted run created without a record of it."""
-        price = self.run.purse.budget.price(self.row.row.mode, self.row.seconds)
+        price = self.run.spending.budget.price(self.row.row.mode, self.row.seconds)
         self._reserved = price
-        self.run.purse.resume(price, is_new=True)
+        self.run.spending.resume(price, is_new=True)
         return self.record.adopted(attempt, lipsync_id, self.run.tools.clock.now(), estimate=price)
 
     async def _intend(self) -> Record:
@@ -278,7 +278,7 @@ class RowExecutor:
         if self.run.is_batching:
             return await self.run.batches.join(self.row, self._intent(), before_waiting=self.admit_next)
         await self._enter()
-        self.run.purse.check_credit()
+        self.run.spending.check_credit()
         return self._intent()
 
     def _intent(self) -> Record:
@@ -344,11 +344,11 @@ class RowExecutor:
 
     def _resume(self) -> None:
         self._reserved = self.record.estimate
-        self.run.purse.resume(self._reserved)
+        self.run.spending.resume(self._reserved)
 
     def _settle(self, cost: float | None) -> None:
         if self._reserved is not None:
-            self.run.purse.settle(self._reserved, cost or 0.0)
+            self.run.spending.settle(self._reserved, cost or 0.0)
             self._reserved = None
 
     # From the job on
@@ -394,8 +394,8 @@ class RowExecutor:
         if job.duration is None:
             return self.record.estimate
         if self.row.seconds is None:  # the length of a part says nothing of rows whose length is not known
-            self.run.purse.budget.learn_length(job.duration)
-        return self.run.purse.budget.price(self.row.row.mode, job.duration)
+            self.run.spending.budget.learn_length(job.duration)
+        return self.run.spending.budget.price(self.row.row.mode, job.duration)
 
     async def _download(self) -> Record:
         self.admit_next()

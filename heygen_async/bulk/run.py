@@ -35,10 +35,10 @@ from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.plan import Plan, check_rows
 from heygen_async.bulk.program import ENDS
-from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.row_outcomes import refused_outcome
 from heygen_async.bulk.row_source import Rows, Snapshot, can_be_read_twice, new_snapshot, slices_of
+from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import HeyGen
 from heygen_async.bulk.survey import Survey, SurveyBuilder
 from heygen_async.errors import HeyGenError, first_error
@@ -96,7 +96,7 @@ class DubRun:
         self._context = RunContext(
             tools=tools,
             queue=queue,
-            purse=Purse(Budget(plan.rates, plan.budget)),
+            spending=Spending(Budget(plan.rates, plan.budget)),
             stages=StageCounter(plan.on_event),
             batches=BatchCollector(tools, queue),
             downloads=asyncio.Semaphore(_DOWNLOADS),
@@ -133,7 +133,7 @@ class DubRun:
             snapshot = await resources.enter_async_context(new_snapshot())
             is_checked = await self._check_rows(snapshot)
             await check_writable(self._plan.output_dir)
-            self._context.purse.budget.spent = await self._journal.estimate()
+            self._context.spending.budget.spent = await self._journal.estimate()
             outcomes: Outcomes = asyncio.Queue()  # a `get` that is cancelled takes nothing
             resources.callback(outcomes.put_nowait, None)  # the task may be cancelled before it starts
             main = asyncio.create_task(self._run(snapshot if is_checked else None, outcomes), name="heygen-dub-run")
@@ -205,8 +205,8 @@ class DubRun:
 
     def snapshot(self) -> DubSnapshot:
         """Return the progress of the run; also after its end."""
-        queue, purse, owner = self._context.queue, self._context.purse, self._owner
-        limiter, budget = queue.limiter, purse.budget
+        queue, spending, owner = self._context.queue, self._context.spending, self._owner
+        limiter, budget = queue.limiter, spending.budget
         return DubSnapshot(
             stages={stage: count for stage, count in self._context.stages.stages.items() if count},
             total=self._total,
@@ -220,7 +220,7 @@ class DubRun:
             balance_before=owner.before,
             balance_after=owner.after,
             trouble=queue.last_error if queue.breaker.failures else None,
-            halted=_text(purse.no_credit or purse.over_budget),
+            halted=_text(spending.no_credit or spending.over_budget),
         )
 
     async def survey(self) -> Survey:
@@ -239,7 +239,7 @@ class DubRun:
         """
         if self._state != "new":
             raise RuntimeError("a run is surveyed before it is entered")
-        builder = SurveyBuilder(self._plan.max_attempts, self._context.purse.budget, self._plan.clock.now)
+        builder = SurveyBuilder(self._plan.max_attempts, self._context.spending.budget, self._plan.clock.now)
         async with temporary_folder() as folder, AsyncExitStack() as resources:
             journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
             await journal.open()
@@ -317,8 +317,8 @@ class DubRun:
                     batches.no_more_candidates()
                 batches.close()
             await self._owner.look_again()
-            if self._context.purse.no_credit is not None:
-                raise self._context.purse.no_credit
+            if self._context.spending.no_credit is not None:
+                raise self._context.spending.no_credit
         except BaseExceptionGroup as failed:
             error = first_error(failed)
             raise (error.error if isinstance(error, RunAborted) else error) from None

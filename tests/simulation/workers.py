@@ -1,7 +1,7 @@
 """Several workers over one store with versions, as a cluster has them: each may take any row, be killed, or be frozen.
 
 The store is in memory and outlives every worker, as a database does. A worker runs the real executors of rows with a
-session, a queue and a purse of its own. A worker that is killed is cancelled and saves nothing any more; one that is
+session, a queue and a budget of its own. A worker that is killed is cancelled and saves nothing any more; one that is
 frozen stops at its next call of the store or the API, and goes on later, when others may have taken its rows.
 """
 
@@ -29,8 +29,8 @@ from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.program import RetryDelays
-from heygen_async.bulk.purse import Purse
 from heygen_async.bulk.record import State
+from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import UnixClock
 from heygen_async.models import DubOutcome, DubRow
 
@@ -146,7 +146,7 @@ class Worker(Process):
         return RunContext(
             tools=tools,
             queue=queue,
-            purse=Purse(Budget(RATES)),
+            spending=Spending(Budget(RATES)),
             stages=StageCounter(None),
             batches=BatchCollector(tools, queue),
             downloads=asyncio.Semaphore(_AT_ONCE),

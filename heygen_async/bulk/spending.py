@@ -12,7 +12,7 @@ from heygen_async.errors import InsufficientCredit
 
 
 @define(eq=False)
-class Purse:
+class Spending:
     """The budget and the credit of a run."""
 
     budget: Budget

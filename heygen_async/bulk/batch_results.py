@@ -28,6 +28,18 @@ Work: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 
 @define(eq=False)
+class _AwaitedBatch:
+    """A batch that rows wait for."""
+
+    created: float
+    """When it was sent, on the event loop's clock."""
+    waiting: dict[int, asyncio.Future[Lipsync]] = field(factory=dict)
+    """The rows that wait, by their item."""
+    status: LipsyncStatus = LipsyncStatus.PENDING
+    """Its status, as far as these rows are concerned."""
+
+
+@define(eq=False)
 class BatchResults:
     """Waits for the items of batches.
 
@@ -40,8 +52,7 @@ class BatchResults:
     tools: Tools
     clock: Callable[[], float]
     start: Callable[[Work], None]
-    _waiting: dict[str, dict[int, asyncio.Future[Lipsync]]] = field(factory=dict)
-    """The rows that wait for each batch, by their item."""
+    _batches: dict[str, _AwaitedBatch] = field(factory=dict)
 
     async def result(self, record: Record) -> Lipsync:
         """Wait for the job of a row that is in a batch.
@@ -55,54 +66,50 @@ class BatchResults:
         batch_id, item = record.batch_id, record.item
         assert batch_id is not None  # noqa: S101 the caller has checked it
         assert item is not None  # noqa: S101 it was saved with the batch
-        waiting = self._waiting.get(batch_id)
-        if waiting is None:
-            waiting = self._waiting[batch_id] = {}
+        batch = self._batches.get(batch_id)
+        if batch is None:
             age = max(0.0, self.tools.clock.now() - (record.sent_at or 0.0))
-            self.start(partial(self._watch, batch_id, age))
-        waiting[item] = asyncio.get_running_loop().create_future()
-        return await waiting[item]
+            batch = self._batches[batch_id] = _AwaitedBatch(self.clock() - age)
+            self.start(partial(self._watch, batch_id, batch))
+        batch.waiting[item] = asyncio.get_running_loop().create_future()
+        return await batch.waiting[item]
 
-    async def _watch(self, batch_id: str, age: float) -> None:
+    async def _watch(self, batch_id: str, batch: _AwaitedBatch) -> None:
         """Look at a batch until the items of all rows that wait have ended."""
-        waiting, created = self._waiting[batch_id], self.clock() - age
-        status = LipsyncStatus.PENDING
         policy = evolve(self.tools.delays.batch_looks, longest=self.tools.heygen.polling.longest)
-
-        async def look() -> LipsyncStatus:
-            nonlocal status
-            status = await self._look(batch_id, waiting)
-            return status
-
-        def interval() -> float:
-            usual = policy.interval(self.clock() - created, 0) * (2 if status is LipsyncStatus.PENDING else 1)
-            return usual if len(self._waiting) > 1 else min(usual, _TAIL * len(waiting))
-
+        look, interval = partial(self._look, batch_id, batch), partial(self._interval, batch)
         try:
             await BatchWait(batch_id, look, interval, policy).until_ended(policy.longest)
         except ENDS_RUN as error:
             raise RunAborted(error) from error
         except HeyGenError as error:
-            for future in waiting.values():
+            for future in batch.waiting.values():
                 _settle(future, error.fresh())
         finally:
-            del self._waiting[batch_id]
+            del self._batches[batch_id]
 
-    async def _look(self, batch_id: str, waiting: dict[int, asyncio.Future[Lipsync]]) -> LipsyncStatus:
-        """Wake the rows whose items have ended; return the status of the batch, as far as these rows are concerned."""
+    def _interval(self, batch: _AwaitedBatch) -> float:
+        """Return the seconds to the next look."""
+        usual = self.tools.delays.batch_looks.interval(self.clock() - batch.created, 0)
+        if batch.status is LipsyncStatus.PENDING:
+            usual *= 2
+        return usual if len(self._batches) > 1 else min(usual, _TAIL * len(batch.waiting))
+
+    async def _look(self, batch_id: str, batch: _AwaitedBatch) -> LipsyncStatus:
+        """Wake the rows whose items have ended; return the status of the batch."""
         items = await self.tools.heygen.batch(batch_id)
-        ended = [item for item in items if item.item_index in waiting and item.status in TERMINAL]
+        ended = [item for item in items if item.item_index in batch.waiting and item.status in TERMINAL]
         found = await self._fetch(
             [item.lipsync_id for item in ended if item.status == LipsyncStatus.COMPLETED and item.lipsync_id]
         )
         for item in ended:
             result = _result(item, found.get(item.lipsync_id or ""))
-            if result is not None and item.item_index in waiting:  # a page may list an item twice
-                _settle(waiting.pop(item.item_index), result)
-        if not waiting:
-            return LipsyncStatus.COMPLETED
+            if result is not None and item.item_index in batch.waiting:  # a page may list an item twice
+                _settle(batch.waiting.pop(item.item_index), result)
         is_pending = all(item.status == LipsyncStatus.PENDING for item in items)
-        return LipsyncStatus.PENDING if is_pending else LipsyncStatus.RUNNING
+        going_on = LipsyncStatus.PENDING if is_pending else LipsyncStatus.RUNNING
+        batch.status = going_on if batch.waiting else LipsyncStatus.COMPLETED
+        return batch.status
 
     async def _fetch(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync | HeyGenError]:
         """Get completed jobs: from the list where that takes fewer requests, the others one by one."""

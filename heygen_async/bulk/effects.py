@@ -15,9 +15,10 @@ from anyio import to_thread
 from attrs import Factory, define, field, frozen
 
 from heygen_async._media.parts import remove_leftovers, remove_unwritten
+from heygen_async._media.sniffing import Role
 from heygen_async._media.targets import captions_path
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.local_files import Role, check_unchanged
+from heygen_async.bulk.local_files import check_unchanged
 from heygen_async.bulk.outputs import (
     absolute_path,
     captions_are_free,

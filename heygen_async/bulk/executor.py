@@ -19,8 +19,8 @@ from heygen_async.bulk.events import DubEvent, Stage, StageCounter
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import Unanswered, look_policy
 from heygen_async.bulk.program import (
-    ENDS,
     ENDS_RUN,
+    LAST_STEPS,
     NeverMade,
     Step,
     ended,
@@ -137,7 +137,7 @@ class RowExecutor:
         # An interrupted row of a batch first waits for the other rows, and these may wait for the budget.
         if self.record.state in _UNDER_WAY and (self.record.batch is None or self.record.batch_id is not None):
             self._resume()
-        while (step := self.step()) not in ENDS:
+        while (step := self.step()) not in LAST_STEPS:
             if not self._has_worked:
                 await self.run.check_account()
                 self._has_worked = True

@@ -20,12 +20,14 @@ import orjson
 from attrs import frozen
 
 from heygen_async._media.parts import PART, SIDE
+from heygen_async._media.sniffing import Role
 from heygen_async._media.targets import captions_path, plain, same_file_key, unreserved
 from heygen_async.bulk.signatures import looks_signed, without_likely_signature, without_signature
 from heygen_async.models import Asset, AssetId, DubRow, LipsyncOptions, LipsyncRequest, Source
 
-_SOURCES: Final = ("video", "audio")
-OPTIONS: Final = tuple(a.name for a in attrs.fields(LipsyncRequest) if a.name not in _SOURCES)
+ROLES: Final[tuple[Role, ...]] = ("video", "audio")
+"""What the sources of a row are, by the names of its fields."""
+OPTIONS: Final = tuple(a.name for a in attrs.fields(LipsyncRequest) if a.name not in ROLES)
 """The names of the optional parameters of a create."""
 _IN_OPTIONS: Final = attrgetter(*OPTIONS)
 
@@ -97,7 +99,9 @@ def inputs_digest_0_1(row: DubRow, files: Mapping[str, FileInfo]) -> str | None:
 
     It is `None`, too, if that version recorded the same digest for links to other files.
     """
-    sources = {name: _identity_0_1(getattr(row, name), files.get(name)) for name in _SOURCES}
+    sources: dict[str, Mapping[str, str] | None] = {
+        name: _identity_0_1(getattr(row, name), files.get(name)) for name in ROLES
+    }
     if None in sources.values() or sources == _sources(row, files, without_signature):
         return None
     return _digest({**sources, **options_of(row)})
@@ -112,7 +116,7 @@ def body_digest(video: str | AssetId, audio: str | AssetId, options: LipsyncOpti
 def _sources(
     row: DubRow, files: Mapping[str, FileInfo], address: Callable[[str], str]
 ) -> Mapping[str, Mapping[str, str]]:
-    return {name: _identity(getattr(row, name), files.get(name), address) for name in _SOURCES}
+    return {name: _identity(getattr(row, name), files.get(name), address) for name in ROLES}
 
 
 def _digest(value: Mapping[str, object]) -> str:
@@ -153,7 +157,7 @@ def key_of(row: DubRow, inputs: str) -> str:
 
 def key_problem(row: DubRow) -> str | None:
     """Return why no key can be made for *row* that will be the same the next time; `None` if it has one or can."""
-    signed = [] if row.key is not None else [name for name in _SOURCES if is_signed(getattr(row, name))]
+    signed = [] if row.key is not None else [name for name in ROLES if is_signed(getattr(row, name))]
     if not signed:
         return None
     return f"{' and '.join(signed)} looks like a signed link, which changes with every signing: give the row a key"

@@ -14,9 +14,11 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from heygen_async._arguments import is_public, shown
+from heygen_async._media.sniffing import Role
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk.budget import seconds_of
 from heygen_async.bulk.identity import (
+    ROLES,
     FileInfo,
     claims_of,
     folders_made_for,
@@ -29,7 +31,7 @@ from heygen_async.bulk.identity import (
     written_by,
 )
 from heygen_async.bulk.journal import Journal
-from heygen_async.bulk.local_files import ROLES, LocalSource, Role, check_bytes, check_files, is_utf_8
+from heygen_async.bulk.local_files import LocalSource, check_bytes, check_files, is_utf_8
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.outputs import is_written, output_problems
 from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo

@@ -16,7 +16,7 @@ import orjson
 
 from heygen_async.bulk import reviews
 from heygen_async.bulk.record import Record, State, first_version_key
-from heygen_async.bulk.store import shown
+from heygen_async.bulk.store import line_without_queries
 
 APPLICATION: Final = 0x48474A31  # "HGJ1", which marks a database as a journal
 VERSION: Final = 3
@@ -81,7 +81,7 @@ def select(db: sqlite3.Connection, where: str, *values: str | int) -> list[Recor
 def _values(record: Record) -> list[object]:
     values = list(_IN_FIELDS(record))
     values[_EARLIER] = orjson.dumps(record.earlier).decode()
-    values[_ERROR] = None if record.error is None else shown(record.error)
+    values[_ERROR] = None if record.error is None else line_without_queries(record.error)
     return values
 
 

@@ -13,22 +13,20 @@ import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, TypeAlias
+from typing import BinaryIO, Final, TypeAlias
 
 from anyio import to_thread
 from attrs import evolve, frozen
 
+from heygen_async._media.sniffing import Role
 from heygen_async._media.sources import fingerprint, local_file, look_at_path
-from heygen_async.bulk.identity import FileInfo
+from heygen_async.bulk.identity import ROLES, FileInfo
 from heygen_async.bulk.store import RowStore
 from heygen_async.models import DubRow
 
 _BLOCK: Final = 1 << 20
 _CLOCK_SECONDS: Final = 2.0
 """How coarse the clock of a file system may be."""
-
-Role: TypeAlias = Literal["video", "audio"]
-ROLES: Final[tuple[Role, ...]] = ("video", "audio")
 
 _Source: TypeAlias = tuple[Role, Path]
 

@@ -23,14 +23,13 @@ import orjson
 from attrs import frozen
 
 from heygen_async._arguments import is_https, shown
-from heygen_async.bulk.identity import inside
+from heygen_async.bulk.identity import ROLES, inside
 from heygen_async.bulk.store import Problem
 from heygen_async.models import AssetId, DubRow, row_faults
 
 _ANY_SOURCE: Final = AssetId("unknown")
 """In place of a source that is wrong: nothing is checked of it."""
-_SOURCES: Final = ("video", "audio")
-COLUMNS: Final = tuple(dict.fromkeys([*_SOURCES, *(attribute.name for attribute in attrs.fields(DubRow))]))
+COLUMNS: Final = tuple(dict.fromkeys([*ROLES, *(attribute.name for attribute in attrs.fields(DubRow))]))
 """The columns of a manifest: the fields of `DubRow`."""
 
 _KNOWN: Final = f"; the columns are {', '.join(COLUMNS)}"
@@ -136,7 +135,7 @@ class Manifest(Iterable[DubRow]):
 
     def _reader(self, folder: Path) -> Callable[[str, object], object]:
         def read(name: str, value: object) -> object:
-            if name in _SOURCES:
+            if name in ROLES:
                 return _source(value, folder)
             if name == "output" and self.outputs is not None and isinstance(value, str):
                 return inside(self.outputs, value)
@@ -172,7 +171,7 @@ def _correct_part(values: Mapping[str, Any], faulty: Container[str], place: str)
     wrong = {name for name, _ in row_faults(values)}
     correct = {name: value for name, value in values.items() if name not in wrong and f"{place}, {name}" not in faulty}
     try:
-        return DubRow(**{**dict.fromkeys(_SOURCES, _ANY_SOURCE), **correct})
+        return DubRow(**{"video": _ANY_SOURCE, "audio": _ANY_SOURCE, **correct})
     except (TypeError, ValueError):
         return None
 
@@ -290,7 +289,7 @@ def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Ite
         known = [name for name in names if name in COLUMNS and names.count(name) == 1]
         if problems := list(_header_problems(names, f"line {skipped + 1}")):
             yield _Line(f"line {skipped + 1}", {}, problems)
-            if not set(_SOURCES) <= set(known):
+            if not set(ROLES) <= set(known):
                 return
         end = reader.line_num
         for cells in reader:
@@ -311,7 +310,7 @@ def _header_problems(names: Sequence[str], place: str) -> Iterator[Problem]:
     for name in dict.fromkeys(names):
         if name and name not in COLUMNS:
             yield Problem(place, f"unknown column {shown(name)}{_guess(name) or _KNOWN}")
-    for name in _SOURCES:
+    for name in ROLES:
         if name not in names:
             yield Problem(place, f"the column {name} is missing")
 

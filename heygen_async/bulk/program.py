@@ -85,7 +85,7 @@ class Step(enum.Enum):
     """Nothing more is done for it in this run."""
 
 
-ENDS: Final = frozenset({Step.NOTHING, Step.GIVE_UP, Step.STOP})
+LAST_STEPS: Final = frozenset({Step.NOTHING, Step.GIVE_UP, Step.STOP})
 
 
 def next_step(row: PreparedRow, record: Record, now: float, *, max_attempts: int, has_file: bool) -> Step:  # noqa: PLR0911

@@ -21,7 +21,7 @@ from anyio import to_thread
 from attrs import evolve, field, frozen
 
 from heygen_async._arguments import check_type, shown
-from heygen_async.bulk.identity import FileInfo, inputs_digest, key_of, same_inputs, target_of
+from heygen_async.bulk.identity import ROLES, FileInfo, inputs_digest, key_of, same_inputs, target_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.record import Record, State
@@ -193,7 +193,7 @@ def known_key(row: DubRow, files: KnownFiles) -> str | None:
     if row.key is not None:
         return row.key
     found: dict[str, FileInfo] = {}
-    for role in ("video", "audio"):
+    for role in ROLES:
         source = getattr(row, role)
         if isinstance(source, bytes):
             found[role] = FileInfo("", hashlib.sha256(source).hexdigest(), None)
@@ -258,7 +258,7 @@ def draft_problems(row: DubRow, files: Mapping[str, FileInfo], records: Mapping[
 
 
 def _has_all(row: DubRow, files: Mapping[str, FileInfo]) -> bool:
-    return all(role in files for role in ("video", "audio") if isinstance(getattr(row, role), (Path, bytes)))
+    return all(role in files for role in ROLES if isinstance(getattr(row, role), (Path, bytes)))
 
 
 def draft_of(row: DubRow) -> Draft | None:

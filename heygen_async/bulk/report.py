@@ -55,7 +55,7 @@ def default_report(journal: Path) -> Path:
     return journal.with_suffix(".report.csv")
 
 
-def draft_of(path: Path) -> Path:
+def unfinished_path(path: Path) -> Path:
     """Return a file beside the report at *path*, to write it to first."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
@@ -70,32 +70,32 @@ async def write_report(journal: RowPages, path: Path, own_files: OwnFiles) -> No
 
     Cancelled, it leaves the file that was there before.
     """
-    draft = _Draft(path)
+    unfinished = _UnfinishedReport(path)
     try:
-        await to_thread.run_sync(draft.begin, own_files)
+        await to_thread.run_sync(unfinished.begin, own_files)
         last = 0
         while records := await journal.rows(last, _PAGE):
             last = records[-1].number
-            await to_thread.run_sync(draft.add, records)
-        await to_thread.run_sync(draft.publish)
+            await to_thread.run_sync(unfinished.add, records)
+        await to_thread.run_sync(unfinished.publish)
     finally:
         with CancelScope(shield=True):
-            await to_thread.run_sync(draft.close)
+            await to_thread.run_sync(unfinished.close)
 
 
-class _Draft:
+class _UnfinishedReport:
     """A report that is being written, beside its path. For threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._draft = draft_of(path)
+        self._unfinished = unfinished_path(path)
         self._file: TextIO | None = None
 
     def begin(self, own_files: OwnFiles) -> None:
         own = own_files.get(same_file_key(self._path), _REPORT)
         if own != _REPORT:
             raise ValueError(f"the report would overwrite {own}: {self._path}")
-        self._file = self._draft.open("x", encoding="utf-8-sig", newline="")
+        self._file = self._unfinished.open("x", encoding="utf-8-sig", newline="")
         csv.writer(self._file).writerow(COLUMNS)
 
     def add(self, records: Sequence[Record]) -> None:
@@ -103,13 +103,13 @@ class _Draft:
 
     def publish(self) -> None:
         self._opened().close()
-        self._draft.replace(self._path)
+        self._unfinished.replace(self._path)
 
     def close(self) -> None:
         """Close the file, and remove it if it was not published."""
         if self._file is not None:
             self._file.close()
-            self._draft.unlink(missing_ok=True)
+            self._unfinished.unlink(missing_ok=True)
 
     def _opened(self) -> TextIO:
         assert self._file is not None  # noqa: S101 begin() has opened it

@@ -34,7 +34,7 @@ from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.plan import Plan, check_rows
-from heygen_async.bulk.program import ENDS
+from heygen_async.bulk.program import LAST_STEPS
 from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.row_outcomes import refused_outcome
 from heygen_async.bulk.row_source import Rows, Snapshot, can_be_read_twice, new_snapshot, slices_of
@@ -346,7 +346,7 @@ class DubRun:
 
     async def _start(self, one: AdmittedRow, tasks: TaskGroup, outcomes: Outcomes) -> None:
         executor = RowExecutor(self._context, one.row, one.record, one.has_file, self._admit_next)
-        if executor.step() in ENDS:
+        if executor.step() in LAST_STEPS:
             outcomes.put_nowait(await executor.result())
         else:
             await self._ahead.acquire()

@@ -66,7 +66,7 @@ class Entry:
     """Other things that no other row may have, such as its file and its callback id."""
 
 
-def shown(text: str) -> str:
+def line_without_queries(text: str) -> str:
     """Return *text* on one line, and without the queries of links."""
     return one_line(without_queries(text))
 
@@ -75,8 +75,8 @@ def shown(text: str) -> str:
 class Problem:
     """Why a row cannot be run."""
 
-    place: str = field(converter=shown)
-    message: str = field(converter=shown)
+    place: str = field(converter=line_without_queries)
+    message: str = field(converter=line_without_queries)
     """On one line, with no query of a link in it."""
 
     def __str__(self) -> str:

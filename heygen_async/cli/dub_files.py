@@ -13,7 +13,7 @@ from attrs import frozen
 from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.promotion import promote, read_reviews
-from heygen_async.bulk.report import COLUMNS, default_report, draft_of
+from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.review_flags import ReviewFlags
 from heygen_async.models import DubRow
@@ -80,7 +80,7 @@ class RunFiles:
         if self.journal is not None:
             yield self.journal.with_name(f"{self.journal.name}{_SQLITE_SUFFIX}")
         if self.report is not None:
-            yield draft_of(self.report)
+            yield unfinished_path(self.report)
 
 
 def _is_short_enough(path: Path) -> bool:

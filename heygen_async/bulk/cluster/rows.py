@@ -23,7 +23,7 @@ from heygen_async._ids import segment
 from heygen_async.bulk.identity import FileInfo, is_signed
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Entry, shown
+from heygen_async.bulk.store import Entry, line_without_queries
 from heygen_async.models import JSON, Asset, AssetId, DubRow, Source, restored
 
 
@@ -139,8 +139,8 @@ _SOURCES: Final = ("video", "audio")
 def record_to_json(record: Record) -> dict[str, JSON]:
     """Return a record as JSON, without its version."""
     found: dict[str, JSON] = {name: getattr(record, name) for name in _SAVED}
-    found["earlier"], found["warnings"] = list(record.earlier), [shown(one) for one in record.warnings]
-    found["error"] = None if record.error is None else shown(record.error)
+    found["earlier"], found["warnings"] = list(record.earlier), [line_without_queries(one) for one in record.warnings]
+    found["error"] = None if record.error is None else line_without_queries(record.error)
     return {name: value for name, value in found.items() if value is not None}
 
 

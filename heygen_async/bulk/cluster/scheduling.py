@@ -28,7 +28,7 @@ from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays
 from heygen_async.bulk.record import State
 from heygen_async.bulk.searching import Searcher
-from heygen_async.bulk.store import shown
+from heygen_async.bulk.store import line_without_queries
 from heygen_async.errors import APIError, HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 
@@ -367,7 +367,7 @@ class Scheduler:
             await self._end(ended)
 
     def _note(self, error: HeyGenError) -> None:
-        self._trouble = shown(str(error))
+        self._trouble = line_without_queries(str(error))
         self.sight.note(is_answered=isinstance(error, APIError) and not error.is_transient)
 
     async def _end(self, ended: Sequence[Ended]) -> None:

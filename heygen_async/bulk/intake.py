@@ -206,20 +206,26 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
     key = sources.key
     record = None if key is None else check.records.get(key)
     captions = wants_captions(row, captions=check.captions)
-    target, problems = _target(check, row, key)
-    if target is not None:
-        problems += _output_problems(check, row, target, record, captions=captions)
+    target, problems = _target(check, row, key, record, captions=captions)
     if not has_been_sent(record):
         problems = [*_source_problems(row, sources), *problems]
     problems += draft_problems(row, sources.files, check.records)
-    inputs, inputs_0_1 = sources.inputs, None
-    if record is not None:  # a new row need not be compared
-        inputs_0_1 = None if inputs is None else inputs_digest_0_1(row, sources.known)
-        inputs = inputs or record.inputs
+    inputs = sources.inputs or (None if record is None else record.inputs)
     if problems or source.row is None or key is None or inputs is None:
         found = [Problem(f"{source.place}, {column}", message) for column, message in problems]
         return evolve(source, problems=[*source.problems, *found])
     files = sources.files
+    entry = Entry(
+        key=key,
+        inputs=inputs,
+        inputs_0_1=_inputs_0_1(row, sources, record),
+        number=source.number,
+        place=source.place,
+        target=None if target is None else str(target),
+        redoes=record.earlier[-1] if record is not None and key in check.redone else None,
+        draft=draft_of(row),
+        claims=claims_of(row, target, captions=captions),
+    )
     return PreparedRow(
         row=row,
         number=source.number,
@@ -230,18 +236,13 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
         files=files,
         missing=sources.missing,
         seconds=seconds_of(row, *(files[name].seconds if name in files else None for name in ROLES)),
-        entry=Entry(
-            key=key,
-            inputs=inputs,
-            inputs_0_1=inputs_0_1,
-            number=source.number,
-            place=source.place,
-            target=None if target is None else str(target),
-            redoes=record.earlier[-1] if record is not None and key in check.redone else None,
-            draft=draft_of(row),
-            claims=claims_of(row, target, captions=captions),
-        ),
+        entry=entry,
     )
+
+
+def _inputs_0_1(row: DubRow, sources: _Sources, record: Record | None) -> str | None:
+    is_compared = record is not None and sources.inputs is not None  # a new row need not be
+    return inputs_digest_0_1(row, sources.known) if is_compared else None
 
 
 def _source_problems(row: DubRow, sources: _Sources) -> list[_Fault]:
@@ -255,13 +256,17 @@ def _host_problem(source: Source) -> str | None:
     return f"must be on a public host, which HeyGen can reach, not {shown(source)}"
 
 
-def _target(check: _Check, row: DubRow, key: str | None) -> tuple[Path | None, list[_Fault]]:
+def _target(
+    check: _Check, row: DubRow, key: str | None, record: Record | None, *, captions: bool
+) -> tuple[Path | None, list[_Fault]]:
+    """Return the file of a row, and what is wrong with it."""
     if key is None and row.output is None:
         return None, []  # it would be named after the key
     try:
-        return target_of(row, key or "", check.output_dir), []
+        target = target_of(row, key or "", check.output_dir)
     except ValueError as error:
         return None, [("output", str(error).removeprefix("output "))]
+    return target, [] if target is None else _output_problems(check, row, target, record, captions=captions)
 
 
 def _output_problems(

@@ -70,6 +70,23 @@ class _Active:
     resources: AsyncExitStack
 
 
+def _context_of(heygen: HeyGen, journal: Journal, plan: Plan, owner: Owner) -> RunContext:
+    limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
+    queue = AdmissionQueue(limiter, CircuitBreaker(), lambda: asyncio.get_running_loop().time())
+    tools = Tools(heygen=heygen, store=journal, clock=plan.clock, delays=plan.delays)
+    return RunContext(
+        tools=tools,
+        queue=queue,
+        spending=Spending(Budget(plan.rates, plan.budget)),
+        stages=StageCounter(plan.on_event),
+        batches=BatchCollector(tools, queue),
+        downloads=asyncio.Semaphore(_DOWNLOADS),
+        max_attempts=plan.max_attempts,
+        is_batching=plan.submit == "batch",
+        check_account=owner.check,
+    )
+
+
 class DubRun:
     """A bulk run: made by `HeyGenSession.dub_many`, entered with `async with`, iterated with `async for`.
 
@@ -88,22 +105,9 @@ class DubRun:
         check_rows(rows)
         self._rows = rows
         self._plan = plan
-        self._journal = journal = Journal(plan.journal, origin=origin)
-        limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
-        queue = AdmissionQueue(limiter, CircuitBreaker(), lambda: asyncio.get_running_loop().time())
-        self._owner = Owner(heygen, journal)
-        tools = Tools(heygen=heygen, store=journal, clock=plan.clock, delays=plan.delays)
-        self._context = RunContext(
-            tools=tools,
-            queue=queue,
-            spending=Spending(Budget(plan.rates, plan.budget)),
-            stages=StageCounter(plan.on_event),
-            batches=BatchCollector(tools, queue),
-            downloads=asyncio.Semaphore(_DOWNLOADS),
-            max_attempts=plan.max_attempts,
-            is_batching=plan.submit == "batch",
-            check_account=self._owner.check,
-        )
+        self._journal = Journal(plan.journal, origin=origin)
+        self._owner = Owner(heygen, self._journal)
+        self._context = _context_of(heygen, self._journal, plan, self._owner)
         self._state: Literal["new", "running", "over"] = "new"
         self._active: _Active | None = None
         self._is_error_raised = False

@@ -24,9 +24,9 @@ from heygen_async import (
     TransportError,
     WaitTimeout,
 )
-from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES
+from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
@@ -259,7 +259,7 @@ async def _sent(batches: BatchCollector, row: PreparedRow, record: Record) -> Re
 async def test_the_rows_of_a_batch_do_not_wait_for_one_that_has_been_given_up(given_up: int) -> None:
     heygen, store = _Unreachable(Server({}, lambda _: 10)), MemoryStore()
     tools = Tools(heygen=heygen, store=store, clock=UnixClock(), delays=HASTY)
-    batches = BatchCollector(tools, AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time))
+    batches = BatchCollector(tools, CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time))
     given = [_prepared(row, number) for number, row in enumerate(rows(3), 1)]
     planned = [intent(row, Record(key=row.key, inputs="-", number=row.number), 1.0, estimate=0.0) for row in given]
     batches.no_more_candidates()

@@ -22,9 +22,9 @@ from heygen_async._bulk_calls import JobList
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part, part_path, side_path
 from heygen_async._media.targets import captions_path
-from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
+from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
@@ -220,7 +220,7 @@ class Scene:
         heygen, watched = Watched(api(points, self.jobs, self.keys), points), Watched(self.store, points)
         delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
         tools = Tools(heygen=heygen, store=watched, clock=UnixClock(lambda: 1000.0), delays=delays)
-        queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+        queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
         context = RunContext(
             tools=tools,
             queue=queue,

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from attrs import define, evolve, field
 
-from heygen_async.bulk.admission import RunAborted
+from heygen_async.bulk.create_queue import RunAborted
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.program import ENDS_RUN, NeverMade
 from heygen_async.bulk.record import Record

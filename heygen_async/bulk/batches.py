@@ -18,8 +18,8 @@ import orjson
 from attrs import Factory, define, field
 
 from heygen_async._task_group import TaskGroup
-from heygen_async.bulk.admission import AdmissionQueue
 from heygen_async.bulk.batch_results import BatchResults, Work
+from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools, after_failed_create
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.program import after_create, key_age, sent_options, sources_of
@@ -74,7 +74,7 @@ class BatchCollector:
     """Collects rows into batches, sends these, and waits for their items."""
 
     tools: Tools
-    queue: AdmissionQueue
+    queue: CreateQueue
     _candidates: int = 0
     """How many rows have started and may still join a group."""
     _is_complete: bool = False

@@ -11,9 +11,9 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from heygen_async.bulk.admission import AdmissionQueue, RunAborted, Seat
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
+from heygen_async.bulk.create_queue import CreateQueue, RunAborted, Seat
 from heygen_async.bulk.effects import Tools, advance, after_failed_create, check_target
 from heygen_async.bulk.events import DubEvent, Stage, StageCounter
 from heygen_async.bulk.intake import PreparedRow
@@ -50,7 +50,7 @@ class RunContext:
     """What the rows of a run share."""
 
     tools: Tools
-    queue: AdmissionQueue
+    queue: CreateQueue
     spending: Spending
     stages: StageCounter
     batches: BatchCollector
@@ -70,15 +70,15 @@ class RowExecutor:
         row: The row.
         record: Its record, as it was loaded.
         has_file: Whether its file exists.
-        admit_next: Lets another row start. Called once: when this one has a job, or waits for other rows or for money.
+        start_next: Lets another row start. Called once: when this one has a job, or waits for other rows or for money.
     """
 
     run: RunContext
     row: PreparedRow
     record: Record
     has_file: bool
-    _admit_next: Callable[[], None]
-    _has_admitted: bool = False
+    _start_next: Callable[[], None]
+    _has_started_next: bool = False
     _unanswered: Unanswered = field(factory=Unanswered)
     _stage: Stage | None = None
     _has_worked: bool = False
@@ -111,18 +111,18 @@ class RowExecutor:
             self._reserved = None if self.record.state in _UNDER_WAY else self._reserved  # its job goes on, and is paid
             raise
         finally:
-            self.admit_next()
+            self.start_next()
             self.run.batches.row_ended(self.record)
             self._release_seat()
             # Its cost will not become known in this run.
             self._settle(0.0 if self.record.state is State.PLANNED else self._reserved)
         return await self.result()
 
-    def admit_next(self) -> None:
+    def start_next(self) -> None:
         """Let another row start, unless that was done before."""
-        if not self._has_admitted:
-            self._has_admitted = True
-            self._admit_next()
+        if not self._has_started_next:
+            self._has_started_next = True
+            self._start_next()
 
     def step(self) -> Step:
         """Return what to do next."""
@@ -245,7 +245,7 @@ class RowExecutor:
             if record is not None:
                 return record
             mode, seconds = self.row.row.mode, self.row.seconds
-            self._reserved = await spending.reserve(mode, seconds, before_waiting=self.admit_next)
+            self._reserved = await spending.reserve(mode, seconds, before_waiting=self.start_next)
         return await self._advance_answered(step) if step is Step.PREPARE else await self._intend()
 
     async def _before_reserving(self) -> Record | None:
@@ -276,7 +276,7 @@ class RowExecutor:
     async def _intend(self) -> Record:
         self._report("waiting")
         if self.run.is_batching:
-            return await self.run.batches.join(self.row, self._intent(), before_waiting=self.admit_next)
+            return await self.run.batches.join(self.row, self._intent(), before_waiting=self.start_next)
         await self._enter()
         self.run.spending.check_credit()
         return self._intent()
@@ -310,7 +310,7 @@ class RowExecutor:
         return record
 
     async def _create_in_batch(self) -> Record:
-        record = await self.run.batches.create(self.row, self.record, before_waiting=self.admit_next)
+        record = await self.run.batches.create(self.row, self.record, before_waiting=self.start_next)
         if record.state in _UNDER_WAY and self._reserved is None:
             self.record = record
             self._resume()
@@ -354,7 +354,7 @@ class RowExecutor:
     # From the job on
 
     async def _wait(self) -> Record:
-        self.admit_next()
+        self.start_next()
         record = self.record
         if record.batch_id is None and self._seat is None:  # a job in a batch takes no seat of the account
             self._seat = self.run.queue.adopt()
@@ -398,7 +398,7 @@ class RowExecutor:
         return self.run.spending.budget.price(self.row.row.mode, job.duration)
 
     async def _download(self) -> Record:
-        self.admit_next()
+        self.start_next()
         async with self.run.downloads:
             self._report("downloading")
             record = await self._advance(Step.DOWNLOAD)

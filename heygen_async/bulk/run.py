@@ -2,7 +2,7 @@
 
 `_feed` takes admitted rows, slice by slice, and starts a task for each. Two semaphores hold it back. `ahead` is
 released once a row has a job, so that uploads are only so far ahead of creates. `window` is released when an outcome
-is taken, so that memory stays bounded. Creates wait in the admission queue. Downloads have a semaphore of their own.
+is taken, so that memory stays bounded. Creates wait in the create queue. Downloads have a semaphore of their own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from anyio import to_thread
 from attrs import frozen
 
 from heygen_async._task_group import TaskGroup
-from heygen_async.bulk.admission import AdmissionQueue, RunAborted
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.checks import AdmittedRow, RefusedRow, RowChecker
+from heygen_async.bulk.create_queue import CreateQueue, RunAborted
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import DubSnapshot, StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
@@ -72,7 +72,7 @@ class _Active:
 
 def _context_of(heygen: HeyGen, journal: Journal, plan: Plan, owner: Owner) -> RunContext:
     limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
-    queue = AdmissionQueue(limiter, CircuitBreaker(), lambda: asyncio.get_running_loop().time())
+    queue = CreateQueue(limiter, CircuitBreaker(), lambda: asyncio.get_running_loop().time())
     tools = Tools(heygen=heygen, store=journal, clock=plan.clock, delays=plan.delays)
     return RunContext(
         tools=tools,
@@ -349,7 +349,7 @@ class DubRun:
                         await self._start(one, tasks, outcomes)
 
     async def _start(self, one: AdmittedRow, tasks: TaskGroup, outcomes: Outcomes) -> None:
-        executor = RowExecutor(self._context, one.row, one.record, one.has_file, self._admit_next)
+        executor = RowExecutor(self._context, one.row, one.record, one.has_file, self._start_next)
         if executor.step() in LAST_STEPS:
             outcomes.put_nowait(await executor.result())
         else:
@@ -357,7 +357,7 @@ class DubRun:
             self._context.batches.add_candidate()
             tasks.create_task(_work(executor, outcomes))
 
-    def _admit_next(self) -> None:
+    def _start_next(self) -> None:
         """Let another row start: one is past its create, or waits for something that others must do."""
         self._ahead.release()
         self._context.batches.remove_candidate()

@@ -136,7 +136,7 @@ MUTANTS = {
     "a seat is never given back": Mutant(
         f"{_BULK}executor", "RowExecutor._release_seat", "if seat is None:", "if True:", seed=8
     ),
-    "a timer is left": Mutant(f"{_BULK}admission", "AdmissionQueue.close", "self._timer.cancel()", "pass", seed=49),
+    "a timer is left": Mutant(f"{_BULK}create_queue", "CreateQueue.close", "self._timer.cancel()", "pass", seed=49),
     "a temporary file is left": Mutant(
         f"{_BULK}row_source",
         "new_snapshot",

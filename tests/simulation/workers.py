@@ -16,9 +16,9 @@ from attrs import define, field
 from memory_store import MemoryStore
 
 from heygen_async import HeyGenSession, PollPolicy
-from heygen_async.bulk.admission import AdmissionQueue, RunAborted
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
+from heygen_async.bulk.create_queue import CreateQueue, RunAborted
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
@@ -141,7 +141,7 @@ class Worker(Process):
     def _context(self, heygen: HeyGenSession) -> RunContext:
         calls, store = Mortal(heygen._bulk_calls(), self), Mortal(self.store, self)
         time = heygen._transport.server_time
-        queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+        queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
         tools = Tools(heygen=calls, store=store, clock=UnixClock(time.now, time.latest), delays=RetryDelays())
         return RunContext(
             tools=tools,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 
-from heygen_async.bulk.admission import AdmissionQueue
+from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.row_source import new_snapshot
 
@@ -16,7 +16,7 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 async def test_rows_that_are_cancelled_while_they_wait_leave_no_timer() -> None:
-    queue = AdmissionQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+    queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
     queue.note_failure()
     waiting = [asyncio.create_task(queue.enter(f"row {number}", number)) for number in range(3)]
     await asyncio.sleep(0)

@@ -29,7 +29,7 @@ class _Waiting:
 class Seat:
     """The permission to create one job. Each is ended by one of its methods, an accepted one by `finished`."""
 
-    queue: AdmissionQueue
+    queue: CreateQueue
     epoch: int
     """What the limiter knew when the create left."""
 
@@ -67,7 +67,7 @@ class Seat:
 
 
 @define(eq=False)
-class AdmissionQueue:
+class CreateQueue:
     """Rows that wait for their create."""
 
     limiter: Limiter

@@ -22,7 +22,7 @@ ENDS: frozenset[Stage] = frozenset({"completed", "unchanged", "failed", "skipped
 
 @frozen(kw_only=True)
 class DubEvent:
-    """A row that comes to another stage, or something worth a line about it."""
+    """A row has reached another stage, or there is a message about it."""
 
     stage: Stage
     key: str

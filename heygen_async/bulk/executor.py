@@ -108,7 +108,8 @@ class RowExecutor:
         except ENDS_RUN as error:
             raise RunAborted(error) from error
         except asyncio.CancelledError:
-            self._reserved = None if self.record.state in _UNDER_WAY else self._reserved  # its job goes on, and is paid
+            if self.record.state in _UNDER_WAY:
+                self._reserved = None  # its job goes on, and is paid
             raise
         finally:
             self.start_next()
@@ -249,7 +250,7 @@ class RowExecutor:
         return await self._advance_answered(step) if step is Step.PREPARE else await self._intend()
 
     async def _before_reserving(self) -> Record | None:
-        """Check what may go wrong before there is a price; return the record of a row that is not to be created now."""
+        """Check what may be wrong before money is reserved; return the record of a row that is not created now."""
         try:
             await check_target(self.row, self.record)
             await self._prepare_run()

@@ -74,15 +74,15 @@ class PreparedRow:
     """The estimated length of the output in seconds; `None` if it is not known."""
     entry: Entry
 
-    def file(self, name: str) -> FileInfo:
-        """Return what is known of the local file that is its *name*, `video` or `audio`.
+    def file(self, role: Role) -> FileInfo:
+        """Return what is known of the local file that is its *role*, `video` or `audio`.
 
         Raises:
             ValueError: If it cannot be used.
         """
-        if name in self.missing:
-            raise ValueError(f"{name}: {self.missing[name]}")
-        return self.files[name]
+        if role in self.missing:
+            raise ValueError(f"{role}: {self.missing[role]}")
+        return self.files[role]
 
 
 @frozen(kw_only=True)
@@ -99,11 +99,9 @@ class _Sources:
     @property
     def files(self) -> Mapping[str, FileInfo]:
         """What is known of those that can be used."""
-        return (
-            {name: info for name, info in self.known.items() if name not in self.missing}
-            if self.missing
-            else self.known
-        )
+        if not self.missing:
+            return self.known
+        return {name: info for name, info in self.known.items() if name not in self.missing}
 
 
 async def prepare(
@@ -272,7 +270,7 @@ def _target(
 def _output_problems(
     check: _Check, row: DubRow, target: Path, record: Record | None, *, captions: bool
 ) -> list[_Fault]:
-    # A job that is paid for is not held up by its captions.
+    # Captions never block a job that is paid for.
     wanted = captions and not has_been_sent(record)
     files = [same_file_key(path) for path in written_by(target, captions=wanted)]
     for path in (*files, *folders_made_for(target, files[0])):

@@ -76,7 +76,7 @@ class Journal:
 
     Args:
         path: The file; `None` keeps the journal in memory.
-        origin: The address of the API. A journal belongs to one, so that a rehearsal never counts as the real run.
+        origin: The address of the API. A journal belongs to one: a run against a sandbox is not a real one.
     """
 
     def __init__(self, path: Path | None, *, origin: str) -> None:
@@ -128,7 +128,7 @@ class Journal:
             self._has_listed = bool(db.execute("SELECT EXISTS (SELECT 1 FROM listed)").fetchone()[0])
 
     async def aclose(self) -> None:
-        """Write what is still to be written, and let the file go; cancelled, it does so all the same."""
+        """Write what is still to be written, and unlock the file; cancelled, it does so all the same."""
         await asyncio.shield(self._close_later())
 
     def _close_later(self) -> asyncio.Future[None]:

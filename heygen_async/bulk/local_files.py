@@ -78,7 +78,7 @@ async def check_files(rows: Iterable[DubRow], journal: RowStore) -> Mapping[_Sou
 
 @frozen
 class _FileState:
-    """What a file system says of a file, and what its first bytes are good for."""
+    """What the file system says of a file, and why the file cannot be used, if so."""
 
     path: str
     """Its full path; empty if that is not UTF-8, so that the journal cannot keep it."""

@@ -4,7 +4,7 @@ Rule 1: what is rendered is what was approved: a final version is refused if its
 anything that is sent for it has changed.
 Rule 2: a final version is one row, whose key is made of its draft's: promoted twice, it is rendered once.
 Rule 3: a second job in place of one that was paid for needs a rejection; see `Record.redone`. It is not recorded before
-the row is worked on, so that a rehearsal changes nothing.
+the row is worked on, so that a dry run changes nothing.
 """
 
 from __future__ import annotations

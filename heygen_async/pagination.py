@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from attrs import frozen
 
@@ -30,6 +30,9 @@ class Page(Generic[T]):
     has_more: bool = False
 
 
+_MOST_EMPTY: Final = 100
+"""Empty pages in a row after which a list counts as endless."""
+
 Fetch: TypeAlias = Callable[[str | None], Awaitable[Page[T]]]
 
 
@@ -40,6 +43,7 @@ class _Pages(AsyncIterator[Page[T]]):
         self._fetch = fetch
         self._next: str | None = token
         self._seen: set[str | None] = set()
+        self._empty = 0
 
     async def __anext__(self) -> Page[T]:
         if self._seen and not self._next:
@@ -49,6 +53,9 @@ class _Pages(AsyncIterator[Page[T]]):
         page = await self._fetch(self._next)
         self._seen.add(self._next)
         self._next = page.next_token
+        self._empty = 0 if page.items else self._empty + 1
+        if self._empty == _MOST_EMPTY:
+            raise UnexpectedResponse([f"{_MOST_EMPTY} pages in a row have no items @ $.data"], status=200)
         return page
 
 
@@ -101,7 +108,7 @@ class Paginator(Generic[T]):
 
         Raises:
             HeyGenError: If a page cannot be fetched; the next `anext` tries it again.
-            UnexpectedResponse: If the server repeats a cursor, which would never end.
+            UnexpectedResponse: If the server repeats a cursor, or 100 pages in a row are empty, which may never end.
         """
         return _Pages(self._fetch, self._token)
 

@@ -223,6 +223,16 @@ async def test_the_same_rows_in_other_batches_of_a_new_journal_are_not_paid_agai
     assert await _states(stage, rows(count)) == {"unchanged": count}
 
 
+@pytest.mark.parametrize("count", [3, 4])
+async def test_rows_of_batches_are_not_paid_again_one_by_one_in_a_new_journal(stage: Stage, count: int) -> None:
+    await stage.outcomes(rows(3), submit="batch", journal=stage.folder / "lost.sqlite", output_dir=None)
+    lists = stage.asked("GET /v3/lipsyncs")
+
+    assert await stage.states(rows(count)) == {"completed": count}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, count + 1)}
+    assert stage.asked("GET /v3/lipsyncs") == lists + 1
+
+
 @pytest.mark.parametrize("callback_id", ["mine-{}", None])
 async def test_a_new_journal_adopts_no_job_of_other_inputs_or_with_a_callback_id_of_the_users(
     stage: Stage, callback_id: str | None

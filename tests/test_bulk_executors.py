@@ -386,6 +386,60 @@ async def test_the_newest_job_is_not_the_anchor_if_another_executor_may_have_cre
     assert store.facts["anchor"] == ("ls_0" if is_in_doubt else "ls_1")
 
 
+class EmptyPageFirst(Api):
+    """An API whose list begins with an empty page."""
+
+    def __init__(self, newest: str) -> None:
+        super().__init__(never())
+        self.newest = newest
+
+    async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+        yield Page([])
+        yield Page([Lipsync(id=self.newest, status="running", callback_id=attempt_key("a", "in", 1))])
+        yield Page([Lipsync(id="ls_0", status="running")])
+
+
+async def test_an_empty_page_before_the_newest_job_hides_no_older_copy_of_a_journal() -> None:
+    store = MemoryStore(facts={"anchor": "ls_0"})
+    await Searcher(EmptyPageFirst("ls_9"), store, UnixClock(lambda: 1e9)).prepare()
+
+    assert store.facts["anchor"] == "ls_9"
+    assert await store.listed([attempt_key("a", "in", 1)])
+
+
+@pytest.mark.parametrize("in_batches", [False, True])
+async def test_an_empty_page_before_the_newest_job_hides_no_job_from_a_new_journal(in_batches: bool) -> None:
+    store = MemoryStore()
+    await Searcher(EmptyPageFirst("ls_9"), store, UnixClock(lambda: 1e9)).prepare(in_batches=in_batches)
+
+    assert store.facts["anchor"] == "ls_9"
+    assert await store.listed([attempt_key("a", "in", 1)])
+
+
+@pytest.mark.parametrize("unclean", [None, "0.0"], ids=["after a clean end", "after an interruption"])
+async def test_rows_that_wait_for_the_list_share_its_failure(unclean: str | None) -> None:
+    reads = 0
+
+    class BusyApi(Api):
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            nonlocal reads
+            reads += 1
+            await asyncio.sleep(0)
+            raise ServerError("busy", status=500)
+            yield
+
+    store = MemoryStore(facts={"anchor": "ls_0"} | ({} if unclean is None else {"unclean": unclean}))
+    searcher = Searcher(BusyApi(never()), store, UnixClock(lambda: 1.0))
+    failures = await asyncio.gather(*(searcher.prepare() for _ in range(5)), return_exceptions=True)
+
+    assert [type(one) for one in failures] == [ServerError] * 5
+    assert len(set(map(id, failures))) == 5
+    assert reads == 1
+    with pytest.raises(ServerError):
+        await searcher.prepare()
+    assert reads == 2
+
+
 @pytest.mark.parametrize("now", [1.0, math.inf], ids=["a second later", "before the first answer"])
 async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_needs_its_own(now: float) -> None:
     """The create of a row may have been on its way when the list was read for another one."""

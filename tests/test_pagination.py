@@ -56,6 +56,19 @@ async def test_an_empty_page_with_a_cursor_goes_on():
     assert [len(page.items) async for page in Paginator(server.fetch).pages()] == [0, 1, 0, 1, 0]
 
 
+@pytest.mark.parametrize("items", [0, 1, 250])
+async def test_a_list_of_empty_pages_ends_in_an_error(items):
+    server = Server(*[[number] for number in range(items)], *[[] for _ in range(200)])
+    with pytest.raises(UnexpectedResponse, match="100 pages in a row have no items"):
+        await Paginator(server.fetch).collect()
+    assert len(server.requested) == items + 100
+
+
+async def test_a_few_empty_pages_between_others_are_none():
+    server = Server(*[[], []] * 49, [], [1], *[[], []] * 49, [], [2])
+    assert await Paginator(server.fetch).collect() == [1, 2]
+
+
 @pytest.mark.parametrize("token", ["1", "2"])
 async def test_a_cursor_that_comes_twice_is_an_error_and_not_a_loop(token):
     server = Server([1], [2], [3], last_token=token)

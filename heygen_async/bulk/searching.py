@@ -6,15 +6,17 @@ Rule 2: a job is adopted only if it is certainly the row's; otherwise the row fa
 Rule 3: what a walk finds is saved before the anchor moves.
 Rule 4: a run whose store knows the newest job of the account walks nowhere. That is decided before its first create, a
 repeated one included: what that one creates would be known.
-Rule 5: a run in batches whose store is new walks through the jobs of the last day: another store may have had its rows
-in other batches, whose keys differ. Sent one by one, a row has the same key in all of them.
+Rule 5: a run whose store is new looks at the jobs of the last day: another store may have had its rows in batches,
+whose keys differ. A run in batches looks at all of them. One by one, a row has the same key in all stores: the newest
+100 jobs, which are one request, have to do for rows that were in batches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 
@@ -73,6 +75,10 @@ class Searcher:
     _covered: set[str] = field(factory=set)
     """The callback ids that walks were for, of rows that had no create on its way either."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
+    _failure: HeyGenError | None = None
+    """Why the list could not be read the last time that this failed."""
+    _failures: int = 0
+    """How often it could not be read."""
     is_prepared: bool = False
     _is_legacy: bool = False
     """Whether the store was converted from version 0.1, which sent other keys."""
@@ -87,7 +93,7 @@ class Searcher:
             HeyGenError: If the list cannot be read now; or at all, and the server may have forgotten the keys of the
                 interrupted run.
         """
-        async with self._lock:
+        async with self._turn():
             if self.is_prepared:
                 return
             self._is_legacy = await self.store.fact("legacy") is not None
@@ -97,6 +103,20 @@ class Searcher:
             else:
                 await self._keep_newest(in_batches=in_batches)
             self.is_prepared = True
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Let one call at a time read the list; those that waited share its failure, if they may try again later."""
+        failures = self._failures
+        async with self._lock:
+            if self._failure is not None and failures != self._failures:
+                raise self._failure.fresh() from self._failure
+            try:
+                yield
+            except HeyGenError as error:
+                if error.is_transient:
+                    self._failure, self._failures = error, self._failures + 1
+                raise
 
     async def _reconcile(self, since: float) -> None:
         try:
@@ -110,7 +130,7 @@ class Searcher:
     async def _keep_newest(self, *, in_batches: bool) -> None:
         is_new = await self.store.fact("anchor") is None
         try:
-            newest = await (self._walk_last_day() if is_new and in_batches else self._newest())
+            newest = await (self._walk_last_day(to_end=in_batches) if is_new else self._newest())
             if newest is not None and await self._may_be_older_copy(newest):
                 newest = await self._walk(to_known=True)
         except APIError as error:
@@ -124,7 +144,8 @@ class Searcher:
 
     async def _newest(self) -> str | None:
         async for page in self.heygen.list(page_size=1):
-            return next((lipsync.id for lipsync in page.items), None)
+            if page.items:
+                return page.items[0].id
         return None
 
     async def _may_be_older_copy(self, newest: str) -> bool:
@@ -144,15 +165,19 @@ class Searcher:
                 break
         return newest
 
-    async def _walk_last_day(self) -> str | None:
-        """Save the jobs of the last day that may be those of rows, and return the newest job."""
+    async def _walk_last_day(self, *, to_end: bool) -> str | None:
+        """Save the jobs of the last day that may be those of rows, and return the newest job.
+
+        Args:
+            to_end: Whether to read all of them; otherwise only the first page that has jobs.
+        """
         newest, oldest = None, datetime.fromtimestamp(self.clock.now() - _REMEMBERED, UTC)
         async for page in self.heygen.list(page_size=100):
             newest = newest or next((lipsync.id for lipsync in page.items), None)
             recent = [one for one in page.items if one.created_at is None or one.created_at >= oldest]
             known = [(one.id, one.callback_id) for one in recent if one.callback_id]
             await self.store.keep_listed([one for one in known if is_like_attempt_key(one[1])])
-            if not recent:
+            if page.items and not (recent and to_end):
                 break
         return newest
 
@@ -175,7 +200,7 @@ class Searcher:
         """Walk, unless a walk has begun since this was called: an older one may have missed a create on its way."""
         self._searching.add(callback_id)
         try:
-            async with self._lock:
+            async with self._turn():
                 if callback_id not in self._covered:
                     covered = self._searching | await self._long_in_doubt()
                     await self._walk()

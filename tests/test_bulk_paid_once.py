@@ -16,7 +16,7 @@ import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
 
-from heygen_async import HeyGenError, InsufficientCredit, NotFound, PermissionDenied, RetryPolicy
+from heygen_async import HeyGenError, InsufficientCredit, NotFound, RetryPolicy
 from heygen_async._transport import driver, server_time
 from heygen_async.bulk import DubRun, JournalError
 from heygen_async.bulk.identity import inputs_digest
@@ -566,10 +566,11 @@ async def test_a_journal_of_another_account_is_refused_though_the_account_could_
     assert len(stage.sandbox.jobs) == 1
 
 
-async def test_an_answer_of_a_gateway_is_no_word_on_the_account(stage: Stage) -> None:
+@pytest.mark.parametrize("status", [403, 404, 405])
+async def test_an_answer_of_a_gateway_is_no_word_on_the_account(stage: Stage, status: int) -> None:
     await _run_on_another_account(stage)
-    stage.sandbox.faults = [Fault(ME, Reply(status=403, body=b"<html>blocked</html>", content_type="text/html"))]
-    with pytest.raises(PermissionDenied):
+    stage.sandbox.faults = [Fault(ME, Reply(status=status, body=b"<html>blocked</html>", content_type="text/html"))]
+    with pytest.raises(HeyGenError):
         await stage.outcomes(rows(2))
 
     assert len(stage.sandbox.jobs) == 1

@@ -163,6 +163,40 @@ def test_nothing_is_created_before_the_account_is_known(end: float, is_failed: b
     assert heygen.created_early == 0
 
 
+class Busy(FakeHeyGen):
+    """The account cannot be read before the server is ready again, which it says."""
+
+    def __init__(self, server: Server, retry_after: float) -> None:
+        super().__init__(server)
+        self.retry_after, self.reads = retry_after, list[float]()
+
+    async def me(self) -> Account:
+        self.reads.append(asyncio.get_running_loop().time())
+        if self.reads[-1] < self.reads[0] + self.retry_after:
+            raise ServerError("busy", status=503, retry_after=self.retry_after)
+        return await super().me()
+
+
+@pytest.mark.parametrize(("retry_after", "reads"), [(7.0, 2), (45.0, 2), (90.0, 1), (3600.0, 1)])
+def test_the_account_is_not_read_again_before_its_time_and_a_run_waits_a_minute_for_it(
+    retry_after: float, reads: int
+) -> None:
+    lengths = lengths_of(0, 5)
+    heygen = Busy(Server(lengths, lambda _: 10), retry_after)
+    loop = VirtualLoop()
+    try:
+        if reads == 1:
+            with pytest.raises(ServerError):
+                loop.run_until_complete(_drained(heygen, lengths))
+        else:
+            loop.run_until_complete(_drained(heygen, lengths))
+    finally:
+        loop.close()
+
+    starts = heygen.reads[:-1] if reads > 1 else heygen.reads  # the last one is at the end of the run
+    assert len(starts) == reads
+
+
 class Silent(FakeHeyGen):
     """Creates get no answer."""
 

@@ -59,6 +59,8 @@ class Owner:
     """The wallet at the end."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
     _is_checked: bool = False
+    _failure: HeyGenError | None = None
+    """Why the account could not be read, and no row can be sent."""
 
     async def check(self) -> None:
         """Check, once in a run, that the store belongs to the account of the key.
@@ -72,6 +74,8 @@ class Owner:
         async with self._lock:
             if self._is_checked:
                 return
+            if self._failure is not None:
+                raise RunAborted(self._failure.fresh()) from self._failure
             account = await self._first_look()
             if account is not None:
                 self.before = account.wallet
@@ -91,12 +95,19 @@ class Owner:
             try:
                 return await account_of(self.heygen)
             except HeyGenError as error:
-                if isinstance(error, APIError) and error.status in _NO_SUCH_CALL:
+                if await self._is_optional(error):
                     return None
                 breaker.failure(clock())
-                if not error.is_transient or breaker.is_hopeless(clock()):
+                requested = (error.retry_after if isinstance(error, APIError) else None) or 0.0
+                if not error.is_transient or breaker.is_hopeless(clock() + requested):
+                    self._failure = error
                     raise RunAborted(error) from error
-            await asyncio.sleep(breaker.next_chance() - clock())
+            await asyncio.sleep(max(breaker.next_chance() - clock(), requested))
+
+    async def _is_optional(self, error: HeyGenError) -> bool:
+        """Return whether the API may lack this call: a store whose account is known has been checked before."""
+        has_no_call = isinstance(error, APIError) and error.status in _NO_SUCH_CALL
+        return has_no_call and await self.facts.fact("account") is None
 
     async def look_again(self) -> None:
         """Look at the wallet at the end of a run, if that has sent anything; it is for information only."""

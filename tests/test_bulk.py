@@ -33,7 +33,7 @@ from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import error, rate_limited, reset, server_error, stall
+from heygen_async.sandbox.faults import Fault, Reply, error, rate_limited, reset, server_error, stall
 
 DAY = 24 * 3600.0
 
@@ -449,6 +449,51 @@ async def test_a_job_that_was_deleted_is_not_created_again(tmp_path: Path) -> No
         assert isinstance(outcome.error, NotFound)
         assert await stage.states(rows(1)) == {"failed": 1}
         assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_row_whose_job_was_deleted_gets_another_one_with_retry_failed_only(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(rows(1)) as run:
+            await until(lambda: run.snapshot().stages.get("running"))
+        await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+        assert await stage.states(rows(1)) == {"failed": 1}
+        assert await stage.states(rows(1)) == {"failed": 1}
+        assert len(stage.sandbox.jobs) == 1
+
+        async with stage.run(rows(1), retry_failed=True) as run:
+            await until(lambda: len(stage.sandbox.jobs) == 2)
+            await stage.sandbox.advance(100)
+            assert [outcome.state async for outcome in run] == ["completed"]
+
+
+async def test_a_row_whose_job_was_deleted_before_its_download_gets_another_one_with_retry_failed_only(
+    stage: Stage,
+) -> None:
+    stage.sandbox.faults = [server_error("GET /files/{name}")]
+    assert await stage.states(rows(1)) == {"failed": 1}
+    stage.sandbox.faults = []
+    await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+
+    assert await stage.states(rows(1)) == {"failed": 1}
+    assert len(stage.sandbox.jobs) == 1
+    assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 2
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_page_of_a_gateway_does_not_say_that_a_job_is_gone(stage: Stage, status: int) -> None:
+    stage.sandbox.faults = [server_error("GET /files/{name}")]
+    assert await stage.states(rows(1)) == {"failed": 1}
+    stage.sandbox.faults = [
+        Fault(
+            "GET /v3/lipsyncs/{lipsync_id}", Reply(status=status, body=b"<html>gone</html>", content_type="text/html")
+        )
+    ]
+    assert await stage.states(rows(1)) == {"failed": 1}
+    stage.sandbox.faults = []
+
+    assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 1
 
 
 async def test_an_upload_that_the_server_lost_is_sent_again_under_another_key(stage: Stage) -> None:

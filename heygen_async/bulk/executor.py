@@ -26,6 +26,7 @@ from heygen_async.bulk.program import (
     ended,
     failed_step,
     intent,
+    is_gone,
     is_remembered,
     next_step,
     timed,
@@ -368,7 +369,7 @@ class RowExecutor:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            return record.stopped(error)
+            return record.gone(error) if is_gone(record, error) else record.stopped(error)
         finally:
             self._release_seat()
         record = ended(record, job, cost=self._cost(job))

@@ -15,12 +15,12 @@ from typing import Final
 from attrs import frozen
 
 from heygen_async._ids import is_key_fresh
-from heygen_async._wire import is_final_answer
+from heygen_async._wire import has_own_code, is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.store import JournalError
-from heygen_async.errors import NO_REASON, AuthenticationError, HeyGenError, InvalidRequest, RateLimited
+from heygen_async.errors import NO_REASON, AuthenticationError, HeyGenError, InvalidRequest, NotFound, RateLimited
 from heygen_async.models import Asset, AssetId, Lipsync, LipsyncOptions, LipsyncStatus, Source
 from heygen_async.policies import PollPolicy
 
@@ -208,6 +208,11 @@ def is_final_failure(message: str | None) -> bool:
     return _SERVER_FAULT.search(text) is None and _SOURCE_FAULT.search(text) is not None
 
 
+def is_gone(record: Record, error: HeyGenError) -> bool:
+    """Return whether the API itself, not a gateway, says that it does not have the job of a row."""
+    return record.lipsync_id is not None and isinstance(error, NotFound) and has_own_code(error)
+
+
 def failed_step(record: Record, error: HeyGenError) -> Record:
     """Return the record after a step that failed: it is taken again if that can help."""
     return record.failing(error) if error.is_transient else record.stopped(error)
@@ -215,6 +220,8 @@ def failed_step(record: Record, error: HeyGenError) -> Record:
 
 def failed_download(record: Record, error: HeyGenError, delays: RetryDelays) -> Record:
     """Return the record after a download that failed: it is repeated a few times."""
+    if is_gone(record, error):
+        return record.gone(error)
     if not error.is_transient or record.tries >= len(delays.download):
         return record.stopped(error)
     return record.failing(error, hold=delays.download[record.tries])

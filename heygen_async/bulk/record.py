@@ -278,6 +278,10 @@ class Record:
         """Return the record of a failed job, which costs nothing."""
         return evolve(self, state=State.FAILED, error=error, is_final=is_final, estimate=0.0)
 
+    def gone(self, error: Exception) -> Record:
+        """Return the record of a row whose job the API no longer has: it may have cost what it was to cost."""
+        return evolve(self.stopped(error), state=State.FAILED, is_final=True, job=None)
+
     def with_draft(self, key: str, job: str) -> Record:
         """Return the record of the final version of the draft with *key*, of which *job* was approved."""
         return evolve(self, draft=key, draft_job=job)

@@ -287,6 +287,35 @@ async def test_a_row_in_doubt_never_adopts_the_job_of_another_row_with_its_callb
     assert await stage.states([row], **later) == {"completed": 1}
 
 
+@pytest.mark.parametrize("folder", ["~", "~/out", Path("~/a/b")])
+async def test_the_files_of_a_run_may_be_in_the_home_folder(
+    stage: Stage, folder: str | Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = stage.folder / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(stage.folder)
+    async with stage.run(rows(1), journal="~/run.sqlite", output_dir=folder) as run:
+        [outcome] = [outcome async for outcome in run]
+        await run.write_report(Path("~/report.csv"))
+
+    assert outcome.path == home.joinpath(*Path(folder).parts[1:], "row-1.mp4")
+    assert outcome.path.stat().st_size
+    assert {"run.sqlite", "report.csv"} <= {path.name for path in home.iterdir()}
+    assert not (stage.folder / "~").exists()
+
+
+async def test_a_foreign_file_in_the_home_folder_is_found_before_a_row_is_paid(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(stage.folder))
+    (stage.folder / "row-1.mp4").write_bytes(b"somebody else's")
+    with pytest.raises(BadRows):
+        await stage.outcomes(rows(1), output_dir="~")
+
+    assert not stage.sandbox.jobs
+
+
 async def test_a_row_in_doubt_adopts_the_only_job_with_its_callback_id_and_its_title(stage: Stage) -> None:
     [row] = rows(1, callback_id="ours", title="Episode 1, French")
     await _in_doubt(stage, row, "a.sqlite", after=True)

@@ -23,6 +23,7 @@ import orjson
 from attrs import frozen
 
 from heygen_async._arguments import is_https, shown
+from heygen_async._media.targets import expanded
 from heygen_async.bulk.identity import ROLES, inside
 from heygen_async.bulk.store import Problem
 from heygen_async.models import AssetId, DubRow, row_faults
@@ -99,8 +100,8 @@ class Manifest(Iterable[DubRow]):
     """
 
     def __init__(self, path: str | PathLike[str], *, outputs: str | PathLike[str] | None = None) -> None:
-        self.path = Path(path)
-        self.outputs = None if outputs is None else Path(outputs)
+        self.path = Path(expanded(path))
+        self.outputs = None if outputs is None else Path(expanded(outputs))
 
     def __iter__(self) -> Iterator[DubRow]:
         """Iterate over the rows.

@@ -12,6 +12,7 @@ from attrs import field, frozen
 from attrs.validators import optional
 
 from heygen_async._arguments import check_function, check_type, count
+from heygen_async._media.targets import expanded
 from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.program import RetryDelays
@@ -25,7 +26,7 @@ Submit: TypeAlias = Literal["each", "batch"]
 
 
 def _path(path: str | PathLike[str] | None) -> Path | None:
-    return None if path is None else Path(path)
+    return None if path is None else Path(expanded(path))
 
 
 def _budget(_plan: Plan, _field: Field, value: float | None) -> None:

@@ -18,6 +18,7 @@ from typing import Final, Literal, Self, TypeAlias
 from anyio import to_thread
 from attrs import frozen
 
+from heygen_async._media.targets import expanded
 from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import Budget
@@ -277,7 +278,7 @@ class DubRun:
         """
         if self._state != "running":
             raise RuntimeError("a report is written inside `async with`")
-        await write_report(self._journal, path, self._own_files)
+        await write_report(self._journal, Path(expanded(path)), self._own_files)
 
     # Checks before the run
 

@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 
 from heygen_async._arguments import check_count, check_rate, check_type
 from heygen_async._ids import segment
+from heygen_async._media.targets import expanded
 from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, Accounts, join_account
@@ -128,8 +129,9 @@ class Cluster:
         """
         check_rows(rows)
         origin = chosen_base_url(base_url, os.environ)
+        folder = None if output_dir is None else Path(expanded(output_dir))
         options = _options(
-            output_dir=None if output_dir is None else await to_thread.run_sync(absolute_path, Path(output_dir)),
+            output_dir=None if folder is None else await to_thread.run_sync(absolute_path, folder),
             max_in_flight=max_in_flight,
             max_attempts=max_attempts,
             max_requests_per_second=max_requests_per_second,

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -250,6 +251,10 @@ class Author:
             path.unlink(missing_ok=True)
             self.touched[path] = self.universe.now
         self.foreign.clear()
+
+    def remove_outputs(self, journal: str) -> None:
+        """Remove the whole output folder of a manifest."""
+        shutil.rmtree(self.output_dir(journal), ignore_errors=True)
 
     def accept(self, journal: str) -> None:
         """Note that the rows were accepted."""

@@ -37,13 +37,16 @@ def faults_of(dice: random.Random, life: int, rows: Sequence[RowSpec], families:
         "moved": _moved,
         "set back": _set_back,
         "refusals": _refusals,
+        "wrong clock": _wrong_clock,
+        "outages": _outages,
+        "lost journal": _lost_journal,
         "workers": _worker_faults,
         "members": _member_faults,
     }
     for family, make in makers.items():
         if family in families:
             yield from make(dice, life, rows)
-    if life and dice.random() < 0.6 and "set back" not in families:
+    if life and dice.random() < 0.6 and not families & {"set back", "lost journal"}:
         gaps = [25 * 3600.0, 3 * DAY] if "long gaps" in families else [1.0, 600.0, 20 * 3600.0, 25 * 3600.0, 3 * DAY]
         yield Fault(life=life, what="gap", value=dice.choice(gaps))
 
@@ -221,6 +224,57 @@ def _set_back(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[
         yield Fault(life=life, what="clock", at=dice.uniform(1, 20), value=-3 * DAY)
     elif life == 1:
         yield Fault(life=life, what="gap", value=3 * DAY)
+
+
+def _wrong_clock(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
+    """Let lives begin with a wall clock that is wrong, or that was set right."""
+    if life == 0 or dice.random() < 0.7:
+        ahead = dice.choice([600.0, 22 * 3600.0, 25 * 3600.0, 2 * DAY, -DAY, -2 * DAY, -2 * DAY])
+        yield Fault(life=life, what="clock at start", value=ahead)
+    else:
+        yield Fault(life=life, what="clock at start")
+    if dice.random() < 0.7:
+        yield _outage(dice, life, dice.choice([CREATE, CREATE, LIST, ""]))
+
+
+OUTAGES: Final = {
+    "only 503 for": ("refused", 503.0),
+    "only 500 for": ("refused", 500.0),
+    "only 403 for": ("refused", 403.0),
+    "no answer for": ("answer silent", 0.0),
+    "lost for": ("request lost", 0.0),
+}
+"""What may happen to all requests on a route for so many seconds, as the mishap that each of them has."""
+
+
+def _outages(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
+    """Crash while creates have no answer, and let lives begin or go on without the API, or a part of it."""
+    if life == 0:
+        yield Fault(life=life, what="crash at callback", at=dice.randint(200, 1500))
+        for number in range(1, 12):
+            if dice.random() < 0.3:
+                yield Fault(life=life, on=CREATE, at=number, what="answer silent")
+    elif dice.random() < 0.7:
+        yield _outage(dice, life, LIST)
+    if life == 0 or dice.random() < 0.5:
+        yield _outage(dice, life, dice.choice([CREATE, BATCH, LIST, STATUSES, GET, ME, FILE, "", ""]))
+
+
+def _outage(dice: random.Random, life: int, route: str) -> Fault:
+    what = dice.choice(list(OUTAGES))
+    at = dice.choice([0.0, 0.0, dice.uniform(0, 60)])
+    return Fault(life=life, on=route, at=at, what=what, value=dice.choice([30.0, 600.0, 2 * 3600.0, 30 * 3600.0]))
+
+
+def _lost_journal(dice: random.Random, life: int, _: Sequence[RowSpec]) -> Iterator[Fault]:
+    """End a life early, and let the next one begin without its journal and outputs, on the same day."""
+    if life == 0:
+        what = dice.choice(["stopped by its user", "crash at callback", "nothing"])
+        at = dice.randint(200, 3000) if what == "crash at callback" else dice.uniform(1, 60)
+        if what != "nothing":
+            yield Fault(life=life, what=what, at=at)
+    elif life == 1:
+        yield Fault(life=life, what="journal lost", value=dice.choice([1000.0, 10 * 3600.0]))
 
 
 def _moved(dice: random.Random, life: int, rows: Sequence[RowSpec]) -> Iterator[Fault]:

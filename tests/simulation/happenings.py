@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from .fault_kinds import OUTAGES
+from .network import Mishap
 from .scenario import Fault
 
 if TYPE_CHECKING:
     from .lives import Life, Simulation
+    from .network import Network
 
 _EDITS = frozenset(
     {"row added", "row on top", "row removed", "rows reordered", "output renamed", "outputs swapped", "audio changed"}
@@ -31,6 +34,7 @@ class Happenings:
 
     simulation: Simulation
     life: Life
+    network: Network
     main: asyncio.Task[None]
 
     def of(self, fault: Fault) -> Callable[[], object] | None:
@@ -51,6 +55,7 @@ class Happenings:
             "foreign job": partial(self._foreign_job, fault.on),
             "journal copied": partial(copy_journal, self.simulation.journal(journal)),
             "stopped by its user": self.main.cancel,
+            **{what: partial(self._begin_outage, fault, Mishap(*mishap)) for what, mishap in OUTAGES.items()},
         }
         return known.get(fault.what)
 
@@ -61,6 +66,12 @@ class Happenings:
         self.simulation.universe.note(f"other programs use {count} seats")
         if count:
             self.simulation.universe.after(300.0, partial(self._use_seats, 0))
+
+    def _begin_outage(self, fault: Fault, mishap: Mishap) -> None:
+        """Let all requests on a route have no usable answer, for a while."""
+        self.network.outages[fault.on] = mishap
+        self.simulation.universe.note(str(fault))
+        self.simulation.universe.after(fault.value, partial(self.network.outages.pop, fault.on, None))
 
     def _set_clock(self, seconds: float) -> None:
         self.simulation.universe.wall_error += seconds

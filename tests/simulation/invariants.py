@@ -13,11 +13,15 @@ from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome
 
 from .contents import job_of
+from .fault_kinds import LIST, ME
 from .lives import Life, Simulation, Violation
 from .scenario import RowSpec
 from .server import RATES, Creation
 
 _CENT = 0.01
+_MOST_A_MINUTE = {LIST: 40, ME: 40}
+"""How often a run reads during an outage what it reads once for all rows."""
+_MOST_OF_ROWS_A_MINUTE = 300
 _SIDES = (".part", ".part.etag")
 _MOVES = frozenset({"outputs swapped", "output renamed", "row removed"})
 """What people do so that captions are wanted at another place, or nowhere."""
@@ -59,6 +63,9 @@ def _check_requests(simulation: Simulation) -> None:
         raise Violation("a key is used for one body, and the API key for the API", problem)
     for problem in simulation.early_requests():
         raise Violation("Retry-After is never undercut", problem)
+    for route, count in simulation.busiest_minutes().items():
+        if count > _MOST_A_MINUTE.get(route, _MOST_OF_ROWS_A_MINUTE):
+            raise Violation("an API that is out of order is spared", f"{route} was sent {count} times in a minute")
 
 
 def _check_jobs(simulation: Simulation) -> None:

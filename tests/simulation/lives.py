@@ -4,6 +4,7 @@ import asyncio
 import random
 import shutil
 import sqlite3
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -235,23 +236,40 @@ class Simulation:
             self.disk.by_people(partial(self.author.touch_files, fault, life.plan.journal))
 
     def _before(self, life: Life) -> None:
+        """Let happen what happens between two lives."""
+        known = {
+            "gap": self.universe.pass_time,
+            "clock at start": self._set_clock,
+            "journal restored": partial(self._restore, life),
+            "journal lost": partial(self._lose, life),
+        }
         for one in self.scenario.faults:
-            if one.life == life.number and one.what in {"gap", "journal restored"} and not life.is_calm:
+            if one.life == life.number and one.what in known:
                 self.universe.note(str(one))
-                # What was under way when a journal was copied has arrived, and is listed, before the copy is used.
-                self.universe.pass_time(max(one.value, 1.0))
-            if one.life == life.number and one.what == "journal restored":
-                self._restore(life)
+                known[one.what](one.value)
+
+    def _set_clock(self, ahead: float) -> None:
+        self.universe.wall_error = ahead
 
     def _has_created(self, journal: str) -> bool:
         return any(one.life is not None and one.life.plan.journal == journal for one in self.service.creations)
 
-    def _restore(self, life: Life) -> None:
+    def _restore(self, life: Life, seconds: float) -> None:
+        # What was under way when a journal was copied has arrived, and is listed, before the copy is used.
+        self.universe.pass_time(seconds)
         copy = self.journal(life.plan.journal).with_suffix(".copy")
         if copy.exists():
             shutil.copyfile(copy, self.journal(life.plan.journal))
             self.restored.add(life.plan.journal)
             self.was_restored.add(life.plan.journal)
+
+    def _lose(self, life: Life, seconds: float) -> None:
+        """Lose the journal of a life and what it has written; what was under way arrives before that."""
+        self.universe.pass_time(seconds)
+        name = life.plan.journal
+        self.journal(name).unlink(missing_ok=True)
+        self.author.remove_outputs(name)
+        self.was_restored.add(name)
 
     def journal(self, name: str) -> Path:
         """Return the path of a journal."""
@@ -327,12 +345,23 @@ class Simulation:
         """Return the requests of this life that the service had asked to wait with."""
         return [] if self._network is None else self._network.problems
 
+    def busiest_minutes(self) -> dict[str, int]:
+        """Return how often each route was used in some minute of an outage in this life, at the most."""
+        found: Counter[str] = Counter()
+        recent: deque[tuple[str, float]] = deque()
+        for route, at in [] if self._network is None else self._network.during_outages:
+            recent.append((route, at))
+            while recent[0][1] < at - 60.0:
+                recent.popleft()
+            found[route] = max(found[route], sum(one == route for one, _ in recent))
+        return found
+
     # What happens in a life
 
     async def _main(self, loop: VirtualLoop, life: Life, network: Network, faults: list[Fault]) -> None:
         task = asyncio.current_task()
         assert task is not None
-        happenings = Happenings(self, life, task)
+        happenings = Happenings(self, life, network, task)
         timers = [loop.call_later(one.at, happen) for one in faults if (happen := happenings.of(one)) is not None]
         loop.interrupt = partial(self._interrupt, task)
         end = "clean"

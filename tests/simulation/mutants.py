@@ -12,6 +12,7 @@ from types import CodeType, FunctionType
 
 from attrs import frozen
 
+from .fault_kinds import OUTAGES
 from .scenario import Scenario
 
 
@@ -220,6 +221,38 @@ MUTANTS = {
         "return False\n        anchor = await",
         only=_with("journal restored"),
         seed=17,
+    ),
+    "a new journal looks for nothing": Mutant(
+        f"{_BULK}searching",
+        "Searcher._keep_newest",
+        "to_end=in_batches) if is_new",
+        "to_end=in_batches) if False",
+        only=_with("journal lost"),
+        seed=83,
+    ),
+    "a list that cannot be read is read without a pause": Mutant(
+        f"{_BULK}executor",
+        "RowExecutor._pause",
+        "was_sent = step is Step.CREATE and self.run.tools.searcher.is_prepared",
+        "was_sent = step is Step.CREATE",
+        only=_with(*OUTAGES),
+        seed=694,
+    ),
+    "each row reads a list that cannot be read": Mutant(
+        f"{_BULK}searching",
+        "Searcher._turn",
+        "failures != self._failures",
+        "False",
+        only=_with(*OUTAGES),
+        seed=54,
+    ),
+    "the account is read again before its time": Mutant(
+        f"{_BULK}owner",
+        "Owner._first_look",
+        "requested = (error.retry_after",
+        "requested = (None",
+        only=_with(*OUTAGES),
+        seed=1116,
     ),
     "an old key is sent again after a suspend": Mutant(
         "heygen_async._ids",

@@ -117,6 +117,10 @@ class Network:
         self.problems: list[str] = []
         """Requests that came too early."""
         self.lines: list[Line] = []
+        self.outages: dict[str, Mishap] = {}
+        """What goes wrong with all requests on a route, for a while; the route "" is all of them."""
+        self.during_outages: list[tuple[str, float]] = []
+        """The requests during outages: the route of each, and when it was sent."""
         self._mishaps = mishaps
 
     def seconds(self) -> float:
@@ -126,6 +130,10 @@ class Network:
     def mishap(self, route: str) -> Mishap | None:
         """Return what goes wrong with the next request on *route*."""
         self.counts[route] += 1
+        outage = self.outages.get(route) or self.outages.get("")
+        if outage is not None and route != "connection":
+            self.during_outages.append((route, self.universe.now))
+            return outage
         return self._mishaps.get((route, self.counts[route]))
 
     def cut(self) -> None:

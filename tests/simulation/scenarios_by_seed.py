@@ -21,6 +21,7 @@ def scenario_of(seed: int) -> Scenario:
         families = {"doubts", "set back"}
     if random.Random(f"refusals {seed}").random() < _REFUSALS:
         families = {"refusals"}
+    families = _later_theme(seed) or families
     workers = dice.choice([2, 3]) if dice.random() < 0.13 else 1
     if workers > 1:
         families = (families & _SHARED) | {"workers"}
@@ -32,6 +33,9 @@ def scenario_of(seed: int) -> Scenario:
         lives = [evolve(plan, submit="batch", journal="a") for plan in lives]
     if "old copy" in families:
         lives = [evolve(plan, max_in_flight=dice.choice([1, 3]), journal="a") for plan in lives]
+    if "lost journal" in families:
+        lives = [evolve(plan, submit=lives[0].submit, journal="a", budget=None) for plan in lives]
+        rows, others = [evolve(row, callback_id=None) for row in rows], []
     faults = [one for life in range(len(lives)) for one in faults_of(dice, life, rows, families)]
     return Scenario(
         seed=seed,
@@ -72,7 +76,7 @@ def _cluster_scenario(seed: int) -> Scenario:
 def _number_of_lives(dice: random.Random, families: set[str]) -> int:
     if "old copy" in families:
         return 3
-    return dice.choice([2, 3] if families & {"lost batches", "moved", "set back"} else [1, 1, 2, 2, 3])
+    return dice.choice([2, 3] if families & _OF_SEVERAL_LIVES else [1, 1, 2, 2, 3])
 
 
 def _row(dice: random.Random, number: int, families: set[str]) -> RowSpec:
@@ -124,6 +128,18 @@ _REFUSALS: Final = 0.03
 _SET_BACK: Final = 0.03
 """The share of runs with a clock that is set back by as much time as passes until the next life."""
 
+_LATER_THEMES: Final = {
+    "wrong clock": frozenset({"doubts", "wrong clock", "long gaps"}),
+    "outages": frozenset({"outages"}),
+    "lost journal": frozenset({"lost journal", "failures"}),
+}
+"""Kinds that are dangerous together, added later: each has dice of its own, so that other seeds stay what they were."""
+
+_LATER: Final = 0.03
+"""The share of each."""
+
+_OF_SEVERAL_LIVES: Final = frozenset({"lost batches", "moved", "set back", *_LATER_THEMES})
+
 _CLUSTERS: Final = 0.1
 """The share of clusters."""
 
@@ -168,6 +184,13 @@ def _families(dice: random.Random) -> set[str]:
     if theme & {"old copy", "moved"}:  # it would not be that if the first run ended in another way
         families -= {"crashes", "restored", "stops", "edits"}
     return families | theme
+
+
+def _later_theme(seed: int) -> set[str]:
+    for name, families in _LATER_THEMES.items():
+        if random.Random(f"{name} {seed}").random() < _LATER:
+            return set(families)
+    return set()
 
 
 def _conditions(dice: random.Random, families: set[str]) -> Conditions:

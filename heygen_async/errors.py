@@ -124,6 +124,8 @@ def _revive(cls: type[HeyGenError], args: tuple[object, ...], state: Mapping[str
     error = cls.__new__(cls, *args)
     error.args = args  # OSError.__new__, a parent of WaitTimeout, leaves them to __init__
     error.__dict__.update(state)
+    if hasattr(error, "__notes__"):
+        error.__notes__ = [*error.__notes__]  # a note on one of them is not about the others
     return error
 
 

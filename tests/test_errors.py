@@ -64,6 +64,15 @@ def test_every_error_survives_pickle_and_copy(error, again):
     assert found.__traceback__ is None
 
 
+@pytest.mark.parametrize("again", [copy.copy, lambda error: error.fresh()])
+def test_a_note_on_a_copy_is_on_no_other(again):
+    error = ServerError("no", status=500)
+    error.add_note("for all")
+    first, second = again(error), again(error)
+    first.add_note("for the first")
+    assert [one.__notes__ for one in (error, first, second)] == [["for all"], ["for all", "for the first"], ["for all"]]
+
+
 def test_one_root_catches_all_that_the_library_raises():
     for name in heygen_async.__all__:
         thing = getattr(heygen_async, name)

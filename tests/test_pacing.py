@@ -64,12 +64,20 @@ def test_any_other_refusal_holds_back_everybody():
     assert pacer.book("creates", 1.0) == 5.0
 
 
+def test_a_refusal_voids_what_was_booked_in_its_scope_only():
+    pacer = Pacer()
+    pacer.refuse("creates", 0.0, 1.0)
+    assert pacer.pauses == {"session": 0, "creates": 1}
+    pacer.refuse("session", 0.0, 1.0)
+    assert pacer.pauses == {"session": 1, "creates": 2}
+
+
 def test_the_pacer_is_free_again_when_the_last_gap_has_gone():
     pacer = Pacer()
     assert pacer.is_free
     pacer.refuse("creates", 0.0, 1.0)
     pacer.refuse("session", 0.0, 1.0)
-    assert (pacer.is_free, pacer.pauses) == (False, 2)
+    assert not pacer.is_free
     for _ in range(200):
         pacer.accept("session", 2.0)
     assert not pacer.is_free

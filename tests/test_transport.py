@@ -380,6 +380,13 @@ async def test_a_refused_create_holds_back_creates_only():
     ]
 
 
+async def test_a_refused_create_uses_up_no_rate_of_others():
+    wire = Wire(api_error(429, **{"Retry-After": "60"}))
+    sender = transport(wire, rate=0.5)
+    await asyncio.gather(sender.send(CREATE), sender.send(GET), sender.send(GET))
+    assert wire.times[:3] == [0.0, 2.0, 4.0]
+
+
 async def test_a_retry_after_beyond_the_cap_is_raised_at_once_and_pauses_nobody():
     wire = Wire(api_error(429, **{"Retry-After": "3600"}))
     sender = transport(wire)

@@ -38,7 +38,7 @@ class Gate:
         """Wait until a request of *scope* may leave; call `leave` once for each return."""
         pacer = self.pacer
         while True:
-            pauses = pacer.pauses
+            pauses = pacer.pauses[scope]
             if not pacer.is_free:
                 await self._wait_for_departure(scope)
             await self._seats.acquire()
@@ -48,7 +48,7 @@ class Gate:
                 except BaseException:
                     self._seats.release()
                     raise
-            if pacer.pauses == pauses:
+            if pacer.pauses[scope] == pauses:
                 return
             # A pause has begun while this request waited: the time that was reserved for it is void.
             self._seats.release()

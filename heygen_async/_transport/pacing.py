@@ -57,8 +57,8 @@ class Pacer:
     creates: Pace = field(factory=Pace)
     is_free: bool = True
     """Whether all requests may leave at once: no pause is on, and no gap is left of one."""
-    pauses: int = 0
-    """How many 429s there were: a departure that was reserved before the last one is void."""
+    pauses: dict[RateScope, int] = field(factory=lambda: {"session": 0, "creates": 0})
+    """How many 429s have held back each scope: a departure that was reserved before the last one is void."""
 
     def _paces(self, scope: RateScope) -> Sequence[Pace]:
         return (self.session, self.creates) if scope == "creates" else (self.session,)
@@ -70,7 +70,9 @@ class Pacer:
     def refuse(self, scope: RateScope, now: float, delay: float) -> None:
         """Record that a request of *scope* was answered 429: nothing in that scope leaves for *delay* seconds."""
         self._paces(scope)[-1].refuse(now, delay)
-        self.pauses += 1
+        self.pauses["creates"] += 1
+        if scope == "session":
+            self.pauses["session"] += 1
         self.is_free = False
 
     def accept(self, scope: RateScope, now: float) -> None:

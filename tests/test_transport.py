@@ -387,6 +387,26 @@ async def test_a_refused_create_uses_up_no_rate_of_others():
     assert wire.times[:3] == [0.0, 2.0, 4.0]
 
 
+@pytest.mark.parametrize("policy", [RetryPolicy(max_attempts=1), RetryPolicy(max_seconds=4)], ids=["one", "4 s"])
+@pytest.mark.parametrize(("refused", "other"), [(GET, CREATE), (CREATE, CREATE)], ids=["session", "creates"])
+async def test_a_429_that_ends_its_call_holds_back_the_next_ones(policy, refused, other):
+    wire = Wire(api_error(429, **{"Retry-After": "5"}))
+    sender = transport(wire, retry=policy)
+    with pytest.raises(RateLimited):
+        await sender.send(refused)
+    await sender.send(other)
+    assert wire.times == [0.0, 5.0]
+
+
+async def test_an_old_429_that_ends_a_call_later_holds_back_nobody():
+    clock = Clock(24 * 3600)
+    sender = transport(wire := JumpingWire(clock, api_error(429, **{"Retry-After": "5"})), clock=clock)
+    with pytest.raises(RateLimited):
+        await sender.send(CREATE)
+    await sender.send(compose("POST", "/v3/lipsyncs", json={"a": 2}))
+    assert wire.times == [0.0, 5.02]
+
+
 async def test_a_retry_after_beyond_the_cap_is_raised_at_once_and_pauses_nobody():
     wire = Wire(api_error(429, **{"Retry-After": "3600"}))
     sender = transport(wire)

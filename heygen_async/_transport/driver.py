@@ -28,7 +28,7 @@ from heygen_async._wire import (
     outcome_after,
     request_id,
 )
-from heygen_async.errors import APIError, CallRecord, HeyGenError, NotFound, Outcome, RateLimited, TransportError
+from heygen_async.errors import APIError, CallRecord, HeyGenError, NotFound, Outcome, TransportError
 from heygen_async.policies import RetryPolicy, Timeouts
 
 
@@ -155,16 +155,17 @@ class Transport:
         return response
 
     def _delay_after(self, call: _Call, error: HeyGenError) -> float | None:
-        now = asyncio.get_running_loop().time()
-        delay = call.delay_after(error, now=now, chance=random())  # noqa: S311 it spreads retries, it guards nothing
+        now, chance = asyncio.get_running_loop().time(), random()  # noqa: S311 it spreads retries, it guards nothing
+        request, is_new = call.request, call.in_flight  # else it is an error of an earlier attempt
+        delay = call.delay_after(error, now=now, chance=chance)
+        pause = call.attempts.pause_after(error, chance=chance) if is_new else None
+        if pause is not None:
+            self.gate.pacer.refuse(request.scope, now, pause)
         if delay is None:
             return None
-        request = call.request
         logger.info("%s %s: %s; again in %.1f s", request.method, one_line(request.path), _name(error), delay)
-        if isinstance(error, RateLimited):
-            self.gate.pacer.refuse(request.scope, now, delay)
-            return 0.0  # the gate makes it wait, like every request of its scope
-        return delay
+        # After a 429 the gate makes it wait, like every request of its scope.
+        return delay if pause is None else 0.0
 
     async def _attempt(self, call: _Call) -> Response:
         request = call.request

@@ -70,6 +70,16 @@ class Attempts:
         # After a 429 the gate spreads the requests; jitter on top would hold back all of its scope.
         return retry_after if isinstance(error, RateLimited) else max(retry_after, delay)
 
+    def pause_after(self, error: HeyGenError, *, chance: float) -> float | None:
+        """Return for how many seconds *error* holds back other requests, even if this one is not sent again.
+
+        Returns:
+            The seconds; `None` if it holds back none: it is no 429, or one that the policy raises at once.
+        """
+        if not isinstance(error, RateLimited) or self.policy.on_rate_limit == "raise":
+            return None
+        return self._delay(error, chance)
+
     def delay_before_change(self, *, chance: float) -> float | None:
         """Record an attempt that failed, and return the seconds to wait before a different request; `None` to stop.
 

@@ -19,7 +19,6 @@ from heygen_async._media.targets import FilePath
 from heygen_async._media.transfers import Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._transport.gate import PacedGate
 from heygen_async._transport.keys import UsedKeys
 from heygen_async.models import LipsyncOptions
 from heygen_async.policies import PollPolicy
@@ -43,7 +42,7 @@ class Calls:
         self.account = Accounts(transport)
         self.webhooks = WebhookEndpoints(transport)
         self.assets = Assets(transport, uploads)
-        self.lipsyncs = Lipsyncs(transport, poller, poller.policy, uploads, self.downloads)
+        self.lipsyncs = Lipsyncs(transport, poller, uploads, self.downloads)
 
     @classmethod
     def make(cls, transport: Transport, polling: PollPolicy, max_download_bytes: int) -> Calls:
@@ -81,7 +80,7 @@ class Calls:
         """Make the calls of a bulk run; *pace* returns once a request may leave."""
         ours = self._transport
         if pace is not None:
-            return self.over(evolve(ours, gate=PacedGate(ours.gate, pace))).of_run(None)
+            return self.over(evolve(ours, pace=pace)).of_run(None)
         # Its records say what a key is for: a link that was signed again may be sent under the key of the one before.
         creating = evolve(ours, keys=UsedKeys())
         refusing = evolve(creating, retry=evolve(ours.retry, on_rate_limit="raise"))

@@ -114,6 +114,8 @@ class Transport:
     server_time: ServerTime = field(factory=ServerTime)
     key_since: Moment | None = None
     """When the idempotency keys of its requests were first sent; `None`: in the first attempt of each call."""
+    pace: Callable[[], Awaitable[None]] | None = None
+    """Returns once a request may leave, where other processes keep the same pace."""
 
     async def send(self, request: Request) -> Response:
         """Send *request*, again where that is safe and may help, and return the answer.
@@ -169,6 +171,8 @@ class Transport:
 
     async def _attempt(self, call: _Call) -> Response:
         request = call.request
+        if self.pace is not None:
+            await self.pace()
         await self.gate.enter(request.scope)
         try:
             sent = self.moment()

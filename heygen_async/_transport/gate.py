@@ -6,7 +6,6 @@ Connections are counted here, before the connector: waiting for one is not conne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from heygen_async._arguments import check_count, check_rate
@@ -62,29 +61,6 @@ class Gate:
     def leave(self) -> None:
         """Free the connection."""
         self._seats.release()
-
-
-class PacedGate(Gate):
-    """Another gate, behind a pace that other processes keep too.
-
-    Args:
-        gate: The gate of the session.
-        pace: Returns once a request may leave.
-    """
-
-    def __init__(self, gate: Gate, pace: Callable[[], Awaitable[None]]) -> None:
-        self.pacer = gate.pacer
-        self._gate = gate
-        self._pace = pace
-
-    async def enter(self, scope: RateScope) -> None:
-        """Wait until a request of *scope* may leave; call `leave` once for each return."""
-        await self._pace()
-        await self._gate.enter(scope)
-
-    def leave(self) -> None:
-        """Free the connection."""
-        self._gate.leave()
 
 
 def _limiter(rate: float) -> AsyncLimiter:

@@ -108,7 +108,6 @@ class Lipsyncs:
 
     _transport: Transport
     _poller: LipsyncPoller
-    _polling: PollPolicy
     _uploads: Uploads
     _downloads: Downloads
 
@@ -375,7 +374,7 @@ class Lipsyncs:
     def _batch(self, batch_id: str, idempotency_key: str | None = None) -> LipsyncBatch:
         get, fetch_items = partial(self._get_batch, batch_id), partial(self._batch_page, batch_id)
         now = self._transport.server_time.now
-        return LipsyncBatch(batch_id, get, fetch_items, self._polling, now, idempotency_key=idempotency_key)
+        return LipsyncBatch(batch_id, get, fetch_items, self._poller.policy, now, idempotency_key=idempotency_key)
 
     async def _get_batch(self, batch_id: str) -> Batch:
         request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params={"limit": 1})

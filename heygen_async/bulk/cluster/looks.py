@@ -104,12 +104,6 @@ class Looks:
             self._push(look, now)
         return True
 
-    def notify_all(self, now: float) -> None:
-        """Look at every job now."""
-        for look in self._jobs.values():
-            if not look.is_taken:
-                self._push(look, now)
-
     def first_interval(self, age: float) -> float:
         """Return the seconds to the first look at a job."""
         return self._cadence.interval([self.eager], age)

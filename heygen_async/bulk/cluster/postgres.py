@@ -13,13 +13,13 @@ from typing import Any, Final, LiteralString
 
 from attrs import frozen
 
+from heygen_async._ids import is_id
 from heygen_async.bulk.cluster.database import Statements, to_jsonb
 from heygen_async.bulk.cluster.rows import (
     Answer,
     Stage,
     StoredRow,
     Ticket,
-    is_usable_id,
     record_from_json,
     record_to_json,
     row_from_json,
@@ -256,7 +256,7 @@ class PostgresStore:
 
     async def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> None:
         """Keep jobs that were seen in the list: their ids and callback ids. One without a usable id is none of ours."""
-        jobs = [(job, callback_id) for job, callback_id in jobs if is_usable_id(job)]
+        jobs = [(job, callback_id) for job, callback_id in jobs if is_id(job)]
         await self._database.fetch(
             "INSERT INTO listed SELECT %(account)s, * FROM unnest(%(jobs)s::text[], %(callbacks)s::text[]) "
             "ON CONFLICT (account, lipsync_id) DO UPDATE SET callback_id = excluded.callback_id",

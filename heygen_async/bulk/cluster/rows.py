@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -19,7 +19,6 @@ import attrs
 from attrs import evolve, field, frozen
 
 from heygen_async._arguments import without_query
-from heygen_async._ids import segment
 from heygen_async.bulk.identity import FileInfo, is_signed
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.record import Record, State
@@ -152,15 +151,6 @@ def record_from_json(stored: Mapping[str, Any], version: int, *, fresh: bool = F
     return Record(**fields, version=version, is_fresh=fresh)
 
 
-def is_usable_id(lipsync_id: str) -> bool:
-    """Return whether a job can be looked at by its id: one that cannot would end every scheduler that reads it."""
-    try:
-        segment("id", lipsync_id)
-    except ValueError:
-        return False
-    return True
-
-
 def source_problem(source: Source) -> str | None:
     """Return why not every worker could reach *source*; `None` if it can be stored."""
     match source:
@@ -289,8 +279,3 @@ class Run:
     """The estimated cost of all its jobs, in dollars."""
     longest: float = 0.0
     """The longest output seen, in seconds."""
-
-
-def tickets(rows: Sequence[StoredRow]) -> list[Ticket]:
-    """Return the tickets of *rows*."""
-    return [row.ticket for row in rows]

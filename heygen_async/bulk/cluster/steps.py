@@ -16,6 +16,7 @@ from anyio import to_thread
 from attrs import define, evolve, field, frozen
 
 from heygen_async import _uptime
+from heygen_async._ids import is_id
 from heygen_async._media.parts import is_in_use
 from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.budget import Budget
@@ -25,7 +26,7 @@ from heygen_async.bulk.cluster.database import ClusterError
 from heygen_async.bulk.cluster.delivery import Delivery
 from heygen_async.bulk.cluster.looks import Sight
 from heygen_async.bulk.cluster.postgres import PostgresStore, write
-from heygen_async.bulk.cluster.rows import Kind, RunOptions, Stage, StoredRow, Ticket, is_usable_id
+from heygen_async.bulk.cluster.rows import Kind, RunOptions, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.transitions import STEPS, after_step
 from heygen_async.bulk.effects import Tools, advance, check_target
 from heygen_async.bulk.folders import is_shared_folder
@@ -231,8 +232,11 @@ class _OneStep:
         return await advance(row.row, record, step, tools, self._save), False
 
     def _with_usable_id(self, record: Record) -> Record:
-        """Return the record; stopped, if the API gave its job an id that cannot be requested."""
-        if record.lipsync_id is None or is_usable_id(record.lipsync_id):
+        """Return the record; stopped, if its job was found by a GET that was answered with an id of no job.
+
+        The ids of creates and of the list are checked before.
+        """
+        if record.lipsync_id is None or is_id(record.lipsync_id):
             return record
         problem = f"no id of a job: {record.lipsync_id[:80]!r} @ $.data.id"
         return self.record.stopped(UnexpectedResponse([problem], status=200))

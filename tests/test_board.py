@@ -344,7 +344,7 @@ def test_one_waiter_of_a_finished_job_fetches_it_for_all():
     assert (fetch.kind, hasty.request) == (RequestKind.LIPSYNC, None)
     board.on_lipsync(fetch, done("ls_1"), Now(0.6))
 
-    assert hasty.outcome == patient.outcome == done("ls_1")
+    assert hasty.result == patient.result == done("ls_1")
 
 
 def test_a_job_that_the_get_reports_as_running_is_queued_again():
@@ -354,7 +354,7 @@ def test_a_job_that_the_get_reports_as_running_is_queued_again():
 
     board.on_lipsync(waiter.request, done("ls_0", RUNNING), Now(0.0))
 
-    assert waiter.outcome is None
+    assert waiter.result is None
     assert board.next_due() == 1.0
 
 
@@ -484,7 +484,7 @@ def test_an_answer_that_comes_after_all_waits_were_ended_changes_nothing():
     board.on_statuses(look, {"ls_0": COMPLETED}, Now(2.0))
     board.on_lipsync(fetch, done("ls_1"), Now(2.0))
 
-    assert [waiter.outcome for waiter in waiters] == [error, error]
+    assert [waiter.result for waiter in waiters] == [error, error]
     assert board.next_due() is None or board.jobs() == []
     assert board.bulk_requests == 0
 
@@ -576,9 +576,9 @@ def test_the_policys_deadline_ends_a_wait_without_a_timeout_of_its_own():
     board.on_statuses(request, {"ls_1": RUNNING}, Now(10.0))
 
     assert [list(one.waiters) for one in board.jobs()] == [[hard]]
-    assert isinstance(soft.outcome, WaitTimeout)
-    assert soft.outcome.last_status == "running"
-    assert hard.outcome is None
+    assert isinstance(soft.result, WaitTimeout)
+    assert soft.result.last_status == "running"
+    assert hard.result is None
 
 
 # Errors
@@ -609,7 +609,7 @@ def test_transient_errors_are_retried_with_growing_delays(error):
         board.on_error(one_look(board, [waiter], dues[-1]), error, Now(dues[-1]))
         dues.append(board.next_due())
 
-    assert waiter.outcome is None
+    assert waiter.result is None
     assert [b - a for a, b in pairwise(dues)] == [2.0, 4.0, 8.0, 15.0]
     assert [one.failures.error for one in board.jobs()] == [error]
 
@@ -685,11 +685,11 @@ def test_answers_that_stay_unreadable_end_the_wait():
     error = UnexpectedResponse(["html"], status=200)
 
     for _ in range(10):
-        assert waiter.outcome is None
+        assert waiter.result is None
         now = board.next_due()
         board.on_error(one_look(board, [waiter], now), error, Now(now))
 
-    assert waiter.outcome is error
+    assert waiter.result is error
 
 
 def test_only_consecutive_unreadable_answers_count():
@@ -701,7 +701,7 @@ def test_only_consecutive_unreadable_answers_count():
         error = UnexpectedResponse(["html"], status=200) if n % 20 > 11 else TransportError("gone")
         board.on_error(one_look(board, [waiter], now), error, Now(now))
 
-    assert waiter.outcome is None
+    assert waiter.result is None
 
 
 @pytest.mark.parametrize("error", [error for error in LASTING if not isinstance(error, InvalidRequest)], ids=repr)
@@ -713,9 +713,9 @@ def test_a_lasting_error_ends_only_the_waits_of_its_request(error):
 
     board.on_error(request, error, Now(1.0))
 
-    ended = [waiter for waiter in waiters if waiter.outcome is not None]
+    ended = [waiter for waiter in waiters if waiter.result is not None]
     assert len(ended) == 100
-    assert all(waiter.outcome is error for waiter in ended)
+    assert all(waiter.result is error for waiter in ended)
     assert not other.settled
 
 
@@ -728,7 +728,7 @@ def test_one_bad_id_in_a_request_ends_no_other_wait():
     assert [waiter.request.kind for waiter in waiters] == [RequestKind.LIPSYNC] * 3
     board.on_error(waiters[0].request, bad := http(InvalidRequest, 400), Now(2.0))
 
-    assert [waiter.outcome for waiter in waiters] == [bad, None, None]
+    assert [waiter.result for waiter in waiters] == [bad, None, None]
 
 
 @pytest.mark.parametrize("error", [*LASTING, http(NotFound, 404), http(PermissionDenied, 403)], ids=repr)
@@ -739,7 +739,7 @@ def test_a_lasting_error_of_a_get_ends_only_the_waits_of_its_job(error):
 
     board.on_error(waiters[0].request, error, Now(1.0))
 
-    assert [waiter.outcome for waiter in waiters] == [error, None]
+    assert [waiter.result for waiter in waiters] == [error, None]
     assert board.has_statuses
 
 
@@ -750,7 +750,7 @@ def test_a_refused_key_ends_all_waits():
 
     board.on_error(requests_of(waiters)[0], error := http(AuthenticationError, 401), Now(1.0))
 
-    assert all(waiter.outcome is error for waiter in waiters)
+    assert all(waiter.result is error for waiter in waiters)
     assert board.jobs() == []
 
 
@@ -796,7 +796,7 @@ def test_without_bulk_requests_many_jobs_are_read_from_the_list():
     assert (following.kind, following.token, len(following.ids)) == (RequestKind.PAGE, "more", 20)
     board.on_page(following, Page([], None), Now(2.0))
 
-    assert sum(waiter.outcome is not None for waiter in waiters) == 15
+    assert sum(waiter.result is not None for waiter in waiters) == 15
     assert [request.kind for request in requests_of(waiters)] == [RequestKind.LIPSYNC] * 20
 
 
@@ -935,7 +935,7 @@ def test_a_page_settles_other_jobs_with_waiters():
     (page,) = requests_of(waiters)
     board.on_page(page, Page([done("ls_late")]), Now(0.2))
 
-    assert late.outcome == done("ls_late")
+    assert late.result == done("ls_late")
 
 
 def test_a_page_does_not_settle_jobs_of_another_request():
@@ -960,7 +960,7 @@ def test_a_finished_batch_is_read_from_the_list():
     (page,) = requests_of(waiters)
     board.on_page(page, Page([done(one) for one in look.ids]), Now(2.0))
 
-    assert all(waiter.outcome == done(f"ls_{n}") for n, waiter in enumerate(waiters))
+    assert all(waiter.result == done(f"ls_{n}") for n, waiter in enumerate(waiters))
 
 
 def test_jobs_that_finish_while_a_page_is_read_wait_for_it():
@@ -974,7 +974,7 @@ def test_jobs_that_finish_while_a_page_is_read_wait_for_it():
     (page,) = requests_of(waiters)
     board.on_page(page, Page([done(f"ls_{n}") for n in range(200)]), Now(2.0))
 
-    assert all(waiter.outcome is not None for waiter in waiters)
+    assert all(waiter.result is not None for waiter in waiters)
 
 
 def test_the_jobs_of_a_page_that_fails_are_fetched():
@@ -1198,13 +1198,13 @@ class OneWaiter(Waiter):
 
     def assign(self, request):
         assert self.request is None
-        assert self.outcome is None
+        assert self.result is None
         _check_fit_to_send(self, request)
         super().assign(request)
 
-    def deliver(self, job, outcome):
-        assert self.outcome is None
-        super().deliver(job, outcome)
+    def deliver(self, job, result):
+        assert self.result is None
+        super().deliver(job, result)
 
 
 @define(eq=False)
@@ -1213,9 +1213,9 @@ class Many(ManyWaiter):
         _check_fit_to_send(self, request)
         super().assign(request)
 
-    def deliver(self, job, outcome):
+    def deliver(self, job, result):
         assert job.id in self.pending
-        super().deliver(job, outcome)
+        super().deliver(job, result)
 
 
 def _check_fit_to_send(waiter, request):
@@ -1340,10 +1340,10 @@ class BoardMachine(RuleBasedStateMachine):
     @rule(data=st.data(), error=st.sampled_from(ERRORS))
     def fail(self, data, error):
         request = pick(data, self.requests_of())
-        before = {waiter for waiter in self.singles if waiter.outcome is None}
+        before = {waiter for waiter in self.singles if waiter.result is None}
         touched = {waiter for job in request.jobs for waiter in job.waiters}
         self.board.on_error(request, error, Now(self.now))
-        ended = {waiter for waiter in before if waiter.outcome is error}
+        ended = {waiter for waiter in before if waiter.result is error}
         assert isinstance(error, AuthenticationError) or ended <= touched
 
     # Invariants
@@ -1356,11 +1356,11 @@ class BoardMachine(RuleBasedStateMachine):
         return any(not isinstance(waiter, ManyWaiter) or waiter.is_active for waiter in job.waiters)
 
     @invariant()
-    def every_waiter_with_an_outcome_has_left_its_job(self):
+    def every_waiter_with_a_result_has_left_its_job(self):
         self.singles = {waiter: job for waiter, job in self.singles.items() if not self.leave_if_ended(waiter, job)}
 
     def leave_if_ended(self, waiter, job):
-        if waiter.outcome is None or waiter.request is not None:
+        if waiter.result is None or waiter.request is not None:
             return False
         assert waiter not in job.waiters
         self.board.leave(waiter, job, self.now)
@@ -1388,7 +1388,7 @@ class BoardMachine(RuleBasedStateMachine):
     @invariant()
     def every_waiter_is_on_the_board(self):
         for waiter, job in self.singles.items():
-            assert waiter.outcome is not None or waiter in job.waiters
+            assert waiter.result is not None or waiter in job.waiters
         for many in self.manys:
             assert all(many in job.waiters for job in many.pending.values())
 
@@ -1412,12 +1412,12 @@ class BoardMachine(RuleBasedStateMachine):
             assert many.gets == sum(request.kind is RequestKind.LIPSYNC for request in many.requests)
 
     @invariant()
-    def only_waiters_with_a_request_or_an_outcome_are_woken(self):
+    def only_waiters_with_a_request_or_a_result_are_woken(self):
         for waiter in self.board.take_ready():
             if isinstance(waiter, Many):
                 assert waiter.to_start or waiter.results or waiter not in self.manys
             else:
-                assert waiter.request or waiter.outcome or waiter not in self.singles
+                assert waiter.request or waiter.result or waiter not in self.singles
 
     def teardown(self):
         """From any state, a server that answers ends every wait."""
@@ -1433,7 +1433,7 @@ class BoardMachine(RuleBasedStateMachine):
             self.board.start_due(self.now)
             for request in self.requests_of():
                 self.complete(request)
-            self.every_waiter_with_an_outcome_has_left_its_job()
+            self.every_waiter_with_a_result_has_left_its_job()
         raise AssertionError("a wait never ends")
 
     def complete(self, request):

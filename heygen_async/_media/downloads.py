@@ -14,7 +14,7 @@ from anyio import to_thread
 from attrs import frozen
 
 from heygen_async._arguments import check_function, check_type
-from heygen_async._media.fetch import Chunk, Kind, Link, TooLongError, fetch
+from heygen_async._media.fetch import Chunk, Link, OutputKind, TooLongError, fetch
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part, part_path, write_whole
 from heygen_async._media.targets import FilePath, captions_path, check_file, expanded, place_of, target_in
@@ -103,7 +103,7 @@ class Downloads:
                 if new:
                     yield new
 
-    async def _link(self, kind: Kind, lipsync: Lipsync | str) -> Link:
+    async def _link(self, kind: OutputKind, lipsync: Lipsync | str) -> Link:
         if isinstance(lipsync, str) or (kind == "captions" and not lipsync.caption_url):
             lipsync = await self._get(lipsync if isinstance(lipsync, str) else lipsync.id)
         link = Link(kind, lipsync, self._transport.http.origin.is_loopback, self._get)

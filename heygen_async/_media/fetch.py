@@ -30,7 +30,7 @@ from heygen_async.errors import (
 )
 from heygen_async.models import Lipsync, LipsyncStatus, Secret
 
-Kind: TypeAlias = Literal["video", "captions"]
+OutputKind: TypeAlias = Literal["video", "captions"]
 
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
@@ -209,7 +209,7 @@ class Link:
     Its URL is a `Secret`, so that it is in no message and in no traceback with local variables.
     """
 
-    kind: Kind
+    kind: OutputKind
     lipsync: Lipsync
     allow_loopback: bool
     _get: Callable[[str], Awaitable[Lipsync]] = field(repr=False)
@@ -236,7 +236,7 @@ class Link:
         self.lipsync = await self._get(self.lipsync.id)
 
 
-def link_of(lipsync: Lipsync, kind: Kind) -> Secret:
+def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:
     """Return the link to an output of a lipsync.
 
     Raises:

@@ -33,7 +33,7 @@ from heygen_async._arguments import check_count, check_type, is_loopback
 from heygen_async._masking import Mask
 from heygen_async._transport.aiohttp_errors import FAILURES, without_frames
 from heygen_async._transport.origin import Origin, check_allowed, user_agent
-from heygen_async._transport.sending import Body, send_stream
+from heygen_async._transport.sending import AttemptBody, send_stream
 from heygen_async._wire import Answer, Piece, Request, Stream, request_id
 from heygen_async.errors import CLOSED, TransportError, UnexpectedResponse
 from heygen_async.models import Secret
@@ -276,7 +276,7 @@ class Http:
             response.release()
 
     async def _send_form(
-        self, request: Request, headers: Mapping[str, str], form: Body, timeout: aiohttp.ClientTimeout
+        self, request: Request, headers: Mapping[str, str], form: AttemptBody, timeout: aiohttp.ClientTimeout
     ) -> Answer:
         return await self._send(request, form.pieces, {**headers, **form.headers}, timeout)
 
@@ -294,7 +294,7 @@ class Http:
         client: aiohttp.ClientSession,
         link: Secret,
         headers: Mapping[str, str],
-        body: Body,
+        body: AttemptBody,
         timeout: aiohttp.ClientTimeout,
     ) -> Answer:
         # The given headers replace ours: the link may be signed for their Content-Type.

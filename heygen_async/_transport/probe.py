@@ -14,7 +14,7 @@ from anyio import to_thread
 from attrs import define, frozen
 from yarl import URL
 
-Stage: TypeAlias = Literal["dns", "connect", "tls"]
+ConnectStage: TypeAlias = Literal["dns", "connect", "tls"]
 
 _HAPPY_EYEBALLS: Final = 0.25
 
@@ -23,7 +23,7 @@ _HAPPY_EYEBALLS: Final = 0.25
 class Failure:
     """What did not work, and why."""
 
-    stage: Stage
+    stage: ConnectStage
     reason: str
     """In the words of the system or of OpenSSL."""
     certificate_error: int | None = None
@@ -59,7 +59,7 @@ async def probe(api: URL, *, proxy: URL | None, verification: ssl.SSLContext | b
     """
     to = proxy or api
     reach = Reach(host=to.host or "", port=to.port or 0, is_proxy=proxy is not None)
-    stage: Stage = "dns"
+    stage: ConnectStage = "dns"
     writer: asyncio.StreamWriter | None = None
     try:
         await _resolve(reach, timeout)
@@ -119,7 +119,7 @@ def _end_of(connection: ssl.SSLObject) -> datetime | None:
     return None
 
 
-def _failure(stage: Stage, error: OSError, timeout: float) -> Failure:
+def _failure(stage: ConnectStage, error: OSError, timeout: float) -> Failure:
     match error:
         case TimeoutError() if error.errno is None:
             return Failure(stage=stage, reason=f"no answer within {timeout:g} s")

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @frozen
-class Body:
+class AttemptBody:
     """What one attempt sends."""
 
     pieces: AsyncIterator[Piece]
@@ -27,7 +27,7 @@ class Body:
 
 
 async def send_stream(
-    send: Callable[[Body, aiohttp.ClientTimeout], Awaitable[T]], stream: Stream, what: str, timeouts: Timeouts
+    send: Callable[[AttemptBody, aiohttp.ClientTimeout], Awaitable[T]], stream: Stream, what: str, timeouts: Timeouts
 ) -> T:
     """Send *stream* once: its bytes must keep moving; the whole time has no limit.
 
@@ -42,11 +42,11 @@ async def send_stream(
 
 
 async def _before_deadline(
-    send: Callable[[Body, aiohttp.ClientTimeout], Awaitable[T]], outgoing: _Outgoing, timeouts: Timeouts
+    send: Callable[[AttemptBody, aiohttp.ClientTimeout], Awaitable[T]], outgoing: _Outgoing, timeouts: Timeouts
 ) -> T:
     timeout = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
     async with asyncio.timeout(timeouts.connect + timeouts.transfer_idle) as deadline:
-        return await send(Body(outgoing.pieces(deadline), outgoing.headers), timeout)
+        return await send(AttemptBody(outgoing.pieces(deadline), outgoing.headers), timeout)
 
 
 class _Outgoing:

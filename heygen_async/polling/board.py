@@ -41,11 +41,11 @@ from heygen_async.polling.waiters import (
     LipsyncPage,
     ManyWaiter,
     Now,
-    Outcome,
     RequestKind,
     Status,
     StatusRequest,
     Waiter,
+    WaitResult,
 )
 
 _SLICE: Final = 1000  # the most jobs handled in one go, so that the event loop is not blocked
@@ -350,9 +350,9 @@ class Board:
     def _queue_of(self, waiter: Waiter) -> DueQueue[Job]:
         return waiter.queue if isinstance(waiter, ManyWaiter) else self._shared
 
-    def _end_wait(self, waiter: Waiter, job: Job, outcome: Outcome) -> None:
+    def _end_wait(self, waiter: Waiter, job: Job, result: WaitResult) -> None:
         self._remove_waiter(waiter, job)
-        waiter.deliver(job, outcome)
+        waiter.deliver(job, result)
         self._ready.append(waiter)
 
     def _remove_waiter(self, waiter: Waiter, job: Job) -> None:
@@ -366,13 +366,13 @@ class Board:
         job = self._jobs.get(lipsync_id)
         return job if job is not None and job.state is not JobState.IN_FLIGHT else None
 
-    def _finish(self, job: Job, outcome: Outcome, now: float) -> None:
-        if isinstance(outcome, Lipsync):
+    def _finish(self, job: Job, result: WaitResult, now: float) -> None:
+        if isinstance(result, Lipsync):
             self._learn(job, now)
         job.state = JobState.DONE
         del self._jobs[job.id]
         for waiter in tuple(job.waiters):
-            self._end_wait(waiter, job, outcome)
+            self._end_wait(waiter, job, result)
 
     def _learn(self, job: Job, now: float) -> None:
         """Learn from a job that has ended how long such jobs take, and whether their ends are notified."""

@@ -13,7 +13,7 @@ from heygen_async._ids import segment
 from heygen_async.errors import AuthenticationError, HeyGenError, WaitTimeout
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.polling.requests import Dispatcher, log_finished, wake
-from heygen_async.polling.waiters import ManyWaiter, Outcome
+from heygen_async.polling.waiters import ManyWaiter, WaitResult
 
 _SLICE: Final = 500
 """How many ids are read from an iterable before the event loop has its turn."""
@@ -197,14 +197,14 @@ class Completions:
             raise self._bug
         raise StopAsyncIteration
 
-    def _result(self, lipsync_id: str, outcome: Outcome) -> Lipsync:
-        if isinstance(outcome, Lipsync):
-            log_finished("lipsync", lipsync_id, outcome.status, self._dispatcher.time() - self._started[lipsync_id])
-            return outcome
-        if isinstance(outcome, HeyGenError) and not isinstance(outcome, AuthenticationError):
-            return _unavailable(lipsync_id, outcome)
+    def _result(self, lipsync_id: str, result: WaitResult) -> Lipsync:
+        if isinstance(result, Lipsync):
+            log_finished("lipsync", lipsync_id, result.status, self._dispatcher.time() - self._started[lipsync_id])
+            return result
+        if isinstance(result, HeyGenError) and not isinstance(result, AuthenticationError):
+            return _unavailable(lipsync_id, result)
         self._end()
-        raise again(outcome) from outcome
+        raise again(result) from result
 
     def _cancel_requests(self) -> None:
         """Cancel all requests. Their jobs are due now, for whichever waiter is active."""

@@ -16,7 +16,7 @@ from heygen_async.models import TERMINAL, Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
 from heygen_async.polling.completions import Completions, again
 from heygen_async.polling.requests import Dispatcher, log_finished
-from heygen_async.polling.waiters import Job, JobState, LipsyncPage, Outcome, Waiter
+from heygen_async.polling.waiters import Job, JobState, LipsyncPage, Waiter, WaitResult
 
 __all__ = ("LipsyncPoller", "PollerSnapshot", "WaitingFor")
 
@@ -123,21 +123,21 @@ class LipsyncPoller:
         scope: asyncio.Timeout | None = None
         try:
             # The board keeps the policy's deadline: ten thousand waits need no timer each.
-            while waiter.is_limited_by_policy and waiter.outcome is None:
+            while waiter.is_limited_by_policy and waiter.result is None:
                 await self._dispatcher.serve(waiter)
-            if waiter.outcome is None:
+            if waiter.result is None:
                 async with asyncio.timeout_at(waiter.deadline) as scope:
-                    while waiter.outcome is None:
+                    while waiter.result is None:
                         await self._dispatcher.serve(waiter)
         except TimeoutError:
             if scope is None or not scope.expired():
                 raise
-            if waiter.outcome is None:
+            if waiter.result is None:
                 raise WaitTimeout(lipsync_id, last_status=job.status) from job.failures.error
         finally:
             self._dispatcher.leave(waiter, job)
         self._log(lipsync_id, waiter)
-        return _completed(waiter.outcome)
+        return _completed(waiter.result)
 
     async def updates(
         self, lipsync_id: str, *, created_at: datetime | None = None
@@ -162,12 +162,12 @@ class LipsyncPoller:
             waiter = self._new_waiter(None, wants_updates=True)
             job = self._dispatcher.join(waiter, lipsync_id, created_at)
             try:
-                while waiter.outcome is None and (job.status == status or job.status in TERMINAL):
+                while waiter.result is None and (job.status == status or job.status in TERMINAL):
                     await self._dispatcher.serve(waiter)
             finally:
                 self._dispatcher.leave(waiter, job)
             self._log(lipsync_id, waiter)
-            status = _last_status(waiter.outcome) if waiter.outcome is not None else job.status
+            status = _last_status(waiter.result) if waiter.result is not None else job.status
             if status is not None:
                 yield status
 
@@ -252,27 +252,27 @@ class LipsyncPoller:
         )
 
     def _log(self, lipsync_id: str, waiter: Waiter) -> None:
-        if isinstance(waiter.outcome, Lipsync):
-            log_finished("lipsync", lipsync_id, waiter.outcome.status, self._dispatcher.time() - waiter.started)
+        if isinstance(waiter.result, Lipsync):
+            log_finished("lipsync", lipsync_id, waiter.result.status, self._dispatcher.time() - waiter.started)
 
 
-def _completed(outcome: Outcome) -> Lipsync:
+def _completed(result: WaitResult) -> Lipsync:
     """Return the lipsync of a wait that ended well, or raise the error that it ended with."""
-    if isinstance(outcome, Exception):
-        raise again(outcome) from outcome
-    if outcome.status == LipsyncStatus.FAILED:
-        raise LipsyncFailed(outcome)
-    if outcome.status == LipsyncStatus.NOT_FOUND:
-        raise NotFound(f"there is no lipsync {outcome.id}", status=404, code="not_found")
-    return outcome
+    if isinstance(result, Exception):
+        raise again(result) from result
+    if result.status == LipsyncStatus.FAILED:
+        raise LipsyncFailed(result)
+    if result.status == LipsyncStatus.NOT_FOUND:
+        raise NotFound(f"there is no lipsync {result.id}", status=404, code="not_found")
+    return result
 
 
-def _last_status(outcome: Outcome) -> LipsyncStatus | str:
-    if isinstance(outcome, Lipsync):
-        return outcome.status
-    if isinstance(outcome, NotFound):
+def _last_status(result: WaitResult) -> LipsyncStatus | str:
+    if isinstance(result, Lipsync):
+        return result.status
+    if isinstance(result, NotFound):
         return LipsyncStatus.NOT_FOUND
-    raise again(outcome) from outcome
+    raise again(result) from result
 
 
 def _waiting_for(job: Job, now: float) -> WaitingFor:

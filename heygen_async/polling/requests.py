@@ -1,7 +1,7 @@
 """The I/O around the board: it sends the requests, wakes the waiters and sets the timer, and decides nothing.
 
 There is no task in here and none is started. Every waiter lends its own: it sleeps until the board has a request for
-it to send, or an outcome. One timer handle fires when something is due.
+it to send, or a result. One timer handle fires when something is due.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Dispatcher:
         self.update()
 
     def serve(self, waiter: Waiter) -> Awaitable[None]:
-        """Return what *waiter* is to await: its request, or a future until it has a request or an outcome.
+        """Return what *waiter* is to await: its request, or a future until it has a request or a result.
 
         This is no coroutine, so that ten thousand sleeping waiters need none.
         """

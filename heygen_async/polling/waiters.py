@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MAX_GETS: Final = 32
 """The most lipsyncs that one waiter of many jobs gets at once."""
 
-Outcome: TypeAlias = Lipsync | Exception
+WaitResult: TypeAlias = Lipsync | Exception
 """What a wait ends with: the finished job, or an error."""
 
 Status: TypeAlias = LipsyncStatus | str
@@ -37,7 +37,7 @@ class JobState(enum.Enum):
     IN_FLIGHT = "in flight"
     """In a request."""
     DONE = "done"
-    """Off the board; its waiters have the outcome."""
+    """Off the board; its waiters have the result."""
 
 
 class RequestKind(enum.Enum):
@@ -137,13 +137,13 @@ class Waiter:
     policy: PollPolicy | None = None
     """How often to look at its job; `None` is the poller's policy."""
     request: StatusRequest | None = None
-    outcome: Outcome | None = None
+    result: WaitResult | None = None
     wakeup: asyncio.Future[None] | None = None
     """What it sleeps on; set by the dispatcher."""
 
     def is_free(self, _kind: RequestKind) -> bool:
         """Return whether it can send a request now."""
-        return self.request is None and self.outcome is None
+        return self.request is None and self.result is None
 
     def assign(self, request: StatusRequest) -> None:
         """Give it a request to send."""
@@ -153,9 +153,9 @@ class Waiter:
         """Take back the request, which is settled."""
         self.request = None
 
-    def deliver(self, _job: Job, outcome: Outcome) -> None:
-        """Give it the outcome of its wait."""
-        self.outcome = outcome
+    def deliver(self, _job: Job, result: WaitResult) -> None:
+        """Give it the result of its wait."""
+        self.result = result
 
 
 def _new_queue() -> DueQueue[Job]:
@@ -171,8 +171,8 @@ class ManyWaiter(Waiter):
     """Requests that it has not begun."""
     requests: dict[StatusRequest, None] = field(factory=dict, repr=False)
     """All of its requests that are not settled."""
-    results: deque[tuple[str, Outcome]] = field(factory=deque, repr=False)
-    """Ids and outcomes that it has not passed on."""
+    results: deque[tuple[str, WaitResult]] = field(factory=deque, repr=False)
+    """Ids and results that it has not passed on."""
     pending: dict[str, Job] = field(factory=dict, repr=False)
     """What it still waits for."""
     to_get: deque[Job] = field(factory=deque, repr=False)
@@ -195,10 +195,10 @@ class ManyWaiter(Waiter):
         del self.requests[request]
         self.gets -= request.kind is RequestKind.LIPSYNC
 
-    def deliver(self, job: Job, outcome: Outcome) -> None:
-        """Give it the outcome of one of its jobs."""
+    def deliver(self, job: Job, result: WaitResult) -> None:
+        """Give it the result of one of its jobs."""
         del self.pending[job.id]
-        self.results.append((job.id, outcome))
+        self.results.append((job.id, result))
 
     def pop_to_get(self) -> Iterator[Job]:
         """Remove and yield the jobs that were to be fetched, and still are; each is in flight from then on."""

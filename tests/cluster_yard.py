@@ -11,13 +11,13 @@ from attrs import define, field
 from test_bulk_executors import Api, Points, Watched, never, video_of
 
 from heygen_async.bulk.cluster import Cluster, scheduler, scheduler_store
-from heygen_async.bulk.cluster.accounts import Accounts, join_account
-from heygen_async.bulk.cluster.database import Database, Patient
-from heygen_async.bulk.cluster.looks import Sight
+from heygen_async.bulk.cluster.accounts import AccountStore, join_account
+from heygen_async.bulk.cluster.database import Database, RetryingStatements
+from heygen_async.bulk.cluster.looks import Reachability
 from heygen_async.bulk.cluster.postgres import PostgresStore
 from heygen_async.bulk.cluster.rows import Kind, Ticket
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
-from heygen_async.bulk.cluster.scheduling import Clock, Scheduler, Tuning
+from heygen_async.bulk.cluster.scheduling import DatabaseClock, Scheduler, Tuning
 from heygen_async.bulk.cluster.steps import Steps
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.searching import Searcher
@@ -80,22 +80,22 @@ class Yard:
 
     async def scheduler(self, points: Points | None = None) -> Scheduler:
         """Take the lease."""
-        lease = await Accounts(self.database, self.account).take_lease("scheduler")
+        lease = await AccountStore(self.database, self.account).take_lease("scheduler")
         assert lease is not None
-        clock = Clock()
+        clock = DatabaseClock()
         clock.set(lease.now)
         watched = self.database if points is None else Watched(self.database, points)
         api = self.api if points is None else Watched(self.api, points)
         engine = self.engine if points is None else Watched(self.engine, points)
         store = SchedulerStore(watched, lease, ORIGIN)
         searcher = Searcher(api, PostgresStore(watched, self.account, 0), UnixClock(clock))
-        sight = Sight(asyncio.get_running_loop().time)
+        reachability = Reachability(asyncio.get_running_loop().time)
         tuning = Tuning(delays=DELAYS)
 
         async def is_worse() -> bool:
             return False
 
-        return Scheduler(store, engine, api, searcher, is_worse, sight, tuning, clock, lease.learnt)
+        return Scheduler(store, engine, api, searcher, is_worse, reachability, tuning, clock, lease.learnt)
 
     async def schedule(self, points: Points | None = None) -> None:
         """Do all that a scheduler does, once."""
@@ -115,9 +115,9 @@ class Yard:
             api = Watched(ClusterApi(points, self.api.jobs, self.api.keys), points)
         engine = self.engine if points is None else Watched(self.engine, points)
         async with asyncio.TaskGroup() as tasks:
-            sight = Sight(asyncio.get_running_loop().time)
-            known = Accounts(Patient(watched), self.account)
-            steps = Steps(known, engine, api, name, sight, DELAYS, tasks, _raise)
+            reachability = Reachability(asyncio.get_running_loop().time)
+            known = AccountStore(RetryingStatements(watched), self.account)
+            steps = Steps(known, engine, api, name, reachability, DELAYS, tasks, _raise)
             while self.engine.waiting:
                 await steps.handle(*self.engine.waiting.pop(0))
 

@@ -707,7 +707,7 @@ class Blindfold(aiohttp.TCPConnector):
 async def test_a_worker_that_cannot_reach_the_api_rests_and_another_is_the_scheduler(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facade, "Tuning", lambda **options: Tuning(blind=0.3, **options))
+    monkeypatch.setattr(facade, "Tuning", lambda **options: Tuning(unreachable=0.3, **options))
     async with (
         staged(database_url, tmp_path, manual=True) as stage,
         aiohttp.ClientSession(connector=Blindfold(force_close=True)) as http,
@@ -739,7 +739,7 @@ async def test_a_worker_that_cannot_reach_the_api_rests_and_another_is_the_sched
 async def test_a_worker_alone_stays_the_scheduler_though_it_cannot_reach_the_api(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(facade, "Tuning", lambda **options: Tuning(blind=0.3, **options))
+    monkeypatch.setattr(facade, "Tuning", lambda **options: Tuning(unreachable=0.3, **options))
     async with (
         staged(database_url, tmp_path) as stage,
         aiohttp.ClientSession(connector=Blindfold(force_close=True)) as http,

@@ -13,8 +13,8 @@ from test_bulk_executors import prepared
 from heygen_async._ids import KEY_SECONDS
 from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.cluster.api_calls import StatusReader
-from heygen_async.bulk.cluster.looks import Looks, Sight
-from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, StoredRow, Ticket
+from heygen_async.bulk.cluster.looks import Looks, Reachability
+from heygen_async.bulk.cluster.rows import Run, RunOptions, Stage, StepAnswer, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import (
     Answered,
     AtWork,
@@ -340,8 +340,8 @@ def test_accepted_creates_count_before_those_that_were_refused_with_them():
     learnt = Learnt()
     for _ in range(12):
         learnt.limiter.send()
-    answers = [answered(n, Answer.REFUSED) for n in (11, 12)]
-    answers += [answered(n, Answer.ACCEPTED, stage=Stage.FLIGHT) for n in range(1, 11)]
+    answers = [answered(n, StepAnswer.REFUSED) for n in (11, 12)]
+    answers += [answered(n, StepAnswer.ACCEPTED, stage=Stage.FLIGHT) for n in range(1, 11)]
     learn(learnt, answers, Busy({1: 10}, {1: 0}), NOW)
 
     assert learnt.limiter.limit == 10  # not 0, which those in the air would make of it
@@ -350,9 +350,9 @@ def test_accepted_creates_count_before_those_that_were_refused_with_them():
 
 def test_refusals_of_one_epoch_teach_once():
     learnt = Learnt()
-    learn(learnt, [answered(n, Answer.REFUSED) for n in (1, 2, 3)], Busy({1: 6}, {}), NOW)
+    learn(learnt, [answered(n, StepAnswer.REFUSED) for n in (1, 2, 3)], Busy({1: 6}, {}), NOW)
     after = learnt.to_json()
-    learn(learnt, [answered(4, Answer.REFUSED, epoch=0)], Busy({1: 9}, {}), NOW)
+    learn(learnt, [answered(4, StepAnswer.REFUSED, epoch=0)], Busy({1: 9}, {}), NOW)
 
     assert learnt.limiter.limit == 6
     assert after["limiter"]["epoch"] == learnt.to_json()["limiter"]["epoch"] == 1
@@ -360,8 +360,8 @@ def test_refusals_of_one_epoch_teach_once():
 
 def test_what_was_learnt_is_the_same_after_a_takeover():
     learnt = Learnt()
-    learn(learnt, [answered(1, Answer.REFUSED, retry_after=30.0)], Busy({1: 6}, {}), NOW)
-    learn(learnt, [answered(2, Answer.FAILED)], Busy({1: 6}, {}), NOW)
+    learn(learnt, [answered(1, StepAnswer.REFUSED, retry_after=30.0)], Busy({1: 6}, {}), NOW)
+    learn(learnt, [answered(2, StepAnswer.FAILED)], Busy({1: 6}, {}), NOW)
     successor = Learnt.from_json(learnt.to_json())
 
     assert successor.to_json() == learnt.to_json()
@@ -378,8 +378,8 @@ def test_a_row_whose_requests_alone_have_no_answer_is_given_up():
     learnt, count = Learnt(), (0, -1)
     updates = []
     for _ in range(MOST_TRIES):
-        learn(learnt, [answered(2, Answer.RECOVERED)], Busy(), NOW)  # others have answers
-        one = evolve(answered(1, Answer.FAILED), unanswered=count)
+        learn(learnt, [answered(2, StepAnswer.RECOVERED)], Busy(), NOW)  # others have answers
+        one = evolve(answered(1, StepAnswer.FAILED), unanswered=count)
         updates = learn(learnt, [one], Busy(), NOW)
         count = updates[0].unanswered
 
@@ -389,14 +389,14 @@ def test_a_row_whose_requests_alone_have_no_answer_is_given_up():
 def test_rows_are_not_given_up_while_nobody_has_an_answer():
     learnt, count = Learnt(), (0, -1)
     for _ in range(50):
-        (lesson,) = learn(learnt, [evolve(answered(1, Answer.UNANSWERED), unanswered=count)], Busy(), NOW)
+        (lesson,) = learn(learnt, [evolve(answered(1, StepAnswer.UNANSWERED), unanswered=count)], Busy(), NOW)
         count = lesson.unanswered
         assert not lesson.is_given_up
 
 
 def test_after_a_failure_creates_are_sent_one_by_one():
     learnt = Learnt()
-    learn(learnt, [answered(1, Answer.FAILED)], Busy(), NOW)
+    learn(learnt, [answered(1, StepAnswer.FAILED)], Busy(), NOW)
 
     assert granted([stored(1)], learnt) == []
     assert len(granted([stored(1), stored(2)], learnt, now=NOW + 60.0)) == 1
@@ -490,7 +490,7 @@ def test_a_create_that_was_not_sent_is_ready_again_and_not_refused():
     error = TransportError("no connection", outcome="not_sent")
     found = after(row, row.record.not_sent().failing(error))
 
-    assert (found.stage, found.answer) == (Stage.READY, Answer.FAILED)
+    assert (found.stage, found.answer) == (Stage.READY, StepAnswer.FAILED)
     assert (found.price, found.reserved) == (0.0, False)
 
 
@@ -498,7 +498,7 @@ def test_a_create_without_an_answer_keeps_its_reservation_and_wants_its_seat_aga
     (row,) = granted([stored(1)])
     found = after(row, row.record.failing(TransportError("cut", outcome="unknown")))
 
-    assert (found.stage, found.answer, found.reserved) == (Stage.READY, Answer.FAILED, True)
+    assert (found.stage, found.answer, found.reserved) == (Stage.READY, StepAnswer.FAILED, True)
     assert found.record.state is State.SUBMITTING
 
 
@@ -507,7 +507,12 @@ def test_a_refused_create_waits_as_long_as_the_server_says():
     error = RateLimited("busy", status=429, retry_after=7.0, outcome="rejected")
     found = after(row, row.record.not_sent().failing(error, hold=7.0))
 
-    assert (found.stage, found.answer, found.retry_after, found.due) == (Stage.READY, Answer.REFUSED, 7.0, NOW + 7.0)
+    assert (found.stage, found.answer, found.retry_after, found.due) == (
+        Stage.READY,
+        StepAnswer.REFUSED,
+        7.0,
+        NOW + 7.0,
+    )
 
 
 def test_a_rejected_create_fails_the_row():
@@ -515,7 +520,7 @@ def test_a_rejected_create_fails_the_row():
     error = InvalidRequest("bad", status=400, outcome="rejected")
     found = after(row, row.record.not_sent().stopped(error))
 
-    assert (found.stage, found.answer, found.price) == (Stage.FAILED, Answer.REJECTED, 0.0)
+    assert (found.stage, found.answer, found.price) == (Stage.FAILED, StepAnswer.REJECTED, 0.0)
 
 
 def test_a_failed_job_is_renewed_at_once_and_what_was_reserved_is_free():
@@ -673,13 +678,13 @@ def test_no_job_is_ever_forgotten_while_it_runs(actions):
 
 def test_a_worker_is_blind_once_nothing_was_answered_for_a_while():
     times = iter([0.0, 7.0, 9.0, 9.0, 9.0])
-    sight = Sight(lambda: next(times))
-    assert not sight.is_blind(8.0)
-    sight.begin()
-    assert not sight.is_blind(8.0)
-    assert sight.is_blind(8.0)
-    sight.note(is_answered=True)
-    assert not sight.is_blind(8.0)
+    reachability = Reachability(lambda: next(times))
+    assert not reachability.is_unreachable(8.0)
+    reachability.begin()
+    assert not reachability.is_unreachable(8.0)
+    assert reachability.is_unreachable(8.0)
+    reachability.note(is_answered=True)
+    assert not reachability.is_unreachable(8.0)
 
 
 # Calls side by side

@@ -10,7 +10,7 @@ from cluster_yard import AUDIO, URL, Yard, yard
 from test_bulk_executors import Killed, Points
 
 from heygen_async import DubRow, _uptime
-from heygen_async.bulk.cluster.accounts import Accounts, LeaseLost
+from heygen_async.bulk.cluster.accounts import AccountStore, LeaseLost
 from heygen_async.bulk.cluster.rows import Ticket
 
 MOST_POINTS = 400
@@ -89,9 +89,9 @@ async def test_whoever_stops_at_any_await_loses_no_job_and_pays_for_none_twice( 
 async def test_a_worker_that_was_frozen_while_it_claimed_a_row_does_not_send_a_key_that_is_a_day_old(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    awake, claim, slept = _uptime.since_boot, Accounts.claim, []
+    awake, claim, slept = _uptime.since_boot, AccountStore.claim, []
 
-    async def claim_and_freeze(accounts: Accounts, ticket: Ticket, worker: str) -> object:
+    async def claim_and_freeze(accounts: AccountStore, ticket: Ticket, worker: str) -> object:
         claimed = await claim(accounts, ticket, worker)
         slept.append(25 * 3600.0)
         return claimed
@@ -100,7 +100,7 @@ async def test_a_worker_that_was_frozen_while_it_claimed_a_row_does_not_send_a_k
     async with yard(database_url, tmp_path, monkeypatch, [DubRow(URL, AUDIO, key="plain")]) as one:
         await one.schedule()
         with monkeypatch.context() as frozen:
-            frozen.setattr(Accounts, "claim", claim_and_freeze)
+            frozen.setattr(AccountStore, "claim", claim_and_freeze)
             await one.work("frozen")
         assert slept
         assert not one.jobs()

@@ -17,7 +17,7 @@ from heygen_async.bulk.cluster.database import (
     ClusterError,
     Database,
     DatabaseLost,
-    Patient,
+    RetryingStatements,
     connection_string,
     to_jsonb,
     translated,
@@ -220,7 +220,7 @@ class Flaky:
 async def test_a_committed_write_whose_answer_was_lost_is_known_again_when_it_is_repeated(database: Database) -> None:
     store = await new_store(database)
     record, *_ = await store.admit([row.entry for row in ROWS])
-    flaky = PostgresStore(Patient(Flaky(database, [True, True])), store.account, store.run)
+    flaky = PostgresStore(RetryingStatements(Flaky(database, [True, True])), store.account, store.run)
     await flaky.save(evolve(record, error="saved once").next_version())
 
     saved = (await store.records([record.key]))[record.key]

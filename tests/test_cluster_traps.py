@@ -15,7 +15,7 @@ from test_cluster import EAGER, Stage, rows, staged, url
 
 from heygen_async import HeyGenSession
 from heygen_async.bulk.cluster import Cluster, delivery, scheduler_store, scheduling, worker
-from heygen_async.bulk.cluster.accounts import Accounts, LeaseLost
+from heygen_async.bulk.cluster.accounts import AccountStore, LeaseLost
 from heygen_async.bulk.cluster.database import Database
 from heygen_async.bulk.cluster.rows import Stage as At
 from heygen_async.bulk.cluster.scheduler import Learnt
@@ -333,7 +333,7 @@ async def test_a_worker_is_gone_once_it_is_silent_and_sooner_without_a_connectio
         scheduler = await one.scheduler()
         await scheduler._look_around()
         (ticket, *_) = (row.ticket for row in await scheduler.store.ready([1], 1))
-        assert await Accounts(one.database, one.account).claim(ticket, "other") is not None
+        assert await AccountStore(one.database, one.account).claim(ticket, "other") is not None
         async with await one.database.connect() as connection:
             await connection.execute(
                 "INSERT INTO workers (name, account, host, process, pid, beat) "
@@ -355,7 +355,7 @@ async def test_the_worker_that_is_the_scheduler_is_not_gone_after_the_database_w
         scheduler = await one.scheduler()
         await scheduler._look_around()
         first, second, *_ = (row.ticket for row in await scheduler.store.ready([1], 2))
-        accounts = Accounts(one.database, one.account)
+        accounts = AccountStore(one.database, one.account)
         assert await accounts.claim(first, "scheduler") is not None
         assert await accounts.claim(second, "other") is not None
 

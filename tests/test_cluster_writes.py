@@ -17,13 +17,13 @@ from test_bulk_executors import never
 
 from heygen_async.bulk import searching
 from heygen_async.bulk.cluster import accounts, scheduler_store, scheduling, worker
-from heygen_async.bulk.cluster.accounts import Accounts
+from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.database import Database, DatabaseLost
 from heygen_async.bulk.cluster.postgres import PostgresStore
 from heygen_async.bulk.cluster.rows import Kind, Ticket
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
 from heygen_async.bulk.cluster.scheduling import Tuning
-from heygen_async.bulk.cluster.worker import Pace, Slots, Worker
+from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
 from heygen_async.bulk.record import attempt_key
 from heygen_async.errors import DownloadError, TransportError
 from heygen_async.models import DubRow
@@ -217,7 +217,7 @@ class Workers:
 
     async def run(self) -> None:
         await self._next()
-        claim = Accounts(self.yard.database, self.yard.account).claim
+        claim = AccountStore(self.yard.database, self.yard.account).claim
         while await claim(await self._next(), "dead") is None:  # it may be an old one
             pass
         while True:
@@ -240,8 +240,8 @@ def a_worker(one: Yard, name: str, gate: Gate) -> Worker:
         GatedEngine(one.engine, gate),
         api,
         Slots(),
-        Pace(Accounts(one.database, one.account)),
-        Tuning(delays=DELAYS, blind=0.1),
+        SharedPace(AccountStore(one.database, one.account)),
+        Tuning(delays=DELAYS, unreachable=0.1),
         name=name,
     )
     made._is_known.set()

@@ -16,12 +16,12 @@ from attrs import define, evolve, field
 
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk.budget import RATES
-from heygen_async.bulk.cluster.accounts import Accounts
+from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.database import DatabaseLost
 from heygen_async.bulk.cluster.postgres import stored_row
 from heygen_async.bulk.cluster.rows import ENDED, Kind, RunOptions, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.transitions import placed
-from heygen_async.bulk.cluster.worker import BEAT_SECONDS, Pace, Slots, Worker
+from heygen_async.bulk.cluster.worker import BEAT_SECONDS, SharedPace, Slots, Worker
 from heygen_async.bulk.folders import MARK
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.program import RetryDelays
@@ -234,7 +234,7 @@ class _Member(Process):
                     delivery=self,
                     api=calls,
                     slots=Slots(),
-                    pace=Pace(Accounts(self, 1)),
+                    pace=SharedPace(AccountStore(self, 1)),
                     name=self.name,
                 )
                 await self.worker.run()

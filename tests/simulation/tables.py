@@ -158,8 +158,8 @@ class Tables:
             "UPDATE accounts SET until = unix_time()": self._renew,
             "UPDATE accounts SET until = 0": self._resign,
             scheduler_store._RUNS: lambda _: [(1, "run", self.options, self._spent(), self.longest)],
-            scheduler_store._GLANCE: self._glance,
-            scheduler_store._SAVE_LESSONS: self._save_lessons,
+            scheduler_store._SNAPSHOT: self._snapshot,
+            scheduler_store._SAVE_LEARNT: self._save_learnt,
             scheduler_store._READY: self._ready,
             scheduler_store._TO_PREPARE: self._to_prepare,
             "SELECT run, array_agg(counted)": self._reserved,
@@ -300,7 +300,7 @@ class Tables:
 
     # The scheduler
 
-    def _glance(self, of: Values) -> Result:
+    def _snapshot(self, of: Values) -> Result:
         now = self.now()
         answered = [
             [*row.ticket, *row.answered, *row.unanswered, row.lipsync_id, row.asked_at]
@@ -317,7 +317,7 @@ class Tables:
         ahead = min(preparing, of["limit"]) + min(len(self._in("ready")), of["limit"])
         return [(self.halted, answered, busy, due, ahead, [[1, self._spent(), self.longest]])]
 
-    def _save_lessons(self, of: Values) -> Result:
+    def _save_learnt(self, of: Values) -> Result:
         if of["epoch"] != self.epoch:
             return []
         self.learnt = of["learnt"]

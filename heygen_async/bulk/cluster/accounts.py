@@ -48,7 +48,7 @@ async def join_account(database: Statements, origin: str, name: str) -> int:
 
 
 @frozen
-class Accounts:
+class AccountStore:
     """The statements of one account."""
 
     database: Statements

@@ -18,9 +18,9 @@ from heygen_async._ids import segment
 from heygen_async._media.targets import expanded
 from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.budget import check_budget, check_rates
-from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, Accounts, join_account
+from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, AccountStore, join_account
 from heygen_async.bulk.cluster.api_calls import Api, Session
-from heygen_async.bulk.cluster.database import ClusterError, Database, Patient, to_jsonb
+from heygen_async.bulk.cluster.database import ClusterError, Database, RetryingStatements, to_jsonb
 from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
 from heygen_async.bulk.cluster.enqueue import Enqueue, Enqueued, locked_run
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, written_row
@@ -29,7 +29,7 @@ from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.status import ClusterStatus, read_status
 from heygen_async.bulk.cluster.transitions import placed
-from heygen_async.bulk.cluster.worker import Pace, Slots, Worker
+from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.outputs import absolute_path, is_written
 from heygen_async.bulk.owner import account_of
@@ -173,7 +173,7 @@ class Cluster:
                 raise ValueError(f"{name} must be 0 or more, not {value}")
         api = heygen._bulk_calls()  # noqa: SLF001 as `dub_many` does
         account = await join_account(self._database, api.origin, await _account_name(api))
-        pace = Pace(Accounts(Patient(self._database), account))
+        pace = SharedPace(AccountStore(RetryingStatements(self._database), account))
         delivery = Procrastinate(self._database, account)
         await delivery.open()
         worker = Worker(

@@ -270,7 +270,7 @@ def _note_version(version: int) -> sql.Composed:
 
 
 @frozen
-class Patient:
+class RetryingStatements:
     """Carries out statements however long the database is away. Each must do no harm if it was carried out before."""
 
     database: Statements

@@ -201,7 +201,7 @@ class Looks:
 
 
 @define
-class Sight:
+class Reachability:
     """Whether the API can be reached from this process."""
 
     clock: Callable[[], float]
@@ -219,6 +219,6 @@ class Sight:
         elif self._failing_since is None:
             self._failing_since = self.clock()
 
-    def is_blind(self, seconds: float) -> bool:
+    def is_unreachable(self, seconds: float) -> bool:
         """Return whether nothing has been answered for *seconds*, though there were requests."""
         return self._failing_since is not None and self.clock() - self._failing_since >= seconds

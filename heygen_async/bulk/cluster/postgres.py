@@ -16,8 +16,8 @@ from attrs import frozen
 from heygen_async._ids import is_id
 from heygen_async.bulk.cluster.database import Statements, to_jsonb
 from heygen_async.bulk.cluster.rows import (
-    Answer,
     Stage,
+    StepAnswer,
     StoredRow,
     Ticket,
     record_from_json,
@@ -87,7 +87,7 @@ def stored_row(values: Sequence[Any]) -> StoredRow:
         record=found,
         stage=Stage(stage),
         due=due,
-        answer=None if answer is None else Answer(answer),
+        answer=None if answer is None else StepAnswer(answer),
         retry_after=retry_after,
         epoch=epoch,
         price=price,

@@ -66,7 +66,7 @@ KINDS: Final[Mapping[Stage, Kind]] = {
 ENDED: Final = frozenset({Stage.DONE, Stage.FAILED, Stage.SKIPPED})
 
 
-class Answer(enum.StrEnum):
+class StepAnswer(enum.StrEnum):
     """What a step has shown, which the scheduler is to learn from."""
 
     ACCEPTED = "accepted"
@@ -101,7 +101,7 @@ class StoredRow:
     stage: Stage
     due: float = 0.0
     """When its next step may begin."""
-    answer: Answer | None = None
+    answer: StepAnswer | None = None
     """What is to be learnt from its last step."""
     retry_after: float | None = None
     epoch: int = 0

@@ -17,7 +17,7 @@ import attrs
 from attrs import define, evolve, field, frozen
 
 from heygen_async.bulk.budget import Budget
-from heygen_async.bulk.cluster.rows import Answer, Run, Stage, StoredRow, Ticket
+from heygen_async.bulk.cluster.rows import Run, Stage, StepAnswer, StoredRow, Ticket
 from heygen_async.bulk.cluster.transitions import after_unanswered, placed
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.program import RetryDelays, intent
@@ -30,8 +30,10 @@ AHEAD: Final = 16
 QUEUED_SECONDS: Final = 1.0
 """How long a delivery may be under way before it is looked for."""
 
-_ORDER: Final = {Answer.ACCEPTED: 0, Answer.REFUSED: 1}
-_SEATS: Final = frozenset({Answer.ACCEPTED, Answer.REFUSED, Answer.REJECTED, Answer.FAILED, Answer.DROPPED})
+_ORDER: Final = {StepAnswer.ACCEPTED: 0, StepAnswer.REFUSED: 1}
+_SEATS: Final = frozenset(
+    {StepAnswer.ACCEPTED, StepAnswer.REFUSED, StepAnswer.REJECTED, StepAnswer.FAILED, StepAnswer.DROPPED}
+)
 """Answers that end a create in the air."""
 
 
@@ -111,7 +113,7 @@ class Answered:
 
     ticket: Ticket
     stage: Stage
-    answer: Answer
+    answer: StepAnswer
     retry_after: float | None = None
     epoch: int = 0
     due: float = 0.0
@@ -134,7 +136,7 @@ def learn(learnt: Learnt, answered: Iterable[Answered], busy: Busy, now: float) 
     """Learn from answers, each once; *busy* is what holds seats after them."""
     ordered = sorted(answered, key=lambda one: (_ORDER.get(one.answer, 2), one.ticket))
     limiter = learnt.limiter
-    accepted = sum(one.answer is Answer.ACCEPTED and one.stage is Stage.FLIGHT for one in ordered)
+    accepted = sum(one.answer is StepAnswer.ACCEPTED and one.stage is Stage.FLIGHT for one in ordered)
     limiter.in_flight = busy.in_flight - accepted
     limiter.in_air = busy.in_air + sum(one.answer in _SEATS for one in ordered)
     updates = [_learn_one(learnt, one, now) for one in ordered]
@@ -144,15 +146,15 @@ def learn(learnt: Learnt, answered: Iterable[Answered], busy: Busy, now: float) 
 
 def _learn_one(learnt: Learnt, one: Answered, now: float) -> AfterAnswer:
     limiter, breaker = learnt.limiter, learnt.breaker
-    is_failure = one.answer in {Answer.FAILED, Answer.UNANSWERED}
+    is_failure = one.answer in {StepAnswer.FAILED, StepAnswer.UNANSWERED}
     if is_failure:
         breaker.failure(now)
-    elif one.answer is not Answer.DROPPED:
+    elif one.answer is not StepAnswer.DROPPED:
         breaker.success()
         learnt.answers += 1
-    if one.answer is Answer.ACCEPTED:
+    if one.answer is StepAnswer.ACCEPTED:
         limiter.accept(now)
-    elif one.answer is Answer.REFUSED:
+    elif one.answer is StepAnswer.REFUSED:
         limiter.refuse(one.epoch, now, retry_after=one.retry_after)
     elif one.answer in _SEATS:
         limiter.give_up()

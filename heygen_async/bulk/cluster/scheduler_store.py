@@ -16,7 +16,7 @@ from attrs import frozen
 from heygen_async.bulk.cluster.accounts import LEASE_SECONDS, Lease, LeaseLost, of_ticket
 from heygen_async.bulk.cluster.database import Statements, to_jsonb
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, write
-from heygen_async.bulk.cluster.rows import Answer, Run, RunOptions, Stage, StoredRow, Ticket
+from heygen_async.bulk.cluster.rows import Run, RunOptions, Stage, StepAnswer, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import AHEAD, AfterAnswer, Answered, AtWork, Busy, Learnt
 
 GONE_SECONDS: Final = 0.8
@@ -28,7 +28,7 @@ START_SECONDS: Final = 8.0
 
 
 @frozen(kw_only=True)
-class Glance:
+class AccountSnapshot:
     """What may be new for a scheduler."""
 
     halted: str | None
@@ -86,14 +86,14 @@ class SchedulerStore:
             for number, name, options, spent, longest in found
         }
 
-    async def glance(self, runs: Collection[int]) -> Glance:
+    async def snapshot(self, runs: Collection[int]) -> AccountSnapshot:
         """Return what may be new."""
         values = {**self._fence, "runs": list(runs), "limit": AHEAD}
-        ((halted, answered, busy, due, ahead, money),) = await self.database.fetch(_GLANCE, values)
+        ((halted, answered, busy, due, ahead, money),) = await self.database.fetch(_SNAPSHOT, values)
         counts: dict[str, dict[int, int]] = {Stage.FLIGHT: {}, Stage.CREATE: {}}
         for run, stage, count in busy:
             counts[stage][run] = count
-        return Glance(
+        return AccountSnapshot(
             halted=halted,
             answered=[_answered(one) for one in answered],
             busy=Busy(counts[Stage.FLIGHT], counts[Stage.CREATE]),
@@ -110,7 +110,7 @@ class SchedulerStore:
         """
         rows = [{**of_ticket(one.ticket), "due": one.due, "unanswered": list(one.unanswered)} for one in updates]
         values = {**self._fence, "learnt": to_jsonb(learnt.to_json()), "rows": to_jsonb(rows)}
-        if not await self.database.fetch(_SAVE_LESSONS, values):
+        if not await self.database.fetch(_SAVE_LEARNT, values):
             raise LeaseLost("another scheduler has taken over")
 
     async def ready(self, runs: Collection[int], limit: int) -> list[StoredRow]:
@@ -199,7 +199,7 @@ def _answered(values: Sequence[Any]) -> Answered:
     return Answered(
         ticket=Ticket(run, key, version),
         stage=Stage(stage),
-        answer=Answer(answer),
+        answer=StepAnswer(answer),
         retry_after=retry_after,
         epoch=epoch,
         due=due,
@@ -220,7 +220,7 @@ SELECT id, name, options, spent, longest FROM runs WHERE account = %(account)s U
 ORDER BY id
 """
 
-_SAVE_LESSONS: Final[LiteralString] = """
+_SAVE_LEARNT: Final[LiteralString] = """
 WITH lease AS (
     UPDATE accounts SET limiter = %(learnt)s WHERE id = %(account)s AND epoch = %(epoch)s RETURNING 1
 ), given AS (
@@ -249,7 +249,7 @@ WHERE stage = 'prepare' AND NOT is_held AND deferred IS NULL AND holder IS NULL 
 ORDER BY run, number LIMIT %(limit)s
 """  # noqa: S608 names of ours
 
-_GLANCE: Final[LiteralString] = """
+_SNAPSHOT: Final[LiteralString] = """
 SELECT
     (SELECT halted FROM accounts WHERE id = %(account)s),
     (SELECT coalesce(jsonb_agg(jsonb_build_array(run, key, version, stage, answer, retry_after, epoch, due,

@@ -19,10 +19,10 @@ from attrs import define, evolve, field, frozen
 from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.cluster.api_calls import Api, StatusReader, together
 from heygen_async.bulk.cluster.delivery import Delivery
-from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Sight
+from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Reachability
 from heygen_async.bulk.cluster.rows import KINDS, Kind, Run, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.scheduler import AHEAD, Budgets, Busy, Learnt, grant, learn, to_prepare, to_redeliver
-from heygen_async.bulk.cluster.scheduler_store import Glance, SchedulerStore
+from heygen_async.bulk.cluster.scheduler_store import AccountSnapshot, SchedulerStore
 from heygen_async.bulk.cluster.transitions import after_end, given_up, placed
 from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays
@@ -40,7 +40,7 @@ SECOND_LOOK_SECONDS: Final = 0.25
 """Seconds between two looks for work that no worker does."""
 IDLE_SECONDS: Final = 0.5
 """The longest time between two looks at rows that may be granted."""
-BLIND_SECONDS: Final = 8.0
+UNREACHABLE_SECONDS: Final = 8.0
 """Seconds without any answer of the API after which a scheduler resigns, if there is another worker."""
 
 _UNANSWERED: Final = "its requests had no usable answer, while those of other rows had"
@@ -49,12 +49,12 @@ _GETS: Final = 8
 _JITTER: Final = 0.2
 
 
-class Blind(Exception):
+class ApiUnreachable(Exception):
     """Ends a scheduler that cannot reach the API."""
 
 
 @define(eq=False)
-class Clock:
+class DatabaseClock:
     """The database's time, kept up between two statements."""
 
     _offset: float = 0.0
@@ -73,7 +73,7 @@ class Tuning:
     """How patient the scheduler is, in seconds."""
 
     delays: RetryDelays = field(factory=RetryDelays)
-    blind: float = BLIND_SECONDS
+    unreachable: float = UNREACHABLE_SECONDS
 
 
 @define(eq=False)
@@ -86,9 +86,9 @@ class Scheduler:
     searcher: Searcher
     is_worse: Callable[[], Awaitable[bool]]
     """Whether another worker should be the scheduler."""
-    sight: Sight
+    reachability: Reachability
     tuning: Tuning
-    clock: Clock
+    clock: DatabaseClock
     learnt: Learnt
     _looks: Looks = field(init=False)
     _statuses: StatusReader = field(init=False)
@@ -109,7 +109,7 @@ class Scheduler:
         """Schedule until cancelled.
 
         Raises:
-            ExceptionGroup: With `LeaseLost`, `DatabaseLost`, `Blind`, or an `AuthenticationError`.
+            ExceptionGroup: With `LeaseLost`, `DatabaseLost`, `ApiUnreachable`, or an `AuthenticationError`.
         """
         await self._look_around()
         async with TaskGroup() as tasks:
@@ -132,7 +132,7 @@ class Scheduler:
         while True:
             self.clock.set(await self.store.renew(self._trouble))
             if await self.is_worse():
-                raise Blind("the API does not answer this worker")
+                raise ApiUnreachable("the API does not answer this worker")
             await asyncio.sleep(RENEW_SECONDS)
 
     async def _keep_looking_around(self) -> None:
@@ -197,27 +197,27 @@ class Scheduler:
 
     async def _move(self) -> None:
         """Learn from answers, and let rows go that may go."""
-        glance = await self.store.glance(self._runs)
-        for run, (spent, longest) in glance.money.items():
+        snapshot = await self.store.snapshot(self._runs)
+        for run, (spent, longest) in snapshot.money.items():
             self._runs[run] = evolve(self._runs[run], spent=spent, longest=longest)
-        self._look_for_seats(is_scarce=glance.halted is None and glance.ahead > 0)
-        if glance.answered:
-            await self._learn(glance)
-        if glance.due:
-            await self._defer(await self.store.mark_deferred(glance.due))
-        if glance.halted is None and self._runs:
-            await self._grant(glance.busy)
-            await self._prepare(AHEAD - glance.ahead)
+        self._look_for_seats(is_scarce=snapshot.halted is None and snapshot.ahead > 0)
+        if snapshot.answered:
+            await self._learn(snapshot)
+        if snapshot.due:
+            await self._defer(await self.store.mark_deferred(snapshot.due))
+        if snapshot.halted is None and self._runs:
+            await self._grant(snapshot.busy)
+            await self._prepare(AHEAD - snapshot.ahead)
 
     def _look_for_seats(self, *, is_scarce: bool) -> None:
         """Look more often at jobs for whose seats rows wait."""
         self._looks.eager = look_policy(self.api.polling, is_scarce=is_scarce)
 
-    async def _learn(self, glance: Glance) -> None:
+    async def _learn(self, snapshot: AccountSnapshot) -> None:
         now = self.clock()
-        updates = learn(self.learnt, glance.answered, glance.busy, now)
+        updates = learn(self.learnt, snapshot.answered, snapshot.busy, now)
         await self.store.save_learnt(self.learnt, updates)
-        for one in glance.answered:
+        for one in snapshot.answered:
             if one.stage is Stage.FLIGHT and one.lipsync_id is not None:
                 since = one.asked_at or now
                 self._looks.add(one.ticket, one.lipsync_id, since, now + self._looks.first_interval(now - since))
@@ -347,7 +347,7 @@ class Scheduler:
         settle = partial(self._looks.put_back, looks)
         ended: list[Ended] = []
         try:
-            self.sight.begin()
+            self.reachability.begin()
             statuses = await self._statuses.read([look.lipsync_id for look in looks])
         except ENDS_RUN:
             settle(self.clock())
@@ -359,7 +359,7 @@ class Scheduler:
             settle(self.clock())
             raise
         else:
-            self.sight.note(is_answered=True)
+            self.reachability.note(is_answered=True)
             self._trouble = None
             jitter = 1 + _JITTER * (random.random() - 0.5)  # noqa: S311 no secret
             ended = self._looks.answered(looks, statuses, self.clock(), jitter)
@@ -368,7 +368,7 @@ class Scheduler:
 
     def _note(self, error: HeyGenError) -> None:
         self._trouble = line_without_queries(str(error))
-        self.sight.note(is_answered=isinstance(error, APIError) and not error.is_transient)
+        self.reachability.note(is_answered=isinstance(error, APIError) and not error.is_transient)
 
     async def _end(self, ended: Sequence[Ended]) -> None:
         """Save the ends of jobs, and give their downloads to the engine."""

@@ -20,11 +20,11 @@ from heygen_async._ids import is_id
 from heygen_async._media.parts import is_in_use
 from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.budget import Budget
-from heygen_async.bulk.cluster.accounts import Accounts
+from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import ClusterError
 from heygen_async.bulk.cluster.delivery import Delivery
-from heygen_async.bulk.cluster.looks import Sight
+from heygen_async.bulk.cluster.looks import Reachability
 from heygen_async.bulk.cluster.postgres import PostgresStore, write
 from heygen_async.bulk.cluster.rows import Kind, RunOptions, Stage, StoredRow, Ticket
 from heygen_async.bulk.cluster.transitions import STEPS, after_step
@@ -87,17 +87,17 @@ class Steps:
         delivery: Where work is put back.
         api: The API.
         worker: The name of the worker.
-        sight: Whether the API can be reached.
+        reachability: Whether the API can be reached.
         delays: How long rows wait.
         tasks: The owner of the tasks.
         on_fatal: Called with what ends the worker, such as a refused key.
     """
 
-    accounts: Accounts
+    accounts: AccountStore
     delivery: Delivery
     api: Api
     worker: str
-    sight: Sight
+    reachability: Reachability
     delays: RetryDelays
     tasks: TaskGroup
     on_fatal: Callable[[Exception], object]
@@ -297,4 +297,4 @@ class _OneStep:
     def _note(self, record: Record) -> None:
         error = record.failure
         is_unanswered = isinstance(error, HeyGenError) and error.is_transient and not isinstance(error, APIError)
-        self.steps.sight.note(is_answered=not is_unanswered)
+        self.steps.reachability.note(is_answered=not is_unanswered)

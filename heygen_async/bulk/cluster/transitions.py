@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import evolve
 
-from heygen_async.bulk.cluster.rows import Answer, Stage, StoredRow
+from heygen_async.bulk.cluster.rows import Stage, StepAnswer, StoredRow
 from heygen_async.bulk.limits import Unanswered
 from heygen_async.bulk.program import RetryDelays, Step, ended, next_step
 from heygen_async.bulk.record import Record, State, answer_of
@@ -90,16 +90,16 @@ def after_step(
     return evolve(after, record=evolve(after.record, failure=None, hold=0.0))
 
 
-def _answer(stage: Stage, record: Record, *, is_skipped: bool) -> tuple[Answer | None, float | None]:
+def _answer(stage: Stage, record: Record, *, is_skipped: bool) -> tuple[StepAnswer | None, float | None]:
     error = record.failure
     if stage is Stage.CREATE:
         if is_skipped:
-            return Answer.DROPPED, None
-        return Answer(answer_of(record)), error.retry_after if isinstance(error, RateLimited) else None
+            return StepAnswer.DROPPED, None
+        return StepAnswer(answer_of(record)), error.retry_after if isinstance(error, RateLimited) else None
     if stage is Stage.DOWNLOAD or is_skipped:
         return None, None  # creates do not depend on it
     is_unanswered = isinstance(error, HeyGenError) and error.is_transient
-    return Answer.UNANSWERED if is_unanswered else Answer.RECOVERED, None
+    return StepAnswer.UNANSWERED if is_unanswered else StepAnswer.RECOVERED, None
 
 
 def after_end(

@@ -21,15 +21,15 @@ from attrs import define, field, frozen
 from psycopg import sql
 
 from heygen_async._task_group import TaskGroup
-from heygen_async.bulk.cluster.accounts import Accounts, LeaseLost
+from heygen_async.bulk.cluster.accounts import AccountStore, LeaseLost
 from heygen_async.bulk.cluster.api_calls import Api
-from heygen_async.bulk.cluster.database import Database, DatabaseLost, Patient, translated
+from heygen_async.bulk.cluster.database import Database, DatabaseLost, RetryingStatements, translated
 from heygen_async.bulk.cluster.delivery import Delivery
-from heygen_async.bulk.cluster.looks import Sight
+from heygen_async.bulk.cluster.looks import Reachability
 from heygen_async.bulk.cluster.postgres import PostgresStore
 from heygen_async.bulk.cluster.rows import Kind, Ticket
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
-from heygen_async.bulk.cluster.scheduling import Blind, Clock, Scheduler, Tuning
+from heygen_async.bulk.cluster.scheduling import ApiUnreachable, DatabaseClock, Scheduler, Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.steps import Steps
 from heygen_async.bulk.searching import Searcher
@@ -64,10 +64,10 @@ class Slots:
 
 
 @define(eq=False)
-class Pace:
+class SharedPace:
     """The requests a second of all workers of an account together."""
 
-    accounts: Accounts
+    accounts: AccountStore
     is_on: bool = False
     """Whether a run has a limit."""
 
@@ -97,24 +97,24 @@ class Worker:
     delivery: Delivery
     api: Api
     slots: Slots
-    pace: Pace
+    pace: SharedPace
     tuning: Tuning = field(factory=Tuning)
     rest_seconds: float = REST_SECONDS
     name: str = field(factory=lambda: f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}")
     _scheduler: Scheduler | None = field(default=None, init=False)
-    _sight: Sight = field(init=False)
+    _reachability: Reachability = field(init=False)
     _is_known: asyncio.Event = field(factory=asyncio.Event, init=False)
     _fatal: asyncio.Future[None] = field(init=False)
     _is_resting: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self._sight = Sight(loop.time)
+        self._reachability = Reachability(loop.time)
         self._fatal = loop.create_future()
 
     @property
-    def _accounts(self) -> Accounts:
-        return Accounts(self.database, self.account)
+    def _accounts(self) -> AccountStore:
+        return AccountStore(self.database, self.account)
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -126,11 +126,11 @@ class Worker:
         try:
             async with TaskGroup() as tasks:
                 steps = Steps(
-                    Accounts(Patient(self.database), self.account),
+                    AccountStore(RetryingStatements(self.database), self.account),
                     self.delivery,
                     self.api,
                     self.name,
-                    self._sight,
+                    self._reachability,
                     self.tuning.delays,
                     tasks,
                     self._end_with,
@@ -175,12 +175,12 @@ class Worker:
                         self.delivery.wake(kind)
                     while True:
                         with translated():
-                            await self._beat_and_hear(connection)
+                            await self._beat_and_receive(connection)
             except DatabaseLost as error:
                 _logger.info("connecting again: %s", error)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _beat_and_hear(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+    async def _beat_and_receive(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         loop = asyncio.get_running_loop()
         cursor = await connection.execute(
             "INSERT INTO workers (name, account, host, process, pid, beat) "
@@ -200,9 +200,9 @@ class Worker:
         until = loop.time() + BEAT_SECONDS
         while (left := until - loop.time()) > 0:
             async for notification in connection.notifies(timeout=left, stop_after=1):
-                self._hear(notification.channel, notification.payload)
+                self._on_notification(notification.channel, notification.payload)
 
-    def _hear(self, channel: str, payload: str) -> None:
+    def _on_notification(self, channel: str, payload: str) -> None:
         scheduler, kind = self._scheduler, self.delivery.channels.get(channel)
         if kind is not None:
             self.delivery.wake(kind)
@@ -226,7 +226,7 @@ class Worker:
                     for kind, slots in self.slots.by_kind().items()
                     if slots
                 ]
-                await self._until_blind()
+                await self._until_unreachable()
                 for task in serving:
                     task.cancel()
             await asyncio.sleep(self.rest_seconds)
@@ -238,14 +238,14 @@ class Worker:
 
         await self.delivery.serve(kind, slots, handle)
 
-    async def _until_blind(self) -> None:
+    async def _until_unreachable(self) -> None:
         """Return once the API has not answered this worker for a while, and another worker may do better."""
         while True:
             await asyncio.sleep(1.0)
             with suppress(DatabaseLost):
                 if await self._is_worse():
                     self._is_resting = True
-                    self._sight.note(is_answered=True)
+                    self._reachability.note(is_answered=True)
                     await self._accounts.rest(self.name, self.rest_seconds)
                     _logger.warning("the API does not answer this worker: it rests for %.0f s", self.rest_seconds)
                     return
@@ -259,13 +259,13 @@ class Worker:
                 try:
                     if not await self._is_worse():
                         await self._schedule()
-                except* (DatabaseLost, LeaseLost, Blind) as errors:
+                except* (DatabaseLost, LeaseLost, ApiUnreachable) as errors:
                     _logger.info("not the scheduler any more: %s", errors.exceptions[0])
             await asyncio.sleep(CANDIDATE_SECONDS)
 
     async def _is_worse(self) -> bool:
         """Return whether this worker cannot reach the API, and another one may."""
-        return self._sight.is_blind(self.tuning.blind) and await self._accounts.has_others(self.name)
+        return self._reachability.is_unreachable(self.tuning.unreachable) and await self._accounts.has_others(self.name)
 
     async def _schedule(self) -> None:
         """Schedule for as long as the lease is ours, if it can be had."""
@@ -273,12 +273,20 @@ class Worker:
         if lease is None:
             return
         _logger.info("%s is the scheduler", self.name)
-        clock = Clock()
+        clock = DatabaseClock()
         clock.set(lease.now)
         store = SchedulerStore(self.database, lease, self.api.origin)
         searcher = Searcher(self.api, PostgresStore(self.database, self.account, 0), UnixClock(clock))
         scheduler = Scheduler(
-            store, self.delivery, self.api, searcher, self._is_worse, self._sight, self.tuning, clock, lease.learnt
+            store,
+            self.delivery,
+            self.api,
+            searcher,
+            self._is_worse,
+            self._reachability,
+            self.tuning,
+            clock,
+            lease.learnt,
         )
         self._scheduler = scheduler
         try:

@@ -13,6 +13,7 @@ from attrs import evolve
 
 from heygen_async._arguments import check_count, check_keywords, check_timeout, check_type
 from heygen_async._ids import check_key
+from heygen_async._transport.connections import Connections
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http
@@ -97,16 +98,13 @@ class HeyGenSession:
         check_type("polling", polling, PollPolicy)
         check_type("retry", retry, RetryPolicy)
         check_type("timeouts", timeouts, Timeouts)
-        self._http = Http(
-            make_origin(key, token, base_url, os.environ),
-            borrowed=http,
-            ssl=ssl,
-            trust_env=trust_env,
-            trace_configs=trace_configs,
-            max_response_bytes=max_response_bytes,
+        origin = make_origin(key, token, base_url, os.environ)
+        self._connections = Connections(
+            origin, borrowed=http, ssl=ssl, trust_env=trust_env, trace_configs=trace_configs
         )
+        exchanges = Http(self._connections, max_response_bytes=max_response_bytes)
         gate = Gate(max_connections=max_connections, max_requests_per_second=max_requests_per_second)
-        self._transport = Transport(self._http, gate, retry, timeouts, check_headers(headers))
+        self._transport = Transport(exchanges, gate, retry, timeouts, check_headers(headers))
         self._max_download_bytes = check_count("max_download_bytes", max_download_bytes)
         self._polling = polling
 
@@ -140,7 +138,7 @@ class HeyGenSession:
         from heygen_async._calls import Calls  # noqa: PLC0415 a third of what a session takes to import
 
         calls = Calls.make(self._transport, self._polling, self._max_download_bytes)
-        if self._http.state == "closed":
+        if self._connections.state == "closed":
             calls.close()
         return calls
 
@@ -167,13 +165,8 @@ class HeyGenSession:
         check_type("retry", retry, RetryPolicy, is_optional=True)
         check_type("timeouts", timeouts, Timeouts, is_optional=True)
         ours = self._transport
-        transport = evolve(
-            ours,
-            retry=retry or ours.retry,
-            timeouts=timeouts or ours.timeouts,
-            headers={**ours.headers, **check_headers(headers)},
-        )
-        return _View(self, transport)
+        merged = {**ours.headers, **check_headers(headers)}
+        return _View(self, evolve(ours, retry=retry or ours.retry, timeouts=timeouts or ours.timeouts, headers=merged))
 
     async def request(
         self,
@@ -200,7 +193,6 @@ class HeyGenSession:
             TypeError, ValueError: If an argument is wrong, or the idempotency key was used for a different request in
                 this session; nothing was sent.
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`; see `heygen_async.errors`.
-            RuntimeError: If the session is closed, or in use by another event loop.
 
         A cancelled call stops at once; its `asyncio.CancelledError` has the same three attributes.
         """
@@ -213,15 +205,11 @@ class HeyGenSession:
     async def doctor(self) -> Diagnosis:
         """Look at the network, the key, the account and the API, read-only and free of charge.
 
-        It makes up to 17 GET requests, each again after a transient error. A problem is a finding, not an error.
+        It makes up to 17 GET requests, each again after a transient error. A problem is a finding, not an error. If
+        cancelled, it stops at once.
 
         Returns:
             What was seen, without secrets. Its `.findings` say what to do.
-
-        Raises:
-            RuntimeError: If the session is closed.
-
-        If cancelled, it stops at once.
         """
         from heygen_async._doctor.examination import examine  # noqa: PLC0415 few programs need it
 
@@ -257,11 +245,9 @@ class HeyGenSession:
                 `.outcome` and `.idempotency_key` say what is known of it.
             LipsyncFailed: If the job failed.
             TypeError, ValueError: If an argument is wrong; nothing was sent.
-            DownloadError: If *output* cannot be written, before anything is sent; or if the video cannot be
-                downloaded.
+            DownloadError: If *output* cannot be written, before anything is sent; or the video cannot be downloaded.
             OSError: If a source cannot be read.
             HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do, with the `.idempotency_key` of the create.
-            RuntimeError: If the session is closed, or in use by another event loop.
 
         A cancelled call stops at once, and a job that was created goes on; an unfinished download can be resumed. Its
         `asyncio.CancelledError` has `.idempotency_key`, `.attempts` and `.outcome` as those of `lipsyncs.create`; once
@@ -343,7 +329,7 @@ class HeyGenSession:
             on_event=on_event,
             clock=UnixClock(time.now, time.latest),
         )
-        return DubRun(self._bulk_calls(), rows, plan, origin=self._http.origin.base_url)
+        return DubRun(self._bulk_calls(), rows, plan, origin=self._connections.origin.base_url)
 
     def _bulk_calls(self, pace: Callable[[], Awaitable[None]] | None = None) -> BulkCalls:
         """Return the calls of a bulk run; *pace* returns once a request may leave."""
@@ -382,13 +368,11 @@ class HeyGenSession:
                 `max_download_bytes`, or is cut short. `.is_transient` is true if the host or the network failed.
             LipsyncFailed: If the job failed.
             HeyGenError: If the API does not return the lipsync.
-            RuntimeError: If the session is closed, or in use by another event loop.
 
         If cancelled, it stops at once, and keeps the `.part` to be resumed.
         """
-        return await self._calls.downloads.download(
-            lipsync, path, overwrite=overwrite, captions=captions, progress=progress
-        )
+        downloads = self._calls.downloads
+        return await downloads.download(lipsync, path, overwrite=overwrite, captions=captions, progress=progress)
 
     async def download_captions(self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False) -> Path:
         """Write the captions of a completed lipsync beside its video, with the extension `.srt`.
@@ -405,7 +389,6 @@ class HeyGenSession:
             DownloadError: If there are none (yet), they are empty, or cannot be downloaded or written.
             LipsyncFailed: If the job failed.
             HeyGenError: If the API does not return the lipsync.
-            RuntimeError: If the session is closed, or in use by another event loop.
 
         If cancelled, it stops at once and writes nothing.
         """
@@ -423,7 +406,6 @@ class HeyGenSession:
             DownloadError: As `download` does; also if the download must start again after bytes were yielded.
             LipsyncFailed: If the job failed.
             HeyGenError: If the API does not return the lipsync.
-            RuntimeError: If the session is closed, or in use by another event loop.
 
         Cancelling a step ends the iteration.
         """
@@ -438,28 +420,28 @@ class HeyGenSession:
         Raises:
             RuntimeError: If it was opened on another event loop; it stays open.
         """
-        self._http.ensure_closable()
+        self._connections.ensure_closable()
         if "_calls" in vars(self):
             self._calls.close()
-        await self._http.aclose()
+        await self._connections.aclose()
 
     async def __aenter__(self) -> Self:
-        self._http.ensure_open()
+        self._connections.ensure_open()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
 
     def __repr__(self) -> str:
-        http: Http | None = vars(self).get("_http")  # missing while an error of the constructor is shown
-        return "<HeyGenSession>" if http is None else f"<HeyGenSession {http.origin.base_url} {http.state}>"
+        ours: Connections | None = vars(self).get("_connections")  # missing while an error of the constructor is shown
+        return "<HeyGenSession>" if ours is None else f"<HeyGenSession {ours.origin.base_url} {ours.state}>"
 
 
 class _View(HeyGenSession):
     """A session with options of its own, over everything else of another."""
 
     def __init__(self, session: HeyGenSession, transport: Transport) -> None:
-        self._session, self._http, self._transport = session, session._http, transport  # noqa: SLF001 its own base
+        self._session, self._connections, self._transport = session, session._connections, transport  # noqa: SLF001 its own base
 
     @cached_property
     def _calls(self) -> Calls:

@@ -113,6 +113,6 @@ async def test_the_statuses_of_many(api, heygen):
 
 
 async def test_the_key_is_a_constant_of_the_client_for_the_api_and_of_no_other(heygen):
-    heygen._http.ensure_open()
-    assert heygen._http._api.headers["X-Api-Key"] == "sk_test"
-    assert "X-Api-Key" not in heygen._http.files.headers
+    heygen._connections.ensure_open()
+    assert heygen._connections._api.headers["X-Api-Key"] == "sk_test"
+    assert "X-Api-Key" not in heygen._connections.files.headers

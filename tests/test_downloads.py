@@ -692,7 +692,7 @@ async def test_an_iteration_that_ends_early_leaves_nothing_open(heygen, job, san
             break
     await heygen.account.me()
 
-    assert not heygen._http._connector._acquired
+    assert not heygen._connections._connector._acquired
 
 
 # Iterating

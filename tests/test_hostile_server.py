@@ -216,7 +216,7 @@ async def test_a_redirect_is_never_followed_and_the_key_stays_at_home():
         return web.Response(text='{"data": {"id": "ls_1", "status": "running"}}')
 
     async with answering(elsewhere) as (other, _):
-        location = f"{other._http.origin.base_url}/v3/lipsyncs/ls_1"
+        location = f"{other._connections.origin.base_url}/v3/lipsyncs/ls_1"
         for status in (301, 302, 303, 307, 308):
             async with answering(always(status=status, headers={"Location": location})) as (session, _):
                 with pytest.raises(UnexpectedResponse):
@@ -312,7 +312,7 @@ async def test_a_file_host_gets_each_attempt_once_too(borrowed):
         aiohttp.ClientSession() as theirs,
         HeyGenSession("key", base_url=url, http=theirs if borrowed else None) as session,
     ):
-        http, link, options = session._http, Secret(f"{url}/f?sig=1"), {"headers": {}, "timeouts": Timeouts()}
+        http, link, options = session._transport.http, Secret(f"{url}/f?sig=1"), {"headers": {}, "timeouts": Timeouts()}
         for exchange in (
             lambda: http.get(link, **options),
             lambda: http.put(link, Stream("video/mp4", 3, chunks), **options),

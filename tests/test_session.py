@@ -182,7 +182,7 @@ async def test_one_that_was_never_opened_warns_of_nothing():
 async def test_closing_leaves_no_task_and_no_open_transport(sandbox):
     async with session_on(sandbox) as session:
         await asyncio.gather(*(session.account.me() for _ in range(10)))
-        connector = session._http._connector
+        connector = session._connections._connector
     assert connector.closed
     assert not [task for task in asyncio.all_tasks() if "heygen" in repr(task.get_coro()).lower() and not task.done()]
 
@@ -200,12 +200,12 @@ def test_the_key_and_the_address_are_read_when_the_session_is_made(monkeypatch):
     monkeypatch.setenv("HEYGEN_BASE_URL", "http://127.0.0.1:9/")
     session = HeyGenSession()
     monkeypatch.setenv("HEYGEN_API_KEY", "two")
-    assert session._http.origin.credential.reveal() == "one"
-    assert session._http.origin.base_url == "http://127.0.0.1:9"
+    assert session._connections.origin.credential.reveal() == "one"
+    assert session._connections.origin.base_url == "http://127.0.0.1:9"
 
 
 def test_the_api_is_heygens_by_default():
-    assert HeyGenSession("key")._http.origin.base_url == "https://api.heygen.com"
+    assert HeyGenSession("key")._connections.origin.base_url == "https://api.heygen.com"
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_a_session_that_makes_no_sense_is_refused_by_name(arguments, kind, messa
 def test_white_space_around_a_credential_is_stripped(given, way, monkeypatch):
     monkeypatch.setenv("HEYGEN_API_KEY", given if way == "environment" else "other")
     arguments = {"argument": {"api_key": given}, "token": {"access_token": given}, "environment": {}}
-    assert HeyGenSession(**arguments[way])._http.origin.credential.reveal() == "sk_1"
+    assert HeyGenSession(**arguments[way])._connections.origin.credential.reveal() == "sk_1"
 
 
 def test_white_space_alone_is_no_key(monkeypatch):
@@ -328,7 +328,7 @@ async def test_the_key_is_in_no_repr_and_no_log(sandbox, caplog):
         job = await session.lipsyncs.create(**BOTH, title="t")
         with pytest.raises(InvalidRequest):
             await session.request("POST", "/v3/lipsyncs", json={})
-        things = [session, job, session.lipsyncs, session.poller, session._http.origin, vars(session)]
+        things = [session, job, session.lipsyncs, session.poller, session._connections.origin, vars(session)]
     assert sandbox.api_key not in repr(things)
     assert sandbox.api_key not in caplog.text
 
@@ -448,8 +448,8 @@ async def test_a_private_ca_is_trusted_by_a_context_of_the_users_own():
 async def test_verification_can_be_switched_off_on_loopback_and_stays_on_for_other_hosts():
     async with https_server() as url, HeyGenSession("key", base_url=url, ssl=False) as session:
         assert (await session.account.me()).username == "someone"
-        assert session._http._verification(URL("https://127.0.0.1/file")) == {"ssl": False}
-        assert session._http._verification(URL("https://files.heygen.ai/file")) == {}
+        assert session._connections.verification(URL("https://127.0.0.1/file")) == {"ssl": False}
+        assert session._connections.verification(URL("https://files.heygen.ai/file")) == {}
 
 
 async def test_a_certificate_that_is_not_trusted_is_named_with_what_to_do():

@@ -46,7 +46,7 @@ def broken(outcome="unknown"):
 
 
 class Wire:
-    """Stands for `Http`: answers from a script, and notes when which request left."""
+    """Stands for `Http` and its connections: answers from a script, and notes when which request left."""
 
     def __init__(self, *script, seconds=0.0):
         self.origin = Origin("https://api.test", "X-Api-Key", "", Secret("sk_test"))
@@ -54,6 +54,7 @@ class Wire:
         self.seconds = seconds
         self.sent = []
         self.in_the_air = self.most_in_the_air = 0
+        self.connections = self
 
     def ensure_open(self):
         """It is always open."""

@@ -47,7 +47,7 @@ async def examine(transport: Transport) -> Diagnosis:
     """
     calls = _Calls(evolve(transport, retry=_fewer(transport.retry), timeouts=_shorter(transport.timeouts)))
     started = datetime.fromtimestamp(transport.clock(), UTC)
-    reach = await transport.http.probe(calls.transport.timeouts.connect)
+    reach = await transport.http.connections.probe(calls.transport.timeouts.connect)
     can_connect = reach is None or reach.failure is None
     results = await calls.make() if can_connect else None
     return diagnose(transport.http.origin, reach, results, at=started)

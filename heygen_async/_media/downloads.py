@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
@@ -21,11 +22,12 @@ from heygen_async._media.targets import FilePath, captions_path, check_file, exp
 from heygen_async._media.transfers import OpenFile, Progress, Transfers, report
 from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
-from heygen_async._transport.http import logger
 from heygen_async.errors import DownloadError, HeyGenError
 from heygen_async.models import Lipsync
 
 T = TypeVar("T")
+
+_logger: Final = logging.getLogger("heygen_async")
 
 MAX_CAPTION_BYTES: Final = 16 << 20
 """The longest captions; a film has about 0.1 MB."""
@@ -152,7 +154,7 @@ class Downloads:
         try:
             await self.download_captions(lipsync, target, overwrite=overwrite)
         except HeyGenError as error:
-            logger.warning("the captions of %s were not written: %s", lipsync.id, one_line(str(error)))
+            _logger.warning("the captions of %s were not written: %s", lipsync.id, one_line(str(error)))
 
     async def _captions(self, link: Link) -> bytes:
         content = bytearray()

@@ -8,13 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from random import random
+from typing import Final
 
 from attrs import define, field, frozen
 
 from heygen_async._ids import is_key_fresh
 from heygen_async._text import one_line
 from heygen_async._transport.gate import Gate
-from heygen_async._transport.http import Http, logger
+from heygen_async._transport.http import Http
 from heygen_async._transport.keys import UsedKeys
 from heygen_async._transport.retry import Attempts
 from heygen_async._transport.server_time import Moment, ServerTime
@@ -30,6 +31,8 @@ from heygen_async._wire import (
 )
 from heygen_async.errors import APIError, CallRecord, HeyGenError, NotFound, Outcome, TransportError
 from heygen_async.policies import RetryPolicy, Timeouts
+
+_logger: Final = logging.getLogger("heygen_async")
 
 
 @define
@@ -126,7 +129,7 @@ class Transport:
             asyncio.CancelledError: With the same three attributes, whenever it is cancelled.
             RuntimeError: If the session is closed, or in use by another event loop; nothing is sent.
         """
-        self.http.ensure_open()  # first: what cannot be sent says nothing of its key
+        self.http.connections.ensure_open()  # first: what cannot be sent says nothing of its key
         use = self.keys.begin(request)
         attempts = Attempts(self.retry, is_repeatable=request.is_repeatable)
         call = _Call(request, attempts, key_since=self.key_since)
@@ -165,7 +168,7 @@ class Transport:
             self.gate.pacer.refuse(request.scope, now, pause)
         if delay is None:
             return None
-        logger.info("%s %s: %s; again in %.1f s", request.method, one_line(request.path), _name(error), delay)
+        _logger.info("%s %s: %s; again in %.1f s", request.method, one_line(request.path), _name(error), delay)
         # After a 429 the gate makes it wait, like every request of its scope.
         return delay if pause is None else 0.0
 
@@ -178,7 +181,7 @@ class Transport:
             sent = self.moment()
             call.start(asyncio.get_running_loop().time(), sent)
             exchange = self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
-            answer = await (self._logged(call, exchange) if logger.isEnabledFor(logging.DEBUG) else exchange)
+            answer = await (self._logged(call, exchange) if _logger.isEnabledFor(logging.DEBUG) else exchange)
         finally:
             self.gate.leave()
         if answer.status != HTTPStatus.TOO_MANY_REQUESTS and not self.gate.pacer.is_free:
@@ -187,7 +190,7 @@ class Transport:
         data = decipher(answer, request, now=self.clock(), mask=mask)
         self.server_time.note(answer.headers.get("Date"), sent=sent.elapsed)
         response = Response(answer.status, answer.headers, data, request.idempotency_key, call.sent, mask)
-        if request.method == "POST" and logger.isEnabledFor(logging.INFO):
+        if request.method == "POST" and _logger.isEnabledFor(logging.INFO):
             _log_created(response, request)
         return response
 
@@ -206,7 +209,7 @@ class Transport:
 
     def _log(self, call: _Call, answer: Answer | None, seconds: float) -> None:
         """Log one attempt: never a body, a header or a query."""
-        logger.debug(
+        _logger.debug(
             "%s %s -> %s in %.0f ms (attempt %d%s)",
             call.request.method,
             one_line(call.request.path),
@@ -225,7 +228,7 @@ def _log_created(response: Response, request: Request) -> None:
     created = created_id(request, response.data)
     if created is not None:
         kind, id_ = created
-        logger.info(
+        _logger.info(
             "created %s %s (key %s, %d attempt%s)",
             kind,
             one_line(id_),

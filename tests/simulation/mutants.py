@@ -147,8 +147,8 @@ MUTANTS = {
         seed=1113,
     ),
     "the API key is sent to the file host": Mutant(
-        "heygen_async._transport.http",
-        "Http._open",
+        "heygen_async._transport.connections",
+        "Connections._open",
         'lambda: {"User-Agent": user_agent()}',
         "self.origin.headers",
         seed=0,

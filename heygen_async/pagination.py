@@ -14,6 +14,9 @@ __all__ = ("Page", "Paginator")
 
 T = TypeVar("T")
 
+MAX_PAGE: Final = 100
+"""Most items in one page, by the contract."""
+
 
 @frozen(kw_only=True)
 class Page(Generic[T]):

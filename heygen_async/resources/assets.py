@@ -14,7 +14,7 @@ from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import Parameter, compose
 from heygen_async.models import Asset, AssetId, Source
-from heygen_async.pagination import Page, Paginator
+from heygen_async.pagination import MAX_PAGE, Page, Paginator
 
 _ONE = "/v3/assets/{asset_id}"
 
@@ -97,7 +97,7 @@ class Assets:
         await self._transport.send(compose("DELETE", _ONE, segments={"asset_id": asset_id}))
         self._uploads.forget(AssetId(asset_id))
 
-    def list(self, *, username: str, page_size: int = 100, token: str | None = None) -> Paginator[Asset]:
+    def list(self, *, username: str, page_size: int = MAX_PAGE, token: str | None = None) -> Paginator[Asset]:
         """List the assets of a user of the account; nothing is sent before it is iterated.
 
         Args:
@@ -109,7 +109,7 @@ class Assets:
             TypeError, ValueError: If an argument is wrong.
         """
         check_text("username", username)
-        check_count("page_size", page_size, most=100)
+        check_count("page_size", page_size, most=MAX_PAGE)
         return Paginator(partial(self._page, username, page_size), token=token)
 
     async def _page(self, username: str, page_size: int, token: str | None) -> Page[Asset]:

@@ -46,7 +46,7 @@ from heygen_async.models import (
     Source,
     check_title,
 )
-from heygen_async.pagination import Page, Paginator
+from heygen_async.pagination import MAX_PAGE, Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 
@@ -56,7 +56,6 @@ _PROCESSING = "asset_not_available"
 _ASSETS = (Asset, AssetId)
 _REMOTE = (str, Asset, AssetId)
 MAX_BATCH = 100
-MAX_PAGE = 100
 
 _Place: TypeAlias = tuple[int, Role]
 """A source: the index of its request, and its role."""

@@ -13,7 +13,7 @@ from heygen_async._ids import check_key
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose
 from heygen_async.models import JSON, EventType, Secret, WebhookEndpoint, WebhookEvent
-from heygen_async.pagination import Page, Paginator
+from heygen_async.pagination import MAX_PAGE, Page, Paginator
 
 _ALL = "/v3/webhooks/endpoints"
 _ONE = "/v3/webhooks/endpoints/{endpoint_id}"
@@ -62,7 +62,7 @@ class WebhookEndpoints:
         del url, body  # or a traceback with local variables would show the query
         return read(await self._transport.send(request), WebhookEndpoint)
 
-    def list(self, *, page_size: int = 100, token: str | None = None) -> Paginator[WebhookEndpoint]:
+    def list(self, *, page_size: int = MAX_PAGE, token: str | None = None) -> Paginator[WebhookEndpoint]:
         """List the endpoints, without their secrets; nothing is sent before it is iterated.
 
         Args:
@@ -75,7 +75,7 @@ class WebhookEndpoints:
         Raises:
             TypeError, ValueError: If *page_size* is not a number from 1 to 100.
         """
-        check_count("page_size", page_size, most=100)
+        check_count("page_size", page_size, most=MAX_PAGE)
         return Paginator(partial(self._page, page_size), token=token)
 
     async def _page(self, page_size: int, token: str | None) -> Page[WebhookEndpoint]:
@@ -152,7 +152,7 @@ class WebhookEndpoints:
         *,
         event_type: str | None = None,
         entity_id: str | None = None,
-        page_size: int = 100,
+        page_size: int = MAX_PAGE,
         token: str | None = None,
     ) -> Paginator[WebhookEvent]:
         """List past events, newest first, delivered or not; nothing is sent before it is iterated.
@@ -171,7 +171,7 @@ class WebhookEndpoints:
         """
         check_text("event_type", event_type)
         check_text("entity_id", entity_id)
-        check_count("page_size", page_size, most=100)
+        check_count("page_size", page_size, most=MAX_PAGE)
         return Paginator(partial(self._events_page, event_type, entity_id, page_size), token=token)
 
     async def _events_page(

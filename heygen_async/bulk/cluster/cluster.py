@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Final, LiteralString, Self
+from typing import Any, Final, LiteralString, Self
 
 from anyio import to_thread
 from attrs import evolve, frozen
@@ -222,20 +222,8 @@ class Cluster:
         last: dict[str, object] = {"last_run": 0, "last_key": ""}
         # Each row is seen once, though the scheduler may skip it again at once.
         while rows := await self._database.fetch(_FAILED, {"run": run, "limit": _PAGE, **last}):
-            now = rows[0][-1]
-            found = [stored_row(values[:-2]) for values in rows]
-            last = {"last_run": found[-1].run, "last_key": found[-1].row.key}
-            options = {row.run: RunOptions.from_json(values[-2]) for row, values in zip(found, rows, strict=True)}
-            again = [
-                placed(
-                    _forgiven(row),
-                    now,
-                    max_attempts=options[row.run].max_attempts,
-                    delays=RetryDelays(),
-                    has_file=await to_thread.run_sync(is_written, row.record),
-                ).saved()
-                for row in found
-            ]
+            again = [await _another_attempt(values) for values in rows]
+            last = {"last_run": again[-1].run, "last_key": again[-1].row.key}
             values = {"rows": to_jsonb([written_row(row, deferred=None) for row in again])}
             count += len(await self._database.fetch(_RETRY, values))
         await self._database.fetch(
@@ -356,6 +344,15 @@ async def _account_name(api: Api) -> str:
 def _forgiven(row: StoredRow) -> StoredRow:
     record = evolve(row.record, is_stopped=False, tries=0, error=None)
     return evolve(row, record=record.forgiving() if record.state is not State.DONE else record, unanswered=(0, -1))
+
+
+async def _another_attempt(values: Sequence[Any]) -> StoredRow:
+    """Return a row of `_FAILED` as it is to be saved."""
+    *stored, options, now = values
+    row = stored_row(stored)
+    most = RunOptions.from_json(options).max_attempts
+    has_file = await to_thread.run_sync(is_written, row.record)
+    return placed(_forgiven(row), now, max_attempts=most, delays=RetryDelays(), has_file=has_file).saved()
 
 
 _FAILED: Final[LiteralString] = f"""

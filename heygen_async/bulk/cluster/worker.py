@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 from psycopg import sql
 
 from heygen_async._task_group import TaskGroup
-from heygen_async.bulk.cluster.accounts import AccountStore, LeaseLost
+from heygen_async.bulk.cluster.accounts import AccountStore, Lease, LeaseLost
 from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, RetryingStatements, translated
 from heygen_async.bulk.cluster.delivery import Delivery
@@ -47,6 +47,7 @@ GRACE_SECONDS: Final = 5.0
 """How long the end of a worker waits for the answers of creates."""
 CREATES: Final = 8
 _LEAVE_SECONDS: Final = 0.5
+"""The most that each write takes with which a worker or a scheduler gives up what it holds, in seconds."""
 
 _logger: Final = logging.getLogger("heygen_async")
 
@@ -273,26 +274,26 @@ class Worker:
         if lease is None:
             return
         _logger.info("%s is the scheduler", self.name)
-        clock = DatabaseClock()
-        clock.set(lease.now)
-        store = SchedulerStore(self.database, lease, self.api.origin)
-        searcher = Searcher(self.api, PostgresStore(self.database, self.account, 0), UnixClock(clock))
-        scheduler = Scheduler(
-            store,
-            self.delivery,
-            self.api,
-            searcher,
-            self._is_worse,
-            self._reachability,
-            self.tuning,
-            clock,
-            lease.learnt,
-        )
-        self._scheduler = scheduler
+        self._scheduler = scheduler = self._new_scheduler(lease)
         try:
             await scheduler.run()
         finally:
             self._scheduler = None
             with suppress(DatabaseLost, TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await store.resign()
+                async with asyncio.timeout(_LEAVE_SECONDS):
+                    await scheduler.store.resign()
+
+    def _new_scheduler(self, lease: Lease) -> Scheduler:
+        clock = DatabaseClock()
+        clock.set(lease.now)
+        return Scheduler(
+            store=SchedulerStore(self.database, lease, self.api.origin),
+            delivery=self.delivery,
+            api=self.api,
+            searcher=Searcher(self.api, PostgresStore(self.database, self.account, 0), UnixClock(clock)),
+            is_worse=self._is_worse,
+            reachability=self._reachability,
+            tuning=self.tuning,
+            clock=clock,
+            learnt=lease.learnt,
+        )

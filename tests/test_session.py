@@ -790,7 +790,7 @@ async def test_calls_that_are_first_used_after_closing_are_refused(sandbox):
     heygen = HeyGenSession(sandbox.api_key, base_url=sandbox.url)
     await heygen.aclose()
 
-    with pytest.raises(RuntimeError, match="the session is closed"):
+    with pytest.raises(RuntimeError, match="this HeyGenSession is closed"):
         await heygen.poller.wait("ls_1")
     with pytest.raises(RuntimeError, match="closed"):
         await heygen.lipsyncs.get("ls_1")

@@ -50,6 +50,7 @@ class Http:
         self._max_response_bytes = check_count("max_response_bytes", max_response_bytes)
         self._base = URL(self.origin.base_url)
         self._prefix = self._base.raw_path.rstrip("/")
+        self._verification = connections.verification(self._base)
 
     async def exchange(self, request: Request, *, headers: Mapping[str, str], timeouts: Timeouts) -> Answer:
         """Send *request* to the API once, and return the answer.
@@ -82,7 +83,7 @@ class Http:
             headers=_request_headers(request, headers),
             timeout=timeout,
             allow_redirects=False,
-            **self.connections.verification(self._base),
+            **self._verification,
         )
         try:
             whole = response.read() if self._is_short(response) else self._read_bounded(response)

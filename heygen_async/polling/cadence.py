@@ -24,6 +24,9 @@ _MAX_OMISSIONS: Final = 3
 _RECENT: Final = 64
 """How many finished jobs the typical length is taken from."""
 
+_JITTER: Final = 0.2
+"""The width of the random factor on the time to the next look: 0.9 to 1.1."""
+
 
 @frozen
 class Failures:
@@ -105,6 +108,11 @@ class Cadence:
         """Note how many seconds a job has taken."""
         self._lengths.append(length)
         self._typical = sorted(self._lengths)[len(self._lengths) // 2]
+
+
+def jitter(chance: float) -> float:
+    """Return the factor on the time to the next look, from a random number of 0 to 1."""
+    return 1 + _JITTER * (chance - 0.5)
 
 
 class NotificationTrust:

@@ -18,10 +18,11 @@ from weakref import WeakSet
 
 from heygen_async._ids import segment
 from heygen_async._text import one_line
-from heygen_async.errors import HeyGenError
+from heygen_async.errors import CLOSED, HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
 from heygen_async.polling.board import Board
+from heygen_async.polling.cadence import jitter
 from heygen_async.polling.waiters import Job, JobState, LipsyncPage, Now, RequestKind, Status, StatusRequest, Waiter
 
 GetStatuses: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Status]]]
@@ -29,11 +30,6 @@ GetLipsync: TypeAlias = Callable[[str], Awaitable[Lipsync]]
 GetPage: TypeAlias = Callable[[str | None], Awaitable[LipsyncPage]]
 
 _logger: Final = logging.getLogger("heygen_async")
-
-_CLOSED: Final = "the session is closed"
-
-_JITTER: Final = 0.2
-"""The width of the random factor on the time to the next look: 0.9 to 1.1."""
 
 _MAX_UNKNOWN: Final = 32
 """The most unknown statuses that are remembered, to log each of them once."""
@@ -90,7 +86,7 @@ class Dispatcher:
             RuntimeError: The session is closed, or in use by another event loop.
         """
         if self._closed:
-            raise RuntimeError(_CLOSED)
+            raise RuntimeError(CLOSED)
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -166,7 +162,7 @@ class Dispatcher:
     def close(self) -> None:
         """End every wait with a `RuntimeError`, now and from now on."""
         self._closed = True
-        self.board.end_all(RuntimeError(_CLOSED), self.time())
+        self.board.end_all(RuntimeError(CLOSED), self.time())
         self.update()
 
     async def _answer(self, request: StatusRequest) -> Callable[[Now], None]:
@@ -197,7 +193,7 @@ class Dispatcher:
         return datetime.fromtimestamp(self._unix_time(), UTC)
 
     def _now(self) -> Now:
-        return Now(self.time(), self._wall(), 1 + _JITTER * (self._random() - 0.5))
+        return Now(self.time(), self._wall(), jitter(self._random()))
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float | None) -> None:
         # A timer that fires early finds nothing to do and is set again: for a later time it need not be replaced.

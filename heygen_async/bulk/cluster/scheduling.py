@@ -31,6 +31,7 @@ from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import line_without_queries
 from heygen_async.errors import APIError, HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
+from heygen_async.polling.cadence import jitter
 
 RENEW_SECONDS: Final = 0.5
 """Seconds between two renewals of the lease."""
@@ -46,7 +47,6 @@ UNREACHABLE_SECONDS: Final = 8.0
 _UNANSWERED: Final = "its requests had no usable answer, while those of other rows had"
 _CANDIDATES: Final = 16
 _GETS: Final = 8
-_JITTER: Final = 0.2
 
 
 class ApiUnreachable(Exception):
@@ -361,8 +361,8 @@ class Scheduler:
         else:
             self.reachability.note(is_answered=True)
             self._trouble = None
-            jitter = 1 + _JITTER * (random.random() - 0.5)  # noqa: S311 no secret
-            ended = self._looks.answered(looks, statuses, self.clock(), jitter)
+            factor = jitter(random.random())  # noqa: S311 no secret
+            ended = self._looks.answered(looks, statuses, self.clock(), factor)
         if ended:
             await self._end(ended)
 

@@ -15,7 +15,7 @@ from heygen_async.bulk.cluster.accounts import AccountStore, join_account
 from heygen_async.bulk.cluster.database import Database, RetryingStatements
 from heygen_async.bulk.cluster.looks import Reachability
 from heygen_async.bulk.cluster.postgres import PostgresStore
-from heygen_async.bulk.cluster.rows import Kind, Ticket
+from heygen_async.bulk.cluster.rows import Ticket, WorkKind
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
 from heygen_async.bulk.cluster.scheduling import DatabaseClock, Scheduler, Tuning
 from heygen_async.bulk.cluster.steps import Steps
@@ -58,9 +58,9 @@ class ClusterApi(Api):
 class Engine:
     """What was deferred, and given to nobody."""
 
-    waiting: list[tuple[Kind, Ticket]] = field(factory=list)
+    waiting: list[tuple[WorkKind, Ticket]] = field(factory=list)
 
-    async def defer(self, kind: Kind, tickets: Sequence[Ticket]) -> None:
+    async def defer(self, kind: WorkKind, tickets: Sequence[Ticket]) -> None:
         self.waiting += [(kind, ticket) for ticket in tickets]
 
     async def queued(self) -> set[Ticket]:

@@ -20,7 +20,7 @@ from heygen_async.bulk.cluster import accounts, scheduler_store, scheduling, wor
 from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.database import Database, DatabaseLost
 from heygen_async.bulk.cluster.postgres import PostgresStore
-from heygen_async.bulk.cluster.rows import Kind, Ticket
+from heygen_async.bulk.cluster.rows import Ticket, WorkKind
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
@@ -165,7 +165,7 @@ class GatedEngine:
     engine: Engine
     gate: Gate
 
-    async def defer(self, kind: Kind, tickets: Sequence[Ticket]) -> None:
+    async def defer(self, kind: WorkKind, tickets: Sequence[Ticket]) -> None:
         await self.gate.carry_out(lambda: self.engine.defer(kind, tickets), sys._getframe())
 
     async def queued(self) -> set[Ticket]:

@@ -19,7 +19,7 @@ from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.database import DatabaseLost
 from heygen_async.bulk.cluster.postgres import stored_row
-from heygen_async.bulk.cluster.rows import ENDED, Kind, RunOptions, Stage, StoredRow, Ticket
+from heygen_async.bulk.cluster.rows import ENDED, RunOptions, Stage, StoredRow, Ticket, WorkKind
 from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.cluster.worker import BEAT_SECONDS, SharedPace, Slots, Worker
 from heygen_async.bulk.folders import MARK
@@ -58,14 +58,14 @@ class Cluster:
         self.universe = universe
         options = RunOptions(output_dir=str(output_dir), max_attempts=_MOST_ATTEMPTS, rates=RATES)
         self.tables = Tables(lambda: start + universe.now, options)
-        self.waiting: list[tuple[Kind, Ticket]] = []
+        self.waiting: list[tuple[WorkKind, Ticket]] = []
         self.away_until = 0.0
         self.statements = 0
         self.deliveries = 0
         self.lost_answers: set[int] = set()
         """The numbers of the statements whose answers are lost."""
         self.lost_deliveries: set[int] = set()
-        self.on_delivery: Callable[[Kind], None] = lambda _: None
+        self.on_delivery: Callable[[WorkKind], None] = lambda _: None
         output_dir.mkdir(exist_ok=True)
         (output_dir / MARK).touch()
 
@@ -166,7 +166,7 @@ class _Crew:
         for member in self.members:
             loop.call_soon(member.hear)
 
-    def deliver(self, kind: Kind) -> None:
+    def deliver(self, kind: WorkKind) -> None:
         """Let all workers look for work of a kind."""
         for member in self.members:
             member.wake(kind)
@@ -215,7 +215,7 @@ class _Member(Process):
     name: str
     job: asyncio.Task[None] | None = None
     worker: "_Worker | None" = None
-    wakes: dict[Kind, asyncio.Event] = field(factory=lambda: {kind: asyncio.Event() for kind in Kind})
+    wakes: dict[WorkKind, asyncio.Event] = field(factory=lambda: {kind: asyncio.Event() for kind in WorkKind})
 
     async def work(self) -> None:
         """Work until it is dismissed or killed, or until an error ends it."""
@@ -289,13 +289,13 @@ class _Member(Process):
     # The engine
 
     @property
-    def channels(self) -> Mapping[str, Kind]:
+    def channels(self) -> Mapping[str, WorkKind]:
         return {}
 
-    def wake(self, kind: Kind) -> None:
+    def wake(self, kind: WorkKind) -> None:
         self.wakes[kind].set()
 
-    async def defer(self, kind: Kind, tickets: Sequence[Ticket]) -> None:
+    async def defer(self, kind: WorkKind, tickets: Sequence[Ticket]) -> None:
         await self.pause()
         if self.universe.now < self.cluster.away_until:
             raise DatabaseLost("the database is away")
@@ -311,7 +311,7 @@ class _Member(Process):
         await self.pause()
         return {ticket for _, ticket in self.cluster.waiting}
 
-    async def serve(self, kind: Kind, slots: int, handle: Callable[[Ticket], Awaitable[None]]) -> None:
+    async def serve(self, kind: WorkKind, slots: int, handle: Callable[[Ticket], Awaitable[None]]) -> None:
         free = asyncio.Semaphore(slots)
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -324,13 +324,13 @@ class _Member(Process):
                 else:
                     tasks.create_task(handle(ticket)).add_done_callback(lambda _: free.release())
 
-    async def _until_woken(self, kind: Kind) -> None:
+    async def _until_woken(self, kind: WorkKind) -> None:
         self.wakes[kind].clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(_ENGINE_LOOKS):
                 await self.wakes[kind].wait()
 
-    def _next(self, kind: Kind) -> Ticket | None:
+    def _next(self, kind: WorkKind) -> Ticket | None:
         waiting = self.cluster.waiting
         index = next((at for at, (one, _) in enumerate(waiting) if one is kind), None)
         return None if index is None else waiting.pop(index)[1]

@@ -24,7 +24,7 @@ from psycopg import sql
 
 from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, keeping_cancellation
-from heygen_async.bulk.cluster.rows import Kind, Ticket
+from heygen_async.bulk.cluster.rows import Ticket, WorkKind
 from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA
 
 _TASK: Final = "step"
@@ -43,10 +43,10 @@ for _name in ("procrastinate", "psycopg.pool"):
 Handle: TypeAlias = Callable[[Ticket], Awaitable[None]]
 
 
-class Delivery(Protocol):
+class WorkDelivery(Protocol):
     """Brings work to workers."""
 
-    def defer(self, kind: Kind, tickets: Sequence[Ticket]) -> Awaitable[None]:
+    def defer(self, kind: WorkKind, tickets: Sequence[Ticket]) -> Awaitable[None]:
         """Have work done by any worker that has a slot of its kind.
 
         Raises:
@@ -58,16 +58,16 @@ class Delivery(Protocol):
         """Return the work that waits and that no worker has yet."""
         ...
 
-    def serve(self, kind: Kind, slots: int, handle: Handle) -> Awaitable[None]:
+    def serve(self, kind: WorkKind, slots: int, handle: Handle) -> Awaitable[None]:
         """Give work of a kind to *handle*, as much at once as there are slots, until cancelled."""
         ...
 
     @property
-    def channels(self) -> Mapping[str, Kind]:
+    def channels(self) -> Mapping[str, WorkKind]:
         """The channels of the database on which new work is notified, by kind."""
         ...
 
-    def wake(self, kind: Kind) -> None:
+    def wake(self, kind: WorkKind) -> None:
         """Look for work of a kind now: it was notified."""
         ...
 
@@ -84,13 +84,13 @@ class Procrastinate:
         self._account = account
         self._database = database
         self._app = procrastinate.App(connector=procrastinate.PsycopgConnector())
-        self._wakes = {kind: asyncio.Event() for kind in Kind}
+        self._wakes = {kind: asyncio.Event() for kind in WorkKind}
 
     async def open(self) -> None:
         """Open the engine on the connections of the database."""
         await self._app.open_async(self._database.pool)
 
-    async def defer(self, kind: Kind, tickets: Sequence[Ticket]) -> None:
+    async def defer(self, kind: WorkKind, tickets: Sequence[Ticket]) -> None:
         """Have work done by any worker that has a slot of its kind."""
         if not tickets:
             return
@@ -103,21 +103,21 @@ class Procrastinate:
         """Return the work that waits and that no worker has yet."""
         found: set[Ticket] = set()
         with _engine_errors():
-            for kind in Kind:
+            for kind in WorkKind:
                 jobs = await self._app.job_manager.list_jobs_async(queue=self._queue(kind), status="todo")
                 found |= {_ticket(job.task_kwargs) for job in jobs}
         return found
 
     @property
-    def channels(self) -> Mapping[str, Kind]:
+    def channels(self) -> Mapping[str, WorkKind]:
         """The channels on which the engine notifies new work."""
-        return {f"procrastinate_queue_v1#{self._queue(kind)}": kind for kind in Kind}
+        return {f"procrastinate_queue_v1#{self._queue(kind)}": kind for kind in WorkKind}
 
-    def wake(self, kind: Kind) -> None:
+    def wake(self, kind: WorkKind) -> None:
         """Look for work of a kind now."""
         self._wakes[kind].set()
 
-    async def serve(self, kind: Kind, slots: int, handle: Handle) -> None:
+    async def serve(self, kind: WorkKind, slots: int, handle: Handle) -> None:
         """Give work of a kind to *handle* until cancelled."""
         # The engine's own worker is not used: after the database was away it receives no notifications.
         free = asyncio.Semaphore(slots)
@@ -132,7 +132,7 @@ class Procrastinate:
                 else:
                     tasks.create_task(self._give(job, handle)).add_done_callback(lambda _: free.release())
 
-    async def _fetch(self, kind: Kind) -> Job | None:
+    async def _fetch(self, kind: WorkKind) -> Job | None:
         try:
             with _engine_errors():
                 return await self._app.job_manager.fetch_job(queues=[self._queue(kind)], worker_id=_NOBODY)
@@ -142,7 +142,7 @@ class Procrastinate:
             self._wakes[kind].set()
             return None
 
-    async def _until_woken(self, kind: Kind) -> None:
+    async def _until_woken(self, kind: WorkKind) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_POLL):
                 await self._wakes[kind].wait()
@@ -152,7 +152,7 @@ class Procrastinate:
         with suppress(DatabaseLost), _engine_errors():
             await self._app.job_manager.finish_job(job=job, status=Status.SUCCEEDED, delete_job=True)
 
-    def _queue(self, kind: Kind) -> str:
+    def _queue(self, kind: WorkKind) -> str:
         return f"heygen-{self._account}-{kind}"
 
 

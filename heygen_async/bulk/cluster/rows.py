@@ -47,7 +47,7 @@ class Stage(enum.StrEnum):
     """It does not fit the budget."""
 
 
-class Kind(enum.StrEnum):
+class WorkKind(enum.StrEnum):
     """The kinds of work that have slots of their own, so that none waits behind another."""
 
     UPLOAD = "upload"
@@ -55,11 +55,11 @@ class Kind(enum.StrEnum):
     DOWNLOAD = "download"
 
 
-KINDS: Final[Mapping[Stage, Kind]] = {
-    Stage.PREPARE: Kind.UPLOAD,
-    Stage.SEARCH: Kind.UPLOAD,
-    Stage.CREATE: Kind.CREATE,
-    Stage.DOWNLOAD: Kind.DOWNLOAD,
+KINDS: Final[Mapping[Stage, WorkKind]] = {
+    Stage.PREPARE: WorkKind.UPLOAD,
+    Stage.SEARCH: WorkKind.UPLOAD,
+    Stage.CREATE: WorkKind.CREATE,
+    Stage.DOWNLOAD: WorkKind.DOWNLOAD,
 }
 """Which stages are work for a worker."""
 

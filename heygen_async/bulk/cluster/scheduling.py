@@ -18,9 +18,9 @@ from attrs import define, evolve, field, frozen
 
 from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.cluster.api_calls import Api, StatusReader, together
-from heygen_async.bulk.cluster.delivery import Delivery
+from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Reachability
-from heygen_async.bulk.cluster.rows import KINDS, Kind, Run, Stage, StoredRow, Ticket
+from heygen_async.bulk.cluster.rows import KINDS, Run, Stage, StoredRow, Ticket, WorkKind
 from heygen_async.bulk.cluster.scheduler import AHEAD, Budgets, Busy, Learnt, grant, learn, to_prepare, to_redeliver
 from heygen_async.bulk.cluster.scheduler_store import AccountSnapshot, SchedulerStore
 from heygen_async.bulk.cluster.transitions import after_end, given_up, placed
@@ -81,7 +81,7 @@ class Scheduler:
     """The scheduler of an account, while it holds the lease."""
 
     store: SchedulerStore
-    delivery: Delivery
+    delivery: WorkDelivery
     api: Api
     searcher: Searcher
     is_worse: Callable[[], Awaitable[bool]]
@@ -170,7 +170,7 @@ class Scheduler:
         await self._defer(await self.store.mark_deferred(found.overdue) if found.overdue else [])
 
     async def _defer(self, work: Iterable[tuple[Ticket, Stage]]) -> None:
-        kinds: dict[Kind, list[Ticket]] = {}
+        kinds: dict[WorkKind, list[Ticket]] = {}
         for ticket, stage in work:
             kinds.setdefault(KINDS[stage], []).append(ticket)
         for kind, tickets in kinds.items():

@@ -23,10 +23,10 @@ from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import ClusterError
-from heygen_async.bulk.cluster.delivery import Delivery
+from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Reachability
 from heygen_async.bulk.cluster.postgres import PostgresStore, write
-from heygen_async.bulk.cluster.rows import Kind, RunOptions, Stage, StoredRow, Ticket
+from heygen_async.bulk.cluster.rows import RunOptions, Stage, StoredRow, Ticket, WorkKind
 from heygen_async.bulk.cluster.transitions import STEPS, after_step
 from heygen_async.bulk.effects import Tools, advance, check_target
 from heygen_async.bulk.folders import is_shared_folder
@@ -73,7 +73,7 @@ class _Work:
     """A step that is being taken."""
 
     task: asyncio.Task[None]
-    kind: Kind
+    kind: WorkKind
     version: int
     """The version of the row, as far as this worker has brought it."""
 
@@ -94,7 +94,7 @@ class Steps:
     """
 
     accounts: AccountStore
-    delivery: Delivery
+    delivery: WorkDelivery
     api: Api
     worker: str
     reachability: Reachability
@@ -104,14 +104,14 @@ class Steps:
     _works: dict[tuple[int, str], _Work] = field(factory=dict, init=False)
     _is_closing: bool = field(default=False, init=False)
 
-    async def handle(self, kind: Kind, ticket: Ticket) -> None:
+    async def handle(self, kind: WorkKind, ticket: Ticket) -> None:
         """Take the step of a row that was delivered, unless its version is old."""
         place = (ticket.run, ticket.key)
         while (work := self._works.get(place)) is not None:
             if ticket.version <= work.version:
                 return  # it was delivered twice
             # The row was taken from this worker, which was frozen: its old task can save nothing any more.
-            if work.kind is not Kind.CREATE:
+            if work.kind is not WorkKind.CREATE:
                 work.task.cancel()
             await asyncio.wait([work.task])
         if self._is_closing:
@@ -132,7 +132,7 @@ class Steps:
         self._is_closing = True
         works = list(self._works.values())
         for work in works:
-            if work.kind is not Kind.CREATE:
+            if work.kind is not WorkKind.CREATE:
                 work.task.cancel()
         if works:
             _, late = await asyncio.wait([work.task for work in works], timeout=grace)
@@ -141,7 +141,7 @@ class Steps:
             if late:
                 await asyncio.wait(late)
 
-    async def _take(self, kind: Kind, ticket: Ticket) -> None:
+    async def _take(self, kind: WorkKind, ticket: Ticket) -> None:
         try:
             started = _uptime.since_boot()
             claim = await self.accounts.claim(ticket, self.worker)
@@ -158,7 +158,7 @@ class Steps:
             await asyncio.shield(self._put_back(kind, ticket))
             raise
 
-    async def _put_back(self, kind: Kind, ticket: Ticket) -> None:
+    async def _put_back(self, kind: WorkKind, ticket: Ticket) -> None:
         """Give a row back, to be delivered again; without the database the scheduler finds it."""
         try:
             async with asyncio.timeout(_PUT_BACK_SECONDS):

@@ -24,10 +24,10 @@ from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.cluster.accounts import AccountStore, Lease, LeaseLost
 from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, RetryingStatements, translated
-from heygen_async.bulk.cluster.delivery import Delivery
+from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Reachability
 from heygen_async.bulk.cluster.postgres import PostgresStore
-from heygen_async.bulk.cluster.rows import Kind, Ticket
+from heygen_async.bulk.cluster.rows import Ticket, WorkKind
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
 from heygen_async.bulk.cluster.scheduling import ApiUnreachable, DatabaseClock, Scheduler, Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
@@ -59,9 +59,9 @@ class Slots:
     uploads: int = 4
     downloads: int = 4
 
-    def by_kind(self) -> Mapping[Kind, int]:
+    def by_kind(self) -> Mapping[WorkKind, int]:
         """Return them by kind."""
-        return {Kind.UPLOAD: self.uploads, Kind.CREATE: CREATES, Kind.DOWNLOAD: self.downloads}
+        return {WorkKind.UPLOAD: self.uploads, WorkKind.CREATE: CREATES, WorkKind.DOWNLOAD: self.downloads}
 
 
 @define(eq=False)
@@ -95,7 +95,7 @@ class Worker:
 
     database: Database
     account: int
-    delivery: Delivery
+    delivery: WorkDelivery
     api: Api
     slots: Slots
     pace: SharedPace
@@ -172,7 +172,7 @@ class Worker:
                     with translated():
                         for channel in (CHANNEL, *self.delivery.channels):
                             await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-                    for kind in Kind:  # what was notified before
+                    for kind in WorkKind:  # what was notified before
                         self.delivery.wake(kind)
                     while True:
                         with translated():
@@ -233,7 +233,7 @@ class Worker:
             await asyncio.sleep(self.rest_seconds)
             self._is_resting = False
 
-    async def _serve_kind(self, steps: Steps, kind: Kind, slots: int) -> None:
+    async def _serve_kind(self, steps: Steps, kind: WorkKind, slots: int) -> None:
         async def handle(ticket: Ticket) -> None:
             await steps.handle(kind, ticket)
 

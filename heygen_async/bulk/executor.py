@@ -26,10 +26,10 @@ from heygen_async.bulk.program import (
     ended,
     failed_step,
     intent,
-    is_gone,
     is_remembered,
     next_step,
     timed,
+    without_job,
 )
 from heygen_async.bulk.record import Record, State, answer_of, evolve
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
@@ -369,7 +369,7 @@ class RowExecutor:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            return record.gone(error) if is_gone(record, error) else record.stopped(error)
+            return without_job(record, error)
         finally:
             self._release_seat()
         record = ended(record, job, cost=self._cost(job))

@@ -19,7 +19,7 @@ import attrs
 from attrs import evolve, field, frozen
 
 from heygen_async._arguments import without_query
-from heygen_async.bulk.identity import FileInfo, is_signed
+from heygen_async.bulk.identity import ROLES, FileInfo, is_signed
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, line_without_queries
@@ -132,7 +132,6 @@ _SAVED: Final = tuple(
 )
 _USER_INFO: Final = "the link has a user name or a password in it, which would be stored"
 _ROW_FIELDS: Final = tuple(one.name for one in attrs.fields(DubRow))
-_SOURCES: Final = ("video", "audio")
 
 
 def record_to_json(record: Record) -> dict[str, JSON]:
@@ -186,7 +185,7 @@ def row_to_json(prepared: PreparedRow) -> dict[str, JSON]:
     fields: dict[str, JSON] = {}
     for name in _ROW_FIELDS:
         value = getattr(prepared.row, name)
-        if name in _SOURCES:
+        if name in ROLES:
             fields[name] = _source_to_json(value)
         elif value is not None:
             fields[name] = os.fspath(value) if name == "output" else value
@@ -205,7 +204,7 @@ def row_to_json(prepared: PreparedRow) -> dict[str, JSON]:
 def row_from_json(stored: Mapping[str, Any], number: int, inputs: str) -> PreparedRow:
     """Return the row that was stored. Its files have no fingerprint: every machine compares their content."""
     fields = {**stored["fields"]}
-    for name in _SOURCES:
+    for name in ROLES:
         fields[name] = _source_from_json(fields[name])
     target = stored["target"]
     return PreparedRow(

@@ -30,7 +30,7 @@ from heygen_async.bulk.cluster.rows import RunOptions, Stage, StoredRow, Ticket,
 from heygen_async.bulk.cluster.transitions import STEPS, after_step
 from heygen_async.bulk.effects import Tools, advance, check_target
 from heygen_async.bulk.folders import is_shared_folder
-from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, next_step
+from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, failed_download, next_step
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.store import LostRow, UnixClock
 from heygen_async.errors import (
@@ -226,7 +226,7 @@ class _OneStep:
         tools = Tools(
             heygen=self.steps.api,
             store=self._store,
-            clock=UnixClock(claimed.now),
+            clock=UnixClock(claimed.now, claimed.latest),
             delays=self.steps.delays,
         )
         return await advance(row.row, record, step, tools, self._save), False
@@ -247,9 +247,9 @@ class _OneStep:
         A worker that was frozen may hold the part, and give it its name when it comes back. What it has recorded of it
         must not be replaced until then.
         """
-        target = self.claimed.row.row.target
+        target, delays = self.claimed.row.row.target, self.steps.delays
         if target is not None and await to_thread.run_sync(is_in_use, target):
-            return self._failing(record, DownloadError(f"{target} is being written", is_transient=True))
+            return failed_download(record, DownloadError(f"{target} is being written", is_transient=True), delays)
         if record.lipsync_id is None:
             return record
         try:
@@ -257,7 +257,7 @@ class _OneStep:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            return self._failing(record, error)
+            return failed_download(record, error, delays)
         if job.duration is None:
             return evolve(record, job=job)
         claimed = self.claimed
@@ -265,12 +265,6 @@ class _OneStep:
             await self.steps.accounts.learn_length(claimed.row.run, job.duration)
         cost = Budget(claimed.options.rates).price(claimed.row.row.row.mode, job.duration)
         return evolve(record, job=job, estimate=cost)
-
-    def _failing(self, record: Record, error: HeyGenError) -> Record:
-        holds = self.steps.delays.download
-        if not error.is_transient or record.tries >= len(holds):
-            return record.stopped(error)
-        return record.failing(error, hold=holds[record.tries])
 
     async def _check_folder(self) -> None:
         """Check that the output folder is the shared one here, before anything is written beside it.

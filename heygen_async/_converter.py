@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 import attrs
 from attrs import field, frozen
 
+from heygen_async._arguments import shown
 from heygen_async._ids import is_id
 from heygen_async._one_pass import attributes, one_pass_reader
 from heygen_async._values import (
@@ -212,6 +213,19 @@ def read_new(response: Response, model: type[T], id_field: str, *, is_usable: Ca
 
 
 @_without_frames
+def read_own(response: Response, model: type[T], own_id: str) -> T:
+    """Return the `data` of the answer to a request for one thing, as a *model* whose id is *own_id*.
+
+    Raises:
+        UnexpectedResponse: As `read` does, and if it has another id: a cache may confuse two answers.
+    """
+    found: Any = read(response, model)
+    if found.id != own_id:
+        raise _another(response, "$.data.id", found.id)
+    return cast("T", found)
+
+
+@_without_frames
 def _read(response: Response, model: type[T]) -> T:
     return _structure(response, _member(response, response.data, "data", "$"), model, "$.data")
 
@@ -229,9 +243,16 @@ def read_statuses(response: Response) -> Page[tuple[str, LipsyncStatus | str]]:
 
 
 @_without_frames
-def read_batch_items(response: Response) -> Page[BatchItem]:
-    """Return the items of a batch, whose list and cursor are both inside `data`."""
+def read_batch_items(response: Response, batch_id: str) -> Page[BatchItem]:
+    """Return items of the batch *batch_id*; their list and cursor are both inside `data`.
+
+    Raises:
+        UnexpectedResponse: If it is no such answer, or that of another batch.
+    """
     data = _member(response, response.data, "data", "$")
+    members = cast("Mapping[str, object]", data) if isinstance(data, dict) else {}
+    if (members.get("batch_id") or batch_id) != batch_id:
+        raise _another(response, "$.data.batch_id", members["batch_id"])
     return _page(response, data, "items", partial(_models, BatchItem), "$.data")
 
 
@@ -300,6 +321,10 @@ def _unexpected(response: Response, problems: Sequence[str]) -> UnexpectedRespon
     error = UnexpectedResponse(problems, status=response.status, request_id=response.request_id, outcome="unknown")
     error.idempotency_key, error.attempts = response.idempotency_key, response.attempts
     return error
+
+
+def _another(response: Response, path: str, id: object) -> UnexpectedResponse:
+    return _unexpected(response, [f"another id than the requested one @ {path}: {shown(id)}"])
 
 
 _OPTIONS: Final = frozenset(LipsyncOptions.__annotations__)

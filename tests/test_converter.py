@@ -180,7 +180,7 @@ def test_a_batch_has_its_cursor_inside_data():
         "next_token": "t",
     }
     batch = read(answer(data), Batch)
-    page = read_batch_items(answer(data))
+    page = read_batch_items(answer(data), "b_1")
 
     assert (batch.id, batch.status, batch.total_items) == ("b_1", LipsyncStatus.RUNNING, 2)
     assert batch.counts_by_status == {"pending": 2, "odd": 1}
@@ -371,11 +371,11 @@ def test_a_batch_is_read_whatever_its_figures_are(changed, total, counts, extra)
 
 def test_an_item_of_a_batch_may_have_its_index_as_text():
     item = {"item_index": "1", "status": "failed", "video_id": None, "error": {"code": 7}}
-    (found,) = read_batch_items(answer({"items": [item]})).items
+    (found,) = read_batch_items(answer({"items": [item]}), "b_1").items
 
     assert (found.item_index, found.lipsync_id, found.error) == (1, None, "7")
     with pytest.raises(UnexpectedResponse, match="item_index"):
-        read_batch_items(answer({"items": [{"item_index": "first", "status": "failed"}]}))
+        read_batch_items(answer({"items": [{"item_index": "first", "status": "failed"}]}), "b_1")
 
 
 def test_an_asset_is_read_whatever_its_optional_fields_are():

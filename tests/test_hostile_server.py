@@ -225,7 +225,7 @@ async def test_a_redirect_is_never_followed_and_the_key_stays_at_home():
 
 
 async def test_a_cookie_is_not_kept():
-    async with answering(always(text='{"data": {"id": "a", "status": "x"}}', headers={"Set-Cookie": "a=b"})) as (
+    async with answering(always(text='{"data": {"id": "ls_1", "status": "x"}}', headers={"Set-Cookie": "a=b"})) as (
         session,
         got,
     ):

@@ -32,7 +32,9 @@ IMPORTS = {
     "_wire": {"_arguments", "_ids", "_masking", "_text", "errors", "models"},
     "pagination": {"_arguments", "errors"},
     "_lenient_models": {"_events", "_one_pass", "_values", "models"},
-    "_converter": {"_ids", "_lenient_models", "_one_pass", "_values", "_wire", "errors", "models", "pagination"},
+    "_converter": {
+        *("_arguments", "_ids", "_lenient_models", "_one_pass", "_values", "_wire", "errors", "models", "pagination"),
+    },
     "_transport": {
         *("_arguments", "_ids", "_masking", "_text", "_uptime", "_version", "_wire"),
         *("errors", "models", "policies"),

@@ -2,7 +2,15 @@
 
 import pytest
 
-from heygen_async import HeyGenSession, LipsyncFailed, LipsyncRequest, PollPolicy, RetryPolicy, UnexpectedResponse
+from heygen_async import (
+    DubRow,
+    HeyGenSession,
+    LipsyncFailed,
+    LipsyncRequest,
+    PollPolicy,
+    RetryPolicy,
+    UnexpectedResponse,
+)
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 from heygen_async.sandbox.faults import odd_fields
 
@@ -123,3 +131,115 @@ async def test_an_upload_answered_with_no_usable_id_is_an_error_and_is_not_remem
         with pytest.raises(UnexpectedResponse, match="no usable id"):
             await heygen.assets.upload(SAMPLE_AUDIO)
         await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO)
+
+
+ONE = "GET /v3/lipsyncs/{lipsync_id}"
+
+
+async def wait_for(heygen, job):
+    await heygen.poller.wait(job.id, timeout=2)
+
+
+async def download(heygen, job):
+    await heygen.download(job.id, "a.mp4")
+
+
+async def get(heygen, job):
+    await heygen.lipsyncs.get(job.id)
+
+
+@pytest.mark.parametrize("call", [wait_for, download, get])
+async def test_the_lipsync_that_is_answered_for_another_id_is_not_used(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    async with Sandbox(speed=500) as sandbox, session(sandbox) as heygen:
+        other = await heygen.lipsyncs.create(**SOURCES, title="Somebody else's")
+        job = await heygen.lipsyncs.create(**SOURCES)
+        await job.wait()
+        sandbox.faults.append(odd_fields(ONE, fields={"id": other.id}))
+        with pytest.raises(UnexpectedResponse, match="another id than the requested one") as caught:
+            await call(heygen, job)
+
+    assert caught.value.is_transient
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_wait_goes_on_after_the_answer_for_another_id():
+    async with Sandbox(speed=500) as sandbox, session(sandbox) as heygen:
+        job = await heygen.lipsyncs.create(**SOURCES)
+        sandbox.faults.append(odd_fields(ONE, fields={"id": "ls_other"}, times=2))
+
+        assert (await job.wait(timeout=30)).id == job.id
+
+
+async def test_a_bulk_run_records_no_job_that_is_answered_for_another_id(tmp_path):
+    row = DubRow(**SOURCES, key="c")
+    async with Sandbox(speed=500) as sandbox, session(sandbox) as heygen:
+        sandbox.faults.append(odd_fields(ONE, fields={"id": "ls_other"}, times=1))
+        async with heygen.dub_many([row], journal=tmp_path / "j.sqlite", output_dir=tmp_path) as run:
+            (outcome,) = [outcome async for outcome in run]
+
+    assert outcome.lipsync is not None
+    assert outcome.lipsync.id == sandbox.jobs[0].id
+
+
+async def rename(heygen, id):
+    await heygen.lipsyncs.update(id, title="T")
+
+
+async def get_batch(heygen, id):
+    await heygen.lipsyncs.batch(id).get()
+
+
+async def list_items(heygen, id):
+    await heygen.lipsyncs.batch(id).items().collect()
+
+
+async def get_asset(heygen, id):
+    await heygen.assets.get(id)
+
+
+async def change_endpoint(heygen, id):
+    await heygen.webhooks.update(id, url="https://app.example/b")
+
+
+async def make_lipsync(heygen):
+    return (await heygen.lipsyncs.create(**SOURCES)).id
+
+
+async def make_batch(heygen):
+    return (await heygen.lipsyncs.create_batch([LipsyncRequest(**SOURCES)])).id
+
+
+async def make_asset(heygen):
+    return (await heygen.assets.upload(SAMPLE_AUDIO)).id
+
+
+async def make_endpoint(heygen):
+    return (await heygen.webhooks.create("https://app.example/a")).id
+
+
+@pytest.mark.parametrize(
+    ("make", "call", "field"),
+    [
+        (make_lipsync, rename, "id"),
+        (make_batch, get_batch, "batch_id"),
+        (make_batch, list_items, "batch_id"),
+        (make_asset, get_asset, "id"),
+        (make_endpoint, change_endpoint, "endpoint_id"),
+    ],
+)
+async def test_nothing_that_is_answered_for_another_id_is_used(make, call, field):
+    async with Sandbox() as sandbox, session(sandbox) as heygen:
+        own_id = await make(heygen)
+        await call(heygen, own_id)
+        sandbox.faults.append(odd_fields(fields={field: "another"}))
+        with pytest.raises(UnexpectedResponse, match="another id than the requested one"):
+            await call(heygen, own_id)
+
+
+async def test_an_upload_that_is_completed_as_another_asset_is_an_error():
+    faults = [odd_fields("POST /v3/assets/{asset_id}/complete", fields={"asset_id": "another"})]
+    async with Sandbox(faults=faults) as sandbox, session(sandbox) as heygen:
+        heygen._calls.transfers.multipart_max = 0
+        with pytest.raises(UnexpectedResponse, match="no usable id"):
+            await heygen.assets.upload(SAMPLE_AUDIO)

@@ -214,7 +214,7 @@ class Uploads:
             segments={"asset_id": asset_id},
             json={"checksum_sha256": reading.sha256},
         )
-        return read_new(await self._transport.send(request), Asset, "id", is_usable=is_word)
+        return read_new(await self._transport.send(request), Asset, "id", is_usable=lambda found: found == asset_id)
 
     async def _store(self, file: LocalFile, reading: Reading) -> str:
         """Send *file* to the storage host, and return the id of the asset that waits to be completed."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from attrs import frozen
 
 from heygen_async._arguments import check_count, check_function, check_text
-from heygen_async._converter import read, read_page
+from heygen_async._converter import read_own, read_page
 from heygen_async._media.transfers import Progress
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
@@ -80,7 +80,8 @@ class Assets:
 
         Cancelling it affects nothing.
         """
-        return read(await self._transport.send(compose("GET", _ONE, segments={"asset_id": asset_id})), Asset)
+        request = compose("GET", _ONE, segments={"asset_id": asset_id})
+        return read_own(await self._transport.send(request), Asset, asset_id)
 
     async def delete(self, asset_id: str) -> None:
         """Delete an asset permanently.

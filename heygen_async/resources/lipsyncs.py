@@ -16,9 +16,9 @@ from heygen_async._arguments import check_callback_url, check_count, check_keywo
 from heygen_async._converter import (
     BatchCreated,
     Created,
-    read,
     read_batch_items,
     read_new,
+    read_own,
     read_page,
     read_statuses,
     request_body,
@@ -68,7 +68,7 @@ async def fetch(transport: Transport, lipsync_id: str) -> Lipsync:
     """Get one lipsync."""
     # Without `compose`, which would be 3 % of the call.
     request = Request("GET", f"/v3/lipsyncs/{segment('lipsync_id', lipsync_id)}", _ONE)
-    return read(await transport.send(request), Lipsync)
+    return read_own(await transport.send(request), Lipsync, lipsync_id)
 
 
 async def fetch_page(transport: Transport, page_size: int, token: str | None) -> Page[Lipsync]:
@@ -287,7 +287,7 @@ class Lipsyncs:
         """
         check_title("title", title)
         request = compose("PATCH", _ONE, segments={"lipsync_id": lipsync_id}, json={"title": title})
-        return read(await self._transport.send(request), Lipsync)
+        return read_own(await self._transport.send(request), Lipsync, lipsync_id)
 
     async def delete(self, lipsync_id: str) -> None:
         """Delete a lipsync permanently.
@@ -377,12 +377,12 @@ class Lipsyncs:
 
     async def _get_batch(self, batch_id: str) -> Batch:
         request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params={"limit": 1})
-        return read(await self._transport.send(request), Batch)
+        return read_own(await self._transport.send(request), Batch, batch_id)
 
     async def _batch_page(self, batch_id: str, token: str | None) -> Page[BatchItem]:
         params = {"limit": MAX_PAGE, "token": token}
         request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params=params)
-        return read_batch_items(await self._transport.send(request))
+        return read_batch_items(await self._transport.send(request), batch_id)
 
 
 def _local_sources(requests: Sequence[LipsyncRequest]) -> list[tuple[_Place, Source]]:

@@ -8,7 +8,7 @@ from functools import partial
 from attrs import frozen
 
 from heygen_async._arguments import check_count, check_text, is_https, shown
-from heygen_async._converter import RotatedSecret, read, read_page
+from heygen_async._converter import RotatedSecret, read, read_own, read_page
 from heygen_async._ids import check_key
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose
@@ -105,7 +105,7 @@ class WebhookEndpoints:
             raise ValueError("there is nothing to update: give url or events")
         request = compose("PATCH", _ONE, segments={"endpoint_id": endpoint_id}, json=body)
         del url, body  # or a traceback with local variables would show the query
-        return read(await self._transport.send(request), WebhookEndpoint)
+        return read_own(await self._transport.send(request), WebhookEndpoint, endpoint_id)
 
     async def delete(self, endpoint_id: str) -> None:
         """Delete an endpoint. HeyGen sends no more events to it.

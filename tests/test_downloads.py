@@ -1363,6 +1363,12 @@ PAGES = [
     pytest.param((b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",), id="xml"),
     pytest.param((b'{"error": {"code": "expired"}}',), id="json"),
     pytest.param((b'[{"error": 1}]',), id="json-list"),
+    pytest.param((b"<scr", b"ipt>location = 1</script>"), id="script"),
+    pytest.param((b"<", b"h1>403 Forbidden</h1>"), id="heading"),
+    pytest.param((b"<ns:Error xmlns:ns='x'>",), id="xml-with-a-namespace"),
+    pytest.param((b"\xff", b"\xfe<", b"\0!\0"), id="utf-16-in-packets"),
+    pytest.param((b'["exp', b'ired"]'), id="json-list-of-strings"),
+    pytest.param((b'"expired"',), id="json-string"),
 ]
 
 

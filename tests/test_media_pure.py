@@ -330,6 +330,11 @@ def test_a_page_is_not_media(kind, status):
         *(b"<!DOCTYPE html><p>", b"  \n<html lang=en>", b"\xef\xbb\xbf<!doctype", b"<!-- x --><p>", b"<HEAD>"),
         *(b" " * 9000 + b"<html>", b"<?xml version='1.0'?><Error>", b'{"error": 1}', b"{}", b"[]", b'[\n{"a": 1}]'),
         *(b'\xef\xbb\xbf\r\n{ "a"', b"<Error><Code>AccessDenied</Code>", b"<title>"),
+        *(b"<script>location = 1</script>", b"<meta http-equiv=refresh>", b"<h1>403</h1>", b"<div>", b"<center>"),
+        *(b"<table>", b"<Response>", b"<ns:Error xmlns:ns='x'>", b"</p>", b"<h1>free"),
+        *("\ufeff<!doctype html>".encode("utf-16-le"), "\ufeff \n<h1>".encode("utf-16-be")),
+        '\ufeff{"a"'.encode("utf-16-le"),
+        *(b'["expired"]', b'"expired"', b"[[1]]", b' "expired"'),
     ],
 )
 def test_a_page_declared_as_media_is_not_media(start):
@@ -337,7 +342,11 @@ def test_a_page_declared_as_media_is_not_media(start):
 
 
 @pytest.mark.parametrize(
-    "start", [b"", b"\xef\xbb", b"\xef\xbb\xbf", b" \r\n\t", b"<", b"\n<!doc", b"{", b"[ \n", b" {  "]
+    "start",
+    [
+        *(b"", b"\xef\xbb", b"\xef\xbb\xbf", b" \r\n\t", b"<", b"\n<", b"{", b"[ \n", b" {  "),
+        *(b"\xff", b"\xfe", b"\xff\xfe", b"\xff\xfe<", b"\xff\xfe<\0", b"\xfe\xff\0 \0<\0"),
+    ],
 )
 def test_what_is_blank_or_cut_may_become_a_page(start):
     assert is_page(start) is None
@@ -354,7 +363,11 @@ def test_what_is_blank_or_cut_may_become_a_page(start):
         b"\n1\n",
         b"\0",
         b"any bytes",
-        b"<video of a test>",
+        b"<3 any bytes",
+        b"<a\0\0mdat",  # one box of a gigabyte
+        b'"\0\0\0ftypmp42',
+        b"\xff\xfb\x90",
+        "\ufeff1\n".encode("utf-16-le"),
         b"[Music]",
         b"{video}",
     ],
@@ -363,9 +376,23 @@ def test_what_does_not_begin_like_a_page_may_be_media(start):
     assert is_page(start) is False
 
 
-@pytest.mark.parametrize("kind", ["video/mp4", "text/plain", "application/octet-stream", "binary/xml", ""])
+@pytest.mark.parametrize("kind", ["video/mp4", "application/octet-stream", "binary/xml", "audio/mp4", ""])
 def test_other_types_may_be_media(kind):
     assert resumed(PartState(), 200, {"Content-Type": kind}) == PartState()
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/plain; charset=utf-8", "Text/Markdown", "text/css"])
+def test_a_text_may_be_captions_but_not_a_video(kind):
+    assert resumed(PartState(), 200, {"Content-Type": kind}, "captions") == PartState()
+    with pytest.raises(UnexpectedResponse, match="a page") as text:
+        resumed(PartState(), 200, {"Content-Type": kind}, "video")
+    assert text.value.is_transient
+
+
+@pytest.mark.parametrize("kind", ["image/png", "image/svg+xml", "IMAGE/JPEG"])
+def test_an_image_is_not_a_video(kind):
+    with pytest.raises(UnexpectedResponse, match="a page"):
+        resumed(PartState(), 200, {"Content-Type": kind}, "video")
 
 
 def test_a_compressed_file_is_refused():

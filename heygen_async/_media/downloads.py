@@ -15,8 +15,8 @@ from anyio import to_thread
 from attrs import frozen
 
 from heygen_async._arguments import check_function, check_type
-from heygen_async._media.fetch import Chunk, Link, OutputKind, TooLongError, fetch
-from heygen_async._media.hosts import PartState
+from heygen_async._media.fetch import Chunk, Link, TooLongError, fetch
+from heygen_async._media.hosts import OutputKind, PartState
 from heygen_async._media.parts import Part, part_path, write_whole
 from heygen_async._media.targets import FilePath, captions_path, check_file, expanded, place_of, target_in
 from heygen_async._media.transfers import OpenFile, Progress, Transfers, report

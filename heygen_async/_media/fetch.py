@@ -10,13 +10,23 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from http import HTTPStatus
 from random import random
-from typing import Final, Literal, TypeAlias
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https
-from heygen_async._media.hosts import BLANKS, EXPIRED, MOST_BLANKS, PartState, is_page, range_headers, refusal, resumed
+from heygen_async._media.hosts import (
+    BLANKS,
+    EXPIRED,
+    MOST_BLANKS,
+    OutputKind,
+    PartState,
+    is_page,
+    range_headers,
+    refusal,
+    resumed,
+)
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
 from heygen_async._transport.retry import Attempts
@@ -29,8 +39,6 @@ from heygen_async.errors import (
     UnexpectedResponse,
 )
 from heygen_async.models import Lipsync, LipsyncStatus, Secret
-
-OutputKind: TypeAlias = Literal["video", "captions"]
 
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
@@ -119,7 +127,7 @@ class _Fetch:
         if answer.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT} or (
             answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and resuming
         ):
-            state = resumed(self._state, answer.status, answer.headers)
+            state = resumed(self._state, answer.status, answer.headers, self._link.kind)
             if state is None:
                 raise _RestartError(f"the file host does not resume the download ({answer.status})")
             self._check_length(state)

@@ -9,12 +9,14 @@ import codecs
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from attrs import evolve, frozen
 
 from heygen_async._wire import is_unsettled, retry_after
 from heygen_async.errors import HeyGenError, UnexpectedResponse, error_class
+
+OutputKind: TypeAlias = Literal["video", "captions"]
 
 EXPIRED: Final = frozenset({401, 403, 404, 410})
 """The statuses with which a file host says that a link has expired, or does not exist (yet)."""
@@ -25,9 +27,14 @@ _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
 _HTML: Final = re.compile(r"text/html|application/xhtml\+xml")
 _DOCUMENT: Final = re.compile(r"text/html|(?:application|text)/(?:xml|json)|[^/]+/.+\+(?:xml|json)")
 """Media types of pages, and of the reports of errors; a video and SubRip have others."""
-_PAGE: Final = re.compile(rb"<(?:!doctype|!--|\?xml|html|head|body|title|error)|\{\s*[\"}]|\[\s*[{\]]", re.IGNORECASE)
+_NO_VIDEO: Final = re.compile(rf"(?:text|image)/.+|{_DOCUMENT.pattern}")
+"""Media types that no video has, while captions are text."""
+_PAGE: Final = re.compile(rb'<[a-z!?/]|"|\{\s*["}]|\[\s*[{\["\]]', re.IGNORECASE)
 """With what HTML, XML and JSON begin. Neither a video nor SubRip begins with one of these."""
-_LONGEST_TAG: Final = len(b"<!doctype")
+_CUT: Final = frozenset({b"", b"<", b"{", b"["})
+_BOX: Final = re.compile(rb".{4}(?:ftyp|styp|moov|moof|mdat|sidx|pnot)", re.DOTALL)
+"""With what an MP4 begins: the length of its first box, which may have any bytes, and what that box is."""
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _HTML_STARTS: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
 _ASIDES: Final = re.compile(rb"<!--.*?-->|<\?.*?\?>", re.DOTALL)
 BLANKS: Final = b" \t\n\v\f\r" + codecs.BOM_UTF8
@@ -110,20 +117,21 @@ def range_headers(state: PartState) -> dict[str, str]:
     return {"Range": f"bytes={state.resumes_at}-", "If-Range": state.etag}
 
 
-def resumed(state: PartState, status: int, headers: Mapping[str, str]) -> PartState | None:
+def resumed(state: PartState, status: int, headers: Mapping[str, str], kind: OutputKind = "video") -> PartState | None:
     """Return where the body of an answer starts, and in what; `None` if all of the file must be requested.
 
     Args:
         state: What there is, and was requested with.
         status: 200, 206 or 416.
         headers: The headers; look-up ignores case.
+        kind: What the file is.
 
     Raises:
         UnexpectedResponse: If the body is not media, or is compressed.
     """
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return None
-    _check_media(status, headers)
+    _check_media(status, headers, kind)
     if status == HTTPStatus.OK:
         return PartState(0, strong_etag(headers), _length(headers))
     match = _RANGE.fullmatch(headers.get("Content-Range", ""))
@@ -135,8 +143,8 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str]) -> PartSt
     return PartState(int(match[1]), state.etag, total or state.total)
 
 
-def _check_media(status: int, headers: Mapping[str, str]) -> None:
-    _check_kind(status, headers, _DOCUMENT)
+def _check_media(status: int, headers: Mapping[str, str], kind: OutputKind) -> None:
+    _check_kind(status, headers, _NO_VIDEO if kind == "video" else _DOCUMENT)
     if headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
         raise UnexpectedResponse(["the file host sent a compressed file, which was not requested"], status=status)
 
@@ -149,11 +157,15 @@ def _check_kind(status: int, headers: Mapping[str, str], refused: re.Pattern[str
 
 def is_page(start: bytes) -> bool | None:
     """Return whether a file that begins with *start* is a page, whatever its declared type; `None` if that is open."""
-    rest = start.lstrip(BLANKS)
+    if _BOX.match(start):
+        return False
+    if start in {bom[:1] for bom in _UTF_16}:
+        return None
+    text = start.decode("utf-16", "ignore").encode() if start.startswith(_UTF_16) else start
+    rest = text.lstrip(BLANKS)
     if _PAGE.match(rest):
         return True
-    is_cut = len(rest) < _LONGEST_TAG if rest.startswith(b"<") else rest.strip() in {b"", b"{", b"["}
-    return None if is_cut else False
+    return None if rest.strip() in _CUT else False
 
 
 def strong_etag(headers: Mapping[str, str]) -> str | None:

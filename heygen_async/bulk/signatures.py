@@ -1,12 +1,13 @@
 """Which parts of a link are its signature, so that the same link, signed again, counts as the same. Pure.
 
 Rule 1: a parameter is left out of `without_signature` only if it is certain: a known signer adds it, and the link has
-that signer's own marks; or its name means nothing but a signature, or it belongs to one that does.
+that signer's own marks; or its name means nothing but a signature; or its name ends so, and its value looks like one.
 Rule 2: a general name (`token`, `hash`, `s`) may say which file is meant. It is left out of `without_likely_signature`
 only if its value looks like a signature, and something else in the link says which file is meant.
 Rule 3: a time belongs to a signature only beside one, or if its name says that something ends then: the time at which a
-file was made says which file is meant.
-Rule 4: everything else is part of the address.
+file was made says which file is meant. A date without a time of day is no such time.
+Rule 4: everything else is part of the address. What is in doubt is too: a link that was signed again and is not
+recognised costs a clear error, but a file that is taken for another one costs a wrong video.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 import orjson
 from attrs import Factory, field, frozen
@@ -71,7 +72,8 @@ _SIGNERS: Final = (
     _signer("googleaccessid signature", "expires"),
     # CloudFront, and Google's CDNs
     _signer("key-pair-id signature", "expires policy hash-algorithm"),
-    _signer("keyname signature", "expires urlprefix"),
+    _signer("expires keyname signature"),
+    _signer("urlprefix keyname signature", "expires"),
     # Azure: account, service and user delegation SAS
     _signer("sig sv", "ss srt sr st se sp sip spr si sdd sks skt ske skv skoid sktid saoid suoid scid ses"),
     _signer("token", path=r"/storage/v1/(object|render/image|object/render)/sign/"),  # Supabase
@@ -102,14 +104,19 @@ _SIGNERS: Final = (
     _signer("tempauth"),  # SharePoint
 )
 
-_TOKEN_SEGMENT: Final = re.compile(r"(?:^|~)hmac=[0-9a-f]+|^bcdn_token=", re.IGNORECASE)
-"""A segment of a path that is a signature, at Akamai and Bunny."""
+_PATH_TOKEN: Final = re.compile(
+    r"(?:^|[~&])(?:hmac=[0-9a-f]{32,}|bcdn_token=[A-Za-z0-9_\-]{20,})(?![^~&])", re.IGNORECASE
+)
+"""The signature in a segment of a path, at Akamai and Bunny."""
+_PATH_PIECE: Final = re.compile(r"(?:^|[~&])(?:exp|st|acl|ip|hmac|bcdn_token|expires|token_path)=[^~&]*", re.IGNORECASE)
+"""What belongs to it in the same segment."""
 
-_SIGNATURE: Final = re.compile(r"(?:.*[-_.])?(?:signature|sig|hmac)")
+_SIGNATURE: Final = _names("signature sig hmac")
 """Names that mean nothing but a signature."""
+_SIGNATURE_ENDING: Final = re.compile(r".+[-_.](?:signature|sig|hmac)")
+"""The ending of other such names, if the value looks like a signature."""
 _EXPIRY: Final = re.compile(r"(?:x[-_]?)?(?:exp|expires?|expiry|expiration)(?:[-_]?(?:at|in|time|timestamp|date))?")
-_WITH_SIGNATURE: Final = frozenset({"nonce", "policy", "keyid", "key_id", "kid", "keyname", "key-pair-id", "algorithm"})
-"""What goes with a signature, and changes with it."""
+"""Names of an expiry, if the value is a time, or a number of seconds of which the name says that they expire."""
 _ENDS: Final = frozenset({"deadline", "until", "valid_until"})
 """Other names of an expiry, if the value is a time."""
 _SHORT_ENDS: Final = frozenset({"e", "ex", "se", "oe"})
@@ -117,19 +124,28 @@ _SHORT_ENDS: Final = frozenset({"e", "ex", "se", "oe"})
 _TIMES: Final = _ENDS | _SHORT_ENDS | {"t", "ts", "st", "timestamp"}
 """Names of a time, if the value is one."""
 _GENERAL: Final = _names(
-    "token access_token accesstoken auth auth_token auth_key authkey authorization jwt ticket secret session sessionid"
-    " sid sign st verify verification policy credential tempauth oh hm secure"
+    "token access_token accesstoken auth auth_token auth_key authkey authorization jwt ticket secret"
+    " sign st verify verification policy credential tempauth oh hm secure"
 )
 """Names of a signature, if the value looks like one."""
 _GENERAL_ENDING: Final = re.compile(r".*(?:token|signature|(?<!de)(?<!as)sign)")
 """The ending of other such names: `download_token`, `wmsAuthSign`; not of `design` and `assign`."""
-_DIGESTS: Final = frozenset({"hash", "h", "md5", "s", "digest", "sha1", "sha256"})
+_DIGESTS: Final = _names("hash h md5 s digest sha1 sha256 session sessionid sid")
 """Likewise, but only beside an expiry: alone they may tell one content from another."""
 _NAMES_A_FILE: Final = _names(
     "file filename name path key object id uuid video audio v f src source url asset media doc"
 )
 _MEDIA: Final = re.compile(r"\.(?:mp4|m4v|webm|mov|mkv|avi|mp3|wav|m4a|aac|ogg|flac)$", re.IGNORECASE)
-_TIME: Final = re.compile(r"1\d{9}(?:\d{3})?|[0-9a-f]{8}|\d{4}-?\d\d-?\d\dT?[\d:.]*Z?", re.IGNORECASE)
+_TIME: Final = re.compile(
+    r"1\d{9}(?:\d{3})?|[67][0-9a-f]{7}|\d{4}-?\d\d-?\d\d[T ]\d\d:?\d\d(?::?\d\d(?:\.\d+)?)?(?:Z|[+\- ]\d\d:?\d\d)?",
+    re.IGNORECASE,
+)
+"""Seconds or milliseconds since 1970, as decimal digits or as hexadecimal ones, or a date with a time of day."""
+_SECONDS: Final = re.compile(r"\d{1,7}")
+_CODED: Final = re.compile(r"[A-Za-z0-9+/=_\-.,:~% ]*")
+"""What signatures are written in; a plus sign in a query is read as a blank."""
+_SHORTEST: Final = 20
+"""Characters of the shortest value that looks like a signature. An MD5 in base64 has 22."""
 _JWT: Final = re.compile(r"ey[A-Za-z0-9_\-]+\.(ey[A-Za-z0-9_\-]+)\.[A-Za-z0-9_\-]*")
 _MAY_BE_SIGNED: Final = re.compile(r"[?=%]|/ey")
 """What every link with a query or a token contains: the others, which are most, need not be taken apart."""
@@ -166,8 +182,8 @@ def _parsed(url: str) -> _Link:
     whole, mark, fragment = url.partition("#")
     base, _, query = whole.partition("?")
     parts = urlsplit(base)
-    segments = [_claims(segment, unquote(segment)) for segment in parts.path.split("/")]
-    path = "/".join(segment for segment in segments if not _TOKEN_SEGMENT.search(unquote(segment)))
+    segments = [_without_token(_claims(segment, unquote(segment))) for segment in parts.path.split("/")]
+    path = "/".join(segment for segment in segments if segment is not None)
     parameters = tuple(map(_parameter, query.split("&"))) if query else ()
     return _Link(
         url=url,
@@ -185,6 +201,14 @@ def _parameter(text: str) -> tuple[str, str, str]:
     value = unquote_plus(coded)
     claims = _claims(coded, value)
     return unquote_plus(name).lower(), value, f"{name}{equals}{claims}" if claims or not coded else ""
+
+
+def _without_token(segment: str) -> str | None:
+    """Return a *segment* of a path without the signature in it; `None` if nothing remains."""
+    text = unquote(segment)
+    if _PATH_TOKEN.search(text) is None:
+        return segment
+    return quote(_PATH_PIECE.sub("", text), safe="~&=") or None
 
 
 def _claims(text: str, value: str) -> str:
@@ -236,21 +260,27 @@ def looks_signed(url: str) -> bool:
 def _certain(link: _Link) -> frozenset[str]:
     values = link.values
     found = {name for signer in _SIGNERS if signer.signs(link) for name in signer.adds}
-    signatures = {name for name in values if _SIGNATURE.fullmatch(name)}
+    signatures = {name for name, value in values.items() if _is_signature(name, value)}
     found |= signatures
     if signatures:
         found |= {name for name, value in values.items() if _goes_with_signature(name, value)}
     return frozenset(found & values.keys())
 
 
+def _is_signature(name: str, value: str) -> bool:
+    if name in _SIGNATURE:
+        return _CODED.fullmatch(value) is not None and _MEDIA.search(value) is None
+    return _SIGNATURE_ENDING.fullmatch(name) is not None and _looks_random(value)
+
+
 def _goes_with_signature(name: str, value: str) -> bool:
-    return name in _WITH_SIGNATURE or _EXPIRY.fullmatch(name) is not None or _is_time(name, value)
+    return name == "nonce" or (name == "policy" and _looks_random(value)) or _is_time(name, value)
 
 
 @lru_cache(maxsize=256)
 def _likely(link: _Link) -> frozenset[str]:
     values = link.values
-    times = {name for name, value in values.items() if _EXPIRY.fullmatch(name) or _is_time(name, value)}
+    times = {name for name, value in values.items() if _is_time(name, value)}
     ends = {name for name in times if _EXPIRY.fullmatch(name) or name in _ENDS or name in _SHORT_ENDS}
     tokens = {name for name, value in values.items() if _is_token(name, beside_end=bool(ends)) and _looks_random(value)}
     if tokens:
@@ -271,10 +301,16 @@ def _has_digest_and_time(link: _Link) -> bool:
 
 
 def _is_time(name: str, value: str) -> bool:
-    return name in _TIMES and _TIME.fullmatch(value) is not None
+    is_expiry = _EXPIRY.fullmatch(name) is not None
+    if is_expiry and "expir" in name and _SECONDS.fullmatch(value):
+        return True
+    return (is_expiry or name in _TIMES) and _TIME.fullmatch(value) is not None
 
 
 def _looks_random(value: str) -> bool:
+    """Return whether *value* looks like a signature: long, of mixed characters, and no name of a file."""
+    if len(value) < _SHORTEST or _CODED.fullmatch(value) is None or _MEDIA.search(value):
+        return False
     return any(
         len({char.isdigit() or (char.isupper() + 1) * 2 for char in run}) > 1  # two of digits, upper and lower case
         for run in _RUN.findall(value)

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from heygen_async._text import is_text
+from heygen_async._text import is_text, without_queries
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -213,6 +213,11 @@ def without_query(url: str | None) -> str:
     bare, has_query, _ = url.partition("?")
     bare = _USER.sub("...@", bare)
     return repr(f"{bare}?..." if has_query else bare)
+
+
+def quoted(text: str | None) -> str:
+    """Return the repr of a *text* of the server's, which may quote links, without their queries and users."""
+    return repr(text if text is None else without_queries(text))
 
 
 def shown(value: object) -> str:

@@ -208,7 +208,7 @@ def read_new(response: Response, model: type[T], id_field: str, *, is_usable: Ca
     made = read(response, model)
     made_id = getattr(made, id_field)
     if not is_usable(made_id):
-        raise _unexpected(response, [f"no usable id @ $.data.{id_field}: {made_id[:80]!r}"])
+        raise _unexpected(response, [f"no usable id @ $.data.{id_field}: {shown(made_id)}"])
     return made
 
 

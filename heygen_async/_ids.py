@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import quote
 
+from heygen_async._arguments import shown
+
 _KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,255}")
 # Needs no percent-encoding, and is one segment of a path; a comma would split a list of ids.
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+;=]{1,255}")
@@ -44,7 +46,7 @@ def segment(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
     if not is_id(value):
-        raise ValueError(f"{name} is not an id: {value[:80]!r}")
+        raise ValueError(f"{name} is not an id: {shown(value)}")
     return value
 
 

@@ -71,6 +71,11 @@ def _without_query(run: str, hidden: str) -> str:
     return run
 
 
+def clean_line(text: str) -> str:
+    """Return *text*, which a server may have written, as a message shows it: `one_line`, `without_queries`."""
+    return one_line(without_queries(text))
+
+
 def escape_controls(text: str) -> str:
     r"""Return *text*, a line of JSON, with the characters that `one_line` removes as the escapes of JSON (`\u009b`)."""
     return _NOT_SHOWN.sub(lambda found: "".join(f"\\u{ord(char):04x}" for char in found[0]), text)

@@ -38,6 +38,8 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from attrs import asdict, frozen
 
+from heygen_async._text import clean_line, one_line
+
 if TYPE_CHECKING:
     from heygen_async.models import Lipsync
 
@@ -250,7 +252,7 @@ class APIError(HeyGenError):
             parts.append(f" (field {self.param})")
         if self.request_id:
             parts.append(f" [request {self.request_id}]")
-        return "".join(parts)
+        return one_line("".join(parts))
 
 
 class InvalidRequest(APIError):
@@ -341,7 +343,7 @@ class UnexpectedResponse(HeyGenError):
         # The next attempt may not meet the gateway that answered 200 with a page of its own. A redirect stays.
         self.is_transient = status < _REDIRECTS if is_transient is None else is_transient
         where = f" [request {request_id}]" if request_id else ""
-        super().__init__(f"unexpected answer ({status}): {'; '.join(self.problems)}{where}", outcome=outcome)
+        super().__init__(one_line(f"unexpected answer ({status}): {'; '.join(self.problems)}{where}"), outcome=outcome)
 
 
 class LipsyncFailed(HeyGenError):
@@ -355,7 +357,7 @@ class LipsyncFailed(HeyGenError):
 
     def __init__(self, lipsync: Lipsync) -> None:
         self.lipsync = lipsync
-        super().__init__(f"lipsync {lipsync.id} failed: {lipsync.failure_message or NO_REASON}")
+        super().__init__(clean_line(f"lipsync {lipsync.id} failed: {lipsync.failure_message or NO_REASON}"))
 
 
 class WaitTimeout(HeyGenError, TimeoutError):
@@ -386,7 +388,7 @@ class WaitTimeout(HeyGenError, TimeoutError):
         if last_status == _COMPLETED and lipsync_id is not None:
             self.hint = _LATE_HINT
         # One argument only: with two, OSError (a parent through TimeoutError) would read them as errno.
-        super().__init__(self._sentence())
+        super().__init__(clean_line(self._sentence()))
 
     def _sentence(self) -> str:
         if len(self.pending) > 1:

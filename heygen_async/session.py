@@ -196,9 +196,13 @@ class HeyGenSession:
 
         A cancelled call stops at once; its `asyncio.CancelledError` has the same three attributes.
         """
-        check_type("params", params, Mapping, is_optional=True)
-        key = None if idempotency_key is None else check_key(idempotency_key)
-        request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
+        try:
+            check_type("params", params, Mapping, is_optional=True)
+            key = None if idempotency_key is None else check_key(idempotency_key)
+            request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
+        except (TypeError, ValueError) as error:
+            del path, params, json  # as below
+            raise error.with_traceback(None) from None
         del params, json  # or a traceback with local variables would show the links in them
         return await self._transport.send(request)
 
@@ -253,9 +257,13 @@ class HeyGenSession:
         `asyncio.CancelledError` has `.idempotency_key`, `.attempts` and `.outcome` as those of `lipsyncs.create`; once
         there is a job, `.outcome` is `None`, and another call with that key returns the job.
         """
-        check_keywords("dub", options, LipsyncOptions.__annotations__)
-        check_timeout(timeout)
-        call = self._calls.dub(output, captions=captions, options=options)
+        try:
+            check_keywords("dub", options, LipsyncOptions.__annotations__)
+            check_timeout(timeout)
+            call = self._calls.dub(output, captions=captions, options=options)
+        except (TypeError, ValueError, RuntimeError) as error:
+            del video, audio, options  # as below
+            raise error.with_traceback(None) from None
         create = call.creation(video, audio, idempotency_key, options)
         del video, audio, options  # or a traceback with local variables would show the links in them
         return await call.run(create, timeout)

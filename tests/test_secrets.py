@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import logging
 import traceback
 from contextlib import asynccontextmanager
@@ -13,16 +14,22 @@ from rich.console import Console
 from rich.traceback import Traceback
 
 from heygen_async import (
+    BatchItem,
+    DownloadError,
     DubRow,
     HeyGenError,
     HeyGenSession,
     InvalidRequest,
     Lipsync,
+    LipsyncFailed,
     LipsyncRequest,
     RetryPolicy,
     Timeouts,
     UnexpectedResponse,
+    WaitTimeout,
+    WebhookEvent,
 )
+from heygen_async._text import one_line
 from heygen_async.sandbox import SAMPLE_AUDIO
 
 END = web.AppKey("end", asyncio.Event)
@@ -256,3 +263,110 @@ async def test_a_rich_traceback_with_local_variables_shows_no_secret(caplog):
     assert "locals" in text
     for secret in SECRETS:
         assert secret not in text
+
+
+def batch_of(**options):
+    return lambda heygen: heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH)], **options)
+
+
+MISTAKES = {
+    "create, a wrong mode": lambda heygen: heygen.lipsyncs.create(**BOTH, mode="x"),
+    "create, a wrong name": lambda heygen: heygen.lipsyncs.create(**BOTH, tittle="x"),
+    "create, a wrong key": lambda heygen: heygen.lipsyncs.create(**BOTH, idempotency_key=""),
+    "dub, a wrong mode": lambda heygen: heygen.dub(**BOTH, mode="x"),
+    "dub, a wrong name": lambda heygen: heygen.dub(**BOTH, tittle="x"),
+    "dub, a wrong timeout": lambda heygen: heygen.dub(**BOTH, timeout="x"),
+    "dub, wrong captions": lambda heygen: heygen.dub(**BOTH, captions=5),
+    "create_batch, a wrong title": batch_of(title="", callback_url=LINK),
+    "create_batch, a wrong link": batch_of(callback_url=LINK.replace("https", "ftp")),
+    "create_batch, a wrong key": batch_of(callback_url=LINK, idempotency_key=5),
+    "request, a wrong method": lambda heygen: heygen.request("HEAD", "/v3/x", json=BOTH, params={"link": LINK}),
+    "request, a wrong path": lambda heygen: heygen.request("GET", f"/v3/x?X-Amz-Signature={SIGNATURE}"),
+    "request, no JSON": lambda heygen: heygen.request("POST", "/v3/x", json={**BOTH, "x": object()}),
+    "webhooks.create, a wrong link": lambda heygen: heygen.webhooks.create(LINK.replace("https", "ftp")),
+    "webhooks.create, wrong events": lambda heygen: heygen.webhooks.create(LINK, events="x"),
+    "webhooks.update, a wrong id": lambda heygen: heygen.webhooks.update("a/b", url=LINK),
+}
+NO_IDS = {
+    "get": lambda heygen: heygen.lipsyncs.get(LINK),
+    "statuses": lambda heygen: heygen.lipsyncs.statuses(["ls_1", LINK]),
+    "wait": lambda heygen: heygen.poller.wait(LINK),
+    "job": lambda heygen: heygen.lipsyncs.job(LINK).get(),
+    "asset": lambda heygen: heygen.assets.get(LINK),
+}
+
+
+@pytest.mark.parametrize("call", MISTAKES.values(), ids=MISTAKES)
+async def test_no_wrong_argument_shows_the_links_beside_it(call, caplog):
+    async with session_on(hang) as (heygen, _):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            await call(heygen)
+    check(caught.value, caplog)
+
+
+@pytest.mark.parametrize("call", NO_IDS.values(), ids=NO_IDS)
+async def test_no_message_on_an_id_that_is_a_link_shows_its_signature(call):
+    async with session_on(hang) as (heygen, _):
+        with pytest.raises(ValueError, match="is not an id: 'https://bucket") as caught:
+            await call(heygen)
+    assert SIGNATURE not in str(caught.value)
+
+
+REASON = f"could not download {LINK}"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        Lipsync(id="ls_1", status="failed", failure_message=REASON, title=LINK, callback_id=LINK),
+        BatchItem(item_index=0, status="failed", error=REASON),
+        WebhookEvent(event_id="e", failure_message=REASON, callback_id=LINK),
+        LipsyncFailed(Lipsync(id="ls_1", status="failed", failure_message=REASON)),
+        WaitTimeout("ls_1", last_status=LINK),
+    ],
+    ids=lambda shown: type(shown).__name__,
+)
+def test_no_link_in_a_reason_shows_its_signature(shown):
+    assert SIGNATURE not in str(shown) + repr(shown)
+    assert "https://bucket.example/v.mp4?..." in str(shown)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"status": "failed", "failure_message": REASON},
+        {"status": "completed", "video_url": LINK.replace("https", "ftp")},
+    ],
+)
+async def test_no_lipsync_that_cannot_be_downloaded_shows_a_secret(fields, tmp_path, caplog):
+    async with session_on(answers(text="{}")) as (heygen, _):
+        with pytest.raises(HeyGenError) as caught:
+            await heygen.download(Lipsync(id="ls_1", **fields), tmp_path / "v.mp4")
+    check(caught.value, caplog)
+
+
+async def test_an_unknown_status_is_shown_without_the_query_of_a_link(caplog):
+    body = {"data": [{"video_id": "ls_1", "status": LINK}]}
+    async with session_on(answers(text=json.dumps(body))) as (heygen, _):
+        with pytest.raises(WaitTimeout) as late:
+            await heygen.poller.wait("ls_1", timeout=0.2)
+        with pytest.raises(DownloadError, match="has no video yet") as early:
+            await heygen.download(Lipsync(id="ls_1", status=LINK), "v.mp4")
+    assert "unknown lipsync status" in caplog.text
+    assert SIGNATURE not in f"{late.value} {early.value} {caplog.text}"
+
+
+async def test_a_create_answered_with_a_link_for_an_id_does_not_show_its_signature(caplog):
+    async with session_on(answers(text=json.dumps({"data": {"lipsync_id": LINK}}))) as (heygen, _):
+        with pytest.raises(UnexpectedResponse, match="no usable id") as caught:
+            await heygen.lipsyncs.create(**BOTH)
+    check(caught.value, caplog)
+
+
+@pytest.mark.parametrize("name", ["message", "code", "param"])
+@pytest.mark.parametrize("control", ["\x1b[2J", "\x9b2J", "\n", "\u202e", "\r\x07"])
+def test_an_error_of_the_api_is_one_line_without_control_characters(name, control):
+    error = InvalidRequest(**{"message": "no", "status": 400, name: f"a{control}b"})
+
+    assert one_line(str(error)) == str(error)
+    assert not set(control) & set("\x1b\x9b\n\u202e\r\x07") & set(str(error))

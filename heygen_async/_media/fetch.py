@@ -27,6 +27,7 @@ from heygen_async._media.hosts import (
     refusal,
     resumed,
 )
+from heygen_async._text import clean_line
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
 from heygen_async._transport.retry import Attempts
@@ -232,7 +233,7 @@ class Link:
         """
         url = link_of(self.lipsync, self.kind)
         if not is_https(url.reveal(), or_loopback=self.allow_loopback):
-            raise DownloadError(f"the link to the {self.kind} of {self.lipsync.id} is not https")
+            raise DownloadError(clean_line(f"the link to the {self.kind} of {self.lipsync.id} is not https"))
         return url
 
     async def renew(self) -> None:
@@ -254,7 +255,8 @@ def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:
     if lipsync.status == LipsyncStatus.FAILED:
         raise LipsyncFailed(lipsync)
     if lipsync.status != LipsyncStatus.COMPLETED:
-        raise DownloadError(f"lipsync {lipsync.id} has no {kind} yet (it is {lipsync.status}); wait for it first")
+        message = f"lipsync {lipsync.id} has no {kind} yet (it is {lipsync.status}); wait for it first"
+        raise DownloadError(clean_line(message))
     url = lipsync.video_url if kind == "video" else lipsync.caption_url
     if not url:
         message = f"lipsync {lipsync.id} is completed, but has no link to its {kind}"

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import Factory, field, frozen
 
-from heygen_async._arguments import shown, without_query
+from heygen_async._arguments import quoted, shown, without_query
 from heygen_async._models.contract import contract
 from heygen_async._models.model import JSON, Model, Secret
 
@@ -51,18 +51,18 @@ class Lipsync(Model):
     id: str
     status: LipsyncStatus | str
     """A `LipsyncStatus`, or the server's own word if it is new; compares with plain strings either way."""
-    title: str | None = None
+    title: str | None = field(default=None, repr=quoted)
     duration: float | None = field(default=None, metadata=_COMPLETED)
     """Length of the output in seconds; known once completed."""
     video_url: str | None = field(default=None, repr=without_query, metadata=_COMPLETED)
     """Presigned link to the output, a secret that expires; get the lipsync again for a fresh one."""
     caption_url: str | None = field(default=None, repr=without_query, metadata=_COMPLETED)
     """Presigned link to the captions (SRT). Every completed job has one; the file may be empty."""
-    callback_id: str | None = None
+    callback_id: str | None = field(default=None, repr=quoted)
     """The caller's own id, as given to the create."""
     created_at: datetime | None = field(default=None, metadata=_UNIX_TIME)
     """Aware, UTC."""
-    failure_message: str | None = field(default=None, metadata=_FAILED)
+    failure_message: str | None = field(default=None, repr=quoted, metadata=_FAILED)
     """Why it failed; only when failed."""
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
     """Fields that this version does not know or cannot read."""
@@ -91,7 +91,7 @@ class Batch(Model):
     """How many items there are; the sum of `counts_by_status` if the API does not say."""
     created_at: datetime | None = field(default=None, metadata=_UNIX_TIME)
     """Aware, UTC."""
-    title: str | None = None
+    title: str | None = field(default=None, repr=quoted)
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
     """Fields that this version does not know or cannot read."""
 
@@ -113,7 +113,7 @@ class BatchItem(Model):
     status: LipsyncStatus | str
     lipsync_id: str | None = None
     """The job, once the server has created it."""
-    error: str | None = field(default=None, metadata=_FAILED)
+    error: str | None = field(default=None, repr=quoted, metadata=_FAILED)
     """Why this item failed; the others are not affected."""
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False, hash=False)
     """Fields that this version does not know or cannot read."""
@@ -301,13 +301,13 @@ class WebhookEvent(Model):
     """The job, under whichever name it came."""
     batch_id: str | None = None
     """The batch, for `batch.finished`."""
-    callback_id: str | None = None
+    callback_id: str | None = field(default=None, repr=quoted)
     """The caller's own id, as given to the create."""
     outcome: LipsyncStatus | None = None
     """`completed` or `failed`, by the event type or the status in it; `None` if neither says."""
     video_url: str | None = field(default=None, repr=without_query)
     """Link to the output, a secret that expires."""
-    failure_message: str | None = None
+    failure_message: str | None = field(default=None, repr=quoted)
     """Why it failed."""
     data: Mapping[str, JSON] = field(default=_NOTHING, repr=False, metadata=_ALWAYS)
     """The `event_data` as it was received, or the members of a plain callback."""

@@ -112,7 +112,7 @@ def compose_raw(
     if not isinstance(path, str):
         raise TypeError(f"path must be a string, not {type(path).__name__}")
     if not _PATH.fullmatch(path) or any(part.strip(".") == "" for part in path[1:].split("/")):
-        raise ValueError(f"path must be percent-encoded, start with /v3/ and have no query: {path[:80]!r}")
+        raise ValueError(f"path must be percent-encoded, start with /v3/ and have no query: {shown(path)}")
     return compose(method, path, params=params, json=json, idempotency_key=idempotency_key)
 
 

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from heygen_async._text import one_line
+from heygen_async._text import clean_line, one_line
 from heygen_async.bulk.events import DubSnapshot
 from heygen_async.cli.dub_progress import CENT, Progress
 from heygen_async.cli.messages import in_shell_words
@@ -115,7 +115,7 @@ def failed_row(outcome: DubOutcome) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, LipsyncFailed):  # the id of the job is in the report
-        return one_line(error.lipsync.failure_message or f"the job failed, and {NO_REASON}")
+        return clean_line(error.lipsync.failure_message or f"the job failed, and {NO_REASON}")
     return in_shell_words(str(error))
 
 

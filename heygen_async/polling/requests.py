@@ -16,6 +16,7 @@ from functools import partial
 from typing import Final, TypeAlias
 from weakref import WeakSet
 
+from heygen_async._arguments import shown
 from heygen_async._ids import segment
 from heygen_async._text import one_line
 from heygen_async.errors import CLOSED, HeyGenError
@@ -186,7 +187,7 @@ class Dispatcher:
             raise TypeError(f"a status is a string, not {status!r}")
         if not isinstance(status, LipsyncStatus) and status not in self._unknown and len(self._unknown) < _MAX_UNKNOWN:
             self._unknown.add(status)
-            _logger.warning("unknown lipsync status %r; the wait goes on", status)
+            _logger.warning("unknown lipsync status %s; the wait goes on", shown(status))
         return status
 
     def _wall(self) -> datetime:

@@ -146,8 +146,12 @@ class Lipsyncs:
 
         A cancelled call stops at once; its `asyncio.CancelledError` has the same three attributes.
         """
-        check_keywords("create", options, LipsyncOptions.__annotations__)
-        request = LipsyncRequest(video=video, audio=audio, **options)
+        try:
+            check_keywords("create", options, LipsyncOptions.__annotations__)
+            request = LipsyncRequest(video=video, audio=audio, **options)
+        except (TypeError, ValueError) as error:
+            del video, audio, options  # as below
+            raise error.with_traceback(None) from None
         del video, audio, options  # or a traceback with local variables would show the links in them
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
         response = await self._create("/v3/lipsyncs", [request], itemgetter(0), key)
@@ -353,9 +357,13 @@ class Lipsyncs:
         check_count("the number of requests", len(listed), most=MAX_BATCH)
         for index, request in enumerate(listed):
             check_type(f"requests[{index}]", request, LipsyncRequest)
-        check_title("title", title)
-        check_callback_url("callback_url", callback_url)
-        key = new_key() if idempotency_key is None else check_key(idempotency_key)
+        try:
+            check_title("title", title)
+            check_callback_url("callback_url", callback_url)
+            key = new_key() if idempotency_key is None else check_key(idempotency_key)
+        except (TypeError, ValueError) as error:
+            del callback_url  # as below
+            raise error.with_traceback(None) from None
         wrap = _batch_body(title, callback_url)
         del callback_url  # or a traceback with local variables would show its query
         response = await self._create("/v3/lipsyncs/batches", listed, wrap, key)

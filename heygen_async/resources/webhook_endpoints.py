@@ -52,13 +52,18 @@ class WebhookEndpoints:
             TypeError, ValueError: If an argument is wrong; nothing was sent.
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`, as has a cancellation.
         """
-        check_text("entity_id", entity_id)
-        body: dict[str, JSON] = {"url": _checked_url(url)}
-        if events is not None:
-            body["events"] = _checked_events(events)
-        if entity_id is not None:
-            body["entity_id"] = entity_id
-        request = compose("POST", _ALL, json=body, idempotency_key=_checked_key(idempotency_key))
+        body: dict[str, JSON] = {"url": url}
+        try:
+            check_text("entity_id", entity_id)
+            _check_url(url)
+            if events is not None:
+                body["events"] = _checked_events(events)
+            if entity_id is not None:
+                body["entity_id"] = entity_id
+            request = compose("POST", _ALL, json=body, idempotency_key=_checked_key(idempotency_key))
+        except (TypeError, ValueError) as error:
+            del url, body  # as below
+            raise error.with_traceback(None) from None
         del url, body  # or a traceback with local variables would show the query
         return read(await self._transport.send(request), WebhookEndpoint)
 
@@ -96,14 +101,19 @@ class WebhookEndpoints:
             TypeError, ValueError: If an argument is wrong, or both are `None`; nothing was sent.
             NotFound: If there is no such endpoint in this account.
         """
-        body: dict[str, JSON] = {}
-        if url is not None:
-            body["url"] = _checked_url(url)
-        if events is not None:
-            body["events"] = _checked_events(events)
-        if not body:
+        if url is None and events is None:
             raise ValueError("there is nothing to update: give url or events")
-        request = compose("PATCH", _ONE, segments={"endpoint_id": endpoint_id}, json=body)
+        body: dict[str, JSON] = {}
+        try:
+            if url is not None:
+                _check_url(url)
+                body["url"] = url
+            if events is not None:
+                body["events"] = _checked_events(events)
+            request = compose("PATCH", _ONE, segments={"endpoint_id": endpoint_id}, json=body)
+        except (TypeError, ValueError) as error:
+            del url, body  # as below
+            raise error.with_traceback(None) from None
         del url, body  # or a traceback with local variables would show the query
         return read_own(await self._transport.send(request), WebhookEndpoint, endpoint_id)
 
@@ -184,11 +194,10 @@ class WebhookEndpoints:
         return "<WebhookEndpoints: create(), list(), update(), delete(), rotate_secret(), event_types(), events()>"
 
 
-def _checked_url(url: str) -> str:
+def _check_url(url: str) -> None:
     check_text("url", url)
     if not is_https(url, or_loopback=True):
         raise ValueError(f"url must be an https URL (http on loopback), not {shown(url)}")
-    return url
 
 
 # A tuple: inside the class `list` is a method.

@@ -394,7 +394,8 @@ class HeyGenSession:
             The path of the captions.
 
         Raises:
-            DownloadError: If there are none (yet), they are empty, or cannot be downloaded or written.
+            DownloadError: If they cannot be written, before any request where that can be known; if there are none
+                (yet), or they are empty or cannot be downloaded.
             LipsyncFailed: If the job failed.
             HeyGenError: If the API does not return the lipsync.
 

@@ -822,6 +822,46 @@ async def test_captions_never_replace_a_file_unless_that_is_wanted(tmp_path, cap
     assert (tmp_path / "a.srt").read_bytes() == CAPTIONS
 
 
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("nodir/", "the folder does not exist"),
+        ("no/dir/", "the folder does not exist"),
+        ("no/dir/a.mp4", "does not exist"),
+        ("", "names no file"),
+        ("a\0b", "must not contain NUL"),
+        ("a\ud800.mp4", "a character that no file name can have"),
+        ("x" * 300, "300 bytes"),
+    ],
+)
+async def test_captions_that_cannot_be_written_are_not_requested(tmp_path, monkeypatch, path, problem):
+    monkeypatch.chdir(tmp_path)
+    captions = send(CAPTIONS)
+    async with served(send(VIDEO), captions) as heygen:
+        with pytest.raises(DownloadError, match=problem):
+            await heygen.download_captions("ls_1", path)
+
+    assert captions.calls == 0
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"ls_1", Path("ls_1")], ids=repr)
+async def test_what_is_no_lipsync_and_no_id_is_refused_by_its_type(heygen, tmp_path, wrong):
+    kind = type(wrong).__name__
+    for call in (heygen.download, heygen.download_captions):
+        with pytest.raises(TypeError, match=f"lipsync must be a Lipsync or its id, not {kind}"):
+            await call(wrong, tmp_path / "a.mp4")
+    with pytest.raises(TypeError, match=f"lipsync must be a Lipsync or its id, not {kind}"):
+        await drain(heygen.iter_bytes(wrong))
+
+
+async def test_a_job_in_the_place_of_its_id_is_refused_with_advice(heygen, job, tmp_path):
+    with pytest.raises(TypeError, match=r"not LipsyncJob: call its own download\(\), or give its \.id"):
+        await heygen.download(job, tmp_path / "a.mp4")
+    with pytest.raises(TypeError, match=r"give its \.id"):
+        await heygen.download_captions(job, tmp_path / "a.mp4")
+
+
 async def test_captions_that_appear_while_they_are_downloaded_are_not_replaced(tmp_path):
     async def captions(request):
         await asyncio.to_thread((tmp_path / "a.srt").write_text, "mine")

@@ -18,7 +18,7 @@ from heygen_async._arguments import check_function, check_type
 from heygen_async._media.fetch import Chunk, Link, TooLongError, fetch
 from heygen_async._media.hosts import OutputKind, PartState
 from heygen_async._media.parts import Part, part_path, write_whole
-from heygen_async._media.targets import FilePath, captions_path, check_file, expanded, place_of, target_in
+from heygen_async._media.targets import FilePath, captions_path, check_captions, check_file, expanded, place_of, target_in
 from heygen_async._media.transfers import OpenFile, Progress, Transfers, report
 from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
@@ -67,6 +67,7 @@ class Downloads:
             progress: See `Progress`.
             claimed: What the caller has claimed, if anything.
         """
+        _check_lipsync(lipsync)
         _check_options(overwrite=overwrite, captions=captions)
         check_function("progress", progress)
         known = lipsync if isinstance(lipsync, str) else lipsync.id
@@ -83,7 +84,9 @@ class Downloads:
 
     async def download_captions(self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False) -> Path:
         """Write the captions of a lipsync beside its video; see `HeyGenSession.download_captions`."""
+        _check_lipsync(lipsync)
         _check_options(overwrite=overwrite)
+        await check_captions(path, overwrite=overwrite)
         link = await self._link("captions", lipsync)
         target = captions_path(await self._target(path, link))
         if not overwrite and await to_thread.run_sync(os.path.lexists, target):
@@ -96,6 +99,7 @@ class Downloads:
 
     async def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
         """Yield the video of a lipsync; see `HeyGenSession.iter_bytes`."""
+        _check_lipsync(lipsync)
         link = await self._link("video", lipsync)
         state, limit = PartState(), self._transfers.max_download_bytes
         async with aclosing(fetch(self._transport, link, state, max_bytes=limit)) as chunks:
@@ -166,6 +170,12 @@ class Downloads:
 
 def _claimable(path: str) -> Path | None:
     return None if os.path.isdir(path) else place_of(path)  # noqa: PTH112 never raises
+
+
+def _check_lipsync(lipsync: Lipsync | str) -> None:
+    if not isinstance(lipsync, (str, Lipsync)):
+        advice = ": call its own download(), or give its .id" if hasattr(lipsync, "id") else ""
+        raise TypeError(f"lipsync must be a Lipsync or its id, not {type(lipsync).__name__}{advice}")
 
 
 def _check_options(**options: bool) -> None:

@@ -1,6 +1,7 @@
 """Where a video is written: its name, and all that can prevent it, found before anything is paid for.
 
-Only `check_file` is a coroutine; the rest touches the file system and belongs in a thread. Nothing is written.
+Only `check_file` and `check_captions` are coroutines; the rest touches the file system and belongs in a thread. Nothing
+is written.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import partial
 from os import PathLike
 from pathlib import Path, PurePath
@@ -66,18 +68,38 @@ async def check_file(path: FilePath, *, overwrite: bool, captions: bool = False,
     Raises:
         DownloadError: If not, with every reason.
     """
-    check = partial(_problems, expanded(path), overwrite=overwrite, captions=captions, lipsync_id=lipsync_id)
-    if problems := await to_thread.run_sync(check):
+    check = partial(target_problems, overwrite=overwrite, captions=captions, lipsync_id=lipsync_id)
+    await _check(path, check)
+
+
+async def check_captions(path: FilePath, *, overwrite: bool) -> None:
+    """Check that captions can be written beside a video at *path*, or into it if it is a folder.
+
+    Raises:
+        DownloadError: If not, with every reason.
+    """
+    await _check(path, partial(_captions_problems, overwrite=overwrite))
+
+
+async def _check(path: FilePath, problems_of: Callable[[Path], list[str]]) -> None:
+    if problems := await to_thread.run_sync(_problems, expanded(path), problems_of):
         raise DownloadError("; ".join(problems))
 
 
-def _problems(path: str, *, overwrite: bool, captions: bool, lipsync_id: str | None) -> list[str]:
+def _problems(path: str, problems_of: Callable[[Path], list[str]]) -> list[str]:
     target = Path(path)
     if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
         return _folder_problems(target, target, makes_folders=False)
     if path.endswith((os.sep, os.altsep or os.sep)):
         return [f"cannot write into {target}: the folder does not exist"]
-    return target_problems(target, overwrite=overwrite, captions=captions, lipsync_id=lipsync_id)
+    return problems_of(target)
+
+
+def _captions_problems(target: Path, *, overwrite: bool) -> list[str]:
+    if problem := _name_problem(target):
+        return [problem]
+    problems = _folder_problems(target, target.parent, makes_folders=False) + _length_problems(target)
+    return problems + _existing_problems(captions_path(target), overwrite=overwrite)
 
 
 def target_in(path: str, title: str | None, lipsync_id: str, url: str) -> Path:

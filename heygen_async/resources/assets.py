@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import NoneType
 
 from attrs import frozen
 
@@ -64,8 +65,13 @@ class Assets:
         Nothing is deleted, and an upload that is under way goes on.
 
         Args:
-            what: The asset, its id, or the path it was uploaded from; `None` for all uploads.
+            what: The asset, its `AssetId`, or the `Path` it was uploaded from; `None` for all uploads.
+
+        Raises:
+            TypeError: If it is none of these.
         """
+        if not isinstance(what, (Asset, AssetId, Path, NoneType)):
+            raise TypeError(f"what must be an Asset, an AssetId, a Path or None, not {type(what).__name__}")
         self._uploads.forget(what.absolute() if isinstance(what, Path) else what)
 
     async def get(self, asset_id: str) -> Asset:

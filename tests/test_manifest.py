@@ -404,7 +404,7 @@ def test_everything_wrong_in_json_lines_is_reported_with_its_place(tmp_path: Pat
         "line 1: is not JSON: unexpected end of data at character 38",
         'line 2: must be an object, such as {"video": ..., "audio": ...}',
         "line 3, video: must be an https URL, a file, or asset:ID",
-        "line 3, audoi: unknown column; did you mean audio?",
+        "line 3: unknown column 'audoi'; did you mean audio?",
         "line 4, enable_caption: must be True, False or None, not 'yes'",
     ]
 
@@ -574,3 +574,43 @@ def test_outputs_that_lead_to_one_file_are_one_claim(tmp_path: Path) -> None:
 
     assert len({claims_of(row, tmp_path / output) for output in outputs}) == 1
     assert claims_of(row, tmp_path / "out/x.mp4", captions=True)[1].endswith("x.srt")
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        (f'"video": "{V}", "video": "{V}2", "audio": "{A}"', "line 1, video: is there twice"),
+        (f'"video": "{V}", "audio": "{A}", "key": "a", "k\\u0065y": "b"', "line 1, key: is there twice"),
+        (f'"video": "{V}", "audio": "{A}", "title": null, "title": "b"', "line 1, title: is there twice"),
+        (f'"audio": "{A}", "video": {{"type": "url", "url": "{V}", "url": "{V}2"}}', "line 1, url: is there twice"),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv"])
+def test_a_member_that_is_there_twice_is_reported(tmp_path: Path, members: str, problem: str, name: str) -> None:
+    assert _problems(_manifest(tmp_path, f"{{{members}}}\n", name)) == [problem]
+
+
+def test_the_same_value_in_two_members_is_no_repetition(tmp_path: Path) -> None:
+    text = f'{{"video": "{V}", "audio": {{"type": "url", "url": "{A}"}}, "title": "video", "callback_id": "title"}}\n'
+    assert _problems(_manifest(tmp_path, text, "rows.jsonl")) == []
+
+
+@pytest.mark.parametrize("number", ["1_0", "2_000", "\u0661", "\uff11", "nan", "inf", "1e3", "0x1", "1 0", "--1", "."])
+def test_a_number_that_is_no_plain_decimal_is_an_error(tmp_path: Path, number: str) -> None:
+    manifest = _manifest(tmp_path, f"video,audio,end_time\n{V},{A},{number}\n")
+
+    assert _problems(manifest) == [f"line 2, end_time: must be a number of seconds, not {number!r}"]
+
+
+@pytest.mark.parametrize(("number", "value"), [("10", 10), ("1.5", 1.5), (".5", 0.5), ("5.", 5), ("+2", 2), ("007", 7)])
+def test_plain_decimals_are_read(tmp_path: Path, number: str, value: float) -> None:
+    (row,) = _manifest(tmp_path, f"video,audio,end_time\n{V},{A},{number}\n")
+
+    assert row.end_time == value
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u202e", "a, b", "a\n"])
+def test_a_member_with_an_odd_name_is_named_as_it_is_written(tmp_path: Path, name: str) -> None:
+    text = json.dumps({"video": V, "audio": A, name: 1})
+
+    assert _problems(_manifest(tmp_path, text, "rows.jsonl")) == [f"line 1: unknown column {name!r}"]

@@ -18,7 +18,15 @@ from heygen_async._arguments import check_function, check_type
 from heygen_async._media.fetch import Chunk, Link, TooLongError, fetch
 from heygen_async._media.hosts import OutputKind, PartState
 from heygen_async._media.parts import Part, part_path, write_whole
-from heygen_async._media.targets import FilePath, captions_path, check_captions, check_file, expanded, place_of, target_in
+from heygen_async._media.targets import (
+    FilePath,
+    captions_path,
+    check_captions,
+    check_file,
+    expanded,
+    place_of,
+    target_in,
+)
 from heygen_async._media.transfers import OpenFile, Progress, Transfers, report
 from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport

@@ -9,10 +9,12 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -36,6 +38,8 @@ COLUMNS: Final = tuple(dict.fromkeys([*ROLES, *(attribute.name for attribute in 
 _KNOWN: Final = f"; the columns are {', '.join(COLUMNS)}"
 _FLAGS: Final = frozenset(a.name for a in attrs.fields(DubRow) if str(a.type).startswith("bool"))
 _NUMBERS: Final = frozenset({"start_time", "end_time"})
+_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?|[0-9]*\.[0-9]+)")
+"""A number as people write it; `float` reads `1_0` and the digits of all scripts, too."""
 _WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _DELIMITERS: Final = ",;\t|"
@@ -179,7 +183,7 @@ def _correct_part(values: Mapping[str, Any], faulty: Container[str], place: str)
 
 def _problem(place: str, name: str, message: str) -> Problem:
     if name not in COLUMNS:
-        message = f"unknown column{_guess(name)}"
+        return Problem(place, f"unknown column {shown(name)}{_guess(name)}")
     return Problem(f"{place}, {name}", message.removeprefix(f"{name} ") if f"{name} (" not in message else message)
 
 
@@ -275,7 +279,21 @@ def _json_object(place: str, line: str) -> _Line:
         return _unreadable(place, f"is not JSON: {error.msg} at character {error.colno}")
     if not isinstance(value, dict):
         return _unreadable(place, 'must be an object, such as {"video": ..., "audio": ...}')
-    return _Line(place, {name: one for name, one in value.items() if one is not None}, ())
+    problems = [Problem(f"{place}, {name}", "is there twice") for name in _repeated(line)]
+    return _Line(place, {name: one for name, one in value.items() if one is not None}, problems)
+
+
+def _repeated(line: str) -> list[str]:
+    """Return the names that an object in a *line* of JSON has more than once: readers take one of the values."""
+    found: list[str] = []
+
+    def note(members: list[tuple[str, object]]) -> None:
+        names = Counter(name for name, _ in members)
+        found.extend(name for name, count in names.items() if count > 1)
+
+    with suppress(RecursionError):  # orjson has read a little more nesting; no column has so much
+        json.loads(line, object_pairs_hook=note, parse_int=str, parse_float=str)
+    return found
 
 
 def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Iterator[_Line]:
@@ -350,8 +368,7 @@ def _cell(name: str, text: str) -> object:
             raise ValueError(f"must be true or false, not {shown(text)}")
         return _WORDS[text.lower()]
     if name in _NUMBERS:
-        try:
-            return float(text)
-        except ValueError:
-            raise ValueError(f"must be a number of seconds, not {shown(text)}") from None
+        if not _DECIMAL.fullmatch(text):
+            raise ValueError(f"must be a number of seconds, not {shown(text)}")
+        return float(text)
     return text

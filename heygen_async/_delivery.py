@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 from attrs import frozen
 
-from heygen_async._arguments import shown
+from heygen_async._arguments import check_seconds, check_type, shown
 from heygen_async._events import read_event
 from heygen_async._wire import parse_json
 from heygen_async.errors import InvalidSignature, StaleDelivery, WebhookError
@@ -99,6 +100,7 @@ def verify(
     del secret
     keys = checked_keys(concealed)
     names = HeaderNames.of(signature_header, timestamp_header, None)
+    _check_delivery(headers, now)
     _verify(body, headers, keys=keys, tolerance=checked_tolerance(tolerance), now=now, names=names)
 
 
@@ -140,6 +142,7 @@ def parse_event(
     del secret
     keys = None if concealed is None else checked_keys(concealed)
     names = HeaderNames.of(signature_header, timestamp_header, event_id_header)
+    _check_delivery(headers, now)
     return open_delivery(body, headers, keys=keys, tolerance=checked_tolerance(tolerance), now=now, names=names).event
 
 
@@ -157,12 +160,15 @@ def sign(body: Body, *, secret: str | Secret, event_id: str, timestamp: float) -
     """
     concealed = conceal(secret)
     del secret
-    (key,) = checked_keys(concealed)
+    keys = checked_keys(concealed)
+    if len(keys) > 1:
+        raise ValueError(f"secret must be a single one, not {len(keys)}")
+    check_type("event_id", event_id, str)
     if not _ID.fullmatch(event_id):
         raise ValueError("event_id must be 1 to 255 printable ASCII characters without spaces")
     return {
-        _KNOWN.signature[0]: _digest(_checked(body), key).decode(),
-        _KNOWN.timestamp[0]: str(int(timestamp)),
+        _KNOWN.signature[0]: _digest(_checked(body), keys[0]).decode(),
+        _KNOWN.timestamp[0]: str(int(_checked_seconds("timestamp", timestamp))),
         _KNOWN.event_id[0]: event_id,
     }
 
@@ -267,9 +273,24 @@ def _checked(body: Body) -> Body:
 
 def checked_tolerance(tolerance: float) -> float:
     """Return *tolerance* if it is a number of seconds, 0 or more."""
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance must be 0 seconds or more, not {tolerance!r}")
-    return tolerance
+    return tolerance if tolerance == math.inf else _checked_seconds("tolerance", tolerance)
+
+
+def _checked_seconds(name: str, value: float) -> float:
+    if value is None:
+        raise TypeError(f"{name} must be a number of seconds, not None")
+    check_seconds(name, value)
+    return value
+
+
+def _check_delivery(headers: Mapping[Any, Any], now: float | None) -> None:
+    """Check what the caller gives of a delivery besides its body."""
+    check_seconds("now", now)
+    if not callable(getattr(headers, "items", None)):  # those of some frameworks are no `Mapping`
+        raise TypeError(f"headers must be a mapping of strings, not {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"headers must be a mapping of strings; {shown(name)} or its value is not one")
 
 
 def conceal(secret: SigningSecret) -> list[Secret]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, cast
 
 from attrs import define, field, frozen
 
-from heygen_async._arguments import check_count
+from heygen_async._arguments import check_callback_url, check_count, check_function, shown
 from heygen_async._delivery import (
     Delivery,
     HeaderNames,
@@ -173,9 +173,11 @@ class WebhookReceiver:
         concealed = None if secret is None else conceal(secret)
         del secret  # or a traceback with local variables would show it
         self._keys = None if concealed is None else checked_keys(concealed)
+        check_function("on_event", on_event)
+        check_callback_url("url", url)
         self._on_event = on_event
         self._queue: asyncio.Queue[WebhookEvent] = asyncio.Queue(check_count("queue_size", queue_size))
-        self._seen: SeenEvents = _Recent() if seen is None else seen
+        self._seen: SeenEvents = _Recent() if seen is None else _checked_memory(seen)
         self._url = url
         self._tolerance = checked_tolerance(tolerance)
         self._names = HeaderNames.of(signature_header, timestamp_header, event_id_header)
@@ -317,6 +319,12 @@ class WebhookReceiver:
         if event.lipsync_id is not None:
             for poller in self._pollers:
                 poller.notify(event.lipsync_id)
+
+
+def _checked_memory(seen: SeenEvents) -> SeenEvents:
+    if not callable(getattr(seen, "has", None)) or not callable(getattr(seen, "add", None)):
+        raise TypeError(f"seen must have the coroutine functions has() and add(), not be {shown(seen)}")
+    return seen
 
 
 def _is_compressed(headers: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import traceback
+from functools import partial
 
 import orjson
 import pytest
@@ -491,3 +492,80 @@ def test_no_failure_shows_the_secret_in_a_traceback(call, secret):
 
     assert shown
     assert SECRET not in f"{shown} {caught.value!r} {caught.value.__context__!r}"
+
+
+NO_SECONDS = ["300", "x", True, [], float("nan"), -1]
+
+
+def starts_with(name):
+    return pytest.raises((TypeError, ValueError), match=rf"^{name} must ")
+
+
+@pytest.mark.parametrize("wrong", [*NO_SECONDS, None])
+def test_a_tolerance_that_is_no_number_of_seconds_is_refused_by_name(wrong):
+    for call in (partial(verify, secret="s"), partial(parse_event, secret=None)):
+        with starts_with("tolerance"):
+            call(b"{}", {}, tolerance=wrong)
+    with starts_with("tolerance"):
+        WebhookReceiver(secret=None, tolerance=wrong)
+
+
+@pytest.mark.parametrize("wrong", NO_SECONDS)
+def test_a_time_that_is_no_number_is_refused_by_name(wrong):
+    for call in (partial(verify, secret="s"), partial(parse_event, secret=None)):
+        with starts_with("now"):
+            call(b"{}", {}, now=wrong)
+    with starts_with("timestamp"):
+        sign(b"{}", secret="s", event_id="a", timestamp=wrong)
+
+
+def test_an_infinite_tolerance_takes_every_timestamp():
+    headers = sign(b"{}", secret="s", event_id="a", timestamp=1)
+    verify(b"{}", headers, secret="s", tolerance=float("inf"))
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 5, "a: b", [("a", "b")], {"Heygen-Signature": None}, {b"a": b"b"}, {"a": 5}], ids=repr
+)
+def test_headers_that_are_no_mapping_of_strings_are_refused_by_name(wrong):
+    for call in (partial(verify, secret="s"), partial(parse_event, secret=None)):
+        with starts_with("headers"):
+            call(b'{"event_type": "x"}', wrong)
+
+
+def test_headers_need_only_have_items():
+    class Headers:
+        def items(self):
+            return [("heygen-event-id", "evt_1")]
+
+    assert parse_event(b'{"event_type": "x"}', Headers(), secret=None).event_id == "evt_1"
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"a", "", "a b"])
+def test_what_is_signed_needs_an_id(wrong):
+    with starts_with("event_id"):
+        sign(b"{}", secret="s", event_id=wrong, timestamp=1)
+
+
+@pytest.mark.parametrize("several", [["a", "b"], ("a", "a"), [Secret("a"), "b", "c"]])
+def test_a_delivery_is_signed_with_one_secret(several):
+    with starts_with("secret"):
+        sign(b"{}", secret=several, event_id="a", timestamp=1)
+
+
+class Half:
+    async def has(self, event_id):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *(("on_event", wrong) for wrong in (5, "store", [print])),
+        *(("seen", wrong) for wrong in (5, {"evt_1"}, Half())),
+        *(("url", wrong) for wrong in (5, "", "app.example/hook", "ftp://app.example/hook")),
+    ],
+)
+def test_a_receiver_refuses_a_wrong_argument_by_name(name, wrong):
+    with starts_with(name):
+        WebhookReceiver(secret=None, **{name: wrong})

@@ -158,6 +158,57 @@ def test_a_file_in_place_of_a_folder_is_an_error_of_usage_with_its_flag(words, t
     assert ran.error["message"].startswith(words[-2])
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (("dub", "rows.csv", "--journal", "", "--dry-run"), "--journal"),
+        (("dub", "rows.csv", "--output-dir", "", "--dry-run"), "--output-dir"),
+        (("demo", "--video="), "--video"),
+        (("sandbox", "--replay", ""), "--replay"),
+        (("sandbox", "--replay", "nowhere"), "--replay"),
+        (("sandbox", "--replay", "file"), "--replay"),
+        (("sandbox", "--record", "https://[::1", "--into", "r"), "--record"),
+        (("sandbox", "--record", "https://api.example:99999", "--into", "r"), "--record"),
+        (("sandbox", "--record", "api.example", "--into", "r"), "--record"),
+    ],
+    ids=" ".join,
+)
+def test_a_path_or_an_address_that_cannot_be_used_is_an_error_of_usage_with_its_flag(words, flag, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "rows.csv").write_text("video,audio\nhttps://example.com/v.mp4,https://example.com/a.mp3\n")
+    ran = run(*words, cwd=tmp_path)
+
+    assert (ran.code, ran.error["code"], ran.out) == (2, "usage", "")
+    assert re.match(f"(Invalid value for )?{flag}: ", ran.error["message"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "rows.csv"]
+
+
+@pytest.mark.parametrize("key", ["", "  ", "\n", " \t "])
+def test_a_blank_key_is_no_key(key):
+    ran = run("lipsync", "list", env={"HEYGEN_API_KEY": key, "HEYGEN_BASE_URL": "http://127.0.0.1:9"})
+
+    assert (ran.code, ran.error["code"]) == (3, "missing_key")
+    assert ran.error["message"].startswith("there is no API key")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dub", "rows.csv", "--dry-run"),
+        ("lipsync", "create", "--video", "pipe.mp4", "--audio", "https://example.com/a.mp3"),
+        ("asset", "upload", "pipe.mp4"),
+    ],
+    ids=" ".join,
+)
+def test_a_named_pipe_is_refused_with_advice_that_fits_every_command(words, tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "rows.csv").write_text("video,audio\npipe.mp4,https://example.com/a.mp3\n")
+    ran = run(*words, cwd=tmp_path, env={"HEYGEN_API_KEY": "k", "HEYGEN_BASE_URL": "http://127.0.0.1:9"})
+
+    assert ran.code == 2
+    assert ran.error["message"].endswith("pipe.mp4 is not a regular file; write its content to a file first")
+
+
 @pytest.mark.parametrize("command", [("sandbox",), ("webhook", "listen", "--unsigned")], ids=" ".join)
 def test_a_port_that_is_in_use_is_named_with_its_flag(command):
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -264,6 +264,29 @@ async def test_a_file_whose_name_is_not_utf_8_is_uploaded(heygen, sandbox, tmp_p
     assert (await heygen.assets.get(asset.id)).name == "\ufffdpisode\ufffd.mp4"
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("a\0.mp4", r"cannot read 'a\\x00.mp4': a path must not contain NUL"),
+        ("\0", "must not contain NUL"),
+        ("a\ud800.mp4", "the path has a character that no file name can have"),
+    ],
+)
+async def test_a_path_that_no_file_can_have_is_refused_in_a_sentence(heygen, name, problem):
+    with pytest.raises(ValueError, match=problem):
+        await heygen.assets.upload(Path(name))
+    with pytest.raises(ValueError, match=problem):
+        await heygen.lipsyncs.create(video=Path(name), audio="https://example.com/a.mp3")
+
+
+@pytest.mark.parametrize("wrong", [5, "asset_1", b"asset_1"], ids=repr)
+async def test_what_was_never_uploaded_cannot_be_forgotten(heygen, wrong):
+    with pytest.raises(
+        TypeError, match=f"what must be an Asset, an AssetId, a Path or None, not {type(wrong).__name__}"
+    ):
+        heygen.assets.forget(wrong)
+
+
 async def test_a_named_pipe_is_not_waited_for(heygen, tmp_path):
     os.mkfifo(tmp_path / "fifo.mp4")
     with pytest.raises(ValueError, match="not a regular file"):

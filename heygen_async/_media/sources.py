@@ -125,6 +125,15 @@ def fingerprint(found: os.stat_result) -> str:
     return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
 
 
+def _check_path(path: Path) -> None:
+    if "\0" in str(path):
+        raise ValueError(f"cannot read {str(path)!r}: a path must not contain NUL")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ValueError(f"cannot read {str(path)!a}: the path has a character that no file name can have") from None
+
+
 def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
     """Return the file at *path* if it can be uploaded; only its first bytes are read. For a thread.
 
@@ -137,10 +146,11 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
         ValueError: If it is empty, of a wrong type for its role or at all, or too large; the message says which.
         OSError: If it cannot be read.
     """
+    _check_path(path)
     found = path.stat()
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
         # Opening a named pipe could take forever.
-        raise ValueError(f"{whole_characters(path.name)} is not a regular file; open it and pass the open file")
+        raise ValueError(f"{whole_characters(path.name)} is not a regular file; write its content to a file first")
     with path.open("rb", buffering=0) as file:
         found = os.fstat(file.fileno())
         head = file.read(SNIFFED)

@@ -33,6 +33,8 @@ Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
 def _expanded(_type: object, tokens: list[Token]) -> Path:
+    if not tokens[0].value:
+        raise ValueError("must not be empty")
     return Path(os.path.expanduser(tokens[0].value))  # noqa: PTH111 Path raises where there is no home
 
 
@@ -90,7 +92,7 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
     """
     from heygen_async import HeyGenSession  # noqa: PLC0415 help and errors of usage need none of it
 
-    key = os.environ.get("HEYGEN_API_KEY") or (None if needs_key else "none")
+    key = os.environ.get("HEYGEN_API_KEY", "").strip() or (None if needs_key else "none")
     if key is None:
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")
     # With trust_env aiohttp would also send the passwords of ~/.netrc, to the hosts of files too.

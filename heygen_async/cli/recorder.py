@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 from heygen_async._arguments import is_loopback
 from heygen_async._text import one_line
 from heygen_async.cli.output import print_json, print_line
+from heygen_async.cli.problems import Problems
 from heygen_async.models import JSON
-from heygen_async.sandbox.recording.proxy import RecordingProxy
+from heygen_async.sandbox.recording.proxy import RecordingProxy, checked_upstream
 
 _GREETING: Final = """\
 Recording what passes through {url} to {upstream} into {directory}.
@@ -24,7 +25,15 @@ Programs use their own API key, and jobs cost what they always cost. Ctrl-C ends
 
 
 async def record(upstream: str, directory: Path, *, host: str, port: int, as_json: bool) -> None:
-    """Record until a signal comes, and print how what was recorded differs from the sandbox and the models."""
+    """Record until a signal comes, and print how what was recorded differs from the sandbox and the models.
+
+    Raises:
+        BadArguments: If *upstream* is no address of an API.
+    """
+    problems = Problems()
+    with problems.at("--record"):
+        checked_upstream(upstream)
+    problems.check()
     # With trust_env aiohttp would also send the passwords of ~/.netrc.
     os.environ.setdefault("NETRC", os.devnull)
     trust_env = not is_loopback(urlsplit(upstream).hostname)  # a proxy cannot reach this machine's loopback

@@ -25,6 +25,7 @@ from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.dub_progress import Progress
 from heygen_async.cli.options import PathFlag, Printing, Switch
 from heygen_async.cli.output import note, print_json_line, wants_json
+from heygen_async.cli.problems import Problems
 from heygen_async.models import JSON, DubRow
 from heygen_async.review import LiveRows, LiveRun, RunPage, run_view
 
@@ -59,7 +60,11 @@ async def review(
     opened = await _opened(journal)
     try:
         listed = manifest or await _manifest_of(opened, journal)
-        rows: Mapping[str, DubRow] = {} if listed is None else await manifest_rows(Manifest(listed), opened)
+        rows: Mapping[str, DubRow] = {}
+        problems = Problems()
+        with problems.at("--manifest" if manifest else ""):
+            rows = {} if listed is None else await manifest_rows(Manifest(listed), opened)
+        problems.check()
         with advising_on_port(port):
             page = RunPage(journal=opened, name=journal.name, rows=rows)
             async with page.served(port) as url:

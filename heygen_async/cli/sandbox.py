@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from pathlib import Path
 from typing import Annotated
@@ -59,6 +60,11 @@ async def sandbox(
     if record is not None or into is not None:
         await _record(record, into, replay, host=host, port=port, as_json=wants_json(options.json))
         return
+    problems = Problems()
+    with problems.at("--replay"):
+        if replay is not None:
+            await asyncio.to_thread(os.listdir, replay)
+    problems.check()
     # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
     with advising_on_port(port):
         async with Sandbox(

@@ -55,7 +55,7 @@ class RecordingProxy:
     def __init__(
         self, upstream: str, into: str | Path, *, host: str = "127.0.0.1", port: int = 0, trust_env: bool = False
     ) -> None:
-        self._upstream = _checked_upstream(upstream)
+        self._upstream = checked_upstream(upstream)
         if not is_loopback(host):
             raise ValueError(f"the proxy passes keys on, so it listens on this machine only, not on {host}")
         self._host, self._port, self._trust_env = host, port, trust_env
@@ -128,9 +128,22 @@ class RecordingProxy:
         await self._ending.aclose()
 
 
-def _checked_upstream(url: str) -> str:
-    parts = urlsplit(url)
-    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-    if not is_safe or not parts.hostname or parts.query or parts.fragment or "@" in parts.netloc:
+def checked_upstream(url: str) -> str:
+    """Return the address of the API that a proxy stands before, without a slash at its end.
+
+    Raises:
+        ValueError: If it is no such address.
+    """
+    if not _is_upstream(url):
         raise ValueError("the upstream must be an https URL, or http on loopback, without user, query and fragment")
     return url.rstrip("/")
+
+
+def _is_upstream(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        return False
+    is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    return is_safe and bool(parts.hostname) and not (parts.query or parts.fragment or "@" in parts.netloc)

@@ -11,6 +11,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from heygen_async._media.downloads import Downloads
+from heygen_async._media.sources import local_file
 from heygen_async._media.uploads import Uploads
 from heygen_async.errors import APIError
 from heygen_async.models import (
@@ -117,7 +118,7 @@ class BulkCalls:
 
     async def upload(self, source: Source, sha256: str) -> AssetId:
         """Upload a local file with the content that has this SHA-256."""
-        async with self.uploads.look_at(source) as file:
+        async with local_file(source) as file:
             return AssetId((await self.uploads.upload(file, sha256=sha256)).id)
 
     def forget_upload(self, asset_id: str) -> None:

@@ -423,7 +423,7 @@ def test_a_fingerprint_names_one_version_of_one_file(tmp_path):
 @pytest.mark.parametrize("change", [b"", mp4(600_000), mp4(800_000), mp4(700_000, b"y")])
 async def test_a_file_that_changed_since_it_was_checked_is_an_error(direct, sandbox, video, change):
     uploads = direct.assets._uploads
-    async with uploads.look_at(video) as file:
+    async with local_file(video) as file:
         video.write_bytes(change)
         with pytest.raises(OSError, match="changed"):
             await uploads.upload(file)
@@ -818,13 +818,13 @@ async def test_another_content_than_the_one_that_was_checked_becomes_no_asset(he
     heygen._calls.transfers.multipart_max = most
     uploads, checked = heygen._calls._uploads, hashlib.sha256(video.read_bytes()).hexdigest()
     write(video, mp4(700_000, b"y"))
-    async with uploads.look_at(video) as file:
+    async with local_file(video) as file:
         with pytest.raises(OSError, match="changed"):
             await uploads.upload(file, sha256=checked)
     assert not any(one.status == 200 and one.route in {POST, COMPLETE} for one in sandbox.requests)
 
     write(video, mp4(700_000))
-    async with uploads.look_at(video) as file:
+    async with local_file(video) as file:
         asset = await uploads.upload(file, sha256=checked)
     assert await content(asset) == video.read_bytes()
 

@@ -12,6 +12,7 @@ from attrs import evolve
 
 from benchmarks.contender import Client, Contender
 from benchmarks.contenders import bare_aiohttp, ours
+from heygen_async._media.sources import local_file
 
 
 class BareWithDigest(bare_aiohttp.BareAiohttp):
@@ -30,7 +31,7 @@ class KnownContent(ours.Ours):
 
     async def upload(self, path: Path) -> object:
         uploads = self._heygen.assets._uploads  # noqa: SLF001 a path has no public way to say so
-        async with uploads.look_at(path) as file:
+        async with local_file(path) as file:
             known = hashlib.sha256(str(path).encode()).hexdigest()  # the server does not compare it
             return await uploads.upload(evolve(file, sha256=known))
 

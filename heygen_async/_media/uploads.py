@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from random import random
@@ -19,8 +19,7 @@ from heygen_async._converter import DirectUpload, read_new
 from heygen_async._media.hosts import EXPIRED, check_stored, refusal
 from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
 from heygen_async._media.reading import Reading, sample_of, sha256_of
-from heygen_async._media.sniffing import Role
-from heygen_async._media.sources import LocalFile, local_file
+from heygen_async._media.sources import LocalFile
 from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._media.upload_cache import CachedUpload, Sample, Upload
 from heygen_async._task_group import TaskGroup
@@ -28,7 +27,7 @@ from heygen_async._transport.driver import Transport
 from heygen_async._transport.retry import Attempts
 from heygen_async._wire import compose, multipart
 from heygen_async.errors import APIError, HeyGenError, InvalidRequest, UnexpectedResponse
-from heygen_async.models import JSON, Asset, AssetId, Secret, Source
+from heygen_async.models import JSON, Asset, AssetId, Secret
 
 _LINKS: Final = 3
 """How many upload links are requested for one file."""
@@ -45,12 +44,6 @@ class Uploads:
     _transport: Transport
     _transfers: Transfers
     _ingestion: Ingestion
-
-    def look_at(
-        self, source: Source, *, name: str | None = None, role: Role | None = None
-    ) -> AbstractAsyncContextManager[LocalFile]:
-        """Check a file, which sends nothing; see `local_file`."""
-        return local_file(source, name=name, role=role)
 
     async def upload(self, file: LocalFile, *, sha256: str | None = None, progress: Progress | None = None) -> Asset:
         """Return the asset of *file*: one that the session has uploaded, or is uploading, or a new one.

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from heygen_async._arguments import check_count, check_function, check_text
 from heygen_async._converter import read_own, read_page
+from heygen_async._media.sources import local_file
 from heygen_async._media.transfers import Progress
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
@@ -56,7 +57,7 @@ class Assets:
         """
         check_text("name", name)
         check_function("progress", progress)
-        async with self._uploads.look_at(source, name=name) as file:
+        async with local_file(source, name=name) as file:
             return await self._uploads.upload(file, progress=progress)
 
     def forget(self, what: Asset | AssetId | Path | None = None) -> None:

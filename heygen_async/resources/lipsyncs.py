@@ -26,7 +26,7 @@ from heygen_async._converter import (
 from heygen_async._ids import check_key, chunk_ids, new_key, segment, segments
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.sniffing import Role, check_asset
-from heygen_async._media.sources import LocalFile
+from heygen_async._media.sources import LocalFile, local_file
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.keys import already_used
@@ -184,8 +184,7 @@ class Lipsyncs:
     ) -> Response:
         async with AsyncExitStack() as stack:
             files = {  # every file is checked before the first is sent
-                place: await stack.enter_async_context(self._uploads.look_at(source, role=place[1]))
-                for place, source in sources
+                place: await stack.enter_async_context(local_file(source, role=place[1])) for place, source in sources
             }
             await self._check_key(key, files.values())
             return await self._send(compose_with, requests, files, key)

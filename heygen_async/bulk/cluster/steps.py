@@ -16,7 +16,6 @@ from anyio import to_thread
 from attrs import define, evolve, field, frozen
 
 from heygen_async import _uptime
-from heygen_async._ids import is_id
 from heygen_async._media.parts import is_in_use
 from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.budget import Budget
@@ -39,7 +38,6 @@ from heygen_async.errors import (
     DownloadError,
     HeyGenError,
     InsufficientCredit,
-    UnexpectedResponse,
 )
 
 _logger: Final = logging.getLogger("heygen_async")
@@ -188,7 +186,6 @@ class _OneStep:
         claimed, row = self.claimed, self.claimed.row
         await self._check_folder()
         record, is_skipped = await self._advanced()
-        record = self._with_usable_id(record)
         if isinstance(record.failure, InsufficientCredit):
             await self.steps.accounts.halt(str(record.failure))
             record = evolve(record, is_stopped=False)
@@ -230,16 +227,6 @@ class _OneStep:
             delays=self.steps.delays,
         )
         return await advance(row.row, record, step, tools, self._save), False
-
-    def _with_usable_id(self, record: Record) -> Record:
-        """Return the record; stopped, if its job was found by a GET that was answered with an id of no job.
-
-        The ids of creates and of the list are checked before.
-        """
-        if record.lipsync_id is None or is_id(record.lipsync_id):
-            return record
-        problem = f"no id of a job: {record.lipsync_id[:80]!r} @ $.data.id"
-        return self.record.stopped(UnexpectedResponse([problem], status=200))
 
     async def _to_download(self, record: Record) -> Record:
         """Return a record with its job, which has the link and the true length of the output.

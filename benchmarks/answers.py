@@ -12,8 +12,10 @@ ITEMS = 10_000
 """In the list of jobs."""
 PAGE = 100
 IDS = [f"ls_{n:024}" for n in range(PAGE)]
+JOB_ID = "ls_abc123"
+"""The one job that a `get` is answered with: the library checks that it is the requested one."""
 LIPSYNC = {
-    "id": "ls_abc123",
+    "id": JOB_ID,
     "title": "My Lipsync",
     "status": "completed",
     "duration": 42.5,
@@ -76,7 +78,7 @@ ROUTES = (
     Route("GET /v3/lipsyncs/statuses", _statuses(Asked("", "", b"", lambda _: False))),
     Route("GET /v3/lipsyncs?", _page, is_kept=True),
     Route("GET /v3/lipsyncs?limit=100&token=t", _page_from(0, is_last=True)),  # "t1", "t2" and so on: the same page
-    Route("POST /v3/lipsyncs", {"data": {"lipsync_id": "ls_abc123"}}),
+    Route("POST /v3/lipsyncs", {"data": {"lipsync_id": JOB_ID}}),
     Route("POST /v3/assets", _ASSET),
     Route("POST /v3/assets/direct-uploads", _announce),
     Route("POST /v3/assets/asset_1/complete", _ASSET),

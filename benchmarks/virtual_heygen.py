@@ -270,7 +270,8 @@ class BatchHeyGen(FakeHeyGen):
         now = await self._answered("list", READ)
         first, newest = int(token or 0), list(reversed(self._ends))
         items = [Lipsync(id=one, status=self._status(one, now), duration=4.0) for one in newest[first : first + 100]]
-        return Page(items=items, next_token=str(first + 100), has_more=first + 100 < len(newest))
+        has_more = first + 100 < len(newest)
+        return Page(items=items, next_token=str(first + 100) if has_more else None, has_more=has_more)
 
     def _status(self, lipsync_id: str, now: float) -> LipsyncStatus:
         return LipsyncStatus.COMPLETED if now >= self._ends[lipsync_id] else LipsyncStatus.RUNNING

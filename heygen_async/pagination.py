@@ -57,7 +57,7 @@ class _Pages(AsyncIterator[Page[T]]):
         self._seen.add(self._next)
         self._next = page.next_token
         self._empty = 0 if page.items else self._empty + 1
-        if self._empty == _MOST_EMPTY:
+        if self._empty >= _MOST_EMPTY:
             raise UnexpectedResponse([f"{_MOST_EMPTY} pages in a row have no items @ $.data"], status=200)
         return page
 

@@ -33,7 +33,7 @@ from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import Fault, Reply, error, rate_limited, reset, server_error, stall
+from heygen_async.sandbox.faults import Fault, Reply, error, missing, rate_limited, reset, server_error, stall
 
 DAY = 24 * 3600.0
 
@@ -451,49 +451,69 @@ async def test_a_job_that_was_deleted_is_not_created_again(tmp_path: Path) -> No
         assert len(stage.sandbox.jobs) == 1
 
 
-async def test_a_row_whose_job_was_deleted_gets_another_one_with_retry_failed_only(tmp_path: Path) -> None:
+async def _delete_the_job_of_a_row_in_progress(stage: Stage) -> None:
+    async with stage.run(rows(1)) as run:
+        await until(lambda: run.snapshot().stages.get("running"))
+    await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+
+
+@pytest.mark.parametrize("max_attempts", [1, 3])
+async def test_a_row_whose_job_was_deleted_gets_another_one_with_retry_failed_only(
+    tmp_path: Path, max_attempts: int
+) -> None:
     async with staged(tmp_path, manual=True) as stage:
-        async with stage.run(rows(1)) as run:
-            await until(lambda: run.snapshot().stages.get("running"))
-        await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+        await _delete_the_job_of_a_row_in_progress(stage)
         assert await stage.states(rows(1)) == {"failed": 1}
         assert await stage.states(rows(1)) == {"failed": 1}
         assert len(stage.sandbox.jobs) == 1
 
-        async with stage.run(rows(1), retry_failed=True) as run:
+        async with stage.run(rows(1), retry_failed=True, max_attempts=max_attempts) as run:
             await until(lambda: len(stage.sandbox.jobs) == 2)
             await stage.sandbox.advance(100)
             assert [outcome.state async for outcome in run] == ["completed"]
+            spent = run.snapshot().spent
+        with stage.database() as database:  # the first job may have been paid
+            assert database.execute("SELECT earlier_estimate > 0, estimate > 0 FROM rows").fetchone() == (1, 1)
+            [total] = database.execute("SELECT total(estimate + earlier_estimate) FROM rows").fetchone()
+        assert spent == pytest.approx(total)
 
 
-async def test_a_row_whose_job_was_deleted_before_its_download_gets_another_one_with_retry_failed_only(
-    stage: Stage,
+async def test_a_row_whose_job_was_deleted_is_not_paid_again_if_it_may_be_that_of_another_account(
+    tmp_path: Path,
 ) -> None:
-    stage.sandbox.faults = [server_error("GET /files/{name}")]
-    assert await stage.states(rows(1)) == {"failed": 1}
-    stage.sandbox.faults = []
-    await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+    async with staged(tmp_path, manual=True, faults=[error(403, "forbidden", route="GET /v3/users/me")]) as stage:
+        await _delete_the_job_of_a_row_in_progress(stage)
 
-    assert await stage.states(rows(1)) == {"failed": 1}
-    assert len(stage.sandbox.jobs) == 1
-    assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
-    assert len(stage.sandbox.jobs) == 2
+        assert await stage.states(rows(1), retry_failed=True) == {"failed": 1}
+        assert len(stage.sandbox.jobs) == 1
 
 
-@pytest.mark.parametrize("status", [404, 410])
-async def test_a_page_of_a_gateway_does_not_say_that_a_job_is_gone(stage: Stage, status: int) -> None:
-    stage.sandbox.faults = [server_error("GET /files/{name}")]
-    assert await stage.states(rows(1)) == {"failed": 1}
-    stage.sandbox.faults = [
-        Fault(
-            "GET /v3/lipsyncs/{lipsync_id}", Reply(status=status, body=b"<html>gone</html>", content_type="text/html")
-        )
-    ]
-    assert await stage.states(rows(1)) == {"failed": 1}
+@pytest.mark.parametrize("is_done", [False, True], ids=["not downloaded yet", "done and moved away"])
+async def test_a_job_that_has_ended_and_cannot_be_found_is_not_replaced(stage: Stage, is_done: bool) -> None:
+    """The API may lag behind, and what was completed was paid."""
+    if not is_done:
+        stage.sandbox.faults = [server_error("GET /files/{name}")]
+    await stage.outcomes(rows(1))
+    (stage.folder / "out" / "row-1.mp4").unlink(missing_ok=True)
+    stage.sandbox.faults = [missing("GET /v3/lipsyncs/{lipsync_id}")]
+    for retry_failed in (False, True):
+        assert await stage.states(rows(1), retry_failed=retry_failed) == {"failed": 1}
     stage.sandbox.faults = []
 
-    assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
+    assert await stage.states(rows(1)) == {"completed": 1}
     assert len(stage.sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_page_of_a_gateway_does_not_say_that_a_job_was_deleted(tmp_path: Path, status: int) -> None:
+    page = Reply(status=status, body=b"<html>gone</html>", content_type="text/html")
+    async with staged(tmp_path, manual=True, statuses_available=False) as stage:
+        async with stage.run(rows(1)) as run:
+            await until(lambda: run.snapshot().stages.get("running"))
+        stage.sandbox.faults = [Fault("GET /v3/lipsyncs/{lipsync_id}", page), Fault("GET /v3/lipsyncs", page)]
+        assert await stage.states(rows(1), retry_failed=True) == {"failed": 1}
+
+        assert len(stage.sandbox.jobs) == 1
 
 
 async def test_an_upload_that_the_server_lost_is_sent_again_under_another_key(stage: Stage) -> None:

@@ -265,6 +265,39 @@ def test_requests_without_an_answer_count_until_the_next_answer() -> None:
     assert min(heygen.sent.values()) > 5
 
 
+class Poisoned(FakeHeyGen):
+    """The creates of some rows never get an answer."""
+
+    def __init__(self, server: Server, keys: set[str]) -> None:
+        super().__init__(server)
+        self.keys = keys
+
+    async def create(self, key: str, **request: object) -> str:
+        if key.rpartition(".")[0] in self.keys:
+            raise ServerError("the server failed", status=500)
+        return await super().create(key, **request)
+
+
+@pytest.mark.parametrize("max_in_flight", [None, 1, 3])
+@pytest.mark.parametrize("keys", [{"row-0"}, {"row-0", "row-1", "row-2"}, {"row-5", "row-9"}])
+def test_rows_that_get_no_answer_hold_up_no_other_row(keys: set[str], max_in_flight: int | None) -> None:
+    lengths = lengths_of(0, 20)
+    heygen = Poisoned(Server(lengths, lambda _: 10), keys)
+    loop = VirtualLoop()
+
+    async def states() -> dict[str, str]:
+        plan = Plan(journal=None, max_in_flight=max_in_flight)
+        async with DubRun(heygen, rows_of(lengths), plan, origin="virtual") as run:
+            return {outcome.key: outcome.state async for outcome in run}
+
+    try:
+        found = loop.run_until_complete(states())
+    finally:
+        loop.close()
+
+    assert found == {key: "failed" if key in keys else "completed" for key in lengths}
+
+
 class Unlisted(FakeHeyGen):
     """Creates, or the list, get no answer until a time."""
 

@@ -22,6 +22,7 @@ from heygen_async.errors import HeyGenError
 class _Waiting:
     number: int
     not_before: float
+    tries: int
     turn: asyncio.Future[int]
 
 
@@ -85,14 +86,16 @@ class CreateQueue:
     """When it does not wait for answers any more; closed twice, it waits once."""
     _empty: asyncio.Event = field(factory=asyncio.Event)
 
-    async def enter(self, number: int, not_before: float = -math.inf) -> Seat:
+    async def enter(self, number: int, not_before: float = -math.inf, *, tries: int = 0) -> Seat:
         """Wait until a row may send its create, and return its seat.
 
         Args:
             number: The number of the row: lower ones go first.
             not_before: The time before which it may not go.
+            tries: How many of its creates had no usable answer. After failures, rows with fewer of them go first: it
+                may be the row, and not the API, that gets no answer.
         """
-        waiting = _Waiting(number, not_before, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(number, not_before, tries, asyncio.get_running_loop().create_future())
         insort(self._queue, waiting, key=lambda one: one.number)
         self.move()
         try:
@@ -176,7 +179,7 @@ class CreateQueue:
         if self._closes_at is not None:
             return
         while self._queue and self._may_send():
-            ready = next((one for one in self._queue if one.not_before <= self.clock()), None)
+            ready = self._next_ready()
             if ready is None:
                 break
             self._queue.remove(ready)
@@ -184,6 +187,11 @@ class CreateQueue:
                 ready.turn.set_result(self.limiter.send())
         self._note_empty()
         self._arm()
+
+    def _next_ready(self) -> _Waiting | None:
+        now = self.clock()
+        ready = (one for one in self._queue if one.not_before <= now)
+        return min(ready, key=lambda one: one.tries, default=None) if self.breaker.failures else next(ready, None)
 
     def _may_send(self) -> bool:
         now = self.clock()

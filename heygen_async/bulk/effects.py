@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from anyio import to_thread
 from attrs import Factory, define, field, frozen
 
-from heygen_async._media.parts import part_problem, remove_leftovers, remove_unwritten
+from heygen_async._media.parts import remove_leftovers, remove_unwritten
 from heygen_async._media.sniffing import Role
 from heygen_async._media.targets import captions_path
 from heygen_async.bulk.intake import PreparedRow
@@ -36,7 +36,6 @@ from heygen_async.bulk.program import (
     after_create,
     failed_download,
     failed_step,
-    is_gone,
     is_local,
     is_remembered,
     key_age,
@@ -202,19 +201,11 @@ async def _download(row: PreparedRow, record: Record, tools: Tools, save: Save) 
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            if is_gone(record, error):
-                await to_thread.run_sync(_drop_part, target, record.lipsync_id)
             return failed_download(record, error, tools.delays)
     published = await to_thread.run_sync(fingerprint_of, path)  # now: a later change makes it another file
     if row.captions:
         record = await _write_captions(record, target, tools, overwrite=captions_free)
     return record.done(published)
-
-
-def _drop_part(target: Path, lipsync_id: str | None) -> None:
-    """Remove the unfinished download of a job that is gone: nothing can finish it."""
-    if part_problem(target, lipsync_id) is None:
-        remove_leftovers(target)
 
 
 async def _write_video(record: Record, target: Path, tools: Tools, save: Save, *, overwrite: bool) -> Record:

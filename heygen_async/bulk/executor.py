@@ -26,10 +26,10 @@ from heygen_async.bulk.program import (
     ended,
     failed_step,
     intent,
+    is_gone,
     is_remembered,
     next_step,
     timed,
-    without_job,
 )
 from heygen_async.bulk.record import Record, State, answer_of, evolve
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
@@ -57,6 +57,7 @@ class RunContext:
     batches: BatchCollector
     downloads: asyncio.Semaphore
     max_attempts: int
+    retries_failed: bool
     is_batching: bool
     check_account: Callable[[], Awaitable[None]]
     """Checks, once in a run, that the key belongs to the store's account."""
@@ -287,7 +288,7 @@ class RowExecutor:
         return intent(self.row, self.record, self.run.tools.clock.now(), estimate=self._reserved or 0.0)
 
     async def _enter(self) -> None:
-        self._seat = await self.run.queue.enter(self.row.number, self._not_before)
+        self._seat = await self.run.queue.enter(self.row.number, self._not_before, tries=self.record.tries)
         self._report("submitting")
 
     async def _create(self) -> Record:
@@ -369,11 +370,19 @@ class RowExecutor:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            return without_job(record, error)
+            if not await self._may_replace(record, error):
+                return record.stopped(error)
+            self._settle(record.estimate)  # the job may have been paid
+            return record.without_job()
         finally:
             self._release_seat()
         record = ended(record, job, cost=self._cost(job))
         return evolve(record, wait_seconds=self.run.queue.clock() - started)
+
+    async def _may_replace(self, record: Record, error: HeyGenError) -> bool:
+        """Return whether a row gets another job: the caller wants that, and it is the account of the first one."""
+        is_wanted = self.run.retries_failed and is_gone(record, error)
+        return is_wanted and await self.run.tools.store.fact("account") is not None
 
     async def _job(self, record: Record) -> Lipsync:
         """Return the job once it has ended."""

@@ -208,11 +208,6 @@ def is_final_failure(message: str | None) -> bool:
     return _SERVER_FAULT.search(text) is None and _SOURCE_FAULT.search(text) is not None
 
 
-def without_job(record: Record, error: Exception) -> Record:
-    """Return the record of a row whose job could not be read: it has failed if the API does not have the job."""
-    return record.gone(error) if is_gone(record, error) else record.stopped(error)
-
-
 def is_gone(record: Record, error: Exception) -> bool:
     """Return whether the API itself, not a gateway, says that it does not have the job of a row."""
     return record.lipsync_id is not None and isinstance(error, NotFound) and has_own_code(error)
@@ -226,7 +221,7 @@ def failed_step(record: Record, error: HeyGenError) -> Record:
 def failed_download(record: Record, error: HeyGenError, delays: RetryDelays) -> Record:
     """Return the record after a download that failed: it is repeated a few times."""
     if not error.is_transient or record.tries >= len(delays.download):
-        return without_job(record, error)
+        return record.stopped(error)
     return record.failing(error, hold=delays.download[record.tries])
 
 

@@ -21,6 +21,7 @@ from anyio import to_thread
 from attrs import evolve, field, frozen
 
 from heygen_async._arguments import check_type, shown
+from heygen_async._media.targets import expanded
 from heygen_async.bulk.identity import ROLES, FileInfo, inputs_digest, key_of, same_inputs, target_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
@@ -89,7 +90,7 @@ async def read_reviews(journal: str | PathLike[str]) -> Reviews:
         JournalInUse: If a run, or a review, uses it.
         JournalError: If there is none, or it cannot be read.
     """
-    opened = Journal(Path(journal), origin="")
+    opened = Journal(Path(expanded(journal)), origin="")
     await opened.open_existing()
     try:
         return await reviews_in(opened)

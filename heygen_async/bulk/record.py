@@ -278,10 +278,6 @@ class Record:
         """Return the record of a failed job, which costs nothing."""
         return evolve(self, state=State.FAILED, error=error, is_final=is_final, estimate=0.0)
 
-    def gone(self, error: Exception) -> Record:
-        """Return the record of a row whose job the API no longer has: it may have cost what it was to cost."""
-        return evolve(self.stopped(error), state=State.FAILED, is_final=True, job=None)
-
     def with_draft(self, key: str, job: str) -> Record:
         """Return the record of the final version of the draft with *key*, of which *job* was approved."""
         return evolve(self, draft=key, draft_job=job)
@@ -312,7 +308,13 @@ class Record:
             earlier=earlier,
             is_final=False,
             error=None,
+            earlier_estimate=self.earlier_estimate + self.estimate,
+            estimate=0.0,
         )
+
+    def without_job(self) -> Record:
+        """Return the record for another attempt that the caller requests, because the API no longer has the job."""
+        return evolve(self, state=State.FAILED).forgiving()
 
     def redone(self, inputs: str) -> Record:
         """Return the record for another job in place of one that was paid for, because its video is not wanted.
@@ -327,8 +329,6 @@ class Record:
             forgiven=len(renewed.earlier),
             replaces=self.written or self.replaces,
             written=None,
-            earlier_estimate=self.earlier_estimate + self.estimate,
-            estimate=0.0,
             seconds=None,
             upload_seconds=None,
             submit_seconds=None,

@@ -26,7 +26,7 @@ from heygen_async._ids import KEY_SECONDS, is_key_fresh
 from heygen_async._wire import has_own_code
 from heygen_async.bulk.record import Record, attempt_key, first_version_key, is_like_attempt_key
 from heygen_async.bulk.store import HeyGen, Store, UnixClock
-from heygen_async.errors import APIError, HeyGenError, NotFound
+from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
 
 _MORE_ATTEMPTS: Final = 5
@@ -130,7 +130,7 @@ class Searcher:
     async def _keep_newest(self, *, in_batches: bool) -> None:
         is_new = await self.store.fact("anchor") is None
         try:
-            newest = await (self._walk_last_day(to_end=in_batches) if is_new else self._newest())
+            newest = await (self._look_at_last_day(to_end=in_batches) if is_new else self._newest())
             if newest is not None and await self._may_be_older_copy(newest):
                 newest = await self._walk(to_known=True)
         except APIError as error:
@@ -141,6 +141,14 @@ class Searcher:
         if not await self.store.in_doubt():  # another executor may have created the newest job, and not know it yet
             # "" is before all jobs. A store without an anchor has created nothing, so there is nothing to look for.
             await self.store.keep_fact("anchor", newest or "")
+
+    async def _look_at_last_day(self, *, to_end: bool) -> str | None:
+        try:
+            return await self._walk_last_day(to_end=to_end)
+        except UnexpectedResponse:  # one job that cannot be read makes its page unreadable
+            if to_end:
+                raise
+            return await self._newest()
 
     async def _newest(self) -> str | None:
         async for page in self.heygen.list(page_size=1):

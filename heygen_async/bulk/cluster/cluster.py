@@ -205,7 +205,7 @@ class Cluster:
             ClusterError: If it is not clear which run, or there is none.
             OSError: If it cannot be written.
         """
-        await write_report(_RunRows(self._database, await self._run(run)), Path(path), {})
+        await write_report(_RunRows(self._database, await self._run(run)), Path(expanded(path)), {})
 
     async def retry_failed(self, *, run: str | None = None) -> int:
         """Give rows that failed, or were skipped, another attempt, final failures included; return how many.

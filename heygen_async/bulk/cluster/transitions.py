@@ -12,7 +12,7 @@ from attrs import evolve
 
 from heygen_async.bulk.cluster.rows import Stage, StepAnswer, StoredRow
 from heygen_async.bulk.limits import Unanswered
-from heygen_async.bulk.program import RetryDelays, Step, ended, next_step, without_job
+from heygen_async.bulk.program import RetryDelays, Step, ended, next_step
 from heygen_async.bulk.record import Record, State, answer_of
 from heygen_async.errors import HeyGenError, RateLimited
 from heygen_async.models import Lipsync
@@ -112,7 +112,7 @@ def after_end(
 
 def given_up(stored: StoredRow, error: Exception, now: float, *, max_attempts: int, delays: RetryDelays) -> StoredRow:
     """Return a row for which nothing more is done."""
-    stopped = evolve(stored, record=without_job(stored.record, error), answer=None)
+    stopped = evolve(stored, record=stored.record.stopped(error), answer=None)
     return placed(stopped, now, max_attempts=max_attempts, delays=delays, has_file=False)
 
 

@@ -386,6 +386,16 @@ def test_a_row_whose_requests_alone_have_no_answer_is_given_up():
     assert updates[0].is_given_up
 
 
+@pytest.mark.parametrize(("tries", "first"), [((1, 0, 0), 2), ((0, 1, 0), 1), ((2, 2, 1), 3)])
+def test_after_a_failure_the_row_that_has_had_the_fewest_goes_first(tries, first):
+    learnt = Learnt()
+    learn(learnt, [answered(1, StepAnswer.FAILED)], Busy(), NOW)
+    rows = [evolve(stored(number), unanswered=(count, 0)) for number, count in enumerate(tries, start=1)]
+
+    decided = granted(rows, learnt, Busy(), now=learnt.next_chance(NOW))
+    assert [row.row.number for row in decided] == [first]
+
+
 def test_rows_are_not_given_up_while_nobody_has_an_answer():
     learnt, count = Learnt(), (0, -1)
     for _ in range(50):

@@ -219,6 +219,8 @@ def grant(
     limiter.in_flight, limiter.in_air = busy.in_flight, busy.in_air
     taken = Counter({run: busy.of_run(run) for run in budgets.runs})
     decided = []
+    if learnt.breaker.failures:  # it may be a row, and not the API, that gets no answer
+        candidates = sorted(candidates, key=lambda one: one.unanswered[0])
     for candidate in candidates:
         if not learnt.may_send(now):
             break

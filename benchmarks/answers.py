@@ -12,10 +12,8 @@ ITEMS = 10_000
 """In the list of jobs."""
 PAGE = 100
 IDS = [f"ls_{n:024}" for n in range(PAGE)]
-JOB_ID = "ls_abc123"
-"""The one job that a `get` is answered with: the library checks that it is the requested one."""
 LIPSYNC = {
-    "id": JOB_ID,
+    "id": "ls_abc123",
     "title": "My Lipsync",
     "status": "completed",
     "duration": 42.5,
@@ -61,6 +59,10 @@ def _page_from(start: int, *, is_last: bool) -> object:
     return {"data": items, "next_token": None if is_last else str(start + PAGE), "has_more": not is_last}
 
 
+def _one(asked: Asked) -> object:
+    return {"data": {**LIPSYNC, "id": urlsplit(asked.path).path.rpartition("/")[2]}}
+
+
 def _statuses(_: Asked) -> object:
     return {"data": [{"video_id": one, "status": "processing"} for one in IDS], "next_token": None}
 
@@ -74,11 +76,11 @@ def _announce(asked: Asked) -> object:
 _ASSET = {"data": {"asset_id": "asset_1", "status": "completed"}}
 
 ROUTES = (
-    Route("GET /v3/lipsyncs/", {"data": LIPSYNC}),
+    Route("GET /v3/lipsyncs/", _one, is_kept=True),
     Route("GET /v3/lipsyncs/statuses", _statuses(Asked("", "", b"", lambda _: False))),
     Route("GET /v3/lipsyncs?", _page, is_kept=True),
     Route("GET /v3/lipsyncs?limit=100&token=t", _page_from(0, is_last=True)),  # "t1", "t2" and so on: the same page
-    Route("POST /v3/lipsyncs", {"data": {"lipsync_id": JOB_ID}}),
+    Route("POST /v3/lipsyncs", {"data": {"lipsync_id": "ls_abc123"}}),
     Route("POST /v3/assets", _ASSET),
     Route("POST /v3/assets/direct-uploads", _announce),
     Route("POST /v3/assets/asset_1/complete", _ASSET),

@@ -307,7 +307,8 @@ class HeyGenSession:
             captions: Whether captions are written beside each video, as `.srt`. A row decides for itself with
                 `captions`, and `enable_caption=True` counts as a request. A problem with captions never blocks the
                 video: it is in `DubOutcome.warnings`.
-            retry_failed: Whether rows that failed in earlier runs get another attempt, final failures included.
+            retry_failed: Whether rows that failed in earlier runs get another attempt, final failures included, and
+                rows whose job was deleted before it ended.
             redo_rejected: Whether rows whose video was rejected get another job; they may have changed. Their files are
                 replaced by the new ones.
             on_event: Called with each `DubEvent`, on the event loop. An exception that it raises ends the run.

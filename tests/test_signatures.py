@@ -108,12 +108,38 @@ KNOWN = {
     "policy": lambda day: f"https://c.example.com/v.mp4?policy={_random(day)}&signature={_random(day + 1)}",
     "a name of its own": lambda day: f"https://c.example.com/v.mp4?url_sig={_random(day)}&expires={_time(day)}",
     "times of day": lambda day: (
-        f"https://c.example.com/v.mp4?st=2026-11-2{day}T00:00:00Z&e=2026112{day}T1000%2B0100&t={_time(day):x}&sig={day}"
+        f"https://c.example.com/v.mp4?se=2026-11-2{day}T00:00:00Z&e=2026112{day}T1000%2B0100&oe={_time(day):x}&sig={day}"
     ),
-    "seconds": lambda day: f"https://c.example.com/v.mp4?expires_in={3600 + day}&ts={_time(day)}000&hmac={day}",
+    "seconds": lambda day: f"https://c.example.com/v.mp4?expires_in={3600 + day}&until={_time(day)}000&hmac={day}",
     "sig alone": lambda day: f"https://example.com/v.mp4?sig={day}",
     "signature and expiry": lambda day: f"https://example.com/v.mp4?expires={_time(day)}&signature={day}&nonce={day}",
+    "Cloudinary": lambda day: (
+        f"https://api.cloudinary.com/v1_1/d/video/download?timestamp={_time(day)}&public_id=v&signature={_hex(day, 40)}"
+    ),
+    "Akamai path hdnts": lambda day: (
+        f"https://c.example.com/hdnts=st={_time(day)}~exp={_time(day)}~acl=%2Fx%2F*~data=u~hmac={_hex(day, 64)}/x/v.mp4"
+    ),
+    "Akamai path hdntl": lambda day: f"https://c.example.com/hdntl=exp={_time(day)}~acl=%2f*~hmac={_hex(day)}/x/v.mp4",
+    "Akamai path session": lambda day: f"https://c.example.com/exp={_time(day)}~id=s{day}~hmac={_hex(day)}/x/v.mp4",
+    "Bunny path with padding": lambda day: (
+        f"https://z.b-cdn.net/bcdn_token={_random(day)}=&expires={_time(day)}/x/v.mp4"
+    ),
+    "a signature with a star": lambda day: f"https://c.example.com/v.mp4?expires={_time(day)}&sig={_random(day)}*!",
     "a token of claims": lambda day: f"https://example.com/dl?token={_jwt(day, file='first.mp4')}",
+}
+KNOWN |= {
+    f"expires {name}": lambda day, make=make: f"https://example.com/v.mp4?expires={make(day)}&sig={_hex(day)}"
+    for name, make in {
+        "after 2033": lambda day: 2_110_000_000 + day,
+        "with a fraction": lambda day: f"{_time(day)}.12{day}",
+        "in microseconds": lambda day: f"{_time(day)}123456",
+        "in nanoseconds": lambda day: f"{_time(day)}123456789",
+        "on a date": lambda day: f"2026-11-2{day}",
+        "on an HTTP date": lambda day: f"Thu%2C+2{day}+Nov+2026+00%3A00%3A00+GMT",
+        "in a minute": lambda day: f"2026112{day}1000",
+        "in a second": lambda day: f"2026112{day}100000",
+        "in a year": lambda day: 31_536_000 + day,
+    }.items()
 }
 """Links of known signers, each to one file, as signed on some day."""
 
@@ -127,6 +153,11 @@ LIKELY = {
     "until": lambda day: f"https://cdn.example.com/v.mp4?valid_until={_time(day)}",
     "expiry alone": lambda day: f"https://cdn.example.com/v.mp4?expires={_time(day)}",
     "token and time": lambda day: f"https://cdn.example.com/v.mp4?token={_random(day)}&t={_time(day)}",
+    "Akamai's token": lambda day: f"https://example.com/v.mp4?token=exp={_time(day)}~acl=/*~hmac={_hex(day, 64)}",
+    "Akamai's token of lists": lambda day: (
+        f"https://example.com/v.mp4?token=st={_time(day)}~exp={_time(day)}~acl=/v/*!/w/*~hmac={_hex(day, 64)}"
+    ),
+    "Tencent": lambda day: f"https://example.com/v.mp4?t={_time(day):x}&sign={_hex(day)}",
     "opaque claims": lambda day: f"https://example.com/v.mp4?jwt={_jwt(day, nonce=_hex(day))}",
 }
 LIKELY |= {
@@ -215,6 +246,13 @@ def test_another_path_always_makes_another_link(make):
         ("v.mp4?download_token=first-cut", "v.mp4?download_token=second-cut"),
         (f"v.mp4?design={_random(1)}", f"v.mp4?design={_random(2)}"),
         ("v.mp4?t=30", "v.mp4?t=60"),
+        ("v.mp4?camera=3&timestamp=1764100000&sig=a", "v.mp4?camera=3&timestamp=1764190000&sig=b"),
+        ("playback?cam=3&t=1764100000&hmac=a", "playback?cam=3&t=1764190000&hmac=b"),
+        (f"v.mp4?ts=1764100000&signature={_hex(1)}", f"v.mp4?ts=1764190000&signature={_hex(2)}"),
+        ("v.mp4?st=2026-11-25T10:00:00Z&sig=a", "v.mp4?st=2026-11-26T10:00:00Z&sig=b"),
+        ("dl?e=2110000000&sig=a", "dl?e=2110000001&sig=b"),
+        (f"id=first~hmac={_hex(1)}/v", f"id=second~hmac={_hex(1)}/v"),
+        (f"exp=1764100000~id=s~data=first~hmac={_hex(1)}/v", f"exp=1764100000~id=s~data=second~hmac={_hex(1)}/v"),
         ("news?t=2026-11-25&sig=a", "news?t=2026-11-26&sig=b"),
         ("news?st=20261125&sig=a", "news?st=20261126&sig=b"),
         ("v.mp4?timestamp=2026-11-25&hmac=a", "v.mp4?timestamp=2026-11-26&hmac=b"),
@@ -275,6 +313,42 @@ def test_a_plain_link_does_not_look_signed(query):
     assert not looks_signed(url)
     assert not is_signed(url)
     assert without_signature(url) == without_likely_signature(url) == url
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"v.mp4?token=exp=1764100000~acl=/*~hmac={_hex(1, 64)}",
+        f"v.mp4?token=exp=1764100000~acl=/{{}}|^~hmac={_hex(1, 64)}",
+        "v.mp4?token=d41d8cd98f00b204ab",
+        "v.mp4?token=d41d8cd98f00b204",
+        "v.mp4?download_token=Ab3dEf6hIj9k",
+        "v.mp4?sign=d41d8cd98f00",
+        f"v.mp4?sessionid={_hex(1)}",
+        "v.mp4?session=a1b2c3d4e5f6a7b8",
+        f"v.mp4?sid={_hex(1)}",
+        f"bcdn_token={_random(1)}==&expires=1764100000/v.mp4",
+        "bcdn_token=first/v.mp4",
+        "exp=1~hmac=12/v.mp4",
+        "hdnts=hmac=12/v.mp4",
+        "hmac%3D12/v.mp4",
+        "v.mp4?url_sig=d41d8cd98f00b204",
+        "v.mp4?sig=first.mp4",
+        "v.mp4?track.sig=first",
+        "v.mp4?my-hmac=first",
+        "v.mp4?expires=20261101",
+        "v.mp4?deadline=2026-11-01",
+        "v.mp4?expires=2110000000",
+        "v.mp4?md5=a1b2c3d4e5f6a7b8&t=20261101",
+        "v.mp4?s=a1b2c3d4e5f6a7b8&expires=later",
+        f"v.mp4?token={_hex(1)}&token=",
+    ],
+)
+def test_what_may_be_a_signature_looks_signed(path):
+    row = DubRow(f"https://example.com/{path}", A)
+
+    assert looks_signed(f"https://example.com/{path}")
+    assert "give the row a key" in str(key_problem(row))
 
 
 def test_a_row_without_a_key_is_refused_if_a_digest_beside_a_time_may_be_a_signature():

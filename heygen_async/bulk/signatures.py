@@ -8,6 +8,8 @@ Rule 3: a time belongs to a signature only beside one, or if its name says that 
 file was made says which file is meant. A date without a time of day is no such time.
 Rule 4: everything else is part of the address. What is in doubt is too: a link that was signed again and is not
 recognised costs a clear error, but a file that is taken for another one costs a wrong video.
+Rule 5: `looks_signed` asks the opposite, so what is in doubt is signed: a link that is not recognised there is paid for
+again when it is signed again, or is kept where others read it.
 """
 
 from __future__ import annotations
@@ -99,22 +101,33 @@ _SIGNERS: Final = (
     _signer("kssaccesskeyid signature", "expires"),  # Kingsoft
     _signer("x-tos-signature", _prefixed("x-tos-", _V4)),  # Volcengine
     _signer("authorization", shape=r"^bce-auth-v1/"),  # Baidu
+    _signer("timestamp signature", host=r"\.cloudinary\.com$"),
     _signer("ex is hm", host=r"\.(discordapp\.(com|net)|discord\.com)$"),
     _signer("st", host=r"\.(dropbox|dropboxusercontent)\.com$"),
     _signer("tempauth"),  # SharePoint
 )
 
+_PATH_START: Final = r"(?:^|[~&])(?:hdn(?:ts|tl|ea)=)?"
 _PATH_TOKEN: Final = re.compile(
-    r"(?:^|[~&])(?:hmac=[0-9a-f]{32,}|bcdn_token=[A-Za-z0-9_\-]{20,})(?![^~&])", re.IGNORECASE
+    _PATH_START + r"(?:hmac=[0-9a-f]{32,}|bcdn_token=[A-Za-z0-9_\-]{20,}={0,2})(?![^~&])", re.IGNORECASE
 )
 """The signature in a segment of a path, at Akamai and Bunny."""
-_PATH_PIECE: Final = re.compile(r"(?:^|[~&])(?:exp|st|acl|ip|hmac|bcdn_token|expires|token_path)=[^~&]*", re.IGNORECASE)
+_PATH_PIECE: Final = re.compile(
+    _PATH_START + r"(?:exp|st|acl|ip|hmac|bcdn_token|expires|token_path)=[^~&]*", re.IGNORECASE
+)
 """What belongs to it in the same segment."""
+_PATH_SESSION: Final = re.compile(r"(?<=~)id=[^~&]*~(?=.*hmac=)", re.IGNORECASE)
+"""The session, after the expiry of Akamai."""
+_PATH_EXPIRY: Final = re.compile(_PATH_START + r"exp=\d{10}(?![^~&])", re.IGNORECASE)
+_PATH_MARK: Final = re.compile(r"(?:^|[~&=])hmac=|(?:^|[~&])bcdn_token=", re.IGNORECASE)
+"""What may be such a signature."""
 
 _SIGNATURE: Final = _names("signature sig hmac")
 """Names that mean nothing but a signature."""
 _SIGNATURE_ENDING: Final = re.compile(r".+[-_.](?:signature|sig|hmac)")
 """The ending of other such names, if the value looks like a signature."""
+_SIGNATURE_NAME: Final = re.compile(r"(?:.*[-_.])?(?:signature|sig|hmac)")
+"""Both, whatever the value is."""
 _EXPIRY: Final = re.compile(r"(?:x[-_]?)?(?:exp|expires?|expiry|expiration)(?:[-_]?(?:at|in|time|timestamp|date))?")
 """Names of an expiry, if the value is a time, or a number of seconds of which the name says that they expire."""
 _ENDS: Final = frozenset({"deadline", "until", "valid_until"})
@@ -122,7 +135,7 @@ _ENDS: Final = frozenset({"deadline", "until", "valid_until"})
 _SHORT_ENDS: Final = frozenset({"e", "ex", "se", "oe"})
 """Likewise, but too short to say so alone."""
 _TIMES: Final = _ENDS | _SHORT_ENDS | {"t", "ts", "st", "timestamp"}
-"""Names of a time, if the value is one."""
+"""Names of a time, if the value is one. Only beside a token: beside a signature the last ones may name a clip."""
 _GENERAL: Final = _names(
     "token access_token accesstoken auth auth_token auth_key authkey authorization jwt ticket secret"
     " sign st verify verification policy credential tempauth oh hm secure"
@@ -132,6 +145,8 @@ _GENERAL_ENDING: Final = re.compile(r".*(?:token|signature|(?<!de)(?<!as)sign)")
 """The ending of other such names: `download_token`, `wmsAuthSign`; not of `design` and `assign`."""
 _DIGESTS: Final = _names("hash h md5 s digest sha1 sha256 session sessionid sid")
 """Likewise, but only beside an expiry: alone they may tell one content from another."""
+_SESSIONS: Final = _names("session sessionid sid")
+"""Those that are hardly ever the same in two links."""
 _NAMES_A_FILE: Final = _names(
     "file filename name path key object id uuid video audio v f src source url asset media doc"
 )
@@ -142,7 +157,17 @@ _TIME: Final = re.compile(
 )
 """Seconds or milliseconds since 1970, as decimal digits or as hexadecimal ones, or a date with a time of day."""
 _SECONDS: Final = re.compile(r"\d{1,7}")
-_CODED: Final = re.compile(r"[A-Za-z0-9+/=_\-.,:~% ]*")
+_END: Final = re.compile(
+    r"[1-4]\d{9}(?:\d{3}){0,3}(?:\.\d+)?|20\d\d-\d\d-\d\d|20\d{10}(?:\d\d)?"
+    r"|(?:mon|tue|wed|thu|fri|sat|sun), \d\d [a-z]{3} 20\d\d \d\d:\d\d:\d\d gmt",
+    re.IGNORECASE,
+)
+"""An expiry beside a signature: seconds since 1970 or parts of them, a date, or an HTTP date."""
+_MANY_SECONDS: Final = re.compile(r"\d{1,9}")
+_PERHAPS_A_TIME: Final = re.compile(
+    rf"[0-9a-f]{{8}}|\d{{4}}-?\d\d-?\d\dT?[\d:.]*Z?|{_END.pattern}|{_TIME.pattern}", re.IGNORECASE
+)
+_CODED: Final = re.compile(r"[A-Za-z0-9+/=_\-.,:~%*! ]*")
 """What signatures are written in; a plus sign in a query is read as a blank."""
 _SHORTEST: Final = 20
 """Characters of the shortest value that looks like a signature. An MD5 in base64 has 22."""
@@ -165,6 +190,8 @@ class _Link:
     fragment: str
     has_tokens: bool
     """Whether there are signatures outside of parameters, or tokens."""
+    is_marked: bool
+    """Whether something in the path may be a signature."""
     values: Mapping[str, str] = field(
         init=False, default=Factory(lambda link: {name: value for name, value, _ in link.parameters}, takes_self=True)
     )
@@ -193,6 +220,7 @@ def _parsed(url: str) -> _Link:
         parameters=parameters,
         fragment=mark + fragment,
         has_tokens=path != parts.path or "&".join(text for _, _, text in parameters) != query,
+        is_marked=any(_PATH_MARK.search(unquote(segment)) for segment in parts.path.split("/")),
     )
 
 
@@ -208,6 +236,8 @@ def _without_token(segment: str) -> str | None:
     text = unquote(segment)
     if _PATH_TOKEN.search(text) is None:
         return segment
+    if _PATH_EXPIRY.search(text):
+        text = _PATH_SESSION.sub("", text)
     return quote(_PATH_PIECE.sub("", text), safe="~&=") or None
 
 
@@ -231,7 +261,7 @@ def _link(url: str) -> _Link | None:
     if _MAY_BE_SIGNED.search(url) is None:
         return None
     link = _parsed(url)
-    return link if link.has_tokens or link.parameters else None
+    return link if link.has_tokens or link.is_marked or link.parameters else None
 
 
 def without_signature(url: str) -> str:
@@ -251,9 +281,26 @@ def without_likely_signature(url: str) -> str:
 
 
 def looks_signed(url: str) -> bool:
-    """Return whether *url* is signed, or looks so: it may be another one the next time, for the same file."""
+    """Return whether *url* may be signed: it may be another one the next time, for the same file."""
     link = _link(url)
-    return link is not None and bool(link.has_tokens or _certain(link) or _likely(link) or _has_digest_and_time(link))
+    return link is not None and bool(
+        link.has_tokens or link.is_marked or _certain(link) or _likely(link) or _may_be_signed(link)
+    )
+
+
+def _may_be_signed(link: _Link) -> bool:
+    pairs = [(name, value) for name, value, _ in link.parameters]
+    if any(_SIGNATURE_NAME.fullmatch(name) for name, _ in pairs):
+        return True
+    if any(_EXPIRY.fullmatch(name) or name in _ENDS for name, value in pairs if _PERHAPS_A_TIME.fullmatch(value)):
+        return True
+    mixed = {name for name, value in pairs if _is_mixed(value)}
+    if any(name in _SESSIONS or _is_token(name, beside_end=False) for name in mixed):
+        return True
+    has_time = any(
+        _EXPIRY.fullmatch(name) or (name in _TIMES and _PERHAPS_A_TIME.fullmatch(value)) for name, value in pairs
+    )
+    return has_time and not mixed.isdisjoint(_DIGESTS)
 
 
 @lru_cache(maxsize=256)
@@ -274,12 +321,17 @@ def _is_signature(name: str, value: str) -> bool:
 
 
 def _goes_with_signature(name: str, value: str) -> bool:
-    return name == "nonce" or (name == "policy" and _looks_random(value)) or _is_time(name, value)
+    if _EXPIRY.fullmatch(name):
+        is_number = "expir" in name and _MANY_SECONDS.fullmatch(value) is not None
+        return is_number or _END.fullmatch(value) is not None or _is_time(name, value)
+    if name in _ENDS or name in _SHORT_ENDS:
+        return _TIME.fullmatch(value) is not None
+    return name == "nonce" or (name == "policy" and _looks_random(value))
 
 
 @lru_cache(maxsize=256)
 def _likely(link: _Link) -> frozenset[str]:
-    values = link.values
+    values = {name: value for name, value in link.values.items() if name not in _certain(link)}
     times = {name for name, value in values.items() if _is_time(name, value)}
     ends = {name for name in times if _EXPIRY.fullmatch(name) or name in _ENDS or name in _SHORT_ENDS}
     tokens = {name for name, value in values.items() if _is_token(name, beside_end=bool(ends)) and _looks_random(value)}
@@ -290,14 +342,6 @@ def _likely(link: _Link) -> frozenset[str]:
 
 def _is_token(name: str, *, beside_end: bool) -> bool:
     return name in _GENERAL or _GENERAL_ENDING.fullmatch(name) is not None or (beside_end and name in _DIGESTS)
-
-
-def _has_digest_and_time(link: _Link) -> bool:
-    """Return whether there is a digest beside a time: both may be a signature, or say which content is meant."""
-    values = link.values
-    return any(_is_time(name, value) for name, value in values.items()) and any(
-        name in _DIGESTS and _looks_random(value) for name, value in values.items()
-    )
 
 
 def _is_time(name: str, value: str) -> bool:
@@ -311,6 +355,10 @@ def _looks_random(value: str) -> bool:
     """Return whether *value* looks like a signature: long, of mixed characters, and no name of a file."""
     if len(value) < _SHORTEST or _CODED.fullmatch(value) is None or _MEDIA.search(value):
         return False
+    return _is_mixed(value)
+
+
+def _is_mixed(value: str) -> bool:
     return any(
         len({char.isdigit() or (char.isupper() + 1) * 2 for char in run}) > 1  # two of digits, upper and lower case
         for run in _RUN.findall(value)

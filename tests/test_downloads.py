@@ -775,6 +775,35 @@ BAD_CAPTIONS = [
 ]
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "text/plain; charset=utf-8", "application/octet-stream"])
+async def test_a_video_is_written_though_its_server_does_not_know_its_name(tmp_path, kind):
+    video = b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x08moov" + b"\0\0\0\x0cmdat1234"
+    async with served(in_packets(video[:3], video[3:], headers={"Content-Type": kind})) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == video
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "problem"),
+    [
+        (b"<", "video/mp4", "a page"),
+        (b"\xff\xfe", "video/mp4", "a page"),
+        (b"Access denied", "text/plain", "sent text/plain, which is no video"),
+        (b"#EXTM3U\n", "application/octet-stream", "which is no video"),
+    ],
+)
+async def test_what_is_no_video_is_not_written(tmp_path, body, kind, problem):
+    answer = send(body, headers={"Content-Type": kind})
+    async with served(answer) as heygen:
+        with pytest.raises(DownloadError, match=problem) as error:
+            await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert not (tmp_path / "a.mp4").exists()
+    assert error.value.is_transient == (problem == "a page")
+    assert answer.calls == 1 or error.value.is_transient
+
+
 @pytest.mark.parametrize(("captions", "problem"), BAD_CAPTIONS)
 async def test_a_problem_with_captions_is_logged_and_the_video_is_there(tmp_path, caplog, captions, problem):
     async with served(send(VIDEO), captions) as heygen:
@@ -1298,7 +1327,7 @@ class Answer:
 def test_the_bytes_are_those_of_the_file_wherever_the_connection_breaks(  # noqa: PLR0917 drawn by name
     data, breaks, chunk, ranges, length, etag, there
 ):
-    data = b"\0" + data  # or it may be a page
+    data = b"v" + data  # or it may be a page
     host = Host(data, etag=etag, ranges=ranges, length=length, breaks=breaks, chunk=chunk)
     state = PartState(min(there, len(data)), '"a"', len(data)) if etag == '"a"' else PartState()
     got = bytearray(data[: state.done])

@@ -14,6 +14,7 @@ from heygen_async._media.hosts import (
     PartState,
     check_stored,
     is_page,
+    may_begin,
     range_headers,
     refusal,
     resumed,
@@ -334,6 +335,8 @@ def test_a_page_is_not_media(kind, status):
         *(b"<table>", b"<Response>", b"<ns:Error xmlns:ns='x'>", b"</p>", b"<h1>free"),
         *("\ufeff<!doctype html>".encode("utf-16-le"), "\ufeff \n<h1>".encode("utf-16-be")),
         '\ufeff{"a"'.encode("utf-16-le"),
+        *("<html>".encode("utf-16-le"), "<!doctype".encode("utf-16-be"), " <p>".encode("utf-16-le")[:1] + b"\0<\0p\0"),
+        *("\ufeff<html>".encode("utf-32-le"), "\ufeff\n{}".encode("utf-32-be")),
         *(b'["expired"]', b'"expired"', b"[[1]]", b' "expired"'),
     ],
 )
@@ -376,23 +379,88 @@ def test_what_does_not_begin_like_a_page_may_be_media(start):
     assert is_page(start) is False
 
 
-@pytest.mark.parametrize("kind", ["video/mp4", "application/octet-stream", "binary/xml", "audio/mp4", ""])
+@pytest.mark.parametrize("kind", ["video/mp4", "application/octet-stream", "binary/xml", "text/plain", ""])
 def test_other_types_may_be_media(kind):
     assert resumed(PartState(), 200, {"Content-Type": kind}) == PartState()
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "text/plain; charset=utf-8", "Text/Markdown", "text/css"])
+@pytest.mark.parametrize("kind", ["Text/Markdown", "text/css", "text/vtt; charset=utf-8"])
 def test_a_text_may_be_captions_but_not_a_video(kind):
     assert resumed(PartState(), 200, {"Content-Type": kind}, "captions") == PartState()
-    with pytest.raises(UnexpectedResponse, match="a page") as text:
+    with pytest.raises(UnexpectedResponse, match=r"sent text/\w+, which is no video") as text:
         resumed(PartState(), 200, {"Content-Type": kind}, "video")
-    assert text.value.is_transient
+    assert not text.value.is_transient
 
 
-@pytest.mark.parametrize("kind", ["image/png", "image/svg+xml", "IMAGE/JPEG"])
-def test_an_image_is_not_a_video(kind):
-    with pytest.raises(UnexpectedResponse, match="a page"):
-        resumed(PartState(), 200, {"Content-Type": kind}, "video")
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("image/png", "IMAGE/JPEG", "audio/mpeg", "application/vnd.apple.mpegurl", "application/x-mpegURL"),
+        *("application/pdf", "application/zip", "application/javascript"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 206])
+def test_media_of_another_type_is_not_a_video(kind, status):
+    with pytest.raises(UnexpectedResponse, match=f"sent {kind.lower()}, which is no video") as other:
+        resumed(PartState(), status, {"Content-Type": kind}, "video")
+    assert not other.value.is_transient
+
+
+@pytest.mark.parametrize("kind", ["image/png", "video/mp4", "audio/mpeg; x=y"])
+def test_media_are_not_captions(kind):
+    with pytest.raises(UnexpectedResponse, match="which is no text"):
+        resumed(PartState(), 200, {"Content-Type": kind}, "captions")
+
+
+PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
+
+
+@pytest.mark.parametrize("box", ["ftyp", "styp", "moov", "moof", "mdat", "sidx", "uuid", "free", "skip", "wide", None])
+def test_a_video_that_is_declared_as_plain_text_is_one(box):
+    start = b"\0\0\0\x18" + box.encode() if box else WEBM
+
+    assert may_begin(start, 200, PLAIN)
+    assert not may_begin(start[:3], 200, PLAIN)
+
+
+@pytest.mark.parametrize("start", [b"Access denied", b"video", b"\0\0\0\x18junk", b"1\n00:00:01,000 --> 00:00:02,000"])
+def test_other_plain_text_is_no_video(start):
+    with pytest.raises(UnexpectedResponse, match="sent text/plain, which is no video") as text:
+        may_begin(start, 200, PLAIN, is_all=True)
+    assert not text.value.is_transient
+    assert may_begin(start, 200, PLAIN, "captions")
+    assert may_begin(start, 200, {})
+
+
+@pytest.mark.parametrize(
+    "start", [b"#EXTM3U\n#EXT", b"%PDF-1.4", b"PK\x03\x04....", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08\0"]
+)
+def test_what_begins_like_another_file_is_no_video(start):
+    with pytest.raises(UnexpectedResponse, match="sent another file, which is no video"):
+        may_begin(start, 200, {"Content-Type": "video/mp4"})
+    assert not may_begin(start[:2], 200, {})
+    assert may_begin(start[:2], 200, {}, is_all=True)
+
+
+@pytest.mark.parametrize("start", [b"<", b" {", b"[\n", b"\xff\xfe", b"<\0", b"\0<\0", b"\xff\xfe\0\0<\0\0\0"])
+@pytest.mark.parametrize("kind", ["video", "captions"])
+def test_a_body_that_ends_where_a_page_may_begin_is_refused(start, kind):
+    assert not may_begin(start, 200, {}, kind)
+    with pytest.raises(UnexpectedResponse, match="a page instead of a file"):
+        may_begin(start, 200, {}, kind, is_all=True)
+
+
+@pytest.mark.parametrize("start", [b"<i>Hello", b'"Hello"', b"<font color=red>", b"<v Anna>Hi", b'["Hello"]', b"<3"])
+def test_captions_may_begin_with_a_tag_or_a_quotation(start):
+    assert may_begin(start, 200, PLAIN, "captions")
+
+
+@pytest.mark.parametrize(
+    "start", [b"<!DOCTYPE html>", b" <html>", b"<?xml", b"<Error><Code>", b'{"a": 1}', b'[{"a"', b"<\0h\0t\0"]
+)
+def test_a_page_is_no_captions(start):
+    assert is_page(start, "captions")
+    assert not any(is_page(start[:size], "captions") is False for size in range(len(start)))
 
 
 def test_a_compressed_file_is_refused():

@@ -19,10 +19,9 @@ from heygen_async._arguments import is_https
 from heygen_async._media.hosts import (
     BLANKS,
     EXPIRED,
-    MOST_BLANKS,
     OutputKind,
     PartState,
-    is_page,
+    may_begin,
     range_headers,
     refusal,
     resumed,
@@ -112,7 +111,7 @@ class _Fetch:
         answer = await self._transport.http.get(self._link.url, headers=headers, timeouts=self._transport.timeouts)
         try:
             state = await self._start(answer)
-            data = await (answer.read() if state.done else _first_bytes(answer))
+            data = await (answer.read() if state.done else _first_bytes(answer, self._link.kind))
             while data:
                 start, state = state.done, state.plus(len(data))
                 self._check_length(state)
@@ -189,23 +188,23 @@ class _Fetch:
         return failure
 
 
-async def _first_bytes(answer: Incoming) -> bytes:
-    """Return the first bytes of a file, enough of them to know that it is no page; nothing if it is blank.
+async def _first_bytes(answer: Incoming, kind: OutputKind) -> bytes:
+    """Return the first bytes of a file, enough of them to know that it is what it should be; nothing if it is blank.
 
     So no byte of a page gets into a part, which would be resumed as a video.
 
     Raises:
-        UnexpectedResponse: If it is a page.
+        UnexpectedResponse: If it is a page, or certainly no file of this *kind*.
     """
     start = bytearray()
     while data := await answer.read():
         start += data
-        verdict = is_page(bytes(start))
-        if verdict is False:
+        if may_begin(bytes(start), answer.status, answer.headers, kind):
             return bytes(start)
-        if verdict or len(start) > MOST_BLANKS:
-            raise UnexpectedResponse(["the file host sent a page instead of a file"], status=answer.status)
-    return bytes(start) if start.strip(BLANKS) else b""
+    if not start.strip(BLANKS):
+        return b""
+    may_begin(bytes(start), answer.status, answer.headers, kind, is_all=True)
+    return bytes(start)
 
 
 # Links

@@ -14,7 +14,7 @@ import hmac
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -100,7 +100,7 @@ def verify(
     del secret
     keys = checked_keys(concealed)
     names = HeaderNames.of(signature_header, timestamp_header, None)
-    _check_delivery(headers, now)
+    _check_delivery(headers, now, (*names.signature, *names.timestamp))
     _verify(body, headers, keys=keys, tolerance=checked_tolerance(tolerance), now=now, names=names)
 
 
@@ -142,7 +142,7 @@ def parse_event(
     del secret
     keys = None if concealed is None else checked_keys(concealed)
     names = HeaderNames.of(signature_header, timestamp_header, event_id_header)
-    _check_delivery(headers, now)
+    _check_delivery(headers, now, (*names.signature, *names.timestamp, *names.event_id))
     return open_delivery(body, headers, keys=keys, tolerance=checked_tolerance(tolerance), now=now, names=names).event
 
 
@@ -283,14 +283,17 @@ def _checked_seconds(name: str, value: float) -> float:
     return value
 
 
-def _check_delivery(headers: Mapping[Any, Any], now: float | None) -> None:
-    """Check what the caller gives of a delivery besides its body."""
+def _check_delivery(headers: Mapping[Any, Any], now: float | None, names: Iterable[str]) -> None:
+    """Check what the caller gives of a delivery besides its body. Of headers with other *names* any value will do."""
     check_seconds("now", now)
     if not callable(getattr(headers, "items", None)):  # those of some frameworks are no `Mapping`
         raise TypeError(f"headers must be a mapping of strings, not {type(headers).__name__}")
+    used = {name.lower() for name in names}
     for name, value in headers.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"headers must be a mapping of strings; {shown(name)} or its value is not one")
+        if not isinstance(name, str):
+            raise TypeError(f"headers must be a mapping of strings; the name {shown(name)} is not one")
+        if name.lower() in used and not isinstance(value, str):
+            raise TypeError(f"headers must be a mapping of strings; the value of {shown(name)} is not one")
 
 
 def conceal(secret: SigningSecret) -> list[Secret]:

@@ -174,11 +174,16 @@ class WebhookReceiver:
         del secret  # or a traceback with local variables would show it
         self._keys = None if concealed is None else checked_keys(concealed)
         check_function("on_event", on_event)
-        check_callback_url("url", url)
+        try:
+            check_callback_url("url", url)
+        except (TypeError, ValueError) as error:
+            del url  # as above
+            raise error.with_traceback(None) from None
+        self._url = url
+        del url  # as above
         self._on_event = on_event
         self._queue: asyncio.Queue[WebhookEvent] = asyncio.Queue(check_count("queue_size", queue_size))
         self._seen: SeenEvents = _Recent() if seen is None else _checked_memory(seen)
-        self._url = url
         self._tolerance = checked_tolerance(tolerance)
         self._names = HeaderNames.of(signature_header, timestamp_header, event_id_header)
         self._pollers: list[LipsyncPoller] = []

@@ -866,7 +866,8 @@ def _identity(path: Path) -> tuple[int, int, int]:
         ("", "names no file"),
         ("a\0b", "must not contain NUL"),
         ("a\ud800.mp4", "a character that no file name can have"),
-        ("x" * 300, "300 bytes"),
+        ("x" * 300, "304 bytes, and 255 fit$"),
+        ("あ" * 83 + "abc", "256 bytes, and 255 fit$"),
     ],
 )
 async def test_captions_that_cannot_be_written_are_not_requested(tmp_path, monkeypatch, path, problem):
@@ -895,6 +896,15 @@ async def test_a_job_in_the_place_of_its_id_is_refused_with_advice(heygen, job, 
         await heygen.download(job, tmp_path / "a.mp4")
     with pytest.raises(TypeError, match=r"give its \.id"):
         await heygen.download_captions(job, tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("name", ["x" * 242 + ".mp4", "あ" * 83 + "ab.mp4", "x" * 251 + ".mp4", "x" * 251])
+async def test_captions_are_written_beside_a_video_whatever_the_length_of_its_name(tmp_path, name):
+    async with served(send(VIDEO)) as heygen:
+        path = await heygen.download_captions("ls_1", tmp_path / name)
+
+    assert path.read_bytes() == CAPTIONS
+    assert left_in(tmp_path) == [f"{name.removesuffix('.mp4')}.srt"]
 
 
 async def test_captions_that_appear_while_they_are_downloaded_are_not_replaced(tmp_path):

@@ -98,8 +98,9 @@ def _problems(path: str, problems_of: Callable[[Path], list[str]]) -> list[str]:
 def _captions_problems(target: Path, *, overwrite: bool) -> list[str]:
     if problem := _name_problem(target):
         return [problem]
-    problems = _folder_problems(target, target.parent, makes_folders=False) + _length_problems(target)
-    return problems + _existing_problems(captions_path(target), overwrite=overwrite)
+    captions = captions_path(target)
+    problems = _folder_problems(target, target.parent, makes_folders=False) + _length_problems(captions, suffix="")
+    return problems + _existing_problems(captions, overwrite=overwrite)
 
 
 def target_in(path: str, title: str | None, lipsync_id: str, url: str) -> Path:
@@ -173,7 +174,7 @@ def _nearest(path: Path) -> Path:
     return path
 
 
-def _length_problems(target: Path) -> list[str]:
+def _length_problems(target: Path, *, suffix: str = SIDE) -> list[str]:
     folder = _nearest(target.parent)
     most = _limit(folder, "PC_NAME_MAX", _NAME_BYTES)
     missing = target.parent.parts[len(folder.parts) :]
@@ -182,14 +183,13 @@ def _length_problems(target: Path) -> list[str]:
         for name in missing
         if (size := len(os.fsencode(name))) > most
     ]
-    if (size := len(os.fsencode(target.name))) > most - _SUFFIX_BYTES:
-        problems.append(
-            f"cannot write {target}: the name has {size} bytes, and {most - _SUFFIX_BYTES} fit, as it is "
-            f"written to a file named {SIDE} and {PART} after it first"
-        )
-    longest = _limit(folder, "PC_PATH_MAX", _PATH_BYTES) - 1  # it counts a NUL
-    if (size := len(os.fsencode(os.path.abspath(target)))) > longest - _SUFFIX_BYTES:  # noqa: PTH100 no links
-        problems.append(f"cannot write {target}: the path has {size} bytes, and {longest - _SUFFIX_BYTES} fit")
+    most -= len(suffix)
+    if (size := len(os.fsencode(target.name))) > most:
+        reason = f", as it is written to a file named {SIDE} and {PART} after it first" if suffix else ""
+        problems.append(f"cannot write {target}: the name has {size} bytes, and {most} fit{reason}")
+    longest = _limit(folder, "PC_PATH_MAX", _PATH_BYTES) - 1 - len(suffix)  # it counts a NUL
+    if (size := len(os.fsencode(os.path.abspath(target)))) > longest:  # noqa: PTH100 no links
+        problems.append(f"cannot write {target}: the path has {size} bytes, and {longest} fit")
     return problems
 
 

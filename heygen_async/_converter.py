@@ -225,6 +225,19 @@ def read_own(response: Response, model: type[T], own_id: str) -> T:
     return cast("T", found)
 
 
+def read_rotated(response: Response, own_id: str) -> Secret:
+    """Return the secret in the answer to its rotation at the endpoint *own_id*.
+
+    Raises:
+        UnexpectedResponse: As `read` does, and if it is the secret of another endpoint.
+    """
+    found = read(response, RotatedSecret)
+    given = cast("Any", response.data)["data"].get("endpoint_id")
+    if isinstance(given, str) and given != own_id:  # one of another type is no reason to lose the secret
+        raise _another(response, "$.data.endpoint_id", given)
+    return found.secret
+
+
 @_without_frames
 def _read(response: Response, model: type[T]) -> T:
     return _structure(response, _member(response, response.data, "data", "$"), model, "$.data")

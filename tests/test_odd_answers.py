@@ -202,6 +202,10 @@ async def change_endpoint(heygen, id):
     await heygen.webhooks.update(id, url="https://app.example/b")
 
 
+async def rotate_secret(heygen, id):
+    await heygen.webhooks.rotate_secret(id)
+
+
 async def make_lipsync(heygen):
     return (await heygen.lipsyncs.create(**SOURCES)).id
 
@@ -226,6 +230,7 @@ async def make_endpoint(heygen):
         (make_batch, list_items, "batch_id"),
         (make_asset, get_asset, "id"),
         (make_endpoint, change_endpoint, "endpoint_id"),
+        (make_endpoint, rotate_secret, "endpoint_id"),
     ],
 )
 async def test_nothing_that_is_answered_for_another_id_is_used(make, call, field):
@@ -235,6 +240,14 @@ async def test_nothing_that_is_answered_for_another_id_is_used(make, call, field
         sandbox.faults.append(odd_fields(fields={field: "another"}))
         with pytest.raises(UnexpectedResponse, match="another id than the requested one"):
             await call(heygen, own_id)
+
+
+@pytest.mark.parametrize("id", [None, 5, ["we_1"]])
+async def test_the_answer_to_a_rotation_need_not_name_the_endpoint(id):
+    async with Sandbox() as sandbox, session(sandbox) as heygen:
+        own_id = await make_endpoint(heygen)
+        sandbox.faults.append(odd_fields(fields={"endpoint_id": id}))
+        assert (await heygen.webhooks.rotate_secret(own_id)).reveal()
 
 
 async def test_an_upload_that_is_completed_as_another_asset_is_an_error():

@@ -8,7 +8,7 @@ from functools import partial
 from attrs import frozen
 
 from heygen_async._arguments import check_count, check_text, is_https, shown
-from heygen_async._converter import RotatedSecret, read, read_own, read_page
+from heygen_async._converter import read, read_own, read_page, read_rotated
 from heygen_async._ids import check_key
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose
@@ -151,7 +151,7 @@ class WebhookEndpoints:
             segments={"endpoint_id": endpoint_id},
             idempotency_key=_checked_key(idempotency_key),
         )
-        return read(await self._transport.send(request), RotatedSecret).secret
+        return read_rotated(await self._transport.send(request), endpoint_id)
 
     async def event_types(self) -> Sequence[EventType]:
         """Return the event types that can be sent to an endpoint."""

@@ -583,11 +583,29 @@ def test_outputs_that_lead_to_one_file_are_one_claim(tmp_path: Path) -> None:
         (f'"video": "{V}", "audio": "{A}", "key": "a", "k\\u0065y": "b"', "line 1, key: is there twice"),
         (f'"video": "{V}", "audio": "{A}", "title": null, "title": "b"', "line 1, title: is there twice"),
         (f'"audio": "{A}", "video": {{"type": "url", "url": "{V}", "url": "{V}2"}}', "line 1, url: is there twice"),
+        (f'"video": "{V}", "audio": "{A}", "key"\t:"a", "key" \t : "b"', "line 1, key: is there twice"),
+        (f'"video": "{V}", "audio": "{A}", "title": "\\"b\\": c", "title": ""', "line 1, title: is there twice"),
     ],
 )
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv"])
 def test_a_member_that_is_there_twice_is_reported(tmp_path: Path, members: str, problem: str, name: str) -> None:
     assert _problems(_manifest(tmp_path, f"{{{members}}}\n", name)) == [problem]
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "https://a.example/v.mp4?sig=5ec5e7", "line\\nbreak"])
+def test_an_unknown_member_that_is_there_twice_is_shown_in_short(tmp_path: Path, name: str) -> None:
+    text = f'{{"video": "{V}", "audio": "{A}", "{name}": 1, "{name}": 2}}\n'
+    problems = _problems(_manifest(tmp_path, text, "rows.jsonl"))
+
+    assert len(problems) == 2
+    assert all(len(problem) < 300 and "5ec5e7" not in problem and "\n" not in problem for problem in problems)
+    assert sum("is there twice" in problem for problem in problems) == 1
+
+
+def test_a_line_of_json_is_read_once_unless_a_member_may_be_there_twice(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("heygen_async.bulk.manifest._repeated", pytest.fail)
+    text = f'{{"video": "{V}", "audio": {{"type" : "url", "url": "{A}"}}, "title": "a: b", "key": null}}\n'
+    assert _problems(_manifest(tmp_path, text, "rows.jsonl")) == []
 
 
 def test_the_same_value_in_two_members_is_no_repetition(tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ _SPACES: Final = re.compile(r"[\s-]+")
 """What people write in a name of a column in place of an underscore."""
 _UTF_16: Final = frozenset({b"\xff\xfe", b"\xfe\xff"})
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
+_MEMBER: Final = re.compile(r'"\s*:')
+"""The end of a member's name in JSON; in a text too, so there may be more of these than members."""
+_NAME: Final = re.compile(r"[a-z_]{1,40}")
 _DEVICES: Final = ("/dev/", "/proc/")
 
 Cells: TypeAlias = Mapping[str, object]
@@ -279,8 +282,14 @@ def _json_object(place: str, line: str) -> _Line:
         return _unreadable(place, f"is not JSON: {error.msg} at character {error.colno}")
     if not isinstance(value, dict):
         return _unreadable(place, 'must be an object, such as {"video": ..., "audio": ...}')
-    problems = [Problem(f"{place}, {name}", "is there twice") for name in _repeated(line)]
+    problems: list[Problem] = []
+    if len(_MEMBER.findall(line)) > sum(1 + len(one) if isinstance(one, dict) else 1 for one in value.values()):
+        problems = [_twice(place, name) for name in _repeated(line)]
     return _Line(place, {name: one for name, one in value.items() if one is not None}, problems)
+
+
+def _twice(place: str, name: str) -> Problem:
+    return Problem(f"{place}, {name if _NAME.fullmatch(name) else shown(name)}", "is there twice")
 
 
 def _repeated(line: str) -> list[str]:

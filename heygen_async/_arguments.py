@@ -215,6 +215,11 @@ def without_query(url: str | None) -> str:
     return repr(f"{bare}?..." if has_query else bare)
 
 
+def quoted_word(word: str | None) -> str:
+    """Return the repr of a *word* of the server's, such as an id; if it has a link in it, as `quoted` does."""
+    return repr(word) if word is None or ("?" not in word and "://" not in word) else quoted(word)
+
+
 def quoted(text: str | None) -> str:
     """Return the repr of a *text* of the server's, which may quote links, without their queries and users."""
     return repr(text if text is None else without_queries(text))

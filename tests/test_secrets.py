@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.traceback import Traceback
 
 from heygen_async import (
+    Asset,
+    Batch,
     BatchItem,
     DownloadError,
     DubRow,
@@ -323,6 +325,11 @@ REASON = f"could not download {LINK}"
         WebhookEvent(event_id="e", failure_message=REASON, callback_id=LINK),
         LipsyncFailed(Lipsync(id="ls_1", status="failed", failure_message=REASON)),
         WaitTimeout("ls_1", last_status=LINK),
+        Lipsync(id=LINK, status=LINK),
+        Batch(id=LINK, status=LINK),
+        BatchItem(item_index=0, status=LINK, lipsync_id=LINK),
+        Asset(id=LINK, name=LINK, type=LINK, mime_type=LINK, status=LINK, folder_id=LINK),
+        WebhookEvent(event_id=LINK, event_type=LINK, lipsync_id=LINK, batch_id=LINK),
     ],
     ids=lambda shown: type(shown).__name__,
 )

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import Factory, field, frozen
 
-from heygen_async._arguments import quoted, shown, without_query
+from heygen_async._arguments import quoted, quoted_word, shown, without_query
 from heygen_async._models.contract import contract
 from heygen_async._models.model import JSON, Model, Secret
 
@@ -48,8 +48,8 @@ _ISO_TIME: Final = contract(when={}, time="iso")
 class Lipsync(Model):
     """A lipsync job, as `GET /v3/lipsyncs/{lipsync_id}` and the list return it."""
 
-    id: str
-    status: LipsyncStatus | str
+    id: str = field(repr=quoted_word)
+    status: LipsyncStatus | str = field(repr=quoted_word)
     """A `LipsyncStatus`, or the server's own word if it is new; compares with plain strings either way."""
     title: str | None = field(default=None, repr=quoted)
     duration: float | None = field(default=None, metadata=_COMPLETED)
@@ -80,8 +80,8 @@ class Lipsync(Model):
 class Batch(Model):
     """A batch of lipsyncs, as `GET /v3/lipsyncs/batches/{batch_id}` returns it."""
 
-    id: str
-    status: LipsyncStatus | str
+    id: str = field(repr=quoted_word)
+    status: LipsyncStatus | str = field(repr=quoted_word)
     """`running` (the API says `processing`), `completed` or `failed`."""
     counts_by_status: Mapping[str, int] = field(default=_NO_COUNTS, metadata=_ALWAYS)
     """How many items are in each state, in the words of `LipsyncStatus`."""
@@ -110,8 +110,8 @@ class BatchItem(Model):
 
     item_index: int
     """Its position in the list that the batch was created from, from 0."""
-    status: LipsyncStatus | str
-    lipsync_id: str | None = None
+    status: LipsyncStatus | str = field(repr=quoted_word)
+    lipsync_id: str | None = field(default=None, repr=quoted_word)
     """The job, once the server has created it."""
     error: str | None = field(default=None, repr=quoted, metadata=_FAILED)
     """Why this item failed; the others are not affected."""
@@ -123,18 +123,18 @@ class BatchItem(Model):
 class Asset(Model):
     """An uploaded file. Which fields are known depends on the call that returned it."""
 
-    id: str
+    id: str = field(repr=quoted_word)
     url: str | None = field(default=None, repr=without_query)
     """Link to the file, which may be presigned: a secret that expires."""
-    mime_type: str | None = None
+    mime_type: str | None = field(default=None, repr=quoted_word)
     size_bytes: int | None = None
-    name: str | None = None
-    type: str | None = None
-    status: str | None = None
+    name: str | None = field(default=None, repr=quoted_word)
+    type: str | None = field(default=None, repr=quoted_word)
+    status: str | None = field(default=None, repr=quoted_word)
     """The server's own word: an asset that is `processing` cannot be used yet."""
     uploaded_at: datetime | None = None
     """Aware, UTC."""
-    folder_id: str | None = None
+    folder_id: str | None = field(default=None, repr=quoted_word)
     extra: Mapping[str, JSON] = field(default=_NOTHING, repr=False)
     """Fields that this version does not know or cannot read."""
 
@@ -293,13 +293,13 @@ class EventType(Model):
 class WebhookEvent(Model):
     """An event of a delivery: a hint to get the job, since the API does not specify its contents."""
 
-    event_id: str
+    event_id: str = field(repr=quoted_word)
     """The same in every delivery of this event."""
-    event_type: str = field(default="", metadata=_ALWAYS)
+    event_type: str = field(default="", repr=quoted_word, metadata=_ALWAYS)
     """Such as `batch.finished`; empty for a plain callback, which has none."""
-    lipsync_id: str | None = None
+    lipsync_id: str | None = field(default=None, repr=quoted_word)
     """The job, under whichever name it came."""
-    batch_id: str | None = None
+    batch_id: str | None = field(default=None, repr=quoted_word)
     """The batch, for `batch.finished`."""
     callback_id: str | None = field(default=None, repr=quoted)
     """The caller's own id, as given to the create."""

@@ -196,14 +196,19 @@ async def _first_bytes(answer: Incoming, kind: OutputKind) -> bytes:
     Raises:
         UnexpectedResponse: If it is a page, or certainly no file of this *kind*.
     """
-    start = bytearray()
-    while data := await answer.read():
+    start, is_all = bytearray(), False
+    while not is_all:
+        data = await answer.read()
         start += data
-        if may_begin(bytes(start), answer.status, answer.headers, kind):
-            return bytes(start)
-    if not start.strip(BLANKS):
-        return b""
-    may_begin(bytes(start), answer.status, answer.headers, kind, is_all=True)
+        is_all = not data
+        if is_all and not start.strip(BLANKS):
+            return b""
+        verdict = may_begin(bytes(start), answer.status, answer.headers, kind, is_all=is_all)
+        if isinstance(verdict, UnexpectedResponse):
+            del start, data  # or a traceback with local variables would show what a page quotes
+            raise verdict
+        if verdict:
+            break
     return bytes(start)
 
 

@@ -204,8 +204,10 @@ def _no_output(status: int, given: str, kind: OutputKind) -> UnexpectedResponse:
 
 def may_begin(
     start: bytes, status: int, headers: Mapping[str, str], kind: OutputKind = "video", *, is_all: bool = False
-) -> bool:
+) -> bool | UnexpectedResponse:
     """Return whether a file that begins with *start* is one of this *kind*; false if more must be read to know.
+
+    The error, if it is a page or certainly something else, is returned: a traceback would show the bytes.
 
     Args:
         start: The first bytes; more than blanks if they are all.
@@ -213,21 +215,18 @@ def may_begin(
         headers: The headers; look-up ignores case.
         kind: What the file should be.
         is_all: Whether the file ends there.
-
-    Raises:
-        UnexpectedResponse: If it is a page, or certainly something else.
     """
     verdict = is_page(start, kind)
     if verdict or (verdict is None and (is_all or len(start) > MOST_BLANKS)):
-        raise UnexpectedResponse(["the file host sent a page instead of a file"], status=status)
+        return UnexpectedResponse(["the file host sent a page instead of a file"], status=status)
     if verdict is None or kind != "video":
         return verdict is False
     is_cut = len(start) < _LONGEST_START and not is_all
     if _media_type(headers) == _TEXT:
         if not is_cut and _BOX.match(start) is None:
-            raise _no_output(status, _TEXT, kind)
+            return _no_output(status, _TEXT, kind)
     elif start.startswith(_OTHER_FILES):
-        raise _no_output(status, "another file", kind)
+        return _no_output(status, "another file", kind)
     else:
         is_cut = is_cut and any(other.startswith(start) for other in _OTHER_FILES)
     return not is_cut

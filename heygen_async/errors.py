@@ -403,7 +403,8 @@ class WaitTimeout(HeyGenError, TimeoutError):
 class DownloadError(HeyGenError):
     """Raised when a finished video cannot be downloaded or written.
 
-    It is transient if the file host or the network failed, and not if the file could not be written.
+    It is transient if the file host or the network failed, and not if the host sent another kind of file, or if
+    the file could not be written.
     """
 
     def __init__(self, message: str, *, is_transient: bool = False) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from attrs import define, field, frozen
 
@@ -30,6 +31,9 @@ from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.lipsyncs import Lipsyncs
 
+_AFTER_CANCELLED: Final = 1.0
+"""Seconds before a read that follows a cancelled one: mostly a run ends, and the next one is cancelled in a moment."""
+
 
 @define(eq=False)
 class JobList:
@@ -44,6 +48,8 @@ class JobList:
     """Why it could not be read the last time."""
     _not_before: float = 0.0
     """When it may be read again, on the event loop's clock."""
+    _was_cancelled: bool = False
+    """Whether the last read was cancelled, perhaps while it waited for the `Retry-After` of an answer."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
 
     async def page(self, page_size: int, token: str | None) -> Page[Lipsync]:
@@ -57,7 +63,12 @@ class JobList:
             if self._error is not None and now() < self._not_before:
                 raise self._error.fresh()
             try:
+                await asyncio.sleep(_AFTER_CANCELLED if self._was_cancelled else 0)
+                self._was_cancelled = False
                 return await anext(self._lipsyncs.list(page_size=page_size, token=token).pages())
+            except asyncio.CancelledError:
+                self._was_cancelled = True
+                raise
             except APIError as error:
                 self._error, self._not_before = error, now() + (error.retry_after or 0.0)
                 raise

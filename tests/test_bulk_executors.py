@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from attrs import define, evolve, field, frozen
+from bulk_stage import until
 from memory_store import MemoryStore
 
 from heygen_async import pagination
@@ -489,6 +490,29 @@ async def test_the_list_is_not_read_again_by_anybody_before_the_server_is_ready(
             await jobs.page(page_size, None)
 
     assert len(sent) == requests
+
+
+async def test_a_run_that_is_stopped_reads_no_list_that_the_server_is_not_ready_for() -> None:
+    """The row that reads the list waits for its `Retry-After` when all are cancelled, one after another."""
+    sent: list[str | None] = []
+
+    async def wait(token: str | None) -> pagination.Page[Lipsync]:
+        sent.append(token)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    class WaitingLipsyncs:
+        def list(self, **_: object) -> pagination.Paginator[Lipsync]:
+            return pagination.Paginator(wait)
+
+    jobs = JobList(WaitingLipsyncs())
+    readers = [asyncio.create_task(jobs.page(100, None)) for _ in range(3)]
+    await until(lambda: sent)
+    for reader in readers:
+        reader.cancel()
+        await asyncio.wait([reader])
+
+    assert len(sent) == 1
 
 
 async def test_the_list_is_read_by_one_at_a_time() -> None:

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from heygen_async import DownloadError, Lipsync, LipsyncFailed, Secret
 from heygen_async._media.fetch import expires_at, link_of
+from heygen_async._media.first_bytes import Verdict, is_page, verdict_on
 from heygen_async._media.hosts import (
     PartState,
     check_stored,
-    is_page,
-    may_begin,
     range_headers,
     refusal,
     resumed,
@@ -412,54 +411,40 @@ def test_media_are_not_captions(kind):
         resumed(PartState(), 200, {"Content-Type": kind}, "captions")
 
 
-def begins(*args, **options):
-    verdict = may_begin(*args, **options)
-    if isinstance(verdict, UnexpectedResponse):
-        raise verdict
-    return verdict
-
-
-PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
-
-
 @pytest.mark.parametrize("box", ["ftyp", "styp", "moov", "moof", "mdat", "sidx", "uuid", "free", "skip", "wide", None])
 def test_a_video_that_is_declared_as_plain_text_is_one(box):
     start = b"\0\0\0\x18" + box.encode() if box else WEBM
 
-    assert begins(start, 200, PLAIN)
-    assert not begins(start[:3], 200, PLAIN)
+    assert verdict_on(start, "video", "text/plain") is Verdict.MAY_BE
+    assert verdict_on(start[:3], "video", "text/plain") is Verdict.OPEN
 
 
 @pytest.mark.parametrize("start", [b"Access denied", b"video", b"\0\0\0\x18junk", b"1\n00:00:01,000 --> 00:00:02,000"])
 def test_other_plain_text_is_no_video(start):
-    with pytest.raises(UnexpectedResponse, match="sent text/plain, which is no video") as text:
-        begins(start, 200, PLAIN, is_all=True)
-    assert not text.value.is_transient
-    assert begins(start, 200, PLAIN, "captions")
-    assert begins(start, 200, {})
+    assert verdict_on(start, "video", "text/plain", is_all=True) is Verdict.OTHER
+    assert verdict_on(start, "captions", "text/plain") is Verdict.MAY_BE
+    assert verdict_on(start, "video", "") is Verdict.MAY_BE
 
 
 @pytest.mark.parametrize(
     "start", [b"#EXTM3U\n#EXT", b"%PDF-1.4", b"PK\x03\x04....", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08\0"]
 )
 def test_what_begins_like_another_file_is_no_video(start):
-    with pytest.raises(UnexpectedResponse, match="sent another file, which is no video"):
-        begins(start, 200, {"Content-Type": "video/mp4"})
-    assert not begins(start[:2], 200, {})
-    assert begins(start[:2], 200, {}, is_all=True)
+    assert verdict_on(start, "video", "video/mp4") is Verdict.OTHER
+    assert verdict_on(start[:2], "video", "") is Verdict.OPEN
+    assert verdict_on(start[:2], "video", "", is_all=True) is Verdict.MAY_BE
 
 
 @pytest.mark.parametrize("start", [b"<", b" {", b"[\n", b"\xff\xfe", b"<\0", b"\0<\0", b"\xff\xfe\0\0<\0\0\0"])
 @pytest.mark.parametrize("kind", ["video", "captions"])
 def test_a_body_that_ends_where_a_page_may_begin_is_refused(start, kind):
-    assert not begins(start, 200, {}, kind)
-    with pytest.raises(UnexpectedResponse, match="a page instead of a file"):
-        begins(start, 200, {}, kind, is_all=True)
+    assert verdict_on(start, kind, "") is Verdict.OPEN
+    assert verdict_on(start, kind, "", is_all=True) is Verdict.PAGE
 
 
 @pytest.mark.parametrize("start", [b"<i>Hello", b'"Hello"', b"<font color=red>", b"<v Anna>Hi", b'["Hello"]', b"<3"])
 def test_captions_may_begin_with_a_tag_or_a_quotation(start):
-    assert begins(start, 200, PLAIN, "captions")
+    assert verdict_on(start, "captions", "text/plain") is Verdict.MAY_BE
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from attrs import frozen
 
 from heygen_async._arguments import check_function, check_type
 from heygen_async._media.fetch import Chunk, Link, TooLongError, fetch
-from heygen_async._media.hosts import OutputKind, PartState
+from heygen_async._media.first_bytes import OutputKind
+from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part, part_path, write_whole
 from heygen_async._media.targets import (
     FilePath,

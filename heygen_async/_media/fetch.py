@@ -16,16 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https
-from heygen_async._media.hosts import (
-    BLANKS,
-    EXPIRED,
-    OutputKind,
-    PartState,
-    may_begin,
-    range_headers,
-    refusal,
-    resumed,
-)
+from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind, Verdict, verdict_on
+from heygen_async._media.hosts import EXPIRED, PartState, media_type, no_output, range_headers, refusal, resumed
 from heygen_async._text import clean_line
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
@@ -203,13 +195,20 @@ async def _first_bytes(answer: Incoming, kind: OutputKind) -> bytes:
         is_all = not data
         if is_all and not start.strip(BLANKS):
             return b""
-        verdict = may_begin(bytes(start), answer.status, answer.headers, kind, is_all=is_all)
-        if isinstance(verdict, UnexpectedResponse):
-            del start, data  # or a traceback with local variables would show what a page quotes
-            raise verdict
-        if verdict:
+        given = media_type(answer.headers)
+        verdict = verdict_on(bytes(start), kind, given, is_all=is_all)
+        if verdict is Verdict.MAY_BE:
             break
+        if verdict is not Verdict.OPEN:
+            del start, data  # or a traceback with local variables would show what a page quotes
+            raise _no_file(verdict, answer.status, given, kind)
     return bytes(start)
+
+
+def _no_file(verdict: Verdict, status: int, given: str, kind: OutputKind) -> UnexpectedResponse:
+    if verdict is Verdict.PAGE:
+        return UnexpectedResponse(["the file host sent a page instead of a file"], status=status)
+    return no_output(status, given if given == PLAIN_TEXT else "another file", kind)
 
 
 # Links

@@ -5,18 +5,16 @@ A file host speaks no JSON, and its error pages quote the presigned link: only t
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from attrs import evolve, frozen
 
+from heygen_async._media.first_bytes import BLANKS, OutputKind
 from heygen_async._wire import is_unsettled, retry_after
 from heygen_async.errors import HeyGenError, UnexpectedResponse, error_class
-
-OutputKind: TypeAlias = Literal["video", "captions"]
 
 EXPIRED: Final = frozenset({401, 403, 404, 410})
 """The statuses with which a file host says that a link has expired, or does not exist (yet)."""
@@ -32,46 +30,8 @@ _NO_VIDEO: Final = re.compile(
 )
 _NO_TEXT: Final = re.compile(r"(?:image|video|audio)/.+")
 """Other media types that no video has, and no captions."""
-_TEXT: Final = "text/plain"
-"""What web servers call a file whose name they do not know."""
-_PAGES: Final[Mapping[OutputKind, re.Pattern[bytes]]] = {
-    "video": re.compile(
-        rb'<[a-z!?/]|<\0[a-z!?/]\0|\0<\0[a-z!?/]|"|\{\s*["}]|\[\s*[{\["\]]',
-        re.IGNORECASE,
-    ),
-    "captions": re.compile(
-        rb"<(?:!doctype|!--|\?xml|html|head|body|title|error)|<\0[a-z!?/]\0|\0<\0[a-z!?/]|\{\s*[\"}]|\[\s*[{\]]",
-        re.IGNORECASE,
-    ),
-}
-"""With what HTML, XML and JSON begin. Captions may begin with a tag of their own, or with a quotation."""
-_CUT: Final[Mapping[OutputKind, re.Pattern[bytes]]] = {
-    "video": re.compile(rb"[<{\[]?|<\0.?|\0<\0?|\0\0\xfe", re.DOTALL),
-    "captions": re.compile(
-        rb"[{\[]?|<(?:!|!d|!do|!doc|!doct|!docty|!doctyp|!-|\?|\?x|\?xm|h|ht|htm|he|hea|b|bo|bod|t|ti|tit|titl)?"
-        rb"|<(?:e|er|err|erro)|<\0.?|\0<\0?|\0\0\xfe",
-        re.DOTALL | re.IGNORECASE,
-    ),
-}
-"""What may become one of these."""
-_BOX: Final = re.compile(
-    rb".{4}(?:ftyp|styp|moov|moof|mdat|sidx|pnot)|\0.{3}(?:uuid|free|skip|wide)|\x1a\x45\xdf\xa3", re.DOTALL
-)
-"""With what an MP4 begins: the length of its first box, which may have any bytes, and what that box is. Or a WebM."""
-_LONGEST_START: Final = 8
-_OTHER_FILES: Final = (b"#EXTM3U", b"%PDF", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08")
-"""With what files begin that are certainly no video: a list of parts, a document, an archive, an image."""
-_ENCODINGS: Final = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _HTML_STARTS: Final = (b"<!doctype html", b"<html", b"<head", b"<body")
 _ASIDES: Final = re.compile(rb"<!--.*?-->|<\?.*?\?>", re.DOTALL)
-BLANKS: Final = b" \t\n\v\f\r" + codecs.BOM_UTF8
-MOST_BLANKS: Final = 1 << 16
-"""Bytes at the start of a file that may be blank."""
 _ETAG: Final = re.compile(r'"[!#-~]+"')
 
 
@@ -177,72 +137,30 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str], kind: Out
 
 def _check_media(status: int, headers: Mapping[str, str], kind: OutputKind) -> None:
     _check_kind(status, headers, _DOCUMENT)
-    given = _media_type(headers)
+    given = media_type(headers)
     if (_NO_VIDEO if kind == "video" else _NO_TEXT).fullmatch(given):
-        raise _no_output(status, given, kind)
+        raise no_output(status, given, kind)
     if headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
         raise UnexpectedResponse(["the file host sent a compressed file, which was not requested"], status=status)
 
 
 def _check_kind(status: int, headers: Mapping[str, str], refused: re.Pattern[str]) -> None:
-    kind = _media_type(headers)
+    kind = media_type(headers)
     if refused.fullmatch(kind):
         raise UnexpectedResponse([f"the file host sent a page ({kind})"], status=status, outcome="unknown")
 
 
-def _media_type(headers: Mapping[str, str]) -> str:
+def media_type(headers: Mapping[str, str]) -> str:
+    """Return the declared type of a file, without its parameters."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def _no_output(status: int, given: str, kind: OutputKind) -> UnexpectedResponse:
+def no_output(status: int, given: str, kind: OutputKind) -> UnexpectedResponse:
     """Return the error for what is no page, so no answer of a gateway that the next attempt may not meet."""
     expected = "video" if kind == "video" else "text"
     return UnexpectedResponse(
         [f"the file host sent {given}, which is no {expected}"], status=status, is_transient=False
     )
-
-
-def may_begin(
-    start: bytes, status: int, headers: Mapping[str, str], kind: OutputKind = "video", *, is_all: bool = False
-) -> bool | UnexpectedResponse:
-    """Return whether a file that begins with *start* is one of this *kind*; false if more must be read to know.
-
-    The error, if it is a page or certainly something else, is returned: a traceback would show the bytes.
-
-    Args:
-        start: The first bytes; more than blanks if they are all.
-        status: The status of the answer.
-        headers: The headers; look-up ignores case.
-        kind: What the file should be.
-        is_all: Whether the file ends there.
-    """
-    verdict = is_page(start, kind)
-    if verdict or (verdict is None and (is_all or len(start) > MOST_BLANKS)):
-        return UnexpectedResponse(["the file host sent a page instead of a file"], status=status)
-    if verdict is None or kind != "video":
-        return verdict is False
-    is_cut = len(start) < _LONGEST_START and not is_all
-    if _media_type(headers) == _TEXT:
-        if not is_cut and _BOX.match(start) is None:
-            return _no_output(status, _TEXT, kind)
-    elif start.startswith(_OTHER_FILES):
-        return _no_output(status, "another file", kind)
-    else:
-        is_cut = is_cut and any(other.startswith(start) for other in _OTHER_FILES)
-    return not is_cut
-
-
-def is_page(start: bytes, kind: OutputKind = "video") -> bool | None:
-    """Return whether a file that begins with *start* is a page, whatever its declared type; `None` if that is open."""
-    if _BOX.match(start):
-        return False
-    if start in {mark[:1] for mark, _ in _ENCODINGS[2:]}:
-        return None
-    code = next((code for mark, code in _ENCODINGS if start.startswith(mark)), None)
-    rest = (start.decode(code, "ignore").encode() if code else start).lstrip(BLANKS)
-    if _PAGES[kind].match(rest):
-        return True
-    return None if _CUT[kind].fullmatch(rest.strip()) else False
 
 
 def strong_etag(headers: Mapping[str, str]) -> str | None:

@@ -18,7 +18,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from heygen_async._media.hosts import MOST_BLANKS, PartState, is_page, is_strong
+from heygen_async._media.first_bytes import MOST_BLANKS, is_page
+from heygen_async._media.hosts import PartState, is_strong
 from heygen_async.errors import DownloadError
 
 try:

@@ -18,5 +18,6 @@ let it happen, `invariants` judges it, and `shrinking` finds the shortest list o
 What the model leaves out: a server that forgets a key before 24 hours, lags of hours, 4xx answers after the work was
 done, a proxy that repeats a request after it was refused, torn writes inside of SQLite (which writes its journal to
 memory here), machines that are suspended between two instructions of a check and its request, connections that survive
-a suspend while they are made, and processes that run at the same time on different clocks.
+a suspend while they are made, processes that run at the same time on different clocks, jobs that people delete,
+rejected rows that are made again, and a new journal for rows that were sent in the other way, each or in batches.
 """

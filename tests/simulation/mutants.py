@@ -69,7 +69,7 @@ MUTANTS = {
         "if len(jobs) == 1 and _is_the_rows(jobs[0], record, row):",
         "if len(jobs) >= 1:",
         only=_with("foreign job"),
-        seed=155,
+        seed=258,
     ),
     "state applied to a new target": Mutant(
         f"{_BULK}outputs",
@@ -77,7 +77,7 @@ MUTANTS = {
         "or record.writing_to != absolute_path(record.target)",
         "",
         only=_with("output renamed", "outputs swapped"),
-        seed=434,
+        seed=102,
     ),
     "a finished row stays finished at a new target": Mutant(
         f"{_BULK}record",
@@ -93,7 +93,7 @@ MUTANTS = {
     "keys are remembered for ever": Mutant(
         f"{_BULK}program", "is_remembered", "is_key_fresh(record.sent_at, now)", "True", seed=2
     ),
-    "any refusal settles a doubt": Mutant(f"{_BULK}program", "is_settled", "if was_fresh:", "if True:", seed=110),
+    "any refusal settles a doubt": Mutant(f"{_BULK}program", "is_settled", "if was_fresh:", "if True:", seed=142),
     "a foreign file is replaced": Mutant("heygen_async._media.parts", "_publish", "if overwrite:", "if True:", seed=37),
     "a foreign part is taken": Mutant(
         "heygen_async._media.parts", "owner_problem", "return _foreign(part)", "return None", seed=22
@@ -109,7 +109,7 @@ MUTANTS = {
         seed=8,
     ),
     "a changed row keeps its job": Mutant(
-        f"{_BULK}entries", "_change", "record.state in _WITHOUT_A_JOB or", "True or", seed=17
+        f"{_BULK}entries", "_change", "record.state in _WITHOUT_A_JOB or", "True or", seed=55
     ),
     "a local file is never checked again": Mutant(
         f"{_BULK}effects",
@@ -129,7 +129,7 @@ MUTANTS = {
         only=_with("row removed"),
         seed=26,
     ),
-    "no budget": Mutant(f"{_BULK}budget", "Budget._fits", "self.limit is None or", "True or", seed=17),
+    "no budget": Mutant(f"{_BULK}budget", "Budget._fits", "self.limit is None or", "True or", seed=48),
     "a failed job keeps its estimate": Mutant(f"{_BULK}record", "Record.failed", ", estimate=0.0", "", seed=15),
     "a part teaches the length of other rows": Mutant(
         f"{_BULK}executor", "RowExecutor._cost", "if self.row.seconds is None:", "if True:", seed=48
@@ -144,7 +144,7 @@ MUTANTS = {
         "opening.add_done_callback(_close)",
         "pass",
         only=_with("stopped at callback"),
-        seed=1113,
+        seed=612,
     ),
     "the API key is sent to the file host": Mutant(
         "heygen_async._transport.connections",
@@ -220,7 +220,7 @@ MUTANTS = {
         "anchor = await",
         "return False\n        anchor = await",
         only=_with("journal restored"),
-        seed=17,
+        seed=100,
     ),
     "a new journal looks for nothing": Mutant(
         f"{_BULK}searching",

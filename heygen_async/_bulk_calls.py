@@ -63,7 +63,8 @@ class JobList:
             if self._error is not None and now() < self._not_before:
                 raise self._error.fresh()
             try:
-                await asyncio.sleep(_AFTER_CANCELLED if self._was_cancelled else 0)
+                if self._was_cancelled:
+                    await asyncio.sleep(_AFTER_CANCELLED)
                 self._was_cancelled = False
                 return await anext(self._lipsyncs.list(page_size=page_size, token=token).pages())
             except asyncio.CancelledError:

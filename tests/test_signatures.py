@@ -126,6 +126,8 @@ KNOWN = {
     ),
     "a signature with a star": lambda day: f"https://c.example.com/v.mp4?expires={_time(day)}&sig={_random(day)}*!",
     "a token of claims": lambda day: f"https://example.com/dl?token={_jwt(day, file='first.mp4')}",
+    "a signature of claims": lambda day: f"https://example.com/dl?sig={_jwt(day, file='first.mp4')}",
+    "a name with a sign before it": lambda day: f"https://example.com/v.mp4?_sig={_random(day)}",
 }
 KNOWN |= {
     f"expires {name}": lambda day, make=make: f"https://example.com/v.mp4?expires={make(day)}&sig={_hex(day)}"
@@ -159,6 +161,7 @@ LIKELY = {
     ),
     "Tencent": lambda day: f"https://example.com/v.mp4?t={_time(day):x}&sign={_hex(day)}",
     "opaque claims": lambda day: f"https://example.com/v.mp4?jwt={_jwt(day, nonce=_hex(day))}",
+    "opaque claims of a signature": lambda day: f"https://example.com/v.mp4?sig={_jwt(day, nonce=_hex(day))}",
 }
 LIKELY |= {
     f"{name} of its own": lambda day, name=name: f"https://cdn.example.com/v.mp4?{name}={_random(day)}&ts={_time(day)}"
@@ -234,6 +237,9 @@ def test_another_path_always_makes_another_link(make):
         ("v.mp4?token=first-episode-2026", "v.mp4?token=second-episode-2026"),
         (f"dl?token={_random(1)}", f"dl?token={_random(2)}"),
         (f"dl?token={_jwt(1, file='a')}", f"dl?token={_jwt(1, file='b')}"),
+        (f"dl?sig={_jwt(1, file='a')}", f"dl?sig={_jwt(1, file='b')}"),
+        (f"dl?signature={_jwt(1, file='a')}&exp={_time(1)}", f"dl?signature={_jwt(1, file='b')}&exp={_time(1)}"),
+        (f"dl?url-sig={_jwt(1, file='a')}", f"dl?url-sig={_jwt(1, file='b')}"),
         (f"v.mp4?hash={_hex(1)}", f"v.mp4?hash={_hex(2)}"),
         ("v.mp4?t=1732600000", "v.mp4?t=1732700000"),
         ("v.mp4?t=20261101", "v.mp4?t=20261102"),

@@ -187,6 +187,7 @@ def _families(dice: random.Random) -> set[str]:
 
 
 def _later_theme(seed: int) -> set[str]:
+    """Return the families of a theme that was added later: its own dice leave the other seeds as they were."""
     for name, families in _LATER_THEMES.items():
         if random.Random(f"{name} {seed}").random() < _LATER:
             return set(families)

@@ -1,0 +1,93 @@
+"""The parameters that known signers of links add: storage services and content delivery networks. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from attrs import frozen
+
+from heygen_async.bulk.link import Link
+
+
+@frozen
+class _Signer:
+    """The parameters that one kind of signed link has besides its address, by lower-case name."""
+
+    marks: frozenset[str]
+    """Those by which it is recognised: all of them must be there."""
+    adds: frozenset[str]
+    """All that it adds."""
+    host: re.Pattern[str] | None = None
+    path: re.Pattern[str] | None = None
+    shape: re.Pattern[str] | None = None
+    """What the value of each mark looks like."""
+
+    def signs(self, link: Link) -> bool:
+        return (
+            self.marks <= link.values.keys()
+            and (self.host is None or self.host.search(link.host) is not None)
+            and (self.path is None or self.path.search(link.path) is not None)
+            and (self.shape is None or all(self.shape.search(link.values[name]) for name in self.marks))
+        )
+
+
+def _signer(marks: str, adds: str = "", *, host: str = "", path: str = "", shape: str = "") -> _Signer:
+    return _Signer(
+        frozenset(marks.split()),
+        frozenset(f"{marks} {adds}".split()),
+        *(re.compile(pattern, re.IGNORECASE) if pattern else None for pattern in (host, path, shape)),
+    )
+
+
+def _prefixed(prefix: str, names: str) -> str:
+    return " ".join(f"{prefix}{name}" for name in names.split())
+
+
+_V4: Final = "algorithm credential date expires signedheaders security-token"
+
+_SIGNERS: Final = (
+    # AWS Signature V4: S3, R2, B2, Wasabi, Spaces, MinIO, Yandex, ...
+    _signer("x-amz-signature", _prefixed("x-amz-", f"{_V4} user-agent content-sha256")),
+    _signer("awsaccesskeyid signature", "expires x-amz-security-token"),
+    _signer("x-goog-signature", _prefixed("x-goog-", _V4)),
+    _signer("googleaccessid signature", "expires"),
+    # CloudFront, and Google's CDNs
+    _signer("key-pair-id signature", "expires policy hash-algorithm"),
+    _signer("expires keyname signature"),
+    _signer("urlprefix keyname signature", "expires"),
+    # Azure: account, service and user delegation SAS
+    _signer("sig sv", "ss srt sr st se sp sip spr si sdd sks skt ske skv skoid sktid saoid suoid scid ses"),
+    _signer("token", path=r"/storage/v1/(object|render/image|object/render)/sign/"),  # Supabase
+    _signer("token", host=r"^firebasestorage\.googleapis\.com$"),
+    # Alibaba: OSS, OSS V4, CDN
+    _signer("ossaccesskeyid signature", "expires security-token"),
+    _signer("x-oss-signature", _prefixed("x-oss-", f"{_V4} signature-version additional-headers")),
+    _signer("auth_key", shape=r"^\d{10}-[^-]*-[^-]*-[0-9a-f]{32}$"),
+    # Akamai
+    *(_signer(name) for name in ("hdnts", "hdnea", "hdntl", "__token__", "edge-cache-token")),
+    _signer("authorization", host=r"\.backblazeb2\.com$"),
+    _signer("verify", shape=r"^\d{10}-[A-Za-z0-9+/=_\-]{20,}$"),  # Cloudflare
+    _signer("token expires", "token_path token_countries token_countries_blocked limit", host=r"\.b-cdn\.net$"),
+    # Tencent: COS, CDN
+    _signer(
+        "q-signature",
+        _prefixed("q-", "sign-algorithm ak sign-time key-time header-list url-param-list") + " x-cos-security-token",
+    ),
+    _signer("sign", shape=r"^\d{10}-[^-]*-[^-]*-[0-9a-f]{32}$"),
+    _signer("txsecret txtime"),
+    _signer("wssecret wstime"),  # ChinaNetCenter
+    _signer("accesskeyid signature", "expires x-obs-security-token"),  # Huawei
+    _signer("kssaccesskeyid signature", "expires"),  # Kingsoft
+    _signer("x-tos-signature", _prefixed("x-tos-", _V4)),  # Volcengine
+    _signer("authorization", shape=r"^bce-auth-v1/"),  # Baidu
+    _signer("timestamp signature", host=r"\.cloudinary\.com$"),
+    _signer("ex is hm", host=r"\.(discordapp\.(com|net)|discord\.com)$"),
+    _signer("st", host=r"\.(dropbox|dropboxusercontent)\.com$"),
+    _signer("tempauth"),  # SharePoint
+)
+
+
+def added_by_signers(link: Link) -> frozenset[str]:
+    """Return the names of all parameters that the signers of *link* add, if they are known."""
+    return frozenset().union(*(signer.adds for signer in _SIGNERS if signer.signs(link)))

@@ -278,7 +278,7 @@ def _page(
     items = read_list(response, listed, f"{path}.{name}")
     members = cast("Mapping[str, object]", envelope)
     if members.get("has_more") is False or not members.get("next_token"):
-        return Page(items=items)
+        return Page(items=items, has_more=members.get("has_more") is True)
     try:
         return Page(items=items, next_token=lenient_text(members["next_token"]), has_more=True)
     except TypeError:

@@ -25,7 +25,7 @@ class Page(Generic[T]):
     Attributes:
         items: In the server's order, newest first.
         next_token: The cursor of the next page; `None` on the last.
-        has_more: Whether there is another page.
+        has_more: Whether there is another page. If so, and it has no cursor, the list cannot be read to its end.
     """
 
     items: list[T]
@@ -47,8 +47,11 @@ class _Pages(AsyncIterator[Page[T]]):
         self._next: str | None = token
         self._seen: set[str | None] = set()
         self._empty = 0
+        self._is_incomplete = False
 
     async def __anext__(self) -> Page[T]:
+        if self._is_incomplete:  # what is not on these pages is not known to be missing
+            raise UnexpectedResponse(["there are more pages, but no cursor @ $.next_token"], status=200)
         if self._seen and not self._next:
             raise StopAsyncIteration
         if self._next in self._seen:
@@ -56,6 +59,7 @@ class _Pages(AsyncIterator[Page[T]]):
         page = await self._fetch(self._next)
         self._seen.add(self._next)
         self._next = page.next_token
+        self._is_incomplete = page.has_more and not page.next_token
         self._empty = 0 if page.items else self._empty + 1
         if self._empty >= _MOST_EMPTY:
             raise UnexpectedResponse([f"{_MOST_EMPTY} pages in a row have no items @ $.data"], status=200)
@@ -111,7 +115,8 @@ class Paginator(Generic[T]):
 
         Raises:
             HeyGenError: If a page cannot be fetched; the next `anext` tries it again.
-            UnexpectedResponse: If the server repeats a cursor, or 100 pages in a row are empty, which may never end.
+            UnexpectedResponse: If the server repeats a cursor, says that there are more pages and gives none, or sends
+                100 empty pages in a row, which may never end.
         """
         return _Pages(self._fetch, self._token)
 

@@ -392,6 +392,18 @@ async def test_a_page_of_a_gateway_instead_of_the_list_hides_no_older_copy(stage
     assert len(stage.sandbox.jobs) == 4
 
 
+_CUT_LIST = Reply(status=200, body=b'{"data": [], "has_more": true, "next_token": null}')
+
+
+async def test_a_list_that_says_there_is_more_and_gives_no_cursor_was_not_read_to_its_end(stage: Stage) -> None:
+    await _run_that_loses_its_last_writes(stage, rows(2), output_dir=None)
+    _forget_keys(stage)
+    stage.sandbox.faults = [Fault(LIST, _CUT_LIST, times=1)]
+
+    assert await stage.states(rows(2), now=_two_days_later) == {"completed": 2}
+    assert len(stage.sandbox.jobs) == 2
+
+
 async def test_a_damaged_journal_is_refused_with_advice(stage: Stage) -> None:
     await stage.outcomes(rows(30), output_dir=None)
     journal = stage.folder / "run.sqlite"

@@ -288,6 +288,15 @@ def test_list_all_fails_if_the_cursor_cannot_be_read(cursor, server, cli):
     assert "next_token" in ran.error["message"]
 
 
+@pytest.mark.parametrize("cursor", [{"next_token": None}, {}, {"next_token": ""}])
+def test_list_all_fails_if_there_is_more_and_no_cursor(cursor, server, cli):
+    server.faults = [page_of("ls_1", has_more=True, **cursor)]
+    ran = cli("lipsync", "list", "--all")
+
+    assert (ran.code, ran.out) == (1, "")
+    assert "there are more pages, but no cursor" in ran.error["message"]
+
+
 @pytest.mark.parametrize(
     ("argv", "route", "cursor", "is_said"),
     [

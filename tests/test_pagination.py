@@ -69,6 +69,19 @@ async def test_a_few_empty_pages_between_others_are_none():
     assert await Paginator(server.fetch).collect() == [1, 2]
 
 
+@pytest.mark.parametrize("token", [None, ""])
+async def test_more_pages_without_a_cursor_are_an_error_after_the_items(token):
+    async def fetch(_token):
+        return Page(items=[1, 2], next_token=token, has_more=True)
+
+    items = aiter(Paginator(fetch))
+    assert [await anext(items) for _ in range(2)] == [1, 2]
+    for _ in range(2):
+        with pytest.raises(UnexpectedResponse, match="there are more pages, but no cursor"):
+            await anext(items)
+    assert await Paginator(fetch).first() == 1
+
+
 @pytest.mark.parametrize("token", ["1", "2"])
 async def test_a_cursor_that_comes_twice_is_an_error_and_not_a_loop(token):
     server = Server([1], [2], [3], last_token=token)

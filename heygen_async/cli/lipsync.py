@@ -208,10 +208,10 @@ async def _whole_list(heygen: HeyGenSession, size: int, token: str | None) -> JS
 def _page(answer: JSON) -> Page[JSON]:
     match answer:
         case {"data": list(items)}:
-            pass
+            has_more = answer.get("has_more") is True
         case _:
             raise UnexpectedResponse(["not a list @ $.data"], status=200)
     try:
-        return Page(items=items, next_token=next_token(answer))
+        return Page(items=items, next_token=next_token(answer), has_more=has_more)
     except TypeError:
         raise UnexpectedResponse(["invalid type for field, expected str @ $.next_token"], status=200) from None

@@ -355,6 +355,21 @@ async def test_a_429_holds_back_the_whole_session_and_then_lets_it_go_one_by_one
     assert len(others) == 5
 
 
+@pytest.mark.parametrize("request_", [CREATE, GET])
+async def test_requests_that_are_given_up_while_they_wait_do_not_delay_later_ones(request_):
+    wire = Wire(api_error(429, **{"Retry-After": "5"}))
+    sender = transport(wire)
+    first = asyncio.create_task(sender.send(request_))
+    await asyncio.sleep(1)
+    given_up = [asyncio.create_task(sender.send(request_)) for _ in range(1000)]
+    await asyncio.sleep(1)
+    for task in given_up:
+        task.cancel()
+    await asyncio.gather(*given_up, return_exceptions=True)
+    await asyncio.gather(first, sender.send(request_))
+    assert wire.times == [0.0, 5.0, 5.02]
+
+
 @pytest.mark.parametrize("answer", [OK, api_error(404, "not_found"), api_error(400), api_error(402)], ids=str)
 async def test_the_gap_after_a_429_shrinks_with_any_other_answer(answer):
     sender = transport(Wire(api_error(429, **{"Retry-After": "1"}), *[answer] * 100))

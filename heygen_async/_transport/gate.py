@@ -53,10 +53,18 @@ class Gate:
             self._seats.release()
 
     async def _wait_for_departure(self, scope: RateScope) -> None:
-        now = asyncio.get_running_loop().time()
-        wait = self.pacer.book(scope, now) - now
-        if wait > 0:
+        pacer, now = self.pacer, asyncio.get_running_loop().time()
+        pauses, departures = pacer.pauses[scope], pacer.book(scope, now)
+        wait = max(departures) - now
+        if wait <= 0:
+            return
+        try:
             await asyncio.sleep(wait)
+        except BaseException:
+            # Or callers that give up sooner than their time comes would reserve more and more, and none would leave.
+            if pacer.pauses[scope] == pauses:
+                pacer.give_back(scope, departures)
+            raise
 
     def leave(self) -> None:
         """Free the connection."""

@@ -3,10 +3,12 @@
 Rule 1: a pause holds back every request of its scope; a refused create holds back creates only.
 Rule 2: after a pause requests leave one after another at a learned gap, never all at once: the gap doubles with
 each pause that was not long enough, and shrinks with each answer that is no 429.
+Rule 3: a time that is reserved for a request which gives up is free for the next one.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,13 +29,25 @@ class Pace:
     paused_until: float = 0.0
     gap: float = 0.0
     _next: float = 0.0
+    _free: list[float] = field(factory=list)
+    """A heap of reserved times that were given back."""
 
     def book(self, now: float) -> float:
         """Return when one request may leave, and reserve that time for it."""
-        departure = max(now, self.paused_until, self._next)
+        earliest = max(now, self.paused_until)
+        while self._free:
+            freed = heapq.heappop(self._free)
+            if freed >= earliest:
+                return freed
+        departure = max(earliest, self._next)
         if self.gap:
             self._next = departure + self.gap
         return departure
+
+    def give_back(self, departure: float) -> None:
+        """Free a time that was reserved after the last pause began, and will not be used."""
+        if departure < self._next:
+            heapq.heappush(self._free, departure)
 
     def refuse(self, now: float, delay: float) -> None:
         """Record a 429: nothing leaves for *delay* seconds."""
@@ -42,6 +56,7 @@ class Pace:
             self.gap = min(max(2 * self.gap, _FIRST_GAP), _LONGEST_GAP)
         self.paused_until = max(self.paused_until, now + delay)
         self._next = self.paused_until
+        self._free.clear()
 
     def accept(self, now: float) -> None:
         """Record an answer that is no 429; during a pause it belongs to an older request, and changes nothing."""
@@ -63,9 +78,14 @@ class Pacer:
     def _paces(self, scope: RateScope) -> Sequence[Pace]:
         return (self.session, self.creates) if scope == "creates" else (self.session,)
 
-    def book(self, scope: RateScope, now: float) -> float:
-        """Return when a request of *scope* may leave, and reserve that time for it."""
-        return max(pace.book(now) for pace in self._paces(scope))
+    def book(self, scope: RateScope, now: float) -> Sequence[float]:
+        """Reserve a time in each pace of *scope*: a request may leave at the last one."""
+        return [pace.book(now) for pace in self._paces(scope)]
+
+    def give_back(self, scope: RateScope, departures: Sequence[float]) -> None:
+        """Free what `book` returned, if no pause has made it void since."""
+        for pace, departure in zip(self._paces(scope), departures, strict=True):
+            pace.give_back(departure)
 
     def refuse(self, scope: RateScope, now: float, delay: float) -> None:
         """Record that a request of *scope* was answered 429: nothing in that scope leaves for *delay* seconds."""

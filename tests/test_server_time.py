@@ -92,7 +92,16 @@ def test_the_time_is_never_behind_and_ahead_by_no_more_than_an_answer_took(
         assert NOON + elapsed - 1 <= known.now() <= NOON + elapsed + max(took for _, took, _ in answers) + 2
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Jan 2026 00:00:00 GMT"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "yesterday",
+        "Mon, 99 Jan 2026 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "Sat, 01 Jan 1600 00:00:00 GMT",
+    ],
+)
 def test_a_date_that_cannot_be_read_counts_as_none(machine: Machine, date: str) -> None:
     machine.answer(date)
     assert machine.time.now() == NOON

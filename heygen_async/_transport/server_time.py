@@ -19,6 +19,8 @@ from heygen_async import _uptime
 
 _PRECISION: Final = 2.0
 """By how many seconds a date may be behind: it has whole seconds, and servers keep it for a moment."""
+_LAST_DATE: Final = 1e11
+"""Unix time, in the year 5138: a later date is none. After the year 9999 no time can be computed with it."""
 
 
 @frozen
@@ -78,6 +80,8 @@ class ServerTime:
             except (ValueError, OverflowError):
                 return
         stamp = self._last[1]
+        if not 0 < stamp < _LAST_DATE:
+            return
         earliest, latest = stamp - self.elapsed(), stamp + _PRECISION - sent
         if self._offset is None:
             self._offset = stamp - sent  # rather too late: a key that seems too old is not sent again

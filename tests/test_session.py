@@ -34,6 +34,7 @@ from heygen_async import (
     PollPolicy,
     RetryPolicy,
     Timeouts,
+    TransportError,
     WaitTimeout,
 )
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
@@ -97,6 +98,22 @@ async def test_a_file_is_neither_sent_nor_received_after_the_close(sandbox, tmp_
     with pytest.raises(RuntimeError, match="this HeyGenSession is closed; make a new one"):
         await use(session, tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_create_that_the_close_interrupts_says_under_which_key_it_was_sent():
+    async with Sandbox(faults=[faults.stall("POST /v3/lipsyncs", after=True)]) as sandbox:
+        session = session_on(sandbox, retry=RetryPolicy(first_delay=0.01))
+        creating = asyncio.create_task(session.lipsyncs.create(**BOTH))
+        async with asyncio.timeout(5):
+            while not sandbox.jobs:
+                await asyncio.sleep(0.001)
+        await session.aclose()
+        with pytest.raises(TransportError) as caught:
+            await asyncio.wait_for(creating, 5)
+        [request] = sandbox.requests
+        assert caught.value.idempotency_key == request.headers["Idempotency-Key"]
+        assert (caught.value.attempts, caught.value.outcome) == (1, "unknown")
+        assert caught.value.__notes__ == ["It was not sent again: the session was closed."]
 
 
 def test_use_on_another_loop_is_a_runtime_error_with_a_sentence():

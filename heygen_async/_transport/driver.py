@@ -178,6 +178,7 @@ class Transport:
             await self.pace()
         await self.gate.enter(request.scope)
         try:
+            self._check_open(call)
             sent = self.moment()
             call.start(asyncio.get_running_loop().time(), sent)
             exchange = self.http.exchange(request, headers=self.headers, timeouts=self.timeouts)
@@ -193,6 +194,18 @@ class Transport:
         if request.method == "POST" and _logger.isEnabledFor(logging.INFO):
             _log_created(response, request)
         return response
+
+    def _check_open(self, call: _Call) -> None:
+        """Check that a retry can be sent, or raise the error of the last attempt: only that one has the key."""
+        if call.last_error is None:
+            return
+        try:
+            self.http.connections.ensure_open()
+        except RuntimeError:
+            call.last_error.add_note("It was not sent again: the session was closed.")
+        else:
+            return
+        raise call.last_error
 
     def moment(self) -> Moment:
         """Return what its clocks show."""

@@ -839,6 +839,38 @@ async def test_ids_come_from_anything_that_can_be_iterated(server, source, enter
     assert sorted(seen) == sorted(ids)
 
 
+class UntilNone:
+    """The ids in a queue, up to a None: asked again after its end, it waits for more."""
+
+    def __init__(self, ids):
+        self.queue = asyncio.Queue()
+        for one in [*ids, None]:
+            self.queue.put_nowait(one)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if (one := await self.queue.get()) is None:
+            raise StopAsyncIteration
+        return one
+
+
+@pytest.mark.parametrize("entered", [False, True], ids=["bare", "entered"])
+async def test_a_source_of_ids_that_has_ended_is_not_asked_again(server, entered):
+    ids = server.add_many(3, lasts=20)
+    completions = server.poller().as_completed(UntilNone(ids))
+
+    async with asyncio.timeout(100):
+        if entered:
+            async with completions:
+                seen = [one.id async for one in completions]
+        else:
+            seen = [one.id async for one in completions]
+
+    assert sorted(seen) == sorted(ids)
+
+
 async def test_no_ids_are_completed_at_once(server):
     assert [one async for one in server.poller().as_completed([])] == []
     async with server.poller().as_completed(as_async([])) as completions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -31,7 +31,7 @@ class Completions:
         self, dispatcher: Dispatcher, ids: Iterable[str] | AsyncIterable[str], *, timeout: float | None
     ) -> None:
         self._dispatcher = dispatcher
-        self._source = aiter(ids) if isinstance(ids, AsyncIterable) else iter(ids)
+        self._source: Iterator[str] | AsyncIterator[str] = aiter(ids) if isinstance(ids, AsyncIterable) else iter(ids)
         self._timeout = timeout
         self._deadline: float | None = None
         self._waiter = ManyWaiter(math.inf)
@@ -170,6 +170,7 @@ class Completions:
         else:
             for lipsync_id in source:
                 await self._add(lipsync_id)
+        self._source = iter(())  # each step reads on: a queue with a mark at its end, for instance, would wait for ever
 
     async def _add(self, lipsync_id: str) -> None:
         if lipsync_id in self._started:

@@ -524,6 +524,14 @@ async def test_a_name_that_cannot_be_resolved_is_one_finding(monkeypatch):
     assert "online" in check.advice
 
 
+@pytest.mark.parametrize("host", ["api..heygen.invalid", f"{'a' * 64}.heygen.invalid"])
+async def test_a_name_that_no_host_can_have_is_one_finding(host):
+    async with HeyGenSession(KEY, base_url=f"https://{host}") as heygen:
+        [check] = (await heygen.doctor()).checks
+    assert check.summary == f"the name of {host} cannot be resolved: no host can have this name"
+    assert "spelling" in check.advice
+
+
 @asynccontextmanager
 async def https_server():
     async def answer(request):

@@ -79,8 +79,11 @@ async def probe(api: URL, *, proxy: URL | None, verification: ssl.SSLContext | b
 async def _resolve(reach: Reach, timeout: float) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
-    async with asyncio.timeout(timeout):
-        found = await loop.getaddrinfo(reach.host, reach.port, type=socket.SOCK_STREAM)
+    try:
+        async with asyncio.timeout(timeout):
+            found = await loop.getaddrinfo(reach.host, reach.port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, "no host can have this name") from None
     reach.addresses, reach.dns_seconds = len({entry[4][0] for entry in found}), loop.time() - started
 
 

@@ -105,7 +105,7 @@ async def test_a_create_that_the_close_interrupts_says_under_which_key_it_was_se
         session = session_on(sandbox, retry=RetryPolicy(first_delay=0.01))
         creating = asyncio.create_task(session.lipsyncs.create(**BOTH))
         async with asyncio.timeout(5):
-            while not sandbox.jobs:
+            while not sandbox.jobs:  # noqa: ASYNC110 nothing sets an event
                 await asyncio.sleep(0.001)
         await session.aclose()
         with pytest.raises(TransportError) as caught:
@@ -378,6 +378,58 @@ async def test_a_borrowed_client_is_used_for_its_connections_only_and_never_clos
     assert headers["X-Api-Key"] == sandbox.api_key
     assert "X-Theirs" not in headers
     assert "Cookie" not in headers
+
+
+@asynccontextmanager
+async def a_proxy(status):
+    """Give the address of a proxy that answers everything with *status*, and the heads of the requests it got."""
+    heads = []
+
+    async def answer(reader, writer):
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        body = b'{"data": {"username": "u"}}'
+        head = f"HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", heads
+
+
+async def ask(base_url, theirs):
+    once = RetryPolicy(max_attempts=1)
+    async with HeyGenSession("sk_secret", base_url=base_url, http=theirs, retry=once) as session:
+        return await session.account.me()
+
+
+async def test_the_proxy_of_a_borrowed_client_is_not_told_the_key():
+    async with a_proxy(407) as (address, heads), aiohttp.ClientSession(proxy=address) as theirs:
+        with pytest.raises(TransportError, match="the proxy answered 407"):
+            await ask("https://localhost:9", theirs)
+    [head] = heads
+    assert head.startswith(b"CONNECT localhost:9")
+    assert b"sk_secret" not in head
+
+
+async def test_the_key_passes_the_proxy_of_a_borrowed_client_on_its_way_to_the_api():
+    async with a_proxy(200) as (address, heads), aiohttp.ClientSession(proxy=address) as theirs:
+        await ask("http://127.0.0.1:9", theirs)
+    [head] = heads
+    assert head.startswith(b"GET http://127.0.0.1:9/v3/users/me")
+    assert b"X-Api-Key: sk_secret" in head
+    assert b"Accept: application/json" in head
+
+
+async def test_the_credentials_of_a_borrowed_client_for_its_proxy_are_used():
+    async with a_proxy(407) as (address, heads):
+        with pytest.warns(DeprecationWarning, match="deprecated"):
+            theirs = aiohttp.ClientSession(proxy=address, proxy_auth=aiohttp.BasicAuth("user", "pass"))
+        async with theirs:
+            with pytest.raises(TransportError):
+                await ask("https://localhost:9", theirs)
+    [head] = heads
+    assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in head
 
 
 async def test_a_borrowed_client_that_is_closed_is_a_runtime_error(sandbox):

@@ -3,6 +3,7 @@
 Rule 1: the API key is a constant of the client that only talks to the API's origin. File hosts get a client of
 their own over the same connector, which has no key.
 Rule 2: no client keeps a cookie, and none repeats a request by itself.
+Rule 3: a proxy learns no key: aiohttp sends the headers of a client with a proxy to that proxy too, unencrypted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from anyio import to_thread
 from yarl import URL
 
 from heygen_async._arguments import check_type, is_loopback
-from heygen_async._transport.origin import Origin, check_allowed, user_agent
+from heygen_async._transport.origin import Origin, check_allowed, public_headers, user_agent
 from heygen_async.errors import CLOSED
 
 if TYPE_CHECKING:
@@ -113,12 +114,25 @@ class Connections:
             raise RuntimeError("the aiohttp.ClientSession given as http= is closed")
         else:
             self._connector = self._borrowed.connector
-        self._api = self._client(self._connector, self.origin.headers)
+        if self._borrowed is None or self._borrowed._default_proxy is None:  # noqa: SLF001 as below
+            self._api = self._client(self._connector, self.origin.headers)
+        else:
+            self._api = self._client(self._connector, public_headers, self._authorize)
         self._files = self._client(self._connector, lambda: {"User-Agent": user_agent()})
         self._loop, self._state = loop, _State.OPEN
 
+    async def _authorize(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Add the key to a request that goes through a proxy."""
+        request.headers.update(self.origin.credentials())
+        return await handler(request)
+
     def _client(
-        self, connector: aiohttp.BaseConnector, make_headers: Callable[[], dict[str, str]]
+        self,
+        connector: aiohttp.BaseConnector,
+        make_headers: Callable[[], dict[str, str]],
+        *middlewares: aiohttp.ClientMiddlewareType,
     ) -> aiohttp.ClientSession:
         theirs = self._borrowed
         client = aiohttp.ClientSession(
@@ -126,11 +140,15 @@ class Connections:
             connector_owner=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=make_headers(),
+            middlewares=middlewares,
             trust_env=theirs.trust_env if theirs else self._trust_env,
             trace_configs=[*(theirs.trace_configs if theirs else ()), *self._trace_configs],
             # aiohttp has no public name for it, and a proxy that is silently ignored would be a leak.
             proxy=theirs._default_proxy if theirs else None,  # noqa: SLF001
         )
+        if theirs:
+            # As an argument it would warn a second time that it is deprecated.
+            client._default_proxy_auth = theirs._default_proxy_auth  # noqa: SLF001
         # aiohttp sends a GET, PUT or DELETE once more itself if a kept connection breaks, though the server may have
         # carried it out, and reports nothing. There is no public switch; its own test client uses this one.
         client._retry_connection = False  # noqa: SLF001

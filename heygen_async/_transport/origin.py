@@ -45,11 +45,16 @@ class Origin:
 
     def headers(self) -> dict[str, str]:
         """Return the headers that every request to the API carries."""
-        return {
-            self.auth_header: self.auth_prefix + self.credential.reveal(),
-            "Accept": "application/json",
-            "User-Agent": user_agent(),
-        }
+        return {**self.credentials(), **public_headers()}
+
+    def credentials(self) -> dict[str, str]:
+        """Return the one of them that is a secret."""
+        return {self.auth_header: self.auth_prefix + self.credential.reveal()}
+
+
+def public_headers() -> dict[str, str]:
+    """Return the headers of every request to the API that are no secret."""
+    return {"Accept": "application/json", "User-Agent": user_agent()}
 
 
 def user_agent() -> str:

@@ -272,6 +272,23 @@ async def test_no_request_line_leads_to_another_host(tmp_path, target):
         assert sandbox.requests == []
 
 
+@pytest.mark.parametrize("name", ["My%20video%20%C3%A9.mp4", "a%2Fb%3F.mp4", "plain.mp4", "(1)'+~.mp4", "..", ""])
+async def test_media_is_passed_on_whatever_the_name_in_its_link(tmp_path, name):
+    async def answer(request):
+        if request.path.startswith("/v3/"):
+            link = f"{request.url.origin()}/files/{name}?sig=1"
+            return web.json_response({"data": {"id": "ls_1", "status": "completed", "video_url": link}})
+        return web.Response(text=request.raw_path, content_type="video/mp4")
+
+    async with server(answer) as upstream, RecordingProxy(upstream, tmp_path) as proxy, aiohttp.ClientSession() as http:
+        async with http.get(f"{proxy.url}/v3/lipsyncs/ls_1") as answered:
+            link = (await answered.json())["data"]["video_url"]
+        assert link.startswith(f"{proxy.url}/_media/")
+        async with http.get(link) as answered:
+            assert answered.status == 200
+            assert (await answered.text()).endswith("?sig=1")
+
+
 async def test_a_file_host_sees_no_key_and_only_known_links_can_be_reached(tmp_path):
     received = []
 

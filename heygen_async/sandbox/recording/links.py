@@ -6,6 +6,7 @@ Only a link that the API itself has returned can be reached through the proxy, u
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from heygen_async.sandbox.http.validation import is_loopback
 PREFIX: Final = "/_media/"
 _FIELDS: Final = frozenset({"video_url", "caption_url", "upload_url", "url"})
 _ROUTES: Final = ("/v3/lipsyncs", "/v3/assets")
+_NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9._\-]+")
+"""What of a name a client or a server may spell in another way, percent-encoded for instance."""
 _MOST: Final = 10_000
 """Links that are remembered; the oldest are forgotten first."""
 
@@ -47,7 +50,7 @@ class ProxiedLinks:
         return body
 
     def _add(self, link: str) -> str:
-        name = urlsplit(link).path.rpartition("/")[2] or "file"
+        name = _NOT_PLAIN.sub("-", urlsplit(link).path.rpartition("/")[2]).strip(".") or "file"
         path = f"{PREFIX}{secrets.token_urlsafe(16)}/{name}"
         self._links[path] = link
         if len(self._links) > _MOST:

@@ -297,6 +297,23 @@ def test_a_test_that_forgets_the_fixture_cannot_reach_the_api_and_the_report_say
     ran.stdout.fnmatch_lines(["*The test tried to reach HeyGen*", "*fixture heygen_sandbox*"])
 
 
+def test_a_run_whose_conftest_loads_the_plugin_cannot_reach_the_api_either(pytester, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    for name in ("HEYGEN_BASE_URL", "HEYGEN_LOOPBACK_ONLY"):
+        monkeypatch.delenv(name, raising=False)
+    pytester.makeconftest(f"pytest_plugins = ['{MODULE}']")
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_it():
+            assert os.environ["HEYGEN_BASE_URL"] == "http://127.0.0.1:1"
+            assert os.environ["HEYGEN_LOOPBACK_ONLY"]
+        """
+    )
+    pytester.runpytest_subprocess(timeout=50).assert_outcomes(passed=1)
+
+
 def test_a_session_that_is_created_in_a_conftest_cannot_reach_the_api_either(tests, pytester):
     pytester.makeconftest("from heygen_async import HeyGenSession\nheygen = HeyGenSession('sk_real')\n")
     ran = tests("from conftest import heygen\ndef test_it(): assert '127.0.0.1:1 ' in repr(heygen)\n")

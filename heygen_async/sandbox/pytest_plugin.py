@@ -68,7 +68,8 @@ pytest with {_BASE_URL}=https://api.heygen.com."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers."""
+    """Register the markers, and close the way to the API if a `conftest.py` has loaded the plugin."""
+    _guard(config)
     config.addinivalue_line(
         "markers",
         "heygen_sandbox(**options): options of the Sandbox that the fixture starts, such as manual=True or "
@@ -82,9 +83,13 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Close the way to the API before the first module of the user is imported."""
+    _guard(early_config)
+
+
+def _guard(config: pytest.Config) -> None:
     if not os.environ.get(_BASE_URL):
         os.environ.update(_GUARD)
-        early_config.add_cleanup(_remove_guard)
+        config.add_cleanup(_remove_guard)
 
 
 def _remove_guard() -> None:

@@ -356,11 +356,20 @@ async def test_a_source_url_can_have_its_create_refused(api, code):
     assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, code, "audio.url")
 
 
-@pytest.mark.parametrize("query", ["secnds=3", "seconds=soon", "seconds=-1", "seconds=nan", "refuse=whatever"])
+@pytest.mark.parametrize(
+    "query", ["secnds=3", "seconds=soon", "seconds=-1", "seconds=nan", "duration=1e308", "refuse=no"]
+)
 async def test_a_script_with_an_error_is_refused(api, query):
     video = {"type": "url", "url": f"https://sandbox.invalid/v.mp4?{query}"}
     status, answer = await api("POST", "/v3/lipsyncs", json={**BODY, "video": video})
     assert (status, answer["error"]["param"]) == (400, "video.url")
+
+
+@pytest.mark.parametrize("events", [[], ["no.such"], [1], [None], [["batch.finished"]], [{}], "batch.finished", {}])
+async def test_events_that_are_no_list_of_types_are_refused(api, events):
+    endpoint = {"url": "https://example.com/hook", "events": events}
+    status, answer = await api("POST", "/v3/webhooks/endpoints", json=endpoint)
+    assert (status, answer["error"]["param"]) == (400, "events")
 
 
 async def test_a_job_can_be_failed_by_hand(sandbox, api):

@@ -90,7 +90,9 @@ class WebhookCalls:
 
     def _check_types(self, value: object, name: str) -> None:
         known = self.events.event_types
-        if value is not None and (not isinstance(value, list) or not value or any(one not in known for one in value)):
+        names = value if isinstance(value, list) else []
+        is_list = names != [] and all(isinstance(one, str) and one in known for one in names)
+        if value is not None and not is_list:
             raise invalid(f"{name} must be null or a list of some of {', '.join(known)}.", name)
 
     def _view(self, endpoint: Endpoint) -> dict[str, object]:

@@ -34,6 +34,8 @@ _VIDEO: Final = frozenset({"video/mp4", "video/webm"})
 _AUDIO: Final = frozenset({"audio/mpeg", "audio/wav"})
 _MAX_VIDEO: Final = 100 << 20
 _MAX_AUDIO: Final = 50 << 20
+_LONGEST: Final = 1e6
+"""Seconds of output: the price of more may not be a number, and its captions would fill the memory."""
 
 
 @frozen(kw_only=True)
@@ -107,7 +109,10 @@ def _seconds(script: JobScript, value: str, name: str) -> JobScript:
 
 
 def _duration(script: JobScript, value: str, name: str) -> JobScript:
-    return evolve(script, duration=_number(value, name))
+    duration = _number(value, name)
+    if duration > _LONGEST:
+        raise invalid(f"{SCRIPT_HOST} makes outputs of at most {_LONGEST:,.0f} seconds.", f"{name}.url")
+    return evolve(script, duration=duration)
 
 
 def _fail(script: JobScript, value: str, name: str) -> JobScript:  # noqa: ARG001 - the steps have one shape

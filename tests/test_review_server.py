@@ -88,6 +88,17 @@ async def test_without_the_token_there_is_nothing(journal, path):
         assert await answer.text() == "not found"
 
 
+@pytest.mark.parametrize("target", [b"OPTIONS *", b"GET http://127.0.0.1"])
+async def test_without_a_path_there_is_nothing_either(journal, target):
+    async with visited(journal) as visit:
+        reader, writer = await asyncio.open_connection("127.0.0.1", visit.port)
+        writer.write(target + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 404")
+        writer.close()
+        await writer.wait_closed()
+
+
 async def test_the_token_is_long_and_another_one_each_time(journal):
     tokens = set()
     for _ in range(2):

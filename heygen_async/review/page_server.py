@@ -133,7 +133,7 @@ class RunPage:
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        given = request.path.split("/")[1]
+        given = request.path.removeprefix("/").partition("/")[0]  # a path may be empty, or "*"
         is_once = given in self._once
         if not is_once and not has_token(self.token, given):
             return web.Response(status=404, text="not found")

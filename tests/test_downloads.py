@@ -1361,6 +1361,7 @@ async def take(host, state, got):
         pytest.param({"Content-Range": "bytes 1000-9/7"}, id="another-total"),
         pytest.param({}, id="none"),
         pytest.param({"Content-Range": "bytes 1000-2999999/3000000", "ETag": '"b"'}, id="another-etag"),
+        pytest.param({"Content-Range": "bytes 1000-2999999/3000000", "ETag": 'W/"b"'}, id="another-weak-etag"),
     ],
 )
 async def test_an_answer_to_another_range_is_not_taken_for_the_rest(tmp_path, odd):

@@ -299,6 +299,10 @@ def test_of_a_complete_file_the_last_byte_is_requested_again():
         pytest.param(206, {"Content-Range": "bytes 9-19/20"}, None, id="another-start"),
         pytest.param(206, {"Content-Range": "bytes 10-19/99"}, None, id="another-total"),
         pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": '"b"'}, None, id="another-version"),
+        pytest.param(206, {"Content-Range": "bytes 10-19/20", "ETag": 'W/"b"'}, None, id="another-weak-version"),
+        pytest.param(
+            206, {"Content-Range": "bytes 10-19/20", "ETag": 'W/"a"'}, PartState(10, '"a"', 20), id="goes-on-weakly"
+        ),
         pytest.param(206, {}, None, id="no-content-range"),
         pytest.param(206, {"Content-Range": "items 10-19/20"}, None, id="no-bytes"),
         pytest.param(416, {"Content-Range": "bytes */20"}, None, id="not-satisfiable"),

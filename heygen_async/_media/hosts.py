@@ -130,7 +130,10 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str], kind: Out
     if match is None or int(match[1]) != state.resumes_at or state.etag is None:
         return None
     total = None if match[3] == "*" else int(match[3])
-    if strong_etag(headers) not in {None, state.etag} or (state.total and total and state.total != total):
+    # A weak ETag does not prove that the file is the same, but another one proves that it is not.
+    if headers.get("ETag", state.etag).removeprefix("W/") != state.etag or (
+        state.total and total and state.total != total
+    ):
         return None
     return PartState(int(match[1]), state.etag, total or state.total)
 

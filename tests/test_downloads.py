@@ -385,6 +385,33 @@ async def test_an_expired_link_is_renewed(job, sandbox, tmp_path, status):
     assert len(sent(sandbox, GET)) == before + 2
 
 
+@pytest.mark.parametrize(
+    "packets",
+    [
+        pytest.param([b"<Error><Code>ExpiredToken</Code></Error>"], id="whole"),
+        pytest.param([b'<?xml version="1.0"?>', b"<Error><Code>ExpiredToken</Code></Error>"], id="in-packets"),
+    ],
+)
+async def test_a_link_that_has_expired_according_to_a_400_is_renewed(tmp_path, packets):
+    calls = []
+
+    async def handler(request):
+        calls.append(request)
+        if len(calls) > 1:
+            return web.Response(body=VIDEO)
+        response = web.StreamResponse(status=400, headers={"Content-Type": "application/xml"})
+        await response.prepare(request)
+        for packet in packets:
+            await response.write(packet)
+            await asyncio.sleep(0)
+        return response
+
+    async with served(handler) as heygen:
+        path = await heygen.download(await heygen.lipsyncs.get("ls_1"), tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+
+
 async def test_a_link_that_expires_midway_is_renewed_and_the_download_resumed(job, sandbox, tmp_path):
     sandbox.faults = [faults.cut_download(after_bytes=2_000_000, times=1), faults.expired_link(times=1)]
 

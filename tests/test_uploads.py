@@ -476,6 +476,21 @@ async def test_a_put_is_retried_after_transient_failures(direct, sandbox, video)
     assert await content(asset) == video.read_bytes()
 
 
+@pytest.mark.parametrize(("status", "code"), [(400, "RequestTimeout"), (409, "OperationAborted")])
+async def test_a_put_is_retried_after_a_refusal_that_may_pass_by_its_code(direct, sandbox, video, status, code):
+    sandbox.faults = [storage_error(status, code)]
+
+    asset = await direct.assets.upload(video)
+
+    assert routes(sandbox) == [ANNOUNCE, PUT, PUT, COMPLETE]
+    assert await content(asset) == video.read_bytes()
+
+
+def storage_error(status, code):
+    body = f"<Error><Code>{code}</Code></Error>".encode()
+    return faults.Fault(PUT, faults.Reply(status=status, body=body, content_type="application/xml"), times=1)
+
+
 async def test_a_put_that_never_succeeds_ends_after_the_attempts_of_the_policy(direct, sandbox, video):
     sandbox.faults = [faults.reset(PUT)]
     with pytest.raises(TransportError) as broken:
@@ -535,8 +550,9 @@ async def test_a_refusal_of_the_storage_host_is_not_retried(direct, sandbox, vid
     assert routes(sandbox).count(PUT) == 1
 
 
-async def test_a_new_upload_link_is_requested_if_one_has_expired(direct, sandbox, video):
-    sandbox.faults = [faults.expired_link(PUT, times=1)]
+@pytest.mark.parametrize("status", [403, 400])
+async def test_a_new_upload_link_is_requested_if_one_has_expired(direct, sandbox, video, status):
+    sandbox.faults = [faults.expired_link(PUT, times=1) if status == 403 else storage_error(400, "ExpiredToken")]
 
     asset = await direct.assets.upload(video)
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from random import random
@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https
 from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind, Verdict, verdict_on
-from heygen_async._media.hosts import EXPIRED, PartState, media_type, no_output, range_headers, refusal, resumed
+from heygen_async._media.hosts import PartState, has_expired, media_type, no_output, range_headers, refusal, resumed
 from heygen_async._text import clean_line
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
@@ -32,6 +32,8 @@ from heygen_async.errors import (
 )
 from heygen_async.models import Lipsync, LipsyncStatus, Secret
 
+_EXCERPT: Final = 4096
+"""How much is read of what a file host sends with an error, in bytes."""
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
@@ -124,7 +126,7 @@ class _Fetch:
                 raise _RestartError(f"the file host does not resume the download ({answer.status})")
             self._check_length(state)
             return state
-        error = refusal(answer.status, answer.headers, await answer.read(), now=time.time())
+        error = refusal(answer.status, answer.headers, await _excerpt(answer), now=time.time())
         raise error or UnexpectedResponse(["the file host sent no file"], status=answer.status)
 
     def _check_length(self, state: PartState) -> None:
@@ -155,14 +157,14 @@ class _Fetch:
             self._most = self._state.done
             self._attempts.reset()
         chance = random()  # noqa: S311 it spreads retries, it guards nothing
-        has_expired = isinstance(error, APIError) and error.status in EXPIRED
-        if has_expired or isinstance(error, _RestartError):
+        needs_link = has_expired(error)
+        if needs_link or isinstance(error, _RestartError):
             delay = self._attempts.delay_before_change(chance=chance)
         else:
             delay = self._attempts.delay_after(error, chance=chance)
         if delay is None:
             raise self._failure(error) from error
-        if has_expired:
+        if needs_link:
             await self._link.renew()
         if isinstance(error, _RestartError):
             self._state = PartState()
@@ -178,6 +180,15 @@ class _Fetch:
         )
         failure.attempts = self._attempts.made
         return failure
+
+
+async def _excerpt(answer: Incoming) -> bytes:
+    """Return the start of a body that is no file, which may arrive in packets, or what arrives before it breaks."""
+    start = bytearray()
+    with suppress(TransportError):
+        while len(start) < _EXCERPT and (data := await answer.read()):
+            start += data
+    return bytes(start)
 
 
 async def _first_bytes(answer: Incoming, kind: OutputKind) -> bytes:

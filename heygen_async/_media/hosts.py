@@ -14,10 +14,14 @@ from attrs import evolve, frozen
 
 from heygen_async._media.first_bytes import BLANKS, OutputKind
 from heygen_async._wire import is_unsettled, retry_after
-from heygen_async.errors import HeyGenError, UnexpectedResponse, error_class
+from heygen_async.errors import APIError, HeyGenError, UnexpectedResponse, error_class
 
-EXPIRED: Final = frozenset({401, 403, 404, 410})
+_EXPIRED: Final = frozenset({401, 403, 404, 410})
 """The statuses with which a file host says that a link has expired, or does not exist (yet)."""
+_EXPIRED_CODE: Final = "ExpiredToken"
+"""The code with which Google's storage says it, and Amazon's if the signer's own credentials have expired: with 400."""
+_TRANSIENT_CODES: Final = frozenset({"RequestTimeout", "OperationAborted"})
+"""The codes of a 400 and a 409 that may pass: the connection was idle, another request was under way."""
 
 _CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
@@ -51,10 +55,16 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: float)
         wait = retry_after(headers, now=now)
         word = code[1].decode() if code else None
         error = error_class(status)("the file host refused the request", status=status, code=word, retry_after=wait)
+        error.is_transient = error.is_transient or word in _TRANSIENT_CODES
         error.outcome = "unknown" if is_unsettled(error) else "rejected"
         return error
     answer = "a redirect, which is not followed" if status // 100 == 3 else "no such status"  # noqa: PLR2004 3xx
     return UnexpectedResponse([f"the file host sent {answer}"], status=status)
+
+
+def has_expired(error: HeyGenError) -> bool:
+    """Return whether a file host has refused a link because it has expired, or does not exist (yet)."""
+    return isinstance(error, APIError) and (error.status in _EXPIRED or error.code == _EXPIRED_CODE)
 
 
 def check_stored(status: int, headers: Mapping[str, str], body: bytes) -> None:

@@ -16,7 +16,7 @@ from attrs import evolve, frozen
 
 from heygen_async._arguments import is_https, is_word
 from heygen_async._converter import DirectUpload, read_new
-from heygen_async._media.hosts import EXPIRED, check_stored, refusal
+from heygen_async._media.hosts import check_stored, has_expired, refusal
 from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
 from heygen_async._media.reading import Reading, sample_of, sha256_of
 from heygen_async._media.sources import LocalFile
@@ -217,7 +217,7 @@ class Uploads:
             try:
                 await self._put(grant, reading)
             except APIError as error:
-                if error.status not in EXPIRED or links == _LINKS:
+                if not has_expired(error) or links == _LINKS:
                     raise
                 links += 1
             else:

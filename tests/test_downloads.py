@@ -1,6 +1,7 @@
 """Downloads: resumed, checked, and published complete or not at all."""
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import io
@@ -809,6 +810,22 @@ async def test_a_video_is_written_though_its_server_does_not_know_its_name(tmp_p
         path = await heygen.download("ls_1", tmp_path / "a.mp4")
 
     assert path.read_bytes() == video
+
+
+@pytest.mark.parametrize("coding", ["aws-chunked", "utf-8", "binary", "base64"])
+async def test_a_video_is_written_though_it_was_stored_with_a_coding_that_it_does_not_have(tmp_path, coding):
+    async with served(send(VIDEO, headers={"Content-Encoding": coding})) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+
+
+async def test_a_video_that_has_an_unknown_coding_is_not_written(tmp_path):
+    async with served(send(base64.b64encode(VIDEO), headers={"Content-Encoding": "base64"})) as heygen:
+        with pytest.raises(DownloadError, match="is no video"):
+            await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert not (tmp_path / "a.mp4").exists()
 
 
 @pytest.mark.parametrize(

@@ -459,9 +459,15 @@ def test_a_page_is_no_captions(start):
     assert not any(is_page(start[:size], "captions") is False for size in range(len(start)))
 
 
-def test_a_compressed_file_is_refused():
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "br", "deflate", "zstd", "aws-chunked, GZIP"])
+def test_a_compressed_file_is_refused(coding):
     with pytest.raises(UnexpectedResponse, match="compressed"):
-        resumed(PartState(), 200, {"Content-Encoding": "gzip"})
+        resumed(PartState(), 200, {"Content-Encoding": coding})
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "aws-chunked", "utf-8", "binary", "base64"])
+def test_a_coding_that_compresses_nothing_may_be_there(coding):
+    assert resumed(PartState(), 200, {"Content-Encoding": coding}) == PartState()
 
 
 def test_only_a_strong_etag_counts():

@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from heygen_async._arguments import is_https
 from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind, Verdict, verdict_on
-from heygen_async._media.hosts import PartState, has_expired, media_type, no_output, range_headers, refusal, resumed
+from heygen_async._media.hosts import PartState, has_expired, no_output, range_headers, refusal, resumed, sniffed_type
 from heygen_async._text import clean_line
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import Incoming
@@ -206,7 +206,7 @@ async def _first_bytes(answer: Incoming, kind: OutputKind) -> bytes:
         is_all = not data
         if is_all and not start.strip(BLANKS):
             return b""
-        given = media_type(answer.headers)
+        given = sniffed_type(answer.headers)
         verdict = verdict_on(bytes(start), kind, given, is_all=is_all)
         if verdict is Verdict.MAY_BE:
             break

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from heygen_async._media.first_bytes import BLANKS, OutputKind
+from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind
 from heygen_async._wire import is_unsettled, retry_after
 from heygen_async.errors import APIError, HeyGenError, UnexpectedResponse, error_class
 
@@ -26,6 +26,7 @@ _TRANSIENT_CODES: Final = frozenset({"RequestTimeout", "OperationAborted"})
 _CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
+_COMPRESSION: Final = re.compile(r"(?:x-)?(?:gzip|compress)|deflate|br|zstd|dc[bz]")
 _HTML: Final = re.compile(r"text/html|application/xhtml\+xml")
 _DOCUMENT: Final = re.compile(r"text/html|(?:application|text)/(?:xml|json)|[^/]+/.+\+(?:xml|json)")
 """Media types of pages, and of the reports of errors; a video and SubRip have others."""
@@ -153,7 +154,7 @@ def _check_media(status: int, headers: Mapping[str, str], kind: OutputKind) -> N
     given = media_type(headers)
     if (_NO_VIDEO if kind == "video" else _NO_TEXT).fullmatch(given):
         raise no_output(status, given, kind)
-    if headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
+    if any(map(_COMPRESSION.fullmatch, _codings(headers))):
         raise UnexpectedResponse(["the file host sent a compressed file, which was not requested"], status=status)
 
 
@@ -163,9 +164,20 @@ def _check_kind(status: int, headers: Mapping[str, str], refused: re.Pattern[str
         raise UnexpectedResponse([f"the file host sent a page ({kind})"], status=status, outcome="unknown")
 
 
+def _codings(headers: Mapping[str, str]) -> set[str]:
+    """Return how a file may be encoded. Some store what changes nothing there, such as `utf-8` or `binary`."""
+    listed = headers.get("Content-Encoding", "").lower().split(",")
+    return {coding.strip() for coding in listed} - {"", "identity"}
+
+
 def media_type(headers: Mapping[str, str]) -> str:
     """Return the declared type of a file, without its parameters."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def sniffed_type(headers: Mapping[str, str]) -> str:
+    """Return the type by which the first bytes are judged: of what may be encoded, they must be those of a video."""
+    return PLAIN_TEXT if _codings(headers) else media_type(headers)
 
 
 def no_output(status: int, given: str, kind: OutputKind) -> UnexpectedResponse:

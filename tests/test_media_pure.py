@@ -605,9 +605,15 @@ def test_boxes_of_great_length_and_to_the_end_are_understood():
     assert cut_short(io.BytesIO((box(b"ftyp", b"isom") + box(b"moov") + large)[:-1])) is not None
 
 
-@pytest.mark.parametrize("content", [WHOLE + b"abc", WHOLE + bytes(40), b"no mp4 at all" * 9, WEBM, SRT])
+@pytest.mark.parametrize(
+    "content", [WHOLE + b"abc", WHOLE + bytes(40), WHOLE + b"Made by us", b"no mp4 at all" * 9, WEBM, SRT]
+)
 def test_other_files_and_bytes_after_the_last_box_have_no_flaw(content):
     assert cut_short(io.BytesIO(content)) is None
+
+
+def test_a_file_that_is_cut_in_an_unknown_box_before_its_moov_has_a_flaw():
+    assert cut_short(io.BytesIO(box(b"ftyp", b"isom") + box(b"mdat", bytes(9)) + box(b"abcd", bytes(9))[:-1]))
 
 
 @given(st.binary(max_size=80))

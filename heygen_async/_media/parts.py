@@ -39,6 +39,8 @@ _LOCK_ATTEMPTS, _LOCK_PAUSE = 20, 0.02
 
 _BOX_HEADER: Final = 8
 _LARGE_BOX_HEADER: Final = 16
+_KINDS: Final = frozenset(b"ftyp styp moov moof mfra mdat sidx meta uuid free skip wide emsg prft pdin".split())
+"""What boxes an MP4 consists of."""
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -340,7 +342,8 @@ def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
 def cut_short(file: BinaryIO) -> str | None:
     """Return what is missing of an MP4 file, or `None` if nothing is, or if it is no MP4.
 
-    Only what is certain counts: bytes after the last box, or boxes of unknown kinds, do no harm to a player.
+    Only what is certain counts: bytes after the last box, text for instance, or boxes of unknown kinds, do no harm to a
+    player.
     """
     size = file.seek(0, os.SEEK_END)
     place, kinds = 0, set[bytes]()
@@ -351,7 +354,7 @@ def cut_short(file: BinaryIO) -> str | None:
         if not kind.isalnum() and not kind.strip(b" ").isalnum():
             break
         kinds.add(kind)
-        if length < _BOX_HEADER:
+        if length < _BOX_HEADER or (kind not in _KINDS and place + length > size):
             break
         if place + length > size:
             return f"its {kind.decode('ascii')} box ends {place + length - size:,} bytes after the file"

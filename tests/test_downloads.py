@@ -1448,6 +1448,17 @@ async def test_a_host_that_sends_the_rest_in_pieces_is_requested_for_each(tmp_pa
         assert (await heygen.download("ls_1", tmp_path / "a.mp4")).read_bytes() == VIDEO
 
 
+async def test_a_host_that_answers_every_request_with_a_range_is_downloaded_piece_by_piece(tmp_path):
+    async def handler(request):
+        start = int(request.headers.get("Range", "bytes=0-")[6:-1])
+        end = min(start + 1_000_000, SIZE)
+        headers = {"Content-Range": f"bytes {start}-{end - 1}/{SIZE}", "ETag": '"a"'}
+        return web.Response(status=206, body=VIDEO[start:end], headers=headers)
+
+    async with served(handler) as heygen:
+        assert (await heygen.download("ls_1", tmp_path / "a.mp4")).read_bytes() == VIDEO
+
+
 async def test_a_file_of_unknown_length_is_read_to_its_end(tmp_path):
     async def handler(request):
         response = web.StreamResponse()

@@ -315,6 +315,20 @@ def test_an_answer_to_a_resumed_download_continues_it_or_starts_again(status, he
 
 
 @pytest.mark.parametrize(
+    ("headers", "result"),
+    [
+        pytest.param({"Content-Range": "bytes 0-19/20", "ETag": '"a"'}, PartState(0, '"a"', 20), id="whole"),
+        pytest.param({"Content-Range": "bytes 0-9/20"}, PartState(0, None, 20), id="its-start"),
+        pytest.param({"Content-Range": "bytes 0-9/*"}, None, id="unknown-total"),
+        pytest.param({"Content-Range": "bytes 5-19/20"}, None, id="another-start"),
+        pytest.param({}, None, id="no-content-range"),
+    ],
+)
+def test_a_range_that_was_not_requested_is_the_start_of_a_file_of_known_length(headers, result):
+    assert resumed(PartState(), 206, headers) == result
+
+
+@pytest.mark.parametrize(
     "kind",
     [
         *("text/html", "text/html; charset=utf-8", "application/json", "application/xhtml+xml", "text/json"),

@@ -138,13 +138,14 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str], kind: Out
     if status == HTTPStatus.OK:
         return PartState(0, strong_etag(headers), _length(headers))
     match = _RANGE.fullmatch(headers.get("Content-Range", ""))
-    if match is None or int(match[1]) != state.resumes_at or state.etag is None:
+    if match is None or int(match[1]) != state.resumes_at:
         return None
     total = None if match[3] == "*" else int(match[3])
+    if not state.resumes_at:  # some hosts answer 206 to every request; it may be less than the file
+        return None if total is None else PartState(0, strong_etag(headers), total)
     # A weak ETag does not prove that the file is the same, but another one proves that it is not.
-    if headers.get("ETag", state.etag).removeprefix("W/") != state.etag or (
-        state.total and total and state.total != total
-    ):
+    etag = headers.get("ETag", state.etag or "").removeprefix("W/")
+    if etag != state.etag or (state.total and total and state.total != total):
         return None
     return PartState(int(match[1]), state.etag, total or state.total)
 

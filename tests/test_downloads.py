@@ -1101,6 +1101,24 @@ def test_checking_an_output_never_fails_whatever_its_path_is(path, overwrite, ma
     assert all(isinstance(problem, str) for problem in problems)
 
 
+@pytest.mark.parametrize("through_link", [False, True])
+async def test_a_pipe_or_a_device_is_never_replaced(heygen, job, sandbox, tmp_path, through_link):
+    for name in ("video.mp4", "captions.srt"):
+        pipe = tmp_path / (f"{name}.pipe" if through_link else name)
+        os.mkfifo(pipe)
+        if through_link:
+            (tmp_path / name).symlink_to(pipe)
+    requests, before = len(sandbox.requests), left_in(tmp_path)
+
+    with pytest.raises(DownloadError, match="is not a regular file"):
+        await job.download(tmp_path / "video.mp4", overwrite=True)
+    with pytest.raises(DownloadError, match="is not a regular file"):
+        await heygen.download_captions(job.id, tmp_path / "captions.mp4", overwrite=True)
+
+    assert left_in(tmp_path) == before
+    assert len(sandbox.requests) == requests
+
+
 def test_every_problem_of_an_output_is_found_at_once(tmp_path):
     target = tmp_path / ("x" * 246)
     target.write_text("mine")

@@ -204,6 +204,8 @@ def _limit(folder: Path, name: str, otherwise: int) -> int:
 def _existing_problems(file: Path, *, overwrite: bool) -> list[str]:
     if os.path.isdir(file):  # noqa: PTH112 never raises
         return [f"cannot write {file}: it is a folder"]
+    if os.path.exists(file) and not os.path.isfile(file):  # noqa: PTH110, PTH113 they never raise
+        return [f"cannot write {file}: it is not a regular file"]  # a device or a pipe, which would be replaced
     if not overwrite and os.path.lexists(file):
         return [f"{file} exists already; give overwrite=True to replace it"]
     return []

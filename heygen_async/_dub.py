@@ -74,8 +74,10 @@ class OneDub:
         scope = asyncio.timeout_at(end)
         try:
             async with scope:
-                await self.downloads.download(lipsync, output, captions=self.captions, claimed=claimed)
+                target = await self.downloads.download(lipsync, output, claimed=claimed)
         except TimeoutError as error:
             if not scope.expired():
                 raise
             raise WaitTimeout(lipsync.id, last_status=lipsync.status) from error
+        if self.captions:
+            await self.downloads.try_captions(lipsync, target, end=end)

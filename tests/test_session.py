@@ -975,6 +975,19 @@ async def test_a_timeout_of_the_system_is_not_taken_for_that_of_a_dub(heygen):
     assert not isinstance(caught.value, WaitTimeout)
 
 
+async def test_a_dub_whose_captions_are_late_returns_the_lipsync_whose_video_is_written(tmp_path, caplog):
+    hang = faults.stall("GET /captions/{name}")
+    async with (
+        Sandbox(job_seconds=0.01, faults=[hang]) as sandbox,
+        session_on(sandbox, polling=PollPolicy.eager()) as heygen,
+    ):
+        lipsync = await heygen.dub(**BOTH, output=tmp_path / "a.mp4", captions=True, timeout=2.0)
+        sandbox.release()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert f"the captions of {lipsync.id} were not written: they did not arrive in time" in caplog.text
+
+
 @pytest.mark.parametrize("other", ["a.mp4", "./a.mp4", "link/a.mp4", "b/../a.mp4"])
 async def test_two_dubs_to_one_output_at_the_same_time_are_refused_before_the_second_is_paid(
     heygen, sandbox, tmp_path, other

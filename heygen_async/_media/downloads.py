@@ -88,7 +88,7 @@ class Downloads:
         with nullcontext() if place == claimed else self._claim(place):
             await self._write_video(link, target, overwrite=overwrite, progress=progress)
         if captions:
-            await self._try_captions(link.lipsync, target, overwrite=overwrite)
+            await self.try_captions(link.lipsync, target, overwrite=overwrite)
         return target
 
     async def download_captions(self, lipsync: Lipsync | str, path: FilePath, *, overwrite: bool = False) -> Path:
@@ -162,12 +162,23 @@ class Downloads:
         finally:
             self._transfers.targets.remove(place)
 
-    async def _try_captions(self, lipsync: Lipsync, target: Path, *, overwrite: bool) -> None:
-        """Write the captions, or log why not: the video is there, and a problem with captions does not undo that."""
+    async def try_captions(
+        self, lipsync: Lipsync, target: Path, *, overwrite: bool = False, end: float | None = None
+    ) -> None:
+        """Write the captions, or log why not: the video is there, and a problem with captions does not undo that.
+
+        Args:
+            lipsync: The lipsync.
+            target: Its video.
+            overwrite: Whether captions that exist are replaced.
+            end: When to give up, on the event loop's clock; `None` for no limit.
+        """
         try:
-            await self.download_captions(lipsync, target, overwrite=overwrite)
-        except HeyGenError as error:
-            _logger.warning("the captions of %s were not written: %s", lipsync.id, one_line(str(error)))
+            async with asyncio.timeout_at(end):
+                await self.download_captions(lipsync, target, overwrite=overwrite)
+        except (HeyGenError, TimeoutError) as error:
+            reason = one_line(str(error)) or "they did not arrive in time"
+            _logger.warning("the captions of %s were not written: %s", lipsync.id, reason)
 
     async def _captions(self, link: Link) -> bytes:
         content = bytearray()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
 from attrs import evolve, frozen
 
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.targets import FilePath, check_file
-from heygen_async.errors import CallRecord, HeyGenError, WaitTimeout
+from heygen_async.errors import CallRecord, HeyGenError, LipsyncFailed, WaitTimeout
 from heygen_async.jobs import LipsyncJob
 from heygen_async.models import Lipsync, LipsyncOptions, Source
 from heygen_async.resources.lipsyncs import Lipsyncs
+
+_NAMING_THE_JOB: Final = (LipsyncFailed, WaitTimeout, asyncio.CancelledError)
 
 
 @frozen
@@ -37,7 +40,7 @@ class OneDub:
         Raises:
             WaitTimeout: If the time is up, with what is known of the create if that was not answered.
 
-        Errors and cancellations after the create have its key: under it, another call returns the job.
+        Errors and cancellations after the create have its key: under it, another call returns the job. Errors name it.
         """
         end = None if timeout is None else asyncio.get_running_loop().time() + timeout
         async with self.downloads.claim(self.output) as claimed:
@@ -47,6 +50,8 @@ class OneDub:
             except (HeyGenError, asyncio.CancelledError) as error:
                 known = CallRecord.read_from(error)  # of a request after the create
                 evolve(known, idempotency_key=job.idempotency_key, outcome=None).write_to(error)
+                if not isinstance(error, _NAMING_THE_JOB):
+                    error.add_note(f"The job is {job.id}: heygen.download({job.id!r}, path) writes its video.")
                 raise
 
     async def _finish(self, job: LipsyncJob, claimed: Path | None, end: float | None) -> Lipsync:

@@ -964,6 +964,17 @@ async def test_a_dub_whose_job_fails_has_the_key_of_its_create(sandbox):
     assert caught.value.idempotency_key == "mine"
 
 
+async def test_a_dub_that_cannot_write_its_video_names_the_job(tmp_path):
+    async with (
+        Sandbox(job_seconds=0.01, faults=[faults.error(422, "no", route="GET /files/{name}")]) as sandbox,
+        session_on(sandbox, polling=PollPolicy.eager()) as heygen,
+    ):
+        with pytest.raises(DownloadError) as caught:
+            await heygen.dub(**BOTH, output=tmp_path / "a.mp4")
+        [job] = sandbox.jobs
+    assert f"heygen.download({job.id!r}, path)" in "".join(traceback.format_exception(caught.value))
+
+
 async def test_a_timeout_of_the_system_is_not_taken_for_that_of_a_dub(heygen):
     def late():
         raise TimeoutError(110, "Connection timed out")

@@ -671,6 +671,39 @@ def test_a_part_that_was_published_while_it_was_opened_is_not_written_to(tmp_pat
 # The state of the job
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+async def test_what_another_program_puts_in_the_place_of_a_part_does_not_become_the_video(job, tmp_path, overwrite):
+    async def replace(done, total):
+        if done == total:
+            await asyncio.to_thread(put_in_place_of, tmp_path / "a.mp4.part")
+
+    with pytest.raises(DownloadError, match=r"a\.mp4\.part was removed or replaced by another program"):
+        await job.download(tmp_path / "a.mp4", overwrite=overwrite, progress=replace)
+
+    assert (tmp_path / "a.mp4.part").read_text() == "mine"
+    assert left_in(tmp_path) == ["a.mp4.part"]
+    with pytest.raises(DownloadError, match="is not an unfinished download"):
+        await job.download(tmp_path / "a.mp4", overwrite=overwrite)
+
+
+def put_in_place_of(path):
+    new = path.with_name("new")
+    new.write_text("mine")
+    new.rename(path)
+
+
+async def test_a_video_that_is_too_long_takes_nothing_of_another_program_with_it(tmp_path):
+    async def replace(done, total):
+        await asyncio.to_thread(put_in_place_of, tmp_path / "a.mp4.part")
+
+    async with served(send_endlessly(), max_download_bytes=SIZE) as heygen:
+        with pytest.raises(DownloadError, match="does not end"):
+            await heygen.download("ls_1", tmp_path / "a.mp4", progress=replace)
+
+    assert left_in(tmp_path) == ["a.mp4.part"]
+    assert (tmp_path / "a.mp4.part").read_text() == "mine"
+
+
 async def test_a_running_job_has_no_video_yet(tmp_path):
     async with Sandbox(manual=True) as slow, session(slow) as heygen:
         job = await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO)

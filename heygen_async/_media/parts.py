@@ -202,18 +202,24 @@ class Part:
 
         Raises:
             FileExistsError: If the name has been taken meanwhile, and may not be overwritten.
+            DownloadError: If somebody else has removed or replaced the unfinished file.
         """
         part = part_path(self._target)
+        if not _is_at(self._file, part):
+            self.discard()
+            raise DownloadError(f"{part} was removed or replaced by another program; download to {self._target} again")
         if fcntl is None:
             self.close()  # Windows renames and removes no open file
         _publish(part, self._target, overwrite=overwrite)
         side_path(self._target).unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove it."""
+        """Remove it, and its side file; without that, what somebody else has put in its place is not ours."""
+        part, side = part_path(self._target), side_path(self._target)
+        paths = [part, side] if _is_at(self._file, part) else [side]
         if fcntl is None:
             self.close()
-        for path in (part_path(self._target), side_path(self._target)):
+        for path in paths:
             with suppress(OSError):
                 path.unlink()
 

@@ -78,11 +78,11 @@ def left_in(folder):
 
 
 @asynccontextmanager
-async def served(video, captions=None, **options):
+async def served(video, captions=None, *, path="/a.mp4", **options):
     """Serve one completed lipsync, whose outputs are what the handlers answer."""
     app = web.Application()
     app.router.add_get("/v3/lipsyncs/ls_1", lipsync_at)
-    app.router.add_get("/a.mp4", video)
+    app.router.add_get(path, video)
     app.router.add_get("/a.srt", captions or send(CAPTIONS))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
     await runner.setup()
@@ -499,7 +499,28 @@ async def test_the_key_and_the_callers_headers_never_go_to_the_file_host(sandbox
         assert sandbox.api_key not in str(dict(request.headers))
 
 
-@pytest.mark.parametrize("url", ["http://elsewhere.test/a.mp4?X-Amz-Signature=1", "file:///etc/passwd", "//x", ""])
+@pytest.mark.parametrize(
+    "path",
+    ["/Mon film é.mp4?name=Mon film é.mp4&sig=a%2Fb+c", "/a%20b.mp4?sig=/+=~!*'()[]{}|^,;:@$", "/a.mp4?sig=1 \n"],
+)
+async def test_a_link_with_blanks_and_accents_is_requested_as_browsers_request_it(tmp_path, path):
+    requested = []
+
+    async def handler(request):
+        requested.append(request.raw_path)
+        return web.Response(body=VIDEO)
+
+    async with served(handler, path="/{name}") as heygen:
+        lipsync = await heygen.lipsyncs.get("ls_1")
+        host = lipsync.video_url.removesuffix("/a.mp4?sig=1")
+        await heygen.download(evolve(lipsync, video_url=host + path), tmp_path / "a.mp4")
+
+    assert requested == [path.strip().replace(" ", "%20").replace("é", "%C3%A9")]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://x.test/a\nb.mp4", "http://elsewhere.test/a.mp4?X-Amz-Signature=1", "file:///etc/passwd", "//x", ""]
+)
 async def test_a_link_that_is_not_https_is_not_followed(heygen, url, tmp_path):
     lipsync = Lipsync(id="ls_1", status="completed", video_url=url)
     with pytest.raises(DownloadError, match=r"not https|no link") as failed:

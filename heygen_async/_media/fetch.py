@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import string
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from random import random
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from attrs import define, field, frozen
 
@@ -34,6 +35,7 @@ from heygen_async.models import Lipsync, LipsyncStatus, Secret
 
 _EXCERPT: Final = 4096
 """How much is read of what a file host sends with an error, in bytes."""
+_LINK: Final = re.compile(r"(https?://[^/?#]*)([^\x00-\x1f\x7f]*)", re.IGNORECASE)
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
@@ -245,7 +247,7 @@ class Link:
             DownloadError: If there is none, or it is not one to follow.
             LipsyncFailed: If the job failed.
         """
-        url = link_of(self.lipsync, self.kind)
+        url = Secret(_encoded(link_of(self.lipsync, self.kind).reveal()))
         if not is_https(url.reveal(), or_loopback=self.allow_loopback):
             raise DownloadError(clean_line(f"the link to the {self.kind} of {self.lipsync.id} is not https"))
         return url
@@ -257,6 +259,12 @@ class Link:
             HeyGenError: If the API does not return the lipsync.
         """
         self.lipsync = await self._get(self.lipsync.id)
+
+
+def _encoded(link: str) -> str:
+    """Return *link* with blanks and letters of other scripts, in the name of a file for instance, encoded."""
+    parts = _LINK.fullmatch(link.strip())
+    return f"{parts[1]}{quote(parts[2], safe=string.punctuation, errors='replace')}" if parts else link
 
 
 def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:

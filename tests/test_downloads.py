@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import hashlib
 import io
 import logging
@@ -577,9 +578,10 @@ async def test_a_file_that_appears_meanwhile_is_not_overwritten(job, tmp_path):
     assert "a.mp4.part" in left_in(tmp_path)
 
 
-async def test_a_file_system_without_hard_links_works_too(job, tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+async def test_a_file_system_without_hard_links_works_too(job, tmp_path, monkeypatch, code):
     def no_link(*_):
-        raise PermissionError(1, "Operation not permitted")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "link", no_link)
     await job.download(tmp_path / "a.mp4")

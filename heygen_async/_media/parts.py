@@ -43,7 +43,6 @@ _KINDS: Final = frozenset(b"ftyp styp moov moof mfra mdat sidx meta uuid free sk
 """What boxes an MP4 consists of."""
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
 def part_path(target: Path) -> Path:
@@ -332,10 +331,11 @@ def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
         return
     try:
         os.link(part, target)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # A file system without links: take the name with an empty file, which is then replaced.
+    except FileExistsError:
+        raise
+    except OSError:
+        # Perhaps it has no links, which each file system and each system of permissions reports in its own way: take
+        # the name with an empty file, which is then replaced.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         part.replace(target)
     else:

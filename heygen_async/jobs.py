@@ -82,7 +82,7 @@ class LipsyncJob:
             TypeError, ValueError: *timeout* is wrong; nothing was sent.
             LipsyncFailed: The job failed; `.lipsync.failure_message` says why.
             WaitTimeout: The time is up. The job still runs, and may be waited for again.
-            NotFound: There is no such lipsync in this account.
+            NotFound: There is no such lipsync in this account; of a new one, after four such answers: reads may lag.
             HeyGenError: Any other error that is not transient, such as a 401, or answers stay unreadable.
             RuntimeError: The session is closed, or in use by another event loop.
         """

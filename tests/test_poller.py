@@ -173,6 +173,36 @@ async def test_an_unknown_id_is_not_found(server):
         await server.poller().wait("ls_1")
 
 
+async def test_a_new_job_that_reads_do_not_know_yet_is_waited_for(server):
+    asyncio.get_running_loop().call_later(5, server.add, "ls_1")
+    poller = server.poller()
+
+    assert (await poller.wait("ls_1", created_at=datetime.now(UTC))).status == COMPLETED
+    assert nothing_is_left(poller)
+
+
+async def test_a_new_job_that_stays_unknown_is_not_found(server):
+    with pytest.raises(NotFound):
+        await server.poller().wait("ls_1", created_at=datetime.now(UTC))
+    assert len(server.gets) == 4
+
+
+@pytest.mark.parametrize("hours", [1, 24])
+async def test_an_old_job_that_is_unknown_is_not_found_at_once(hours, server):
+    with pytest.raises(NotFound):
+        await server.poller().wait("ls_1", created_at=datetime.now(UTC) - timedelta(hours=hours))
+    assert len(server.gets) == 1
+
+
+async def test_a_new_job_that_was_seen_and_is_deleted_is_not_found_at_once(server):
+    server.add("ls_1", lasts=1000)
+    asyncio.get_running_loop().call_later(3, server.jobs.clear)
+
+    with pytest.raises(NotFound):
+        await server.poller().wait("ls_1", created_at=datetime.now(UTC))
+    assert len(server.gets) == 1
+
+
 @pytest.mark.parametrize("word", ["get", "list"])
 async def test_a_lipsync_that_says_that_it_is_not_there_is_not_found(server, word):
     server.add("ls_1", lasts=0, ends=LipsyncStatus.NOT_FOUND)

@@ -292,7 +292,7 @@ class Board:
         self._on_running(job, lipsync.status, now)
 
     def _on_job_error(self, job: Job, error: Exception, now: Now) -> None:
-        failures = job.failures.after_error(error)
+        failures = job.failures.after_error(error, is_new=job.was_new and not job.seen_running)
         if failures is None:
             self._finish(job, error, now.time)
         else:

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async.errors import APIError, HeyGenError, UnexpectedResponse
+from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse
 from heygen_async.policies import PollPolicy
 
 _MAX_UNREADABLE: Final = 10
@@ -20,6 +20,9 @@ _MAX_UNREADABLE: Final = 10
 
 _MAX_OMISSIONS: Final = 3
 """Answers in a row that may omit a job before it is fetched by itself."""
+
+_MAX_MISSING: Final = 3
+"""Answers in a row that a new job does not exist, which are not believed: reads may lag behind its create."""
 
 _RECENT: Final = 64
 """How many finished jobs the typical length is taken from."""
@@ -38,6 +41,8 @@ class Failures:
     """Unreadable answers in a row, the last ones of `count`."""
     omissions: int = 0
     """Readable answers in a row without the job."""
+    missing: int = 0
+    """Answers in a row that it does not exist, the last ones of `count`."""
     error: HeyGenError | None = None
     """What the last request failed with; `None` if it was answered."""
 
@@ -55,15 +60,20 @@ class Failures:
         """Return these and an answer without the job."""
         return Failures(omissions=self.omissions + 1)
 
-    def after_error(self, error: Exception) -> Failures | None:
+    def after_error(self, error: Exception, *, is_new: bool = False) -> Failures | None:
         """Return these and a request that failed; `None` if *error* ends the wait.
 
-        It does if it is not transient, or if answers stay unreadable.
+        It does if it is not transient, or if answers stay unreadable. That there is no such job is not believed at once
+        if it *is_new*.
         """
-        if not isinstance(error, HeyGenError) or not error.is_transient:
+        is_missing = is_new and isinstance(error, NotFound) and self.missing < _MAX_MISSING
+        if not isinstance(error, HeyGenError) or not (error.is_transient or is_missing):
             return None
         unreadable = self.unreadable + 1 if isinstance(error, UnexpectedResponse) else 0
-        return None if unreadable == _MAX_UNREADABLE else Failures(self.count + 1, unreadable, self.omissions, error)
+        missing = self.missing + 1 if is_missing else 0
+        if unreadable == _MAX_UNREADABLE:
+            return None
+        return Failures(self.count + 1, unreadable, self.omissions, missing, error)
 
     def delay(self, policy: PollPolicy) -> float:
         """Return the least seconds until the next request."""

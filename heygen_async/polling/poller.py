@@ -113,7 +113,7 @@ class LipsyncPoller:
             TypeError, ValueError: An argument is wrong; nothing was sent.
             LipsyncFailed: The job failed.
             WaitTimeout: The time is up. The job still runs, and may be waited for again.
-            NotFound: There is no such job in this account.
+            NotFound: There is no such job in this account; of a new one, after four such answers: reads may lag.
             HeyGenError: Any other error that is not transient, or answers stay unreadable.
             RuntimeError: The session is closed, or in use by another event loop.
         """

@@ -1,8 +1,10 @@
 """The pure decisions of the media modules: formats, names, ranges, links, boxes."""
 
+import errno
 import io
+import os
 import random
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 from hypothesis import example, given
@@ -660,3 +662,35 @@ def test_a_copy_that_another_download_could_not_publish_is_removed_unless_it_is_
     part.close()
     kept = ["a.mp4.part", "a.mp4.part.etag"] if is_held else []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", *kept]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_all_bytes_are_on_the_disk_before_the_file_gets_its_name(tmp_path, monkeypatch, overwrite):
+    target = tmp_path / "a.mp4"
+    synced = []
+
+    def fsync(number):
+        synced.append((os.fstat(number).st_size, target.exists()))
+
+    with closing(Part.open(target, "ls_1")) as part:
+        monkeypatch.setattr(os, "fsync", fsync)
+        part.begin(0, PartState())
+        part.write([b"video"])
+        part.publish(overwrite=overwrite)
+    assert synced == [(5, False)]
+    assert target.read_bytes() == b"video"
+
+
+def test_a_file_whose_bytes_the_disk_does_not_take_gets_no_name(tmp_path, monkeypatch):
+    target = tmp_path / "a.mp4"
+
+    def fsync(_number):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with closing(Part.open(target, "ls_1")) as part:
+        monkeypatch.setattr(os, "fsync", fsync)
+        part.begin(0, PartState())
+        part.write([b"video"])
+        with pytest.raises(OSError, match="Input/output error"):
+            part.publish(overwrite=True)
+    assert not target.exists()

@@ -202,11 +202,13 @@ class Part:
         Raises:
             FileExistsError: If the name has been taken meanwhile, and may not be overwritten.
             DownloadError: If somebody else has removed or replaced the unfinished file.
+            OSError: If its bytes cannot be written to the disk, or its name cannot be changed.
         """
         part = part_path(self._target)
         if not _is_at(self._file, part):
             self.discard()
             raise DownloadError(f"{part} was removed or replaced by another program; download to {self._target} again")
+        os.fsync(self._file.fileno())  # or a power failure could leave a complete name without its bytes
         if fcntl is None:
             self.close()  # Windows renames and removes no open file
         _publish(part, self._target, overwrite=overwrite)

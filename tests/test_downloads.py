@@ -414,6 +414,25 @@ async def test_a_link_that_has_expired_according_to_a_400_is_renewed(tmp_path, p
     assert path.read_bytes() == VIDEO
 
 
+async def test_a_refusal_whose_body_never_ends_is_read_for_a_moment_only(tmp_path):
+    refused = []
+
+    async def handler(request):
+        if len(refused) == 2:
+            return web.Response(body=VIDEO)
+        refused.append(request)
+        response = web.StreamResponse(status=503)
+        await response.prepare(request)
+        while True:  # until the connection is closed
+            await response.write(b".")
+            await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(20), served(handler, timeouts=Timeouts(transfer_idle=0.1)) as heygen:
+        path = await heygen.download(await heygen.lipsyncs.get("ls_1"), tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+
+
 async def test_a_link_that_expires_midway_is_renewed_and_the_download_resumed(job, sandbox, tmp_path):
     sandbox.faults = [faults.cut_download(after_bytes=2_000_000, times=1), faults.expired_link(times=1)]
 

@@ -21,7 +21,7 @@ from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind, Verd
 from heygen_async._media.hosts import PartState, has_expired, no_output, range_headers, refusal, resumed, sniffed_type
 from heygen_async._text import clean_line
 from heygen_async._transport.driver import Transport
-from heygen_async._transport.http import Incoming
+from heygen_async._transport.http import HOST_EXCERPT, Incoming
 from heygen_async._transport.retry import Attempts
 from heygen_async.errors import (
     APIError,
@@ -33,8 +33,6 @@ from heygen_async.errors import (
 )
 from heygen_async.models import Lipsync, LipsyncStatus, Secret
 
-_EXCERPT: Final = 4096
-"""How much is read of what a file host sends with an error, in bytes."""
 _LINK: Final = re.compile(r"(https?://[^/?#]*)([^\x00-\x1f\x7f]*)", re.IGNORECASE)
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
@@ -128,8 +126,17 @@ class _Fetch:
                 raise _RestartError(f"the file host does not resume the download ({answer.status})")
             self._check_length(state)
             return state
-        error = refusal(answer.status, answer.headers, await _excerpt(answer), now=time.time())
+        error = refusal(answer.status, answer.headers, await self._excerpt(answer), now=time.time())
         raise error or UnexpectedResponse(["the file host sent no file"], status=answer.status)
+
+    async def _excerpt(self, answer: Incoming) -> bytes:
+        """Return the start of a body that is no file, or what arrives of it in time, and before it breaks."""
+        start = bytearray()
+        with suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(self._transport.timeouts.transfer_idle):
+                while len(start) < HOST_EXCERPT and (data := await answer.read()):
+                    start += data
+        return bytes(start)
 
     def _check_length(self, state: PartState) -> None:
         subject = f"the {self._link.kind} of {self._link.lipsync.id}"
@@ -182,15 +189,6 @@ class _Fetch:
         )
         failure.attempts = self._attempts.made
         return failure
-
-
-async def _excerpt(answer: Incoming) -> bytes:
-    """Return the start of a body that is no file, which may arrive in packets, or what arrives before it breaks."""
-    start = bytearray()
-    with suppress(TransportError):
-        while len(start) < _EXCERPT and (data := await answer.read()):
-            start += data
-    return bytes(start)
 
 
 async def _first_bytes(answer: Incoming, kind: OutputKind) -> bytes:

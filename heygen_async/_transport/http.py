@@ -29,7 +29,8 @@ from heygen_async.models import Secret
 from heygen_async.policies import Timeouts
 
 _GET_FILE: Final = "GET from the file host"
-_HOST_EXCERPT: Final = 4096
+HOST_EXCERPT: Final = 4096
+"""How much is read of what a file host says, in bytes."""
 _READ_BUFFER: Final = 256 * 1024
 
 
@@ -236,7 +237,7 @@ def _presigned(link: Secret) -> URL:
 async def _excerpt(content: aiohttp.StreamReader) -> bytes:
     """Return the start of a body: one read may return less of it, as it arrives in packets."""
     start = bytearray()
-    while len(start) < _HOST_EXCERPT and (data := await content.read(_HOST_EXCERPT - len(start))):
+    while len(start) < HOST_EXCERPT and (data := await content.read(HOST_EXCERPT - len(start))):
         start += data
     return bytes(start)
 

@@ -433,3 +433,8 @@ def first_error(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def has_own_code(error: APIError) -> bool:
+    """Return whether *error* has one of the API's codes: an answer without one may be a gateway's."""
+    return error.code is not None and error.code != str(error.status)

@@ -7,6 +7,7 @@ import pytest
 from attrs import define, evolve, field
 
 from heygen_async import (
+    HeyGenError,
     NotFound,
     PermissionDenied,
     PollPolicy,
@@ -159,11 +160,18 @@ async def test_unreadable_answers_that_are_not_in_a_row_do_not_end_it() -> None:
 
 
 async def test_an_error_that_is_not_transient_ends_it_at_once() -> None:
-    server = Server([NotFound("no", status=404)])
+    server = Server([NotFound("no", status=404, code="not_found")])
     [error] = await results_of(server, RECORD)
 
     assert isinstance(error, NotFound)
     assert len(server.times) == 1
+
+
+@pytest.mark.parametrize("page", [NotFound("no", status=404), PermissionDenied("no", status=403, code="403")], ids=repr)
+async def test_a_page_of_a_gateway_does_not_end_it(page: HeyGenError) -> None:
+    [job] = await results_of(Server([*[page] * 9, RUNNING, *[page] * 9, COMPLETED]), RECORD)
+
+    assert job.status is LipsyncStatus.COMPLETED
 
 
 async def test_it_ends_after_the_longest_wait_of_the_callers_policy() -> None:

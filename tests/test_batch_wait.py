@@ -106,7 +106,7 @@ async def test_unreadable_answers_that_are_not_in_a_row_do_not_end_it():
 
 
 async def test_an_error_that_is_not_transient_ends_it_at_once():
-    server = Server([NotFound("no", status=404)])
+    server = Server([NotFound("no", status=404, code="not_found")])
 
     with pytest.raises(NotFound):
         await server.wait()

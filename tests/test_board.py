@@ -731,7 +731,11 @@ def test_one_bad_id_in_a_request_ends_no_other_wait():
     assert [waiter.result for waiter in waiters] == [bad, None, None]
 
 
-@pytest.mark.parametrize("error", [*LASTING, http(NotFound, 404), http(PermissionDenied, 403)], ids=repr)
+REFUSALS = [http(NotFound, 404, code="not_found"), http(PermissionDenied, 403, code="forbidden")]
+PAGES = [http(NotFound, 404), http(NotFound, 404, code="404"), http(PermissionDenied, 403)]
+
+
+@pytest.mark.parametrize("error", [*LASTING, *REFUSALS], ids=repr)
 def test_a_lasting_error_of_a_get_ends_only_the_waits_of_its_job(error):
     board = Board(PollPolicy())
     waiters = crowd(board, 2)
@@ -741,6 +745,18 @@ def test_a_lasting_error_of_a_get_ends_only_the_waits_of_its_job(error):
 
     assert [waiter.result for waiter in waiters] == [error, None]
     assert board.has_statuses
+
+
+@pytest.mark.parametrize("error", PAGES, ids=repr)
+def test_a_page_of_a_gateway_ends_a_wait_only_if_it_stays(error):
+    board = Board(PollPolicy())
+    [waiter] = crowd(board, 1)
+    for attempt in range(10):
+        assert waiter.result is None
+        board.notify("ls_0")
+        board.on_error(waiter.request, error, Now(float(attempt)))
+
+    assert waiter.result is error
 
 
 def test_a_refused_key_ends_all_waits():

@@ -87,7 +87,7 @@ class Server:
         self.gets.append(lipsync_id)
         await self._work("get", lipsync_id)
         if lipsync_id not in self.jobs:
-            raise NotFound("no such lipsync", status=404)
+            raise NotFound("no such lipsync", status=404, code="not_found")
         return self.lipsync(id=lipsync_id, status=self.status(lipsync_id))
 
     async def list_page(self, token):

@@ -8,7 +8,6 @@ Rule 2: nothing here awaits, logs or reads the time; the caller passes the time.
 from heygen_async._wire.bodies import Answer, Response, excerpt, parse_json, request_id, retry_after, short_text
 from heygen_async._wire.incoming import created_id, decipher
 from heygen_async._wire.outcomes import (
-    has_own_code,
     is_final_answer,
     is_in_progress,
     is_unsettled,
@@ -44,7 +43,6 @@ __all__ = (
     "created_id",
     "decipher",
     "excerpt",
-    "has_own_code",
     "is_final_answer",
     "is_in_progress",
     "is_unsettled",

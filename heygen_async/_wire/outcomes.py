@@ -14,6 +14,7 @@ from heygen_async.errors import (
     NotFound,
     Outcome,
     RateLimited,
+    has_own_code,
 )
 
 
@@ -25,11 +26,6 @@ def is_in_progress(error: HeyGenError) -> bool:
 def is_unsettled(error: APIError) -> bool:
     """Return whether the request may have been carried out in spite of this answer: 408, 409 in progress, 5xx."""
     return error.is_transient and not isinstance(error, RateLimited)
-
-
-def has_own_code(error: APIError) -> bool:
-    """Return whether *error* has one of the API's codes: an answer without one may be a gateway's."""
-    return error.code is not None and error.code != str(error.status)
 
 
 def is_final_answer(error: HeyGenError) -> bool:

@@ -15,12 +15,20 @@ from typing import Final
 from attrs import frozen
 
 from heygen_async._ids import is_key_fresh
-from heygen_async._wire import has_own_code, is_final_answer
+from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.store import JournalError
-from heygen_async.errors import NO_REASON, AuthenticationError, HeyGenError, InvalidRequest, NotFound, RateLimited
+from heygen_async.errors import (
+    NO_REASON,
+    AuthenticationError,
+    HeyGenError,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    has_own_code,
+)
 from heygen_async.models import Asset, AssetId, Lipsync, LipsyncOptions, LipsyncStatus, Source
 from heygen_async.policies import PollPolicy
 

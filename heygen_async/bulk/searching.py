@@ -23,10 +23,9 @@ from typing import Final
 from attrs import define, field
 
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
-from heygen_async._wire import has_own_code
 from heygen_async.bulk.record import Record, attempt_key, first_version_key, is_like_attempt_key
 from heygen_async.bulk.store import HeyGen, Store, UnixClock
-from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse
+from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
 
 _MORE_ATTEMPTS: Final = 5

@@ -12,17 +12,17 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse
+from heygen_async.errors import APIError, HeyGenError, NotFound, PermissionDenied, UnexpectedResponse, has_own_code
 from heygen_async.policies import PollPolicy
 
-_MAX_UNREADABLE: Final = 10
-"""Unreadable answers in a row that end a wait: about two minutes of a gateway's error pages."""
+_MOST_UNREADABLE: Final = 10
+"""Unreadable answers in a row that end a wait: about two minutes of a gateway's pages."""
+
+_MOST_MISSING: Final = 4
+"""Answers in a row that a new job does not exist which end a wait: reads may lag behind its create."""
 
 _MAX_OMISSIONS: Final = 3
 """Answers in a row that may omit a job before it is fetched by itself."""
-
-_MAX_MISSING: Final = 3
-"""Answers in a row that a new job does not exist, which are not believed: reads may lag behind its create."""
 
 _RECENT: Final = 64
 """How many finished jobs the typical length is taken from."""
@@ -37,12 +37,10 @@ class Failures:
 
     count: int = 0
     """Requests in a row that failed."""
-    unreadable: int = 0
-    """Unreadable answers in a row, the last ones of `count`."""
+    doubtful: int = 0
+    """Answers in a row that are not believed yet, the last ones of `count`."""
     omissions: int = 0
     """Readable answers in a row without the job."""
-    missing: int = 0
-    """Answers in a row that it does not exist, the last ones of `count`."""
     error: HeyGenError | None = None
     """What the last request failed with; `None` if it was answered."""
 
@@ -63,17 +61,21 @@ class Failures:
     def after_error(self, error: Exception, *, is_new: bool = False) -> Failures | None:
         """Return these and a request that failed; `None` if *error* ends the wait.
 
-        It does if it is not transient, or if answers stay unreadable. That there is no such job is not believed at once
-        if it *is_new*.
+        It does if it is not transient, except for a gateway's page, and for a job that is missing but *is_new*. These,
+        and unreadable answers, end it if they are repeated.
         """
-        is_missing = is_new and isinstance(error, NotFound) and self.missing < _MAX_MISSING
-        if not isinstance(error, HeyGenError) or not (error.is_transient or is_missing):
+        if not isinstance(error, HeyGenError):
             return None
-        unreadable = self.unreadable + 1 if isinstance(error, UnexpectedResponse) else 0
-        missing = self.missing + 1 if is_missing else 0
-        if unreadable == _MAX_UNREADABLE:
+        if _is_page(error):
+            most = _MOST_UNREADABLE
+        elif is_new and isinstance(error, NotFound):
+            most = _MOST_MISSING
+        elif error.is_transient:
+            most = _MOST_UNREADABLE if isinstance(error, UnexpectedResponse) else 0
+        else:
             return None
-        return Failures(self.count + 1, unreadable, self.omissions, missing, error)
+        doubtful = self.doubtful + 1 if most else 0
+        return None if doubtful and doubtful >= most else Failures(self.count + 1, doubtful, self.omissions, error)
 
     def delay(self, policy: PollPolicy) -> float:
         """Return the least seconds until the next request."""
@@ -84,6 +86,11 @@ class Failures:
 
 
 NO_FAILURES: Final = Failures()
+
+
+def _is_page(error: HeyGenError) -> bool:
+    """Return whether it may be a gateway, and not the API, that says no."""
+    return isinstance(error, (NotFound, PermissionDenied)) and not has_own_code(error)
 
 
 class Cadence:

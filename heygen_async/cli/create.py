@@ -121,8 +121,9 @@ class _Creation:
     async def create(self) -> Exit:
         async with session(self.options) as heygen:
             job = await self._send(heygen)
-        emit({"data": {"lipsync_id": job.id}}, self.options)
-        note(f"to wait for it: heygen-async lipsync wait {job.id}", self.options)
+            # Before the session closes: that may take seconds, and a signal then would cost the id.
+            emit({"data": {"lipsync_id": job.id}}, self.options)
+            note(f"to wait for it: heygen-async lipsync wait {job.id}", self.options)
         return Exit.DONE
 
     async def create_and_wait(self, delivery: OutputFlags | None) -> Exit:

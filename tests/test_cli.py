@@ -924,6 +924,8 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("dub", "--dry-run", "-"), "for standard input give /dev/stdin and --journal"),
         (("webhook", "endpoints", "create", "http://example.com"), "URL: url must be an https URL"),
         (("account", "--base-url", "http://a.b"), "the base URL (--base-url, HEYGEN_BASE_URL) must be an https URL"),
+        (("lipsync", "create", *SOURCES, "--base-url", ""), "the base URL (--base-url, HEYGEN_BASE_URL) must be"),
+        (("lipsync", "create", *SOURCES, "--base-url="), "the base URL (--base-url, HEYGEN_BASE_URL) must be"),
         (("lipsync", "get"), "ID is missing"),
         (("lipsync", "update", "ls_1"), "--title is missing"),
         (("lipsync", "update", "ls_1", "--titel", "T"), "Did you mean --title instead of --titel?"),

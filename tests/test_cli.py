@@ -663,6 +663,8 @@ def test_an_unknown_flag_is_not_sent(command, server, cli):
         (("-d", '{"vidoe": 1}'), "did you mean 'video'?"),
         (("-d", '{"video": "https://example.com/a.mp4"}'), '{"type": "url"'),
         (("-d", '{"video": {"type": "url", "url": "http://example.com/a.mp4"}}', *SOURCES[2:]), "https"),
+        (("-d", JSON.replace("{", '{"title": "Another", ', 1)), "-d has the field 'title' twice"),
+        (("-d", JSON.replace('"type"', '"url": "https://example.com/b.mp4", "type"', 1)), "the field 'url' twice"),
         (("-d", JSON, "--mode", "fast"), "precision"),
         (("-d", JSON.replace("From JSON", "")), "title"),
         (("-d", JSON.replace('"From JSON"', "7")), "title must be a string"),

@@ -603,7 +603,7 @@ def test_an_unknown_member_that_is_there_twice_is_shown_in_short(tmp_path: Path,
 
 
 def test_a_line_of_json_is_read_once_unless_a_member_may_be_there_twice(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("heygen_async.bulk.manifest._repeated", pytest.fail)
+    monkeypatch.setattr("heygen_async.bulk.manifest.repeated_members", pytest.fail)
     text = f'{{"video": "{V}", "audio": {{"type" : "url", "url": "{A}"}}, "title": "a: b", "key": null}}\n'
     assert _problems(_manifest(tmp_path, text, "rows.jsonl")) == []
 

@@ -284,7 +284,7 @@ def _json_object(place: str, line: str) -> _Line:
         return _unreadable(place, 'must be an object, such as {"video": ..., "audio": ...}')
     problems: list[Problem] = []
     if len(_MEMBER.findall(line)) > sum(1 + len(one) if isinstance(one, dict) else 1 for one in value.values()):
-        problems = [_twice(place, name) for name in _repeated(line)]
+        problems = [_twice(place, name) for name in repeated_members(line)]
     return _Line(place, {name: one for name, one in value.items() if one is not None}, problems)
 
 
@@ -292,8 +292,8 @@ def _twice(place: str, name: str) -> Problem:
     return Problem(f"{place}, {name if _NAME.fullmatch(name) else shown(name)}", "is there twice")
 
 
-def _repeated(line: str) -> list[str]:
-    """Return the names that an object in a *line* of JSON has more than once: readers take one of the values."""
+def repeated_members(text: str | bytes) -> list[str]:
+    """Return the names that an object in a *text* of JSON has more than once: readers take one of the values."""
     found: list[str] = []
 
     def note(members: list[tuple[str, object]]) -> None:
@@ -301,7 +301,7 @@ def _repeated(line: str) -> list[str]:
         found.extend(name for name, count in names.items() if count > 1)
 
     with suppress(RecursionError):  # orjson has read a little more nesting; no column has so much
-        json.loads(line, object_pairs_hook=note, parse_int=str, parse_float=str)
+        json.loads(text, object_pairs_hook=note, parse_int=str, parse_float=str)
     return found
 
 

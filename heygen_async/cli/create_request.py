@@ -134,20 +134,29 @@ def check_file(path: Path, role: Role | None) -> None:
 
 def _read_fields(data: bytes, problems: Problems) -> dict[str, object]:
     fields: dict[str, object] = {}
+    for name, value in _json_object(data, problems).items():
+        if name not in FIELDS:
+            problems.add("", f"-d has an unknown field {name!r}{_guess(name)}; see create --request-schema")
+        elif value is not None:
+            fields[name] = _value(name, value, problems)
+    return fields
+
+
+def _json_object(data: bytes, problems: Problems) -> dict[str, object]:
     try:
-        given = orjson.loads(_utf_8(data))
+        text = _utf_8(data)
+        given = orjson.loads(text)
     except UnicodeError:
         raise ValueError("-d is not JSON: it is neither UTF-8 nor UTF-16") from None
     except orjson.JSONDecodeError as error:
         raise ValueError(f"-d is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     if not isinstance(given, dict):
         raise TypeError('-d must be a JSON object, such as {"video": ..., "audio": ...}')
-    for name, value in given.items():
-        if name not in FIELDS:
-            problems.add("", f"-d has an unknown field {name!r}{_guess(name)}; see create --request-schema")
-        elif value is not None:
-            fields[name] = _value(name, value, problems)
-    return fields
+    from heygen_async.bulk.manifest import repeated_members  # noqa: PLC0415 most creates have no JSON
+
+    for name in repeated_members(text):
+        problems.add("", f"-d has the field {name!r} twice")
+    return given
 
 
 def _utf_8(data: bytes) -> bytes:

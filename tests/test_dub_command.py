@@ -4,6 +4,9 @@ import csv
 import os
 import signal
 import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import orjson
 import pytest
@@ -314,6 +317,43 @@ def test_a_manifest_from_a_pipe_needs_a_journal(server, cli, manifest, tmp_path)
 
     assert ran.code == 2
     assert "--journal" in ran.error["message"]
+
+
+def test_a_rehearsal_of_a_manifest_from_a_pipe_needs_no_journal(manifest, tmp_path):
+    with start("dub", "/dev/stdin", "--sandbox", stdin=subprocess.PIPE, cwd=tmp_path) as process:
+        out, err = process.communicate(manifest.read_text(), timeout=30)
+
+    assert (process.returncode, err) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == [manifest.name]
+    assert orjson.loads(out.splitlines()[-1])["summary"]["rows"] == {"completed": 4}
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_journal_in_a_folder_that_does_not_exist_is_misuse(more, server, cli, manifest, tmp_path):
+    ran = cli("dub", manifest, "--journal", tmp_path / "none" / "run.sqlite", *more)
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert ran.error["message"].startswith("--journal: the folder of the journal ")
+
+
+@pytest.mark.parametrize("mode", ["folder", "journal"])
+def test_a_journal_that_cannot_be_written_is_misuse(mode):
+    program = (
+        "import os, sys; from pathlib import Path; from heygen_async.cli.dub_files import RunFiles\n"
+        "os.geteuid() or os.setuid(65534)  # root may write all\n"
+        "try: RunFiles.of(Path(sys.argv[1], 'a.csv'), None)\n"
+        "except ValueError as bad: print(*bad.problems)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a.csv", "a.sqlite"):
+            (Path(folder) / name).touch(0o444)
+        Path(folder).chmod(0o555 if mode == "folder" else 0o777)
+        command = [sys.executable, "-c", program, folder]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        Path(folder).chmod(0o777)
+
+    assert "is not writable" in ran.stdout
+    assert folder in ran.stdout
 
 
 def test_outputs_of_a_manifest_from_a_pipe_are_in_the_current_folder(server, manifest, tmp_path):

@@ -108,7 +108,7 @@ def dub(
         sandbox: Rehearse in a local sandbox: no API key, no costs, no file is kept.
         poll_every: Seconds between polls; without it, 1 to 15, by the age of the job.
     """
-    files = RunFiles.of(manifest, flags.journal)
+    files = RunFiles.of(manifest, flags.journal, is_kept=not sandbox)
     review.check(output_dir=flags.output_dir, is_kept=not sandbox and not dry_run)
     commands = RunCommands(manifest, flags, review, options.base_url)
     plan = _Plan(files=files, flags=flags, review=review, commands=commands, options=options)
@@ -134,8 +134,7 @@ async def _rehearse(plan: _Plan, *, dry_run: bool) -> Exit:
     async with temporary_folder() as folder:
         note("rehearsal in a local sandbox: nothing is paid, no file is kept", plan.options)
         # Rows with an output of their own are written where they cannot be in the way of the real run.
-        files, flags = attrs.evolve(plan.files, journal=None), attrs.evolve(plan.flags, output_dir=folder)
-        rehearsal = attrs.evolve(plan, files=files, flags=flags)
+        rehearsal = attrs.evolve(plan, flags=attrs.evolve(plan.flags, output_dir=folder))
         async with (
             Sandbox(speed=_SANDBOX_SPEED, balance=1e6, seed=secrets.randbits(32)) as sandbox,
             HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=_SANDBOX_POLLING, retry=RETRY.get()) as heygen,

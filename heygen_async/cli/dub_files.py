@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -35,19 +36,21 @@ class RunFiles:
     """`None` keeps it in memory, and writes no report."""
 
     @classmethod
-    def of(cls, manifest: Path, journal: Path | None) -> Self:
-        """Return the files of a run: without a *journal*, one beside the manifest.
+    def of(cls, manifest: Path, journal: Path | None, *, is_kept: bool = True) -> Self:
+        """Return the files of a run: without a *journal*, one beside the manifest; none if the run is not kept.
 
         Raises:
             FileNotFoundError: If there is no manifest.
-            ValueError: If two of the files are one, the run would overwrite a file that is not a report, or the
-                manifest is a pipe, beside which nothing can be.
+            ValueError: If two of the files are one, the run would overwrite a file that is not a report, the journal
+                cannot be written, or the manifest is a pipe, beside which nothing can be.
         """
         if not manifest.exists():
             raise FileNotFoundError(2, "no such manifest", str(manifest))
         if manifest.is_dir():
             raise IsADirectoryError(21, "the manifest is a folder", str(manifest))
         folder = Path.cwd() if Manifest(manifest).name is None else manifest.absolute().parent
+        if not is_kept:
+            return cls(manifest, folder, None)
         files = cls(manifest, folder, manifest.with_suffix(".sqlite") if journal is None else journal)
         own_files_of(manifest=manifest, journal=files.journal, report=files.report)
         problems = Problems()
@@ -74,6 +77,8 @@ class RunFiles:
             yield f"the report {self.report} cannot be written: that is a folder"
         elif self.report is not None and self.report.exists() and not _is_report(self.report):
             yield f"{self.report} exists and is not a report of a run: move it away, or give another journal"
+        elif self.journal is not None:
+            yield from _unwritable(self.journal)
 
     def _longest_names(self) -> Iterator[Path]:
         """Return the files with the longest names that are written beside the journal."""
@@ -81,6 +86,17 @@ class RunFiles:
             yield self.journal.with_name(f"{self.journal.name}{_SQLITE_SUFFIX}")
         if self.report is not None:
             yield unfinished_path(self.report)
+
+
+def _unwritable(journal: Path) -> Iterator[str]:
+    """Yield why a journal cannot be written; a dry run would not find it, because it writes none."""
+    folder = journal.parent
+    if not folder.is_dir():
+        yield f"the folder of the journal {journal} does not exist"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield f"the folder {folder} is not writable: give a journal in another one, such as --journal ~/run.sqlite"
+    elif journal.exists() and not os.access(journal, os.W_OK):
+        yield f"the journal {journal} is not writable"
 
 
 def _is_short_enough(path: Path) -> bool:

@@ -187,6 +187,19 @@ def test_a_budget_leaves_rows_and_exits_1(server, cli, tmp_path):
     assert "budget of $0.70" in ran.answers[-1]["summary"]["halted"]
 
 
+def test_a_dry_run_counts_what_earlier_runs_have_spent(server, cli, tmp_path):
+    manifest, flags = tmp_path / "rows.csv", ("--rates.speed", "0.1", "--budget", "1.5")
+    lines = ["key,video,audio,end_time", f"k1,{URL}?duration=10,{AUDIO},10"]
+    manifest.write_text("\n".join(lines))
+    cli("dub", manifest, *flags, *QUICK)
+    manifest.write_text("\n".join([*lines, f"k2,{URL}?duration=10,{AUDIO},10"]))
+    survey = cli("dub", manifest, "--dry-run", *flags).answer["survey"]
+
+    assert (survey["estimate"], survey["earlier_estimate"], survey["budget"]) == (1.0, 1.0, 1.5)
+    assert "less than that and the $1.00" in on_terminal("dub", manifest, "--dry-run", *flags).out
+    assert cli("dub", manifest, *flags, *QUICK).answers[-1]["summary"]["rows"] == {"unchanged": 1, "skipped": 1}
+
+
 def test_batches_go_through_the_command_line(server, cli, manifest):
     assert cli("dub", manifest, "--submit", "batch").code == 0
     assert {job.batch_id for job in server.jobs} != {None}

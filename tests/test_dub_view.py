@@ -467,6 +467,21 @@ def test_the_json_of_a_summary_has_money_apart_and_the_next_commands():
 # A dry run
 
 
+@pytest.mark.parametrize(
+    ("budget", "earlier", "line"),
+    [
+        (2.1, 0.27, ["The budget of $2.10 is less than that and the $0.27 of earlier jobs."]),
+        (1.9, 0.0, ["The budget of $1.90 is less than that."]),
+        (2.27, 0.27, []),
+        (None, 100.0, []),
+    ],
+)
+def test_a_dry_run_compares_the_budget_with_what_all_runs_would_cost(budget, earlier, line):
+    survey = Survey(rows=3, to_submit=1, under_way=0, done=2, failed=0, unknown=1, estimate=2.0)
+
+    assert shown(*survey_lines(survey, budget, earlier=earlier))[3:] == line
+
+
 def test_a_dry_run_says_what_a_run_would_do_and_how_to_start_it():
     survey = Survey(rows=60, to_submit=46, under_way=1, done=12, failed=1, unknown=40, estimate=91.91)
     commands = RunCommands(Path("a.csv"), RunFlags(), ReviewFlags(), None)
@@ -475,7 +490,7 @@ def test_a_dry_run_says_what_a_run_would_do_and_how_to_start_it():
     assert lines == [
         "60 valid rows; nothing was sent.",
         "46 to submit, 1 in progress, 12 done, 1 failed before.",
-        "About $91.91 for the rows to submit, of which 40 count as 60 s each.",
+        "About $91.91 for the rows to submit, with 60 s for each unknown length (40).",
         "The budget of $50.00 is less than that.",
         "Start the run:",
         "  heygen-async dub a.csv",

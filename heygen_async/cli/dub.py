@@ -22,10 +22,17 @@ from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import JournalError
 from heygen_async.cli.advice import advising
 from heygen_async.cli.dub_commands import RunCommands
-from heygen_async.cli.dub_files import RunFiles, approved_rows
+from heygen_async.cli.dub_files import RunFiles, approved_rows, earlier_estimate
 from heygen_async.cli.dub_flags import RunFlags
 from heygen_async.cli.dub_progress import Progress
-from heygen_async.cli.dub_summary import next_steps, outcome_object, summary, summary_object, survey_lines
+from heygen_async.cli.dub_summary import (
+    next_steps,
+    outcome_object,
+    summary,
+    summary_object,
+    survey_lines,
+    survey_object,
+)
 from heygen_async.cli.dub_view import checking_view, line, live_view
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
@@ -144,11 +151,12 @@ async def _rehearse(plan: _Plan, *, dry_run: bool) -> Exit:
 
 async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
     survey = await plan.run(heygen, await plan.rows()).survey()
+    earlier, budget = await earlier_estimate(plan.files.journal), plan.flags.budget
     if wants_json(plan.options.json):
-        details = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": plan.flags.budget}
-        print_json({"type": "survey", "survey": details})
+        print_json(survey_object(survey, budget, earlier=earlier))
     else:
-        print_parts([*survey_lines(survey, plan.flags.budget), *next_steps(plan.commands.after_dry_run(survey))])
+        lines = survey_lines(survey, budget, earlier=earlier)
+        print_parts([*lines, *next_steps(plan.commands.after_dry_run(survey))])
     return Exit.DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shlex
@@ -12,6 +13,7 @@ from typing import Final, Self
 from attrs import frozen
 
 from heygen_async.bulk.intake import own_files_of
+from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.promotion import promote, read_reviews
 from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
@@ -111,6 +113,22 @@ def _is_short_enough(path: Path) -> bool:
 def _is_report(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(64).removeprefix(_BOM).startswith(_REPORT_HEAD)
+
+
+async def earlier_estimate(journal: Path | None) -> float:
+    """Return the dollars that earlier runs on a journal have spent or reserved, which count against a budget.
+
+    Raises:
+        JournalError: If it cannot be read.
+    """
+    if journal is None or not await asyncio.to_thread(journal.exists):
+        return 0.0
+    opened = Journal(journal, origin="")
+    await opened.open_existing()
+    try:
+        return await opened.estimate()
+    finally:
+        await opened.aclose()
 
 
 async def approved_rows(manifest: Manifest, files: RunFiles, review: ReviewFlags) -> Iterable[DubRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+import attrs
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
@@ -13,7 +14,7 @@ from heygen_async._text import escape_controls, one_line
 from heygen_async.bulk.budget import ASSUMED_SECONDS
 from heygen_async.bulk.events import DubSnapshot
 from heygen_async.bulk.survey import Survey
-from heygen_async.cli.dub_progress import Progress
+from heygen_async.cli.dub_progress import CENT, Progress
 from heygen_async.cli.dub_view import clock, failed_row, money
 from heygen_async.cli.messages import in_shell_words
 from heygen_async.models import JSON, DubOutcome, Wallet
@@ -76,18 +77,31 @@ def _amount(wallet: Wallet) -> str:
     return f"${left}" if wallet.currency == "usd" else one_line(f"{left} {wallet.currency}")
 
 
-def survey_lines(survey: Survey, budget: float | None) -> Iterator[RenderableType]:
-    """Return what a run would do, part by part."""
+def survey_lines(survey: Survey, budget: float | None, *, earlier: float = 0.0) -> Iterator[RenderableType]:
+    """Return what a run would do, part by part.
+
+    Args:
+        survey: What it would do.
+        budget: The budget.
+        earlier: The dollars that earlier runs on the journal have spent or reserved.
+    """
     yield Text(f"{survey.rows:,} valid {'row' if survey.rows == 1 else 'rows'}; nothing was sent.")
     pending = f"{survey.to_submit:,} to submit, {survey.under_way:,} in progress"
     yield Text(f"{pending}, {survey.done:,} done, {survey.failed:,} failed before.")
-    assumed = f", of which {survey.unknown:,} count as {ASSUMED_SECONDS:.0f} s each" if survey.unknown else ""
+    assumed = f", with {ASSUMED_SECONDS:.0f} s for each unknown length ({survey.unknown:,})" if survey.unknown else ""
     yield Text(f"About ${survey.estimate:,.2f} for the rows to submit{assumed}.")
-    if budget is not None and survey.estimate > budget:
-        yield Text(f"The budget of ${budget:,.2f} is less than that.")
+    if budget is not None and survey.to_submit and round(earlier + survey.estimate, 6) > budget:
+        also = f" and the ${earlier:,.2f} of earlier jobs" if earlier > CENT else ""
+        yield Text(f"The budget of ${budget:,.2f} is less than that{also}.")
 
 
 # As JSON
+
+
+def survey_object(survey: Survey, budget: float | None, *, earlier: float) -> JSON:
+    """Return the JSON of what a run would do; the arguments are those of `survey_lines`."""
+    details = {**attrs.asdict(survey), "estimate": round(survey.estimate, 4), "budget": budget}
+    return {"type": "survey", "survey": {**details, "earlier_estimate": round(earlier, 4)}}
 
 
 def outcome_object(outcome: DubOutcome) -> JSON:

@@ -135,8 +135,15 @@ async def test_no_cell_contains_control_characters(tmp_path: Path) -> None:
         Record(key="a", inputs="i", number=1, place="line 1", state=State.DONE, target="x\x1b[31m", error=text),
     )
 
-    assert row["file"] == "x [31m"
+    assert row["file"] == r"x\u001b[31m"
     assert row["error"] == "a [31mb 2Jc d e f"
+
+
+@pytest.mark.parametrize("path", ["My  videos/a.mp4", " a   b.mp4 ", "a\u3000\u3000b.mp4"])
+async def test_a_path_keeps_its_spaces(tmp_path: Path, path: str) -> None:
+    [row] = await reported(tmp_path, Record(key="a", inputs="i", number=1, state=State.DONE, target=path))
+
+    assert row["file"] == path
 
 
 @given(st.text())

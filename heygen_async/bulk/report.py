@@ -17,7 +17,7 @@ from typing import Final, TextIO
 from anyio import CancelScope, to_thread
 
 from heygen_async._media.targets import same_file_key
-from heygen_async._text import one_line
+from heygen_async._text import escape_controls, one_line
 from heygen_async.bulk.intake import OwnFiles
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import RowPages
@@ -126,13 +126,19 @@ def _cells(record: Record) -> Iterator[object]:
     seconds = (record.upload_seconds, record.submit_seconds, record.wait_seconds, record.download_seconds)
     yield from (None if one is None else f"{one:.3f}" for one in seconds)
     yield f"{record.estimate + record.earlier_estimate:.4f}"
-    yield _cell(record.target) if record.state is State.DONE else None
+    yield _path_cell(record.target) if record.state is State.DONE else None
     yield _cell(record.error)
 
 
 def _cell(text: str | None) -> str | None:
     """Return *text* on one line, and so that no spreadsheet takes it for a formula."""
-    if text is None:
-        return None
-    line = one_line(text)
+    return None if text is None else _harmless(one_line(text))
+
+
+def _path_cell(path: str | None) -> str | None:
+    """Return *path* as `_cell` does, but with all of its spaces, and escapes for control characters."""
+    return None if path is None else _harmless(escape_controls(path))
+
+
+def _harmless(line: str) -> str:
     return f"'{line}" if line.startswith(_FORMULA) else line

@@ -497,13 +497,14 @@ def test_a_download_that_cannot_be_written_is_misuse_as_it_is_for_a_create(outpu
 
 
 def test_a_download_before_the_end_of_its_lipsync_says_how_to_wait(cli, tmp_path, monkeypatch):
-    with known_to_the_shell(monkeypatch, manual=True):
+    with known_to_the_shell(monkeypatch, manual=True) as server:
         job = cli("lipsync", "create", *SOURCES).answer["data"]["lipsync_id"]
-        ran = cli("lipsync", "download", job, "-o", str(tmp_path / "out.mp4"))
+        address = ("--base-url", server.url)
+        ran = cli("lipsync", "download", job, "-o", str(tmp_path / "out.mp4"), *address)
 
     assert ran.code == 1
     assert "has no video yet" in ran.error["message"]
-    assert f"heygen-async lipsync wait {job}" in ran.error["hint"]
+    assert f"heygen-async lipsync wait {job} --base-url {server.url}" in ran.error["hint"]
     assert "to resume" not in ran.error["hint"]
 
 
@@ -516,18 +517,20 @@ def test_a_download_whose_name_is_taken_in_its_folder_does_not_say_how_to_resume
     assert f"{name} exists already; give --overwrite" in ran.error["message"]
 
 
-def test_a_download_that_fails_on_the_way_says_how_to_resume(server, cli, made, tmp_path):
+@pytest.mark.parametrize("name", ["out.mp4", "two  spaces.mp4"])
+def test_a_download_that_fails_on_the_way_says_how_to_resume(name, server, cli, made, tmp_path):
     cli("lipsync", "wait", made, *QUICK)
-    target = tmp_path / "out.mp4"
+    target = tmp_path / name
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(SAMPLE_VIDEO.read_bytes()) // 2, limits[1]))  # as a full disk does
     try:
-        ran = cli("lipsync", "download", made, "-o", str(target))
+        ran = cli("lipsync", "download", made, "-o", str(target), "--base-url", server.url)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    assert (ran.code, ran.error["hint"]) == (1, f"to resume it: heygen-async lipsync download {made} -o {target}")
+    command = ["heygen-async", "lipsync", "download", made, "-o", str(target), "--base-url", server.url]
+    assert (ran.code, ran.error["hint"]) == (1, f"to resume it: {shlex.join(command)}")
 
 
 # asset, account

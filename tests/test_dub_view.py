@@ -277,6 +277,7 @@ def test_rows_that_are_skipped_do_not_count_for_the_rate(progress, now):
 def test_a_row_is_shown_in_a_line():
     assert line(outcome(), 3, 10) == "3/10 ep-1 completed"
     assert line(outcome(), 3, None) == "3 ep-1 completed"
+    assert line(outcome(path=Path("my  videos/a.mp4")), 3, None) == "3 ep-1 completed my  videos/a.mp4"
     assert line(outcome(warnings=("no captions",)), 3, None) == "3 ep-1 completed (warning: no captions)"
     assert line(outcome(state="failed", error=ValueError("give overwrite=True")), 1, None) == (
         "1 ep-1 failed: give --overwrite"

@@ -123,7 +123,7 @@ class _Creation:
             job = await self._send(heygen)
             # Before the session closes: that may take seconds, and a signal then would cost the id.
             emit({"data": {"lipsync_id": job.id}}, self.options)
-            note(f"to wait for it: heygen-async lipsync wait {job.id}", self.options)
+            note(f"to wait for it: {self.options.command('lipsync', 'wait', job.id)}", self.options)
         return Exit.DONE
 
     async def create_and_wait(self, delivery: OutputFlags | None) -> Exit:
@@ -137,12 +137,12 @@ class _Creation:
                 [job.id],
                 self.options,
                 timeout=self.waiting.timeout,
-                advice=f"{how_to_continue([job.id])} && {delivery.command(job.id)}",
+                advice=f"{how_to_continue([job.id], self.options)} && {delivery.command(job.id, self.options)}",
                 deliver=partial(self._deliver, heygen, delivery),
             )
 
     async def _deliver(self, heygen: HeyGenSession, delivery: OutputFlags, lipsync: Lipsync) -> None:
-        with advising(f"it is completed; to download it: {delivery.command(lipsync.id)}"):
+        with advising(f"it is completed; to download it: {delivery.command(lipsync.id, self.options)}"):
             path = await delivery.download(heygen, lipsync.id, self.options)
         note(f"written to {path}", self.options)
 

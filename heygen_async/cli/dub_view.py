@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from heygen_async._text import clean_line, one_line
+from heygen_async._text import clean_line, escape_controls, one_line
 from heygen_async.bulk.events import DubSnapshot
 from heygen_async.cli.dub_progress import CENT, Progress
 from heygen_async.cli.messages import in_shell_words
@@ -103,9 +103,10 @@ def money(snapshot: DubSnapshot, progress: Progress) -> str:
 def line(outcome: DubOutcome, number: int, total: int | None) -> str:
     """Return one line on a row."""
     count = f"{number}/{total}" if total is not None else str(number)
-    details = f" {outcome.path or ''}" if outcome.error is None else f": {_reason(outcome.error)}"
-    warnings = f" (warning: {'; '.join(outcome.warnings)})" if outcome.warnings else ""
-    return one_line(f"{count} {outcome.key} {outcome.state}{details}{warnings}")
+    path = "" if outcome.path is None else f" {escape_controls(str(outcome.path))}"  # with all of its spaces
+    details = path if outcome.error is None else f": {_reason(outcome.error)}"
+    warnings = one_line(f"(warning: {'; '.join(outcome.warnings)})") if outcome.warnings else ""
+    return f"{count} {one_line(outcome.key)} {outcome.state}{details} {warnings}".rstrip()
 
 
 def failed_row(outcome: DubOutcome) -> str:

@@ -13,7 +13,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from heygen_async._text import one_line
+from heygen_async._text import escape_controls, one_line
 from heygen_async.cli.exits import Exit, exit_code
 from heygen_async.cli.messages import in_shell_words, message_of
 from heygen_async.cli.output import print_for_people, to_json
@@ -72,7 +72,7 @@ def _hint(error: BaseException) -> str | None:
     hint: str | None = notes[0] if notes else getattr(error, "hint", None)
     if hint is None and isinstance(error, PermissionDenied):
         hint = _SCOPES
-    return None if hint is None else one_line(hint)
+    return None if hint is None else escape_controls(hint)  # a command in it keeps its spaces
 
 
 def _lines(error: BaseException) -> list[str]:

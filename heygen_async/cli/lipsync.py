@@ -190,9 +190,9 @@ def download(
 async def _download(lipsync_id: str, delivery: OutputFlags, options: Options) -> None:
     begun = asyncio.Event()
     async with session(options) as heygen:
-        with advising(f"to resume it: {delivery.command(lipsync_id)}", helps=begun.is_set):
+        with advising(f"to resume it: {delivery.command(lipsync_id, options)}", helps=begun.is_set):
             lipsync = await heygen.lipsyncs.get(lipsync_id)
-            with nullcontext() if lipsync.is_terminal else advising(how_to_continue([lipsync_id])):
+            with nullcontext() if lipsync.is_terminal else advising(how_to_continue([lipsync_id], options)):
                 path = await delivery.download(heygen, lipsync, options, begun=begun.set)
     emit({"data": {"id": lipsync_id, "path": str(path)}}, options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
@@ -60,6 +61,11 @@ class Options(Printing):
 
     base_url: Annotated[str | None, Parameter(metavar="URL")] = None
     """The address of the API; without it HEYGEN_BASE_URL, else https://api.heygen.com."""
+
+    def command(self, *words: str) -> str:
+        """Return another command of this program for the same API, to be copied."""
+        url = () if self.base_url is None else ("--base-url", self.base_url)
+        return shlex.join(["heygen-async", *words, *url])
 
 
 @Parameter(name="*")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from heygen_async._text import escape_controls, one_line, whole_characters
+from heygen_async._text import escape_controls, whole_characters
 from heygen_async.cli.options import Printing
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def next_token(page: JSON) -> str | None:
 def note(text: str, options: Printing) -> None:
     """Print a line for a person beside the result; nothing if JSON is printed, for a program."""
     if not wants_json(options.json):
-        print_for_people(one_line(text))
+        print_for_people(escape_controls(text))  # a path or a command in it keeps its spaces
 
 
 def print_for_people(text: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -75,7 +74,7 @@ class OutputFlags:
                 lipsync, self.output, overwrite=self.overwrite, captions=self.captions, progress=progress
             )
 
-    def command(self, lipsync_id: str) -> str:
+    def command(self, lipsync_id: str, options: Options) -> str:
         """Return the command that downloads a lipsync to the same place."""
         flags = [f"--{flag}" for flag in ("captions", "overwrite") if getattr(self, flag)]
-        return shlex.join(["heygen-async", "lipsync", "download", lipsync_id, "-o", self.output, *flags])
+        return options.command("lipsync", "download", lipsync_id, "-o", self.output, *flags)

@@ -84,7 +84,7 @@ async def wait_for(
     Raises:
         WaitTimeout: If the time is up; the last known state of the others was printed.
     """
-    with advising(advice or how_to_continue(lipsync_ids)):
+    with advising(advice or how_to_continue(lipsync_ids, options)):
         try:
             with waiting(heygen, len(lipsync_ids), options) as aside:
                 ended = heygen.poller.as_completed(lipsync_ids, timeout=timeout)
@@ -95,12 +95,12 @@ async def wait_for(
             raise
 
 
-def how_to_continue(lipsync_ids: Sequence[str]) -> str:
+def how_to_continue(lipsync_ids: Sequence[str], options: Options) -> str:
     """Return how to wait again for these lipsyncs."""
     if len(lipsync_ids) > _NAMED:
         return "the jobs keep running at HeyGen; run the same command again to wait for them"
     keeps = "the job keeps" if len(lipsync_ids) == 1 else "the jobs keep"
-    return f"{keeps} running at HeyGen; to wait again: heygen-async lipsync wait {' '.join(lipsync_ids)}"
+    return f"{keeps} running at HeyGen; to wait again: {options.command('lipsync', 'wait', *lipsync_ids)}"
 
 
 async def _report(heygen: HeyGenSession, lipsync: Lipsync, options: Options, aside: Aside, deliver: Deliver) -> Exit:

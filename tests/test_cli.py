@@ -533,6 +533,11 @@ def test_a_download_that_fails_on_the_way_says_how_to_resume(name, server, cli, 
     assert (ran.code, ran.error["hint"]) == (1, f"to resume it: {shlex.join(command)}")
 
 
+def test_the_scheme_of_a_url_may_be_in_capitals(server, cli):
+    assert cli("lipsync", "create", "--video", VIDEO_URL.replace("https", "HTTPS"), *SOURCES[2:]).code == 0
+    assert server.jobs[0].body["video"] == {"type": "url", "url": VIDEO_URL.replace("https", "HTTPS")}
+
+
 # asset, account
 
 
@@ -931,6 +936,11 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("account", "--base-url", "http://a.b"), "the base URL (--base-url, HEYGEN_BASE_URL) must be an https URL"),
         (("lipsync", "create", *SOURCES, "--base-url", ""), "the base URL (--base-url, HEYGEN_BASE_URL) must be"),
         (("lipsync", "create", *SOURCES, "--base-url="), "the base URL (--base-url, HEYGEN_BASE_URL) must be"),
+        (("lipsync", "create", "--video", "", *SOURCES[2:]), "--video: must not be empty"),
+        (("lipsync", "create", *SOURCES, "-o", ""), "--output: must not be empty"),
+        (("lipsync", "create", *SOURCES, "--title", "- 1"), "one that starts with - is written --title=VALUE"),
+        (("lipsync", "download", "ls_1", "-o", "-"), "-o needs a value; one that starts with - is written --output="),
+        (("lipsync", "update", "ls_1", "--title"), "--title needs a value"),
         (("lipsync", "get"), "ID is missing"),
         (("lipsync", "update", "ls_1"), "--title is missing"),
         (("lipsync", "update", "ls_1", "--titel", "T"), "Did you mean --title instead of --titel?"),

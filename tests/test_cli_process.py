@@ -127,6 +127,9 @@ def test_the_sandbox_prints_its_address_for_a_script():
     [
         ("sandbox", "--port", "99999"),
         ("sandbox", "--port=-1"),
+        ("sandbox", "--host", "none.invalid"),
+        ("webhook", "listen", "--unsigned", "--port", "70000"),
+        ("webhook", "listen", "--unsigned", "--port=-1"),
         ("sandbox", "--job-seconds", "nan"),
         ("sandbox", "--account-limit=-1"),
         ("sandbox", "--balance=nan"),
@@ -189,6 +192,15 @@ def test_a_blank_key_is_no_key(key):
 
     assert (ran.code, ran.error["code"]) == (3, "missing_key")
     assert ran.error["message"].startswith("there is no API key")
+
+
+@pytest.mark.parametrize("key", ["sand box", "sandbox-kéy", "sand\tbox"])
+def test_a_key_that_cannot_be_one_is_a_wrong_key_and_is_not_shown(key):
+    ran = run("account", env={"HEYGEN_API_KEY": key, "HEYGEN_BASE_URL": "http://127.0.0.1:9"})
+
+    assert (ran.code, ran.error["code"]) == (3, "wrong_key")
+    assert ran.error["message"] == "HEYGEN_API_KEY must be printable ASCII without spaces"
+    assert key not in ran.err
 
 
 @pytest.mark.parametrize(

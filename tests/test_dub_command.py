@@ -62,6 +62,16 @@ def test_a_manifest_is_dubbed_and_reported_in_json_lines(server, cli, manifest, 
     assert (tmp_path / "episodes.sqlite").exists()
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--sandbox",)])
+def test_a_manifest_whose_name_is_not_utf_8_is_misuse(more, server, cli, manifest):
+    odd = manifest.rename(manifest.with_name("caf\udce9.csv"))
+    ran = cli("dub", odd, *more)
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert ran.error["message"].endswith("is not UTF-8: rename it")
+    assert list(manifest.parent.iterdir()) == [odd]
+
+
 def test_the_report_is_beside_the_journal(server, cli, manifest, tmp_path):
     cli("dub", manifest, "--output-dir", tmp_path / "out", *QUICK)
     with (tmp_path / "episodes.report.csv").open(newline="") as file:

@@ -547,7 +547,7 @@ def test_an_output_does_not_leave_its_folder(output: str) -> None:
 
 @pytest.mark.parametrize("folder", [None, Path("out")])
 @pytest.mark.parametrize(
-    ("output", "message"), [("fr/", "not a folder"), ("fr/.", "not a folder"), ("~/x.mp4", "~ is not expanded")]
+    ("output", "message"), [("fr/", "not a folder"), ("fr/.", "not a folder"), ("~/x.mp4", "start with ~, which is not expanded")]
 )
 def test_an_output_names_a_file(folder: Path | None, output: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -203,7 +203,7 @@ def _named(output: str | PathLike[str]) -> Path:
     if os.path.basename(written) in {"", ".", ".."}:  # noqa: PTH119 Path drops the separator at the end
         raise ValueError(f"output must name a file, not a folder: {written!r}")
     if written.startswith("~") and os.path.expanduser(written) != written:  # noqa: PTH111 the same
-        raise ValueError(f"output must be a full path: ~ is not expanded in {written!r}")
+        raise ValueError(f"output must not start with ~, which is not expanded: {written!r}")
     return Path(output)
 
 

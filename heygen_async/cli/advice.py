@@ -6,9 +6,13 @@ import asyncio
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from socket import gaierror
+from socket import EAI_AGAIN, EAI_NONAME, gaierror
+from typing import Final
 
 from heygen_async.errors import DownloadError, HeyGenError, WaitTimeout
+
+_NO_ADDRESS: Final = frozenset({EAI_AGAIN, EAI_NONAME})
+"""The numbers of a `gaierror` that `socket.create_server` has made a plain `OSError` of."""
 
 
 def _always() -> bool:
@@ -39,11 +43,10 @@ def advising_on_port(port: int, host: str | None = None) -> Iterator[None]:
     """Say which flag helps if the body cannot listen: another program uses *port*, or *host* has no address."""
     try:
         yield
-    except gaierror as error:
-        if host is None:
-            raise
-        raise ValueError(f"--host {host} has no address: {error.strerror}") from error
     except OSError as error:
+        if host is not None and (isinstance(error, gaierror) or error.errno in _NO_ADDRESS):
+            reason = str(error.strerror).partition(" (while ")[0]
+            raise ValueError(f"--host {host} has no address: {reason}") from error
         if error.errno != errno.EADDRINUSE:
             raise
         raise OSError(error.errno, f"port {port} is in use; give another one with --port") from error

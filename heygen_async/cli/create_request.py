@@ -89,12 +89,14 @@ def source(text: str, role: Role) -> Source:
         ValueError: If it is none of them, or the file cannot be the *role*.
         OSError: If the file cannot be read.
     """
+    if not text:
+        raise ValueError("must not be empty")
     kind, _, rest = text.partition(":")
     if kind == "asset":
         if not rest:
             raise ValueError("asset: needs an id, such as asset:as_abc123")
         return AssetId(rest)
-    if kind == "https":
+    if kind.lower() == "https":
         return _public(text)
     if "://" in text:
         raise ValueError(f"it must be an https URL, a file, or asset:ID, not a URL with {kind}")

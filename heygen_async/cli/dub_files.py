@@ -14,6 +14,7 @@ from attrs import frozen
 
 from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.promotion import promote, read_reviews
 from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
@@ -43,14 +44,18 @@ class RunFiles:
 
         Raises:
             FileNotFoundError: If there is no manifest.
-            ValueError: If two of the files are one, the run would overwrite a file that is not a report, the journal
-                cannot be written, or the manifest is a pipe, beside which nothing can be.
+            ValueError: If the name of the manifest cannot be stored, two of the files are one, the run would overwrite
+                a file that is not a report, the journal cannot be written, or the manifest is a pipe, beside which
+                nothing can be.
         """
         if not manifest.exists():
             raise FileNotFoundError(2, "no such manifest", str(manifest))
         if manifest.is_dir():
             raise IsADirectoryError(21, "the manifest is a folder", str(manifest))
-        folder = Path.cwd() if Manifest(manifest).name is None else manifest.absolute().parent
+        name = Manifest(manifest).name
+        if name is not None and not is_utf_8(name):
+            raise ValueError(f"the name of the manifest {manifest} is not UTF-8: rename it")
+        folder = Path.cwd() if name is None else manifest.absolute().parent
         if not is_kept:
             return cls(manifest, folder, None)
         files = cls(manifest, folder, manifest.with_suffix(".sqlite") if journal is None else journal)

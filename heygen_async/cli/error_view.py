@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from cyclopts import (
+    Argument,
     CoercionError,
     CycloptsError,
     MissingArgumentError,
@@ -94,8 +95,8 @@ def _usage_line(error: CycloptsError) -> str:
     match error:
         case UnusedCliTokensError():
             return one_line(f"unexpected: {' '.join(error.unused_tokens or ())}")
-        case MissingArgumentError(argument=missing) if missing and not (missing.tokens or error.unused_tokens):
-            return one_line(f"{missing.name} is missing")
+        case MissingArgumentError(argument=missing) if missing:
+            return one_line(_missing(error, missing))
         case UnknownOptionError(token=Token(keyword=None, value="-"), command_chain=("dub",)):
             return "MANIFEST cannot be -: for standard input give /dev/stdin and --journal"
         case CoercionError(token=Token(keyword=str(flag), value=value), target_type=kind) if kind in _NUMBERS:
@@ -104,6 +105,15 @@ def _usage_line(error: CycloptsError) -> str:
             return f"{flag} are by mode: write {flag}.speed 0.033"
         case _:
             return message_of(error)
+
+
+def _missing(error: MissingArgumentError, argument: Argument) -> str:
+    if error.keyword is not None:
+        is_last = list(error.unused_tokens or ())[-1:] in ([], [error.keyword])
+        advice = "" if is_last else f"; one that starts with - is written {argument.name}=VALUE"
+        return f"{error.keyword} needs a value{advice}"
+    is_given = argument.tokens or error.unused_tokens
+    return message_of(error) if is_given else f"{argument.name} is missing"
 
 
 def _problem_line(problem: ArgumentProblem) -> str:

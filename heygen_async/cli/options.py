@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 from cyclopts import Parameter, Token
+from cyclopts.validators import Number
 
 from heygen_async._arguments import is_loopback
 from heygen_async.cli.durations import Duration
@@ -29,8 +30,18 @@ class MissingKey(ValueError):
     hint = "export HEYGEN_API_KEY=...   (or try it without a key: heygen-async demo)"
 
 
+class WrongKey(MissingKey):
+    """What is in the environment cannot be an API key."""
+
+    hint = "Check the API key in HEYGEN_API_KEY."
+
+
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 """A flag that is off unless it is given."""
+
+
+Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
+"""A port to listen on."""
 
 
 def _expanded(_type: object, tokens: list[Token]) -> Path:
@@ -93,7 +104,7 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
     """Make the session that a command uses; one that sends nothing needs no key.
 
     Raises:
-        MissingKey: If `HEYGEN_API_KEY` is not set.
+        MissingKey: If `HEYGEN_API_KEY` is not set, or cannot be a key.
         ValueError: If the base URL cannot be used.
     """
     from heygen_async import HeyGenSession  # noqa: PLC0415 help and errors of usage need none of it
@@ -105,13 +116,18 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
     os.environ.setdefault("NETRC", os.devnull)
     # An empty --base-url, of a variable that is not set for instance, must not stand for the real API.
     url = os.environ.get("HEYGEN_BASE_URL") if options.base_url is None else options.base_url
-    return HeyGenSession(
-        key,
-        base_url=url,
-        polling=polling or PollPolicy(),
-        retry=RETRY.get(),
-        trust_env=not _is_local(url),  # a proxy cannot reach this machine's loopback
-    )
+    try:
+        return HeyGenSession(
+            key,
+            base_url=url,
+            polling=polling or PollPolicy(),
+            retry=RETRY.get(),
+            trust_env=not _is_local(url),  # a proxy cannot reach this machine's loopback
+        )
+    except ValueError as error:
+        if str(error).startswith("api_key "):
+            raise WrongKey(str(error).replace("api_key", "HEYGEN_API_KEY", 1)) from error
+        raise
 
 
 def _is_local(url: str | None) -> bool:

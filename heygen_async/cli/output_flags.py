@@ -37,6 +37,8 @@ class OutputFlags:
         """
         from heygen_async._media.targets import target_problems  # noqa: PLC0415 not every command writes files
 
+        if not self.output:
+            return ["must not be empty"]
         path = os.path.expanduser(self.output)  # noqa: PTH111 Path raises where there is no home
         if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
             return [] if os.access(path, os.W_OK | os.X_OK) else [f"the folder {path} is not writable"]

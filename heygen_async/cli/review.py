@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from heygen_async.bulk.events import DubEvent, DubSnapshot
 from heygen_async.bulk.journal import Journal
@@ -23,7 +22,7 @@ from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import JournalError
 from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.dub_progress import Progress
-from heygen_async.cli.options import PathFlag, Printing, Switch
+from heygen_async.cli.options import PathFlag, Port, Printing, Switch
 from heygen_async.cli.output import note, print_json_line, wants_json
 from heygen_async.cli.problems import Problems
 from heygen_async.models import JSON, DubRow
@@ -39,7 +38,7 @@ async def review(
     /,
     *,
     manifest: PathFlag | None = None,
-    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 0,
+    port: Port = 0,
     no_open: Switch = False,
     options: Printing = Printing(),  # noqa: B008 frozen
 ) -> None:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from heygen_async.cli.advice import advising_on_port
-from heygen_async.cli.options import PathFlag, Printing, Switch
+from heygen_async.cli.options import PathFlag, Port, Printing, Switch
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.cli.problems import Problems
 from heygen_async.sandbox import Sandbox
@@ -21,7 +21,7 @@ from heygen_async.sandbox.server import greeting
 
 async def sandbox(
     *,
-    port: Annotated[int, Parameter(validator=Number(gte=0, lte=65535))] = 8080,
+    port: Port = 8080,
     host: str = "127.0.0.1",
     api_key: str = "sandbox-key",
     speed: Annotated[float, Parameter(validator=Number(gt=0))] = 1.0,
@@ -66,7 +66,7 @@ async def sandbox(
             await asyncio.to_thread(os.listdir, replay)
     problems.check()
     # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
-    with advising_on_port(port):
+    with advising_on_port(port, host):
         async with Sandbox(
             port=port,
             host=host,

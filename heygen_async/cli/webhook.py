@@ -16,7 +16,7 @@ from heygen_async._wire import Parameter as QueryParameter
 from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.exits import Exit
-from heygen_async.cli.options import Options, Printing, Switch, session
+from heygen_async.cli.options import Options, Port, Printing, Switch, session
 from heygen_async.cli.output import emit, emit_one_of_many, emit_page, note
 from heygen_async.cli.problems import Problems, check_texts
 from heygen_async.cli.streams import has_reader
@@ -45,7 +45,7 @@ class MissingSecret(ValueError):
 @app.command
 async def listen(
     *,
-    port: int = 8000,
+    port: Port = 8000,
     host: str = "127.0.0.1",
     unsigned: Switch = False,
     options: Printing = Printing(),  # noqa: B008 frozen

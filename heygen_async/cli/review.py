@@ -158,7 +158,9 @@ class PageOfRun:
     @asynccontextmanager
     async def served(self, run: DubRun, manifest: Path, journal: Path, options: Printing) -> AsyncIterator[None]:
         """Serve the page while the body runs, inside the run."""
-        rows = await manifest_rows(Manifest(manifest), run.journal)
+        listed = Manifest(manifest)
+        is_pipe = await asyncio.to_thread(lambda: listed.name) is None  # the run has read it: it is empty now
+        rows = {} if is_pipe else await manifest_rows(listed, run.journal)
         live = LiveRun(rows=self._rows, state=lambda: self._state(run))
         page = RunPage(journal=run.journal, name=journal.name, rows=rows, live=live)
         async with page.served() as url:

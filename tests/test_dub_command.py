@@ -351,6 +351,27 @@ def test_a_rehearsal_of_a_manifest_from_a_pipe_needs_no_journal(manifest, tmp_pa
     assert orjson.loads(out.splitlines()[-1])["summary"]["rows"] == {"completed": 4}
 
 
+def test_a_run_of_a_named_pipe_has_a_page_too(server, manifest, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    argv = ("dub", "pipe", "--journal", "run.sqlite", "--review", *QUICK)
+    with start(*argv, sandbox=server, cwd=tmp_path) as process:
+        (tmp_path / "pipe").write_text(manifest.read_text())
+        until((tmp_path / "run.report.csv").exists)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert [orjson.loads(line)["type"] for line in out.splitlines()] == ["page", *["row"] * 4, "summary"]
+
+
+def test_a_rehearsal_has_assets_of_the_account(cli, tmp_path):
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text(f"key,video,audio\na,asset:as_1,{AUDIO}\nb,{URL},asset:as/2\n,asset:as_1,asset:as_3\n")
+    ran = cli("dub", manifest, "--sandbox")
+
+    assert (ran.code, ran.answers[-1]["summary"]["rows"]) == (0, {"completed": 3})
+
+
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_a_journal_in_a_folder_that_does_not_exist_is_misuse(more, server, cli, manifest, tmp_path):
     ran = cli("dub", manifest, "--journal", tmp_path / "none" / "run.sqlite", *more)

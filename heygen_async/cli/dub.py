@@ -22,7 +22,7 @@ from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import JournalError
 from heygen_async.cli.advice import advising
 from heygen_async.cli.dub_commands import RunCommands
-from heygen_async.cli.dub_files import RunFiles, approved_rows, earlier_estimate
+from heygen_async.cli.dub_files import RehearsedManifest, RunFiles, approved_rows, earlier_estimate
 from heygen_async.cli.dub_flags import RunFlags
 from heygen_async.cli.dub_progress import Progress
 from heygen_async.cli.dub_summary import (
@@ -74,7 +74,7 @@ class _Plan:
         """Return the rows of the manifest, or the final versions of the approved ones."""
         # Without a folder for all of them outputs are relative to the manifest, as its sources are.
         outputs = self.files.folder if self.flags.output_dir is None else None
-        manifest = Manifest(self.files.manifest, outputs=outputs)
+        manifest = (RehearsedManifest if self.is_rehearsal else Manifest)(self.files.manifest, outputs=outputs)
         return await approved_rows(manifest, self.files, self.review) if self.review.approved else manifest
 
     def run(

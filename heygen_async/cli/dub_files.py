@@ -6,21 +6,23 @@ import asyncio
 import errno
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import quote
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from heygen_async.bulk.identity import ROLES
 from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import is_utf_8
-from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.promotion import promote, read_reviews
 from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.review_flags import ReviewFlags
-from heygen_async.models import DubRow
+from heygen_async.models import AssetId, DubRow
 
 _REPORT_HEAD: Final = ",".join(COLUMNS[:3]).encode()
 _SQLITE_SUFFIX: Final = "-journal"
@@ -118,6 +120,20 @@ def _is_short_enough(path: Path) -> bool:
 def _is_report(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(64).removeprefix(_BOM).startswith(_REPORT_HEAD)
+
+
+class RehearsedManifest(Manifest):
+    """A manifest whose assets are URLs: a local sandbox does not have those of the account."""
+
+    def source_rows(self) -> Generator[SourceRow, None, None]:
+        """Iterate over all rows, as a manifest does."""
+        for source in super().source_rows():
+            yield source if source.row is None else evolve(source, row=_without_assets(source.row))
+
+
+def _without_assets(row: DubRow) -> DubRow:
+    assets = {role: one.value for role in ROLES if isinstance(one := getattr(row, role), AssetId)}
+    return evolve(row, **{role: f"https://sandbox.invalid/{quote(name, safe='')}" for role, name in assets.items()})
 
 
 async def earlier_estimate(journal: Path | None) -> float:

@@ -194,6 +194,19 @@ def test_a_blank_key_is_no_key(key):
     assert ran.error["message"].startswith("there is no API key")
 
 
+@pytest.mark.parametrize(
+    ("flags", "address"),
+    [(("--base-url", "https://api.example"), "http://127.0.0.1:9"), ((), "https://api.example")],
+    ids=["flag", "environment"],
+)
+def test_a_command_that_may_reach_this_machine_only_says_so(flags, address):
+    env = {"HEYGEN_API_KEY": "k", "HEYGEN_LOOPBACK_ONLY": "1", "HEYGEN_BASE_URL": address}
+    ran = run("account", *flags, env=env)
+
+    assert (ran.code, ran.error["code"], ran.out) == (2, "usage", "")
+    assert ran.error["message"].startswith("HEYGEN_LOOPBACK_ONLY is set")
+
+
 @pytest.mark.parametrize("key", ["sand box", "sandbox-kéy", "sand\tbox"])
 def test_a_key_that_cannot_be_one_is_a_wrong_key_and_is_not_shown(key):
     ran = run("account", env={"HEYGEN_API_KEY": key, "HEYGEN_BASE_URL": "http://127.0.0.1:9"})

@@ -116,13 +116,18 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
     os.environ.setdefault("NETRC", os.devnull)
     # An empty --base-url, of a variable that is not set for instance, must not stand for the real API.
     url = os.environ.get("HEYGEN_BASE_URL") if options.base_url is None else options.base_url
+    is_local = _is_local(url)
+    if not is_local and os.environ.get("HEYGEN_LOOPBACK_ONLY"):
+        raise ValueError(
+            "HEYGEN_LOOPBACK_ONLY is set: --base-url or HEYGEN_BASE_URL must be an address of this machine"
+        )
     try:
         return HeyGenSession(
             key,
             base_url=url,
             polling=polling or PollPolicy(),
             retry=RETRY.get(),
-            trust_env=not _is_local(url),  # a proxy cannot reach this machine's loopback
+            trust_env=not is_local,  # a proxy cannot reach this machine's loopback
         )
     except ValueError as error:
         if str(error).startswith("api_key "):

@@ -244,6 +244,18 @@ def test_a_port_that_is_in_use_is_named_with_its_flag(command):
     assert ran.error["message"] == f"port {port} is in use; give another one with --port"
 
 
+def test_a_demo_replaces_no_file_but_its_own(tmp_path):
+    paid = tmp_path / "dubbed" / "sample-german.mp4"
+    paid.parent.mkdir()
+    paid.write_bytes(b"paid")
+    ran = run("demo", cwd=tmp_path)
+
+    assert (ran.code, ran.error["code"], paid.read_bytes()) == (2, "usage", b"paid")
+    assert ran.error["message"].startswith("--output-dir: dubbed/sample-german.mp4 is not of a demo")
+    paid.unlink()
+    assert [run("demo", cwd=tmp_path).code for _ in range(2)] == [0, 0]
+
+
 # The extra
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+import filecmp
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -61,7 +62,8 @@ def demo(
     Args:
         video: Your own video, MP4 or WebM; without it, one that comes with the package.
         audio: Your own audio, MP3 or WAV; without it, one that comes with the package.
-        output_dir: The folder to write to. It is created if missing; files of an earlier demo are replaced.
+        output_dir: The folder to write to. It is created if missing; files of an earlier demo of the same video are
+            replaced, and no others.
     """
     sources = video or SAMPLE_VIDEO, audio or SAMPLE_AUDIO
     problems = Problems()
@@ -69,16 +71,28 @@ def demo(
         with problems.at(f"--{role}"):
             check_file(source, role)
     problems.check()
+    dubs = _dubs(sources[0], output_dir)
     with problems.at("--output-dir"):
         output_dir.mkdir(parents=True, exist_ok=True)
+        problems.add("--output-dir", *_in_the_way(sources[0], dubs))
     problems.check()
-    return _demo(*sources, output_dir)
+    return _demo(*sources, dubs)
 
 
-async def _demo(video: Path, audio: Path, output_dir: Path) -> None:
-    dubs = [
-        _Dub(f"{video.stem}, {language}", output_dir / f"{video.stem}-{language.lower()}.mp4") for language in LANGUAGES
+def _dubs(video: Path, folder: Path) -> list[_Dub]:
+    return [
+        _Dub(f"{video.stem}, {language}", folder / f"{video.stem}-{language.lower()}.mp4") for language in LANGUAGES
     ]
+
+
+def _in_the_way(video: Path, dubs: list[_Dub]) -> Iterator[str]:
+    """Yield the files that no demo has written, which may be paid for: a demo writes the video as it is."""
+    for path in [dub.path for dub in dubs if dub.path.exists()]:
+        if not path.is_file() or not filecmp.cmp(path, video, shallow=False):
+            yield f"{path} is not of a demo of this video: move it away, or give another folder"
+
+
+async def _demo(video: Path, audio: Path, dubs: list[_Dub]) -> None:
     screen = Console(stderr=True)
     async with (
         Sandbox(speed=SPEED, job_seconds=JOB_SECONDS) as sandbox,

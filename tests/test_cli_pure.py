@@ -192,6 +192,15 @@ def test_a_list_is_a_table_that_cuts_titles_and_never_ids():
     assert lines[2].rstrip().endswith("…")
 
 
+@pytest.mark.parametrize("width", [10, 40, 60])
+def test_an_id_is_whole_in_a_narrow_window(width):
+    ids = [f"ls_{number:024x}" for number in range(3)]
+    jobs = [{"id": one, "status": "completed", "duration": 4.0, "created_at": 1.0, "title": "Episode"} for one in ids]
+    lines = shown({"data": jobs}, width=width).splitlines()
+
+    assert [line.split()[0] for line in lines[1:]] == ids
+
+
 def test_a_table_fits_the_window_whatever_the_width_of_characters():
     titles = ["日本語のとても長いタイトル" * 9, "한국어" * 30, "👩‍👩‍👧 family " * 9, "نیم‌فاصله" * 20]
     lines = shown({"data": [{**ITEM, "title": title} for title in titles]}).splitlines()

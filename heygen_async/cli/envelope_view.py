@@ -25,7 +25,9 @@ _COLUMNS: Final = ("id", "status", "duration", "created_at", "title")
 def show(envelope: JSON, console: Console) -> None:
     """Print the content of an *envelope*, such as `{"data": {...}}`."""
     data = envelope.get("data", envelope) if isinstance(envelope, Mapping) else envelope
-    console.print(_list(data) if isinstance(data, list) else _one(data), soft_wrap=not isinstance(data, list))
+    console.print(
+        _list(data) if isinstance(data, list) else _one(data), soft_wrap=not isinstance(data, list), crop=False
+    )
 
 
 def _one(thing: JSON) -> RenderableType:
@@ -52,8 +54,9 @@ def _list(things: Sequence[JSON]) -> RenderableType:
     names = [name for name in _COLUMNS if any(row.get(name) is not None for row in rows)]
     table = Table(box=None, pad_edge=False, header_style="bold", expand="title" in names)
     for name in names:
-        is_title = name == "title"  # gets the room that is left; the others are never cut
-        table.add_column(name.removesuffix("_at"), no_wrap=True, ratio=1 if is_title else None)
+        is_title = name == "title"  # gets the room that is left; an id is never cut, the others in narrow windows only
+        longest = max(cell_len(_text(name, row.get(name)).plain) for row in rows) if name == "id" else None
+        table.add_column(name.removesuffix("_at"), no_wrap=True, ratio=1 if is_title else None, min_width=longest)
     for row in rows:
         table.add_row(*(_text(name, row.get(name)) for name in names))
     return table

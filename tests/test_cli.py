@@ -676,6 +676,7 @@ def test_an_unknown_flag_is_not_sent(command, server, cli):
         (("-d", JSON, "--mode", "fast"), "precision"),
         (("-d", JSON.replace("From JSON", "")), "title"),
         (("-d", JSON.replace('"From JSON"', "7")), "title must be a string"),
+        (("-d", JSON.replace("{", '{"enable_caption": "yes", ', 1)), "enable_caption must be true or false, not 'yes'"),
         ((), "--video"),
         (("--video", VIDEO_URL), "--audio"),
         (("--video", "missing.mp4", "--audio", AUDIO_URL), "missing.mp4"),

@@ -166,7 +166,7 @@ def test_lines_are_counted_through_cells_of_several_lines(tmp_path: Path) -> Non
         ),
         pytest.param(
             f'video,audio\n{V},{A}\n{V},"{A}\n{V},{A}\n',
-            ["line 3: cannot be read: unexpected end of data; the lines after it were not checked"],
+            ["line 3: cannot be read: a quotation mark is not closed; the lines after it were not checked"],
             id="open quote",
         ),
         pytest.param(
@@ -416,6 +416,40 @@ def test_a_json_list_is_one_error_that_says_how_to_write_it(tmp_path: Path, text
     assert problem.endswith("begins a list; JSON Lines are one object on each line, without [ ] and commas")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("rows.json", '{\n"video": 1}\n'), ("rows.jsonl", "\n {\n}"), ("a", "{\n}")]
+)
+def test_an_object_of_several_lines_is_one_error_that_says_how_to_write_it(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    [problem] = _problems(_manifest(tmp_path, text, name))
+
+    assert problem.endswith(
+        "begins an object of several lines; JSON Lines are one object on each line, without [ ] and commas"
+    )
+
+
+def test_a_json_list_is_recognised_without_its_suffix(tmp_path: Path) -> None:
+    [problem] = _problems(_manifest(tmp_path, f'[\n{{"video": "{V}"}}\n]\n', "rows.csv"))
+
+    assert "begins a list" in problem
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (f'{V},"{A}\n', "a quotation mark is not closed"),
+        (f'"{V}"x,{A}\n', "text follows a closing quotation mark"),
+        (f'{V},"' + "x" * 200_000 + '"\n', "a cell is too long"),
+    ],
+    ids=["open", "after", "long"],
+)
+def test_a_quotation_mark_in_the_wrong_place_is_named(tmp_path: Path, rows: str, said: str) -> None:
+    [problem] = _problems(_manifest(tmp_path, f"video,audio\n{rows}"))
+
+    assert problem.startswith(f"line 2: cannot be read: {said}")
+
+
 def test_iterating_a_wrong_manifest_raises_where_it_is_wrong(tmp_path: Path) -> None:
     manifest = _manifest(tmp_path, f"video,audio\n{V},{A}\n{V},\n")
     rows = iter(manifest)
@@ -547,7 +581,8 @@ def test_an_output_does_not_leave_its_folder(output: str) -> None:
 
 @pytest.mark.parametrize("folder", [None, Path("out")])
 @pytest.mark.parametrize(
-    ("output", "message"), [("fr/", "not a folder"), ("fr/.", "not a folder"), ("~/x.mp4", "start with ~, which is not expanded")]
+    ("output", "message"),
+    [("fr/", "not a folder"), ("fr/.", "not a folder"), ("~/x.mp4", "start with ~, which is not expanded")],
 )
 def test_an_output_names_a_file(folder: Path | None, output: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -47,6 +47,12 @@ _SEPARATOR: Final = re.compile(r'\s*"?sep=([^"\r\n])"?[,;\t|\s]*', re.IGNORECASE
 """A first line by which Excel names the separator."""
 _SPACES: Final = re.compile(r"[\s-]+")
 """What people write in a name of a column in place of an underscore."""
+_CSV_ERRORS: Final = {
+    "unexpected end of data": "a quotation mark is not closed",
+    "expected after": 'text follows a closing quotation mark; inside of quotes a quotation mark is written ""',
+    "field larger than": "a cell is too long; is a quotation mark not closed?",
+}
+"""Errors of `csv` in the words of people who write CSV."""
 _UTF_16: Final = frozenset({b"\xff\xfe", b"\xfe\xff"})
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 _MEMBER: Final = re.compile(r'"\s*:')
@@ -238,7 +244,7 @@ def _lines(file: io.BufferedReader, suffix: str) -> Generator[_Line, None, None]
     try:
         skipped, first, delimiter = _first_line(text)
         lines = chain([first], text)
-        if suffix in _JSON_LINES or first.lstrip().startswith("{"):
+        if suffix in _JSON_LINES or first.lstrip().startswith(("{", "[")):
             yield from _json_lines(lines, skipped)
         else:
             yield from _csv_lines(lines, skipped, delimiter)
@@ -266,11 +272,16 @@ def _first_line(text: TextIO) -> tuple[int, str, str | None]:
 def _json_lines(lines: Iterable[str], skipped: int) -> Iterator[_Line]:
     for number, line in enumerate(lines, start=skipped + 1):
         text, place = line.strip("\ufeff \t\r\n"), f"line {number}"
-        if number == skipped + 1 and text.startswith("["):
-            yield _unreadable(place, "begins a list; JSON Lines are one object on each line, without [ ] and commas")
+        if number == skipped + 1 and (begun := _begins(text)):
+            yield _unreadable(place, f"begins {begun}; JSON Lines are one object on each line, without [ ] and commas")
             return
         if text:
             yield _json_object(place, text)
+
+
+def _begins(text: str) -> str | None:
+    """Return what of JSON the first line begins that is written over several lines; `None` for JSON Lines."""
+    return "a list" if text.startswith("[") else "an object of several lines" if text == "{" else None
 
 
 def _json_object(place: str, line: str) -> _Line:
@@ -326,7 +337,9 @@ def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Ite
                 row = _csv_row(place, names, cells)
                 yield row if not problems else _part_of(row, known)
     except csv.Error as error:
-        yield _unreadable(f"line {skipped + end + 1}", f"cannot be read: {error}; the lines after it were not checked")
+        problem = next((said for part, said in _CSV_ERRORS.items() if part in str(error)), str(error))
+        place = f"line {skipped + end + 1}"
+        yield _unreadable(place, f"cannot be read: {problem}; the lines after it were not checked")
 
 
 def _header_problems(names: Sequence[str], place: str) -> Iterator[Problem]:

@@ -19,7 +19,8 @@ def in_shell_words(text: str) -> str:
     text = _KEYWORD.sub(lambda found: f"--{found[1].replace('_', '-')}", text)
     text = _NOT_AN_ID.sub(lambda found: f"ID {found[2]}; an id is one word, such as {_IDS[found[1]]}", text)
     text = _ARGUMENT.sub(lambda found: "ID" if found[1] else "the base URL (--base-url, HEYGEN_BASE_URL)", text)
-    return one_line(text.replace("give a Path", "give its path"))
+    text = text.replace("give a Path", "give its path").replace("must be True, False or None", "must be true or false")
+    return one_line(text)
 
 
 def message_of(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 
+import orjson
 import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
@@ -63,6 +64,17 @@ def test_rows_go_from_the_manifest_to_files_and_a_report(cluster, sandbox, manif
         assert [row["state"] for row in csv.DictReader(file)] == ["completed"] * 4
     assert cluster("retry-failed").answer == {"type": "retried", "rows": 0}
     assert cluster("prune", "--older-than", "0.001").answer == {"type": "pruned", "runs": 1}
+
+
+def test_a_watch_ends_when_its_reader_has_left(cluster, sandbox, manifest, tmp_path, database_url):
+    cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
+    script = '"$@" | head -1; exit "${PIPESTATUS[0]}"'
+    argv = ("cluster", "status", "--watch")
+    with start(*argv, prefix=("bash", "-c", script, "bash"), env={"HEYGEN_DATABASE_URL": database_url}) as process:
+        out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, "")
+    assert orjson.loads(out)["complete"] is False
 
 
 def test_bad_rows_are_listed_with_their_places_and_nothing_is_enqueued(cluster, sandbox, manifest, tmp_path):

@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from attrs import evolve, frozen
 
-from heygen_async.bulk.identity import ROLES
 from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import is_utf_8
@@ -22,7 +21,7 @@ from heygen_async.bulk.promotion import promote, read_reviews
 from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.review_flags import ReviewFlags
-from heygen_async.models import AssetId, DubRow
+from heygen_async.models import AssetId, DubRow, Source
 
 _REPORT_HEAD: Final = ",".join(COLUMNS[:3]).encode()
 _SQLITE_SUFFIX: Final = "-journal"
@@ -128,12 +127,14 @@ class RehearsedManifest(Manifest):
     def source_rows(self) -> Generator[SourceRow, None, None]:
         """Iterate over all rows, as a manifest does."""
         for source in super().source_rows():
-            yield source if source.row is None else evolve(source, row=_without_assets(source.row))
+            row = source.row
+            found = None if row is None else evolve(row, video=_as_url(row.video), audio=_as_url(row.audio))
+            yield evolve(source, row=found)
 
 
-def _without_assets(row: DubRow) -> DubRow:
-    assets = {role: one.value for role in ROLES if isinstance(one := getattr(row, role), AssetId)}
-    return evolve(row, **{role: f"https://sandbox.invalid/{quote(name, safe='')}" for role, name in assets.items()})
+def _as_url(source: Source) -> Source:
+    """Return a URL for an asset, and any other source as it is."""
+    return f"https://sandbox.invalid/{quote(source.value, safe='')}" if isinstance(source, AssetId) else source
 
 
 async def earlier_estimate(journal: Path | None) -> float:

@@ -16,7 +16,10 @@ pytest.importorskip("cyclopts", reason="the command line is an extra")
 
 from cli_sandbox import Ran, known_to_the_shell
 
+from heygen_async import RetryPolicy
 from heygen_async.cli import main
+from heygen_async.cli.options import RETRY
+from heygen_async.sandbox.faults import reset
 from heygen_async.webhooks import sign
 
 URL = "https://app.example/hook"
@@ -106,6 +109,20 @@ def test_misuse_names_its_flag_and_sends_nothing(argv, place, server, cli):
 
 def test_rotate_prints_another_secret(server, cli, made):
     assert cli("endpoints", "rotate", made).answer["data"]["secret"]
+
+
+@pytest.mark.parametrize("command", ["create", "rotate"])
+def test_a_secret_whose_answer_was_lost_can_be_had_with_the_key_of_the_hint(command, server, cli, made):
+    words = ("endpoints", command, made if command == "rotate" else f"{URL}/2")
+    server.faults = [reset("POST /v3/webhooks/*", after=True, times=1)]
+    token = RETRY.set(RetryPolicy(max_attempts=1))
+    lost = cli(*words)
+    RETRY.reset(token)
+    flag, key = lost.error["hint"].split()[-2:]
+
+    assert (lost.code, lost.out, flag) == (1, "", "--idempotency-key")
+    assert cli(*words, flag, key).answer["data"]["secret"]
+    assert len(cli("endpoints", "list").answer["data"]) == {"create": 2, "rotate": 1}[command]
 
 
 def test_delete_needs_force_without_a_terminal(server, cli, made):

@@ -39,6 +39,18 @@ def advising(advice: str, *, helps: Callable[[], bool] = _always) -> Iterator[No
 
 
 @contextmanager
+def advising_on_doubt(what: str) -> Iterator[None]:
+    """Say how to find out what became of a request without an answer; *what* says what it may have done."""
+    try:
+        yield
+    except (HeyGenError, asyncio.CancelledError) as error:
+        if getattr(error, "outcome", None) == "unknown":
+            key = getattr(error, "idempotency_key", None)
+            error.add_note(f"{what}; to find out, run the same command with --idempotency-key {key}")
+        raise
+
+
+@contextmanager
 def advising_on_port(port: int, host: str | None = None) -> Iterator[None]:
     """Say which flag helps if the body cannot listen: another program uses *port*, or *host* has no address."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from heygen_async._ids import check_key
-from heygen_async.cli.advice import advising
+from heygen_async.cli.advice import advising, advising_on_doubt
 from heygen_async.cli.create_request import compose, options_of, read_data
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import transfer
@@ -21,7 +20,6 @@ from heygen_async.cli.output import emit, note, print_json
 from heygen_async.cli.output_flags import OutputFlags, Target
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.wait import how_to_continue, wait_for
-from heygen_async.errors import HeyGenError
 from heygen_async.models import Lipsync, LipsyncOptions, LipsyncRequest, Source
 
 if TYPE_CHECKING:
@@ -149,17 +147,10 @@ class _Creation:
     async def _send(self, heygen: HeyGenSession) -> LipsyncJob:
         video = await _upload(heygen, self.request.video, self.options)
         audio = await _upload(heygen, self.request.audio, self.options)
-        try:
+        with advising_on_doubt("it may have been created"):
             return await heygen.lipsyncs.create(
                 video=video, audio=audio, idempotency_key=self.idempotency_key, **options_of(self.request)
             )
-        except (HeyGenError, asyncio.CancelledError) as error:
-            if getattr(error, "outcome", None) == "unknown":
-                key = getattr(error, "idempotency_key", None)
-                error.add_note(
-                    f"it may have been created; to find out, run the same command with --idempotency-key {key}"
-                )
-            raise
 
 
 async def _upload(heygen: HeyGenSession, source: Source, options: Options) -> Source:

@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 from heygen_async._arguments import check_callback_url, check_text
 from heygen_async._ids import check_key, segment
 from heygen_async._wire import Parameter as QueryParameter
-from heygen_async.cli.advice import advising_on_port
+from heygen_async.cli.advice import advising_on_doubt, advising_on_port
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.options import Options, Port, Printing, Switch, session
@@ -95,7 +95,9 @@ async def create(
     _check(url, "URL", events, entity_id=entity_id, idempotency_key=idempotency_key)
     body = _given(url=url, events=events, entity_id=entity_id)
     async with session(options) as heygen:
-        emit((await heygen.request("POST", _ENDPOINTS, json=body, idempotency_key=idempotency_key)).data, options)
+        with advising_on_doubt("it may have been created"):
+            answer = await heygen.request("POST", _ENDPOINTS, json=body, idempotency_key=idempotency_key)
+        emit(answer.data, options)
     note("store the secret for your receiver: it is not shown again", options)
 
 
@@ -196,7 +198,9 @@ async def rotate(
     path = f"{_path(endpoint_id)}/rotate-secret"
     _check(None, "", None, idempotency_key=idempotency_key)
     async with session(options) as heygen:
-        emit((await heygen.request("POST", path, idempotency_key=idempotency_key)).data, options)
+        with advising_on_doubt("the secret may have been replaced"):
+            answer = await heygen.request("POST", path, idempotency_key=idempotency_key)
+        emit(answer.data, options)
     note("store the secret for your receiver: it is not shown again", options)
 
 

@@ -192,6 +192,14 @@ def test_a_create_without_an_answer_has_a_hint_to_find_out(cli, monkeypatch):
         assert len(server.jobs) == 1
 
 
+def test_a_create_whose_upload_has_no_answer_says_that_nothing_was_created(server, cli):
+    server.faults = [reset("* /v3/*", after=True)]
+    ran = cli("lipsync", "create", "--video", str(SAMPLE_VIDEO), "--audio", AUDIO_URL)
+
+    assert (ran.code, server.jobs) == (1, [])
+    assert ran.error["hint"] == "no lipsync was created: run the same command again"
+
+
 def test_create_with_wait_prints_the_finished_lipsync_and_nothing_else(server, cli):
     ran = cli("lipsync", "create", *SOURCES, "--wait", "--timeout", "30m", *QUICK)
 

@@ -145,8 +145,9 @@ class _Creation:
         note(f"written to {path}", self.options)
 
     async def _send(self, heygen: HeyGenSession) -> LipsyncJob:
-        video = await _upload(heygen, self.request.video, self.options)
-        audio = await _upload(heygen, self.request.audio, self.options)
+        with advising("no lipsync was created: run the same command again"):
+            video = await _upload(heygen, self.request.video, self.options)
+            audio = await _upload(heygen, self.request.audio, self.options)
         with advising_on_doubt("it may have been created"):
             return await heygen.lipsyncs.create(
                 video=video, audio=audio, idempotency_key=self.idempotency_key, **options_of(self.request)

@@ -40,7 +40,8 @@ class OneDub:
         Raises:
             WaitTimeout: If the time is up, with what is known of the create if that was not answered.
 
-        Errors and cancellations after the create have its key: under it, another call returns the job. Errors name it.
+        Errors and cancellations after the create have its key: under it, another call returns the job. Errors name the
+        job.
         """
         end = None if timeout is None else asyncio.get_running_loop().time() + timeout
         async with self.downloads.claim(self.output) as claimed:
@@ -51,7 +52,7 @@ class OneDub:
                 known = CallRecord.read_from(error)  # of a request after the create
                 evolve(known, idempotency_key=job.idempotency_key, outcome=None).write_to(error)
                 if not isinstance(error, _NAMING_THE_JOB):
-                    error.add_note(f"The job is {job.id}: heygen.download({job.id!r}, path) writes its video.")
+                    error.add_note(f"The job is {job.id}. Once it is completed: heygen.download({job.id!r}, path)")
                 raise
 
     async def _finish(self, job: LipsyncJob, claimed: Path | None, end: float | None) -> Lipsync:

@@ -77,5 +77,5 @@ def clean_line(text: str) -> str:
 
 
 def escape_controls(text: str) -> str:
-    r"""Return *text*, a line of JSON, with the characters that `one_line` removes as the escapes of JSON (`\u009b`)."""
+    r"""Return *text* with the characters that `one_line` removes as the escapes of JSON (`\u009b`)."""
     return _NOT_SHOWN.sub(lambda found: "".join(f"\\u{ord(char):04x}" for char in found[0]), text)

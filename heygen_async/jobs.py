@@ -36,6 +36,7 @@ class LipsyncJob:
     Attributes:
         id: The lipsync's id. `session.lipsyncs.job(id)` returns this handle again, in another process too.
         idempotency_key: The key it was created with; `None` if the handle was made from an id.
+        created_at: When it was created, in UTC; `None` if the handle was made from an id.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class LipsyncJob:
     ) -> None:
         self.id = id
         self.idempotency_key = idempotency_key
-        self._created_at = created_at  # a new job need not be looked at yet
+        self.created_at = created_at
         self._lipsyncs = lipsyncs
         self._poller = poller
         self._downloads = downloads
@@ -82,18 +83,19 @@ class LipsyncJob:
             TypeError, ValueError: *timeout* is wrong; nothing was sent.
             LipsyncFailed: The job failed; `.lipsync.failure_message` says why.
             WaitTimeout: The time is up. The job still runs, and may be waited for again.
-            NotFound: There is no such lipsync in this account; of a new one, after four such answers: reads may lag.
+            NotFound: There is no such lipsync in this account. For a new one it is raised after four such answers,
+                because reads may lag behind its create.
             HeyGenError: Any other error that is not transient, such as a 401, or answers stay unreadable.
             RuntimeError: The session is closed, or in use by another event loop.
         """
-        return await self._poller.wait(self.id, timeout=timeout, created_at=self._created_at)
+        return await self._poller.wait(self.id, timeout=timeout, created_at=self.created_at)
 
     def updates(self) -> AsyncIterator[LipsyncStatus | str]:
         """Iterate over the statuses of the job, from the current one to the terminal one, failed or not.
 
         Nothing is sent between two steps. See `LipsyncPoller.updates` for the errors.
         """
-        return self._poller.updates(self.id, created_at=self._created_at)
+        return self._poller.updates(self.id, created_at=self.created_at)
 
     async def download(
         self, path: FilePath, *, overwrite: bool = False, captions: bool = False, progress: Progress | None = None

@@ -30,7 +30,7 @@ from heygen_async.errors import (
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
 from heygen_async.polling.board import Board
-from heygen_async.polling.cadence import Failures
+from heygen_async.polling.cadence import NO_FAILURES, Failures
 from heygen_async.polling.pages import Pages
 from heygen_async.polling.schedule import DueQueue, Schedule
 from heygen_async.polling.waiters import JobState, ManyWaiter, Now, RequestKind, StatusRequest, Waiter
@@ -745,6 +745,14 @@ def test_a_lasting_error_of_a_get_ends_only_the_waits_of_its_job(error):
 
     assert [waiter.result for waiter in waiters] == [error, None]
     assert board.has_statuses
+
+
+def test_pages_of_a_gateway_do_not_count_as_a_missing_job():
+    failures = NO_FAILURES
+    for error in [UnexpectedResponse(["html"], status=200), *PAGES, *[http(NotFound, 404, code="not_found")] * 3]:
+        failures = failures.after_error(error, is_new=True)
+        assert failures is not None
+    assert failures.after_error(http(NotFound, 404, code="not_found"), is_new=True) is None
 
 
 @pytest.mark.parametrize("error", PAGES, ids=repr)

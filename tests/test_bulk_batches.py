@@ -349,6 +349,13 @@ async def test_a_batch_whose_answer_is_lost_for_a_day_is_searched_for(stage: Sta
     assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, count + 1)}
 
 
+async def test_a_batch_that_says_it_has_more_items_and_gives_no_cursor_has_those_that_were_read(stage: Stage) -> None:
+    stage.sandbox.faults = [Fault(LOOK, Alter({"has_more": True}, replace_only=True))]
+    outcomes = await _outcomes(stage, rows(2))
+
+    assert {outcome.state for outcome in outcomes.values()} == {"completed"}
+
+
 async def test_a_job_of_a_batch_that_was_deleted_is_not_waited_for(stage: Stage) -> None:
     given = [DubRow(url("slow", "seconds=100000"), AUDIO, key="slow"), *rows(1)]
     async with stage.run(given, submit="batch") as run:

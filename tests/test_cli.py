@@ -28,7 +28,7 @@ from heygen_async.cli.logs import logging_to_stderr
 from heygen_async.cli.options import RETRY
 from heygen_async.errors import ErrorDetail, InvalidRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import Fault, Reply, nothing, reset, server_error, unknown_fields
+from heygen_async.sandbox.faults import Fault, Reply, error, nothing, reset, server_error, unknown_fields
 
 BODY = {"video": {"type": "url", "url": VIDEO_URL}, "audio": {"type": "url", "url": AUDIO_URL}, "title": "From JSON"}
 JSON = orjson.dumps(BODY).decode()
@@ -265,6 +265,27 @@ def test_list_all_is_one_array_of_everything(server, cli):
 
     assert [item["id"] for item in answer["data"]] == ids[::-1]
     assert {name: answer[name] for name in ("has_more", "next_token")} == {"has_more": False, "next_token": None}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [error(403, "403", route="GET *"), error(401, "unauthorized", route="GET *")],
+    ids=["gateway", "key refused"],
+)
+def test_a_create_that_cannot_be_waited_for_names_its_job(fault, server, cli):
+    server.faults = [fault]
+    ran = cli("lipsync", "create", *SOURCES, "--wait", "--poll-every", "0.01")
+
+    [job] = server.jobs
+    assert ran.code != 0
+    assert job.id in ran.error["hint"]
+
+
+def test_a_create_is_waited_for_though_reads_do_not_know_it_yet(server, cli):
+    server.faults = [error(404, "not_found", route="GET /v3/lipsyncs/{lipsync_id}", times=2)]
+    ran = cli("lipsync", "create", *SOURCES, "--wait", "--poll-every", "0.01")
+
+    assert (ran.code, ran.answer["data"]["status"]) == (0, "completed")
 
 
 def page_of(*ids, route="GET /v3/lipsyncs", **cursor):

@@ -251,7 +251,7 @@ def test_a_demo_replaces_no_file_but_its_own(tmp_path):
     ran = run("demo", cwd=tmp_path)
 
     assert (ran.code, ran.error["code"], paid.read_bytes()) == (2, "usage", b"paid")
-    assert ran.error["message"].startswith("--output-dir: dubbed/sample-german.mp4 is not of a demo")
+    assert ran.error["message"].startswith("--output-dir: dubbed/sample-german.mp4 was not written by a demo")
     paid.unlink()
     assert [run("demo", cwd=tmp_path).code for _ in range(2)] == [0, 0]
 

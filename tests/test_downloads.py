@@ -405,7 +405,7 @@ async def test_a_link_that_has_expired_according_to_a_400_is_renewed(tmp_path, p
         await response.prepare(request)
         for packet in packets:
             await response.write(packet)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.05)  # so that they mostly arrive one by one
         return response
 
     async with served(handler) as heygen:
@@ -431,6 +431,27 @@ async def test_a_refusal_whose_body_never_ends_is_read_for_a_moment_only(tmp_pat
         path = await heygen.download(await heygen.lipsyncs.get("ls_1"), tmp_path / "a.mp4")
 
     assert path.read_bytes() == VIDEO
+
+
+async def test_what_a_refusal_quotes_is_in_no_traceback(tmp_path):
+    async def handler(request):
+        response = web.StreamResponse(status=403)
+        await response.prepare(request)
+        await response.write(b"<Error><Url>/a.mp4?X-Amz-Signature=quoted</Url>")
+        quoting.set()
+        await asyncio.sleep(30)  # until the connection is closed
+
+    quoting = asyncio.Event()
+    async with asyncio.timeout(20), served(handler) as heygen:
+        download = asyncio.create_task(heygen.download(await heygen.lipsyncs.get("ls_1"), tmp_path / "a.mp4"))
+        await quoting.wait()
+        await asyncio.sleep(0.02)
+        download.cancel()
+        with pytest.raises(asyncio.CancelledError) as cancelled:
+            await download
+
+    lines = traceback.TracebackException.from_exception(cancelled.value, capture_locals=True).format()
+    assert "quoted" not in "".join(lines)
 
 
 async def test_a_link_that_expires_midway_is_renewed_and_the_download_resumed(job, sandbox, tmp_path):

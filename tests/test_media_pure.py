@@ -5,6 +5,7 @@ import io
 import os
 import random
 from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -679,6 +680,51 @@ def test_all_bytes_are_on_the_disk_before_the_file_gets_its_name(tmp_path, monke
         part.publish(overwrite=overwrite)
     assert synced == [(5, False)]
     assert target.read_bytes() == b"video"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_put_in_the_place_of_a_part_while_it_is_synchronized_does_not_become_the_video(
+    tmp_path, monkeypatch, overwrite
+):
+    target = tmp_path / "a.mp4"
+
+    def fsync(_number):
+        (tmp_path / "theirs").write_bytes(b"theirs")
+        (tmp_path / "theirs").rename(tmp_path / "a.mp4.part")
+
+    with closing(Part.open(target, "ls_1")) as part:
+        monkeypatch.setattr(os, "fsync", fsync)
+        part.begin(0, PartState())
+        part.write([b"video"])
+        with pytest.raises(DownloadError, match="removed or replaced by another program"):
+            part.publish(overwrite=overwrite)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a.mp4.part": b"theirs"}
+
+
+def test_a_name_that_cannot_be_given_leaves_no_empty_file(tmp_path, monkeypatch):
+    target = tmp_path / "a.mp4"
+
+    def refuse(*_paths):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with closing(Part.open(target, "ls_1")) as part:
+        part.begin(0, PartState())
+        part.write([b"video"])
+        monkeypatch.setattr(os, "link", refuse)
+        monkeypatch.setattr(Path, "replace", refuse)
+        with pytest.raises(PermissionError):
+            part.publish(overwrite=False)
+    assert not target.exists()
+
+
+def test_a_discarded_part_leaves_the_files_of_another_process(tmp_path):
+    target = tmp_path / "a.mp4"
+    with closing(Part.open(target, "ls_1")) as part:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        with closing(Part.open(target, "ls_1")):
+            part.discard()
+            assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4.part", "a.mp4.part.etag"]
 
 
 def test_a_file_whose_bytes_the_disk_does_not_take_gets_no_name(tmp_path, monkeypatch):

@@ -181,6 +181,30 @@ async def test_a_new_job_that_reads_do_not_know_yet_is_waited_for(server):
     assert nothing_is_left(poller)
 
 
+@pytest.mark.parametrize("age", [0.5, 1.1, 5, 30])
+async def test_a_job_of_less_than_a_minute_is_new(age, server):
+    asyncio.get_running_loop().call_later(3, server.add, "ls_1")
+
+    made = datetime.now(UTC) - timedelta(seconds=age)
+    assert (await server.poller().wait("ls_1", created_at=made)).status == COMPLETED
+
+
+@pytest.mark.parametrize("trouble", ["omitted by statuses", "503 in between"])
+async def test_a_new_job_that_stays_unknown_is_not_found_whatever_happens_in_between(trouble, server):
+    async def fail_in_between(_ids):
+        if len(server.gets) % 2:
+            raise http(ServerError, 503)
+
+    if trouble == "omitted by statuses":
+        server.edit = lambda _answer: {}
+    else:
+        server.trouble["get"] = fail_in_between
+    with pytest.raises(NotFound):
+        await server.poller().wait("ls_1", created_at=datetime.now(UTC))
+    assert len(server.gets) <= 8
+    assert now() < 120
+
+
 async def test_a_new_job_that_stays_unknown_is_not_found(server):
     with pytest.raises(NotFound):
         await server.poller().wait("ls_1", created_at=datetime.now(UTC))
@@ -191,15 +215,6 @@ async def test_a_new_job_that_stays_unknown_is_not_found(server):
 async def test_an_old_job_that_is_unknown_is_not_found_at_once(hours, server):
     with pytest.raises(NotFound):
         await server.poller().wait("ls_1", created_at=datetime.now(UTC) - timedelta(hours=hours))
-    assert len(server.gets) == 1
-
-
-async def test_a_new_job_that_was_seen_and_is_deleted_is_not_found_at_once(server):
-    server.add("ls_1", lasts=1000)
-    asyncio.get_running_loop().call_later(3, server.jobs.clear)
-
-    with pytest.raises(NotFound):
-        await server.poller().wait("ls_1", created_at=datetime.now(UTC))
     assert len(server.gets) == 1
 
 
@@ -899,6 +914,25 @@ async def test_a_source_of_ids_that_has_ended_is_not_asked_again(server, entered
             seen = [one.id async for one in completions]
 
     assert sorted(seen) == sorted(ids)
+
+
+class UntilAnError(UntilNone):
+    async def __anext__(self):
+        if (one := await self.queue.get()) is None:
+            raise ValueError("the source is broken")
+        return one
+
+
+async def test_a_source_of_ids_that_has_failed_is_not_asked_again(server):
+    source = UntilAnError(server.add_many(1))
+    source.queue = asyncio.Queue()
+    source.queue.put_nowait("ls_0")
+    async with asyncio.timeout(100), server.poller().as_completed(source) as completions:
+        await anext(completions)
+        source.queue.put_nowait(None)
+        await asyncio.sleep(1)  # the source fails between two steps
+        with pytest.raises(ValueError, match="the source is broken"):
+            await anext(completions)
 
 
 async def test_no_ids_are_completed_at_once(server):

@@ -24,6 +24,7 @@ from heygen_async import (
     Asset,
     AuthenticationError,
     DownloadError,
+    HeyGenError,
     HeyGenSession,
     InvalidRequest,
     Lipsync,
@@ -114,6 +115,22 @@ async def test_a_create_that_the_close_interrupts_says_under_which_key_it_was_se
         assert caught.value.idempotency_key == request.headers["Idempotency-Key"]
         assert (caught.value.attempts, caught.value.outcome) == (1, "unknown")
         assert caught.value.__notes__ == ["It was not sent again: the session was closed."]
+
+
+async def test_a_create_that_the_close_of_its_borrowed_client_interrupts_says_under_which_key_it_was_sent():
+    async with Sandbox(faults=[faults.server_error("POST /v3/lipsyncs", status=500)]) as sandbox:
+        async with aiohttp.ClientSession() as theirs:
+            session = session_on(sandbox, http=theirs, retry=RetryPolicy(first_delay=0.01, max_attempts=100))
+            creating = asyncio.create_task(session.lipsyncs.create(**BOTH, idempotency_key="mine"))
+            async with asyncio.timeout(5):
+                while not sandbox.requests:  # noqa: ASYNC110 the sandbox has no event for it
+                    await asyncio.sleep(0.001)
+        with pytest.raises(HeyGenError) as caught:
+            await asyncio.wait_for(creating, 5)
+        assert (caught.value.idempotency_key, caught.value.outcome) == ("mine", "unknown")
+        with pytest.raises(RuntimeError, match="given as http= is closed"):
+            await session.lipsyncs.get("ls_1")
+        await session.aclose()
 
 
 def test_use_on_another_loop_is_a_runtime_error_with_a_sentence():

@@ -127,6 +127,9 @@ KNOWN = {
     "a signature with a star": lambda day: f"https://c.example.com/v.mp4?expires={_time(day)}&sig={_random(day)}*!",
     "a token of claims": lambda day: f"https://example.com/dl?token={_jwt(day, file='first.mp4')}",
     "a signature of claims": lambda day: f"https://example.com/dl?sig={_jwt(day, file='first.mp4')}",
+    "a signature of claims and an expiry": lambda day: (
+        f"https://example.com/dl?expires={_time(day)}&nonce={day}&sig={_jwt(day, file='first.mp4')}"
+    ),
     "a name with a sign before it": lambda day: f"https://example.com/v.mp4?_sig={_random(day)}",
 }
 KNOWN |= {

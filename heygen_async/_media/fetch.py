@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 from heygen_async._arguments import is_https
 from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind, Verdict, verdict_on
 from heygen_async._media.hosts import PartState, has_expired, no_output, range_headers, refusal, resumed, sniffed_type
-from heygen_async._text import clean_line
+from heygen_async._text import clean_line, whole_characters
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import HOST_EXCERPT, Incoming
 from heygen_async._transport.retry import Attempts
@@ -34,6 +34,7 @@ from heygen_async.errors import (
 from heygen_async.models import Lipsync, LipsyncStatus, Secret
 
 _LINK: Final = re.compile(r"(https?://[^/?#]*)([^\x00-\x1f\x7f]*)", re.IGNORECASE)
+_EXCERPT_SECONDS: Final = 5.0
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
@@ -132,11 +133,16 @@ class _Fetch:
     async def _excerpt(self, answer: Incoming) -> bytes:
         """Return the start of a body that is no file, or what arrives of it in time, and before it breaks."""
         start = bytearray()
-        with suppress(TransportError, TimeoutError):
-            async with asyncio.timeout(self._transport.timeouts.transfer_idle):
-                while len(start) < HOST_EXCERPT and (data := await answer.read()):
-                    start += data
-        return bytes(start)
+        try:
+            with suppress(TransportError, TimeoutError):
+                async with asyncio.timeout(min(_EXCERPT_SECONDS, self._transport.timeouts.transfer_idle)):
+                    while (size := len(start)) < HOST_EXCERPT:
+                        start += await answer.read()
+                        if len(start) == size:
+                            break
+            return bytes(start)
+        finally:
+            start.clear()  # or a traceback with local variables would show links that it quotes
 
     def _check_length(self, state: PartState) -> None:
         subject = f"the {self._link.kind} of {self._link.lipsync.id}"
@@ -262,7 +268,7 @@ class Link:
 def _encoded(link: str) -> str:
     """Return *link* with blanks and letters of other scripts, in the name of a file for instance, encoded."""
     parts = _LINK.fullmatch(link.strip())
-    return f"{parts[1]}{quote(parts[2], safe=string.punctuation, errors='replace')}" if parts else link
+    return f"{parts[1]}{quote(whole_characters(parts[2]), safe=string.punctuation)}" if parts else link
 
 
 def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:

@@ -27,6 +27,8 @@ _CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
 _COMPRESSION: Final = re.compile(r"(?:x-)?(?:gzip|compress)|deflate|br|zstd|dc[bz]")
+_TEXT_CODINGS: Final = frozenset({"utf-8", "utf8", "binary"})
+"""What captions may have as their `Content-Encoding` and still be text."""
 _HTML: Final = re.compile(r"text/html|application/xhtml\+xml")
 _DOCUMENT: Final = re.compile(r"text/html|(?:application|text)/(?:xml|json)|[^/]+/.+\+(?:xml|json)")
 """Media types of pages, and of the reports of errors; a video and SubRip have others."""
@@ -155,7 +157,8 @@ def _check_media(status: int, headers: Mapping[str, str], kind: OutputKind) -> N
     given = media_type(headers)
     if (_NO_VIDEO if kind == "video" else _NO_TEXT).fullmatch(given):
         raise no_output(status, given, kind)
-    if any(map(_COMPRESSION.fullmatch, _codings(headers))):
+    codings = _codings(headers)
+    if any(map(_COMPRESSION.fullmatch, codings)) or (kind == "captions" and not codings <= _TEXT_CODINGS):
         raise UnexpectedResponse(["the file host sent a compressed file, which was not requested"], status=status)
 
 
@@ -177,7 +180,7 @@ def media_type(headers: Mapping[str, str]) -> str:
 
 
 def sniffed_type(headers: Mapping[str, str]) -> str:
-    """Return the type by which the first bytes are judged: of what may be encoded, they must be those of a video."""
+    """Return the type by which the first bytes are judged: what may be encoded must begin as a video does."""
     return PLAIN_TEXT if _codings(headers) else media_type(headers)
 
 

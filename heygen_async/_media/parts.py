@@ -40,7 +40,7 @@ _LOCK_ATTEMPTS, _LOCK_PAUSE = 20, 0.02
 _BOX_HEADER: Final = 8
 _LARGE_BOX_HEADER: Final = 16
 _KINDS: Final = frozenset(b"ftyp styp moov moof mfra mdat sidx meta uuid free skip wide emsg prft pdin".split())
-"""What boxes an MP4 consists of."""
+"""The kinds of boxes at the top level of an MP4."""
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
@@ -205,19 +205,19 @@ class Part:
             OSError: If its bytes cannot be written to the disk, or its name cannot be changed.
         """
         part = part_path(self._target)
-        if not _is_at(self._file, part):
+        os.fsync(self._file.fileno())  # or a power failure could leave a complete name without its bytes
+        if not _is_at(self._file, part):  # now, because that takes its time
             self.discard()
             raise DownloadError(f"{part} was removed or replaced by another program; download to {self._target} again")
-        os.fsync(self._file.fileno())  # or a power failure could leave a complete name without its bytes
         if fcntl is None:
             self.close()  # Windows renames and removes no open file
         _publish(part, self._target, overwrite=overwrite)
         side_path(self._target).unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove it, and its side file; without that, what somebody else has put in its place is not ours."""
+        """Remove it and its side file, but not what somebody else has put in their place."""
         part, side = part_path(self._target), side_path(self._target)
-        paths = [part, side] if _is_at(self._file, part) else [side]
+        paths = [path for file, path in ((self._file, part), (self._side, side)) if _is_at(file, path)]
         if fcntl is None:
             self.close()
         for path in paths:
@@ -333,13 +333,17 @@ def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
         return
     try:
         os.link(part, target)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         raise
     except OSError:
         # Perhaps it has no links, which each file system and each system of permissions reports in its own way: take
         # the name with an empty file, which is then replaced.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        part.replace(target)
+        try:
+            part.replace(target)
+        except OSError:
+            target.unlink(missing_ok=True)  # or our own empty file would be in the way of the next download
+            raise
     else:
         part.unlink()
 

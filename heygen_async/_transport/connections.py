@@ -3,7 +3,8 @@
 Rule 1: the API key is a constant of the client that only talks to the API's origin. File hosts get a client of
 their own over the same connector, which has no key.
 Rule 2: no client keeps a cookie, and none repeats a request by itself.
-Rule 3: a proxy learns no key: aiohttp sends the headers of a client with a proxy to that proxy too, unencrypted.
+Rule 3: a proxy before an https API is not sent the key: aiohttp sends a client's headers to the proxy too, unencrypted,
+when it opens a connection through it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _logger: Final = logging.getLogger("heygen_async")
 
 _CLOSE_SECONDS: Final = 5.0
+_BORROWED_CLOSED: Final = "the aiohttp.ClientSession given as http= is closed"
 
 
 class Verification(TypedDict, total=False):
@@ -100,6 +102,8 @@ class Connections:
         if self._state is _State.OPEN:
             if loop is not self._loop:
                 raise RuntimeError("this HeyGenSession was opened on another event loop; make one for each loop")
+            if self._borrowed is not None and self._borrowed.closed:
+                raise RuntimeError(_BORROWED_CLOSED)
         elif self._state is _State.CLOSED:
             raise RuntimeError(CLOSED)
         else:
@@ -111,22 +115,15 @@ class Connections:
             # limit=0: connections are counted before the connector, where waiting does not count as connecting.
             self._connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl or True)
         elif self._borrowed.closed or self._borrowed.connector is None:
-            raise RuntimeError("the aiohttp.ClientSession given as http= is closed")
+            raise RuntimeError(_BORROWED_CLOSED)
         else:
             self._connector = self._borrowed.connector
         if self._borrowed is None or self._borrowed._default_proxy is None:  # noqa: SLF001 as below
             self._api = self._client(self._connector, self.origin.headers)
         else:
-            self._api = self._client(self._connector, public_headers, self._authorize)
+            self._api = self._client(self._connector, public_headers, _authorizing(self.origin))
         self._files = self._client(self._connector, lambda: {"User-Agent": user_agent()})
         self._loop, self._state = loop, _State.OPEN
-
-    async def _authorize(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Add the key to a request that goes through a proxy."""
-        request.headers.update(self.origin.credentials())
-        return await handler(request)
 
     def _client(
         self,
@@ -238,6 +235,16 @@ class Connections:
         proxy = await to_thread.run_sync(_environment_proxy, api) if self._trust_env else None
         verification = True if self._ssl is None else self._ssl
         return await probe(api, proxy=proxy, verification=verification, timeout=timeout)
+
+
+def _authorizing(origin: Origin) -> aiohttp.ClientMiddlewareType:
+    """Return what adds the key to each request that goes through a proxy; it keeps no session alive."""
+
+    async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        request.headers.update(origin.credentials())
+        return await handler(request)
+
+    return authorize
 
 
 def _environment_proxy(url: URL) -> URL | None:

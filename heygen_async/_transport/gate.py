@@ -37,7 +37,7 @@ class Gate:
         """Wait until a request of *scope* may leave; call `leave` once for each return."""
         pacer = self.pacer
         while True:
-            pauses = pacer.pauses[scope]
+            pauses = pacer.pauses(scope)
             if not pacer.is_free:
                 await self._wait_for_departure(scope)
             await self._seats.acquire()
@@ -47,23 +47,22 @@ class Gate:
                 except BaseException:
                     self._seats.release()
                     raise
-            if pacer.pauses[scope] == pauses:
+            if pacer.pauses(scope) == pauses:
                 return
             # A pause has begun while this request waited: the time that was reserved for it is void.
             self._seats.release()
 
     async def _wait_for_departure(self, scope: RateScope) -> None:
         pacer, now = self.pacer, asyncio.get_running_loop().time()
-        pauses, departures = pacer.pauses[scope], pacer.book(scope, now)
-        wait = max(departures) - now
+        departures = pacer.book(scope, now)
+        wait = max(departure.time for departure in departures) - now
         if wait <= 0:
             return
         try:
             await asyncio.sleep(wait)
         except BaseException:
-            # Or callers that give up sooner than their time comes would reserve more and more, and none would leave.
-            if pacer.pauses[scope] == pauses:
-                pacer.give_back(scope, departures)
+            # Otherwise callers that give up early reserve more and more times, and no request leaves.
+            pacer.give_back(scope, departures)
             raise
 
     def leave(self) -> None:

@@ -3,7 +3,7 @@
 Rule 1: a pause holds back every request of its scope; a refused create holds back creates only.
 Rule 2: after a pause requests leave one after another at a learned gap, never all at once: the gap doubles with
 each pause that was not long enough, and shrinks with each answer that is no 429.
-Rule 3: a time that is reserved for a request which gives up is free for the next one.
+Rule 3: a time that is reserved for a request which gives up is given to the next request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from heygen_async._wire import RateScope
 
@@ -22,32 +22,45 @@ _SHRINK: Final = 0.95
 _NO_GAP: Final = 0.002
 
 
+@frozen
+class Departure:
+    """A time that is reserved for a request."""
+
+    time: float
+    pauses: int
+    """How many pauses there had been when it was reserved: the next one makes it void."""
+
+
 @define
 class Pace:
     """The departures of one scope. Times are seconds on any one clock."""
 
     paused_until: float = 0.0
     gap: float = 0.0
+    pauses: int = 0
+    """How many 429s there were."""
     _next: float = 0.0
     _free: list[float] = field(factory=list)
     """A heap of reserved times that were given back."""
 
-    def book(self, now: float) -> float:
+    def book(self, now: float) -> Departure:
         """Return when one request may leave, and reserve that time for it."""
-        earliest = max(now, self.paused_until)
+        return Departure(self._reserve(max(now, self.paused_until)), self.pauses)
+
+    def _reserve(self, earliest: float) -> float:
         while self._free:
             freed = heapq.heappop(self._free)
             if freed >= earliest:
                 return freed
-        departure = max(earliest, self._next)
+        time = max(earliest, self._next)
         if self.gap:
-            self._next = departure + self.gap
-        return departure
+            self._next = time + self.gap
+        return time
 
-    def give_back(self, departure: float) -> None:
-        """Free a time that was reserved after the last pause began, and will not be used."""
-        if departure < self._next:
-            heapq.heappush(self._free, departure)
+    def give_back(self, departure: Departure) -> None:
+        """Free a reserved time that will not be used, unless a pause has made it void."""
+        if departure.pauses == self.pauses and departure.time < self._next:
+            heapq.heappush(self._free, departure.time)
 
     def refuse(self, now: float, delay: float) -> None:
         """Record a 429: nothing leaves for *delay* seconds."""
@@ -56,6 +69,7 @@ class Pace:
             self.gap = min(max(2 * self.gap, _FIRST_GAP), _LONGEST_GAP)
         self.paused_until = max(self.paused_until, now + delay)
         self._next = self.paused_until
+        self.pauses += 1
         self._free.clear()
 
     def accept(self, now: float) -> None:
@@ -72,27 +86,26 @@ class Pacer:
     creates: Pace = field(factory=Pace)
     is_free: bool = True
     """Whether all requests may leave at once: no pause is on, and no gap is left of one."""
-    pauses: dict[RateScope, int] = field(factory=lambda: {"session": 0, "creates": 0})
-    """How many 429s have held back each scope: a departure that was reserved before the last one is void."""
 
     def _paces(self, scope: RateScope) -> Sequence[Pace]:
         return (self.session, self.creates) if scope == "creates" else (self.session,)
 
-    def book(self, scope: RateScope, now: float) -> Sequence[float]:
+    def pauses(self, scope: RateScope) -> int:
+        """Return how many 429s have held back *scope*: a time that was reserved before the last one is void."""
+        return sum(pace.pauses for pace in self._paces(scope))
+
+    def book(self, scope: RateScope, now: float) -> Sequence[Departure]:
         """Reserve a time in each pace of *scope*: a request may leave at the last one."""
         return [pace.book(now) for pace in self._paces(scope)]
 
-    def give_back(self, scope: RateScope, departures: Sequence[float]) -> None:
-        """Free what `book` returned, if no pause has made it void since."""
+    def give_back(self, scope: RateScope, departures: Sequence[Departure]) -> None:
+        """Free what `book` returned."""
         for pace, departure in zip(self._paces(scope), departures, strict=True):
             pace.give_back(departure)
 
     def refuse(self, scope: RateScope, now: float, delay: float) -> None:
         """Record that a request of *scope* was answered 429: nothing in that scope leaves for *delay* seconds."""
         self._paces(scope)[-1].refuse(now, delay)
-        self.pauses["creates"] += 1
-        if scope == "session":
-            self.pauses["session"] += 1
         self.is_free = False
 
     def accept(self, scope: RateScope, now: float) -> None:

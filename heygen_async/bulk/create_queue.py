@@ -1,7 +1,7 @@
 """The queue before creates: which row may send its create next.
 
 Every change of the limiter or the circuit breaker (an answer, the end of a job, the timer) moves the queue: the row
-with the lowest number goes first; after failures, the one with the fewest tries. A row with a time before which it may
+with the lowest number goes first, after failures the one with the fewest tries. A row with a time before which it may
 not go is skipped until then.
 """
 

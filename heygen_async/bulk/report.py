@@ -141,4 +141,4 @@ def _path_cell(path: str | None) -> str | None:
 
 
 def _harmless(line: str) -> str:
-    return f"'{line}" if line.startswith(_FORMULA) else line
+    return f"'{line}" if line.lstrip().startswith(_FORMULA) else line

@@ -110,15 +110,15 @@ def looks_signed(url: str) -> bool:
 def _certain(link: Link) -> frozenset[str]:
     """Return the names of the parameters that are certainly a signature (rule 1)."""
     values = link.values
-    found = {name for name, value in values.items() if _is_signature(name, value)}
-    if found:
+    signatures = {name for name, value in values.items() if _is_signature(name, value)}
+    # What a token claims may say which file is meant, so it stays; what goes with it does not.
+    found = {name for name in signatures if not claims_of(values[name])}
+    if signatures:
         found |= {name for name, value in values.items() if _goes_with_signature(name, value)}
-    return frozenset(found | added_by_signers(link)) & values.keys()
+    return frozenset((found | added_by_signers(link)) & values.keys())
 
 
 def _is_signature(name: str, value: str) -> bool:
-    if claims_of(value):  # they may say which file is meant
-        return False
     if name in _SIGNATURES:
         return _CODED.fullmatch(value) is not None and _MEDIA.search(value) is None
     return _SIGNATURE_ENDING.fullmatch(name) is not None and _looks_random(value)

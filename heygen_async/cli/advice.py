@@ -56,7 +56,9 @@ def advising_on_port(port: int, host: str | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if host is not None and (isinstance(error, gaierror) or error.errno in _NO_ADDRESS):
+        # On other systems these numbers are those of other errors, which have classes of their own.
+        has_no_address = isinstance(error, gaierror) or (type(error) is OSError and error.errno in _NO_ADDRESS)
+        if host is not None and has_no_address:
             reason = str(error.strerror).partition(" (while ")[0]
             raise ValueError(f"--host {host} has no address: {reason}") from error
         if error.errno != errno.EADDRINUSE:

@@ -20,6 +20,7 @@ from heygen_async.cli.output import emit, note, print_json
 from heygen_async.cli.output_flags import OutputFlags, Target
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.wait import how_to_continue, wait_for
+from heygen_async.errors import HeyGenError
 from heygen_async.models import Lipsync, LipsyncOptions, LipsyncRequest, Source
 
 if TYPE_CHECKING:
@@ -128,16 +129,17 @@ class _Creation:
         async with session(self.options, polling=self.waiting.polling) as heygen:
             job = await self._send(heygen)
             note(f"created {job.id}", self.options)
-            if delivery is None:
-                return await wait_for(heygen, [job.id], self.options, timeout=self.waiting.timeout)
-            return await wait_for(
-                heygen,
-                [job.id],
-                self.options,
-                timeout=self.waiting.timeout,
-                advice=f"{how_to_continue([job.id], self.options)} && {delivery.command(job.id, self.options)}",
-                deliver=partial(self._deliver, heygen, delivery),
+            wait = partial(
+                wait_for, heygen, [job.id], self.options, timeout=self.waiting.timeout, created_at=job.created_at
             )
+            try:
+                if delivery is None:
+                    return await wait()
+                advice = f"{how_to_continue([job.id], self.options)} && {delivery.command(job.id, self.options)}"
+                return await wait(advice=advice, deliver=partial(self._deliver, heygen, delivery))
+            except HeyGenError as error:  # of any kind: the job is paid for
+                error.add_note(how_to_continue([job.id], self.options))
+                raise
 
     async def _deliver(self, heygen: HeyGenSession, delivery: OutputFlags, lipsync: Lipsync) -> None:
         with advising(f"it is completed; to download it: {delivery.command(lipsync.id, self.options)}"):

@@ -89,7 +89,7 @@ def _in_the_way(video: Path, dubs: list[_Dub]) -> Iterator[str]:
     """Yield the files that no demo has written, which may be paid for: a demo writes the video as it is."""
     for path in [dub.path for dub in dubs if dub.path.exists()]:
         if not path.is_file() or not filecmp.cmp(path, video, shallow=False):
-            yield f"{path} is not of a demo of this video: move it away, or give another folder"
+            yield f"{path} was not written by a demo of this video: move it away, or give another folder"
 
 
 async def _demo(video: Path, audio: Path, dubs: list[_Dub]) -> None:

@@ -14,6 +14,7 @@ import attrs
 from cyclopts import Parameter
 
 from heygen_async import HeyGenSession, PollPolicy
+from heygen_async._text import one_line
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.folders import temporary_folder
@@ -117,11 +118,18 @@ def dub(
     """
     files = RunFiles.of(manifest, flags.journal, is_kept=not sandbox)
     review.check(output_dir=flags.output_dir, is_kept=not sandbox and not dry_run)
-    commands = RunCommands(manifest, flags, review, options.base_url)
+    suggested = _with_journal(flags, manifest) if sandbox else flags
+    commands = RunCommands(manifest, suggested, review, options.base_url)
     plan = _Plan(files=files, flags=flags, review=review, commands=commands, options=options)
     if sandbox:
         return _listing_bad_rows(_rehearse(plan, dry_run=dry_run))
     return _listing_bad_rows(_run_for_real(plan, polling(poll_every), dry_run=dry_run))
+
+
+def _with_journal(flags: RunFlags, manifest: Path) -> RunFlags:
+    """Return *flags* with the journal that a run of a pipe needs, which a rehearsal does not."""
+    is_pipe = flags.journal is None and Manifest(manifest).name is None
+    return attrs.evolve(flags, journal=Path("run.sqlite")) if is_pipe else flags
 
 
 async def _listing_bad_rows(run: Coroutine[Any, Any, Exit]) -> Exit:
@@ -203,7 +211,7 @@ async def _served(
         try:
             yield
         except HeyGenError as error:
-            note(f"the run has ended: {error}", plan.options)
+            note(f"the run has ended: {one_line(str(error))}", plan.options)
             print_summary()
             await page.stay(plan.options)
             raise

@@ -103,6 +103,8 @@ def _unwritable(journal: Path) -> Iterator[str]:
         yield f"the folder of the journal {journal} does not exist"
     elif not os.access(folder, os.W_OK | os.X_OK):
         yield f"the folder {folder} is not writable: give a journal in another one, such as --journal ~/run.sqlite"
+    elif journal.is_dir():
+        yield f"the journal {journal} is a folder: name a file in it"
     elif journal.exists() and not os.access(journal, os.W_OK):
         yield f"the journal {journal} is not writable"
 

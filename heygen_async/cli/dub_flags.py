@@ -59,5 +59,7 @@ def _words(flag: str, value: object) -> Iterator[str]:
                 yield from _words(f"{flag}.{name}", one)
         case float():
             yield from (flag, str(value).removesuffix(".0"))
+        case _ if str(value).startswith("-"):
+            yield f"{flag}={value}"
         case _:
             yield from (flag, str(value))

@@ -207,8 +207,8 @@ async def _whole_list(heygen: HeyGenSession, size: int, token: str | None) -> JS
 
 def _page(answer: JSON) -> Page[JSON]:
     match answer:
-        case {"data": list(items)}:
-            has_more = answer.get("has_more") is True
+        case {"data": list(items), **others}:
+            has_more = others.get("has_more") is True
         case _:
             raise UnexpectedResponse(["not a list @ $.data"], status=200)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -80,7 +81,7 @@ def emit_page(page: JSON, options: Printing, *, more: str = "") -> None:
     emit(page, options)
     with suppress(TypeError):  # a cursor that cannot be read was printed as it is
         if token := next_token(page):
-            note(f"the next page: --token {token}{more}", options)
+            note(f"the next page: --token {shlex.quote(token)}{more}", options)
 
 
 def next_token(page: JSON) -> str | None:

@@ -79,4 +79,5 @@ class OutputFlags:
     def command(self, lipsync_id: str, options: Options) -> str:
         """Return the command that downloads a lipsync to the same place."""
         flags = [f"--{flag}" for flag in ("captions", "overwrite") if getattr(self, flag)]
-        return options.command("lipsync", "download", lipsync_id, "-o", self.output, *flags)
+        output = [f"--output={self.output}"] if self.output.startswith("-") else ["-o", self.output]
+        return options.command("lipsync", "download", lipsync_id, *output, *flags)

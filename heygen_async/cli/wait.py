@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from heygen_async._ids import segment
@@ -65,6 +66,7 @@ async def wait_for(
     options: Options,
     *,
     timeout: float | None,
+    created_at: datetime | None = None,
     advice: str | None = None,
     deliver: Deliver = _keep,
 ) -> Exit:
@@ -75,6 +77,7 @@ async def wait_for(
         lipsync_ids: The lipsyncs.
         options: How to print.
         timeout: Seconds for all of them; `None` for the policy's longest wait.
+        created_at: When they were created, if that was just now.
         advice: How to continue after an interruption; `None` says how to wait again.
         deliver: Called with each completed lipsync before it is printed: a closed pipe must not cost its file.
 
@@ -87,7 +90,7 @@ async def wait_for(
     with advising(advice or how_to_continue(lipsync_ids, options)):
         try:
             with waiting(heygen, len(lipsync_ids), options) as aside:
-                ended = heygen.poller.as_completed(lipsync_ids, timeout=timeout)
+                ended = heygen.poller.as_completed(lipsync_ids, timeout=timeout, created_at=created_at)
                 async with ended:
                     return max([await _report(heygen, lipsync, options, aside, deliver) async for lipsync in ended])
         except WaitTimeout as late:
@@ -106,7 +109,7 @@ def how_to_continue(lipsync_ids: Sequence[str], options: Options) -> str:
 async def _report(heygen: HeyGenSession, lipsync: Lipsync, options: Options, aside: Aside, deliver: Deliver) -> Exit:
     with aside():
         try:
-            envelope = await fetch(heygen, lipsync.id)
+            envelope = await _fetch(heygen, lipsync.id, options)
             try:
                 if lipsync.status == LipsyncStatus.COMPLETED:
                     await deliver(lipsync)
@@ -118,6 +121,14 @@ async def _report(heygen: HeyGenSession, lipsync: Lipsync, options: Options, asi
             print_error(error, as_json=wants_json(options.json))
             return exit_code(error)
     return Exit.DONE
+
+
+async def _fetch(heygen: HeyGenSession, lipsync_id: str, options: Options) -> JSON:
+    try:
+        return await fetch(heygen, lipsync_id)
+    except HeyGenError as error:
+        error.add_note(how_to_continue([lipsync_id], options))
+        raise
 
 
 async def _print_unfinished(heygen: HeyGenSession, pending: Mapping[str, str | None], options: Options) -> None:

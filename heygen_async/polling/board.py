@@ -82,7 +82,7 @@ class Board:
         if job is None:
             job = self._jobs[lipsync_id] = self._new_job(waiter, lipsync_id, now, age)
         elif age is not None:
-            job.created = min(job.created, now - age)
+            job.created, job.has_age = min(job.created, now - age), True
         queue = self._queue_of(waiter)
         is_queued = any(self._queue_of(other) is queue for other in job.waiters)
         job.waiters[waiter] = None
@@ -292,7 +292,7 @@ class Board:
         self._on_running(job, lipsync.status, now)
 
     def _on_job_error(self, job: Job, error: Exception, now: Now) -> None:
-        failures = job.failures.after_error(error, is_new=job.was_new and not job.seen_running)
+        failures = job.failures.after_error(error, is_new=job.is_young(now.time))
         if failures is None:
             self._finish(job, error, now.time)
         else:
@@ -304,7 +304,14 @@ class Board:
     def _new_job(self, waiter: Waiter, lipsync_id: str, now: float, age: float | None) -> Job:
         # If its age is not known it may have ended long ago. A new job is not due at once.
         due = now if age is None else max(now, now - age + self._cadence.interval([waiter.policy], 0.0))
-        return Job(lipsync_id, created=now - (age or 0.0), due=due, size=query_size(lipsync_id), was_new=due > now)
+        return Job(
+            lipsync_id,
+            created=now - (age or 0.0),
+            due=due,
+            size=query_size(lipsync_id),
+            was_new=due > now,
+            has_age=age is not None,
+        )
 
     def _interval(self, job: Job, age: float, *, notified: bool) -> float:
         return self._cadence.interval((waiter.policy for waiter in job.waiters), age, notified=notified)

@@ -19,7 +19,7 @@ _MOST_UNREADABLE: Final = 10
 """Unreadable answers in a row that end a wait: about two minutes of a gateway's pages."""
 
 _MOST_MISSING: Final = 4
-"""Answers in a row that a new job does not exist which end a wait: reads may lag behind its create."""
+"""How many answers that a new job does not exist end its wait: reads may lag behind its create."""
 
 _MAX_OMISSIONS: Final = 3
 """Answers in a row that may omit a job before it is fetched by itself."""
@@ -37,8 +37,10 @@ class Failures:
 
     count: int = 0
     """Requests in a row that failed."""
-    doubtful: int = 0
-    """Answers in a row that are not believed yet, the last ones of `count`."""
+    unreadable: int = 0
+    """Unreadable answers and pages in a row; answers without the job do not count."""
+    missing: int = 0
+    """Answers that it does not exist, since one that had it."""
     omissions: int = 0
     """Readable answers in a row without the job."""
     error: HeyGenError | None = None
@@ -56,7 +58,7 @@ class Failures:
 
     def after_omission(self) -> Failures:
         """Return these and an answer without the job."""
-        return Failures(omissions=self.omissions + 1)
+        return Failures(0, self.unreadable, self.missing, self.omissions + 1)
 
     def after_error(self, error: Exception, *, is_new: bool = False) -> Failures | None:
         """Return these and a request that failed; `None` if *error* ends the wait.
@@ -66,16 +68,16 @@ class Failures:
         """
         if not isinstance(error, HeyGenError):
             return None
-        if _is_page(error):
-            most = _MOST_UNREADABLE
+        unreadable, missing = 0, self.missing
+        if _is_page(error) or (isinstance(error, UnexpectedResponse) and error.is_transient):
+            unreadable = self.unreadable + 1
         elif is_new and isinstance(error, NotFound):
-            most = _MOST_MISSING
-        elif error.is_transient:
-            most = _MOST_UNREADABLE if isinstance(error, UnexpectedResponse) else 0
-        else:
+            missing += 1
+        elif not error.is_transient:
             return None
-        doubtful = self.doubtful + 1 if most else 0
-        return None if doubtful and doubtful >= most else Failures(self.count + 1, doubtful, self.omissions, error)
+        if unreadable == _MOST_UNREADABLE or missing == _MOST_MISSING:
+            return None
+        return Failures(self.count + 1, unreadable, missing, self.omissions, error)
 
     def delay(self, policy: PollPolicy) -> float:
         """Return the least seconds until the next request."""

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
@@ -28,11 +29,17 @@ class Completions:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, ids: Iterable[str] | AsyncIterable[str], *, timeout: float | None
+        self,
+        dispatcher: Dispatcher,
+        ids: Iterable[str] | AsyncIterable[str],
+        *,
+        timeout: float | None,
+        created_at: datetime | None,
     ) -> None:
         self._dispatcher = dispatcher
         self._source: Iterator[str] | AsyncIterator[str] = aiter(ids) if isinstance(ids, AsyncIterable) else iter(ids)
         self._timeout = timeout
+        self._created_at = created_at
         self._deadline: float | None = None
         self._waiter = ManyWaiter(math.inf)
         self._started: dict[str, float] = {}
@@ -109,7 +116,7 @@ class Completions:
         """Read the ids, then be there for the board, which assigns requests to active waiters."""
         board, waiter = self._dispatcher.board, self._waiter
         try:
-            if self._reader is None:
+            if self._reader is None and self._bug is None:
                 await self._read_here()
             board.resume(waiter)
             try:
@@ -188,7 +195,7 @@ class Completions:
         except ValueError as error:
             self._waiter.results.append((lipsync_id, _unavailable(lipsync_id, error)))
         else:
-            self._dispatcher.board.join(self._waiter, lipsync_id, now)
+            self._dispatcher.board.join(self._waiter, lipsync_id, now, age=self._dispatcher.age(self._created_at))
 
     def _next_result(self) -> Lipsync:
         if self._waiter.results:

@@ -113,7 +113,8 @@ class LipsyncPoller:
             TypeError, ValueError: An argument is wrong; nothing was sent.
             LipsyncFailed: The job failed.
             WaitTimeout: The time is up. The job still runs, and may be waited for again.
-            NotFound: There is no such job in this account; of a new one, after four such answers: reads may lag.
+            NotFound: There is no such job in this account. For a new job it is raised after four such answers,
+                because reads may lag behind its create.
             HeyGenError: Any other error that is not transient, or answers stay unreadable.
             RuntimeError: The session is closed, or in use by another event loop.
         """
@@ -171,7 +172,13 @@ class LipsyncPoller:
             if status is not None:
                 yield status
 
-    def as_completed(self, ids: Iterable[str] | AsyncIterable[str], *, timeout: float | None = None) -> Completions:
+    def as_completed(
+        self,
+        ids: Iterable[str] | AsyncIterable[str],
+        *,
+        timeout: float | None = None,
+        created_at: datetime | None = None,
+    ) -> Completions:
         """Iterate over many jobs in order of completion, failed ones included.
 
         Iterate over the result with `async for`. If you may stop early, use it with `async with`, which cancels the
@@ -181,6 +188,8 @@ class LipsyncPoller:
             ids: The jobs; duplicates are yielded once. All ids are read before the first step waits. Inside
                 `async with`, those of an async iterable are read concurrently with the waiting.
             timeout: Seconds for all jobs, 0 or more, from the first step; `None` is `PollPolicy.longest` for each step.
+            created_at: When they were created, as an aware datetime, if they were created together just now: reads may
+                not know them yet.
 
         Returns:
             An async iterator of `Lipsync`. One that cannot be read, such as an unknown id, has the status `not_found`
@@ -196,7 +205,7 @@ class LipsyncPoller:
         if isinstance(ids, str):
             raise TypeError("ids is one string; pass a list of ids")
         check_timeout(timeout)
-        return Completions(self._dispatcher, ids, timeout=timeout)
+        return Completions(self._dispatcher, ids, timeout=timeout, created_at=created_at)
 
     def notify(self, lipsync_id: str) -> None:
         """Look at a job now, because a notification such as a webhook arrived. Ignored for jobs without waiters.

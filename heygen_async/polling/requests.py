@@ -110,10 +110,13 @@ class Dispatcher:
     def join(self, waiter: Waiter, lipsync_id: str, created_at: datetime | None = None) -> Job:
         """Let *waiter*, of one job, wait for *lipsync_id*; `leave` must follow."""
         segment("lipsync_id", lipsync_id)
-        age = None if created_at is None else max(0.0, (self._wall() - created_at).total_seconds())
-        job = self.board.join(waiter, lipsync_id, self.open(), age=age)
+        job = self.board.join(waiter, lipsync_id, self.open(), age=self.age(created_at))
         self.update()
         return job
+
+    def age(self, created_at: datetime | None) -> float | None:
+        """Return how old in seconds a job is that was created at *created_at*, if that is known."""
+        return None if created_at is None else max(0.0, (self._wall() - created_at).total_seconds())
 
     def leave(self, waiter: Waiter, job: Job) -> None:
         """Remove *waiter*; a request that it had is sent by another."""

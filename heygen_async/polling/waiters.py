@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _MAX_GETS: Final = 32
 """The most lipsyncs that one waiter of many jobs gets at once."""
 
+_YOUNG: Final = 60.0
+"""Seconds after its create in which reads may not know a job yet."""
+
 WaitResult: TypeAlias = Lipsync | Exception
 """What a wait ends with: the finished job, or an error."""
 
@@ -102,9 +105,15 @@ class Job:
     """Whether it was seen unfinished, so that its end tells how long such jobs take."""
     was_new: bool = False
     """Whether it was too new to have ended when it was first waited for."""
+    has_age: bool = False
+    """Whether `created` is when it was created."""
     status: Status | None = None
     failures: Failures = NO_FAILURES
     waiters: dict[Waiter, None] = field(factory=dict, repr=False)
+
+    def is_young(self, now: float) -> bool:
+        """Return whether it is so young that reads may not know it yet."""
+        return self.has_age and now - self.created < _YOUNG
 
 
 @define(eq=False)

@@ -1215,6 +1215,15 @@ async def test_a_pipe_or_a_device_is_never_replaced(heygen, job, sandbox, tmp_pa
     assert len(sandbox.requests) == requests
 
 
+async def test_captions_in_a_folder_replace_no_pipe(heygen, job, tmp_path):
+    name = captions_path(await job.download(tmp_path)).name
+    os.mkfifo(tmp_path / name)
+
+    with pytest.raises(DownloadError, match="is not a regular file"):
+        await heygen.download_captions(job.id, tmp_path, overwrite=True)
+    assert (tmp_path / name).is_fifo()
+
+
 def test_every_problem_of_an_output_is_found_at_once(tmp_path):
     target = tmp_path / ("x" * 246)
     target.write_text("mine")

@@ -97,9 +97,9 @@ class Downloads:
         _check_options(overwrite=overwrite)
         await check_captions(path, overwrite=overwrite)
         link = await self._link("captions", lipsync)
-        target = captions_path(await self._target(path, link))
-        if not overwrite and await to_thread.run_sync(os.path.lexists, target):
-            raise DownloadError(f"{target} exists already; give overwrite=True to replace it")
+        video = await self._target(path, link)
+        await check_captions(video, overwrite=overwrite)
+        target = captions_path(video)
         async with self._transfers.seats:
             content = await self._captions(link)
         with _disk_errors(target, target):

@@ -670,6 +670,26 @@ def test_a_get_is_not_repeated_before_its_time_because_a_notification_arrives(is
     assert first.request is None
 
 
+@pytest.mark.parametrize("end", ["403", "404", "400", "omissions"])
+def test_no_end_of_a_bulk_request_has_a_job_fetched_before_its_retry_after(end):
+    board = Board(PollPolicy())
+    waiters = crowd(board, 2)
+    board.notify("ls_0")
+    board.on_error(waiters[0].request, http(ServerError, 503, retry_after=100), Now(1.0))
+    for now in (1.0, 4.0, 8.0):
+        request = one_look(board, waiters, now)
+        assert request.ids == ["ls_1", "ls_0"]  # it fills up a request that is sent for another
+        if end == "omissions":
+            board.on_statuses(request, {"ls_1": RUNNING}, Now(now))
+        else:
+            error = {"403": PermissionDenied, "404": NotFound, "400": InvalidRequest}[end]
+            board.on_error(request, http(error, int(end)), Now(now))
+            break
+    board.start_due(100.9)
+
+    assert "ls_0" not in [one for request in requests_of(waiters) for one in request.ids if len(request.jobs) == 1]
+
+
 def test_a_retry_after_of_a_year_does_not_extend_a_wait_beyond_the_longest():
     board = Board(PollPolicy(longest=100))
     (waiter,) = crowd(board, 1)

@@ -202,9 +202,7 @@ class Board:
         ended = []
         for job in self._settle(request):
             status = statuses.get(job.id)
-            if status in TERMINAL and job.failures.has_retry_after and job.due > now.time:
-                self._enqueue(job, job.due)
-            elif status in TERMINAL:
+            if status in TERMINAL:
                 job.status = status
                 ended.append(job)
             elif status is not None:
@@ -215,7 +213,7 @@ class Board:
                     ended.append(job)  # perhaps: only its own GET can tell
                 else:
                     self._reschedule(job, now)
-        self._get_all(ended)
+        self._get_all(self._ready_to_get(ended, now.time))
 
     def on_lipsync(self, request: StatusRequest, lipsync: Lipsync, now: Now) -> None:
         """Settle the GET of one lipsync."""
@@ -247,9 +245,9 @@ class Board:
         elif is_bulk and isinstance(error, NotFound | PermissionDenied):
             self.has_statuses = False
             for job in jobs:
-                self._enqueue(job, now.time)
+                self._enqueue(job, max(now.time, job.not_before))
         elif is_bulk and isinstance(error, InvalidRequest):
-            self._get(*jobs)  # one of these ids is wrong: each is fetched by itself
+            self._get(*self._ready_to_get(jobs, now.time))  # one of these ids is wrong: each is fetched by itself
         else:
             for job in jobs:
                 self._on_job_error(job, error, now)
@@ -297,7 +295,10 @@ class Board:
             self._finish(job, error, now.time)
         else:
             job.failures = failures
-            self._reschedule(job, now, at_least=failures.delay(self._policy))
+            delay = failures.delay(self._policy)
+            if failures.has_retry_after:
+                job.not_before = now.time + delay
+            self._reschedule(job, now, at_least=delay)
 
     # When a job is looked at next
 
@@ -391,6 +392,16 @@ class Board:
             self._reschedule_all(now)
 
     # Who sends which request
+
+    def _ready_to_get(self, jobs: Iterable[Job], now: float) -> list[Job]:
+        """Return those of *jobs* that may be fetched now; the others are due when they may."""
+        ready = []
+        for job in jobs:
+            if job.not_before > now:
+                self._enqueue(job, job.not_before)
+            else:
+                ready.append(job)
+        return ready
 
     def _get_all(self, jobs: Sequence[Job]) -> None:
         """Have *jobs* fetched: from a page of the list if it may have enough of them, otherwise one by one."""

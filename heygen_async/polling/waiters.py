@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -107,6 +108,8 @@ class Job:
     """Whether it was too new to have ended when it was first waited for."""
     has_age: bool = False
     """Whether `created` is when it was created."""
+    not_before: float = -math.inf
+    """When it may be fetched by itself, after an answer with `Retry-After`."""
     status: Status | None = None
     failures: Failures = NO_FAILURES
     waiters: dict[Waiter, None] = field(factory=dict, repr=False)

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
+import struct
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -437,6 +438,80 @@ async def test_a_row_that_fails_affects_no_other_row(stage: Stage) -> None:
     ]
 
     assert await stage.states([*bad, *rows(6)]) == {"failed": 3, "completed": 6}
+
+
+async def test_a_survey_changes_no_record(stage: Stage) -> None:
+    failing = DubRow(url("f", "fail=No+face"), AUDIO, key="f")
+    await stage.outcomes([*rows(2), failing])
+    query = "SELECT key, target, state, attempt, number, place FROM rows ORDER BY key"
+    with stage.database() as database:
+        before = database.execute(query).fetchall()
+
+    survey = await stage.run([evolve(failing, title="another"), *rows(2)], output_dir=None).survey()
+
+    assert survey.to_submit == 1
+    with stage.database() as database:
+        assert database.execute(query).fetchall() == before
+
+
+async def test_the_longest_output_counts_for_the_next_run_too(stage: Stage) -> None:
+    given = rows(10)
+    length = 4.0 * 0.0333
+    assert await stage.states(given[:5], budget=18 * length) == {"completed": 5}
+    assert await stage.states(given, budget=18 * length) == {"unchanged": 5, "completed": 5}
+    assert (await stage.run(rows(11)).survey()).estimate == pytest.approx(length)
+
+
+def _local(path: Path, **options: object) -> DubRow:
+    return DubRow(url("f", "fail=No+face"), path, key="f", **options)
+
+
+@pytest.mark.parametrize(("name", "retry_failed"), [("gone.mp3", True), ("typo.mp3", False)])
+async def test_a_source_of_a_failed_row_is_checked_before_anything_is_sent_if_it_is_needed(
+    stage: Stage, name: str, retry_failed: bool
+) -> None:
+    gone = stage.folder / "gone.mp3"
+    gone.write_bytes(SAMPLE_AUDIO.read_bytes())
+    assert await stage.states([_local(gone)]) == {"failed": 1}
+    gone.unlink()
+
+    with pytest.raises(BadRows, match=rf"audio.*{name}"):
+        await stage.outcomes([_local(stage.folder / name), *rows(2)], retry_failed=retry_failed)
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_source_of_a_failed_row_that_stays_as_it_is_need_not_be_there(stage: Stage) -> None:
+    gone = stage.folder / "gone.mp3"
+    gone.write_bytes(SAMPLE_AUDIO.read_bytes())
+    await stage.outcomes([_local(gone)])
+    gone.unlink()
+
+    assert await stage.states([_local(gone), *rows(1)]) == {"failed": 1, "completed": 1}
+
+
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+async def test_a_wav_that_was_written_to_a_pipe_is_as_long_as_its_samples(stage: Stage, rate: int) -> None:
+    samples = bytes(2 * rate * 2)
+    form = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
+    unknown = struct.pack("<I", 0xFFFFFFFF)
+    wav = stage.folder / "a.wav"
+    wav.write_bytes(b"RIFF" + unknown + b"WAVEfmt " + form + b"data" + unknown + samples)
+
+    survey = await stage.run([DubRow(url("v"), wav, key="a")]).survey()
+    assert survey.estimate == pytest.approx(2 * 0.0333, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", [ValueError, BrokenPipeError, KeyError])
+async def test_an_error_of_the_callers_callback_ends_the_run_and_is_no_rows(
+    stage: Stage, kind: type[Exception]
+) -> None:
+    def listen(event: DubEvent) -> None:
+        if event.stage == "submitting":
+            raise kind("of the callback")
+
+    with pytest.raises(kind, match="of the callback"):
+        await stage.outcomes(rows(2), on_event=listen)
+    assert await stage.states(rows(2)) == {"completed": 2}
 
 
 async def test_a_job_that_was_deleted_is_not_created_again(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from heygen_async import (
     TransportError,
     WaitTimeout,
 )
+from heygen_async._bulk_calls import BulkCalls
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.create_queue import CreateQueue
@@ -36,7 +37,7 @@ from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import Entry, UnixClock
 from heygen_async.jobs import LipsyncBatch
-from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
+from heygen_async.models import BatchItem, DubOutcome, DubRow, LipsyncRequest
 from heygen_async.resources.lipsyncs import Lipsyncs
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
 from heygen_async.sandbox.faults import Alter, error, html, reset, server_error
@@ -354,6 +355,85 @@ async def test_a_batch_that_says_it_has_more_items_and_gives_no_cursor_has_those
     outcomes = await _outcomes(stage, rows(2))
 
     assert {outcome.state for outcome in outcomes.values()} == {"completed"}
+
+
+async def test_an_item_that_leads_to_the_job_of_another_row_is_not_its_video(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = BulkCalls.batch
+
+    async def counted_from_one(self: BulkCalls, batch_id: str) -> list[BatchItem]:
+        return [evolve(one, item_index=one.item_index + 1) for one in await real(self, batch_id)]
+
+    monkeypatch.setattr(BulkCalls, "batch", counted_from_one)
+    async with asyncio.timeout(10), stage.run(rows(3), submit="batch") as run:
+        found = [await anext(run) for _ in range(2)]  # no item is the first row's
+
+    jobs = {job.id: row_key(str(job.body["callback_id"])) for job in stage.sandbox.jobs}
+    assert {outcome.key for outcome in found} == {"row-2", "row-3"}
+    for outcome in found:
+        assert outcome.lipsync is not None
+        assert (outcome.state, jobs[outcome.lipsync.id]) == ("completed", outcome.key)
+
+
+async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = False, **options: object) -> None:
+    """Let a run end while its batch has no answer."""
+    stage.sandbox.faults = [reset(BATCH, after=after)]
+    async with stage.run(given, submit="batch", **options):
+        await until(lambda: stage.asked(BATCH))
+    stage.sandbox.faults = []
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["unknown lengths", "known lengths"])
+async def test_an_interrupted_batch_that_is_refused_for_an_item_does_not_wait_for_its_own_money(
+    stage: Stage, is_known: bool
+) -> None:
+    price = 60 * RATES["speed"]
+    given = rows(4, **({"start_time": 0.0, "end_time": 60.0} if is_known else {}))
+    budget = 5.2 * price if is_known else 100.0
+    await _cut_off(stage, given, budget=budget if is_known else None)
+    stage.sandbox.faults = [error(400, "invalid_parameter", "no", route=BATCH, times=1)]
+
+    async with asyncio.timeout(20):
+        assert await _states(stage, given, budget=budget) == {"completed": 4}
+
+
+async def _estimates(stage: Stage, given: list[DubRow], **options: object) -> tuple[Counter[str], float, float]:
+    """Return the states of a run, what it says that was spent, and what its journal says."""
+    run = stage.run(given, submit="batch", **options)
+    async with asyncio.timeout(20), run:
+        states = Counter([outcome.state async for outcome in run])
+    with stage.database() as database:
+        [recorded] = database.execute("SELECT total(estimate + earlier_estimate) FROM rows").fetchone()
+    return states, run.snapshot().estimate, recorded
+
+
+@pytest.mark.parametrize("is_made", [False, True], ids=["never created", "found by a search"])
+async def test_the_price_of_an_interrupted_batch_is_counted_once(stage: Stage, is_made: bool) -> None:
+    given = rows(4, start_time=0.0, end_time=60.0)
+    await _cut_off(stage, given, after=is_made)
+    later = time.time() + 2 * DAY
+    budget = 4 * 60 * RATES["speed"] + 1.0
+
+    states, estimate, recorded = await _estimates(stage, given, now=lambda: later, budget=budget)
+
+    assert states == {"completed": 4}
+    assert estimate == pytest.approx(recorded)
+
+
+async def test_after_a_stop_no_batch_is_created(stage: Stage) -> None:
+    async def source() -> AsyncIterator[DubRow]:
+        for row in rows(2):
+            yield row
+        fed.set()
+
+    fed = asyncio.Event()
+    async with stage.run(source(), submit="batch") as run:
+        await run.stop()
+        await fed.wait()
+        await until(lambda: run.snapshot().stages.get("waiting") == 2)
+        await asyncio.sleep(0.3)  # by now a batch would have been sent
+    assert not stage.sandbox.jobs
 
 
 async def test_a_job_of_a_batch_that_was_deleted_is_not_waited_for(stage: Stage) -> None:

@@ -75,6 +75,7 @@ class RowChecker:
             captions=plan.captions,
             own_files=self.own_files,
             redo_rejected=plan.redo_rejected,
+            retry_failed=plan.retry_failed,
         )
         entries = [one.entry for one in made if isinstance(one, PreparedRow)]
         admissions = await self.journal.admit(entries)

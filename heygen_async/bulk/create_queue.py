@@ -140,6 +140,11 @@ class CreateQueue:
         self.note_answer()
         self.move()
 
+    async def until_open(self) -> None:
+        """Return at once; once creates are closed, wait until the row is cancelled."""
+        if self._closes_at is not None:
+            await asyncio.get_running_loop().create_future()
+
     @contextmanager
     def sending_batch(self) -> Iterator[None]:
         """Count a batch that is being sent."""
@@ -221,6 +226,6 @@ class CreateQueue:
 class RunAborted(Exception):
     """Ends the run, from a task of a row."""
 
-    def __init__(self, error: HeyGenError) -> None:
+    def __init__(self, error: Exception) -> None:
         self.error = error
         super().__init__(str(error))

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from attrs import define, field, frozen
 
+from heygen_async.bulk.create_queue import RunAborted
 from heygen_async.models import Wallet
 
 Stage: TypeAlias = Literal[
@@ -90,4 +91,7 @@ class StageCounter:
                 self.stages[before] -= 1
             self.stages[event.stage] += 1
         if self.on_event is not None:
-            self.on_event(event)
+            try:
+                self.on_event(event)
+            except Exception as error:  # of the caller's, and not of the row that it is about
+                raise RunAborted(error) from error

@@ -35,7 +35,14 @@ from heygen_async.bulk.record import Record, State, answer_of, evolve
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import LostRow
-from heygen_async.errors import HeyGenError, InsufficientCredit, LipsyncFailed, NotFound, RateLimited
+from heygen_async.errors import (
+    HeyGenError,
+    InsufficientCredit,
+    LipsyncFailed,
+    NotFound,
+    RateLimited,
+    UnexpectedResponse,
+)
 from heygen_async.models import DubOutcome, Lipsync
 
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
@@ -138,7 +145,8 @@ class RowExecutor:
 
     async def _work(self) -> None:
         # An interrupted row of a batch first waits for the other rows, and these may wait for the budget.
-        if self.record.state in _UNDER_WAY and (self.record.batch is None or self.record.batch_id is not None):
+        state = self.record.state
+        if state is State.SUBMITTED or (state is State.SUBMITTING and self.record.batch is None):
             self._resume()
         while (step := self.step()) not in LAST_STEPS:
             if not self._has_worked:
@@ -188,6 +196,7 @@ class RowExecutor:
             self.run.queue.recover()
         is_kept = record.state is State.SUBMITTING and is_remembered(record, self.run.tools.clock.now())
         if self.record.batch is not None and not is_kept:
+            self._resume_item()
             self.run.batches.expire(self.record.batch)
         return record
 
@@ -314,9 +323,7 @@ class RowExecutor:
 
     async def _create_in_batch(self) -> Record:
         record = await self.run.batches.create(self.row, self.record, before_waiting=self.start_next)
-        if record.state in _UNDER_WAY and self._reserved is None:
-            self.record = record
-            self._resume()
+        self._resume_item()
         return record
 
     def _report_answer(self, record: Record) -> None:
@@ -349,6 +356,11 @@ class RowExecutor:
         self._reserved = self.record.estimate
         self.run.spending.resume(self._reserved)
 
+    def _resume_item(self) -> None:
+        """Count the price of an item of an interrupted batch: from now on it waits for no row that has not started."""
+        if self._reserved is None:
+            self._resume()
+
     def _settle(self, cost: float | None) -> None:
         if self._reserved is not None:
             self.run.spending.settle(self._reserved, cost or 0.0)
@@ -376,8 +388,23 @@ class RowExecutor:
             return record.without_job()
         finally:
             self._release_seat()
-        record = ended(record, job, cost=self._cost(job))
+        if record.lipsync_id is None and job.callback_id not in {None, record.callback_id}:
+            return await self._search_item(record, job)
+        record = ended(record, job, cost=await self._cost(job))
         return evolve(record, wait_seconds=self.run.queue.clock() - started)
+
+    async def _search_item(self, record: Record, job: Lipsync) -> Record:
+        """Search for the job of an item of a batch, whose index there led to *job*, which is another row's."""
+        reason = f"item {record.item} of the batch {record.batch_id} leads to the job {job.id} of another row"
+        try:
+            found = await self.run.tools.searcher.find(record, self.row.row)
+        except ENDS_RUN:
+            raise
+        except HeyGenError as error:
+            return failed_step(record, error)
+        if found is None:
+            return record.stopped(UnexpectedResponse([reason], status=200))
+        return record.accepted(found)
 
     async def _may_replace(self, record: Record, error: HeyGenError) -> bool:
         """Return whether a row gets another job: the caller wants that, and it is the account of the first one."""
@@ -401,12 +428,16 @@ class RowExecutor:
                 await asyncio.sleep(pause)
         raise AssertionError  # the last pause is None
 
-    def _cost(self, job: Lipsync) -> float:
+    async def _cost(self, job: Lipsync) -> float:
+        budget = self.run.spending.budget
         if job.duration is None:
             return self.record.estimate
         if self.row.seconds is None:  # the length of a part says nothing of rows whose length is not known
-            self.run.spending.budget.learn_length(job.duration)
-        return self.run.spending.budget.price(self.row.row.mode, job.duration)
+            before = budget.longest
+            budget.learn_length(job.duration)
+            if budget.longest > before:
+                await self.run.tools.store.keep_fact("longest", repr(budget.longest))
+        return budget.price(self.row.row.mode, job.duration)
 
     async def _download(self) -> Record:
         self.start_next()

@@ -26,6 +26,7 @@ from heygen_async.bulk.identity import (
     inputs_digest_0_1,
     key_of,
     key_problem,
+    same_inputs,
     target_of,
     wants_captions,
     written_by,
@@ -112,6 +113,7 @@ async def prepare(
     captions: bool = False,
     own_files: OwnFiles | None = None,
     redo_rejected: bool = False,
+    retry_failed: bool = False,
 ) -> list[PreparedRow | SourceRow]:
     """Check rows, and prepare those without problems.
 
@@ -122,6 +124,7 @@ async def prepare(
         captions: Whether captions are written for rows that do not say.
         own_files: The files of the run itself, which no row may write: see `own_files_of`.
         redo_rejected: Whether rows whose video was rejected get another job.
+        retry_failed: Whether rows that have failed for good get another job.
 
     Returns:
         For each row, in order, the prepared row, or the row with all of its problems.
@@ -132,7 +135,7 @@ async def prepare(
     keyed = {one.key: (row, one.inputs) for row, one in zip(given, sources, strict=True) if row and one.key is not None}
     records = await journal.records([*keyed, *drafts_of(given)])
     redone = await records_to_redo(records, keyed, journal, redo_rejected=redo_rejected)
-    check = _Check({**records, **redone}, redone.keys(), output_dir, captions, own_files or {})
+    check = _Check({**records, **redone}, redone.keys(), output_dir, captions, own_files or {}, retry_failed)
     if output_dir is None and all(row is None or row.output is None for row in given):
         return _checked(check, rows, sources)  # there are no files to check
     return await to_thread.run_sync(_checked, check, rows, sources)
@@ -178,6 +181,14 @@ def has_been_sent(record: Record | None) -> bool:
     return record is not None and (record.state in _SENT or (record.state is State.FAILED and record.is_final))
 
 
+def _needs_sources(record: Record | None, sources: _Sources, *, retries_failed: bool) -> bool:
+    """Return whether a row may be sent: a failed one too if it is retried, or has changed."""
+    if record is None or record.state is not State.FAILED:
+        return not has_been_sent(record)
+    is_same = sources.inputs is not None and same_inputs(record.inputs, sources.inputs)
+    return not record.is_final or retries_failed or not is_same
+
+
 # A row and its record. For threads
 
 
@@ -191,6 +202,7 @@ class _Check:
     output_dir: Path | None
     captions: bool
     own_files: OwnFiles
+    retries_failed: bool
 
 
 def _checked(check: _Check, rows: Sequence[SourceRow], sources: Sequence[_Sources]) -> list[PreparedRow | SourceRow]:
@@ -205,7 +217,7 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
     record = None if key is None else check.records.get(key)
     captions = wants_captions(row, captions=check.captions)
     target, problems = _target(check, row, key, record, captions=captions)
-    if not has_been_sent(record):
+    if _needs_sources(record, sources, retries_failed=check.retries_failed):
         problems = [*_source_problems(row, sources), *problems]
     problems += draft_problems(row, sources.files, check.records)
     inputs = sources.inputs or (None if record is None else record.inputs)

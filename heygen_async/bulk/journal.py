@@ -77,10 +77,12 @@ class Journal:
     Args:
         path: The file; `None` keeps the journal in memory.
         origin: The address of the API. A journal belongs to one: a run against a sandbox is not a real one.
+        keeps_rows: Whether rows that are admitted are recorded; a survey leaves their records as they are.
     """
 
-    def __init__(self, path: Path | None, *, origin: str) -> None:
+    def __init__(self, path: Path | None, *, origin: str, keeps_rows: bool = True) -> None:
         self._path = path
+        self._keeps_rows = keeps_rows
         self.origin = origin
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="heygen-journal")
         self._opened: JournalFile | None = None
@@ -149,7 +151,7 @@ class Journal:
     def admit(self, entries: Sequence[Entry]) -> list[Admission]:
         """Admit rows to the run: return the record of each, or why it cannot be admitted."""
         with self._file.transaction() as db:
-            return _admit(db, entries, self._file.run)
+            return _admit(db, entries, self._file.run, keeps_rows=self._keeps_rows)
 
     @_in_thread
     def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
@@ -327,7 +329,7 @@ def _records(db: sqlite3.Connection, keys: Sequence[str]) -> Mapping[str, Record
     return {record.key: record for record in found}
 
 
-def _admit(db: sqlite3.Connection, entries: Sequence[Entry], run: int) -> list[Admission]:
+def _admit(db: sqlite3.Connection, entries: Sequence[Entry], run: int, *, keeps_rows: bool) -> list[Admission]:
     claims = [(f"key {entry.key}", *entry.claims) for entry in entries]
     places = _claimed(db, {rival for own in claims for claim in own for rival in rivals(claim)}, run)
     known = _records(db, [entry.key for entry in entries])
@@ -340,7 +342,8 @@ def _admit(db: sqlite3.Connection, entries: Sequence[Entry], run: int) -> list[A
     db.executemany(
         "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?)", [(claim, *owner, run) for claim, owner in places.items()]
     )
-    journal_format.save(db, [one for one in found if isinstance(one, Record)], run)
+    if keeps_rows:
+        journal_format.save(db, [one for one in found if isinstance(one, Record)], run)
     return found
 
 

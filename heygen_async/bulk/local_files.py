@@ -181,8 +181,14 @@ def _seconds(file: BinaryIO) -> float | None:
     from tinytag import TinyTag  # noqa: PLC0415 only runs with local files need it
 
     file.seek(0)
+    is_wav = file.read(4) == b"RIFF"
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     try:
-        found = TinyTag.get(file_obj=file, tags=False).duration
+        tag = TinyTag.get(file_obj=file, tags=False)
     except Exception:  # noqa: BLE001 a parser of any file; whatever it fails at, the length is unknown
         return None
+    found = tag.duration
+    if is_wav and found and tag.bitrate:  # one that was written to a pipe says that it has 4 GB
+        found = min(found, size * 8 / (tag.bitrate * 1000))
     return float(found) if found else None

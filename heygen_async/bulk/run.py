@@ -139,7 +139,7 @@ class DubRun:
             snapshot = await resources.enter_async_context(new_snapshot())
             is_checked = await self._check_rows(snapshot)
             await check_writable(self._plan.output_dir)
-            self._context.spending.budget.spent = await self._journal.estimate()
+            await self._load_spending(self._journal)
             outcomes: Outcomes = asyncio.Queue()  # a `get` that is cancelled takes nothing
             resources.callback(outcomes.put_nowait, None)  # the task may be cancelled before it starts
             main = asyncio.create_task(self._run(snapshot if is_checked else None, outcomes), name="heygen-dub-run")
@@ -167,8 +167,9 @@ class DubRun:
     async def stop(self) -> None:
         """Create nothing more, and wait up to 5 seconds for the creates that have no answer yet.
 
-        Leaving the `async with` does the same. Call it first where the report is to have their answers. If cancelled,
-        it waits no longer; nothing more is created all the same.
+        Leaving the `async with` does the same. Call it first where the report is to have their answers. Rows that wait
+        for their create then have no outcome, so do not wait for the end of the iteration. If cancelled, it waits no
+        longer; nothing more is created all the same.
         """
         if self._active is not None and not self._active.main.done():
             await self._context.queue.close(_GRACE)
@@ -247,10 +248,12 @@ class DubRun:
             raise RuntimeError("a run is surveyed before it is entered")
         builder = SurveyBuilder(self._plan.max_attempts, self._context.spending.budget, self._plan.clock.now)
         async with temporary_folder() as folder, AsyncExitStack() as resources:
-            journal = Journal(await to_thread.run_sync(self._existing_journal, folder), origin=self._journal.origin)
+            path = await to_thread.run_sync(self._existing_journal, folder)
+            journal = Journal(path, origin=self._journal.origin, keeps_rows=False)
             await journal.open()
             resources.push_async_callback(journal.aclose)
             await self._check_files(journal)
+            await self._load_spending(journal)
             async with aclosing(self._checker(journal).admit_all(slices_of(self._rows))) as admitted:
                 async for rows in admitted:
                     for one in rows:
@@ -280,6 +283,12 @@ class DubRun:
         if self._state != "running":
             raise RuntimeError("a report is written inside `async with`")
         await write_report(self._journal, Path(expanded(path)), self._own_files)
+
+    async def _load_spending(self, journal: Journal) -> None:
+        """Continue the estimates of earlier runs."""
+        budget = self._context.spending.budget
+        budget.spent = await journal.estimate()
+        budget.learn_length(float(await journal.fact("longest") or 0.0))
 
     # Checks before the run
 

@@ -29,6 +29,7 @@ from heygen_async._media import parts
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.events import DubEvent
+from heygen_async.bulk.identity import inputs_digest_0_1
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.store import JournalError
@@ -438,6 +439,36 @@ async def test_a_row_that_fails_affects_no_other_row(stage: Stage) -> None:
     ]
 
     assert await stage.states([*bad, *rows(6)]) == {"failed": 3, "completed": 6}
+
+
+class _Float(float):
+    """What other libraries have for numbers."""
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+@pytest.mark.parametrize("number", [float, _Float])
+async def test_rows_whose_numbers_are_written_in_another_way_are_one_job(
+    stage: Stage, key: str | None, number: type[float]
+) -> None:
+    given = DubRow(url("a"), AUDIO, key=key, start_time=1, end_time=5)
+    assert await stage.states([given]) == {"completed": 1}
+    again = evolve(given, start_time=number(1), end_time=number(5))
+    assert await stage.states([again]) == {"unchanged": 1}
+    assert await stage.states([again], journal=stage.folder / "new.sqlite", output_dir=None) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_rows_with_integers_of_an_older_journal_are_not_paid_again(stage: Stage, key: str | None) -> None:
+    given = DubRow(url("a"), AUDIO, key=key, output="a.mp4", start_time=1, end_time=5)
+    await stage.outcomes([given])
+    older = inputs_digest_0_1(given, {})
+    assert older is not None
+    with stage.database() as database:
+        database.execute("UPDATE rows SET key = ?, inputs = ?", [key or older[:32], older])
+
+    assert await stage.states([given]) == {"unchanged": 1}
+    assert len(stage.sandbox.jobs) == 1
 
 
 async def test_a_survey_changes_no_record(stage: Stage) -> None:

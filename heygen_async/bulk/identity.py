@@ -75,7 +75,7 @@ def inputs_digest(row: DubRow, files: Mapping[str, FileInfo]) -> str:
         files: What is known of its local files, by `video` and `audio`.
     """
     exact, likely = (_sources(row, files, address) for address in (without_signature, without_likely_signature))
-    options = options_of(row)
+    options = _canonical(options_of(row))
     digest = _digest({**exact, **options})
     return digest if exact == likely else f"{digest}.{_digest({**likely, **options})}"
 
@@ -102,15 +102,26 @@ def inputs_digest_0_1(row: DubRow, files: Mapping[str, FileInfo]) -> str | None:
     sources: dict[str, Mapping[str, str] | None] = {
         name: _identity_0_1(getattr(row, name), files.get(name)) for name in ROLES
     }
-    if None in sources.values() or sources == _sources(row, files, without_signature):
+    options = options_of(row)
+    has_integers = any(type(value) is int for value in options.values())
+    if None in sources.values() or (sources == _sources(row, files, without_signature) and not has_integers):
         return None
-    return _digest({**sources, **options_of(row)})
+    return _digest({**sources, **options})
+
+
+def _canonical(options: LipsyncOptions) -> Mapping[str, object]:
+    """Return *options* with each number in one form: 5 and 5.0 are the same."""
+    return {
+        name: float(value) if isinstance(value, float) or type(value) is int else value
+        for name, value in options.items()
+    }
 
 
 def body_digest(video: str | AssetId, audio: str | AssetId, options: LipsyncOptions) -> str:
     """Return the digest of a create that is ready to be sent."""
     sources = {"video": video, "audio": audio}
-    return _digest({**{name: _identity(one, None, without_signature) for name, one in sources.items()}, **options})
+    digests = {name: _identity(one, None, without_signature) for name, one in sources.items()}
+    return _digest({**digests, **_canonical(options)})
 
 
 def _sources(

@@ -96,6 +96,8 @@ class _Sources:
     inputs: str | None = None
     """The digest of what is sent; `None` if it is not known."""
     key: str | None = None
+    key_0_1: str | None = None
+    """The key that version 0.1 made for it, if that was another one."""
 
     @property
     def files(self) -> Mapping[str, FileInfo]:
@@ -133,7 +135,7 @@ async def prepare(
     found_files = await check_files([row for row in given if row is not None], journal)
     sources = [_Sources() if row is None else await _sources(row, found_files) for row in given]
     keyed = {one.key: (row, one.inputs) for row, one in zip(given, sources, strict=True) if row and one.key is not None}
-    records = await journal.records([*keyed, *drafts_of(given)])
+    records = await journal.records([*keyed, *drafts_of(given), *[one.key_0_1 for one in sources if one.key_0_1]])
     redone = await records_to_redo(records, keyed, journal, redo_rejected=redo_rejected)
     check = _Check({**records, **redone}, redone.keys(), output_dir, captions, own_files or {}, retry_failed)
     if output_dir is None and all(row is None or row.output is None for row in given):
@@ -214,6 +216,8 @@ def _checked(check: _Check, rows: Sequence[SourceRow], sources: Sequence[_Source
 
 def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) -> PreparedRow | SourceRow:
     key = sources.key
+    if key not in check.records and sources.key_0_1 in check.records:
+        key = sources.key_0_1
     record = None if key is None else check.records.get(key)
     captions = wants_captions(row, captions=check.captions)
     target, problems = _target(check, row, key, record, captions=captions)
@@ -312,11 +316,21 @@ async def _sources(row: DubRow, found_files: Mapping[tuple[Role, Path], LocalSou
         elif isinstance(source, Path):
             found[role] = found_files[role, source]
     if not found:
-        inputs = inputs_digest(row, _NOTHING)
-        return _Sources(inputs=inputs, key=key_of(row, inputs))
+        return _all_known(row, _NOTHING, _NOTHING)
     missing = {name: local.problem for name, local in found.items() if local.problem is not None}
     known = {name: local.info for name, local in found.items() if local.info is not None}
     if len(known) < len(found):
         return _Sources(known=known, missing=missing, key=row.key)
+    return _all_known(row, known, missing)
+
+
+def _all_known(row: DubRow, known: Mapping[str, FileInfo], missing: Mapping[str, str]) -> _Sources:
     inputs = inputs_digest(row, known)
-    return _Sources(known=known, missing=missing, inputs=inputs, key=key_of(row, inputs))
+    older = None if row.key is not None else inputs_digest_0_1(row, known)
+    return _Sources(
+        known=known,
+        missing=missing,
+        inputs=inputs,
+        key=key_of(row, inputs),
+        key_0_1=None if older is None else key_of(row, older),
+    )

@@ -21,7 +21,7 @@ from memory_store import MemoryStore
 from heygen_async import pagination
 from heygen_async._bulk_calls import JobList
 from heygen_async._media.hosts import PartState
-from heygen_async._media.parts import Part, part_path, side_path
+from heygen_async._media.parts import Part, owner_line, part_path, side_path
 from heygen_async._media.targets import captions_path
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
@@ -329,6 +329,31 @@ async def test_two_executors_that_run_side_by_side_pay_each_row_once(scene: Scen
         assert outcome.state in {"completed", "unchanged"}
     scene.no_row_was_paid_twice()
     await to_thread(scene.every_file_is_there, may_leave_parts=True)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_a_row_that_another_executor_has_finished_keeps_no_unfinished_download_of_ours(
+    scene: Scene, is_ours: bool
+) -> None:
+    row = scene.rows[3]
+    target = row.target
+    assert target is not None
+
+    class Lost(MemoryStore):
+        async def save(self, *records: Record) -> None:
+            if records[0].state is State.DONE:
+                owner = str(records[0].lipsync_id) if is_ours else "of another"
+                await to_thread(side_path(target).write_text, owner_line(owner))
+                await to_thread(part_path(target).write_bytes, b"")
+                raise LostRow("another executor has it")
+            await super().save(*records)
+
+    [outcome] = await evolve(scene, rows=[row], store=Lost()).execute(never())
+
+    assert isinstance(outcome.error, LostRow)
+    assert await to_thread(part_path(target).exists) is not is_ours
+    assert await to_thread(side_path(target).exists) is not is_ours
+    assert await to_thread(target.exists)
 
 
 async def test_a_file_that_appears_while_the_intent_to_write_is_saved_is_not_replaced(scene: Scene) -> None:

@@ -118,6 +118,12 @@ def remove_leftovers(target: Path) -> None:
         side_path(target).unlink(missing_ok=True)
 
 
+def remove_unneeded(target: Path, lipsync_id: str) -> None:
+    """Remove an unfinished download of a lipsync if *target* is there: another process has finished it."""
+    if _lstat(target) is not None and part_problem(target, lipsync_id) is None:
+        remove_leftovers(target)
+
+
 def _foreign(path: Path) -> str:
     return f"{path} exists and is not an unfinished download of this lipsync; move or remove it"
 

@@ -9,8 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from anyio import to_thread
 from attrs import define, field, frozen
 
+from heygen_async._media.parts import remove_unneeded
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.create_queue import CreateQueue, RunAborted, Seat
@@ -113,6 +115,7 @@ class RowExecutor:
             self.run.spending.stop(error)
             return self._reported(new_outcome(self.row, self.record, "skipped", error))
         except LostRow as error:  # another executor has the row
+            await self._remove_download()
             return self._reported(new_outcome(self.row, self.record, "failed", error))
         except ENDS_RUN as error:
             raise RunAborted(error) from error
@@ -438,6 +441,11 @@ class RowExecutor:
             if budget.longest > before:
                 await self.run.tools.store.keep_fact("longest", repr(budget.longest))
         return budget.price(self.row.row.mode, job.duration)
+
+    async def _remove_download(self) -> None:
+        """Remove an unfinished download if another executor has finished the row."""
+        if self.row.target is not None and self.record.lipsync_id is not None:
+            await to_thread.run_sync(remove_unneeded, self.row.target, self.record.lipsync_id)
 
     async def _download(self) -> Record:
         self.start_next()

@@ -26,7 +26,7 @@ from heygen_async._media.targets import captions_path
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
 from heygen_async.bulk.create_queue import CreateQueue
-from heygen_async.bulk.effects import Tools
+from heygen_async.bulk.effects import Tools, advance
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
 from heygen_async.bulk.identity import FileInfo
@@ -34,7 +34,7 @@ from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.outputs import is_changed, is_written
 from heygen_async.bulk.owner import Owner
-from heygen_async.bulk.program import RetryDelays
+from heygen_async.bulk.program import RetryDelays, Step
 from heygen_async.bulk.record import Record, State, attempt_key
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.spending import Spending
@@ -493,6 +493,32 @@ async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_
     api.jobs["ls_4"] = attempt_key("d", "in", 1)
     assert await searcher.find(*later) == "ls_4"
     assert len(walks) == 3
+
+
+@pytest.mark.parametrize("days", [1, 2])
+async def test_a_search_that_began_while_the_key_was_known_does_not_show_that_there_is_no_job(days: int) -> None:
+    """The machine may be suspended while the answer is on its way, and so may the create be."""
+    key, clock = attempt_key("a", "in", 1), [1e9]
+
+    class SuspendedApi(Api):
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            page = Page([Lipsync(id=job, status="running", callback_id=key) for job, key in self.jobs.items()])
+            self.jobs["ls_1"] = key
+            clock[0] += days * 86_400.0
+            yield page
+
+    async def save(_record: Record) -> None:
+        raise AssertionError
+
+    tools = Tools(
+        heygen=SuspendedApi(never()), store=MemoryStore(), clock=UnixClock(lambda: clock[0]), delays=RetryDelays()
+    )
+    sent = Record(key="a", inputs="in", state=State.SUBMITTING, callback_id=key, attempt_key=key, sent_at=1e9 - 1)
+
+    unknown = await advance(prepared("a", 1), sent, Step.SEARCH, tools, save)
+    assert (unknown.state, unknown.sent_at, unknown.was_searched_for) == (State.SUBMITTING, sent.sent_at, False)
+    found = await advance(prepared("a", 1), unknown, Step.SEARCH, tools, save)
+    assert found.lipsync_id == "ls_1"
 
 
 @pytest.mark.parametrize(("retry_after", "requests"), [(60.0, 1), (None, 2)], ids=["with a time", "without"])

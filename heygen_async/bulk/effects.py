@@ -149,6 +149,7 @@ async def after_failed_create(row: PreparedRow, record: Record, error: HeyGenErr
 
 
 async def _search(row: PreparedRow, record: Record, tools: Tools, _save: Save) -> Record:
+    began = tools.clock.now()
     try:
         found = await tools.searcher.find(record, row.row)
     except InDoubt as error:
@@ -156,8 +157,10 @@ async def _search(row: PreparedRow, record: Record, tools: Tools, _save: Save) -
     if found is not None:
         return record.accepted(found)
     now = tools.clock.now()  # the answers have shown the API's time
-    # If the key is old only by our clock, the create is sent again under it.
-    return evolve(record, was_searched_for=True) if is_remembered(record, now) else record.not_found(now)
+    if is_remembered(record, now):  # the key is old only by our clock: the create is sent again under it
+        return evolve(record, was_searched_for=True)
+    # When the list was read the create may have been on its way, if only then the key got too old: in a suspend.
+    return record if is_remembered(record, began) else record.not_found(now)
 
 
 async def _renew(_row: PreparedRow, record: Record, tools: Tools, _save: Save) -> Record:

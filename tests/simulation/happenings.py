@@ -53,11 +53,16 @@ class Happenings:
             "credit again": partial(self._set_credit, _FAR),
             "assets lost": self.simulation.service.lose_assets,
             "foreign job": partial(self._foreign_job, fault.on),
-            "journal copied": partial(copy_journal, self.simulation.journal(journal)),
+            "journal copied": partial(self._copy_journal, journal),
             "stopped by its user": self.main.cancel,
             **{what: partial(self._begin_outage, fault, Mishap(*mishap)) for what, mishap in OUTAGES.items()},
         }
         return known.get(fault.what)
+
+    def _copy_journal(self, name: str) -> None:
+        """Copy a journal, unless it may be closed and has created nothing: then it is like a new one."""
+        if self.simulation.has_created(name) or not self.main.cancelling():
+            copy_journal(self.simulation.journal(name))
 
     def _use_seats(self, count: int) -> None:
         """Let other programs use some of the account's seats, for five minutes."""

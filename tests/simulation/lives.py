@@ -214,7 +214,7 @@ class Simulation:
         self.universe.note(f"life {life.number} ends: {life.end}")
         if life.violation is not None:
             raise life.violation
-        if any(one.what == "journal copied at the end" for one in faults) and self._has_created(life.plan.journal):
+        if any(one.what == "journal copied at the end" for one in faults) and self.has_created(life.plan.journal):
             # The copy of one that had created nothing would be like a new journal, which may pay again after a day.
             copy_journal(self.journal(life.plan.journal))
         if life.end == "clean" and all(one.state != "failed" for one in life.outcomes):  # such a row is not looked for
@@ -251,7 +251,8 @@ class Simulation:
     def _set_clock(self, ahead: float) -> None:
         self.universe.wall_error = ahead
 
-    def _has_created(self, journal: str) -> bool:
+    def has_created(self, journal: str) -> bool:
+        """Return whether a run with this journal has created a job."""
         return any(one.life is not None and one.life.plan.journal == journal for one in self.service.creations)
 
     def _restore(self, life: Life, seconds: float) -> None:

@@ -171,7 +171,7 @@ def test_a_job_that_ended_before_the_wait_does_not_count_for_the_typical_length(
 def test_created_at_of_a_fetched_lipsync_is_its_age():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)
-    board.notify("ls_0")
+    board.notify("ls_0", 0.0)
     wall = datetime(2026, 1, 1, tzinfo=UTC)
     running = Lipsync(id="ls_0", status=RUNNING, created_at=wall - timedelta(seconds=400))
 
@@ -474,7 +474,7 @@ def test_only_consecutive_omissions_count():
 def test_an_answer_that_comes_after_all_waits_were_ended_changes_nothing():
     board = Board(PollPolicy())
     waiters = crowd(board, 2)
-    board.notify("ls_1")
+    board.notify("ls_1", 0.0)
     look, fetch = waiters[0].request, waiters[1].request
     assert look is None
     board.start_due(0.0)
@@ -510,9 +510,9 @@ def test_a_notification_has_the_job_fetched_at_once():
     waiter = Waiter(math.inf)
     board.join(waiter, "ls_1", 0.0, age=0.0)
 
-    board.notify("ls_1")
-    board.notify("ls_1")
-    board.notify("ls_nobody_waits_for")
+    board.notify("ls_1", 0.0)
+    board.notify("ls_1", 0.0)
+    board.notify("ls_nobody_waits_for", 0.0)
 
     assert waiter.request.kind is RequestKind.LIPSYNC
 
@@ -525,7 +525,7 @@ def test_a_job_notified_while_its_waiter_is_paused_is_fetched_on_resume():
     board.join(other, "ls_other", 0.0)
     board.start_due(0.0)
 
-    board.notify("ls_1")
+    board.notify("ls_1", 0.0)
     board.resume(many)
 
     assert [request.kind for request in many.to_start] == [RequestKind.LIPSYNC]
@@ -534,7 +534,7 @@ def test_a_job_notified_while_its_waiter_is_paused_is_fetched_on_resume():
 def test_a_job_that_was_fetched_early_is_not_requested_at_its_former_time():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)
-    board.notify("ls_0")
+    board.notify("ls_0", 0.0)
     board.on_lipsync(waiter.request, done("ls_0", RUNNING), Now(0.0))
 
     board.start_due(0.5)
@@ -547,7 +547,7 @@ def test_a_job_that_is_queued_twice_for_one_time_is_requested_once():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)
     board.on_statuses(one_look(board, [waiter]), {"ls_0": RUNNING}, Now(0.0))
-    board.notify("ls_0")
+    board.notify("ls_0", 0.0)
     board.on_lipsync(waiter.request, done("ls_0", RUNNING), Now(0.0))
 
     assert one_look(board, [waiter], 1.0).ids == ["ls_0"]
@@ -557,7 +557,7 @@ def test_a_notification_while_a_job_is_in_flight_is_not_lost():
     board = Board(PollPolicy())
     (waiter,) = crowd(board, 1)
     look = one_look(board, [waiter])
-    board.notify("ls_0")
+    board.notify("ls_0", 0.0)
 
     board.on_statuses(look, {"ls_0": RUNNING}, Now(1.0))
     assert waiter.request.kind is RequestKind.LIPSYNC
@@ -663,7 +663,7 @@ def test_a_get_is_not_repeated_before_its_time_because_a_notification_arrives(is
     first, second = refused_get(board, 60)
     request = one_look(board, [first, second], now=10.0) if is_in_flight else None
 
-    board.notify("ls_0")
+    board.notify("ls_0", 0.0)
     if request is not None:
         board.on_statuses(request, {"ls_0": COMPLETED, "ls_1": RUNNING}, Now(11.0))
 
@@ -674,7 +674,7 @@ def test_a_get_is_not_repeated_before_its_time_because_a_notification_arrives(is
 def test_no_end_of_a_bulk_request_has_a_job_fetched_before_its_retry_after(end):
     board = Board(PollPolicy())
     waiters = crowd(board, 2)
-    board.notify("ls_0")
+    board.notify("ls_0", 0.0)
     board.on_error(waiters[0].request, http(ServerError, 503, retry_after=100), Now(1.0))
     for now in (1.0, 4.0, 8.0):
         request = one_look(board, waiters, now)
@@ -688,6 +688,33 @@ def test_no_end_of_a_bulk_request_has_a_job_fetched_before_its_retry_after(end):
     board.start_due(100.9)
 
     assert "ls_0" not in [one for request in requests_of(waiters) for one in request.ids if len(request.jobs) == 1]
+    board.start_due(101.0)
+    assert any("ls_0" in request.ids for request in requests_of(waiters))
+
+
+@pytest.mark.parametrize("when", ["in flight", "afterwards"])
+def test_a_notification_does_not_shorten_a_retry_after_that_status_requests_followed(when):
+    board = Board(PollPolicy())
+    waiters = crowd(board, 2)
+    board.notify("ls_0", 0.0)
+    board.on_error(waiters[0].request, http(ServerError, 503, retry_after=100), Now(1.0))
+    request = one_look(board, waiters, 2.0)
+    if when == "in flight":
+        board.notify("ls_0", 3.0)
+    board.on_statuses(request, dict.fromkeys(request.ids, RUNNING), Now(4.0))
+    if when == "afterwards":
+        board.notify("ls_0", 5.0)
+    assert waiters[0].request is None
+
+
+def test_a_cancelled_status_request_does_not_shorten_the_retry_after_of_its_jobs():
+    board = Board(PollPolicy())
+    waiters = crowd(board, 2)
+    board.notify("ls_0", 0.0)
+    board.on_error(waiters[0].request, http(ServerError, 503, retry_after=100), Now(1.0))
+    board.on_cancelled(one_look(board, waiters, 2.0), 3.0)
+    board.start_due(3.0)
+    assert [request.jobs[0].id for request in requests_of(waiters)] == ["ls_1"]
 
 
 def test_a_retry_after_of_a_year_does_not_extend_a_wait_beyond_the_longest():
@@ -759,7 +786,7 @@ PAGES = [http(NotFound, 404), http(NotFound, 404, code="404"), http(PermissionDe
 def test_a_lasting_error_of_a_get_ends_only_the_waits_of_its_job(error):
     board = Board(PollPolicy())
     waiters = crowd(board, 2)
-    board.notify("ls_0")
+    board.notify("ls_0", 0.0)
 
     board.on_error(waiters[0].request, error, Now(1.0))
 
@@ -781,7 +808,7 @@ def test_a_page_of_a_gateway_ends_a_wait_only_if_it_stays(error):
     [waiter] = crowd(board, 1)
     for attempt in range(10):
         assert waiter.result is None
-        board.notify("ls_0")
+        board.notify("ls_0", 0.0)
         board.on_error(waiter.request, error, Now(float(attempt)))
 
     assert waiter.result is error
@@ -1053,7 +1080,7 @@ def test_a_waiter_of_many_gets_a_limited_number_at_once_and_then_the_rest():
     many = ManyWaiter(math.inf)
     for n in range(40):
         board.join(many, f"ls_{n}", 0.0)
-        board.notify(f"ls_{n}")
+        board.notify(f"ls_{n}", 0.0)
     board.resume(many)
     (page,) = many.to_start
     many.to_start.clear()
@@ -1104,7 +1131,7 @@ def test_stale_entries_are_skipped_a_slice_at_a_time():
     board = Board(PollPolicy())
     waiters = crowd(board, 2500)
     for waiter in waiters:
-        board.notify(_id_of(waiters, waiter))
+        board.notify(_id_of(waiters, waiter), 0.0)
     late = Waiter(math.inf)
     board.join(late, "ls_late", 1.0)
 
@@ -1358,7 +1385,7 @@ class BoardMachine(RuleBasedStateMachine):
 
     @rule(lipsync_id=st.sampled_from(IDS))
     def notify(self, lipsync_id):
-        self.board.notify(lipsync_id)
+        self.board.notify(lipsync_id, 0.0)
 
     @precondition(lambda self: self.requests_of())
     @rule(data=st.data(), seed=st.integers(0, 2**16), share=st.sampled_from([0.0, 0.03, 1.0]))

@@ -1,6 +1,7 @@
 """Bulk runs from end to end: one job and one file for each row, whatever happens on the way."""
 
 import asyncio
+import hashlib
 import shutil
 import sqlite3
 import struct
@@ -29,7 +30,7 @@ from heygen_async._media import parts
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.events import DubEvent
-from heygen_async.bulk.identity import inputs_digest_0_1
+from heygen_async.bulk.identity import FileInfo, inputs_digest_0_1
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.store import JournalError
@@ -520,13 +521,26 @@ async def test_a_source_of_a_failed_row_that_stays_as_it_is_need_not_be_there(st
     assert await stage.states([_local(gone), *rows(1)]) == {"failed": 1, "completed": 1}
 
 
-@pytest.mark.parametrize("rate", [16_000, 48_000])
-async def test_a_wav_that_was_written_to_a_pipe_is_as_long_as_its_samples(stage: Stage, rate: int) -> None:
-    samples = bytes(2 * rate * 2)
-    form = struct.pack("<IHHIIHH", 16, 1, 1, rate, 2 * rate, 2, 16)
+async def test_a_failed_row_with_integers_of_an_older_journal_need_not_have_its_sources(stage: Stage) -> None:
+    gone = stage.folder / "gone.mp3"
+    gone.write_bytes(SAMPLE_AUDIO.read_bytes())
+    given = _local(gone, start_time=1, end_time=5)
+    await stage.outcomes([given])
+    digest = hashlib.sha256(gone.read_bytes()).hexdigest()
+    with stage.database() as database:
+        older = inputs_digest_0_1(given, {"audio": FileInfo("", digest, None)})
+        database.execute("UPDATE rows SET inputs = ?", [older])
+    gone.unlink()
+
+    assert await stage.states([given, *rows(1)]) == {"failed": 1, "completed": 1}
+
+
+@pytest.mark.parametrize(("rate", "size"), [(16_000, 2), (48_000, 2), (8_000, 1)])
+async def test_a_wav_that_was_written_to_a_pipe_is_as_long_as_its_samples(stage: Stage, rate: int, size: int) -> None:
+    header = struct.pack("<IHHIIHH", 16, 1, 1, rate, size * rate, size, 8 * size)
     unknown = struct.pack("<I", 0xFFFFFFFF)
     wav = stage.folder / "a.wav"
-    wav.write_bytes(b"RIFF" + unknown + b"WAVEfmt " + form + b"data" + unknown + samples)
+    wav.write_bytes(b"RIFF" + unknown + b"WAVEfmt " + header + b"data" + unknown + bytes(2 * rate * size))
 
     survey = await stage.run([DubRow(url("v"), wav, key="a")]).survey()
     assert survey.estimate == pytest.approx(2 * 0.0333, rel=0.01)

@@ -376,6 +376,31 @@ async def test_an_item_that_leads_to_the_job_of_another_row_is_not_its_video(
         assert (outcome.state, jobs[outcome.lipsync.id]) == ("completed", outcome.key)
 
 
+@pytest.mark.parametrize("reason", ["No face", "internal error"])
+async def test_an_item_whose_job_of_another_row_failed_is_not_created_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    real = BulkCalls.batch
+
+    async def counted_from_one(self: BulkCalls, batch_id: str) -> list[BatchItem]:
+        return [evolve(one, item_index=one.item_index + 1) for one in await real(self, batch_id)]
+
+    monkeypatch.setattr(BulkCalls, "batch", counted_from_one)
+    given = [DubRow(url("f", f"fail={reason.replace(' ', '+')}"), AUDIO, key="bad"), *rows(1)]
+    async with asyncio.timeout(10), stage.run(given, submit="batch") as run:
+        outcome = await anext(run)
+
+    assert (outcome.key, outcome.state) == ("row-1", "completed")
+    assert stage.jobs_by_key() == {"bad": 1, "row-1": 1}
+
+
+@pytest.mark.parametrize("callback_id", ["", "row", "ROW-1.0123456789ABCDEF"])
+async def test_a_callback_id_of_another_form_says_nothing_of_an_item(stage: Stage, callback_id: str) -> None:
+    stage.sandbox.faults = [Fault("GET *", Alter({"callback_id": callback_id}, replace_only=True))]
+
+    assert await _states(stage, rows(3)) == {"completed": 3}
+
+
 async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = False, **options: object) -> None:
     """Let a run end while its batch has no answer."""
     stage.sandbox.faults = [reset(BATCH, after=after)]
@@ -419,6 +444,19 @@ async def test_the_price_of_an_interrupted_batch_is_counted_once(stage: Stage, i
 
     assert states == {"completed": 4}
     assert estimate == pytest.approx(recorded)
+
+
+async def test_an_interrupted_batch_that_is_continued_one_by_one_counts_once(stage: Stage) -> None:
+    given = rows(4, start_time=0.0, end_time=60.0)
+    await _cut_off(stage, given)
+    stage.sandbox.faults = [error(400, "invalid_parameter", "no", route=BATCH, times=1)]
+
+    run = stage.run(given)
+    async with asyncio.timeout(20), run:
+        assert Counter([outcome.state async for outcome in run]) == {"completed": 4}
+    with stage.database() as database:
+        [recorded] = database.execute("SELECT total(estimate + earlier_estimate) FROM rows").fetchone()
+    assert run.snapshot().estimate == pytest.approx(recorded)
 
 
 async def test_after_a_stop_no_batch_is_created(stage: Stage) -> None:

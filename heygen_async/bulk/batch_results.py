@@ -100,7 +100,7 @@ class BatchResults:
         items = await self.tools.heygen.batch(batch_id)
         ended = [item for item in items if item.item_index in batch.waiting and item.status in TERMINAL]
         found = await self._fetch(
-            [item.lipsync_id for item in ended if item.status == LipsyncStatus.COMPLETED and item.lipsync_id]
+            [item.lipsync_id for item in ended if item.status != LipsyncStatus.NOT_FOUND and item.lipsync_id]
         )
         for item in ended:
             result = _result(item, found.get(item.lipsync_id or ""))
@@ -155,7 +155,9 @@ def _result(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | H
     """Return the result of an item that has ended; `None` if its job goes on, whatever the batch says."""
     if item.status == LipsyncStatus.NOT_FOUND:
         return NotFound(f"there is no lipsync {item.lipsync_id}", status=404, code="not_found")
-    if item.status == LipsyncStatus.FAILED:
+    if item.status == LipsyncStatus.FAILED:  # the job itself says for which row it was created
+        if isinstance(found, Lipsync) and found.status == LipsyncStatus.FAILED:
+            return LipsyncFailed(found)
         return _failure(item)
     if item.lipsync_id is None:
         return UnexpectedResponse([f"item {item.item_index} is completed, and has no lipsync_id"], status=200)

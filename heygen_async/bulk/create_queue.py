@@ -141,7 +141,7 @@ class CreateQueue:
         self.move()
 
     async def until_open(self) -> None:
-        """Return at once; once creates are closed, wait until the row is cancelled."""
+        """Return at once; after `close`, wait until cancelled."""
         if self._closes_at is not None:
             await asyncio.get_running_loop().create_future()
 

@@ -93,5 +93,5 @@ class StageCounter:
         if self.on_event is not None:
             try:
                 self.on_event(event)
-            except Exception as error:  # of the caller's, and not of the row that it is about
+            except Exception as error:  # the caller's error, not the row's
                 raise RunAborted(error) from error

@@ -33,7 +33,7 @@ from heygen_async.bulk.program import (
     next_step,
     timed,
 )
-from heygen_async.bulk.record import Record, State, answer_of, evolve
+from heygen_async.bulk.record import Record, State, answer_of, evolve, is_like_attempt_key
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import LostRow
@@ -294,7 +294,7 @@ class RowExecutor:
             return await self.run.batches.join(self.row, self._intent(), before_waiting=self.start_next)
         await self._enter()
         self.run.spending.check_credit()
-        return self._intent()
+        return evolve(self._intent(), group=None)
 
     def _intent(self) -> Record:
         return intent(self.row, self.record, self.run.tools.clock.now(), estimate=self._reserved or 0.0)
@@ -391,13 +391,13 @@ class RowExecutor:
             return record.without_job()
         finally:
             self._release_seat()
-        if record.lipsync_id is None and job.callback_id not in {None, record.callback_id}:
+        if record.lipsync_id is None and _is_of_another_row(record, job):
             return await self._search_item(record, job)
         record = ended(record, job, cost=await self._cost(job))
         return evolve(record, wait_seconds=self.run.queue.clock() - started)
 
     async def _search_item(self, record: Record, job: Lipsync) -> Record:
-        """Search for the job of an item of a batch, whose index there led to *job*, which is another row's."""
+        """Search for a row's own job: its item of the batch names *job*, which is another row's."""
         reason = f"item {record.item} of the batch {record.batch_id} leads to the job {job.id} of another row"
         try:
             found = await self.run.tools.searcher.find(record, self.row.row)
@@ -405,6 +405,7 @@ class RowExecutor:
             raise
         except HeyGenError as error:
             return failed_step(record, error)
+        self.run.queue.recover()
         if found is None:
             return record.stopped(UnexpectedResponse([reason], status=200))
         return record.accepted(found)
@@ -480,3 +481,9 @@ class RowExecutor:
         key, place, lipsync_id = self.row.key, self.row.place, self.record.lipsync_id
         event = DubEvent(stage=stage, key=key, place=place, lipsync_id=lipsync_id, message=message)
         self.run.stages.move(event, before)
+
+
+def _is_of_another_row(record: Record, job: Lipsync) -> bool:
+    """Return whether *job* was created for another row: one whose callback id has another form says nothing."""
+    callback_id = job.callback_id
+    return callback_id is not None and callback_id != record.callback_id and is_like_attempt_key(callback_id)

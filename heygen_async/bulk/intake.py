@@ -183,12 +183,11 @@ def has_been_sent(record: Record | None) -> bool:
     return record is not None and (record.state in _SENT or (record.state is State.FAILED and record.is_final))
 
 
-def _needs_sources(record: Record | None, sources: _Sources, *, retries_failed: bool) -> bool:
+def _may_be_sent(record: Record | None, inputs: str | None, inputs_0_1: str | None, *, retries_failed: bool) -> bool:
     """Return whether a row may be sent: a failed one too if it is retried, or has changed."""
-    if record is None or record.state is not State.FAILED:
+    if record is None or record.state is not State.FAILED or not record.is_final:
         return not has_been_sent(record)
-    is_same = sources.inputs is not None and same_inputs(record.inputs, sources.inputs)
-    return not record.is_final or retries_failed or not is_same
+    return retries_failed or inputs is None or not same_inputs(record.inputs, inputs, inputs_0_1)
 
 
 # A row and its record. For threads
@@ -220,8 +219,11 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
         key = sources.key_0_1
     record = None if key is None else check.records.get(key)
     captions = wants_captions(row, captions=check.captions)
-    target, problems = _target(check, row, key, record, captions=captions)
-    if _needs_sources(record, sources, retries_failed=check.retries_failed):
+    inputs_0_1 = _inputs_0_1(row, sources, record)
+    is_to_be_sent = _may_be_sent(record, sources.inputs, inputs_0_1, retries_failed=check.retries_failed)
+    # Captions never block a job that is paid for.
+    target, problems = _target(check, row, key, record, captions=captions and is_to_be_sent)
+    if is_to_be_sent:
         problems = [*_source_problems(row, sources), *problems]
     problems += draft_problems(row, sources.files, check.records)
     inputs = sources.inputs or (None if record is None else record.inputs)
@@ -232,7 +234,7 @@ def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) 
     entry = Entry(
         key=key,
         inputs=inputs,
-        inputs_0_1=_inputs_0_1(row, sources, record),
+        inputs_0_1=inputs_0_1,
         number=source.number,
         place=source.place,
         target=None if target is None else str(target),
@@ -286,9 +288,7 @@ def _target(
 def _output_problems(
     check: _Check, row: DubRow, target: Path, record: Record | None, *, captions: bool
 ) -> list[_Fault]:
-    # Captions never block a job that is paid for.
-    wanted = captions and not has_been_sent(record)
-    files = [same_file_key(path) for path in written_by(target, captions=wanted)]
+    files = [same_file_key(path) for path in written_by(target, captions=captions)]
     for path in (*files, *folders_made_for(target, files[0])):
         if (own := check.own_files.get(path)) is not None:
             return [("output", f"{target if path == files[0] else path} is {own} of this run")]
@@ -301,7 +301,7 @@ def _output_problems(
     known = record or Record(key="", inputs="")
     if is_written(evolve(known, target=str(target))):
         return []
-    return [("output", message) for message in output_problems(known, target, captions=wanted)]
+    return [("output", message) for message in output_problems(known, target, captions=captions)]
 
 
 # Files

@@ -189,6 +189,7 @@ def _seconds(file: BinaryIO) -> float | None:
     except Exception:  # noqa: BLE001 a parser of any file; whatever it fails at, the length is unknown
         return None
     found = tag.duration
-    if is_wav and found and tag.bitrate:  # one that was written to a pipe says that it has 4 GB
-        found = min(found, size * 8 / (tag.bitrate * 1000))
+    if is_wav and found and tag.samplerate and tag.channels and tag.bitdepth:
+        # One that was written to a pipe says that it has 4 GB.
+        found = min(found, size * 8 / (tag.samplerate * tag.channels * tag.bitdepth))
     return float(found) if found else None

@@ -53,7 +53,7 @@ class InDoubt(HeyGenError):
     def __init__(self, key: str, candidates: Sequence[str]) -> None:
         self.candidates = tuple(candidates)
         shown = ", ".join(self.candidates)
-        super().__init__(f"the row {key} is in doubt: it may already have a job ({shown}); nothing was sent")
+        super().__init__(f"the row {key} is in doubt: it may already have a job ({shown}); nothing more is sent")
 
 
 @define(eq=False)

@@ -34,10 +34,16 @@ class Spending:
             if self.budget.reserve(price, is_guess=seconds is None):
                 return price
             if not self.budget.may_fit(price):
-                self.over_budget = OverBudget(f"the budget of ${self.budget.limit:,.2f} would be exceeded")
+                self.over_budget = self._over_budget(is_guess=seconds is None)
                 raise self.over_budget
             before_waiting()
             await self._changed.wait()
+
+    def _over_budget(self, *, is_guess: bool) -> OverBudget:
+        reason = f"the budget of ${self.budget.limit:,.2f} would be exceeded"
+        if is_guess and self.budget.longest:
+            reason += f"; the length of this row is not known, and the longest so far was {self.budget.longest:,.0f} s"
+        return OverBudget(reason)
 
     def resume(self, reserved: float, *, is_new: bool = False) -> None:
         """Count a job that exists already; *is_new* if its price is not in the sum yet."""

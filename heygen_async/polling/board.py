@@ -125,15 +125,15 @@ class Board:
         many.pending.clear()
         self.cancel_requests(many, now)
 
-    def notify(self, lipsync_id: str) -> None:
+    def notify(self, lipsync_id: str, now: float) -> None:
         """Have *lipsync_id* fetched now, because a notification arrived. Does nothing for a job without waiters."""
         if (job := self._jobs.get(lipsync_id)) is None:
             return
         job.notified = True
         if job.state is JobState.IN_FLIGHT:
             job.refetch = True
-        elif job.state is JobState.QUEUED and not job.failures.has_retry_after:
-            self._get(job)
+        elif job.state is JobState.QUEUED:
+            self._get(*self._ready_to_get([job], now))
 
     def expect_notifications(self) -> None:
         """Rely on `notify` for the ends of jobs, for as long as it is called."""
@@ -245,7 +245,7 @@ class Board:
         elif is_bulk and isinstance(error, NotFound | PermissionDenied):
             self.has_statuses = False
             for job in jobs:
-                self._enqueue(job, max(now.time, job.not_before))
+                self._enqueue(job, now.time)
         elif is_bulk and isinstance(error, InvalidRequest):
             self._get(*self._ready_to_get(jobs, now.time))  # one of these ids is wrong: each is fetched by itself
         else:
@@ -320,7 +320,7 @@ class Board:
     def _reschedule(self, job: Job, now: Now, *, at_least: float = 0.0) -> None:
         """Queue *job* for its next look, or have it fetched if a notification arrived while it was in flight."""
         self._expire(job, now.time)
-        if job.refetch and not job.failures.has_retry_after:
+        if job.refetch and job.not_before <= now.time:
             job.refetch = False
             self._get(job)
             return
@@ -340,6 +340,7 @@ class Board:
             self._end_wait(waiter, job, WaitTimeout(job.id, last_status=job.status))
 
     def _enqueue(self, job: Job, due: float) -> None:
+        due = max(due, job.not_before)
         job.state = JobState.QUEUED
         job.due = due
         for queue in dict.fromkeys(map(self._queue_of, job.waiters)):

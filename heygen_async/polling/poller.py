@@ -215,7 +215,7 @@ class LipsyncPoller:
         Args:
             lipsync_id: The job.
         """
-        self._dispatcher.board.notify(lipsync_id)
+        self._dispatcher.board.notify(lipsync_id, self._dispatcher.time())
         self._dispatcher.update()
 
     def expect_notifications(self) -> None:

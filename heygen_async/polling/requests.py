@@ -100,7 +100,7 @@ class Dispatcher:
         """Look now at the jobs that wait for their next look though they have ended, as the caller knows."""
         for job in self.board.jobs():
             if job.id in ended and job.state is JobState.QUEUED and not job.notified:
-                self.board.notify(job.id)
+                self.board.notify(job.id, self.time())
         self.update()
 
     def time(self) -> float:

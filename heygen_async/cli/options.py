@@ -114,7 +114,7 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")
     # With trust_env aiohttp would also send the passwords of ~/.netrc, to the hosts of files too.
     os.environ.setdefault("NETRC", os.devnull)
-    # An empty --base-url, of a variable that is not set for instance, must not stand for the real API.
+    # An empty --base-url, of a variable that is not set for instance, must not mean the real API.
     url = os.environ.get("HEYGEN_BASE_URL") if options.base_url is None else options.base_url
     is_local = _is_local(url)
     if not is_local and os.environ.get("HEYGEN_LOOPBACK_ONLY"):

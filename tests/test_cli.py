@@ -4,11 +4,13 @@ import io
 import logging
 import re
 import resource
+import select
 import shlex
 import shutil
 import socket
 import sys
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import orjson
 import pytest
@@ -77,6 +79,48 @@ def test_create_prints_the_answer_of_the_api(server, cli):
 
     assert (ran.code, ran.err) == (0, "")
     assert ran.answer == {"data": {"lipsync_id": server.jobs[0].id}}
+
+
+class _WhileConnected(io.StringIO):
+    """Standard output that knows, for each line, whether a connection was still open then."""
+
+    def __init__(self, connection):
+        super().__init__()
+        self._connection = connection
+        self.lines = []
+
+    def write(self, text):
+        self.lines += [(line, _is_open(self._connection.result(0))) for line in text.splitlines() if line]
+        return super().write(text)
+
+
+def _is_open(connection):
+    return select.select([connection], [], [], 0)[0] == []  # the other end sends no more: it would be its closing
+
+
+def test_create_prints_its_job_before_it_closes_its_connection_which_a_signal_could_interrupt(monkeypatch, cli):
+    body = b'{"data": {"lipsync_id": "ls_1"}}'
+    connection = Future()
+
+    def answer():
+        accepted, _ = server.accept()
+        accepted.settimeout(20)
+        accepted.recv(65536)
+        connection.set_result(accepted)
+        accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n" + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as threads:
+        server.settimeout(20)
+        answered = threads.submit(answer)
+        monkeypatch.setenv("HEYGEN_API_KEY", "key")
+        monkeypatch.setenv("HEYGEN_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr(sys, "stdout", out := _WhileConnected(connection))
+        ran = cli("lipsync", "create", *SOURCES)
+        answered.result(20)
+
+    assert (ran.code, out.lines) == (0, [('{"data":{"lipsync_id":"ls_1"}}', True)])
+    with connection.result(0) as accepted:
+        assert not _is_open(accepted)
 
 
 @pytest.mark.parametrize("where", ["argument", "file", "stdin"])

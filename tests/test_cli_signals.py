@@ -9,12 +9,10 @@ import shutil
 import signal
 import socket
 import sqlite3
-import ssl
 import subprocess
 import sys
 import termios
 import time
-from pathlib import Path
 
 import orjson
 import pytest
@@ -28,7 +26,6 @@ from heygen_async.sandbox.faults import stall
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 each_signal = pytest.mark.parametrize(("number", "code"), SIGNALS.items(), ids=[number.name for number in SIGNALS])
-TLS = Path(__file__).parent / "tls"
 PROMPT = 2.0
 """Seconds in which a server ends; the machine may be loaded, so the tests allow for more."""
 
@@ -120,38 +117,6 @@ def test_a_create_without_an_answer_names_its_key(start):
 
     assert (process.returncode, out) == (143, "")
     assert f"--idempotency-key {request.headers['Idempotency-Key']}" in error(err)["hint"]
-
-
-@pytest.fixture
-def slow_to_close():
-    """A server with TLS, as the socket that it listens on. Its address is https://localhost and the port."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(TLS / "localhost.pem", TLS / "localhost-key.pem")
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listening,
-        context.wrap_socket(listening, server_side=True) as server,
-    ):
-        server.settimeout(20)
-        yield server
-
-
-def test_a_create_that_is_interrupted_while_its_connection_closes_has_printed_its_job(start, slow_to_close):
-    address = f"https://localhost:{slow_to_close.getsockname()[1]}"
-    env = {"HEYGEN_API_KEY": "key", "HEYGEN_BASE_URL": address, "SSL_CERT_FILE": str(TLS / "localhost.pem")}
-    process = start("lipsync", "create", *SOURCES, env=env)
-    connection, _ = slow_to_close.accept()
-    with connection:
-        connection.settimeout(20)
-        connection.recv(65536)
-        body = b'{"data": {"lipsync_id": "ls_1"}}'
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall(head.encode() + body)
-        while connection.recv(65536):  # until it wants to close; it gets no answer to that
-            pass
-        process.terminate()
-        out, _ = process.communicate(timeout=20)
-
-    assert (process.returncode, orjson.loads(out)) == (143, {"data": {"lipsync_id": "ls_1"}})
 
 
 @each_signal

@@ -120,7 +120,7 @@ class _Creation:
     async def create(self) -> Exit:
         async with session(self.options) as heygen:
             job = await self._send(heygen)
-            # Before the session closes: that may take seconds, and a signal then would cost the id.
+            # Before the session closes: a signal at that time would cost the id.
             emit({"data": {"lipsync_id": job.id}}, self.options)
             note(f"to wait for it: {self.options.command('lipsync', 'wait', job.id)}", self.options)
         return Exit.DONE

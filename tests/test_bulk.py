@@ -685,6 +685,28 @@ async def test_an_error_in_an_events_listener_ends_the_run(stage: Stage) -> None
         await stage.outcomes(rows(2), on_event=listen)
 
 
+async def test_an_error_of_a_listener_keeps_its_cause(stage: Stage) -> None:
+    def listen(event: DubEvent) -> None:
+        raise RuntimeError("of the callback") from KeyError(event.stage)
+
+    with pytest.raises(RuntimeError, match="of the callback") as raised:
+        await stage.outcomes(rows(2), on_event=listen)
+    assert isinstance(raised.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("stage_of_event", ["waiting", "submitting", "running", "completed"])
+async def test_a_cancelled_error_of_a_listener_ends_the_run_with_an_error(stage: Stage, stage_of_event: str) -> None:
+    def listen(event: DubEvent) -> None:
+        if event.stage == stage_of_event:
+            raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="on_event raised CancelledError") as raised:
+        await stage.outcomes(rows(2), on_event=listen)
+    assert isinstance(raised.value.__cause__, asyncio.CancelledError)
+    assert sum((await stage.states(rows(2))).values()) == 2
+    assert all(count == 1 for count in stage.jobs_by_key().values())
+
+
 # Money
 
 

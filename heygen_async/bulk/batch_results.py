@@ -9,10 +9,10 @@ from typing import Final, TypeAlias
 
 from attrs import define, evolve, field
 
-from heygen_async.bulk.create_queue import RunAborted
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.program import ENDS_RUN, NeverMade
 from heygen_async.bulk.record import Record
+from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.errors import NO_REASON, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
 from heygen_async.models import TERMINAL, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.polling.batch_wait import BatchWait

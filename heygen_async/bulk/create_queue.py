@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from attrs import define, field, frozen
 
 from heygen_async.bulk.limits import CircuitBreaker, Limiter, Unanswered
+from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.errors import HeyGenError
 
 
@@ -221,11 +222,3 @@ class CreateQueue:
         chance = now if self.limiter.may_send(now) else self.limiter.next_chance()
         # At least a moment ahead: a loop may wake a timer early by as much as its clock is coarse.
         return max(ready, chance, self.breaker.next_chance() if self.breaker.failures else now, now + 0.001)
-
-
-class RunAborted(Exception):
-    """Ends the run, from a task of a row."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-        super().__init__(str(error))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 from attrs import define, field, frozen
 
-from heygen_async.bulk.create_queue import RunAborted
+from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.models import Wallet
 
 Stage: TypeAlias = Literal[
@@ -93,5 +94,9 @@ class StageCounter:
         if self.on_event is not None:
             try:
                 self.on_event(event)
+            except asyncio.CancelledError as error:  # nobody has cancelled the row, which would end without an outcome
+                failure = RuntimeError("on_event raised CancelledError")
+                failure.__cause__ = error
+                raise RunAborted(failure) from error
             except Exception as error:  # the caller's error, not the row's
                 raise RunAborted(error) from error

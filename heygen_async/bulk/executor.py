@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from heygen_async._media.parts import remove_unneeded
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
-from heygen_async.bulk.create_queue import CreateQueue, RunAborted, Seat
+from heygen_async.bulk.create_queue import CreateQueue, Seat
 from heygen_async.bulk.effects import Tools, advance, after_failed_create, check_target
 from heygen_async.bulk.events import DubEvent, Stage, StageCounter
 from heygen_async.bulk.intake import PreparedRow
@@ -35,6 +35,7 @@ from heygen_async.bulk.program import (
 )
 from heygen_async.bulk.record import Record, State, answer_of, evolve, is_like_attempt_key
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
+from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import (

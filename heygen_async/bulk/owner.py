@@ -12,8 +12,8 @@ from typing import Final
 
 from attrs import define, field
 
-from heygen_async.bulk.create_queue import RunAborted
 from heygen_async.bulk.limits import CircuitBreaker
+from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.store import Facts, HeyGen, JournalError
 from heygen_async.errors import APIError, AuthenticationError, HeyGenError, has_own_code
 from heygen_async.models import Account, Wallet

@@ -23,7 +23,7 @@ from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.checks import AdmittedRow, RefusedRow, RowChecker
-from heygen_async.bulk.create_queue import CreateQueue, RunAborted
+from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import DubSnapshot, StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
@@ -39,6 +39,7 @@ from heygen_async.bulk.program import LAST_STEPS
 from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.row_outcomes import refused_outcome
 from heygen_async.bulk.row_source import Rows, Snapshot, can_be_read_twice, new_snapshot, slices_of
+from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import HeyGen
 from heygen_async.bulk.survey import Survey, SurveyBuilder
@@ -336,7 +337,8 @@ class DubRun:
                 raise self._context.spending.no_credit
         except BaseExceptionGroup as failed:
             error = first_error(failed)
-            raise (error.error if isinstance(error, RunAborted) else error) from None
+            error = error.error if isinstance(error, RunAborted) else error
+            raise error from error.__cause__  # the group has nothing but the errors that this one led to
         finally:
             outcomes.put_nowait(None)
 

@@ -18,7 +18,7 @@ from memory_store import MemoryStore
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
-from heygen_async.bulk.create_queue import CreateQueue, RunAborted
+from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor, RunContext
@@ -30,6 +30,7 @@ from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import State
+from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import UnixClock
 from heygen_async.models import DubOutcome, DubRow

@@ -188,7 +188,8 @@ class Cluster:
         try:
             await worker.run()
         except BaseExceptionGroup as errors:
-            raise first_error(errors) from None
+            error = first_error(errors)
+            raise error from error.__cause__  # the group has nothing but the errors that this one led to
 
     async def status(self) -> ClusterStatus:
         """Return what the cluster does now."""

@@ -209,6 +209,7 @@ def _false_claims(
     job = record["lipsync_id"]
     creation = None if job is None else simulation.service.by_job.get(job)
     state = record["state"]
+    meant = simulation.author.digests.get(record["inputs"])
     if job is not None and creation is None:
         yield f"there is no {job}"
     if creation is not None:
@@ -220,7 +221,6 @@ def _false_claims(
             yield f"{job} is not completed"
         if state == "failed" and failure is None:
             yield f"{job} has not failed"
-        meant = simulation.author.digests.get(record["inputs"])
         if meant is not None and meant != creation.canon:
             yield f"{job} is made of {creation.canon}, and the record says {meant}"
     earlier = orjson.loads(record["earlier"])
@@ -228,7 +228,9 @@ def _false_claims(
         found = simulation.service.by_job.get(one)
         if found is None or found.job.failure_message is None:
             yield f"the earlier {one} has not failed"
-    unknown = [one.job.id for one in own if one.job.id not in {*earlier, job}]
+    # With an older copy of the journal, a row that was changed since then is another one: the earlier job is not its.
+    made = [one.job.id for one in own if meant in {None, one.canon}]
+    unknown = [one for one in made if one not in {*earlier, job}]
     if state == "planned" and unknown and not is_restored and record["batch_id"] is None:
         yield f"there is {unknown[-1]}"
 

@@ -6,20 +6,20 @@ A row fails alone. Only what concerns all rows (the key, the store, a lasting ou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from anyio import to_thread
-from attrs import define, field, frozen
+from attrs import Factory, define, field
 
 from heygen_async._media.parts import remove_unneeded
-from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import OverBudget
-from heygen_async.bulk.create_queue import CreateQueue, Seat
-from heygen_async.bulk.effects import Tools, advance, after_failed_create, check_target
-from heygen_async.bulk.events import DubEvent, Stage, StageCounter
+from heygen_async.bulk.create_queue import Seat
+from heygen_async.bulk.effects import advance, after_failed_create, check_target
+from heygen_async.bulk.events import DubEvent, Stage
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.limits import Unanswered, look_policy
+from heygen_async.bulk.job_end import cost_of, ended_job, find_own_job, is_of_another_row, may_replace
+from heygen_async.bulk.limits import Unanswered
 from heygen_async.bulk.program import (
     ENDS_RUN,
     LAST_STEPS,
@@ -28,25 +28,18 @@ from heygen_async.bulk.program import (
     ended,
     failed_step,
     intent,
-    is_gone,
     is_remembered,
     next_step,
     timed,
 )
-from heygen_async.bulk.record import Record, State, answer_of, evolve, is_like_attempt_key
+from heygen_async.bulk.record import Record, State, answer_of, evolve
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
 from heygen_async.bulk.run_aborted import RunAborted
-from heygen_async.bulk.spending import Spending
+from heygen_async.bulk.run_context import RunContext
+from heygen_async.bulk.spending import Reservation
 from heygen_async.bulk.store import LostRow
-from heygen_async.errors import (
-    HeyGenError,
-    InsufficientCredit,
-    LipsyncFailed,
-    NotFound,
-    RateLimited,
-    UnexpectedResponse,
-)
-from heygen_async.models import DubOutcome, Lipsync
+from heygen_async.errors import HeyGenError, InsufficientCredit, RateLimited
+from heygen_async.models import DubOutcome
 
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
 
@@ -54,23 +47,6 @@ _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
 _NO_PROGRESS: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH, Step.SEARCH})
 """Steps that do not show that the requests of a row are answered: they send nothing, or read the list alone."""
 _STAGES: Final[dict[Step, Stage]] = {Step.PREPARE: "uploading", Step.WAIT: "running", Step.DOWNLOAD: "downloading"}
-
-
-@frozen(kw_only=True)
-class RunContext:
-    """What the rows of a run share."""
-
-    tools: Tools
-    queue: CreateQueue
-    spending: Spending
-    stages: StageCounter
-    batches: BatchCollector
-    downloads: asyncio.Semaphore
-    max_attempts: int
-    retries_failed: bool
-    is_batching: bool
-    check_account: Callable[[], Awaitable[None]]
-    """Checks, once in a run, that the key belongs to the store's account."""
 
 
 @define(eq=False)
@@ -97,7 +73,9 @@ class RowExecutor:
     _not_before: float = 0.0
     _seat: Seat | None = None
     """Taken for a create that was not answered yet, or for a job that runs."""
-    _reserved: float | None = None
+    _reservation: Reservation = field(
+        init=False, default=Factory(lambda self: Reservation(self.run.spending), takes_self=True)
+    )
     """What is reserved for its job, until its cost is known."""
 
     async def outcome(self) -> DubOutcome:
@@ -122,14 +100,14 @@ class RowExecutor:
             raise RunAborted(error) from error
         except asyncio.CancelledError:
             if self.record.state in _UNDER_WAY:
-                self._reserved = None  # its job goes on, and is paid
+                self._reservation.keep()  # its job goes on, and is paid
             raise
         finally:
             self.start_next()
             self.run.batches.row_ended(self.record)
             self._release_seat()
             # Its cost will not become known in this run.
-            self._settle(0.0 if self.record.state is State.PLANNED else self._reserved)
+            self._reservation.settle(0.0 if self.record.state is State.PLANNED else self._reservation.price)
         return await self.result()
 
     def start_next(self) -> None:
@@ -151,7 +129,7 @@ class RowExecutor:
         # An interrupted row of a batch first waits for the other rows, and these may wait for the budget.
         state = self.record.state
         if state is State.SUBMITTED or (state is State.SUBMITTING and self.record.batch is None):
-            self._resume()
+            self._reservation.resume(self.record.estimate)
         while (step := self.step()) not in LAST_STEPS:
             if not self._has_worked:
                 await self.run.check_account()
@@ -159,7 +137,7 @@ class RowExecutor:
                 continue  # its answer also shows the API's time, by which keys are judged
             await self._take_step(step)
             if step not in _BEFORE_CREATE and self.record.state not in _UNDER_WAY and self.record.group is None:
-                self._settle(self.record.estimate)
+                self._reservation.settle(self.record.estimate)
             await self._pause(step)
 
     async def _take_step(self, step: Step) -> None:
@@ -200,7 +178,7 @@ class RowExecutor:
             self.run.queue.recover()
         is_kept = record.state is State.SUBMITTING and is_remembered(record, self.run.tools.clock.now())
         if self.record.batch is not None and not is_kept:
-            self._resume_item()
+            self._reservation.resume_once(self.record.estimate)
             self.run.batches.expire(self.record.batch)
         return record
 
@@ -254,14 +232,13 @@ class RowExecutor:
 
     async def _to_create(self, step: Step) -> Record:
         """Prepare the create of a row: check it, reserve its price, upload its files, wait for a seat."""
-        spending = self.run.spending
-        spending.check_credit()
-        if self._reserved is None:
+        self.run.spending.check_credit()
+        if self._reservation.price is None:
             record = await self._before_reserving()
             if record is not None:
                 return record
             mode, seconds = self.row.row.mode, self.row.seconds
-            self._reserved = await spending.reserve(mode, seconds, before_waiting=self.start_next)
+            await self._reservation.make(mode, seconds, before_waiting=self.start_next)
         return await self._advance_answered(step) if step is Step.PREPARE else await self._intend()
 
     async def _before_reserving(self) -> Record | None:
@@ -285,8 +262,7 @@ class RowExecutor:
     def _adopted(self, attempt: int, lipsync_id: str) -> Record:
         """Return the record of a row whose job an interrupted run created without a record of it."""
         price = self.run.spending.budget.price(self.row.row.mode, self.row.seconds)
-        self._reserved = price
-        self.run.spending.resume(price, is_new=True)
+        self._reservation.resume(price, is_new=True)
         return self.record.adopted(attempt, lipsync_id, self.run.tools.clock.now(), estimate=price)
 
     async def _intend(self) -> Record:
@@ -298,7 +274,7 @@ class RowExecutor:
         return evolve(self._intent(), group=None)
 
     def _intent(self) -> Record:
-        return intent(self.row, self.record, self.run.tools.clock.now(), estimate=self._reserved or 0.0)
+        return intent(self.row, self.record, self.run.tools.clock.now(), estimate=self._reservation.price or 0.0)
 
     async def _enter(self) -> None:
         self._seat = await self.run.queue.enter(self.row.number, self._not_before, tries=self.record.tries)
@@ -327,7 +303,7 @@ class RowExecutor:
 
     async def _create_in_batch(self) -> Record:
         record = await self.run.batches.create(self.row, self.record, before_waiting=self.start_next)
-        self._resume_item()
+        self._reservation.resume_once(self.record.estimate)
         return record
 
     def _report_answer(self, record: Record) -> None:
@@ -356,20 +332,6 @@ class RowExecutor:
         else:
             seat.dropped()
 
-    def _resume(self) -> None:
-        self._reserved = self.record.estimate
-        self.run.spending.resume(self._reserved)
-
-    def _resume_item(self) -> None:
-        """Count the price of an item of an interrupted batch: from now on it waits for no row that has not started."""
-        if self._reserved is None:
-            self._resume()
-
-    def _settle(self, cost: float | None) -> None:
-        if self._reserved is not None:
-            self.run.spending.settle(self._reserved, cost or 0.0)
-            self._reserved = None
-
     # From the job on
 
     async def _wait(self) -> Record:
@@ -379,70 +341,23 @@ class RowExecutor:
             self._seat = self.run.queue.adopt()
         started = self.run.queue.clock()
         try:
-            job = await self._job(record)
+            job = await ended_job(self.run, record)
         except NeverMade as error:
             never = evolve(record.never_made(), is_fresh=True)
             return await after_failed_create(self.row, never, error, self.run.tools)
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            if not await self._may_replace(record, error):
+            if not await may_replace(self.run, record, error):
                 return record.stopped(error)
-            self._settle(record.estimate)  # the job may have been paid
+            self._reservation.settle(record.estimate)  # the job may have been paid
             return record.without_job()
         finally:
             self._release_seat()
-        if record.lipsync_id is None and _is_of_another_row(record, job):
-            return await self._search_item(record, job)
-        record = ended(record, job, cost=await self._cost(job))
+        if record.lipsync_id is None and is_of_another_row(record, job):
+            return await find_own_job(self.run, self.row, record, job)
+        record = ended(record, job, cost=await cost_of(self.run, self.row, record, job))
         return evolve(record, wait_seconds=self.run.queue.clock() - started)
-
-    async def _search_item(self, record: Record, job: Lipsync) -> Record:
-        """Search for a row's own job: its item of the batch names *job*, which is another row's."""
-        reason = f"item {record.item} of the batch {record.batch_id} leads to the job {job.id} of another row"
-        try:
-            found = await self.run.tools.searcher.find(record, self.row.row)
-        except ENDS_RUN:
-            raise
-        except HeyGenError as error:
-            return failed_step(record, error)
-        self.run.queue.recover()
-        if found is None:
-            return record.stopped(UnexpectedResponse([reason], status=200))
-        return record.accepted(found)
-
-    async def _may_replace(self, record: Record, error: HeyGenError) -> bool:
-        """Return whether a row gets another job: the caller wants that, and it is the account of the first one."""
-        is_wanted = self.run.retries_failed and is_gone(record, error)
-        return is_wanted and await self.run.tools.store.fact("account") is not None
-
-    async def _job(self, record: Record) -> Lipsync:
-        """Return the job once it has ended."""
-        heygen = self.run.tools.heygen
-        for pause in (*self.run.tools.delays.missing, None):
-            try:
-                if record.lipsync_id is None:
-                    return await self.run.batches.results.result(record)
-                policy = look_policy(heygen.polling, is_scarce=bool(self.run.queue.waiting))
-                return await heygen.wait(record.lipsync_id, since=record.sent_at, policy=policy)
-            except LipsyncFailed as failed:
-                return failed.lipsync
-            except NotFound:
-                if pause is None:
-                    raise
-                await asyncio.sleep(pause)
-        raise AssertionError  # the last pause is None
-
-    async def _cost(self, job: Lipsync) -> float:
-        budget = self.run.spending.budget
-        if job.duration is None:
-            return self.record.estimate
-        if self.row.seconds is None:  # the length of a part says nothing of rows whose length is not known
-            before = budget.longest
-            budget.learn_length(job.duration)
-            if budget.longest > before:
-                await self.run.tools.store.keep_fact("longest", repr(budget.longest))
-        return budget.price(self.row.row.mode, job.duration)
 
     async def _remove_download(self) -> None:
         """Remove an unfinished download if another executor has finished the row."""
@@ -482,9 +397,3 @@ class RowExecutor:
         key, place, lipsync_id = self.row.key, self.row.place, self.record.lipsync_id
         event = DubEvent(stage=stage, key=key, place=place, lipsync_id=lipsync_id, message=message)
         self.run.stages.move(event, before)
-
-
-def _is_of_another_row(record: Record, job: Lipsync) -> bool:
-    """Return whether *job* was created for another row: one whose callback id has another form says nothing."""
-    callback_id = job.callback_id
-    return callback_id is not None and callback_id != record.callback_id and is_like_attempt_key(callback_id)

@@ -26,7 +26,7 @@ from heygen_async.bulk.checks import AdmittedRow, RefusedRow, RowChecker
 from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import DubSnapshot, StageCounter
-from heygen_async.bulk.executor import RowExecutor, RunContext
+from heygen_async.bulk.executor import RowExecutor
 from heygen_async.bulk.folders import check_creatable, check_writable, temporary_folder
 from heygen_async.bulk.intake import OwnFiles, check_manifest, own_files_of
 from heygen_async.bulk.journal import Journal
@@ -40,6 +40,7 @@ from heygen_async.bulk.report import default_report, write_report
 from heygen_async.bulk.row_outcomes import refused_outcome
 from heygen_async.bulk.row_source import Rows, Snapshot, can_be_read_twice, new_snapshot, slices_of
 from heygen_async.bulk.run_aborted import RunAborted
+from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import HeyGen
 from heygen_async.bulk.survey import Survey, SurveyBuilder

@@ -73,3 +73,35 @@ class Spending:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+@define(eq=False)
+class Reservation:
+    """What a row has reserved for its job, until the cost of the job is known."""
+
+    _spending: Spending
+    price: float | None = None
+
+    async def make(self, mode: str, seconds: float | None, *, before_waiting: Callable[[], None]) -> None:
+        """Reserve the price of a job, as `Spending.reserve` does."""
+        self.price = await self._spending.reserve(mode, seconds, before_waiting=before_waiting)
+
+    def resume(self, price: float, *, is_new: bool = False) -> None:
+        """Count a job that exists already; *is_new* if its price is not in the sum yet."""
+        self.price = price
+        self._spending.resume(price, is_new=is_new)
+
+    def resume_once(self, price: float) -> None:
+        """Count the price of an item of an interrupted batch, unless something is reserved."""
+        if self.price is None:
+            self.resume(price)
+
+    def settle(self, cost: float | None) -> None:
+        """Replace what is reserved, if anything is, by the cost of the job."""
+        if self.price is not None:
+            self._spending.settle(self.price, cost or 0.0)
+            self.price = None
+
+    def keep(self) -> None:
+        """Leave it in the sum: the job goes on, and is paid."""
+        self.price = None

@@ -102,10 +102,10 @@ MUTANTS = {
         "heygen_async._media.parts", "Part.begin", "self._file.seek(start)", "self._file.seek(0)", seed=8
     ),
     "a missing job has failed": Mutant(
-        f"{_BULK}executor",
-        "RowExecutor._job",
+        f"{_BULK}job_end",
+        "ended_job",
         "if pause is None:",
-        "return Lipsync(id=record.lipsync_id or '', status='failed')\n                if pause is None:",
+        "return Lipsync(id=record.lipsync_id or '', status='failed')\n            if pause is None:",
         seed=8,
     ),
     "a changed row keeps its job": Mutant(
@@ -132,7 +132,7 @@ MUTANTS = {
     "no budget": Mutant(f"{_BULK}budget", "Budget._fits", "self.limit is None or", "True or", seed=48),
     "a failed job keeps its estimate": Mutant(f"{_BULK}record", "Record.failed", ", estimate=0.0", "", seed=15),
     "a part teaches the length of other rows": Mutant(
-        f"{_BULK}executor", "RowExecutor._cost", "if self.row.seconds is None:", "if True:", seed=48
+        f"{_BULK}job_end", "cost_of", "if row.seconds is None:", "if True:", seed=48
     ),
     "a seat is never given back": Mutant(
         f"{_BULK}executor", "RowExecutor._release_seat", "if seat is None:", "if True:", seed=8

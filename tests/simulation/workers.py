@@ -21,7 +21,7 @@ from heygen_async.bulk.budget import RATES, Budget
 from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import StageCounter
-from heygen_async.bulk.executor import RowExecutor, RunContext
+from heygen_async.bulk.executor import RowExecutor
 from heygen_async.bulk.intake import PreparedRow, prepare
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
@@ -31,6 +31,7 @@ from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import State
 from heygen_async.bulk.run_aborted import RunAborted
+from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import UnixClock
 from heygen_async.models import DubOutcome, DubRow

@@ -1,0 +1,75 @@
+"""The end of a row's job: when it has ended, whose it is, what it cost, and whether the row may get another one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.limits import look_policy
+from heygen_async.bulk.program import ENDS_RUN, failed_step, is_gone
+from heygen_async.bulk.record import Record, is_like_attempt_key
+from heygen_async.bulk.run_context import RunContext
+from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
+from heygen_async.models import Lipsync
+
+
+async def ended_job(run: RunContext, record: Record) -> Lipsync:
+    """Return the job of a row once it has ended, failed ones too.
+
+    Raises:
+        HeyGenError: If it cannot be waited for. `NotFound`: it is missing for longer than a new one may be.
+    """
+    heygen = run.tools.heygen
+    for pause in (*run.tools.delays.missing, None):
+        try:
+            if record.lipsync_id is None:
+                return await run.batches.results.result(record)
+            policy = look_policy(heygen.polling, is_scarce=bool(run.queue.waiting))
+            return await heygen.wait(record.lipsync_id, since=record.sent_at, policy=policy)
+        except LipsyncFailed as failed:
+            return failed.lipsync
+        except NotFound:
+            if pause is None:
+                raise
+            await asyncio.sleep(pause)
+    raise AssertionError  # the last pause is None
+
+
+def is_of_another_row(record: Record, job: Lipsync) -> bool:
+    """Return whether *job* was created for another row: one whose callback id has another form says nothing."""
+    callback_id = job.callback_id
+    return callback_id is not None and callback_id != record.callback_id and is_like_attempt_key(callback_id)
+
+
+async def find_own_job(run: RunContext, row: PreparedRow, record: Record, job: Lipsync) -> Record:
+    """Search for a row's own job: its item of the batch names *job*, which is another row's."""
+    reason = f"item {record.item} of the batch {record.batch_id} leads to the job {job.id} of another row"
+    try:
+        found = await run.tools.searcher.find(record, row.row)
+    except ENDS_RUN:
+        raise
+    except HeyGenError as error:
+        return failed_step(record, error)
+    run.queue.recover()
+    if found is None:
+        return record.stopped(UnexpectedResponse([reason], status=200))
+    return record.accepted(found)
+
+
+async def may_replace(run: RunContext, record: Record, error: HeyGenError) -> bool:
+    """Return whether a row gets another job: the caller wants that, and it is the account of the first one."""
+    is_wanted = run.retries_failed and is_gone(record, error)
+    return is_wanted and await run.tools.store.fact("account") is not None
+
+
+async def cost_of(run: RunContext, row: PreparedRow, record: Record, job: Lipsync) -> float:
+    """Return what *job* cost, in US dollars: its estimate, unless the API reports its length."""
+    budget = run.spending.budget
+    if job.duration is None:
+        return record.estimate
+    if row.seconds is None:  # the length of a part says nothing of rows whose length is not known
+        before = budget.longest
+        budget.learn_length(job.duration)
+        if budget.longest > before:
+            await run.tools.store.keep_fact("longest", repr(budget.longest))
+    return budget.price(row.row.mode, job.duration)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from heygen_async.bulk.budget import RATES
-from heygen_async.bulk.store import DownloadProgress, JobPage
+from heygen_async.bulk.store import DownloadProgress
 from heygen_async.errors import NotFound, RateLimited
 from heygen_async.models import (
     Account,
@@ -173,12 +173,12 @@ class FakeHeyGen:
         make = lambda: server.world.create_batch(entries, {}, server.now())  # noqa: E731
         return (await server.call("create_batch", CREATE, make)).id
 
-    async def batch(self, batch_id: str) -> Sequence[BatchItem]:
+    async def batch(self, batch_id: str) -> AsyncIterator[Page[BatchItem]]:
         server = self.server
         look = lambda: [  # noqa: E731
             _item(index, item, server.now()) for index, item in enumerate(server.world.batch(batch_id).items)
         ]
-        return await server.call("batch", READ, look)
+        yield Page(items=await server.call("batch", READ, look))
 
     async def get(self, lipsync_id: str) -> Lipsync:
         server = self.server
@@ -195,7 +195,7 @@ class FakeHeyGen:
         cursor = None if before is None else str(before)
         return Page(items=[server.lipsync(job) for job in jobs], next_token=cursor, has_more=before is not None)
 
-    def list(self, *, page_size: int) -> AsyncIterator[JobPage]:
+    def list(self, *, page_size: int) -> AsyncIterator[Page[Lipsync]]:
         return Paginator(self.page).pages()
 
     async def wait(self, lipsync_id: str, *, since: float | None, policy: PollPolicy | None) -> Lipsync:
@@ -255,12 +255,10 @@ class BatchHeyGen(FakeHeyGen):
             del self._batches[one]
         return key
 
-    async def batch(self, batch_id: str) -> Sequence[BatchItem]:
+    async def batch(self, batch_id: str) -> AsyncIterator[Page[BatchItem]]:
         now = await self._answered("batch", READ)
-        return [
-            BatchItem(item_index=n, status=self._status(one, now), lipsync_id=one)
-            for n, one in enumerate(self._batches[batch_id])
-        ]
+        statuses = ((one, self._status(one, now)) for one in self._batches[batch_id])
+        yield Page(items=[BatchItem(item_index=n, status=it, lipsync_id=one) for n, (one, it) in enumerate(statuses)])
 
     async def get(self, lipsync_id: str) -> Lipsync:
         now = await self._answered("get", READ)

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.sources import local_file
 from heygen_async._media.uploads import Uploads
-from heygen_async.errors import APIError, UnexpectedResponse
+from heygen_async.errors import APIError
 from heygen_async.models import (
     Account,
     AssetId,
@@ -111,16 +111,9 @@ class BulkCalls:
         """Create up to 100 jobs under one idempotency key that was first sent *key_age* seconds ago."""
         return (await self.batches(key_age).create_batch(requests, idempotency_key=key)).id
 
-    async def batch(self, batch_id: str) -> Sequence[BatchItem]:
-        """Return the items of a batch, of all pages that can be read; the rows of the others are looked at again."""
-        items: list[BatchItem] = []
-        try:
-            async for page in self.lipsyncs.batch(batch_id).items().pages():
-                items += page.items
-        except UnexpectedResponse:
-            if not items:
-                raise
-        return items
+    def batch(self, batch_id: str) -> AsyncIterator[Page[BatchItem]]:
+        """Iterate over the pages of the items of a batch."""
+        return self.lipsyncs.batch(batch_id).items().pages()
 
     def list(self, *, page_size: int) -> AsyncIterator[Page[Lipsync]]:
         """Iterate over the pages of the account's jobs, newest first."""

@@ -33,7 +33,11 @@ class MemoryStore:
         self.records |= {record.key: record for record in records}
 
     async def in_doubt(self) -> Sequence[Record]:
-        return [record for record in self.records.values() if record.state is State.SUBMITTING]
+        return [
+            record
+            for record in self.records.values()
+            if record.state is State.SUBMITTING or (record.state is State.SUBMITTED and record.lipsync_id is None)
+        ]
 
     async def batch_size(self, batch: str) -> int:
         return sum(record.batch == batch for record in self.records.values())

@@ -23,6 +23,7 @@ from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.store import UnixClock
 from heygen_async.models import BatchItem, Lipsync, LipsyncStatus
+from heygen_async.pagination import Page
 
 pytestmark = pytest.mark.looptime
 
@@ -49,12 +50,12 @@ class Server:
     times: list[float] = field(factory=list)
     polling: PollPolicy = field(factory=PollPolicy)
 
-    async def batch(self, _: str) -> Sequence[BatchItem]:
+    async def batch(self, _: str) -> AsyncIterator[Page[BatchItem]]:
         self.times.append(asyncio.get_running_loop().time())
         answer = self.answers[min(len(self.times), len(self.answers)) - 1]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        yield Page(items=answer)
 
     async def get(self, lipsync_id: str) -> Lipsync:
         return Lipsync(id=lipsync_id, status=LipsyncStatus.COMPLETED)
@@ -180,3 +181,58 @@ async def test_it_ends_after_the_longest_wait_of_the_callers_policy() -> None:
 
     assert isinstance(error, WaitTimeout)
     assert asyncio.get_running_loop().time() == 600
+
+
+@define
+class Unread(Server):
+    """A server whose requests for jobs fail: for each job with its errors in order, the last one for ever."""
+
+    errors: dict[str, list[HeyGenError | None]] = field(factory=dict)
+    gets: list[str] = field(factory=list)
+
+    async def get(self, lipsync_id: str) -> Lipsync:
+        count = self.gets.count(lipsync_id)
+        self.gets.append(lipsync_id)
+        errors = self.errors.get(lipsync_id, [None])
+        if (error := errors[min(count, len(errors) - 1)]) is not None:
+            raise error
+        return await super().get(lipsync_id)
+
+
+BOTH = items(*[LipsyncStatus.COMPLETED] * 2)
+SECOND = evolve(RECORD, key="b", item=1)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_a_job_that_may_not_be_read_fails_its_row_alone(lost: int) -> None:
+    refusal = PermissionDenied("no", status=403, code="resource_access_denied")
+    found = await results_of(Unread([BOTH], errors={f"ls_{lost}": [refusal]}), RECORD, SECOND)
+
+    assert isinstance(found[lost], PermissionDenied)
+    assert found[1 - lost].id == f"ls_{1 - lost}"
+
+
+@pytest.mark.parametrize("error", [HTML, NotFound("no", status=404)], ids=repr)
+async def test_a_job_that_stays_unreadable_fails_its_row_alone(error: HeyGenError) -> None:
+    running = [BOTH[0], evolve(BOTH[1], status=LipsyncStatus.RUNNING)]
+    server = Unread([*[running] * 20, BOTH], errors={"ls_0": [error]})
+    found = await results_of(server, RECORD, SECOND)
+
+    assert isinstance(found[0], type(error))
+    assert found[1].id == "ls_1"
+    assert server.gets.count("ls_0") == 10
+
+
+async def test_a_job_whose_request_fails_is_asked_for_last_and_again() -> None:
+    server = Unread([BOTH], errors={"ls_0": [NO_NETWORK, NO_NETWORK, None]})
+    found = await results_of(server, RECORD, SECOND)
+
+    assert [job.id for job in found] == ["ls_0", "ls_1"]
+    assert server.gets == ["ls_0", "ls_1", "ls_0", "ls_0"]
+
+
+async def test_a_retry_after_of_a_job_is_respected() -> None:
+    server = Unread([BOTH], errors={"ls_0": [RateLimited("no", status=429, retry_after=77), None]})
+    await results_of(server, RECORD, SECOND)
+
+    assert server.times == [0, 77]

@@ -20,8 +20,10 @@ from heygen_async import (
     InvalidRequest,
     LipsyncFailed,
     NotFound,
+    PermissionDenied,
     PollPolicy,
     TransportError,
+    UnexpectedResponse,
     WaitTimeout,
 )
 from heygen_async._bulk_calls import BulkCalls
@@ -37,7 +39,8 @@ from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import Entry, UnixClock
 from heygen_async.jobs import LipsyncBatch
-from heygen_async.models import BatchItem, DubOutcome, DubRow, LipsyncRequest
+from heygen_async.models import BatchItem, DubOutcome, DubRow, Lipsync, LipsyncRequest, LipsyncStatus
+from heygen_async.pagination import Page
 from heygen_async.resources.lipsyncs import Lipsyncs
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
 from heygen_async.sandbox.faults import Alter, error, html, reset, server_error
@@ -357,15 +360,31 @@ async def test_a_batch_that_says_it_has_more_items_and_gives_no_cursor_has_those
     assert {outcome.state for outcome in outcomes.values()} == {"completed"}
 
 
+def _alter_items(monkeypatch: pytest.MonkeyPatch, alter: Callable[[list[BatchItem]], list[BatchItem]]) -> None:
+    """Alter the items on each page of a batch."""
+    real = BulkCalls.batch
+
+    async def altered(self: BulkCalls, batch_id: str) -> AsyncIterator[Page[BatchItem]]:
+        async for page in real(self, batch_id):
+            yield Page(items=alter(page.items))
+
+    monkeypatch.setattr(BulkCalls, "batch", altered)
+
+
+def _counted_from_one(items: list[BatchItem]) -> list[BatchItem]:
+    return [evolve(one, item_index=one.item_index + 1) for one in items]
+
+
+def _swapped(items: list[BatchItem]) -> list[BatchItem]:
+    if len(items) < 3:
+        return items
+    return [evolve(items[0], item_index=1), evolve(items[1], item_index=0), *items[2:]]
+
+
 async def test_an_item_that_leads_to_the_job_of_another_row_is_not_its_video(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = BulkCalls.batch
-
-    async def counted_from_one(self: BulkCalls, batch_id: str) -> list[BatchItem]:
-        return [evolve(one, item_index=one.item_index + 1) for one in await real(self, batch_id)]
-
-    monkeypatch.setattr(BulkCalls, "batch", counted_from_one)
+    _alter_items(monkeypatch, _counted_from_one)
     async with asyncio.timeout(10), stage.run(rows(3), submit="batch") as run:
         found = [await anext(run) for _ in range(2)]  # no item is the first row's
 
@@ -380,18 +399,112 @@ async def test_an_item_that_leads_to_the_job_of_another_row_is_not_its_video(
 async def test_an_item_whose_job_of_another_row_failed_is_not_created_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    real = BulkCalls.batch
-
-    async def counted_from_one(self: BulkCalls, batch_id: str) -> list[BatchItem]:
-        return [evolve(one, item_index=one.item_index + 1) for one in await real(self, batch_id)]
-
-    monkeypatch.setattr(BulkCalls, "batch", counted_from_one)
+    _alter_items(monkeypatch, _counted_from_one)
     given = [DubRow(url("f", f"fail={reason.replace(' ', '+')}"), AUDIO, key="bad"), *rows(1)]
     async with asyncio.timeout(10), stage.run(given, submit="batch") as run:
         outcome = await anext(run)
 
     assert (outcome.key, outcome.state) == ("row-1", "completed")
     assert stage.jobs_by_key() == {"bad": 1, "row-1": 1}
+
+
+@pytest.mark.parametrize("own", [{1}, {2}, {1, 2, 3}], ids=repr)
+async def test_an_item_that_leads_to_the_job_of_a_row_with_an_id_of_its_own_is_not_its_video(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, own: set[int]
+) -> None:
+    _alter_items(monkeypatch, _counted_from_one)
+    given = [
+        evolve(row, callback_id=f"episode-{number}" if number in own else None, title=f"Episode {number}")
+        for number, row in enumerate(rows(3), 1)
+    ]
+    async with asyncio.timeout(10), stage.run(given, submit="batch") as run:
+        found = [await anext(run) for _ in range(2)]  # no item is the first row's
+
+    titles = {job.id: job.body["title"] for job in stage.sandbox.jobs}
+    assert {outcome.key: outcome.state for outcome in found} == {"row-2": "completed", "row-3": "completed"}
+    for outcome in found:
+        assert outcome.lipsync is not None
+        assert titles[outcome.lipsync.id] == outcome.row.title
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+async def test_a_failed_item_whose_job_goes_on_or_is_completed_is_not_created_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    left = looks
+
+    def failed(items: list[BatchItem]) -> list[BatchItem]:
+        nonlocal left
+        if left == 0 or not all(one.lipsync_id for one in items):
+            return items
+        left -= 1
+        return [evolve(one, status=LipsyncStatus.FAILED, error="lost the worker") for one in items]
+
+    _alter_items(monkeypatch, failed)
+
+    assert await _states(stage, rows(2)) == {"completed": 2}
+    assert left < looks
+    assert stage.jobs_by_key() == {"row-1": 1, "row-2": 1}
+
+
+@pytest.mark.parametrize("message", [None, ""])
+async def test_the_reason_of_a_failed_item_counts_if_its_job_has_none(stage: Stage, message: str | None) -> None:
+    alter = Alter({"failure_message": message}, replace_only=True)
+    stage.sandbox.faults = [Fault("GET /v3/lipsyncs/{lipsync_id}", alter), Fault("GET /v3/lipsyncs", alter)]
+    outcomes = await _outcomes(stage, [DubRow(url("f", "fail=No+face+was+found"), AUDIO, key="bad"), *rows(1)])
+
+    assert "No face was found" in str(outcomes["bad"].error)
+    assert stage.jobs_by_key() == {"bad": 1, "row-1": 1}
+
+
+async def test_a_failed_job_of_a_batch_that_cannot_be_read_fails_its_row_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = BulkCalls.get
+
+    async def get(self: BulkCalls, lipsync_id: str) -> Lipsync:
+        job = await real(self, lipsync_id)
+        if job.title == "unreadable":
+            raise PermissionDenied("no", status=403, code="resource_access_denied")
+        return job
+
+    monkeypatch.setattr(BulkCalls, "get", get)
+    slower = [DubRow(url(number, f"seconds={500 * number}"), AUDIO, key=f"row-{number}") for number in (1, 2, 3)]
+    given = [DubRow(url("f", "fail=No+face"), AUDIO, key="bad", title="unreadable"), *slower]
+    async with asyncio.timeout(12):
+        assert await _states(stage, given) == {"failed": 1, "completed": 3}
+    assert stage.jobs_by_key() == {"bad": 1, "row-1": 1, "row-2": 1, "row-3": 1}
+
+
+async def test_rows_of_an_interrupted_batch_are_found_though_newer_jobs_are_known(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _alter_items(monkeypatch, _swapped)
+    slow = [DubRow(url(number, "seconds=2000"), AUDIO, key=f"row-{number}") for number in (1, 2)]
+    given = [*slow, rows(3)[2]]
+    async with asyncio.timeout(20), stage.run(given, submit="batch") as run:
+        await anext(run)  # the newest job of the batch
+    async with asyncio.timeout(30):
+        assert await _states(stage, [*given, rows(4)[3]]) == {"unchanged": 1, "completed": 3}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 5)}
+
+
+@pytest.mark.parametrize("read", [1, 2])
+async def test_a_page_of_a_batch_that_stays_unreadable_fails_the_rows_on_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    real = BulkCalls.batch
+
+    async def cut(self: BulkCalls, batch_id: str) -> AsyncIterator[Page[BatchItem]]:
+        async for page in real(self, batch_id):
+            yield Page(items=[one for one in page.items if one.item_index < read])
+            raise UnexpectedResponse(["not JSON @ $.data.items[7]"], status=200)
+
+    monkeypatch.setattr(BulkCalls, "batch", cut)
+    async with asyncio.timeout(20):
+        outcomes = await _outcomes(stage, rows(3))
+    assert Counter(outcome.state for outcome in outcomes.values()) == {"completed": read, "failed": 3 - read}
+    assert isinstance(outcomes["row-3"].error, UnexpectedResponse)
 
 
 @pytest.mark.parametrize("callback_id", ["", "row", "ROW-1.0123456789ABCDEF"])

@@ -41,7 +41,7 @@ from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import DownloadProgress, Entry, LostRow, UnixClock
 from heygen_async.errors import DownloadError, LipsyncFailed, NotFound, ServerError
-from heygen_async.models import Account, AssetId, BatchItem, DubOutcome, DubRow, Lipsync, LipsyncRequest, Source
+from heygen_async.models import Account, AssetId, DubOutcome, DubRow, Lipsync, LipsyncRequest, Source
 from heygen_async.policies import PollPolicy
 
 URL, AUDIO = "https://example.com/v.mp4", "https://example.com/a.mp3"
@@ -115,7 +115,7 @@ class Api:
     async def create_batch(self, key: str, requests: Sequence[LipsyncRequest], *, key_age: Callable[[], float]) -> str:
         raise NotImplementedError
 
-    async def batch(self, batch_id: str) -> Sequence[BatchItem]:
+    def batch(self, batch_id: str) -> AsyncIterator[Page]:
         raise NotImplementedError
 
     async def list(self, *, page_size: int) -> AsyncIterator[Page]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -16,6 +16,7 @@ from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.errors import NO_REASON, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
 from heygen_async.models import TERMINAL, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.polling.batch_wait import BatchWait
+from heygen_async.polling.cadence import NO_FAILURES, Failures
 
 _PAGE_SAVES: Final = 2
 """How many finished jobs are worth one page of the list, which has 100, newest first."""
@@ -37,6 +38,8 @@ class _AwaitedBatch:
     """The rows that wait, by their item."""
     status: LipsyncStatus = LipsyncStatus.PENDING
     """Its status, as far as these rows are concerned."""
+    failures: dict[int, Failures] = field(factory=dict)
+    """For items that have ended: the requests for their jobs that failed."""
 
 
 @define(eq=False)
@@ -90,38 +93,79 @@ class BatchResults:
 
     def _interval(self, batch: _AwaitedBatch) -> float:
         """Return the seconds to the next look."""
-        usual = self.tools.delays.batch_looks.interval(self.clock() - batch.created, 0)
+        policy = self.tools.delays.batch_looks
+        usual = policy.interval(self.clock() - batch.created, 0)
         if batch.status is LipsyncStatus.PENDING:
             usual *= 2
-        return usual if len(self._batches) > 1 else min(usual, _TAIL * len(batch.waiting))
+        if len(self._batches) == 1:
+            usual = min(usual, _TAIL * len(batch.waiting))
+        return max([usual, *(failures.delay(policy) for failures in batch.failures.values())])
 
     async def _look(self, batch_id: str, batch: _AwaitedBatch) -> LipsyncStatus:
         """Wake the rows whose items have ended; return the status of the batch."""
-        items = await self.tools.heygen.batch(batch_id)
-        ended = [item for item in items if item.item_index in batch.waiting and item.status in TERMINAL]
-        found = await self._fetch(
-            [item.lipsync_id for item in ended if item.status != LipsyncStatus.NOT_FOUND and item.lipsync_id]
-        )
-        for item in ended:
-            result = _result(item, found.get(item.lipsync_id or ""))
-            if result is not None and item.item_index in batch.waiting:  # a page may list an item twice
-                _settle(batch.waiting.pop(item.item_index), result)
+        items, unreadable = await self._read(batch_id)
+        of_rows = [item for item in items if item.item_index in batch.waiting]
+        if unreadable is not None and not of_rows:
+            raise unreadable
+        ended = {item.item_index: item for item in of_rows if item.status in TERMINAL}  # a page may list one twice
+        found = await self._fetch(batch, ended.values())
+        for index, item in ended.items():
+            result = self._result(batch, item, found.get(item.lipsync_id or ""))
+            if result is not None:
+                batch.failures.pop(index, None)
+                _settle(batch.waiting.pop(index), result)
         is_pending = all(item.status == LipsyncStatus.PENDING for item in items)
         going_on = LipsyncStatus.PENDING if is_pending else LipsyncStatus.RUNNING
         batch.status = going_on if batch.waiting else LipsyncStatus.COMPLETED
         return batch.status
 
-    async def _fetch(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync | HeyGenError]:
-        """Get completed jobs: from the list where that takes fewer requests, the others one by one."""
-        found: dict[str, Lipsync | HeyGenError] = {**await self._listed(lipsync_ids)}
-        for lipsync_id in set(lipsync_ids) - found.keys():
-            try:
-                found[lipsync_id] = await self.tools.heygen.get(lipsync_id)
-            except NotFound as error:
-                found[lipsync_id] = error
-            except ValueError as error:  # no id that can be requested
-                found[lipsync_id] = UnexpectedResponse([f"{error} @ $.data.items"], status=200)
+    async def _read(self, batch_id: str) -> tuple[list[BatchItem], UnexpectedResponse | None]:
+        """Return the items on the pages that can be read, and why the next page cannot be."""
+        items: list[BatchItem] = []
+        try:
+            async for page in self.tools.heygen.batch(batch_id):
+                items += page.items
+        except UnexpectedResponse as error:
+            return items, error
+        return items, None
+
+    async def _fetch(self, batch: _AwaitedBatch, ended: Iterable[BatchItem]) -> Mapping[str, Lipsync | HeyGenError]:
+        """Get the jobs of items: from the list where that takes fewer requests, the others one by one."""
+        # After a failure the others are first: an outage, with its retries, ends the look.
+        ordered = sorted(ended, key=lambda item: item.item_index in batch.failures)
+        ids = list(
+            dict.fromkeys(one.lipsync_id for one in ordered if one.lipsync_id and one.status != LipsyncStatus.NOT_FOUND)
+        )
+        found: dict[str, Lipsync | HeyGenError] = {**await self._listed(ids)}
+        for lipsync_id in ids:
+            if lipsync_id not in found:
+                found[lipsync_id] = job = await self._get(lipsync_id)
+                if isinstance(job, HeyGenError) and job.is_transient:
+                    break
         return found
+
+    async def _get(self, lipsync_id: str) -> Lipsync | HeyGenError:
+        try:
+            return await self.tools.heygen.get(lipsync_id)
+        except ENDS_RUN:
+            raise
+        except HeyGenError as error:
+            return error
+        except ValueError as error:  # no id that can be requested
+            return UnexpectedResponse([f"{error} @ $.data.items"], status=200, is_transient=False)
+
+    def _result(
+        self, batch: _AwaitedBatch, item: BatchItem, found: Lipsync | HeyGenError | None
+    ) -> Lipsync | HeyGenError | None:
+        """Return the result of an item that has ended; `None` if the next look may tell it."""
+        if isinstance(found, HeyGenError):
+            failures = batch.failures.get(item.item_index, NO_FAILURES).after_error(found)
+            if failures is not None:
+                batch.failures[item.item_index] = failures
+                return None
+        else:
+            batch.failures.pop(item.item_index, None)
+        return _result(item, found)
 
     async def _listed(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync]:
         """Return those of the jobs that are completed on the first pages of the list, if it can be read."""
@@ -152,18 +196,21 @@ def _settle(future: asyncio.Future[Lipsync], result: Lipsync | Exception) -> Non
 
 
 def _result(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | HeyGenError | None:
-    """Return the result of an item that has ended; `None` if its job goes on, whatever the batch says."""
+    """Return the result of an item that has ended; `None` if its job goes on, or was not looked at.
+
+    The job itself says how it ended, and for which row it was created. Only without it the item counts.
+    """
     if item.status == LipsyncStatus.NOT_FOUND:
         return NotFound(f"there is no lipsync {item.lipsync_id}", status=404, code="not_found")
-    if item.status == LipsyncStatus.FAILED:  # the job itself says for which row it was created
-        if isinstance(found, Lipsync) and found.status == LipsyncStatus.FAILED:
-            return LipsyncFailed(found)
+    if item.status == LipsyncStatus.FAILED and (item.lipsync_id is None or isinstance(found, HeyGenError)):
         return _failure(item)
     if item.lipsync_id is None:
         return UnexpectedResponse([f"item {item.item_index} is completed, and has no lipsync_id"], status=200)
-    if isinstance(found, Lipsync) and found.status == LipsyncStatus.FAILED:
-        return LipsyncFailed(found)
-    return None if isinstance(found, Lipsync) and not found.is_terminal else found
+    if not isinstance(found, Lipsync):
+        return found
+    if found.status == LipsyncStatus.FAILED:
+        return LipsyncFailed(evolve(found, failure_message=found.failure_message or item.error))
+    return found if found.is_terminal else None
 
 
 def _failure(item: BatchItem) -> HeyGenError:

@@ -18,7 +18,7 @@ from heygen_async.bulk.create_queue import Seat
 from heygen_async.bulk.effects import advance, after_failed_create, check_target
 from heygen_async.bulk.events import DubEvent, Stage
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.job_end import cost_of, ended_job, find_own_job, is_of_another_row, may_replace
+from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, may_replace
 from heygen_async.bulk.limits import Unanswered
 from heygen_async.bulk.program import (
     ENDS_RUN,
@@ -354,8 +354,9 @@ class RowExecutor:
             return record.without_job()
         finally:
             self._release_seat()
-        if record.lipsync_id is None and is_of_another_row(record, job):
-            return await find_own_job(self.run, self.row, record, job)
+        checked = await checked_item(self.run, self.row, record, job)
+        if checked is not None:
+            return checked
         record = ended(record, job, cost=await cost_of(self.run, self.row, record, job))
         return evolve(record, wait_seconds=self.run.queue.clock() - started)
 

@@ -35,15 +35,15 @@ async def ended_job(run: RunContext, record: Record) -> Lipsync:
     raise AssertionError  # the last pause is None
 
 
-def is_of_another_row(record: Record, job: Lipsync) -> bool:
-    """Return whether *job* was created for another row: one whose callback id has another form says nothing."""
-    callback_id = job.callback_id
-    return callback_id is not None and callback_id != record.callback_id and is_like_attempt_key(callback_id)
+async def checked_item(run: RunContext, row: PreparedRow, record: Record, job: Lipsync) -> Record | None:
+    """Search for a row's own job if its item of a batch names a *job* with another callback id.
 
-
-async def find_own_job(run: RunContext, row: PreparedRow, record: Record, job: Lipsync) -> Record:
-    """Search for a row's own job: its item of the batch names *job*, which is another row's."""
-    reason = f"item {record.item} of the batch {record.batch_id} leads to the job {job.id} of another row"
+    Returns:
+        The record with its own job, or with the failure; `None` if *job* is the row's. That it is not is only certain
+        if its callback id has the form of ours: a server may change the others.
+    """
+    if record.lipsync_id is not None or job.callback_id in {None, "", record.callback_id}:
+        return None
     try:
         found = await run.tools.searcher.find(record, row.row)
     except ENDS_RUN:
@@ -51,9 +51,12 @@ async def find_own_job(run: RunContext, row: PreparedRow, record: Record, job: L
     except HeyGenError as error:
         return failed_step(record, error)
     run.queue.recover()
-    if found is None:
-        return record.stopped(UnexpectedResponse([reason], status=200))
-    return record.accepted(found)
+    if found is not None:
+        return record.accepted(found)
+    if not is_like_attempt_key(job.callback_id):
+        return None
+    reason = f"item {record.item} of the batch {record.batch_id} leads to the job {job.id} of another row"
+    return record.stopped(UnexpectedResponse([reason], status=200))
 
 
 async def may_replace(run: RunContext, record: Record, error: HeyGenError) -> bool:

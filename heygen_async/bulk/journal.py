@@ -181,8 +181,8 @@ class Journal:
 
     @_in_thread
     def in_doubt(self) -> list[Record]:
-        """Return the rows for which it is not known whether there is a job."""
-        return self._select("state = ?", State.SUBMITTING)
+        """Return the rows for which it is not known whether there is a job, or which job of their batch is theirs."""
+        return self._select("state = ? OR (state = ? AND lipsync_id IS NULL)", State.SUBMITTING, State.SUBMITTED)
 
     @_in_thread
     def batch_size(self, batch: str) -> int:

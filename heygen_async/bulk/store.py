@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from attrs import Factory, field, frozen
 
@@ -27,6 +27,8 @@ from heygen_async.models import (
     Source,
 )
 from heygen_async.policies import PollPolicy
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class JournalError(HeyGenError):
@@ -112,7 +114,7 @@ class Store(Facts, Protocol):
         ...
 
     def in_doubt(self) -> Awaitable[Sequence[Record]]:
-        """Return the rows for which it is not known whether there is a job."""
+        """Return the rows for which it is not known whether there is a job, or which job of their batch is theirs."""
         ...
 
     def batch_size(self, batch: str) -> Awaitable[int]:
@@ -184,12 +186,12 @@ class RowPages(Protocol):
         ...
 
 
-class JobPage(Protocol):
-    """One page of the account's list of jobs."""
+class ListPage(Protocol[T_co]):
+    """One page of a list of the API."""
 
     @property
-    def items(self) -> Sequence[Lipsync]:
-        """The jobs, newest first."""
+    def items(self) -> Sequence[T_co]:
+        """What it lists, in order."""
         ...
 
 
@@ -227,11 +229,11 @@ class HeyGen(Protocol):
         """Create up to 100 jobs under one idempotency key, and return the id of the batch; *key_age* as in `create`."""
         ...
 
-    async def batch(self, batch_id: str) -> Sequence[BatchItem]:
-        """Return the items of a batch."""
+    def batch(self, batch_id: str) -> AsyncIterator[ListPage[BatchItem]]:
+        """Iterate over the pages of the items of a batch."""
         ...
 
-    def list(self, *, page_size: int) -> AsyncIterator[JobPage]:
+    def list(self, *, page_size: int) -> AsyncIterator[ListPage[Lipsync]]:
         """Iterate over the pages of the account's jobs, newest first."""
         ...
 

@@ -9,10 +9,10 @@ from bulk_stage import AUDIO, CREATE, rows, staged, until, url
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async.bulk import BadRows, JournalInUse, Manifest, Review, promote, read_reviews
+from heygen_async.bulk import BadRows, JournalInUse, Manifest, Review, identity, promote, read_reviews
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.journal import Journal
-from heygen_async.bulk.promotion import FinalRow, KnownFiles, Reviews, final_key, known_key
+from heygen_async.bulk.promotion import FinalRow, KnownFiles, Reviews, final_key, known_keys
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import reset
@@ -128,6 +128,35 @@ async def test_what_changed_since_it_was_approved_is_not_rendered(stage):
     with pytest.raises(BadRows, match="have changed since the draft was approved"):
         await finals(stage, rows(1, audio="https://example.com/other.mp3"))
     assert modes(stage) == ["speed"]
+
+
+async def recorded_by_0_1(stage, monkeypatch, drafts):
+    """Run drafts, and leave them in the journal as version 0.1 records them: 5 and 5.0 are two numbers for it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(identity, "_canonical", lambda options: options)
+        [outcome] = await stage.outcomes(drafts)
+    return outcome.key.replace("-", "_")
+
+
+@pytest.mark.parametrize("key", ["row-1", None])
+@pytest.mark.parametrize("part", [{"start_time": 5, "end_time": 8}, {"start_time": 5}, {"end_time": 8}], ids=repr)
+async def test_a_draft_of_a_journal_of_0_1_is_rendered_once_it_is_approved(stage, monkeypatch, key, part):
+    drafts = [DubRow(url(1), AUDIO, key=key, **part)]
+    await decide(stage, **{await recorded_by_0_1(stage, monkeypatch, drafts): "approved"})
+
+    assert [one.state for one in await finals(stage, drafts)] == ["completed"]
+    assert [one.state for one in await finals(stage, drafts)] == ["unchanged"]
+    assert modes(stage) == ["speed", "precision"]
+
+
+@pytest.mark.parametrize("key", ["row-1", None])
+async def test_a_row_of_a_journal_of_0_1_is_redone_once_it_is_rejected(stage, monkeypatch, key):
+    drafts = [DubRow(url(1), AUDIO, key=key, start_time=5, end_time=8)]
+    await decide(stage, **{await recorded_by_0_1(stage, monkeypatch, drafts): "rejected"})
+
+    assert await stage.states(drafts) == {"unchanged": 1}
+    assert await stage.states(drafts, redo_rejected=True) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 2
 
 
 async def test_a_link_that_was_signed_again_is_what_was_approved(stage):
@@ -436,10 +465,10 @@ def test_only_rows_are_promoted_that_were_approved():
 def test_a_row_of_a_file_that_the_journal_does_not_know_has_no_known_key(tmp_path):
     row = DubRow(tmp_path / "v.mp4", AUDIO)
     files = KnownFiles(str(tmp_path), {str(tmp_path / "v.mp4"): FileInfo("", "d", None)})
-    assert known_key(row, KnownFiles(str(tmp_path))) is None
-    assert known_key(row, files)
-    assert known_key(row, files) == known_key(evolve(row, video=Path("a/../v.mp4")), files)
-    assert known_key(evolve(row, video=b"content"), files)
+    assert known_keys(row, KnownFiles(str(tmp_path))) == []
+    assert known_keys(row, files)
+    assert known_keys(row, files) == known_keys(evolve(row, video=Path("a/../v.mp4")), files)
+    assert known_keys(evolve(row, video=b"content"), files)
 
 
 @pytest.mark.parametrize("mode", ["final", None, 1])

@@ -106,6 +106,11 @@ class _Sources:
             return self.known
         return {name: info for name, info in self.known.items() if name not in self.missing}
 
+    def recorded_in(self, records: Mapping[str, Record]) -> _Sources:
+        """Return these with the key of the row's record: that of version 0.1 if there is only that one."""
+        is_older = self.key not in records and self.key_0_1 in records
+        return evolve(self, key=self.key_0_1) if is_older else self
+
 
 async def prepare(
     rows: Sequence[SourceRow],
@@ -134,8 +139,10 @@ async def prepare(
     given = [one.checkable for one in rows]
     found_files = await check_files([row for row in given if row is not None], journal)
     sources = [_Sources() if row is None else await _sources(row, found_files) for row in given]
+    keys = [key for one in sources for key in (one.key, one.key_0_1) if key is not None]
+    records = await journal.records([*keys, *drafts_of(given)])
+    sources = [one.recorded_in(records) for one in sources]
     keyed = {one.key: (row, one.inputs) for row, one in zip(given, sources, strict=True) if row and one.key is not None}
-    records = await journal.records([*keyed, *drafts_of(given), *[one.key_0_1 for one in sources if one.key_0_1]])
     redone = await records_to_redo(records, keyed, journal, redo_rejected=redo_rejected)
     check = _Check({**records, **redone}, redone.keys(), output_dir, captions, own_files or {}, retry_failed)
     if output_dir is None and all(row is None or row.output is None for row in given):
@@ -215,8 +222,6 @@ def _checked(check: _Check, rows: Sequence[SourceRow], sources: Sequence[_Source
 
 def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) -> PreparedRow | SourceRow:
     key = sources.key
-    if key not in check.records and sources.key_0_1 in check.records:
-        key = sources.key_0_1
     record = None if key is None else check.records.get(key)
     captions = wants_captions(row, captions=check.captions)
     inputs_0_1 = _inputs_0_1(row, sources, record)

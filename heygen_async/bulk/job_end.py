@@ -42,7 +42,7 @@ async def checked_item(run: RunContext, row: PreparedRow, record: Record, job: L
         The record with its own job, or with the failure; `None` if *job* is the row's. That it is not is only certain
         if its callback id has the form of ours: a server may change the others.
     """
-    if record.lipsync_id is not None or job.callback_id in {None, "", record.callback_id}:
+    if record.lipsync_id is not None or not job.callback_id or job.callback_id == record.callback_id:
         return None
     try:
         found = await run.tools.searcher.find(record, row.row)

@@ -22,7 +22,15 @@ from attrs import evolve, field, frozen
 
 from heygen_async._arguments import check_type, shown
 from heygen_async._media.targets import expanded
-from heygen_async.bulk.identity import ROLES, FileInfo, inputs_digest, key_of, same_inputs, target_of
+from heygen_async.bulk.identity import (
+    ROLES,
+    FileInfo,
+    inputs_digest,
+    inputs_digest_0_1,
+    key_of,
+    same_inputs,
+    target_of,
+)
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.record import Record, State
@@ -175,24 +183,25 @@ class _FinalManifest(Manifest):
 
 
 def _final(row: DubRow, reviews: Reviews, mode: Mode) -> FinalRow | None:
-    key = known_key(row, reviews.files)
-    review = None if key is None else reviews.by_key.get(key)
-    if key is None or review is None or review.decision != "approved":
+    key = next((one for one in known_keys(row, reviews.files) if one in reviews.by_key), None)
+    if key is None or (review := reviews.by_key[key]).decision != "approved":
         return None
     fields = {one.name: getattr(row, one.name) for one in attrs.fields(DubRow)}
     fields |= {"mode": mode, "key": final_key(key, mode), "output": target_of(row, key, Path())}
     return FinalRow(**fields, draft=row, draft_key=key, draft_job=review.lipsync_id)
 
 
-def known_key(row: DubRow, files: KnownFiles) -> str | None:
-    """Return the key that a row has in its journal; `None` if it is made of a file that the journal does not know.
+def known_keys(row: DubRow, files: KnownFiles) -> list[str]:
+    """Return the keys that a row may have in its journal: those that this version and 0.1 make for it are two.
+
+    There is none if the row is made of a file that the journal does not know.
 
     Args:
         row: The row.
         files: What the journal knows of local files.
     """
     if row.key is not None:
-        return row.key
+        return [row.key]
     found: dict[str, FileInfo] = {}
     for role in ROLES:
         source = getattr(row, role)
@@ -201,9 +210,10 @@ def known_key(row: DubRow, files: KnownFiles) -> str | None:
         elif isinstance(source, Path):
             known = files.info(source)
             if known is None:
-                return None
+                return []
             found[role] = known
-    return key_of(row, inputs_digest(row, found))
+    digests = (inputs_digest(row, found), inputs_digest_0_1(row, found))
+    return [key_of(row, digest) for digest in digests if digest is not None]
 
 
 def final_key(key: str, mode: Mode) -> str:
@@ -216,7 +226,7 @@ def final_key(key: str, mode: Mode) -> str:
 
 
 async def manifest_rows(manifest: Manifest, journal: Journal) -> Mapping[str, DubRow]:
-    """Return the valid rows of a manifest by their keys in the journal.
+    """Return the valid rows of a manifest by the keys that they may have in the journal.
 
     Raises:
         OSError: If the manifest cannot be read.
@@ -228,8 +238,8 @@ async def manifest_rows(manifest: Manifest, journal: Journal) -> Mapping[str, Du
 
 def _keyed(manifest: Manifest, files: KnownFiles) -> Iterator[tuple[str, DubRow]]:
     for source in manifest.source_rows():
-        if source.row is not None and (key := known_key(source.row, files)) is not None:
-            yield key, source.row
+        if source.row is not None:
+            yield from ((key, source.row) for key in known_keys(source.row, files))
 
 
 # Checks before the run
@@ -252,7 +262,8 @@ def draft_problems(row: DubRow, files: Mapping[str, FileInfo], records: Mapping[
         return [("key", f"{row.key} is the key of a row that is no final version of {row.draft_key}: rename that row")]
     if draft is None or draft.state is not State.DONE or draft.lipsync_id != row.draft_job:
         return [("key", f"the draft {row.draft_key} has another job than the one that was approved: review it again")]
-    if _has_all(row, files) and not same_inputs(draft.inputs, inputs_digest(row.draft, files)):
+    digests = (inputs_digest(row.draft, files), inputs_digest_0_1(row.draft, files)) if _has_all(row, files) else None
+    if digests is not None and not same_inputs(draft.inputs, *digests):
         message = "the video, audio or options have changed since the draft was approved: reject it, and redo it"
         return [("video", message)]
     return []

@@ -535,6 +535,15 @@ async def test_a_failed_row_with_integers_of_an_older_journal_need_not_have_its_
     assert await stage.states([given, *rows(1)]) == {"failed": 1, "completed": 1}
 
 
+@pytest.mark.parametrize("length", [300, 30])
+async def test_a_survey_says_which_length_it_assumes(stage: Stage, length: int) -> None:
+    await stage.outcomes([DubRow(url("a", f"duration={length}"), AUDIO, key="a")])
+    survey = await stage.run([DubRow(url("b"), AUDIO, key="b")]).survey()
+
+    assert survey.assumed_seconds == length
+    assert survey.estimate == pytest.approx(length * 0.0333)
+
+
 @pytest.mark.parametrize(("rate", "size"), [(16_000, 2), (48_000, 2), (8_000, 1)])
 async def test_a_wav_that_was_written_to_a_pipe_is_as_long_as_its_samples(stage: Stage, rate: int, size: int) -> None:
     header = struct.pack("<IHHIIHH", 16, 1, 1, rate, size * rate, size, 8 * size)

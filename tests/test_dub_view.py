@@ -424,7 +424,7 @@ def test_a_rehearsal_that_its_budget_has_stopped_suggests_another_budget_and_the
 )
 def test_after_a_dry_run_a_run_is_suggested_only_if_it_has_something_to_do(counts, expected):
     none = dict.fromkeys(("to_submit", "under_way", "done", "failed", "unknown"), 0)
-    survey = Survey(rows=sum(counts.values()), estimate=0.0, **{**none, **counts})
+    survey = Survey(rows=sum(counts.values()), estimate=0.0, assumed_seconds=60.0, **{**none, **counts})
 
     assert RunCommands(Path("a.csv"), RunFlags(), ReviewFlags(), None).after_dry_run(survey) == expected
 
@@ -478,20 +478,22 @@ def test_the_json_of_a_summary_has_money_apart_and_the_next_commands():
     ],
 )
 def test_a_dry_run_compares_the_budget_with_what_all_runs_would_cost(budget, earlier, line):
-    survey = Survey(rows=3, to_submit=1, under_way=0, done=2, failed=0, unknown=1, estimate=2.0)
+    survey = Survey(rows=3, to_submit=1, under_way=0, done=2, failed=0, unknown=1, assumed_seconds=60.0, estimate=2.0)
 
     assert shown(*survey_lines(survey, budget, earlier=earlier))[3:] == line
 
 
 def test_a_dry_run_says_what_a_run_would_do_and_how_to_start_it():
-    survey = Survey(rows=60, to_submit=46, under_way=1, done=12, failed=1, unknown=40, estimate=91.91)
+    survey = Survey(
+        rows=60, to_submit=46, under_way=1, done=12, failed=1, unknown=40, assumed_seconds=1300.4, estimate=91.91
+    )
     commands = RunCommands(Path("a.csv"), RunFlags(), ReviewFlags(), None)
     lines = shown(*survey_lines(survey, 50.0), *next_steps(commands.after_dry_run(survey)))
 
     assert lines == [
         "60 valid rows; nothing was sent.",
         "46 to submit, 1 in progress, 12 done, 1 failed before.",
-        "About $91.91 for the rows to submit, with 60 s for each unknown length (40).",
+        "About $91.91 for the rows to submit, with 1,300 s for each unknown length (40).",
         "The budget of $50.00 is less than that.",
         "Start the run:",
         "  heygen-async dub a.csv",

@@ -16,7 +16,7 @@ RATES: Final[Mapping[str, float]] = {"speed": 0.0333, "precision": 0.0667}
 """Dollars for a second of output, by mode, as published in 2026; pass `rates=` if yours differ."""
 
 ASSUMED_SECONDS: Final = 60.0
-"""The assumed length of an output of unknown length, until a longer one was seen."""
+"""The assumed length of an output of unknown length, until one was seen."""
 
 
 _DUST: Final = 1e-9
@@ -64,9 +64,14 @@ class Budget:
     longest: float = field(default=0.0, init=False)
     """The longest output seen, in seconds."""
 
+    @property
+    def assumed(self) -> float:
+        """The length that is assumed where it is not known, in seconds: that of the longest output seen."""
+        return self.longest or ASSUMED_SECONDS
+
     def price(self, mode: str, seconds: float | None) -> float:
         """Return the estimated price of an output of *seconds*; `None` assumes a length."""
-        length = seconds if seconds is not None else self.longest or ASSUMED_SECONDS
+        length = seconds if seconds is not None else self.assumed
         return max(0.0, length) * self.rates[mode]  # the API may answer with any number
 
     def reserve(self, price: float, *, is_guess: bool = False) -> bool:

@@ -29,7 +29,9 @@ class Survey:
     failed: int
     """Rows that failed before, and would not be tried again."""
     unknown: int
-    """Rows to submit whose length is not known; a length is assumed for them."""
+    """Rows to submit whose length is not known."""
+    assumed_seconds: float
+    """The length that is assumed for each of them."""
     estimate: float
     """The estimated cost of the rows to submit, in dollars."""
 
@@ -65,5 +67,6 @@ class SurveyBuilder:
             done=done,
             failed=failed,
             unknown=self._unknown,
+            assumed_seconds=self.budget.assumed,
             estimate=self._estimate,
         )

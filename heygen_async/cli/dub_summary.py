@@ -11,7 +11,6 @@ from rich.padding import Padding
 from rich.text import Text
 
 from heygen_async._text import escape_controls, one_line
-from heygen_async.bulk.budget import ASSUMED_SECONDS
 from heygen_async.bulk.events import DubSnapshot
 from heygen_async.bulk.survey import Survey
 from heygen_async.cli.dub_progress import CENT, Progress
@@ -88,7 +87,8 @@ def survey_lines(survey: Survey, budget: float | None, *, earlier: float = 0.0) 
     yield Text(f"{survey.rows:,} valid {'row' if survey.rows == 1 else 'rows'}; nothing was sent.")
     pending = f"{survey.to_submit:,} to submit, {survey.under_way:,} in progress"
     yield Text(f"{pending}, {survey.done:,} done, {survey.failed:,} failed before.")
-    assumed = f", with {ASSUMED_SECONDS:.0f} s for each unknown length ({survey.unknown:,})" if survey.unknown else ""
+    length = f"{survey.assumed_seconds:,.0f} s"
+    assumed = f", with {length} for each unknown length ({survey.unknown:,})" if survey.unknown else ""
     yield Text(f"About ${survey.estimate:,.2f} for the rows to submit{assumed}.")
     if budget is not None and survey.to_submit and round(earlier + survey.estimate, 6) > budget:
         also = f" and the ${earlier:,.2f} of earlier jobs" if earlier > CENT else ""

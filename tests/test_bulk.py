@@ -703,6 +703,18 @@ async def test_an_error_of_a_listener_keeps_its_cause(stage: Stage) -> None:
     assert isinstance(raised.value.__cause__, KeyError)
 
 
+async def test_an_error_of_a_listener_keeps_the_error_that_it_was_raised_for(stage: Stage) -> None:
+    def listen(event: DubEvent) -> None:
+        try:
+            {}[event.stage]
+        except KeyError:
+            raise RuntimeError("of the callback")  # noqa: B904 the case that is tested
+
+    with pytest.raises(RuntimeError, match="of the callback") as raised:
+        await stage.outcomes(rows(2), on_event=listen)
+    assert isinstance(raised.value.__context__, KeyError)
+
+
 @pytest.mark.parametrize("stage_of_event", ["waiting", "submitting", "running", "completed"])
 async def test_a_cancelled_error_of_a_listener_ends_the_run_with_an_error(stage: Stage, stage_of_event: str) -> None:
     def listen(event: DubEvent) -> None:

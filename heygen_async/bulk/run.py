@@ -326,6 +326,7 @@ class DubRun:
 
     async def _run(self, snapshot: Snapshot | None, outcomes: Outcomes) -> None:
         batches = self._context.batches
+        failure: BaseException | None = None
         try:
             async with TaskGroup() as tasks:
                 tasks.create_task(batches.run())
@@ -337,11 +338,11 @@ class DubRun:
             if self._context.spending.no_credit is not None:
                 raise self._context.spending.no_credit
         except BaseExceptionGroup as failed:
-            error = first_error(failed)
-            error = error.error if isinstance(error, RunAborted) else error
-            raise error from error.__cause__  # the group has nothing but the errors that this one led to
+            failure = first_error(failed)
         finally:
             outcomes.put_nowait(None)
+        if failure is not None:  # raised here it keeps its cause and its context
+            raise failure.error if isinstance(failure, RunAborted) else failure
 
     def _admitted(self, snapshot: Snapshot | None) -> AsyncGenerator[Sequence[AdmittedRow | RefusedRow], None]:
         """Return the slices of *snapshot*, or of rows that are checked as they arrive."""

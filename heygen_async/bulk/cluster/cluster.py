@@ -185,11 +185,13 @@ class Cluster:
             pace,
             Tuning(delays=delays or RetryDelays()),
         )
+        failure: BaseException | None = None
         try:
             await worker.run()
         except BaseExceptionGroup as errors:
-            error = first_error(errors)
-            raise error from error.__cause__  # the group has nothing but the errors that this one led to
+            failure = first_error(errors)
+        if failure is not None:  # raised here it keeps its cause and its context
+            raise failure
 
     async def status(self) -> ClusterStatus:
         """Return what the cluster does now."""

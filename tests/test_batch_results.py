@@ -236,3 +236,19 @@ async def test_a_retry_after_of_a_job_is_respected() -> None:
     await results_of(server, RECORD, SECOND)
 
     assert server.times == [0, 77]
+
+
+async def test_a_row_whose_item_is_not_in_a_batch_that_is_over_does_not_wait_for_ever() -> None:
+    server = Server([COMPLETED])
+    found = await results_of(server, RECORD, SECOND)
+
+    assert found[0].id == "ls_0"
+    assert "does not list item 1" in str(found[1])
+    assert len(server.times) == 10
+
+
+@pytest.mark.parametrize("before", [[COMPLETED] * 9, [items(LipsyncStatus.RUNNING)] * 20, [[]] * 20], ids=len)
+async def test_an_item_that_is_listed_late_counts(before: list[list[BatchItem]]) -> None:
+    found = await results_of(Server([*before, BOTH]), RECORD, SECOND)
+
+    assert [job.id for job in found] == ["ls_0", "ls_1"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -114,6 +114,8 @@ class BatchResults:
             if result is not None:
                 batch.failures.pop(index, None)
                 _settle(batch.waiting.pop(index), result)
+        if unreadable is None and items and all(item.status in TERMINAL for item in items):
+            _give_up_missing(batch_id, batch, {item.item_index for item in items})
         is_pending = all(item.status == LipsyncStatus.PENDING for item in items)
         going_on = LipsyncStatus.PENDING if is_pending else LipsyncStatus.RUNNING
         batch.status = going_on if batch.waiting else LipsyncStatus.COMPLETED
@@ -184,6 +186,17 @@ class BatchResults:
             found |= {lipsync.id: lipsync for lipsync in page.items if lipsync.id in wanted and lipsync.is_terminal}
             pages -= 1
         return found
+
+
+def _give_up_missing(batch_id: str, batch: _AwaitedBatch, listed: Container[int]) -> None:
+    """Count a look at a batch that is over for each row whose item it does not list; several end its wait."""
+    for index in [index for index in batch.waiting if index not in listed]:
+        error = UnexpectedResponse([f"the batch {batch_id} has ended, and does not list item {index}"], status=200)
+        failures = batch.failures.get(index, NO_FAILURES).after_error(error)
+        if failures is not None:
+            batch.failures[index] = failures
+        else:
+            _settle(batch.waiting.pop(index), error)
 
 
 def _settle(future: asyncio.Future[Lipsync], result: Lipsync | Exception) -> None:

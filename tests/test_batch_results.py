@@ -223,6 +223,14 @@ async def test_a_job_that_stays_unreadable_fails_its_row_alone(error: HeyGenErro
     assert server.gets.count("ls_0") == 10
 
 
+async def test_jobs_that_stay_unreadable_are_not_waited_for_for_ever() -> None:
+    server = Unread([BOTH], errors={"ls_0": [HTML], "ls_1": [HTML]})
+    found = await results_of(server, RECORD, SECOND)
+
+    assert [type(one) for one in found] == [UnexpectedResponse] * 2
+    assert server.gets.count("ls_0") == server.gets.count("ls_1") == 10
+
+
 async def test_a_job_whose_request_fails_is_asked_for_last_and_again() -> None:
     server = Unread([BOTH], errors={"ls_0": [NO_NETWORK, NO_NETWORK, None]})
     found = await results_of(server, RECORD, SECOND)

@@ -165,7 +165,7 @@ class BatchResults:
             if failures is not None:
                 batch.failures[item.item_index] = failures
                 return None
-        else:
+        elif found is not None:
             batch.failures.pop(item.item_index, None)
         return _result(item, found)
 

@@ -29,6 +29,24 @@ _MAY_BE_LOCAL: Final = re.compile(r"//[^/?#]*(?:\[|(?:\d|localhost)\.?(?:[:/?#]|
 _USER: Final = re.compile(r"(?<=//)[^/?#]*@")
 
 
+def built_in(value: object) -> object:
+    """Return a string or a number of a subclass as a plain one, and anything else as it is.
+
+    JSON knows no floats of numpy, and `str` of a string that is a member of an enum is the name of that member.
+    """
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return str.__str__(value)
+        case float():
+            return float.__float__(value)
+        case int():
+            return int.__int__(value)
+        case _:
+            return value
+
+
 def check_text(name: str, value: object) -> None:
     """Check that *value* is one line of text with something in it."""
     if value is None:

@@ -66,6 +66,20 @@ async def test_the_same_rows_with_a_new_journal_are_not_paid_twice(stage: Stage,
     assert len(stage.sandbox.jobs) == 4
 
 
+class _Float(float):
+    """A float as numpy has them."""
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_a_row_with_a_time_of_another_type_of_float_is_the_same_row(stage: Stage, submit: str) -> None:
+    for number, end in enumerate([2.0, _Float(2)]):
+        journal = stage.folder / f"{number}.sqlite"
+        given = rows(3, end_time=end)
+        assert await stage.states(given, journal=journal, output_dir=None, submit=submit) == {"completed": 3}
+
+    assert len(stage.sandbox.jobs) == 3
+
+
 async def test_the_second_attempt_of_a_row_never_gets_the_job_of_a_row_with_a_similar_key(stage: Stage) -> None:
     await stage.outcomes([DubRow(url("of-a"), AUDIO, key="ep.2")], journal=stage.folder / "a.sqlite", output_dir=None)
     failing = DubRow(url("of-b", "fail=Internal+error"), AUDIO, key="ep")

@@ -1,6 +1,7 @@
 """The models: answers of the API, requests, and rows of a bulk run."""
 
 import copy
+import enum
 import inspect
 import io
 import json
@@ -49,6 +50,19 @@ URL = "https://example.com/source.mp4"
 
 def request(**more):
     return LipsyncRequest(**{"video": URL, "audio": URL, **more})
+
+
+class Float(float):
+    """A float as numpy has them."""
+
+
+class Whole(int):
+    pass
+
+
+class Word(str, enum.Enum):  # noqa: UP042 as programs had them before StrEnum
+    SPEED = "speed"
+    TITLE = "My title"
 
 
 def test_a_secret_prints_as_stars_and_compares_by_value():
@@ -230,6 +244,27 @@ def test_a_wrong_type_is_a_type_error_that_names_its_argument(arguments, message
     with pytest.raises(TypeError) as caught:
         request(**arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ({"end_time": Float(2.5)}, {"end_time": 2.5}),
+        ({"start_time": Whole(1), "end_time": Float(2.0)}, {"start_time": 1, "end_time": 2.0}),
+        ({"mode": Word.SPEED, "title": Word.TITLE}, {"mode": "speed", "title": "My title"}),
+    ],
+)
+def test_a_value_of_a_subclass_becomes_the_plain_value(given, plain):
+    for model in (LipsyncRequest, DubRow):
+        one = model(video=URL, audio=URL, **given)
+        assert one == model(video=URL, audio=URL, **plain)
+        for name, value in plain.items():
+            assert type(getattr(one, name)) is type(value)
+            assert str(getattr(one, name)) == str(value)
+
+
+def test_the_id_of_an_asset_becomes_a_plain_string():
+    assert type(AssetId(Word.SPEED).value) is str
 
 
 def test_a_signed_url_is_not_repeated_in_a_message():

@@ -608,6 +608,18 @@ async def test_every_field_of_the_contract_is_sent_as_it_was_given_and_nothing_e
     assert sandbox.requests[-1].json == {**sources, "mode": "speed"}
 
 
+class Float(float):
+    """A float as numpy has them."""
+
+
+async def test_a_time_of_a_subclass_of_float_is_sent_after_files_are_uploaded(heygen, sandbox):
+    await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO, start_time=Float(0.5), end_time=Float(2))
+    assert (sandbox.requests[-1].json["start_time"], sandbox.requests[-1].json["end_time"]) == (0.5, 2.0)
+    request = LipsyncRequest(**BOTH, end_time=Float(1.5))
+    await heygen.lipsyncs.create_batch([request])
+    assert sandbox.requests[-1].json["lipsyncs"][0]["end_time"] == 1.5
+
+
 async def test_a_create_gives_a_job_with_its_key_and_the_same_key_gives_the_same_job(heygen, sandbox):
     one = await heygen.lipsyncs.create(**BOTH, idempotency_key="row:1")
     two = await heygen.lipsyncs.create(**BOTH, idempotency_key="row:1")

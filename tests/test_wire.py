@@ -693,3 +693,13 @@ def test_bytes_that_are_not_quite_json_do_not_hide_an_answer(body, value):
 def test_what_is_not_json_is_a_value_error(body):
     with pytest.raises(ValueError):  # noqa: PT011 orjson's message
         parse_json(body)
+
+
+class Float(float):
+    """A float as numpy has them."""
+
+
+def test_numbers_of_a_subclass_are_sent_as_numbers_and_what_json_does_not_have_is_refused():
+    assert compose("POST", "/v3/x", json={"a": Float(1.5), "b": [Float(2)]}).body == b'{"a":1.5,"b":[2.0]}'
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        compose("POST", "/v3/x", json={"a": object()})

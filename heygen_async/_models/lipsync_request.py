@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import BinaryIO, ClassVar, Final, Literal, TypeAlias, TypedDict, cast, get_args
 
 from attrs import field, frozen
 
 from heygen_async._arguments import (
+    built_in,
     check_callback_url,
     check_flag,
     check_id,
@@ -40,6 +42,7 @@ class AssetId(Model):
 
     def __attrs_post_init__(self) -> None:
         check_id("asset_id", self.value)
+        vars(self)["value"] = built_in(self.value)
 
 
 Source: TypeAlias = str | Path | AssetId | Asset | bytes | BinaryIO
@@ -134,6 +137,8 @@ REQUEST_CHECKS: Final[Mapping[str, Check]] = {
 
 _NEVER_NONE: Final = frozenset({"video", "audio", "mode"})
 _SPAN: Final = ("start_time", "end_time")
+_AS_SENT: Final = frozenset({str, float, int, bool, NoneType})
+"""The types of most values, which stay as they are."""
 
 
 def faults_of(fields: Mapping[str, object], checks: Mapping[str, Check]) -> list[FieldFault]:
@@ -217,4 +222,6 @@ class LipsyncRequest(Model):
     _checks: ClassVar[Mapping[str, Check]] = REQUEST_CHECKS
 
     def __attrs_post_init__(self) -> None:
-        _refuse(faults_of(vars(self), self._checks))
+        fields = vars(self)
+        _refuse(faults_of(fields, self._checks))
+        fields.update({name: built_in(value) for name, value in fields.items() if type(value) not in _AS_SENT})

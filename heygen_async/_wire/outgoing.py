@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 from attrs import define, field, frozen
 
-from heygen_async._arguments import is_https, shown
+from heygen_async._arguments import built_in, is_https, shown
 from heygen_async._ids import new_key, segment
 from heygen_async.models import JSON
 
@@ -82,10 +82,17 @@ def compose(
         template=template,
         query=query_string(params) if params else "",
         # Sorted, so that the same fields are the same bytes, of which `keys` makes a digest.
-        body=stream if json is None else orjson.dumps(json, option=orjson.OPT_SORT_KEYS),
+        body=stream if json is None else orjson.dumps(json, default=_built_in, option=orjson.OPT_SORT_KEYS),
         idempotency_key=idempotency_key,
         scope="creates" if method == "POST" and path == "/v3/lipsyncs" else "session",
     )
+
+
+def _built_in(value: object) -> object:
+    plain = built_in(value)
+    if plain is value:
+        raise TypeError(f"JSON has no {type(value).__name__}")
+    return plain
 
 
 _BASE_URL: Final = "https://api.heygen.com"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -184,9 +185,10 @@ class LipsyncBatch:
         Raises:
             NotFound: From a step: there is no such batch in this account.
             HeyGenError: From a step: a page cannot be fetched.
+            UnexpectedResponse: From a step: the pages may never end, see `Paginator.pages`.
             RuntimeError: From a step: the session is closed, or in use by another event loop.
         """
-        return Paginator(self._fetch_items)
+        return Paginator(self._fetch_items, identity=attrgetter("item_index"))
 
     async def wait(self, *, timeout: float | None = None) -> Batch:
         """Wait until every item has ended, completed or failed; `items()` lists them.

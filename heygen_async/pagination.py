@@ -37,17 +37,21 @@ _MOST_EMPTY: Final = 100
 """Empty pages in a row after which a list counts as endless."""
 
 Fetch: TypeAlias = Callable[[str | None], Awaitable[Page[T]]]
+Identity: TypeAlias = Callable[[T], object]
 
 
 class _Pages(AsyncIterator[Page[T]]):
     # An object, not an async generator: it needs no clean-up when it is left early, and it can be continued after a
     # fetch that failed or was cancelled.
-    def __init__(self, fetch: Fetch[T], token: str | None) -> None:
+    def __init__(self, fetch: Fetch[T], token: str | None, identity: Identity[T] | None) -> None:
         self._fetch = fetch
         self._next: str | None = token
+        self._identity = identity
         self._seen: set[str | None] = set()
+        self._items: set[object] = set()
         self._empty = 0
         self._is_incomplete = False
+        self._is_repeated = False
 
     async def __anext__(self) -> Page[T]:
         if self._is_incomplete:  # what is not on these pages is not known to be missing
@@ -56,14 +60,24 @@ class _Pages(AsyncIterator[Page[T]]):
             raise StopAsyncIteration
         if self._next in self._seen:
             raise UnexpectedResponse(["the same cursor came twice @ $.next_token"], status=200)
+        if self._is_repeated:  # a server that ignores the cursor may give another one each time
+            raise UnexpectedResponse(["a page has only items of pages before it @ $.data"], status=200)
         page = await self._fetch(self._next)
         self._seen.add(self._next)
         self._next = page.next_token
         self._is_incomplete = page.has_more and not page.next_token
+        self._is_repeated = self._has_nothing_new(page)
         self._empty = 0 if page.items else self._empty + 1
         if self._empty >= _MOST_EMPTY:
             raise UnexpectedResponse([f"{_MOST_EMPTY} pages in a row have no items @ $.data"], status=200)
         return page
+
+    def _has_nothing_new(self, page: Page[T]) -> bool:
+        if self._identity is None or not page.items:
+            return False
+        new = set(map(self._identity, page.items)) - self._items
+        self._items |= new
+        return not new
 
 
 class _Items(AsyncIterator[T]):
@@ -95,10 +109,12 @@ class Paginator(Generic[T]):
     Args:
         fetch: Fetches the page of a cursor; `None` for the first page.
         token: The cursor to start at; `None` for the first page.
+        identity: Returns what no two items of the list share; for lists of which the identities fit into memory.
     """
 
-    def __init__(self, fetch: Fetch[T], *, token: str | None = None) -> None:
+    def __init__(self, fetch: Fetch[T], *, token: str | None = None, identity: Identity[T] | None = None) -> None:
         self._fetch = fetch
+        self._identity = identity
         check_type("token", token, str, is_optional=True)
         self._token = token
 
@@ -116,9 +132,9 @@ class Paginator(Generic[T]):
         Raises:
             HeyGenError: If a page cannot be fetched; the next `anext` tries it again.
             UnexpectedResponse: If the server repeats a cursor, says that there are more pages and gives none, or sends
-                100 empty pages in a row, which may never end.
+                100 empty pages in a row or one with no new item (by *identity*), which may never end.
         """
-        return _Pages(self._fetch, self._token)
+        return _Pages(self._fetch, self._token, self._identity)
 
     async def collect(self, *, limit: int | None = None) -> list[T]:
         """Return the items as a list, fetching only the pages that it needs.

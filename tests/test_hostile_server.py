@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import re
 import time
 import zlib
@@ -338,4 +339,70 @@ async def test_a_delete_whose_connection_drops_after_it_was_done_has_succeeded()
 
     async with answering(delete, retry=RetryPolicy(first_delay=0)) as (session, got):
         await session.lipsyncs.delete("ls_1")
+    assert len(got) == 2
+
+
+def always_more(path, **data):
+    """Answer a list at *path* with the same page and another cursor each time, and anything else with a job."""
+    count = itertools.count(1)
+
+    async def answer(request):
+        if request.path != path:
+            return web.json_response(
+                {"data": {"id": "ls_1", "status": "completed", "video_url": "https://x.invalid/v"}}
+            )
+        return web.json_response({**data, "has_more": True, "next_token": str(next(count))})
+
+    return answer
+
+
+STATUSES = "/v3/lipsyncs/statuses"
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked", "found"),
+    [
+        (["ls_1"], ["ls_1"], {"ls_1": "completed"}),
+        (["ls_1", "ls_9"], ["ls_1", "ls_2"], {"ls_1": "completed"}),
+        ([], ["ls_1", "ls_2"], {}),
+    ],
+)
+async def test_statuses_end_with_pages_that_bring_none(listed, asked, found):
+    data = [{"video_id": one, "status": "completed"} for one in listed]
+    async with answering(always_more(STATUSES, data=data)) as (session, got):
+        statuses = await session.lipsyncs.statuses(asked)
+    assert {one: status for one, status in statuses.items() if one in asked} == found
+    assert len(got) <= 2
+
+
+async def test_statuses_follow_pages_that_bring_some():
+    async def answer(request):
+        number = int(request.query.get("token", "1"))
+        entry = {"video_id": f"ls_{number}", "status": "running"}
+        return web.json_response({"data": [entry], "has_more": True, "next_token": str(number + 1)})
+
+    async with answering(answer) as (session, got):
+        assert list(await session.lipsyncs.statuses(["ls_1", "ls_2", "ls_3"])) == ["ls_1", "ls_2", "ls_3"]
+    assert len(got) == 3
+
+
+async def test_a_wait_ends_though_the_server_always_has_more_pages():
+    data = [{"video_id": "ls_1", "status": "completed"}]
+    async with answering(always_more(STATUSES, data=data)) as (session, got):
+        assert (await session.lipsyncs.job("ls_1").wait(timeout=10)).status == "completed"
+    assert len(got) == 2
+
+
+@pytest.mark.parametrize("indices", [[0], [0, 1], [5, 5]])
+async def test_items_of_a_batch_end_in_an_error_if_pages_bring_none(indices):
+    items = [{"item_index": index, "status": "completed", "video_id": f"ls_{index}"} for index in indices]
+    count = itertools.count(1)
+
+    async def answer(request):
+        data = {"batch_id": "b_1", "items": items, "has_more": True, "next_token": str(next(count))}
+        return web.json_response({"data": data})
+
+    async with answering(answer) as (session, got):
+        with pytest.raises(UnexpectedResponse, match="only items of pages before it"):
+            await session.lipsyncs.batch("b_1").items().collect()
     assert len(got) == 2

@@ -92,6 +92,29 @@ async def test_a_cursor_that_comes_twice_is_an_error_and_not_a_loop(token):
     assert len(server.requested) == 3
 
 
+@pytest.mark.parametrize(
+    ("pages", "found", "requests"),
+    [
+        ([[1, 2], [1, 2]], [1, 2, 1, 2], 2),
+        ([[1], [2], [], [2, 1, 2], [3]], [1, 2, 2, 1, 2], 4),
+        ([[1], [1]], [1, 1], 2),
+    ],
+)
+async def test_a_page_of_a_list_with_identities_that_has_nothing_new_is_the_last(pages, found, requests):
+    server = Server(*pages, last_token="more")
+    items = aiter(Paginator(server.fetch, identity=int))
+    assert [await anext(items) for _ in found] == found
+    for _ in range(2):
+        with pytest.raises(UnexpectedResponse, match="only items of pages before it"):
+            await anext(items)
+    assert len(server.requested) == requests
+
+
+async def test_a_last_page_that_has_nothing_new_is_no_error():
+    assert await Paginator(Server([1, 2], [2]).fetch, identity=int).collect() == [1, 2, 2]
+    assert await Paginator(Server([1, 1], [2, 1], [3]).fetch, identity=int).collect() == [1, 1, 2, 1, 3]
+
+
 async def test_leaving_early_costs_one_request_and_leaves_nothing_running():
     server = Server([1, 2], [3])
     async for item in Paginator(server.fetch):

@@ -78,10 +78,15 @@ async def fetch_page(transport: Transport, page_size: int, token: str | None) ->
 
 
 async def fetch_statuses(transport: Transport, lipsync_ids: Sequence[str]) -> dict[str, LipsyncStatus | str]:
-    """Get the statuses of as many jobs as fit into one request."""
+    """Get the statuses of as many jobs as fit into one request, and follow pages while they bring some."""
     found: dict[str, LipsyncStatus | str] = {}
+    missing = set(lipsync_ids)
     async for page in Paginator(partial(_status_page, transport, ",".join(lipsync_ids))).pages():
         found.update(page.items)
+        new = missing & found.keys()
+        missing -= new
+        if not new or not missing:
+            break
     return found
 
 

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from heygen_async._text import is_text, without_queries
+from heygen_async._text import LONGEST_TEXT, is_text, shortened, start_of, without_queries
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -228,25 +228,28 @@ def without_query(url: str | None) -> str:
     """Return the repr of *url* without its query and user, which may be secrets."""
     if url is None:
         return "None"
-    bare, has_query, _ = url.partition("?")
-    bare = _USER.sub("...@", bare)
-    return repr(f"{bare}?..." if has_query else bare)
+    whole, has_query, _ = url.partition("?")
+    start = start_of(whole)
+    # What is cut may be in the middle of a user, which is hidden too.
+    bare = _USER.sub("...@", start if start is whole else f"{start}@")
+    return repr(f"{shortened(bare)}?..." if has_query else shortened(bare))
 
 
 def quoted_word(word: str | None) -> str:
-    """Return the repr of a *word* of the server's, such as an id; if it has a link in it, as `quoted` does."""
-    return repr(word) if word is None or ("?" not in word and "://" not in word) else quoted(word)
+    """Return the repr of a *word* of the server's, such as an id; of a long one or a link, as `quoted` does."""
+    is_plain = word is None or (len(word) <= LONGEST_TEXT and "?" not in word and "://" not in word)
+    return repr(word) if is_plain else quoted(word)
 
 
 def quoted(text: str | None) -> str:
-    """Return the repr of a *text* of the server's, which may quote links, without their queries and users."""
-    return repr(text if text is None else without_queries(text))
+    """Return the repr of a *text* of the server's, short, and without the queries and users of links in it."""
+    return repr(text if text is None else shortened(without_queries(start_of(text))))
 
 
 def shown(value: object) -> str:
     """Return *value* as a message shows it: short, a URL without its secrets, a container as the name of its type."""
     if isinstance(value, str):
-        text = without_query(value) if "?" in value or "@" in value else repr(value)
+        text = without_query(value) if "?" in value or "@" in value else repr(start_of(value))
     elif value is None or isinstance(value, (bool, float)):
         text = repr(value)
     elif isinstance(value, int):

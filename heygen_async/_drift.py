@@ -22,7 +22,7 @@ from heygen_async._converter import (
     wire_fields,
 )
 from heygen_async._models.contract import is_promised, time_form
-from heygen_async._text import one_line, without_queries
+from heygen_async._text import clean_line
 from heygen_async._values import STRICT, STRICT_BY_NAME, accepts, read_object, read_status
 from heygen_async.models import (
     Account,
@@ -246,5 +246,5 @@ _KINDS: Final = (
 
 def _shown(text: str) -> str:
     """Return a name or a word of the server's for a message: a name may be anything, a link too."""
-    shown = one_line(without_queries(text))
+    shown = clean_line(text)
     return shown if len(shown) <= _LONGEST_NAME else f"{shown[:_LONGEST_NAME]}…"

@@ -34,6 +34,12 @@ _SIGNATURE: Final = re.compile(
 )
 
 
+LONGEST_TEXT: Final = 1000
+"""Most characters of one text of a server's that an error or a repr shows."""
+_WINDOW: Final = 4096
+"""How many more are read, so that a link which ends after them is recognized."""
+
+
 def is_text(value: str) -> bool:
     """Return whether *value* is one line of text with something in it: no control characters, no half characters."""
     return bool(value.strip()) and _NOT_TEXT.search(value) is None
@@ -71,9 +77,26 @@ def _without_query(run: str, hidden: str) -> str:
     return run
 
 
+def start_of(text: str) -> str:
+    """Return as much of *text*, which may have millions of characters, as has to be cleaned for what is shown of it.
+
+    A longer one ends between two words if it can, so that it does not end inside a link.
+    """
+    if len(text) <= LONGEST_TEXT + _WINDOW:
+        return text
+    start = text[: LONGEST_TEXT + _WINDOW]
+    blank = start.rfind(" ", LONGEST_TEXT)
+    return start if blank < 0 else start[:blank]
+
+
+def shortened(text: str) -> str:
+    """Return what is shown of *text*."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+
+
 def clean_line(text: str) -> str:
-    """Return *text*, which a server may have written, as a message shows it: `one_line`, `without_queries`."""
-    return one_line(without_queries(text))
+    """Return *text*, which a server may have written, as a message shows it: short, `one_line`, `without_queries`."""
+    return shortened(one_line(without_queries(start_of(text))))
 
 
 def escape_controls(text: str) -> str:

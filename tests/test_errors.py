@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import pickle
+import time
 
 import pytest
 
@@ -25,6 +26,7 @@ from heygen_async import (
     UnexpectedResponse,
     WaitTimeout,
 )
+from heygen_async._media.targets import file_name
 from heygen_async.errors import CallRecord
 from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.faults import error as answer_error
@@ -196,3 +198,47 @@ async def test_a_create_whose_answer_is_lost_is_never_advised_to_be_made_anew(fa
             await heygen.lipsyncs.create(video="https://example.com/v.mp4", audio="https://example.com/a.mp3")
 
     assert (caught.value.outcome, caught.value.hint) == ("unknown", IN_DOUBT)
+
+
+LONG = [
+    "x" * 2_000_000,
+    "no face https://h/v.mp4?sig=s3cret " * 60_000,
+    "https://h/" + "v" * 2_000_000 + "?sig=s3cret",
+    ". " * 1_000_000,
+]
+
+
+@pytest.mark.parametrize("text", LONG, ids=["letters", "links", "link", "dots"])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        lambda text: str(LipsyncFailed(Lipsync(id="ls_1", status="failed", failure_message=text))),
+        lambda text: str(WaitTimeout("ls_1", last_status=text)),
+        lambda text: repr(Lipsync(id="ls_1", status=text)),
+        lambda text: repr(Lipsync(id="ls_1", status="failed", failure_message=text)),
+        lambda text: repr(Lipsync(id="ls_1", status="failed", video_url=text)),
+    ],
+    ids=["failed", "timeout", "status", "message", "link"],
+)
+def test_a_text_of_the_server_of_any_length_is_shown_short_and_at_once(text, shown):
+    began = time.perf_counter()
+    found = shown(text)
+    assert time.perf_counter() - began < 0.5  # uncut it takes seconds
+    assert len(found) < 1500
+    assert "s3cret" not in found
+
+
+@pytest.mark.parametrize("text", LONG, ids=["letters", "links", "link", "dots"])
+def test_a_title_of_any_length_makes_a_name_at_once(text):
+    began = time.perf_counter()
+    assert file_name(text, "ls_1", "https://h/v.mp4").endswith(("(ls_1).mp4", "ls_1.mp4"))
+    assert time.perf_counter() - began < 0.5
+
+
+def test_a_long_reason_is_whole_on_the_lipsync_and_cut_in_the_message():
+    reason = "the face is too small " * 1000
+    error = LipsyncFailed(Lipsync(id="ls_1", status="failed", failure_message=reason))
+    assert error.lipsync.failure_message == reason
+    assert str(error).startswith("lipsync ls_1 failed: the face is too small the face")
+    assert str(error).endswith("…")
+    assert len(str(error)) == 1001

@@ -13,8 +13,9 @@ from heygen_async._doctor.api_checks import answer_checks, batches_check, event_
 from heygen_async._doctor.network_checks import clock_check, latency_check, reach_checks, unanswered
 from heygen_async._doctor.seen import CallResults, Offers
 from heygen_async._masking import Mask
-from heygen_async._text import one_line, without_queries
+from heygen_async._text import one_line
 from heygen_async._version import __version__
+from heygen_async._wire import short_text
 from heygen_async.diagnosis import Check, Diagnosis, Verdict
 
 if TYPE_CHECKING:
@@ -78,5 +79,5 @@ def _verdict(checks: Sequence[Check], results: CallResults | None) -> Verdict:
 
 def _clean(check: Check, mask: Mask) -> Check:
     """Return *check* without what a server may have put into a name or a message: the key, a query, a control."""
-    summary = one_line(without_queries(mask(check.summary)))
+    summary = one_line(short_text(check.summary, mask))
     return evolve(check, summary=summary if len(summary) <= _LONGEST else f"{summary[:_LONGEST]}…")

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from anyio import to_thread
 
 from heygen_async._media.parts import PART, SIDE, part_problem
-from heygen_async._text import one_line
+from heygen_async._text import one_line, start_of
 from heygen_async.errors import DownloadError
 
 FilePath: TypeAlias = "str | PathLike[str]"
@@ -241,7 +241,7 @@ def unreserved(name: str) -> str:
 def plain(text: str) -> str:
     """Return *text* without characters that some file system refuses, and without dots and spaces at its ends."""
     # Not str.isprintable(): joiners (Persian, emoji), U+00A0 and U+3000 are text.
-    composed = unicodedata.normalize("NFC", one_line(text))
+    composed = unicodedata.normalize("NFC", one_line(start_of(text)))
     return _trim(_FORBIDDEN.sub("_", composed))
 
 

@@ -14,7 +14,7 @@ import orjson
 from attrs import define, field, frozen
 
 from heygen_async._masking import Mask
-from heygen_async._text import one_line, whole_characters, without_queries
+from heygen_async._text import LONGEST_TEXT, one_line, shortened, start_of, whole_characters, without_queries
 from heygen_async.models import JSON, Secret
 
 _LONG_NUMBER: Final = 20
@@ -24,8 +24,6 @@ _EXCERPT: Final = 160
 _WINDOW: Final = 4096
 _LONGEST_WAIT: Final = 1e9
 """Seconds, about 30 years: a time that is so much later can still be computed, stored and shown."""
-LONGEST_TEXT: Final = 1000
-"""Most characters of one text of a server's in an error."""
 _NO_MASK: Final = Mask(Secret(""))
 
 
@@ -126,9 +124,8 @@ def request_id(headers: Mapping[str, str], mask: Mask) -> str | None:
 
 def short_text(value: str, mask: Mask) -> str:
     """Return a text of a server's for an error: without the key and without queries, and not too long."""
-    start = value[: LONGEST_TEXT + _WINDOW]
-    shown = without_queries(mask(start, is_cut=len(start) < len(value)))
-    return shown if len(shown) <= LONGEST_TEXT else f"{shown[:LONGEST_TEXT]}…"
+    start = start_of(value)
+    return shortened(without_queries(mask(start, is_cut=len(start) < len(value))))
 
 
 def excerpt(body: bytes, mask: Mask) -> str:

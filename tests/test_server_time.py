@@ -3,6 +3,7 @@
 import math
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
@@ -13,9 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async import DubRow, HeyGenSession, _uptime
+from heygen_async._doctor.network_checks import clock_check
+from heygen_async._doctor.seen import CallResult
 from heygen_async._ids import CLOCK_ERROR
 from heygen_async._transport import server_time
 from heygen_async._transport.server_time import ServerTime
+from heygen_async._wire import Response
+from heygen_async.diagnosis import Level
 
 VIDEO, AUDIO = "https://example.com/v.mp4", "https://example.com/a.mp3"
 DAY = 24 * 3600.0
@@ -105,6 +110,28 @@ def test_the_time_is_never_behind_and_ahead_by_no_more_than_an_answer_took(
 def test_a_date_that_cannot_be_read_counts_as_none(machine: Machine, date: str) -> None:
     machine.answer(date)
     assert machine.time.now() == NOON
+
+
+@pytest.fixture(params=["Asia/Tokyo", "America/New_York"])
+def far_from_utc(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have this machine in another time zone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has no TZ")
+@pytest.mark.usefixtures("far_from_utc")
+@pytest.mark.parametrize("form", ["%a, %d %b %Y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S -0000"])
+def test_a_date_without_a_zone_is_utc_wherever_this_machine_is(machine: Machine, form: str) -> None:
+    date = time.strftime(form, time.gmtime(NOON + DAY))
+    machine.answer(date)
+    assert machine.time.now() == NOON + DAY
+
+    result = CallResult(call="GET", response=Response(200, {"Date": date}, None), seconds=0.0, received_at=NOON + DAY)
+    assert clock_check([result]).level is Level.OK
 
 
 def test_the_clock_between_two_answers_is_not_the_one_that_people_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from heygen_async._doctor.seen import CallResult
+from heygen_async._wire import unix_time
 from heygen_async.diagnosis import Check, Level
 from heygen_async.errors import TransportError
 
@@ -123,12 +123,9 @@ def _skew(result: CallResult) -> float | None:
     """Return the seconds that this machine is ahead."""
     if result.response is None:
         return None
-    try:
-        date = parsedate_to_datetime(result.response.headers.get("Date", ""))
-        # The date has whole seconds, and was written some time between the request and the answer.
-        return result.received_at - result.seconds / 2 - date.timestamp() - 0.5
-    except (ValueError, OverflowError):
-        return None
+    date = unix_time(result.response.headers.get("Date", ""))
+    # The date has whole seconds, and was written some time between the request and the answer.
+    return None if date is None else result.received_at - result.seconds / 2 - date - 0.5
 
 
 def _ok(summary: str) -> Check:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from attrs import define, field, frozen
 
 from heygen_async import _uptime
+from heygen_async._wire import unix_time
 
 _PRECISION: Final = 2.0
 """By how many seconds a date may be behind: it has whole seconds, and servers keep it for a moment."""
@@ -75,10 +75,10 @@ class ServerTime:
         if not date:
             return
         if date != self._last[0]:
-            try:
-                self._last = (date, parsedate_to_datetime(date).timestamp())
-            except (ValueError, OverflowError):
+            stamp = unix_time(date)
+            if stamp is None:
                 return
+            self._last = (date, stamp)
         stamp = self._last[1]
         if not 0 < stamp < _LAST_DATE:
             return

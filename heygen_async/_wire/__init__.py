@@ -5,7 +5,16 @@ the shape of `data`.
 Rule 2: nothing here awaits, logs or reads the time; the caller passes the time.
 """
 
-from heygen_async._wire.bodies import Answer, Response, excerpt, parse_json, request_id, retry_after, short_text
+from heygen_async._wire.bodies import (
+    Answer,
+    Response,
+    excerpt,
+    parse_json,
+    request_id,
+    retry_after,
+    short_text,
+    unix_time,
+)
 from heygen_async._wire.incoming import created_id, decipher
 from heygen_async._wire.outcomes import (
     is_final_answer,
@@ -53,5 +62,6 @@ __all__ = (
     "request_id",
     "retry_after",
     "short_text",
+    "unix_time",
     "worse",
 )

@@ -140,8 +140,8 @@ def excerpt(body: bytes, mask: Mask) -> str:
 def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     """Return the seconds that a `Retry-After` header asks to wait, 0 to 1e9; `None` if it cannot be read.
 
-    It is seconds, or a date in any form of HTTP. A date without a zone, and one with `-0000`, is UTC. It counts from
-    the `Date` of the same answer: the clock of this machine may be wrong.
+    It is seconds, or a date, as `unix_time` reads it. A date counts from the `Date` of the same answer: the clock of
+    this machine may be wrong.
 
     Args:
         headers: Of the answer.
@@ -150,14 +150,18 @@ def retry_after(headers: Mapping[str, str], *, now: float) -> float | None:
     value = headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value), _LONGEST_WAIT)
-    at = _unix_time(value)
+    at = unix_time(value)
     if at is None:
         return _decimal(value)
-    answered = _unix_time(headers.get("Date", ""))
+    answered = unix_time(headers.get("Date", ""))
     return min(max(0.0, at - (now if answered is None else answered)), _LONGEST_WAIT)
 
 
-def _unix_time(date: str) -> float | None:
+def unix_time(date: str) -> float | None:
+    """Return the Unix time of a *date* in any form of HTTP; `None` if it is none.
+
+    One without a zone, and one with `-0000`, is UTC.
+    """
     try:
         parsed = parsedate_to_datetime(date)
         return (parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed).timestamp()

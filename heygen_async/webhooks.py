@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, cast
 
 from attrs import define, field, frozen
 
-from heygen_async._arguments import check_callback_url, check_count, check_function, shown
+from heygen_async._arguments import check_callback_url, check_count, check_function, check_type, shown
 from heygen_async._delivery import (
     Delivery,
     HeaderNames,
@@ -122,8 +122,8 @@ class WebhookReceiver:
 
     Each event is passed to *on_event*, or without one to `async for event in receiver`, once: later deliveries of the
     same event are only answered. A delivery is answered with a 2xx after *on_event* has returned, or when the event is
-    queued. Until then HeyGen delivers it again, so no event is lost when *on_event* raises or is late, or when the
-    queue is full. (Queued events are lost with the process.)
+    queued. Until then HeyGen delivers it again, so no event is lost when *on_event* raises (a `CancelledError` of a
+    task that it awaits, too) or is late, or when the queue is full. (Queued events are lost with the process.)
 
     ::
 
@@ -210,7 +210,13 @@ class WebhookReceiver:
         as often as without a receiver. Use receiver and poller on the same event loop.
 
         An attached receiver without *on_event* queues events from the first `async for` on, not before.
+
+        Raises:
+            TypeError: If it is no poller.
         """
+        from heygen_async.polling import LipsyncPoller  # noqa: PLC0415 whoever has a poller has loaded it
+
+        check_type("poller", poller, LipsyncPoller)
         self._pollers.append(poller)
         poller.expect_notifications()
 
@@ -303,7 +309,9 @@ class WebhookReceiver:
                 return _FULL
             for mark in delivery.marks:
                 await self._seen.add(mark)
-        except Exception:  # whatever the caller's own code raises, HeyGen is to deliver again
+        except (Exception, asyncio.CancelledError) as error:  # of the caller's own code: HeyGen is to deliver again
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
             logger.exception("the webhook event %s could not be handled", delivery.event.event_id)
             return _FAILED
         return _ACCEPTED
@@ -330,6 +338,12 @@ def _checked_memory(seen: SeenEvents) -> SeenEvents:
     if not callable(getattr(seen, "has", None)) or not callable(getattr(seen, "add", None)):
         raise TypeError(f"seen must have the coroutine functions has() and add(), not be {shown(seen)}")
     return seen
+
+
+def _is_being_cancelled() -> bool:
+    """Return whether a `CancelledError` is of this task, and not of another one that was awaited here."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _is_compressed(headers: Mapping[str, str]) -> bool:

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from attrs import define, field
 
+from heygen_async import HeyGenSession
 from heygen_async.webhooks import MAX_BODY, WebhookReceiver, _Recent, sign
 
 SECRET = "whsec_abc"
@@ -236,6 +237,56 @@ async def test_an_event_is_not_remembered_when_on_event_raises(serve, caplog):
 
 
 @pytest.mark.looptime
+async def cancels_what_it_awaits(_event):
+    task = asyncio.ensure_future(asyncio.sleep(10))
+    task.cancel()
+    await task
+
+
+def raises_at_once(_event):
+    raise asyncio.CancelledError
+
+
+async def raises_from_a_group(_event):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(0))
+    raise asyncio.CancelledError("of somebody else")
+
+
+@pytest.mark.parametrize("on_event", [cancels_what_it_awaits, raises_at_once, raises_from_a_group])
+async def test_a_cancelled_error_of_the_handlers_own_is_a_failure_like_any_other(serve, caplog, on_event):
+    receiver = WebhookReceiver(secret=SECRET, on_event=on_event)
+    hook = await serve(receiver)
+    with caplog.at_level(logging.ERROR, "heygen_async.webhooks"):
+        assert [await hook.post(delivery("evt_1")) for _ in range(2)] == [500, 500]
+    assert caplog.messages == ["the webhook event evt_1 could not be handled"] * 2
+    assert receiver._busy == set()
+
+
+async def test_a_cancellation_of_the_request_goes_on(caplog):
+    begun = asyncio.Event()
+
+    async def waits(_event):
+        begun.set()
+        await asyncio.Event().wait()
+
+    receiver = WebhookReceiver(secret=SECRET, on_event=waits)
+    request = asyncio.ensure_future(Asgi(receiver).post(delivery("evt_1")))
+    await begun.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert (request.cancelled(), caplog.messages, receiver._busy) == (True, [], set())
+
+
+@pytest.mark.parametrize("wrong", [None, "session", HeyGenSession("key")], ids=["none", "text", "session"])
+async def test_only_a_poller_can_be_attached(serve, wrong):
+    receiver = WebhookReceiver(secret=SECRET, on_event=Taken())
+    with pytest.raises(TypeError, match="poller must be a LipsyncPoller, not"):
+        receiver.attach(wrong)
+    assert await (await serve(receiver)).post(delivery("evt_1", lipsync_id="ls_1")) == 200
+
+
 async def test_an_event_is_not_remembered_when_on_event_is_late(caplog):
     taken = Taken(effects=[asyncio.sleep(9), asyncio.sleep(7)])
     hook = Asgi(WebhookReceiver(secret=SECRET, on_event=taken))

@@ -735,6 +735,27 @@ async def test_an_asset_that_cannot_have_its_role_is_refused_before_anything_is_
     assert sandbox.requests == []
 
 
+PRIVATE = ["https://10.0.0.1/v.mp4", "https://localhost/v.mp4", "https://[fd00::1]:8443/v.mp4?sig=s3cret"]
+
+
+@pytest.mark.parametrize("url", PRIVATE)
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda heygen, given: heygen.lipsyncs.create(**given), id="create"),
+        pytest.param(lambda heygen, given: heygen.lipsyncs.create_batch([LipsyncRequest(**given)]), id="create_batch"),
+        pytest.param(lambda heygen, given: heygen.dub(**given), id="dub"),
+    ],
+)
+async def test_a_source_on_no_public_host_is_refused_before_the_other_is_uploaded(heygen, sandbox, call, url):
+    with pytest.raises(ValueError, match="audio must be on a public host, which HeyGen can reach, not") as caught:
+        await call(heygen, {"video": SAMPLE_VIDEO, "audio": url})
+    assert sandbox.requests == []
+    frames = traceback.StackSummary.extract(traceback.walk_tb(caught.tb), capture_locals=True)
+    ours = [frame.locals for frame in frames if "heygen_async/" in frame.filename]
+    assert "s3cret" not in str([caught.value, *ours])
+
+
 @pytest.mark.parametrize(
     ("role", "mime_type"),
     [

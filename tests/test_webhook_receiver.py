@@ -236,7 +236,6 @@ async def test_an_event_is_not_remembered_when_on_event_raises(serve, caplog):
     assert "evt_1" in caplog.text
 
 
-@pytest.mark.looptime
 async def cancels_what_it_awaits(_event):
     task = asyncio.ensure_future(asyncio.sleep(10))
     task.cancel()
@@ -287,6 +286,7 @@ async def test_only_a_poller_can_be_attached(serve, wrong):
     assert await (await serve(receiver)).post(delivery("evt_1", lipsync_id="ls_1")) == 200
 
 
+@pytest.mark.looptime
 async def test_an_event_is_not_remembered_when_on_event_is_late(caplog):
     taken = Taken(effects=[asyncio.sleep(9), asyncio.sleep(7)])
     hook = Asgi(WebhookReceiver(secret=SECRET, on_event=taken))

@@ -12,7 +12,7 @@ from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
-from heygen_async._arguments import check_callback_url, check_count, check_keywords, check_type
+from heygen_async._arguments import check_callback_url, check_count, check_keywords, check_type, is_public, shown
 from heygen_async._converter import (
     BatchCreated,
     Created,
@@ -173,7 +173,7 @@ class Lipsyncs:
         self, path: str, requests: Sequence[LipsyncRequest], wrap: Callable[[list[JSON]], JSON], key: str
     ) -> Awaitable[Response]:
         """Upload the files of *requests*, and send what *wrap* makes of their bodies."""
-        _check_assets(requests)
+        _check_sources(requests)
         compose_with = partial(_composed, path, requests, wrap, key)
         sources = _local_sources(requests)
         if sources:
@@ -408,13 +408,22 @@ def _local_sources(requests: Sequence[LipsyncRequest]) -> list[tuple[_Place, Sou
     return sources
 
 
-def _check_assets(requests: Sequence[LipsyncRequest]) -> None:
-    """Check, like the types of local files, those of assets, as far as they are known."""
+def _check_sources(requests: Sequence[LipsyncRequest]) -> None:
+    """Check, like the types of local files, the hosts of links, and the types of assets as far as they are known."""
     for request in requests:
         if isinstance(request.video, Asset):
             check_asset(request.video, "video")
         if isinstance(request.audio, Asset):
             check_asset(request.audio, "audio")
+        fault = _host_fault("video", request.video) or _host_fault("audio", request.audio)
+        if fault is not None:  # raised here: a traceback with local variables would show a link
+            raise ValueError(fault)
+
+
+def _host_fault(role: Role, source: Source) -> str | None:
+    if not isinstance(source, str) or is_public(source):
+        return None
+    return f"{role} must be on a public host, which HeyGen can reach, not {shown(source)}"
 
 
 def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:

@@ -121,7 +121,7 @@ def send_endlessly(headers=None):
         await response.prepare(request)
         with suppress(ConnectionError):
             while True:
-                await response.write(bytes(65536))
+                await response.write(b"0" * 65536)
         return response
 
     return handler
@@ -884,6 +884,7 @@ async def test_captions_are_written_beside_the_video(tmp_path, handle):
     assert (tmp_path / "a.srt").read_bytes() == CAPTIONS
 
 
+OCTETS = {"Content-Type": "application/octet-stream"}
 BAD_CAPTIONS = [
     pytest.param(send(b""), "an empty file", id="empty"),
     pytest.param(send(b" \n"), "an empty file", id="blank"),
@@ -895,6 +896,9 @@ BAD_CAPTIONS = [
     pytest.param(send(b'{"error": 1}', headers={"Content-Type": "text/plain"}), "a page", id="json-as-text"),
     pytest.param(in_packets(b"\n", b"<!doc", b"type html>"), "a page", id="page-in-packets"),
     pytest.param(send(b"", 500), "500", id="server-error"),
+    pytest.param(send(VIDEO, headers=OCTETS), "another file, which is no text", id="video-as-octets"),
+    pytest.param(send(bytes(1000), headers=OCTETS), "another file, which is no text", id="zeros"),
+    pytest.param(in_packets(b"\x1f", b"\x8b", b"\x08abc"), "another file, which is no text", id="gzip-in-packets"),
     pytest.param(send_endlessly(), "does not end", id="endless"),
 ]
 

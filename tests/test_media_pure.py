@@ -443,7 +443,7 @@ def test_a_video_that_is_declared_as_plain_text_is_one(box):
 @pytest.mark.parametrize("start", [b"Access denied", b"video", b"\0\0\0\x18junk", b"1\n00:00:01,000 --> 00:00:02,000"])
 def test_other_plain_text_is_no_video(start):
     assert verdict_on(start, "video", "text/plain", is_all=True) is Verdict.OTHER
-    assert verdict_on(start, "captions", "text/plain") is Verdict.MAY_BE
+    assert verdict_on(start, "captions", "text/plain") is (Verdict.OTHER if b"\0" in start else Verdict.MAY_BE)
     assert verdict_on(start, "video", "") is Verdict.MAY_BE
 
 
@@ -454,6 +454,37 @@ def test_what_begins_like_another_file_is_no_video(start):
     assert verdict_on(start, "video", "video/mp4") is Verdict.OTHER
     assert verdict_on(start[:2], "video", "") is Verdict.OPEN
     assert verdict_on(start[:2], "video", "", is_all=True) is Verdict.MAY_BE
+
+
+BINARY = [
+    *(b"\0\0\0\x18ftypisom", b"\x1f\x8b\x08\x08abc", b"\x89PNG\r\n\x1a\n\0", bytes(10), b"PK\x03\x04..."),
+    *(WEBM, b"%PDF-1.7", b"ID3\x03\0\0", b"RIFF\x24\0\0\0WAVE", b"\xff\xd8\xff\xe0\0\x10JFIF"),
+    *("1\n00:00".encode("utf-16-le"), b"1\n\0"),
+]
+
+
+@pytest.mark.parametrize("start", BINARY)
+def test_what_is_no_text_is_no_captions_whatever_its_type(start):
+    for media_type in ("application/octet-stream", "text/plain", ""):
+        assert verdict_on(start, "captions", media_type) is Verdict.OTHER
+        verdicts = [verdict_on(start[:length], "captions", media_type) for length in range(1, len(start))]
+        assert all(verdict is not Verdict.PAGE for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1\n00:00:01,000 --> 00:00:02,000\nHi", "WEBVTT\n", "\ufeff1\n", "PK", "%", "ID3", "RIFF!", "\x1f", "#EXT"],
+)
+def test_text_may_be_captions_in_utf_8_and_with_a_mark_in_utf_16_and_32(text):
+    marked = text.removeprefix("\ufeff")
+    encoded = [
+        text.encode(),
+        marked.encode("utf-16"),
+        marked.encode("utf-32"),
+        b"\xfe\xff" + marked.encode("utf-16-be"),
+    ]
+    for start in encoded:
+        assert verdict_on(start, "captions", "application/octet-stream", is_all=True) is Verdict.MAY_BE
 
 
 @pytest.mark.parametrize("start", [b"<", b" {", b"[\n", b"\xff\xfe", b"<\0", b"\0<\0", b"\xff\xfe\0\0<\0\0\0"])

@@ -38,6 +38,8 @@ _BOX: Final = re.compile(
 _BOX_BYTES: Final = 8
 _OTHER_FILES: Final = (b"#EXTM3U", b"%PDF", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08")
 """With what files begin that are certainly no video: a list of parts, a document, an archive, an image."""
+_NO_CAPTIONS: Final = (*_OTHER_FILES, b"\x1a\x45\xdf\xa3")
+"""With what files begin that are certainly no captions, though they may have no NUL at once: a WebM too."""
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ENCODINGS: Final = (
     *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
@@ -70,16 +72,28 @@ def verdict_on(start: bytes, kind: OutputKind, media_type: str, *, is_all: bool 
         return Verdict.PAGE
     if is_certain is None:
         return Verdict.OPEN
-    return _verdict_on_video(start, media_type, is_all=is_all) if kind == "video" else Verdict.MAY_BE
+    if kind == "video":
+        return _verdict_on_video(start, media_type, is_all=is_all)
+    return Verdict.OTHER if _is_binary(start) else _verdict_by_signature(start, _NO_CAPTIONS, is_all=is_all)
 
 
 def _verdict_on_video(start: bytes, media_type: str, *, is_all: bool) -> Verdict:
     is_short = len(start) < _BOX_BYTES and not is_all
     if media_type == PLAIN_TEXT:
         return Verdict.OPEN if is_short else Verdict.MAY_BE if _BOX.match(start) else Verdict.OTHER
-    if start.startswith(_OTHER_FILES):
+    return _verdict_by_signature(start, _OTHER_FILES, is_all=is_all)
+
+
+def _verdict_by_signature(start: bytes, signatures: tuple[bytes, ...], *, is_all: bool) -> Verdict:
+    if start.startswith(signatures):
         return Verdict.OTHER
-    return Verdict.OPEN if is_short and any(other.startswith(start) for other in _OTHER_FILES) else Verdict.MAY_BE
+    is_open = not is_all and any(signature.startswith(start) for signature in signatures)
+    return Verdict.OPEN if is_open else Verdict.MAY_BE
+
+
+def _is_binary(start: bytes) -> bool:
+    """Return whether *start* is no text: there is a NUL in it, and no mark of UTF-16 or UTF-32 before it."""
+    return b"\0" in start and not start.startswith(tuple(mark for mark, _ in _ENCODINGS))
 
 
 def is_page(start: bytes, kind: OutputKind = "video") -> bool | None:

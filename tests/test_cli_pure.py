@@ -2,7 +2,9 @@
 
 import errno
 import io
+import re
 import socket
+from typing import get_args
 
 import attrs
 import orjson
@@ -12,17 +14,20 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
+from cyclopts import CoercionError, Parameter, Token
 from rich.cells import cell_len
 from rich.console import Console
 
 from heygen_async import AssetId, LipsyncRequest
 from heygen_async.cli.advice import advising_on_port
+from heygen_async.cli.app import make_app
 from heygen_async.cli.create_request import compose, options_of
 from heygen_async.cli.create_schema import schema_of_create
 from heygen_async.cli.durations import seconds
 from heygen_async.cli.envelope_view import show
 from heygen_async.cli.exits import Exit, exit_code
 from heygen_async.cli.live import summary
+from heygen_async.cli.number_flags import PlainNumber
 from heygen_async.cli.problems import Problems
 from heygen_async.models import LipsyncOptions
 
@@ -57,6 +62,52 @@ def test_an_invalid_time_is_refused(text):
 @given(st.integers(0, 1000), st.integers(0, 1000), st.integers(1, 1000))
 def test_units_add_up(hours, minutes, left):
     assert seconds(f"{hours}h{minutes}m{left}s") == seconds(str(3600 * hours + 60 * minutes + left))
+
+
+# Numbers
+
+
+def commands(app):
+    """Yield an application, and all of its commands, that have arguments."""
+    for name in [name for name in app if not name.startswith("-")]:
+        yield from commands(app[name])
+    if app.default_command is not None:
+        yield app
+
+
+def takes_a_number(argument):
+    return re.search(r"\b(int|float)\b", f"{argument.hint!r}") is not None and not argument.parameter.count
+
+
+def test_every_flag_for_a_number_has_a_converter_that_takes_no_words():
+    arguments = [each for one in commands(make_app()) for each in one.assemble_argument_collection()]
+    numbers = [each for each in arguments if takes_a_number(each)]
+    lenient = [each for each in numbers if each.parameter.converter is None and "_convert" not in f"{each.hint!r}"]
+
+    assert len(numbers) > 20
+    assert [each.names for each in lenient] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "expected"),
+    [("5", float, 5), ("0.5", float, 0.5), (".5", float, 0.5), ("-2", float, -2), ("1e3", float, 1000), ("12", int, 12)],
+)
+def test_a_number_is_in_plain_digits(text, kind, expected):
+    assert number_of(text, kind) == expected
+
+
+@pytest.mark.parametrize("kind", [int, float])
+@pytest.mark.parametrize(
+    "text",
+    ["", "none", "Null", "1_0", "٣", "0x10", "nan", "inf", "-infinity", "1e999", "+5", "1,5", "--5", "5 5", "9" * 5000],
+)
+def test_anything_else_is_no_number(text, kind):
+    with pytest.raises(CoercionError):
+        number_of(text, kind)
+
+
+def number_of(text, kind):
+    return Parameter.combine(*get_args(PlainNumber)[1:]).converter(kind, [Token(value=text)])
 
 
 # Requests

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import attrs
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
 
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.cli.cluster_view import enqueued_lines, enqueued_object, live_view, status_lines, status_object
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.live import is_watched, live
+from heygen_async.cli.number_flags import Count, Dollars, PositiveNumber, Rates, Slots
 from heygen_async.cli.options import Options, PathFlag, Printing, Switch, polling, session
 from heygen_async.cli.output import note, print_for_people, print_json, print_json_line, print_line, wants_json
 from heygen_async.cli.problems import ArgumentProblem, BadArguments
@@ -26,8 +26,6 @@ from heygen_async.cli.streams import has_reader
 if TYPE_CHECKING:
     from heygen_async.bulk.cluster import Cluster, ClusterStatus
 
-_Count = Annotated[int, Parameter(validator=Number(gte=1))]
-_Slots = Annotated[int, Parameter(validator=Number(gte=0))]
 _WATCH_SECONDS: Final = 1.0
 
 app: Final = App(name="cluster", help="Dub the rows of manifests on many machines, with PostgreSQL between them.")
@@ -61,11 +59,11 @@ async def enqueue(
     *,
     output_dir: PathFlag | None = None,
     run: str | None = None,
-    max_in_flight: _Count | None = None,
-    max_attempts: _Count = 3,
-    max_requests_per_second: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
-    budget: Annotated[float | None, Parameter(validator=Number(gte=0), metavar="USD")] = None,
-    rates: dict[str, float] | None = None,
+    max_in_flight: Count | None = None,
+    max_attempts: Count = 3,
+    max_requests_per_second: PositiveNumber | None = None,
+    budget: Dollars | None = None,
+    rates: Rates | None = None,
     captions: Switch = False,
     where: Where = Where(),
     options: Options = Options(),  # noqa: B008 frozen
@@ -116,8 +114,8 @@ async def enqueue(
 @app.command
 async def worker(
     *,
-    uploads: _Slots = 4,
-    downloads: _Slots = 4,
+    uploads: Slots = 4,
+    downloads: Slots = 4,
     poll_every: Duration | None = None,
     where: Where = Where(),
     options: Options = Options(),  # noqa: B008 frozen

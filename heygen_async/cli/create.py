@@ -15,6 +15,7 @@ from heygen_async.cli.advice import advising, advising_on_doubt
 from heygen_async.cli.create_request import compose, options_of, read_data
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import transfer
+from heygen_async.cli.number_flags import PlainNumber
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, note, print_json
 from heygen_async.cli.output_flags import OutputFlags, Target
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from heygen_async import HeyGenSession, LipsyncJob
 
 _SOURCE: Final = "URL|FILE|asset:ID"
+
+
+class _Flags(LipsyncOptions, total=False):
+    """The options of a create, with numbers as all flags take them."""
+
+    start_time: PlainNumber | None
+    end_time: PlainNumber | None
 
 
 def create(
@@ -44,7 +52,7 @@ def create(
     request_schema: Switch = False,
     waiting: WaitOptions = WaitOptions(),  # noqa: B008 frozen
     options: Options = Options(),  # noqa: B008 frozen
-    **flags: Unpack[LipsyncOptions],
+    **flags: Unpack[_Flags],
 ) -> int | Coroutine[Any, Any, int]:
     """Create a lipsync: a video with its lips moved to new audio. It costs credit.
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal
 
 import attrs
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
+from heygen_async.cli.number_flags import Count, Dollars, Rates
 from heygen_async.cli.options import PathFlag, Switch
-
-_Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 @Parameter(name="*")
@@ -24,14 +22,14 @@ class RunFlags:
     """The folder to write to; without it only rows with an output are downloaded, beside the manifest."""
     journal: PathFlag | None = None
     """The journal; without it NAME.sqlite beside a manifest NAME.csv. The report is NAME.report.csv."""
-    max_in_flight: _Count | None = None
+    max_in_flight: Count | None = None
     """Jobs at once; without it as many as the account allows."""
-    max_attempts: _Count = 3
+    max_attempts: Count = 3
     """Jobs for one row, if jobs fail for reasons that a retry can help with."""
-    budget: Annotated[float | None, Parameter(validator=Number(gte=0), metavar="USD")] = None
+    budget: Dollars | None = None
     """Stop submitting when the estimate for all runs on the journal would exceed it. An output of unknown length counts
     as 60 s until one row, which runs first, has shown a length."""
-    rates: dict[str, float] | None = None
+    rates: Rates | None = None
     """Dollars per second of output, for the estimate: --rates.speed 0.033 --rates.precision 0.067."""
     submit: Literal["each", "batch"] = "each"
     """Each row on its own, or batches of up to 100, which HeyGen queues."""

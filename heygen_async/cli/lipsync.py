@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
 
 from heygen_async.cli.advice import advising
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.create import create
 from heygen_async.cli.exits import Exit
+from heygen_async.cli.number_flags import PageSize
 from heygen_async.cli.options import Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, emit_page, next_token, note
 from heygen_async.cli.output_flags import OutputFlags, Target
@@ -56,7 +56,7 @@ async def get(
 @app.command(name="list")
 async def list_(
     *,
-    limit: Annotated[int | None, Parameter(validator=Number(gte=1, lte=_LARGEST_PAGE))] = None,
+    limit: PageSize | None = None,
     token: str | None = None,
     all_: Annotated[Switch, Parameter(name="--all")] = False,
     options: Options = Options(),  # noqa: B008 frozen

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 from cyclopts import Parameter, Token
-from cyclopts.validators import Number
 
 from heygen_async._arguments import is_loopback
 from heygen_async.cli.durations import Duration
@@ -38,10 +37,6 @@ class WrongKey(MissingKey):
 
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 """A flag that is off unless it is given."""
-
-
-Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lte=65535))]
-"""A port to listen on."""
 
 
 def _expanded(_type: object, tokens: list[Token]) -> Path:

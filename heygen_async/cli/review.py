@@ -22,7 +22,8 @@ from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import JournalError
 from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.dub_progress import Progress
-from heygen_async.cli.options import PathFlag, Port, Printing, Switch
+from heygen_async.cli.number_flags import Port
+from heygen_async.cli.options import PathFlag, Printing, Switch
 from heygen_async.cli.output import note, print_json_line, wants_json
 from heygen_async.cli.problems import Problems
 from heygen_async.models import JSON, DubRow

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from heygen_async.cli.advice import advising_on_port
-from heygen_async.cli.options import PathFlag, Port, Printing, Switch
+from heygen_async.cli.number_flags import PlainNumber, Port, PositiveNumber, WholeNumber
+from heygen_async.cli.options import PathFlag, Printing, Switch
 from heygen_async.cli.output import print_json, wants_json
 from heygen_async.cli.problems import Problems
 from heygen_async.sandbox import Sandbox
@@ -24,11 +24,11 @@ async def sandbox(
     port: Port = 8080,
     host: str = "127.0.0.1",
     api_key: str = "sandbox-key",
-    speed: Annotated[float, Parameter(validator=Number(gt=0))] = 1.0,
+    speed: PositiveNumber = 1.0,
     manual: Switch = False,
-    job_seconds: float = 20.0,
-    account_limit: int = 10,
-    balance: float = 100.0,
+    job_seconds: PlainNumber = 20.0,
+    account_limit: WholeNumber = 10,
+    balance: PlainNumber = 100.0,
     record: Annotated[str | None, Parameter(metavar="URL")] = None,
     into: PathFlag | None = None,
     replay: PathFlag | None = None,

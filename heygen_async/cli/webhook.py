@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
 
 from heygen_async._arguments import check_callback_url, check_text
 from heygen_async._ids import check_key, segment
@@ -16,7 +15,8 @@ from heygen_async._wire import Parameter as QueryParameter
 from heygen_async.cli.advice import advising_on_doubt, advising_on_port
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.exits import Exit
-from heygen_async.cli.options import Options, Port, Printing, Switch, session
+from heygen_async.cli.number_flags import PageSize, Port
+from heygen_async.cli.options import Options, Printing, Switch, session
 from heygen_async.cli.output import emit, emit_one_of_many, emit_page, note
 from heygen_async.cli.problems import Problems, check_texts
 from heygen_async.cli.streams import has_reader
@@ -27,7 +27,6 @@ _ENDPOINTS: Final = "/v3/webhooks/endpoints"
 _SHUTDOWN_SECONDS: Final = 0.5
 """How long the listener waits for open connections when it ends."""
 
-Limit = Annotated[int, Parameter(validator=Number(gte=1, lte=100))]
 EndpointId = Annotated[str, Parameter(name="ID")]
 Events = Annotated[list[str] | None, Parameter(consume_multiple=True, negative="", metavar="TYPE...")]
 
@@ -104,7 +103,7 @@ async def create(
 @endpoints.command(name="list")
 async def list_(
     *,
-    limit: Limit = 10,
+    limit: PageSize = 10,
     token: str | None = None,
     options: Options = Options(),  # noqa: B008 frozen
 ) -> None:
@@ -218,7 +217,7 @@ async def events(
     *,
     event_type: str | None = None,
     entity_id: str | None = None,
-    limit: Limit = 10,
+    limit: PageSize = 10,
     token: str | None = None,
     options: Options = Options(),  # noqa: B008 frozen
 ) -> None:

@@ -1,0 +1,50 @@
+"""Numbers as flags take them: plain ones in ASCII digits, `5`, `0.5` or `1e3`; no word is one."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final, TypeAlias
+
+from cyclopts import CoercionError, Parameter, Token
+from cyclopts.validators import Number
+
+_WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
+_PLAIN: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+
+
+def _convert(type_: type[float], tokens: Sequence[Token]) -> float:
+    """Return the number, of *type_*, that a flag was given.
+
+    Cyclopts would take the words `none` and `null` for a flag that is not given, such as a budget without a limit.
+
+    Raises:
+        CoercionError: If it is not a plain number.
+    """
+    written = tokens[0].value.strip()
+    if (_WHOLE if type_ is int else _PLAIN).fullmatch(written) and math.isfinite(number := type_(written)):
+        return number
+    raise CoercionError(token=tokens[0], target_type=type_)
+
+
+_PARAMETER: Final = Parameter(converter=_convert)
+
+PlainNumber: TypeAlias = Annotated[float, _PARAMETER]
+"""A number."""
+PositiveNumber: TypeAlias = Annotated[PlainNumber, Parameter(validator=Number(gt=0))]
+"""A number above 0."""
+Dollars: TypeAlias = Annotated[PlainNumber, Parameter(validator=Number(gte=0), metavar="USD")]
+"""An amount of money, 0 or more."""
+Rates: TypeAlias = dict[str, PlainNumber]
+"""Prices by mode: --rates.speed 0.033."""
+WholeNumber: TypeAlias = Annotated[int, _PARAMETER]
+"""A whole number."""
+Count: TypeAlias = Annotated[WholeNumber, Parameter(validator=Number(gte=1))]
+"""A whole number, 1 or more."""
+Slots: TypeAlias = Annotated[WholeNumber, Parameter(validator=Number(gte=0))]
+"""A whole number, 0 or more."""
+PageSize: TypeAlias = Annotated[WholeNumber, Parameter(validator=Number(gte=1, lte=100))]
+"""The items of a page, 1 to 100."""
+Port: TypeAlias = Annotated[WholeNumber, Parameter(validator=Number(gte=0, lte=65535))]
+"""A port to listen on."""

@@ -14,18 +14,24 @@ _WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
 _PLAIN: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 
 
-def _convert(type_: type[float], tokens: Sequence[Token]) -> float:
-    """Return the number, of *type_*, that a flag was given.
-
-    Cyclopts would take the words `none` and `null` for a flag that is not given, such as a budget without a limit.
+def number(text: str, kind: type[float]) -> float:
+    """Return the number, of this *kind*, that *text* is.
 
     Raises:
-        CoercionError: If it is not a plain number.
+        ValueError: If it is no plain number.
     """
-    written = tokens[0].value.strip()
-    if (_WHOLE if type_ is int else _PLAIN).fullmatch(written) and math.isfinite(number := type_(written)):
-        return number
-    raise CoercionError(token=tokens[0], target_type=type_)
+    written = text.strip()
+    if (_WHOLE if kind is int else _PLAIN).fullmatch(written) and math.isfinite(value := kind(written)):
+        return value
+    raise ValueError(f"not a number: {text!r}")
+
+
+def _convert(kind: type[float], tokens: Sequence[Token]) -> float:
+    # Cyclopts itself takes the words none and null for a flag that is not given: a budget without a limit.
+    try:
+        return number(tokens[0].value, kind)
+    except ValueError as error:
+        raise CoercionError(token=tokens[0], target_type=kind) from error
 
 
 _PARAMETER: Final = Parameter(converter=_convert)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import urllib.request
@@ -174,6 +175,51 @@ def test_a_full_disk_under_the_output_is_an_error_after_the_work_is_done(sandbox
     assert ran.code == 1
     assert "standard output" in ran.error["message"]
     assert target.exists()
+
+
+def run_into_a_full_disk(*argv, **options):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 a descriptor is wanted
+        return run(*argv, stdout=full, **options)
+
+
+@needs_dev_full
+@pytest.mark.parametrize("flags", [(), ("--wait", *QUICK)], ids=["create", "wait"])
+def test_a_full_disk_under_the_output_does_not_cost_the_id_of_a_job(flags, sandbox):
+    ran = run_into_a_full_disk("lipsync", "create", *SOURCES, *flags, sandbox=sandbox)
+    job = sandbox.jobs[0].id
+
+    assert ran.code == 1
+    assert ran.error["hint"].startswith(f"{job} was created; ")
+    assert ran.error["hint"].endswith(f": heygen-async lipsync wait {job}")
+
+
+@needs_dev_full
+def test_a_full_disk_under_the_output_does_not_cost_the_id_of_a_job_whose_video_is_written(sandbox, tmp_path):
+    ran = run_into_a_full_disk("lipsync", "create", *SOURCES, "-o", tmp_path / "out.mp4", *QUICK, sandbox=sandbox)
+
+    assert ran.code == 1
+    assert sandbox.jobs[0].id in ran.error["hint"]
+    assert (tmp_path / "out.mp4").exists()
+
+
+@needs_dev_full
+def test_a_full_disk_under_the_output_does_not_cost_the_id_of_an_asset(sandbox):
+    ran = run_into_a_full_disk("asset", "upload", SAMPLE_AUDIO, sandbox=sandbox)
+
+    assert ran.code == 1
+    assert re.fullmatch(r"(\S+) was uploaded; to use it: asset:\1", ran.error["hint"])
+
+
+@needs_dev_full
+def test_a_full_disk_under_the_output_does_not_cost_the_secret_of_an_endpoint(sandbox):
+    created = run_into_a_full_disk("webhook", "endpoints", "create", "https://example.com/hook", sandbox=sandbox)
+    endpoint = run("webhook", "endpoints", "list", sandbox=sandbox).answer["data"][0]["endpoint_id"]
+    rotated = run_into_a_full_disk("webhook", "endpoints", "rotate", endpoint, sandbox=sandbox)
+    answers = [orjson.loads(ran.error["hint"].partition(": ")[2])["data"] for ran in (created, rotated)]
+
+    assert (created.code, rotated.code) == (1, 1)
+    assert [answer["endpoint_id"] for answer in answers] == [endpoint, endpoint]
+    assert len({answer["secret"] for answer in answers}) == 2
 
 
 # Streams that are set not to block

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from socket import EAI_AGAIN, EAI_NONAME, gaierror
 from typing import Final
 
+from heygen_async.cli.streams import check_output
 from heygen_async.errors import DownloadError, HeyGenError, WaitTimeout
 
 _NO_ADDRESS: Final = frozenset({EAI_AGAIN, EAI_NONAME})
@@ -47,6 +48,23 @@ def advising_on_doubt(what: str) -> Iterator[None]:
         if getattr(error, "outcome", None) == "unknown":
             key = getattr(error, "idempotency_key", None)
             error.add_note(f"{what}; to find out, run the same command with --idempotency-key {key}")
+        raise
+
+
+@contextmanager
+def advising_on_output(advice: str) -> Iterator[None]:
+    """Add *advice* to the error if what the body prints cannot be written, such as on a full disk.
+
+    It is for results that are shown once: an id that was paid for, or a secret.
+
+    Raises:
+        OSError: As `check_output` does.
+    """
+    yield
+    try:
+        check_output()
+    except OSError as error:
+        error.add_note(advice)
         raise
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
+from heygen_async.cli.advice import advising_on_output
 from heygen_async.cli.create_request import check_file
 from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options, session
@@ -43,5 +44,7 @@ async def _upload(files: Sequence[Path], options: Options) -> None:
             with transfer(f"uploading {file.name}", options) as progress:
                 asset = await heygen.assets.upload(file, progress=progress)
             details = {"url": asset.url, "mime_type": asset.mime_type, "size_bytes": asset.size_bytes}
-            emit_one_of_many({"data": {"asset_id": asset.id, **details}}, options)
-            note(f"to use it: asset:{asset.id}", options)
+            to_use = f"to use it: asset:{asset.id}"
+            with advising_on_output(f"{asset.id} was uploaded; {to_use}"):
+                emit_one_of_many({"data": {"asset_id": asset.id, **details}}, options)
+            note(to_use, options)

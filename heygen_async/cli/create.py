@@ -11,7 +11,7 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from heygen_async._ids import check_key
-from heygen_async.cli.advice import advising, advising_on_doubt
+from heygen_async.cli.advice import advising, advising_on_doubt, advising_on_output
 from heygen_async.cli.create_request import compose, options_of, read_data
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import transfer
@@ -129,8 +129,10 @@ class _Creation:
         async with session(self.options) as heygen:
             job = await self._send(heygen)
             # Before the session closes: a signal at that time would cost the id.
-            emit({"data": {"lipsync_id": job.id}}, self.options)
-            note(f"to wait for it: {self.options.command('lipsync', 'wait', job.id)}", self.options)
+            to_wait = f"to wait for it: {self.options.command('lipsync', 'wait', job.id)}"
+            with advising_on_output(f"{job.id} was created; {to_wait}"):
+                emit({"data": {"lipsync_id": job.id}}, self.options)
+            note(to_wait, self.options)
         return Exit.DONE
 
     async def create_and_wait(self, delivery: OutputFlags | None) -> Exit:
@@ -140,11 +142,13 @@ class _Creation:
             wait = partial(
                 wait_for, heygen, [job.id], self.options, timeout=self.waiting.timeout, created_at=job.created_at
             )
+            to_print = f"to print it: {self.options.command('lipsync', 'wait', job.id)}"
             try:
-                if delivery is None:
-                    return await wait()
-                advice = f"{how_to_continue([job.id], self.options)} && {delivery.command(job.id, self.options)}"
-                return await wait(advice=advice, deliver=partial(self._deliver, heygen, delivery))
+                with advising_on_output(f"{job.id} was created; {to_print}"):
+                    if delivery is None:
+                        return await wait()
+                    advice = f"{how_to_continue([job.id], self.options)} && {delivery.command(job.id, self.options)}"
+                    return await wait(advice=advice, deliver=partial(self._deliver, heygen, delivery))
             except HeyGenError as error:  # of any kind: the job is paid for
                 error.add_note(how_to_continue([job.id], self.options))
                 raise

@@ -12,12 +12,12 @@ from cyclopts import App, Parameter
 from heygen_async._arguments import check_callback_url, check_text
 from heygen_async._ids import check_key, segment
 from heygen_async._wire import Parameter as QueryParameter
-from heygen_async.cli.advice import advising_on_doubt, advising_on_port
+from heygen_async.cli.advice import advising_on_doubt, advising_on_output, advising_on_port
 from heygen_async.cli.confirm import confirm
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.number_flags import PageSize, Port
 from heygen_async.cli.options import Options, Printing, Switch, session
-from heygen_async.cli.output import emit, emit_one_of_many, emit_page, note
+from heygen_async.cli.output import emit, emit_one_of_many, emit_page, note, to_json
 from heygen_async.cli.problems import Problems, check_texts
 from heygen_async.cli.streams import has_reader
 from heygen_async.models import JSON, WebhookEvent
@@ -96,8 +96,7 @@ async def create(
     async with session(options) as heygen:
         with advising_on_doubt("it may have been created"):
             answer = await heygen.request("POST", _ENDPOINTS, json=body, idempotency_key=idempotency_key)
-        emit(answer.data, options)
-    note("store the secret for your receiver: it is not shown again", options)
+        _emit_secret(answer.data, options)
 
 
 @endpoints.command(name="list")
@@ -199,8 +198,7 @@ async def rotate(
     async with session(options) as heygen:
         with advising_on_doubt("the secret may have been replaced"):
             answer = await heygen.request("POST", path, idempotency_key=idempotency_key)
-        emit(answer.data, options)
-    note("store the secret for your receiver: it is not shown again", options)
+        _emit_secret(answer.data, options)
 
 
 @app.command
@@ -261,6 +259,13 @@ def _check(
         with problems.at("--idempotency-key"):
             check_key(idempotency_key)
     problems.check()
+
+
+def _emit_secret(answer: JSON, options: Options) -> None:
+    """Print an *answer* with a secret; where the output cannot be written, it is in the hint of the error."""
+    with advising_on_output(f"store the secret for your receiver, it is not shown again: {to_json(answer)}"):
+        emit(answer, options)
+    note("store the secret for your receiver: it is not shown again", options)
 
 
 async def _page(path: str, params: Mapping[str, QueryParameter], options: Options) -> None:

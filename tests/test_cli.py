@@ -443,6 +443,41 @@ def test_delete_is_confirmed_on_a_terminal(answer, code, server, cli, made, monk
     assert server.jobs[0].deleted == (code == 0)
 
 
+def nested(opening, closing, levels):
+    """Return the answer of the API with a lipsync of which one field has so many levels."""
+    return b'{"data":{"id":"ls_1","status":"completed","x":' + opening * levels + b"1" + closing * levels + b"}}"
+
+
+@pytest.mark.parametrize("levels", [300, 1015])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")], ids=["lists", "objects"])
+def test_an_answer_that_is_nested_deeply_is_printed_as_far_as_models_are(opening, closing, levels, server, cli):
+    body = nested(opening, closing, levels)
+    server.faults = [Fault("GET /v3/lipsyncs/{lipsync_id}", Reply(status=200, body=body))]
+    ran = cli("lipsync", "get", "ls_1")
+    shown = on_terminal("lipsync", "get", "ls_1", sandbox=server)
+
+    assert (ran.code, shown.code) == (0, 0)
+    assert ran.answer["data"]["status"] == "completed"
+    assert "too deeply nested" in ran.out
+    assert "too deeply nested" in shown.out
+    assert "Traceback" not in shown.out
+
+
+@pytest.mark.parametrize("levels", [1, 90])
+def test_an_answer_that_is_nested_less_deeply_is_printed_as_it_is(levels, server, cli):
+    body = nested(b'[{"a":', b"}]", levels // 2)
+    server.faults = [Fault("GET /v3/lipsyncs/{lipsync_id}", Reply(status=200, body=body))]
+
+    assert cli("lipsync", "get", "ls_1").answer == orjson.loads(body)
+
+
+def test_a_list_that_is_nested_deeply_is_printed_too(server, cli):
+    body = b'{"data":[{"id":"ls_1","x":' + b"[" * 900 + b"]" * 900 + b"}]}"
+    server.faults = [Fault("GET /v3/lipsyncs", Reply(status=200, body=body))]
+
+    assert [cli("lipsync", "list", *flags).code for flags in ((), ("--all",))] == [0, 0]
+
+
 # wait and download
 
 

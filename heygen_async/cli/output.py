@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from heygen_async._text import escape_controls, whole_characters
 from heygen_async.cli.options import Printing
@@ -18,16 +18,35 @@ if TYPE_CHECKING:
     from heygen_async.models import JSON
 
 
+_DEEPEST: Final = 100
+"""Levels of nesting that are printed, as many as those that a model makes JSON of. The API's answers have 5."""
+_TOO_DEEP: Final = "<too deeply nested>"
+
+
 def wants_json(flag: bool) -> bool:  # noqa: FBT001 it is the value of --json
     """Return whether to print JSON: with --json, or where the output is not a terminal."""
     return flag or not sys.stdout.isatty()
 
 
-def to_json(data: object, *, is_indented: bool = False) -> str:
-    """Return *data* as JSON that any encoding and any terminal can take: controls and bidi overrides are escaped."""
+def to_json(data: JSON, *, is_indented: bool = False) -> str:
+    """Return *data* as JSON that any encoding and any terminal can take: controls and bidi overrides are escaped.
+
+    What is nested too deeply for `json` to write is a text that says so.
+    """
     indent, separators = (2, (",", ": ")) if is_indented else (None, (",", ":"))
-    text = json.dumps(data, ensure_ascii=False, indent=indent, separators=separators)
+    text = json.dumps(bounded(data), ensure_ascii=False, indent=indent, separators=separators)
     return "\n".join(escape_controls(line) for line in whole_characters(text).split("\n"))
+
+
+def bounded(data: JSON, depth: int = 0) -> JSON:
+    """Return *data* with a text in place of what is nested more than 100 levels deep; *depth* is its own level."""
+    match data:
+        case dict():
+            return _TOO_DEEP if depth == _DEEPEST else {name: bounded(one, depth + 1) for name, one in data.items()}
+        case list():
+            return _TOO_DEEP if depth == _DEEPEST else [bounded(one, depth + 1) for one in data]
+        case _:
+            return data
 
 
 def print_json(data: JSON) -> None:
@@ -73,7 +92,7 @@ def _show(envelope: JSON) -> None:
 
     from heygen_async.cli.envelope_view import show  # noqa: PLC0415 it imports rich
 
-    show(envelope, Console())
+    show(bounded(envelope), Console())
 
 
 def emit_page(page: JSON, options: Printing, *, more: str = "") -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import pty
+import re
 import signal
 import socket
 import sys
 import time
+import urllib.request
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -14,7 +17,7 @@ import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import Ran, known_to_the_shell
+from cli_sandbox import Ran, known_to_the_shell, start
 
 from heygen_async import RetryPolicy
 from heygen_async.cli import main
@@ -203,3 +206,42 @@ async def test_listen_accepts_unsigned_events_on_request():
     async with asyncio.timeout(30), listening("--unsigned") as (url, printed):
         assert await deliver(url, body, {}) == 200
         assert orjson.loads(await printed.readline())["data"]["created_at"] == "2026-05-28T20:26:40+00:00"
+
+
+@pytest.mark.parametrize(
+    ("flags", "origin"),
+    [
+        (("--port", "0"), r"http://127\.0\.0\.1:[1-9]\d*"),
+        (("--port", "0", "--host", "::1"), r"http://\[::1\]:[1-9]\d*"),
+        (("--port", "0", "--host", "0.0.0.0"), r"http://127\.0\.0\.1:[1-9]\d*"),
+        (("--port", "0", "--host", "localhost"), r"http://(127\.0\.0\.1|\[::1\]):[1-9]\d*"),
+        (("--port", "0", "--host", ""), r"http://(127\.0\.0\.1|\[::1\]):[1-9]\d*"),
+    ],
+    ids=str,
+)
+def test_listen_prints_an_address_that_can_be_used(flags, origin):
+    ours, theirs = pty.openpty()
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "text": False}
+    with start("webhook", "listen", "--unsigned", *flags, **terminal) as process:
+        os.close(theirs)
+        line = read_line(ours)
+        url = line.removeprefix("listening on ")
+        body = b'{"event_id": "evt_1", "event_type": "lipsync.fail", "event_data": {}}'
+        with urllib.request.urlopen(url, data=body, timeout=10) as answer:
+            status = answer.status
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+    os.close(ours)
+
+    assert re.fullmatch(origin, url)
+    assert status == 200
+
+
+def read_line(terminal):
+    """Return the first line that a terminal gets."""
+    got = b""
+    while b"\n" not in got:
+        read = os.read(terminal, 65536)
+        assert read, got
+        got += read
+    return got.decode().partition("\r\n")[0]

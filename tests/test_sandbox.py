@@ -27,9 +27,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
+from heygen_async.sandbox.address import Address
 from heygen_async.sandbox.error_answers import StorageError
 from heygen_async.sandbox.http.file_host import requested_slice, srt
 from heygen_async.sandbox.http.storage import StoredFile
+from heygen_async.sandbox.server import greeting as printed_greeting
 from heygen_async.sandbox.settings import CHECKS, SandboxOptions, Settings
 from heygen_async.sandbox.state.signed_links import SignedLinks
 
@@ -913,6 +915,62 @@ def test_a_link_never_ends_early_and_at_most_two_seconds_late(seconds, whole, fr
     links.check("GET", "/f", query, made_at + seconds * 0.999_999)
     with pytest.raises(StorageError):
         links.check("GET", "/f", query, made_at + seconds + 2)
+
+
+# --- where it listens --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "127.0.0.1"])
+async def test_its_url_leads_to_it_wherever_it_listens(host, http):
+    async with Sandbox(host=host) as sandbox:
+        assert (await Api(sandbox, http)("GET", "/v3/users/me"))[0] == 200
+        assert re.fullmatch(r"http://\[::1\]:\d+" if ":" in host else r"http://127\.0\.0\.1:\d+", sandbox.url)
+        assert f"export HEYGEN_BASE_URL={sandbox.url} " in printed_greeting(sandbox)
+
+
+async def links_on(sandbox, http, host):
+    """Return every kind of link, as the answers to requests with this `Host` have them."""
+    api, named = Api(sandbox, http), {"headers": {"Host": host}}
+    created = await api("POST", "/v3/lipsyncs", json=BODY, **named)
+    await sandbox.advance(20)
+    job = (await api("GET", f"/v3/lipsyncs/{created[1]['data']['lipsync_id']}", **named))[1]["data"]
+    listed = (await api("GET", "/v3/lipsyncs", **named))[1]["data"][0]
+    form = aiohttp.FormData()
+    form.add_field("file", io.BytesIO(SAMPLE_AUDIO.read_bytes()), filename="a.mp3")
+    asset = (await api("POST", "/v3/assets", data=form, **named))[1]["data"]
+    wanted = {"filename": "a.mp3", "content_type": "audio/mpeg", "size_bytes": 5}
+    upload = (await api("POST", "/v3/assets/direct-uploads", json=wanted, **named))[1]["data"]
+    kept = (await api("GET", f"/v3/assets/{asset['asset_id']}", **named))[1]["data"]
+    return [job["video_url"], job["caption_url"], listed["video_url"], asset["url"], upload["upload_url"], kept["url"]]
+
+
+def origins(links):
+    return {link.partition("/files/")[0].partition("/captions/")[0].partition("/uploads/")[0] for link in links}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9000", "sandbox:8080", "localhost", "[::1]:80", "my_box.example"])
+async def test_on_every_address_links_have_the_host_by_which_their_request_came(host, http):
+    async with Sandbox(host="0.0.0.0", manual=True) as sandbox:
+        assert origins(await links_on(sandbox, http, host)) == {f"http://{host}"}
+
+
+async def test_links_that_have_another_host_work(http):
+    async with Sandbox(host="0.0.0.0", manual=True) as sandbox:
+        host = sandbox.url.removeprefix("http://").replace("127.0.0.1", "127.0.0.2")
+        link, *_ = await links_on(sandbox, http, host)
+
+        assert (await Api(sandbox, http).fetch(link))[:2] == (200, SAMPLE_VIDEO.read_bytes())
+
+
+async def test_on_one_address_links_have_that_one_whatever_the_host(sandbox, http):
+    assert origins(await links_on(sandbox, http, "rebound.example")) == {sandbox.url}
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a/b", "a b", "user@a", "a:b", "a?x", "[::1", "[x]:1", "[:::]", "a:80:80", "a\\b"]
+)
+def test_a_host_that_is_none_makes_no_link(host):
+    assert Address("0.0.0.0", 8080).origin(host) == "http://127.0.0.1:8080"
 
 
 # --- webhooks ----------------------------------------------------------------------------------------------

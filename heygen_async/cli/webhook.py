@@ -21,6 +21,7 @@ from heygen_async.cli.output import emit, emit_one_of_many, emit_page, note, to_
 from heygen_async.cli.problems import Problems, check_texts
 from heygen_async.cli.streams import has_reader
 from heygen_async.models import JSON, WebhookEvent
+from heygen_async.sandbox.address import Address
 from heygen_async.webhooks import WebhookReceiver
 
 _ENDPOINTS: Final = "/v3/webhooks/endpoints"
@@ -63,8 +64,8 @@ async def listen(
     """
     check_texts(host=host or None)  # an empty one is every address
     receiver = WebhookReceiver(secret=None if unsigned else _secrets())
-    async with _serving(receiver, host, port):
-        note(f"listening on http://{host}:{port}", options)
+    async with _serving(receiver, host, port) as url:
+        note(f"listening on {url}", options)
         async for event in receiver:
             emit_one_of_many({"data": _as_delivered(event)}, options)
             if not has_reader():
@@ -301,7 +302,8 @@ def _as_delivered(event: WebhookEvent) -> dict[str, JSON]:
 
 
 @asynccontextmanager
-async def _serving(receiver: WebhookReceiver, host: str, port: int) -> AsyncIterator[None]:
+async def _serving(receiver: WebhookReceiver, host: str, port: int) -> AsyncIterator[str]:
+    """Serve the receiver while the body runs; yields its URL for this machine."""
     from aiohttp import web  # noqa: PLC0415 only the listener needs a server
 
     serving = web.AppRunner(web.Application(), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
@@ -310,6 +312,6 @@ async def _serving(receiver: WebhookReceiver, host: str, port: int) -> AsyncIter
     try:
         with advising_on_port(port, host):
             await web.TCPSite(serving, host, port).start()
-        yield
+        yield Address.of(serving.addresses[0]).url
     finally:
         await serving.cleanup()

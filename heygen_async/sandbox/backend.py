@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from heygen_async.sandbox.address import Address
 from heygen_async.sandbox.deliveries import DeliveryWorker, EventWriter
 from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.http.account_calls import AccountCalls
@@ -36,7 +37,7 @@ class Backend:
         *,
         clock: Clock,
         faults: list[Fault],
-        origin: str,
+        address: Address,
         directory: Path,
         sample: tuple[StoredFile, float],
         recordings: Sequence[Exchange],
@@ -44,7 +45,7 @@ class Backend:
     ) -> None:
         ids = Ids(settings.seed)
         sample_file, sample_seconds = sample
-        links = SignedLinks(origin, secrets.token_bytes(32), settings.link_seconds)
+        links = SignedLinks(address.url, secrets.token_bytes(32), settings.link_seconds)
         assets = AssetStore(ids, settings)
         self.clock = clock
         self.world = World(ids, settings)
@@ -69,6 +70,7 @@ class Backend:
             changed=self.deliveries.wake,
             faults=faults,
             replay=self._replay,
+            origin=address.origin,
         )
 
     @property

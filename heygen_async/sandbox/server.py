@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from typing import Final, Self, Unpack
 from aiohttp import web
 from anyio import to_thread
 
+from heygen_async.sandbox.address import Address, listening
 from heygen_async.sandbox.backend import Backend
 from heygen_async.sandbox.faults import Fault
 from heygen_async.sandbox.http.api_app import application
@@ -93,7 +93,8 @@ class Sandbox:
 
     Args:
         api_key: The key that it accepts, as `X-Api-Key` or as a bearer token; `"sandbox-key"` by default.
-        host: Address to listen on; `"127.0.0.1"` by default.
+        host: Address to listen on; `"127.0.0.1"` by default. On every address, `"0.0.0.0"` or `"::"`, links have the
+            host by which their request came, and `url` is the loopback address.
         port: Port to listen on; 0, the default, takes a free one.
         speed: Seconds of sandbox time per second of real time; 1 by default.
         manual: Whether time stands still except in `advance`.
@@ -167,9 +168,9 @@ class Sandbox:
         return self
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        listening = stack.enter_context(socket.create_server((self._settings.host, self._settings.port)))
-        host, port = listening.getsockname()[:2]
-        self._url = f"http://{host}:{port}"
+        socket_ = stack.enter_context(listening(self._settings.host, self._settings.port))
+        address = Address.of(socket_.getsockname())
+        self._url = address.url
         directory = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-"))
         stack.push_async_callback(to_thread.run_sync, partial(shutil.rmtree, directory, ignore_errors=True))
         sample_file = await to_thread.run_sync(sample, SAMPLE_VIDEO)
@@ -178,7 +179,7 @@ class Sandbox:
             Backend,
             self._settings,
             faults=self._faults,
-            origin=self._url,
+            address=address,
             directory=Path(directory),
             sample=sample_file,
             recordings=recordings,
@@ -191,7 +192,7 @@ class Sandbox:
         await runner.setup()
         stack.push_async_callback(lambda: _end(self._delivering))
         self._begin()
-        await web.SockSite(runner, listening).start()
+        await web.SockSite(runner, socket_).start()
 
     def _begin(self) -> None:
         self._backend = self._new_backend(clock=self._make_clock())
@@ -323,7 +324,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Address of the API, without a slash at the end; known once started."""
+        """Address of the API for this machine, without a slash at the end; known once started."""
         if self._url is None:
             raise RuntimeError("The sandbox has not started: use it with `async with`.")
         return self._url

@@ -69,6 +69,7 @@ class ApiApp:
         changed: Callable[[], None],
         faults: list[Fault],
         replay: Replay,
+        origin: Callable[[str], str],
     ) -> None:
         self._settings = settings
         self._files = files
@@ -81,6 +82,7 @@ class ApiApp:
         self._released = asyncio.Event()
         self._faults = faults
         self._replay = replay
+        self._origin = origin
         self.records: deque[RecordedRequest] = deque(maxlen=MAX_RECORDS)
         self._responders: Mapping[str, Respond] = {
             **{name: partial(self._api, ROUTES[name], handler) for name, handler in handlers.items()},
@@ -170,7 +172,13 @@ class ApiApp:
         if route.body != "none":
             content_type = context.request.content_type
             body = json_body(context.record.body, content_type, optional=route.body == "optional")
-        call = Call(path=context.names, query=context.request.query, body=body, now=self._settle())
+        call = Call(
+            path=context.names,
+            query=context.request.query,
+            body=body,
+            now=self._settle(),
+            origin=self._origin_of(context),
+        )
         answer = self._answered(call, handler, context.record)
         if context.request.method != "GET":
             self._changed()
@@ -180,7 +188,7 @@ class ApiApp:
         if record.route == STATUSES:
             return self._replay.statuses(call, handler)
         record.recording = self._replay.find(record.route, record.path, call)
-        return handler(call) if record.recording is None else self._replay.answer(record.recording)
+        return handler(call) if record.recording is None else self._replay.answer(record.recording, call.origin)
 
     async def _upload(self, context: RequestContext) -> web.Response:
         self._authorize(context.request, ROUTES[context.record.route])
@@ -188,8 +196,11 @@ class ApiApp:
 
     async def _receive(self, context: RequestContext) -> StoredAnswer:
         asset = await self._files.receive_form(context.request)
-        answer = data(self._assets.uploaded(asset, self._settle()))
+        answer = data(self._assets.uploaded(asset, self._settle(), self._origin_of(context)))
         return StoredAnswer(answer.status, orjson.dumps(answer.payload))
+
+    def _origin_of(self, context: RequestContext) -> str:
+        return self._origin(context.request.headers.get("Host", ""))
 
     def _authorize(self, request: web.Request, route: Route) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

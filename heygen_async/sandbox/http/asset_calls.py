@@ -51,7 +51,7 @@ class AssetCalls:
         return data(
             {
                 "asset_id": asset.id,
-                "upload_url": self.links.sign("PUT", f"/uploads/{asset.id}", self.clock.wall(call.now)),
+                "upload_url": self.links.sign("PUT", f"/uploads/{asset.id}", self.clock.wall(call.now), call.origin),
                 "upload_headers": asset.upload_headers(),
                 "expires_in_seconds": int(self.links.seconds),
                 "max_bytes": self.assets.max_bytes,
@@ -63,13 +63,13 @@ class AssetCalls:
         """`POST /v3/assets/{asset_id}/complete`."""
         body = validation.fields(call.body, {"checksum_sha256": validation.checksum}, required=())
         asset = self.assets.complete(self._id(call), validation.text_in(body, "checksum_sha256"), call.now)
-        return data({**self.uploaded(asset, call.now), "status": asset.status(call.now)})
+        return data({**self.uploaded(asset, call.now, call.origin), "status": asset.status(call.now)})
 
-    def uploaded(self, asset: StoredAsset, now: float) -> dict[str, object]:
-        """Return the answer to an upload."""
+    def uploaded(self, asset: StoredAsset, now: float, origin: str) -> dict[str, object]:
+        """Return the answer to an upload; *origin* is that of its link."""
         return {
             "asset_id": asset.id,
-            "url": self._link(asset, now),
+            "url": self._link(asset, now, origin),
             "mime_type": asset.mime_type,
             "size_bytes": asset.size_bytes,
         }
@@ -77,7 +77,7 @@ class AssetCalls:
     def get(self, call: Call) -> CallAnswer:
         """`GET /v3/assets/{asset_id}`."""
         validation.query(call.query, ())
-        return data(self._view(self.assets.get(self._id(call)), call.now))
+        return data(self._view(self.assets.get(self._id(call)), call))
 
     def list(self, call: Call) -> CallAnswer:
         """`GET /v3/assets`."""
@@ -89,7 +89,7 @@ class AssetCalls:
         if "folder_id" in call.query:
             return listed([], "assets")  # no call puts an asset into a folder
         assets, before = self.assets.page(limit, start)
-        return listed([self._view(asset, call.now) for asset in assets], "assets", before)
+        return listed([self._view(asset, call) for asset in assets], "assets", before)
 
     def statuses(self, call: Call) -> CallAnswer:
         """`GET /v3/assets/statuses`."""
@@ -109,12 +109,12 @@ class AssetCalls:
     def _id(self, call: Call) -> str:
         return validation.identifier(call.path["asset_id"], "asset_id")
 
-    def _link(self, asset: StoredAsset, now: float) -> str | None:
+    def _link(self, asset: StoredAsset, now: float, origin: str) -> str | None:
         if asset.status(now) != "completed":
             return None
-        return self.links.sign("GET", f"/files/{asset.filename}", self.clock.wall(now))
+        return self.links.sign("GET", f"/files/{asset.filename}", self.clock.wall(now), origin)
 
-    def _view(self, asset: StoredAsset, now: float) -> dict[str, object]:
+    def _view(self, asset: StoredAsset, call: Call) -> dict[str, object]:
         return {
             "id": asset.id,
             "name": asset.name,
@@ -123,5 +123,5 @@ class AssetCalls:
             "space_id": "space_sandbox",
             "uploaded_at": int(self.clock.wall(asset.uploaded_at)),
             "folder_id": None,
-            "url": self._link(asset, now),
+            "url": self._link(asset, call.now, call.origin),
         }

@@ -20,6 +20,8 @@ class Call:
     body: object
     now: float
     """Sandbox time, in seconds."""
+    origin: str
+    """Scheme, host and port of the links in the answer."""
 
 
 @frozen

@@ -48,10 +48,15 @@ class FileHost:
 
     # --- downloads ---------------------------------------------------------------------------------------
 
-    def sample_link(self, extension: str) -> str:
-        """Return a link to the sample video, or to captions for it, in place of one that was recorded."""
+    def sample_link(self, extension: str, origin: str) -> str:
+        """Return a link to the sample video, or to captions for it, in place of one that was recorded.
+
+        Args:
+            extension: That of the recorded link.
+            origin: Scheme, host and port of the link.
+        """
         path = f"/captions/{_RECORDED}.srt" if extension in _CAPTIONS else f"/files/{_RECORDED}.mp4"
-        return self.links.sign("GET", path, self.clock.wall(self.clock.now()))
+        return self.links.sign("GET", path, self.clock.wall(self.clock.now()), origin)
 
     async def find(self, request: web.Request, name: str) -> FileSlice:
         """Return what `GET /files/{name}` asks for."""

@@ -56,19 +56,19 @@ class LipsyncCalls:
         """`GET /v3/lipsyncs/{lipsync_id}`."""
         job = self._job(call)
         validation.query(call.query, ())
-        return data(self._view(job, call.now))
+        return data(self._view(job, call))
 
     def list(self, call: Call) -> CallAnswer:
         """`GET /v3/lipsyncs`."""
         jobs, before = self.world.page(*validation.page(call.query, "lipsyncs", _DEFAULT_LIMIT))
-        return listed([self._view(job, call.now) for job in jobs], "lipsyncs", before)
+        return listed([self._view(job, call) for job in jobs], "lipsyncs", before)
 
     def update(self, call: Call) -> CallAnswer:
         """`PATCH /v3/lipsyncs/{lipsync_id}`."""
         job = self._job(call)
         body = validation.fields(call.body, {"title": validation.text}, required=("title",))
         job.title = str(body["title"])
-        return data(self._view(job, call.now))
+        return data(self._view(job, call))
 
     def delete(self, call: Call) -> CallAnswer:
         """`DELETE /v3/lipsyncs/{lipsync_id}`."""
@@ -79,20 +79,23 @@ class LipsyncCalls:
     def _job(self, call: Call) -> SimulatedJob:
         return self.world.job(validation.identifier(call.path["lipsync_id"], "lipsync_id"))
 
-    def _view(self, job: SimulatedJob, now: float) -> dict[str, object]:
-        state, wall = job.state(now), self.clock.wall(now)
+    def _view(self, job: SimulatedJob, call: Call) -> dict[str, object]:
+        state = job.state(call.now)
         done = state == "completed"
         return {
             "id": job.id,
             "title": job.title,
             "status": state,
             "duration": job.script.duration if done else None,
-            "video_url": self.links.sign("GET", f"/files/{job.video_name}", wall) if done else None,
-            "caption_url": self.links.sign("GET", f"/captions/{job.id}.srt", wall) if done else None,
+            "video_url": self._link(f"/files/{job.video_name}", call) if done else None,
+            "caption_url": self._link(f"/captions/{job.id}.srt", call) if done else None,
             "callback_id": job.body.get("callback_id"),
             "created_at": int(self.clock.wall(job.created_at)),
             "failure_message": job.failure_message,
         }
+
+    def _link(self, path: str, call: Call) -> str:
+        return self.links.sign("GET", path, self.clock.wall(call.now), call.origin)
 
     # --- many --------------------------------------------------------------------------------------------
 

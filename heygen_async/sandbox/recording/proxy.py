@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -15,6 +14,7 @@ import aiohttp
 from aiohttp import web
 from anyio import to_thread
 
+from heygen_async.sandbox.address import Address, listening
 from heygen_async.sandbox.http.validation import is_loopback
 from heygen_async.sandbox.recording.comparison import comparing
 from heygen_async.sandbox.recording.exchange_log import ExchangeLog
@@ -95,9 +95,8 @@ class RecordingProxy:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         await to_thread.run_sync(self._log.prepare)
-        listening = stack.enter_context(socket.create_server((self._host, self._port)))
-        host, port = listening.getsockname()[:2]
-        self._url = f"http://{host}:{port}"
+        socket_ = stack.enter_context(listening(self._host, self._port))
+        self._url = Address.of(socket_.getsockname()).url
         record = partial(self._log.add, await stack.enter_async_context(comparing()))
         client = await stack.enter_async_context(self._client())
         forwarder = Forwarder(client, self._upstream, ProxiedLinks(self._url), record)
@@ -106,7 +105,7 @@ class RecordingProxy:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        await web.SockSite(runner, listening).start()
+        await web.SockSite(runner, socket_).start()
 
     def _client(self) -> aiohttp.ClientSession:
         client = aiohttp.ClientSession(

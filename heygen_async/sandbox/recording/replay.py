@@ -40,7 +40,7 @@ _IN_STATUSES: Final = {"pending": "queued", "running": "processing"}
 """The words of a status request for those of a single lipsync."""
 
 Key: TypeAlias = tuple[str, str, bytes, bytes]
-Link: TypeAlias = Callable[[str], str]
+Link: TypeAlias = Callable[[str, str], str]
 
 
 @frozen
@@ -59,7 +59,7 @@ class Replay:
 
     Args:
         exchanges: The recordings, in their order.
-        link: Returns a link that works for the extension of a masked one: `.mp4`, `.srt`.
+        link: Returns a link that works for the extension of a masked one, `.mp4` or `.srt`, and an origin.
     """
 
     def __init__(self, exchanges: Iterable[Exchange], link: Link) -> None:
@@ -108,13 +108,13 @@ class Replay:
         end = unused[0].number if unused else math.inf
         return next((one for one in reversed(self._lists.get(key, ())) if one.number < end), None)
 
-    def answer(self, exchange: Exchange) -> CallAnswer:
-        """Return the recorded answer.
+    def answer(self, exchange: Exchange, origin: str) -> CallAnswer:
+        """Return the recorded answer; *origin* is that of its links.
 
         Raises:
             RecordedError: If it is an error.
         """
-        status, body = exchange.status or 0, self._with_links(exchange.answer.json)
+        status, body = exchange.status or 0, self._with_links(exchange.answer.json, origin)
         if status < _ERRORS and isinstance(body, dict):
             return CallAnswer(body, status)
         seconds = exchange.answer.headers.get("retry-after", "")
@@ -133,15 +133,15 @@ class Replay:
             rows += others if isinstance(others, list) else []
         return CallAnswer({"data": rows, "has_more": False, "next_token": None})
 
-    def _with_links(self, value: object) -> object:
+    def _with_links(self, value: object, origin: str) -> object:
         match value:
             case dict():
-                return {name: self._with_links(inner) for name, inner in value.items()}
+                return {name: self._with_links(inner, origin) for name, inner in value.items()}
             case list():
-                return [self._with_links(inner) for inner in value]
+                return [self._with_links(inner, origin) for inner in value]
             case str() if value.startswith(f"https://{HOST}/"):
                 _, dot, extension = value.partition("?")[0].rpartition("/")[2].partition(".")
-                return self._link(f"{dot}{extension}")
+                return self._link(f"{dot}{extension}", origin)
             case _:
                 return value
 

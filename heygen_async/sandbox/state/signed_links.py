@@ -22,21 +22,27 @@ class SignedLinks:
     """Signs links and checks them."""
 
     origin: str
-    """Scheme, host and port, without a slash at the end."""
+    """Scheme, host and port of links that no request asks for, without a slash at the end."""
     key: bytes = field(repr=False)
     seconds: float
     """How long a link works, in sandbox time."""
 
-    def sign(self, method: str, path: str, wall: float) -> str:
+    def sign(self, method: str, path: str, wall: float, origin: str | None = None) -> str:
         """Return a link that works for `seconds` from *wall*, a unix timestamp.
 
         Dates in links are whole seconds; this one is rounded up, so that no link expires early.
+
+        Args:
+            method: The method that the link is for.
+            path: Its path.
+            wall: The time.
+            origin: Its beginning, for the client that asks for it; `None` is that of this machine.
         """
         date = datetime.fromtimestamp(math.ceil(wall), UTC).strftime(_DATE)
         expires = str(math.ceil(self.seconds))
         signature = self._signature(method, path, date, expires)
         query = {"X-Amz-Date": date, "X-Amz-Expires": expires, "X-Amz-Signature": signature}
-        return f"{self.origin}{path}?{urlencode(query)}"
+        return f"{origin or self.origin}{path}?{urlencode(query)}"
 
     def check(self, method: str, path: str, query: Mapping[str, str], wall: float) -> None:
         """Raise a `StorageError` unless `sign` made *query* for this request and it has not expired."""

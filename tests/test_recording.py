@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import signal
 import tracemalloc
 from pathlib import Path
@@ -841,6 +842,15 @@ async def test_a_file_that_is_no_recording_is_named(tmp_path, content):
             pass
 
 
+@pytest.mark.parametrize("names", [[], ["notes.txt", "1-GET-x.json"]])
+async def test_a_directory_without_recordings_is_an_error(tmp_path, names):
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=f"no recordings in {re.escape(str(tmp_path))}"):
+        async with Sandbox(recordings=tmp_path):
+            pass
+
+
 async def test_a_directory_that_is_missing_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         async with Sandbox(recordings=tmp_path / "none"):
@@ -899,6 +909,7 @@ def test_the_command_records_until_a_signal_and_prints_the_differences(tmp_path)
         (["--record", "http://a.example", "--into", "r"], "must be an https URL"),
         (["--record", "https://a.example", "--into", "r", "--host", "0.0.0.0"], "this machine only"),
         (["--replay", "/nowhere/at/all"], "No such file"),
+        (["--replay", "."], "no recordings in ."),
     ],
 )
 def test_wrong_options_are_usage_errors(argv, message, tmp_path):

@@ -197,6 +197,13 @@ async def test_faults_are_cleared(sandbox, control):
     assert sandbox.faults == []
 
 
+def nested_lists(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 WRONG = {
     "no kind": ({}, "kind"),
     "unknown kind": ({"kind": "earthquake"}, "kind"),
@@ -209,6 +216,13 @@ WRONG = {
     "impossible times": ({"kind": "reset", "times": 0}, None),
     "no status": ({"kind": "error", "status": 99, "code": "x"}, "status"),
     "no object": ({"kind": "odd_fields", "fields": 3}, "fields"),
+    "object of many levels": ({"kind": "odd_fields", "fields": {"title": nested_lists(900)}}, "fields"),
+    "larger than memory": ({"kind": "huge", "size": 10_000_000_000_000}, "size"),
+    "packed and larger than memory": ({"kind": "gzip_bomb", "size": 1 << 40}, "size"),
+    "two lines in a header": ({"kind": "redirect", "location": "a\r\nX: y"}, "location"),
+    "control character in a header": ({"kind": "redirect", "location": "https://a.example/\0"}, "location"),
+    "no date": ({"kind": "rate_limited", "as_date": True, "retry_after": 1e300}, "retry_after"),
+    "year 10000": ({"kind": "rate_limited", "as_date": True, "retry_after": 3e11}, "retry_after"),
 }
 
 
@@ -302,6 +316,26 @@ async def test_a_reset_lets_stalled_requests_go(sandbox, heygen):
     assert sandbox.jobs == []  # it belongs to the time before
 
 
+# Time
+
+
+@pytest.mark.parametrize("seconds", [1e308, 10**30, 1e12])
+async def test_time_that_has_no_date_is_refused(control, sandbox, seconds):
+    status, answer = await control("POST", "advance", {"seconds": seconds})
+
+    assert (status, answer["error"]["param"]) == (400, "seconds")
+    assert sandbox.now == 0
+
+
+async def test_the_end_of_time_is_one_for_all_advances(control, sandbox, heygen):
+    assert (await control("POST", "advance", {"seconds": 6e10}))[0] == 200
+    assert (await control("POST", "advance", {"seconds": 6e10}))[0] == 400
+    assert (await control("POST", "advance", {"seconds": 3e10}))[0] == 200
+    job = await heygen.lipsyncs.create(video=VIDEO, audio=AUDIO)
+    await sandbox.advance(20)
+    assert (await job.get()).video_url
+
+
 # Who may
 
 
@@ -322,6 +356,9 @@ def test_this_machine_may_control_it(host, remote):
         ("", {"Host": HERE}),
         ("127.0.0.1", {"Host": "rebound.example:8080"}),
         ("127.0.0.1", {}),
+        ("127.0.0.1", {"Host": "[::1"}),
+        ("127.0.0.1", {"Host": "::1]:8080"}),
+        ("127.0.0.1", {"Host": "[127.0.0.1]:8080"}),
         ("127.0.0.1", {"Host": HERE, "Origin": "https://evil.example"}),
         ("127.0.0.1", {"Host": HERE, "Origin": "null"}),
         ("127.0.0.1", {"Host": HERE, "Origin": "http://127.0.0.1:9000"}),

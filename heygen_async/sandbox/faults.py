@@ -15,6 +15,7 @@ A mistyped route is a `ValueError` at once. Faults apply to errors as they do to
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from random import Random
@@ -33,6 +34,11 @@ CAPTIONS: Final = "GET /captions/{name}"
 
 _HTML: Final = b"<!DOCTYPE html><html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
 _GZIP: Final = 31  # zlib's window bits for the gzip format
+_LARGEST: Final = 1 << 30
+"""Bytes of the largest answer: it is made in memory."""
+_LATEST: Final = 100_000_000_000
+"""Seconds until the latest date, 3,000 years from now: dates end with the year 9999."""
+_NOT_IN_A_HEADER: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 # --- what happens ------------------------------------------------------------------------------------------
@@ -195,7 +201,13 @@ def error(
 def rate_limited(
     route: str = ANY_CALL, *, retry_after: float | None = 1.0, as_date: bool = False, **when: Unpack[When]
 ) -> Fault:
-    """Answer 429, with `Retry-After` in seconds, as an HTTP date, or not at all."""
+    """Answer 429, with `Retry-After` in seconds, as an HTTP date, or not at all.
+
+    Raises:
+        ValueError: If the date would be after the year 9999.
+    """
+    if as_date and retry_after is not None and not retry_after <= _LATEST:
+        raise ValueError(f"retry_after as a date must be at most {_LATEST:,} seconds.")
     body = orjson.dumps(ErrorAnswer(429, "rate_limit_exceeded", "Too many requests.").envelope())
     if as_date:
         return Fault(route, Reply(status=429, body=body, retry_date=retry_after), **when)
@@ -233,7 +245,13 @@ def missing(route: str, **when: Unpack[When]) -> Fault:
 def redirect(
     route: str = ANY_CALL, *, location: str = "https://elsewhere.invalid/", status: int = 302, **when: Unpack[When]
 ) -> Fault:
-    """Answer 3xx."""
+    """Answer 3xx.
+
+    Raises:
+        ValueError: If *location* cannot be in a header.
+    """
+    if _NOT_IN_A_HEADER.search(location):
+        raise ValueError("location must be one line of text.")
     return Fault(route, Reply(status=status, headers={"Location": location}), **when)
 
 
@@ -243,17 +261,32 @@ def html(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
 
 
 def huge(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[When]) -> Fault:
-    """Answer 200 with *size* bytes of JSON."""
+    """Answer 200 with *size* bytes of JSON, at most 1 GiB.
+
+    Raises:
+        ValueError: If it is more.
+    """
+    _check_size(size)
     return Fault(route, Reply(status=200, body=b'{"data":"%s"}' % (b"x" * (size - len('{"data":""}')))), **when)
 
 
 def gzip_bomb(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[When]) -> Fault:
-    """Answer 200 with a small gzip body that unpacks to about *size* bytes of JSON."""
+    """Answer 200 with a small gzip body that unpacks to about *size* bytes of JSON, at most 1 GiB.
+
+    Raises:
+        ValueError: If it is more.
+    """
+    _check_size(size)
     packer = zlib.compressobj(level=1, wbits=_GZIP)
     block = b"x" * (1 << 20)
     parts = [packer.compress(b'{"data":"'), *(packer.compress(block) for _ in range(max(1, size >> 20)))]
     body = b"".join([*parts, packer.compress(b'"}'), packer.flush()])
     return Fault(route, Reply(status=200, body=body, headers={"Content-Encoding": "gzip"}), **when)
+
+
+def _check_size(size: int) -> None:
+    if size > _LARGEST:
+        raise ValueError(f"size must be at most {_LARGEST:,} bytes.")
 
 
 # --- missing, partial and odd answers ----------------------------------------------------------------------

@@ -76,6 +76,8 @@ _NOT_MANUAL: Final = (
     "with the fixture, mark that with @pytest.mark.heygen_sandbox(manual=True); on the command line, use --manual."
 )
 
+_LAST: Final = 100_000_000_000
+"""The end of sandbox time, after 3,000 years: dates in answers end with the year 9999."""
 _SHUTDOWN_SECONDS: Final = 0.05
 """How long requests in progress have to end, twice: to be answered, then to be cancelled."""
 
@@ -139,7 +141,7 @@ class Sandbox:
         TypeError: An argument is unknown, or of another type.
         ValueError: An argument is out of range.
 
-    Starting it raises an `OSError` or `ValueError` if the recordings cannot be read.
+    Starting it raises an `OSError` or `ValueError` if the recordings cannot be read, or there are none.
     """
 
     def __init__(self, **options: Unpack[SandboxOptions]) -> None:
@@ -247,13 +249,15 @@ class Sandbox:
 
         Raises:
             RuntimeError: The sandbox is not manual.
-            ValueError: *seconds* is below 0, or not finite.
+            ValueError: *seconds* is below 0, not finite, or leads beyond the calendar.
         """
         backend = self._running
         number()("seconds", seconds)
         if not isinstance(backend.clock, ManualClock):
             raise RuntimeError(_NOT_MANUAL)  # noqa: TRY004 - a wrong state
         end = backend.clock.now() + seconds
+        if end > _LAST:
+            raise ValueError(f"seconds must not lead beyond {_LAST:,} seconds of sandbox time.")
         await backend.deliveries.flush()
         while (due := backend.next_due()) is not None and due <= end:
             backend.clock.move_to(due)
@@ -423,7 +427,11 @@ class Sandbox:
 
 
 def _loaded(directory: str | os.PathLike[str] | None) -> Sequence[Exchange]:
-    return () if directory is None else load_recordings(directory)
+    if directory is None:
+        return ()
+    if recordings := load_recordings(directory):
+        return recordings
+    raise ValueError(f"no recordings in {os.fspath(directory)}")  # every answer would be the sandbox's own
 
 
 async def _stop(runner: web.AppRunner) -> None:

@@ -114,10 +114,18 @@ def check_caller(remote: str, headers: Mapping[str, str]) -> None:
         ErrorAnswer: If not. A name that leads to this machine is not enough: it might be another site's.
     """
     host, origin = headers.get("Host", ""), headers.get("Origin")
-    if not validation.is_loopback(remote) or not validation.is_loopback(urlsplit(f"//{host}").hostname or ""):
+    if not validation.is_loopback(remote) or not validation.is_loopback(_host_name(host)):
         raise ErrorAnswer(403, "forbidden", "The control of a sandbox is for its own machine only.")
     if origin is not None and origin != f"http://{host}":
         raise ErrorAnswer(403, "forbidden", "The control of a sandbox is not for pages of other origins.")
+
+
+def _host_name(host: str) -> str:
+    """Return the name in a `Host` header; nothing if there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # half of the brackets of IPv6, for instance
+        return ""
 
 
 async def _answered(answer: Answer, request: web.Request) -> web.Response:
@@ -176,7 +184,10 @@ class _Calls:
         body = validation.fields(await _body(request), {"seconds": validation.seconds}, required=("seconds",))
         if not self.sandbox.is_manual:
             raise ErrorAnswer(409, "not_manual", "Only a sandbox with manual=True can be advanced.")
-        await self.sandbox.advance(float(str(body["seconds"])))
+        try:
+            await self.sandbox.advance(float(str(body["seconds"])))
+        except ValueError as error:
+            raise invalid(str(error), "seconds") from error
 
     async def faults(self, _: web.Request) -> Sequence[object]:
         return [fault_view(fault) for fault in self.sandbox.faults]

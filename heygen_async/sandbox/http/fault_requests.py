@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import orjson
+
 from heygen_async.sandbox import faults
 from heygen_async.sandbox.error_answers import invalid
 from heygen_async.sandbox.faults import Fault
@@ -28,8 +30,9 @@ def read_fault(value: object) -> Fault:
     body = validation.fields(value, {**_ANY, **shape}, required=required)
     try:
         return make(**{name: given for name, given in body.items() if name != "kind"})
-    except ValueError as error:  # no such route, or an impossible probability
-        raise invalid(str(error), "route" if "route" in str(error) else None) from error
+    except ValueError as error:  # no such route, an impossible probability, or an argument of this kind
+        word = "route" if "route" in str(error) else str(error).partition(" ")[0]
+        raise invalid(str(error), word if word in ("route", *shape) else None) from error
 
 
 def _is_null_or(check: Check) -> Check:
@@ -53,6 +56,10 @@ def _whole_number(value: object, name: str) -> None:
 def _object(value: object, name: str) -> None:
     if not isinstance(value, dict):
         raise invalid(f"{name} must be an object.", name)
+    try:
+        orjson.dumps(value)
+    except TypeError as error:
+        raise invalid(f"{name} must not be nested hundreds of levels deep.", name) from error
 
 
 _ANY: Final[Mapping[str, Check]] = {

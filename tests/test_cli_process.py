@@ -17,6 +17,8 @@ pytest.importorskip("cyclopts", reason="the command line is an extra")
 
 from cli_sandbox import SOURCES, on_terminal, read_terminal, run, running, start
 
+from heygen_async.sandbox import SAMPLE_VIDEO
+
 # Terminals
 
 
@@ -254,6 +256,24 @@ def test_a_demo_replaces_no_file_but_its_own(tmp_path):
     assert ran.error["message"].startswith("--output-dir: dubbed/sample-german.mp4 was not written by a demo")
     paid.unlink()
     assert [run("demo", cwd=tmp_path).code for _ in range(2)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        (b"caf\xe9.mp4", "caf\N{REPLACEMENT CHARACTER}"),
+        (b"two\nlines.mp4", "two lines"),
+        ("\N{RIGHT-TO-LEFT OVERRIDE}.mp4".encode(), "video"),
+    ],
+)
+def test_a_demo_takes_a_video_with_any_name(name, title, tmp_path):
+    video = tmp_path / os.fsdecode(name)
+    video.write_bytes(SAMPLE_VIDEO.read_bytes())
+    ran = run("demo", "--video", video, "--output-dir", tmp_path / "out", env={"COLUMNS": "300"})
+
+    assert ran.code == 0
+    assert f" {title}, French " in ran.out
+    assert len(list((tmp_path / "out").iterdir())) == 3
 
 
 # The extra

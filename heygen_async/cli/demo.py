@@ -16,7 +16,7 @@ from rich.text import Text
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async._media.sniffing import Role
 from heygen_async._task_group import TaskGroup
-from heygen_async._text import one_line
+from heygen_async._text import one_line, whole_characters
 from heygen_async.cli.create_request import check_file
 from heygen_async.cli.live import live
 from heygen_async.cli.options import PathFlag, Printing
@@ -80,9 +80,8 @@ def demo(
 
 
 def _dubs(video: Path, folder: Path) -> list[_Dub]:
-    return [
-        _Dub(f"{video.stem}, {language}", folder / f"{video.stem}-{language.lower()}.mp4") for language in LANGUAGES
-    ]
+    name = one_line(whole_characters(video.stem)) or "video"  # a file name may hold what no title may
+    return [_Dub(f"{name}, {language}", folder / f"{video.stem}-{language.lower()}.mp4") for language in LANGUAGES]
 
 
 def _in_the_way(video: Path, dubs: list[_Dub]) -> Iterator[str]:

@@ -1046,6 +1046,8 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("dub", "a.csv", "--max-in-flight", "٣"), "--max-in-flight must be a whole number, not '٣'"),
         (("cluster", "enqueue", "a.csv", "--budget", "none"), "--budget must be a number, not 'none'"),
         (("lipsync", "create", "--end-time", "null"), "--end-time must be a number, not 'null'"),
+        (("dub", "a.csv", "--approved", "--mode", "none"), "--mode"),
+        (("lipsync", "create", "--fps-mode", "null"), "--fps-mode"),
         (("lipsync", "list", "--limit", "none"), "--limit must be a whole number, not 'none'"),
         (("lipsync", "create", "--start-time", "soon"), "--start-time must be a number, not 'soon'"),
         (("dub", "-"), "for standard input give /dev/stdin and --journal"),

@@ -16,13 +16,13 @@ from heygen_async.cli.create_request import compose, options_of, read_data
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import transfer
 from heygen_async.cli.number_flags import PlainNumber
-from heygen_async.cli.options import Options, Switch, WaitOptions, session
+from heygen_async.cli.options import CHOICE, Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, note, print_json
 from heygen_async.cli.output_flags import OutputFlags, Target
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.wait import how_to_continue, wait_for
 from heygen_async.errors import HeyGenError
-from heygen_async.models import Lipsync, LipsyncOptions, LipsyncRequest, Source
+from heygen_async.models import FpsMode, Lipsync, LipsyncOptions, LipsyncRequest, Source
 
 if TYPE_CHECKING:
     from heygen_async import HeyGenSession, LipsyncJob
@@ -31,10 +31,11 @@ _SOURCE: Final = "URL|FILE|asset:ID"
 
 
 class _Flags(LipsyncOptions, total=False):
-    """The options of a create, with numbers as all flags take them."""
+    """The options of a create, with numbers and choices as all flags take them."""
 
     start_time: PlainNumber | None
     end_time: PlainNumber | None
+    fps_mode: Annotated[FpsMode | None, CHOICE]
 
 
 def create(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from cyclopts import Parameter, Token
+from cyclopts import Parameter, Token, convert
 
 from heygen_async._arguments import is_loopback
 from heygen_async.cli.durations import Duration
@@ -37,6 +37,14 @@ class WrongKey(MissingKey):
 
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 """A flag that is off unless it is given."""
+
+
+def _chosen(kind: type, tokens: list[Token]) -> object:
+    return convert(kind, tokens)
+
+
+CHOICE: Final = Parameter(converter=_chosen)
+"""For a choice that may be left out: without it, the words none and null would leave it out too."""
 
 
 def _expanded(_type: object, tokens: list[Token]) -> Path:

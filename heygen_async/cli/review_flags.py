@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import attrs
 from cyclopts import Parameter
 
 from heygen_async.bulk.promotion import Mode
-from heygen_async.cli.options import Switch
+from heygen_async.cli.options import CHOICE, Switch
 from heygen_async.cli.problems import Problems
 
 
@@ -20,7 +21,7 @@ class ReviewFlags:
     approved: Switch = False
     """Render the final versions of the rows that were approved in the review, instead of the rows themselves. It needs
     an --output-dir of its own."""
-    mode: Mode | None = None
+    mode: Annotated[Mode | None, CHOICE] = None
     """How to render final versions; without it precision."""
     review: Switch = False
     """Show the run in a page on this machine, where its videos can be watched and approved, until Ctrl-C."""

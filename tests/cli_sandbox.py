@@ -13,6 +13,7 @@ import time
 from concurrent.futures import Future
 
 import orjson
+import pytest
 from attrs import frozen
 
 from heygen_async.sandbox import Sandbox
@@ -153,3 +154,15 @@ def free_port():
     """Return a port that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return free.getsockname()[1]
+
+
+def has_ipv6():
+    """Return whether this machine has the loopback address of IPv6: many containers do not."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+on_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6")

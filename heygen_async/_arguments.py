@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -29,16 +30,18 @@ _MAY_BE_LOCAL: Final = re.compile(r"//[^/?#]*(?:\[|(?:\d|localhost)\.?(?:[:/?#]|
 _USER: Final = re.compile(r"(?<=//)[^/?#]*@")
 
 
-def built_in(value: object) -> object:
-    """Return a string or a number of a subclass as a plain one, and anything else as it is.
+def plain_text(text: str) -> str:
+    """Return *text* as a plain string: `str` of a member of an enum is its name, and not always its text."""
+    return str.__str__(text)
 
-    JSON knows no floats of numpy, and `str` of a string that is a member of an enum is the name of that member.
-    """
+
+def built_in(value: object) -> object:
+    """Return a string or a number of a subclass, such as a float of numpy, as a plain one; anything else as it is."""
     match value:
         case None | bool():
             return value
         case str():
-            return str.__str__(value)
+            return plain_text(value)
         case float():
             return float.__float__(value)
         case int():
@@ -105,9 +108,9 @@ def check_timeout(timeout: object) -> None:
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
-    if not timeout >= 0:  # NaN is not
-        raise ValueError(f"timeout must be 0 seconds or more, or None, not {timeout!r}")
+        raise TypeError(f"timeout must be a number of seconds or None, not {shown(timeout)}")
+    if not timeout >= 0 or (isinstance(timeout, int) and timeout >= _TOO_LARGE):  # NaN is not
+        raise ValueError(f"timeout must be 0 seconds or more, or None, not {shown(timeout)}")
 
 
 def one_of(*words: str) -> Callable[[object, Field, object], None]:
@@ -130,7 +133,7 @@ def check_count(name: str, value: object, *, most: int | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {shown(value)}")
     if value < 1 or (most is not None and value > most):
-        raise ValueError(f"{name} must be 1 {'or more' if most is None else f'to {most}'}, not {value}")
+        raise ValueError(f"{name} must be 1 {'or more' if most is None else f'to {most}'}, not {shown(value)}")
     return value
 
 
@@ -142,6 +145,16 @@ def check_rate(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a number, not {shown(value)}")
     if not 0 < value < _TOO_LARGE:
         raise ValueError(f"{name} must be more than 0, not {shown(value)}")
+
+
+def check_moment(name: str, value: object) -> None:
+    """Check that *value* is an aware datetime."""
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} must be a datetime, not {shown(value)}")
+    if value.utcoffset() is None:
+        raise ValueError(f"{name} must be an aware datetime, such as datetime.now(UTC)")
 
 
 def check_function(name: str, value: object) -> None:

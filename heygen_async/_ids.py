@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import quote
 
-from heygen_async._arguments import shown
+from heygen_async._arguments import plain_text, shown
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,255}")
 # Needs no percent-encoding, and is one segment of a path; a comma would split a list of ids.
@@ -47,7 +47,7 @@ def segment(name: str, value: object) -> str:
         raise TypeError(f"{name} must be a string, not {type(value).__name__}")
     if not is_id(value):
         raise ValueError(f"{name} is not an id: {shown(value)}")
-    return value
+    return plain_text(value)
 
 
 def segments(name: str, values: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ def check_key(key: object) -> str:
         raise TypeError(f"idempotency_key must be a string, not {type(key).__name__}")
     if not _KEY.fullmatch(key):
         raise ValueError("idempotency_key must be 1 to 255 of A-Z a-z 0-9 _ - : .")
-    return key
+    return plain_text(key)
 
 
 def is_key_fresh(first_sent: float, now: float) -> bool:

@@ -717,3 +717,9 @@ def test_a_report_fits_into_80_columns_and_ends_with_the_verdict():
     assert ran.code == 1
     assert lines[-1] == "Usable, with 2 findings."
     assert lines[lines.index("Findings") + 1].startswith("  warning  the key lacks the scope assets:write")
+
+
+async def test_a_diagnosis_can_be_hashed():
+    async with sandbox_and_session() as (_, heygen):
+        diagnosis = await heygen.doctor()
+    assert hash(diagnosis) == hash(evolve(diagnosis))

@@ -1,6 +1,7 @@
 """The session against the sandbox: opening, closing, keys, options, and every call on lipsyncs."""
 
 import asyncio
+import enum
 import gc
 import io
 import logging
@@ -9,6 +10,7 @@ import ssl
 import traceback
 import warnings
 from contextlib import asynccontextmanager
+from datetime import date, datetime
 from pathlib import Path
 
 import aiohttp
@@ -612,6 +614,16 @@ class Float(float):
     """A float as numpy has them."""
 
 
+async def test_a_member_of_an_enum_that_is_a_string_is_an_id(heygen, sandbox):
+    made = (await heygen.lipsyncs.create(**BOTH)).id
+    word = enum.Enum("Word", {"ID": made}, type=str).ID
+    assert (await heygen.lipsyncs.get(word)).id == made
+    assert list(await heygen.lipsyncs.statuses([word])) == [made]
+    assert (await heygen.lipsyncs.job(word).wait(timeout=600)).id == made
+    assert (await heygen.poller.wait(word)).id == made
+    assert [one.id async for one in heygen.poller.as_completed([word])] == [made]
+
+
 async def test_a_time_of_a_subclass_of_float_is_sent_after_files_are_uploaded(heygen, sandbox):
     await heygen.lipsyncs.create(video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO, start_time=Float(0.5), end_time=Float(2))
     assert (sandbox.requests[-1].json["start_time"], sandbox.requests[-1].json["end_time"]) == (0.5, 2.0)
@@ -782,6 +794,14 @@ async def test_an_asset_of_a_type_that_may_have_its_role_or_is_not_known_is_sent
         (lambda heygen: heygen.download_captions("ls_1", "x.mp4", overwrite=0), "overwrite must be a bool, not int"),
         (lambda heygen: heygen.assets.upload(b"x", progress="x"), "progress must be a function, not 'x'"),
         (lambda heygen: heygen.lipsyncs.statuses("ls_1"), "lipsync_ids is one string"),
+        (lambda heygen: heygen.lipsyncs.update("ls_1", title=None), "title must be a str, not NoneType"),
+        (lambda heygen: heygen.assets.list(username=None).first(), "username must be a str, not NoneType"),
+        (lambda heygen: heygen.poller.wait("ls_1", timeout=10**400), "timeout must be 0 seconds or more"),
+        (lambda heygen: heygen.dub(**BOTH, timeout=2**63), "timeout must be 0 seconds or more"),
+        (lambda heygen: heygen.poller.wait("ls_1", created_at=1.5), "created_at must be a datetime, not 1.5"),
+        (lambda heygen: heygen.poller.wait("ls_1", created_at=datetime(2026, 1, 1)), "created_at must be an aware"),  # noqa: DTZ001
+        (lambda heygen: anext(heygen.poller.updates("ls_1", created_at="now")), "created_at must be a datetime"),
+        (lambda heygen: heygen.poller.as_completed([], created_at=date(2026, 1, 1)), "created_at must be a datetime"),
         (lambda heygen: heygen.poller.wait("ls_1", policy=3), "policy must be a PollPolicy, not int"),
         (lambda heygen: heygen.request("GET", 3), "path must be a string, not int"),
     ],

@@ -1478,3 +1478,34 @@ async def read_all(transfers, data):
     file = LocalFile("a", "video/mp4", len(data), open=lambda: io.BytesIO(data), is_unchanged=lambda: True)
     sha256 = await sha256_of(transfers.pool, file)
     return [chunk async for chunk in Reading(transfers.pool, file, sha256, None).stream().chunks()], sha256
+
+
+class ShortReads(io.RawIOBase):
+    """A raw file that can be rewound, and whose reads return a few bytes each."""
+
+    def __init__(self, content, size):
+        self.file, self.size = io.BytesIO(content), size
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, position, whence=0):
+        return self.file.seek(position, whence)
+
+    def tell(self):
+        return self.file.tell()
+
+    def readinto(self, buffer):
+        read = self.file.read(min(self.size, len(buffer)))
+        buffer[: len(read)] = read
+        return len(read)
+
+
+@pytest.mark.parametrize("size", [1, 5, 100])
+async def test_a_file_whose_reads_are_short_is_uploaded(heygen, size):
+    content = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes([size]) * 500
+    asset = await heygen.assets.upload(ShortReads(content, size), name="v.mp4")
+    assert asset.size_bytes == len(content)

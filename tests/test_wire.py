@@ -1,5 +1,6 @@
 """The protocol: values in, values or errors out."""
 
+import enum
 import html
 import json
 import string
@@ -18,6 +19,7 @@ from heygen_async._arguments import _PLAIN_HTTPS, is_https
 from heygen_async._ids import check_key, chunk_ids, query_size, segment, segments
 from heygen_async._masking import Mask
 from heygen_async._text import is_text
+from heygen_async._transport.origin import check_headers
 from heygen_async._wire import (
     Answer,
     Stream,
@@ -697,6 +699,24 @@ def test_what_is_not_json_is_a_value_error(body):
 
 class Float(float):
     """A float as numpy has them."""
+
+
+class Word(str, enum.Enum):  # noqa: UP042 as programs had them before StrEnum
+    FINISHED = "batch.finished"
+    ID = "ls_1"
+
+
+def test_members_of_an_enum_that_are_strings_are_sent_as_their_text():
+    request = compose(
+        "POST",
+        "/v3/x/{id}",
+        segments={"id": Word.ID},
+        params={"event_type": Word.FINISHED, "token": Word.ID, "limit": Float(1)},
+        idempotency_key=check_key(Word.ID),
+    )
+    assert (request.path, request.query) == ("/v3/x/ls_1", "event_type=batch.finished&token=ls_1&limit=1.0")
+    assert f"{request.idempotency_key}" == "ls_1"
+    assert f"{check_headers({Word.ID: Word.FINISHED})}" == "{'ls_1': 'batch.finished'}"
 
 
 def test_numbers_of_a_subclass_are_sent_as_numbers_and_what_json_does_not_have_is_refused():

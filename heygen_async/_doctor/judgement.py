@@ -43,7 +43,7 @@ def diagnose(origin: Origin, reach: Reach | None, results: CallResults | None, *
         version=__version__,
         at=at,
         verdict=_verdict(checks, results),
-        checks=[_clean(check, origin.mask) for check in checks],
+        checks=tuple(_clean(check, origin.mask) for check in checks),
     )
 
 

@@ -208,9 +208,17 @@ def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalF
         size = file.seek(0, os.SEEK_END) - start
         file.seek(start)
     window = partial(_Window, file, start)
-    mime_type, shown = sniff(_octets(window().read(SNIFFED)), name or _own_name(file), role=role)
+    mime_type, shown = sniff(_head(window()), name or _own_name(file), role=role)
     check_size(shown, size, role)
     return LocalFile(shown, mime_type, size, open=window, is_unchanged=lambda: True)
+
+
+def _head(file: Readable) -> bytes:
+    """Return the first bytes of a file, whose reads may return less than there is."""
+    head = b""
+    while len(head) < SNIFFED and (block := _octets(file.read(SNIFFED - len(head)))):
+        head += block
+    return head
 
 
 class _Window:

@@ -10,7 +10,7 @@ import aiohttp
 from attrs import frozen
 from yarl import URL
 
-from heygen_async._arguments import check_type, is_loopback
+from heygen_async._arguments import check_type, is_loopback, plain_text
 from heygen_async._masking import Mask
 from heygen_async._version import __version__
 from heygen_async._wire import chosen_base_url
@@ -126,7 +126,7 @@ def check_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
     check_type("headers", headers, Mapping)
     for name, value in headers.items():
         _check_header(name, value)
-    return dict(headers)
+    return {plain_text(name): plain_text(value) for name, value in headers.items()}
 
 
 def _check_header(name: object, value: object) -> None:

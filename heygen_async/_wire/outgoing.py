@@ -130,7 +130,7 @@ def query_string(params: Mapping[str, Parameter]) -> str:
 
 
 def _spelled(value: Parameter) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(built_in(value))
 
 
 def _quoted(text: str) -> str:

@@ -8,8 +8,9 @@ import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
+from heygen_async._arguments import built_in
 from heygen_async._ids import segment
 from heygen_async.errors import AuthenticationError, HeyGenError, WaitTimeout
 from heygen_async.models import Lipsync, LipsyncStatus
@@ -179,7 +180,8 @@ class Completions:
                 await self._add(lipsync_id)
         self._source = iter(())  # each step reads on: a queue with a mark at its end, for instance, would wait for ever
 
-    async def _add(self, lipsync_id: str) -> None:
+    async def _add(self, given: str) -> None:
+        lipsync_id = cast("str", built_in(given))
         if lipsync_id in self._started:
             return
         self._started[lipsync_id] = now = self._dispatcher.open()

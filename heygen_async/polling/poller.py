@@ -10,7 +10,7 @@ from datetime import datetime
 
 from attrs import frozen
 
-from heygen_async._arguments import check_timeout, check_type
+from heygen_async._arguments import check_moment, check_timeout, check_type
 from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
 from heygen_async.models import TERMINAL, Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
@@ -196,7 +196,7 @@ class LipsyncPoller:
             and the reason as its `failure_message`.
 
         Raises:
-            TypeError, ValueError: *timeout* is wrong, or *ids* is a single string.
+            TypeError, ValueError: *timeout* or *created_at* is wrong, or *ids* is a single string.
             WaitTimeout: From a step: the time is up. `.pending` has the remaining ids and their last known status.
             AuthenticationError: From a step: the key is refused.
             TypeError: From a step: an id is no string.
@@ -205,6 +205,7 @@ class LipsyncPoller:
         if isinstance(ids, str):
             raise TypeError("ids is one string; pass a list of ids")
         check_timeout(timeout)
+        check_moment("created_at", created_at)
         return Completions(self._dispatcher, ids, timeout=timeout, created_at=created_at)
 
     def notify(self, lipsync_id: str) -> None:

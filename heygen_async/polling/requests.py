@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final, TypeAlias
 from weakref import WeakSet
 
-from heygen_async._arguments import shown
+from heygen_async._arguments import check_moment, shown
 from heygen_async._ids import segment
 from heygen_async._text import one_line
 from heygen_async.errors import CLOSED, HeyGenError
@@ -109,13 +109,13 @@ class Dispatcher:
 
     def join(self, waiter: Waiter, lipsync_id: str, created_at: datetime | None = None) -> Job:
         """Let *waiter*, of one job, wait for *lipsync_id*; `leave` must follow."""
-        segment("lipsync_id", lipsync_id)
-        job = self.board.join(waiter, lipsync_id, self.open(), age=self.age(created_at))
+        job = self.board.join(waiter, segment("lipsync_id", lipsync_id), self.open(), age=self.age(created_at))
         self.update()
         return job
 
     def age(self, created_at: datetime | None) -> float | None:
         """Return how old in seconds a job is that was created at *created_at*, if that is known."""
+        check_moment("created_at", created_at)
         return None if created_at is None else max(0.0, (self._wall() - created_at).total_seconds())
 
     def leave(self, waiter: Waiter, job: Job) -> None:

@@ -8,7 +8,7 @@ from types import NoneType
 
 from attrs import frozen
 
-from heygen_async._arguments import check_count, check_function, check_text
+from heygen_async._arguments import check_count, check_function, check_text, check_type
 from heygen_async._converter import read_own, read_page
 from heygen_async._media.sources import local_file
 from heygen_async._media.transfers import Progress
@@ -116,6 +116,7 @@ class Assets:
         Raises:
             TypeError, ValueError: If an argument is wrong.
         """
+        check_type("username", username, str)
         check_text("username", username)
         check_count("page_size", page_size, most=MAX_PAGE)
         return Paginator(partial(self._page, username, page_size), token=token)

@@ -12,7 +12,15 @@ from typing import TypeAlias, Unpack
 
 from attrs import frozen
 
-from heygen_async._arguments import check_callback_url, check_count, check_keywords, check_type, is_public, shown
+from heygen_async._arguments import (
+    check_callback_url,
+    check_count,
+    check_keywords,
+    check_type,
+    is_public,
+    plain_text,
+    shown,
+)
 from heygen_async._converter import (
     BatchCreated,
     Created,
@@ -253,8 +261,7 @@ class Lipsyncs:
         Raises:
             TypeError, ValueError: If it is not an id.
         """
-        segment("lipsync_id", lipsync_id)
-        return LipsyncJob(lipsync_id, self, self._poller, self._downloads)
+        return LipsyncJob(segment("lipsync_id", lipsync_id), self, self._poller, self._downloads)
 
     async def get(self, lipsync_id: str) -> Lipsync:
         """Get one lipsync, with fresh links if it is completed.
@@ -293,6 +300,7 @@ class Lipsyncs:
 
         If cancelled, it may have been carried out; `.outcome` of the `CancelledError` says what is known.
         """
+        check_type("title", title, str)
         check_title("title", title)
         request = compose("PATCH", _ONE, segments={"lipsync_id": lipsync_id}, json={"title": title})
         return read_own(await self._transport.send(request), Lipsync, lipsync_id)
@@ -327,7 +335,7 @@ class Lipsyncs:
         ids = list(dict.fromkeys(lipsync_ids))
         segments("lipsync_ids", ids)
         found: dict[str, LipsyncStatus | str] = {}
-        for chunk in chunk_ids(ids):
+        for chunk in chunk_ids(map(plain_text, ids)):
             found |= await fetch_statuses(self._transport, chunk)
         return found
 
@@ -379,8 +387,7 @@ class Lipsyncs:
         Raises:
             TypeError, ValueError: If it is not an id.
         """
-        segment("batch_id", batch_id)
-        return self._batch(batch_id)
+        return self._batch(segment("batch_id", batch_id))
 
     def _batch(self, batch_id: str, idempotency_key: str | None = None) -> LipsyncBatch:
         get, fetch_items = partial(self._get_batch, batch_id), partial(self._batch_page, batch_id)

@@ -268,7 +268,7 @@ def test_a_test_of_hypothesis_may_be_asynchronous(tests):
         """
         from hypothesis import HealthCheck, given, settings, strategies
 
-        @settings(max_examples=3, database=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=3, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(title=strategies.sampled_from(["a", "b"]))
         async def test_titles(title, heygen_sandbox, heygen_session):
             await heygen_session.account.me()

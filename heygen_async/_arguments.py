@@ -206,7 +206,14 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def is_public(url: str) -> bool:
+def host_problem(source: object) -> str | None:
+    """Return why HeyGen cannot reach the host of *source*; `None` if it may, and if it is no URL."""
+    if not isinstance(source, str) or _is_public(source):
+        return None
+    return f"must be on a public host, which HeyGen can reach, not {shown(source)}"
+
+
+def _is_public(url: str) -> bool:
     """Return whether HeyGen may reach the host of *url*: it is no address of a private network or of this machine.
 
     Names are not looked up. A name that ends in a number is an address in a spelling that some resolvers read.

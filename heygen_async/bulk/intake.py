@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from anyio import to_thread
 from attrs import evolve, frozen
 
-from heygen_async._arguments import is_public, shown
+from heygen_async._arguments import host_problem
 from heygen_async._media.sniffing import Role
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk.budget import seconds_of
@@ -38,7 +38,7 @@ from heygen_async.bulk.outputs import is_written, output_problems
 from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, JournalError, Problem, RowStore
-from heygen_async.models import DubRow, Source
+from heygen_async.models import DubRow
 
 _SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
 """States in which a row needs its sources no more."""
@@ -267,14 +267,8 @@ def _inputs_0_1(row: DubRow, sources: _Sources, record: Record | None) -> str | 
 
 
 def _source_problems(row: DubRow, sources: _Sources) -> list[_Fault]:
-    found = [(name, sources.missing.get(name) or _host_problem(getattr(row, name))) for name in ROLES]
+    found = [(name, sources.missing.get(name) or host_problem(getattr(row, name))) for name in ROLES]
     return [(column, problem) for column, problem in (*found, ("key", key_problem(row))) if problem is not None]
-
-
-def _host_problem(source: Source) -> str | None:
-    if not isinstance(source, str) or is_public(source):
-        return None
-    return f"must be on a public host, which HeyGen can reach, not {shown(source)}"
 
 
 def _target(

@@ -13,7 +13,7 @@ from typing import Final, cast, get_args
 import attrs
 import orjson
 
-from heygen_async._arguments import is_public, shown
+from heygen_async._arguments import host_problem
 from heygen_async._media.sniffing import Role
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.streams import read_input
@@ -106,8 +106,8 @@ def source(text: str, role: Role) -> Source:
 
 
 def _public(url: str) -> str:
-    if not is_public(url):
-        raise ValueError(f"it must be on a public host, which HeyGen can reach, not {shown(url)}")
+    if (problem := host_problem(url)) is not None:
+        raise ValueError(f"it {problem}")
     return url
 
 

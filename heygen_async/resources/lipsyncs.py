@@ -17,9 +17,8 @@ from heygen_async._arguments import (
     check_count,
     check_keywords,
     check_type,
-    is_public,
+    host_problem,
     plain_text,
-    shown,
 )
 from heygen_async._converter import (
     BatchCreated,
@@ -422,15 +421,10 @@ def _check_sources(requests: Sequence[LipsyncRequest]) -> None:
             check_asset(request.video, "video")
         if isinstance(request.audio, Asset):
             check_asset(request.audio, "audio")
-        fault = _host_fault("video", request.video) or _host_fault("audio", request.audio)
-        if fault is not None:  # raised here: a traceback with local variables would show a link
-            raise ValueError(fault)
-
-
-def _host_fault(role: Role, source: Source) -> str | None:
-    if not isinstance(source, str) or is_public(source):
-        return None
-    return f"{role} must be on a public host, which HeyGen can reach, not {shown(source)}"
+        for role in ("video", "audio"):
+            # No local variable has a link: a traceback may show them all.
+            if (problem := host_problem(getattr(request, role))) is not None:
+                raise ValueError(f"{role} {problem}")
 
 
 def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:

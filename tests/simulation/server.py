@@ -206,7 +206,7 @@ class Service:
             # The newest jobs are not listed yet: the page begins after them.
             hidden = sum(not self._is_listed(one.id, now) for one in self.world.created[-100:])
             query = {**query, "limit": str(min(100, int(query.get("limit", 10)) + hidden))}
-        answer = self._handlers[name](Call(path=names, query=query, body=body, now=now))
+        answer = self._handlers[name](Call(path=names, query=query, body=body, now=now, origin=FILES))
         payload = self._lagging(name, answer.payload, now)
         return HttpAnswer(answer.status, orjson.dumps(payload), self._json())
 
@@ -359,7 +359,7 @@ class Service:
         name = head.partition(b'filename="')[2].partition(b'"')[0].decode()
         asset = self.assets.add(self.assets.new_id(), name, _received(content), now)
         self.contents[asset.id] = content
-        return HttpAnswer(200, orjson.dumps({"data": self._asset_calls.uploaded(asset, now)}), _JSON)
+        return HttpAnswer(200, orjson.dumps({"data": self._asset_calls.uploaded(asset, now, FILES)}), _JSON)
 
     def lose_assets(self) -> None:
         """Delete all uploads, as the service may after a time."""

@@ -260,3 +260,11 @@ async def test_an_item_that_is_listed_late_counts(before: list[list[BatchItem]])
     found = await results_of(Server([*before, BOTH]), RECORD, SECOND)
 
     assert [job.id for job in found] == ["ls_0", "ls_1"]
+
+
+async def test_a_job_that_is_never_answered_for_holds_up_no_other_one() -> None:
+    errors = {"ls_0": [NO_NETWORK], "ls_1": [NO_NETWORK, None]}
+    found = await results_of(Unread([BOTH], errors=errors, polling=PollPolicy(longest=600)), RECORD, SECOND)
+
+    assert isinstance(found[0], WaitTimeout)
+    assert found[1].id == "ls_1"

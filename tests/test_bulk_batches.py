@@ -47,6 +47,7 @@ from heygen_async.sandbox.faults import Alter, error, html, reset, server_error
 
 BATCH = "POST /v3/lipsyncs/batches"
 LOOK = "GET /v3/lipsyncs/batches/{batch_id}"
+GET = "GET /v3/lipsyncs/{lipsync_id}"
 DAY = 24 * 3600.0
 
 
@@ -474,6 +475,33 @@ async def test_a_failed_job_of_a_batch_that_cannot_be_read_fails_its_row_alone(
     async with asyncio.timeout(12):
         assert await _states(stage, given) == {"failed": 1, "completed": 3}
     assert stage.jobs_by_key() == {"bad": 1, "row-1": 1, "row-2": 1, "row-3": 1}
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [html(GET), error(403, "forbidden", route=GET), Fault(GET, Alter({"status": 7}, replace_only=True))],
+    ids=["html", "403", "json"],
+)
+async def test_a_failed_item_whose_job_cannot_be_read_is_not_created_again(stage: Stage, unreadable: Fault) -> None:
+    lost = Fault(LOOK, Alter({"status": "failed", "error": "lost the worker"}, replace_only=True))
+    stage.sandbox.faults = [unreadable, lost]
+    async with asyncio.timeout(20):
+        assert await _states(stage, rows(1)) == {"failed": 1}
+    assert stage.jobs_by_key() == {"row-1": 1}  # which is completed
+
+
+@pytest.mark.parametrize("source", ["fail=No+face", ""])
+async def test_an_item_that_has_ended_without_an_id_is_not_waited_for(stage: Stage, source: str) -> None:
+    stage.sandbox.faults = [Fault(LOOK, Alter({"video_id": ""}, replace_only=True))]
+    async with asyncio.timeout(10):
+        assert await _states(stage, [DubRow(url("f", source), AUDIO, key="bad")]) == {"failed": 1}
+
+
+async def test_callback_ids_of_another_form_do_not_matter_where_the_list_cannot_be_read(stage: Stage) -> None:
+    other = Fault("GET *", Alter({"callback_id": "row"}, replace_only=True))
+    stage.sandbox.faults = [error(403, "forbidden", route="GET /v3/lipsyncs"), other]
+    async with asyncio.timeout(20):
+        assert await _states(stage, rows(4)) == {"completed": 4}
 
 
 async def test_rows_of_an_interrupted_batch_are_found_though_newer_jobs_are_known(

@@ -522,6 +522,31 @@ async def test_a_search_that_began_while_the_key_was_known_does_not_show_that_th
     assert found.lipsync_id == "ls_1"
 
 
+async def test_a_search_for_another_row_does_not_cover_the_next_create_of_a_row_of_a_batch() -> None:
+    walks: list[int] = []
+
+    class WatchedApi(Api):
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            walks.append(page_size)
+            yield Page([])
+
+    now = [1e9]
+    store = MemoryStore(facts={"anchor": ""})
+    searcher = Searcher(WatchedApi(never()), store, UnixClock(lambda: now[0]))
+    old = {"inputs": "in", "sent_at": 1e9 - 3 * 86_400.0, "attempt_key": "k", "batch": "b"}
+    waiting = Record(key="a", state=State.SUBMITTED, callback_id="own-a", batch_id="b_1", item=0, **old)
+    doubtful = Record(key="d", state=State.SUBMITTING, callback_id="own-d", **old)
+    store.records = {"a": waiting, "d": doubtful}
+    row = prepared("a", 1).row
+
+    assert await searcher.find(doubtful, row) is None
+    again = evolve(waiting, state=State.SUBMITTING, batch="b2", batch_id=None, sent_at=now[0], attempt=2)
+    store.records["a"] = again
+    now[0] += 25 * 3600.0
+    assert await searcher.find(again, row) is None
+    assert len(walks) == 2
+
+
 @pytest.mark.parametrize(("retry_after", "requests"), [(60.0, 1), (None, 2)], ids=["with a time", "without"])
 async def test_the_list_is_not_read_again_by_anybody_before_the_server_is_ready(
     retry_after: float | None, requests: int

@@ -13,7 +13,7 @@ from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.program import ENDS_RUN, NeverMade
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run_aborted import RunAborted
-from heygen_async.errors import NO_REASON, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
+from heygen_async.errors import NO_REASON, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import TERMINAL, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.polling.batch_wait import BatchWait
 from heygen_async.polling.cadence import NO_FAILURES, Failures
@@ -133,8 +133,8 @@ class BatchResults:
 
     async def _fetch(self, batch: _AwaitedBatch, ended: Iterable[BatchItem]) -> Mapping[str, Lipsync | HeyGenError]:
         """Get the jobs of items: from the list where that takes fewer requests, the others one by one."""
-        # After a failure the others are first: an outage, with its retries, ends the look.
-        ordered = sorted(ended, key=lambda item: item.item_index in batch.failures)
+        # Those that failed least are first: an outage, with its retries, ends the look.
+        ordered = sorted(ended, key=lambda item: batch.failures.get(item.item_index, NO_FAILURES).count)
         ids = list(
             dict.fromkeys(one.lipsync_id for one in ordered if one.lipsync_id and one.status != LipsyncStatus.NOT_FOUND)
         )
@@ -196,6 +196,7 @@ def _give_up_missing(batch_id: str, batch: _AwaitedBatch, listed: Container[int]
         if failures is not None:
             batch.failures[index] = failures
         else:
+            del batch.failures[index]
             _settle(batch.waiting.pop(index), error)
 
 
@@ -211,13 +212,15 @@ def _settle(future: asyncio.Future[Lipsync], result: Lipsync | Exception) -> Non
 def _result(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | HeyGenError | None:
     """Return the result of an item that has ended; `None` if its job goes on, or was not looked at.
 
-    The job itself says how it ended, and for which row it was created. Only without it the item counts.
+    The job itself says how it ended, and for which row it was created. Only where there is none the item counts: what
+    cannot be read may be completed.
     """
     if item.status == LipsyncStatus.NOT_FOUND:
         return NotFound(f"there is no lipsync {item.lipsync_id}", status=404, code="not_found")
-    if item.status == LipsyncStatus.FAILED and (item.lipsync_id is None or isinstance(found, HeyGenError)):
+    is_gone = isinstance(found, NotFound) and has_own_code(found)
+    if item.status == LipsyncStatus.FAILED and (not item.lipsync_id or is_gone):
         return _failure(item)
-    if item.lipsync_id is None:
+    if not item.lipsync_id:
         return UnexpectedResponse([f"item {item.item_index} is completed, and has no lipsync_id"], status=200)
     if not isinstance(found, Lipsync):
         return found
@@ -228,6 +231,6 @@ def _result(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | H
 
 def _failure(item: BatchItem) -> HeyGenError:
     message = item.error or NO_REASON
-    if item.lipsync_id is None:
+    if not item.lipsync_id:
         return NeverMade(message, status=400, outcome="rejected")
     return LipsyncFailed(Lipsync(id=item.lipsync_id, status=LipsyncStatus.FAILED, failure_message=message))

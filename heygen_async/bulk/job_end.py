@@ -9,7 +9,7 @@ from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.program import ENDS_RUN, failed_step, is_gone
 from heygen_async.bulk.record import Record, is_like_attempt_key
 from heygen_async.bulk.run_context import RunContext
-from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
+from heygen_async.errors import APIError, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
 from heygen_async.models import Lipsync
 
 
@@ -49,6 +49,9 @@ async def checked_item(run: RunContext, row: PreparedRow, record: Record, job: L
     except ENDS_RUN:
         raise
     except HeyGenError as error:
+        is_refused = isinstance(error, APIError) and not error.is_transient
+        if is_refused and not is_like_attempt_key(job.callback_id):
+            return None  # without the list nothing says that it is another row's
         return failed_step(record, error)
     run.queue.recover()
     if found is not None:

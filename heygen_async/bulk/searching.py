@@ -23,7 +23,7 @@ from typing import Final
 from attrs import define, field
 
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
-from heygen_async.bulk.record import Record, attempt_key, first_version_key, is_like_attempt_key
+from heygen_async.bulk.record import Record, State, attempt_key, first_version_key, is_like_attempt_key
 from heygen_async.bulk.store import HeyGen, Store, UnixClock
 from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
@@ -217,12 +217,12 @@ class Searcher:
             self._covered.discard(callback_id)
 
     async def _long_in_doubt(self) -> set[str]:
-        """Return the callback ids of the rows in doubt whose last create has certainly arrived by now."""
+        """Return the callback ids of the rows whose last create has no answer, and has certainly arrived by now."""
         if math.isinf(self.clock.latest()):  # the time is not known yet
             return set()
         before = self.clock.now() - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
-        in_doubt = await self.store.in_doubt()
-        return {one.callback_id for one in in_doubt if one.callback_id and (one.sent_at or 0.0) < before}
+        unanswered = [one for one in await self.store.in_doubt() if one.state is State.SUBMITTING]
+        return {one.callback_id for one in unanswered if one.callback_id and (one.sent_at or 0.0) < before}
 
     async def lost_job(self, record: Record, row: DubRow, max_attempts: int) -> tuple[int, str] | None:
         """Return the attempt and the job of a row that is about to be sent, if an interrupted run created it.

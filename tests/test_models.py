@@ -42,7 +42,7 @@ from heygen_async import (
     WebhookEndpoint,
     WebhookEvent,
 )
-from heygen_async._arguments import is_public
+from heygen_async._arguments import host_problem
 from heygen_async.models import row_faults
 
 URL = "https://example.com/source.mp4"
@@ -143,7 +143,7 @@ def test_the_options_of_a_create_are_those_of_a_request():
 )
 def test_an_address_of_a_private_network_is_not_public(host):
     for rest in ("", "/v.mp4", "?a=b", "#a"):
-        assert not is_public(f"https://{host}{rest}")
+        assert "must be on a public host" in host_problem(f"https://{host}{rest}")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_address_of_a_private_network_is_not_public(host):
     ],
 )
 def test_every_other_host_may_be_public(url):
-    assert is_public(url)
+    assert host_problem(url) is None
 
 
 @pytest.mark.parametrize(

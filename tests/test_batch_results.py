@@ -223,7 +223,7 @@ async def test_a_job_that_stays_unreadable_fails_its_row_alone(error: HeyGenErro
     assert server.gets.count("ls_0") == 10
 
 
-async def test_jobs_that_stay_unreadable_are_not_waited_for_for_ever() -> None:
+async def test_two_jobs_that_stay_unreadable_both_end_their_rows() -> None:
     server = Unread([BOTH], errors={"ls_0": [HTML], "ls_1": [HTML]})
     found = await results_of(server, RECORD, SECOND)
 
@@ -231,7 +231,7 @@ async def test_jobs_that_stay_unreadable_are_not_waited_for_for_ever() -> None:
     assert server.gets.count("ls_0") == server.gets.count("ls_1") == 10
 
 
-async def test_a_job_whose_request_fails_is_asked_for_last_and_again() -> None:
+async def test_a_job_whose_request_fails_is_requested_last_and_again() -> None:
     server = Unread([BOTH], errors={"ls_0": [NO_NETWORK, NO_NETWORK, None]})
     found = await results_of(server, RECORD, SECOND)
 
@@ -262,7 +262,7 @@ async def test_an_item_that_is_listed_late_counts(before: list[list[BatchItem]])
     assert [job.id for job in found] == ["ls_0", "ls_1"]
 
 
-async def test_a_job_that_is_never_answered_for_holds_up_no_other_one() -> None:
+async def test_a_job_whose_requests_always_fail_holds_up_no_other_one() -> None:
     errors = {"ls_0": [NO_NETWORK], "ls_1": [NO_NETWORK, None]}
     found = await results_of(Unread([BOTH], errors=errors, polling=PollPolicy(longest=600)), RECORD, SECOND)
 

@@ -39,7 +39,7 @@ class _AwaitedBatch:
     status: LipsyncStatus = LipsyncStatus.PENDING
     """Its status, as far as these rows are concerned."""
     failures: dict[int, Failures] = field(factory=dict)
-    """For items that have ended: the requests for their jobs that failed."""
+    """By item: failed requests for its job, and looks at a batch that is over without it."""
 
 
 @define(eq=False)
@@ -159,7 +159,7 @@ class BatchResults:
     def _result(
         self, batch: _AwaitedBatch, item: BatchItem, found: Lipsync | HeyGenError | None
     ) -> Lipsync | HeyGenError | None:
-        """Return the result of an item that has ended; `None` if the next look may tell it."""
+        """Return the result of an item that has ended; `None` if it is not known yet. Counts failed requests."""
         if isinstance(found, HeyGenError):
             failures = batch.failures.get(item.item_index, NO_FAILURES).after_error(found)
             if failures is not None:
@@ -167,7 +167,7 @@ class BatchResults:
                 return None
         elif found is not None:
             batch.failures.pop(item.item_index, None)
-        return _result(item, found)
+        return _end_of(item, found)
 
     async def _listed(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync]:
         """Return those of the jobs that are completed on the first pages of the list, if it can be read."""
@@ -189,7 +189,7 @@ class BatchResults:
 
 
 def _give_up_missing(batch_id: str, batch: _AwaitedBatch, listed: Container[int]) -> None:
-    """Count a look at a batch that is over for each row whose item it does not list; several end its wait."""
+    """For each row without an item in a batch that is over, count this look; ten of them end its wait."""
     for index in [index for index in batch.waiting if index not in listed]:
         error = UnexpectedResponse([f"the batch {batch_id} has ended, and does not list item {index}"], status=200)
         failures = batch.failures.get(index, NO_FAILURES).after_error(error)
@@ -209,8 +209,8 @@ def _settle(future: asyncio.Future[Lipsync], result: Lipsync | Exception) -> Non
         future.set_result(result)
 
 
-def _result(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | HeyGenError | None:
-    """Return the result of an item that has ended; `None` if its job goes on, or was not looked at.
+def _end_of(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | HeyGenError | None:
+    """Return how an item has ended; `None` if its job goes on, or was not looked at.
 
     The job itself says how it ended, and for which row it was created. Only where there is none the item counts: what
     cannot be read may be completed.

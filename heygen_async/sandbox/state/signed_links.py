@@ -22,7 +22,7 @@ class SignedLinks:
     """Signs links and checks them."""
 
     origin: str
-    """Scheme, host and port of links that no request asks for, without a slash at the end."""
+    """Scheme, host and port of links, without a slash at the end, unless `sign` is given another one."""
     key: bytes = field(repr=False)
     seconds: float
     """How long a link works, in sandbox time."""
@@ -36,7 +36,7 @@ class SignedLinks:
             method: The method that the link is for.
             path: Its path.
             wall: The time.
-            origin: Its beginning, for the client that asks for it; `None` is that of this machine.
+            origin: Scheme, host and port by which the client reaches the sandbox; `None` is the usual one.
         """
         date = datetime.fromtimestamp(math.ceil(wall), UTC).strftime(_DATE)
         expires = str(math.ceil(self.seconds))

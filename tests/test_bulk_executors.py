@@ -40,7 +40,14 @@ from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import DownloadProgress, Entry, LostRow, UnixClock
-from heygen_async.errors import DownloadError, LipsyncFailed, NotFound, ServerError
+from heygen_async.errors import (
+    DownloadError,
+    InsufficientCredit,
+    LipsyncFailed,
+    NotFound,
+    RateLimited,
+    ServerError,
+)
 from heygen_async.models import Account, AssetId, DubOutcome, DubRow, Lipsync, LipsyncRequest, Source
 from heygen_async.policies import PollPolicy
 
@@ -330,6 +337,35 @@ async def test_two_executors_that_run_side_by_side_pay_each_row_once(scene: Scen
         assert outcome.state in {"completed", "unchanged"}
     scene.no_row_was_paid_twice()
     await to_thread(scene.every_file_is_there, may_leave_parts=True)
+
+
+@pytest.mark.parametrize("status", [429, 402])
+async def test_an_executor_that_repeats_the_create_of_another_one_is_the_only_one_to_save_its_answer(
+    status: int, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path, [prepared("plain", 1)])
+    was_sent, may_fail = asyncio.Event(), asyncio.Event()
+
+    class Refusing(Api):
+        async def create(self, key: str, **_: object) -> str:
+            was_sent.set()
+            await may_fail.wait()
+            raise (RateLimited if status == 429 else InsufficientCredit)("refused", status=status, outcome="rejected")
+
+    class Creating(Api):
+        async def create(self, key: str, **_: object) -> str:
+            may_fail.set()
+            await asyncio.wait([first])  # the answer to the first create is dealt with before this one is sent
+            return await super().create(key)
+
+    async with asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(scene.execute(never(), Refusing))
+        await was_sent.wait()
+        second = tasks.create_task(scene.execute(never(), Creating))
+
+    assert [type(outcome.error) for outcome in first.result()] == [LostRow]
+    assert [outcome.state for outcome in second.result()] == ["completed"]
+    scene.no_row_was_paid_twice()
 
 
 @pytest.mark.parametrize("is_ours", [True, False])

@@ -134,11 +134,17 @@ class RowExecutor:
             if not self._has_worked:
                 await self.run.check_account()
                 self._has_worked = True
-                continue  # its answer also shows the API's time, by which keys are judged
+                await self._take_over()
+                continue  # the account's answer also shows the API's time, by which keys are judged
             await self._take_step(step)
             if step not in _BEFORE_CREATE and self.record.state not in _UNDER_WAY and self.record.group is None:
                 self._reservation.settle(self.record.estimate)
             await self._pause(step)
+
+    async def _take_over(self) -> None:
+        """Save a create that another executor recorded, which then cannot save an answer to it any more."""
+        if self.record.state is State.SUBMITTING:
+            await self._save(self.record)
 
     async def _take_step(self, step: Step) -> None:
         """Take one step, and save the record."""

@@ -15,6 +15,7 @@ from heygen_async.bulk.manifest import Manifest
 from heygen_async.models import DubRow
 
 from .contents import content_name, local_audio, local_video, without_signature
+from .disk import SET_TIME
 from .scenario import Fault, RowSpec, Scenario
 from .universe import Universe
 
@@ -197,7 +198,7 @@ class Author:
                 self.foreign.pop(path, None)
             case "output emptied":
                 if path.exists() and path not in self.foreign:
-                    os.truncate(path, 0)
+                    path.write_bytes(b"")
             case "source changed":
                 self._change_source(row)
         self.universe.note(f"{fault.what}: {fault.on}")
@@ -231,7 +232,7 @@ class Author:
         make = local_video if path.suffix == ".mp4" else local_audio
         draft = path.with_name("draft")  # a new file, because the clock of file times is coarse
         draft.write_bytes(make(f"{path.stem}-v{version}"))
-        os.utime(draft, (1e9, 1e9))
+        os.utime(draft, (SET_TIME, SET_TIME))
         draft.replace(path)
         self.versions[str(path)] = version
 

@@ -1,5 +1,7 @@
 """The disk of a simulated machine: a real folder, whose changes can fail, or be the last thing that a process does.
 
+The times of its files are those of the machine's wall clock, in ticks, as a kernel keeps them.
+
 What a process changes goes through here, so that a dead process changes nothing: its `finally` blocks run when its
 coroutines are collected, and must have no effect. Each change counts, and a fault names the change that it is for.
 """
@@ -25,6 +27,54 @@ _FASTER = {
 }
 """Statements that others replace: a process that dies here closes its databases, which rolls back from memory too."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_STATUS_CHANGES = frozenset({"link", "unlink", "replace", "rename"})
+"""Changes of the names of a file, which are changes of its status."""
+_TICK = 4_000_000
+"""Nanoseconds between two times that a file can have."""
+SET_TIME = 1e9
+"""The time that people give to files whose content they replace."""
+
+
+class FileTimes:
+    """When each file was changed, by the wall clock of its machine; times that somebody has set are left alone.
+
+    Args:
+        universe: Whose wall clock counts.
+    """
+
+    def __init__(self, universe: Universe) -> None:
+        self._universe = universe
+        self._written: dict[int, int] = {}
+        self._changed: dict[int, int] = {}
+
+    def note_written(self, inode: int) -> None:
+        """Note that the content of a file changes now."""
+        self._written[inode] = self._now()
+        self.note_changed(inode)
+
+    def note_opened(self, found: os.stat_result) -> None:
+        """Note that a file is opened for writing; if it is empty it is new, or was truncated."""
+        if not found.st_size:
+            self.note_written(found.st_ino)
+
+    def note_changed(self, inode: int) -> None:
+        """Note that a file is changed now, but not its content."""
+        self._changed[inode] = self._now()
+
+    def seen(self, found: os.stat_result) -> os.stat_result:
+        """Return what the simulated machine says of a file, of which this one says *found*."""
+        changed = self._changed.get(found.st_ino)
+        if changed is None:
+            return found
+        is_set = found.st_mtime == SET_TIME
+        written = found.st_mtime_ns if is_set else self._written.get(found.st_ino, changed)
+        times = (found.st_atime, written / 1e9, changed / 1e9)
+        extra = dict(zip(("st_atime", "st_mtime", "st_ctime"), times, strict=True))
+        extra |= {"st_atime_ns": found.st_atime_ns, "st_mtime_ns": written, "st_ctime_ns": changed}
+        return os.stat_result((*found[:7], *map(int, times)), extra)
+
+    def _now(self) -> int:
+        return int(self._universe.wall() * 1e9) // _TICK * _TICK
 
 
 class Disk:
@@ -33,10 +83,12 @@ class Disk:
     Args:
         universe: Where the life is.
         folder: The folder that counts; other files are left alone.
+        times: When each file was changed, in this life and before.
     """
 
-    def __init__(self, universe: Universe, folder: Path) -> None:
+    def __init__(self, universe: Universe, folder: Path, times: FileTimes) -> None:
         self.universe = universe
+        self.times = times
         self.folder = f"{folder}{os.sep}"
         self.changes = 0
         self.is_others = False
@@ -113,15 +165,18 @@ class Disk:
     def mounted(self) -> Iterator[None]:  # noqa: C901 one function for each way to change a file
         """Let the code of this process work on this disk."""
         real_fdopen, real_open, real_io_open, real_connect = os.fdopen, os.open, io.open, sqlite3.connect
-        real_stat, real_lstat = os.stat, cache(os.lstat)
+        real_stat, real_fstat, real_lstat = os.stat, os.fstat, cache(os.lstat)
         names: dict[int, str] = {}
 
         def changing(name: str) -> Callable[..., object]:
             real = getattr(os, name)
 
             def changed(path: object, *args: Any, **kwargs: Any) -> object:
-                if self.counts(path):
-                    self.change(f"{name} {_name(path)}")
+                if not self.counts(path):
+                    return real(path, *args, **kwargs)
+                self.change(f"{name} {_name(path)}")
+                if name in _STATUS_CHANGES:
+                    self.times.note_changed(real_stat(path, follow_symlinks=False).st_ino)
                 return real(path, *args, **kwargs)
 
             return changed
@@ -134,6 +189,7 @@ class Disk:
             self.change(f"open {_name(path)}")
             handle = real_open(path, flags, *args, **kwargs)
             names[handle] = os.fspath(path)
+            self.times.note_opened(real_fstat(handle))
             return handle
 
         def file_of(handle: int, *args: Any, **kwargs: Any) -> object:
@@ -149,14 +205,22 @@ class Disk:
 
         def looked_at(path: Any, **kwargs: Any) -> os.stat_result:
             # Whoever resolves a path looks at each of its parents: those outside never change.
-            return real_stat(path, follow_symlinks=False) if kwargs or self.counts(path) else real_lstat(path)
+            is_old = not kwargs and not self.counts(path)
+            return real_lstat(path) if is_old else self.times.seen(real_stat(path, follow_symlinks=False))
+
+        def seen(path: Any, **kwargs: Any) -> os.stat_result:
+            return self.times.seen(real_stat(path, **kwargs))
+
+        def seen_open(handle: int) -> os.stat_result:
+            return self.times.seen(real_fstat(handle))
 
         def connected(path: object, **kwargs: Any) -> sqlite3.Connection:
             if self.universe.is_dead:
                 raise Crashed
             return real_connect(path, factory=partial(_Database, disk=self), **kwargs)
 
-        patches = {name: changing(name) for name in _CHANGES} | {"open": opened, "fdopen": file_of, "lstat": looked_at}
+        patches: dict[str, object] = {name: changing(name) for name in _CHANGES}
+        patches |= {"open": opened, "fdopen": file_of, "stat": seen, "fstat": seen_open, "lstat": looked_at}
         with (
             mock.patch.multiple(os, **patches),
             mock.patch.object(io, "open", io_opened),
@@ -173,14 +237,19 @@ class _File:
         self.real = raw
         self.name = _name(name)
         self._disk = disk
+        found = os.fstat(raw.fileno())
+        self._inode = found.st_ino
         disk.open_files.append(self)
+        disk.times.note_opened(found)
 
     def write(self, data: bytes) -> int:
         self._disk.change(f"write {self.name}")
+        self._disk.times.note_written(self._inode)
         return self.real.write(data)
 
     def truncate(self, *args: int) -> int:
         self._disk.change(f"truncate {self.name}")
+        self._disk.times.note_written(self._inode)
         return self.real.truncate(*args)
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ from heygen_async.sandbox.state.scripts import JobScript
 
 from .author import Author
 from .cluster import Cluster
-from .disk import Disk
+from .disk import Disk, FileTimes
 from .edges import collect_dead
 from .happenings import Happenings, copy_journal
 from .network import HttpRequest, Mishap, Network
@@ -129,12 +129,15 @@ class Simulation:
     cluster: Cluster | None = None
     requests: int = 0
     disk: Disk | None = None
+    _file_times: FileTimes = field(init=False)
+    """When files were changed, in all lives."""
     _network: Network | None = None
     _life_start: float = 0.0
 
     def __attrs_post_init__(self) -> None:
         self.universe = Universe(self.scenario.seed, wall=_START, trace=self.trace)
         self.universe.drift = self.scenario.drift
+        self._file_times = FileTimes(self.universe)
         self.service = Service(self.universe, self.scenario.conditions, self._script)
         (self.folder / "tmp").mkdir()
         self.author = Author(self.universe, self.scenario, self.folder)
@@ -195,7 +198,7 @@ class Simulation:
         self._before(life)
         self.lives.append(life)
         self.universe.note(f"life {life.number} begins: {life.plan}")
-        disk = self.disk = Disk(self.universe, self.folder)
+        disk = self.disk = Disk(self.universe, self.folder, self._file_times)
         faults = [] if life.is_calm else [one for one in self.scenario.faults if one.life == life.number]
         self._prepare_disk(disk, faults)
         mishaps = {(one.on, int(one.at)): Mishap(one.what, one.value) for one in faults if one.what in _MISHAPS}

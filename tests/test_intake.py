@@ -16,6 +16,7 @@ from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.intake import prepare
 from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.local_files import check_files
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubRow
@@ -107,6 +108,20 @@ async def test_a_file_that_is_missing_or_unreadable_is_named(stage: Stage) -> No
 
     assert [one.partition(": ")[0] for one in found] == ["row 1, video", "row 1, audio", "row 2, video"]
     assert "No such file" in found[2]
+
+
+async def test_files_are_looked_at_in_the_order_of_their_rows(tmp_path: Path) -> None:
+    takes = [audio(tmp_path, f"{number}.wav") for number in range(20)]
+    given = [DubRow(url(number), take, key=f"ep-{number}") for number, take in enumerate([*takes, *takes])]
+
+    journal = Journal(None, origin="https://api.heygen.com")
+    await journal.open()
+    try:
+        found = await check_files(given, journal)
+    finally:
+        await journal.aclose()
+
+    assert [path for _, path in found] == takes
 
 
 async def test_a_file_whose_name_is_not_utf_8_is_an_error_of_its_row(stage: Stage) -> None:

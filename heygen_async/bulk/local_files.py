@@ -51,10 +51,10 @@ async def check_bytes(role: Role, content: bytes) -> LocalSource:
 
 
 async def check_files(rows: Iterable[DubRow], journal: RowStore) -> Mapping[_Source, LocalSource]:
-    """Look at all local files of *rows*."""
-    sources: set[_Source] = {
+    """Look at all local files of *rows*, each once, in their order."""
+    sources: dict[_Source, None] = dict.fromkeys(
         (role, source) for row in rows for role in ROLES if isinstance(source := getattr(row, role), Path)
-    }
+    )
     if not sources:
         return {}
     states = await to_thread.run_sync(_file_states, sources)

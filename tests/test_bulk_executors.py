@@ -393,6 +393,39 @@ async def test_a_row_that_another_executor_has_finished_keeps_no_unfinished_down
     assert await to_thread(target.exists)
 
 
+async def test_a_file_that_another_executor_publishes_as_ours_begins_its_download_is_the_file_of_the_row(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, [prepared("file", 1, target=tmp_path / "file.mp4")])
+    is_written, may_publish = asyncio.Event(), asyncio.Event()
+
+    class Late(Api):
+        async def download(self, lipsync, path, *, overwrite, progress):
+            async def wait_at_the_end(done: int, total: int | None) -> None:
+                await progress(done, total)
+                if done == total:
+                    is_written.set()
+                    await may_publish.wait()
+
+            return await super().download(lipsync, path, overwrite=overwrite, progress=wait_at_the_end)
+
+    class Next(Api):
+        async def download(self, lipsync, path, **options):
+            may_publish.set()
+            await asyncio.wait([late])
+            return await super().download(lipsync, path, **options)
+
+    async with asyncio.TaskGroup() as tasks:
+        late = tasks.create_task(scene.execute(never(), Late))
+        await is_written.wait()
+        following = tasks.create_task(scene.execute(never(), Next))
+
+    assert [type(outcome.error) for outcome in late.result()] == [LostRow]
+    assert ["written by another executor" in str(outcome.error) for outcome in following.result()] == [True]
+    assert [outcome.state for outcome in await scene.execute(never())] == ["completed"]
+    await to_thread(scene.every_file_is_there)
+
+
 async def test_a_file_that_appears_while_the_intent_to_write_is_saved_is_not_replaced(scene: Scene) -> None:
     class Occupied(MemoryStore):
         async def save(self, *records: Record) -> None:

@@ -228,10 +228,24 @@ class _PartNote:
     """The length in the last note."""
 
     async def note(self, _done: int, total: int | None) -> None:
+        if self._noted is None:
+            await self._check_unpublished()
         if self.record.written is None or self._noted != (total,):
             identity = await to_thread.run_sync(part_identity, self.target, total)
             self.record, self._noted = self.record.writing_part(identity), (total,)
             await self.save(self.record)
+
+    async def _check_unpublished(self) -> None:
+        """Check that no other executor has given its own part the name since that was last looked at.
+
+        From now on none can: the part is open, and locked.
+
+        Raises:
+            DownloadError: If one has. The record keeps the identity of that file.
+        """
+        path = self.record.writing_to
+        if path is not None and await to_thread.run_sync(found_at, path, self.record) == "ours":
+            raise DownloadError(f"{path} was written by another executor meanwhile", is_transient=True)
 
 
 async def _write_captions(record: Record, target: Path, tools: Tools, *, overwrite: bool) -> Record:

@@ -58,8 +58,34 @@ def test_a_success_is_its_parsed_body():
     assert decipher(200, {}, b'{"data": {"id": "ls_1"}}') == {"data": {"id": "ls_1"}}
 
 
-def test_a_success_without_a_body_is_nothing():
-    assert decipher(204, {}, b"") is None
+@pytest.mark.parametrize(
+    "request_",
+    [compose("DELETE", "/v3/lipsyncs/ls_1"), compose_raw("POST", "/v3/other"), compose_raw("GET", "/v3/other")],
+)
+@pytest.mark.parametrize(
+    ("status", "body", "data"), [(204, b"", None), (200, b"", None), (200, b'{"ok": 1}', {"ok": 1})]
+)
+def test_a_success_of_a_delete_or_of_any_other_call_may_have_no_data(request_, status, body, data):
+    assert decipher(status, {}, body, request=request_) == data
+
+
+@pytest.mark.parametrize("request_", [GET, CREATE])
+@pytest.mark.parametrize("status", [200, 202, 204])
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"", "expected an object @ $"),
+        (b'"ok"', "expected an object @ $"),
+        (b"[]", "expected an object @ $"),
+        (b"{}", "required field missing @ $.data"),
+        (b'{"data": null}', "required field missing @ $.data"),
+    ],
+)
+def test_a_success_without_the_data_of_its_call_is_unexpected_and_may_pass(request_, status, body, problem):
+    with pytest.raises(errors.UnexpectedResponse) as caught:
+        decipher(status, {}, body, request=request_)
+    assert caught.value.problems == [problem]
+    assert (caught.value.outcome, caught.value.is_transient) == ("unknown", True)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +265,7 @@ def test_an_error_inside_a_success_is_that_error_and_leaves_the_outcome_open(bod
     ids=str,
 )
 def test_a_success_with_data_or_without_an_error_is_no_error(body):
-    assert decipher(200, {}, orjson.dumps(body)) == body
+    assert decipher(200, {}, orjson.dumps(body), request=compose_raw("GET", "/v3/other")) == body
 
 
 # The scope of a key

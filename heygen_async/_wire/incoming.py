@@ -24,7 +24,8 @@ def decipher(answer: Answer, request: Request, *, now: float, mask: Mask) -> JSO
 
     Raises:
         APIError: For 4xx and 5xx, and for a success whose body is an error.
-        UnexpectedResponse: For anything that is not the API's: another status, or a body that is not JSON.
+        UnexpectedResponse: For anything that is not the API's: another status, a body that is not JSON, or one without
+            the data that *request* is answered with.
     """
     # Raised here, where no local variable holds the body: a traceback may show them.
     found = _understood(answer, request, now=now, mask=mask)
@@ -41,17 +42,22 @@ def _understood(answer: Answer, request: Request, *, now: float, mask: Mask) -> 
     if not 200 <= status < 300:  # noqa: PLR2004 the successes
         redirected = status // 100 == 3  # noqa: PLR2004 3xx
         return _unexpected("a redirect, which is not followed" if redirected else "no such status", answer, mask)
-    if not answer.body:
-        return None
     try:
-        parsed = parse_json(answer.body)
+        parsed = parse_json(answer.body) if answer.body else None
     except ValueError:
         return _unexpected(f"the body is not JSON: {excerpt(answer.body, mask)}", answer, mask)
     report = report_in_success(parsed)
     if report:
         status = meant_status(report) or status
         return api_error(status, report, answer, request, now=now, mask=mask)
-    return parsed
+    problem = _missing_data(parsed) if request.has_data else None
+    return parsed if problem is None else _unexpected(problem, answer, mask)
+
+
+def _missing_data(parsed: JSON) -> str | None:
+    if not isinstance(parsed, dict):
+        return "expected an object @ $"
+    return "required field missing @ $.data" if parsed.get("data") is None else None
 
 
 def _parsed_or_none(body: bytes) -> JSON:

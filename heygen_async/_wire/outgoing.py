@@ -48,6 +48,8 @@ class Request:
     idempotency_key: str | None = None
     scope: RateScope = "session"
     """Which requests wait after a 429 on this one."""
+    has_data: bool = True
+    """Whether a success has `data` in its body: otherwise it is an answer of a gateway."""
 
     @property
     def is_repeatable(self) -> bool:
@@ -66,10 +68,12 @@ def compose(
     json: JSON = None,
     stream: Stream | None = None,
     idempotency_key: str | None = None,
+    has_data: bool = True,
 ) -> Request:
     """Compose a request from a path *template* such as `/v3/lipsyncs/{lipsync_id}` and what fills it.
 
-    A POST gets an idempotency key if it has none; parameters that are `None` are left out.
+    A POST gets an idempotency key if it has none; parameters that are `None` are left out. A success has data, unless
+    *has_data* is false or it is a DELETE.
     """
     path = template
     for name, value in (segments or {}).items():
@@ -85,6 +89,7 @@ def compose(
         body=stream if json is None else orjson.dumps(json, default=_built_in, option=orjson.OPT_SORT_KEYS),
         idempotency_key=idempotency_key,
         scope="creates" if method == "POST" and path == "/v3/lipsyncs" else "session",
+        has_data=has_data and method != "DELETE",
     )
 
 
@@ -120,7 +125,8 @@ def compose_raw(
         raise TypeError(f"path must be a string, not {type(path).__name__}")
     if not _PATH.fullmatch(path) or any(part.strip(".") == "" for part in path[1:].split("/")):
         raise ValueError(f"path must be percent-encoded, start with /v3/ and have no query: {shown(path)}")
-    return compose(method, path, params=params, json=json, idempotency_key=idempotency_key)
+    # Of calls that this library does not know, nor is it known whether their answers have data.
+    return compose(method, path, params=params, json=json, idempotency_key=idempotency_key, has_data=False)
 
 
 def query_string(params: Mapping[str, Parameter]) -> str:

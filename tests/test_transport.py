@@ -336,6 +336,14 @@ async def test_a_repeated_delete_that_finds_nothing_has_deleted_it():
     assert response.data is None
 
 
+@pytest.mark.parametrize("page", [Answer(404, {}, b"<html>no route</html>"), Answer(404, {}, b'{"message": "no route"}')])
+async def test_a_404_of_a_gateway_does_not_show_that_an_earlier_attempt_has_deleted_it(page):
+    delete = compose("DELETE", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"})
+    with pytest.raises(NotFound) as caught:
+        await transport(Wire(broken(), page)).send(delete)
+    assert (caught.value.attempts, caught.value.outcome) == (2, "unknown")
+
+
 @pytest.mark.parametrize("first", [api_error(429), broken("not_sent")])
 async def test_a_delete_that_was_never_carried_out_and_finds_nothing_is_an_error(first):
     delete = compose("DELETE", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"})

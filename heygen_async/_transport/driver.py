@@ -29,7 +29,7 @@ from heygen_async._wire import (
     outcome_after,
     request_id,
 )
-from heygen_async.errors import APIError, CallRecord, HeyGenError, NotFound, Outcome, TransportError
+from heygen_async.errors import APIError, CallRecord, HeyGenError, NotFound, Outcome, TransportError, has_own_code
 from heygen_async.policies import RetryPolicy, Timeouts
 
 _logger: Final = logging.getLogger("heygen_async")
@@ -252,8 +252,9 @@ def _log_created(response: Response, request: Request) -> None:
 
 
 def _was_deleted_before(call: _Call, error: HeyGenError) -> bool:
-    """Return whether a 404 means that an earlier attempt, which got no answer, has deleted it."""
-    return isinstance(error, NotFound) and call.request.method == "DELETE" and call.outcome == "unknown"
+    """Return whether a 404 of the API means that an earlier attempt, which got no answer, has deleted it."""
+    is_gone = isinstance(error, NotFound) and has_own_code(error)
+    return is_gone and call.request.method == "DELETE" and call.outcome == "unknown"
 
 
 def _name(error: HeyGenError) -> str:

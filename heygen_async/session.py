@@ -53,18 +53,21 @@ class HeyGenSession:
         access_token: An OAuth token instead of a key.
         base_url: The address of the API, https or on loopback; by default the environment variable `HEYGEN_BASE_URL`,
             read now, else `https://api.heygen.com`.
-        http: An `aiohttp.ClientSession` to borrow. Its connector, proxy, tracing and `trust_env` are used; its
-            headers, cookies, timeouts and `base_url` are not, and it is never closed.
+        http: An `aiohttp.ClientSession` of the same event loop to borrow. Its connector, proxy, tracing and `trust_env`
+            are used; its headers, cookies, middlewares, timeouts and `base_url` are not, and it is never closed.
         retry: When requests are sent again.
         polling: How often the status of jobs is requested while they are awaited.
         timeouts: How long each kind of operation may take.
-        max_connections: Requests in flight at once, 1 or more; others wait, without using up their timeout.
-        max_requests_per_second: The most requests that leave in a second, more than 0; `None` for no limit.
+        max_connections: Requests in flight at once, 1 or more, and no more than the connector of `http` allows; others
+            wait, without using up their timeout.
+        max_requests_per_second: The most requests that leave in a second, after a burst of as many, more than 0; `None`
+            for no limit.
         max_response_bytes: The longest answer of the API that is read, in bytes after decompression, 1 or more.
         max_download_bytes: The longest video that is downloaded, in bytes, 1 or more. A download ends there with a
             `DownloadError`, also if its file host gives no length.
         headers: Headers to add to every request to the API, printable ASCII.
-        trust_env: Whether the proxies of `HTTP_PROXY` and `HTTPS_PROXY` and the credentials of `.netrc` are used.
+        trust_env: Whether the proxies of `HTTP_PROXY` and `HTTPS_PROXY` are used, with their passwords in `.netrc`. If
+            `http` has it, they are in any case.
         trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation creates.
         ssl: An `ssl.SSLContext` for the connections of the session, with a private CA for instance; or `False`, which
             needs a `base_url` on loopback, and verifies no certificate of a host on loopback. Not together with `http`.
@@ -103,7 +106,8 @@ class HeyGenSession:
             origin, borrowed=http, ssl=ssl, trust_env=trust_env, trace_configs=trace_configs
         )
         exchanges = Http(self._connections, max_response_bytes=max_response_bytes)
-        gate = Gate(max_connections=max_connections, max_requests_per_second=max_requests_per_second)
+        most = self._connections.at_most(check_count("max_connections", max_connections))
+        gate = Gate(max_connections=most, max_requests_per_second=max_requests_per_second)
         self._transport = Transport(exchanges, gate, retry, timeouts, check_headers(headers))
         self._max_download_bytes = check_count("max_download_bytes", max_download_bytes)
         self._polling = polling

@@ -458,6 +458,67 @@ async def test_a_borrowed_client_that_is_closed_is_a_runtime_error(sandbox):
         await session_on(sandbox, http=theirs).account.me()
 
 
+def test_a_borrowed_client_of_another_event_loop_is_a_runtime_error_that_does_not_show_the_key():
+    async def lend():
+        return aiohttp.ClientSession()
+
+    with asyncio.Runner() as home, asyncio.Runner() as elsewhere:
+        theirs = home.run(lend())
+        with pytest.raises(RuntimeError, match="given as http= was made on another event loop") as caught:
+            elsewhere.run(ask("http://127.0.0.1:9", theirs))
+        home.run(theirs.close())
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    assert "sk_secret" not in "".join(f"{frame.locals}" for frame in frames)
+
+
+@pytest.mark.parametrize("limits", [{"limit": 1}, {"limit_per_host": 1}, {"limit": 2, "limit_per_host": 1}])
+async def test_no_request_waits_for_a_connection_of_a_borrowed_client_where_that_counts_as_connecting(sandbox, limits):
+    queued = []
+
+    async def note(client, context, params):
+        queued.append(params)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_queued_start.append(note)
+    connector = aiohttp.TCPConnector(**limits)
+    async with (
+        aiohttp.ClientSession(connector=connector, trace_configs=[trace]) as theirs,
+        session_on(sandbox, http=theirs) as session,
+    ):
+        await asyncio.gather(*(session.account.me() for _ in range(8)))
+    assert len(sandbox.requests) == 8
+    assert queued == []
+
+
+@pytest.mark.parametrize("is_borrowed", [False, True])
+async def test_with_trust_env_the_proxy_of_the_environment_is_used_and_its_password(monkeypatch, tmp_path, is_borrowed):
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password pass")
+    async with a_proxy(407) as (address, heads), aiohttp.ClientSession() as theirs:
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        options = {"http": theirs if is_borrowed else None, "retry": RetryPolicy(max_attempts=1)}
+        async with HeyGenSession("sk_secret", base_url="https://localhost:9", trust_env=True, **options) as session:
+            with pytest.raises(TransportError, match="the proxy answered 407"):
+                await session.account.me()
+    [head] = heads
+    assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in head
+    assert b"sk_secret" not in head
+
+
+@pytest.mark.parametrize("way", ["api_key", "access_token"])
+async def test_no_password_of_a_netrc_file_is_sent_to_the_api_or_to_a_file_host(monkeypatch, tmp_path, way):
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    (tmp_path / "netrc").write_text("default login user password pass")
+    async with Sandbox(job_seconds=0.01) as sandbox:
+        fast = PollPolicy(fastest=0.01)
+        async with HeyGenSession(
+            base_url=sandbox.url, trust_env=True, polling=fast, **{way: sandbox.api_key}
+        ) as session:
+            await session.dub(**BOTH, output=tmp_path / "a.mp4")
+        authorized = {request.headers.get("Authorization") for request in sandbox.requests}
+    assert authorized == ({None} if way == "api_key" else {None, f"Bearer {sandbox.api_key}"})
+
+
 @pytest.mark.parametrize("make", [None, list, iter, lambda given: (one for one in given)])
 async def test_tracing_sees_every_request(sandbox, make):
     seen = []

@@ -5,6 +5,8 @@ their own over the same connector, which has no key.
 Rule 2: no client keeps a cookie, and none repeats a request by itself.
 Rule 3: a proxy before an https API is not sent the key: aiohttp sends a client's headers to the proxy too, unencrypted,
 when it opens a connection through it.
+Rule 4: of `.netrc` only the passwords of proxies are used. One for the API would go beside the key, or instead of the
+token; a file host refuses a presigned link that comes with one.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ _logger: Final = logging.getLogger("heygen_async")
 
 _CLOSE_SECONDS: Final = 5.0
 _BORROWED_CLOSED: Final = "the aiohttp.ClientSession given as http= is closed"
+_BORROWED_ELSEWHERE: Final = "the aiohttp.ClientSession given as http= was made on another event loop"
 
 
 class Verification(TypedDict, total=False):
@@ -57,7 +60,8 @@ class Connections:
         borrowed: A client of the user's. Its connector, proxy, tracing and `trust_env` are used; its headers,
             cookies, timeouts and `base_url` are not, and it is never closed.
         ssl: For our own connector: a context, or `False` for no verification of hosts on loopback.
-        trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and `.netrc` count.
+        trust_env: Whether `HTTP_PROXY`, `HTTPS_PROXY` and the passwords of proxies in `.netrc` count. They do, too, if
+            *borrowed* says so.
         trace_configs: aiohttp's tracing, passed on.
 
     Raises:
@@ -92,6 +96,15 @@ class Connections:
         """`unopened`, `open` or `closed`."""
         return self._state.value
 
+    def at_most(self, count: int) -> int:
+        """Return *count*, or how many connections to one host the connector of a borrowed client allows, if fewer.
+
+        aiohttp counts waiting for one of them as connecting, so no request may have to.
+        """
+        connector = None if self._borrowed is None else self._borrowed.connector
+        limits = (0, 0) if connector is None else (connector.limit, connector.limit_per_host)
+        return min(count, *(limit or count for limit in limits))
+
     def ensure_open(self) -> None:
         """Open on the running loop, or check that it was opened on this loop.
 
@@ -116,6 +129,8 @@ class Connections:
             self._connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl or True)
         elif self._borrowed.closed or self._borrowed.connector is None:
             raise RuntimeError(_BORROWED_CLOSED)
+        elif self._borrowed._loop is not loop:  # noqa: SLF001 its public name is deprecated
+            raise RuntimeError(_BORROWED_ELSEWHERE)  # else aiohttp raises, in frames with the key
         else:
             self._connector = self._borrowed.connector
         if self._borrowed is None or self._borrowed._default_proxy is None:  # noqa: SLF001 as below
@@ -138,7 +153,7 @@ class Connections:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=make_headers(),
             middlewares=middlewares,
-            trust_env=theirs.trust_env if theirs else self._trust_env,
+            trust_env=self._trust_env or (theirs is not None and theirs.trust_env),
             trace_configs=[*(theirs.trace_configs if theirs else ()), *self._trace_configs],
             # aiohttp has no public name for it, and a proxy that is silently ignored would be a leak.
             proxy=theirs._default_proxy if theirs else None,  # noqa: SLF001
@@ -149,6 +164,8 @@ class Connections:
         # aiohttp sends a GET, PUT or DELETE once more itself if a kept connection breaks, though the server may have
         # carried it out, and reports nothing. There is no public switch; its own test client uses this one.
         client._retry_connection = False  # noqa: SLF001
+        # It is looked up for each host, and there is no public switch.
+        client._get_netrc_auth = _no_password  # type: ignore[assignment]  # noqa: SLF001
         return client
 
     def verification(self, url: URL) -> Verification:
@@ -245,6 +262,10 @@ def _authorizing(origin: Origin) -> aiohttp.ClientMiddlewareType:
         return await handler(request)
 
     return authorize
+
+
+def _no_password(_host: str) -> None:
+    """Return no password of `.netrc` for a host that is no proxy."""
 
 
 def _environment_proxy(url: URL) -> URL | None:

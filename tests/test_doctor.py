@@ -133,6 +133,23 @@ async def test_it_makes_at_most_17_requests_for_the_fullest_account():
         assert len(sandbox.requests) - before == 17
 
 
+@pytest.mark.parametrize("listed", [11, 300])
+async def test_it_makes_no_more_requests_for_a_server_that_lists_more_than_was_requested(listed):
+    paths = []
+
+    async def answer(request):
+        paths.append(request.path)
+        items = [{"id": f"ls_{n}", "status": "pending"} for n in range(listed)]
+        return web.json_response({"data": items if request.path == "/v3/lipsyncs" else {}})
+
+    async with (
+        https_server(answer) as port,
+        HeyGenSession("key", base_url=f"https://localhost:{port}", ssl=False) as heygen,
+    ):
+        await heygen.doctor()
+    assert len(paths) == 17
+
+
 async def test_a_cancelled_doctor_stops_at_once_and_leaves_nothing_running():
     async with sandbox_and_session() as (sandbox, heygen):
         await heygen.lipsyncs.create(**SOURCES)
@@ -532,11 +549,12 @@ async def test_a_name_that_no_host_can_have_is_one_finding(host):
     assert "spelling" in check.advice
 
 
-@asynccontextmanager
-async def https_server():
-    async def answer(request):
-        return web.json_response({"data": []})
+async def nothing(request):
+    return web.json_response({"data": []})
 
+
+@asynccontextmanager
+async def https_server(answer=nothing):
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
     runner = web.AppRunner(app, shutdown_timeout=0)

@@ -79,7 +79,7 @@ class _Calls:
             results = evolve(results, page=await self._get(_LIST, params={"limit": _PAGE}))
         if results.page is None or results.unanswered is not None or results.unauthorized is not None:
             return results
-        ids = [id_ for item in results.page.objects if (id_ := _id(item.get("id"))) is not None]
+        ids = [id_ for item in results.page.objects[:_PAGE] if (id_ := _id(item.get("id"))) is not None]
         async with TaskGroup() as group:
             details = [group.create_task(self._get(_ONE, lipsync_id=id_)) for id_ in ids]
             offers = await self._offers(ids)

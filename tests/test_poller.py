@@ -1395,6 +1395,12 @@ async def test_it_shares_its_requests_with_waits(server):
     assert len(server.looks) < 30
 
 
+@pytest.mark.parametrize("policy", [3, 0, {"fastest": 1}])
+def test_a_policy_that_is_none_is_refused_by_name(server, policy):
+    with pytest.raises(TypeError, match="policy must be a PollPolicy"):
+        server.poller(policy=policy)
+
+
 # updates
 
 
@@ -1404,6 +1410,18 @@ async def test_updates_yield_each_status_once(server):
 
     assert [status async for status in poller.updates("ls_1")] == ["running", "completed"]
     assert nothing_is_left(poller)
+
+
+@pytest.mark.parametrize("ends", [COMPLETED, FAILED])
+async def test_updates_repeat_no_status_though_another_wait_saw_the_end_before_a_read_that_lags_behind(server, ends):
+    poller = server.poller()
+    server.add("ls_1", ends=ends)
+    async with aclosing(poller.updates("ls_1")) as updates:
+        assert await anext(updates) == "running"
+        with suppress(LipsyncFailed):
+            await poller.wait("ls_1")
+        server.add("ls_1", ends=ends)
+        assert [status async for status in updates] == [ends]
 
 
 @pytest.mark.parametrize("ends", [FAILED, LipsyncStatus.NOT_FOUND])

@@ -69,6 +69,9 @@ class LipsyncPoller:
 
     Attributes:
         policy: How often it looks at jobs.
+
+    Raises:
+        TypeError: *policy* is no `PollPolicy`.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class LipsyncPoller:
         random: Callable[[], float] = random.random,
         now: Callable[[], float] = time.time,
     ) -> None:
+        check_type("policy", policy, PollPolicy, is_optional=True)
         self.policy = policy or PollPolicy()
         self._dispatcher = Dispatcher(
             statuses=statuses, get=get, list_page=list_page, policy=self.policy, random=random, now=now
@@ -163,12 +167,13 @@ class LipsyncPoller:
             waiter = self._new_waiter(None, wants_updates=True)
             job = self._dispatcher.join(waiter, lipsync_id, created_at)
             try:
-                while waiter.result is None and (job.status == status or job.status in TERMINAL):
+                # A job that ended for another wait meanwhile has no status yet.
+                while waiter.result is None and (job.status in {None, status} or job.status in TERMINAL):
                     await self._dispatcher.serve(waiter)
             finally:
                 self._dispatcher.leave(waiter, job)
             self._log(lipsync_id, waiter)
-            status = _last_status(waiter.result) if waiter.result is not None else job.status
+            status = job.status if waiter.result is None else _last_status(waiter.result)
             if status is not None:
                 yield status
 

@@ -40,6 +40,7 @@ from heygen_async import (
     TransportError,
     WaitTimeout,
 )
+from heygen_async._wire import compose_raw
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
 
 VIDEO = "https://example.com/source.mp4"
@@ -50,6 +51,22 @@ DONE = Lipsync(id="ls_1", status="completed", video_url="https://example.com/v.m
 
 def session_on(sandbox, **options):
     return HeyGenSession(sandbox.api_key, base_url=sandbox.url, **options)
+
+
+@asynccontextmanager
+async def serving(answer, *, context=None):
+    async def handle(request):
+        return answer(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handle)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    try:
+        yield f"{'http' if context is None else 'https'}://localhost:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 # Opening and closing
@@ -369,6 +386,28 @@ async def test_the_key_is_in_no_repr_and_no_log(sandbox, caplog):
     assert sandbox.api_key not in caplog.text
 
 
+def test_each_part_of_a_session_says_what_it_can_do():
+    session = HeyGenSession("key")
+    assert repr(session.lipsyncs).startswith("<Lipsyncs: create(), job(), get(),")
+    assert repr(session.assets) == "<Assets: upload(), forget(), get(), delete(), list()>"
+
+
+@pytest.mark.parametrize("params", [None, {"limit": 5}])
+@pytest.mark.parametrize(
+    ("base_url", "sent"),
+    [
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+        ("https://api.test/präfix/", "https://api.test/pr%C3%A4fix"),
+        ("HTTPS://API.Test", "https://api.test"),
+        ("http://[::1]:8080/a", "http://[::1]:8080/a"),
+    ],
+)
+def test_the_address_of_the_api_may_have_any_letters_with_and_without_a_query(base_url, sent, params):
+    session = HeyGenSession("key", base_url=base_url)
+    url = session._transport.http._url(compose_raw("GET", "/v3/other", params=params))
+    assert str(url) == f"{sent}/v3/other{'?limit=5' if params else ''}"
+
+
 async def test_requests_name_the_client_and_its_version(sandbox):
     async with session_on(sandbox, headers={"X-Team": "dubbing"}) as session:
         await session.account.me()
@@ -569,22 +608,10 @@ async def test_a_view_checks_its_options_by_name(heygen, options, message):
 TLS = Path(__file__).parent / "tls"
 
 
-@asynccontextmanager
-async def https_server():
-    async def answer(request):
-        return web.Response(text='{"data": {"username": "someone"}}')
-
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
+def https_server():
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(TLS / "localhost.pem", TLS / "localhost-key.pem")
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    try:
-        yield f"https://localhost:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    return serving(lambda _: web.Response(text='{"data": {"username": "someone"}}'), context=context)
 
 
 async def test_a_private_ca_is_trusted_by_a_context_of_the_users_own():
@@ -623,6 +650,21 @@ async def test_a_borrowed_client_has_its_own_certificates():
 @pytest.mark.parametrize("params", [3, "limit=5", [("limit", 5)]])
 async def test_params_that_are_no_mapping_are_a_type_error(heygen, sandbox, params):
     with pytest.raises(TypeError, match="params must be a Mapping"):
+        await heygen.request("GET", "/v3/lipsyncs", params=params)
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"ids": ["ls_1", "ls_2"]}, "not list"),
+        ({"id": b"ls_1"}, "not bytes"),
+        ({"since": date(2026, 1, 1)}, "not date"),
+        ({1: "x"}, "the name of a parameter must be a string, not int"),
+    ],
+)
+async def test_a_parameter_that_a_query_cannot_have_is_a_type_error(heygen, sandbox, params, message):
+    with pytest.raises(TypeError, match=message):
         await heygen.request("GET", "/v3/lipsyncs", params=params)
     assert sandbox.requests == []
 
@@ -963,6 +1005,16 @@ async def test_statuses_of_any_number_of_ids_take_a_request_for_each_hundred(hey
     assert found["ls_none_0"] is LipsyncStatus.NOT_FOUND
     assert list(found) == ids
     assert [request.route for request in sandbox.requests].count("GET /v3/lipsyncs/statuses") == 3
+
+
+@pytest.mark.parametrize("extra", [["ls_other"], ["ls_other", "ls_1", "ls_3"]])
+async def test_statuses_are_those_of_the_given_ids_whatever_else_the_server_lists(extra):
+    def answer(request):
+        rows = [{"video_id": one, "status": "completed"} for one in [*extra, "ls_1"]]
+        return web.json_response({"data": rows, "has_more": False})
+
+    async with serving(answer) as base_url, HeyGenSession("key", base_url=base_url) as session:
+        assert await session.lipsyncs.statuses(["ls_1", "ls_2"]) == {"ls_1": "completed"}
 
 
 async def test_a_batch_is_made_listed_and_awaited(heygen, sandbox):

@@ -336,7 +336,9 @@ async def test_a_repeated_delete_that_finds_nothing_has_deleted_it():
     assert response.data is None
 
 
-@pytest.mark.parametrize("page", [Answer(404, {}, b"<html>no route</html>"), Answer(404, {}, b'{"message": "no route"}')])
+@pytest.mark.parametrize(
+    "page", [Answer(404, {}, b"<html>no route</html>"), Answer(404, {}, b'{"message": "no route"}')]
+)
 async def test_a_404_of_a_gateway_does_not_show_that_an_earlier_attempt_has_deleted_it(page):
     delete = compose("DELETE", "/v3/lipsyncs/{lipsync_id}", segments={"lipsync_id": "ls_1"})
     with pytest.raises(NotFound) as caught:

@@ -50,6 +50,7 @@ class Http:
         self.origin = connections.origin
         self._max_response_bytes = check_count("max_response_bytes", max_response_bytes)
         self._base = URL(self.origin.base_url)
+        self._base_text = str(self._base).rstrip("/")  # with other letters than ASCII as they are sent
         self._prefix = self._base.raw_path.rstrip("/")
         self._verification = connections.verification(self._base)
 
@@ -161,7 +162,7 @@ class Http:
 
     def _url(self, request: Request) -> URL:
         if request.query:
-            return URL(f"{self.origin.base_url}{request.path}?{request.query}", encoded=True)
+            return URL(f"{self._base_text}{request.path}?{request.query}", encoded=True)
         # Nothing is parsed here: half of what the line above costs.
         return self._base.with_path(self._prefix + request.path, encoded=True)
 

@@ -116,7 +116,7 @@ def compose_raw(
     """Compose a request of any call under `/v3/` from a percent-encoded *path*.
 
     Raises:
-        TypeError: If *path* is not a string, or *json* has a value that JSON does not have.
+        TypeError: If *path* is not a string, or *params* or *json* has a value that a query or JSON does not have.
         ValueError: If it is no such path, or the method is none of the API's.
     """
     if method not in _METHODS:
@@ -131,11 +131,16 @@ def compose_raw(
 
 def query_string(params: Mapping[str, Parameter]) -> str:
     """Return *params* as a percent-encoded query, with booleans in JSON's spelling."""
+    for name in params:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a parameter must be a string, not {type(name).__name__}")
     given = {name: value for name, value in params.items() if value is not None}
     return "&".join(f"{_quoted(name)}={_quoted(_spelled(value))}" for name, value in given.items())
 
 
 def _spelled(value: Parameter) -> str:
+    if not isinstance(value, (str, int, float)):  # its str() would be sent as if it had been meant
+        raise TypeError(f"a parameter must be a string, a number, a boolean or None, not {type(value).__name__}")
     return str(value).lower() if isinstance(value, bool) else str(built_in(value))
 
 

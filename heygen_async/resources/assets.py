@@ -124,3 +124,6 @@ class Assets:
     async def _page(self, username: str, page_size: int, token: str | None) -> Page[Asset]:
         params: dict[str, Parameter] = {"username": username, "limit": page_size, "token": token}
         return read_page(await self._transport.send(compose("GET", "/v3/assets", params=params)), Asset)
+
+    def __repr__(self) -> str:
+        return "<Assets: upload(), forget(), get(), delete(), list()>"

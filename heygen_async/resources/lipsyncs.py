@@ -335,7 +335,8 @@ class Lipsyncs:
         segments("lipsync_ids", ids)
         found: dict[str, LipsyncStatus | str] = {}
         for chunk in chunk_ids(map(plain_text, ids)):
-            found |= await fetch_statuses(self._transport, chunk)
+            statuses = await fetch_statuses(self._transport, chunk)
+            found |= {lipsync_id: statuses[lipsync_id] for lipsync_id in chunk if lipsync_id in statuses}
         return found
 
     async def create_batch(
@@ -401,6 +402,9 @@ class Lipsyncs:
         params = {"limit": MAX_PAGE, "token": token}
         request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params=params)
         return read_batch_items(await self._transport.send(request), batch_id)
+
+    def __repr__(self) -> str:
+        return "<Lipsyncs: create(), job(), get(), list(), update(), delete(), statuses(), create_batch(), batch()>"
 
 
 def _local_sources(requests: Sequence[LipsyncRequest]) -> list[tuple[_Place, Source]]:

@@ -428,8 +428,8 @@ class HeyGenSession:
     async def aclose(self) -> None:
         """Close the session. Waits on its jobs end with a `RuntimeError`; the jobs themselves go on.
 
-        A second time it does nothing. A borrowed `aiohttp.ClientSession` stays open. If cancelled, it is closed all the
-        same.
+        Calls that wait for their next attempt end with the error of the last one. A second time it does nothing. A
+        borrowed `aiohttp.ClientSession` stays open. If cancelled, it is closed all the same.
 
         Raises:
             RuntimeError: If it was opened on another event loop; it stays open.
@@ -437,6 +437,7 @@ class HeyGenSession:
         self._connections.ensure_closable()
         if "_calls" in vars(self):
             self._calls.close()
+        self._transport.gate.close()
         await self._connections.aclose()
 
     async def __aenter__(self) -> Self:

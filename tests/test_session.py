@@ -152,6 +152,32 @@ async def test_a_create_that_the_close_of_its_borrowed_client_interrupts_says_un
         await session.aclose()
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_the_close_ends_what_waits_for_its_next_attempt(status):
+    arrived = asyncio.Event()
+
+    def answer(request):
+        if request.path == "/v3/lipsyncs":
+            arrived.set()
+        error = {"code": "code", "message": "Later."}
+        return web.json_response({"error": error}, status=status, headers={"Retry-After": "100"})
+
+    async with serving(answer) as base_url, asyncio.timeout(10):
+        session = HeyGenSession("key", base_url=base_url)
+        waiting = asyncio.create_task(session.poller.wait("ls_1"))
+        creating = asyncio.create_task(session.lipsyncs.create(**BOTH, idempotency_key="mine"))
+        await arrived.wait()
+        while session._transport.gate._seats._value < 100:  # noqa: ASYNC110 nothing sets an event
+            await asyncio.sleep(0.001)
+        await session.aclose()
+        with pytest.raises(APIError) as caught:
+            await creating
+        with pytest.raises(RuntimeError, match="closed"):
+            await waiting
+    assert (caught.value.status, caught.value.idempotency_key, caught.value.attempts) == (status, "mine", 1)
+    assert caught.value.__notes__ == ["It was not sent again: the session was closed."]
+
+
 def test_use_on_another_loop_is_a_runtime_error_with_a_sentence():
     session = HeyGenSession("key", base_url="http://127.0.0.1:1", retry=RetryPolicy(max_attempts=1))
 

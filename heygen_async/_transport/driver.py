@@ -148,7 +148,7 @@ class Transport:
                     delay = self._delay_after(call, error)
                     if delay is None:
                         raise
-                await asyncio.sleep(delay)
+                await self.gate.sleep(delay)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 call.record().write_to(error)

@@ -32,6 +32,7 @@ class Gate:
         self._seats = asyncio.Semaphore(check_count("max_connections", max_connections))
         check_rate("max_requests_per_second", max_requests_per_second)
         self._limiter = None if max_requests_per_second is None else _limiter(max_requests_per_second)
+        self._closed = asyncio.Event()
 
     async def enter(self, scope: RateScope) -> None:
         """Wait until a request of *scope* may leave; call `leave` once for each return."""
@@ -59,15 +60,27 @@ class Gate:
         if wait <= 0:
             return
         try:
-            await asyncio.sleep(wait)
+            await self.sleep(wait)
         except BaseException:
             # Otherwise callers that give up early reserve more and more times, and no request leaves.
             pacer.give_back(scope, departures)
             raise
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait so many *seconds*, or until the session is closed: then the next attempt fails at once."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            pass
+
     def leave(self) -> None:
         """Free the connection."""
         self._seats.release()
+
+    def close(self) -> None:
+        """End every pause, now and from now on."""
+        self._closed.set()
 
 
 def _limiter(rate: float) -> AsyncLimiter:

@@ -561,7 +561,9 @@ async def test_rows_that_are_searched_for_together_share_a_walk_and_a_later_one_
     assert await asyncio.gather(*(searcher.find(*one) for one in together)) == [None] * 3
     assert len(walks) == 2  # the first had begun when the others came
     api.jobs["ls_4"] = attempt_key("d", "in", 1)
-    assert await searcher.find(*later) == "ls_4"
+    found = await searcher.find(*later)
+    assert found is not None
+    assert found.lipsync_id == "ls_4"
     assert len(walks) == 3
 
 

@@ -308,6 +308,28 @@ async def test_an_older_copy_with_a_row_in_doubt_pays_for_nothing_again(stage: S
     assert len(stage.sandbox.jobs) == 40
 
 
+@pytest.mark.parametrize("forgets_keys", [False, True], ids=["an hour later", "two days later"])
+@pytest.mark.parametrize(
+    "refusal", [error(404, "asset_not_found", route=CREATE), error(400, "download_failed")], ids=repr
+)
+async def test_an_older_copy_with_a_create_that_was_refused_since_finds_the_job_of_a_later_attempt(
+    stage: Stage, refusal: Fault, forgets_keys: bool
+) -> None:
+    given = rows(1, audio=SAMPLE_AUDIO)
+    await _cut_off(stage, given, after=False)
+    with _restored_afterwards(stage, forgets_keys=forgets_keys):
+        stage.sandbox.faults = [evolve(refusal, route=CREATE, times=1)]
+        await stage.outcomes(given)
+        await stage.outcomes(given, retry_failed=True)
+        [job] = stage.sandbox.jobs
+
+    now = _two_days_later if forgets_keys else time.time
+    [outcome] = await stage.outcomes(given, now=now)
+    assert outcome.state == "completed"
+    assert outcome.lipsync.id == job.id
+    assert len(stage.sandbox.jobs) == 1
+
+
 async def test_the_repeat_of_a_create_does_not_hide_an_older_copy(stage: Stage) -> None:
     await _cut_off(stage, rows(1), after=False)
     with _restored_afterwards(stage, forgets_keys=False):

@@ -155,7 +155,7 @@ async def _search(row: PreparedRow, record: Record, tools: Tools, _save: Save) -
     except InDoubt as error:
         return record.in_doubt(error)
     if found is not None:
-        return record.accepted(found)
+        return found
     now = tools.clock.now()  # the answers have shown the API's time
     if is_remembered(record, now):  # the key is old only by our clock: the create is sent again under it
         return evolve(record, was_searched_for=True)

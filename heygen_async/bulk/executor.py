@@ -297,6 +297,8 @@ class RowExecutor:
             # Without the list nothing new is sent, but the API still knows the key of this one.
         if self.record.batch is not None:
             return await self._create_in_batch()
+        if (found := await self._seen_job()) is not None:
+            return found
         if self._seat is None:
             self._report("waiting")
             await self._enter()
@@ -306,6 +308,17 @@ class RowExecutor:
         record = await self._advance(Step.CREATE)
         self._report_answer(record)
         return record
+
+    async def _seen_job(self) -> Record | None:
+        """Return the record of a create that is to be sent again with its job, if one has been seen in the list."""
+        if self.record.is_fresh:
+            return None
+        try:
+            return await self.run.tools.searcher.seen_job(self.record)
+        except ENDS_RUN:
+            raise
+        except HeyGenError:
+            return None  # the API still knows the key
 
     async def _create_in_batch(self) -> Record:
         record = await self.run.batches.create(self.row, self.record, before_waiting=self.start_next)

@@ -55,7 +55,7 @@ async def checked_item(run: RunContext, row: PreparedRow, record: Record, job: L
         return failed_step(record, error)
     run.queue.recover()
     if found is not None:
-        return record.accepted(found)
+        return found
     if not is_like_attempt_key(job.callback_id):
         return None
     reason = f"item {record.item} of the batch {record.batch_id} leads to the job {job.id} of another row"

@@ -188,8 +188,8 @@ class Searcher:
                 break
         return newest
 
-    async def find(self, record: Record, row: DubRow) -> str | None:
-        """Return the job of a row in doubt; `None` if there is none.
+    async def find(self, record: Record, row: DubRow) -> Record | None:
+        """Return the record of a row in doubt with its job; `None` if there is none.
 
         Raises:
             InDoubt: If it is not certain which job is the row's.
@@ -198,10 +198,30 @@ class Searcher:
         callback_id = record.callback_id
         assert callback_id is not None  # noqa: S101 it is recorded before anything is sent
         await self._cover(callback_id)
-        listed = [lipsync_id for lipsync_id, _ in await self.store.listed([callback_id])]
         if record.is_ours_to_find:
-            return await self._only_one(record.key, listed)
-        return await self._certain(record, row, listed)
+            return await self.seen_job(record)
+        listed = [lipsync_id for lipsync_id, _ in await self.store.listed([callback_id])]
+        job = await self._certain(record, row, listed)
+        return None if job is None else record.accepted(job)
+
+    async def seen_job(self, record: Record) -> Record | None:
+        """Return the record of a row in doubt with its job, if one has been seen in the list.
+
+        In a store from before the last run the create may have been refused since, and sent under later keys.
+
+        Raises:
+            InDoubt: If it is not certain which job is the row's.
+            HeyGenError: If a job that may be the row's cannot be looked at.
+        """
+        if not record.is_ours_to_find or not await self.store.has_listed():
+            return None
+        found = await self._last_seen(record, _MORE_ATTEMPTS)
+        if found is None:
+            return None
+        attempt, job = found
+        if attempt == record.attempt:
+            return record.accepted(job)
+        return record.adopted(attempt, job, self.clock.now(), estimate=record.estimate)
 
     async def _cover(self, callback_id: str) -> None:
         """Walk, unless a walk has begun since this was called: an older one may have missed a create on its way."""
@@ -233,12 +253,18 @@ class Searcher:
         """
         if not await self.store.has_listed():  # so it is after a clean end
             return None
-        attempts = range(record.attempt, record.attempt + max_attempts + _MORE_ATTEMPTS)
+        count = max_attempts + _MORE_ATTEMPTS
         if row.callback_id is not None:
             await self._check_no_job(record.key, [row.callback_id])
             return None
         if self._is_legacy:
+            attempts = range(record.attempt, record.attempt + count)
             await self._check_no_job(record.key, [first_version_key(record.key, attempt) for attempt in attempts])
+        return await self._last_seen(record, count)
+
+    async def _last_seen(self, record: Record, count: int) -> tuple[int, str] | None:
+        """Return the last of the next *count* attempts of a row that has a job in the list, and that job."""
+        attempts = range(record.attempt, record.attempt + count)
         keys = {attempt_key(record.key, record.inputs, attempt): attempt for attempt in attempts}
         listed = await self.store.listed(list(keys))
         if not listed:

@@ -180,6 +180,9 @@ class FakeHeyGen:
         ]
         yield Page(items=await server.call("batch", READ, look))
 
+    async def batch_status(self, _batch_id: str) -> LipsyncStatus:
+        return LipsyncStatus.RUNNING
+
     async def get(self, lipsync_id: str) -> Lipsync:
         server = self.server
         return await server.call("get", READ, lambda: server.lipsync(server.world.job(lipsync_id)))
@@ -259,6 +262,9 @@ class BatchHeyGen(FakeHeyGen):
         now = await self._answered("batch", READ)
         statuses = ((one, self._status(one, now)) for one in self._batches[batch_id])
         yield Page(items=[BatchItem(item_index=n, status=it, lipsync_id=one) for n, (one, it) in enumerate(statuses)])
+
+    async def batch_status(self, _batch_id: str) -> LipsyncStatus:
+        return LipsyncStatus.RUNNING
 
     async def get(self, lipsync_id: str) -> Lipsync:
         now = await self._answered("get", READ)

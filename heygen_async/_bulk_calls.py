@@ -115,6 +115,10 @@ class BulkCalls:
         """Iterate over the pages of the items of a batch."""
         return self.lipsyncs.batch(batch_id).items().pages()
 
+    async def batch_status(self, batch_id: str) -> LipsyncStatus | str:
+        """Return the status of a batch."""
+        return (await self.lipsyncs.batch(batch_id).get()).status
+
     def list(self, *, page_size: int) -> AsyncIterator[Page[Lipsync]]:
         """Iterate over the pages of the account's jobs, newest first."""
         return Paginator(partial(self.jobs.page, page_size)).pages()

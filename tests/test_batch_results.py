@@ -49,6 +49,12 @@ class Server:
     answers: list[Sequence[BatchItem] | Exception]
     times: list[float] = field(factory=list)
     polling: PollPolicy = field(factory=PollPolicy)
+    runs_until: float = 0.0
+    """When the batch itself ends."""
+
+    async def batch_status(self, _: str) -> LipsyncStatus:
+        has_ended = asyncio.get_running_loop().time() >= self.runs_until
+        return LipsyncStatus.COMPLETED if has_ended else LipsyncStatus.RUNNING
 
     async def batch(self, _: str) -> AsyncIterator[Page[BatchItem]]:
         self.times.append(asyncio.get_running_loop().time())
@@ -255,11 +261,43 @@ async def test_a_row_whose_item_is_not_in_a_batch_that_is_over_does_not_wait_for
     assert len(server.times) == 10
 
 
-@pytest.mark.parametrize("before", [[COMPLETED] * 9, [items(LipsyncStatus.RUNNING)] * 20, [[]] * 20], ids=len)
-async def test_an_item_that_is_listed_late_counts(before: list[list[BatchItem]]) -> None:
-    found = await results_of(Server([*before, BOTH]), RECORD, SECOND)
+@pytest.mark.parametrize("listed", [[], COMPLETED], ids=["no item", "the other item"])
+async def test_a_batch_that_is_over_without_an_item_is_not_waited_for(listed: list[BatchItem]) -> None:
+    server = Server([listed], runs_until=2000)
+    [error] = await results_of(server, SECOND)
+
+    assert isinstance(error, UnexpectedResponse)
+    assert "does not list item 1" in str(error)
+    assert sum(time >= 2000 for time in server.times) == 10
+
+
+@pytest.mark.parametrize(
+    ("before", "runs_until"),
+    [([COMPLETED] * 9, 0), ([RUNNING] * 20, 0), ([[]] * 20, 3600), ([COMPLETED] * 20, 3600)],
+    ids=["nine looks", "another runs", "none is listed yet", "it goes on"],
+)
+async def test_an_item_that_is_listed_late_counts(before: list[list[BatchItem]], runs_until: float) -> None:
+    found = await results_of(Server([*before, BOTH], runs_until=runs_until), RECORD, SECOND)
 
     assert [job.id for job in found] == ["ls_0", "ls_1"]
+
+
+@pytest.mark.parametrize("lipsync_id", [None, ""])
+@pytest.mark.parametrize("looks", [1, 9])
+async def test_a_completed_item_may_get_its_job_late(lipsync_id: str | None, looks: int) -> None:
+    nameless = [evolve(BOTH[0], lipsync_id=lipsync_id), BOTH[1]]
+    found = await results_of(Server([*[nameless] * looks, BOTH]), RECORD, SECOND)
+
+    assert [job.id for job in found] == ["ls_0", "ls_1"]
+
+
+async def test_a_completed_item_that_gets_no_job_ends_its_row() -> None:
+    server = Server([[evolve(BOTH[0], lipsync_id=None), BOTH[1]]])
+    found = await results_of(server, RECORD, SECOND)
+
+    assert "has no lipsync_id" in str(found[0])
+    assert found[1].id == "ls_1"
+    assert len(server.times) == 10
 
 
 async def test_a_job_whose_requests_always_fail_holds_up_no_other_one() -> None:

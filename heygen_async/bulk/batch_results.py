@@ -39,7 +39,7 @@ class _AwaitedBatch:
     status: LipsyncStatus = LipsyncStatus.PENDING
     """Its status, as far as these rows are concerned."""
     failures: dict[int, Failures] = field(factory=dict)
-    """By item: failed requests for its job, and looks at a batch that is over without it."""
+    """By item: failed requests for its job, looks at it without one, and looks at a batch that is over without it."""
 
 
 @define(eq=False)
@@ -114,8 +114,8 @@ class BatchResults:
             if result is not None:
                 batch.failures.pop(index, None)
                 _settle(batch.waiting.pop(index), result)
-        if unreadable is None and items and all(item.status in TERMINAL for item in items):
-            _give_up_missing(batch_id, batch, {item.item_index for item in items})
+        if unreadable is None and all(item.status in TERMINAL for item in items):
+            await self._count_missing(batch_id, batch, {item.item_index for item in items})
         is_pending = all(item.status == LipsyncStatus.PENDING for item in items)
         going_on = LipsyncStatus.PENDING if is_pending else LipsyncStatus.RUNNING
         batch.status = going_on if batch.waiting else LipsyncStatus.COMPLETED
@@ -160,6 +160,8 @@ class BatchResults:
         self, batch: _AwaitedBatch, item: BatchItem, found: Lipsync | HeyGenError | None
     ) -> Lipsync | HeyGenError | None:
         """Return the result of an item that has ended; `None` if it is not known yet. Counts failed requests."""
+        if item.status == LipsyncStatus.COMPLETED and not item.lipsync_id:
+            found = UnexpectedResponse([f"item {item.item_index} is completed, and has no lipsync_id"], status=200)
         if isinstance(found, HeyGenError):
             failures = batch.failures.get(item.item_index, NO_FAILURES).after_error(found)
             if failures is not None:
@@ -168,6 +170,20 @@ class BatchResults:
         elif found is not None:
             batch.failures.pop(item.item_index, None)
         return _end_of(item, found)
+
+    async def _count_missing(self, batch_id: str, batch: _AwaitedBatch, listed: Container[int]) -> None:
+        """If the batch is over, count this look for each row without an item; ten of them end its wait."""
+        missing = [index for index in batch.waiting if index not in listed]
+        if not missing or await self.tools.heygen.batch_status(batch_id) not in TERMINAL:
+            return
+        for index in missing:
+            error = UnexpectedResponse([f"the batch {batch_id} has ended, and does not list item {index}"], status=200)
+            failures = batch.failures.get(index, NO_FAILURES).after_error(error)
+            if failures is not None:
+                batch.failures[index] = failures
+            else:
+                del batch.failures[index]
+                _settle(batch.waiting.pop(index), error)
 
     async def _listed(self, lipsync_ids: Sequence[str]) -> Mapping[str, Lipsync]:
         """Return those of the jobs that are completed on the first pages of the list, if it can be read."""
@@ -186,18 +202,6 @@ class BatchResults:
             found |= {lipsync.id: lipsync for lipsync in page.items if lipsync.id in wanted and lipsync.is_terminal}
             pages -= 1
         return found
-
-
-def _give_up_missing(batch_id: str, batch: _AwaitedBatch, listed: Container[int]) -> None:
-    """For each row without an item in a batch that is over, count this look; ten of them end its wait."""
-    for index in [index for index in batch.waiting if index not in listed]:
-        error = UnexpectedResponse([f"the batch {batch_id} has ended, and does not list item {index}"], status=200)
-        failures = batch.failures.get(index, NO_FAILURES).after_error(error)
-        if failures is not None:
-            batch.failures[index] = failures
-        else:
-            del batch.failures[index]
-            _settle(batch.waiting.pop(index), error)
 
 
 def _settle(future: asyncio.Future[Lipsync], result: Lipsync | Exception) -> None:
@@ -220,8 +224,6 @@ def _end_of(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | H
     is_gone = isinstance(found, NotFound) and has_own_code(found)
     if item.status == LipsyncStatus.FAILED and (not item.lipsync_id or is_gone):
         return _failure(item)
-    if not item.lipsync_id:
-        return UnexpectedResponse([f"item {item.item_index} is completed, and has no lipsync_id"], status=200)
     if not isinstance(found, Lipsync):
         return found
     if found.status == LipsyncStatus.FAILED:

@@ -24,6 +24,7 @@ from heygen_async.models import (
     Lipsync,
     LipsyncOptions,
     LipsyncRequest,
+    LipsyncStatus,
     Source,
 )
 from heygen_async.policies import PollPolicy
@@ -231,6 +232,10 @@ class HeyGen(Protocol):
 
     def batch(self, batch_id: str) -> AsyncIterator[ListPage[BatchItem]]:
         """Iterate over the pages of the items of a batch."""
+        ...
+
+    async def batch_status(self, batch_id: str) -> LipsyncStatus | str:
+        """Return the status of a batch."""
         ...
 
     def list(self, *, page_size: int) -> AsyncIterator[ListPage[Lipsync]]:

@@ -39,8 +39,8 @@ class MemoryStore:
             if record.state is State.SUBMITTING or (record.state is State.SUBMITTED and record.lipsync_id is None)
         ]
 
-    async def batch_size(self, batch: str) -> int:
-        return sum(record.batch == batch for record in self.records.values())
+    async def rows_of_batch(self, batch: str) -> Sequence[Record]:
+        return [record for record in self.records.values() if record.batch == batch]
 
     async def asset(self, digest: str) -> str | None:
         return self.assets.get(digest)

@@ -215,6 +215,27 @@ async def test_rows_of_an_interrupted_batch_are_not_sent_without_the_others(stag
     assert len(stage.sandbox.jobs) == 3
 
 
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("recorded", [{"row-1"}, {"row-2", "row-3"}], ids=sorted)
+async def test_a_batch_that_was_recorded_for_some_of_its_rows_is_that_of_the_others(
+    tmp_path: Path, recorded: set[str], submit: str
+) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(rows(3), submit="batch") as run:
+            await until(lambda: run.snapshot().stages.get("running") == 3)
+        with stage.database() as database:  # as if the machine had lost its power between two writes
+            lost = [(row.key,) for row in rows(3) if row.key not in recorded]
+            database.executemany("UPDATE rows SET state = 'submitting', batch_id = NULL WHERE key = ?", lost)
+            database.execute("INSERT INTO facts VALUES ('open', ?)", (repr(time.time()),))
+        async with stage.run(rows(3), submit=submit) as run:
+            await until(lambda: run.snapshot().stages.get("running") == 3)
+            await stage.sandbox.advance(100)
+            assert [outcome.state async for outcome in run] == ["completed"] * 3
+
+        assert len(stage.sandbox.jobs) == 3
+        assert len(_batch_keys(stage)) == 1
+
+
 @pytest.mark.parametrize("first", ["each", "batch"])
 @pytest.mark.parametrize("count", [3, 4, 130])
 async def test_the_same_rows_in_other_batches_of_a_new_journal_are_not_paid_again(

@@ -202,8 +202,10 @@ class BatchCollector:
         key = record.batch
         assert key is not None  # noqa: S101 the record has one since join()
         if key not in self._expired and key not in self._batches:  # of an interrupted run
-            size = await self.tools.store.batch_size(key)
-            self._batches.setdefault(key, _Batch(size))
+            recorded = await self.tools.store.rows_of_batch(key)
+            if (batch_id := next((one.batch_id for one in recorded if one.batch_id), None)) is not None:
+                return record.accepted_in(batch_id)  # that run could not record it for all of its rows
+            self._batches.setdefault(key, _Batch(len(recorded)))
         if key in self._expired:
             return evolve(record, is_key_lost=True)
         batch = self._batches[key]

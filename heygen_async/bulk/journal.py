@@ -185,9 +185,9 @@ class Journal:
         return self._select("state = ? OR (state = ? AND lipsync_id IS NULL)", State.SUBMITTING, State.SUBMITTED)
 
     @_in_thread
-    def batch_size(self, batch: str) -> int:
-        """Return how many rows were recorded for the batch with this key."""
-        return len(self._select("batch = ?", batch))
+    def rows_of_batch(self, batch: str) -> list[Record]:
+        """Return the rows that were recorded for the batch with this key."""
+        return self._select("batch = ?", batch)
 
     @_in_thread
     def known_jobs(self, lipsync_ids: Sequence[str]) -> set[str]:

@@ -118,8 +118,8 @@ class Store(Facts, Protocol):
         """Return the rows for which it is not known whether there is a job, or which job of their batch is theirs."""
         ...
 
-    def batch_size(self, batch: str) -> Awaitable[int]:
-        """Return how many rows were recorded for the batch with this key."""
+    def rows_of_batch(self, batch: str) -> Awaitable[Sequence[Record]]:
+        """Return the rows that were recorded for the batch with this key."""
         ...
 
     def asset(self, digest: str) -> Awaitable[str | None]:

@@ -202,13 +202,13 @@ class PostgresStore:
         )
         return [record_from_json(*values) for values in found]
 
-    async def batch_size(self, batch: str) -> int:
-        """Return how many rows were recorded for the batch with this key."""
-        ((count,),) = await self._database.fetch(
-            "SELECT count(*) FROM rows WHERE run = %(run)s AND record->>'batch' = %(batch)s",
+    async def rows_of_batch(self, batch: str) -> Sequence[Record]:
+        """Return the rows that were recorded for the batch with this key."""
+        found = await self._database.fetch(
+            "SELECT record, version FROM rows WHERE run = %(run)s AND record->>'batch' = %(batch)s",
             {"run": self.run, "batch": batch},
         )
-        return int(count)
+        return [record_from_json(*values) for values in found]
 
     async def asset(self, digest: str) -> str | None:
         """Return the id under which the content with *digest* was uploaded."""

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from heygen_async import Account, APIError, LipsyncFailed, PollPolicy, RateLimit
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import UnixClock
-from heygen_async.models import Lipsync, LipsyncStatus
+from heygen_async.models import Lipsync, LipsyncRequest, LipsyncStatus
 
 
 @pytest.fixture
@@ -380,3 +381,44 @@ def test_a_row_waits_for_the_retry_after_of_an_error_that_is_no_429() -> None:
     refused, again = next(iter(heygen.sent.values()))
     assert again - refused >= heygen.SECONDS
     assert sum(len(times) for times in heygen.sent.values()) == 4
+
+
+class Crowded(FakeHeyGen):
+    """An account of which others use up the rate: most creates of batches are answered 429."""
+
+    def __init__(self, server: Server, accepts_each: int) -> None:
+        super().__init__(server)
+        self.accepts_each = accepts_each
+        self.sent = 0
+
+    async def create_batch(self, key: str, requests: Sequence[LipsyncRequest], *, key_age: Callable[[], float]) -> str:
+        self.sent += 1
+        if self.sent % self.accepts_each:
+            raise RateLimited("too many requests", status=429, retry_after=1, outcome="rejected")
+        return await super().create_batch(key, requests, key_age=key_age)
+
+
+@pytest.mark.parametrize("accepts_each", [8, 10])
+def test_a_batch_that_is_refused_with_429_while_others_are_accepted_fails_no_row(accepts_each: int) -> None:
+    lengths = lengths_of(0, 800)
+    heygen = Crowded(Server(lengths, lambda _: 10), accepts_each)
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(_drained(heygen, lengths, Plan(journal=None, submit="batch")))
+    finally:
+        loop.close()
+
+    assert heygen.server.asked["create_batch"] == 8
+
+
+def test_batches_that_are_only_refused_with_429_end_the_run_after_an_hour() -> None:
+    lengths = lengths_of(0, 20)
+    heygen = Crowded(Server(lengths, lambda _: 10), 10**9)
+    loop = VirtualLoop()
+    try:
+        with pytest.raises(RateLimited):
+            loop.run_until_complete(_drained(heygen, lengths, Plan(journal=None, submit="batch")))
+    finally:
+        loop.close()
+
+    assert 3600 <= loop.now < 4000

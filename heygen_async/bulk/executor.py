@@ -221,14 +221,17 @@ class RowExecutor:
         if step is Step.DOWNLOAD:
             await asyncio.sleep(record.hold)
         elif isinstance(error, HeyGenError) and not (is_alone and isinstance(error, RateLimited)):
-            await self._after_failure(error, is_alone=is_alone)
+            is_refused = was_sent and isinstance(error, RateLimited)
+            await self._after_failure(error, is_alone=is_alone, is_refused=is_refused)
 
-    async def _after_failure(self, error: HeyGenError, *, is_alone: bool) -> None:
+    async def _after_failure(self, error: HeyGenError, *, is_alone: bool, is_refused: bool) -> None:
         """After a request without a usable answer, wait for the next chance; a create alone does so in the queue."""
         queue = self.run.queue
         if not is_alone:
             queue.note_failure()
-        self._unanswered = queue.count_unanswered(self._unanswered, error)
+        unanswered = queue.count_unanswered(self._unanswered, error)
+        if not is_refused:  # a 429 of a create is about the account, not about its rows
+            self._unanswered = unanswered
         if self._unanswered.is_too_many:
             await self._save(self.record.stopped(error))
         elif not is_alone:

@@ -48,6 +48,7 @@ from heygen_async.sandbox.faults import Alter, error, html, reset, server_error
 BATCH = "POST /v3/lipsyncs/batches"
 LOOK = "GET /v3/lipsyncs/batches/{batch_id}"
 GET = "GET /v3/lipsyncs/{lipsync_id}"
+LIST = "GET /v3/lipsyncs"
 DAY = 24 * 3600.0
 
 
@@ -652,6 +653,57 @@ async def test_a_job_of_a_batch_that_was_deleted_is_not_waited_for(stage: Stage)
 
     assert outcomes["row-1"].state == "completed"
     assert isinstance(outcomes["slow"].error, NotFound)
+
+
+async def _delete_the_first_job_of_a_batch(stage: Stage) -> str:
+    """Run two rows until their jobs run, delete one of them, and return the key of its row."""
+    async with stage.run(rows(2), submit="batch") as run:
+        await until(lambda: run.snapshot().stages.get("running") == 2)
+    job = stage.sandbox.jobs[0]
+    await stage.heygen.lipsyncs.delete(job.id)
+    await stage.sandbox.advance(100)
+    return row_key(str(job.body["callback_id"]))
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("max_attempts", [1, 3])
+async def test_a_row_of_a_batch_whose_job_was_deleted_gets_another_one_with_retry_failed_only(
+    tmp_path: Path, submit: str, max_attempts: int
+) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        deleted = await _delete_the_first_job_of_a_batch(stage)
+        assert (await _outcomes(stage, rows(2)))[deleted].state == "failed"
+        assert len(stage.sandbox.jobs) == 2
+
+        async with stage.run(rows(2), submit=submit, retry_failed=True, max_attempts=max_attempts) as run:
+            await until(lambda: len(stage.sandbox.jobs) == 3)
+            await stage.sandbox.advance(100)
+            states = {outcome.key: outcome.state async for outcome in run}
+        assert states[deleted] == "completed"
+        assert stage.jobs_by_key()[deleted] == 2
+
+
+@pytest.mark.parametrize("lost", ["batch", "list"])
+async def test_a_row_of_a_batch_is_not_paid_again_while_it_is_not_certain_that_its_job_is_gone(
+    tmp_path: Path, lost: str
+) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        await _delete_the_first_job_of_a_batch(stage)
+        is_batch = lost == "batch"
+        stage.sandbox.faults = [error(404, "not_found", route=LOOK) if is_batch else error(403, "no", route=LIST)]
+
+        assert (await _states(stage, rows(2), retry_failed=True))["failed"] == (2 if is_batch else 1)
+        assert len(stage.sandbox.jobs) == 2
+
+
+async def test_a_row_of_a_batch_whose_item_names_a_job_that_was_deleted_finds_its_own_one(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        await _delete_the_first_job_of_a_batch(stage)
+        with stage.database() as database:  # as if the API counted the items in another way
+            database.execute("UPDATE rows SET item = 1 - item")
+
+        assert await _states(stage, rows(2), retry_failed=True) == {"completed": 1, "failed": 1}
+        assert max(stage.jobs_by_attempt().values()) == 1
 
 
 @pytest.mark.parametrize("fault", [html(LOOK), error(408, None, route=LOOK)], ids=["HTML", "408"])

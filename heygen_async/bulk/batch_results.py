@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 from attrs import define, evolve, field
 
 from heygen_async.bulk.effects import Tools
-from heygen_async.bulk.program import ENDS_RUN, NeverMade
+from heygen_async.bulk.program import ENDS_RUN, ItemGone, NeverMade
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.errors import NO_REASON, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse, has_own_code
@@ -220,7 +220,7 @@ def _end_of(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | H
     cannot be read may be completed.
     """
     if item.status == LipsyncStatus.NOT_FOUND:
-        return NotFound(f"there is no lipsync {item.lipsync_id}", status=404, code="not_found")
+        return ItemGone(f"there is no lipsync {item.lipsync_id}", status=404, code="not_found")
     is_gone = isinstance(found, NotFound) and has_own_code(found)
     if item.status == LipsyncStatus.FAILED and (not item.lipsync_id or is_gone):
         return _failure(item)

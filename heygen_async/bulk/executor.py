@@ -18,7 +18,7 @@ from heygen_async.bulk.create_queue import Seat
 from heygen_async.bulk.effects import advance, after_failed_create, check_target
 from heygen_async.bulk.events import DubEvent, Stage
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, may_replace
+from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, without_job
 from heygen_async.bulk.limits import Unanswered
 from heygen_async.bulk.program import (
     ENDS_RUN,
@@ -370,10 +370,10 @@ class RowExecutor:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            if not await may_replace(self.run, record, error):
-                return record.stopped(error)
-            self._reservation.settle(record.estimate)  # the job may have been paid
-            return record.without_job()
+            after = await without_job(self.run, self.row, record, error)
+            if after.state is State.PLANNED:
+                self._reservation.settle(record.estimate)  # the job may have been paid
+            return after
         finally:
             self._release_seat()
         checked = await checked_item(self.run, self.row, record, job)

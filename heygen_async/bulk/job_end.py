@@ -45,7 +45,7 @@ async def checked_item(run: RunContext, row: PreparedRow, record: Record, job: L
     if record.lipsync_id is not None or not job.callback_id or job.callback_id == record.callback_id:
         return None
     try:
-        found = await run.tools.searcher.find(record, row.row)
+        found = await _searched(run, row, record)
     except ENDS_RUN:
         raise
     except HeyGenError as error:
@@ -53,7 +53,6 @@ async def checked_item(run: RunContext, row: PreparedRow, record: Record, job: L
         if is_refused and not is_like_attempt_key(job.callback_id):
             return None  # without the list nothing says that it is another row's
         return failed_step(record, error)
-    run.queue.recover()
     if found is not None:
         return found
     if not is_like_attempt_key(job.callback_id):
@@ -62,10 +61,27 @@ async def checked_item(run: RunContext, row: PreparedRow, record: Record, job: L
     return record.stopped(UnexpectedResponse([reason], status=200))
 
 
-async def may_replace(run: RunContext, record: Record, error: HeyGenError) -> bool:
-    """Return whether a row gets another job: the caller wants that, and it is the account of the first one."""
-    is_wanted = run.retries_failed and is_gone(record, error)
-    return is_wanted and await run.tools.store.fact("account") is not None
+async def without_job(run: RunContext, row: PreparedRow, record: Record, error: HeyGenError) -> Record:
+    """Return the record of a row whose job cannot be waited for because of *error*.
+
+    It gets another one if the API says that the first is gone, the caller wants that, and it is the same account.
+    """
+    if not is_gone(record, error) or not run.retries_failed or await run.tools.store.fact("account") is None:
+        return record.stopped(error)
+    if record.lipsync_id is not None:
+        return record.without_job()
+    try:  # an item of a batch may name the job of another row
+        return await _searched(run, row, record) or record.without_job()
+    except ENDS_RUN:
+        raise
+    except HeyGenError as failure:
+        return failed_step(record, failure)
+
+
+async def _searched(run: RunContext, row: PreparedRow, record: Record) -> Record | None:
+    found = await run.tools.searcher.find(record, row.row)
+    run.queue.recover()
+    return found
 
 
 async def cost_of(run: RunContext, row: PreparedRow, record: Record, job: Lipsync) -> float:

@@ -50,6 +50,10 @@ class NeverMade(InvalidRequest):
     """Raised when the server did not take one item of a batch."""
 
 
+class ItemGone(NotFound):
+    """Raised when the server does not have the job of an item of a batch any more."""
+
+
 @frozen(kw_only=True)
 class RetryDelays:
     """How long a row waits, in seconds, before it tries again or looks again."""
@@ -218,7 +222,9 @@ def is_final_failure(message: str | None) -> bool:
 
 def is_gone(record: Record, error: Exception) -> bool:
     """Return whether the API itself, not a gateway, says that it does not have the job of a row."""
-    return record.lipsync_id is not None and isinstance(error, NotFound) and has_own_code(error)
+    if record.lipsync_id is None:
+        return isinstance(error, ItemGone)
+    return isinstance(error, NotFound) and has_own_code(error)
 
 
 def failed_step(record: Record, error: HeyGenError) -> Record:

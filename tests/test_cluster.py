@@ -3,11 +3,13 @@
 import asyncio
 import csv
 import errno
+import logging
+import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -15,6 +17,7 @@ import psycopg
 import pytest
 from attrs import evolve, frozen
 from bulk_stage import HASTY, QUICK
+from psycopg import sql
 
 import heygen_async.bulk.cluster.cluster as facade
 from heygen_async import (
@@ -216,6 +219,28 @@ async def test_a_source_that_not_every_worker_could_reach_is_refused_and_nothing
     assert (await stage.enqueue(rows(2))).added == 2
 
 
+async def test_a_path_that_cannot_be_stored_is_refused_before_anything_is_enqueued(stage: Stage) -> None:
+    folder = stage.folder / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    source = folder / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+
+    with pytest.raises(BadRows, match="row 1, audio: its path is not valid UTF-8"):
+        await stage.enqueue([DubRow(url(1), source, key="row")])
+    with pytest.raises(ValueError, match="output_dir is not valid UTF-8"):
+        await stage.enqueue(rows(1), output_dir=folder / "out")
+    assert (await stage.cluster.status()).runs == []
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [(b"run", TypeError), (5, TypeError), ("", ValueError), ("a\0", ValueError)]
+)
+async def test_the_name_of_a_run_is_one_line_of_text(stage: Stage, name: object, error: type[Exception]) -> None:
+    with pytest.raises(error, match="run must be"):
+        await stage.enqueue(rows(1), run=name)
+    assert (await stage.cluster.status()).runs == []
+
+
 async def test_rows_that_were_refused_are_enqueued_once_they_are_right_with_another_folder(stage: Stage) -> None:
     bad = DubRow(url(3), Path("/nowhere/new.mp3"), key="bad")
     with pytest.raises(BadRows):
@@ -249,6 +274,52 @@ async def test_an_enqueue_that_is_refused_leaves_a_run_with_rows_as_it_was(stage
     with pytest.raises(BadRows):
         await stage.enqueue([*changed, *rows(150)[1:], DubRow(url(3), Path("/nowhere/new.mp3"), key="bad")])
     assert (await stage.cluster.status()).runs[0].rows == {"failed": 1}
+
+
+async def test_a_failed_row_that_has_changed_is_left_as_it_was_by_an_enqueue_that_does_not_come_to_its_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = DubRow(url(1, "fail=No+face"), AUDIO, key="row")
+    await stage.enqueue([failing])
+    assert (await stage.complete()).runs[0].rows == {"failed": 1}
+
+    again = [evolve(failing, title="again"), *rows(2)]
+    await _dies_before_the_release(stage, again, monkeypatch)
+    assert (await stage.cluster.status()).runs[0].rows == {"failed": 1}
+    assert (await stage.enqueue(again)).changed == 1
+    assert (await stage.complete()).runs[0].rows == {"failed": 1, "done": 2}
+    assert stage.jobs() == {"row": 2, "row-1": 1, "row-2": 1}
+
+
+async def test_a_failed_row_that_has_changed_is_left_as_it_was_where_another_run_takes_an_output_first(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = DubRow(url(1, "fail=No+face"), AUDIO, key="row")
+    await stage.enqueue([failing])
+    await stage.complete()
+    fetch = Database.fetch
+
+    async def after_another(self: Database, statement: str, values: object = None) -> object:
+        if "INSERT INTO claims" in statement:
+            monkeypatch.undo()
+            await stage.enqueue([DubRow(url(2), AUDIO, key="other", output="same.mp4")], run="other")
+        return await fetch(self, statement, values)
+
+    monkeypatch.setattr(Database, "fetch", after_another)
+    with pytest.raises(BadRows):
+        await stage.enqueue([evolve(failing, title="again"), DubRow(url(3), AUDIO, key="late", output="same.mp4")])
+
+    assert (await stage.cluster.status()).runs[0].rows == {"failed": 1}
+
+
+async def test_a_skipped_row_that_has_changed_is_changed_and_released(stage: Stage) -> None:
+    (row,) = [evolve(row, end_time=10.0) for row in rows(1)]
+    await stage.enqueue([row], budget=0.1)
+    assert (await stage.complete()).runs[0].rows == {"skipped": 1}
+
+    assert (await stage.enqueue([evolve(row, end_time=20.0)], budget=5.0)).changed == 1
+    assert (await stage.complete()).runs[0].rows == {"done": 1}
+    assert [job.body["end_time"] for job in stage.sandbox.jobs] == [20.0]
 
 
 async def test_a_run_that_an_enqueue_left_when_it_died_takes_another_folder(stage: Stage) -> None:
@@ -521,6 +592,45 @@ async def test_a_key_that_may_not_read_its_account_may_be_that_of_a_worker(datab
         status = await stage.complete()
 
     assert (status.runs[0].rows, status.runs[0].account) == ({"done": 2}, "")
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["sessions end", "sessions stay"])
+async def test_a_database_that_is_read_only_for_a_while_ends_no_worker(
+    stage: Stage, caplog: pytest.LogCaptureFixture, ends: bool
+) -> None:
+    await stage.enqueue(rows(3))
+    with caplog.at_level(logging.INFO, "heygen_async"):
+        async with stage.worker() as worker:
+            await stage.until(lambda status: status.runs[0].rows == {"done": 3})
+            with read_only(stage.url, ends=ends):
+                async with asyncio.timeout(20):
+                    while "read-only" not in caplog.text and not worker.done():  # noqa: ASYNC110 nothing sets an event
+                        await asyncio.sleep(0.02)
+            async with Cluster(stage.url) as cluster:  # the connections of the first one have ended
+                later = evolve(stage, cluster=cluster)
+                await later.enqueue(rows(6))
+                status = await later.until(lambda status: worker.done() or status.is_complete)
+            assert not worker.done()
+
+    assert status.runs[0].rows == {"done": 6}
+    assert stage.jobs().total() == 6
+
+
+@contextmanager
+def read_only(url: str, *, ends: bool) -> Iterator[None]:
+    """Let every session write nothing for a while, as where a disk is full; *ends* ends them at last."""
+    with psycopg.connect(url, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+        name = sql.Identifier(connection.info.dbname)
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+        end += "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+        connection.execute(end)
+        try:
+            yield
+        finally:
+            connection.execute(sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+            if ends:
+                connection.execute(end)
 
 
 async def test_a_worker_without_the_shared_folder_ends_before_it_writes_anything(stage: Stage) -> None:

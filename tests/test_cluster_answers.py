@@ -1,9 +1,12 @@
 """What the API answers that cannot be stored or used: it is an error of that row, and no worker ends by it."""
 
+import base64
 from pathlib import Path
+from random import Random
 
 import psycopg
 import pytest
+from attrs import evolve
 from test_cluster import AUDIO, CREATE, rows, staged, url
 
 from heygen_async.bulk.checks import BadRows
@@ -13,6 +16,9 @@ from heygen_async.bulk.promotion import FinalRow
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO
 from heygen_async.sandbox.faults import error, odd_fields
+
+LONG = base64.b64encode(Random(1).randbytes(4500)).decode()
+"""More than an ordered index takes, however well that is packed."""
 
 
 @pytest.mark.parametrize("answered", ["a\0b", "a\ud83d", "a/b", "statuses"], ids=["NUL", "surrogate", "slash", "word"])
@@ -63,6 +69,28 @@ async def test_jobs_of_others_that_cannot_be_stored_do_not_end_a_search(database
         status = await stage.complete()
 
     assert status.runs[0].rows == {"done": 2}
+
+
+@pytest.mark.parametrize("is_ours", [False, True], ids=["of somebody else", "of the row"])
+async def test_a_callback_id_of_any_length_in_the_list_holds_nothing_up(
+    database_url: str, tmp_path: Path, is_ours: bool
+) -> None:
+    given = [evolve(row, callback_id=LONG if is_ours else None) for row in rows(1)]
+    async with staged(database_url, tmp_path) as stage:
+        if not is_ours:
+            stage.sandbox.faults.append(odd_fields("GET /v3/lipsyncs", fields={"callback_id": LONG}))
+        await stage.enqueue(given)
+        await stage.complete()
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            connection.execute("UPDATE heygen.facts SET value = 'another.1' WHERE name = 'timeline'")
+            if is_ours:
+                connection.execute("DELETE FROM heygen.runs")  # an old copy knows of no job
+                (tmp_path / "out" / "row-1.mp4").unlink()
+        await stage.enqueue([*given, *rows(3)[1:]])
+        status = await stage.complete()
+
+    assert status.runs[0].rows == ({"failed": 1, "done": 2} if is_ours else {"done": 3})
+    assert len(stage.sandbox.jobs) == 3
 
 
 async def test_text_with_a_nul_is_stored_without_it_and_a_backslash_is_kept(database_url: str) -> None:

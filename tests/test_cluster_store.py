@@ -399,6 +399,22 @@ async def test_a_timeout_is_still_one_where_the_driver_loses_a_cancellation() ->
                 await asyncio.Event().wait()
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO files SELECT string_agg(md5(n::text), ''), '', '' FROM generate_series(1, 500) AS n",
+        f"SELECT {', '.join(['1'] * 2000)}",
+    ],
+    ids=["index", "columns"],
+)
+async def test_what_is_too_large_for_the_database_is_refused_and_not_tried_again(
+    database: Database, statement: str
+) -> None:
+    with pytest.raises(ClusterError, match="refused a statement") as caught:
+        await database.fetch(statement)
+    assert not isinstance(caught.value, DatabaseLost)
+
+
 def test_a_lost_database_may_be_there_again() -> None:
     assert DatabaseLost("x").is_transient
     assert not ClusterError("x").is_transient

@@ -13,9 +13,10 @@ from typing import Any, Final, LiteralString, Self
 from anyio import to_thread
 from attrs import evolve, frozen
 
-from heygen_async._arguments import check_count, check_rate, check_type
+from heygen_async._arguments import check_count, check_rate, check_text, check_type
 from heygen_async._ids import segment
 from heygen_async._media.targets import expanded
+from heygen_async._text import one_line
 from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, AccountStore, join_account
@@ -30,6 +31,7 @@ from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.status import ClusterStatus, read_status
 from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
+from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.outputs import absolute_path, is_written
 from heygen_async.bulk.owner import account_of
@@ -123,11 +125,13 @@ class Cluster:
 
         Raises:
             BadRows: If rows are wrong; nothing was enqueued.
+            TypeError, ValueError: If an option is wrong.
             ClusterError: If the database cannot be used, the run has another output folder, or another enqueue of it
                 goes on.
             OSError: If the output folder cannot be written to.
         """
         check_rows(rows)
+        check_text("run", run)
         origin = chosen_base_url(base_url, os.environ)
         folder = None if output_dir is None else Path(expanded(output_dir))
         options = _options(
@@ -317,6 +321,8 @@ def _options(
     check_rate("max_requests_per_second", max_requests_per_second)
     check_budget(budget)
     check_type("captions", captions, bool)
+    if output_dir is not None and not is_utf_8(output_dir):
+        raise ValueError(f"output_dir is not valid UTF-8, so that it cannot be stored: {one_line(output_dir)}")
     return RunOptions(
         output_dir=output_dir,
         max_in_flight=max_in_flight,

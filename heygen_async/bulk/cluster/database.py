@@ -48,6 +48,9 @@ _POOLED: Final = (
     "LISTEN and hold locks, so give them the address of PostgreSQL itself"
 )
 _REFUSED_BY_POOLER: Final = "unsupported startup parameter"
+_LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed)
+_LIMITS: Final = "54"
+"""The class of errors of what is too large for the database: the driver takes them for operational ones."""
 _LOCK: Final = 0x4845_5947  # of migrations; with a second number, of that run
 # The server, too, notices within seconds that the machine of a connection is gone: then its lock is free.
 _LOCK_RUN: Final[LiteralString] = """
@@ -143,12 +146,20 @@ def translated() -> Iterator[None]:
     try:
         with keeping_cancellation():
             yield
-    except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed) as error:
+    except (psycopg.Error, PoolTimeout, PoolClosed) as error:
         if _REFUSED_BY_POOLER in str(error):
             raise ClusterError(_POOLED) from None
-        raise DatabaseLost(f"the database does not answer: {_sentence(error)}") from None
-    except psycopg.Error as error:
+        if _may_pass(error):
+            raise DatabaseLost(f"the database does not answer: {_sentence(error)}") from None
         raise ClusterError(f"the database refused a statement: {_sentence(error)}") from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether the same statement may be carried out later."""
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):  # a standby takes over, or the disk is full
+        return True
+    is_limit = (getattr(error, "sqlstate", None) or "").startswith(_LIMITS)
+    return not is_limit and isinstance(error, _LOST)
 
 
 def _sentence(error: Exception) -> str:
@@ -221,7 +232,11 @@ class Database:
         """
         with translated():
             async with self.pool.connection() as connection:
-                cursor = await connection.execute(statement, None if values is None else _storable(dict(values)))
+                try:
+                    cursor = await connection.execute(statement, None if values is None else _storable(dict(values)))
+                except psycopg.errors.ReadOnlySqlTransaction:
+                    await connection.close()  # it may stay read-only when the database is not any more
+                    raise
                 return await cursor.fetchall() if cursor.description else []
 
     @asynccontextmanager

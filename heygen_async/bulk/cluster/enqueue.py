@@ -1,8 +1,9 @@
 """Rows become work: all of them are checked and stored first, and only then released to the workers, or none is.
 
 Rule 1: a row that is stored already stays as it is, unless it failed and has changed: the same manifest adds nothing.
-Rule 2: rows are stored once all of them were checked, and held back until all are stored; an enqueue that dies before
-leaves nothing to do. The next one removes what it has left. There is one enqueue of a run at a time.
+Rule 2: rows are stored once all of them were checked, and held back until all are stored; those that were stored before
+change at that moment too. An enqueue that dies before leaves nothing to do, and the next one removes what it has left.
+There is one enqueue of a run at a time.
 Rule 3: an enqueue that is refused leaves nothing: no row, no new run and no folder.
 """
 
@@ -163,7 +164,8 @@ class Enqueue:
     options: RunOptions
     now: float
     _added: int = 0
-    _changed: int = 0
+    _changed: list[StoredRow] = field(factory=list)
+    """The rows that are stored already, and are to be worked on again."""
 
     async def check_and_add(self, slices: AsyncIterator[list[SourceRow]]) -> Enqueued:
         """Check all rows, store those that are new, and release them.
@@ -203,7 +205,9 @@ class Enqueue:
             async for checked in snapshot.slices():
                 await self._add(store, checked)
         await self._release()
-        return Enqueued(run=self.name, rows=rows, added=self._added, changed=self._changed, survey=builder.survey())
+        return Enqueued(
+            run=self.name, rows=rows, added=self._added, changed=len(self._changed), survey=builder.survey()
+        )
 
     async def _withdraw(self) -> None:
         """Remove what was not released, and the run if it has nothing else; without the database the next one does."""
@@ -214,7 +218,7 @@ class Enqueue:
     async def _add(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> None:
         new, changed = await to_thread.run_sync(self._sorted, store, rows)
         self._added += len(new)
-        self._changed += len(changed)
+        self._changed += changed
         if new or changed:
             entries = [one.row.entry for one in (*new, *changed)]
             claims = [
@@ -223,7 +227,6 @@ class Enqueue:
             values = {
                 "run": self.run,
                 "new": to_jsonb(await to_thread.run_sync(_new_rows, new)),
-                "changed": to_jsonb(await to_thread.run_sync(_new_rows, changed)),
                 "claims": to_jsonb(claims),
             }
             await self.database.fetch(_ADD, values)
@@ -249,7 +252,12 @@ class Enqueue:
         return placed(row, self.now, max_attempts=most, delays=_DELAYS, has_file=one.has_file)
 
     async def _release(self) -> None:
-        await self.database.fetch(_RELEASE, {"run": self.run, "options": to_jsonb(self.options.to_json())})
+        values = {
+            "run": self.run,
+            "changed": to_jsonb(await to_thread.run_sync(_new_rows, self._changed)),
+            "options": to_jsonb(self.options.to_json()),
+        }
+        await self.database.fetch(_RELEASE, values)
 
 
 class _ClusterChecker(RowChecker):
@@ -257,7 +265,7 @@ class _ClusterChecker(RowChecker):
 
     async def admit(self, rows: Sequence[SourceRow]) -> list[AdmittedRow | RefusedRow]:
         """Check and admit a slice of rows."""
-        return await super().admit([_with_problems(one) for one in rows])
+        return await super().admit(await to_thread.run_sync(_with_problems, rows))
 
 
 async def _checked(slices: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:
@@ -265,7 +273,11 @@ async def _checked(slices: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list
         yield rows
 
 
-def _with_problems(source: SourceRow) -> SourceRow:
+def _with_problems(rows: Sequence[SourceRow]) -> list[SourceRow]:
+    return [_with_its_problems(row) for row in rows]
+
+
+def _with_its_problems(source: SourceRow) -> SourceRow:
     row = source.checkable
     found = [] if row is None else list(_problems(row))
     if not found:
@@ -366,16 +378,10 @@ WITH new AS (
     ON CONFLICT (run, key) DO UPDATE SET number = excluded.number, prepared = excluded.prepared,
         record = excluded.record, stage = excluded.stage, due = excluded.due
         WHERE rows.is_held
-), changed AS (
-    UPDATE rows SET number = given.number, version = given.version, stage = given.stage, due = given.due,
-        price = given.price, reserved = given.reserved, deferred = NULL, holder = NULL, unanswered = '{{0,-1}}',
-        prepared = given.prepared, record = given.record, changed = unix_time()
-    FROM jsonb_to_recordset(%(changed)s) AS given {_GIVEN}
-    WHERE rows.run = given.run AND rows.key = given.key AND rows.version = given.version - 1
 )
 INSERT INTO claims SELECT claim, %(run)s, key, place
 FROM jsonb_to_recordset(%(claims)s) AS given (claim text, key text, place text)
-ON CONFLICT (claim) DO NOTHING
+ON CONFLICT DO NOTHING
 """  # noqa: S608 names of ours
 
 _FORGET: Final[LiteralString] = """
@@ -393,13 +399,20 @@ DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (SELECT 1 FROM rows WHERE row
 """
 
 _RELEASE: Final[LiteralString] = f"""
-WITH released AS (
+WITH given AS (
+    SELECT * FROM jsonb_to_recordset(%(changed)s) AS given {_GIVEN}
+), released AS (
     UPDATE rows SET is_held = false WHERE run = %(run)s AND is_held
+), changed AS (
+    UPDATE rows SET number = given.number, version = given.version, stage = given.stage, due = given.due,
+        price = given.price, reserved = given.reserved, deferred = NULL, holder = NULL, unanswered = '{{0,-1}}',
+        prepared = given.prepared, record = given.record, changed = unix_time()
+    FROM given WHERE rows.run = given.run AND rows.key = given.key AND rows.version = given.version - 1
 ), skipped AS (
     UPDATE rows SET stage = CASE WHEN record->>'state' = 'planned' AND prepared->'files' <> '{{}}'
             AND NOT record ?| array['video_asset', 'audio_asset'] THEN 'prepare' ELSE 'ready' END,
         version = version + 1, deferred = NULL
-    WHERE run = %(run)s AND stage = 'skipped'
+    WHERE run = %(run)s AND stage = 'skipped' AND key NOT IN (SELECT key FROM given)
 ), account AS (
     UPDATE accounts SET halted = NULL FROM runs WHERE runs.id = %(run)s AND accounts.id = runs.account
 )

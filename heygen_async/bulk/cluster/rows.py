@@ -21,6 +21,7 @@ from attrs import evolve, field, frozen
 from heygen_async._arguments import without_query
 from heygen_async.bulk.identity import ROLES, FileInfo, is_signed
 from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, line_without_queries
 from heygen_async.models import JSON, Asset, AssetId, DubRow, Source, restored
@@ -160,6 +161,8 @@ def source_problem(source: Source) -> str | None:
             )
         case str() if has_user_info(source):
             return f"{_USER_INFO}: give a public link, an asset, or a file in the shared folder"
+        case Path() if not is_utf_8(os.path.abspath(source)):  # noqa: PTH100 as it is stored
+            return f"its path is not valid UTF-8: {source}"
         case str() | Path() | AssetId() | Asset():
             return None
         case _:

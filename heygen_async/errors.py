@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from attrs import asdict, frozen
 
-from heygen_async._text import clean_line, one_line
+from heygen_async._text import clean_line, one_line, whole_characters
 
 if TYPE_CHECKING:
     from heygen_async.models import Lipsync
@@ -153,7 +153,8 @@ class HeyGenError(Exception):
     is_transient: bool = False
 
     def __init__(self, *args: object, outcome: Outcome | None = None) -> None:
-        super().__init__(*args)
+        # The name of a file may be any bytes; a message must be one that can be printed.
+        super().__init__(*(whole_characters(one) if isinstance(one, str) else one for one in args))
         if outcome is not None:
             self.outcome = outcome
 

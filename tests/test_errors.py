@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import os
 import pickle
 import time
 
@@ -27,6 +28,7 @@ from heygen_async import (
     WaitTimeout,
 )
 from heygen_async._media.targets import file_name
+from heygen_async.bulk import JournalInUse
 from heygen_async.errors import CallRecord
 from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.faults import error as answer_error
@@ -242,3 +244,11 @@ def test_a_long_reason_is_whole_on_the_lipsync_and_cut_in_the_message():
     assert str(error).startswith("lipsync ls_1 failed: the face is too small the face")
     assert str(error).endswith("…")
     assert len(str(error)) == 1001
+
+
+@pytest.mark.parametrize("error", [DownloadError, TransportError, JournalInUse])
+def test_a_message_with_the_name_of_a_file_that_is_no_text_can_be_printed(error):
+    message = f"cannot write {os.fsdecode(b'caf' + bytes([0xE9]))}.mp4"
+
+    assert str(error(message)).encode() == "cannot write caf\ufffd.mp4".encode()
+    assert str(error("cannot write café.mp4")) == "cannot write café.mp4"

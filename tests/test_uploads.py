@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import aiohttp
+import anyio
 import pytest
 from aiohttp import web
 from attrs import evolve
@@ -222,12 +223,23 @@ def feed(writer, data):
         file.write(data)
 
 
+class AsyncUpload:
+    """A file as web frameworks hand it over."""
+
+    file = io.BytesIO(mp4(100))
+
+    async def read(self, size=-1):
+        return self.file.read(size)
+
+
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
         pytest.param("https://x.test/a.mp4", TypeError, "URL needs no upload", id="url"),
         pytest.param("a.mp4", TypeError, "a local file is a Path", id="str"),
         pytest.param(io.StringIO("text"), TypeError, "binary mode", id="text-file"),
+        pytest.param(anyio.wrap_file(io.BytesIO(mp4(100))), TypeError, "read without await", id="async-file"),
+        pytest.param(AsyncUpload(), TypeError, r"in it \(`.file`", id="upload-file"),
         pytest.param(7, TypeError, "not int", id="number"),
         pytest.param(bytearray(mp4(100)), TypeError, "not bytearray", id="bytearray"),
         pytest.param(AssetId("asset_1"), TypeError, "not AssetId", id="asset"),

@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from inspect import iscoroutinefunction
 from operator import methodcaller
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final, Protocol, cast
@@ -87,7 +88,10 @@ async def local_file(source: Source, *, name: str | None = None, role: Role | No
         yield await to_thread.run_sync(partial(_look_at_bytes, source, name, role))
     elif isinstance(source, io.TextIOBase):
         raise TypeError(f"{role or 'source'} must be a file that was opened in binary mode, with 'rb'")
-    elif callable(read := getattr(source, "read", None)):
+    elif iscoroutinefunction(read := getattr(source, "read", None)):
+        advice = "give the plain file in it (`.file`, `.wrapped`), or its Path"
+        raise TypeError(f"{role or 'source'} must be a file that is read without await: {advice}")
+    elif callable(read):
         if await to_thread.run_sync(_is_seekable, source):
             yield await to_thread.run_sync(partial(_look_at_file, cast("BinaryIO", source), name, role))
         else:
@@ -153,7 +157,7 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
         raise ValueError(f"{whole_characters(path.name)} is not a regular file; write its content to a file first")
     with path.open("rb", buffering=0) as file:
         found = os.fstat(file.fileno())
-        head = file.read(SNIFFED)
+        head = _head(file)
     version, touched = _Version.of(found), fingerprint(found)
     mime_type, shown = sniff(head, whole_characters(name or path.name), role=role)
     check_size(shown, version.size, role)

@@ -1283,6 +1283,26 @@ def test_a_folder_is_not_a_file_to_replace(path):
     assert "it is a folder" in problem or "names no file" in problem
 
 
+@pytest.mark.parametrize("names", [("a.mp4.part", "a.mp4.part.etag"), ("a.mp4.part.etag",)], ids=["part", "side"])
+def test_what_cannot_be_removed_beside_a_finished_download_is_left_there(names):
+    program = (
+        "import os, sys; from pathlib import Path; from heygen_async._media.parts import remove_unneeded\n"
+        "os.geteuid() or os.setuid(65534)  # root may remove all\n"
+        "remove_unneeded(Path(sys.argv[1], 'a.mp4'), 'ls_1')"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a.mp4", *names):
+            Path(folder, name).write_text("lipsync ls_1\n")
+        Path(folder).chmod(0o555)
+        command = [sys.executable, "-c", program, folder]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        left = left_in(Path(folder))
+        Path(folder).chmod(0o700)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert left == ["a.mp4", *names]
+
+
 # Whose part it is
 
 

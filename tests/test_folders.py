@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from heygen_async.bulk import folders
-from heygen_async.bulk.folders import check_writable, temporary_folder
+from heygen_async.bulk.folders import check_writable, is_shared_folder, mark_shared, temporary_folder
 
 
 @pytest.fixture
@@ -70,3 +70,14 @@ async def test_a_check_that_a_folder_can_be_written_to_leaves_nothing(tmp_path: 
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OSError, match="file"):
         await check_writable(tmp_path / "file" / "c")
+
+
+async def test_a_folder_is_the_shared_one_where_it_was_marked_as_that(tmp_path: Path) -> None:
+    assert not await is_shared_folder(str(tmp_path / "out"))
+    await mark_shared(str(tmp_path / "out"))
+    assert await is_shared_folder(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["x"] * 3000)], ids=["name", "path"])
+async def test_a_folder_that_cannot_be_looked_at_is_not_the_shared_one(tmp_path: Path, name: str) -> None:
+    assert not await is_shared_folder(str(tmp_path / name))

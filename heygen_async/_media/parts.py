@@ -110,12 +110,14 @@ def remove_leftovers(target: Path) -> None:
     """Remove what downloads of a lipsync leave beside *target* once that is there.
 
     A crash at the end of a download leaves the other name of the file, and the side file. A download that could not be
-    published, because another process was first, leaves a copy. The caller has checked that they are its own.
+    published, because another process was first, leaves a copy. The caller has checked that they are its own. What
+    cannot be removed stays: the file is there, whatever is beside it.
     """
-    if _is_published(target) or not is_in_use(target):
-        part_path(target).unlink(missing_ok=True)
-    if _lstat(part_path(target)) is None:
-        side_path(target).unlink(missing_ok=True)
+    with suppress(OSError):
+        if _is_published(target) or not is_in_use(target):
+            part_path(target).unlink(missing_ok=True)
+        if _lstat(part_path(target)) is None:
+            side_path(target).unlink(missing_ok=True)
 
 
 def remove_unneeded(target: Path, lipsync_id: str) -> None:

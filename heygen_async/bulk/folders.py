@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator
@@ -93,5 +94,5 @@ async def mark_shared(folder: str) -> None:
 
 
 async def is_shared_folder(folder: str) -> bool:
-    """Return whether *folder* was marked as one that several machines share."""
-    return await to_thread.run_sync(Path(folder, MARK).exists)
+    """Return whether *folder* was marked as one that several machines share; not if it cannot be looked at."""
+    return await to_thread.run_sync(os.path.exists, Path(folder, MARK))

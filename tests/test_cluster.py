@@ -492,6 +492,24 @@ async def test_the_budget_skips_rows_and_a_higher_one_lets_them_go(stage: Stage)
     assert sum(stage.jobs().values()) == 4
 
 
+@pytest.mark.parametrize("kind", ["links", "files"])
+async def test_a_run_that_waits_for_its_budget_holds_up_no_other_run(
+    database_url: str, tmp_path: Path, kind: str
+) -> None:
+    source = tmp_path / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    audio = AUDIO if kind == "links" else source
+    many = [DubRow(url(number), audio, key=f"many-{number}", end_time=10.0) for number in range(40)]
+    async with staged(database_url, tmp_path, job_seconds=1e6) as stage:
+        await stage.enqueue(many, run="many", budget=0.5)  # enough for some of them
+        async with stage.worker():
+            await stage.until(lambda status: status.runs[0].rows.get("flight", 0) >= 1)
+            await stage.enqueue([DubRow(url("few"), audio, key="few")], run="few")
+            status = await stage.until(lambda status: status.runs[1].rows == {"flight": 1})
+
+    assert status.runs[0].rows["flight"] < 5
+
+
 async def test_money_is_settled_by_the_true_length_of_each_output(stage: Stage) -> None:
     await stage.enqueue([DubRow(url(1, "duration=30"), AUDIO, key="row-1", end_time=60.0)])
     status = await stage.complete()

@@ -234,39 +234,38 @@ class Scheduler:
         now = self.clock()
         self.learnt.limiter.in_flight, self.learnt.limiter.in_air = busy.in_flight, busy.in_air
         open_runs = [run for run in self._runs if not self._is_full(run, busy.of_run(run))]
-        candidates = await self.store.ready(open_runs, _CANDIDATES)
-        if not candidates or not self.learnt.may_send(now):
-            return
-        candidates = await self._without_lost_jobs(candidates)
-        budgets = Budgets(self._runs, await self.store.reserved(self._runs))
-        decided = [
-            row.saved() for row in grant(self.learnt, candidates, busy, budgets, now=now, delays=self.tuning.delays)
-        ]
-        if not decided:
-            return
-        saved = await self.store.write(decided, now=now)
-        granted = [(row.ticket, row.stage) for row in decided if row.ticket in saved and row.stage in KINDS]
-        await self._defer(granted)
-        self._wake.set()  # there may be more
+        while found := await self.store.ready(open_runs, _CANDIDATES):
+            candidates = await self._without_lost_jobs(found) if self.learnt.may_send(now) else []
+            if not candidates:
+                return
+            budgets = Budgets(self._runs, await self.store.reserved(self._runs))
+            if decided := grant(self.learnt, candidates, busy, budgets, now=now, delays=self.tuning.delays):
+                await self._save(decided)
+                self._wake.set()  # there may be more
+                return
+            open_runs = _others(open_runs, candidates)
 
     def _is_full(self, run: int, busy: int) -> bool:
         most = self._runs[run].options.max_in_flight
         return most is not None and busy >= most
 
     async def _prepare(self, room: int) -> None:
-        if room <= 0:
-            return
-        candidates = await self.store.to_prepare(self._runs, room)
-        if not candidates:
-            return
-        candidates = await self._without_lost_jobs(candidates)
-        budgets = Budgets(self._runs, await self.store.reserved(self._runs))
-        decided = [row.saved() for row in to_prepare(candidates, room, budgets)]
-        if decided:
-            saved = await self.store.write(decided, now=self.clock())
-            await self._defer(
-                [(row.ticket, row.stage) for row in decided if row.ticket in saved and row.stage in KINDS]
-            )
+        runs = list(self._runs) if room > 0 else []
+        while found := await self.store.to_prepare(runs, room):
+            candidates = await self._without_lost_jobs(found)
+            if not candidates:
+                return
+            budgets = Budgets(self._runs, await self.store.reserved(self._runs))
+            if decided := to_prepare(candidates, room, budgets):
+                await self._save(decided)
+                return
+            runs = _others(runs, candidates)
+
+    async def _save(self, decided: Iterable[StoredRow]) -> None:
+        """Save rows, and give their work to the engine."""
+        rows = [row.saved() for row in decided]
+        saved = await self.store.write(rows, now=self.clock())
+        await self._defer([(row.ticket, row.stage) for row in rows if row.ticket in saved and row.stage in KINDS])
 
     # Jobs that the database does not know
 
@@ -414,3 +413,9 @@ class Scheduler:
         if job.duration is None:
             return row.record.estimate
         return Budgets(self._runs).of(row.run).price(row.row.row.mode, job.duration)
+
+
+def _others(runs: Iterable[int], waiting: Iterable[StoredRow]) -> list[int]:
+    """Return the runs of which no row waits for its budget, so that one run does not hold up another."""
+    held_up = {row.run for row in waiting}
+    return [run for run in runs if run not in held_up]

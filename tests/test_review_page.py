@@ -345,6 +345,81 @@ async def test_a_decision_that_cannot_be_stored_is_not_shown_as_made(shown):
     assert (await counts(page))["approved"] == 0
 
 
+async def decided_elsewhere(visit, page, key, decision):
+    """Decide on a row as another window does, and wait until this page knows."""
+    job = (await visit.journal.records([key]))[key].lipsync_id
+    assert (await visit.decide(key, job, decision))[0] == 200
+    known = "(name) => document.querySelector(`#filters [data-category=${name}] b`).textContent === '1'"
+    await happens(page, known, decision)
+
+
+@pytest.mark.parametrize("decision", ["approved", "rejected"])
+async def test_a_row_that_is_decided_elsewhere_stays_in_front_of_who_watches_it(shown, decision):
+    visit, page = shown
+    await press(page, "j")
+    await is_chosen(page, "Episode 2")
+    await decided_elsewhere(visit, page, "row-2", decision)
+    assert await title(page) == "Episode 2"
+    await press(page, "a")
+    await is_chosen(page, "Episode 1")
+    assert await reviews(visit) == {"row-2": ("approved", "")}
+
+
+@pytest.mark.parametrize("decision", ["approved", "rejected"])
+async def test_a_note_is_about_the_row_that_it_was_begun_for(shown, decision):
+    visit, page = shown
+    await press(page, "r")
+    await page.keyboard.type("the lips are late")
+    await decided_elsewhere(visit, page, "row-1", decision)
+    await press(page, "Enter")
+    await told(page, "Episode 1: rejected")
+    assert await reviews(visit) == {"row-1": ("rejected", "the lips are late")}
+
+
+@pytest.mark.parametrize("other", [".list .row[data-index='1']", "#filters [data-category=failed]"])
+async def test_a_note_is_dropped_when_another_row_is_chosen(shown, other):
+    visit, page = shown
+    await press(page, "r")
+    await page.keyboard.type("late")
+    await page.click(other)
+    await happens(page, "() => document.getElementById('title').textContent !== 'Episode 1'")
+    assert await page.is_hidden("#note-form")
+    assert await reviews(visit) == {}
+
+
+async def test_a_search_keeps_the_keyboard_though_it_ends_a_note(shown):
+    visit, page = shown
+    await press(page, "r")
+    await page.click("#search")
+    await page.keyboard.type("row-2")
+    await is_chosen(page, "Episode 2")
+    await page.keyboard.type("a")
+    assert await page.input_value("#search") == "row-2a"
+    assert await reviews(visit) == {}
+
+
+async def hold(page, key, shows):
+    """Hold a key down until the page *shows* a row, and for repetitions that each have the time to do something."""
+    await page.keyboard.down(key)
+    await is_chosen(page, shows)
+    for _ in range(3):
+        await page.keyboard.down(key)
+        await page.evaluate("async () => { for (let i = 0; i < 3; i++) await (await fetch('rows')).text() }")
+    await page.keyboard.up(key)
+
+
+async def test_a_key_that_is_held_down_decides_once(shown):
+    visit, page = shown
+    await hold(page, "a", shows="Episode 2")
+    await press(page, "a")
+    await is_chosen(page, "Episode 3")
+    assert set(await reviews(visit)) == {"row-1", "row-2"}
+    await hold(page, "u", shows="Episode 2")
+    await press(page, "r", "Enter")
+    await told(page, "Episode 2: rejected")
+    assert await reviews(visit) == {"row-1": ("approved", ""), "row-2": ("rejected", "")}
+
+
 # Finding
 
 

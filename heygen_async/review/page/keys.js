@@ -16,6 +16,9 @@ export const HELP = [
   ["?", "This help"],
 ];
 
+// A key that is held down moves on, but does not decide on rows that nobody has watched.
+const REPEATED = new Set(["j", "k", "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"]);
+
 export function listen(actions) {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
@@ -23,10 +26,11 @@ export function listen(actions) {
     const isTyping = target instanceof HTMLInputElement && target.type !== "range";
     if (isTyping) return;
     if (event.key === " " && target instanceof HTMLButtonElement) return; // it presses the button
-    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const action = actions[key];
     if (!action) return;
     event.preventDefault();
-    action(event);
+    if (!event.repeat || REPEATED.has(key)) action(event);
   });
   // A button that was clicked would take the next space for itself.
   document.addEventListener("click", (event) => {

@@ -32,6 +32,7 @@ const timeline = new Timeline(find("timeline"), (key) => choose(key, true));
 const filters = new Map();
 let category = null;
 let chosen = null;
+let noted = null; // the row that a note is written for
 let run = null; // as the server last said
 let runSince = 0;
 let isLive = false;
@@ -40,14 +41,17 @@ let isSearchDue = false;
 
 // What is listed
 
-function draw() {
+function draw(isAsked = true) {
   drawCounts();
-  drawList();
+  drawList(isAsked);
 }
 
-function drawList() {
+// Unless somebody asked for other rows, the chosen one stays, listed or not: they may be about to decide on it.
+function drawList(isAsked = true) {
   const listed = rows.listed(category ?? "all", find("search").value);
-  if (!listed.some((row) => row.key === chosen)) chosen = listed[0]?.key ?? null;
+  const stays = isAsked ? listed.some((row) => row.key === chosen) : rows.byKey.has(chosen);
+  if (!stays) chosen = listed[0]?.key ?? null;
+  if (noted !== null && noted !== chosen) endNote();
   list.show(listed, chosen);
   const nothing = find("search").value ? "No row matches the search." : EMPTY[category ?? "all"];
   find("list-empty").hidden = listed.length > 0;
@@ -128,6 +132,7 @@ function askForNote() {
   const row = rows.byKey.get(chosen);
   if (!row || row.file === null) return;
   player.pause();
+  noted = row.key;
   find("decide").hidden = true;
   find("note-form").hidden = false;
   find("note").value = row.decision === "rejected" ? row.note : "";
@@ -135,9 +140,12 @@ function askForNote() {
 }
 
 function endNote() {
-  find("note-form").hidden = true;
+  noted = null;
+  const form = find("note-form");
+  const wasTyping = form.contains(document.activeElement); // and not in the search
+  form.hidden = true;
   find("decide").hidden = false;
-  find("list").focus({ preventScroll: true });
+  if (wasTyping) find("list").focus({ preventScroll: true });
 }
 
 function toast(text, hint = "", isError = false) {
@@ -228,7 +236,7 @@ async function load() {
   category ??= rows.counts.review > 0 || !info.is_live ? "review" : "all";
   if (category === "review" && rows.counts.review === 0) category = "all";
   find("offline").hidden = true;
-  draw();
+  draw(false);
   drawRun();
 }
 
@@ -261,7 +269,7 @@ follow({
     runSince = performance.now();
     rows.update(read);
     rows.move(moved);
-    if (read.length || moved.length) draw();
+    if (read.length || moved.length) draw(false);
     drawRun();
   },
   onLost: () => {

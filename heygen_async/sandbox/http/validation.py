@@ -105,8 +105,12 @@ def is_loopback(host: str) -> bool:
 
 
 def _is_public(host: str) -> bool:
-    address = _address(host)
-    return host not in {"", "localhost"} if address is None else address.is_global
+    """Return whether the API may reach *host*; a name that ends in a number is an address in another spelling."""
+    name = host.removesuffix(".")
+    if (address := _address(name)) is not None:
+        return address.is_global
+    last = name.rpartition(".")[2]
+    return last not in {"", "localhost"} and not last.isdecimal()
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -23,6 +23,8 @@ AUDIO_URL = "https://example.com/new-audio.mp3"
 SOURCES = ("--video", VIDEO_URL, "--audio", AUDIO_URL)
 QUICK = ("--poll-every", "0.02")
 
+needs_dev_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")  # noqa: PTH110
+
 # Under nohup or in the background of a shell these are ignored, and would be in the commands that tests interrupt.
 for _number, _handler in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
     if signal.getsignal(_number) is signal.SIG_IGN:

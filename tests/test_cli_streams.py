@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,14 +15,26 @@ import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import AUDIO_URL, QUICK, SOURCES, VIDEO_URL, free_port, on_terminal, run, running, shell, start, until
+from cli_sandbox import (
+    AUDIO_URL,
+    QUICK,
+    SOURCES,
+    VIDEO_URL,
+    free_port,
+    needs_dev_full,
+    on_terminal,
+    run,
+    running,
+    shell,
+    start,
+    until,
+)
 
 from heygen_async.cli.output import to_json
 from heygen_async.cli.streams import read_input
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 
 TITLE = "日本語 é 😀"
-needs_dev_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")  # noqa: PTH110
 
 
 @pytest.fixture
@@ -153,17 +166,22 @@ def test_a_listener_ends_when_its_reader_has_left():
     argv = ("webhook", "listen", "--unsigned", "--port", port)
     with start(*argv, prefix=("bash", "-c", script, "bash")) as process:
         numbers = itertools.count()
-        until(lambda: deliver(port, next(numbers)) or process.poll() is not None)
+        until(lambda: deliver(port, next(numbers)) is None and process.poll() is not None)
         _, err = process.communicate(timeout=20)
 
     assert (process.returncode, err) == (0, "")
 
 
 def deliver(port, number):
-    """Deliver an event if somebody listens."""
+    """Deliver an event if somebody listens, and return the status of the answer."""
     body = orjson.dumps({"event_id": f"evt_{number}", "event_type": "batch.finished", "event_data": {}})
-    with contextlib.suppress(OSError):
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/hook", data=body, timeout=5).close()
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/hook", data=body, timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
 
 
 @needs_dev_full
@@ -220,6 +238,21 @@ def test_a_full_disk_under_the_output_does_not_cost_the_secret_of_an_endpoint(sa
     assert (created.code, rotated.code) == (1, 1)
     assert [answer["endpoint_id"] for answer in answers] == [endpoint, endpoint]
     assert len({answer["secret"] for answer in answers}) == 2
+
+
+@needs_dev_full
+@pytest.mark.parametrize("flags", [(), ("--json",)], ids=str)
+def test_a_listener_whose_output_cannot_be_written_ends_and_refuses_the_event(flags):
+    port, statuses = free_port(), []
+    with (
+        open("/dev/full", "wb") as full,  # noqa: PTH123 a descriptor is wanted
+        start("webhook", "listen", "--unsigned", "--port", port, *flags, stdout=full) as process,
+    ):
+        until(lambda: statuses.append(deliver(port, 1)) or statuses[-1] is not None)
+        _, err = process.communicate(timeout=20)
+
+    assert (statuses[-1], process.returncode) == (500, 1)
+    assert "No space left on device" in orjson.loads(err.splitlines()[-1])["error"]["message"]
 
 
 # Streams that are set not to block

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import run, running, start, until
+from cli_sandbox import needs_dev_full, run, running, start, until
 
 VIDEO = "https://sandbox.invalid/v{}.mp4"
 AUDIO = "https://example.com/new.mp3"
@@ -75,6 +75,17 @@ def test_a_watch_ends_when_its_reader_has_left(cluster, sandbox, manifest, tmp_p
 
     assert (process.returncode, err) == (0, "")
     assert orjson.loads(out)["complete"] is False
+
+
+@needs_dev_full
+@pytest.mark.parametrize("flags", [(), ("--json",)], ids=str)
+def test_a_watch_whose_output_cannot_be_written_ends(flags, cluster, manifest, tmp_path):
+    cluster("enqueue", manifest, "--output-dir", tmp_path / "out", env={"HEYGEN_BASE_URL": "http://127.0.0.1:1"})
+    with open("/dev/full", "wb") as full:  # noqa: PTH123 a descriptor is wanted
+        found = cluster("status", "--watch", *flags, stdout=full)
+
+    assert found.code == 1
+    assert "standard output" in found.error["message"]
 
 
 def test_bad_rows_are_listed_with_their_places_and_nothing_is_enqueued(cluster, sandbox, manifest, tmp_path):

@@ -21,7 +21,7 @@ from heygen_async.cli.number_flags import Count, Dollars, PositiveNumber, Rates,
 from heygen_async.cli.options import Options, PathFlag, Printing, Switch, polling, session
 from heygen_async.cli.output import note, print_for_people, print_json, print_json_line, print_line, wants_json
 from heygen_async.cli.problems import ArgumentProblem, BadArguments
-from heygen_async.cli.streams import has_reader
+from heygen_async.cli.streams import is_output_lost
 
 if TYPE_CHECKING:
     from heygen_async.bulk.cluster import Cluster, ClusterStatus
@@ -273,7 +273,7 @@ async def _print_until_complete(cluster: Cluster, found: ClusterStatus, options:
             print_json_line(status_object(found))
         else:
             _print_status(found, options)
-        if found.is_complete or not has_reader():
+        if found.is_complete or is_output_lost():
             return
         await asyncio.sleep(_WATCH_SECONDS)
         found = await cluster.status()

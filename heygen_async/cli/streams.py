@@ -109,19 +109,18 @@ def check_output() -> None:
         OSError: If a write failed for another reason than a reader that left, such as a full disk.
     """
     error = _output_error()
-    if error is not None and has_reader():
+    if error is not None and error.errno not in _READER_LEFT:
         raise OSError(error.errno, f"cannot write to standard output: {error.strerror}") from error
+
+
+def is_output_lost() -> bool:
+    """Return whether nothing can be printed any more: a write failed, and what follows is dropped."""
+    return _output_error() is not None
 
 
 def _output_error() -> OSError | None:
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.error if isinstance(raw, _Dropping) else None
-
-
-def has_reader() -> bool:
-    """Return whether standard output still has a reader, as far as the last write showed."""
-    error = _output_error()
-    return error is None or error.errno not in _READER_LEFT
 
 
 def _fill_closed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from heygen_async.cli.number_flags import PageSize, Port
 from heygen_async.cli.options import Options, Printing, Switch, session
 from heygen_async.cli.output import emit, emit_one_of_many, emit_page, note, to_json
 from heygen_async.cli.problems import Problems, check_texts
-from heygen_async.cli.streams import has_reader
+from heygen_async.cli.streams import check_output, is_output_lost
 from heygen_async.models import JSON, WebhookEvent
 from heygen_async.sandbox.address import Address
 from heygen_async.webhooks import WebhookReceiver
@@ -63,13 +64,18 @@ async def listen(
         unsigned: Accept deliveries without a signature: anybody can send them.
     """
     check_texts(host=host or None)  # an empty one is every address
-    receiver = WebhookReceiver(secret=None if unsigned else _secrets())
+    lost = asyncio.Event()
+
+    def show(event: WebhookEvent) -> None:
+        emit_one_of_many({"data": _as_delivered(event)}, options)
+        if is_output_lost():
+            lost.set()
+        check_output()  # an event that a full disk did not take is delivered again
+
+    receiver = WebhookReceiver(secret=None if unsigned else _secrets(), on_event=show)
     async with _serving(receiver, host, port) as url:
         note(f"listening on {url}", options)
-        async for event in receiver:
-            emit_one_of_many({"data": _as_delivered(event)}, options)
-            if not has_reader():
-                return
+        await lost.wait()
 
 
 @endpoints.command

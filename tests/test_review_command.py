@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 import pytest
-from cli_sandbox import on_terminal, read_terminal, run, running, start
+from cli_sandbox import AUDIO_URL, VIDEO_URL, on_terminal, read_terminal, run, running, start
 from review_stage import failed, finished, write_journal
 
 from heygen_async.cli.review import _has_browser
@@ -226,6 +226,34 @@ def test_without_an_approved_row_the_command_says_how_to_approve(sandbox, manife
     ran = run("dub", manifest, "--approved", "--output-dir", tmp_path / "final", sandbox=sandbox)
     assert ran.code == 2
     assert f"heygen-async review {journal}" in ran.error["message"]
+
+
+@pytest.mark.parametrize("key", ["row-1", ""], ids=["with a key", "without a key"])
+def test_approved_rows_that_the_manifest_no_longer_has_are_named(key, sandbox, tmp_path):
+    manifest = tmp_path / "rows.csv"
+    rows = [f"{key and 'row-2'},Kept,{VIDEO_URL},{AUDIO_URL}", f"{key},Old,{VIDEO_URL},{AUDIO_URL}"]
+    manifest.write_text("\n".join(["key,title,video,audio", *rows]))
+    assert run("dub", manifest, "--output-dir", tmp_path / "drafts", *HASTE, sandbox=sandbox).code == 0
+    with reviewing("review", tmp_path / "rows.sqlite") as (_, url):
+        drafts = visit(url).values()
+        visit(url, *({"key": row["key"], "job": row["job"], "decision": "approved"} for row in drafts))
+    [gone] = [row["key"] for row in drafts if row["title"] == "Old"]
+    manifest.write_text("\n".join(["key,title,video,audio", rows[0], f"{key and 'row-3'},New,{VIDEO_URL},{AUDIO_URL}"]))
+    words = ("dub", manifest, "--approved", "--output-dir", tmp_path / "final")
+    for ran in (run(*words, "--dry-run", sandbox=sandbox), run(*words, *HASTE, sandbox=sandbox)):
+        assert ran.code == 0
+        assert ran.err.endswith(f": 1 approved row is left out, not in {manifest} or changed in it: {gone}\n")
+    assert [job.body["title"] for job in sandbox.jobs] == ["Kept", "Old", "Kept"]
+
+
+def test_final_versions_that_are_approved_too_are_not_called_left_out(sandbox, manifest, tmp_path):
+    assert run("dub", manifest, "--output-dir", tmp_path / "drafts", *HASTE, sandbox=sandbox).code == 0
+    final = ("dub", manifest, "--approved", "--output-dir", tmp_path / "final", *HASTE)
+    for key in ("row-1", "row-1:precision"):
+        with reviewing("review", tmp_path / "rows.sqlite") as (_, url):
+            visit(url, {"key": key, "job": visit(url)[key]["job"], "decision": "approved"})
+        ran = run(*final, sandbox=sandbox)
+        assert (ran.code, ran.err) == (0, "")
 
 
 def test_the_next_command_after_a_run_of_final_versions_is_about_them(sandbox, manifest, tmp_path):

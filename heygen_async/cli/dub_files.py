@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import shlex
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, get_args
 from urllib.parse import quote
 
 from attrs import evolve, frozen
@@ -17,12 +18,15 @@ from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest, SourceRow
-from heygen_async.bulk.promotion import promote, read_reviews
+from heygen_async.bulk.promotion import Mode, Reviews, final_key, known_keys, promote, read_reviews
 from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.review_flags import ReviewFlags
 from heygen_async.models import AssetId, DubRow, Source
 
+_logger: Final = logging.getLogger("heygen_async.cli")
+
+_NAMED: Final = 5
 _REPORT_HEAD: Final = ",".join(COLUMNS[:3]).encode()
 _SQLITE_SUFFIX: Final = "-journal"
 """After the name of a database, for the file in which SQLite keeps what a transaction replaces."""
@@ -168,4 +172,18 @@ async def approved_rows(manifest: Manifest, files: RunFiles, review: ReviewFlags
     if not reviews.approved:
         command = shlex.join(["heygen-async", "review", str(files.journal)])
         raise ValueError(f"no row is approved: watch the drafts first with {command}")
+    if left_out := await asyncio.to_thread(lambda: _left_out(manifest, reviews)):
+        names = ", ".join([*left_out[:_NAMED], *(["..."] if len(left_out) > _NAMED else [])])
+        count = f"{len(left_out):,} approved {'row is' if len(left_out) == 1 else 'rows are'}"
+        _logger.warning("%s left out, not in %s or changed in it: %s", count, manifest.path, names)
     return promote(manifest, reviews, mode=review.mode or "precision")
+
+
+def _left_out(manifest: Manifest, reviews: Reviews) -> list[str]:
+    """Return the approved rows that the manifest does not have, by key; none if it has errors, which are reported."""
+    if manifest.name is None:
+        return []  # a pipe can be read once
+    rows = [source.row for source in manifest.source_rows()]
+    keys = {key for row in rows if row is not None for key in known_keys(row, reviews.files)}
+    finals = {final_key(key, mode) for key in keys for mode in get_args(Mode)}
+    return [] if None in rows else [one.key for one in reviews.approved if one.key not in keys | finals]

@@ -313,8 +313,12 @@ def test_list_all_is_one_array_of_everything(server, cli):
 
 @pytest.mark.parametrize(
     "fault",
-    [error(403, "403", route="GET *"), error(401, "unauthorized", route="GET *")],
-    ids=["gateway", "key refused"],
+    [
+        error(403, "403", route="GET *"),
+        error(401, "unauthorized", route="GET *"),
+        error(404, "not_found", route="GET /v3/lipsyncs/{lipsync_id}"),
+    ],
+    ids=["gateway", "key refused", "unknown to reads"],
 )
 def test_a_create_that_cannot_be_waited_for_names_its_job(fault, server, cli):
     server.faults = [fault]
@@ -729,6 +733,13 @@ def test_an_unknown_id_exits_1_with_its_error(command, server, cli):
     assert (ran.code, ran.out) == (1, "")
     assert ran.error["code"] in ("not_found", "resource_not_found")
     assert ran.error["request_id"]
+
+
+@pytest.mark.parametrize("ids", [["ls_none"], ["ls_none", "ls_nor"]], ids=len)
+def test_a_wait_for_a_job_that_does_not_exist_does_not_say_that_it_runs(ids, server, cli):
+    hints = [orjson.loads(line)["error"]["hint"] for line in cli("lipsync", "wait", *ids, *QUICK).err.splitlines()]
+
+    assert hints == ["Check the id, and that the API key belongs to the account that created it."] * len(ids)
 
 
 @pytest.mark.parametrize("asset_id", ["as 1", " ", "\udcff", "https://example.com/v.mp4"])

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from heygen_async._ids import segment
@@ -90,9 +91,10 @@ async def wait_for(
     with advising(advice or how_to_continue(lipsync_ids, options)):
         try:
             with waiting(heygen, len(lipsync_ids), options) as aside:
+                report = partial(_report, heygen, options, aside, deliver, is_ours=created_at is not None)
                 ended = heygen.poller.as_completed(lipsync_ids, timeout=timeout, created_at=created_at)
                 async with ended:
-                    return max([await _report(heygen, lipsync, options, aside, deliver) async for lipsync in ended])
+                    return max([await report(lipsync) async for lipsync in ended])
         except WaitTimeout as late:
             await _print_unfinished(heygen, late.pending, options)
             raise
@@ -106,10 +108,12 @@ def how_to_continue(lipsync_ids: Sequence[str], options: Options) -> str:
     return f"{keeps} running at HeyGen; to wait again: {options.command('lipsync', 'wait', *lipsync_ids)}"
 
 
-async def _report(heygen: HeyGenSession, lipsync: Lipsync, options: Options, aside: Aside, deliver: Deliver) -> Exit:
+async def _report(
+    heygen: HeyGenSession, options: Options, aside: Aside, deliver: Deliver, lipsync: Lipsync, *, is_ours: bool
+) -> Exit:
     with aside():
         try:
-            envelope = await _fetch(heygen, lipsync.id, options)
+            envelope = await _fetch(heygen, lipsync.id, options, is_ours=is_ours)
             try:
                 if lipsync.status == LipsyncStatus.COMPLETED:
                     await deliver(lipsync)
@@ -123,11 +127,12 @@ async def _report(heygen: HeyGenSession, lipsync: Lipsync, options: Options, asi
     return Exit.DONE
 
 
-async def _fetch(heygen: HeyGenSession, lipsync_id: str, options: Options) -> JSON:
+async def _fetch(heygen: HeyGenSession, lipsync_id: str, options: Options, *, is_ours: bool) -> JSON:
     try:
         return await fetch(heygen, lipsync_id)
     except HeyGenError as error:
-        error.add_note(how_to_continue([lipsync_id], options))
+        if is_ours or not isinstance(error, NotFound):  # an id that was given may be of no job
+            error.add_note(how_to_continue([lipsync_id], options))
         raise
 
 

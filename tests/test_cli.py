@@ -1118,9 +1118,12 @@ def test_other_captions_are_never_overwritten(server, cli, tmp_path):
     assert "out.srt" in ran.error["message"]
 
 
-def test_captions_need_an_output(server, cli):
-    assert cli("lipsync", "create", *SOURCES, "--wait", "--captions").code == 2
-    assert server.requests == []
+@pytest.mark.parametrize("flag", ["--captions", "--overwrite"])
+def test_flags_for_a_file_need_an_output(flag, server, cli):
+    ran = cli("lipsync", "create", *SOURCES, "--wait", flag)
+
+    assert (ran.code, server.requests) == (2, [])
+    assert flag in ran.error["message"]
 
 
 # The log

@@ -175,10 +175,12 @@ def test_a_file_in_place_of_a_folder_is_an_error_of_usage_with_its_flag(words, t
         (("sandbox", "--record", "https://[::1", "--into", "r"), "--record"),
         (("sandbox", "--record", "https://api.example:99999", "--into", "r"), "--record"),
         (("sandbox", "--record", "api.example", "--into", "r"), "--record"),
+        (("sandbox", "--record", "https://api.example", "--into", "r", "--speed", "60"), "--speed"),
+        (("sandbox", "--record", "https://api.example", "--into", "r", "--api-key", "mine"), "--api-key"),
     ],
     ids=" ".join,
 )
-def test_a_path_or_an_address_that_cannot_be_used_is_an_error_of_usage_with_its_flag(words, flag, tmp_path):
+def test_what_cannot_be_used_is_an_error_of_usage_with_its_flag(words, flag, tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "rows.csv").write_text("video,audio\nhttps://example.com/v.mp4,https://example.com/a.mp3\n")
     ran = run(*words, cwd=tmp_path)
@@ -269,11 +271,30 @@ def test_a_demo_replaces_no_file_but_its_own(tmp_path):
 def test_a_demo_takes_a_video_with_any_name(name, title, tmp_path):
     video = tmp_path / os.fsdecode(name)
     video.write_bytes(SAMPLE_VIDEO.read_bytes())
-    ran = run("demo", "--video", video, "--output-dir", tmp_path / "out", env={"COLUMNS": "300"})
+    ran = run("demo", "--video", video, "--output-dir", tmp_path / "out")
 
     assert ran.code == 0
-    assert f" {title}, French " in ran.out
+    assert ran.answers[0]["data"]["title"] == f"{title}, French"
     assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_a_demo_prints_each_video_as_a_line_of_json(tmp_path):
+    ran = run("demo", "--output-dir", tmp_path)
+    found = [answer["data"] for answer in ran.answers]
+
+    assert (ran.code, ran.err) == (0, "")
+    assert [one["title"] for one in found] == ["sample, French", "sample, German", "sample, Spanish"]
+    assert {one["path"] for one in found} == {str(path) for path in tmp_path.iterdir()}
+    assert all(one["status"] == "completed" and one["duration"] == 4.0 and one["id"] for one in found)
+
+
+@pytest.mark.parametrize(("flags", "is_table"), [((), True), (("--json",), False)])
+def test_at_a_terminal_a_demo_shows_a_table_unless_json_is_wanted(flags, is_table, tmp_path):
+    ran = on_terminal("demo", "--output-dir", tmp_path, *flags)
+
+    assert ran.code == 0
+    assert ("await heygen.dub(" in ran.out) is is_table
+    assert ('{"data":{"id":' in ran.out) is not is_table
 
 
 # The extra

@@ -93,8 +93,8 @@ def create(
     wait = wait or output is not None
     if waiting != WaitOptions() and not wait:
         problems.add("", "--timeout and --poll-every need --wait")
-    if captions and output is None:
-        problems.add("", "--captions needs --output")
+    if (captions or overwrite) and output is None:
+        problems.add("", "--captions and --overwrite need --output")
     # Standard input is read before the event loop runs: there a signal would wait for its end.
     content = None if data is None else read_data(data)
     request = compose(content, video=video, audio=audio, flags=flags, problems=problems)

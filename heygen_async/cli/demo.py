@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import filecmp
 from collections.abc import Coroutine, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -18,9 +19,11 @@ from heygen_async._media.sniffing import Role
 from heygen_async._task_group import TaskGroup
 from heygen_async._text import one_line, whole_characters
 from heygen_async.cli.create_request import check_file
-from heygen_async.cli.live import live
+from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.options import PathFlag, Printing
+from heygen_async.cli.output import note, print_json_line, wants_json
 from heygen_async.cli.problems import Problems
+from heygen_async.models import JSON
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 
 LANGUAGES: Final = ("French", "German", "Spanish")
@@ -41,6 +44,7 @@ class _Dub:
 
     title: str
     path: Path
+    lipsync_id: str | None = None
     state: str = "uploading"
     size: int = 0
     duration: float | None = None
@@ -51,7 +55,7 @@ def demo(
     video: PathFlag | None = None,
     audio: PathFlag | None = None,
     output_dir: PathFlag = Path("dubbed"),
-    options: Printing = Printing(),  # noqa: ARG001, B008 the log follows it; frozen
+    options: Printing = Printing(),  # noqa: B008 frozen
 ) -> Coroutine[Any, Any, None]:
     """Dub three videos at once in a local sandbox: no API key, no network, no costs.
 
@@ -76,7 +80,7 @@ def demo(
         output_dir.mkdir(parents=True, exist_ok=True)
         problems.add("--output-dir", *_in_the_way(sources[0], dubs))
     problems.check()
-    return _demo(*sources, dubs)
+    return _demo(*sources, dubs, options)
 
 
 def _dubs(video: Path, folder: Path) -> list[_Dub]:
@@ -91,17 +95,29 @@ def _in_the_way(video: Path, dubs: list[_Dub]) -> Iterator[str]:
             yield f"{path} was not written by a demo of this video: move it away, or give another folder"
 
 
-async def _demo(video: Path, audio: Path, dubs: list[_Dub]) -> None:
-    screen = Console(stderr=True)
+async def _demo(video: Path, audio: Path, dubs: list[_Dub], options: Printing) -> None:
     async with (
         Sandbox(speed=SPEED, job_seconds=JOB_SECONDS) as sandbox,
         HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=PollPolicy.eager()) as heygen,
     ):
-        screen.print(f"Local sandbox: {sandbox.url}", highlight=False)
-        with live(lambda: _table(dubs)):
+        note(f"Local sandbox: {sandbox.url}", options)
+        with live(lambda: _table(dubs)) if is_watched(options) else nullcontext():
             async with TaskGroup() as group:
                 for each in dubs:
                     group.create_task(_dub(heygen, video, audio, each))
+    if wants_json(options.json):
+        for each in dubs:
+            print_json_line({"data": _object(each)})
+    else:
+        _print_for_people(video, audio, dubs)
+
+
+def _object(dub: _Dub) -> JSON:
+    details = {"status": dub.state, "duration": dub.duration, "path": str(dub.path), "size_bytes": dub.size}
+    return {"id": dub.lipsync_id, "title": dub.title, **details}
+
+
+def _print_for_people(video: Path, audio: Path, dubs: list[_Dub]) -> None:
     printer = Console()
     printer.print(_table(dubs))
     printer.print("\nThe same program for HeyGen, with your API key in HEYGEN_API_KEY:\n")
@@ -110,6 +126,7 @@ async def _demo(video: Path, audio: Path, dubs: list[_Dub]) -> None:
 
 async def _dub(heygen: HeyGenSession, video: Path, audio: Path, dub: _Dub) -> None:
     job = await heygen.lipsyncs.create(video=video, audio=audio, title=dub.title)
+    dub.lipsync_id = job.id
     async for state in job.updates():
         dub.state = str(state)
     lipsync = await job.wait()

@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Annotated
 
+import attrs
 from cyclopts import Parameter
 
 from heygen_async.cli.advice import advising_on_port
@@ -19,16 +20,35 @@ from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.server import greeting
 
 
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class SandboxFlags:
+    """What `Sandbox` takes, under its names."""
+
+    api_key: str = attrs.field(default="sandbox-key", repr=False)
+    """The API key that it accepts."""
+    speed: PositiveNumber = 1.0
+    """How much faster its time runs: with 60, a job of a minute takes a second."""
+    manual: Switch = False
+    """Its time stands still, and moves in POST /_sandbox/advance."""
+    job_seconds: PlainNumber = 20.0
+    """How long a job takes, in seconds of its time."""
+    account_limit: WholeNumber = 10
+    """Jobs that run at once."""
+    balance: PlainNumber = 100.0
+    """Dollars in the wallet."""
+
+    def given(self) -> list[str]:
+        """Return the flags that differ from the defaults."""
+        names = [flag.name for flag in attrs.fields(type(self)) if getattr(self, flag.name) != flag.default]
+        return [f"--{name.replace('_', '-')}" for name in names]
+
+
 async def sandbox(
     *,
     port: Port = 8080,
     host: str = "127.0.0.1",
-    api_key: str = "sandbox-key",
-    speed: PositiveNumber = 1.0,
-    manual: Switch = False,
-    job_seconds: PlainNumber = 20.0,
-    account_limit: WholeNumber = 10,
-    balance: PlainNumber = 100.0,
+    flags: SandboxFlags = SandboxFlags(),
     record: Annotated[str | None, Parameter(metavar="URL")] = None,
     into: PathFlag | None = None,
     replay: PathFlag | None = None,
@@ -47,18 +67,12 @@ async def sandbox(
     Args:
         port: The port to listen on; 0 takes a free one.
         host: The address to listen on.
-        api_key: The API key that it accepts.
-        speed: How much faster its time runs: with 60, a job of a minute takes a second.
-        manual: Its time stands still, and moves in POST /_sandbox/advance.
-        job_seconds: How long a job takes, in seconds of its time.
-        account_limit: Jobs that run at once.
-        balance: Dollars in the wallet.
         record: The API to record, such as https://api.heygen.com; needs --into.
         into: The directory for recordings; created if it is missing.
         replay: A directory of recordings to answer from.
     """
     if record is not None or into is not None:
-        await _record(record, into, replay, host=host, port=port, as_json=wants_json(options.json))
+        await _record(record, into, replay, flags, host=host, port=port, as_json=wants_json(options.json))
         return
     problems = Problems()
     with problems.at("--replay"):
@@ -68,29 +82,29 @@ async def sandbox(
     # Another seed each time: an id from yesterday's sandbox must not name a job of today's.
     with advising_on_port(port, host):
         async with Sandbox(
-            port=port,
-            host=host,
-            api_key=api_key,
-            speed=speed,
-            manual=manual,
-            job_seconds=job_seconds,
-            account_limit=account_limit,
-            balance=balance,
-            seed=secrets.randbits(32),
-            recordings=replay,
+            **attrs.asdict(flags), port=port, host=host, seed=secrets.randbits(32), recordings=replay
         ) as running:
             _greet(running, as_json=wants_json(options.json))
             await asyncio.Event().wait()  # until a signal
 
 
 async def _record(
-    upstream: str | None, into: Path | None, replay: Path | None, *, host: str, port: int, as_json: bool
+    upstream: str | None,
+    into: Path | None,
+    replay: Path | None,
+    flags: SandboxFlags,
+    *,
+    host: str,
+    port: int,
+    as_json: bool,
 ) -> None:
     if upstream is None or into is None:
         raise ValueError("--record URL and --into PATH belong together")
     if replay is not None:
         raise ValueError("--record and --replay exclude each other")
     problems = Problems()
+    for flag in flags.given():
+        problems.add(flag, "is for a sandbox of its own; with --record the API answers")
     with problems.at("--into"):
         if await asyncio.to_thread(into.is_file):
             raise ValueError(f"{into} is a file, not a folder")

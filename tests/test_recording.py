@@ -495,6 +495,21 @@ def test_what_is_replaced_in_a_text(text, masked):
     assert ExchangeMask("k3y-123").text(text) == masked
 
 
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("part", ["x", "x.", "a+b-", "?%"])
+def test_a_text_without_a_secret_is_masked_in_one_pass_however_long_it_is(part):
+    text = part * (MIB // len(part))
+    assert ExchangeMask("k3y-123").text(text) == text
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("field", ["callback_id", "title"])
+async def test_a_sandbox_without_recordings_takes_texts_of_any_length(field):
+    async with Sandbox() as sandbox, HeyGenSession(sandbox.api_key, base_url=sandbox.url) as heygen:
+        await heygen.request("POST", "/v3/lipsyncs", json={**BODY, field: "x." * (MIB // 4)})
+        assert sandbox.jobs[0].body[field] == "x." * (MIB // 4)
+
+
 async def test_a_link_in_the_place_of_a_recording_is_not_followed(tmp_path):
     foreign = tmp_path / "foreign"
     foreign.write_text("mine")

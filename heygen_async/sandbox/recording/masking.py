@@ -36,11 +36,12 @@ _PROSE: Final = frozenset({"message", "msg", "failure_message", "error", "detail
 _NAMES: Final = frozenset({"username", "email", "first_name", "last_name", "full_name"})
 _SHORTEST_NAME: Final = 3
 
+# Each begins where a word does, or a long text without a match would be read again from every character.
 # A query may have quotation marks and brackets in it, but not at its end.
 _URL: Final = re.compile(
-    r"\b[a-z][a-z0-9+.\-]*:\\?/\\?/[^\s\"'<>?]+(?:\?(?:[^\s\"'<>]|['<>]+(?=[^\s\"'<>]))*)?", re.IGNORECASE
+    r"(?<![a-z0-9+.\-])[a-z0-9+.\-]+:\\?/\\?/[^\s\"'<>?]+(?:\?(?:[^\s\"'<>]|['<>]+(?=[^\s\"'<>]))*)?", re.IGNORECASE
 )
-_EMAIL: Final = re.compile(r"[^\s\"'<>@,;:()]+@[^\s\"'<>@,;:()]+")
+_EMAIL: Final = re.compile(r"(?<![^\s\"'<>@,;:()])[^\s\"'<>@,;:()]+@[^\s\"'<>@,;:()]+")
 _IPV4: Final = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])")
 # With "::" or at least five groups: three groups are a time.
 _IPV6: Final = re.compile(

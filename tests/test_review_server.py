@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -34,6 +35,8 @@ from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubRow
 from heygen_async.review import RunPage
 from heygen_async.review.ranges import PART
+from heygen_async.review.result_files import NotShown
+from heygen_async.review.video_answers import opened_in_thread
 from heygen_async.sandbox import SAMPLE_VIDEO
 
 VIDEO = SAMPLE_VIDEO.read_bytes()
@@ -229,6 +232,31 @@ async def test_a_browser_that_leaves_in_the_middle_of_a_video_is_no_error(long_v
             with pytest.raises(aiohttp.ServerDisconnectedError):
                 await http.get(server.make_url("/token/video"))
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["a file", "no file"])
+async def test_a_file_that_is_opened_for_a_browser_that_has_left_is_closed(is_there, tmp_path):
+    begun, goes_on, has_ended, files = threading.Event(), threading.Event(), threading.Event(), []
+
+    def open_late():
+        begun.set()
+        goes_on.wait(10)
+        has_ended.set()
+        if not is_there:
+            raise NotShown("missing")
+        files.append((tmp_path / "v.mp4").open("wb"))
+        return files[0]
+
+    opening = asyncio.create_task(opened_in_thread(open_late))
+    await asyncio.to_thread(begun.wait, 10)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    goes_on.set()
+    await asyncio.to_thread(has_ended.wait, 10)
+    async with asyncio.timeout(10):
+        while is_there and not (files and files[0].closed):  # noqa: ASYNC110 nothing else tells us
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(

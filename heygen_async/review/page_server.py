@@ -29,7 +29,7 @@ from heygen_async.review.live_rows import ChangedRows, LiveRows
 from heygen_async.review.page_files import INDEX, PageFile, read_page_files
 from heygen_async.review.result_files import NotShown, open_result, open_source, read_again, read_captions, video_type
 from heygen_async.review.row_reader import RowReader
-from heygen_async.review.video_answers import send_video
+from heygen_async.review.video_answers import opened_in_thread, send_video
 
 HOST: Final = "127.0.0.1"
 _SHUTDOWN_SECONDS: Final = 0.5
@@ -195,7 +195,7 @@ class RunPage:
         record = await self._record(request)
         if request.query.get("job", record.lipsync_id) != record.lipsync_id:
             raise Refused(409, "the row has another video now")  # a decision would be about the one before
-        file = await to_thread.run_sync(open_result, record)
+        file = await opened_in_thread(partial(open_result, record))
         return await send_video(request, file, video_type(record.target or ""), record.written or "")
 
     async def _send_source(self, request: web.Request) -> web.StreamResponse:
@@ -207,7 +207,7 @@ class RunPage:
         info = self._sources.get(path, known)
         if info is not None and not info.fingerprint:  # it had only just been written when the run read it
             info = self._sources[path] = await to_thread.run_sync(read_again, path, info)
-        file = await to_thread.run_sync(open_source, path, info)
+        file = await opened_in_thread(partial(open_source, path, info))
         return await send_video(request, file, video_type(path), "" if info is None else info.fingerprint)
 
     async def _send_captions(self, request: web.Request) -> web.Response:

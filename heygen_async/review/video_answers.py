@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from aiohttp import web
@@ -12,6 +14,21 @@ from anyio import to_thread
 from heygen_async.review.ranges import RangeNotSatisfiable, sent_bytes
 
 _BLOCK: Final = 256 << 10
+
+
+async def opened_in_thread(open_file: Callable[[], BinaryIO]) -> BinaryIO:
+    """Open a file in a thread; it is closed if the browser has left before."""
+    opening = asyncio.get_running_loop().run_in_executor(None, open_file)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close)  # the thread opens it all the same
+        raise
+
+
+def _close(opening: asyncio.Future[BinaryIO]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
 
 
 async def send_video(request: web.Request, file: BinaryIO, media_type: str, version: str) -> web.StreamResponse:

@@ -7,6 +7,8 @@ import io
 import logging
 import re
 import ssl
+import subprocess
+import sys
 import traceback
 import warnings
 from contextlib import asynccontextmanager
@@ -582,6 +584,14 @@ async def test_no_password_of_a_netrc_file_is_sent_to_the_api_or_to_a_file_host(
             await session.dub(**BOTH, output=tmp_path / "a.mp4")
         authorized = {request.headers.get("Authorization") for request in sandbox.requests}
     assert authorized == ({None} if way == "api_key" else {None, f"Bearer {sandbox.api_key}"})
+
+
+def test_a_session_opens_in_the_development_mode_with_warnings_as_errors():
+    program = "import asyncio; from heygen_async import HeyGenSession\n"
+    program += "async def main():\n    async with HeyGenSession('key'): pass\nasyncio.run(main())"
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("make", [None, list, iter, lambda given: (one for one in given)])

@@ -164,8 +164,9 @@ class Connections:
         # aiohttp sends a GET, PUT or DELETE once more itself if a kept connection breaks, though the server may have
         # carried it out, and reports nothing. There is no public switch; its own test client uses this one.
         client._retry_connection = False  # noqa: SLF001
-        # It is looked up for each host, and there is no public switch.
-        client._get_netrc_auth = _no_password  # type: ignore[assignment]  # noqa: SLF001
+        # It is looked up for each host, and there is no public switch. Set like this, because in its debug mode aiohttp
+        # warns of attributes that it does not know, and a warning may be an error.
+        object.__setattr__(client, "_get_netrc_auth", _no_password)
         return client
 
     def verification(self, url: URL) -> Verification:

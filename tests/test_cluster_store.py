@@ -288,6 +288,19 @@ async def test_tables_of_the_first_version_are_brought_to_this_one_with_what_is_
         assert await database.fetch("SELECT counted FROM rows WHERE key = 'plain'") == [(0.5,)]
 
 
+async def test_rows_are_forgotten_in_a_database_whose_tables_are_all_replicated(database: Database) -> None:
+    await database.fetch("CREATE PUBLICATION all_tables FOR ALL TABLES")
+    try:
+        store = await new_store(database)
+        claim = {"run": store.run}
+        await database.fetch("INSERT INTO claims SELECT 'claim', %(run)s, 'key', 'row 1'", claim)
+        await database.fetch("UPDATE claims SET place = 'row 2'")
+        await database.fetch("DELETE FROM runs")
+        assert await database.fetch("SELECT claim FROM claims") == []
+    finally:
+        await database.fetch("DROP PUBLICATION all_tables")
+
+
 def test_a_row_comes_back_as_it_was_stored_but_for_the_fingerprints_of_its_files() -> None:
     for row in (ROWS[0], ROWS[1]):
         found = row_from_json(row_to_json(row), row.number, row.entry.inputs)

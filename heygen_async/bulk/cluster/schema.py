@@ -156,6 +156,8 @@ DROP INDEX listed_by_callback;
 CREATE INDEX listed_by_callback ON listed USING hash (callback_id);
 ALTER TABLE claims DROP CONSTRAINT claims_pkey;
 ALTER TABLE claims ADD CONSTRAINT claims_once EXCLUDE USING hash (claim WITH =);
+-- Without a primary key nothing could be deleted where all tables of a database are replicated.
+ALTER TABLE claims ADD COLUMN id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY;
 """
 
 MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _SECOND, _THIRD)

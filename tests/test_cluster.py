@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 from attrs import evolve, frozen
 from bulk_stage import HASTY, QUICK
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 import heygen_async.bulk.cluster.cluster as facade
 from heygen_async import (
@@ -310,6 +311,25 @@ async def test_a_failed_row_that_has_changed_is_left_as_it_was_where_another_run
         await stage.enqueue([evolve(failing, title="again"), DubRow(url(3), AUDIO, key="late", output="same.mp4")])
 
     assert (await stage.cluster.status()).runs[0].rows == {"failed": 1}
+
+
+async def test_rows_that_have_changed_are_stored_a_slice_at_a_time(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = rows(120)
+    await stage.enqueue(given)
+    await stage.complete()
+    for name in stage.files():
+        (stage.folder / "out" / name).unlink()
+    fetch, sizes = Database.fetch, []
+
+    async def measured(self: Database, statement: str, values: Mapping[str, object] | None = None) -> object:
+        sizes.extend(len(one.obj) for one in (values or {}).values() if isinstance(one, Jsonb))
+        return await fetch(self, statement, values)
+
+    monkeypatch.setattr(Database, "fetch", measured)
+    assert (await stage.enqueue(given)).changed == 120
+    assert max(sizes) < 120
 
 
 async def test_a_skipped_row_that_has_changed_is_changed_and_released(stage: Stage) -> None:

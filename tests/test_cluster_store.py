@@ -23,7 +23,7 @@ from heygen_async.bulk.cluster.database import (
     translated,
 )
 from heygen_async.bulk.cluster.delivery import make_engine_tables
-from heygen_async.bulk.cluster.enqueue import _ADD, Enqueue
+from heygen_async.bulk.cluster.enqueue import _GIVEN, Enqueue
 from heygen_async.bulk.cluster.postgres import PostgresStore, write, written_row
 from heygen_async.bulk.cluster.rows import (
     RunOptions,
@@ -74,8 +74,12 @@ async def new_store(database: Database, name: str = "run") -> PostgresStore:
         {**written_row(one, deferred=None), "number": one.row.number, "prepared": row_to_json(one.row)}
         for one in stored
     ]
-    values = {"run": run, "new": to_jsonb(new), "changed": to_jsonb([]), "claims": to_jsonb([])}
-    await database.fetch(_ADD, values)
+    columns = "run, key, number, version, stage, resend, due, price, reserved, lipsync_id, asked_at, prepared, record"
+    await database.fetch(
+        f"INSERT INTO rows ({columns}, is_held) SELECT {columns}, true "
+        f"FROM jsonb_to_recordset(%(new)s) AS given {_GIVEN}",
+        {"new": to_jsonb(new)},
+    )
     return PostgresStore(database, account, run)
 
 

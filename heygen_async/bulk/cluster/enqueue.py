@@ -164,8 +164,8 @@ class Enqueue:
     options: RunOptions
     now: float
     _added: int = 0
-    _changed: list[StoredRow] = field(factory=list)
-    """The rows that are stored already, and are to be worked on again."""
+    _changed: int = 0
+    """How many rows are stored already, and are to be worked on again."""
 
     async def check_and_add(self, slices: AsyncIterator[list[SourceRow]]) -> Enqueued:
         """Check all rows, store those that are new, and release them.
@@ -205,9 +205,7 @@ class Enqueue:
             async for checked in snapshot.slices():
                 await self._add(store, checked)
         await self._release()
-        return Enqueued(
-            run=self.name, rows=rows, added=self._added, changed=len(self._changed), survey=builder.survey()
-        )
+        return Enqueued(run=self.name, rows=rows, added=self._added, changed=self._changed, survey=builder.survey())
 
     async def _withdraw(self) -> None:
         """Remove what was not released, and the run if it has nothing else; without the database the next one does."""
@@ -218,7 +216,7 @@ class Enqueue:
     async def _add(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> None:
         new, changed = await to_thread.run_sync(self._sorted, store, rows)
         self._added += len(new)
-        self._changed += changed
+        self._changed += len(changed)
         if new or changed:
             entries = [one.row.entry for one in (*new, *changed)]
             claims = [
@@ -227,6 +225,7 @@ class Enqueue:
             values = {
                 "run": self.run,
                 "new": to_jsonb(await to_thread.run_sync(_new_rows, new)),
+                "changed": to_jsonb(await to_thread.run_sync(_new_rows, changed)),
                 "claims": to_jsonb(claims),
             }
             await self.database.fetch(_ADD, values)
@@ -252,12 +251,7 @@ class Enqueue:
         return placed(row, self.now, max_attempts=most, delays=_DELAYS, has_file=one.has_file)
 
     async def _release(self) -> None:
-        values = {
-            "run": self.run,
-            "changed": to_jsonb(await to_thread.run_sync(_new_rows, self._changed)),
-            "options": to_jsonb(self.options.to_json()),
-        }
-        await self.database.fetch(_RELEASE, values)
+        await self.database.fetch(_RELEASE, {"run": self.run, "options": to_jsonb(self.options.to_json())})
 
 
 class _ClusterChecker(RowChecker):
@@ -378,6 +372,8 @@ WITH new AS (
     ON CONFLICT (run, key) DO UPDATE SET number = excluded.number, prepared = excluded.prepared,
         record = excluded.record, stage = excluded.stage, due = excluded.due
         WHERE rows.is_held
+), changed AS (
+    INSERT INTO changes SELECT %(run)s, given->>'key', given FROM jsonb_array_elements(%(changed)s) AS given
 )
 INSERT INTO claims SELECT claim, %(run)s, key, place
 FROM jsonb_to_recordset(%(claims)s) AS given (claim text, key text, place text)
@@ -385,13 +381,19 @@ ON CONFLICT DO NOTHING
 """  # noqa: S608 names of ours
 
 _FORGET: Final[LiteralString] = """
-WITH gone AS (DELETE FROM rows WHERE run = %(run)s AND is_held RETURNING key)
+WITH gone AS (
+    DELETE FROM rows WHERE run = %(run)s AND is_held RETURNING key
+), unchanged AS (
+    DELETE FROM changes WHERE run = %(run)s
+)
 DELETE FROM claims USING gone WHERE claims.run = %(run)s AND claims.key = gone.key
 """
 
 _WITHDRAW: Final[LiteralString] = """
 WITH gone AS (
     DELETE FROM rows WHERE run = %(run)s AND is_held RETURNING key
+), unchanged AS (
+    DELETE FROM changes WHERE run = %(run)s
 ), free AS (
     DELETE FROM claims USING gone WHERE claims.run = %(run)s AND claims.key = gone.key
 )
@@ -399,8 +401,10 @@ DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (SELECT 1 FROM rows WHERE row
 """
 
 _RELEASE: Final[LiteralString] = f"""
-WITH given AS (
-    SELECT * FROM jsonb_to_recordset(%(changed)s) AS given {_GIVEN}
+WITH noted AS (
+    DELETE FROM changes WHERE run = %(run)s RETURNING change
+), given AS (
+    SELECT given.* FROM noted, jsonb_to_record(change) AS given {_GIVEN}
 ), released AS (
     UPDATE rows SET is_held = false WHERE run = %(run)s AND is_held
 ), changed AS (
@@ -412,7 +416,7 @@ WITH given AS (
     UPDATE rows SET stage = CASE WHEN record->>'state' = 'planned' AND prepared->'files' <> '{{}}'
             AND NOT record ?| array['video_asset', 'audio_asset'] THEN 'prepare' ELSE 'ready' END,
         version = version + 1, deferred = NULL
-    WHERE run = %(run)s AND stage = 'skipped' AND key NOT IN (SELECT key FROM given)
+    WHERE run = %(run)s AND stage = 'skipped' AND NOT EXISTS (SELECT FROM given WHERE given.key = rows.key)
 ), account AS (
     UPDATE accounts SET halted = NULL FROM runs WHERE runs.id = %(run)s AND accounts.id = runs.account
 )

@@ -158,6 +158,10 @@ ALTER TABLE claims DROP CONSTRAINT claims_pkey;
 ALTER TABLE claims ADD CONSTRAINT claims_once EXCLUDE USING hash (claim WITH =);
 -- Without a primary key nothing could be deleted where all tables of a database are replicated.
 ALTER TABLE claims ADD COLUMN id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY;
+-- What rows that are stored already become when their enqueue comes to its end.
+CREATE TABLE changes (
+    run integer NOT NULL REFERENCES runs ON DELETE CASCADE, key text, change jsonb NOT NULL, PRIMARY KEY (run, key)
+);
 """
 
 MIGRATIONS: Final[tuple[LiteralString, ...]] = (_FIRST, _SECOND, _THIRD)

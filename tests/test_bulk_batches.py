@@ -683,6 +683,27 @@ async def test_a_row_of_a_batch_whose_job_was_deleted_gets_another_one_with_retr
         assert stage.jobs_by_key()[deleted] == 2
 
 
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("is_new", [False, True])
+async def test_retry_failed_replaces_no_job_of_its_own_run_that_the_api_does_not_show(
+    tmp_path: Path, submit: str, is_new: bool
+) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        if not is_new:
+            async with stage.run(rows(2), submit=submit) as run:
+                await until(lambda: run.snapshot().stages.get("running") == 2)
+        unknown = Alter({"status": "not_found"}, True)
+        stage.sandbox.faults = [
+            error(404, "not_found", route=GET),
+            *(Fault(route, unknown) for route in (LOOK, "GET /v3/lipsyncs/statuses")),
+            Fault(LIST, Alter({"callback_id": "unknown"}, True)),
+        ]
+        outcomes = await stage.outcomes(rows(2), submit=submit, retry_failed=True)
+
+        assert all(isinstance(outcome.error, NotFound) for outcome in outcomes)
+        assert len(stage.sandbox.jobs) == (2 if is_new else 4)
+
+
 @pytest.mark.parametrize("lost", ["batch", "list"])
 async def test_a_row_of_a_batch_is_not_paid_again_while_it_is_not_certain_that_its_job_is_gone(
     tmp_path: Path, lost: str

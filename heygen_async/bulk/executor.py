@@ -77,6 +77,10 @@ class RowExecutor:
         init=False, default=Factory(lambda self: Reservation(self.run.spending), takes_self=True)
     )
     """What is reserved for its job, until its cost is known."""
+    _earlier_job: int | None = field(
+        init=False, default=Factory(lambda self: _attempt_with_job(self.record), takes_self=True)
+    )
+    """The attempt that had a job before this run; `None` if none had."""
 
     async def outcome(self) -> DubOutcome:
         """Take the remaining steps, and return the outcome.
@@ -370,7 +374,9 @@ class RowExecutor:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            after = await without_job(self.run, self.row, record, error)
+            # An API that does not show new jobs yet would get one after the other, each of them to be paid.
+            is_of_earlier_run = record.attempt == self._earlier_job
+            after = await without_job(self.run, self.row, record, error, is_of_earlier_run=is_of_earlier_run)
             if after.state is State.PLANNED:
                 self._reservation.settle(record.estimate)  # the job may have been paid
             return after
@@ -420,3 +426,7 @@ class RowExecutor:
         key, place, lipsync_id = self.row.key, self.row.place, self.record.lipsync_id
         event = DubEvent(stage=stage, key=key, place=place, lipsync_id=lipsync_id, message=message)
         self.run.stages.move(event, before)
+
+
+def _attempt_with_job(record: Record) -> int | None:
+    return record.attempt if record.state is State.SUBMITTED else None

@@ -61,12 +61,16 @@ async def checked_item(run: RunContext, row: PreparedRow, record: Record, job: L
     return record.stopped(UnexpectedResponse([reason], status=200))
 
 
-async def without_job(run: RunContext, row: PreparedRow, record: Record, error: HeyGenError) -> Record:
+async def without_job(
+    run: RunContext, row: PreparedRow, record: Record, error: HeyGenError, *, is_of_earlier_run: bool
+) -> Record:
     """Return the record of a row whose job cannot be waited for because of *error*.
 
-    It gets another one if the API says that the first is gone, the caller wants that, and it is the same account.
+    It gets another one if the API says that the first is gone, which an earlier run created, the caller wants that, and
+    it is the same account.
     """
-    if not is_gone(record, error) or not run.retries_failed or await run.tools.store.fact("account") is None:
+    is_wanted = run.retries_failed and is_of_earlier_run and is_gone(record, error)
+    if not is_wanted or await run.tools.store.fact("account") is None:
         return record.stopped(error)
     if record.lipsync_id is not None:
         return record.without_job()

@@ -704,6 +704,21 @@ async def test_retry_failed_replaces_no_job_of_its_own_run_that_the_api_does_not
         assert len(stage.sandbox.jobs) == (2 if is_new else 4)
 
 
+async def test_an_item_that_is_not_found_and_never_had_a_job_may_get_one_and_is_not_replaced(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(rows(2), submit="batch") as run:
+            await until(lambda: run.snapshot().stages.get("running") == 2)
+        late = Alter({"status": "not_found", "video_id": None}, True)
+        stage.sandbox.faults = [Fault(LOOK, late), Fault(LIST, Alter({"callback_id": None}, True))]
+        assert await _states(stage, rows(2), retry_failed=True) == {"failed": 2}
+        assert len(stage.sandbox.jobs) == 2
+
+        stage.sandbox.faults = []
+        await stage.sandbox.advance(100)
+        assert await _states(stage, rows(2), retry_failed=True) == {"completed": 2}
+        assert len(stage.sandbox.jobs) == 2
+
+
 @pytest.mark.parametrize("lost", ["batch", "list"])
 async def test_a_row_of_a_batch_is_not_paid_again_while_it_is_not_certain_that_its_job_is_gone(
     tmp_path: Path, lost: str

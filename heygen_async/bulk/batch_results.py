@@ -220,6 +220,9 @@ def _end_of(item: BatchItem, found: Lipsync | HeyGenError | None) -> Lipsync | H
     cannot be read may be completed.
     """
     if item.status == LipsyncStatus.NOT_FOUND:
+        if not item.lipsync_id:  # it may get its job yet
+            message = f"item {item.item_index} of the batch is not found, and has no lipsync_id"
+            return NotFound(message, status=404, code="not_found")
         return ItemGone(f"there is no lipsync {item.lipsync_id}", status=404, code="not_found")
     is_gone = isinstance(found, NotFound) and has_own_code(found)
     if item.status == LipsyncStatus.FAILED and (not item.lipsync_id or is_gone):

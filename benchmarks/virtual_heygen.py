@@ -180,7 +180,7 @@ class FakeHeyGen:
         ]
         yield Page(items=await server.call("batch", READ, look))
 
-    async def batch_status(self, _batch_id: str) -> LipsyncStatus:
+    async def batch_status(self, batch_id: str) -> LipsyncStatus:
         return LipsyncStatus.RUNNING
 
     async def get(self, lipsync_id: str) -> Lipsync:
@@ -263,7 +263,7 @@ class BatchHeyGen(FakeHeyGen):
         statuses = ((one, self._status(one, now)) for one in self._batches[batch_id])
         yield Page(items=[BatchItem(item_index=n, status=it, lipsync_id=one) for n, (one, it) in enumerate(statuses)])
 
-    async def batch_status(self, _batch_id: str) -> LipsyncStatus:
+    async def batch_status(self, batch_id: str) -> LipsyncStatus:
         return LipsyncStatus.RUNNING
 
     async def get(self, lipsync_id: str) -> Lipsync:

@@ -307,10 +307,12 @@ async def test_a_failed_row_that_has_changed_is_left_as_it_was_where_another_run
         return await fetch(self, statement, values)
 
     monkeypatch.setattr(Database, "fetch", after_another)
+    again = evolve(failing, title="again", output="again.mp4")
     with pytest.raises(BadRows):
-        await stage.enqueue([evolve(failing, title="again"), DubRow(url(3), AUDIO, key="late", output="same.mp4")])
+        await stage.enqueue([again, DubRow(url(3), AUDIO, key="late", output="same.mp4")])
 
     assert (await stage.cluster.status()).runs[0].rows == {"failed": 1}
+    assert (await stage.enqueue([failing, DubRow(url(3), AUDIO, key="late", output="again.mp4")])).added == 1
 
 
 async def test_rows_that_have_changed_are_stored_a_slice_at_a_time(

@@ -375,27 +375,27 @@ WITH new AS (
 ), changed AS (
     INSERT INTO changes SELECT %(run)s, given->>'key', given FROM jsonb_array_elements(%(changed)s) AS given
 )
-INSERT INTO claims SELECT claim, %(run)s, key, place
+INSERT INTO claims (claim, run, key, place, is_held) SELECT claim, %(run)s, key, place, true
 FROM jsonb_to_recordset(%(claims)s) AS given (claim text, key text, place text)
 ON CONFLICT DO NOTHING
 """  # noqa: S608 names of ours
 
 _FORGET: Final[LiteralString] = """
 WITH gone AS (
-    DELETE FROM rows WHERE run = %(run)s AND is_held RETURNING key
+    DELETE FROM rows WHERE run = %(run)s AND is_held
 ), unchanged AS (
     DELETE FROM changes WHERE run = %(run)s
 )
-DELETE FROM claims USING gone WHERE claims.run = %(run)s AND claims.key = gone.key
+DELETE FROM claims WHERE run = %(run)s AND is_held
 """
 
 _WITHDRAW: Final[LiteralString] = """
 WITH gone AS (
-    DELETE FROM rows WHERE run = %(run)s AND is_held RETURNING key
+    DELETE FROM rows WHERE run = %(run)s AND is_held
 ), unchanged AS (
     DELETE FROM changes WHERE run = %(run)s
 ), free AS (
-    DELETE FROM claims USING gone WHERE claims.run = %(run)s AND claims.key = gone.key
+    DELETE FROM claims WHERE run = %(run)s AND is_held
 )
 DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (SELECT 1 FROM rows WHERE rows.run = runs.id AND NOT is_held)
 """
@@ -407,6 +407,8 @@ WITH noted AS (
     SELECT given.* FROM noted, jsonb_to_record(change) AS given {_GIVEN}
 ), released AS (
     UPDATE rows SET is_held = false WHERE run = %(run)s AND is_held
+), claimed AS (
+    UPDATE claims SET is_held = false WHERE run = %(run)s AND is_held
 ), changed AS (
     UPDATE rows SET number = given.number, version = given.version, stage = given.stage, due = given.due,
         price = given.price, reserved = given.reserved, deferred = NULL, holder = NULL, unanswered = '{{0,-1}}',

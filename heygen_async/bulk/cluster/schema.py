@@ -158,6 +158,8 @@ ALTER TABLE claims DROP CONSTRAINT claims_pkey;
 ALTER TABLE claims ADD CONSTRAINT claims_once EXCLUDE USING hash (claim WITH =);
 -- Without a primary key nothing could be deleted where all tables of a database are replicated.
 ALTER TABLE claims ADD COLUMN id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY;
+-- As the rows that claim them, until their enqueue comes to its end.
+ALTER TABLE claims ADD COLUMN is_held boolean NOT NULL DEFAULT false;
 -- What rows that are stored already become when their enqueue comes to its end.
 CREATE TABLE changes (
     run integer NOT NULL REFERENCES runs ON DELETE CASCADE, key text, change jsonb NOT NULL, PRIMARY KEY (run, key)

@@ -883,7 +883,11 @@ async def test_after_a_day_a_row_in_doubt_is_searched_for_before_anything_is_sen
 
 async def test_a_create_that_waits_until_its_key_may_be_forgotten_is_not_repeated(tmp_path: Path) -> None:
     passed = 0.0
-    given = [DubRow(url("slow"), AUDIO, key="slow"), DubRow(url("doubt"), AUDIO, key="doubt")]
+    slow = DubRow(url("slow"), AUDIO, key="slow", callback_id="slow")
+    given = [
+        slow,
+        DubRow(url("doubt"), AUDIO, key="doubt", title="Doubt", callback_id="doubt"),
+    ]  # no key of ours to find
     async with staged(tmp_path, manual=True) as stage:
         async with stage.run(given[:1]) as run:
             await until(lambda: run.snapshot().stages.get("running"))

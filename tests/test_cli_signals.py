@@ -139,8 +139,8 @@ def test_a_run_leaves_a_report_a_clean_journal_and_a_summary(start, number, code
 
 
 def test_a_demo_ends(start, tmp_path):
-    process = start("demo", "--output-dir", tmp_path / "out", stdout=subprocess.DEVNULL)
-    until(lambda: process.stderr.readline().startswith("Local sandbox"))
+    process = start("demo", "-v", "--output-dir", tmp_path / "out", stdout=subprocess.DEVNULL)
+    until(lambda: "created lipsync" in process.stderr.readline())
     process.terminate()
     _, err = process.communicate(timeout=20)
 

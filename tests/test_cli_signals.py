@@ -148,6 +148,15 @@ def test_a_demo_ends(start, tmp_path):
     assert "Traceback" not in err
 
 
+def test_a_line_of_the_log_is_written_at_once_into_a_pipe_too(start, patient):
+    process = start("lipsync", "create", *SOURCES, "--wait", "-v", sandbox=patient)
+    until(lambda: "created lipsync" in process.stderr.readline())
+    process.terminate()
+    process.communicate(timeout=20)
+
+    assert process.returncode == 143
+
+
 # Processes that started with other handlers
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Literal, TextIO, cast
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+_STDERR: Final = 2
 _ESCAPED: Final = "heygen_async.escaped"
 _READER_LEFT: Final = frozenset({errno.EPIPE, errno.EIO})
 """The errors of a pipe and of a terminal without a reader."""
@@ -92,7 +93,7 @@ def standard_streams() -> Iterator[None]:
     before = sys.stdin, sys.stdout, sys.stderr
     sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
     sys.stdout = _unfailing(sys.stdout, sys.__stdout__, 1)
-    sys.stderr = _unfailing(sys.stderr, sys.__stderr__, 2)
+    sys.stderr = _unfailing(sys.stderr, sys.__stderr__, _STDERR)
     try:
         yield
     finally:
@@ -133,17 +134,18 @@ def _fill_closed() -> None:
 
 def _unfailing(stream: TextIO | None, own: TextIO | None, number: int) -> TextIO:
     if stream is None:  # it was closed
-        return _text_of(io.FileIO(number, "w", closefd=False), "utf-8")
+        return _text_of(io.FileIO(number, "w", closefd=False), "utf-8", number)
     buffer = getattr(stream, "buffer", None)
     if stream is not own or buffer is None:
         return stream
     stream.flush()
-    return _text_of(getattr(buffer, "raw", buffer), stream.encoding)  # with python -u there is no buffer
+    return _text_of(getattr(buffer, "raw", buffer), stream.encoding, number)  # with python -u there is no buffer
 
 
-def _text_of(raw: io.RawIOBase, encoding: str) -> TextIO:
+def _text_of(raw: io.RawIOBase, encoding: str, number: int) -> TextIO:
     buffer = io.BufferedWriter(_Dropping(raw))
-    return io.TextIOWrapper(buffer, encoding=encoding, errors=_ESCAPED, line_buffering=raw.isatty())
+    by_line = number == _STDERR or raw.isatty()  # as Python has it: a log in a file is not behind
+    return io.TextIOWrapper(buffer, encoding=encoding, errors=_ESCAPED, line_buffering=by_line)
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:

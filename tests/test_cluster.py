@@ -39,7 +39,7 @@ from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.models import AssetId, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Fault, Sandbox
-from heygen_async.sandbox.faults import Reply, error, html, reset, server_error
+from heygen_async.sandbox.faults import Reply, error, html, reset, server_error, stall
 
 AUDIO = "https://example.com/new.mp3"
 CREATE = "POST /v3/lipsyncs"
@@ -530,6 +530,17 @@ async def test_a_run_that_waits_for_its_budget_holds_up_no_other_run(
             status = await stage.until(lambda status: status.runs[1].rows == {"flight": 1})
 
     assert status.runs[0].rows["flight"] < 5
+
+
+async def test_more_rows_that_wait_than_are_prepared_ahead_end_no_worker(stage: Stage, tmp_path: Path) -> None:
+    source = tmp_path / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    stage.sandbox.faults = [stall("POST /v3/assets")]
+    await stage.enqueue([DubRow(url(1), source, key="local")], run="local")
+    async with stage.worker():
+        await stage.until(lambda status: status.runs[0].rows == {"prepare": 1} and bool(stage.sandbox.requests))
+        await stage.enqueue(rows(30), run="links", max_in_flight=1)
+        await stage.until(lambda status: status.runs[1].rows.get("done", 0) >= 2)
 
 
 async def test_money_is_settled_by_the_true_length_of_each_output(stage: Stage) -> None:

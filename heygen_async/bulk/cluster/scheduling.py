@@ -250,7 +250,9 @@ class Scheduler:
         return most is not None and busy >= most
 
     async def _prepare(self, room: int) -> None:
-        runs = list(self._runs) if room > 0 else []
+        if room <= 0:
+            return
+        runs = list(self._runs)
         while found := await self.store.to_prepare(runs, room):
             candidates = await self._without_lost_jobs(found)
             if not candidates:

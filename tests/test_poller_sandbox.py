@@ -18,6 +18,7 @@ from heygen_async import (
     NotFound,
     PollPolicy,
     RetryPolicy,
+    UnexpectedResponse,
 )
 from heygen_async.sandbox import Sandbox, faults
 
@@ -67,6 +68,24 @@ async def test_waits_of_many_tasks_cost_a_handful_of_requests():
     assert asked(sandbox)[LOOK] < 80
     assert asked(sandbox)[GET] <= 200
     assert asked(sandbox)[LIST] <= 20  # a page is read for 10 jobs at least
+
+
+@pytest.mark.parametrize("route", [GET, LOOK])
+async def test_each_look_at_a_job_is_one_request_while_the_api_is_out_of_order(route):
+    retry = RetryPolicy(max_attempts=4, first_delay=0.001)
+    polling = PollPolicy(fastest=0.001, slowest=0.002)
+    async with (
+        sandbox_of(faults=[faults.html(route, times=1000)]) as sandbox,
+        session_on(sandbox, retry=retry, polling=polling) as session,
+        asyncio.timeout(20),
+    ):
+        [lipsync_id] = await make_jobs(session, sandbox, 1)
+
+        with pytest.raises(UnexpectedResponse) as caught:
+            await session.poller.wait(lipsync_id)
+
+    assert caught.value.attempts == 1
+    assert asked(sandbox)[route] == 10  # as many unreadable answers in a row end a wait
 
 
 FAULTS = [

@@ -10,7 +10,7 @@ from functools import partial
 from operator import itemgetter
 from typing import TypeAlias, Unpack
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from heygen_async._arguments import (
     check_callback_url,
@@ -104,10 +104,12 @@ async def _status_page(transport: Transport, joined: str, token: str | None) -> 
 
 def make_poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
     """Make the poller of a session."""
+    # A poller looks again by its own policy. Retries on top would multiply its requests while the API is out of order.
+    once = evolve(transport, retry=evolve(transport.retry, max_attempts=1))
     return LipsyncPoller(
-        statuses=partial(fetch_statuses, transport),
-        get=partial(fetch, transport),
-        list_page=partial(fetch_page, transport, MAX_PAGE),
+        statuses=partial(fetch_statuses, once),
+        get=partial(fetch, once),
+        list_page=partial(fetch_page, once, MAX_PAGE),
         policy=policy,
         now=transport.server_time.now,
     )

@@ -21,8 +21,8 @@ from .server import RATES, Creation
 _CENT = 0.01
 _MOST_A_MINUTE = {LIST: 40, ME: 40}
 """How often a run reads during an outage what it reads once for all rows."""
-_MOST_OF_A_ROW_A_MINUTE = 25
-"""Likewise, for each row: six looks with four attempts each."""
+_MOST_OF_A_ROW_A_MINUTE = 12
+"""Likewise, for each row: looks, with one attempt each."""
 _SIDES = (".part", ".part.etag")
 _MOVES = frozenset({"outputs swapped", "output renamed", "row removed"})
 """What people do so that captions are wanted at another place, or nowhere."""

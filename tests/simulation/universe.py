@@ -9,6 +9,7 @@ and the wall clock, which can be wrong.
 
 import asyncio
 import heapq
+import math
 import random
 from asyncio.base_events import BaseEventLoop
 from collections import deque
@@ -18,7 +19,10 @@ from functools import partial
 from itertools import count
 
 MOST_STEPS = 400_000
-"""More callbacks than any life takes: a life that takes more does not end."""
+"""More callbacks than any life takes on a day without a long outage: a life that takes more does not end."""
+
+STEPS_A_SECOND = 20
+"""More callbacks than a life takes for each second of an outage, during which it tries again all the time."""
 
 
 class Crashed(BaseException):
@@ -149,8 +153,7 @@ class VirtualLoop(BaseEventLoop):
         super().__init__()
         self.universe = universe
         self.steps = 0
-        self.crash_after = crash_after or MOST_STEPS
-        self.most_steps = MOST_STEPS
+        self.crash_after = crash_after or math.inf
         self.unhandled: list[dict[str, object]] = []
         self.stop_at: int | None = None
         """The number of the callback before which `interrupt` is called."""
@@ -190,7 +193,7 @@ class VirtualLoop(BaseEventLoop):
                 handle._run()
             if self.universe.is_dead:
                 raise Crashed
-            if self.steps >= self.most_steps or now > self.deadline:
+            if self.steps >= MOST_STEPS + now * STEPS_A_SECOND or now > self.deadline:
                 raise Stuck(f"it is not over after {self.steps} callbacks and {now:.0f} s")
 
     def _wait(self) -> None:

@@ -390,6 +390,12 @@ def test_a_person_is_told_how_to_get_the_next_page(argv, route, cursor, is_said,
     assert ("--token 42" in ran.out) == is_said
 
 
+def test_a_cursor_that_starts_like_a_flag_can_be_pasted(server):
+    server.faults = [page_of("ls_1", route="GET /v3/lipsyncs", has_more=True, next_token="-x y")]
+
+    assert "the next page: '--token=-x y'; " in on_terminal("lipsync", "list", sandbox=server).out
+
+
 def test_a_list_requests_pages_of_ten_and_list_all_of_a_hundred(server, cli):
     cli("lipsync", "list")
     cli("lipsync", "list", "--all")

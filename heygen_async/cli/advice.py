@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import EAI_AGAIN, EAI_NONAME, gaierror
 from typing import Final
 
 from heygen_async.cli.streams import check_output
+from heygen_async.cli.suggestions import flag
 from heygen_async.errors import DownloadError, HeyGenError, WaitTimeout
 
 _NO_ADDRESS: Final = frozenset({EAI_AGAIN, EAI_NONAME})
@@ -47,7 +49,8 @@ def advising_on_doubt(what: str) -> Iterator[None]:
     except (HeyGenError, asyncio.CancelledError) as error:
         if getattr(error, "outcome", None) == "unknown":
             key = getattr(error, "idempotency_key", None)
-            error.add_note(f"{what}; to find out, run the same command with --idempotency-key {key}")
+            words = shlex.join(flag("--idempotency-key", key))
+            error.add_note(f"{what}; to find out, run the same command with {words}")
         raise
 
 

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import os
-import shlex
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Self, get_args
@@ -22,6 +21,7 @@ from heygen_async.bulk.promotion import Mode, Reviews, final_key, known_keys, pr
 from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.review_flags import ReviewFlags
+from heygen_async.cli.suggestions import command, file
 from heygen_async.models import AssetId, DubRow, Source
 
 _logger: Final = logging.getLogger("heygen_async.cli")
@@ -170,8 +170,8 @@ async def approved_rows(manifest: Manifest, files: RunFiles, review: ReviewFlags
         raise ValueError("a rehearsal knows no review: leave out --sandbox or --approved")
     reviews = await read_reviews(files.journal)
     if not reviews.approved:
-        command = shlex.join(["heygen-async", "review", str(files.journal)])
-        raise ValueError(f"no row is approved: watch the drafts first with {command}")
+        review_it = command("review", file(files.journal))
+        raise ValueError(f"no row is approved: watch the drafts first with {review_it}")
     if left_out := await asyncio.to_thread(lambda: _left_out(manifest, reviews)):
         names = ", ".join([*left_out[:_NAMED], *(["..."] if len(left_out) > _NAMED else [])])
         count = f"{len(left_out):,} approved {'row is' if len(left_out) == 1 else 'rows are'}"

@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import orjson
 import pytest
-from aiohttp.helpers import netrc_from_env
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
@@ -1180,6 +1179,14 @@ def test_loopback_is_never_proxied(name, server, cli, monkeypatch):
 
 
 def test_another_host_is_reached_through_the_proxy_of_the_environment(cli, monkeypatch):
+    ran, received = through_a_proxy(cli, monkeypatch)
+
+    assert ran.code == 1
+    assert received.startswith(b"CONNECT api.heygen.invalid:443")
+
+
+def through_a_proxy(cli, monkeypatch):
+    """Run a command for another host; return what it left, and the request that the proxy got and refused."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -1189,9 +1196,7 @@ def test_another_host_is_reached_through_the_proxy_of_the_environment(cli, monke
         answering.start()
         ran = cli("account", "--base-url", "https://api.heygen.invalid")
         answering.join(10)
-
-    assert ran.code == 1
-    assert received[0].startswith(b"CONNECT api.heygen.invalid:443")
+    return ran, received[0]
 
 
 def _refuse_one(proxy, received):
@@ -1202,14 +1207,23 @@ def _refuse_one(proxy, received):
         connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_passwords_of_a_netrc_file_are_not_read(server, cli, tmp_path, monkeypatch):
+def test_a_netrc_file_has_the_passwords_of_proxies(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user password pass")
     monkeypatch.setenv("NETRC", "")
     monkeypatch.delenv("NETRC")
-    (tmp_path / ".netrc").write_text("default login somebody password secret")
-    cli("account")
+    ran, received = through_a_proxy(cli, monkeypatch)
 
-    assert netrc_from_env().hosts == {}
+    assert ran.code == 1
+    assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in received
+
+
+def test_no_password_of_a_netrc_file_is_sent_to_the_api(server, cli, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("default login user password pass")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    assert cli("account").code == 0
+    assert {request.headers.get("Authorization") for request in server.requests} == {None}
 
 
 # Errors of the API

@@ -115,8 +115,6 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
     key = os.environ.get("HEYGEN_API_KEY", "").strip() or (None if needs_key else "none")
     if key is None:
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")
-    # With trust_env aiohttp would also send the passwords of ~/.netrc, to the hosts of files too.
-    os.environ.setdefault("NETRC", os.devnull)
     # An empty --base-url, of a variable that is not set for instance, must not mean the real API.
     url = os.environ.get("HEYGEN_BASE_URL") if options.base_url is None else options.base_url
     is_local = _is_local(url)

@@ -1082,6 +1082,12 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("lipsync", "update", "ls_1"), "--title is missing"),
         (("lipsync", "update", "ls_1", "--titel", "T"), "Did you mean --title instead of --titel?"),
         (("dub", "--sandbox"), "MANIFEST is missing"),
+        (("cluster", "prune", "--older-than", "7d"), "--older-than: write it as 90, 90s, 30m or 1h30m, not '7d'"),
+        (("cluster", "prune", "--older-than", "0"), "--older-than: it must be more than 0"),
+        (("webhook", "endpoints", "create", "https://example.com/", "--events"), "--events: needs a value"),
+        (("webhook", "endpoints", "update", "we_1", "--events"), "--events: needs a value"),
+        (("-v", "lipsync", "list"), "unexpected: -v; flags come after the command"),
+        (("lipsync", "--json", "list"), "unexpected: --json; flags come after the command"),
     ],
     ids=str,
 )

@@ -59,7 +59,7 @@ def test_rows_go_from_the_manifest_to_files_and_a_report(cluster, sandbox, manif
     assert watched.answers[-1]["complete"] is True
     assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == [f"row-{n}.mp4" for n in range(1, 5)]
 
-    assert cluster("report", tmp_path / "r.csv").code == 0
+    assert cluster("report", tmp_path / "r.csv").answer == {"type": "report", "path": str(tmp_path / "r.csv")}
     with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [row["state"] for row in csv.DictReader(file)] == ["completed"] * 4
     assert cluster("retry-failed").answer == {"type": "retried", "rows": 0}

@@ -183,7 +183,10 @@ async def report(
     """
     async with _opened(where) as cluster:
         await cluster.report(path, run=run)
-    note(f"report: {path}", options)
+    if wants_json(options.json):
+        print_json({"type": "report", "path": str(path)})
+    else:
+        note(f"report: {path}", options)
 
 
 @app.command

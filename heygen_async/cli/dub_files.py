@@ -87,7 +87,7 @@ class RunFiles:
             yield f"{message}: give a shorter journal, such as --journal run.sqlite"
         elif self.report is not None and self.report.is_dir():
             yield f"the report {self.report} cannot be written: that is a folder"
-        elif self.report is not None and self.report.exists() and not _is_report(self.report):
+        elif self.report is not None and self.report.exists() and not is_report(self.report):
             yield f"{self.report} exists and is not a report of a run: move it away, or give another journal"
         elif self.journal is not None:
             yield from _unwritable(self.journal)
@@ -122,7 +122,12 @@ def _is_short_enough(path: Path) -> bool:
     return True
 
 
-def _is_report(path: Path) -> bool:
+def is_report(path: Path) -> bool:
+    """Return whether the file at *path* is a report of a run, which another one may replace.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
     with path.open("rb") as file:
         return file.read(64).removeprefix(_BOM).startswith(_REPORT_HEAD)
 

@@ -1082,6 +1082,8 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("lipsync", "update", "ls_1"), "--title is missing"),
         (("lipsync", "update", "ls_1", "--titel", "T"), "Did you mean --title instead of --titel?"),
         (("dub", "--sandbox"), "MANIFEST is missing"),
+        (("sandbox", "--job-seconds", "-1"), "--job-seconds: job_seconds must be a number"),
+        (("sandbox", "--account-limit=-1", "--api-key=", "--host="), "--host: host must not be empty.; --api-key: "),
         (("cluster", "prune", "--older-than", "7d"), "--older-than: write it as 90, 90s, 30m or 1h30m, not '7d'"),
         (("cluster", "prune", "--older-than", "0"), "--older-than: it must be more than 0"),
         (("webhook", "endpoints", "create", "https://example.com/", "--events"), "--events: needs a value"),

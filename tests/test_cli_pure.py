@@ -307,6 +307,16 @@ def test_a_host_without_an_address_is_misuse_and_named(host):
     assert exit_code(caught.value) == Exit.USAGE
 
 
+def test_a_host_of_another_machine_is_misuse_and_named():
+    with (
+        pytest.raises(ValueError, match=r"--host 203\.0\.113\.1 is no address of this machine") as caught,
+        advising_on_port(1, "203.0.113.1"),
+    ):
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    assert exit_code(caught.value) == Exit.USAGE
+
+
 def test_other_errors_of_a_listener_are_its_own():
     with pytest.raises(PermissionError, match="low port"), advising_on_port(80, "127.0.0.1"):
         raise PermissionError("low port")

@@ -73,7 +73,7 @@ def advising_on_output(advice: str) -> Iterator[None]:
 
 @contextmanager
 def advising_on_port(port: int, host: str | None = None) -> Iterator[None]:
-    """Say which flag helps if the body cannot listen: another program uses *port*, or *host* has no address."""
+    """Say which flag helps if the body cannot listen: another program uses *port*, or *host* is no address to do so."""
     try:
         yield
     except OSError as error:
@@ -82,6 +82,8 @@ def advising_on_port(port: int, host: str | None = None) -> Iterator[None]:
         if host is not None and has_no_address:
             reason = str(error.strerror).partition(" (while ")[0]
             raise ValueError(f"--host {host} has no address: {reason}") from error
+        if host is not None and error.errno == errno.EADDRNOTAVAIL:
+            raise ValueError(f"--host {host} is no address of this machine") from error
         if error.errno != errno.EADDRINUSE:
             raise
         raise OSError(error.errno, f"port {port} is in use; give another one with --port") from error

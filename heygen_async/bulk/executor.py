@@ -14,7 +14,7 @@ from attrs import Factory, define, field
 
 from heygen_async._media.parts import remove_unneeded
 from heygen_async.bulk.budget import OverBudget
-from heygen_async.bulk.create_queue import Seat
+from heygen_async.bulk.create_queue import RowSeat
 from heygen_async.bulk.effects import advance, after_failed_create, check_target
 from heygen_async.bulk.events import DubEvent, Stage
 from heygen_async.bulk.intake import PreparedRow
@@ -70,9 +70,9 @@ class RowExecutor:
     _unanswered: Unanswered = field(factory=Unanswered)
     _stage: Stage | None = None
     _has_worked: bool = False
-    _not_before: float = 0.0
-    _seat: Seat | None = None
-    """Taken for a create that was not answered yet, or for a job that runs."""
+    _seat: RowSeat = field(
+        init=False, default=Factory(lambda self: RowSeat(self.run.queue, self.row.number), takes_self=True)
+    )
     _reservation: Reservation = field(
         init=False, default=Factory(lambda self: Reservation(self.run.spending), takes_self=True)
     )
@@ -109,7 +109,7 @@ class RowExecutor:
         finally:
             self.start_next()
             self.run.batches.row_ended(self.record)
-            self._release_seat()
+            self._seat.release(has_job=self.record.state is State.SUBMITTED)
             # Its cost will not become known in this run.
             self._reservation.settle(0.0 if self.record.state is State.PLANNED else self._reservation.price)
         return await self.result()
@@ -212,7 +212,7 @@ class RowExecutor:
         record = self.record
         error = record.failure
         if step is Step.RENEW:
-            self._not_before = self.run.queue.clock() + record.hold
+            self._seat.hold(record.hold)
         if error is None and step not in _NO_PROGRESS:
             self._unanswered = Unanswered()
         if error is None or record.is_stopped:
@@ -221,7 +221,7 @@ class RowExecutor:
         was_sent = step is Step.CREATE and self.run.tools.searcher.is_prepared  # else the list could not be read
         is_alone = was_sent and record.batch is None and record.group is None
         if is_alone:
-            self._not_before = self.run.queue.clock() + record.hold
+            self._seat.hold(record.hold)
         if step is Step.DOWNLOAD:
             await asyncio.sleep(record.hold)
         elif isinstance(error, HeyGenError) and not (is_alone and isinstance(error, RateLimited)):
@@ -290,7 +290,7 @@ class RowExecutor:
         return intent(self.row, self.record, self.run.tools.clock.now(), estimate=self._reservation.price or 0.0)
 
     async def _enter(self) -> None:
-        self._seat = await self.run.queue.enter(self.row.number, self._not_before, tries=self.record.tries)
+        await self._seat.take(self.record.tries)
         self._report("submitting")
 
     async def _create(self) -> Record:
@@ -306,14 +306,15 @@ class RowExecutor:
             return await self._create_in_batch()
         if (found := await self._seen_job()) is not None:
             return found
-        if self._seat is None:
+        if not self._seat.is_taken:
             self._report("waiting")
             await self._enter()
             if self.step() is not Step.CREATE:  # meanwhile the server may have forgotten the key
-                self._release_seat()
+                self._seat.release(has_job=False)
                 return self.record
         record = await self._advance(Step.CREATE)
-        self._report_answer(record)
+        error = record.failure
+        self._seat.answered(answer_of(record), error.retry_after if isinstance(error, RateLimited) else None)
         return record
 
     async def _seen_job(self) -> Record | None:
@@ -332,39 +333,13 @@ class RowExecutor:
         self._reservation.resume_once(self.record.estimate)
         return record
 
-    def _report_answer(self, record: Record) -> None:
-        """Report to the queue how the create was answered."""
-        seat, error = self._seat, record.failure
-        assert seat is not None  # noqa: S101 a create needs one
-        answer = answer_of(record)
-        self._seat = seat if answer == "accepted" else None
-        match answer:
-            case "accepted":
-                seat.accepted()
-            case "refused":
-                seat.refused(error.retry_after if isinstance(error, RateLimited) else None)
-            case "rejected":
-                seat.rejected()
-            case "failed":
-                seat.failed()
-
-    def _release_seat(self) -> None:
-        """Release the seat, of a create or of a job."""
-        seat, self._seat = self._seat, None
-        if seat is None:
-            return
-        if self.record.state is State.SUBMITTED:
-            seat.finished()
-        else:
-            seat.dropped()
-
     # From the job on
 
     async def _wait(self) -> Record:
         self.start_next()
         record = self.record
-        if record.batch_id is None and self._seat is None:  # a job in a batch takes no seat of the account
-            self._seat = self.run.queue.adopt()
+        if record.batch_id is None:  # a job in a batch takes no seat of the account
+            self._seat.adopt()
         started = self.run.queue.clock()
         try:
             job = await ended_job(self.run, record)
@@ -381,7 +356,7 @@ class RowExecutor:
                 self._reservation.settle(record.estimate)  # the job may have been paid
             return after
         finally:
-            self._release_seat()
+            self._seat.release(has_job=True)
         checked = await checked_item(self.run, self.row, record, job)
         if checked is not None:
             return checked

@@ -135,7 +135,7 @@ MUTANTS = {
         f"{_BULK}job_end", "cost_of", "if row.seconds is None:", "if True:", seed=48
     ),
     "a seat is never given back": Mutant(
-        f"{_BULK}executor", "RowExecutor._release_seat", "if seat is None:", "if True:", seed=8
+        f"{_BULK}create_queue", "RowSeat.release", "if not self.is_taken:", "if True:", seed=8
     ),
     "a timer is left": Mutant(f"{_BULK}create_queue", "CreateQueue.close", "self._timer.cancel()", "pass", seed=49),
     "a temporary file is left": Mutant(

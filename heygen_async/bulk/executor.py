@@ -141,6 +141,7 @@ class RowExecutor:
                 await self._take_over()
                 continue  # the account's answer also shows the API's time, by which keys are judged
             await self._take_step(step)
+            self._note_step(step)
             if step not in _BEFORE_CREATE and self.record.state not in _UNDER_WAY and self.record.group is None:
                 self._reservation.settle(self.record.estimate)
             await self._pause(step)
@@ -207,39 +208,43 @@ class RowExecutor:
             self.run.queue.recover()
         return record
 
+    def _note_step(self, step: Step) -> None:
+        """Note what a step that was taken means for the next ones."""
+        if step is Step.RENEW:
+            self._seat.hold(self.record.hold)
+        if self.record.failure is None and step not in _NO_PROGRESS:
+            self._unanswered = Unanswered()
+
     async def _pause(self, step: Step) -> None:
         """After a failure, wait until the step may be tried again, or stop the row."""
-        record = self.record
-        error = record.failure
-        if step is Step.RENEW:
-            self._seat.hold(record.hold)
-        if error is None and step not in _NO_PROGRESS:
-            self._unanswered = Unanswered()
-        if error is None or record.is_stopped:
+        error = self.record.failure
+        if not isinstance(error, HeyGenError) or self.record.is_stopped:  # any other error has stopped it
             return
         self._report(self._stage or "waiting", str(error))
+        if step is Step.DOWNLOAD:
+            await asyncio.sleep(self.record.hold)
+        else:
+            await self._after_failure(step, error)
+
+    async def _after_failure(self, step: Step, error: HeyGenError) -> None:
+        """After a request without a usable answer, wait for the next chance; a create alone does so in the queue."""
+        record, queue = self.record, self.run.queue
         was_sent = step is Step.CREATE and self.run.tools.searcher.is_prepared  # else the list could not be read
         is_alone = was_sent and record.batch is None and record.group is None
+        is_refused = was_sent and isinstance(error, RateLimited)
         if is_alone:
             self._seat.hold(record.hold)
-        if step is Step.DOWNLOAD:
-            await asyncio.sleep(record.hold)
-        elif isinstance(error, HeyGenError) and not (is_alone and isinstance(error, RateLimited)):
-            is_refused = was_sent and isinstance(error, RateLimited)
-            await self._after_failure(error, is_alone=is_alone, is_refused=is_refused)
-
-    async def _after_failure(self, error: HeyGenError, *, is_alone: bool, is_refused: bool) -> None:
-        """After a request without a usable answer, wait for the next chance; a create alone does so in the queue."""
-        queue = self.run.queue
+        if is_alone and is_refused:
+            return  # the queue paces creates after a 429
         if not is_alone:
             queue.note_failure()
         unanswered = queue.count_unanswered(self._unanswered, error)
         if not is_refused:  # a 429 of a create is about the account, not about its rows
             self._unanswered = unanswered
         if self._unanswered.is_too_many:
-            await self._save(self.record.stopped(error))
+            await self._save(record.stopped(error))
         elif not is_alone:
-            await asyncio.sleep(max(queue.seconds_to_next(), self.record.hold))
+            await asyncio.sleep(max(queue.seconds_to_next(), record.hold))
 
     # Up to the job
 

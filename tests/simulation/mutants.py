@@ -232,7 +232,7 @@ MUTANTS = {
     ),
     "a list that cannot be read is read without a pause": Mutant(
         f"{_BULK}executor",
-        "RowExecutor._pause",
+        "RowExecutor._after_failure",
         "was_sent = step is Step.CREATE and self.run.tools.searcher.is_prepared",
         "was_sent = step is Step.CREATE",
         only=_with(*OUTAGES),

@@ -100,3 +100,25 @@ class StageCounter:
                 raise RunAborted(failure) from error
             except Exception as error:  # the caller's error, not the row's
                 raise RunAborted(error) from error
+
+
+@define(eq=False)
+class RowStage:
+    """The stage of one row, as it was last reported."""
+
+    _counter: StageCounter
+    _key: str
+    _place: str
+    current: Stage | None = None
+
+    def report(self, stage: Stage, message: str | None = None, *, lipsync_id: str | None) -> None:
+        """Report that the row is in *stage*, unless that is known and there is no message.
+
+        Raises:
+            RunAborted: If the caller's `on_event` raised something.
+        """
+        before, self.current = self.current, stage
+        if before == stage and message is None:
+            return
+        event = DubEvent(stage=stage, key=self._key, place=self._place, lipsync_id=lipsync_id, message=message)
+        self._counter.move(event, before)

@@ -16,7 +16,7 @@ from heygen_async._media.parts import remove_unneeded
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.create_queue import RowSeat
 from heygen_async.bulk.effects import advance, after_failed_create, check_target
-from heygen_async.bulk.events import DubEvent, Stage
+from heygen_async.bulk.events import RowStage, Stage
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, without_job
 from heygen_async.bulk.limits import Unanswered
@@ -46,7 +46,8 @@ _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
 _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
 _NO_PROGRESS: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH, Step.SEARCH})
 """Steps that do not show that the requests of a row are answered: they send nothing, or read the list alone."""
-_STAGES: Final[dict[Step, Stage]] = {Step.PREPARE: "uploading", Step.WAIT: "running", Step.DOWNLOAD: "downloading"}
+_STAGES: Final[dict[Step, Stage]] = {Step.PREPARE: "uploading", Step.WAIT: "running"}
+"""The stages that begin with a step, and not within it."""
 
 
 @define(eq=False)
@@ -68,8 +69,11 @@ class RowExecutor:
     _start_next: Callable[[], None]
     _has_started_next: bool = False
     _unanswered: Unanswered = field(factory=Unanswered)
-    _stage: Stage | None = None
     _has_worked: bool = False
+    _stage: RowStage = field(
+        init=False,
+        default=Factory(lambda self: RowStage(self.run.stages, self.row.key, self.row.place), takes_self=True),
+    )
     _seat: RowSeat = field(
         init=False, default=Factory(lambda self: RowSeat(self.run.queue, self.row.number), takes_self=True)
     )
@@ -220,7 +224,7 @@ class RowExecutor:
         error = self.record.failure
         if not isinstance(error, HeyGenError) or self.record.is_stopped:  # any other error has stopped it
             return
-        self._report(self._stage or "waiting", str(error))
+        self._report(self._stage.current or "waiting", str(error))
         if step is Step.DOWNLOAD:
             await asyncio.sleep(self.record.hold)
         else:
@@ -396,16 +400,11 @@ class RowExecutor:
     def _report_step(self, step: Step) -> None:
         if step is Step.RENEW:
             self._report("waiting", f"the job failed and is tried again: {self.record.error}")
-        elif step in _STAGES and step is not Step.DOWNLOAD:
+        elif step in _STAGES:
             self._report(_STAGES[step])
 
     def _report(self, stage: Stage, message: str | None = None) -> None:
-        before, self._stage = self._stage, stage
-        if before == stage and message is None:
-            return
-        key, place, lipsync_id = self.row.key, self.row.place, self.record.lipsync_id
-        event = DubEvent(stage=stage, key=key, place=place, lipsync_id=lipsync_id, message=message)
-        self.run.stages.move(event, before)
+        self._stage.report(stage, message, lipsync_id=self.record.lipsync_id)
 
 
 def _attempt_with_job(record: Record) -> int | None:

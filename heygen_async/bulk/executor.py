@@ -172,10 +172,12 @@ class RowExecutor:
         if record.ends_run and isinstance(record.failure, HeyGenError):
             raise RunAborted(record.failure)
 
-    async def _effect(self, step: Step) -> Record:
+    async def _effect(self, step: Step) -> Record:  # noqa: PLR0911 one for each step
         match step:
-            case Step.PREPARE | Step.INTEND:
-                return await self._to_create(step)
+            case Step.PREPARE:
+                return await self._reserve() or await self._upload()
+            case Step.INTEND:
+                return await self._reserve() or await self._intend()
             case Step.CREATE:
                 return await self._create()
             case Step.WAIT:
@@ -204,13 +206,6 @@ class RowExecutor:
 
     async def _advance(self, step: Step) -> Record:
         return await advance(self.row, self.record, step, self.run.tools, self._save)
-
-    async def _advance_answered(self, step: Step) -> Record:
-        """Carry out a step whose success shows that the API answers."""
-        record = await self._advance(step)
-        if record.failure is None:
-            self.run.queue.recover()
-        return record
 
     def _note_step(self, step: Step) -> None:
         """Note what a step that was taken means for the next ones."""
@@ -252,16 +247,15 @@ class RowExecutor:
 
     # Up to the job
 
-    async def _to_create(self, step: Step) -> Record:
-        """Prepare the create of a row: check it, reserve its price, upload its files, wait for a seat."""
+    async def _reserve(self) -> Record | None:
+        """Check the row and reserve its price, unless that was done; return the record of a row not created now."""
         self.run.spending.check_credit()
-        if self._reservation.price is None:
-            record = await self._before_reserving()
-            if record is not None:
-                return record
-            mode, seconds = self.row.row.mode, self.row.seconds
-            await self._reservation.make(mode, seconds, before_waiting=self.start_next)
-        return await self._advance_answered(step) if step is Step.PREPARE else await self._intend()
+        if self._reservation.price is not None:
+            return None
+        record = await self._before_reserving()
+        if record is None:
+            await self._reservation.make(self.row.row.mode, self.row.seconds, before_waiting=self.start_next)
+        return record
 
     async def _before_reserving(self) -> Record | None:
         """Check what may be wrong before money is reserved; return the record of a row that is not created now."""
@@ -286,6 +280,12 @@ class RowExecutor:
         price = self.run.spending.budget.price(self.row.row.mode, self.row.seconds)
         self._reservation.resume(price, is_new=True)
         return self.record.adopted(attempt, lipsync_id, self.run.tools.clock.now(), estimate=price)
+
+    async def _upload(self) -> Record:
+        record = await self._advance(Step.PREPARE)
+        if record.failure is None:  # the API answers
+            self.run.queue.recover()
+        return record
 
     async def _intend(self) -> Record:
         self._report("waiting")

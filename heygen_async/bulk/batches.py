@@ -132,10 +132,9 @@ class BatchCollector:
             before_waiting()
             self._close_groups()
         else:
-            name, _ = intent.group
-            members = self._retry_groups[name].members
+            members = self._retry_groups[intent.group].members
             members.append(member)
-            self._close_retry_group(name)
+            self._close_retry_group(intent.group)
         return await _settled(member, members)
 
     def row_ended(self, record: Record) -> None:
@@ -144,9 +143,9 @@ class BatchCollector:
         if batch is not None and record.key in batch.keys:  # the others would wait for it to come back
             batch.keys.remove(record.key)
             self._fail_if_incomplete(batch)
-        if record.group is not None and (group := self._retry_groups.get(record.group[0])) is not None:
+        if record.group is not None and (group := self._retry_groups.get(record.group)) is not None:
             group.size -= 1
-            self._close_retry_group(record.group[0])
+            self._close_retry_group(record.group)
 
     def _close_retry_group(self, name: str) -> None:
         group = self._retry_groups[name]
@@ -285,7 +284,7 @@ class BatchCollector:
         if size:
             self._retry_groups[name] = _RetryGroup(size)
         for member, record, is_again in zip(members, records, again, strict=True):
-            member.settle(evolve(record, group=(name, size)) if is_again else record)
+            member.settle(evolve(record, group=name) if is_again else record)
 
 
 async def _settled(member: _Member, members: list[_Member]) -> Record:

@@ -149,8 +149,8 @@ class Record:
     """Seconds to wait before the next effect."""
     has_reuploaded: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
     """Whether its files were uploaded again because the server had lost them."""
-    group: tuple[str, int] | None = field(default=None, eq=False, metadata=_NOT_SAVED)
-    """The name and size of the group of rows that it is to share its next batch with."""
+    group: str | None = field(default=None, eq=False, metadata=_NOT_SAVED)
+    """The group of rows that it is to share its next batch with."""
     job: Lipsync | None = field(default=None, eq=False, metadata=_NOT_SAVED)
     """The job as it was last seen."""
     warnings: tuple[str, ...] = field(default=(), eq=False, metadata=_NOT_SAVED)

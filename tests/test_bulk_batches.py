@@ -296,7 +296,7 @@ async def _sent(batches: BatchCollector, row: PreparedRow, record: Record) -> Re
 async def test_the_rows_of_a_batch_do_not_wait_for_one_that_has_been_given_up(given_up: int) -> None:
     heygen, store = _Unreachable(Server({}, lambda _: 10)), MemoryStore()
     tools = Tools(heygen=heygen, store=store, clock=UnixClock(), delays=HASTY)
-    batches = BatchCollector(tools, CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time))
+    batches = BatchCollector(tools, CreateQueue(Limiter(), CircuitBreaker()))
     given = [_prepared(row, number) for number, row in enumerate(rows(3), 1)]
     planned = [intent(row, Record(key=row.key, inputs="-", number=row.number), 1.0, estimate=0.0) for row in given]
     batches.no_more_candidates()

@@ -229,7 +229,7 @@ class Scene:
         heygen, watched = Watched(api(points, self.jobs, self.keys), points), Watched(self.store, points)
         delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
         tools = Tools(heygen=heygen, store=watched, clock=UnixClock(lambda: 1000.0), delays=delays)
-        queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+        queue = CreateQueue(Limiter(), CircuitBreaker())
         context = RunContext(
             tools=tools,
             queue=queue,

@@ -92,9 +92,7 @@ class BatchCollector:
     _work: asyncio.Queue[Work | None] = field(factory=asyncio.Queue)
     results: BatchResults = field(
         init=False,
-        default=Factory(
-            lambda self: BatchResults(self.tools, self.queue.clock, self._work.put_nowait), takes_self=True
-        ),
+        default=Factory(lambda self: BatchResults(self.tools, self._work.put_nowait), takes_self=True),
     )
 
     async def run(self) -> None:

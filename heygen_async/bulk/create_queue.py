@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from attrs import define, field
@@ -35,7 +35,6 @@ class CreateQueue:
 
     limiter: Limiter
     breaker: CircuitBreaker
-    clock: Callable[[], float]
     last_error: str = ""
     """What went wrong when a request last had no usable answer."""
     answers: int = 0
@@ -47,6 +46,10 @@ class CreateQueue:
     _closes_at: float | None = None
     """When it does not wait for answers any more; closed twice, it waits once."""
     _empty: asyncio.Event = field(factory=asyncio.Event)
+
+    def clock(self) -> float:
+        """Return the time of the event loop, in seconds."""
+        return asyncio.get_running_loop().time()
 
     async def enter(self, number: int, not_before: float = -math.inf, *, tries: int = 0) -> int:
         """Wait until a row may send its create, which then is in the air; return the epoch in which it is sent.

@@ -75,7 +75,7 @@ class _Active:
 
 def _context_of(heygen: HeyGen, journal: Journal, plan: Plan, owner: Owner) -> RunContext:
     limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
-    queue = CreateQueue(limiter, CircuitBreaker(), lambda: asyncio.get_running_loop().time())
+    queue = CreateQueue(limiter, CircuitBreaker())
     tools = Tools(heygen=heygen, store=journal, clock=plan.clock, delays=plan.delays)
     return RunContext(
         tools=tools,

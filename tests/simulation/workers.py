@@ -143,7 +143,7 @@ class Worker(Process):
     def _context(self, heygen: HeyGenSession) -> RunContext:
         calls, store = Mortal(heygen._bulk_calls(), self), Mortal(self.store, self)
         time = heygen._transport.server_time
-        queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+        queue = CreateQueue(Limiter(), CircuitBreaker())
         tools = Tools(heygen=calls, store=store, clock=UnixClock(time.now, time.latest), delays=RetryDelays())
         return RunContext(
             tools=tools,

@@ -238,7 +238,7 @@ class BatchCollector:
             requests.append(LipsyncRequest(video=video, audio=audio, **sent_options(member.row, member.record)))
         try:
             async with self._sending:
-                await self.queue.until_open()
+                await self.queue.wait_if_closed()
                 with self.queue.sending_batch():
                     age = partial(key_age, [member.record for member in members], self.tools.clock.now)
                     batch_id = await self.tools.heygen.create_batch(key, requests, key_age=age)

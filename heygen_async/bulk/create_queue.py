@@ -44,7 +44,7 @@ class CreateQueue:
     _queue: list[_Waiting] = field(factory=list)
     _timer: asyncio.TimerHandle | None = None
     _closes_at: float | None = None
-    """When it does not wait for answers any more; closed twice, it waits once."""
+    """When `close` stops waiting for answers; a second call waits until the same time."""
     _empty: asyncio.Event = field(factory=asyncio.Event)
 
     def clock(self) -> float:
@@ -100,7 +100,7 @@ class CreateQueue:
         self.note_answer()
         self.move()
 
-    async def until_open(self) -> None:
+    async def wait_if_closed(self) -> None:
         """Return at once; after `close`, wait until cancelled."""
         if self._closes_at is not None:
             await asyncio.get_running_loop().create_future()

@@ -127,7 +127,8 @@ class RowExecutor:
     def step(self) -> Step:
         """Return what to do next."""
         run, record = self.run, self.record
-        # Before the first answer a key may be of any age, and later the API's clock may be wrong; a search settles it.
+        # The age of a key is not certain before the first answer, nor while the API's clock may be wrong; after a
+        # search it does not matter.
         is_certain = record.is_fresh or record.was_searched_for
         clock = run.tools.clock
         now = clock.now() if is_certain else clock.latest()

@@ -198,13 +198,8 @@ class BatchCollector:
         """Wait for the other rows of the batch, send it as it was recorded, and return the row's record."""
         key = record.batch
         assert key is not None  # noqa: S101 the record has one since join()
-        if key not in self._expired and key not in self._batches:  # of an interrupted run
-            recorded = await self.tools.store.rows_of_batch(key)
-            if (batch_id := next((one.batch_id for one in recorded if one.batch_id), None)) is not None:
-                return record.accepted_in(batch_id)  # that run could not record it for all of its rows
-            self._batches.setdefault(key, _Batch(len(recorded)))
-        if key in self._expired:
-            return evolve(record, is_key_lost=True)
+        if (known := await self._known(key, record)) is not None:
+            return known
         batch = self._batches[key]
         member = _Member(row, record)
         batch.members.append(member)
@@ -212,14 +207,27 @@ class BatchCollector:
         before_waiting()
         if len(batch.members) < batch.size:
             self._close_groups()
-            return await _settled(member, batch.members)
+        else:
+            self._start(key, batch)
+        return await _settled(member, batch.members)
+
+    async def _known(self, key: str, record: Record) -> Record | None:
+        """Return the record of a row whose batch exists, or may be forgotten; `None` if it is to be created."""
+        if key not in self._expired and key not in self._batches:  # of an interrupted run
+            recorded = await self.tools.store.rows_of_batch(key)
+            if (batch_id := next((one.batch_id for one in recorded if one.batch_id), None)) is not None:
+                return record.accepted_in(batch_id)  # that run could not record it for all of its rows
+            self._batches.setdefault(key, _Batch(len(recorded)))
+        return evolve(record, is_key_lost=True) if key in self._expired else None
+
+    def _start(self, key: str, batch: _Batch) -> None:
+        """Start the request of a batch that all of its rows wait for."""
         members = sorted(batch.members, key=lambda one: one.record.item or 0)
         if _is_whole(key, [one.record for one in members]):
             batch.members.clear()
             self._work.put_nowait(partial(self._send, key, members))
         else:  # some of its rows have left it, after a search
             self.expire(key)
-        return await _settled(member, batch.members)
 
     def _fail_if_incomplete(self, batch: _Batch) -> None:
         if len(batch.keys) >= batch.size:

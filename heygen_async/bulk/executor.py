@@ -111,11 +111,7 @@ class RowExecutor:
                 self._reservation.keep()  # its job goes on, and is paid
             raise
         finally:
-            self.start_next()
-            self.run.batches.row_ended(self.record)
-            self._seat.release(has_job=self.record.state is State.SUBMITTED)
-            # Its cost will not become known in this run.
-            self._reservation.settle(0.0 if self.record.state is State.PLANNED else self._reservation.price)
+            self._leave()
         return await self.result()
 
     def start_next(self) -> None:
@@ -150,6 +146,14 @@ class RowExecutor:
             if step not in _BEFORE_CREATE and self.record.state not in _UNDER_WAY and self.record.group is None:
                 self._reservation.settle(self.record.estimate)
             await self._pause(step)
+
+    def _leave(self) -> None:
+        """Give back what the row holds, so that nothing waits for it."""
+        self.start_next()
+        self.run.batches.row_ended(self.record)
+        self._seat.release(has_job=self.record.state is State.SUBMITTED)
+        # Its cost will not become known in this run.
+        self._reservation.settle(0.0 if self.record.state is State.PLANNED else self._reservation.price)
 
     async def _take_over(self) -> None:
         """Save a create that another executor recorded, which then cannot save an answer to it any more."""
@@ -314,8 +318,9 @@ class RowExecutor:
             # Without the list nothing new is sent, but the API still knows the key of this one.
         if self.record.batch is not None:
             return await self._create_in_batch()
-        if (found := await self._seen_job()) is not None:
-            return found
+        return await self._seen_job() or await self._create_alone()
+
+    async def _create_alone(self) -> Record:
         if not self._seat.is_taken:
             self._report("waiting")
             await self._enter()
@@ -359,12 +364,7 @@ class RowExecutor:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            # An API that does not show new jobs yet would get one after the other, each of them to be paid.
-            is_of_earlier_run = record.attempt == self._earlier_job
-            after = await without_job(self.run, self.row, record, error, is_of_earlier_run=is_of_earlier_run)
-            if after.state is State.PLANNED:
-                self._reservation.settle(record.estimate)  # the job may have been paid
-            return after
+            return await self._without_job(error)
         finally:
             self._seat.release(has_job=True)
         checked = await checked_item(self.run, self.row, record, job)
@@ -372,6 +372,15 @@ class RowExecutor:
             return checked
         record = ended(record, job, cost=await cost_of(self.run, self.row, record, job))
         return evolve(record, wait_seconds=self.run.queue.clock() - started)
+
+    async def _without_job(self, error: HeyGenError) -> Record:
+        record = self.record
+        # An API that does not show new jobs yet would get one after the other, each of them to be paid.
+        is_of_earlier_run = record.attempt == self._earlier_job
+        after = await without_job(self.run, self.row, record, error, is_of_earlier_run=is_of_earlier_run)
+        if after.state is State.PLANNED:
+            self._reservation.settle(record.estimate)  # the job may have been paid
+        return after
 
     async def _remove_download(self) -> None:
         """Remove an unfinished download if another executor has finished the row."""

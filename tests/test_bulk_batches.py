@@ -31,9 +31,9 @@ from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import intent
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun

@@ -30,10 +30,10 @@ from heygen_async.bulk.effects import Tools, advance
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor
 from heygen_async.bulk.identity import FileInfo
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.outputs import is_changed, is_written
 from heygen_async.bulk.owner import Owner
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays, Step
 from heygen_async.bulk.record import Record, State, attempt_key
 from heygen_async.bulk.run_context import RunContext

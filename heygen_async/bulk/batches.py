@@ -21,7 +21,7 @@ from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.batch_results import BatchResults, Work
 from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools, after_failed_create
-from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import after_create, key_age, sent_options, sources_of
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.errors import UNUSABLE_ASSET, HeyGenError, InvalidRequest, NotFound, PermissionDenied

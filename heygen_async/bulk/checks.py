@@ -9,10 +9,12 @@ from typing import Final
 from anyio import to_thread
 from attrs import frozen
 
-from heygen_async.bulk.intake import OwnFiles, PreparedRow, prepare
+from heygen_async.bulk.intake import prepare
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
+from heygen_async.bulk.own_files import OwnFiles
 from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Admission, Entry, Problem, RowStore
 from heygen_async.models import DubRow

@@ -17,9 +17,9 @@ from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.create_queue import RowSeat
 from heygen_async.bulk.effects import advance, after_failed_create, check_target
 from heygen_async.bulk.events import RowStage, Stage
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, without_job
 from heygen_async.bulk.limits import Unanswered
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import (
     ENDS_RUN,
     LAST_STEPS,

@@ -31,13 +31,14 @@ from heygen_async.bulk.identity import (
     wants_captions,
     written_by,
 )
-from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import LocalSource, check_bytes, check_files, is_utf_8
-from heygen_async.bulk.manifest import Manifest, SourceRow
+from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written, output_problems
+from heygen_async.bulk.own_files import OwnFiles
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Entry, JournalError, Problem, RowStore
+from heygen_async.bulk.store import Entry, Problem, RowStore
 from heygen_async.models import DubRow
 
 _SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
@@ -48,42 +49,6 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 _Fault: TypeAlias = tuple[str, str]
 """A column, and what is wrong with it."""
-
-OwnFiles: TypeAlias = Mapping[str, str]
-"""What the files of the run itself are, by `same_file_key`."""
-
-_BESIDE_A_DATABASE: Final = ("-journal", "-wal")
-"""After the name of a database, for the files that SQLite makes, reads and deletes beside it."""
-
-
-@frozen(kw_only=True, slots=False)  # a snapshot reads it faster
-class PreparedRow:
-    """A row that is ready to be worked on."""
-
-    row: DubRow
-    number: int
-    place: str
-    key: str
-    target: Path | None
-    captions: bool
-    """Whether captions are written beside it."""
-    files: Mapping[str, FileInfo]
-    """What is known of its local files, by `video` and `audio`."""
-    missing: Mapping[str, str]
-    """What is wrong with its other local files, which it does not need while its job does not fail."""
-    seconds: float | None
-    """The estimated length of the output in seconds; `None` if it is not known."""
-    entry: Entry
-
-    def file(self, role: Role) -> FileInfo:
-        """Return what is known of the local file that is its *role*, `video` or `audio`.
-
-        Raises:
-            ValueError: If it cannot be used.
-        """
-        if role in self.missing:
-            raise ValueError(f"{role}: {self.missing[role]}")
-        return self.files[role]
 
 
 @frozen(kw_only=True)
@@ -148,41 +113,6 @@ async def prepare(
     if output_dir is None and all(row is None or row.output is None for row in given):
         return _checked(check, rows, sources)  # there are no files to check
     return await to_thread.run_sync(_checked, check, rows, sources)
-
-
-def own_files_of(*, manifest: Path | None, journal: Path | None, report: Path | None = None) -> OwnFiles:
-    """Return the files of a run, which no row may write; for a thread.
-
-    Raises:
-        ValueError: If two of them are one file.
-    """
-    named = [("the manifest", manifest), ("the journal", journal), ("the report", report)]
-    if journal is not None:
-        named += [("a file of the journal", journal.with_name(journal.name + end)) for end in _BESIDE_A_DATABASE]
-    files: dict[str, str] = {}
-    for name, path in named:
-        if path is None:
-            continue
-        other = files.setdefault(same_file_key(path), name)
-        if other != name:
-            raise ValueError(f"{name} would overwrite {other}, {path}: name another journal")
-    return files
-
-
-async def check_manifest(journal: Journal, manifest: Manifest) -> None:
-    """Check that *journal* was not made for another manifest, and note for which one it is.
-
-    Raises:
-        JournalError: If it was made for another one.
-    """
-    name = await to_thread.run_sync(lambda: manifest.name)
-    if name is None:
-        return
-    found = await journal.fact("manifest")
-    if found is None:
-        await journal.keep_fact("manifest", name)
-    elif found != name:
-        raise JournalError(f"{journal} was made for the manifest {found}, not for {name}; use another journal")
 
 
 def has_been_sent(record: Record | None) -> bool:

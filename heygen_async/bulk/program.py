@@ -17,7 +17,7 @@ from attrs import frozen
 from heygen_async._ids import is_key_fresh
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
-from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.store import JournalError
 from heygen_async.errors import (

@@ -28,11 +28,11 @@ from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import DubSnapshot, StageCounter
 from heygen_async.bulk.executor import RowExecutor
 from heygen_async.bulk.folders import check_creatable, check_writable, temporary_folder
-from heygen_async.bulk.intake import OwnFiles, check_manifest, own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.journal_file import check_place
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.own_files import OwnFiles, check_manifest, own_files_of
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.plan import Plan, check_rows
 from heygen_async.bulk.program import LAST_STEPS

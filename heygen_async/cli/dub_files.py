@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from attrs import evolve, frozen
 
-from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest, SourceRow
+from heygen_async.bulk.own_files import own_files_of
 from heygen_async.bulk.promotion import Mode, Reviews, final_key, known_keys, promote, read_reviews
 from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
 from heygen_async.cli.problems import Problems

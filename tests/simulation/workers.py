@@ -22,12 +22,13 @@ from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor
-from heygen_async.bulk.intake import PreparedRow, prepare
+from heygen_async.bulk.intake import prepare
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.owner import Owner
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import State
 from heygen_async.bulk.run_aborted import RunAborted

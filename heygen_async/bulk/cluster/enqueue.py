@@ -37,9 +37,9 @@ from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.entries import admitted
 from heygen_async.bulk.folders import mark_shared
 from heygen_async.bulk.identity import FileInfo, conflict, rivals
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.promotion import draft_of
 from heygen_async.bulk.record import Record

@@ -69,16 +69,7 @@ class RowChecker:
 
     async def admit(self, rows: Sequence[SourceRow]) -> list[AdmittedRow | RefusedRow]:
         """Check and admit a slice of rows, in their order."""
-        plan = self.plan
-        made = await prepare(
-            rows,
-            self.journal,
-            plan.output_dir,
-            captions=plan.captions,
-            own_files=self.own_files,
-            redo_rejected=plan.redo_rejected,
-            retry_failed=plan.retry_failed,
-        )
+        made = await prepare(rows, self.journal, self.plan, self.own_files)
         entries = [one.entry for one in made if isinstance(one, PreparedRow)]
         admissions = await self.journal.admit(entries)
         records = [self._renewed(entry, one) for entry, one in zip(entries, admissions, strict=True)]

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import cast
 
 import aiohttp
@@ -28,6 +29,7 @@ from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.owner import Owner
+from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import State
@@ -221,13 +223,13 @@ class Mortal:
         return call
 
 
-async def prepared(rows: Sequence[DubRow], output_dir: object) -> list[PreparedRow]:
+async def prepared(rows: Sequence[DubRow], output_dir: Path) -> list[PreparedRow]:
     """Check rows as a run does, and return them prepared."""
     journal = Journal(None, origin=API)
     await journal.open()
     try:
         sources = [SourceRow(number, f"row {number}", row) for number, row in enumerate(rows, start=1)]
-        made = await prepare(sources, journal, output_dir)
+        made = await prepare(sources, journal, Plan(journal=None, output_dir=output_dir), {})
     finally:
         await journal.aclose()
     return [one for one in made if isinstance(one, PreparedRow)]

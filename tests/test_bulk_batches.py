@@ -324,12 +324,8 @@ async def test_the_rows_of_a_batch_do_not_wait_for_one_that_has_been_given_up(gi
 
 
 def _prepared(row: DubRow, number: int) -> PreparedRow:
-    key = row.key or ""
-    entry = Entry(key=key, inputs="-", number=number, place="")
-    return PreparedRow(
-        row=row, number=number, place="", key=key, target=None, captions=False, files={}, missing={}, seconds=1.0,
-        entry=entry,
-    )  # fmt: skip
+    entry = Entry(key=row.key or "", inputs="-", number=number, place="")
+    return PreparedRow(row=row, target=None, captions=False, files={}, missing={}, seconds=1.0, entry=entry)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])

@@ -185,9 +185,6 @@ def prepared(key: str, number: int, audio: str | bytes = AUDIO, target: Path | N
     files = {} if isinstance(audio, str) else {"audio": FileInfo("", hashlib.sha256(audio).hexdigest(), None)}
     return PreparedRow(
         row=DubRow(URL, audio, key=key),
-        number=number,
-        place=f"row {number}",
-        key=key,
         target=target,
         captions=target is not None,
         files=files,

@@ -28,9 +28,6 @@ ORIGIN = "https://api.heygen.com"
 DAY = 24 * 3600.0
 PREPARED = PreparedRow(
     row=DubRow("https://example.com/v.mp4", "https://example.com/a.mp3", key="a"),
-    number=1,
-    place="row 1",
-    key="a",
     target=Path("a.mp4"),
     captions=False,
     files={},

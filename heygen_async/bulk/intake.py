@@ -183,9 +183,6 @@ def _with_entry(one: _Candidate, entry: Entry, target: Path | None) -> PreparedR
     files = one.sources.files
     return PreparedRow(
         row=one.row,
-        number=entry.number,
-        place=entry.place,
-        key=entry.key,
         target=target,
         captions=one.captions,
         files=files,

@@ -18,9 +18,6 @@ class PreparedRow:
     """A row that is ready to be worked on."""
 
     row: DubRow
-    number: int
-    place: str
-    key: str
     target: Path | None
     captions: bool
     """Whether captions are written beside it."""
@@ -31,6 +28,21 @@ class PreparedRow:
     seconds: float | None
     """The estimated length of the output in seconds; `None` if it is not known."""
     entry: Entry
+
+    @property
+    def number(self) -> int:
+        """The number of the row, from 1."""
+        return self.entry.number
+
+    @property
+    def place(self) -> str:
+        """Where it is listed, for people."""
+        return self.entry.place
+
+    @property
+    def key(self) -> str:
+        """Its key."""
+        return self.entry.key
 
     def file(self, role: Role) -> FileInfo:
         """Return what is known of the local file that is its *role*, `video` or `audio`.

@@ -212,9 +212,6 @@ def row_from_json(stored: Mapping[str, Any], number: int, inputs: str) -> Prepar
     target = stored["target"]
     return PreparedRow(
         row=restored(DubRow, fields),
-        number=number,
-        place=stored["place"],
-        key=stored["key"],
         target=None if target is None else Path(target),
         captions=stored["captions"],
         files={role: FileInfo("", digest, seconds) for role, (digest, seconds) in stored["files"].items()},

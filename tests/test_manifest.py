@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heygen_async.bulk.claims import claims_of
 from heygen_async.bulk.identity import (
     FileInfo,
     body_digest,
-    claims_of,
     inputs_digest,
     is_signed,
     key_of,

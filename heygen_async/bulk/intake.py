@@ -17,11 +17,10 @@ from heygen_async._arguments import host_problem
 from heygen_async._media.sniffing import Role
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk.budget import seconds_of
+from heygen_async.bulk.claims import claims_of, folders_made_for, written_by
 from heygen_async.bulk.identity import (
     ROLES,
     FileInfo,
-    claims_of,
-    folders_made_for,
     inputs_digest,
     inputs_digest_0_1,
     key_of,
@@ -29,7 +28,6 @@ from heygen_async.bulk.identity import (
     same_inputs,
     target_of,
     wants_captions,
-    written_by,
 )
 from heygen_async.bulk.local_files import LocalSource, check_bytes, check_files, is_utf_8
 from heygen_async.bulk.manifest import SourceRow

@@ -25,8 +25,9 @@ import orjson
 from attrs import define, field
 
 from heygen_async.bulk import journal_format, reviews
+from heygen_async.bulk.claims import conflict, rivals
 from heygen_async.bulk.entries import admitted
-from heygen_async.bulk.identity import FileInfo, conflict, rivals
+from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.journal_file import JournalFile, name_of, open_existing, open_file
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.reviews import Review

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from heygen_async.bulk.link import Link, claims_of, parse_link
+from heygen_async.bulk.link import Link, parse_link, token_claims
 from heygen_async.bulk.signers import added_by_signers
 
 
@@ -112,7 +112,7 @@ def _certain(link: Link) -> frozenset[str]:
     values = link.values
     signatures = {name for name, value in values.items() if _is_signature(name, value)}
     # What a token claims may say which file is meant, so it stays; what goes with it does not.
-    found = {name for name in signatures if not claims_of(values[name])}
+    found = {name for name in signatures if not token_claims(values[name])}
     if signatures:
         found |= {name for name, value in values.items() if _goes_with_signature(name, value)}
     return frozenset((found | added_by_signers(link)) & values.keys())

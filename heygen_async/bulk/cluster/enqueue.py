@@ -21,6 +21,7 @@ from attrs import define, evolve, field, frozen
 
 from heygen_async.bulk.budget import Budget, check_rates
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
+from heygen_async.bulk.claims import conflict, rivals
 from heygen_async.bulk.cluster.database import ClusterError, Database, DatabaseLost, to_jsonb
 from heygen_async.bulk.cluster.postgres import written_row
 from heygen_async.bulk.cluster.rows import (
@@ -36,7 +37,7 @@ from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.entries import admitted
 from heygen_async.bulk.folders import mark_shared
-from heygen_async.bulk.identity import FileInfo, conflict, rivals
+from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.prepared_row import PreparedRow

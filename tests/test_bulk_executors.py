@@ -23,6 +23,7 @@ from heygen_async._bulk_calls import JobList
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part, owner_line, part_path, side_path
 from heygen_async._media.targets import captions_path
+from heygen_async.bulk.attempt_keys import attempt_key
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
 from heygen_async.bulk.create_queue import CreateQueue
@@ -35,7 +36,7 @@ from heygen_async.bulk.outputs import is_changed, is_written
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays, Step
-from heygen_async.bulk.record import Record, State, attempt_key
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.spending import Spending

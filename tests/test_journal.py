@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from heygen_async._ids import CLOCK_ERROR, KEY_SECONDS, check_key
+from heygen_async.bulk.attempt_keys import attempt_key
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import Step, next_step
-from heygen_async.bulk.record import Record, State, attempt_key
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, JournalError, Problem
 from heygen_async.models import DubRow
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from attrs import define, field
 
 from heygen_async.bulk.limits import CircuitBreaker, Limiter, Unanswered
-from heygen_async.bulk.record import CreateAnswer
+from heygen_async.bulk.program import CreateAnswer
 from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.errors import HeyGenError
 

@@ -25,6 +25,7 @@ from heygen_async.bulk.program import (
     LAST_STEPS,
     NeverMade,
     Step,
+    answer_of,
     ended,
     failed_step,
     intent,
@@ -32,7 +33,7 @@ from heygen_async.bulk.program import (
     next_step,
     timed,
 )
-from heygen_async.bulk.record import Record, State, answer_of, evolve
+from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
 from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.run_context import RunContext

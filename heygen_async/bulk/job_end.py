@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from heygen_async.bulk.attempt_keys import is_like_attempt_key
 from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import ENDS_RUN, failed_step, is_gone
-from heygen_async.bulk.record import Record, is_like_attempt_key
+from heygen_async.bulk.record import Record
 from heygen_async.bulk.run_context import RunContext
 from heygen_async.errors import APIError, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
 from heygen_async.models import Lipsync

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from attrs import frozen
 
@@ -34,6 +34,9 @@ from heygen_async.policies import PollPolicy
 
 ENDS_RUN: Final = (AuthenticationError, JournalError)
 """What ends the run at once. Without credit, nothing more is created, but what runs is finished."""
+
+CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
+"""`refused` is a 429, `rejected` any other error that is not transient, `failed` a create without a usable answer."""
 
 _BATCH_LOOKS: Final = PollPolicy(fastest=1.0, growth=0.25, slowest=75.0)
 
@@ -188,6 +191,17 @@ def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Rec
     if error.is_transient or error.outcome == "not_sent":
         return record.failing(error)
     return evolve(record.stopped(error), ends_run=isinstance(error, ENDS_RUN))
+
+
+def answer_of(record: Record) -> CreateAnswer:
+    """Return how the last create of this record was answered."""
+    error = record.failure
+    if record.state is State.SUBMITTED:
+        return "accepted"
+    if isinstance(error, RateLimited):
+        return "refused"
+    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
+    return "failed" if is_unanswered else "rejected"
 
 
 def is_settled(error: HeyGenError, *, was_fresh: bool) -> bool:

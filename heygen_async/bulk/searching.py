@@ -23,7 +23,8 @@ from typing import Final
 from attrs import define, field
 
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
-from heygen_async.bulk.record import Record, State, attempt_key, first_version_key, is_like_attempt_key
+from heygen_async.bulk.attempt_keys import attempt_key, first_version_key, is_like_attempt_key
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import HeyGen, Store, UnixClock
 from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus

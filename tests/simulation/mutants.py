@@ -52,10 +52,10 @@ MUTANTS = {
         seed=2,
     ),
     "key without digest": Mutant(
-        f"{_BULK}record", "attempt_key", "[row_key, digest, attempt]", "[row_key, attempt]", seed=22
+        f"{_BULK}attempt_keys", "attempt_key", "[row_key, digest, attempt]", "[row_key, attempt]", seed=22
     ),
     "key without attempt": Mutant(
-        f"{_BULK}record", "attempt_key", "[row_key, digest, attempt]", "[row_key, digest]", seed=1
+        f"{_BULK}attempt_keys", "attempt_key", "[row_key, digest, attempt]", "[row_key, digest]", seed=1
     ),
     "no reconciliation": Mutant(
         f"{_BULK}searching", "Searcher.prepare", "if unclean is not None:", "if False:", seed=287

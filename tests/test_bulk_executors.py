@@ -236,7 +236,7 @@ class Scene:
             batches=BatchCollector(tools, queue),
             downloads=asyncio.Semaphore(4),
             max_attempts=3,
-            retries_failed=False,
+            retry_failed=False,
             is_batching=False,
             check_account=Owner(heygen, watched).check,
         )

@@ -36,12 +36,9 @@ from heygen_async.bulk.own_files import OwnFiles
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import WITHOUT_A_JOB, Record, State
 from heygen_async.bulk.store import Entry, Problem, RowStore
 from heygen_async.models import DubRow
-
-_SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
-"""States in which a row needs its sources no more."""
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 """What is known of local files where there are none: one value for all of these rows."""
@@ -102,11 +99,6 @@ async def prepare(
     if plan.output_dir is None and all(row is None or row.output is None for row in given):
         return _checked(check, rows, sources)  # there are no files to check
     return await to_thread.run_sync(_checked, check, rows, sources)
-
-
-def has_been_sent(record: Record | None) -> bool:
-    """Return whether a row has a job, or may have one, so that it does not need its sources."""
-    return record is not None and (record.state in _SENT or (record.state is State.FAILED and record.is_final))
 
 
 # A row and its record. For threads
@@ -203,10 +195,12 @@ def _target_and_faults(check: _Check, one: _Candidate) -> tuple[Path | None, lis
 
 
 def _may_be_sent(check: _Check, one: _Candidate) -> bool:
-    """Return whether a row may be sent: a failed one too if it is retried, or has changed."""
+    """Return whether a row may be sent, and so needs its sources: a failed one if it is retried, or has changed."""
     record, inputs = one.record, one.sources.inputs
-    if record is None or record.state is not State.FAILED or not record.is_final:
-        return not has_been_sent(record)
+    if record is None:
+        return True
+    if record.state is not State.FAILED or not record.is_final:
+        return record.state in WITHOUT_A_JOB
     return check.plan.retry_failed or inputs is None or not same_inputs(record.inputs, inputs, one.inputs_0_1)
 
 

@@ -70,7 +70,7 @@ async def without_job(
     It gets another one if the API says that the first is gone, which an earlier run created, the caller wants that, and
     it is the same account.
     """
-    is_wanted = run.retries_failed and is_of_earlier_run and is_gone(record, error)
+    is_wanted = run.retry_failed and is_of_earlier_run and is_gone(record, error)
     if not is_wanted or await run.tools.store.fact("account") is None:
         return record.stopped(error)
     if record.lipsync_id is not None:

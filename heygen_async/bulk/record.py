@@ -51,6 +51,10 @@ class State(enum.StrEnum):
     """The job failed."""
 
 
+WITHOUT_A_JOB: Final = frozenset({State.PLANNED, State.FAILED})
+"""States of a row without a job that could still be completed."""
+
+
 @frozen(kw_only=True, slots=False)  # for evolve
 class Record:
     """What the journal knows of one row. It contains no link and no secret."""

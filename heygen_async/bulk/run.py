@@ -85,7 +85,7 @@ def _context_of(heygen: HeyGen, journal: Journal, plan: Plan, owner: Owner) -> R
         batches=BatchCollector(tools, queue),
         downloads=asyncio.Semaphore(_DOWNLOADS),
         max_attempts=plan.max_attempts,
-        retries_failed=plan.retry_failed,
+        retry_failed=plan.retry_failed,
         is_batching=plan.submit == "batch",
         check_account=owner.check,
     )

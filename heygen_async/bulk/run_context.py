@@ -25,7 +25,7 @@ class RunContext:
     batches: BatchCollector
     downloads: asyncio.Semaphore
     max_attempts: int
-    retries_failed: bool
+    retry_failed: bool
     is_batching: bool
     check_account: Callable[[], Awaitable[None]]
     """Checks, once in a run, that the key belongs to the store's account."""

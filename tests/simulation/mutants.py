@@ -109,7 +109,7 @@ MUTANTS = {
         seed=8,
     ),
     "a changed row keeps its job": Mutant(
-        f"{_BULK}entries", "_change", "record.state in _WITHOUT_A_JOB or", "True or", seed=55
+        f"{_BULK}entries", "_change", "record.state in WITHOUT_A_JOB or", "True or", seed=55
     ),
     "a local file is never checked again": Mutant(
         f"{_BULK}effects",

@@ -156,7 +156,7 @@ class Worker(Process):
             batches=BatchCollector(tools, queue),
             downloads=asyncio.Semaphore(_AT_ONCE),
             max_attempts=3,
-            retries_failed=False,
+            retry_failed=False,
             is_batching=False,
             check_account=Owner(calls, store).check,
         )

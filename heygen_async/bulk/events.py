@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from attrs import define, field, frozen
 
 from heygen_async.bulk.run_aborted import RunAborted
-from heygen_async.models import Wallet
+from heygen_async.models import RowState, Wallet
 
-Stage: TypeAlias = Literal[
-    "uploading", "waiting", "submitting", "running", "downloading", "completed", "unchanged", "failed", "skipped"
-]
-"""The stage of a row. `waiting`: for a free concurrency slot. A row does not leave the last four."""
+Stage: TypeAlias = Literal["uploading", "waiting", "submitting", "running", "downloading", RowState]
+"""The stage of a row. `waiting`: for a free concurrency slot. A row does not leave those of `RowState`."""
 
-RowState: TypeAlias = Literal["completed", "unchanged", "failed", "skipped"]
-
-ENDS: frozenset[Stage] = frozenset({"completed", "unchanged", "failed", "skipped"})
+ENDS: frozenset[Stage] = frozenset(get_args(RowState))
 
 
 @frozen(kw_only=True)

@@ -17,12 +17,12 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.own_files import own_files_of
-from heygen_async.bulk.promotion import Mode, Reviews, final_key, known_keys, promote, read_reviews
+from heygen_async.bulk.promotion import Reviews, final_key, known_keys, promote, read_reviews
 from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.review_flags import ReviewFlags
 from heygen_async.cli.suggestions import command, file
-from heygen_async.models import AssetId, DubRow, Source
+from heygen_async.models import AssetId, DubRow, Mode, Source
 
 _logger: Final = logging.getLogger("heygen_async.cli")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -96,7 +96,7 @@ class RowChecker:
             async for rows in slices:
                 yield await self.admit(rows)
 
-    async def admit_all(self, slices: AsyncIterator[list[SourceRow]]) -> AsyncGenerator[list[AdmittedRow], None]:
+    async def admit_all(self, slices: AsyncGenerator[list[SourceRow], None]) -> AsyncGenerator[list[AdmittedRow], None]:
         """Iterate over slices of rows that were admitted.
 
         Raises:
@@ -104,13 +104,13 @@ class RowChecker:
         """
         problems: list[Problem] = []
         count = 0
-        async for rows in slices:
-            admitted = await self.admit(rows)
-            found = [problem for one in admitted if isinstance(one, RefusedRow) for problem in one.problems]
-            count += len(found)
-            problems += found[: _MOST_PROBLEMS - len(problems)]
-            if not count:
-                yield [one for one in admitted if isinstance(one, AdmittedRow)]
+        async with aclosing(self.admit_each(slices)) as checked:
+            async for rows in checked:
+                found = [problem for one in rows if isinstance(one, RefusedRow) for problem in one.problems]
+                count += len(found)
+                problems += found[: _MOST_PROBLEMS - len(problems)]
+                if not count:
+                    yield [one for one in rows if isinstance(one, AdmittedRow)]
         if count:
             raise BadRows(problems, count)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -168,7 +168,7 @@ class Enqueue:
     _changed: int = 0
     """How many rows are stored already, and are to be worked on again."""
 
-    async def check_and_add(self, slices: AsyncIterator[list[SourceRow]]) -> Enqueued:
+    async def check_and_add(self, slices: AsyncGenerator[list[SourceRow], None]) -> Enqueued:
         """Check all rows, store those that are new, and release them.
 
         Raises:
@@ -182,7 +182,7 @@ class Enqueue:
             await self._withdraw()
             raise
 
-    async def _check_and_add(self, slices: AsyncIterator[list[SourceRow]]) -> Enqueued:
+    async def _check_and_add(self, slices: AsyncGenerator[list[SourceRow], None]) -> Enqueued:
         store = _CheckedRows(self.database, self.run)
         plan = Plan(
             journal=None,
@@ -194,7 +194,7 @@ class Enqueue:
         builder = SurveyBuilder(plan.max_attempts, Budget(check_rates(self.options.rates)), lambda: self.now)
         rows = 0
         async with new_snapshot() as snapshot:
-            async with aclosing(checker.admit_all(_checked(slices))) as admitted_rows:
+            async with aclosing(checker.admit_all(slices)) as admitted_rows:
                 async for found in admitted_rows:
                     rows += len(found)
                     for one in found:
@@ -261,11 +261,6 @@ class _ClusterChecker(RowChecker):
     async def admit(self, rows: Sequence[SourceRow]) -> list[AdmittedRow | RefusedRow]:
         """Check and admit a slice of rows."""
         return await super().admit(await to_thread.run_sync(_with_problems, rows))
-
-
-async def _checked(slices: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:
-    async for rows in slices:
-        yield rows
 
 
 def _with_problems(rows: Sequence[SourceRow]) -> list[SourceRow]:

@@ -264,21 +264,13 @@ class Journal:
             db.executemany("DELETE FROM assets WHERE asset_id = ?", [(one,) for one in asset_ids])
 
     @_in_thread
-    def file_info(self, paths: Sequence[str]) -> Mapping[str, FileInfo]:
-        """Return what was last read from the files at *paths*."""
+    def file_info(self, paths: Sequence[str] | None = None) -> Mapping[str, FileInfo]:
+        """Return what was last read from the files at *paths*; without *paths* from all files."""
+        query = "SELECT path, fingerprint, digest, seconds FROM files"
+        named = "" if paths is None else " WHERE path IN (SELECT value FROM json_each(?))"
+        values = () if paths is None else (orjson.dumps(paths).decode(),)
         with self._file.reading() as db:
-            found = db.execute(
-                "SELECT path, fingerprint, digest, seconds FROM files WHERE path IN (SELECT value FROM json_each(?))",
-                (orjson.dumps(paths).decode(),),
-            )
-            return {path: FileInfo(*facts) for path, *facts in found}
-
-    @_in_thread
-    def known_files(self) -> Mapping[str, FileInfo]:
-        """Return what was last read from files, by path."""
-        with self._file.reading() as db:
-            found = db.execute("SELECT path, fingerprint, digest, seconds FROM files")
-            return {path: FileInfo(*facts) for path, *facts in found}
+            return {path: FileInfo(*facts) for path, *facts in db.execute(query + named, values)}
 
     @_in_thread
     def keep_file_info(self, facts: Mapping[str, FileInfo]) -> None:

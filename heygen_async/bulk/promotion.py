@@ -64,7 +64,7 @@ async def known_files(journal: Journal) -> KnownFiles:
     Raises:
         JournalError: If it cannot be read.
     """
-    return KnownFiles(await to_thread.run_sync(os.getcwd), await journal.known_files())
+    return KnownFiles(await to_thread.run_sync(os.getcwd), await journal.file_info())
 
 
 @frozen(kw_only=True)

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from attrs import Factory, field, frozen
 
-from heygen_async._text import one_line, without_queries
+from heygen_async._text import line_without_queries
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.reviews import Review
@@ -67,11 +67,6 @@ class Entry:
     """Its draft, if it is a final version."""
     claims: tuple[str, ...] = ()
     """Other things that no other row may have, such as its file and its callback id."""
-
-
-def line_without_queries(text: str) -> str:
-    """Return *text* on one line, and without the queries of links."""
-    return one_line(without_queries(text))
 
 
 @frozen

@@ -19,11 +19,12 @@ import attrs
 from attrs import evolve, field, frozen
 
 from heygen_async._arguments import without_query
+from heygen_async._text import line_without_queries
 from heygen_async.bulk.identity import ROLES, FileInfo, is_signed
 from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Entry, line_without_queries
+from heygen_async.bulk.store import Entry
 from heygen_async.models import JSON, Asset, AssetId, DubRow, Source, restored
 
 

@@ -1,4 +1,4 @@
-"""The row program: what to do with a row next, and what an answer makes of its record. Pure; `effects` has the calls.
+"""The row program: the next step of a row, and how an answer changes its record. Pure; `effects` has the calls.
 
 Rule 1: nothing here knows who calls it, or when.
 Rule 2: a create is sent only after the record that `intent` returns was saved.

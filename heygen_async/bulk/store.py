@@ -85,7 +85,13 @@ Admission: TypeAlias = Record | Problem
 
 
 class Facts(Protocol):
-    """What is known of the store as a whole."""
+    """What is known of the store as a whole, by name.
+
+    `anchor` (the newest job before the first create of a run, or empty), `unclean` (there until the jobs of an
+    interrupted run are listed). A journal also has `account` (its user name), `legacy` (converted from version 0.1),
+    `longest` (the longest output in seconds), `manifest` (its file name), `origin`, `runs` and `open`; a cluster has
+    `timeline`.
+    """
 
     def fact(self, name: str) -> Awaitable[str | None]:
         """Return a fact, such as the account that it belongs to."""
@@ -197,7 +203,7 @@ class UnixClock:
 
     now: Callable[[], float] = time.time
     latest: Callable[[], float] = field(default=Factory(lambda self: self.now, takes_self=True))
-    """Returns the latest time that it can be where `now` may be wrong; infinity if that is not known."""
+    """Returns the latest that the time can be, as `now` may be wrong; infinity if that is not known."""
 
 
 DownloadProgress: TypeAlias = Callable[[int, int | None], Awaitable[None]]

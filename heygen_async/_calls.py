@@ -21,11 +21,13 @@ from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.keys import UsedKeys
 from heygen_async.models import LipsyncOptions
+from heygen_async.pagination import MAX_PAGE
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.assets import Assets
-from heygen_async.resources.lipsyncs import Lipsyncs, fetch, fetch_statuses, make_poller
+from heygen_async.resources.lipsync_reads import fetch, fetch_page, fetch_statuses
+from heygen_async.resources.lipsyncs import Lipsyncs
 from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 
 
@@ -47,7 +49,17 @@ class Calls:
     @classmethod
     def make(cls, transport: Transport, polling: PollPolicy, max_download_bytes: int) -> Calls:
         """Make those of a session."""
-        return cls(transport, Transfers(max_download_bytes), make_poller(transport, polling))
+        # A poller looks again by its own policy. Retries on top would multiply its requests while the API is out of
+        # order.
+        once = evolve(transport, retry=evolve(transport.retry, max_attempts=1))
+        poller = LipsyncPoller(
+            statuses=partial(fetch_statuses, once),
+            get=partial(fetch, once),
+            list_page=partial(fetch_page, once, MAX_PAGE),
+            policy=polling,
+            now=transport.server_time.now,
+        )
+        return cls(transport, Transfers(max_download_bytes), poller)
 
     def over(self, transport: Transport) -> Calls:
         """Make those of a view of the session."""

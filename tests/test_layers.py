@@ -53,7 +53,7 @@ IMPORTS = {
     "jobs": {"_arguments", "_media", "models", "pagination", "policies", "polling"},
     "resources": {
         *("_arguments", "_converter", "_ids", "_media", "_transport", "_wire"),
-        *("errors", "jobs", "models", "pagination", "policies", "polling"),
+        *("errors", "jobs", "models", "pagination", "polling"),
     },
     "_dub": {"_media", "errors", "jobs", "models", "resources"},
     "_bulk_calls": {"_media", "errors", "models", "pagination", "policies", "polling", "resources"},
@@ -64,6 +64,7 @@ IMPORTS = {
         "_media",
         "_transport",
         "models",
+        "pagination",
         "policies",
         "polling",
         "resources",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from operator import itemgetter
-from typing import TypeAlias, Unpack
+from typing import Unpack
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from heygen_async._arguments import (
     check_callback_url,
     check_count,
     check_keywords,
     check_type,
-    host_problem,
     plain_text,
 )
 from heygen_async._converter import (
@@ -26,24 +23,15 @@ from heygen_async._converter import (
     read_batch_items,
     read_new,
     read_own,
-    read_page,
-    read_statuses,
-    request_body,
 )
 from heygen_async._ids import check_key, chunk_ids, new_key, segment, segments
 from heygen_async._media.downloads import Downloads
-from heygen_async._media.sniffing import Role, check_asset
-from heygen_async._media.sources import LocalFile, local_file
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
-from heygen_async._transport.keys import already_used
-from heygen_async._wire import Request, Response, compose
-from heygen_async.errors import UNUSABLE_ASSET, APIError, CallRecord, HeyGenError, InvalidRequest, NotFound
+from heygen_async._wire import compose
 from heygen_async.jobs import LipsyncBatch, LipsyncJob
 from heygen_async.models import (
     JSON,
-    Asset,
-    AssetId,
     Batch,
     BatchItem,
     Lipsync,
@@ -54,65 +42,13 @@ from heygen_async.models import (
     check_title,
 )
 from heygen_async.pagination import MAX_PAGE, Page, Paginator
-from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
+from heygen_async.resources.lipsync_creates import LipsyncCreate
+from heygen_async.resources.lipsync_reads import fetch, fetch_page, fetch_statuses
 
 _ONE = "/v3/lipsyncs/{lipsync_id}"
 _BATCH = "/v3/lipsyncs/batches/{batch_id}"
-_PROCESSING = "asset_not_available"
-_ASSETS = (Asset, AssetId)
-_REMOTE = (str, Asset, AssetId)
 MAX_BATCH = 100
-
-_Place: TypeAlias = tuple[int, Role]
-"""A source: the index of its request, and its role."""
-
-
-# These are not methods: the poller needs them, and Lipsyncs needs the poller.
-
-
-async def fetch(transport: Transport, lipsync_id: str) -> Lipsync:
-    """Get one lipsync."""
-    # Without `compose`, which would be 3 % of the call.
-    request = Request("GET", f"/v3/lipsyncs/{segment('lipsync_id', lipsync_id)}", _ONE)
-    return read_own(await transport.send(request), Lipsync, lipsync_id)
-
-
-async def fetch_page(transport: Transport, page_size: int, token: str | None) -> Page[Lipsync]:
-    """Get one page of the list."""
-    params = {"limit": page_size, "token": token}
-    return read_page(await transport.send(compose("GET", "/v3/lipsyncs", params=params)), Lipsync)
-
-
-async def fetch_statuses(transport: Transport, lipsync_ids: Sequence[str]) -> dict[str, LipsyncStatus | str]:
-    """Get the statuses of as many jobs as fit into one request, and follow pages while they bring some."""
-    found: dict[str, LipsyncStatus | str] = {}
-    missing = set(lipsync_ids)
-    async for page in Paginator(partial(_status_page, transport, ",".join(lipsync_ids))).pages():
-        found.update(page.items)
-        new = missing & found.keys()
-        missing -= new
-        if not new or not missing:
-            break
-    return found
-
-
-async def _status_page(transport: Transport, joined: str, token: str | None) -> Page[tuple[str, LipsyncStatus | str]]:
-    params = {"lipsync_ids": joined, "token": token}
-    return read_statuses(await transport.send(compose("GET", "/v3/lipsyncs/statuses", params=params)))
-
-
-def make_poller(transport: Transport, policy: PollPolicy) -> LipsyncPoller:
-    """Make the poller of a session."""
-    # A poller looks again by its own policy. Retries on top would multiply its requests while the API is out of order.
-    once = evolve(transport, retry=evolve(transport.retry, max_attempts=1))
-    return LipsyncPoller(
-        statuses=partial(fetch_statuses, once),
-        get=partial(fetch, once),
-        list_page=partial(fetch_page, once, MAX_PAGE),
-        policy=policy,
-        now=transport.server_time.now,
-    )
 
 
 @frozen
@@ -168,7 +104,8 @@ class Lipsyncs:
             raise error.with_traceback(None) from None
         del video, audio, options  # or a traceback with local variables would show the links in them
         key = new_key() if idempotency_key is None else check_key(idempotency_key)
-        response = await self._create("/v3/lipsyncs", [request], itemgetter(0), key)
+        create = LipsyncCreate(self._transport, self._uploads, "/v3/lipsyncs", [request], itemgetter(0), key)
+        response = await create.send()
         return LipsyncJob(
             read_new(response, Created, "lipsync_id").lipsync_id,
             self,
@@ -177,84 +114,6 @@ class Lipsyncs:
             idempotency_key=key,
             created_at=datetime.fromtimestamp(self._transport.server_time.now(), UTC),
         )
-
-    def _create(
-        self, path: str, requests: Sequence[LipsyncRequest], wrap: Callable[[list[JSON]], JSON], key: str
-    ) -> Awaitable[Response]:
-        """Upload the files of *requests*, and send what *wrap* makes of their bodies."""
-        _check_sources(requests)
-        compose_with = partial(_composed, path, requests, wrap, key)
-        sources = _local_sources(requests)
-        if sources:
-            return self._send_with_files(compose_with, requests, sources, key)
-        return self._send(compose_with, requests, {}, key)
-
-    async def _send_with_files(
-        self,
-        compose_with: Callable[[Mapping[_Place, Asset]], Request],
-        requests: Sequence[LipsyncRequest],
-        sources: Sequence[tuple[_Place, Source]],
-        key: str,
-    ) -> Response:
-        async with AsyncExitStack() as stack:
-            files = {  # every file is checked before the first is sent
-                place: await stack.enter_async_context(local_file(source, role=place[1])) for place, source in sources
-            }
-            await self._check_key(key, files.values())
-            return await self._send(compose_with, requests, files, key)
-
-    async def _send(
-        self,
-        compose_with: Callable[[Mapping[_Place, Asset]], Request],
-        requests: Sequence[LipsyncRequest],
-        files: Mapping[_Place, LocalFile],
-        key: str,
-    ) -> Response:
-        assets: Mapping[_Place, Asset] = {}
-        if files:
-            assets = await self._upload(files, CallRecord(idempotency_key=key, outcome="not_sent"))
-        try:
-            return await self._transport.send(compose_with(assets))
-        except (NotFound, InvalidRequest) as error:
-            if error.code not in UNUSABLE_ASSET or error.outcome != "rejected":
-                raise
-            record = CallRecord.read_from(error)
-            if not await self._recover(error, requests, assets, record):
-                raise
-        # Nothing was created, so the key is free.
-        return await self._transport.send(compose_with(await self._upload(files, record)))
-
-    async def _recover(
-        self, error: APIError, requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset], record: CallRecord
-    ) -> bool:
-        """Return whether to send the request again after it was refused for an asset that cannot be used.
-
-        An asset that is still being processed is waited for. The session's own uploads are made again if the server
-        no longer has them.
-        """
-        if error.code != _PROCESSING:
-            for asset in assets.values():
-                self._uploads.forget(asset)
-            return bool(assets)
-        try:
-            return await self._uploads.recover(_asset_ids(requests, assets)) or bool(assets)
-        except (HeyGenError, asyncio.CancelledError) as failed:
-            record.write_to(failed)
-            raise
-
-    async def _check_key(self, key: str, files: Iterable[LocalFile]) -> None:
-        """Refuse a used key before anything is uploaded: a new upload makes the request a different one."""
-        if self._transport.keys.is_used(key):
-            for file in files:
-                if not await self._uploads.is_known(file):
-                    raise already_used(key)
-
-    async def _upload(self, files: Mapping[_Place, LocalFile], record: CallRecord) -> dict[_Place, Asset]:
-        try:
-            return dict(zip(files, await self._uploads.upload_all(list(files.values())), strict=True))
-        except (HeyGenError, asyncio.CancelledError) as error:
-            record.write_to(error)  # of the create: the upload is only a part of it
-            raise
 
     def job(self, lipsync_id: str) -> LipsyncJob:
         """Return a handle on a job whose id is known; nothing is sent.
@@ -380,7 +239,8 @@ class Lipsyncs:
             raise error.with_traceback(None) from None
         wrap = _batch_body(title, callback_url)
         del callback_url  # or a traceback with local variables would show its query
-        response = await self._create("/v3/lipsyncs/batches", listed, wrap, key)
+        create = LipsyncCreate(self._transport, self._uploads, "/v3/lipsyncs/batches", listed, wrap, key)
+        response = await create.send()
         return self._batch(read_new(response, BatchCreated, "batch_id").batch_id, key)
 
     def batch(self, batch_id: str) -> LipsyncBatch:
@@ -409,56 +269,7 @@ class Lipsyncs:
         return "<Lipsyncs: create(), job(), get(), list(), update(), delete(), statuses(), create_batch(), batch()>"
 
 
-def _local_sources(requests: Sequence[LipsyncRequest]) -> list[tuple[_Place, Source]]:
-    """List the sources that must be uploaded first."""
-    sources: list[tuple[_Place, Source]] = []
-    for index, request in enumerate(requests):
-        if not isinstance(request.video, _REMOTE):
-            sources.append(((index, "video"), request.video))
-        if not isinstance(request.audio, _REMOTE):
-            sources.append(((index, "audio"), request.audio))
-    return sources
-
-
-def _check_sources(requests: Sequence[LipsyncRequest]) -> None:
-    """Check, like the types of local files, the hosts of links, and the types of assets as far as they are known."""
-    for request in requests:
-        if isinstance(request.video, Asset):
-            check_asset(request.video, "video")
-        if isinstance(request.audio, Asset):
-            check_asset(request.audio, "audio")
-        for role in ("video", "audio"):
-            # No local variable has a link: a traceback may show them all.
-            if (problem := host_problem(getattr(request, role))) is not None:
-                raise ValueError(f"{role} {problem}")
-
-
 def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:
     given = {"title": title, "callback_url": callback_url}
     options: dict[str, JSON] = {name: value for name, value in given.items() if value}
     return lambda bodies: {"lipsyncs": bodies, **options}
-
-
-def _asset_ids(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) -> list[str]:
-    """List the assets that *requests* use, once each: those just uploaded, and the caller's own."""
-    own = (source for request in requests for source in (request.video, request.audio))
-    ids = [source.id if isinstance(source, Asset) else source.value for source in own if isinstance(source, _ASSETS)]
-    return list(dict.fromkeys([*(asset.id for asset in assets.values()), *ids]))
-
-
-def _composed(
-    path: str,
-    requests: Sequence[LipsyncRequest],
-    wrap: Callable[[list[JSON]], JSON],
-    key: str,
-    assets: Mapping[_Place, Asset],
-) -> Request:
-    bodies: list[JSON] = [
-        request_body(
-            request,
-            video=assets.get((index, "video"), request.video),
-            audio=assets.get((index, "audio"), request.audio),
-        )
-        for index, request in enumerate(requests)
-    ]
-    return compose("POST", path, json=wrap(bodies), idempotency_key=key)

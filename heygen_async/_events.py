@@ -28,7 +28,7 @@ _ENVELOPE: Final = frozenset({"event_id", "event_type", "event_data", "created_a
 _REASONS: Final = ("failure_message", "message", "msg", "error")
 
 
-def read_event(value: object, _: object = None) -> WebhookEvent:
+def read_event(value: object) -> WebhookEvent:
     """Read an event.
 
     Raises:

@@ -23,8 +23,7 @@ from heygen_async._values import (
     STRICT,
     STRICT_BY_NAME,
     UNREADABLE,
-    Lenient,
-    Strict,
+    Reader,
     acceptable,
     lenient_secret,
     read_object,
@@ -48,17 +47,23 @@ def make_converter(models: Collection[type], spellings: Spellings) -> Converter:
         spellings: Where the name on the wire differs from the model's: {model: {wire: model}}.
     """
     converter = Converter()
-    for type_, hook in STRICT.items():
+    for type_, strict in STRICT.items():
+        hook = _hook(strict)
         converter.register_structure_hook_func(partial(eq, type_), hook)
         if isinstance(type_, type):  # cattrs looks up its own hooks of plain types before the predicates
             converter.register_structure_hook(type_, hook)
-    converter.register_structure_hook_func(lambda type_: get_origin(type_) is cast("Any", Mapping), read_object)
+    converter.register_structure_hook_func(lambda type_: get_origin(type_) is cast("Any", Mapping), _hook(read_object))
     # A factory: a model's hook is compiled when it is first read, not at import.
     converter.register_structure_hook_factory(
         models.__contains__, lambda model: _model_hook(model, spellings.get(model, {}), converter)
     )
-    converter.register_structure_hook(WebhookEvent, read_event)
+    converter.register_structure_hook(WebhookEvent, _hook(read_event))
     return converter
+
+
+def _hook(read: Reader) -> Callable[[object, object], object]:
+    """Make the hook of a reader: cattrs gives it the type, too."""
+    return lambda value, _: read(value)
 
 
 def _model_hook(model: type[T], spellings: Mapping[str, str], converter: Converter) -> Callable[[object, object], T]:
@@ -66,7 +71,7 @@ def _model_hook(model: type[T], spellings: Mapping[str, str], converter: Convert
     fields = [_Field.of(attribute, converter) for attribute in attributes(model) if attribute.name != "extra"]
     keeps_extra = len(fields) < len(attributes(model))
     overrides: dict[str, Any] = {
-        field.name: override(struct_hook=field.strict) for field in fields if field.name in STRICT_BY_NAME
+        field.name: override(struct_hook=_hook(field.strict)) for field in fields if field.name in STRICT_BY_NAME
     }
     structure = make_dict_structure_fn(model, converter, **overrides)
     known = frozenset(field.name for field in fields)
@@ -90,8 +95,8 @@ class _Field:
     """How one field of a model is read."""
 
     name: str
-    strict: Strict
-    lenient: Lenient | None
+    strict: Reader
+    lenient: Reader | None
     is_optional: bool
 
     @classmethod
@@ -100,7 +105,7 @@ class _Field:
         is_optional = attribute.default is not attrs.NOTHING
         return cls(
             name,
-            STRICT_BY_NAME.get(name) or (lambda value, _: converter.structure(value, cast("Any", type_))),
+            STRICT_BY_NAME.get(name) or (lambda value: converter.structure(value, cast("Any", type_))),
             # Of the required fields, only an index is unambiguous in another type.
             LENIENT_BY_NAME.get(name) or LENIENT.get(type_) if is_optional or type_ is int else None,
             is_optional,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 
-from heygen_async._values import STRICT, STRICT_BY_NAME, Strict, read_object
+from heygen_async._values import STRICT, STRICT_BY_NAME, Reader, read_object
 from heygen_async.models import JSON
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ def one_pass_reader(model: type[T], spellings: Mapping[str, str]) -> Callable[[o
         extra: dict[str, JSON] = {}
         for name, item in wire.items():
             if name in readers:
-                fields[name] = readers[name](item, None)
+                fields[name] = readers[name](item)
             else:
                 extra[name] = item
         if extra and keeps_extra:
@@ -73,9 +73,9 @@ def one_pass_reader(model: type[T], spellings: Mapping[str, str]) -> Callable[[o
     return reader
 
 
-def _strict_readers(model: type) -> Mapping[str, Strict] | None:
+def _strict_readers(model: type) -> Mapping[str, Reader] | None:
     """Return the readers of the fields of a *model*, except `extra`; `None` if one of them is a model itself."""
-    readers: dict[str, Strict] = {}
+    readers: dict[str, Reader] = {}
     for attribute in attributes(model):
         read = STRICT_BY_NAME.get(attribute.name) or STRICT.get(attribute.type)
         if read is not None:

@@ -1,6 +1,6 @@
 """How single values are read from JSON: strictly, which is fast, or leniently, which accepts other types. Pure.
 
-A strict reader is a hook of cattrs. It raises a ValueError for anything but its own type.
+A strict reader raises a ValueError for anything but its own type.
 A lenient reader is tried after a strict one. It returns what the strict reader of the same type accepts, or raises a
 TypeError or ValueError.
 """
@@ -15,8 +15,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from heygen_async.models import JSON, LipsyncStatus, Secret
 
-Strict: TypeAlias = Callable[[object, object], object]
-Lenient: TypeAlias = Callable[[object], object]
+Reader: TypeAlias = Callable[[object], object]
 
 UNREADABLE: Final = (LookupError, ValueError, TypeError, RecursionError, ExceptionGroup)
 """What readers, and the hooks of cattrs (its errors are groups), raise for a value that they cannot read."""
@@ -32,28 +31,28 @@ _LARGEST: Final = 1e300
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
-def read_status(value: object, _: object = None) -> LipsyncStatus | str:
+def read_status(value: object) -> LipsyncStatus | str:
     """Return a status word of either vocabulary as the one of `LipsyncStatus`; an unknown one as it is."""
     if type(value) is not str:
         raise ValueError("not a string")
     return _WORDS.get(value, value)
 
 
-def read_text(value: object, _: object = None) -> str:
+def read_text(value: object) -> str:
     """Return a text."""
     if type(value) is not str:
         raise ValueError("not a string")
     return value
 
 
-def read_object(value: object, _: object = None) -> Mapping[str, JSON]:
+def read_object(value: object) -> Mapping[str, JSON]:
     """Return an object."""
     if value.__class__ is not dict:
         raise ValueError("not an object")
     return cast("Mapping[str, JSON]", value)
 
 
-def read_time(value: object, _: object = None) -> datetime:
+def read_time(value: object) -> datetime:
     """Return a time after 1970, in unix seconds or ISO 8601. 0 is what some services send for "unknown"."""
     if type(value) is not int and type(value) is not float:
         return _iso_time(read_text(value))
@@ -75,13 +74,13 @@ def _iso_time(value: str) -> datetime:
     return moment
 
 
-def _whole(value: object, _: object = None) -> int:
+def _whole(value: object) -> int:
     if type(value) is not int:
         raise ValueError("not a whole number")
     return value
 
 
-def _number(value: object, _: object = None) -> float:
+def _number(value: object) -> float:
     if type(value) is not float and type(value) is not int:
         raise ValueError("not a number")
     if not -_LARGEST < value < _LARGEST:
@@ -89,13 +88,13 @@ def _number(value: object, _: object = None) -> float:
     return float(value)
 
 
-def _texts(value: object, _: object = None) -> tuple[str, ...]:
+def _texts(value: object) -> tuple[str, ...]:
     if value.__class__ is not list:
         raise ValueError("not a list")
     return tuple(map(read_text, cast("list[object]", value)))
 
 
-def _counts(value: object, _: object = None) -> Mapping[str, int]:
+def _counts(value: object) -> Mapping[str, int]:
     counts: dict[str, int] = {}
     for word, count in read_object(value).items():
         status = str(read_status(word))
@@ -103,44 +102,44 @@ def _counts(value: object, _: object = None) -> Mapping[str, int]:
     return counts
 
 
-def _secret(value: object, _: object = None) -> Secret:
+def _secret(value: object) -> Secret:
     return Secret(read_text(value))
 
 
-# The optional ones are whole hooks of their own: a chain of two would be half of what a model costs. Most fields are
+# The optional ones are whole readers of their own: a chain of two would be half of what a model costs. Most fields are
 # optional texts, so that one calls nothing.
 
 
-def _text_or_none(value: object, _: object = None) -> str | None:
+def _text_or_none(value: object) -> str | None:
     if value is not None and type(value) is not str:
         raise ValueError("not a string")
     return value
 
 
-def _whole_or_none(value: object, _: object = None) -> int | None:
+def _whole_or_none(value: object) -> int | None:
     return None if value is None else _whole(value)
 
 
-def _number_or_none(value: object, _: object = None) -> float | None:
+def _number_or_none(value: object) -> float | None:
     return None if value is None else _number(value)
 
 
-def _time_or_none(value: object, _: object = None) -> datetime | None:
+def _time_or_none(value: object) -> datetime | None:
     return None if value is None else read_time(value)
 
 
-def _secret_or_none(value: object, _: object = None) -> Secret | None:
+def _secret_or_none(value: object) -> Secret | None:
     return None if value is None else _secret(value)
 
 
-def _texts_or_none(value: object, _: object = None) -> tuple[str, ...] | None:
+def _texts_or_none(value: object) -> tuple[str, ...] | None:
     return None if value is None else _texts(value)
 
 
 # Lenient readers
 
 
-def acceptable(value: object, strict: Strict, lenient: Lenient | None) -> object:
+def acceptable(value: object, strict: Reader, lenient: Reader | None) -> object:
     """Return *value* if *strict* accepts it, or else what *lenient* makes of it; `None` if that is not accepted."""
     if accepts(strict, value):
         return value
@@ -153,10 +152,10 @@ def acceptable(value: object, strict: Strict, lenient: Lenient | None) -> object
     return found if accepts(strict, found) else None
 
 
-def accepts(strict: Strict, value: object) -> bool:
+def accepts(strict: Reader, value: object) -> bool:
     """Return whether *strict* can read *value*."""
     try:
-        strict(value, None)
+        strict(value)
     except UNREADABLE:
         return False
     return True
@@ -241,7 +240,7 @@ def _lenient_counts(value: object) -> Mapping[str, int]:
 
 # By the type of a field, and where a field is read in another way than its type, by its name.
 
-STRICT: Final[Mapping[Any, Strict]] = {
+STRICT: Final[Mapping[Any, Reader]] = {
     str: read_text,
     int: _whole,
     float: _number,
@@ -256,7 +255,7 @@ STRICT: Final[Mapping[Any, Strict]] = {
     Sequence[str] | None: _texts_or_none,
     LipsyncStatus | str: read_status,
 }
-LENIENT: Final[Mapping[Any, Lenient]] = {
+LENIENT: Final[Mapping[Any, Reader]] = {
     str: lenient_text,
     int: _lenient_whole,
     str | None: lenient_text,
@@ -267,8 +266,8 @@ LENIENT: Final[Mapping[Any, Lenient]] = {
     Sequence[str]: _lenient_texts,
     Sequence[str] | None: _lenient_texts,
 }
-STRICT_BY_NAME: Final[Mapping[str, Strict]] = {"counts_by_status": _counts}
-LENIENT_BY_NAME: Final[Mapping[str, Lenient]] = {
+STRICT_BY_NAME: Final[Mapping[str, Reader]] = {"counts_by_status": _counts}
+LENIENT_BY_NAME: Final[Mapping[str, Reader]] = {
     "counts_by_status": _lenient_counts,
     "error": lenient_reason,
     "failure_message": lenient_reason,

@@ -17,7 +17,7 @@ from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
-from heygen_async.polling.batch_wait import BatchWait
+from heygen_async.polling.batch_wait import until_batch_ended
 from heygen_async.polling.requests import log_finished
 
 __all__ = ("LipsyncBatch", "LipsyncJob")
@@ -210,7 +210,7 @@ class LipsyncBatch:
             RuntimeError: The session is closed, or in use by another event loop.
         """
         check_timeout(timeout)
-        started = asyncio.get_running_loop().time()
+        policy, started = self._policy, asyncio.get_running_loop().time()
         batch: Batch | None = None
 
         def waited() -> float:
@@ -222,11 +222,9 @@ class LipsyncBatch:
             return batch.status
 
         def interval() -> float:
-            return self._policy.interval(max(waited(), _age(batch, self._now())), 0)
+            return policy.interval(max(waited(), _age(batch, self._now())), 0)
 
-        await BatchWait(self.id, look, interval, self._policy).until_ended(
-            self._policy.longest if timeout is None else timeout
-        )
+        await until_batch_ended(self.id, look, interval, policy, policy.longest if timeout is None else timeout)
         assert batch is not None  # noqa: S101 its status was seen
         log_finished("batch", batch.id, batch.status, waited())
         return batch

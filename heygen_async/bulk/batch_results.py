@@ -15,7 +15,7 @@ from heygen_async.bulk.record import Record
 from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.errors import NO_REASON, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import TERMINAL, BatchItem, Lipsync, LipsyncStatus
-from heygen_async.polling.batch_wait import BatchWait
+from heygen_async.polling.batch_wait import until_batch_ended
 from heygen_async.polling.cadence import NO_FAILURES, Failures
 
 _PAGE_SAVES: Final = 2
@@ -80,7 +80,7 @@ class BatchResults:
         policy = evolve(self.tools.delays.batch_looks, longest=self.tools.heygen.polling.longest)
         look, interval = partial(self._look, batch_id, batch), partial(self._interval, batch)
         try:
-            await BatchWait(batch_id, look, interval, policy).until_ended(policy.longest)
+            await until_batch_ended(batch_id, look, interval, policy, policy.longest)
         except ENDS_RUN as error:
             raise RunAborted(error) from error
         except HeyGenError as error:

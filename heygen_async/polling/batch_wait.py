@@ -5,63 +5,50 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from attrs import define
-
 from heygen_async.errors import HeyGenError, WaitTimeout
 from heygen_async.models import TERMINAL
 from heygen_async.policies import PollPolicy
-from heygen_async.polling.cadence import NO_FAILURES, Failures
+from heygen_async.polling.cadence import NO_FAILURES
 from heygen_async.polling.waiters import Status
 
 
-@define(eq=False)
-class BatchWait:
-    """The polling loop of a batch. Transient errors are retried, by the same rule as for a job.
+async def until_batch_ended(
+    batch_id: str,
+    look: Callable[[], Awaitable[Status]],
+    interval: Callable[[], float],
+    policy: PollPolicy,
+    timeout: float,
+) -> None:
+    """Look at a batch until its status is terminal. Transient errors are retried, by the same rule as for a job.
 
     Args:
         batch_id: The batch.
         look: Sends one request, and returns the status of the batch.
         interval: Returns the seconds until the next look.
         policy: How long to wait after failures.
+        timeout: Seconds for everything inside.
+
+    Raises:
+        WaitTimeout: The time is up.
+        HeyGenError: Any other error that is not transient, or answers stay unreadable.
     """
-
-    batch_id: str
-    look: Callable[[], Awaitable[Status]]
-    interval: Callable[[], float]
-    policy: PollPolicy
-    _status: Status | None = None
-    _failures: Failures = NO_FAILURES
-
-    async def until_ended(self, timeout: float) -> None:
-        """Look at the batch until its status is terminal.
-
-        Args:
-            timeout: Seconds for everything inside.
-
-        Raises:
-            WaitTimeout: The time is up.
-            HeyGenError: Any other error that is not transient, or answers stay unreadable.
-        """
-        scope = asyncio.timeout(timeout)
-        try:
-            async with scope:
-                while True:
-                    if await self._has_ended():
-                        return
-                    await asyncio.sleep(max(self._failures.delay(self.policy), self.interval()))
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise WaitTimeout(self.batch_id, last_status=self._status) from self._failures.error
-
-    async def _has_ended(self) -> bool:
-        try:
-            self._status = await self.look()
-        except HeyGenError as error:
-            failures = self._failures.after_error(error)
-            if failures is None:
-                raise
-            self._failures = failures
-            return False
-        self._failures = NO_FAILURES
-        return self._status in TERMINAL
+    status: Status | None = None
+    failures = NO_FAILURES
+    scope = asyncio.timeout(timeout)
+    try:
+        async with scope:
+            while True:
+                try:
+                    status, failures = await look(), NO_FAILURES
+                except HeyGenError as error:
+                    counted = failures.after_error(error)
+                    if counted is None:
+                        raise
+                    failures = counted
+                if status in TERMINAL:
+                    return
+                await asyncio.sleep(max(failures.delay(policy), interval()))
+    except TimeoutError:
+        if not scope.expired():
+            raise
+        raise WaitTimeout(batch_id, last_status=status) from failures.error

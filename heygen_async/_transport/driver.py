@@ -137,18 +137,7 @@ class Transport:
             call.outcome = "unknown"
             call.key_since = use.since if self.key_since is None else self.key_since
         try:
-            while True:
-                try:
-                    response = await self._attempt(call)
-                    break
-                except HeyGenError as error:
-                    if _was_deleted_before(call, error):
-                        response = Response(204, {}, None, attempts=call.sent)
-                        break
-                    delay = self._delay_after(call, error)
-                    if delay is None:
-                        raise
-                await self.gate.sleep(delay)
+            response = await self._until_done(call)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 call.record().write_to(error)
@@ -158,6 +147,19 @@ class Transport:
         if use is not None:
             self.keys.end(use, None, is_final=False)
         return response
+
+    async def _until_done(self, call: _Call) -> Response:
+        """Attempt *call* until it is done, or raise the error after which it is not attempted again."""
+        while True:
+            try:
+                return await self._attempt(call)
+            except HeyGenError as error:
+                if _was_deleted_before(call, error):
+                    return Response(204, {}, None, attempts=call.sent)
+                delay = self._delay_after(call, error)
+                if delay is None:
+                    raise
+            await self.gate.sleep(delay)
 
     def _delay_after(self, call: _Call, error: HeyGenError) -> float | None:
         now, chance = asyncio.get_running_loop().time(), random()  # noqa: S311 it spreads retries, it guards nothing

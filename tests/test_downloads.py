@@ -34,8 +34,9 @@ from heygen_async import (
     TransportError,
 )
 from heygen_async._media import parts
-from heygen_async._media.fetch import Link, fetch
+from heygen_async._media.fetch import fetch
 from heygen_async._media.hosts import PartState
+from heygen_async._media.output_links import OutputLink
 from heygen_async._media.parts import Part
 from heygen_async._media.targets import captions_path, target_in, target_problems
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
@@ -1540,7 +1541,7 @@ def test_the_bytes_are_those_of_the_file_wherever_the_connection_breaks(  # noqa
 
 async def take(host, state, got):
     lipsync = Lipsync(id="ls_1", status="completed", video_url="https://x.test/a.mp4")
-    async for chunk in fetch(host, Link("video", lipsync, False, None), state, max_bytes=1000):
+    async for chunk in fetch(host, OutputLink("video", lipsync, False, None), state, max_bytes=1000):
         got[chunk.start :] = chunk.data
         assert chunk.state.done == len(got)
 

@@ -12,7 +12,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heygen_async import DownloadError, Lipsync, LipsyncFailed, Secret
-from heygen_async._media.fetch import expires_at, link_of
 from heygen_async._media.first_bytes import Verdict, is_page, verdict_on
 from heygen_async._media.hosts import (
     PartState,
@@ -22,7 +21,9 @@ from heygen_async._media.hosts import (
     resumed,
     strong_etag,
 )
-from heygen_async._media.parts import Part, cut_short, remove_leftovers
+from heygen_async._media.mp4_boxes import cut_short
+from heygen_async._media.output_links import expires_at, link_of
+from heygen_async._media.parts import Part, remove_leftovers
 from heygen_async._media.sniffing import recognize, sniff
 from heygen_async._media.targets import captions_path, file_name
 from heygen_async._media.uploads import put_headers

@@ -15,9 +15,11 @@ from anyio import to_thread
 from attrs import frozen
 
 from heygen_async._arguments import check_function, check_type
-from heygen_async._media.fetch import Chunk, Link, TooLongError, fetch
+from heygen_async._media.fetch import Chunk, TooLongError, fetch
 from heygen_async._media.first_bytes import OutputKind
 from heygen_async._media.hosts import PartState
+from heygen_async._media.open_file import OpenFile
+from heygen_async._media.output_links import OutputLink
 from heygen_async._media.parts import Part, part_path, write_whole
 from heygen_async._media.targets import (
     FilePath,
@@ -28,7 +30,7 @@ from heygen_async._media.targets import (
     place_of,
     target_in,
 )
-from heygen_async._media.transfers import OpenFile, Progress, Transfers, report
+from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
 from heygen_async.errors import DownloadError, HeyGenError
@@ -118,20 +120,20 @@ class Downloads:
                 if new:
                     yield new
 
-    async def _link(self, kind: OutputKind, lipsync: Lipsync | str) -> Link:
+    async def _link(self, kind: OutputKind, lipsync: Lipsync | str) -> OutputLink:
         if isinstance(lipsync, str) or (kind == "captions" and not lipsync.caption_url):
             lipsync = await self._get(lipsync if isinstance(lipsync, str) else lipsync.id)
-        link = Link(kind, lipsync, self._transport.http.origin.is_loopback, self._get)
+        link = OutputLink(kind, lipsync, self._transport.http.origin.is_loopback, self._get)
         _ = link.url  # raises if there is none to follow
         return link
 
     @staticmethod
-    async def _target(path: FilePath, link: Link) -> Path:
+    async def _target(path: FilePath, link: OutputLink) -> Path:
         url_without_query = link.url.reveal().partition("?")[0]
         lipsync = link.lipsync
         return await to_thread.run_sync(target_in, expanded(path), lipsync.title, lipsync.id, url_without_query)
 
-    async def _write_video(self, link: Link, target: Path, *, overwrite: bool, progress: Progress | None) -> None:
+    async def _write_video(self, link: OutputLink, target: Path, *, overwrite: bool, progress: Progress | None) -> None:
         opener = partial(Part.open, target, link.lipsync.id)
         with OpenFile(self._transfers.pool, opener) as part:
             async with self._transfers.seats:
@@ -180,7 +182,7 @@ class Downloads:
             reason = one_line(str(error)) or "they did not arrive in time"
             _logger.warning("the captions of %s were not written: %s", lipsync.id, reason)
 
-    async def _captions(self, link: Link) -> bytes:
+    async def _captions(self, link: OutputLink) -> bytes:
         content = bytearray()
         async with aclosing(fetch(self._transport, link, PartState(), max_bytes=MAX_CAPTION_BYTES)) as chunks:
             async for chunk in chunks:
@@ -224,7 +226,7 @@ class _Receiver:
         self._written: asyncio.Future[None] | None = None
         self._is_broken = False
 
-    async def receive(self, link: Link, progress: Progress | None) -> None:
+    async def receive(self, link: OutputLink, progress: Progress | None) -> None:
         """Download the file into its part.
 
         Raises:
@@ -245,7 +247,7 @@ class _Receiver:
             message = f"the {link.kind} of {link.lipsync.id} is cut short on its host: {flaw}"
             raise DownloadError(message, is_transient=True)
 
-    async def _receive(self, link: Link, state: PartState, progress: Progress | None) -> None:
+    async def _receive(self, link: OutputLink, state: PartState, progress: Progress | None) -> None:
         clock = asyncio.get_running_loop().time
         blocks: list[bytes] = []
         waiting, written_at, end = 0, clock(), -1

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import string
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
 from http import HTTPStatus
 from random import random
 from typing import Final
-from urllib.parse import parse_qs, quote, urlsplit
 
-from attrs import define, field, frozen
+from attrs import frozen
 
-from heygen_async._arguments import is_https
 from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind, Verdict, verdict_on
 from heygen_async._media.hosts import PartState, has_expired, no_output, range_headers, refusal, resumed, sniffed_type
-from heygen_async._text import clean_line, whole_characters
+from heygen_async._media.output_links import OutputLink, expires_at
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import HOST_EXCERPT, Incoming
 from heygen_async._transport.retry import Attempts
@@ -27,15 +22,11 @@ from heygen_async.errors import (
     APIError,
     DownloadError,
     HeyGenError,
-    LipsyncFailed,
     TransportError,
     UnexpectedResponse,
 )
-from heygen_async.models import Lipsync, LipsyncStatus, Secret
 
-_LINK: Final = re.compile(r"(https?://[^/?#]*)([^\x00-\x1f\x7f]*)", re.IGNORECASE)
 _EXCERPT_SECONDS: Final = 5.0
-_SECONDS: Final = re.compile(r"[0-9]{1,12}")
 
 
 @frozen
@@ -57,7 +48,9 @@ class TooLongError(DownloadError):
     """Raised when a file is longer than the limit."""
 
 
-async def fetch(transport: Transport, link: Link, state: PartState, *, max_bytes: int) -> AsyncGenerator[Chunk, None]:
+async def fetch(
+    transport: Transport, link: OutputLink, state: PartState, *, max_bytes: int
+) -> AsyncGenerator[Chunk, None]:
     """Yield a file as it arrives, until it is complete.
 
     Attempts that bring nothing new are bounded by `RetryPolicy`, silence by `Timeouts.transfer_idle`. While there is
@@ -92,7 +85,7 @@ async def fetch(transport: Transport, link: Link, state: PartState, *, max_bytes
 class _Fetch:
     """The progress of one download: its bytes so far, and its attempts."""
 
-    def __init__(self, transport: Transport, link: Link, state: PartState, max_bytes: int) -> None:
+    def __init__(self, transport: Transport, link: OutputLink, state: PartState, max_bytes: int) -> None:
         self._transport = transport
         self._link = link
         self._state = state
@@ -226,89 +219,3 @@ def _no_file(verdict: Verdict, status: int, given: str, kind: OutputKind) -> Une
     if verdict is Verdict.PAGE:
         return UnexpectedResponse(["the file host sent a page instead of a file"], status=status)
     return no_output(status, given if given == PLAIN_TEXT else "another file", kind)
-
-
-# Links
-
-
-@define
-class Link:
-    """The link to one output of a lipsync.
-
-    Its URL is a `Secret`, so that it is in no message and in no traceback with local variables.
-    """
-
-    kind: OutputKind
-    lipsync: Lipsync
-    allow_loopback: bool
-    _get: Callable[[str], Awaitable[Lipsync]] = field(repr=False)
-
-    @property
-    def url(self) -> Secret:
-        """The link, as the lipsync has it.
-
-        Raises:
-            DownloadError: If there is none, or it is not one to follow.
-            LipsyncFailed: If the job failed.
-        """
-        url = Secret(_encoded(link_of(self.lipsync, self.kind).reveal()))
-        if not is_https(url.reveal(), or_loopback=self.allow_loopback):
-            raise DownloadError(clean_line(f"the link to the {self.kind} of {self.lipsync.id} is not https"))
-        return url
-
-    async def renew(self) -> None:
-        """Get a fresh one.
-
-        Raises:
-            HeyGenError: If the API does not return the lipsync.
-        """
-        self.lipsync = await self._get(self.lipsync.id)
-
-
-def _encoded(link: str) -> str:
-    """Return *link* with blanks and letters of other scripts, in the name of a file for instance, encoded."""
-    parts = _LINK.fullmatch(link.strip())
-    return f"{parts[1]}{quote(whole_characters(parts[2]), safe=string.punctuation)}" if parts else link
-
-
-def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:
-    """Return the link to an output of a lipsync.
-
-    Raises:
-        DownloadError: If there is none (yet).
-        LipsyncFailed: If the job failed.
-    """
-    if lipsync.status == LipsyncStatus.FAILED:
-        raise LipsyncFailed(lipsync)
-    if lipsync.status != LipsyncStatus.COMPLETED:
-        message = f"lipsync {lipsync.id} has no {kind} yet (it is {lipsync.status}); wait for it first"
-        raise DownloadError(clean_line(message))
-    url = lipsync.video_url if kind == "video" else lipsync.caption_url
-    if not url:
-        message = f"lipsync {lipsync.id} is completed, but has no link to its {kind}"
-        raise DownloadError(message, is_transient=True)
-    return Secret(url)
-
-
-def expires_at(link: Secret) -> float | None:
-    """Return when a presigned link ends according to its own parameters, as Unix time; `None` if they do not say."""
-    query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(link.reveal()).query).items()}
-    for vendor in ("x-amz", "x-goog"):
-        signed, seconds = query.get(f"{vendor}-date"), query.get(f"{vendor}-expires")
-        if signed and seconds:
-            return _after(signed, seconds)
-    return _seconds(query.get("expires", ""))
-
-
-def _after(signed: str, seconds: str) -> float | None:
-    try:
-        start = datetime.strptime(signed, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return None
-    lasts = _seconds(seconds)
-    return None if lasts is None else start + lasts
-
-
-def _seconds(digits: str) -> float | None:
-    # A number that is too long for a time says nothing of the link.
-    return float(digits) if _SECONDS.fullmatch(digits) else None

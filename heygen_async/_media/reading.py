@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
+from heygen_async._media.open_file import OpenFile
 from heygen_async._media.sources import LocalFile, Readable
-from heygen_async._media.transfers import OpenFile, Progress, report
+from heygen_async._media.transfers import Progress, report
 from heygen_async._media.upload_cache import Sample
 from heygen_async._wire import Piece, Stream
 

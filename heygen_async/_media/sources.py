@@ -20,8 +20,8 @@ from weakref import WeakKeyDictionary
 from anyio import to_thread
 from attrs import field, frozen
 
+from heygen_async._media.open_file import OpenFile
 from heygen_async._media.sniffing import SNIFFED, Role, check_size, sniff
-from heygen_async._media.transfers import OpenFile
 from heygen_async._text import whole_characters
 from heygen_async.models import Source
 

@@ -281,16 +281,13 @@ def _check_whole(reading: Reading) -> None:
 
 
 def _too_large(file: LocalFile, most: int) -> InvalidRequest:
-    error = InvalidRequest(
+    return InvalidRequest(
         f"{file.name} has {file.size:,} bytes, and HeyGen takes {most:,}",
         status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         code="payload_too_large",
+        outcome="rejected",
     )
-    error.outcome = "rejected"
-    return error
 
 
 def _unexpected(problem: str) -> UnexpectedResponse:
-    error = UnexpectedResponse([problem], status=HTTPStatus.OK)
-    error.outcome = "rejected"
-    return error
+    return UnexpectedResponse([problem], status=HTTPStatus.OK, outcome="rejected")

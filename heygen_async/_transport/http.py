@@ -104,17 +104,13 @@ class Http:
         Raises:
             TransportError: If no answer came; whatever reading the stream raises comes out as it is.
         """
-        send = partial(self._put, self.connections.files, link, headers)
+        send = partial(self._put, link, headers)
         return await send_stream(send, stream, "PUT to the file host", timeouts)
 
     async def _put(
-        self,
-        client: aiohttp.ClientSession,
-        link: Secret,
-        headers: Mapping[str, str],
-        body: AttemptBody,
-        timeout: aiohttp.ClientTimeout,
+        self, link: Secret, headers: Mapping[str, str], body: AttemptBody, timeout: aiohttp.ClientTimeout
     ) -> Answer:
+        client = self.connections.files
         # The given headers replace ours: the link may be signed for their Content-Type.
         merged: CIMultiDict[str] = CIMultiDict(body.headers)
         merged.update(headers)
@@ -139,14 +135,13 @@ class Http:
             TransportError: If no answer came.
         """
         try:
-            return await self._get(self.connections.files, link, headers, timeouts)
+            return await self._get(link, headers, timeouts)
         except FAILURES as error:
             failure = without_frames(error, _GET_FILE)
         raise failure
 
-    async def _get(
-        self, client: aiohttp.ClientSession, link: Secret, headers: Mapping[str, str], timeouts: Timeouts
-    ) -> Incoming:
+    async def _get(self, link: Secret, headers: Mapping[str, str], timeouts: Timeouts) -> Incoming:
+        client = self.connections.files
         url = _presigned(link)
         response = await client.get(
             url,

@@ -50,3 +50,10 @@ class TaskGroup(asyncio.TaskGroup):
         if task.cancelling() > self._before:
             task.uncancel()
             task.cancel()
+
+
+def first_error(error: BaseException) -> BaseException:
+    """Return the first error of a group, however deep it is: the other tasks were cancelled because of it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

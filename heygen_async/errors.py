@@ -429,13 +429,6 @@ class StaleDelivery(WebhookError):
     _hint = "Check the clock of this machine."
 
 
-def first_error(error: BaseException) -> BaseException:
-    """Return the first error of a group, however deep it is: the other tasks were cancelled because of it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 def has_own_code(error: APIError) -> bool:
     """Return whether *error* has one of the API's codes: an answer without one may be a gateway's."""
     return error.code is not None and error.code != str(error.status)

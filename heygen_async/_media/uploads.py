@@ -22,7 +22,7 @@ from heygen_async._media.reading import Reading, sample_of, sha256_of
 from heygen_async._media.sources import LocalFile
 from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._media.upload_cache import CachedUpload, Sample, Upload
-from heygen_async._task_group import TaskGroup
+from heygen_async._task_group import TaskGroup, first_error
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.retry import Attempts
 from heygen_async._wire import compose, multipart
@@ -83,10 +83,10 @@ class Uploads:
             async with TaskGroup() as group:
                 tasks = [group.create_task(self.upload(file)) for file in files]
         except ExceptionGroup as failed:
-            first = failed.exceptions[0]
+            failure = first_error(failed)
         else:
             return [task.result() for task in tasks]
-        raise first
+        raise failure
 
     async def is_known(self, file: LocalFile) -> bool:
         """Return whether the session has uploaded the content of *file*, or is uploading it.

@@ -19,7 +19,7 @@ from anyio import to_thread
 from attrs import frozen
 
 from heygen_async._media.targets import expanded
-from heygen_async._task_group import TaskGroup
+from heygen_async._task_group import TaskGroup, first_error
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.checks import AdmittedRow, RefusedRow, RowChecker
@@ -44,7 +44,7 @@ from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import HeyGen
 from heygen_async.bulk.survey import Survey, SurveyBuilder
-from heygen_async.errors import HeyGenError, first_error
+from heygen_async.errors import HeyGenError
 from heygen_async.models import DubOutcome
 
 _AHEAD: Final = {"each": 16, "batch": 200}

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 from cyclopts import App, CycloptsError
 
+from heygen_async._task_group import first_error
 from heygen_async._version import __version__
 from heygen_async.cli.error_view import print_error
 from heygen_async.cli.exits import Exit, exit_code
@@ -16,7 +17,7 @@ from heygen_async.cli.logs import logging_to_stderr
 from heygen_async.cli.options import Printing
 from heygen_async.cli.output import wants_json
 from heygen_async.cli.streams import check_output
-from heygen_async.errors import HeyGenError, first_error
+from heygen_async.errors import HeyGenError
 
 # By path, so that a command imports what it needs and no other's; with its text in the list, which imports none.
 COMMANDS: Final = {

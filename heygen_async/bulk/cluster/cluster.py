@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from heygen_async._arguments import check_count, check_rate, check_text, check_type
 from heygen_async._ids import segment
 from heygen_async._media.targets import expanded
+from heygen_async._task_group import first_error
 from heygen_async._text import one_line
 from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.budget import check_budget, check_rates
@@ -40,7 +41,6 @@ from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.report import write_report
 from heygen_async.bulk.row_source import slices_of
-from heygen_async.errors import first_error
 from heygen_async.models import DubRow
 
 _DEFAULT_RUN: Final = "default"

@@ -35,22 +35,20 @@ class Calls:
     """The calls of a session, or of a view of it: `over` makes others that share the transfers and the poller."""
 
     def __init__(self, transport: Transport, transfers: Transfers, poller: LipsyncPoller) -> None:
-        uploads = Uploads(transport, transfers, Ingestion(transport, poller.policy))
-        self._transport = transport
-        self._uploads = uploads
+        self.transport = transport
         self.transfers = transfers
         self.poller = poller
+        self.uploads = Uploads(transport, transfers, Ingestion(transport, poller.policy))
         self.downloads = Downloads(transport, transfers, partial(fetch, transport))
         self.account = Accounts(transport)
         self.webhooks = WebhookEndpoints(transport)
-        self.assets = Assets(transport, uploads)
-        self.lipsyncs = Lipsyncs(transport, poller, uploads, self.downloads)
+        self.assets = Assets(transport, self.uploads)
+        self.lipsyncs = Lipsyncs(transport, poller, self.uploads, self.downloads)
 
     @classmethod
     def make(cls, transport: Transport, polling: PollPolicy, max_download_bytes: int) -> Calls:
         """Make those of a session."""
-        # A poller looks again by its own policy. Retries on top would multiply its requests while the API is out of
-        # order.
+        # A poller looks again by its own policy. Retries on top would multiply its requests to an API out of order.
         once = evolve(transport, retry=evolve(transport.retry, max_attempts=1))
         poller = LipsyncPoller(
             statuses=partial(fetch_statuses, once),
@@ -83,28 +81,27 @@ class Calls:
 
     def lipsyncs_with_keys(self, age: Callable[[], float]) -> Lipsyncs:
         """Return the calls for idempotency keys that were first sent *age* seconds ago."""
-        ours = self._transport
+        ours = self.transport
         # The age is computed last: if the machine is suspended here, the key only seems older.
         now = ours.moment()
         return evolve(self.lipsyncs, transport=evolve(ours, key_since=now.before(age())))
 
     def of_run(self, pace: Callable[[], Awaitable[None]] | None) -> BulkCalls:
         """Make the calls of a bulk run; *pace* returns once a request may leave."""
-        ours = self._transport
-        if pace is not None:
-            return self.over(evolve(ours, pace=pace)).of_run(None)
+        calls = self if pace is None else self.over(evolve(self.transport, pace=pace))
+        ours = calls.transport
         # Its records say what a key is for: a link that was signed again may be sent under the key of the one before.
         creating = evolve(ours, keys=UsedKeys())
         refusing = evolve(creating, retry=evolve(ours.retry, on_rate_limit="raise"))
         return BulkCalls(
-            lipsyncs=self.lipsyncs,
-            jobs=JobList(self.lipsyncs),
-            batches=self.over(creating).lipsyncs_with_keys,
-            creates=self.over(refusing).lipsyncs_with_keys,
-            uploads=self._uploads,
-            account=self.account,
-            poller=self.poller,
-            downloads=self.downloads,
+            lipsyncs=calls.lipsyncs,
+            jobs=JobList(calls.lipsyncs),
+            batches=calls.over(creating).lipsyncs_with_keys,
+            creates=calls.over(refusing).lipsyncs_with_keys,
+            uploads=calls.uploads,
+            account=calls.account,
+            poller=calls.poller,
+            downloads=calls.downloads,
             statuses=partial(fetch_statuses, ours),
             origin=ours.http.origin.base_url,
         )

@@ -844,7 +844,7 @@ async def test_a_file_that_changes_between_its_hash_and_its_upload_is_never_sent
 async def test_another_content_than_the_one_that_was_checked_becomes_no_asset(heygen, sandbox, video, hashed, most):
     """A run knows what its row was made of; the file may have another content for a moment, which no check sees."""
     heygen._calls.transfers.multipart_max = most
-    uploads, checked = heygen._calls._uploads, hashlib.sha256(video.read_bytes()).hexdigest()
+    uploads, checked = heygen._calls.uploads, hashlib.sha256(video.read_bytes()).hexdigest()
     write(video, mp4(700_000, b"y"))
     async with local_file(video) as file:
         with pytest.raises(OSError, match="changed"):

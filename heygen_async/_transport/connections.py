@@ -12,7 +12,6 @@ token; a file host refuses a presigned link that comes with one.
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import os
 import sys
@@ -46,12 +45,6 @@ class Verification(TypedDict, total=False):
     ssl: bool
 
 
-class _State(enum.Enum):
-    UNOPENED = "unopened"
-    OPEN = "open"
-    CLOSED = "closed"
-
-
 class Connections:
     """The connections of a session: opened on first use, on the loop of that use; closed once.
 
@@ -77,7 +70,8 @@ class Connections:
         trust_env: bool,
         trace_configs: Sequence[aiohttp.TraceConfig],
     ) -> None:
-        self._state = _State.UNOPENED  # first: an object that is refused is deleted too
+        # First: an object that is refused is deleted too.
+        self.state: Literal["unopened", "open", "closed"] = "unopened"
         check_type("http", borrowed, aiohttp.ClientSession, is_optional=True)
         _check_ssl(ssl, origin, is_borrowed=borrowed is not None)
         check_type("trust_env", trust_env, bool)
@@ -90,11 +84,6 @@ class Connections:
         self._connector: aiohttp.BaseConnector | None = None
         self._api: aiohttp.ClientSession | None = None
         self._files: aiohttp.ClientSession | None = None
-
-    @property
-    def state(self) -> str:
-        """`unopened`, `open` or `closed`."""
-        return self._state.value
 
     def at_most(self, count: int) -> int:
         """Return *count*, or how many connections to one host the connector of a borrowed client allows, if fewer.
@@ -112,12 +101,12 @@ class Connections:
             RuntimeError: If it is closed, or belongs to another loop.
         """
         loop = asyncio.get_running_loop()
-        if self._state is _State.OPEN:
+        if self.state == "open":
             if loop is not self._loop:
                 raise RuntimeError("this HeyGenSession was opened on another event loop; make one for each loop")
             if self._borrowed is not None and self._borrowed.closed:
                 raise RuntimeError(_BORROWED_CLOSED)
-        elif self._state is _State.CLOSED:
+        elif self.state == "closed":
             raise RuntimeError(CLOSED)
         else:
             self._open(loop)
@@ -138,7 +127,7 @@ class Connections:
         else:
             self._api = self._client(self._connector, public_headers, _authorizing(self.origin))
         self._files = self._client(self._connector, lambda: {"User-Agent": user_agent()})
-        self._loop, self._state = loop, _State.OPEN
+        self._loop, self.state = loop, "open"
 
     def _client(
         self,
@@ -182,10 +171,10 @@ class Connections:
             RuntimeError: As `ensure_closable` does.
         """
         self.ensure_closable()
-        if self._state is not _State.OPEN:
-            self._state = _State.CLOSED
+        if self.state != "open":
+            self.state = "closed"
             return
-        self._state = _State.CLOSED
+        self.state = "closed"
         self._detach()
         if self._borrowed is None and self._connector is not None:
             try:
@@ -200,7 +189,7 @@ class Connections:
         Raises:
             RuntimeError: If it was opened on another one.
         """
-        if self._state is _State.OPEN and asyncio.get_running_loop() is not self._loop:
+        if self.state == "open" and asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("close this HeyGenSession on the event loop that it was opened on")
 
     def _detach(self) -> None:
@@ -209,7 +198,7 @@ class Connections:
                 client.detach()
 
     def __del__(self) -> None:
-        if self._state is not _State.OPEN or sys.is_finalizing():
+        if self.state != "open" or sys.is_finalizing():
             return
         warnings.warn(
             "Unclosed HeyGenSession: use 'async with HeyGenSession() as heygen:' or 'await heygen.aclose()'",

@@ -86,6 +86,11 @@ def check_key(key: object) -> str:
     return plain_text(key)
 
 
+def check_optional_key(key: object) -> str | None:
+    """Return `None` for `None`, and else what `check_key` returns or raises."""
+    return None if key is None else check_key(key)
+
+
 def is_key_fresh(first_sent: float, now: float) -> bool:
     """Return whether the server certainly still knows a key that was first sent at *first_sent*.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 from attrs import evolve
 
 from heygen_async._arguments import check_count, check_keywords, check_timeout, check_type
-from heygen_async._ids import check_key
+from heygen_async._ids import check_optional_key
 from heygen_async._transport.connections import Connections
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
@@ -202,7 +202,7 @@ class HeyGenSession:
         """
         try:
             check_type("params", params, Mapping, is_optional=True)
-            key = None if idempotency_key is None else check_key(idempotency_key)
+            key = check_optional_key(idempotency_key)
             request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
         except (TypeError, ValueError) as error:
             del path, params, json  # as below

@@ -24,7 +24,7 @@ from heygen_async._converter import (
     read_new,
     read_own,
 )
-from heygen_async._ids import check_key, chunk_ids, new_key, segment, segments
+from heygen_async._ids import check_optional_key, chunk_ids, new_key, segment, segments
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
@@ -103,7 +103,7 @@ class Lipsyncs:
             del video, audio, options  # as below
             raise error.with_traceback(None) from None
         del video, audio, options  # or a traceback with local variables would show the links in them
-        key = new_key() if idempotency_key is None else check_key(idempotency_key)
+        key = check_optional_key(idempotency_key) or new_key()
         create = LipsyncCreate(self._transport, self._uploads, "/v3/lipsyncs", [request], itemgetter(0), key)
         response = await create.send()
         return LipsyncJob(
@@ -233,7 +233,7 @@ class Lipsyncs:
         try:
             check_title("title", title)
             check_callback_url("callback_url", callback_url)
-            key = new_key() if idempotency_key is None else check_key(idempotency_key)
+            key = check_optional_key(idempotency_key) or new_key()
         except (TypeError, ValueError) as error:
             del callback_url  # as below
             raise error.with_traceback(None) from None

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from heygen_async._arguments import check_count, check_text, is_https, shown
 from heygen_async._converter import read, read_own, read_page, read_rotated
-from heygen_async._ids import check_key
+from heygen_async._ids import check_optional_key
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import compose
 from heygen_async.models import JSON, EventType, Secret, WebhookEndpoint, WebhookEvent
@@ -60,7 +60,7 @@ class WebhookEndpoints:
                 body["events"] = _checked_events(events)
             if entity_id is not None:
                 body["entity_id"] = entity_id
-            request = compose("POST", _ALL, json=body, idempotency_key=_checked_key(idempotency_key))
+            request = compose("POST", _ALL, json=body, idempotency_key=check_optional_key(idempotency_key))
         except (TypeError, ValueError) as error:
             del url, body  # as below
             raise error.with_traceback(None) from None
@@ -149,7 +149,7 @@ class WebhookEndpoints:
             "POST",
             f"{_ONE}/rotate-secret",
             segments={"endpoint_id": endpoint_id},
-            idempotency_key=_checked_key(idempotency_key),
+            idempotency_key=check_optional_key(idempotency_key),
         )
         return read_rotated(await self._transport.send(request), endpoint_id)
 
@@ -210,7 +210,3 @@ def _checked_events(events: Iterable[str]) -> tuple[str, ...]:
     if not names or None in names:
         raise ValueError("events must name at least one event type; leave it out for all of them")
     return names
-
-
-def _checked_key(key: str | None) -> str | None:
-    return None if key is None else check_key(key)

@@ -90,7 +90,7 @@ class Board:
         if isinstance(waiter, ManyWaiter):
             waiter.pending[lipsync_id] = job
         if job.state is JobState.TO_GET:
-            self._get(job)
+            self._get_each([job])
         elif job.state is JobState.QUEUED and not is_queued:
             self._schedule.push(queue, job.due, job)
         return job
@@ -133,7 +133,7 @@ class Board:
         if job.state is JobState.IN_FLIGHT:
             job.refetch = True
         elif job.state is JobState.QUEUED:
-            self._get(*self._ready_to_get([job], now))
+            self._get_each(self._ready_to_get([job], now))
 
     def expect_notifications(self) -> None:
         """Rely on `notify` for the ends of jobs, for as long as it is called."""
@@ -162,7 +162,7 @@ class Board:
     def start_due(self, now: float) -> None:
         """Assign requests for what is due at *now*, within the limit on bulk requests."""
         if not self.has_statuses:
-            self._get_all(list(itertools.islice(self._pop_until(now), _SLICE)))
+            self._fetch(list(itertools.islice(self._pop_until(now), _SLICE)))
             return
         while not self._is_full() and (chunk := self._next_chunk(now)):
             self._start(RequestKind.STATUSES, chunk)
@@ -213,7 +213,7 @@ class Board:
                     ended.append(job)  # perhaps: only its own GET can tell
                 else:
                     self._reschedule(job, now)
-        self._get_all(self._ready_to_get(ended, now.time))
+        self._fetch(self._ready_to_get(ended, now.time))
 
     def on_lipsync(self, request: StatusRequest, lipsync: Lipsync, now: Now) -> None:
         """Settle the GET of one lipsync."""
@@ -226,11 +226,13 @@ class Board:
         left = {job.id: job for job in self._settle(request)}
         saved = 0
         for lipsync in page.items:
-            job = left.pop(lipsync.id, None)
+            is_wanted = lipsync.id in left
+            job = left.pop(lipsync.id, None) or self._jobs.get(lipsync.id)
+            if job is None:
+                continue
             # One that has ended saves a status request and a GET even if it was not due.
-            saved += job is not None or (lipsync.is_terminal and lipsync.id in self._jobs)
-            job = job or self._idle(lipsync.id)
-            if job is not None:
+            saved += is_wanted or lipsync.is_terminal
+            if is_wanted or job.state is not JobState.IN_FLIGHT:
                 self._on_job(job, lipsync, now)
         self._after_page(request, page, list(left.values()), saved)
 
@@ -247,7 +249,7 @@ class Board:
             for job in jobs:
                 self._enqueue(job, now.time)
         elif is_bulk and isinstance(error, InvalidRequest):
-            self._get(*self._ready_to_get(jobs, now.time))  # one of these ids is wrong: each is fetched by itself
+            self._get_each(self._ready_to_get(jobs, now.time))  # one of these ids is wrong: each is fetched by itself
         else:
             for job in jobs:
                 self._on_job_error(job, error, now)
@@ -259,7 +261,7 @@ class Board:
             if request.kind is RequestKind.STATUSES:
                 self._enqueue(job, now)
             else:
-                self._get(job)
+                self._get_each([job])
 
     def _settle(self, request: StatusRequest) -> list[Job]:
         """Mark *request* as settled; return the jobs that must get another state now."""
@@ -322,7 +324,7 @@ class Board:
         self._expire(job, now.time)
         if job.refetch and job.not_before <= now.time:
             job.refetch = False
-            self._get(job)
+            self._get_each([job])
             return
         interval = self._interval(job, now.time - job.created, notified=job.notified) * now.jitter
         self._enqueue(job, now.time + max(interval, at_least))
@@ -371,10 +373,6 @@ class Board:
             queue.waiting -= 1
             self._schedule.compact(queue, self._is_live)
 
-    def _idle(self, lipsync_id: str) -> Job | None:
-        job = self._jobs.get(lipsync_id)
-        return job if job is not None and job.state is not JobState.IN_FLIGHT else None
-
     def _finish(self, job: Job, result: WaitResult, now: float) -> None:
         if isinstance(result, Lipsync):
             self._learn(job, now)
@@ -404,7 +402,7 @@ class Board:
                 ready.append(job)
         return ready
 
-    def _get_all(self, jobs: Sequence[Job]) -> None:
+    def _fetch(self, jobs: Sequence[Job]) -> None:
         """Have *jobs* fetched: from a page of the list if it may have enough of them, otherwise one by one."""
         page = self._pages.join(len(jobs))
         if page is not None:
@@ -414,7 +412,7 @@ class Board:
         elif self._pages.is_worthwhile(len(jobs)):
             self._begin_page(jobs)
         else:
-            self._get(*jobs)
+            self._get_each(jobs)
 
     def _begin_page(self, jobs: Sequence[Job]) -> None:
         # Without bulk requests running jobs are read from the list, too, and they are among the newest.
@@ -424,9 +422,9 @@ class Board:
         if self._pages.learn(request, page, saved=saved, left=len(left)):
             self._start(RequestKind.PAGE, left, self._pages.cursor)
         else:
-            self._get(*left)
+            self._get_each(left)
 
-    def _get(self, *jobs: Job) -> None:
+    def _get_each(self, jobs: Iterable[Job]) -> None:
         """Have each of *jobs* fetched by one of its own waiters, or by the first of them that becomes free."""
         for job in jobs:
             job.state = JobState.TO_GET
@@ -450,7 +448,7 @@ class Board:
     def _start(self, kind: RequestKind, jobs: Sequence[Job], token: str | None = None) -> None:
         sender = self._choose_sender(kind, jobs)
         if sender is None:
-            self._get(*jobs)
+            self._get_each(jobs)
         else:
             self._assign(StatusRequest(kind, list(jobs), sender, token))
 

@@ -23,18 +23,17 @@ from heygen_async._transport.origin import check_headers
 from heygen_async._wire import (
     Answer,
     Stream,
-    check_base_url,
     compose,
     compose_raw,
-    excerpt,
     is_final_answer,
     multipart,
     parse_json,
-    query_string,
     retry_after,
-    worse,
 )
 from heygen_async._wire import decipher as _decipher
+from heygen_async._wire.bodies import excerpt
+from heygen_async._wire.outcomes import worse
+from heygen_async._wire.outgoing import check_base_url, query_string
 from heygen_async.models import Secret
 
 NOW = 1_717_000_000.0

@@ -8,7 +8,6 @@ Rule 2: nothing here awaits, logs or reads the time; the caller passes the time.
 from heygen_async._wire.bodies import (
     Answer,
     Response,
-    excerpt,
     parse_json,
     request_id,
     retry_after,
@@ -21,7 +20,6 @@ from heygen_async._wire.outcomes import (
     is_in_progress,
     is_unsettled,
     outcome_after,
-    worse,
 )
 from heygen_async._wire.outgoing import (
     Parameter,
@@ -29,12 +27,10 @@ from heygen_async._wire.outgoing import (
     RateScope,
     Request,
     Stream,
-    check_base_url,
     chosen_base_url,
     compose,
     compose_raw,
     multipart,
-    query_string,
 )
 
 __all__ = (
@@ -45,23 +41,19 @@ __all__ = (
     "Request",
     "Response",
     "Stream",
-    "check_base_url",
     "chosen_base_url",
     "compose",
     "compose_raw",
     "created_id",
     "decipher",
-    "excerpt",
     "is_final_answer",
     "is_in_progress",
     "is_unsettled",
     "multipart",
     "outcome_after",
     "parse_json",
-    "query_string",
     "request_id",
     "retry_after",
     "short_text",
     "unix_time",
-    "worse",
 )

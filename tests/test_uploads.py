@@ -959,7 +959,7 @@ ONE, OTHER, THIRD = mp4(700_000), mp4(700_000)[:200_000] + b"?" + mp4(700_000)[2
 )
 def test_in_any_order_of_calls_failures_and_cancellations_each_content_is_stored_once(calls, cancelled, ends):
     api = Api(ends)
-    transfers = Transfers()
+    transfers = Transfers(max_download_bytes=1)
     transfers.settled_after = 0
     uploads = Uploads(api, transfers, Ingestion(api, PollPolicy()))
 
@@ -1474,7 +1474,7 @@ async def test_at_most_eight_files_are_transferred_at_once_and_calls_do_not_wait
 )
 def test_whatever_the_sizes_all_bytes_are_read_in_order_and_digested(size, block, piece):
     data = bytes(range(256)) * (size // 256 + 1)
-    transfers = Transfers()
+    transfers = Transfers(max_download_bytes=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "BLOCK", block)
         patch.setattr(reading, "PIECE", piece)

@@ -69,7 +69,7 @@ class Transfers:
         max_download_bytes: The longest video that is downloaded.
     """
 
-    def __init__(self, max_download_bytes: int = 16 << 30) -> None:
+    def __init__(self, max_download_bytes: int) -> None:
         self.max_download_bytes = max_download_bytes
         self.seats = asyncio.Semaphore(MAX_TRANSFERS)
         # Our own threads: asyncio's look up host names too, and must not wait for a slow disk.

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 TimeForm: TypeAlias = Literal["unix", "iso"]
 
 
-def contract(*, when: Mapping[str, str] | None = None, time: TimeForm | None = None) -> Mapping[str, object]:
+def contract(*, when: Mapping[str, str], time: TimeForm | None = None) -> Mapping[str, object]:
     """Return the metadata of a field.
 
     Args:
-        when: The values of other fields with which it is there: empty for always, `None` where it may be absent.
+        when: The values of other fields with which it is there; empty for always.
         time: How a time is written; `None` if the contract does not say.
     """
     return {"when": when, "time": time}

@@ -26,6 +26,7 @@ from heygen_async._models.answers import (
 )
 from heygen_async._models.dub_row import DubOutcome, DubRow, row_faults
 from heygen_async._models.dub_row import RowState as RowState  # noqa: PLC0414 the same
+from heygen_async._models.lipsync_request import MAX_BATCH as MAX_BATCH  # noqa: PLC0414 the same
 from heygen_async._models.lipsync_request import AssetId, FpsMode, LipsyncOptions, LipsyncRequest, Mode, Source
 from heygen_async._models.lipsync_request import check_title as check_title  # noqa: PLC0414 the same
 from heygen_async._models.model import JSON, Secret

@@ -70,6 +70,8 @@ class LipsyncOptions(TypedDict, total=False):
 
 MAX_TITLE: Final = 10_000
 """Longest title, in characters."""
+MAX_BATCH: Final = 100
+"""Most lipsyncs in one batch."""
 
 Check: TypeAlias = Callable[[str, object], None]
 FieldFault: TypeAlias = tuple[str, TypeError | ValueError]

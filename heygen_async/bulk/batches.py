@@ -25,9 +25,9 @@ from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import after_create, key_age, sent_options, sources_of
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.errors import UNUSABLE_ASSET, HeyGenError, InvalidRequest, NotFound, PermissionDenied
-from heygen_async.models import LipsyncRequest
+from heygen_async.models import MAX_BATCH, LipsyncRequest
 
-_MAX_ROWS: Final = 100
+_MAX_ROWS: Final = MAX_BATCH
 """How many rows a batch may have."""
 
 _MAX_SENDING: Final = 2

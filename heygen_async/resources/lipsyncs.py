@@ -32,6 +32,7 @@ from heygen_async._wire import compose
 from heygen_async.jobs import LipsyncBatch, LipsyncJob
 from heygen_async.models import (
     JSON,
+    MAX_BATCH,
     Batch,
     BatchItem,
     Lipsync,
@@ -48,7 +49,6 @@ from heygen_async.resources.lipsync_reads import fetch, fetch_page, fetch_status
 
 _ONE = "/v3/lipsyncs/{lipsync_id}"
 _BATCH = "/v3/lipsyncs/batches/{batch_id}"
-MAX_BATCH = 100
 
 
 @frozen

@@ -263,7 +263,7 @@ class InvalidRequest(APIError):
 class AuthenticationError(APIError):
     """Raised on 401: the key or token is missing or wrong. The API answers both in the same way."""
 
-    _hint = "Check the API key in HEYGEN_API_KEY."
+    _hint = "Check the API key (HEYGEN_API_KEY, or the one that was given) or the access token."
 
 
 class InsufficientCredit(APIError):

@@ -213,8 +213,8 @@ class HeyGenSession:
     async def doctor(self) -> Diagnosis:
         """Look at the network, the key, the account and the API, read-only and free of charge.
 
-        It makes up to 17 GET requests, each again after a transient error. A problem is a finding, not an error. If
-        cancelled, it stops at once.
+        It makes up to 17 GET requests; each is repeated at most once, after a transient error. A problem is a finding,
+        not an error. If cancelled, it stops at once.
 
         Returns:
             What was seen, without secrets. Its `.findings` say what to do.
@@ -295,7 +295,7 @@ class HeyGenSession:
 
         Args:
             rows: The rows. All are checked before anything is sent, and the run uses them as they were checked; rows
-                of an iterator are checked one by one. They are never all in memory. `heygen_async.bulk.Manifest`
+                of an iterator are checked one by one. The rows are never all in memory. `heygen_async.bulk.Manifest`
                 reads them from a file.
             journal: The SQLite file; `None` keeps the journal in memory, for runs that need not survive a crash. A
                 journal belongs to one API and one account.

@@ -390,7 +390,7 @@ async def test_a_wrong_key_is_an_authentication_error_and_is_not_repeated(sandbo
         with pytest.raises(AuthenticationError) as caught:
             await session.account.me()
     assert caught.value.status == 401
-    assert caught.value.hint == "Check the API key in HEYGEN_API_KEY."
+    assert caught.value.hint == "Check the API key (HEYGEN_API_KEY, or the one that was given) or the access token."
     assert len(sandbox.requests) == 1
     assert "sk_wrong_key" not in f"{caught.value!r} {vars(caught.value)}"
 

@@ -162,8 +162,8 @@ def test_an_error_of_a_gateway_keeps_its_class_and_a_short_excerpt(body, message
         (200, b"<html>Welcome</html>", "the body is not JSON: Welcome"),
         (200, b'{"data": {"id": "ls', 'the body is not JSON: {"data": {"id": "ls'),
         (302, b"", "a redirect, which is not followed"),
-        (101, b"", "no such status"),
-        (999, b"", "no such status"),
+        (101, b"", "an unexpected status"),
+        (999, b"", "an unexpected status"),
     ],
 )
 def test_an_answer_that_is_not_the_apis_is_unexpected(status, body, problem):

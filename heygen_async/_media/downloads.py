@@ -157,7 +157,9 @@ class Downloads:
     @contextmanager
     def _claim(self, place: Path) -> Iterator[None]:
         if place in self._transfers.targets:
-            raise DownloadError(f"{place} is being downloaded already")
+            raise DownloadError(
+                f"{place} is being downloaded already by another call: wait for it, or use another path"
+            )
         self._transfers.targets.add(place)
         try:
             yield

@@ -61,7 +61,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: float)
         error.is_transient = error.is_transient or word in _TRANSIENT_CODES
         error.outcome = "unknown" if is_unsettled(error) else "rejected"
         return error
-    answer = "a redirect, which is not followed" if status // 100 == 3 else "no such status"  # noqa: PLR2004 3xx
+    answer = "a redirect, which is not followed" if status // 100 == 3 else "an unexpected status"  # noqa: PLR2004 3xx
     return UnexpectedResponse([f"the file host sent {answer}"], status=status)
 
 

@@ -41,7 +41,7 @@ def _understood(answer: Answer, request: Request, *, now: float, mask: Mask) -> 
         return api_error(status, report, answer, request, now=now, mask=mask)
     if not 200 <= status < 300:  # noqa: PLR2004 the successes
         redirected = status // 100 == 3  # noqa: PLR2004 3xx
-        return _unexpected("a redirect, which is not followed" if redirected else "no such status", answer, mask)
+        return _unexpected("a redirect, which is not followed" if redirected else "an unexpected status", answer, mask)
     try:
         parsed = parse_json(answer.body) if answer.body else None
     except ValueError:

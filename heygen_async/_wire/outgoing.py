@@ -85,7 +85,7 @@ def compose(
         path=path,
         template=template,
         query=query_string(params) if params else "",
-        # Sorted, so that the same fields are the same bytes, of which `keys` makes a digest.
+        # Sorted: the same fields give the same bytes, which `_transport/keys` compares by hash.
         body=stream if json is None else orjson.dumps(json, default=_built_in, option=orjson.OPT_SORT_KEYS),
         idempotency_key=idempotency_key,
         scope="creates" if method == "POST" and path == "/v3/lipsyncs" else "session",

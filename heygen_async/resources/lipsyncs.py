@@ -53,7 +53,7 @@ _BATCH = "/v3/lipsyncs/batches/{batch_id}"
 
 @frozen
 class Lipsyncs:
-    """The calls under `/v3/lipsyncs`. Every call raises `HeyGenError` for what the server or network does."""
+    """The calls under `/v3/lipsyncs`. Every call raises `HeyGenError` if the server or the network fails."""
 
     _transport: Transport
     _poller: LipsyncPoller

@@ -21,7 +21,7 @@ _ONE = "/v3/webhooks/endpoints/{endpoint_id}"
 
 @frozen
 class WebhookEndpoints:
-    """Manage webhook endpoints. Every call raises a `HeyGenError` for what the server or the network does."""
+    """Manage webhook endpoints. Every call raises `HeyGenError` if the server or the network fails."""
 
     _transport: Transport
 

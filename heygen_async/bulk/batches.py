@@ -27,9 +27,6 @@ from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.errors import UNUSABLE_ASSET, HeyGenError, InvalidRequest, NotFound, PermissionDenied
 from heygen_async.models import MAX_BATCH, LipsyncRequest
 
-_MAX_ROWS: Final = MAX_BATCH
-"""How many rows a batch may have."""
-
 _MAX_SENDING: Final = 2
 """How many batches may be sent at once."""
 
@@ -156,7 +153,7 @@ class BatchCollector:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while len(self._group) >= _MAX_ROWS:
+        while len(self._group) >= MAX_BATCH:
             self._close_group()
         if self._candidates:
             return
@@ -169,8 +166,8 @@ class BatchCollector:
             self._fail_if_incomplete(batch)
 
     def _close_group(self) -> None:
-        members = self._group[:_MAX_ROWS]
-        del self._group[:_MAX_ROWS]
+        members = self._group[:MAX_BATCH]
+        del self._group[:MAX_BATCH]
         self._make_batch(members)
 
     def _make_batch(self, members: Sequence[_Member]) -> None:

@@ -361,7 +361,17 @@ async def test_a_source_url_can_have_its_create_refused(api, code):
 
 
 @pytest.mark.parametrize(
-    "query", ["secnds=3", "seconds=soon", "seconds=-1", "seconds=nan", "duration=1e308", "refuse=no"]
+    "query",
+    [
+        "secnds=3",
+        "seconds=soon",
+        "seconds=-1",
+        "seconds=nan",
+        "seconds=1_0",
+        "duration=٣",
+        "duration=1e308",
+        "refuse=no",
+    ],
 )
 async def test_a_script_with_an_error_is_refused(api, query):
     video = {"type": "url", "url": f"https://sandbox.invalid/v.mp4?{query}"}

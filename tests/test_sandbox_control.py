@@ -225,6 +225,10 @@ WRONG = {
     "two lines in a header": ({"kind": "redirect", "location": "a\r\nX: y"}, "location"),
     "control character in a header": ({"kind": "redirect", "location": "https://a.example/\0"}, "location"),
     "no date": ({"kind": "rate_limited", "as_date": True, "retry_after": 1e300}, "retry_after"),
+    "no number of seconds": ({"kind": "rate_limited", "retry_after": 1e300}, "retry_after"),
+    "seconds before now": ({"kind": "rate_limited", "retry_after": -1}, "retry_after"),
+    "less than nothing of a body": ({"kind": "cut_download", "after_bytes": -1}, "after_bytes"),
+    "right length": ({"kind": "wrong_length", "off_by": 0}, "off_by"),
     "year 10000": ({"kind": "rate_limited", "as_date": True, "retry_after": 3e11}, "retry_after"),
 }
 

@@ -26,6 +26,7 @@ from attrs import evolve, field, frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer
 from heygen_async.sandbox.routes import check_route, matches
+from heygen_async.sandbox.state.clock import LATEST
 
 ANY_CALL: Final = "* /v3/*"
 DOWNLOADS: Final = "GET /files/{name}"
@@ -36,8 +37,6 @@ _HTML: Final = b"<!DOCTYPE html><html><head><title>502</title></head><body><h1>B
 _GZIP: Final = 31  # zlib's window bits for the gzip format
 _LARGEST: Final = 1 << 30
 """Bytes of the largest answer: it is made in memory."""
-_LATEST: Final = 100_000_000_000
-"""Seconds until the latest date, 3,000 years from now: dates end with the year 9999."""
 _NOT_IN_A_HEADER: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -204,10 +203,10 @@ def rate_limited(
     """Answer 429, with `Retry-After` in seconds, as an HTTP date, or not at all.
 
     Raises:
-        ValueError: If the date would be after the year 9999.
+        ValueError: If the seconds are below 0, or lead beyond the year 9999.
     """
-    if as_date and retry_after is not None and not retry_after <= _LATEST:
-        raise ValueError(f"retry_after as a date must be at most {_LATEST:,} seconds.")
+    if retry_after is not None and not 0 <= retry_after <= LATEST:
+        raise ValueError(f"retry_after must be from 0 to {LATEST:,} seconds.")
     body = orjson.dumps(ErrorAnswer(429, "rate_limit_exceeded", "Too many requests.").envelope())
     if as_date:
         return Fault(route, Reply(status=429, body=body, retry_date=retry_after), **when)
@@ -352,12 +351,24 @@ def _altered(value: object, alter: Alter) -> object:
 
 
 def cut_download(route: str = DOWNLOADS, *, after_bytes: int, **when: Unpack[When]) -> Fault:
-    """Close the connection after so many bytes of the body."""
+    """Close the connection after so many bytes of the body.
+
+    Raises:
+        ValueError: If the bytes are below 0.
+    """
+    if after_bytes < 0:
+        raise ValueError("after_bytes must be 0 or more.")
     return Fault(route, Damage(cut_after=after_bytes), **when)
 
 
 def wrong_length(route: str = DOWNLOADS, *, off_by: int, **when: Unpack[When]) -> Fault:
-    """Send a `Content-Length` that is *off_by* bytes too long or, below 0, too short, and no more than the file."""
+    """Send a `Content-Length` that is *off_by* bytes too long or, below 0, too short, and no more than the file.
+
+    Raises:
+        ValueError: If *off_by* is 0: the length would be right.
+    """
+    if off_by == 0:
+        raise ValueError("off_by must not be 0.")
     return Fault(route, Damage(length_off_by=off_by), **when)
 
 

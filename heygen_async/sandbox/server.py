@@ -35,7 +35,7 @@ from heygen_async.sandbox.settings import (
     checked_faults,
     number,
 )
-from heygen_async.sandbox.state.clock import Clock, ManualClock
+from heygen_async.sandbox.state.clock import LATEST, Clock, ManualClock
 from heygen_async.sandbox.state.world import SimulatedJob
 
 __all__ = (
@@ -77,8 +77,6 @@ _NOT_MANUAL: Final = (
     "with the fixture, mark that with @pytest.mark.heygen_sandbox(manual=True); on the command line, use --manual."
 )
 
-_LAST: Final = 100_000_000_000
-"""The end of sandbox time, after 3,000 years: dates in answers end with the year 9999."""
 _SHUTDOWN_SECONDS: Final = 0.05
 """How long requests in progress have to end, twice: to be answered, then to be cancelled."""
 
@@ -257,8 +255,8 @@ class Sandbox:
         if not isinstance(backend.clock, ManualClock):
             raise RuntimeError(_NOT_MANUAL)  # noqa: TRY004 - a wrong state
         end = backend.clock.now() + seconds
-        if end > _LAST:
-            raise ValueError(f"seconds must not lead beyond {_LAST:,} seconds of sandbox time.")
+        if end > LATEST:
+            raise ValueError(f"seconds must not lead beyond {LATEST:,} seconds of sandbox time.")
         await backend.deliveries.flush()
         while (due := backend.next_due()) is not None and due <= end:
             backend.clock.move_to(due)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
+
+LATEST: Final = 100_000_000_000
+"""The last second of sandbox time, after 3,000 years: dates in answers end with the year 9999."""
 
 
 class Clock:

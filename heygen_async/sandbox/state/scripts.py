@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 from attrs import evolve, frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer, ErrorCollector, invalid
+from heygen_async.sandbox.plain_numbers import plain_number
 from heygen_async.sandbox.state.asset_store import AssetStore, StoredAsset
 
 SCRIPT_HOST: Final = "sandbox.invalid"
@@ -135,9 +136,9 @@ _STEPS: Final[Mapping[str, Callable[[JobScript, str, str], JobScript]]] = {
 
 def _number(value: str, name: str) -> float:
     try:
-        found = float(value)
+        found = plain_number(value, float)
     except ValueError:
         found = -1.0
-    if not 0 <= found < float("inf"):
+    if found < 0:
         raise invalid(f"{SCRIPT_HOST} takes a number of seconds, not {value!r}.", f"{name}.url")
     return found

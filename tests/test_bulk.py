@@ -7,7 +7,7 @@ import sqlite3
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -261,6 +261,48 @@ async def test_an_invalid_row_of_a_stream_fails_alone(stage: Stage) -> None:
         "row 2: duplicate of row 1: the same key row-1",
         "row 3, output: must stay in the output folder: '../x.mp4'",
     }
+
+
+async def _row_and_a_cancelled_task(one: DubRow, ready: Callable[[], object]) -> AsyncIterator[DubRow]:
+    yield one
+    await until(ready)
+    feed = asyncio.create_task(asyncio.sleep(3600))
+    feed.cancel()
+    await feed
+
+
+def _row_and_a_cancelled_error(one: DubRow, _ready: Callable[[], object]) -> Iterator[DubRow]:
+    yield one
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("source", [_row_and_a_cancelled_task, _row_and_a_cancelled_error])
+async def test_rows_that_raise_cancelled_error_end_the_run_with_an_error(
+    tmp_path: Path, source: Callable[..., Iterator[DubRow] | AsyncIterator[DubRow]]
+) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        with pytest.raises(RuntimeError, match="the rows raised CancelledError") as caught:
+            async with stage.run(source(rows(1)[0], lambda: stage.sandbox.jobs)) as run:
+                _ = [outcome async for outcome in run]
+
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+
+
+async def test_a_run_that_is_left_while_the_next_row_is_awaited_ends_without_an_error(tmp_path: Path) -> None:
+    is_awaited, is_ended = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> AsyncIterator[DubRow]:
+        try:
+            yield rows(1)[0]
+            is_awaited.set()
+            await asyncio.Event().wait()
+        finally:
+            is_ended.set()
+
+    async with staged(tmp_path, manual=True) as stage, stage.run(endless()):
+        await is_awaited.wait()
+
+    assert is_ended.is_set()
 
 
 async def test_inputs_that_changed_need_a_new_key(stage: Stage) -> None:

@@ -187,7 +187,7 @@ class DubRun:
             AuthenticationError: If the key is refused.
             JournalError: If the journal cannot be written any more.
             HeyGenError: If the API could not be reached for an hour, or from the beginning.
-            RuntimeError: Outside of `async with`.
+            RuntimeError: Outside of `async with`, or if the rows raise `CancelledError`.
 
         If cancelled, no outcome is lost: the next call returns it.
         """

@@ -27,6 +27,8 @@ from heygen_async import (
     WaitTimeout,
 )
 from heygen_async._bulk_calls import BulkCalls
+from heygen_async.bulk import batches as batches_module
+from heygen_async.bulk import run as run_module
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.create_queue import CreateQueue
@@ -38,6 +40,7 @@ from heygen_async.bulk.program import intent
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import Entry, UnixClock
+from heygen_async.bulk.window import Window
 from heygen_async.jobs import LipsyncBatch
 from heygen_async.models import BatchItem, DubOutcome, DubRow, Lipsync, LipsyncRequest, LipsyncStatus
 from heygen_async.pagination import Page
@@ -217,6 +220,45 @@ async def test_rows_of_an_interrupted_batch_are_not_sent_without_the_others(stag
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_rows_of_interrupted_batches_wait_for_each_other_beside_the_window_of_a_run(
+    stage: Stage, submit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_WINDOW", 4)
+    monkeypatch.setattr(batches_module, "_MAX_ROWS", 2)
+    given = rows(16)
+    stage.sandbox.faults = [reset(BATCH)]
+    for start in range(0, 16, 4):  # each run is stopped while its batches have no answer
+        async with stage.run(given[start : start + 4], submit="batch") as run:
+            await until(lambda: run.snapshot().trouble)
+    assert _noted(stage, "SELECT count(DISTINCT batch) FROM rows WHERE state = 'submitting'") == {8}
+    stage.sandbox.faults = []
+
+    assert await stage.states([*given[0::2], *given[1::2]], submit=submit) == {"completed": 16}
+    assert stage.jobs_by_key() == {row.key: 1 for row in given}
+
+
+async def test_a_window_has_room_for_one_more_row_for_each_that_waits_for_the_others_of_its_batch() -> None:
+    window, entered = Window(2), Counter[str]()
+
+    async def enter() -> None:
+        while True:
+            await window.enter()
+            entered["rows"] += 1
+
+    async with asyncio.timeout(10):
+        entering = asyncio.create_task(enter())
+        for widened, expected in [((), 2), (("a", "a"), 3), (("b",), 4)]:
+            for key in widened:
+                window.widen(key)
+            await until(lambda expected=expected: entered["rows"] == expected)
+        window.leave("a")
+        window.leave("b")
+        window.leave("other")
+        await until(lambda: entered["rows"] == 5)
+        entering.cancel()
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
 @pytest.mark.parametrize("recorded", [{"row-1"}, {"row-2", "row-3"}], ids=sorted)
 async def test_a_batch_that_was_recorded_for_some_of_its_rows_is_that_of_the_others(
     tmp_path: Path, recorded: set[str], submit: str
@@ -296,7 +338,8 @@ async def _sent(batches: BatchCollector, row: PreparedRow, record: Record) -> Re
 async def test_the_rows_of_a_batch_do_not_wait_for_one_that_has_been_given_up(given_up: int) -> None:
     heygen, store = _Unreachable(Server({}, lambda _: 10)), MemoryStore()
     tools = Tools(heygen=heygen, store=store, clock=UnixClock(), delays=HASTY)
-    batches = BatchCollector(tools, CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time))
+    queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+    batches = BatchCollector(tools, queue, Window(10))
     given = [_prepared(row, number) for number, row in enumerate(rows(3), 1)]
     planned = [intent(row, Record(key=row.key, inputs="-", number=row.number), 1.0, estimate=0.0) for row in given]
     batches.no_more_candidates()

@@ -40,6 +40,7 @@ from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import DownloadProgress, Entry, LostRow, UnixClock
+from heygen_async.bulk.window import Window
 from heygen_async.errors import (
     DownloadError,
     InsufficientCredit,
@@ -230,12 +231,14 @@ class Scene:
         delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
         tools = Tools(heygen=heygen, store=watched, clock=UnixClock(lambda: 1000.0), delays=delays)
         queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+        window = Window(10)
         context = RunContext(
             tools=tools,
             queue=queue,
             spending=Spending(Budget(RATES)),
             stages=StageCounter(None),
-            batches=BatchCollector(tools, queue),
+            batches=BatchCollector(tools, queue, window),
+            window=window,
             downloads=asyncio.Semaphore(4),
             max_attempts=3,
             retries_failed=False,

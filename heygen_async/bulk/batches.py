@@ -24,6 +24,7 @@ from heygen_async.bulk.effects import Tools, after_failed_create
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.program import after_create, key_age, sent_options, sources_of
 from heygen_async.bulk.record import Record, State, evolve
+from heygen_async.bulk.window import Window
 from heygen_async.errors import UNUSABLE_ASSET, HeyGenError, InvalidRequest, NotFound, PermissionDenied
 from heygen_async.models import LipsyncRequest
 
@@ -75,6 +76,7 @@ class BatchCollector:
 
     tools: Tools
     queue: CreateQueue
+    window: Window
     _candidates: int = 0
     """How many rows have started and may still join a group."""
     _is_complete: bool = False
@@ -214,6 +216,8 @@ class BatchCollector:
         batch.keys.add(row.key)
         before_waiting()
         if len(batch.members) < batch.size:
+            if len(batch.keys) < batch.size:
+                self.window.widen(row.key)  # the others come later, so that all rows of a journal's batches may wait
             self._close_groups()
             return await _settled(member, batch.members)
         members = sorted(batch.members, key=lambda one: one.record.item or 0)

@@ -12,6 +12,7 @@ from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.spending import Spending
+from heygen_async.bulk.window import Window
 
 
 @frozen(kw_only=True)
@@ -23,6 +24,7 @@ class RunContext:
     spending: Spending
     stages: StageCounter
     batches: BatchCollector
+    window: Window
     downloads: asyncio.Semaphore
     max_attempts: int
     retries_failed: bool

@@ -38,6 +38,10 @@ _MAX_IDLE: Final = 1.0
 """Seconds without another row after which a group is closed though more rows may come."""
 
 
+class IncompleteBatch(ValueError):
+    """Raised for a row of an interrupted batch that cannot be sent again, because other rows of it are missing."""
+
+
 @define(eq=False)
 class _Member:
     """A row that waits in a group or a batch."""
@@ -232,7 +236,7 @@ class BatchCollector:
         if len(batch.keys) >= batch.size:
             return  # the others were here before, and come back after a pause
         for member in batch.members:
-            error = ValueError(
+            error = IncompleteBatch(
                 f"{member.row.key} was interrupted in a batch with rows that are missing now; "
                 "add those rows again, or start this run again a day after the interruption"
             )

@@ -13,12 +13,13 @@ from anyio import to_thread
 from attrs import Factory, define, field
 
 from heygen_async._media.parts import remove_unneeded
+from heygen_async.bulk.batches import IncompleteBatch
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.create_queue import Seat
 from heygen_async.bulk.effects import advance, after_failed_create, check_target
 from heygen_async.bulk.events import DubEvent, Stage
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, without_job
+from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, job_in_list, without_job
 from heygen_async.bulk.limits import Unanswered
 from heygen_async.bulk.program import (
     ENDS_RUN,
@@ -329,6 +330,8 @@ class RowExecutor:
 
     async def _create_in_batch(self) -> Record:
         record = await self.run.batches.create(self.row, self.record, before_waiting=self.start_next)
+        if isinstance(record.failure, IncompleteBatch):
+            record = await job_in_list(self.run, self.row, self.record, record.failure)
         self._reservation.resume_once(self.record.estimate)
         return record
 

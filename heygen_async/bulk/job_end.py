@@ -6,10 +6,11 @@ import asyncio
 
 from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import look_policy
-from heygen_async.bulk.program import ENDS_RUN, failed_step, is_gone
+from heygen_async.bulk.program import ENDS_RUN, ItemGone, failed_step, is_gone
 from heygen_async.bulk.record import Record, is_like_attempt_key
 from heygen_async.bulk.run_context import RunContext
-from heygen_async.errors import APIError, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
+from heygen_async.bulk.searching import InDoubt
+from heygen_async.errors import APIError, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import Lipsync
 
 
@@ -67,8 +68,10 @@ async def without_job(
     """Return the record of a row whose job cannot be waited for because of *error*.
 
     It gets another one if the API says that the first is gone, which an earlier run created, the caller wants that, and
-    it is the same account.
+    it is the same account. If only its batch is gone, the list may have its job.
     """
+    if _is_batch_gone(record, error):
+        return await job_in_list(run, row, record, error)
     is_wanted = run.retries_failed and is_of_earlier_run and is_gone(record, error)
     if not is_wanted or await run.tools.store.fact("account") is None:
         return record.stopped(error)
@@ -80,6 +83,26 @@ async def without_job(
         raise
     except HeyGenError as failure:
         return failed_step(record, failure)
+
+
+def _is_batch_gone(record: Record, error: HeyGenError) -> bool:
+    is_of_job = record.lipsync_id is not None or isinstance(error, ItemGone)
+    return not is_of_job and isinstance(error, NotFound) and has_own_code(error)
+
+
+async def job_in_list(run: RunContext, row: PreparedRow, record: Record, reason: Exception) -> Record:
+    """Return the record of a row with its job, if the account's list has that; otherwise it stops with *reason*.
+
+    Nothing is sent for it in this run: that the list does not have the job is not proof enough.
+    """
+    try:
+        return await _searched(run, row, record) or record.stopped(reason)
+    except ENDS_RUN:
+        raise
+    except HeyGenError as failure:
+        if failure.is_transient:
+            return record.failing(failure)
+        return record.stopped(failure if isinstance(failure, InDoubt) else reason)
 
 
 async def _searched(run: RunContext, row: PreparedRow, record: Record) -> Record | None:

@@ -16,7 +16,7 @@ import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
 
-from heygen_async import HeyGenError, InsufficientCredit, NotFound, RetryPolicy
+from heygen_async import HeyGenError, HeyGenSession, InsufficientCredit, NotFound, RetryPolicy
 from heygen_async._transport import driver, server_time
 from heygen_async.bulk import DubRun, JournalError
 from heygen_async.bulk.identity import inputs_digest
@@ -800,6 +800,64 @@ async def test_a_refused_create_is_retried_under_another_key_if_the_caller_asks(
     assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
     assert [row_key(key) for key in stage.attempt_keys()] == ["row-1", "row-1"]
     assert len(set(stage.attempt_keys())) == 2
+
+
+UPLOAD = "POST /v3/assets"
+
+
+def _rows_with_one_file(stage: Stage) -> list[DubRow]:
+    file = stage.folder / "new.mp3"
+    file.write_bytes(SAMPLE_AUDIO.read_bytes())
+    return rows(3, audio=file)
+
+
+def _assets(stage: Stage, number: int) -> set[object]:
+    """Return the uploads in the last *number* jobs."""
+    return {job.body["audio"]["asset_id"] for job in stage.sandbox.jobs[-number:]}
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_retry_failed_uploads_the_files_of_failed_jobs_again_each_once(tmp_path: Path, submit: str) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        given = _rows_with_one_file(stage)
+        for count in (3, 6):
+            async with stage.run(given, submit=submit, retry_failed=count > 3) as run:
+                await until(lambda count=count: len(stage.sandbox.jobs) == count)
+                for job in stage.sandbox.jobs[-3:]:
+                    stage.sandbox.fail(job.id, "The audio could not be downloaded")
+                assert [outcome.state async for outcome in run] == ["failed"] * 3
+
+        assert stage.asked(UPLOAD) == 2
+        assert len(_assets(stage, 3)) == 1
+        assert len(_assets(stage, 6)) == 2
+
+
+@pytest.mark.parametrize("is_same_session", [False, True])
+async def test_retry_failed_uploads_the_files_of_refused_creates_again(tmp_path: Path, is_same_session: bool) -> None:
+    async with staged(tmp_path) as stage:
+        given = _rows_with_one_file(stage)
+        refusal = error(400, "invalid_parameter", "audio: this asset has expired", route=CREATE)
+        stage.sandbox.faults = [refusal]
+        assert await stage.states(given) == {"failed": 3}
+        stage.sandbox.faults = []
+        if is_same_session:
+            assert await stage.states(given, retry_failed=True) == {"completed": 3}
+        else:
+            async with HeyGenSession(stage.sandbox.api_key, base_url=stage.sandbox.url) as heygen:
+                assert await evolve(stage, heygen=heygen).states(given, retry_failed=True) == {"completed": 3}
+
+        assert stage.asked(UPLOAD) == 2
+
+
+async def test_retry_failed_uploads_nothing_again_after_the_credit_was_gone(stage: Stage) -> None:
+    given = _rows_with_one_file(stage)
+    stage.sandbox.faults = [error(402, "insufficient_credit", route=CREATE)]
+    with pytest.raises(InsufficientCredit):
+        await stage.states(given)
+    stage.sandbox.faults = []
+
+    assert await stage.states(given, retry_failed=True) == {"completed": 3}
+    assert stage.asked(UPLOAD) == 1
 
 
 # Without credit

@@ -22,10 +22,10 @@ from heygen_async.bulk.batch_results import BatchResults, Work
 from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools, after_failed_create
 from heygen_async.bulk.intake import PreparedRow
-from heygen_async.bulk.program import after_create, key_age, sent_options, sources_of
+from heygen_async.bulk.program import after_create, is_of_item, key_age, sent_options, sources_of
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.window import Window
-from heygen_async.errors import UNUSABLE_ASSET, HeyGenError, InvalidRequest, NotFound, PermissionDenied
+from heygen_async.errors import HeyGenError, NotFound, PermissionDenied
 from heygen_async.models import LipsyncRequest
 
 _MAX_ROWS: Final = 100
@@ -262,7 +262,7 @@ class BatchCollector:
             member.settle(member.record.accepted_in(batch_id))
 
     async def _not_created(self, members: Sequence[_Member], error: HeyGenError) -> None:
-        is_of_an_item = _is_of_an_item(error)
+        is_of_an_item = error.outcome == "rejected" and is_of_item(error)
         if not is_of_an_item and error.outcome == "rejected" and isinstance(error, NotFound | PermissionDenied):
             self._end_run(members, error)
             return
@@ -302,12 +302,6 @@ async def _settled(member: _Member, members: list[_Member]) -> Record:
     finally:
         if member in members:
             members.remove(member)
-
-
-def _is_of_an_item(error: HeyGenError) -> bool:
-    """Return whether a batch was refused because of something in it."""
-    is_of_it = isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in UNUSABLE_ASSET)
-    return is_of_it and error.outcome == "rejected"
 
 
 def _batch_key(records: Sequence[Record]) -> str:

@@ -802,6 +802,17 @@ async def test_a_refused_create_is_retried_under_another_key_if_the_caller_asks(
     assert len(set(stage.attempt_keys())) == 2
 
 
+async def test_a_refused_create_is_sent_under_another_key_once_its_link_was_signed_again(stage: Stage) -> None:
+    stage.sandbox.faults = [error(400, "download_failed", route=CREATE, times=4)]
+    for number, state in [(77001, "failed"), (77001, "failed"), (77002, "completed")]:
+        assert await stage.states(_signed(number)) == {state: 2}
+    first, again, signed_again = (set(stage.attempt_keys()[at : at + 2]) for at in (0, 2, 4))
+
+    assert first == again
+    assert not first & signed_again
+    assert b"77001" not in (stage.folder / "run.sqlite").read_bytes()
+
+
 FILE = "GET /files/{name}"
 
 

@@ -186,7 +186,7 @@ class Record:
         """Return the record to save before the first create of an attempt is sent.
 
         Args:
-            body: Digest of what is sent, without a callback id of ours.
+            body: The `body_digest` of what is sent, without a callback id of ours.
             callback_id: The row's own; without one the attempt key is sent, so that the job can be found in the list.
             now: The time.
             estimate: The estimated cost, in dollars.
@@ -194,7 +194,7 @@ class Record:
         if self.state is not State.PLANNED:
             raise ValueError(f"{self.key} is {self.state}")
         # The server may replay a refusal too, so another body goes under another key.
-        attempt = self.attempt + (self.body not in {None, body})
+        attempt = self.attempt + self._is_another_create(body)
         key = attempt_key(self.key, self.inputs, attempt)
         return evolve(
             self,
@@ -210,6 +210,13 @@ class Record:
             is_fresh=True,
             was_searched_for=False,
         )
+
+    def _is_another_create(self, body: str) -> bool:
+        if self.body is None:
+            return False
+        if self.error is not None:  # refused, perhaps for a signature that had expired
+            return self.body != body
+        return self.body.partition(".")[0] != body.partition(".")[0]
 
     def in_batch(self, batch: str, item: int) -> Record:
         """Return the record of a row that is sent as an item of a batch."""

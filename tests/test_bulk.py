@@ -36,7 +36,7 @@ from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import Fault, Reply, error, missing, rate_limited, reset, server_error, stall
+from heygen_async.sandbox.faults import Alter, Fault, Reply, error, missing, rate_limited, reset, server_error, stall
 
 DAY = 24 * 3600.0
 
@@ -261,6 +261,16 @@ async def test_an_invalid_row_of_a_stream_fails_alone(stage: Stage) -> None:
         "row 2: duplicate of row 1: the same key row-1",
         "row 3, output: must stay in the output folder: '../x.mp4'",
     }
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("times", [1, 12], ids=["at first", "for longer than a download takes"])
+async def test_a_video_whose_link_is_late_is_downloaded_in_the_same_run(stage: Stage, submit: str, times: int) -> None:
+    get = "GET /v3/lipsyncs/{lipsync_id}"
+    stage.sandbox.faults = [Fault(get, Alter({"video_url": None}, replace_only=True), times=times)]
+
+    assert await stage.states(rows(1), submit=submit) == {"completed": 1}
+    assert stage.files() == {"row-1.mp4"}
 
 
 async def _row_and_a_cancelled_task(one: DubRow, ready: Callable[[], object]) -> AsyncIterator[DubRow]:

@@ -53,6 +53,10 @@ class _RestartError(HeyGenError):
     """Raised when what there is cannot be continued, and all of the file must be requested."""
 
 
+class NoLinkError(DownloadError):
+    """Raised when a lipsync is completed, and the API does not say (yet) where its output is."""
+
+
 class TooLongError(DownloadError):
     """Raised when a file is longer than the limit."""
 
@@ -83,7 +87,7 @@ async def fetch(transport: Transport, link: Link, state: PartState, *, max_bytes
             async with aclosing(download.attempt()) as chunks:
                 async for chunk in chunks:
                     yield chunk
-        except (TransportError, APIError, UnexpectedResponse, _RestartError) as error:
+        except (TransportError, APIError, UnexpectedResponse, NoLinkError, _RestartError) as error:
             await download.prepare_retry(error)
         else:
             return
@@ -172,7 +176,7 @@ class _Fetch:
             self._most = self._state.done
             self._attempts.reset()
         chance = random()  # noqa: S311 it spreads retries, it guards nothing
-        needs_link = has_expired(error)
+        needs_link = has_expired(error) or isinstance(error, NoLinkError)
         if needs_link or isinstance(error, _RestartError):
             delay = self._attempts.delay_before_change(chance=chance)
         else:
@@ -256,6 +260,25 @@ class Link:
             raise DownloadError(clean_line(f"the link to the {self.kind} of {self.lipsync.id} is not https"))
         return url
 
+    async def until_given(self, attempts: Attempts) -> None:
+        """Renew it as often as *attempts* allow, until there is one: the API may show it later than the job's end.
+
+        Raises:
+            DownloadError: If there is none, or it is not one to follow.
+            HeyGenError: If the API does not return the lipsync.
+        """
+        while True:
+            try:
+                _ = self.url
+            except NoLinkError:
+                delay = attempts.delay_before_change(chance=random())  # noqa: S311 it spreads retries
+                if delay is None:
+                    raise
+            else:
+                return
+            await asyncio.sleep(delay)
+            await self.renew()
+
     async def renew(self) -> None:
         """Get a fresh one.
 
@@ -275,7 +298,7 @@ def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:
     """Return the link to an output of a lipsync.
 
     Raises:
-        DownloadError: If there is none (yet).
+        DownloadError: If there is none (yet); `NoLinkError` if it may come.
         LipsyncFailed: If the job failed.
     """
     if lipsync.status == LipsyncStatus.FAILED:
@@ -286,7 +309,7 @@ def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:
     url = lipsync.video_url if kind == "video" else lipsync.caption_url
     if not url:
         message = f"lipsync {lipsync.id} is completed, but has no link to its {kind}"
-        raise DownloadError(message, is_transient=True)
+        raise NoLinkError(message, is_transient=True)
     return Secret(url)
 
 

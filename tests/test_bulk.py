@@ -264,6 +264,45 @@ async def test_an_invalid_row_of_a_stream_fails_alone(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_of_two_runs_that_write_the_same_files_at_once_one_fails_before_it_is_paid(
+    stage: Stage, submit: str
+) -> None:
+    french, german = (rows(3, audio=f"https://example.com/{language}.mp3") for language in ("fr", "de"))
+    found = await asyncio.gather(
+        stage.states(french, submit=submit, journal=stage.folder / "fr.sqlite"),
+        stage.states(german, submit=submit, journal=stage.folder / "de.sqlite"),
+    )
+
+    assert sum(found, Counter()) == {"completed": 3, "failed": 3}
+    assert len(stage.sandbox.jobs) == 3
+
+
+async def test_a_row_whose_file_a_dub_is_about_to_write_fails_before_it_is_paid(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        output = tmp_path / "out" / "row-1.mp4"
+        output.parent.mkdir()
+        dub = asyncio.create_task(stage.heygen.dub(video=url(1), audio=AUDIO, output=output))
+        await until(lambda: stage.sandbox.jobs)
+
+        (outcome,) = await stage.outcomes(rows(1))
+        assert "is being downloaded already" in str(outcome.error)
+        assert len(stage.sandbox.jobs) == 1
+        await stage.sandbox.advance(1000)
+        await dub
+
+
+async def test_a_row_gives_its_file_free_when_it_has_ended(stage: Stage) -> None:
+    assert await stage.states(rows(1)) == {"completed": 1}
+    stage.sandbox.faults = [error(400, "invalid_parameter", route=CREATE)]
+    assert await stage.states(rows(2)) == {"unchanged": 1, "failed": 1}
+    stage.sandbox.faults = []
+
+    assert await stage.states(rows(2)) == {"unchanged": 1, "completed": 1}
+    (stage.folder / "out" / "row-1.mp4").unlink()
+    assert await stage.states(rows(2)) == {"unchanged": 1, "completed": 1}
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
 @pytest.mark.parametrize("times", [1, 12], ids=["at first", "for longer than a download takes"])
 async def test_a_video_whose_link_is_late_is_downloaded_in_the_same_run(stage: Stage, submit: str, times: int) -> None:
     get = "GET /v3/lipsyncs/{lipsync_id}"

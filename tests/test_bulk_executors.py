@@ -145,6 +145,9 @@ class Api:
     def forget_upload(self, asset_id: str) -> None:
         pass
 
+    def claim(self, path: Path) -> contextlib.AbstractAsyncContextManager[None]:
+        return contextlib.nullcontext()  # each executor is a process of its own
+
     async def download(
         self, lipsync: Lipsync | str, path: Path, *, overwrite: bool, progress: DownloadProgress
     ) -> Path:

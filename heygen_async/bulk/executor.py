@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -97,7 +98,7 @@ class RowExecutor:
         Cancelled, it leaves the store as it is: the row continues from there another time.
         """
         try:
-            await self._work()
+            await self._work_alone()
         except OverBudget as reason:
             return self._reported(new_outcome(self.row, self.record, "skipped", reason))
         except InsufficientCredit as error:
@@ -134,6 +135,17 @@ class RowExecutor:
         clock = run.tools.clock
         now = clock.now() if is_certain else clock.latest()
         return next_step(self.row, record, now, max_attempts=run.max_attempts, has_file=self.has_file)
+
+    async def _work_alone(self) -> None:
+        """Take the remaining steps, unless another call of this program writes the same file: before it is paid."""
+        async with AsyncExitStack() as held:
+            try:
+                if self.row.target is not None:
+                    await held.enter_async_context(self.run.tools.heygen.claim(self.row.target))
+            except DownloadError as error:
+                await self._save(self.record.stopped(error))
+            else:
+                await self._work()
 
     async def _work(self) -> None:
         # An interrupted row of a batch first waits for the other rows, and these may wait for the budget.

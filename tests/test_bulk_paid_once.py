@@ -856,6 +856,18 @@ async def test_a_finished_row_whose_job_is_gone_is_not_paid_again_before_it_has_
     assert len(stage.sandbox.jobs) == 2
 
 
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_completed_job_is_not_replaced_while_the_list_cannot_say_that_it_is_gone(
+    stage: Stage, status: int
+) -> None:
+    await _complete_without_a_file(stage)
+    await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+    stage.sandbox.faults = [error(status, "forbidden" if status == 403 else "internal_error", route=LIST)]
+
+    assert await stage.states(rows(1), retry_failed=True) == {"failed": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
 async def test_a_completed_job_that_the_api_does_not_show_for_a_moment_is_not_paid_again(stage: Stage) -> None:
     await _complete_without_a_file(stage)
     stage.sandbox.faults = [error(404, "not_found", route=GET, times=2)]

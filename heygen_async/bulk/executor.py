@@ -429,7 +429,7 @@ class RowExecutor:
         return record
 
     async def _look_again(self, record: Record, error: NotFound) -> Record:
-        """Look for a completed job that the API does not show as often as for one that is awaited."""
+        """Look for a completed job that the API does not show, as often as for one that is awaited."""
         try:
             job = await ended_job(self.run, record)
         except ENDS_RUN:

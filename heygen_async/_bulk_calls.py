@@ -38,7 +38,7 @@ _AFTER_CANCELLED: Final = 1.0
 
 @define(eq=False)
 class JobList:
-    """The list of the account's jobs: its `Retry-After` holds for all in a run who read it.
+    """The list of the account's jobs, shared by all readers in a run: none reads it before a `Retry-After` is over.
 
     Args:
         lipsyncs: The calls that read it.
@@ -83,9 +83,9 @@ class BulkCalls:
     lipsyncs: Lipsyncs
     jobs: JobList
     batches: Callable[[Callable[[], float]], Lipsyncs]
-    """Returns the same for idempotency keys that were first sent so many seconds ago."""
+    """Returns the calls for batches; its argument returns the age of the idempotency key in seconds."""
     creates: Callable[[Callable[[], float]], Lipsyncs]
-    """The same, but a 429 is raised at once: the run decides when to create again."""
+    """Returns the calls for single creates; a 429 is raised at once, because the run decides when to create again."""
     uploads: Uploads
     account: Accounts
     poller: LipsyncPoller

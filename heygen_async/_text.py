@@ -99,6 +99,11 @@ def clean_line(text: str) -> str:
     return shortened(one_line(without_queries(start_of(text))))
 
 
+def line_without_queries(text: str) -> str:
+    """Return *text* on one line, and without the queries of links."""
+    return one_line(without_queries(text))
+
+
 def escape_controls(text: str) -> str:
     r"""Return *text* with the characters that `one_line` removes as the escapes of JSON (`\u009b`)."""
     return _NOT_SHOWN.sub(lambda found: "".join(f"\\u{ord(char):04x}" for char in found[0]), text)

@@ -25,6 +25,7 @@ from heygen_async._models.answers import (
     WebhookEvent,
 )
 from heygen_async._models.dub_row import DubOutcome, DubRow, row_faults
+from heygen_async._models.dub_row import RowState as RowState  # noqa: PLC0414 the same
 from heygen_async._models.lipsync_request import AssetId, FpsMode, LipsyncOptions, LipsyncRequest, Mode, Source
 from heygen_async._models.lipsync_request import check_title as check_title  # noqa: PLC0414 the same
 from heygen_async._models.model import JSON, Secret

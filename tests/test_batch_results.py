@@ -74,7 +74,7 @@ class Server:
 async def results_of(server: Server, *records: Record) -> list[Lipsync | BaseException]:
     tools = Tools(heygen=server, store=None, clock=UnixClock(lambda: 1000.0), delays=RetryDelays())
     async with asyncio.TaskGroup() as tasks:
-        results = BatchResults(tools, asyncio.get_running_loop().time, lambda work: tasks.create_task(work()))
+        results = BatchResults(tools, lambda work: tasks.create_task(work()))
         return await asyncio.gather(*map(results.result, records), return_exceptions=True)
 
 

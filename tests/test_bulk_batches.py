@@ -33,9 +33,9 @@ from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import intent
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
@@ -402,8 +402,7 @@ async def _sent(batches: BatchCollector, row: PreparedRow, record: Record) -> Re
 async def test_the_rows_of_a_batch_do_not_wait_for_one_that_has_been_given_up(given_up: int) -> None:
     heygen, store = _Unreachable(Server({}, lambda _: 10)), MemoryStore()
     tools = Tools(heygen=heygen, store=store, clock=UnixClock(), delays=HASTY)
-    queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
-    batches = BatchCollector(tools, queue, Window(10))
+    batches = BatchCollector(tools, CreateQueue(Limiter(), CircuitBreaker()), Window(10))
     given = [_prepared(row, number) for number, row in enumerate(rows(3), 1)]
     planned = [intent(row, Record(key=row.key, inputs="-", number=row.number), 1.0, estimate=0.0) for row in given]
     batches.no_more_candidates()
@@ -431,12 +430,8 @@ async def test_the_rows_of_a_batch_do_not_wait_for_one_that_has_been_given_up(gi
 
 
 def _prepared(row: DubRow, number: int) -> PreparedRow:
-    key = row.key or ""
-    entry = Entry(key=key, inputs="-", number=number, place="")
-    return PreparedRow(
-        row=row, number=number, place="", key=key, target=None, captions=False, files={}, missing={}, seconds=1.0,
-        entry=entry,
-    )  # fmt: skip
+    entry = Entry(key=row.key or "", inputs="-", number=number, place="")
+    return PreparedRow(row=row, target=None, captions=False, files={}, missing={}, seconds=1.0, entry=entry)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the work", "after the work"])

@@ -23,6 +23,7 @@ from heygen_async._bulk_calls import JobList
 from heygen_async._media.hosts import PartState
 from heygen_async._media.parts import Part, owner_line, part_path, side_path
 from heygen_async._media.targets import captions_path
+from heygen_async.bulk.attempt_keys import attempt_key
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES, Budget
 from heygen_async.bulk.create_queue import CreateQueue
@@ -30,12 +31,12 @@ from heygen_async.bulk.effects import Tools, advance
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor
 from heygen_async.bulk.identity import FileInfo
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.outputs import is_changed, is_written
 from heygen_async.bulk.owner import Owner
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays, Step
-from heygen_async.bulk.record import Record, State, attempt_key
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.spending import Spending
@@ -189,9 +190,6 @@ def prepared(key: str, number: int, audio: str | bytes = AUDIO, target: Path | N
     files = {} if isinstance(audio, str) else {"audio": FileInfo("", hashlib.sha256(audio).hexdigest(), None)}
     return PreparedRow(
         row=DubRow(URL, audio, key=key),
-        number=number,
-        place=f"row {number}",
-        key=key,
         target=target,
         captions=target is not None,
         files=files,
@@ -233,7 +231,7 @@ class Scene:
         heygen, watched = Watched(api(points, self.jobs, self.keys), points), Watched(self.store, points)
         delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
         tools = Tools(heygen=heygen, store=watched, clock=UnixClock(lambda: 1000.0), delays=delays)
-        queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+        queue = CreateQueue(Limiter(), CircuitBreaker())
         window = Window(10)
         context = RunContext(
             tools=tools,
@@ -244,7 +242,7 @@ class Scene:
             window=window,
             downloads=asyncio.Semaphore(4),
             max_attempts=3,
-            retries_failed=False,
+            retry_failed=False,
             is_batching=False,
             check_account=Owner(heygen, watched).check,
         )

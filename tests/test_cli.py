@@ -14,7 +14,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import orjson
 import pytest
-from aiohttp.helpers import netrc_from_env
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
@@ -388,6 +387,12 @@ def test_a_person_is_told_how_to_get_the_next_page(argv, route, cursor, is_said,
 
     assert ran.code == 0
     assert ("--token 42" in ran.out) == is_said
+
+
+def test_a_cursor_that_starts_like_a_flag_can_be_pasted(server):
+    server.faults = [page_of("ls_1", route="GET /v3/lipsyncs", has_more=True, next_token="-x y")]
+
+    assert "the next page: '--token=-x y'; " in on_terminal("lipsync", "list", sandbox=server).out
 
 
 def test_a_list_requests_pages_of_ten_and_list_all_of_a_hundred(server, cli):
@@ -1077,6 +1082,14 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("lipsync", "update", "ls_1"), "--title is missing"),
         (("lipsync", "update", "ls_1", "--titel", "T"), "Did you mean --title instead of --titel?"),
         (("dub", "--sandbox"), "MANIFEST is missing"),
+        (("sandbox", "--job-seconds", "-1"), "--job-seconds: job_seconds must be a number"),
+        (("sandbox", "--account-limit=-1", "--api-key=", "--host="), "--host: host must not be empty.; --api-key: "),
+        (("cluster", "prune", "--older-than", "7d"), "--older-than: write it as 90, 90s, 30m or 1h30m, not '7d'"),
+        (("cluster", "prune", "--older-than", "0"), "--older-than: it must be more than 0"),
+        (("webhook", "endpoints", "create", "https://example.com/", "--events"), "--events: needs a value"),
+        (("webhook", "endpoints", "update", "we_1", "--events"), "--events: needs a value"),
+        (("-v", "lipsync", "list"), "unexpected: -v; flags come after the command"),
+        (("lipsync", "--json", "list"), "unexpected: --json; flags come after the command"),
     ],
     ids=str,
 )
@@ -1174,6 +1187,14 @@ def test_loopback_is_never_proxied(name, server, cli, monkeypatch):
 
 
 def test_another_host_is_reached_through_the_proxy_of_the_environment(cli, monkeypatch):
+    ran, received = through_a_proxy(cli, monkeypatch)
+
+    assert ran.code == 1
+    assert received.startswith(b"CONNECT api.heygen.invalid:443")
+
+
+def through_a_proxy(cli, monkeypatch):
+    """Run a command for another host; return what it left, and the request that the proxy got and refused."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -1183,9 +1204,7 @@ def test_another_host_is_reached_through_the_proxy_of_the_environment(cli, monke
         answering.start()
         ran = cli("account", "--base-url", "https://api.heygen.invalid")
         answering.join(10)
-
-    assert ran.code == 1
-    assert received[0].startswith(b"CONNECT api.heygen.invalid:443")
+    return ran, received[0]
 
 
 def _refuse_one(proxy, received):
@@ -1196,14 +1215,23 @@ def _refuse_one(proxy, received):
         connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_passwords_of_a_netrc_file_are_not_read(server, cli, tmp_path, monkeypatch):
+def test_a_netrc_file_has_the_passwords_of_proxies(cli, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user password pass")
     monkeypatch.setenv("NETRC", "")
     monkeypatch.delenv("NETRC")
-    (tmp_path / ".netrc").write_text("default login somebody password secret")
-    cli("account")
+    ran, received = through_a_proxy(cli, monkeypatch)
 
-    assert netrc_from_env().hosts == {}
+    assert ran.code == 1
+    assert b"Proxy-Authorization: Basic dXNlcjpwYXNz" in received
+
+
+def test_no_password_of_a_netrc_file_is_sent_to_the_api(server, cli, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("default login user password pass")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    assert cli("account").code == 0
+    assert {request.headers.get("Authorization") for request in server.requests} == {None}
 
 
 # Errors of the API

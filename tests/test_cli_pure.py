@@ -25,9 +25,9 @@ from heygen_async.cli.durations import seconds
 from heygen_async.cli.envelope_view import show
 from heygen_async.cli.exits import Exit, exit_code
 from heygen_async.cli.live import summary
-from heygen_async.cli.number_flags import number
 from heygen_async.cli.problems import Problems
 from heygen_async.models import LipsyncOptions
+from heygen_async.sandbox.plain_numbers import plain_number
 
 # Times
 
@@ -91,7 +91,7 @@ def test_every_flag_for_a_number_has_a_converter_that_takes_no_words():
     [("5", float, 5), ("0.5", float, 0.5), (".5", float, 0.5), ("-2", float, -2), ("1e3", float, 1e3), ("12", int, 12)],
 )
 def test_a_number_is_in_plain_digits(text, kind, expected):
-    assert number(text, kind) == expected
+    assert plain_number(text, kind) == expected
 
 
 @pytest.mark.parametrize("kind", [int, float])
@@ -101,7 +101,7 @@ def test_a_number_is_in_plain_digits(text, kind, expected):
 )
 def test_anything_else_is_no_number(text, kind):
     with pytest.raises(ValueError, match="not a number"):
-        number(text, kind)
+        plain_number(text, kind)
 
 
 # Requests
@@ -303,6 +303,16 @@ def test_a_host_without_an_address_is_misuse_and_named(host):
         advising_on_port(1, host),
     ):
         raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+    assert exit_code(caught.value) == Exit.USAGE
+
+
+def test_a_host_of_another_machine_is_misuse_and_named():
+    with (
+        pytest.raises(ValueError, match=r"--host 203\.0\.113\.1 is no address of this machine") as caught,
+        advising_on_port(1, "203.0.113.1"),
+    ):
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
 
     assert exit_code(caught.value) == Exit.USAGE
 

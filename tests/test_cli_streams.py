@@ -402,3 +402,19 @@ def test_the_package_and_the_command_line_are_runnable_modules():
 
     assert by_package.code == 0
     assert by_package.out.strip()
+
+
+# Windows
+
+
+@pytest.mark.parametrize("columns", ["0", "00", ""])
+def test_a_window_of_no_columns_is_one_of_unknown_size(columns, sandbox, manifest):
+    helped = run("--help", env={"COLUMNS": columns})
+    rehearsed = on_terminal("dub", manifest, "--sandbox", columns=columns, env={"LINES": "0"})
+    made = run("lipsync", "create", *SOURCES, sandbox=sandbox).answer["data"]["lipsync_id"]
+    listed = on_terminal("lipsync", "list", columns=columns, sandbox=sandbox)
+
+    assert (helped.code, rehearsed.code, listed.code) == (0, 0, 0)
+    assert "Usage: heygen-async COMMAND" in helped.out
+    assert "Start the run:" in rehearsed.out
+    assert made in listed.out

@@ -59,11 +59,21 @@ def test_rows_go_from_the_manifest_to_files_and_a_report(cluster, sandbox, manif
     assert watched.answers[-1]["complete"] is True
     assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == [f"row-{n}.mp4" for n in range(1, 5)]
 
-    assert cluster("report", tmp_path / "r.csv").code == 0
+    for _ in range(2):  # the second replaces the first
+        assert cluster("report", tmp_path / "r.csv").answer == {"type": "report", "path": str(tmp_path / "r.csv")}
     with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [row["state"] for row in csv.DictReader(file)] == ["completed"] * 4
     assert cluster("retry-failed").answer == {"type": "retried", "rows": 0}
     assert cluster("prune", "--older-than", "0.001").answer == {"type": "pruned", "runs": 1}
+
+
+def test_a_report_replaces_no_other_file(cluster, sandbox, manifest, tmp_path):
+    before = manifest.read_bytes()
+    assert cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox).code == 0
+    ran = cluster("report", manifest)
+
+    assert (ran.code, ran.out, manifest.read_bytes()) == (2, "", before)
+    assert f"{manifest} exists and is not a report of a run" in ran.error["message"]
 
 
 def test_a_watch_ends_when_its_reader_has_left(cluster, sandbox, manifest, tmp_path, database_url):

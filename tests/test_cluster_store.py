@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import psycopg
@@ -447,7 +447,7 @@ async def test_a_cancelled_enqueue_is_cancelled_though_the_database_is_lost() ->
                 raise DatabaseLost("the connection broke")
             return []
 
-    async def slices() -> AsyncIterator[list[SourceRow]]:
+    async def slices() -> AsyncGenerator[list[SourceRow], None]:
         has_begun.set()
         await asyncio.sleep(60)
         yield []

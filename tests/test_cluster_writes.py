@@ -16,6 +16,7 @@ from cluster_yard import AUDIO, DELAYS, URL, ClusterApi, Engine, Yard, rows, yar
 from test_bulk_executors import never
 
 from heygen_async.bulk import searching
+from heygen_async.bulk.attempt_keys import attempt_key
 from heygen_async.bulk.cluster import accounts, scheduler_store, scheduling, worker
 from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.database import Database, DatabaseLost
@@ -24,7 +25,6 @@ from heygen_async.bulk.cluster.rows import Ticket, WorkKind
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
-from heygen_async.bulk.record import attempt_key
 from heygen_async.errors import DownloadError, TransportError
 from heygen_async.models import DubRow
 from heygen_async.policies import PollPolicy

@@ -16,9 +16,9 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 async def test_rows_that_are_cancelled_while_they_wait_leave_no_timer() -> None:
-    queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+    queue = CreateQueue(Limiter(), CircuitBreaker())
     queue.note_failure()
-    waiting = [asyncio.create_task(queue.enter(f"row {number}", number)) for number in range(3)]
+    waiting = [asyncio.create_task(queue.enter(number)) for number in range(3)]
     await asyncio.sleep(0)
     assert queue._timer is not None
 

@@ -741,3 +741,11 @@ async def test_a_diagnosis_can_be_hashed():
     async with sandbox_and_session() as (_, heygen):
         diagnosis = await heygen.doctor()
     assert hash(diagnosis) == hash(evolve(diagnosis))
+
+
+@pytest.mark.parametrize("columns", [1, 20, 39])
+def test_in_a_window_that_is_too_narrow_the_lines_of_a_report_are_those_of_one_of_40_columns(columns):
+    with running() as sandbox:
+        ran = on_terminal("doctor", columns=columns, sandbox=sandbox)
+
+    assert max(map(len, ran.out.splitlines()[2:])) > 30

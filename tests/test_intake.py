@@ -18,6 +18,7 @@ from heygen_async.bulk.intake import prepare
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import check_files
 from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
@@ -660,7 +661,7 @@ async def test_the_files_of_a_row_are_checked_whatever_else_is_wrong_with_it(tmp
     await journal.open()
     listed = await to_thread.run_sync(lambda: list(Manifest(manifest).source_rows()))
     try:
-        [found] = await prepare(listed, journal, tmp_path / "out")
+        [found] = await prepare(listed, journal, Plan(journal=None, output_dir=tmp_path / "out"), {})
     finally:
         await journal.aclose()
     assert {problem.place.rpartition(", ")[2] for problem in found.problems} == columns

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from heygen_async._ids import CLOCK_ERROR, KEY_SECONDS, check_key
+from heygen_async.bulk.attempt_keys import attempt_key
 from heygen_async.bulk.identity import FileInfo
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.journal_file import JournalInUse
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import Step, next_step
-from heygen_async.bulk.record import Record, State, attempt_key
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, JournalError, Problem
 from heygen_async.models import DubRow
 
@@ -28,9 +29,6 @@ ORIGIN = "https://api.heygen.com"
 DAY = 24 * 3600.0
 PREPARED = PreparedRow(
     row=DubRow("https://example.com/v.mp4", "https://example.com/a.mp3", key="a"),
-    number=1,
-    place="row 1",
-    key="a",
     target=Path("a.mp4"),
     captions=False,
     files={},
@@ -349,7 +347,7 @@ async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
         database.execute("PRAGMA user_version = 99")
     database.close()
 
-    with pytest.raises(JournalError, match="another version"):
+    with pytest.raises(JournalError, match=r"another version .*format 99.*use another journal"):
         await _open(path)
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heygen_async.bulk.claims import claims_of
 from heygen_async.bulk.identity import (
     FileInfo,
     body_digest,
-    claims_of,
     inputs_digest,
     is_signed,
     key_of,
@@ -23,7 +23,8 @@ from heygen_async.bulk.identity import (
     options_of,
     target_of,
 )
-from heygen_async.bulk.manifest import COLUMNS, Manifest
+from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.manifest_lines import COLUMNS
 from heygen_async.models import AssetId, DubRow
 
 V, A = "https://example.com/v.mp4", "https://example.com/a.mp3"
@@ -639,7 +640,7 @@ def test_an_unknown_member_that_is_there_twice_is_shown_in_short(tmp_path: Path,
 
 
 def test_a_line_of_json_is_read_once_unless_a_member_may_be_there_twice(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("heygen_async.bulk.manifest.repeated_members", pytest.fail)
+    monkeypatch.setattr("heygen_async.bulk.manifest_lines.repeated_members", pytest.fail)
     text = f'{{"video": "{V}", "audio": {{"type" : "url", "url": "{A}"}}, "title": "a: b", "key": null}}\n'
     assert _problems(_manifest(tmp_path, text, "rows.jsonl")) == []
 

@@ -33,6 +33,7 @@ from heygen_async import (
     RetryPolicy,
     ServerError,
 )
+from heygen_async.cli.recorder import summary
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 from heygen_async.sandbox.faults import (
     Fault,
@@ -932,3 +933,20 @@ def test_wrong_options_are_usage_errors(argv, message, tmp_path):
     assert ran.code == 2
     assert message in ran.error["message"]
     assert not Path(tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_port_that_is_taken_is_one_sentence(is_named, tmp_path):
+    with running() as sandbox:
+        port = sandbox.url.rpartition(":")[2]
+        host = ("--host", "localhost") if is_named else ()
+        ran = run("sandbox", "--record", sandbox.url, "--into", tmp_path, "--port", port, *host)
+
+    assert ran.code == 1
+    assert ran.error["message"] == f"port {port} is in use; give another one with --port"
+
+
+def test_no_name_of_a_directory_controls_the_terminal(tmp_path):
+    proxy = RecordingProxy("https://api.heygen.com", tmp_path / "r \x1b[31m")
+
+    assert f"{tmp_path}/r \\u001b[31m" in "\n".join(summary(proxy))

@@ -10,9 +10,9 @@ from bulk_stage import AUDIO, Stage, rows, staged, url
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.own_files import own_files_of
 from heygen_async.bulk.program import RetryDelays, after_create
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.report import COLUMNS, _cell, default_report, write_report

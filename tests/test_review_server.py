@@ -525,7 +525,7 @@ async def test_what_is_no_journal_says_so(tmp_path):
     assert "cannot be used" in str(await _problem(tmp_path / "text.sqlite"))
     with closing(sqlite3.connect(tmp_path / "other.sqlite")) as database:
         database.execute("CREATE TABLE t (x)")
-    assert "not a journal" in str(await _problem(tmp_path / "other.sqlite"))
+    assert "not a journal of heygen-async: name another file" in str(await _problem(tmp_path / "other.sqlite"))
 
 
 @pytest.mark.parametrize(("version", "words"), [(1, "run its dub command once more"), (99, "another version")])

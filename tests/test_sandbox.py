@@ -23,7 +23,8 @@ import attrs
 import orjson
 import pytest
 from aiohttp import web
-from cli_sandbox import on_ipv6
+from cli_sandbox import free_port, on_ipv6
+from cli_sandbox import until as until_true
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -1273,6 +1274,63 @@ def test_the_command_prints_a_curl_line_that_works_and_ends_on_sigterm(command):
     assert process.wait(timeout=ENOUGH) == 0, process.stderr.read()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="the lines are for a POSIX shell")
+@pytest.mark.parametrize("key", ["two words", "it's $HOME", 'a"b'])
+def test_the_lines_that_the_command_prints_hold_its_key_whatever_it_is(command, key):
+    printed = greeting(command("--port", "0", "--api-key", key))
+    [export] = [line for line in printed.splitlines() if "export " in line]
+    curl = printed[printed.index("curl -X POST") : printed.index("\n\nCtrl-C")]
+    script = f'{export}\nprintf "%s\\n" "$HEYGEN_API_KEY"\ncurl() {{ printf "%s\\n" "$5"; }}\n{curl}'
+    said = subprocess.run(["sh", "-c", script], capture_output=True, timeout=ENOUGH, check=True, text=True).stdout
+
+    assert said.splitlines() == [key, f"X-Api-Key: {key}"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--port", "٣"), ("--port", "1_0"), ("--speed", "1_0"), ("--speed", "nan"), ("--job-seconds", "inf")],
+    ids=" ".join,
+)
+def test_the_command_takes_plain_numbers_only_as_the_command_line_does(command, words):
+    process = command("--port", "0", *words)
+    _, said = process.communicate(timeout=ENOUGH)
+
+    assert process.returncode == 2
+    assert f"argument {words[0]}: must be a " in said
+
+
+def is_listening(port):
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the output")
+def test_the_command_runs_without_an_output_to_greet_on():
+    port = free_port()
+    closed = ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "heygen_async.sandbox", "--port", str(port)]
+    with subprocess.Popen(closed, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until_true(lambda: process.poll() is not None or is_listening(port))
+            assert process.poll() is None, process.stderr.read()
+        finally:
+            process.terminate()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGHUP")
+def test_the_command_leaves_no_file_behind_when_its_terminal_is_closed(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = command("--port", "0")
+    greeting(process)
+    assert list(tmp_path.iterdir()) != []
+    process.send_signal(signal.SIGHUP)
+
+    assert process.wait(timeout=ENOUGH) == 129
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_the_command_ends_promptly_whatever_its_connections_do(command, number, code):
     process = command("--port", "0")
@@ -1363,7 +1421,8 @@ def test_the_command_says_in_one_line_that_it_cannot_start(command):
 def test_the_command_explains_wrong_arguments(command, option, value):
     process = command(f"--{option}={value}")
     assert process.wait(timeout=ENOUGH) == 2
-    assert f"error: {option.replace('-', '_')} must" in process.stderr.read()
+    names = f"{option.replace('-', '_')}|argument --{option}:"
+    assert re.search(rf"error: ({names}) must", process.stderr.read())
 
 
 # --- what ships --------------------------------------------------------------------------------------------

@@ -131,7 +131,9 @@ async def test_a_clock_that_runs_by_itself_is_not_moved():
         aiohttp.ClientSession() as http,
         http.post(f"{sandbox.url}/_sandbox/advance", json={"seconds": 1}) as answer,
     ):
-        assert (answer.status, (await answer.json())["error"]["code"]) == (409, "not_manual")
+        error = (await answer.json())["error"]
+        assert (answer.status, error["code"]) == (409, "not_manual")
+        assert "--manual" in error["message"]
 
 
 async def test_a_job_is_finished_by_hand(control, heygen):
@@ -212,8 +214,9 @@ WRONG = {
     "unknown field": ({"kind": "reset", "atfer": True}, "atfer"),
     "field of another type": ({"kind": "reset", "after": "yes"}, "after"),
     "missing field": ({"kind": "cut_download"}, "after_bytes"),
-    "impossible odds": ({"kind": "reset", "probability": 2}, None),
-    "impossible times": ({"kind": "reset", "times": 0}, None),
+    "impossible odds": ({"kind": "reset", "probability": 2}, "probability"),
+    "odds that are no number": ({"kind": "reset", "probability": None}, "probability"),
+    "impossible times": ({"kind": "reset", "times": 0}, "times"),
     "no status": ({"kind": "error", "status": 99, "code": "x"}, "status"),
     "no object": ({"kind": "odd_fields", "fields": 3}, "fields"),
     "object of many levels": ({"kind": "odd_fields", "fields": {"title": nested_lists(900)}}, "fields"),
@@ -232,6 +235,7 @@ async def test_a_fault_that_cannot_be_is_refused_with_its_field(sandbox, control
     status, answer = await control("POST", "faults", body)
 
     assert (status, answer["error"].get("param")) == (400, param)
+    assert "seconds" not in answer["error"]["message"] or param == "retry_after"
     assert sandbox.faults == []
 
 

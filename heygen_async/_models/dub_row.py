@@ -28,6 +28,9 @@ _ROW_KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,250}")
 
 Output: TypeAlias = "str | PathLike[str]"
 
+RowState: TypeAlias = Literal["completed", "unchanged", "failed", "skipped"]
+"""How a row of a run can end."""
+
 
 def _check_lasting_source(name: str, value: object) -> None:
     check_source(name, value)
@@ -108,7 +111,7 @@ class DubOutcome(Model):
     row: DubRow
     key: str
     """The row's key: its own, or the one that was made for it."""
-    state: Literal["completed", "unchanged", "failed", "skipped"]
+    state: RowState
     """`completed`: finished in this run, its file written if there is one to write. `unchanged`: finished by an earlier
     run. `failed`: `.error` says why. `skipped`: left out of this run; `.error` says why."""
     lipsync: Lipsync | None = None

@@ -48,12 +48,10 @@ class BatchResults:
 
     Args:
         tools: What to work with.
-        clock: Returns the time of the event loop.
         start: Starts a task.
     """
 
     tools: Tools
-    clock: Callable[[], float]
     start: Callable[[Work], None]
     _batches: dict[str, _AwaitedBatch] = field(factory=dict)
 
@@ -72,7 +70,7 @@ class BatchResults:
         batch = self._batches.get(batch_id)
         if batch is None:
             age = max(0.0, self.tools.clock.now() - (record.sent_at or 0.0))
-            batch = self._batches[batch_id] = _AwaitedBatch(self.clock() - age)
+            batch = self._batches[batch_id] = _AwaitedBatch(asyncio.get_running_loop().time() - age)
             self.start(partial(self._watch, batch_id, batch))
         batch.waiting[item] = asyncio.get_running_loop().create_future()
         return await batch.waiting[item]
@@ -94,7 +92,7 @@ class BatchResults:
     def _interval(self, batch: _AwaitedBatch) -> float:
         """Return the seconds to the next look."""
         policy = self.tools.delays.batch_looks
-        usual = policy.interval(self.clock() - batch.created, 0)
+        usual = policy.interval(asyncio.get_running_loop().time() - batch.created, 0)
         if batch.status is LipsyncStatus.PENDING:
             usual *= 2
         if len(self._batches) == 1:

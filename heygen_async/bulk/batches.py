@@ -21,7 +21,7 @@ from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.batch_results import BatchResults, Work
 from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools, after_failed_create
-from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import after_create, is_of_item, key_age, sent_options, sources_of
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.window import Window
@@ -98,9 +98,7 @@ class BatchCollector:
     _work: asyncio.Queue[Work | None] = field(factory=asyncio.Queue)
     results: BatchResults = field(
         init=False,
-        default=Factory(
-            lambda self: BatchResults(self.tools, self.queue.clock, self._work.put_nowait), takes_self=True
-        ),
+        default=Factory(lambda self: BatchResults(self.tools, self._work.put_nowait), takes_self=True),
     )
 
     async def run(self) -> None:
@@ -138,10 +136,9 @@ class BatchCollector:
             before_waiting()
             self._close_groups()
         else:
-            name, _ = intent.group
-            members = self._retry_groups[name].members
+            members = self._retry_groups[intent.group].members
             members.append(member)
-            self._close_retry_group(name)
+            self._close_retry_group(intent.group)
         return await _settled(member, members)
 
     def row_ended(self, record: Record) -> None:
@@ -150,9 +147,9 @@ class BatchCollector:
         if batch is not None and record.key in batch.keys:  # the others would wait for it to come back
             batch.keys.remove(record.key)
             self._fail_if_incomplete(batch)
-        if record.group is not None and (group := self._retry_groups.get(record.group[0])) is not None:
+        if record.group is not None and (group := self._retry_groups.get(record.group)) is not None:
             group.size -= 1
-            self._close_retry_group(record.group[0])
+            self._close_retry_group(record.group)
 
     def _close_retry_group(self, name: str) -> None:
         group = self._retry_groups[name]
@@ -207,13 +204,8 @@ class BatchCollector:
         """Wait for the other rows of the batch, send it as it was recorded, and return the row's record."""
         key = record.batch
         assert key is not None  # noqa: S101 the record has one since join()
-        if key not in self._expired and key not in self._batches:  # of an interrupted run
-            recorded = await self.tools.store.rows_of_batch(key)
-            if (batch_id := next((one.batch_id for one in recorded if one.batch_id), None)) is not None:
-                return record.accepted_in(batch_id)  # that run could not record it for all of its rows
-            self._batches.setdefault(key, _Batch(len(recorded)))
-        if key in self._expired:
-            return evolve(record, is_key_lost=True)
+        if (known := await self._known(key, record)) is not None:
+            return known
         batch = self._batches[key]
         member = _Member(row, record)
         batch.members.append(member)
@@ -223,14 +215,27 @@ class BatchCollector:
             if len(batch.keys) < batch.size:
                 self.window.widen(row.key)  # the others come later, so that all rows of a journal's batches may wait
             self._close_groups()
-            return await _settled(member, batch.members)
+        else:
+            self._start(key, batch)
+        return await _settled(member, batch.members)
+
+    async def _known(self, key: str, record: Record) -> Record | None:
+        """Return the record of a row whose batch exists, or may be forgotten; `None` if it is to be created."""
+        if key not in self._expired and key not in self._batches:  # of an interrupted run
+            recorded = await self.tools.store.rows_of_batch(key)
+            if (batch_id := next((one.batch_id for one in recorded if one.batch_id), None)) is not None:
+                return record.accepted_in(batch_id)  # that run could not record it for all of its rows
+            self._batches.setdefault(key, _Batch(len(recorded)))
+        return evolve(record, is_key_lost=True) if key in self._expired else None
+
+    def _start(self, key: str, batch: _Batch) -> None:
+        """Start the request of a batch that all of its rows wait for."""
         members = sorted(batch.members, key=lambda one: one.record.item or 0)
         if _is_whole(key, [one.record for one in members]):
             batch.members.clear()
             self._work.put_nowait(partial(self._send, key, members))
         else:  # some of its rows have left it, after a search
             self.expire(key)
-        return await _settled(member, batch.members)
 
     def _fail_if_incomplete(self, batch: _Batch) -> None:
         if len(batch.keys) >= batch.size:
@@ -249,7 +254,7 @@ class BatchCollector:
             requests.append(LipsyncRequest(video=video, audio=audio, **sent_options(member.row, member.record)))
         try:
             async with self._sending:
-                await self.queue.until_open()
+                await self.queue.wait_if_closed()
                 with self.queue.sending_batch():
                     age = partial(key_age, [member.record for member in members], self.tools.clock.now)
                     batch_id = await self.tools.heygen.create_batch(key, requests, key_age=age)
@@ -293,7 +298,7 @@ class BatchCollector:
         if size:
             self._retry_groups[name] = _RetryGroup(size)
         for member, record, is_again in zip(members, records, again, strict=True):
-            member.settle(evolve(record, group=(name, size)) if is_again else record)
+            member.settle(evolve(record, group=name) if is_again else record)
 
 
 async def _settled(member: _Member, members: list[_Member]) -> Record:

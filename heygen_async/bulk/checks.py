@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final
 
 from anyio import to_thread
 from attrs import frozen
 
-from heygen_async.bulk.intake import OwnFiles, PreparedRow, prepare
+from heygen_async.bulk.intake import prepare
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
+from heygen_async.bulk.own_files import OwnFiles
 from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Admission, Entry, Problem, RowStore
 from heygen_async.models import DubRow
@@ -67,16 +69,7 @@ class RowChecker:
 
     async def admit(self, rows: Sequence[SourceRow]) -> list[AdmittedRow | RefusedRow]:
         """Check and admit a slice of rows, in their order."""
-        plan = self.plan
-        made = await prepare(
-            rows,
-            self.journal,
-            plan.output_dir,
-            captions=plan.captions,
-            own_files=self.own_files,
-            redo_rejected=plan.redo_rejected,
-            retry_failed=plan.retry_failed,
-        )
+        made = await prepare(rows, self.journal, self.plan, self.own_files)
         entries = [one.entry for one in made if isinstance(one, PreparedRow)]
         admissions = await self.journal.admit(entries)
         records = [self._renewed(entry, one) for entry, one in zip(entries, admissions, strict=True)]
@@ -103,7 +96,7 @@ class RowChecker:
             async for rows in slices:
                 yield await self.admit(rows)
 
-    async def admit_all(self, slices: AsyncIterator[list[SourceRow]]) -> AsyncGenerator[list[AdmittedRow], None]:
+    async def admit_all(self, slices: AsyncGenerator[list[SourceRow], None]) -> AsyncGenerator[list[AdmittedRow], None]:
         """Iterate over slices of rows that were admitted.
 
         Raises:
@@ -111,13 +104,13 @@ class RowChecker:
         """
         problems: list[Problem] = []
         count = 0
-        async for rows in slices:
-            admitted = await self.admit(rows)
-            found = [problem for one in admitted if isinstance(one, RefusedRow) for problem in one.problems]
-            count += len(found)
-            problems += found[: _MOST_PROBLEMS - len(problems)]
-            if not count:
-                yield [one for one in admitted if isinstance(one, AdmittedRow)]
+        async with aclosing(self.admit_each(slices)) as checked:
+            async for rows in checked:
+                found = [problem for one in rows if isinstance(one, RefusedRow) for problem in one.problems]
+                count += len(found)
+                problems += found[: _MOST_PROBLEMS - len(problems)]
+                if not count:
+                    yield [one for one in rows if isinstance(one, AdmittedRow)]
         if count:
             raise BadRows(problems, count)
 

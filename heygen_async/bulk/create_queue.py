@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from heygen_async.bulk.limits import CircuitBreaker, Limiter, Unanswered
+from heygen_async.bulk.program import CreateAnswer
 from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.errors import HeyGenError
 
@@ -28,54 +29,12 @@ class _Waiting:
     turn: asyncio.Future[int]
 
 
-@frozen
-class Seat:
-    """The permission to create one job. Each is ended by one of its methods, an accepted one by `finished`."""
-
-    queue: CreateQueue
-    epoch: int
-    """What the limiter knew when the create left."""
-
-    def accepted(self) -> None:
-        """The create made a job."""
-        self.queue.note_answer()
-        self.queue.limiter.accept(self.queue.clock())
-        self.queue.move()
-
-    def refused(self, retry_after: float | None) -> None:
-        """The create was answered 429."""
-        self.queue.note_answer()
-        self.queue.limiter.refuse(self.epoch, self.queue.clock(), retry_after=retry_after)
-        self.queue.move()
-
-    def rejected(self) -> None:
-        """The create was rejected for another reason."""
-        self.queue.note_answer()
-        self.dropped()
-
-    def failed(self) -> None:
-        """The create had no usable answer."""
-        self.queue.note_failure()
-        self.dropped()
-
-    def dropped(self) -> None:
-        """The create was not sent, or was given up."""
-        self.queue.limiter.give_up()
-        self.queue.move()
-
-    def finished(self) -> None:
-        """The job has ended, or is not waited for any more."""
-        self.queue.limiter.finish()
-        self.queue.move()
-
-
 @define(eq=False)
 class CreateQueue:
     """Rows that wait for their create."""
 
     limiter: Limiter
     breaker: CircuitBreaker
-    clock: Callable[[], float]
     last_error: str = ""
     """What went wrong when a request last had no usable answer."""
     answers: int = 0
@@ -85,11 +44,15 @@ class CreateQueue:
     _queue: list[_Waiting] = field(factory=list)
     _timer: asyncio.TimerHandle | None = None
     _closes_at: float | None = None
-    """When it does not wait for answers any more; closed twice, it waits once."""
+    """When `close` stops waiting for answers; a second call waits until the same time."""
     _empty: asyncio.Event = field(factory=asyncio.Event)
 
-    async def enter(self, number: int, not_before: float = -math.inf, *, tries: int = 0) -> Seat:
-        """Wait until a row may send its create, and return its seat.
+    def clock(self) -> float:
+        """Return the time of the event loop, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    async def enter(self, number: int, not_before: float = -math.inf, *, tries: int = 0) -> int:
+        """Wait until a row may send its create, which then is in the air; return the epoch in which it is sent.
 
         Args:
             number: The number of the row: lower ones go first.
@@ -101,19 +64,15 @@ class CreateQueue:
         insort(self._queue, waiting, key=lambda one: one.number)
         self.move()
         try:
-            return Seat(self, await waiting.turn)
+            return await waiting.turn
         except asyncio.CancelledError:
             if waiting in self._queue:
                 self._queue.remove(waiting)
                 self.move()  # the timer may have been set for this row alone
             elif waiting.turn.done() and not waiting.turn.cancelled():
-                Seat(self, waiting.turn.result()).dropped()
+                self.limiter.give_up()
+                self.move()
             raise
-
-    def adopt(self) -> Seat:
-        """Return the seat of a job that exists already."""
-        self.limiter.adopt()
-        return Seat(self, 0)
 
     def note_answer(self) -> None:
         """Note that a request on which creates depend had a usable answer."""
@@ -141,7 +100,7 @@ class CreateQueue:
         self.note_answer()
         self.move()
 
-    async def until_open(self) -> None:
+    async def wait_if_closed(self) -> None:
         """Return at once; after `close`, wait until cancelled."""
         if self._closes_at is not None:
             await asyncio.get_running_loop().create_future()
@@ -222,3 +181,58 @@ class CreateQueue:
         chance = now if self.limiter.may_send(now) else self.limiter.next_chance()
         # At least a moment ahead: a loop may wake a timer early by as much as its clock is coarse.
         return max(ready, chance, self.breaker.next_chance() if self.breaker.failures else now, now + 0.001)
+
+
+@define(eq=False)
+class RowSeat:
+    """The seat of a row. It is taken for a create that has no answer yet, or for a job that runs."""
+
+    _queue: CreateQueue
+    _number: int
+    is_taken: bool = False
+    _epoch: int = 0
+    """What the limiter knew when the create left."""
+    _not_before: float = 0.0
+
+    async def take(self, tries: int) -> None:
+        """Wait for a seat; *tries* is how many creates of the row had no usable answer."""
+        self._epoch = await self._queue.enter(self._number, self._not_before, tries=tries)
+        self.is_taken = True
+
+    def adopt(self) -> None:
+        """Take a seat for a job that exists already, unless one is taken."""
+        if not self.is_taken:
+            self._queue.limiter.adopt()
+            self.is_taken = True
+
+    def hold(self, seconds: float) -> None:
+        """Let the row not take its next seat before *seconds* have passed."""
+        self._not_before = self._queue.clock() + seconds
+
+    def answered(self, answer: CreateAnswer, retry_after: float | None) -> None:
+        """Report how the create was answered. The seat is kept only for a job."""
+        queue = self._queue
+        self.is_taken = answer == "accepted"
+        if answer == "failed":
+            queue.note_failure()
+        else:
+            queue.note_answer()
+        match answer:
+            case "accepted":
+                queue.limiter.accept(queue.clock())
+            case "refused":
+                queue.limiter.refuse(self._epoch, queue.clock(), retry_after=retry_after)
+            case "rejected" | "failed":
+                queue.limiter.give_up()
+        queue.move()
+
+    def release(self, *, has_job: bool) -> None:
+        """Give back the seat, if it is taken: after a job, or after a create that was not sent or was given up."""
+        if not self.is_taken:
+            return
+        self.is_taken = False
+        if has_job:
+            self._queue.limiter.finish()
+        else:
+            self._queue.limiter.give_up()
+        self._queue.move()

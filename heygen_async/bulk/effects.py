@@ -17,7 +17,6 @@ from attrs import Factory, define, field, frozen
 from heygen_async._media.parts import remove_leftovers, remove_unwritten
 from heygen_async._media.sniffing import Role
 from heygen_async._media.targets import captions_path
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.local_files import check_unchanged
 from heygen_async.bulk.outputs import (
     absolute_path,
@@ -28,6 +27,7 @@ from heygen_async.bulk.outputs import (
     output_problems,
     part_identity,
 )
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import (
     ENDS_RUN,
     NeverMade,

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from heygen_async.bulk.identity import same_inputs
-from heygen_async.bulk.record import Record, State, evolve
+from heygen_async.bulk.record import WITHOUT_A_JOB, Record, State, evolve
 from heygen_async.bulk.store import Entry
-
-_WITHOUT_A_JOB: Final = frozenset({State.PLANNED, State.FAILED})
-"""States of a row without a job that could still be completed."""
 
 
 def admitted(entry: Entry, known: Record | None) -> Record | str:
@@ -22,7 +17,7 @@ def admitted(entry: Entry, known: Record | None) -> Record | str:
     record = known or Record(key=entry.key, inputs=entry.inputs)
     if (problem := _change(entry, record)) is not None:
         return problem
-    if entry.draft is not None and record.state in _WITHOUT_A_JOB:  # later it says what was rendered
+    if entry.draft is not None and record.state in WITHOUT_A_JOB:  # later it says what was rendered
         record = record.with_draft(entry.draft.key, entry.draft.job)
     if record.state is State.FAILED and not _is_same(entry, record):
         record = record.forgiving()  # the caller has changed what failed
@@ -36,7 +31,7 @@ def _is_same(entry: Entry, record: Record) -> bool:
 
 
 def _change(entry: Entry, record: Record) -> str | None:
-    if record.state in _WITHOUT_A_JOB or _is_same(entry, record):
+    if record.state in WITHOUT_A_JOB or _is_same(entry, record):
         return None
     if entry.redoes is not None and entry.redoes == record.lipsync_id:
         return None

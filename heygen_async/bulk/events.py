@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from attrs import define, field, frozen
 
 from heygen_async.bulk.run_aborted import RunAborted
-from heygen_async.models import Wallet
+from heygen_async.models import RowState, Wallet
 
-Stage: TypeAlias = Literal[
-    "uploading", "waiting", "submitting", "running", "downloading", "completed", "unchanged", "failed", "skipped"
-]
-"""The stage of a row. `waiting`: for a free concurrency slot. A row does not leave the last four."""
+Stage: TypeAlias = Literal["uploading", "waiting", "submitting", "running", "downloading", RowState]
+"""The stage of a row. `waiting`: for a free concurrency slot. A row does not leave those of `RowState`."""
 
-RowState: TypeAlias = Literal["completed", "unchanged", "failed", "skipped"]
-
-ENDS: frozenset[Stage] = frozenset({"completed", "unchanged", "failed", "skipped"})
+ENDS: frozenset[Stage] = frozenset(get_args(RowState))
 
 
 @frozen(kw_only=True)
@@ -100,3 +96,25 @@ class StageCounter:
                 raise RunAborted(failure) from error
             except Exception as error:  # the caller's error, not the row's
                 raise RunAborted(error) from error
+
+
+@define(eq=False)
+class RowStage:
+    """The stage of one row, as it was last reported."""
+
+    _counter: StageCounter
+    _key: str
+    _place: str
+    current: Stage | None = None
+
+    def report(self, stage: Stage, message: str | None = None, *, lipsync_id: str | None) -> None:
+        """Report that the row is in *stage*, unless that is known and there is no message.
+
+        Raises:
+            RunAborted: If the caller's `on_event` raised something.
+        """
+        before, self.current = self.current, stage
+        if before == stage and message is None:
+            return
+        event = DubEvent(stage=stage, key=self._key, place=self._place, lipsync_id=lipsync_id, message=message)
+        self._counter.move(event, before)

@@ -17,17 +17,18 @@ from attrs import Factory, define, field
 from heygen_async._media.parts import remove_unfinished, remove_unneeded
 from heygen_async.bulk.batches import IncompleteBatch
 from heygen_async.bulk.budget import OverBudget
-from heygen_async.bulk.create_queue import Seat
+from heygen_async.bulk.create_queue import RowSeat
 from heygen_async.bulk.effects import advance, after_failed_create, check_target
-from heygen_async.bulk.events import DubEvent, Stage
-from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.events import RowStage, Stage
 from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, job_in_list, without_job
 from heygen_async.bulk.limits import Unanswered
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import (
     ENDS_RUN,
     LAST_STEPS,
     NeverMade,
     Step,
+    answer_of,
     ended,
     failed_download,
     failed_step,
@@ -36,7 +37,7 @@ from heygen_async.bulk.program import (
     next_step,
     timed,
 )
-from heygen_async.bulk.record import Record, State, answer_of, evolve
+from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
 from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.run_context import RunContext
@@ -53,7 +54,8 @@ _WITH_JOB: Final = frozenset({State.SUBMITTED, State.COMPLETED})
 _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
 _NO_PROGRESS: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH, Step.SEARCH})
 """Steps that do not show that the requests of a row are answered: they send nothing, or read the list alone."""
-_STAGES: Final[dict[Step, Stage]] = {Step.PREPARE: "uploading", Step.WAIT: "running", Step.DOWNLOAD: "downloading"}
+_STAGES: Final[dict[Step, Stage]] = {Step.PREPARE: "uploading", Step.WAIT: "running"}
+"""The stages that begin with a step, and not within it."""
 
 
 @define(eq=False)
@@ -75,11 +77,14 @@ class RowExecutor:
     _start_next: Callable[[], None]
     _has_started_next: bool = False
     _unanswered: Unanswered = field(factory=Unanswered)
-    _stage: Stage | None = None
     _has_worked: bool = False
-    _not_before: float = 0.0
-    _seat: Seat | None = None
-    """Taken for a create that was not answered yet, or for a job that runs."""
+    _stage: RowStage = field(
+        init=False,
+        default=Factory(lambda self: RowStage(self.run.stages, self.row.key, self.row.place), takes_self=True),
+    )
+    _seat: RowSeat = field(
+        init=False, default=Factory(lambda self: RowSeat(self.run.queue, self.row.number), takes_self=True)
+    )
     _reservation: Reservation = field(
         init=False, default=Factory(lambda self: Reservation(self.run.spending), takes_self=True)
     )
@@ -114,11 +119,7 @@ class RowExecutor:
                 self._reservation.keep()  # its job goes on, and is paid
             raise
         finally:
-            self.start_next()
-            self.run.batches.row_ended(self.record)
-            self._release_seat()
-            # Its cost will not become known in this run.
-            self._reservation.settle(0.0 if self.record.state is State.PLANNED else self._reservation.price)
+            self._leave()
         return await self.result()
 
     def start_next(self) -> None:
@@ -130,7 +131,8 @@ class RowExecutor:
     def step(self) -> Step:
         """Return what to do next."""
         run, record = self.run, self.record
-        # Before the first answer a key may be of any age, and later the API's clock may be wrong; a search settles it.
+        # The age of a key is not certain before the first answer, nor while the API's clock may be wrong; after a
+        # search it does not matter.
         is_certain = record.is_fresh or record.was_searched_for
         clock = run.tools.clock
         now = clock.now() if is_certain else clock.latest()
@@ -159,9 +161,18 @@ class RowExecutor:
                 await self._take_over()
                 continue  # the account's answer also shows the API's time, by which keys are judged
             await self._take_step(step)
+            self._note_step(step)
             if step not in _BEFORE_CREATE and self.record.state not in _UNDER_WAY and self.record.group is None:
                 self._reservation.settle(self.record.estimate)
             await self._pause(step)
+
+    def _leave(self) -> None:
+        """Give back what the row holds, so that nothing waits for it."""
+        self.start_next()
+        self.run.batches.row_ended(self.record)
+        self._seat.release(has_job=self.record.state is State.SUBMITTED)
+        # Its cost will not become known in this run.
+        self._reservation.settle(0.0 if self.record.state is State.PLANNED else self._reservation.price)
 
     async def _take_over(self) -> None:
         """Save a create that another executor recorded, which then cannot save an answer to it any more."""
@@ -185,10 +196,12 @@ class RowExecutor:
         if record.ends_run and isinstance(record.failure, HeyGenError):
             raise RunAborted(record.failure)
 
-    async def _effect(self, step: Step) -> Record:
+    async def _effect(self, step: Step) -> Record:  # noqa: PLR0911 one for each step
         match step:
-            case Step.PREPARE | Step.INTEND:
-                return await self._to_create(step)
+            case Step.PREPARE:
+                return await self._reserve() or await self._upload()
+            case Step.INTEND:
+                return await self._reserve() or await self._intend()
             case Step.CREATE:
                 return await self._create()
             case Step.WAIT:
@@ -218,59 +231,55 @@ class RowExecutor:
     async def _advance(self, step: Step) -> Record:
         return await advance(self.row, self.record, step, self.run.tools, self._save)
 
-    async def _advance_answered(self, step: Step) -> Record:
-        """Carry out a step whose success shows that the API answers."""
-        record = await self._advance(step)
-        if record.failure is None:
-            self.run.queue.recover()
-        return record
+    def _note_step(self, step: Step) -> None:
+        """Note what a step that was taken means for the next ones."""
+        if step is Step.RENEW:
+            self._seat.hold(self.record.hold)
+        if self.record.failure is None and step not in _NO_PROGRESS:
+            self._unanswered = Unanswered()
 
     async def _pause(self, step: Step) -> None:
         """After a failure, wait until the step may be tried again, or stop the row."""
-        record = self.record
-        error = record.failure
-        if step is Step.RENEW:
-            self._not_before = self.run.queue.clock() + record.hold
-        if error is None and step not in _NO_PROGRESS:
-            self._unanswered = Unanswered()
-        if error is None or record.is_stopped:
+        error = self.record.failure
+        if not isinstance(error, HeyGenError) or self.record.is_stopped:  # any other error has stopped it
             return
-        self._report(self._stage or "waiting", str(error))
+        self._report(self._stage.current or "waiting", str(error))
+        if step is Step.DOWNLOAD:
+            await asyncio.sleep(self.record.hold)
+        else:
+            await self._after_failure(step, error)
+
+    async def _after_failure(self, step: Step, error: HeyGenError) -> None:
+        """After a request without a usable answer, wait for the next chance; a create alone does so in the queue."""
+        record, queue = self.record, self.run.queue
         was_sent = step is Step.CREATE and self.run.tools.searcher.is_prepared  # else the list could not be read
         is_alone = was_sent and record.batch is None and record.group is None
+        is_refused = was_sent and isinstance(error, RateLimited)
         if is_alone:
-            self._not_before = self.run.queue.clock() + record.hold
-        if step is Step.DOWNLOAD:
-            await asyncio.sleep(record.hold)
-        elif isinstance(error, HeyGenError) and not (is_alone and isinstance(error, RateLimited)):
-            is_refused = was_sent and isinstance(error, RateLimited)
-            await self._after_failure(error, is_alone=is_alone, is_refused=is_refused)
-
-    async def _after_failure(self, error: HeyGenError, *, is_alone: bool, is_refused: bool) -> None:
-        """After a request without a usable answer, wait for the next chance; a create alone does so in the queue."""
-        queue = self.run.queue
+            self._seat.hold(record.hold)
+        if is_alone and is_refused:
+            return  # the queue paces creates after a 429
         if not is_alone:
             queue.note_failure()
         unanswered = queue.count_unanswered(self._unanswered, error)
         if not is_refused:  # a 429 of a create is about the account, not about its rows
             self._unanswered = unanswered
         if self._unanswered.is_too_many:
-            await self._save(self.record.stopped(error))
+            await self._save(record.stopped(error))
         elif not is_alone:
-            await asyncio.sleep(max(queue.seconds_to_next(), self.record.hold))
+            await asyncio.sleep(max(queue.seconds_to_next(), record.hold))
 
     # Up to the job
 
-    async def _to_create(self, step: Step) -> Record:
-        """Prepare the create of a row: check it, reserve its price, upload its files, wait for a seat."""
+    async def _reserve(self) -> Record | None:
+        """Check the row and reserve its price, unless that was done; return the record of a row not created now."""
         self.run.spending.check_credit()
-        if self._reservation.price is None:
-            record = await self._before_reserving()
-            if record is not None:
-                return record
-            mode, seconds = self.row.row.mode, self.row.seconds
-            await self._reservation.make(mode, seconds, before_waiting=self.start_next)
-        return await self._advance_answered(step) if step is Step.PREPARE else await self._intend()
+        if self._reservation.price is not None:
+            return None
+        record = await self._before_reserving()
+        if record is None:
+            await self._reservation.make(self.row.row.mode, self.row.seconds, before_waiting=self.start_next)
+        return record
 
     async def _before_reserving(self) -> Record | None:
         """Check what may be wrong before money is reserved; return the record of a row that is not created now."""
@@ -296,6 +305,12 @@ class RowExecutor:
         self._reservation.resume(price, is_new=True)
         return self.record.adopted(attempt, lipsync_id, self.run.tools.clock.now(), estimate=price)
 
+    async def _upload(self) -> Record:
+        record = await self._advance(Step.PREPARE)
+        if record.failure is None:  # the API answers
+            self.run.queue.recover()
+        return record
+
     async def _intend(self) -> Record:
         self._report("waiting")
         if self.run.is_batching:
@@ -308,7 +323,7 @@ class RowExecutor:
         return intent(self.row, self.record, self.run.tools.clock.now(), estimate=self._reservation.price or 0.0)
 
     async def _enter(self) -> None:
-        self._seat = await self.run.queue.enter(self.row.number, self._not_before, tries=self.record.tries)
+        await self._seat.take(self.record.tries)
         self._report("submitting")
 
     async def _create(self) -> Record:
@@ -322,16 +337,18 @@ class RowExecutor:
             # Without the list nothing new is sent, but the API still knows the key of this one.
         if self.record.batch is not None:
             return await self._create_in_batch()
-        if (found := await self._seen_job()) is not None:
-            return found
-        if self._seat is None:
+        return await self._seen_job() or await self._create_alone()
+
+    async def _create_alone(self) -> Record:
+        if not self._seat.is_taken:
             self._report("waiting")
             await self._enter()
             if self.step() is not Step.CREATE:  # meanwhile the server may have forgotten the key
-                self._release_seat()
+                self._seat.release(has_job=False)
                 return self.record
         record = await self._advance(Step.CREATE)
-        self._report_answer(record)
+        error = record.failure
+        self._seat.answered(answer_of(record), error.retry_after if isinstance(error, RateLimited) else None)
         return record
 
     async def _seen_job(self) -> Record | None:
@@ -352,39 +369,13 @@ class RowExecutor:
         self._reservation.resume_once(self.record.estimate)
         return record
 
-    def _report_answer(self, record: Record) -> None:
-        """Report to the queue how the create was answered."""
-        seat, error = self._seat, record.failure
-        assert seat is not None  # noqa: S101 a create needs one
-        answer = answer_of(record)
-        self._seat = seat if answer == "accepted" else None
-        match answer:
-            case "accepted":
-                seat.accepted()
-            case "refused":
-                seat.refused(error.retry_after if isinstance(error, RateLimited) else None)
-            case "rejected":
-                seat.rejected()
-            case "failed":
-                seat.failed()
-
-    def _release_seat(self) -> None:
-        """Release the seat, of a create or of a job."""
-        seat, self._seat = self._seat, None
-        if seat is None:
-            return
-        if self.record.state is State.SUBMITTED:
-            seat.finished()
-        else:
-            seat.dropped()
-
     # From the job on
 
     async def _wait(self) -> Record:
         self.start_next()
         record = self.record
-        if record.batch_id is None and self._seat is None:  # a job in a batch takes no seat of the account
-            self._seat = self.run.queue.adopt()
+        if record.batch_id is None:  # a job in a batch takes no seat of the account
+            self._seat.adopt()
         started = self.run.queue.clock()
         try:
             job = await ended_job(self.run, record)
@@ -396,7 +387,7 @@ class RowExecutor:
         except HeyGenError as error:
             return await self._without_job(record, error)
         finally:
-            self._release_seat()
+            self._seat.release(has_job=True)
         checked = await checked_item(self.run, self.row, record, job)
         if checked is not None:
             return checked
@@ -423,7 +414,7 @@ class RowExecutor:
             self._report("downloading")
             record = await self._advance(Step.DOWNLOAD)
         error = record.failure  # a 404 of a file host is a DownloadError
-        if record.is_stopped and isinstance(error, NotFound) and self.run.retries_failed:
+        if record.is_stopped and isinstance(error, NotFound) and self.run.retry_failed:
             record = await self._look_again(evolve(record, is_stopped=False, failure=None, error=None), error)
         self.has_file = self.has_file or record.state is State.DONE
         return record
@@ -454,16 +445,11 @@ class RowExecutor:
     def _report_step(self, step: Step) -> None:
         if step is Step.RENEW:
             self._report("waiting", f"the job failed and is tried again: {self.record.error}")
-        elif step in _STAGES and step is not Step.DOWNLOAD:
+        elif step in _STAGES:
             self._report(_STAGES[step])
 
     def _report(self, stage: Stage, message: str | None = None) -> None:
-        before, self._stage = self._stage, stage
-        if before == stage and message is None:
-            return
-        key, place, lipsync_id = self.row.key, self.row.place, self.record.lipsync_id
-        event = DubEvent(stage=stage, key=key, place=place, lipsync_id=lipsync_id, message=message)
-        self.run.stages.move(event, before)
+        self._stage.report(stage, message, lipsync_id=self.record.lipsync_id)
 
 
 def _attempt_with_job(record: Record) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -19,9 +19,8 @@ import attrs
 import orjson
 from attrs import frozen
 
-from heygen_async._media.parts import PART, SIDE
 from heygen_async._media.sniffing import Role
-from heygen_async._media.targets import captions_path, plain, same_file_key, unreserved
+from heygen_async._media.targets import plain, unreserved
 from heygen_async.bulk.signatures import looks_signed, without_likely_signature, without_signature
 from heygen_async.models import Asset, AssetId, DubRow, LipsyncOptions, LipsyncRequest, Source
 
@@ -33,8 +32,6 @@ _IN_OPTIONS: Final = attrgetter(*OPTIONS)
 
 _SIGNATURES_0_1: Final = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
 """By which version 0.1 recognised a signed link; it left out the whole query of one."""
-_OUTPUT, _FOLDER = "output", "folder"
-"""The kinds of claims on a path: a file that a row writes, and a folder that is made for one."""
 _LONGEST_STEM: Final = 40
 """Characters of a file name that is made of another: of any script, so up to 160 bytes."""
 _LONGEST_NAME: Final = 200
@@ -222,66 +219,6 @@ def _named(output: str | PathLike[str]) -> Path:
     if written.startswith("~") and os.path.expanduser(written) != written:  # noqa: PTH111 the same
         raise ValueError(f"output must not start with ~, which is not expanded: {written!r}")
     return Path(output)
-
-
-def claims_of(row: DubRow, target: Path | None, *, captions: bool = False) -> tuple[str, ...]:
-    """Return what a row claims in its run, besides the key; `rivals` says which claims exclude each other.
-
-    It resolves links and looks at folders: for a thread.
-
-    Args:
-        row: The row.
-        target: The file that it is written to.
-        captions: Whether its captions are written too.
-    """
-    own = () if row.callback_id is None else (f"callback_id {row.callback_id}",)
-    if target is None:
-        return own
-    files = [same_file_key(path) for path in written_by(target, captions=captions)]
-    folders = (_file_at(folder) for folder in folders_made_for(target, files[0]))
-    return (*own, *(f"{_OUTPUT} {file}" for file in files), *(f"{_FOLDER} {folder}" for folder in folders))
-
-
-def rivals(claim: str) -> tuple[str, ...]:
-    """Return the claims that no other row may have if a row has *claim*: rows may share a folder, but not a file."""
-    kind, _, path = claim.partition(" ")
-    if kind == _OUTPUT:
-        return (claim, f"{_FOLDER} {path}")
-    return (f"{_OUTPUT} {path}",) if kind == _FOLDER else (claim,)
-
-
-def conflict(claim: str, rival: str, other: str) -> str:
-    """Return why a row cannot have *claim* while the row *other* has *rival*, which is one of its `rivals`."""
-    if claim == rival:
-        return f"duplicate of {other}: the same {claim}"
-    kind, _, path = claim.partition(" ")
-    if kind == _OUTPUT:
-        return f"its output is where {other} makes a folder: {path}"
-    return f"a folder of its output is where {other} writes: {path}"
-
-
-def folders_made_for(target: Path, key: str) -> Iterator[str]:
-    """Iterate over the folders that have to be made before *target* is written. It looks at folders: for a thread.
-
-    Args:
-        target: The file.
-        key: Its `same_file_key`; the folders are named in the same way. No link can be in what does not exist.
-    """
-    for folder in target.parents:
-        if os.path.isdir(folder):  # noqa: PTH112 never raises
-            return
-        key = os.path.dirname(key)  # noqa: PTH120 a hundred thousand times
-        yield key
-
-
-def _file_at(folder: str) -> str:
-    """Return the output that a folder would be in the way of: a download writes files with these endings too."""
-    return folder.removesuffix(SIDE).removesuffix(PART)
-
-
-def written_by(target: Path, *, captions: bool) -> Sequence[Path]:
-    """Return the files that a download to *target* writes: captions go beside the video."""
-    return [target, captions_path(target)] if captions else [target]
 
 
 def _default_name(row: DubRow, key: str) -> str:

@@ -17,11 +17,10 @@ from heygen_async._arguments import host_problem
 from heygen_async._media.sniffing import Role
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk.budget import seconds_of
+from heygen_async.bulk.claims import claims_of, folders_made_for, written_by
 from heygen_async.bulk.identity import (
     ROLES,
     FileInfo,
-    claims_of,
-    folders_made_for,
     inputs_digest,
     inputs_digest_0_1,
     key_of,
@@ -29,61 +28,23 @@ from heygen_async.bulk.identity import (
     same_inputs,
     target_of,
     wants_captions,
-    written_by,
 )
-from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import LocalSource, check_bytes, check_files, is_utf_8
-from heygen_async.bulk.manifest import Manifest, SourceRow
+from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written, output_problems
+from heygen_async.bulk.own_files import OwnFiles
+from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo
-from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Entry, JournalError, Problem, RowStore
+from heygen_async.bulk.record import WITHOUT_A_JOB, Record, State
+from heygen_async.bulk.store import Entry, Problem, RowStore
 from heygen_async.models import DubRow
-
-_SENT: Final = frozenset({State.SUBMITTING, State.SUBMITTED, State.COMPLETED, State.DONE})
-"""States in which a row needs its sources no more."""
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 """What is known of local files where there are none: one value for all of these rows."""
 
 _Fault: TypeAlias = tuple[str, str]
 """A column, and what is wrong with it."""
-
-OwnFiles: TypeAlias = Mapping[str, str]
-"""What the files of the run itself are, by `same_file_key`."""
-
-_BESIDE_A_DATABASE: Final = ("-journal", "-wal")
-"""After the name of a database, for the files that SQLite makes, reads and deletes beside it."""
-
-
-@frozen(kw_only=True, slots=False)  # a snapshot reads it faster
-class PreparedRow:
-    """A row that is ready to be worked on."""
-
-    row: DubRow
-    number: int
-    place: str
-    key: str
-    target: Path | None
-    captions: bool
-    """Whether captions are written beside it."""
-    files: Mapping[str, FileInfo]
-    """What is known of its local files, by `video` and `audio`."""
-    missing: Mapping[str, str]
-    """What is wrong with its other local files, which it does not need while its job does not fail."""
-    seconds: float | None
-    """The estimated length of the output in seconds; `None` if it is not known."""
-    entry: Entry
-
-    def file(self, role: Role) -> FileInfo:
-        """Return what is known of the local file that is its *role*, `video` or `audio`.
-
-        Raises:
-            ValueError: If it cannot be used.
-        """
-        if role in self.missing:
-            raise ValueError(f"{role}: {self.missing[role]}")
-        return self.files[role]
 
 
 @frozen(kw_only=True)
@@ -113,25 +74,15 @@ class _Sources:
 
 
 async def prepare(
-    rows: Sequence[SourceRow],
-    journal: RowStore,
-    output_dir: Path | None,
-    *,
-    captions: bool = False,
-    own_files: OwnFiles | None = None,
-    redo_rejected: bool = False,
-    retry_failed: bool = False,
+    rows: Sequence[SourceRow], journal: RowStore, plan: Plan, own_files: OwnFiles
 ) -> list[PreparedRow | SourceRow]:
     """Check rows, and prepare those without problems.
 
     Args:
         rows: The rows.
         journal: Where records are, and what is known of files. Files are read once for each version of a file.
-        output_dir: Where the outputs go.
-        captions: Whether captions are written for rows that do not say.
+        plan: The options of the run.
         own_files: The files of the run itself, which no row may write: see `own_files_of`.
-        redo_rejected: Whether rows whose video was rejected get another job.
-        retry_failed: Whether rows that have failed for good get another job.
 
     Returns:
         For each row, in order, the prepared row, or the row with all of its problems.
@@ -143,58 +94,11 @@ async def prepare(
     records = await journal.records([*keys, *drafts_of(given)])
     sources = [one.recorded_in(records) for one in sources]
     keyed = {one.key: (row, one.inputs) for row, one in zip(given, sources, strict=True) if row and one.key is not None}
-    redone = await records_to_redo(records, keyed, journal, redo_rejected=redo_rejected)
-    check = _Check({**records, **redone}, redone.keys(), output_dir, captions, own_files or {}, retry_failed)
-    if output_dir is None and all(row is None or row.output is None for row in given):
+    redone = await records_to_redo(records, keyed, journal, redo_rejected=plan.redo_rejected)
+    check = _Check({**records, **redone}, redone.keys(), plan, own_files)
+    if plan.output_dir is None and all(row is None or row.output is None for row in given):
         return _checked(check, rows, sources)  # there are no files to check
     return await to_thread.run_sync(_checked, check, rows, sources)
-
-
-def own_files_of(*, manifest: Path | None, journal: Path | None, report: Path | None = None) -> OwnFiles:
-    """Return the files of a run, which no row may write; for a thread.
-
-    Raises:
-        ValueError: If two of them are one file.
-    """
-    named = [("the manifest", manifest), ("the journal", journal), ("the report", report)]
-    if journal is not None:
-        named += [("a file of the journal", journal.with_name(journal.name + end)) for end in _BESIDE_A_DATABASE]
-    files: dict[str, str] = {}
-    for name, path in named:
-        if path is None:
-            continue
-        other = files.setdefault(same_file_key(path), name)
-        if other != name:
-            raise ValueError(f"{name} would overwrite {other}, {path}: name another journal")
-    return files
-
-
-async def check_manifest(journal: Journal, manifest: Manifest) -> None:
-    """Check that *journal* was not made for another manifest, and note for which one it is.
-
-    Raises:
-        JournalError: If it was made for another one.
-    """
-    name = await to_thread.run_sync(lambda: manifest.name)
-    if name is None:
-        return
-    found = await journal.fact("manifest")
-    if found is None:
-        await journal.keep_fact("manifest", name)
-    elif found != name:
-        raise JournalError(f"{journal} was made for the manifest {found}, not for {name}; use another journal")
-
-
-def has_been_sent(record: Record | None) -> bool:
-    """Return whether a row has a job, or may have one, so that it does not need its sources."""
-    return record is not None and (record.state in _SENT or (record.state is State.FAILED and record.is_final))
-
-
-def _may_be_sent(record: Record | None, inputs: str | None, inputs_0_1: str | None, *, retries_failed: bool) -> bool:
-    """Return whether a row may be sent: a failed one too if it is retried, or has changed."""
-    if record is None or record.state is not State.FAILED or not record.is_final:
-        return not has_been_sent(record)
-    return retries_failed or inputs is None or not same_inputs(record.inputs, inputs, inputs_0_1)
 
 
 # A row and its record. For threads
@@ -207,97 +111,128 @@ class _Check:
     records: Mapping[str, Record]
     redone: Container[str]
     """The keys of those that get another job."""
-    output_dir: Path | None
-    captions: bool
+    plan: Plan
     own_files: OwnFiles
-    retries_failed: bool
+
+
+@frozen
+class _Candidate:
+    """A row with its sources and its record."""
+
+    source: SourceRow
+    row: DubRow
+    """What of it can be checked."""
+    sources: _Sources
+    record: Record | None
+    inputs_0_1: str | None
+    captions: bool
 
 
 def _checked(check: _Check, rows: Sequence[SourceRow], sources: Sequence[_Sources]) -> list[PreparedRow | SourceRow]:
     return [
-        one if (row := one.checkable) is None else _prepared(check, one, row, its_sources)
+        one if (row := one.checkable) is None else _prepared(check, _candidate(check, one, row, its_sources))
         for one, its_sources in zip(rows, sources, strict=True)
     ]
 
 
-def _prepared(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) -> PreparedRow | SourceRow:
-    key = sources.key
-    record = None if key is None else check.records.get(key)
-    captions = wants_captions(row, captions=check.captions)
-    inputs_0_1 = _inputs_0_1(row, sources, record)
-    is_to_be_sent = _may_be_sent(record, sources.inputs, inputs_0_1, retries_failed=check.retries_failed)
-    # Captions never block a job that is paid for.
-    target, problems = _target(check, row, key, record, captions=captions and is_to_be_sent)
-    if is_to_be_sent:
-        problems = [*_source_problems(row, sources), *problems]
-    problems += draft_problems(row, sources.files, check.records)
-    inputs = sources.inputs or (None if record is None else record.inputs)
-    if problems or source.row is None or key is None or inputs is None:
-        found = [Problem(f"{source.place}, {column}", message) for column, message in problems]
-        return evolve(source, problems=[*source.problems, *found])
-    files = sources.files
-    entry = Entry(
+def _candidate(check: _Check, source: SourceRow, row: DubRow, sources: _Sources) -> _Candidate:
+    record = None if sources.key is None else check.records.get(sources.key)
+    is_compared = record is not None and sources.inputs is not None  # a new row need not be
+    inputs_0_1 = inputs_digest_0_1(row, sources.known) if is_compared else None
+    return _Candidate(source, row, sources, record, inputs_0_1, wants_captions(row, captions=check.plan.captions))
+
+
+def _prepared(check: _Check, one: _Candidate) -> PreparedRow | SourceRow:
+    target, faults = _target_and_faults(check, one)
+    entry = None if faults or one.source.row is None else _entry(check, one, target)
+    if entry is not None:
+        return _with_entry(one, entry, target)
+    found = [Problem(f"{one.source.place}, {column}", message) for column, message in faults]
+    return evolve(one.source, problems=[*one.source.problems, *found])
+
+
+def _entry(check: _Check, one: _Candidate, target: Path | None) -> Entry | None:
+    """Return what is admitted; `None` if its files cannot be read and never were."""
+    key, inputs = one.sources.key, one.sources.inputs or (None if one.record is None else one.record.inputs)
+    if key is None or inputs is None:
+        return None
+    return Entry(
         key=key,
         inputs=inputs,
-        inputs_0_1=inputs_0_1,
-        number=source.number,
-        place=source.place,
+        inputs_0_1=one.inputs_0_1,
+        number=one.source.number,
+        place=one.source.place,
         target=None if target is None else str(target),
-        redoes=record.earlier[-1] if record is not None and key in check.redone else None,
-        draft=draft_of(row),
-        claims=claims_of(row, target, captions=captions),
+        redoes=one.record.earlier[-1] if one.record is not None and key in check.redone else None,
+        draft=draft_of(one.row),
+        claims=claims_of(one.row, target, captions=one.captions),
     )
+
+
+def _with_entry(one: _Candidate, entry: Entry, target: Path | None) -> PreparedRow:
+    files = one.sources.files
     return PreparedRow(
-        row=row,
-        number=source.number,
-        place=source.place,
-        key=key,
+        row=one.row,
         target=target,
-        captions=captions,
+        captions=one.captions,
         files=files,
-        missing=sources.missing,
-        seconds=seconds_of(row, *(files[name].seconds if name in files else None for name in ROLES)),
+        missing=one.sources.missing,
+        seconds=seconds_of(one.row, *(files[name].seconds if name in files else None for name in ROLES)),
         entry=entry,
     )
 
 
-def _inputs_0_1(row: DubRow, sources: _Sources, record: Record | None) -> str | None:
-    is_compared = record is not None and sources.inputs is not None  # a new row need not be
-    return inputs_digest_0_1(row, sources.known) if is_compared else None
+# What is wrong with a row
 
 
-def _source_problems(row: DubRow, sources: _Sources) -> list[_Fault]:
+def _target_and_faults(check: _Check, one: _Candidate) -> tuple[Path | None, list[_Fault]]:
+    is_to_be_sent = _may_be_sent(check, one)
+    # Captions never block a job that is paid for.
+    target, faults = _target(check, one, captions=one.captions and is_to_be_sent)
+    if is_to_be_sent:
+        faults = [*_source_faults(one.row, one.sources), *faults]
+    return target, [*faults, *draft_problems(one.row, one.sources.files, check.records)]
+
+
+def _may_be_sent(check: _Check, one: _Candidate) -> bool:
+    """Return whether a row may be sent, and so needs its sources: a failed one if it is retried, or has changed."""
+    record, inputs = one.record, one.sources.inputs
+    if record is None:
+        return True
+    if record.state is not State.FAILED or not record.is_final:
+        return record.state in WITHOUT_A_JOB
+    return check.plan.retry_failed or inputs is None or not same_inputs(record.inputs, inputs, one.inputs_0_1)
+
+
+def _source_faults(row: DubRow, sources: _Sources) -> list[_Fault]:
     found = [(name, sources.missing.get(name) or host_problem(getattr(row, name))) for name in ROLES]
     return [(column, problem) for column, problem in (*found, ("key", key_problem(row))) if problem is not None]
 
 
-def _target(
-    check: _Check, row: DubRow, key: str | None, record: Record | None, *, captions: bool
-) -> tuple[Path | None, list[_Fault]]:
+def _target(check: _Check, one: _Candidate, *, captions: bool) -> tuple[Path | None, list[_Fault]]:
     """Return the file of a row, and what is wrong with it."""
-    if key is None and row.output is None:
+    key = one.sources.key
+    if key is None and one.row.output is None:
         return None, []  # it would be named after the key
     try:
-        target = target_of(row, key or "", check.output_dir)
+        target = target_of(one.row, key or "", check.plan.output_dir)
     except ValueError as error:
         return None, [("output", str(error).removeprefix("output "))]
-    return target, [] if target is None else _output_problems(check, row, target, record, captions=captions)
+    return target, [] if target is None else _output_faults(check, one, target, captions=captions)
 
 
-def _output_problems(
-    check: _Check, row: DubRow, target: Path, record: Record | None, *, captions: bool
-) -> list[_Fault]:
+def _output_faults(check: _Check, one: _Candidate, target: Path, *, captions: bool) -> list[_Fault]:
     files = [same_file_key(path) for path in written_by(target, captions=captions)]
     for path in (*files, *folders_made_for(target, files[0])):
         if (own := check.own_files.get(path)) is not None:
             return [("output", f"{target if path == files[0] else path} is {own} of this run")]
     for name in ROLES:
-        source = getattr(row, name)
+        source = getattr(one.row, name)
         if isinstance(source, Path) and "\0" not in str(source) and same_file_key(source) == same_file_key(target):
             return [("output", f"{target} is the {name} of this row")]
     if not is_utf_8(str(target)):
         return [("output", f"its path is not valid UTF-8: {target}")]
-    known = record or Record(key="", inputs="")
+    known = one.record or Record(key="", inputs="")
     if is_written(evolve(known, target=str(target))):
         return []
     return [("output", message) for message in output_problems(known, target, captions=captions)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.attempt_keys import is_like_attempt_key
 from heygen_async.bulk.limits import look_policy
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import ENDS_RUN, ItemGone, failed_step, is_gone
-from heygen_async.bulk.record import Record, State, is_like_attempt_key
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.errors import APIError, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse, has_own_code
@@ -40,8 +41,8 @@ async def checked_item(run: RunContext, row: PreparedRow, record: Record, job: L
     """Search for a row's own job if its item of a batch names a *job* with another callback id.
 
     Returns:
-        The record with its own job, or with the failure; `None` if *job* is the row's. That it is not is only certain
-        if its callback id has the form of ours: a server may change the others.
+        The record with its own job, or with the failure; `None` if *job* is the row's. If no other is found, only a
+        callback id of our form proves that *job* is another row's: a server may change other callback ids.
     """
     if record.lipsync_id is not None or not job.callback_id or job.callback_id == record.callback_id:
         return None
@@ -67,12 +68,13 @@ async def without_job(
 ) -> Record:
     """Return the record of a row whose job cannot be waited for because of *error*.
 
-    It gets another one if the API says that the first is gone, which an earlier run created, the caller wants that, and
-    it is the same account. If only its batch is gone, the list may have its job.
+    The row gets another job if all of this holds: the API says that its job is gone, an earlier run created that job,
+    the caller wants another one (`retry_failed`), and it is known which account the store belongs to. If only its batch
+    is gone, the list may have its job.
     """
     if _is_batch_gone(record, error):
         return await job_in_list(run, row, record, error)
-    is_wanted = run.retries_failed and is_of_earlier_run and is_gone(record, error)
+    is_wanted = run.retry_failed and is_of_earlier_run and is_gone(record, error)
     if not is_wanted or await run.tools.store.fact("account") is None:
         return record.stopped(error)
     if record.state is State.COMPLETED:  # it is certainly paid: what a read of it says alone may lag behind

@@ -25,8 +25,9 @@ import orjson
 from attrs import define, field
 
 from heygen_async.bulk import journal_format, reviews
+from heygen_async.bulk.claims import conflict, rivals
 from heygen_async.bulk.entries import admitted
-from heygen_async.bulk.identity import FileInfo, conflict, rivals
+from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.journal_file import JournalFile, name_of, open_existing, open_file
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.reviews import Review
@@ -263,21 +264,13 @@ class Journal:
             db.executemany("DELETE FROM assets WHERE asset_id = ?", [(one,) for one in asset_ids])
 
     @_in_thread
-    def file_info(self, paths: Sequence[str]) -> Mapping[str, FileInfo]:
-        """Return what was last read from the files at *paths*."""
+    def file_info(self, paths: Sequence[str] | None = None) -> Mapping[str, FileInfo]:
+        """Return what was last read from the files at *paths*; without *paths* from all files."""
+        query = "SELECT path, fingerprint, digest, seconds FROM files"
+        named = "" if paths is None else " WHERE path IN (SELECT value FROM json_each(?))"
+        values = () if paths is None else (orjson.dumps(paths).decode(),)
         with self._file.reading() as db:
-            found = db.execute(
-                "SELECT path, fingerprint, digest, seconds FROM files WHERE path IN (SELECT value FROM json_each(?))",
-                (orjson.dumps(paths).decode(),),
-            )
-            return {path: FileInfo(*facts) for path, *facts in found}
-
-    @_in_thread
-    def known_files(self) -> Mapping[str, FileInfo]:
-        """Return what was last read from files, by path."""
-        with self._file.reading() as db:
-            found = db.execute("SELECT path, fingerprint, digest, seconds FROM files")
-            return {path: FileInfo(*facts) for path, *facts in found}
+            return {path: FileInfo(*facts) for path, *facts in db.execute(query + named, values)}
 
     @_in_thread
     def keep_file_info(self, facts: Mapping[str, FileInfo]) -> None:

@@ -210,9 +210,12 @@ def _check_identity(db: sqlite3.Connection, name: str) -> None:
     """Check that this is a journal, or an empty file, which may become one."""
     application, version, tables = _identity(db)
     if tables and application != APPLICATION:
-        raise JournalError(f"{name} is a database, but not a journal of heygen-async")
+        raise JournalError(f"{name} is a database, but not a journal of heygen-async: name another file")
     if tables and version not in {FIRST_VERSION, VERSION}:
-        raise JournalError(f"{name} was written by another version of heygen-async (format {version})")
+        raise JournalError(
+            f"{name} was written by another version of heygen-async (format {version}): "
+            "continue it with that version, or use another journal"
+        )
 
 
 def _identity(db: sqlite3.Connection) -> tuple[int, int, int]:

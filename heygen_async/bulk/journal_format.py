@@ -14,9 +14,10 @@ from typing import Final
 import attrs
 import orjson
 
+from heygen_async._text import line_without_queries
 from heygen_async.bulk import reviews
-from heygen_async.bulk.record import Record, State, first_version_key
-from heygen_async.bulk.store import line_without_queries
+from heygen_async.bulk.attempt_keys import first_version_key
+from heygen_async.bulk.record import Record, State
 
 APPLICATION: Final = 0x48474A31  # "HGJ1", which marks a database as a journal
 VERSION: Final = 3

@@ -29,12 +29,16 @@ LONGEST_PROBE: Final = 600.0
 """Seconds before one more than the limit is tried: at first, and after many refusals."""
 
 LOW: Final = 0.75
+"""The share of the most jobs ever in flight below which the limit may rise again soon."""
+
 LONGEST_PROBE_WHEN_LOW: Final = 75.0
-"""The same while the limit is below this share of the most that was ever in flight: it may rise again."""
+"""The longest time between two probes below that share, in seconds."""
 
 FIRST_PROBE_WHEN_IDLE: Final = 1.0
 LONGEST_PROBE_WHEN_IDLE: Final = 30.0
-"""The same where no end of ours will show a free seat: nothing is in flight, or a job ended during the create."""
+"""Seconds before the next probe where the end of a job cannot show a free seat: none is in flight, or one ended during
+the create.
+"""
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0

@@ -89,7 +89,7 @@ def _parsed(url: str) -> Link:
 def _parameter(text: str) -> tuple[str, str, str]:
     name, equals, coded = text.partition("=")
     value = unquote_plus(coded)
-    claims = claims_of(value)
+    claims = token_claims(value)
     if claims is not None:
         text = f"{name}{equals}{claims}" if claims else ""
     return unquote_plus(name).lower(), value, text
@@ -98,7 +98,7 @@ def _parameter(text: str) -> tuple[str, str, str]:
 def _segment(text: str) -> str | None:
     """Return a segment of a path without the signature in it; `None` if nothing remains."""
     value = unquote(text)
-    claims = claims_of(value)
+    claims = token_claims(value)
     if claims is not None:
         return claims
     if _PATH_SIGNATURE.search(value) is None:
@@ -108,7 +108,7 @@ def _segment(text: str) -> str | None:
     return quote(_PATH_PIECE.sub("", value), safe="~&=") or None
 
 
-def claims_of(value: str) -> str | None:
+def token_claims(value: str) -> str | None:
     """Return what *value* claims, if it is a JSON Web Token, without its times and its signature; "" if nothing."""
     found = _TOKEN.fullmatch(value)
     if found is None:

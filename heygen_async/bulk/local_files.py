@@ -24,7 +24,6 @@ from heygen_async.bulk.identity import ROLES, FileInfo
 from heygen_async.bulk.store import RowStore
 from heygen_async.models import DubRow
 
-_BLOCK: Final = 1 << 20
 _CLOCK_SECONDS: Final = 2.0
 """How coarse the clock of a file system may be."""
 
@@ -123,7 +122,7 @@ def read_file_info(path: Path) -> FileInfo | str:
     try:
         with path.open("rb") as file:
             before = fingerprint(os.fstat(file.fileno()))
-            digest = _digest(file)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
             seconds = _seconds(file)
             after = fingerprint(os.fstat(file.fileno()))
     except OSError as error:
@@ -167,13 +166,6 @@ def is_utf_8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _digest(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(_BLOCK):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _seconds(file: BinaryIO) -> float | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from attrs import field, frozen
 from attrs.validators import optional
 
-from heygen_async._arguments import check_function, check_type, count
+from heygen_async._arguments import check_function, check_type, count, one_of
 from heygen_async._media.targets import expanded
 from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.events import DubEvent
@@ -31,11 +31,6 @@ def _path(path: str | PathLike[str] | None) -> Path | None:
 
 def _budget(_plan: Plan, _field: Field, value: float | None) -> None:
     check_budget(value)
-
-
-def _submit(_plan: Plan, _field: Field, value: object) -> None:
-    if value not in get_args(Submit):
-        raise ValueError(f"submit must be each or batch, not {value!r}")
 
 
 def _flag(_plan: Plan, field: Field, value: object) -> None:
@@ -62,7 +57,7 @@ class Plan:
     max_attempts: int = field(default=3, validator=count)
     budget: float | None = field(default=None, validator=_budget)
     rates: Mapping[str, float] = field(default=None, converter=check_rates)
-    submit: Submit = field(default="each", validator=_submit)
+    submit: Submit = field(default="each", validator=one_of(*get_args(Submit)))
     captions: bool = field(default=False, validator=_flag)
     retry_failed: bool = field(default=False, validator=_flag)
     redo_rejected: bool = field(default=False, validator=_flag)

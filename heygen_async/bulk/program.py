@@ -1,4 +1,4 @@
-"""The row program: what to do with a row next, and what an answer makes of its record. Pure; `effects` has the calls.
+"""The row program: the next step of a row, and how an answer changes its record. Pure; `effects` has the calls.
 
 Rule 1: nothing here knows who calls it, or when.
 Rule 2: a create is sent only after the record that `intent` returns was saved.
@@ -10,14 +10,14 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from attrs import frozen
 
 from heygen_async._ids import is_key_fresh
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
-from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.store import JournalError
 from heygen_async.errors import (
@@ -35,6 +35,9 @@ from heygen_async.policies import PollPolicy
 
 ENDS_RUN: Final = (AuthenticationError, JournalError)
 """What ends the run at once. Without credit, nothing more is created, but what runs is finished."""
+
+CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
+"""`refused` is a 429, `rejected` any other error that is not transient, `failed` a create without a usable answer."""
 
 _BATCH_LOOKS: Final = PollPolicy(fastest=1.0, growth=0.25, slowest=75.0)
 
@@ -195,6 +198,17 @@ def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Rec
 def is_of_item(error: HeyGenError) -> bool:
     """Return whether a create, or a batch of them, failed because of something in it."""
     return isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in UNUSABLE_ASSET)
+
+
+def answer_of(record: Record) -> CreateAnswer:
+    """Return how the last create of this record was answered."""
+    error = record.failure
+    if record.state is State.SUBMITTED:
+        return "accepted"
+    if isinstance(error, RateLimited):
+        return "refused"
+    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
+    return "failed" if is_unanswered else "rejected"
 
 
 def is_settled(error: HeyGenError, *, was_fresh: bool) -> bool:

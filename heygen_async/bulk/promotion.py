@@ -14,7 +14,7 @@ import os
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 import attrs
 from anyio import to_thread
@@ -36,9 +36,7 @@ from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.store import Draft, RowStore
-from heygen_async.models import DubRow
-
-Mode = Literal["speed", "precision"]
+from heygen_async.models import DubRow, Mode
 
 _PAGE: Final = 1000
 _LONGEST_KEY: Final = 250
@@ -66,7 +64,7 @@ async def known_files(journal: Journal) -> KnownFiles:
     Raises:
         JournalError: If it cannot be read.
     """
-    return KnownFiles(await to_thread.run_sync(os.getcwd), await journal.known_files())
+    return KnownFiles(await to_thread.run_sync(os.getcwd), await journal.file_info())
 
 
 @frozen(kw_only=True)

@@ -11,19 +11,14 @@ Rule 4: what is recorded of a file holds for that path and that file only.
 from __future__ import annotations
 
 import enum
-import hashlib
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-import orjson
 from attrs import field, frozen
 
-from heygen_async.errors import APIError, HeyGenError, RateLimited
+from heygen_async.bulk.attempt_keys import attempt_key
+from heygen_async.errors import APIError
 from heygen_async.models import Lipsync
-
-CreateAnswer: TypeAlias = Literal["accepted", "refused", "rejected", "failed"]
-"""`refused` is a 429, `rejected` any other error that is not transient, `failed` a create without a usable answer."""
 
 if TYPE_CHECKING:
     from attrs import evolve as evolve  # noqa: PLC0414 for type checkers, who know it
@@ -37,11 +32,6 @@ else:
 
 
 _NOT_SAVED: Final[Mapping[str, bool]] = {"saved": False}
-
-_KEY_CHARACTERS: Final = 200
-"""Characters of a row's key in its attempt keys; the API takes 255 in all."""
-_DIGITS: Final = 16
-_ATTEMPT_KEY: Final = re.compile(rf".{{1,{_KEY_CHARACTERS}}}\.[0-9a-f]{{{_DIGITS}}}")
 
 
 class State(enum.StrEnum):
@@ -59,6 +49,10 @@ class State(enum.StrEnum):
     """Nothing is left to do."""
     FAILED = "failed"
     """The job failed."""
+
+
+WITHOUT_A_JOB: Final = frozenset({State.PLANNED, State.FAILED})
+"""States of a row without a job that could still be completed."""
 
 
 @frozen(kw_only=True, slots=False)  # for evolve
@@ -151,8 +145,8 @@ class Record:
     """Whether its files were uploaded again because the server had lost them."""
     outdated_assets: tuple[str, ...] = field(default=(), eq=False, metadata=_NOT_SAVED)
     """Uploads of an attempt that failed: its next one uses none of them, because they may be why."""
-    group: tuple[str, int] | None = field(default=None, eq=False, metadata=_NOT_SAVED)
-    """The name and size of the group of rows that it is to share its next batch with."""
+    group: str | None = field(default=None, eq=False, metadata=_NOT_SAVED)
+    """The group of rows that it is to share its next batch with."""
     job: Lipsync | None = field(default=None, eq=False, metadata=_NOT_SAVED)
     """The job as it was last seen."""
     warnings: tuple[str, ...] = field(default=(), eq=False, metadata=_NOT_SAVED)
@@ -407,39 +401,3 @@ class Record:
     def next_version(self) -> Record:
         """Return the record as it is to be saved."""
         return evolve(self, version=self.version + 1)
-
-
-def attempt_key(row_key: str, digest: str, attempt: int) -> str:
-    """Return the idempotency key of an attempt.
-
-    The same row gets the same key in every journal, so that the server replays its job; a row that differs in
-    anything gets another key. It ends in 16 hex digits of a hash, so no row key leads to the attempt key of another.
-
-    Args:
-        row_key: The row's own key.
-        digest: Covers everything that is sent for it.
-        attempt: The number of the attempt, from 1.
-    """
-    covered = orjson.dumps([row_key, digest, attempt])
-    return f"{row_key[:_KEY_CHARACTERS]}.{hashlib.sha256(covered).hexdigest()[:_DIGITS]}"
-
-
-def is_like_attempt_key(callback_id: str) -> bool:
-    """Return whether *callback_id* has the form of an attempt key, which hardly any other one has."""
-    return _ATTEMPT_KEY.fullmatch(callback_id) is not None
-
-
-def first_version_key(key: str, attempt: int) -> str:
-    """Return the attempt key that the first version of this library used."""
-    return key if attempt == 1 else f"{key}.{attempt}"
-
-
-def answer_of(record: Record) -> CreateAnswer:
-    """Return how the last create of this record was answered."""
-    error = record.failure
-    if record.state is State.SUBMITTED:
-        return "accepted"
-    if isinstance(error, RateLimited):
-        return "refused"
-    is_unanswered = isinstance(error, HeyGenError) and error.is_transient
-    return "failed" if is_unanswered else "rejected"

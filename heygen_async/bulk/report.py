@@ -18,7 +18,7 @@ from anyio import CancelScope, to_thread
 
 from heygen_async._media.targets import same_file_key
 from heygen_async._text import escape_controls, one_line
-from heygen_async.bulk.intake import OwnFiles
+from heygen_async.bulk.own_files import OwnFiles
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import RowPages
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from anyio import to_thread
 
 from heygen_async.bulk.checks import BadRows, RefusedRow
-from heygen_async.bulk.events import RowState
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.outputs import is_changed
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.errors import LipsyncFailed
-from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus
+from heygen_async.models import DubOutcome, Lipsync, LipsyncStatus, RowState
 
 
 async def outcome_of(row: PreparedRow, record: Record, *, has_worked: bool) -> DubOutcome:

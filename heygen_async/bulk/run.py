@@ -29,11 +29,11 @@ from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import DubSnapshot, StageCounter
 from heygen_async.bulk.executor import RowExecutor
 from heygen_async.bulk.folders import check_creatable, check_writable, temporary_folder
-from heygen_async.bulk.intake import OwnFiles, check_manifest, own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.journal_file import check_place
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.own_files import OwnFiles, check_manifest, own_files_of
 from heygen_async.bulk.owner import Owner
 from heygen_async.bulk.plan import Plan, check_rows
 from heygen_async.bulk.program import LAST_STEPS
@@ -77,7 +77,7 @@ class _Active:
 
 def _context_of(heygen: HeyGen, journal: Journal, plan: Plan, owner: Owner) -> RunContext:
     limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
-    queue = CreateQueue(limiter, CircuitBreaker(), lambda: asyncio.get_running_loop().time())
+    queue = CreateQueue(limiter, CircuitBreaker())
     tools = Tools(heygen=heygen, store=journal, clock=plan.clock, delays=plan.delays)
     window = Window(_WINDOW)
     return RunContext(
@@ -89,7 +89,7 @@ def _context_of(heygen: HeyGen, journal: Journal, plan: Plan, owner: Owner) -> R
         window=window,
         downloads=asyncio.Semaphore(_DOWNLOADS),
         max_attempts=plan.max_attempts,
-        retries_failed=plan.retry_failed,
+        retry_failed=plan.retry_failed,
         is_batching=plan.submit == "batch",
         check_account=owner.check,
     )

@@ -21,10 +21,10 @@ class AccountJobs:
     """The jobs that the account has: its whole list, read once in a run, when that is first needed."""
 
     _heygen: HeyGen
-    _ids: set[str] | None = None
+    _ids: Container[str | None] | None = None
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
 
-    async def ids(self) -> Container[str]:
+    async def ids(self) -> Container[str | None]:
         """Return their ids.
 
         Raises:
@@ -48,7 +48,7 @@ class RunContext:
     window: Window
     downloads: asyncio.Semaphore
     max_attempts: int
-    retries_failed: bool
+    retry_failed: bool
     is_batching: bool
     check_account: Callable[[], Awaitable[None]]
     """Checks, once in a run, that the key belongs to the store's account."""

@@ -6,9 +6,9 @@ Rule 2: a job is adopted only if it is certainly the row's; otherwise the row fa
 Rule 3: what a walk finds is saved before the anchor moves.
 Rule 4: a run whose store knows the newest job of the account walks nowhere. That is decided before its first create, a
 repeated one included: what that one creates would be known.
-Rule 5: a run whose store is new looks at the jobs of the last day: another store may have had its rows in batches,
-whose keys differ. A run in batches looks at all of them. One by one, a row has the same key in all stores: the newest
-100 jobs, which are one request, have to do for rows that were in batches.
+Rule 5: a run whose store is new looks at the jobs of the last day, because another store may have sent its rows in
+batches, under other keys. A run in batches reads all of these jobs. A run without batches reads only the first page
+that has jobs: its own rows have the same keys in all stores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from typing import Final
 from attrs import define, field
 
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
-from heygen_async.bulk.record import Record, State, attempt_key, first_version_key, is_like_attempt_key
+from heygen_async.bulk.attempt_keys import attempt_key, first_version_key, is_like_attempt_key
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import HeyGen, Store, UnixClock
 from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
@@ -72,7 +73,7 @@ class Searcher:
     _searching: set[str] = field(factory=set)
     """The callback ids of the rows that are searched for: none of them has a create on its way."""
     _covered: set[str] = field(factory=set)
-    """The callback ids that walks were for, of rows that had no create on its way either."""
+    """The callback ids that a finished walk was for: none of them had a create on its way when it began."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
     _failure: HeyGenError | None = None
     """Why the list could not be read the last time that this failed."""

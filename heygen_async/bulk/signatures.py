@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from heygen_async.bulk.link import Link, claims_of, parse_link
+from heygen_async.bulk.link import Link, parse_link, token_claims
 from heygen_async.bulk.signers import added_by_signers
 
 
@@ -38,13 +38,13 @@ _TOKENS: Final = _SIGNATURES | _names(
     "token access_token accesstoken auth auth_token auth_key authkey authorization jwt ticket secret"
     " sign st verify verification policy credential tempauth oh hm secure"
 )
-"""Likewise."""
+"""A signature if the value looks like one."""
 _TOKEN_ENDING: Final = re.compile(r".*(?:token|signature|(?<!de)(?<!as)sign|[-_.](?:sig|hmac))")
-"""Likewise: `download_token`, `wmsAuthSign`; not `design` and `assign`."""
+"""Endings of such names: `download_token`, `wmsAuthSign`; not of `design` and `assign`."""
 _SESSIONS: Final = _names("session sessionid sid")
-"""Likewise, but only beside an expiry. Two links hardly ever have the same."""
+"""A signature if the value looks like one and there is an expiry. Two links hardly ever share one."""
 _DIGESTS: Final = _SESSIONS | _names("hash h md5 s digest sha1 sha256")
-"""Likewise, but only beside an expiry: alone they may tell one content from another."""
+"""The same; without an expiry these may say which content is meant."""
 _EXPIRY: Final = re.compile(r"(?:x[-_]?)?(?:exp|expires?|expiry|expiration)(?:[-_]?(?:at|in|time|timestamp|date))?")
 """An expiry if the value is a time, or a number of seconds of which the name says that they expire."""
 _ENDS: Final = _names("deadline until valid_until")
@@ -112,7 +112,7 @@ def _certain(link: Link) -> frozenset[str]:
     values = link.values
     signatures = {name for name, value in values.items() if _is_signature(name, value)}
     # What a token claims may say which file is meant, so it stays; what goes with it does not.
-    found = {name for name in signatures if not claims_of(values[name])}
+    found = {name for name in signatures if not token_claims(values[name])}
     if signatures:
         found |= {name for name, value in values.items() if _goes_with_signature(name, value)}
     return frozenset((found | added_by_signers(link)) & values.keys())

@@ -21,45 +21,18 @@ class Spending:
     """Why rows are left out, once some are."""
     _changed: asyncio.Event = field(factory=asyncio.Event)
 
-    async def reserve(self, mode: str, seconds: float | None, *, before_waiting: Callable[[], None]) -> float:
-        """Reserve the price of a job, and return it; wait while jobs that run may leave room for it.
-
-        Raises:
-            OverBudget: If it does not fit.
-            InsufficientCredit: If the account is out of credit.
-        """
-        while True:
-            self.check_credit()
-            price = self.budget.price(mode, seconds)
-            if self.budget.reserve(price, is_guess=seconds is None):
-                return price
-            if not self.budget.may_fit(price):
-                self.over_budget = self._over_budget(is_guess=seconds is None)
-                raise self.over_budget
-            before_waiting()
-            await self._changed.wait()
-
-    def _over_budget(self, *, is_guess: bool) -> OverBudget:
+    def exceeded(self, *, is_guess: bool) -> OverBudget:
+        """Note that a row does not fit the budget, and return why; *is_guess* if its length is not known."""
         reason = f"the budget of ${self.budget.limit:,.2f} would be exceeded"
         if is_guess and self.budget.longest:
             reason += f"; the length of this row is not known, and the longest so far was {self.budget.longest:,.0f} s"
-        return OverBudget(reason)
-
-    def resume(self, reserved: float, *, is_new: bool = False) -> None:
-        """Count a job that exists already; *is_new* if its price is not in the sum yet."""
-        if is_new:
-            self.budget.spent += reserved
-        self.budget.resume(reserved)
-
-    def settle(self, reserved: float, cost: float) -> None:
-        """Replace what was reserved for a job that has ended by its cost, and wake the rows that wait for room."""
-        self.budget.settle(reserved, cost)
-        self._wake()
+        self.over_budget = OverBudget(reason)
+        return self.over_budget
 
     def stop(self, error: InsufficientCredit) -> None:
         """Reserve nothing more: the account is out of credit."""
         self.no_credit = self.no_credit or error
-        self._wake()
+        self.wake()
 
     def check_credit(self) -> None:
         """Check that the account is not known to be out of credit.
@@ -70,7 +43,12 @@ class Spending:
         if self.no_credit is not None:
             raise self.no_credit.fresh()
 
-    def _wake(self) -> None:
+    async def changed(self) -> None:
+        """Wait until there may be more room in the budget, or no more credit."""
+        await self._changed.wait()
+
+    def wake(self) -> None:
+        """Let the rows that wait in `changed` look again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -83,13 +61,30 @@ class Reservation:
     price: float | None = None
 
     async def make(self, mode: str, seconds: float | None, *, before_waiting: Callable[[], None]) -> None:
-        """Reserve the price of a job, as `Spending.reserve` does."""
-        self.price = await self._spending.reserve(mode, seconds, before_waiting=before_waiting)
+        """Reserve the price of a job; wait while jobs that run may leave room for it.
+
+        Raises:
+            OverBudget: If it does not fit.
+            InsufficientCredit: If the account is out of credit.
+        """
+        spending, is_guess = self._spending, seconds is None
+        while True:
+            spending.check_credit()
+            price = spending.budget.price(mode, seconds)
+            if spending.budget.reserve(price, is_guess=is_guess):
+                self.price = price
+                return
+            if not spending.budget.may_fit(price):
+                raise spending.exceeded(is_guess=is_guess)
+            before_waiting()
+            await spending.changed()
 
     def resume(self, price: float, *, is_new: bool = False) -> None:
         """Count a job that exists already; *is_new* if its price is not in the sum yet."""
         self.price = price
-        self._spending.resume(price, is_new=is_new)
+        if is_new:
+            self._spending.budget.spent += price
+        self._spending.budget.resume(price)
 
     def resume_once(self, price: float) -> None:
         """Count the price of an item of an interrupted batch, unless something is reserved."""
@@ -97,9 +92,10 @@ class Reservation:
             self.resume(price)
 
     def settle(self, cost: float | None) -> None:
-        """Replace what is reserved, if anything is, by the cost of the job."""
+        """Replace what is reserved, if anything is, by the cost of the job, and wake the rows that wait for room."""
         if self.price is not None:
-            self._spending.settle(self.price, cost or 0.0)
+            self._spending.budget.settle(self.price, cost or 0.0)
+            self._spending.wake()
             self.price = None
 
     def keep(self) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from attrs import Factory, field, frozen
 
-from heygen_async._text import one_line, without_queries
+from heygen_async._text import line_without_queries
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.reviews import Review
@@ -70,11 +70,6 @@ class Entry:
     """Other things that no other row may have, such as its file and its callback id."""
 
 
-def line_without_queries(text: str) -> str:
-    """Return *text* on one line, and without the queries of links."""
-    return one_line(without_queries(text))
-
-
 @frozen
 class Problem:
     """Why a row cannot be run."""
@@ -91,7 +86,13 @@ Admission: TypeAlias = Record | Problem
 
 
 class Facts(Protocol):
-    """What is known of the store as a whole."""
+    """What is known of the store as a whole, by name.
+
+    `anchor` (the newest job before the first create of a run, or empty), `unclean` (there until the jobs of an
+    interrupted run are listed). A journal also has `account` (its user name), `legacy` (converted from version 0.1),
+    `longest` (the longest output in seconds), `manifest` (its file name), `origin`, `runs` and `open`; a cluster has
+    `timeline`.
+    """
 
     def fact(self, name: str) -> Awaitable[str | None]:
         """Return a fact, such as the account that it belongs to."""
@@ -203,7 +204,7 @@ class UnixClock:
 
     now: Callable[[], float] = time.time
     latest: Callable[[], float] = field(default=Factory(lambda self: self.now, takes_self=True))
-    """Returns the latest time that it can be where `now` may be wrong; infinity if that is not known."""
+    """Returns the latest that the time can be, as `now` may be wrong; infinity if that is not known."""
 
 
 DownloadProgress: TypeAlias = Callable[[int, int | None], Awaitable[None]]

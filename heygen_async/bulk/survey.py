@@ -9,7 +9,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from heygen_async.bulk.budget import Budget
-from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import Step, next_step
 from heygen_async.bulk.record import Record
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import EAI_AGAIN, EAI_NONAME, gaierror
 from typing import Final
 
 from heygen_async.cli.streams import check_output
+from heygen_async.cli.suggestions import flag
 from heygen_async.errors import DownloadError, HeyGenError, WaitTimeout
 
 _NO_ADDRESS: Final = frozenset({EAI_AGAIN, EAI_NONAME})
@@ -47,7 +49,8 @@ def advising_on_doubt(what: str) -> Iterator[None]:
     except (HeyGenError, asyncio.CancelledError) as error:
         if getattr(error, "outcome", None) == "unknown":
             key = getattr(error, "idempotency_key", None)
-            error.add_note(f"{what}; to find out, run the same command with --idempotency-key {key}")
+            words = shlex.join(flag("--idempotency-key", key))
+            error.add_note(f"{what}; to find out, run the same command with {words}")
         raise
 
 
@@ -70,7 +73,7 @@ def advising_on_output(advice: str) -> Iterator[None]:
 
 @contextmanager
 def advising_on_port(port: int, host: str | None = None) -> Iterator[None]:
-    """Say which flag helps if the body cannot listen: another program uses *port*, or *host* has no address."""
+    """Say which flag helps if the body cannot listen: another program uses *port*, or *host* is no address to do so."""
     try:
         yield
     except OSError as error:
@@ -79,6 +82,8 @@ def advising_on_port(port: int, host: str | None = None) -> Iterator[None]:
         if host is not None and has_no_address:
             reason = str(error.strerror).partition(" (while ")[0]
             raise ValueError(f"--host {host} has no address: {reason}") from error
+        if host is not None and error.errno == errno.EADDRNOTAVAIL:
+            raise ValueError(f"--host {host} is no address of this machine") from error
         if error.errno != errno.EADDRINUSE:
             raise
         raise OSError(error.errno, f"port {port} is in use; give another one with --port") from error

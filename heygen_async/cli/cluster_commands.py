@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.cli.cluster_view import enqueued_lines, enqueued_object, live_view, status_lines, status_object
+from heygen_async.cli.dub_files import is_report
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.number_flags import Count, Dollars, PositiveNumber, Rates, Slots
@@ -166,14 +167,14 @@ async def status(
 
 @app.command
 async def report(
-    path: Annotated[Path, Parameter(name="PATH")],
+    path: Annotated[PathFlag, Parameter(name="PATH")],
     /,
     *,
     run: str | None = None,
     where: Where = Where(),
     options: Printing = Printing(),  # noqa: B008 frozen
 ) -> None:
-    """Write the state of each row of a run, as CSV.
+    """Write the state of each row of a run, as CSV. An older report is replaced, and no other file.
 
     Example: heygen-async cluster report episodes.report.csv
 
@@ -181,9 +182,14 @@ async def report(
         path: The file to write.
         run: The run, if there are several.
     """
+    if await asyncio.to_thread(lambda: path.is_file() and not is_report(path)):
+        raise ValueError(f"{path} exists and is not a report of a run: move it away, or give another file")
     async with _opened(where) as cluster:
         await cluster.report(path, run=run)
-    note(f"report: {path}", options)
+    if wants_json(options.json):
+        print_json({"type": "report", "path": str(path)})
+    else:
+        note(f"report: {path}", options)
 
 
 @app.command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,14 @@ def enqueued_lines(found: Enqueued) -> Iterator[str]:
     """Return what was enqueued, line by line."""
     changed = f", {found.changed:,} to be tried again because they have changed" if found.changed else ""
     known = found.rows - found.added - found.changed
-    yield one_line(f"run {found.run}: {found.added:,} rows added, {known:,} known already{changed}")
+    yield one_line(f"run {found.run}: {_many(found.added, 'row')} added, {known:,} known already{changed}")
     survey = found.survey
     assumed = f"; {survey.unknown:,} of unknown length, for which a length is assumed" if survey.unknown else ""
-    yield f"about ${survey.estimate:,.2f} for {survey.to_submit:,} rows to submit{assumed}"
+    yield f"about ${survey.estimate:,.2f} for {_many(survey.to_submit, 'row')} to submit{assumed}"
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def enqueued_object(found: Enqueued) -> JSON:
@@ -45,15 +50,17 @@ def status_lines(status: ClusterStatus) -> Iterator[str]:
     """Return the status, line by line."""
     if not status.runs:
         yield "no runs"
+    names = Counter(run.name for run in status.runs)
     for run in status.runs:
-        yield from _run_lines(run)
+        yield from _run_lines(run, name=run.name if names[run.name] == 1 else f"{run.name} at {run.origin}")
     for account in status.accounts:
         yield from _account_lines(account)
 
 
-def _run_lines(run: RunStatus) -> Iterator[str]:
+def _run_lines(run: RunStatus, *, name: str) -> Iterator[str]:
     counts = [f"{run.rows[stage]:,} {stage}" for stage in _ORDER if run.rows.get(stage)]
-    yield one_line(f"run {run.name}: {run.ended:,} of {run.total:,} rows ended ({', '.join(counts) or 'no rows'})")
+    ended = f"{run.ended:,} of {_many(run.total, 'row')} ended"
+    yield one_line(f"run {name}: {ended} ({', '.join(counts) or 'no rows'})")
     left = run.seconds_left
     pace = f"{60 * run.rate:,.1f} rows/min, " if run.rate and run.ended < run.total else ""
     time_left = f"about {clock(left)} left, " if left else ""
@@ -68,7 +75,7 @@ def _account_lines(account: AccountStatus) -> Iterator[str]:
     who = account.name or "the account of an unknown name"
     yield one_line(
         f"{who} at {account.origin}: {account.in_flight} of {account.limit} concurrent jobs, "
-        f"{account.in_air} being created, {len(account.workers)} workers, "
+        f"{account.in_air} being created, {_many(len(account.workers), 'worker')}, "
         f"scheduler {account.scheduler or 'none'}"
     )
     if account.trouble is not None:

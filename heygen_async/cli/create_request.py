@@ -154,7 +154,7 @@ def _json_object(data: bytes, problems: Problems) -> dict[str, object]:
         raise ValueError(f"-d is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     if not isinstance(given, dict):
         raise TypeError('-d must be a JSON object, such as {"video": ..., "audio": ...}')
-    from heygen_async.bulk.manifest import repeated_members  # noqa: PLC0415 most creates have no JSON
+    from heygen_async.bulk.manifest_lines import repeated_members  # noqa: PLC0415 most creates have no JSON
 
     for name in repeated_members(text):
         problems.add("", f"-d has the field {name!r} twice")

@@ -15,6 +15,7 @@ from heygen_async.cli.output import print_json, print_line, wants_json
 from heygen_async.diagnosis import Diagnosis, Level, Verdict
 
 _WIDEST: Final = 100
+_NARROWEST: Final = 40
 _INDENT: Final = 11
 _CALL: Final = re.compile(r"\b(GET) (?=/)")
 _NO_BREAK: Final = "\xa0"
@@ -34,7 +35,7 @@ async def doctor(*, options: Options = Options()) -> int:  # noqa: B008 frozen
     if wants_json(options.json):
         print_json({"data": diagnosis.to_dict()})
     else:
-        for line in report(diagnosis, width=min(get_terminal_size().columns, _WIDEST)):
+        for line in report(diagnosis, width=max(_NARROWEST, min(get_terminal_size().columns, _WIDEST))):
             print_line(line)
     return _EXITS[diagnosis.verdict]
 

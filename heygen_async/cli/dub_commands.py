@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -11,6 +10,7 @@ from heygen_async.bulk.events import DubSnapshot
 from heygen_async.bulk.survey import Survey
 from heygen_async.cli.dub_flags import RunFlags
 from heygen_async.cli.review_flags import ReviewFlags
+from heygen_async.cli.suggestions import command, file, flag
 
 
 @frozen
@@ -60,9 +60,7 @@ class RunCommands:
         if snapshot.stages.get("failed"):
             commands["Retry the failed rows"] = self._retrying()
         if drafts is not None and not self.review.approved and not self.review.review:
-            commands["Watch the drafts, and approve or reject them"] = shlex.join(
-                ["heygen-async", "review", str(drafts)]
-            )
+            commands["Watch the drafts, and approve or reject them"] = command("review", file(drafts))
         return commands
 
     def _with_another_budget(self) -> str:
@@ -72,8 +70,8 @@ class RunCommands:
         return self._command(evolve(self.flags, retry_failed=True))
 
     def _command(self, flags: RunFlags) -> str:
-        url = () if self.base_url is None else ("--base-url", self.base_url)
-        return shlex.join(["heygen-async", "dub", str(self.manifest), *flags.words(), *self.review.words(), *url])
+        url = () if self.base_url is None else flag("--base-url", self.base_url)
+        return command("dub", file(self.manifest), *flags.words(), *self.review.words(), *url)
 
 
 def _is_unfinished(snapshot: DubSnapshot) -> bool:

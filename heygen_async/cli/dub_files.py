@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import os
-import shlex
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Final, Self, get_args
@@ -14,15 +13,16 @@ from urllib.parse import quote
 
 from attrs import evolve, frozen
 
-from heygen_async.bulk.intake import own_files_of
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest, SourceRow
-from heygen_async.bulk.promotion import Mode, Reviews, final_key, known_keys, promote, read_reviews
+from heygen_async.bulk.own_files import own_files_of
+from heygen_async.bulk.promotion import Reviews, final_key, known_keys, promote, read_reviews
 from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.review_flags import ReviewFlags
-from heygen_async.models import AssetId, DubRow, Source
+from heygen_async.cli.suggestions import command, file
+from heygen_async.models import AssetId, DubRow, Mode, Source
 
 _logger: Final = logging.getLogger("heygen_async.cli")
 
@@ -87,7 +87,7 @@ class RunFiles:
             yield f"{message}: give a shorter journal, such as --journal run.sqlite"
         elif self.report is not None and self.report.is_dir():
             yield f"the report {self.report} cannot be written: that is a folder"
-        elif self.report is not None and self.report.exists() and not _is_report(self.report):
+        elif self.report is not None and self.report.exists() and not is_report(self.report):
             yield f"{self.report} exists and is not a report of a run: move it away, or give another journal"
         elif self.journal is not None:
             yield from _unwritable(self.journal)
@@ -122,7 +122,12 @@ def _is_short_enough(path: Path) -> bool:
     return True
 
 
-def _is_report(path: Path) -> bool:
+def is_report(path: Path) -> bool:
+    """Return whether the file at *path* is a report of a run, which another one may replace.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
     with path.open("rb") as file:
         return file.read(64).removeprefix(_BOM).startswith(_REPORT_HEAD)
 
@@ -170,8 +175,8 @@ async def approved_rows(manifest: Manifest, files: RunFiles, review: ReviewFlags
         raise ValueError("a rehearsal knows no review: leave out --sandbox or --approved")
     reviews = await read_reviews(files.journal)
     if not reviews.approved:
-        command = shlex.join(["heygen-async", "review", str(files.journal)])
-        raise ValueError(f"no row is approved: watch the drafts first with {command}")
+        review_it = command("review", file(files.journal))
+        raise ValueError(f"no row is approved: watch the drafts first with {review_it}")
     if left_out := await asyncio.to_thread(lambda: _left_out(manifest, reviews)):
         names = ", ".join([*left_out[:_NAMED], *(["..."] if len(left_out) > _NAMED else [])])
         count = f"{len(left_out):,} approved {'row is' if len(left_out) == 1 else 'rows are'}"

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from heygen_async.cli.number_flags import Count, Dollars, Rates
 from heygen_async.cli.options import PathFlag, Switch
+from heygen_async.cli.suggestions import flag
 
 
 @Parameter(name="*")
@@ -43,21 +44,19 @@ class RunFlags:
 
     def words(self) -> list[str]:
         """Return the words of a command line with these flags, as far as they differ from the defaults."""
-        given = ((flag, getattr(self, flag.name)) for flag in attrs.fields(type(self)))
-        words = (_words(f"--{flag.name.replace('_', '-')}", value) for flag, value in given if value != flag.default)
+        given = ((one, getattr(self, one.name)) for one in attrs.fields(type(self)))
+        words = (_words(f"--{one.name.replace('_', '-')}", value) for one, value in given if value != one.default)
         return list(chain.from_iterable(words))
 
 
-def _words(flag: str, value: object) -> Iterator[str]:
+def _words(name: str, value: object) -> Iterator[str]:
     match value:
         case True:
-            yield flag
+            yield name
         case Mapping():
-            for name, one in value.items():
-                yield from _words(f"{flag}.{name}", one)
+            for key, one in value.items():
+                yield from _words(f"{name}.{key}", one)
         case float():
-            yield from (flag, str(value).removesuffix(".0"))
-        case _ if str(value).startswith("-"):
-            yield f"{flag}={value}"
+            yield from flag(name, str(value).removesuffix(".0"))
         case _:
-            yield from (flag, str(value))
+            yield from flag(name, value)

@@ -10,6 +10,7 @@ from cyclopts import (
     CycloptsError,
     MissingArgumentError,
     Token,
+    UnknownCommandError,
     UnknownOptionError,
     UnusedCliTokensError,
 )
@@ -93,18 +94,26 @@ def _lines(error: BaseException) -> list[str]:
 
 def _usage_line(error: CycloptsError) -> str:
     match error:
-        case UnusedCliTokensError():
-            return one_line(f"unexpected: {' '.join(error.unused_tokens or ())}")
+        case UnusedCliTokensError() | UnknownCommandError() if text := _unexpected(error):
+            return one_line(text)
         case MissingArgumentError(argument=missing) if missing:
             return one_line(_missing(error, missing))
         case UnknownOptionError(token=Token(keyword=None, value="-"), command_chain=("dub",)):
             return "MANIFEST cannot be -: for standard input give /dev/stdin and --journal"
-        case CoercionError(token=Token(keyword=str(flag), value=value), target_type=kind) if kind in _NUMBERS:
+        case CoercionError(msg=None, token=Token(keyword=str(flag), value=value), target_type=kind) if kind in _NUMBERS:
             return one_line(f"{flag} must be {_NUMBERS[kind]}, not {value!r}")
         case CoercionError(token=Token(keyword="--rates" as flag)):
             return f"{flag} are by mode: write {flag}.speed 0.033"
         case _:
             return message_of(error)
+
+
+def _unexpected(error: CycloptsError) -> str | None:
+    """Return what is wrong with the words that are left over; `None` if one of them may be a misspelt command."""
+    words = list(error.unused_tokens or ())
+    if isinstance(error, UnusedCliTokensError):
+        return f"unexpected: {' '.join(words)}"
+    return f"unexpected: {words[0]}; flags come after the command" if words and words[0].startswith("-") else None
 
 
 def _missing(error: MissingArgumentError, argument: Argument) -> str:

@@ -1,35 +1,20 @@
-"""Numbers as flags take them: plain ones in ASCII digits, `5`, `0.5` or `1e3`; no word is one."""
+"""Numbers as flags take them, by the rule of `plain_number`, which the sandbox shares: it imports nothing of ours."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from typing import Annotated, Final, TypeAlias
 
 from cyclopts import CoercionError, Parameter, Token
 from cyclopts.validators import Number
 
-_WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
-_PLAIN: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-
-
-def number(text: str, kind: type[float]) -> float:
-    """Return the number, of this *kind*, that *text* is.
-
-    Raises:
-        ValueError: If it is no plain number.
-    """
-    written = text.strip()
-    if (_WHOLE if kind is int else _PLAIN).fullmatch(written) and math.isfinite(value := kind(written)):
-        return value
-    raise ValueError(f"not a number: {text!r}")
-
 
 def _convert(kind: type[float], tokens: Sequence[Token]) -> float:
     # Cyclopts itself takes the words none and null for a flag that is not given: a budget without a limit.
+    from heygen_async.sandbox.plain_numbers import plain_number  # noqa: PLC0415 most commands are given no number
+
     try:
-        return number(tokens[0].value, kind)
+        return plain_number(tokens[0].value, kind)
     except ValueError as error:
         raise CoercionError(token=tokens[0], target_type=kind) from error
 

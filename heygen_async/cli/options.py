@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
@@ -14,6 +13,7 @@ from cyclopts import Parameter, Token, convert
 
 from heygen_async._arguments import is_loopback
 from heygen_async.cli.durations import Duration
+from heygen_async.cli.suggestions import command, flag
 from heygen_async.policies import PollPolicy, RetryPolicy
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ class Options(Printing):
 
     def command(self, *words: str) -> str:
         """Return another command of this program for the same API, to be copied."""
-        url = () if self.base_url is None else ("--base-url", self.base_url)
-        return shlex.join(["heygen-async", *words, *url])
+        url = () if self.base_url is None else flag("--base-url", self.base_url)
+        return command(*words, *url)
 
 
 @Parameter(name="*")
@@ -115,8 +115,6 @@ def session(options: Options, *, polling: PollPolicy | None = None, needs_key: b
     key = os.environ.get("HEYGEN_API_KEY", "").strip() or (None if needs_key else "none")
     if key is None:
         raise MissingKey("there is no API key: set the environment variable HEYGEN_API_KEY")
-    # With trust_env aiohttp would also send the passwords of ~/.netrc, to the hosts of files too.
-    os.environ.setdefault("NETRC", os.devnull)
     # An empty --base-url, of a variable that is not set for instance, must not mean the real API.
     url = os.environ.get("HEYGEN_BASE_URL") if options.base_url is None else options.base_url
     is_local = _is_local(url)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from heygen_async._text import escape_controls, whole_characters
 from heygen_async.cli.options import Printing
+from heygen_async.cli.suggestions import flag
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -100,7 +101,7 @@ def emit_page(page: JSON, options: Printing, *, more: str = "") -> None:
     emit(page, options)
     with suppress(TypeError):  # a cursor that cannot be read was printed as it is
         if token := next_token(page):
-            note(f"the next page: --token {shlex.quote(token)}{more}", options)
+            note(f"the next page: {shlex.join(flag('--token', token))}{more}", options)
 
 
 def next_token(page: JSON) -> str | None:

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from heygen_async.cli.live import transfer
 from heygen_async.cli.options import Options
+from heygen_async.cli.suggestions import flag
 
 if TYPE_CHECKING:
     from heygen_async import HeyGenSession
@@ -79,5 +80,4 @@ class OutputFlags:
     def command(self, lipsync_id: str, options: Options) -> str:
         """Return the command that downloads a lipsync to the same place."""
         flags = [f"--{flag}" for flag in ("captions", "overwrite") if getattr(self, flag)]
-        output = [f"--output={self.output}"] if self.output.startswith("-") else ["-o", self.output]
-        return options.command("lipsync", "download", lipsync_id, *output, *flags)
+        return options.command("lipsync", "download", lipsync_id, *flag("-o", self.output), *flags)

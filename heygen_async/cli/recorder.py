@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from heygen_async._arguments import is_loopback
-from heygen_async._text import one_line
+from heygen_async._text import escape_controls, one_line
+from heygen_async.cli.advice import advising_on_port
 from heygen_async.cli.output import print_json, print_line
 from heygen_async.cli.problems import Problems
 from heygen_async.models import JSON
@@ -37,15 +39,22 @@ async def record(upstream: str, directory: Path, *, host: str, port: int, as_jso
     # With trust_env aiohttp would also send the passwords of ~/.netrc.
     os.environ.setdefault("NETRC", os.devnull)
     trust_env = not is_loopback(urlsplit(upstream).hostname)  # a proxy cannot reach this machine's loopback
-    async with RecordingProxy(upstream, directory, host=host, port=port, trust_env=trust_env) as proxy:
+    async with AsyncExitStack() as stack:
+        with advising_on_port(port, host):
+            passing = RecordingProxy(upstream, directory, host=host, port=port, trust_env=trust_env)
+            proxy = await stack.enter_async_context(passing)
         if as_json:
             print_json({"data": {"base_url": proxy.url, "recordings": str(directory)}})
         else:
-            print_line(_GREETING.format(url=proxy.url, upstream=upstream, directory=directory))
+            print_line(_GREETING.format(url=proxy.url, upstream=one_line(upstream), directory=_shown(directory)))
         try:
             await asyncio.Event().wait()
         finally:
             _print_summary(proxy, as_json=as_json)
+
+
+def _shown(path: Path) -> str:
+    return escape_controls(str(path))  # it may be copied, so its spaces stay
 
 
 def _print_summary(proxy: RecordingProxy, *, as_json: bool) -> None:
@@ -65,7 +74,7 @@ def summary(proxy: RecordingProxy) -> Iterator[str]:
     count = len(proxy.differences)
     yield ""
     yield (
-        f"{proxy.count} exchange{'' if proxy.count == 1 else 's'} recorded in {proxy.directory}; "
+        f"{proxy.count} exchange{'' if proxy.count == 1 else 's'} recorded in {_shown(proxy.directory)}; "
         f"{count or 'no'} difference{'' if count == 1 else 's'} from the sandbox and the models{':' if count else '.'}"
     )
     for (call, difference), times in proxy.differences.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import sys
 import webbrowser
 from collections.abc import AsyncIterator, Mapping
@@ -26,6 +25,7 @@ from heygen_async.cli.number_flags import Port
 from heygen_async.cli.options import PathFlag, Printing, Switch
 from heygen_async.cli.output import note, print_json_line, wants_json
 from heygen_async.cli.problems import Problems
+from heygen_async.cli.suggestions import command, file, flag
 from heygen_async.models import JSON, DubRow
 from heygen_async.review import LiveRows, LiveRun, RunPage, run_view
 
@@ -122,10 +122,9 @@ def _announce(url: str, options: Printing) -> None:
 
 def _note_next(manifest: Path, journal: Path, options: Printing) -> None:
     """Say how to render what was approved."""
-    where = () if journal == manifest.with_suffix(".sqlite") else ("--journal", str(journal))
-    words = ("heygen-async", "dub", str(manifest), "--approved", "--output-dir", "final", *where)
+    where = () if journal == manifest.with_suffix(".sqlite") else flag("--journal", journal)
     note("then render what was approved:", options)
-    note(shlex.join(words), options)
+    note(command("dub", file(manifest), "--approved", "--output-dir", "final", *where), options)
 
 
 async def _open(page: RunPage, url: str, options: Printing) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 import attrs
 from cyclopts import Parameter
 
-from heygen_async.bulk.promotion import Mode
 from heygen_async.cli.options import CHOICE, Switch
 from heygen_async.cli.problems import Problems
+from heygen_async.models import Mode
 
 
 @Parameter(name="*")

@@ -18,6 +18,7 @@ from heygen_async.cli.output import print_json, wants_json
 from heygen_async.cli.problems import Problems
 from heygen_async.sandbox import Sandbox
 from heygen_async.sandbox.server import greeting
+from heygen_async.sandbox.settings import CHECKS
 
 
 @Parameter(name="*")
@@ -41,7 +42,11 @@ class SandboxFlags:
     def given(self) -> list[str]:
         """Return the flags that differ from the defaults."""
         names = [flag.name for flag in attrs.fields(type(self)) if getattr(self, flag.name) != flag.default]
-        return [f"--{name.replace('_', '-')}" for name in names]
+        return [_flag(name) for name in names]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 async def sandbox(
@@ -75,6 +80,9 @@ async def sandbox(
         await _record(record, into, replay, flags, host=host, port=port, as_json=wants_json(options.json))
         return
     problems = Problems()
+    for name, value in {"host": host, **attrs.asdict(flags)}.items():
+        with problems.at(_flag(name)):
+            CHECKS[name](name, value)
     with problems.at("--replay"):
         if replay is not None:
             await asyncio.to_thread(os.listdir, replay)

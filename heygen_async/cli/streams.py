@@ -4,6 +4,7 @@ Rule 1: a stream that is closed is the null device, so that no file of ours gets
 Rule 2: what cannot be written, because the reader of a pipe has left for instance, is dropped.
 Rule 3: a stream that is set not to block is waited for: a process that shares the pipe or terminal may have set it.
 Rule 4: what the encoding of a stream does not have is written as the escapes of JSON, so JSON stays JSON.
+Rule 5: a window of no columns or lines is one of unknown size: nothing could be laid out for it.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def read_input() -> bytes:
 def standard_streams() -> Iterator[None]:
     """Replace the standard streams of this process by ones that never fail; others, a test's for instance, stay."""
     _fill_closed()
+    _forget_empty_window()
     before = sys.stdin, sys.stdout, sys.stderr
     sys.stdin = sys.stdin or io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
     sys.stdout = _unfailing(sys.stdout, sys.__stdout__, 1)
@@ -130,6 +132,12 @@ def _fill_closed() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+
+
+def _forget_empty_window() -> None:
+    for name in ("COLUMNS", "LINES"):  # which some programs export as 0 where there is no terminal
+        if not os.environ.get(name, "").strip("0"):
+            os.environ.pop(name, None)
 
 
 def _unfailing(stream: TextIO | None, own: TextIO | None, number: int) -> TextIO:

@@ -257,6 +257,8 @@ def _check(
     problems = Problems()
     with problems.at(place):
         check_callback_url("url", url)
+    if events is not None and not events:
+        problems.add("--events", "needs a value")
     with problems.at("--events"):
         for event in events or ():
             check_text("events", event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -54,12 +55,12 @@ SAMPLE_AUDIO: Final = Path(__file__).with_name("media") / "sample.mp3"
 """A sentence in French, MP3."""
 
 _GREETING: Final = """\
-The sandbox listens at {url}; its API key is {key}.
+The sandbox listens at {url}; its API key is {word}.
 {url}/_sandbox shows what happens in it.
 
-    export HEYGEN_BASE_URL={url} HEYGEN_API_KEY={key}
+    export HEYGEN_BASE_URL={url} HEYGEN_API_KEY={word}
 
-    curl -X POST {url}/v3/lipsyncs -H "X-Api-Key: {key}" -H "Content-Type: application/json" \\
+    curl -X POST {url}/v3/lipsyncs -H {header} -H "Content-Type: application/json" \\
       -d '{{"video": {{"type": "url", "url": "https://example.com/source.mp4"}},
            "audio": {{"type": "url", "url": "https://example.com/new-audio.mp3"}}}}'
 {manual}
@@ -454,4 +455,5 @@ async def _end(task: asyncio.Task[None] | None) -> None:
 def greeting(sandbox: Sandbox) -> str:
     """Return what a person needs to use a running *sandbox*: its address, its key, and a `curl` line that works."""
     manual = _MANUAL.format(url=sandbox.url) if sandbox.is_manual else ""
-    return _GREETING.format(url=sandbox.url, key=sandbox.api_key, manual=manual)
+    word, header = shlex.quote(sandbox.api_key), shlex.quote(f"X-Api-Key: {sandbox.api_key}")
+    return _GREETING.format(url=sandbox.url, word=word, header=header, manual=manual)

@@ -23,7 +23,7 @@ from heygen_async.bulk.cluster.rows import ENDED, RunOptions, Stage, StoredRow, 
 from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.cluster.worker import BEAT_SECONDS, SharedPace, Slots, Worker
 from heygen_async.bulk.folders import MARK
-from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import Record
 from heygen_async.errors import HeyGenError

@@ -19,8 +19,8 @@ from memory_store import MemoryStore
 
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async.bulk import BadRows
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import UnixClock

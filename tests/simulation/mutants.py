@@ -52,10 +52,10 @@ MUTANTS = {
         seed=2,
     ),
     "key without digest": Mutant(
-        f"{_BULK}record", "attempt_key", "[row_key, digest, attempt]", "[row_key, attempt]", seed=22
+        f"{_BULK}attempt_keys", "attempt_key", "[row_key, digest, attempt]", "[row_key, attempt]", seed=22
     ),
     "key without attempt": Mutant(
-        f"{_BULK}record", "attempt_key", "[row_key, digest, attempt]", "[row_key, digest]", seed=1
+        f"{_BULK}attempt_keys", "attempt_key", "[row_key, digest, attempt]", "[row_key, digest]", seed=1
     ),
     "no reconciliation": Mutant(
         f"{_BULK}searching", "Searcher.prepare", "if unclean is not None:", "if False:", seed=287
@@ -109,7 +109,7 @@ MUTANTS = {
         seed=8,
     ),
     "a changed row keeps its job": Mutant(
-        f"{_BULK}entries", "_change", "record.state in _WITHOUT_A_JOB or", "True or", seed=55
+        f"{_BULK}entries", "_change", "record.state in WITHOUT_A_JOB or", "True or", seed=55
     ),
     "a local file is never checked again": Mutant(
         f"{_BULK}effects",
@@ -135,7 +135,7 @@ MUTANTS = {
         f"{_BULK}job_end", "cost_of", "if row.seconds is None:", "if True:", seed=48
     ),
     "a seat is never given back": Mutant(
-        f"{_BULK}executor", "RowExecutor._release_seat", "if seat is None:", "if True:", seed=8
+        f"{_BULK}create_queue", "RowSeat.release", "if not self.is_taken:", "if True:", seed=8
     ),
     "a timer is left": Mutant(f"{_BULK}create_queue", "CreateQueue.close", "self._timer.cancel()", "pass", seed=49),
     "a temporary file is left": Mutant(
@@ -232,7 +232,7 @@ MUTANTS = {
     ),
     "a list that cannot be read is read without a pause": Mutant(
         f"{_BULK}executor",
-        "RowExecutor._pause",
+        "RowExecutor._after_failure",
         "was_sent = step is Step.CREATE and self.run.tools.searcher.is_prepared",
         "was_sent = step is Step.CREATE",
         only=_with(*OUTAGES),

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import cast
 
 import aiohttp
@@ -22,12 +23,14 @@ from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools
 from heygen_async.bulk.events import StageCounter
 from heygen_async.bulk.executor import RowExecutor
-from heygen_async.bulk.intake import PreparedRow, prepare
+from heygen_async.bulk.intake import prepare
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.limits import CircuitBreaker, Limiter
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.owner import Owner
+from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import State
 from heygen_async.bulk.run_aborted import RunAborted
@@ -144,7 +147,7 @@ class Worker(Process):
     def _context(self, heygen: HeyGenSession) -> RunContext:
         calls, store = Mortal(heygen._bulk_calls(), self), Mortal(self.store, self)
         time = heygen._transport.server_time
-        queue = CreateQueue(Limiter(), CircuitBreaker(), asyncio.get_running_loop().time)
+        queue = CreateQueue(Limiter(), CircuitBreaker())
         window = Window(10)
         tools = Tools(heygen=calls, store=store, clock=UnixClock(time.now, time.latest), delays=RetryDelays())
         return RunContext(
@@ -156,7 +159,7 @@ class Worker(Process):
             window=window,
             downloads=asyncio.Semaphore(_AT_ONCE),
             max_attempts=3,
-            retries_failed=False,
+            retry_failed=False,
             is_batching=False,
             check_account=Owner(calls, store).check,
         )
@@ -223,13 +226,13 @@ class Mortal:
         return call
 
 
-async def prepared(rows: Sequence[DubRow], output_dir: object) -> list[PreparedRow]:
+async def prepared(rows: Sequence[DubRow], output_dir: Path) -> list[PreparedRow]:
     """Check rows as a run does, and return them prepared."""
     journal = Journal(None, origin=API)
     await journal.open()
     try:
         sources = [SourceRow(number, f"row {number}", row) for number, row in enumerate(rows, start=1)]
-        made = await prepare(sources, journal, output_dir)
+        made = await prepare(sources, journal, Plan(journal=None, output_dir=output_dir), {})
     finally:
         await journal.aclose()
     return [one for one in made if isinstance(one, PreparedRow)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -21,6 +21,7 @@ from attrs import define, evolve, field, frozen
 
 from heygen_async.bulk.budget import Budget, check_rates
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
+from heygen_async.bulk.claims import conflict, rivals
 from heygen_async.bulk.cluster.database import ClusterError, Database, DatabaseLost, to_jsonb
 from heygen_async.bulk.cluster.postgres import written_row
 from heygen_async.bulk.cluster.rows import (
@@ -36,10 +37,10 @@ from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.entries import admitted
 from heygen_async.bulk.folders import mark_shared
-from heygen_async.bulk.identity import FileInfo, conflict, rivals
-from heygen_async.bulk.intake import PreparedRow
+from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.plan import Plan
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.promotion import draft_of
 from heygen_async.bulk.record import Record
@@ -167,7 +168,7 @@ class Enqueue:
     _changed: int = 0
     """How many rows are stored already, and are to be worked on again."""
 
-    async def check_and_add(self, slices: AsyncIterator[list[SourceRow]]) -> Enqueued:
+    async def check_and_add(self, slices: AsyncGenerator[list[SourceRow], None]) -> Enqueued:
         """Check all rows, store those that are new, and release them.
 
         Raises:
@@ -181,7 +182,7 @@ class Enqueue:
             await self._withdraw()
             raise
 
-    async def _check_and_add(self, slices: AsyncIterator[list[SourceRow]]) -> Enqueued:
+    async def _check_and_add(self, slices: AsyncGenerator[list[SourceRow], None]) -> Enqueued:
         store = _CheckedRows(self.database, self.run)
         plan = Plan(
             journal=None,
@@ -193,7 +194,7 @@ class Enqueue:
         builder = SurveyBuilder(plan.max_attempts, Budget(check_rates(self.options.rates)), lambda: self.now)
         rows = 0
         async with new_snapshot() as snapshot:
-            async with aclosing(checker.admit_all(_checked(slices))) as admitted_rows:
+            async with aclosing(checker.admit_all(slices)) as admitted_rows:
                 async for found in admitted_rows:
                     rows += len(found)
                     for one in found:
@@ -260,11 +261,6 @@ class _ClusterChecker(RowChecker):
     async def admit(self, rows: Sequence[SourceRow]) -> list[AdmittedRow | RefusedRow]:
         """Check and admit a slice of rows."""
         return await super().admit(await to_thread.run_sync(_with_problems, rows))
-
-
-async def _checked(slices: AsyncIterator[list[SourceRow]]) -> AsyncIterator[list[SourceRow]]:
-    async for rows in slices:
-        yield rows
 
 
 def _with_problems(rows: Sequence[SourceRow]) -> list[SourceRow]:

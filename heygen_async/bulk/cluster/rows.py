@@ -19,11 +19,12 @@ import attrs
 from attrs import evolve, field, frozen
 
 from heygen_async._arguments import without_query
+from heygen_async._text import line_without_queries
 from heygen_async.bulk.identity import ROLES, FileInfo, is_signed
-from heygen_async.bulk.intake import PreparedRow
 from heygen_async.bulk.local_files import is_utf_8
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.store import Entry, line_without_queries
+from heygen_async.bulk.store import Entry
 from heygen_async.models import JSON, Asset, AssetId, DubRow, Source, restored
 
 
@@ -214,9 +215,6 @@ def row_from_json(stored: Mapping[str, Any], number: int, inputs: str) -> Prepar
     target = stored["target"]
     return PreparedRow(
         row=restored(DubRow, fields),
-        number=number,
-        place=stored["place"],
-        key=stored["key"],
         target=None if target is None else Path(target),
         captions=stored["captions"],
         files={role: FileInfo("", digest, seconds) for role, (digest, seconds) in stored["files"].items()},

@@ -17,6 +17,7 @@ from typing import Final
 from attrs import define, evolve, field, frozen
 
 from heygen_async._task_group import TaskGroup
+from heygen_async._text import line_without_queries
 from heygen_async.bulk.cluster.api_calls import Api, StatusReader, together
 from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Reachability
@@ -28,7 +29,6 @@ from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays
 from heygen_async.bulk.record import State
 from heygen_async.bulk.searching import Searcher
-from heygen_async.bulk.store import line_without_queries
 from heygen_async.errors import APIError, HeyGenError
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.polling.cadence import jitter

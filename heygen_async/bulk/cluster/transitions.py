@@ -12,8 +12,8 @@ from attrs import evolve
 
 from heygen_async.bulk.cluster.rows import Stage, StepAnswer, StoredRow
 from heygen_async.bulk.limits import Unanswered
-from heygen_async.bulk.program import RetryDelays, Step, ended, next_step
-from heygen_async.bulk.record import Record, State, answer_of
+from heygen_async.bulk.program import RetryDelays, Step, answer_of, ended, next_step
+from heygen_async.bulk.record import Record, State
 from heygen_async.errors import HeyGenError, RateLimited
 from heygen_async.models import Lipsync
 

@@ -183,7 +183,7 @@ class _Calls:
     async def advance(self, request: web.Request) -> None:
         body = validation.fields(await _body(request), {"seconds": validation.seconds}, required=("seconds",))
         if not self.sandbox.is_manual:
-            raise ErrorAnswer(409, "not_manual", "Only a sandbox with manual=True can be advanced.")
+            raise ErrorAnswer(409, "not_manual", "Only a manual sandbox can be advanced: start it with --manual.")
         try:
             await self.sandbox.advance(float(str(body["seconds"])))
         except ValueError as error:

@@ -27,12 +27,13 @@ def read_fault(value: object) -> Fault:
     make, shape, required = KINDS.get(kind if isinstance(kind, str) else "", (None, {}, ()))
     if make is None:
         raise invalid(f"kind must be one of {', '.join(KINDS)}.", "kind")
-    body = validation.fields(value, {**_ANY, **shape}, required=required)
+    known = {**_ANY, **shape}
+    body = validation.fields(value, known, required=required)
     try:
         return make(**{name: given for name, given in body.items() if name != "kind"})
     except ValueError as error:  # no such route, an impossible probability, or an argument of this kind
         word = "route" if "route" in str(error) else str(error).partition(" ")[0]
-        raise invalid(str(error), word if word in ("route", *shape) else None) from error
+        raise invalid(str(error), word if word in known else None) from error
 
 
 def _is_null_or(check: Check) -> Check:
@@ -46,6 +47,11 @@ def _is_null_or(check: Check) -> Check:
 def _status(value: object, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599:  # noqa: PLR2004 of HTTP
         raise invalid(f"{name} must be an HTTP status from 200 to 599.", name)
+
+
+def _number(value: object, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise invalid(f"{name} must be a number.", name)
 
 
 def _whole_number(value: object, name: str) -> None:
@@ -66,7 +72,7 @@ _ANY: Final[Mapping[str, Check]] = {
     "kind": validation.text,
     "route": validation.text,
     "times": _whole_number,
-    "probability": validation.seconds,
+    "probability": _number,
 }
 _AFTER: Final[Mapping[str, Check]] = {"after": validation.flag}
 

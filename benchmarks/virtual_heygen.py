@@ -14,6 +14,7 @@ import selectors
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -215,6 +216,9 @@ class FakeHeyGen:
 
     def forget_upload(self, asset_id: str) -> None:
         raise NotImplementedError
+
+    def claim(self, path: Path) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
 
     async def download(
         self, lipsync: Lipsync | str, path: Path, *, overwrite: bool, progress: DownloadProgress

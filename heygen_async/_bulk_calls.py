@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -93,6 +94,8 @@ class BulkCalls:
     """Returns the statuses of as many jobs as fit into one request."""
     origin: str
     """The address of the API."""
+    _claimed: dict[Path, Path | None] = field(factory=dict, init=False)
+    """What the rows of the run have claimed, by their targets."""
 
     @property
     def polling(self) -> PollPolicy:
@@ -141,6 +144,16 @@ class BulkCalls:
         """Forget an upload that the server no longer has."""
         self.uploads.forget(AssetId(asset_id))
 
+    @asynccontextmanager
+    async def claim(self, path: Path) -> AsyncIterator[None]:
+        """Keep other calls of the session away from the file *path*."""
+        async with self.downloads.claim(path) as place:
+            self._claimed[path] = place
+            try:
+                yield
+            finally:
+                del self._claimed[path]
+
     async def download(
         self,
         lipsync: Lipsync | str,
@@ -150,7 +163,8 @@ class BulkCalls:
         progress: Callable[[int, int | None], Awaitable[None]],
     ) -> Path:
         """Write the video of a completed job."""
-        return await self.downloads.download(lipsync, path, overwrite=overwrite, progress=progress)
+        claimed = self._claimed.get(path)
+        return await self.downloads.download(lipsync, path, overwrite=overwrite, progress=progress, claimed=claimed)
 
     async def download_captions(self, lipsync: Lipsync | str, path: Path, *, overwrite: bool) -> Path:
         """Write the captions of a completed job beside the video at *path*."""

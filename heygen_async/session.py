@@ -312,7 +312,8 @@ class HeyGenSession:
                 `captions`, and `enable_caption=True` counts as a request. A problem with captions never blocks the
                 video: it is in `DubOutcome.warnings`.
             retry_failed: Whether rows that failed in earlier runs get another attempt, final failures included, and
-                rows whose job was deleted before it ended.
+                rows whose job was deleted. Local files of failed rows are uploaded again, each once: HeyGen may have
+                lost the uploads.
             redo_rejected: Whether rows whose video was rejected get another job; they may have changed. Their files are
                 replaced by the new ones.
             on_event: Called with each `DubEvent`, on the event loop. An exception that it raises ends the run.

@@ -7,7 +7,7 @@ import sqlite3
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import Fault, Reply, error, missing, rate_limited, reset, server_error, stall
+from heygen_async.sandbox.faults import Alter, Fault, Reply, error, missing, rate_limited, reset, server_error, stall
 
 DAY = 24 * 3600.0
 
@@ -261,6 +261,97 @@ async def test_an_invalid_row_of_a_stream_fails_alone(stage: Stage) -> None:
         "row 2: duplicate of row 1: the same key row-1",
         "row 3, output: must stay in the output folder: '../x.mp4'",
     }
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_of_two_runs_that_write_the_same_files_at_once_one_fails_before_it_is_paid(
+    stage: Stage, submit: str
+) -> None:
+    french, german = (rows(3, audio=f"https://example.com/{language}.mp3") for language in ("fr", "de"))
+    found = await asyncio.gather(
+        stage.states(french, submit=submit, journal=stage.folder / "fr.sqlite"),
+        stage.states(german, submit=submit, journal=stage.folder / "de.sqlite"),
+    )
+
+    assert sum(found, Counter()) == {"completed": 3, "failed": 3}
+    assert len(stage.sandbox.jobs) == 3
+
+
+async def test_a_row_whose_file_a_dub_is_about_to_write_fails_before_it_is_paid(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        output = tmp_path / "out" / "row-1.mp4"
+        output.parent.mkdir()
+        dub = asyncio.create_task(stage.heygen.dub(video=url(1), audio=AUDIO, output=output))
+        await until(lambda: stage.sandbox.jobs)
+
+        (outcome,) = await stage.outcomes(rows(1))
+        assert "is being downloaded already" in str(outcome.error)
+        assert len(stage.sandbox.jobs) == 1
+        await stage.sandbox.advance(1000)
+        await dub
+
+
+async def test_a_row_gives_its_file_free_when_it_has_ended(stage: Stage) -> None:
+    assert await stage.states(rows(1)) == {"completed": 1}
+    stage.sandbox.faults = [error(400, "invalid_parameter", route=CREATE)]
+    assert await stage.states(rows(2)) == {"unchanged": 1, "failed": 1}
+    stage.sandbox.faults = []
+
+    assert await stage.states(rows(2)) == {"unchanged": 1, "completed": 1}
+    (stage.folder / "out" / "row-1.mp4").unlink()
+    assert await stage.states(rows(2)) == {"unchanged": 1, "completed": 1}
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("times", [1, 12], ids=["at first", "for longer than a download takes"])
+async def test_a_video_whose_link_is_late_is_downloaded_in_the_same_run(stage: Stage, submit: str, times: int) -> None:
+    get = "GET /v3/lipsyncs/{lipsync_id}"
+    stage.sandbox.faults = [Fault(get, Alter({"video_url": None}, replace_only=True), times=times)]
+
+    assert await stage.states(rows(1), submit=submit) == {"completed": 1}
+    assert stage.files() == {"row-1.mp4"}
+
+
+async def _row_and_a_cancelled_task(one: DubRow, ready: Callable[[], object]) -> AsyncIterator[DubRow]:
+    yield one
+    await until(ready)
+    feed = asyncio.create_task(asyncio.sleep(3600))
+    feed.cancel()
+    await feed
+
+
+def _row_and_a_cancelled_error(one: DubRow, _ready: Callable[[], object]) -> Iterator[DubRow]:
+    yield one
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("source", [_row_and_a_cancelled_task, _row_and_a_cancelled_error])
+async def test_rows_that_raise_cancelled_error_end_the_run_with_an_error(
+    tmp_path: Path, source: Callable[..., Iterator[DubRow] | AsyncIterator[DubRow]]
+) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        with pytest.raises(RuntimeError, match="the rows raised CancelledError") as caught:
+            async with stage.run(source(rows(1)[0], lambda: stage.sandbox.jobs)) as run:
+                _ = [outcome async for outcome in run]
+
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+
+
+async def test_a_run_that_is_left_while_the_next_row_is_awaited_ends_without_an_error(tmp_path: Path) -> None:
+    is_awaited, is_ended = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> AsyncIterator[DubRow]:
+        try:
+            yield rows(1)[0]
+            is_awaited.set()
+            await asyncio.Event().wait()
+        finally:
+            is_ended.set()
+
+    async with staged(tmp_path, manual=True) as stage, stage.run(endless()):
+        await is_awaited.wait()
+
+    assert is_ended.is_set()
 
 
 async def test_inputs_that_changed_need_a_new_key(stage: Stage) -> None:

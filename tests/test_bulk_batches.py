@@ -27,6 +27,8 @@ from heygen_async import (
     WaitTimeout,
 )
 from heygen_async._bulk_calls import BulkCalls
+from heygen_async.bulk import batches as batches_module
+from heygen_async.bulk import run as run_module
 from heygen_async.bulk.batches import BatchCollector
 from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.create_queue import CreateQueue
@@ -38,12 +40,13 @@ from heygen_async.bulk.program import intent
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import Entry, UnixClock
+from heygen_async.bulk.window import Window
 from heygen_async.jobs import LipsyncBatch
 from heygen_async.models import BatchItem, DubOutcome, DubRow, Lipsync, LipsyncRequest, LipsyncStatus
 from heygen_async.pagination import Page
 from heygen_async.resources.lipsyncs import Lipsyncs
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
-from heygen_async.sandbox.faults import Alter, error, html, reset, server_error
+from heygen_async.sandbox.faults import Alter, Reply, error, html, reset, server_error
 
 BATCH = "POST /v3/lipsyncs/batches"
 LOOK = "GET /v3/lipsyncs/batches/{batch_id}"
@@ -206,14 +209,117 @@ async def test_an_interrupted_batch_is_sent_again_unchanged(stage: Stage, submit
 
 
 async def test_rows_of_an_interrupted_batch_are_not_sent_without_the_others(stage: Stage) -> None:
-    await _cut_off(stage, rows(3), after=True)
+    await _cut_off(stage, rows(3), after=False)
     outcomes = await _outcomes(stage, rows(2))
 
     assert {outcome.state for outcome in outcomes.values()} == {"failed"}
     assert "add those rows again" in str(outcomes["row-1"].error)
-    assert len(stage.sandbox.jobs) == 3
+    assert stage.sandbox.jobs == []
     assert await _states(stage, rows(3)) == {"completed": 3}
     assert len(stage.sandbox.jobs) == 3
+
+
+@pytest.mark.parametrize("is_clean", [False, True], ids=["killed", "ended"])
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("callback_id", [None, "mine"])
+async def test_rows_of_an_interrupted_batch_find_their_jobs_without_the_others(
+    stage: Stage, is_clean: bool, submit: str, callback_id: str | None
+) -> None:
+    given = [evolve(row, callback_id=callback_id and f"{callback_id}-{row.key}", title="Title") for row in rows(3)]
+    await _cut_off(stage, given, after=True)
+    if not is_clean:
+        with stage.database() as database:
+            database.execute("INSERT INTO facts VALUES ('open', ?)", (repr(time.time()),))
+
+    assert await stage.states(given[:2], submit=submit) == {"completed": 2}
+    assert await stage.states(given, submit=submit) == {"unchanged": 2, "completed": 1}
+    assert len(stage.sandbox.jobs) == 3
+
+
+async def test_rows_of_an_interrupted_batch_fail_as_incomplete_where_the_list_is_refused(stage: Stage) -> None:
+    await _cut_off(stage, rows(3), after=True)
+    stage.sandbox.faults = [error(403, "forbidden", route=LIST)]
+    outcomes = await _outcomes(stage, rows(2))
+
+    assert all("add those rows again" in str(outcome.error) for outcome in outcomes.values())
+    assert len(stage.sandbox.jobs) == 3
+
+
+async def test_rows_of_an_interrupted_batch_find_their_jobs_once_the_list_answers_again(stage: Stage) -> None:
+    await _cut_off(stage, rows(3), after=True)
+    stage.sandbox.faults = [error(500, "internal_error", route=LIST, times=12)]
+
+    assert await _states(stage, rows(2)) == {"completed": 2}
+    assert len(stage.sandbox.jobs) == 3
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_jobs_of_a_batch_that_the_api_no_longer_has_are_found(
+    tmp_path: Path, submit: str, retry_failed: bool
+) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(rows(3), submit="batch") as run:
+            await until(lambda: run.snapshot().stages.get("running") == 3)
+        await stage.sandbox.advance(1000)
+        await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[2].id)
+        stage.sandbox.faults = [error(404, "not_found", route=LOOK)]
+        outcomes = await _outcomes(stage, rows(3), retry_failed=retry_failed)
+
+        assert Counter(outcome.state for outcome in outcomes.values()) == {"completed": 2, "failed": 1}
+        assert isinstance(outcomes["row-3"].error, NotFound)
+        assert len(_batch_keys(stage)) == 1
+        assert stage.asked(CREATE) == 0
+
+
+async def test_a_page_of_a_gateway_does_not_show_that_a_batch_is_gone(tmp_path: Path) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run(rows(1), submit="batch") as run:
+            await until(lambda: run.snapshot().stages.get("running") == 1)
+        lists = stage.asked(LIST)
+        stage.sandbox.faults = [Fault(LOOK, Reply(status=404, body=b"<html>no</html>", content_type="text/html"))]
+
+        assert await _states(stage, rows(1)) == {"failed": 1}
+        assert stage.asked(LIST) == lists
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_rows_of_interrupted_batches_wait_for_each_other_beside_the_window_of_a_run(
+    stage: Stage, submit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_WINDOW", 4)
+    monkeypatch.setattr(batches_module, "_MAX_ROWS", 2)
+    given = rows(16)
+    stage.sandbox.faults = [reset(BATCH)]
+    for start in range(0, 16, 4):  # each run is stopped while its batches have no answer
+        async with stage.run(given[start : start + 4], submit="batch"):
+            await until(lambda made=start // 2 + 2: len(set(_batch_keys(stage))) == made)
+    assert _noted(stage, "SELECT count(DISTINCT batch) FROM rows WHERE state = 'submitting'") == {8}
+    stage.sandbox.faults = []
+
+    assert await stage.states([*given[0::2], *given[1::2]], submit=submit) == {"completed": 16}
+    assert stage.jobs_by_key() == {row.key: 1 for row in given}
+
+
+async def test_a_window_has_room_for_one_more_row_for_each_that_waits_for_the_others_of_its_batch() -> None:
+    window, entered = Window(2), Counter[str]()
+
+    async def enter() -> None:
+        while True:
+            await window.enter()
+            entered["rows"] += 1
+
+    async with asyncio.timeout(10):
+        entering = asyncio.create_task(enter())
+        for widened, expected in [((), 2), (("a", "a"), 3), (("b",), 4)]:
+            for key in widened:
+                window.widen(key)
+            await until(lambda expected=expected: entered["rows"] == expected)
+        window.leave("a")
+        window.leave("b")
+        window.leave("other")
+        await until(lambda: entered["rows"] == 5)
+        entering.cancel()
 
 
 @pytest.mark.parametrize("submit", ["each", "batch"])
@@ -296,7 +402,7 @@ async def _sent(batches: BatchCollector, row: PreparedRow, record: Record) -> Re
 async def test_the_rows_of_a_batch_do_not_wait_for_one_that_has_been_given_up(given_up: int) -> None:
     heygen, store = _Unreachable(Server({}, lambda _: 10)), MemoryStore()
     tools = Tools(heygen=heygen, store=store, clock=UnixClock(), delays=HASTY)
-    batches = BatchCollector(tools, CreateQueue(Limiter(), CircuitBreaker()))
+    batches = BatchCollector(tools, CreateQueue(Limiter(), CircuitBreaker()), Window(10))
     given = [_prepared(row, number) for number, row in enumerate(rows(3), 1)]
     planned = [intent(row, Record(key=row.key, inputs="-", number=row.number), 1.0, estimate=0.0) for row in given]
     batches.no_more_candidates()
@@ -724,7 +830,7 @@ async def test_a_row_of_a_batch_is_not_paid_again_while_it_is_not_certain_that_i
         is_batch = lost == "batch"
         stage.sandbox.faults = [error(404, "not_found", route=LOOK) if is_batch else error(403, "no", route=LIST)]
 
-        assert (await _states(stage, rows(2), retry_failed=True))["failed"] == (2 if is_batch else 1)
+        assert await _states(stage, rows(2), retry_failed=True) == {"completed": 1, "failed": 1}
         assert len(stage.sandbox.jobs) == 2
 
 

@@ -41,6 +41,7 @@ from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import DownloadProgress, Entry, LostRow, UnixClock
+from heygen_async.bulk.window import Window
 from heygen_async.errors import (
     DownloadError,
     InsufficientCredit,
@@ -145,6 +146,9 @@ class Api:
     def forget_upload(self, asset_id: str) -> None:
         pass
 
+    def claim(self, path: Path) -> contextlib.AbstractAsyncContextManager[None]:
+        return contextlib.nullcontext()  # each executor is a process of its own
+
     async def download(
         self, lipsync: Lipsync | str, path: Path, *, overwrite: bool, progress: DownloadProgress
     ) -> Path:
@@ -228,12 +232,14 @@ class Scene:
         delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
         tools = Tools(heygen=heygen, store=watched, clock=UnixClock(lambda: 1000.0), delays=delays)
         queue = CreateQueue(Limiter(), CircuitBreaker())
+        window = Window(10)
         context = RunContext(
             tools=tools,
             queue=queue,
             spending=Spending(Budget(RATES)),
             stages=StageCounter(None),
-            batches=BatchCollector(tools, queue),
+            batches=BatchCollector(tools, queue, window),
+            window=window,
             downloads=asyncio.Semaphore(4),
             max_attempts=3,
             retry_failed=False,

@@ -16,14 +16,14 @@ import pytest
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
 
-from heygen_async import HeyGenError, InsufficientCredit, NotFound, RetryPolicy
+from heygen_async import HeyGenError, HeyGenSession, InsufficientCredit, NotFound, RetryPolicy
 from heygen_async._transport import driver, server_time
 from heygen_async.bulk import DubRun, JournalError
 from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
-from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, reset, server_error
+from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, reset, server_error, slow_drip
 
 DAY = 24 * 3600.0
 BATCH = "POST /v3/lipsyncs/batches"
@@ -800,6 +800,157 @@ async def test_a_refused_create_is_retried_under_another_key_if_the_caller_asks(
     assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
     assert [row_key(key) for key in stage.attempt_keys()] == ["row-1", "row-1"]
     assert len(set(stage.attempt_keys())) == 2
+
+
+async def test_a_refused_create_is_sent_under_another_key_once_its_link_was_signed_again(stage: Stage) -> None:
+    stage.sandbox.faults = [error(400, "download_failed", route=CREATE, times=4)]
+    for number, state in [(77001, "failed"), (77001, "failed"), (77002, "completed")]:
+        assert await stage.states(_signed(number)) == {state: 2}
+    first, again, signed_again = (set(stage.attempt_keys()[at : at + 2]) for at in (0, 2, 4))
+
+    assert first == again
+    assert not first & signed_again
+    assert b"77001" not in (stage.folder / "run.sqlite").read_bytes()
+
+
+FILE = "GET /files/{name}"
+
+
+async def _complete_without_a_file(stage: Stage) -> None:
+    stage.sandbox.faults = [error(404, "not_found", route=FILE)]
+    assert await stage.states(rows(1)) == {"failed": 1}
+    stage.sandbox.faults = []
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("is_started", [False, True], ids=["nothing", "a part"])
+async def test_a_job_that_was_deleted_before_its_download_is_replaced_with_retry_failed_only(
+    stage: Stage, submit: str, is_started: bool
+) -> None:
+    if is_started:
+        stage.sandbox.faults = [slow_drip(chunk=500, pause=0.05)]
+        async with stage.run(rows(1)):
+            await until(lambda: (part := stage.folder / "out" / "row-1.mp4.part").exists() and part.stat().st_size)
+        stage.sandbox.faults = []
+    else:
+        await _complete_without_a_file(stage)
+    await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+
+    (outcome,) = await stage.outcomes(rows(1), submit=submit)
+    assert isinstance(outcome.error, NotFound)
+    assert len(stage.sandbox.jobs) == 1
+    assert await stage.states(rows(1), submit=submit, retry_failed=True) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 2
+    assert stage.files() == {"row-1.mp4"}
+    assert await stage.states(rows(1), submit=submit, retry_failed=True) == {"unchanged": 1}
+
+
+async def test_a_finished_row_whose_job_is_gone_is_not_paid_again_before_it_has_failed(stage: Stage) -> None:
+    assert await stage.states(rows(1)) == {"completed": 1}
+    await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+    (stage.folder / "out" / "row-1.mp4").unlink()
+
+    assert await stage.states(rows(1), retry_failed=True) == {"failed": 1}
+    assert len(stage.sandbox.jobs) == 1
+    assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 2
+
+
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_completed_job_is_not_replaced_while_the_list_cannot_say_that_it_is_gone(
+    stage: Stage, status: int
+) -> None:
+    await _complete_without_a_file(stage)
+    await stage.heygen.lipsyncs.delete(stage.sandbox.jobs[0].id)
+    stage.sandbox.faults = [error(status, "forbidden" if status == 403 else "internal_error", route=LIST)]
+
+    assert await stage.states(rows(1), retry_failed=True) == {"failed": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_completed_job_that_the_api_does_not_show_for_a_moment_is_not_paid_again(stage: Stage) -> None:
+    await _complete_without_a_file(stage)
+    stage.sandbox.faults = [error(404, "not_found", route=GET, times=2)]
+
+    assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(error(404, "not_found", route=FILE), id="the file is missing"),
+        pytest.param(
+            Fault(GET, Reply(status=404, body=b"<html>no</html>", content_type="text/html")), id="page of a gateway"
+        ),
+    ],
+)
+async def test_a_download_that_fails_for_another_reason_is_not_paid_again(stage: Stage, answer: Fault) -> None:
+    await _complete_without_a_file(stage)
+    stage.sandbox.faults = [answer]
+
+    assert await stage.states(rows(1), retry_failed=True) == {"failed": 1}
+    stage.sandbox.faults = []
+    assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+UPLOAD = "POST /v3/assets"
+
+
+def _rows_with_one_file(stage: Stage) -> list[DubRow]:
+    file = stage.folder / "new.mp3"
+    file.write_bytes(SAMPLE_AUDIO.read_bytes())
+    return rows(3, audio=file)
+
+
+def _assets(stage: Stage, number: int) -> set[object]:
+    """Return the uploads in the last *number* jobs."""
+    return {job.body["audio"]["asset_id"] for job in stage.sandbox.jobs[-number:]}
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_retry_failed_uploads_the_files_of_failed_jobs_again_each_once(tmp_path: Path, submit: str) -> None:
+    async with staged(tmp_path, manual=True) as stage:
+        given = _rows_with_one_file(stage)
+        for count in (3, 6):
+            async with stage.run(given, submit=submit, retry_failed=count > 3) as run:
+                await until(lambda count=count: len(stage.sandbox.jobs) == count)
+                for job in stage.sandbox.jobs[-3:]:
+                    stage.sandbox.fail(job.id, "The audio could not be downloaded")
+                assert [outcome.state async for outcome in run] == ["failed"] * 3
+
+        assert stage.asked(UPLOAD) == 2
+        assert len(_assets(stage, 3)) == 1
+        assert len(_assets(stage, 6)) == 2
+
+
+@pytest.mark.parametrize("is_same_session", [False, True])
+async def test_retry_failed_uploads_the_files_of_refused_creates_again(tmp_path: Path, is_same_session: bool) -> None:
+    async with staged(tmp_path) as stage:
+        given = _rows_with_one_file(stage)
+        refusal = error(400, "invalid_parameter", "audio: this asset has expired", route=CREATE)
+        stage.sandbox.faults = [refusal]
+        assert await stage.states(given) == {"failed": 3}
+        stage.sandbox.faults = []
+        if is_same_session:
+            assert await stage.states(given, retry_failed=True) == {"completed": 3}
+        else:
+            async with HeyGenSession(stage.sandbox.api_key, base_url=stage.sandbox.url) as heygen:
+                assert await evolve(stage, heygen=heygen).states(given, retry_failed=True) == {"completed": 3}
+
+        assert stage.asked(UPLOAD) == 2
+
+
+async def test_retry_failed_uploads_nothing_again_after_the_credit_was_gone(stage: Stage) -> None:
+    given = _rows_with_one_file(stage)
+    stage.sandbox.faults = [error(402, "insufficient_credit", route=CREATE)]
+    with pytest.raises(InsufficientCredit):
+        await stage.states(given)
+    stage.sandbox.faults = []
+
+    assert await stage.states(given, retry_failed=True) == {"completed": 3}
+    assert stage.asked(UPLOAD) == 1
 
 
 # Without credit

@@ -113,6 +113,25 @@ def test_attempts_are_counted() -> None:
     assert _next(record, max_attempts=4) is Step.RENEW
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "attempt_after_refusal"),
+    [
+        pytest.param("link.monday", "link.monday", 1, id="the same"),
+        pytest.param("link.monday", "link.tuesday", 2, id="signed again"),
+        pytest.param("link", "link.tuesday", 2, id="signed now"),
+        pytest.param("link.monday", "link", 2, id="not signed any more"),
+    ],
+)
+def test_a_link_that_was_signed_again_goes_under_another_key_only_after_a_refusal(
+    first: str, second: str, attempt_after_refusal: int
+) -> None:
+    unsent = ROW.sending(first, None, now=0.0).not_sent()
+    refused = unsent.stopped(ValueError("400 download_failed"))
+
+    assert unsent.sending(second, None, now=0.0).attempt == 1
+    assert refused.sending(second, None, now=0.0).attempt == attempt_after_refusal
+
+
 def test_another_body_goes_under_another_key_even_after_a_refusal() -> None:
     refused = SENT.not_sent()
 

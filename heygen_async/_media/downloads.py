@@ -33,6 +33,7 @@ from heygen_async._media.targets import (
 from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
+from heygen_async._transport.retry import Attempts
 from heygen_async.errors import DownloadError, HeyGenError
 from heygen_async.models import Lipsync
 
@@ -124,6 +125,8 @@ class Downloads:
         if isinstance(lipsync, str) or (kind == "captions" and not lipsync.caption_url):
             lipsync = await self._get(lipsync if isinstance(lipsync, str) else lipsync.id)
         link = OutputLink(kind, lipsync, self._transport.http.origin.is_loopback, self._get)
+        if kind == "video":
+            await link.until_given(Attempts(self._transport.retry))
         _ = link.url  # raises if there is none to follow
         return link
 

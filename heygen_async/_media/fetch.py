@@ -14,7 +14,7 @@ from attrs import frozen
 
 from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind, Verdict, verdict_on
 from heygen_async._media.hosts import PartState, has_expired, no_output, range_headers, refusal, resumed, sniffed_type
-from heygen_async._media.output_links import OutputLink, expires_at
+from heygen_async._media.output_links import NoLinkError, OutputLink, expires_at
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import HOST_EXCERPT, Incoming
 from heygen_async._transport.retry import Attempts
@@ -76,7 +76,7 @@ async def fetch(
             async with aclosing(download.attempt()) as chunks:
                 async for chunk in chunks:
                     yield chunk
-        except (TransportError, APIError, UnexpectedResponse, _RestartError) as error:
+        except (TransportError, APIError, UnexpectedResponse, NoLinkError, _RestartError) as error:
             await download.prepare_retry(error)
         else:
             return
@@ -165,7 +165,7 @@ class _Fetch:
             self._most = self._state.done
             self._attempts.reset()
         chance = random()  # noqa: S311 it spreads retries, it guards nothing
-        needs_link = has_expired(error)
+        needs_link = has_expired(error) or isinstance(error, NoLinkError)
         if needs_link or isinstance(error, _RestartError):
             delay = self._attempts.delay_before_change(chance=chance)
         else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import string
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from random import random
 from typing import Final
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -14,11 +16,16 @@ from attrs import define, field
 from heygen_async._arguments import is_https
 from heygen_async._media.first_bytes import OutputKind
 from heygen_async._text import clean_line, whole_characters
+from heygen_async._transport.retry import Attempts
 from heygen_async.errors import DownloadError, LipsyncFailed
 from heygen_async.models import Lipsync, LipsyncStatus, Secret
 
 _LINK: Final = re.compile(r"(https?://[^/?#]*)([^\x00-\x1f\x7f]*)", re.IGNORECASE)
 _SECONDS: Final = re.compile(r"[0-9]{1,12}")
+
+
+class NoLinkError(DownloadError):
+    """Raised when a lipsync is completed, and the API does not say (yet) where its output is."""
 
 
 @define
@@ -46,6 +53,25 @@ class OutputLink:
             raise DownloadError(clean_line(f"the link to the {self.kind} of {self.lipsync.id} is not https"))
         return url
 
+    async def until_given(self, attempts: Attempts) -> None:
+        """Renew it as often as *attempts* allow, until there is one: the API may show it later than the job's end.
+
+        Raises:
+            DownloadError: If there is none, or it is not one to follow.
+            HeyGenError: If the API does not return the lipsync.
+        """
+        while True:
+            try:
+                _ = self.url
+            except NoLinkError:
+                delay = attempts.delay_before_change(chance=random())  # noqa: S311 it spreads retries
+                if delay is None:
+                    raise
+            else:
+                return
+            await asyncio.sleep(delay)
+            await self.renew()
+
     async def renew(self) -> None:
         """Get a fresh one.
 
@@ -65,7 +91,7 @@ def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:
     """Return the link to an output of a lipsync.
 
     Raises:
-        DownloadError: If there is none (yet).
+        DownloadError: If there is none (yet); `NoLinkError` if it may come.
         LipsyncFailed: If the job failed.
     """
     if lipsync.status == LipsyncStatus.FAILED:
@@ -76,7 +102,7 @@ def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:
     url = lipsync.video_url if kind == "video" else lipsync.caption_url
     if not url:
         message = f"lipsync {lipsync.id} is completed, but has no link to its {kind}"
-        raise DownloadError(message, is_transient=True)
+        raise NoLinkError(message, is_transient=True)
     return Secret(url)
 
 

@@ -22,9 +22,10 @@ from heygen_async.bulk.batch_results import BatchResults, Work
 from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools, after_failed_create
 from heygen_async.bulk.prepared_row import PreparedRow
-from heygen_async.bulk.program import after_create, key_age, sent_options, sources_of
+from heygen_async.bulk.program import after_create, is_of_item, key_age, sent_options, sources_of
 from heygen_async.bulk.record import Record, State, evolve
-from heygen_async.errors import UNUSABLE_ASSET, HeyGenError, InvalidRequest, NotFound, PermissionDenied
+from heygen_async.bulk.window import Window
+from heygen_async.errors import HeyGenError, NotFound, PermissionDenied
 from heygen_async.models import MAX_BATCH, LipsyncRequest
 
 _MAX_SENDING: Final = 2
@@ -32,6 +33,10 @@ _MAX_SENDING: Final = 2
 
 _MAX_IDLE: Final = 1.0
 """Seconds without another row after which a group is closed though more rows may come."""
+
+
+class IncompleteBatch(ValueError):
+    """Raised for a row of an interrupted batch that cannot be sent again, because other rows of it are missing."""
 
 
 @define(eq=False)
@@ -72,6 +77,7 @@ class BatchCollector:
 
     tools: Tools
     queue: CreateQueue
+    window: Window
     _candidates: int = 0
     """How many rows have started and may still join a group."""
     _is_complete: bool = False
@@ -203,6 +209,8 @@ class BatchCollector:
         batch.keys.add(row.key)
         before_waiting()
         if len(batch.members) < batch.size:
+            if len(batch.keys) < batch.size:
+                self.window.widen(row.key)  # the others come later, so that all rows of a journal's batches may wait
             self._close_groups()
         else:
             self._start(key, batch)
@@ -230,7 +238,7 @@ class BatchCollector:
         if len(batch.keys) >= batch.size:
             return  # the others were here before, and come back after a pause
         for member in batch.members:
-            error = ValueError(
+            error = IncompleteBatch(
                 f"{member.row.key} was interrupted in a batch with rows that are missing now; "
                 "add those rows again, or start this run again a day after the interruption"
             )
@@ -256,7 +264,7 @@ class BatchCollector:
             member.settle(member.record.accepted_in(batch_id))
 
     async def _not_created(self, members: Sequence[_Member], error: HeyGenError) -> None:
-        is_of_an_item = _is_of_an_item(error)
+        is_of_an_item = error.outcome == "rejected" and is_of_item(error)
         if not is_of_an_item and error.outcome == "rejected" and isinstance(error, NotFound | PermissionDenied):
             self._end_run(members, error)
             return
@@ -296,12 +304,6 @@ async def _settled(member: _Member, members: list[_Member]) -> Record:
     finally:
         if member in members:
             members.remove(member)
-
-
-def _is_of_an_item(error: HeyGenError) -> bool:
-    """Return whether a batch was refused because of something in it."""
-    is_of_it = isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in UNUSABLE_ASSET)
-    return is_of_it and error.outcome == "rejected"
 
 
 def _batch_key(records: Sequence[Record]) -> str:

@@ -6,7 +6,7 @@ Rule 2: an error of an effect is in the record that it returns; only what ends t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -91,6 +91,7 @@ async def advance(row: PreparedRow, record: Record, step: Step, tools: Tools, sa
 
 
 async def _prepare(row: PreparedRow, record: Record, tools: Tools, _save: Save) -> Record:
+    await _forget_uploads(record.outdated_assets, tools)
     video = record.video_asset or await _uploaded(row, "video", tools)
     audio = record.audio_asset or await _uploaded(row, "audio", tools)
     return record.uploaded(video, audio)
@@ -142,10 +143,15 @@ async def after_failed_create(row: PreparedRow, record: Record, error: HeyGenErr
     used = [asset for role in row.files if (asset := assets[role]) is not None]
     if not is_lost or not used or record.has_reuploaded or after.state is not State.PLANNED:
         return after
-    await tools.store.forget_assets(used)
-    for asset_id in used:
+    await _forget_uploads(used, tools)
+    return evolve(after.reuploading(), is_stopped=False, failure=None)
+
+
+async def _forget_uploads(assets: Sequence[str], tools: Tools) -> None:
+    if assets:
+        await tools.store.forget_assets(assets)
+    for asset_id in assets:
         tools.heygen.forget_upload(asset_id)
-    return evolve(after.without_assets(), is_stopped=False, failure=None)
 
 
 async def _search(row: PreparedRow, record: Record, tools: Tools, _save: Save) -> Record:

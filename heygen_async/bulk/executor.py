@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Final
 
 from anyio import to_thread
 from attrs import Factory, define, field
 
-from heygen_async._media.parts import remove_unneeded
+from heygen_async._media.parts import remove_unfinished, remove_unneeded
+from heygen_async.bulk.batches import IncompleteBatch
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.create_queue import RowSeat
 from heygen_async.bulk.effects import advance, after_failed_create, check_target
 from heygen_async.bulk.events import RowStage, Stage
-from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, without_job
+from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, job_in_list, without_job
 from heygen_async.bulk.limits import Unanswered
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import (
@@ -27,6 +30,7 @@ from heygen_async.bulk.program import (
     Step,
     answer_of,
     ended,
+    failed_download,
     failed_step,
     intent,
     is_remembered,
@@ -39,10 +43,13 @@ from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.spending import Reservation
 from heygen_async.bulk.store import LostRow
-from heygen_async.errors import HeyGenError, InsufficientCredit, RateLimited
+from heygen_async.errors import DownloadError, HeyGenError, InsufficientCredit, NotFound, RateLimited
 from heygen_async.models import DubOutcome
 
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
+
+_WITH_JOB: Final = frozenset({State.SUBMITTED, State.COMPLETED})
+"""States of a row whose job may be replaced if it is gone. A finished row fails first, so that its caller knows."""
 
 _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
 _NO_PROGRESS: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH, Step.SEARCH})
@@ -96,14 +103,14 @@ class RowExecutor:
         Cancelled, it leaves the store as it is: the row continues from there another time.
         """
         try:
-            await self._work()
+            await self._work_alone()
         except OverBudget as reason:
             return self._reported(new_outcome(self.row, self.record, "skipped", reason))
         except InsufficientCredit as error:
             self.run.spending.stop(error)
             return self._reported(new_outcome(self.row, self.record, "skipped", error))
         except LostRow as error:  # another executor has the row
-            await self._remove_download()
+            await self._remove_download(remove_unneeded)
             return self._reported(new_outcome(self.row, self.record, "failed", error))
         except ENDS_RUN as error:
             raise RunAborted(error) from error
@@ -130,6 +137,17 @@ class RowExecutor:
         clock = run.tools.clock
         now = clock.now() if is_certain else clock.latest()
         return next_step(self.row, record, now, max_attempts=run.max_attempts, has_file=self.has_file)
+
+    async def _work_alone(self) -> None:
+        """Take the remaining steps, unless another call of this program writes the same file: before it is paid."""
+        async with AsyncExitStack() as held:
+            try:
+                if self.row.target is not None:
+                    await held.enter_async_context(self.run.tools.heygen.claim(self.row.target))
+            except DownloadError as error:
+                await self._save(self.record.stopped(error))
+            else:
+                await self._work()
 
     async def _work(self) -> None:
         # An interrupted row of a batch first waits for the other rows, and these may wait for the budget.
@@ -346,6 +364,8 @@ class RowExecutor:
 
     async def _create_in_batch(self) -> Record:
         record = await self.run.batches.create(self.row, self.record, before_waiting=self.start_next)
+        if isinstance(record.failure, IncompleteBatch):
+            record = await job_in_list(self.run, self.row, self.record, record.failure)
         self._reservation.resume_once(self.record.estimate)
         return record
 
@@ -365,7 +385,7 @@ class RowExecutor:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            return await self._without_job(error)
+            return await self._without_job(record, error)
         finally:
             self._seat.release(has_job=True)
         checked = await checked_item(self.run, self.row, record, job)
@@ -374,27 +394,41 @@ class RowExecutor:
         record = ended(record, job, cost=await cost_of(self.run, self.row, record, job))
         return evolve(record, wait_seconds=self.run.queue.clock() - started)
 
-    async def _without_job(self, error: HeyGenError) -> Record:
-        record = self.record
+    async def _without_job(self, record: Record, error: HeyGenError) -> Record:
         # An API that does not show new jobs yet would get one after the other, each of them to be paid.
         is_of_earlier_run = record.attempt == self._earlier_job
         after = await without_job(self.run, self.row, record, error, is_of_earlier_run=is_of_earlier_run)
         if after.state is State.PLANNED:
+            await self._remove_download(remove_unfinished)
             self._reservation.settle(record.estimate)  # the job may have been paid
         return after
 
-    async def _remove_download(self) -> None:
-        """Remove an unfinished download if another executor has finished the row."""
+    async def _remove_download(self, remove: Callable[[Path, str], None]) -> None:
+        """Remove an unfinished download that nobody needs any more."""
         if self.row.target is not None and self.record.lipsync_id is not None:
-            await to_thread.run_sync(remove_unneeded, self.row.target, self.record.lipsync_id)
+            await to_thread.run_sync(remove, self.row.target, self.record.lipsync_id)
 
     async def _download(self) -> Record:
         self.start_next()
         async with self.run.downloads:
             self._report("downloading")
             record = await self._advance(Step.DOWNLOAD)
+        error = record.failure  # a 404 of a file host is a DownloadError
+        if record.is_stopped and isinstance(error, NotFound) and self.run.retry_failed:
+            record = await self._look_again(evolve(record, is_stopped=False, failure=None, error=None), error)
         self.has_file = self.has_file or record.state is State.DONE
         return record
+
+    async def _look_again(self, record: Record, error: NotFound) -> Record:
+        """Look for a completed job that the API does not show, as often as for one that is awaited."""
+        try:
+            job = await ended_job(self.run, record)
+        except ENDS_RUN:
+            raise
+        except HeyGenError as failure:
+            return await self._without_job(record, failure)
+        late = DownloadError(str(error), is_transient=True)
+        return failed_download(evolve(record, job=job), late, self.run.tools.delays)
 
     # The end
 
@@ -419,4 +453,4 @@ class RowExecutor:
 
 
 def _attempt_with_job(record: Record) -> int | None:
-    return record.attempt if record.state is State.SUBMITTED else None
+    return record.attempt if record.state in _WITH_JOB else None

@@ -115,10 +115,16 @@ def _canonical(options: LipsyncOptions) -> Mapping[str, object]:
 
 
 def body_digest(video: str | AssetId, audio: str | AssetId, options: LipsyncOptions) -> str:
-    """Return the digest of a create that is ready to be sent."""
-    sources = {"video": video, "audio": audio}
-    digests = {name: _identity(one, None, without_signature) for name, one in sources.items()}
-    return _digest({**digests, **_canonical(options)})
+    """Return the digest of a create that is ready to be sent.
+
+    If a link is signed, a dot and a second digest follow, of the create with the signature.
+    """
+    sources, given = {"video": video, "audio": audio}, _canonical(options)
+    lasting, exact = (
+        {name: _identity(one, None, address) for name, one in sources.items()} for address in (without_signature, str)
+    )
+    digest = _digest({**lasting, **given})
+    return digest if exact == lasting else f"{digest}.{_digest({**exact, **given})}"
 
 
 def _sources(

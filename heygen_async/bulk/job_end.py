@@ -7,10 +7,11 @@ import asyncio
 from heygen_async.bulk.attempt_keys import is_like_attempt_key
 from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.prepared_row import PreparedRow
-from heygen_async.bulk.program import ENDS_RUN, failed_step, is_gone
-from heygen_async.bulk.record import Record
+from heygen_async.bulk.program import ENDS_RUN, ItemGone, failed_step, is_gone
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.run_context import RunContext
-from heygen_async.errors import APIError, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse
+from heygen_async.bulk.searching import InDoubt
+from heygen_async.errors import APIError, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import Lipsync
 
 
@@ -68,11 +69,16 @@ async def without_job(
     """Return the record of a row whose job cannot be waited for because of *error*.
 
     The row gets another job if all of this holds: the API says that its job is gone, an earlier run created that job,
-    the caller wants another one (`retry_failed`), and it is known which account the store belongs to.
+    the caller wants another one (`retry_failed`), and it is known which account the store belongs to. If only its batch
+    is gone, the list may have its job.
     """
+    if _is_batch_gone(record, error):
+        return await job_in_list(run, row, record, error)
     is_wanted = run.retry_failed and is_of_earlier_run and is_gone(record, error)
     if not is_wanted or await run.tools.store.fact("account") is None:
         return record.stopped(error)
+    if record.state is State.COMPLETED:  # it is certainly paid: what a read of it says alone may lag behind
+        return await _without_paid_job(run, record, error)
     if record.lipsync_id is not None:
         return record.without_job()
     try:  # an item of a batch may name the job of another row
@@ -81,6 +87,36 @@ async def without_job(
         raise
     except HeyGenError as failure:
         return failed_step(record, failure)
+
+
+async def _without_paid_job(run: RunContext, record: Record, error: HeyGenError) -> Record:
+    try:
+        is_listed = record.lipsync_id in await run.account_jobs.ids()
+    except ENDS_RUN:
+        raise
+    except HeyGenError as failure:
+        return record.stopped(failure)
+    return record.stopped(error) if is_listed else record.without_job()
+
+
+def _is_batch_gone(record: Record, error: HeyGenError) -> bool:
+    is_of_job = record.lipsync_id is not None or isinstance(error, ItemGone)
+    return not is_of_job and isinstance(error, NotFound) and has_own_code(error)
+
+
+async def job_in_list(run: RunContext, row: PreparedRow, record: Record, reason: Exception) -> Record:
+    """Return the record of a row with its job, if the account's list has that; otherwise it stops with *reason*.
+
+    Nothing is sent for it in this run: that the list does not have the job is not proof enough.
+    """
+    try:
+        return await _searched(run, row, record) or record.stopped(reason)
+    except ENDS_RUN:
+        raise
+    except HeyGenError as failure:
+        if failure.is_transient:
+            return record.failing(failure)
+        return record.stopped(failure if isinstance(failure, InDoubt) else reason)
 
 
 async def _searched(run: RunContext, row: PreparedRow, record: Record) -> Record | None:

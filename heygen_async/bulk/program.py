@@ -22,6 +22,7 @@ from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.store import JournalError
 from heygen_async.errors import (
     NO_REASON,
+    UNUSABLE_ASSET,
     AuthenticationError,
     HeyGenError,
     InvalidRequest,
@@ -190,7 +191,13 @@ def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Rec
         return record.failing(error, hold=delays.refused if error.retry_after is None else error.retry_after)
     if error.is_transient or error.outcome == "not_sent":
         return record.failing(error)
-    return evolve(record.stopped(error), ends_run=isinstance(error, ENDS_RUN))
+    is_final = record.state is State.PLANNED and is_of_item(error)
+    return evolve(record.stopped(error), is_final=is_final, ends_run=isinstance(error, ENDS_RUN))
+
+
+def is_of_item(error: HeyGenError) -> bool:
+    """Return whether a create, or a batch of them, failed because of something in it."""
+    return isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in UNUSABLE_ASSET)
 
 
 def answer_of(record: Record) -> CreateAnswer:

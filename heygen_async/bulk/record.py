@@ -104,7 +104,7 @@ class Record:
     replaces: str | None = None
     """Fingerprint of its file of an earlier job, which the next one may replace."""
     is_final: bool = False
-    """Whether the failure is one that another attempt would meet again."""
+    """Whether the failure is one that another attempt would meet again: of the job, or of a create that was refused."""
     error: str | None = None
     """What went wrong last."""
     estimate: float = 0.0
@@ -143,6 +143,8 @@ class Record:
     """Seconds to wait before the next effect."""
     has_reuploaded: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
     """Whether its files were uploaded again because the server had lost them."""
+    outdated_assets: tuple[str, ...] = field(default=(), eq=False, metadata=_NOT_SAVED)
+    """Uploads of an attempt that failed: its next one uses none of them, because they may be why."""
     group: str | None = field(default=None, eq=False, metadata=_NOT_SAVED)
     """The group of rows that it is to share its next batch with."""
     job: Lipsync | None = field(default=None, eq=False, metadata=_NOT_SAVED)
@@ -154,6 +156,11 @@ class Record:
     def jobs(self) -> int:
         """How many jobs it has had."""
         return len(self.earlier) + (self.lipsync_id is not None or self.batch_id is not None)
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """What was uploaded for it."""
+        return tuple(asset for asset in (self.video_asset, self.audio_asset) if asset is not None)
 
     @property
     def is_ours_to_find(self) -> bool:
@@ -173,7 +180,7 @@ class Record:
         """Return the record to save before the first create of an attempt is sent.
 
         Args:
-            body: Digest of what is sent, without a callback id of ours.
+            body: The `body_digest` of what is sent, without a callback id of ours.
             callback_id: The row's own; without one the attempt key is sent, so that the job can be found in the list.
             now: The time.
             estimate: The estimated cost, in dollars.
@@ -181,7 +188,7 @@ class Record:
         if self.state is not State.PLANNED:
             raise ValueError(f"{self.key} is {self.state}")
         # The server may replay a refusal too, so another body goes under another key.
-        attempt = self.attempt + (self.body not in {None, body})
+        attempt = self.attempt + self._is_another_create(body)
         key = attempt_key(self.key, self.inputs, attempt)
         return evolve(
             self,
@@ -192,10 +199,18 @@ class Record:
             callback_id=callback_id or key,
             sent_at=now,
             error=None,
+            is_final=False,
             estimate=estimate,
             is_fresh=True,
             was_searched_for=False,
         )
+
+    def _is_another_create(self, body: str) -> bool:
+        if self.body is None:
+            return False
+        if self.error is not None:  # refused, perhaps for a signature that had expired
+            return self.body != body
+        return self.body.partition(".")[0] != body.partition(".")[0]
 
     def in_batch(self, batch: str, item: int) -> Record:
         """Return the record of a row that is sent as an item of a batch."""
@@ -308,7 +323,7 @@ class Record:
 
     def without_job(self) -> Record:
         """Return the record for another attempt that the caller requests, because the API no longer has the job."""
-        return evolve(self, state=State.FAILED).forgiving()
+        return evolve(self._another_attempt(), written=None)
 
     def redone(self, inputs: str) -> Record:
         """Return the record for another job in place of one that was paid for, because its video is not wanted.
@@ -332,12 +347,17 @@ class Record:
 
     def forgiving(self) -> Record:
         """Return the record for another attempt that the caller requests, whatever failed before."""
+        # What failed may have failed because its uploads are gone at HeyGen, which no message is certain to say.
         if self.state is State.FAILED:
-            renewed = self.renewed()
-            return evolve(renewed, forgiven=len(renewed.earlier))
+            return evolve(self._another_attempt(), outdated_assets=self.assets)
         if self.state is State.PLANNED and self.body is not None:  # refused: the server may replay the refusal
-            return evolve(self, body="")
+            again = evolve(self, body="")
+            return again.without_assets(outdated=self.assets) if self.is_final else again
         return self
+
+    def _another_attempt(self) -> Record:
+        renewed = self.renewed()
+        return evolve(renewed, forgiven=len(renewed.earlier))
 
     def done(self, written: str | None = None) -> Record:
         """Return the record of a finished row; *written* is the fingerprint of its file, if one was wanted."""
@@ -346,11 +366,15 @@ class Record:
 
     def uploaded(self, video: str | None, audio: str | None) -> Record:
         """Return the record once its local files are uploaded."""
-        return evolve(self, video_asset=video, audio_asset=audio)
+        return evolve(self, video_asset=video, audio_asset=audio, outdated_assets=())
 
-    def without_assets(self) -> Record:
-        """Return the record of a row whose uploads the server has lost."""
-        return evolve(self, video_asset=None, audio_asset=None, has_reuploaded=True)
+    def without_assets(self, *, outdated: tuple[str, ...] = ()) -> Record:
+        """Return the record of a row whose uploads are not used any more; those that are *outdated* by no row."""
+        return evolve(self, video_asset=None, audio_asset=None, outdated_assets=outdated)
+
+    def reuploading(self) -> Record:
+        """Return the record of a row whose uploads the server has lost, once they are forgotten."""
+        return evolve(self.without_assets(), has_reuploaded=True)
 
     def before_effect(self) -> Record:
         """Return the record without the failure of the last effect."""

@@ -9,7 +9,7 @@ import asyncio
 import pickle
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from itertools import islice
 from typing import IO, BinaryIO, Final, TypeAlias, cast
 
@@ -87,7 +87,30 @@ async def slices_of(rows: Rows) -> AsyncGenerator[list[SourceRow], None]:
     Raises:
         TypeError: If one of them is no `DubRow`.
         OSError: If a manifest cannot be read.
+        RuntimeError: If they raise `CancelledError` though nobody has cancelled the task.
     """
+    async with aclosing(_slices_of(rows)) as slices:
+        with _own_cancellation_is_error():
+            async for one in slices:
+                yield one
+
+
+@contextmanager
+def _own_cancellation_is_error() -> Iterator[None]:
+    """Turn a `CancelledError` of the rows into an error: they may await a task that somebody has cancelled.
+
+    It would count as the cancellation of the task that reads them, and that would end the run in silence.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("the rows raised CancelledError") from error
+
+
+async def _slices_of(rows: Rows) -> AsyncGenerator[list[SourceRow], None]:
     if isinstance(rows, AsyncIterable):
         async with aclosing(_one_by_one(rows)) as slices:
             async for one in slices:

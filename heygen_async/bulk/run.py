@@ -2,7 +2,8 @@
 
 `_feed` takes admitted rows, slice by slice, and starts a task for each. Two semaphores hold it back. `ahead` is
 released once a row has a job, so that uploads are only so far ahead of creates. `window` is released when an outcome
-is taken, so that memory stays bounded. Creates wait in the create queue. Downloads have a semaphore of their own.
+is taken, so that memory stays bounded; rows that wait for the others of an interrupted batch, which may come later,
+do not count. Creates wait in the create queue. Downloads have a semaphore of their own.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import HeyGen
 from heygen_async.bulk.survey import Survey, SurveyBuilder
+from heygen_async.bulk.window import Window
 from heygen_async.errors import HeyGenError
 from heygen_async.models import DubOutcome
 
@@ -77,12 +79,14 @@ def _context_of(heygen: HeyGen, journal: Journal, plan: Plan, owner: Owner) -> R
     limiter = Limiter() if plan.max_in_flight is None else Limiter(most=plan.max_in_flight)
     queue = CreateQueue(limiter, CircuitBreaker())
     tools = Tools(heygen=heygen, store=journal, clock=plan.clock, delays=plan.delays)
+    window = Window(_WINDOW)
     return RunContext(
         tools=tools,
         queue=queue,
         spending=Spending(Budget(plan.rates, plan.budget)),
         stages=StageCounter(plan.on_event),
-        batches=BatchCollector(tools, queue),
+        batches=BatchCollector(tools, queue, window),
+        window=window,
         downloads=asyncio.Semaphore(_DOWNLOADS),
         max_attempts=plan.max_attempts,
         retry_failed=plan.retry_failed,
@@ -118,7 +122,6 @@ class DubRun:
         self._total: int | None = None
         self._own_files: OwnFiles = {}
         self._ahead = asyncio.Semaphore(_AHEAD[plan.submit])
-        self._window = asyncio.Semaphore(_WINDOW)
 
     # The life of a run
 
@@ -187,7 +190,7 @@ class DubRun:
             AuthenticationError: If the key is refused.
             JournalError: If the journal cannot be written any more.
             HeyGenError: If the API could not be reached for an hour, or from the beginning.
-            RuntimeError: Outside of `async with`.
+            RuntimeError: Outside of `async with`, or if the rows raise `CancelledError`.
 
         If cancelled, no outcome is lost: the next call returns it.
         """
@@ -200,7 +203,7 @@ class DubRun:
             await asyncio.wait([active.main])
             self._raise_error(active.main)
             raise StopAsyncIteration
-        self._window.release()
+        self._context.window.leave(outcome.key)
         return outcome
 
     def _raise_error(self, main: asyncio.Task[None]) -> None:
@@ -357,7 +360,7 @@ class DubRun:
         async with aclosing(slices):
             async for rows in slices:
                 for one in rows:
-                    await self._window.acquire()
+                    await self._context.window.enter()
                     if isinstance(one, RefusedRow):
                         outcomes.put_nowait(refused_outcome(one))
                     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -265,6 +266,14 @@ class HeyGen(Protocol):
 
     def forget_upload(self, asset_id: str) -> None:
         """Forget an upload that the server no longer has."""
+        ...
+
+    def claim(self, path: Path) -> AbstractAsyncContextManager[None]:
+        """Keep other calls of this program away from the file *path*, until the row that writes it has ended.
+
+        Raises:
+            DownloadError: If another one writes it, or is about to.
+        """
         ...
 
     async def download(

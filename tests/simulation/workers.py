@@ -37,6 +37,7 @@ from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.spending import Spending
 from heygen_async.bulk.store import UnixClock
+from heygen_async.bulk.window import Window
 from heygen_async.models import DubOutcome, DubRow
 
 from .network import Network
@@ -147,13 +148,15 @@ class Worker(Process):
         calls, store = Mortal(heygen._bulk_calls(), self), Mortal(self.store, self)
         time = heygen._transport.server_time
         queue = CreateQueue(Limiter(), CircuitBreaker())
+        window = Window(10)
         tools = Tools(heygen=calls, store=store, clock=UnixClock(time.now, time.latest), delays=RetryDelays())
         return RunContext(
             tools=tools,
             queue=queue,
             spending=Spending(Budget(RATES)),
             stages=StageCounter(None),
-            batches=BatchCollector(tools, queue),
+            batches=BatchCollector(tools, queue, window),
+            window=window,
             downloads=asyncio.Semaphore(_AT_ONCE),
             max_attempts=3,
             retry_failed=False,

@@ -124,7 +124,7 @@ class StoredRow:
         return evolve(self, record=self.record.next_version())
 
 
-_KEPT: Final = ("tries", "has_reuploaded", "is_stopped", "is_key_lost", "warnings")
+_KEPT: Final = ("tries", "has_reuploaded", "is_stopped", "is_key_lost", "outdated_assets", "warnings")
 """Fields of a record that a journal does not keep, because there they end with the run."""
 
 _SAVED: Final = tuple(
@@ -140,6 +140,7 @@ def record_to_json(record: Record) -> dict[str, JSON]:
     """Return a record as JSON, without its version."""
     found: dict[str, JSON] = {name: getattr(record, name) for name in _SAVED}
     found["earlier"], found["warnings"] = list(record.earlier), [line_without_queries(one) for one in record.warnings]
+    found["outdated_assets"] = list(record.outdated_assets)
     found["error"] = None if record.error is None else line_without_queries(record.error)
     return {name: value for name, value in found.items() if value is not None}
 
@@ -149,6 +150,7 @@ def record_from_json(stored: Mapping[str, Any], version: int, *, fresh: bool = F
     fields = {name: value for name, value in stored.items() if name in _SAVED}
     fields["state"] = State(fields["state"])
     fields["earlier"], fields["warnings"] = tuple(fields["earlier"]), tuple(fields["warnings"])
+    fields["outdated_assets"] = tuple(fields.get("outdated_assets", ()))
     return Record(**fields, version=version, is_fresh=fresh)
 
 

@@ -1,10 +1,14 @@
 """What a row has reached: the decision what to do next, and the file that keeps it."""
 
 import asyncio
+import gc
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
 
@@ -21,6 +25,7 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import Step, next_step
+from heygen_async.bulk.promotion import read_reviews
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, JournalError, Problem
 from heygen_async.models import DubRow
@@ -317,6 +322,127 @@ async def test_another_process_is_refused_too(tmp_path: Path) -> None:
     await journal.aclose()
 
     assert "database is locked" in done.stderr
+
+
+def _is_free(path: Path, origin: str = ORIGIN) -> bool:
+    """Return whether another process can open the journal."""
+    code = f"""
+import asyncio, pathlib
+from heygen_async.bulk.journal import Journal
+journal = Journal(pathlib.Path({str(path)!r}), origin={origin!r})
+async def use():
+    await journal.open()
+    await journal.aclose()
+asyncio.run(use())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not done.returncode or "JournalInUse" in done.stderr, done.stderr
+    return not done.returncode
+
+
+def _copy(path: Path) -> None:
+    shutil.copy(path, path.with_name("backup.sqlite"))
+
+
+async def _open_again(path: Path) -> None:
+    with pytest.raises(JournalInUse):
+        await _open(path)
+
+
+async def _review(path: Path) -> None:
+    with pytest.raises(JournalInUse):
+        await read_reviews(path)
+
+
+async def _open_link(path: Path) -> None:
+    path.with_name("link.sqlite").symlink_to(path)
+    await _open_again(path.with_name("link.sqlite"))
+
+
+async def _open_hard_link(path: Path) -> None:
+    path.with_name("hard.sqlite").hardlink_to(path)
+    await _open_again(path.with_name("hard.sqlite"))
+
+
+async def _fail_to_open(path: Path) -> None:
+    with pytest.raises(JournalInUse):
+        await _open(path, "https://elsewhere.example.com")
+
+
+@pytest.mark.parametrize("use", [_open_again, _review, _open_link, _open_hard_link, _fail_to_open])
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_an_attempt_to_open_a_journal_again_does_not_free_it_for_other_processes(
+    tmp_path: Path, use: Callable[[Path], Awaitable[None]], is_new: bool
+) -> None:
+    path = tmp_path / "run.sqlite"
+    if not is_new:
+        await (await _open(path)).aclose()
+    journal = await _open(path)
+    await use(path)
+    code = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('SELECT * FROM facts')"
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True)
+    await journal.aclose()
+
+    assert "database is locked" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no locks of a descriptor")
+@pytest.mark.parametrize("is_new", [True, False])
+async def test_a_backup_of_an_open_journal_does_not_free_it_for_other_processes(tmp_path: Path, is_new: bool) -> None:
+    path = tmp_path / "run.sqlite"
+    if not is_new:
+        await (await _open(path)).aclose()
+    journal = await _open(path)
+    await asyncio.to_thread(_copy, path)
+
+    assert not await asyncio.to_thread(_is_free, path)
+    await journal.save(evolve(ROW, state=State.SUBMITTING))  # nor has the other process touched it
+    await journal.aclose()
+    assert await asyncio.to_thread(_is_free, path)
+
+
+_FORK = """
+import asyncio, os, pathlib, sys
+from heygen_async.bulk.journal import Journal
+began, begin = os.pipe()
+async def use():
+    journal = Journal(pathlib.Path(sys.argv[1]), origin="x")
+    await journal.open()
+    if not os.fork():
+        os.write(begin, b"1")
+        os.read(0, 1)
+        os._exit(0)
+    os.read(began, 1)
+    os._exit(0)
+asyncio.run(use())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
+def test_a_child_that_outlives_its_run_does_not_keep_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    with subprocess.Popen([sys.executable, "-c", _FORK, str(path)], stdin=subprocess.PIPE) as run:
+        assert run.wait() == 0
+
+        assert _is_free(path, origin="x")
+
+
+async def test_an_opening_that_fails_leaves_the_journal_free(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    await (await _open(path)).aclose()
+    with pytest.raises(JournalError, match="belongs to"):
+        await _open(path, "https://elsewhere.example.com")
+
+    await (await _open(path)).aclose()
+
+
+async def test_a_journal_that_nobody_refers_to_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    journal = await _open(path)
+    del journal
+    gc.collect()
+
+    await (await _open(path)).aclose()
 
 
 async def test_a_journal_of_another_origin_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ Rule 1: SQLite is used in one thread, never on the event loop. A write that was 
 task that waits for it is cancelled.
 Rule 2: each write is on the disk before it returns (a rollback journal, `synchronous=FULL`), so the main file is
 always complete by itself.
-Rule 3: one run at a time, by SQLite's own exclusive lock, which ends with the process however that ends.
+Rule 3: one run at a time, by SQLite's own exclusive lock and by the claim of this process (`journal_claim`). Both end
+with the process, however that ends.
 Rule 4: no secret and no link is written down. What is sent is kept as a digest.
 Rule 5: the fact `open` is there from the opening of the file to its clean end. A run that finds it may miss the last
 writes of the run before, and creates nothing before it has compared its keys with the list of jobs.

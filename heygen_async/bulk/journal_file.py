@@ -15,6 +15,7 @@ from typing import Final
 from attrs import define, field
 
 from heygen_async._text import one_line
+from heygen_async.bulk.journal_claim import Claim
 from heygen_async.bulk.journal_format import (
     APPLICATION,
     FIRST_VERSION,
@@ -53,6 +54,7 @@ class JournalFile:
     db: sqlite3.Connection
     run: int
     """The number of the run, from 1."""
+    _claim: Claim = field(alias="claim")
     _is_sound: bool = field(default=True, alias="is_sound")
     """Whether everything was written."""
 
@@ -80,6 +82,7 @@ class JournalFile:
                     self.db.execute("DELETE FROM facts WHERE name = 'open'")
         finally:
             self.db.close()
+            self._claim.release()
 
 
 def open_file(path: Path | None, origin: str) -> JournalFile:
@@ -90,16 +93,12 @@ def open_file(path: Path | None, origin: str) -> JournalFile:
         JournalError: If it cannot be opened, is not a journal, or belongs to another origin.
     """
     name = name_of(path)
-    used_wal = path is not None and _uses_wal(path)
-    with _translated(name):
-        db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None)
-        try:
-            _lock(db, name)
+    with _claimed(path, name) as claim:
+        used_wal = path is not None and _uses_wal(path)
+        _take(claim, name, create=True)
+        with _connected(path, name) as db:
             _create_or_convert(db, path, origin, used_wal=used_wal)
-            return JournalFile(name, db, _begin_run(db, name))
-        except BaseException:
-            db.close()
-            raise
+            return JournalFile(name, db, _begin_run(db, name), claim)
 
 
 def open_existing(path: Path) -> JournalFile:
@@ -112,13 +111,39 @@ def open_existing(path: Path) -> JournalFile:
     name = name_of(path)
     if not path.is_file():
         raise JournalError(f"{name} does not exist: name the .sqlite file of a run, which is beside its manifest")
-    _uses_wal(path)
+    with _claimed(path, name) as claim:
+        _uses_wal(path)
+        with _connected(path, name) as db:
+            _check_version(db, name)
+            run = int(fact(db, "runs") or 0)
+            return JournalFile(name, db, run, claim, is_sound=False)  # its last end is not this one
+
+
+@contextmanager
+def _claimed(path: Path | None, name: str) -> Iterator[Claim]:
+    """Claim the file, before anything opens it; what fails then gives it up."""
+    claim = Claim(path)
+    try:
+        _take(claim, name)
+        yield claim
+    except BaseException:
+        claim.release()
+        raise
+
+
+def _take(claim: Claim, name: str, *, create: bool = False) -> None:
+    if not claim.take(create=create):
+        raise JournalInUse(f"{name} is in use by another run")
+
+
+@contextmanager
+def _connected(path: Path | None, name: str) -> Iterator[sqlite3.Connection]:
+    """Open the file and lock it; what fails then closes it."""
     with _translated(name):
-        db = sqlite3.connect(path, timeout=0, isolation_level=None)
+        db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None)
         try:
             _lock(db, name)
-            _check_version(db, name)
-            return JournalFile(name, db, int(fact(db, "runs") or 0), is_sound=False)  # its last end is not this one
+            yield db
         except BaseException:
             db.close()
             raise

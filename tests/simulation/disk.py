@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Self
 from unittest import mock
 
+from heygen_async.bulk import journal_claim
+
 from .universe import Crashed, Universe
 
 _CHANGES = ("link", "unlink", "replace", "rename", "mkdir", "rmdir")
@@ -155,6 +157,7 @@ class Disk:
             sqlite3.Connection.close(database)  # an open transaction is rolled back
         for file in self.open_files:
             file.real.close()
+        journal_claim.release_all()
 
     def leftovers(self) -> list[str]:
         """Return what is still open."""

@@ -26,6 +26,11 @@ def _random(day: int, length: int = 43) -> str:
     return base64.urlsafe_b64encode(hashlib.sha512(str(day).encode()).digest()).decode()[:length]
 
 
+def _md5(day: int) -> str:
+    """Return an MD5 in base64 whose runs of letters and digits are short, as one in five is."""
+    return f"aB1-x_Y9d-Qe4_7hG-{day}Z_w"
+
+
 def _hex(day: int, length: int = 32) -> str:
     return hashlib.sha256(str(day).encode()).hexdigest()[:length]
 
@@ -104,6 +109,21 @@ KNOWN = {
     ),
     "Discord": lambda day: f"https://cdn.discordapp.com/a/1/v.mp4?ex=65d903d{day}&is=65c68ed{day}&hm={_hex(day, 64)}&",
     "Dropbox": lambda day: f"https://www.dropbox.com/scl/fi/1/v.mp4?rlkey=r&st={_hex(day, 8)}&dl=1",
+    "Swift": lambda day: (
+        f"https://s.ovh.net/v1/AUTH_a/c/v.mp4?temp_url_sig={_hex(day, 40)}&temp_url_expires={_time(day)}"
+    ),
+    "Swift with a prefix": lambda day: (
+        f"https://s.example.com/v1/a/c/v.mp4?temp_url_sig=sha256:{_random(day)}=&temp_url_expires=2026-11-2{day}T00:00:00Z"
+        f"&temp_url_prefix=v&temp_url_ip_range=10.0.0.{day}"
+    ),
+    "ImageKit": lambda day: f"https://ik.imagekit.io/x/v.mp4?ik-t={_time(day)}&ik-s={_hex(day, 40)}",
+    "Cloudinary token": lambda day: (
+        f"https://x-res.cloudinary.com/video/authenticated/v.mp4?__cld_token__=exp={_time(day)}~hmac={_hex(day, 64)}"
+    ),
+    "Upyun": lambda day: f"https://x.b0.upaiyun.com/v.mp4?_upp=2&_upt={_hex(day, 8)}{_time(day)}",
+    "PixelBin": lambda day: f"https://cdn.pixelbin.io/v2/x/v.mp4?pbs={_hex(day, 64)}&pbe={_time(day)}000&pbt={day}",
+    "Qiniu": lambda day: f"https://cdn.example.com/v.mp4?e={_time(day)}&token={_random(7, 40)}:{_random(day, 27)}=",
+    "a short digest": lambda day: f"https://c.example.com/v.mp4?url_sig={_md5(day)}",
     "Akamai path with content": lambda day: f"https://c.example.com/x~exp={_time(day)}~hmac={_hex(day, 64)}/v.mp4",
     "policy": lambda day: f"https://c.example.com/v.mp4?policy={_random(day)}&signature={_random(day + 1)}",
     "a name of its own": lambda day: f"https://c.example.com/v.mp4?url_sig={_random(day)}&expires={_time(day)}",
@@ -154,7 +174,14 @@ LIKELY = {
     "token and file": lambda day: f"https://example.com/dl?file=first.mp4&access_token={_random(day)}",
     "hash and expiry": lambda day: f"https://cdn.example.com/v.mp4?md5={_random(day, 22)}&expires={_time(day)}",
     "nginx secure_link": lambda day: f"https://cdn.example.com/v.mp4?st={_random(day, 22)}&e={_time(day)}",
-    "Qiniu": lambda day: f"https://cdn.example.com/v.mp4?e={_time(day)}&token=ak{day}:{_random(day)}",
+    "a key and its token": lambda day: f"https://cdn.example.com/v.mp4?e={_time(day)}&token=ak{day}:{_random(day)}",
+    "nginx secure_link with minus signs": lambda day: (
+        f"https://cdn.example.com/v.mp4?md5={_md5(day)}&expires={_time(day)}"
+    ),
+    "KeyCDN": lambda day: f"https://cdn.example.com/v.mp4?token={_md5(day)}&expire={_time(day)}",
+    "base64 with padding": lambda day: (
+        f"https://cdn.example.com/v.mp4?hash=a/Bc-1Dx/Yz+9{day}/aB/c_dE==&exp={_time(day)}"
+    ),
     "until": lambda day: f"https://cdn.example.com/v.mp4?valid_until={_time(day)}",
     "expiry alone": lambda day: f"https://cdn.example.com/v.mp4?expires={_time(day)}",
     "token and time": lambda day: f"https://cdn.example.com/v.mp4?token={_random(day)}&t={_time(day)}",
@@ -282,6 +309,18 @@ def test_another_path_always_makes_another_link(make):
         ("v.mp4?session=a1b2c3d4e5f6a7b8", "v.mp4?session=ffffc3d4e5f6a7b8"),
         (f"v.mp4?sid={_hex(1)}", f"v.mp4?sid={_hex(2)}"),
         ("v.mp4?download_token=Ab3dEf6hIj9k", "v.mp4?download_token=Ab3dEf6hIj0k"),
+        (f"dl?token={_md5(1)}&id=1", f"dl?token={_md5(2)}&id=1"),
+        (f"v.mp4?md5={_md5(1)}", f"v.mp4?md5={_md5(2)}"),
+        (f"dl?md5={_md5(1)}&expires={_time(1)}", f"dl?md5={_md5(2)}&expires={_time(1)}"),
+        (f"v.mp4?clip={_md5(1)}&expires={_time(1)}", f"v.mp4?clip={_md5(2)}&expires={_time(1)}"),
+        (
+            f"v.mp4?s=My-Summer-Holiday-One1&expires={_time(1)}",
+            f"v.mp4?s=My-Summer-Holiday-Two2&expires={_time(1)}",
+        ),
+        ("v.mp4?_upt=first", "v.mp4?_upt=second"),
+        ("v.mp4?ik-s=first&ik-t=1", "v.mp4?ik-s=second&ik-t=1"),
+        ("v.mp4?temp_url_sig=1&temp_url_expires=2&filename=a", "v.mp4?temp_url_sig=1&temp_url_expires=2&filename=b"),
+        ("v.mp4?pbs=first&pbe=1", "v.mp4?pbs=second&pbe=1"),
         (f"dl?id=1&token={_random(1)}.mp4", f"dl?id=1&token={_random(2)}.mp4"),
         (f"a/first~hmac={_hex(1)}", f"a/second~hmac={_hex(1)}"),
         (f"exp=1~data=first~hmac={_hex(1)}/v.mp4", f"exp=1~data=second~hmac={_hex(1)}/v.mp4"),
@@ -351,6 +390,8 @@ def test_a_plain_link_does_not_look_signed(query):
         "v.mp4?md5=a1b2c3d4e5f6a7b8&t=20261101",
         "v.mp4?s=a1b2c3d4e5f6a7b8&expires=later",
         f"v.mp4?token={_hex(1)}&token=",
+        f"dl?token={_md5(1)}",
+        f"dl?md5={_md5(1)}&expires=later",
     ],
 )
 def test_what_may_be_a_signature_looks_signed(path):

@@ -80,6 +80,11 @@ _CODED: Final = re.compile(r"[A-Za-z0-9+/=_\-.,:~%*! ]*")
 _SHORTEST: Final = 20
 """Characters of the shortest value that looks like a signature. An MD5 in base64 has 22."""
 _RUN: Final = re.compile(r"[A-Za-z0-9+]{12,}")
+_DIGEST: Final = re.compile(r"[A-Za-z0-9+/_\- ]{22}(?:==)?|[A-Za-z0-9+/_\- ]{27}=?|[A-Za-z0-9+/_\- ]{43}=?")
+"""An MD5, SHA-1 or SHA-256 in base64. Its runs may be short: base64 for URLs has a minus sign and an underscore."""
+_TURN: Final = re.compile(r"(?=[a-z][A-Z]|\d[A-Za-z]|[A-Za-z]\d)")
+_LEAST_TURNS: Final = 3
+"""How often letters and digits, or lower and upper case, follow each other: an MD5 does so nine times, words hardly."""
 
 
 def without_signature(url: str) -> str:
@@ -121,7 +126,7 @@ def _certain(link: Link) -> frozenset[str]:
 def _is_signature(name: str, value: str) -> bool:
     if name in _SIGNATURES:
         return _CODED.fullmatch(value) is not None and _MEDIA.search(value) is None
-    return _SIGNATURE_ENDING.fullmatch(name) is not None and _looks_random(value)
+    return _SIGNATURE_ENDING.fullmatch(name) is not None and (_looks_random(value) or _is_digest(value))
 
 
 def _goes_with_signature(name: str, value: str) -> bool:
@@ -139,7 +144,8 @@ def _likely(link: Link) -> frozenset[str]:
     values = {name: value for name, value in link.values.items() if name not in _certain(link)}
     times = {name for name, value in values.items() if _is_time(name, value)}
     ends = {name for name in times if _EXPIRY.fullmatch(name) or name in _ENDS or name in _SHORT_ENDS}
-    tokens = {name for name, value in values.items() if _is_token(name, beside_end=bool(ends)) and _looks_random(value)}
+    random = {name for name, value in values.items() if _looks_random(value) or (ends and _is_digest(value))}
+    tokens = {name for name in random if _is_token(name, beside_end=bool(ends))}
     if tokens:
         return frozenset(tokens | times)
     return frozenset(name for name in ends - _SHORT_ENDS if _TIME.fullmatch(values[name]))
@@ -170,6 +176,10 @@ def _is_mixed(value: str) -> bool:
     )
 
 
+def _is_digest(value: str) -> bool:
+    return _DIGEST.fullmatch(value) is not None and len(_TURN.findall(value)) >= _LEAST_TURNS
+
+
 def _says_which_file(link: Link, others: Iterable[str]) -> bool:
     return _MEDIA.search(link.path) is not None or not _FILES.isdisjoint(others)
 
@@ -183,7 +193,7 @@ def _perhaps(link: Link) -> bool:
     times = {name for name, value in values if _PERHAPS_A_TIME.fullmatch(value)}
     if any(_EXPIRY.fullmatch(name) or name in _ENDS for name in times):
         return True
-    mixed = {name for name, value in values if _is_mixed(value)}
+    mixed = {name for name, value in values if _is_mixed(value) or _is_digest(value)}
     if any(name in _SESSIONS or _is_token(name, beside_end=False) for name in mixed):
         return True
     has_time = any(_EXPIRY.fullmatch(name) for name in names) or not times.isdisjoint(_TIMES)

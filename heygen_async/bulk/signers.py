@@ -85,6 +85,12 @@ _SIGNERS: Final = (
     _signer("ex is hm", host=r"\.(discordapp\.(com|net)|discord\.com)$"),
     _signer("st", host=r"\.(dropbox|dropboxusercontent)\.com$"),
     _signer("tempauth"),  # SharePoint
+    _signer("temp_url_sig temp_url_expires", "temp_url_prefix temp_url_ip_range"),  # OpenStack Swift: OVH, Ceph, ...
+    _signer("ik-s", "ik-t", shape=r"^[0-9a-f]{40}$"),  # ImageKit
+    _signer("__cld_token__"),  # Cloudinary
+    _signer("_upt", "_upp", shape=r"^[0-9a-f]{8}\d{10}$"),  # Upyun
+    _signer("pbs pbe", "pbt", host=r"\.pixelbin\.io$"),
+    _signer("token", "e", shape=r"^[A-Za-z0-9_\-]{40}:[A-Za-z0-9_\-]{27}=$"),  # Qiniu
 )
 
 

@@ -626,6 +626,27 @@ async def test_a_failed_row_with_integers_of_an_older_journal_need_not_have_its_
     assert await stage.states([given, *rows(1)]) == {"failed": 1, "completed": 1}
 
 
+@pytest.mark.parametrize("start", [4, 1000.0])
+@pytest.mark.parametrize("video", [SAMPLE_VIDEO, SAMPLE_VIDEO.read_bytes()], ids=["file", "bytes"])
+async def test_a_row_that_starts_beyond_the_end_of_its_video_is_refused(
+    stage: Stage, start: float, video: Path | bytes
+) -> None:
+    given = [*rows(1), DubRow(video, AUDIO, key="k", start_time=start)]
+    with pytest.raises(BadRows) as caught:
+        await stage.outcomes(given)
+
+    problem = f"row 2, start_time: {start:g} is beyond the end of the video (4 s)"
+    assert list(map(str, caught.value.problems)) == [problem]
+    assert stage.sandbox.requests == []
+
+
+async def test_a_part_beyond_the_end_of_the_audio_is_of_unknown_length(stage: Stage) -> None:
+    survey = await stage.run([DubRow(url("v"), SAMPLE_AUDIO, key="k", start_time=1000.0)]).survey()
+
+    assert (survey.to_submit, survey.unknown) == (1, 1)
+    assert survey.estimate > 0
+
+
 @pytest.mark.parametrize("length", [300, 30])
 async def test_a_survey_says_which_length_it_assumes(stage: Stage, length: int) -> None:
     await stage.outcomes([DubRow(url("a", f"duration={length}"), AUDIO, key="a")])
@@ -862,8 +883,8 @@ async def test_a_row_that_is_too_expensive_stops_no_other_row(stage: Stage) -> N
     assert await stage.states([dear, *given], budget=10.0, rates={"speed": 0.1}) == {"completed": 4, "skipped": 1}
 
 
-async def test_a_job_with_an_estimate_of_0_counts_with_its_true_cost(stage: Stage) -> None:
-    given = [DubRow(SAMPLE_VIDEO, url(n, "duration=100"), key=f"k{n}", start_time=1000.0) for n in range(3)]
+async def test_a_job_with_an_estimate_of_almost_0_counts_with_its_true_cost(stage: Stage) -> None:
+    given = [DubRow(SAMPLE_VIDEO, url(n, "duration=100"), key=f"k{n}", start_time=3.999) for n in range(3)]
     async with stage.run(given, budget=1.0, rates={"speed": 1.0}, max_in_flight=1) as run:
         assert len([outcome async for outcome in run]) == 3
 

@@ -39,9 +39,9 @@ def seconds_of(row: DubRow, video: float | None, audio: float | None) -> float |
     """
     start, end = row.start_time or 0.0, row.end_time
     longest = max((length for length in (video, audio) if length is not None), default=None)
-    if longest is None:
+    if longest is None or start >= longest:  # so the video is of unknown length, and goes on after the audio
         return None if end is None else end - start
-    return max(0.0, min(longest, math.inf if end is None else end) - start)
+    return min(longest, math.inf if end is None else end) - start
 
 
 @define

@@ -206,7 +206,15 @@ def _may_be_sent(check: _Check, one: _Candidate) -> bool:
 
 def _source_faults(row: DubRow, sources: _Sources) -> list[_Fault]:
     found = [(name, sources.missing.get(name) or host_problem(getattr(row, name))) for name in ROLES]
-    return [(column, problem) for column, problem in (*found, ("key", key_problem(row))) if problem is not None]
+    found += [("start_time", _start_problem(row, sources.files.get("video"))), ("key", key_problem(row))]
+    return [(column, problem) for column, problem in found if problem is not None]
+
+
+def _start_problem(row: DubRow, video: FileInfo | None) -> str | None:
+    start, length = row.start_time or 0.0, None if video is None else video.seconds
+    if length is None or start < length:
+        return None
+    return f"{start:g} is beyond the end of the video ({length:g} s)"
 
 
 def _target(check: _Check, one: _Candidate, *, captions: bool) -> tuple[Path | None, list[_Fault]]:

@@ -179,6 +179,21 @@ class Api:
         raise NotFound("not readable", status=404, code="not_found")
 
 
+class UnknownLengths(Api):
+    """An API whose files have a known length only at their end."""
+
+    async def download(
+        self, lipsync: Lipsync | str, path: Path, *, overwrite: bool, progress: DownloadProgress
+    ) -> Path:
+        async def unannounced(done: int, total: int | None) -> None:
+            await progress(done, None)
+            if done == total:
+                await self.points.reach()
+                await progress(done, total)
+
+        return await super().download(lipsync, path, overwrite=overwrite, progress=unannounced)
+
+
 def write_captions(path: Path, *, overwrite: bool) -> None:
     with path.open("wb" if overwrite else "xb") as file:
         file.write(b"captions")
@@ -227,10 +242,11 @@ class Scene:
     store: MemoryStore = field(factory=MemoryStore)
     jobs: dict[str, str] = field(factory=dict)
     keys: dict[str, str] = field(factory=dict)
+    api: type[Api] = Api
 
-    async def execute(self, points: Points, api: type[Api] = Api) -> list[DubOutcome]:
+    async def execute(self, points: Points, api: type[Api] | None = None) -> list[DubOutcome]:
         """Run all rows in one executor process."""
-        heygen, watched = Watched(api(points, self.jobs, self.keys), points), Watched(self.store, points)
+        heygen, watched = Watched((api or self.api)(points, self.jobs, self.keys), points), Watched(self.store, points)
         delays = RetryDelays(refused=0, renewal=0, missing=(), download=())
         tools = Tools(heygen=heygen, store=watched, clock=UnixClock(lambda: 1000.0), delays=delays)
         queue = CreateQueue(Limiter(), CircuitBreaker())
@@ -322,14 +338,15 @@ async def _frozen_at(point: int, scene: Scene) -> bool:
     return points.was_reached
 
 
+@pytest.mark.parametrize("api", [Api, UnknownLengths])
 @pytest.mark.parametrize("at", [_killed_at, _frozen_at], ids=["killed", "frozen"])
 async def test_an_executor_that_stops_at_any_await_costs_no_second_job_and_no_file(
-    at: Callable[[int, Scene], Awaitable[bool]], tmp_path: Path
+    at: Callable[[int, Scene], Awaitable[bool]], tmp_path: Path, api: type[Api]
 ) -> None:
     for point in count(1):
         folder = tmp_path / str(point)
         await to_thread(folder.mkdir)
-        if not await at(point, Scene(folder, rows_in(folder))):
+        if not await at(point, Scene(folder, rows_in(folder), api=api)):
             break
 
     assert 60 < point < _MOST_POINTS  # it went through to the end, and there were points on the way

@@ -4,18 +4,22 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
 
-from heygen_async._media.parts import is_in_use, part_path
+from heygen_async._media.parts import is_in_use, part_path, side_path
 from heygen_async.bulk import BadRows, Manifest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import DOWNLOADS, cut_download, error, reset, stall
+from heygen_async.sandbox.faults import DOWNLOADS, Alter, Fault, cut_download, error, reset, stall
 
 DAY = 24 * 3600.0
 
@@ -258,12 +262,61 @@ async def test_a_row_that_was_killed_just_after_its_file_got_its_name_is_finishe
     await stage.outcomes(rows(1))
     path = stage.folder / "out" / "row-1.mp4"
     found = path.stat()
-    _forget_that_it_is_done(stage, f"{found.st_dev}:{found.st_ino}")
+    _forget_that_it_is_done(stage, f"{found.st_dev}:{found.st_ino}:{found.st_size}")
     downloads = stage.asked("GET /files/{name}")
 
     assert await stage.states(rows(1)) == {"completed": 1}
     assert stage.asked("GET /files/{name}") == downloads
     assert await stage.states(rows(1)) == {"unchanged": 1}
+
+
+@asynccontextmanager
+async def _host_without_lengths(stage: Stage, *, size: int) -> AsyncIterator[None]:
+    """Serve the video without its length; the first answer stops after *size* bytes."""
+    data, answers, is_over = SAMPLE_VIDEO.read_bytes(), count(), asyncio.Event()
+
+    async def video(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "video/mp4", "ETag": '"v1"'})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        if next(answers):
+            await response.write(data)
+            return response
+        for start in range(0, size, 100):  # piece by piece: what arrives at once is not written at once
+            await response.write(data[start : start + 100])
+            await asyncio.sleep(0.02)
+        await is_over.wait()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/v.mp4", video)
+    async with TestServer(app) as server:
+        link = {"video_url": str(server.make_url("/v.mp4"))}
+        stage.sandbox.faults = [Fault("GET /v3/lipsyncs/{lipsync_id}", Alter(link, replace_only=True))]
+        yield
+        is_over.set()
+
+
+@pytest.mark.parametrize("without_side_file", [False, True])
+async def test_an_unfinished_download_of_unknown_length_that_was_renamed_is_not_taken_for_the_video(
+    stage: Stage, without_side_file: bool
+) -> None:
+    target = stage.folder / "out" / "row-1.mp4"
+    part = part_path(target)
+    async with _host_without_lengths(stage, size=3000):
+        async with stage.run(rows(1)):
+            await until(lambda: part.exists() and part.stat().st_size)
+        await until(lambda: not is_in_use(target))
+        part.rename(target)
+        if without_side_file:
+            side_path(target).unlink()
+        with pytest.raises(BadRows, match=r"row-1\.mp4 exists already and was not written by this row"):
+            await stage.outcomes(rows(1))
+        target.unlink()
+
+        assert await stage.states(rows(1)) == {"completed": 1}
+    assert target.read_bytes() == SAMPLE_VIDEO.read_bytes()
+    assert stage.files() == {"row-1.mp4"}
 
 
 def _forget_that_it_is_done(stage: Stage, written: str) -> None:

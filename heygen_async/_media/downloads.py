@@ -232,18 +232,18 @@ class _Receiver:
         self._is_broken = False
 
     async def receive(self, link: OutputLink, progress: Progress | None) -> None:
-        """Download the file into its part.
+        """Download the file into its part, and report its length at the end if the host has not announced it.
 
         Raises:
             DownloadError: If it cannot be downloaded or written, is too long, or is cut short.
         """
         try:
-            await self._receive(link, await self._on_disk(Part.state), progress)
-            if await self._on_disk(Part.flaw) is None:
-                return
-            # It has the length that was announced. A second copy that is cut short too is the host's error.
-            await self._receive(link, PartState(), progress)
+            state = await self._receive(link, await self._on_disk(Part.state), progress)
             flaw = await self._on_disk(Part.flaw)
+            if flaw is not None:
+                # It has the length that was announced. A second copy that is cut short too is the host's error.
+                state = await self._receive(link, PartState(), progress)
+                flaw = await self._on_disk(Part.flaw)
         except TooLongError:
             await self._on_disk(Part.discard)
             raise
@@ -251,8 +251,10 @@ class _Receiver:
             await self._on_disk(Part.discard)
             message = f"the {link.kind} of {link.lipsync.id} is cut short on its host: {flaw}"
             raise DownloadError(message, is_transient=True)
+        if state.total is None:
+            await report(progress, state.done, state.done)
 
-    async def _receive(self, link: OutputLink, state: PartState, progress: Progress | None) -> None:
+    async def _receive(self, link: OutputLink, state: PartState, progress: Progress | None) -> PartState:
         clock = asyncio.get_running_loop().time
         blocks: list[bytes] = []
         waiting, written_at, end = 0, clock(), -1
@@ -274,6 +276,7 @@ class _Receiver:
             await self._flush(blocks)
             raise
         await self._flush(blocks)
+        return state
 
     async def _flush(self, blocks: Sequence[bytes]) -> None:
         await self._write(blocks)

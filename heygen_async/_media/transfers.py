@@ -28,7 +28,7 @@ Somebody may still be writing to a younger one, and file systems count in steps 
 """
 
 Progress: TypeAlias = Callable[[int, int | None], Awaitable[None] | None]
-"""Called with bytes done and in all; `None` where the total is not known. May be a coroutine function.
+"""Called with bytes done and in all; `None` where the total is not known before the end. May be a coroutine function.
 
 What it raises ends the transfer and reaches the caller. A repeated attempt starts at fewer bytes again.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from heygen_async._media import sources
 from heygen_async._media.parts import part_path
@@ -13,6 +13,9 @@ from heygen_async.bulk.record import Record, State
 
 Found: TypeAlias = Literal["nothing", "ours", "replaceable", "foreign"]
 """What is at the path of a row's output: `replaceable` is its own file of an earlier job, or with nothing in it."""
+
+
+_COLONS_BEFORE_LENGTH: Final = 2
 
 
 def absolute_path(path: str | Path) -> str:
@@ -31,7 +34,7 @@ def fingerprint_of(path: str | Path) -> str | None:
 def part_identity(target: Path, total: int | None) -> str | None:
     """Return what the unfinished form of *target* keeps when it becomes the target: device, inode, and its length.
 
-    The length is *total*; without it another file that is given the same inode could be mistaken for the target.
+    The length is *total*. Without it this says which file the part is, but not that it is complete.
     """
     found = fingerprint_of(part_path(target))
     if found is None:
@@ -72,7 +75,9 @@ def found_at(path: str, record: Record) -> Found:
 
 
 def _has_fingerprint(found: os.stat_result, recorded: str | None) -> bool:
-    return recorded is not None and f"{sources.fingerprint(found)}:".startswith(f"{recorded}:")
+    if recorded is None or recorded.count(":") < _COLONS_BEFORE_LENGTH:
+        return False  # an incomplete part that was renamed would match, or another file that was given its inode
+    return f"{sources.fingerprint(found)}:".startswith(f"{recorded}:")
 
 
 def has_content(path: str) -> bool:

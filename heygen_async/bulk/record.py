@@ -96,7 +96,8 @@ class Record:
     writing_to: str | None = None
     """The absolute path that was free when this row began to write to it."""
     written: str | None = None
-    """Fingerprint of the file that this row has written there; until the row is done, only its device and inode."""
+    """Fingerprint of the file that this row has written there; until the row is done, only its device, inode and
+    length, and without the length while that is not known."""
     captions_free: bool = False
     """Whether the path of its captions was free as well."""
     captions: str | None = None
@@ -280,7 +281,7 @@ class Record:
         return evolve(self, state=State.COMPLETED, writing_to=path, written=written, captions_free=captions_free)
 
     def writing_part(self, identity: str | None) -> Record:
-        """Return the record to save before the file with *identity*, its device and inode, gets its name."""
+        """Return the record to save before the file with *identity* gets its name: its device, inode and length."""
         return evolve(self, written=identity)
 
     def failed(self, error: str, *, is_final: bool) -> Record:

@@ -206,8 +206,8 @@ def _may_be_sent(check: _Check, one: _Candidate) -> bool:
 
 def _source_faults(row: DubRow, sources: _Sources) -> list[_Fault]:
     found = [(name, sources.missing.get(name) or host_problem(getattr(row, name))) for name in ROLES]
-    found += [("start_time", _start_problem(row, sources.files.get("video"))), ("key", key_problem(row))]
-    return [(column, problem) for column, problem in found if problem is not None]
+    others = [("start_time", _start_problem(row, sources.files.get("video"))), ("key", key_problem(row))]
+    return [(column, problem) for column, problem in (*found, *others) if problem is not None]
 
 
 def _start_problem(row: DubRow, video: FileInfo | None) -> str | None:

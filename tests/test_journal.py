@@ -22,6 +22,7 @@ from heygen_async._ids import CLOCK_ERROR, KEY_SECONDS, check_key
 from heygen_async.bulk.attempt_keys import attempt_key
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.journal_claim import Claim
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import Step, next_step
@@ -436,13 +437,15 @@ async def test_an_opening_that_fails_leaves_the_journal_free(tmp_path: Path) -> 
     await (await _open(path)).aclose()
 
 
-async def test_a_journal_that_nobody_refers_to_is_free(tmp_path: Path) -> None:
+def test_a_claim_that_nobody_refers_to_is_free(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
-    journal = await _open(path)
-    del journal
+    first = Claim(path)
+    assert first.take(create=True)
+    assert not Claim(path).take()
+    del first
     gc.collect()
 
-    await (await _open(path)).aclose()
+    assert Claim(path).take()
 
 
 async def test_a_journal_of_another_origin_is_refused(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ async def test_rows_of_interrupted_batches_wait_for_each_other_beside_the_window
     stage: Stage, submit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "_WINDOW", 4)
-    monkeypatch.setattr(batches_module, "_MAX_ROWS", 2)
+    monkeypatch.setattr(batches_module, "MAX_BATCH", 2)
     given = rows(16)
     stage.sandbox.faults = [reset(BATCH)]
     for start in range(0, 16, 4):  # each run is stopped while its batches have no answer

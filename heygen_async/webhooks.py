@@ -292,7 +292,6 @@ class WebhookReceiver:
             delivery = open_delivery(body, headers, keys=self._keys, tolerance=self._tolerance, names=self._names)
         except WebhookError as error:
             return _refused(_Answer(401 if isinstance(error, InvalidSignature) else 400, str(error)))
-        self._notify(delivery.event)
         if not self._busy.isdisjoint(delivery.marks):
             return _BUSY
         self._busy |= delivery.marks
@@ -305,6 +304,7 @@ class WebhookReceiver:
         try:
             if any([await self._seen.has(mark) for mark in delivery.marks]):
                 return _ACCEPTED
+            self._notify(delivery.event)  # not before: a replay of one delivery would cost a request each time
             if not await self._hand_over(delivery.event):
                 return _FULL
             for mark in delivery.marks:

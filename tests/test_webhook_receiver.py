@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from attrs import define, field
 
 from heygen_async import HeyGenSession
+from heygen_async.polling import LipsyncPoller
 from heygen_async.webhooks import MAX_BODY, WebhookReceiver, _Recent, sign
 
 SECRET = "whsec_abc"
@@ -325,6 +326,65 @@ async def test_an_event_for_a_full_queue_is_refused_and_delivered_again(serve):
     assert (await anext(receiver)).event_id == "evt_1"
     assert await hook.post(delivery("evt_2")) == 200
     assert (await anext(receiver)).event_id == "evt_2"
+
+
+class NotifiedPoller(LipsyncPoller):
+    """Keeps the ids that it was notified of, and sends nothing."""
+
+    def __init__(self):
+        self.notified = []
+
+    def expect_notifications(self):
+        pass
+
+    def notify(self, lipsync_id):
+        self.notified.append(lipsync_id)
+
+
+@pytest.mark.parametrize("pieces", [1, 2], ids=["as-it-was", "under-another-id"])
+async def test_a_replay_of_a_handled_event_notifies_no_poller(serve, pieces):
+    poller = NotifiedPoller()
+    receiver = WebhookReceiver(secret=SECRET, on_event=lambda _: None)
+    receiver.attach(poller)
+    client = await serve(receiver)
+    body = b'{"event_type": "lipsync.success", "event_data": {"lipsync_id": "ls_1"}}'
+    for number in range(4):
+        assert await client.post(delivery(f"evt_{number % pieces}", body=body)) == 200
+    assert poller.notified == ["ls_1"]
+
+
+async def test_an_event_whose_handler_failed_notifies_again_when_it_is_delivered_again(serve):
+    failures = [ValueError("busy"), OSError("full")]
+
+    def handle(_event):
+        if failures:
+            raise failures.pop()
+
+    poller = NotifiedPoller()
+    receiver = WebhookReceiver(secret=SECRET, on_event=handle)
+    receiver.attach(poller)
+    client = await serve(receiver)
+    assert [await client.post(delivery(lipsync_id="ls_1")) for _ in range(5)] == [500, 500, 200, 200, 200]
+    assert poller.notified == ["ls_1"] * 3
+
+
+async def test_two_deliveries_of_an_event_at_the_same_time_notify_once(serve):
+    poller = NotifiedPoller()
+    started, free = asyncio.Event(), asyncio.Event()
+
+    async def handle(_event):
+        started.set()
+        await free.wait()
+
+    receiver = WebhookReceiver(secret=SECRET, on_event=handle)
+    receiver.attach(poller)
+    client = await serve(receiver)
+    first = asyncio.create_task(client.post(delivery(lipsync_id="ls_1")))
+    await started.wait()
+    assert await client.post(delivery(lipsync_id="ls_1")) == 503
+    free.set()
+    assert await first == 200
+    assert poller.notified == ["ls_1"]
 
 
 async def test_an_event_is_not_handled_twice_at_the_same_time(serve):

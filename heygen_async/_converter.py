@@ -61,6 +61,9 @@ from heygen_async.pagination import Page
 if TYPE_CHECKING:
     from cattrs import Converter
 
+_MOST_PROBLEMS: Final = 10
+"""Problems of the items of a list after which the rest is not read: it takes cattrs long to say what is wrong."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -290,7 +293,18 @@ def _models(model: type[T], response: Response, listed: list[object], path: str)
         return list(map(_reader(model), listed))
     except UNREADABLE:
         pass
-    return _structure(response, listed, list[model], path)  # type: ignore[valid-type]
+    items: list[T] = []
+    problems: list[str] = []
+    for index, item in enumerate(listed):
+        try:
+            items.append(_structure(response, item, model, f"{path}[{index}]"))
+        except UnexpectedResponse as error:
+            problems += error.problems
+        if len(problems) >= _MOST_PROBLEMS:
+            break
+    if problems:
+        raise _unexpected(response, problems)
+    return items
 
 
 def _statuses(_: Response, listed: list[Any], _path: str) -> list[tuple[str, LipsyncStatus | str]]:
@@ -320,11 +334,11 @@ def _member(response: Response, envelope: object, name: str, path: str) -> objec
     return cast("Mapping[str, object]", envelope)[name]
 
 
-def _structure(response: Response, value: object, type_: type[T], path: str) -> T:
+def _structure(response: Response, value: object, model: type[T], path: str) -> T:
     from heygen_async._lenient_models import problems_of  # noqa: PLC0415 as above
 
     try:
-        return _converter().structure(value, type_)
+        return _converter().structure(value, model)
     except UNREADABLE as error:
         problems = problems_of(error, path)
     raise _unexpected(response, problems)

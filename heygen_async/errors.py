@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from attrs import asdict, frozen
 
-from heygen_async._text import clean_line, one_line, whole_characters
+from heygen_async._text import clean_line, one_line, shortened, whole_characters
 
 if TYPE_CHECKING:
     from heygen_async.models import Lipsync
@@ -344,7 +344,9 @@ class UnexpectedResponse(HeyGenError):
         # The next attempt may not meet the gateway that answered 200 with a page of its own. A redirect stays.
         self.is_transient = status < _REDIRECTS if is_transient is None else is_transient
         where = f" [request {request_id}]" if request_id else ""
-        super().__init__(one_line(f"unexpected answer ({status}): {'; '.join(self.problems)}{where}"), outcome=outcome)
+        super().__init__(
+            one_line(f"unexpected answer ({status}): {shortened('; '.join(self.problems))}{where}"), outcome=outcome
+        )
 
 
 class LipsyncFailed(HeyGenError):

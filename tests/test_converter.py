@@ -138,6 +138,16 @@ def test_every_problem_of_a_page_is_reported():
     ]
 
 
+@pytest.mark.parametrize("unreadable", [{}, [], {"id": "a"}, None], ids=str)
+def test_a_page_of_items_that_cannot_be_read_is_read_no_further_than_its_first_problems(unreadable):
+    with pytest.raises(UnexpectedResponse) as caught:
+        read_page(answer([SEED, *[unreadable] * 500]), Lipsync)
+    problems = caught.value.problems
+    assert 10 <= len(problems) < 15
+    assert "$.data[1]" in problems[0]
+    assert len(str(caught.value)) < 1200
+
+
 @pytest.mark.parametrize(
     ("beside", "token"),
     [

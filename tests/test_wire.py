@@ -118,6 +118,28 @@ def test_an_error_has_the_class_of_its_status_whatever_its_code(status, kind):
     assert str(error) == f"{status} a_code_from_the_future: Sorry. (field video) [request req_1]"
 
 
+def test_all_faults_of_a_batch_of_a_hundred_items_are_listed():
+    faults = [{"code": "invalid", "message": f"no. {number}", "path": ["items", number]} for number in range(100)]
+    with pytest.raises(errors.APIError) as caught:
+        decipher(400, {}, api_error("invalid", errors=faults))
+    assert [fault.path for fault in caught.value.errors] == [f"items.{number}" for number in range(100)]
+
+
+@pytest.mark.parametrize("text", ["%3F" * 1700, "word " * 1000, "/a?" * 1_000_000], ids=["escapes", "words", "endless"])
+@pytest.mark.parametrize("name", ["message", "path"])
+def test_of_faults_with_long_texts_only_the_first_are_read(text, name):
+    faults = [{"code": "invalid", "message": "no", name: text}] * 100
+    with pytest.raises(errors.APIError) as caught:
+        decipher(400, {}, api_error("invalid", errors=faults))
+    assert 1 <= len(caught.value.errors) <= 4
+
+
+def test_the_message_of_an_unexpected_answer_is_short_whatever_its_problems_are():
+    error = errors.UnexpectedResponse(["x" * 500, "y" * 500, "z" * 100_000], status=200, request_id="req_1")
+    assert len(str(error)) < 1100
+    assert str(error).endswith("[request req_1]")
+
+
 @pytest.mark.parametrize(
     ("status", "code", "outcome"),
     [

@@ -15,6 +15,9 @@ from heygen_async.errors import IN_PROGRESS, APIError, ErrorDetail, error_class
 from heygen_async.models import JSON
 
 _MOST_FAULTS: Final = 100
+_MOST_TEXT: Final = 16_000
+"""Characters of listed faults after which no more are read: to clean a hostile text takes milliseconds."""
+_FAULT_TEXTS: Final = ("message", "code", "path")
 
 
 def api_error(
@@ -108,22 +111,30 @@ def _text(report: Mapping[str, object], name: str, mask: Mask) -> str | None:
 
 def _faults(report: Mapping[str, object], mask: Mask) -> tuple[ErrorDetail, ...]:
     listed = report.get("errors")
-    items = listed[:_MOST_FAULTS] if isinstance(listed, list) else []
-    return tuple(fault for item in items if (fault := _fault(item, mask)) is not None)
+    faults: list[ErrorDetail] = []
+    left = _MOST_TEXT
+    for item in listed[:_MOST_FAULTS] if isinstance(listed, list) else ():
+        fields = _fault_fields(item)
+        if left > 0 and (fault := _fault(fields, mask)) is not None:
+            faults.append(fault)
+        left -= sum(len(text) for name in _FAULT_TEXTS if isinstance(text := fields.get(name), str))
+    return tuple(faults)
 
 
-def _fault(item: object, mask: Mask) -> ErrorDetail | None:
+def _fault_fields(item: object) -> Mapping[str, object]:
     if isinstance(item, str):
-        item = {"message": item}
+        return {"message": item}
     if not isinstance(item, dict):
-        return None
+        return {}
     path = item.get("path")
-    if isinstance(path, list):
-        item = {**item, "path": ".".join(str(part) for part in path)}
-    message, code = _text(item, "message", mask), _text(item, "code", mask)
+    return {**item, "path": ".".join(str(part) for part in path)} if isinstance(path, list) else item
+
+
+def _fault(fields: Mapping[str, object], mask: Mask) -> ErrorDetail | None:
+    message, code, path = (_text(fields, name, mask) for name in _FAULT_TEXTS)
     if message is None and code is None:
         return None
-    return ErrorDetail(message or code or "", code=code, path=_text(item, "path", mask))
+    return ErrorDetail(message or code or "", code=code, path=path)
 
 
 _SCOPE: Final = re.compile(r"\b[a-z][a-z_]*:(?:read|write|\*)")

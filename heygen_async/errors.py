@@ -434,3 +434,8 @@ class StaleDelivery(WebhookError):
 def has_own_code(error: APIError) -> bool:
     """Return whether *error* has one of the API's codes: an answer without one may be a gateway's."""
     return error.code is not None and error.code != str(error.status)
+
+
+def may_be_page(error: BaseException) -> bool:
+    """Return whether a gateway may have refused the request with a page of its own, which the next one may not meet."""
+    return isinstance(error, APIError) and not error.is_transient and not has_own_code(error)

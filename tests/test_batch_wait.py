@@ -18,6 +18,7 @@ from heygen_async import (
     UnexpectedResponse,
     WaitTimeout,
 )
+from heygen_async.errors import error_class
 
 pytestmark = pytest.mark.looptime
 
@@ -54,6 +55,25 @@ async def test_it_returns_the_batch_once_every_item_has_ended(caplog):
 
     assert batch.status == "completed"
     assert [record.getMessage() for record in caplog.records] == ["batch batch_1: completed after 2.0 s of waiting"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 405, 413, 451])
+async def test_a_page_of_a_gateway_ends_the_wait_only_if_it_stays(status):
+    page = error_class(status)("Blocked", status=status)
+    assert (await Server([RUNNING, *[page] * 9, completed()]).wait()).status == "completed"
+
+    server = Server([RUNNING, page])
+    with pytest.raises(type(page)):
+        await server.wait()
+    assert len(server.times) == 11
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+async def test_a_refusal_of_the_api_ends_the_wait_at_once(status):
+    server = Server([RUNNING, error_class(status)("no", status=status, code="refused")])
+    with pytest.raises(error_class(status)):
+        await server.wait()
+    assert len(server.times) == 2
 
 
 async def test_an_old_batch_is_looked_at_rarely():

@@ -16,6 +16,7 @@ from heygen_async._ids import MAX_STATUS_IDS, MAX_STATUS_QUERY
 from heygen_async.errors import (
     APIError,
     AuthenticationError,
+    InsufficientCredit,
     InvalidRequest,
     LipsyncFailed,
     NotFound,
@@ -26,6 +27,7 @@ from heygen_async.errors import (
     TransportError,
     UnexpectedResponse,
     WaitTimeout,
+    error_class,
 )
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
@@ -596,7 +598,11 @@ TRANSIENT = [
     http(APIError, 408),
     UnexpectedResponse(["html"], status=200),
 ]
-LASTING = [http(InvalidRequest, 400), http(APIError, 402), LipsyncFailed(done("ls_1"))]
+LASTING = [
+    http(InvalidRequest, 400, code="invalid_parameter"),
+    http(InsufficientCredit, 402, code="insufficient_credit"),
+    LipsyncFailed(done("ls_1")),
+]
 
 
 @pytest.mark.parametrize("error", TRANSIENT, ids=repr)
@@ -773,13 +779,17 @@ def test_one_bad_id_in_a_request_ends_no_other_wait():
 
     board.on_error(request, http(InvalidRequest, 400), Now(1.0))
     assert [waiter.request.kind for waiter in waiters] == [RequestKind.LIPSYNC] * 3
-    board.on_error(waiters[0].request, bad := http(InvalidRequest, 400), Now(2.0))
+    board.on_error(waiters[0].request, bad := http(InvalidRequest, 400, code="invalid_parameter"), Now(2.0))
 
     assert [waiter.result for waiter in waiters] == [bad, None, None]
 
 
 REFUSALS = [http(NotFound, 404, code="not_found"), http(PermissionDenied, 403, code="forbidden")]
-PAGES = [http(NotFound, 404), http(NotFound, 404, code="404"), http(PermissionDenied, 403)]
+PAGES = [
+    http(NotFound, 404),
+    http(NotFound, 404, code="404"),
+    *(http(error_class(status), status) for status in (400, 401, 402, 403, 405, 407, 413, 422, 451)),
+]
 
 
 @pytest.mark.parametrize("error", [*LASTING, *REFUSALS], ids=repr)
@@ -796,7 +806,7 @@ def test_a_lasting_error_of_a_get_ends_only_the_waits_of_its_job(error):
 
 def test_pages_of_a_gateway_do_not_count_as_a_missing_job():
     failures = NO_FAILURES
-    for error in [UnexpectedResponse(["html"], status=200), *PAGES, *[http(NotFound, 404, code="not_found")] * 3]:
+    for error in [UnexpectedResponse(["html"], status=200), *PAGES[:8], *[http(NotFound, 404, code="not_found")] * 3]:
         failures = failures.after_error(error, is_new=True)
         assert failures is not None
     assert failures.after_error(http(NotFound, 404, code="not_found"), is_new=True) is None
@@ -819,10 +829,31 @@ def test_a_refused_key_ends_all_waits():
     waiters = crowd(board, 200)
     board.start_due(0.0)
 
-    board.on_error(requests_of(waiters)[0], error := http(AuthenticationError, 401), Now(1.0))
+    board.on_error(requests_of(waiters)[0], error := http(AuthenticationError, 401, code="unauthorized"), Now(1.0))
 
     assert all(waiter.result is error for waiter in waiters)
     assert board.jobs() == []
+
+
+def test_a_page_that_refuses_the_key_ends_only_waits_that_meet_it_ten_times_in_a_row():
+    board = Board(PollPolicy())
+    unlucky, other = crowd(board, 2)
+    error = http(AuthenticationError, 401)
+    for attempt in range(10):
+        assert unlucky.result is None
+        board.notify("ls_0", 0.0)
+        board.on_error(unlucky.request, error, Now(float(attempt)))
+
+    assert (unlucky.result, other.result) == (error, None)
+
+
+def test_a_page_in_place_of_bulk_statuses_ends_no_wait():
+    for status in (400, 401, 402, 405, 407, 413, 422, 451):
+        board = Board(PollPolicy())
+        waiters = crowd(board, 3)
+        board.on_error(one_look(board, waiters), http(error_class(status), status), Now(1.0))
+        assert not any(waiter.result for waiter in waiters)
+        assert len(board.jobs()) == 3
 
 
 @pytest.mark.parametrize("error", TRANSIENT, ids=repr)

@@ -505,7 +505,7 @@ async def test_a_refused_key_ends_all_waits_and_the_next_one_sends_again(server)
     waits = asyncio.gather(*(poller.wait(one) for one in ids), return_exceptions=True)
     await asyncio.sleep(5)
 
-    server.trouble["statuses"] = http(AuthenticationError, 401)
+    server.trouble["statuses"] = http(AuthenticationError, 401, code="unauthorized")
     assert {type(one) for one in await waits} == {AuthenticationError}
     assert now() < 8
     assert nothing_is_left(poller)
@@ -1254,7 +1254,7 @@ async def test_closing_it_ends_a_step_of_another_task(server):
 
 async def test_a_refused_key_ends_it(server):
     server.add_many(5, lasts=100)
-    server.trouble["statuses"] = http(AuthenticationError, 401)
+    server.trouble["statuses"] = http(AuthenticationError, 401, code="unauthorized")
     poller = server.poller()
 
     with pytest.raises(AuthenticationError):
@@ -1436,7 +1436,7 @@ async def test_updates_of_an_unknown_id_end_with_not_found(server):
 
 
 async def test_updates_raise_lasting_errors(server):
-    server.trouble["statuses"] = http(AuthenticationError, 401)
+    server.trouble["statuses"] = http(AuthenticationError, 401, code="unauthorized")
 
     with pytest.raises(AuthenticationError):
         async for _ in server.poller().updates("ls_1"):

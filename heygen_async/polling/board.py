@@ -29,6 +29,7 @@ from heygen_async.errors import (
     NotFound,
     PermissionDenied,
     WaitTimeout,
+    may_be_page,
 )
 from heygen_async.models import TERMINAL, Lipsync
 from heygen_async.policies import PollPolicy
@@ -237,10 +238,10 @@ class Board:
         self._after_page(request, page, list(left.values()), saved)
 
     def on_error(self, request: StatusRequest, error: Exception, now: Now) -> None:
-        """Settle a request that failed. No job but its own is affected, unless the key is refused."""
+        """Settle a request that failed. No job but its own is affected, unless the API refuses the key."""
         jobs = self._settle(request)
         is_bulk = request.kind is RequestKind.STATUSES
-        if isinstance(error, AuthenticationError):
+        if isinstance(error, AuthenticationError) and not may_be_page(error):
             self.end_all(error, now.time)
         elif request.kind is RequestKind.PAGE and isinstance(error, HeyGenError):
             self._after_page(request, None, jobs, 0)

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async.errors import APIError, HeyGenError, NotFound, PermissionDenied, UnexpectedResponse, has_own_code
+from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse, may_be_page
 from heygen_async.policies import PollPolicy
 
 _MOST_UNREADABLE: Final = 10
@@ -69,7 +69,7 @@ class Failures:
         if not isinstance(error, HeyGenError):
             return None
         unreadable, missing = 0, self.missing
-        if _is_page(error) or (isinstance(error, UnexpectedResponse) and error.is_transient):
+        if may_be_page(error) or (isinstance(error, UnexpectedResponse) and error.is_transient):
             unreadable = self.unreadable + 1
         elif is_new and isinstance(error, NotFound):
             missing += 1
@@ -88,11 +88,6 @@ class Failures:
 
 
 NO_FAILURES: Final = Failures()
-
-
-def _is_page(error: HeyGenError) -> bool:
-    """Return whether it may be a gateway, and not the API, that says no."""
-    return isinstance(error, (NotFound, PermissionDenied)) and not has_own_code(error)
 
 
 class Cadence:

@@ -84,6 +84,7 @@ _IN_PROGRESS_HINT: Final = (
 )
 _COMPLETED: Final = "completed"
 _LATE_HINT: Final = "The job is completed and paid. Download its video by its id."
+_NOT_CREATED_HINT: Final = "Nothing was created. Make the same call again, with more time."
 _IN_DOUBT_HINT: Final = "The request may have been carried out. Repeat a create with the same idempotency key."
 _TRANSIENT: Final = frozenset({408, 429})
 _REDIRECTS: Final = 300
@@ -166,11 +167,14 @@ class HeyGenError(Exception):
         """
         # What a class advises, such as to try again, would pay twice where the work may be done already.
         is_in_doubt = self.outcome == "unknown" and self.idempotency_key is not None
-        return _IN_DOUBT_HINT if is_in_doubt and "_hint" not in self.__dict__ else self._hint
+        return _IN_DOUBT_HINT if is_in_doubt and "_hint" not in self.__dict__ else self._advice()
 
     @hint.setter
     def hint(self, hint: str | None) -> None:
         self._hint = hint
+
+    def _advice(self) -> str | None:
+        return self._hint
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default calls __init__ with .args, which are the finished message, not its parts.
@@ -366,7 +370,8 @@ class LipsyncFailed(HeyGenError):
 class WaitTimeout(HeyGenError, TimeoutError):
     """Raised when a wait reaches its deadline. The job still runs; wait for it again.
 
-    Or it is completed (`.last_status`), and what was late is its video; download it by its id.
+    Or it is completed (`.last_status`), and what was late is its video; download it by its id. Or it was not created,
+    because the time was up before: then `lipsync_id` is `None`, and `outcome` says what is known of the create.
 
     Attributes:
         lipsync_id: The job (or the batch); `None` if the deadline came before it was created, or for several jobs.
@@ -392,6 +397,11 @@ class WaitTimeout(HeyGenError, TimeoutError):
             self.hint = _LATE_HINT
         # One argument only: with two, OSError (a parent through TimeoutError) would read them as errno.
         super().__init__(clean_line(self._sentence()))
+
+    def _advice(self) -> str | None:
+        if self.lipsync_id is not None or self.pending:
+            return self._hint
+        return None if self.outcome is None else _NOT_CREATED_HINT
 
     def _sentence(self) -> str:
         if len(self.pending) > 1:

@@ -1291,7 +1291,12 @@ def test_a_compacted_queue_is_in_order():
 
 
 IDS = [f"ls_{n}" for n in range(140)]
-ERRORS = [*TRANSIENT, *LASTING, http(NotFound, 404), http(AuthenticationError, 401)]
+ERRORS = [
+    *TRANSIENT,
+    *LASTING,
+    http(NotFound, 404),
+    *(http(AuthenticationError, 401, code=code) for code in (None, "unauthorized")),
+]
 
 
 @define(eq=False)

@@ -128,6 +128,22 @@ def test_a_hint_says_what_to_do(error, hint):
     assert error.hint is None if hint is None else hint in error.hint
 
 
+@pytest.mark.parametrize(
+    ("outcome", "hint"),
+    [
+        ("not_sent", "Nothing was created"),
+        ("rejected", "Nothing was created"),
+        ("unknown", "Repeat a create with the same idempotency key"),
+    ],
+)
+def test_the_advice_of_a_deadline_before_the_create_is_about_the_create(outcome, hint):
+    error = WaitTimeout(None)
+    CallRecord(idempotency_key="mine", attempts=1, outcome=outcome).write_to(error)
+    assert hint in error.hint
+    assert "still runs" not in error.hint
+    assert hint in pickle.loads(pickle.dumps(error)).hint
+
+
 def test_a_record_of_a_call_is_written_to_any_exception_and_read_from_it():
     record = CallRecord(idempotency_key="row-1", attempts=2, outcome="unknown")
     cancelled, error = asyncio.CancelledError(), WaitTimeout(None)

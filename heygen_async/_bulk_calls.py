@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -124,7 +125,7 @@ class BulkCalls:
 
     def list(self, *, page_size: int) -> AsyncIterator[Page[Lipsync]]:
         """Iterate over the pages of the account's jobs, newest first."""
-        return Paginator(partial(self.jobs.page, page_size)).pages()
+        return Paginator(partial(self.jobs.page, page_size), identity=attrgetter("id")).pages()
 
     async def get(self, lipsync_id: str) -> Lipsync:
         """Return a job."""

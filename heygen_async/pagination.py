@@ -36,6 +36,9 @@ class Page(Generic[T]):
 _MOST_EMPTY: Final = 100
 """Empty pages in a row after which a list counts as endless."""
 
+_REMEMBERED: Final = 1000
+"""Identities of items that are kept: those of several pages, so that memory stays flat however long the list is."""
+
 Fetch: TypeAlias = Callable[[str | None], Awaitable[Page[T]]]
 Identity: TypeAlias = Callable[[T], object]
 
@@ -48,7 +51,7 @@ class _Pages(AsyncIterator[Page[T]]):
         self._next: str | None = token
         self._identity = identity
         self._seen: set[str | None] = set()
-        self._items: set[object] = set()
+        self._items: dict[object, None] = {}  # in the order in which they came
         self._empty = 0
         self._is_incomplete = False
         self._is_repeated = False
@@ -75,9 +78,12 @@ class _Pages(AsyncIterator[Page[T]]):
     def _has_nothing_new(self, page: Page[T]) -> bool:
         if self._identity is None or not page.items:
             return False
-        new = set(map(self._identity, page.items)) - self._items
-        self._items |= new
-        return not new
+        ids = dict.fromkeys(map(self._identity, page.items))
+        is_repeated = ids.keys() <= self._items.keys()
+        self._items |= dict.fromkeys(id_ for id_ in ids if id_ is not None)  # without an id it counts as new
+        for oldest in list(self._items)[:-_REMEMBERED]:
+            del self._items[oldest]
+        return is_repeated
 
 
 class _Items(AsyncIterator[T]):
@@ -109,7 +115,8 @@ class Paginator(Generic[T]):
     Args:
         fetch: Fetches the page of a cursor; `None` for the first page.
         token: The cursor to start at; `None` for the first page.
-        identity: Returns what no two items of the list share; for lists of which the identities fit into memory.
+        identity: Returns what no two items of the list share, such as an id; `None` for an item without it. A page with
+            nothing but items that came shortly before is the last one: the server may ignore the cursor.
     """
 
     def __init__(self, fetch: Fetch[T], *, token: str | None = None, identity: Identity[T] | None = None) -> None:

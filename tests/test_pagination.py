@@ -3,10 +3,12 @@
 import asyncio
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async import Page, Paginator, TransportError, UnexpectedResponse
+from heygen_async import HeyGenSession, Page, Paginator, TransportError, UnexpectedResponse
 
 
 class Server:
@@ -113,6 +115,47 @@ async def test_a_page_of_a_list_with_identities_that_has_nothing_new_is_the_last
 async def test_a_last_page_that_has_nothing_new_is_no_error():
     assert await Paginator(Server([1, 2], [2]).fetch, identity=int).collect() == [1, 2, 2]
     assert await Paginator(Server([1, 1], [2, 1], [3]).fetch, identity=int).collect() == [1, 1, 2, 1, 3]
+
+
+async def test_a_long_list_keeps_few_identities():
+    pages = Paginator(Server(*([number] for number in range(1500))).fetch, identity=int).pages()
+    assert [page.items async for page in pages] == [[number] for number in range(1500)]
+    assert len(pages._items) == 1000
+
+
+async def test_items_without_an_identity_count_as_new():
+    server = Server([None], [None], [None])
+    assert await Paginator(server.fetch, identity=lambda item: item).collect() == [None] * 3
+
+
+LISTS = {
+    "lipsyncs": lambda heygen: heygen.lipsyncs.list(),
+    "assets": lambda heygen: heygen.assets.list(username="u"),
+    "endpoints": lambda heygen: heygen.webhooks.list(),
+    "events": lambda heygen: heygen.webhooks.events(),
+    "items of a batch": lambda heygen: heygen.lipsyncs.batch("bt_1").items(),
+}
+ITEM = {
+    "id": "x_1", "status": "running", "asset_id": "as_1", "endpoint_id": "ep_1", "event_id": "ev_1", "event_type": "e",
+    "item_index": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_every_list_ends_if_the_server_ignores_the_cursor_and_gives_another_one(name):
+    sent = []
+
+    async def answer(request):
+        sent.append(request)
+        page = {"items": [ITEM], "batch_id": "bt_1", "has_more": True, "next_token": f"t{len(sent)}"}
+        return web.json_response({"data": page if "batches" in request.path else [ITEM], **page})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app) as server, HeyGenSession("key", base_url=str(server.make_url("/"))) as heygen:
+        with pytest.raises(UnexpectedResponse, match="only items of pages before it"):
+            await LISTS[name](heygen).collect()
+    assert len(sent) == 2
 
 
 async def test_leaving_early_costs_one_request_and_leaves_nothing_running():

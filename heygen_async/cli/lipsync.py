@@ -197,12 +197,21 @@ async def _download(lipsync_id: str, delivery: OutputFlags, options: Options) ->
     emit({"data": {"id": lipsync_id, "path": str(path)}}, options)
 
 
+def _own_id(item: JSON) -> object:
+    own_id = item.get("id") if isinstance(item, dict) else None
+    return own_id if isinstance(own_id, str) else None
+
+
 async def _whole_list(heygen: HeyGenSession, size: int, token: str | None) -> JSON:
     async def page(cursor: str | None) -> Page[JSON]:
         answer = (await heygen.request("GET", _LIST, params={"limit": size, "token": cursor})).data
         return _page(answer)
 
-    return {"data": await Paginator(page, token=token).collect(), "has_more": False, "next_token": None}
+    return {
+        "data": await Paginator(page, token=token, identity=_own_id).collect(),
+        "has_more": False,
+        "next_token": None,
+    }
 
 
 def _page(answer: JSON) -> Page[JSON]:

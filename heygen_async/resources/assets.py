@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from types import NoneType
 
@@ -119,7 +120,7 @@ class Assets:
         check_type("username", username, str)
         check_text("username", username)
         check_count("page_size", page_size, most=MAX_PAGE)
-        return Paginator(partial(self._page, username, page_size), token=token)
+        return Paginator(partial(self._page, username, page_size), token=token, identity=attrgetter("id"))
 
     async def _page(self, username: str, page_size: int, token: str | None) -> Page[Asset]:
         params: dict[str, Parameter] = {"username": username, "limit": page_size, "token": token}

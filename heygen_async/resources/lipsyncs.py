@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Unpack
 
 from attrs import frozen
@@ -145,7 +145,7 @@ class Lipsyncs:
             TypeError, ValueError: If an argument is wrong.
         """
         check_count("page_size", page_size, most=MAX_PAGE)
-        return Paginator(partial(fetch_page, self._transport, page_size), token=token)
+        return Paginator(partial(fetch_page, self._transport, page_size), token=token, identity=attrgetter("id"))
 
     async def update(self, lipsync_id: str, *, title: str) -> Lipsync:
         """Rename a lipsync, and return it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 
 from attrs import frozen
 
@@ -81,7 +82,7 @@ class WebhookEndpoints:
             TypeError, ValueError: If *page_size* is not a number from 1 to 100.
         """
         check_count("page_size", page_size, most=MAX_PAGE)
-        return Paginator(partial(self._page, page_size), token=token)
+        return Paginator(partial(self._page, page_size), token=token, identity=attrgetter("id"))
 
     async def _page(self, page_size: int, token: str | None) -> Page[WebhookEndpoint]:
         request = compose("GET", _ALL, params={"limit": page_size, "token": token})
@@ -182,7 +183,8 @@ class WebhookEndpoints:
         check_text("event_type", event_type)
         check_text("entity_id", entity_id)
         check_count("page_size", page_size, most=MAX_PAGE)
-        return Paginator(partial(self._events_page, event_type, entity_id, page_size), token=token)
+        page = partial(self._events_page, event_type, entity_id, page_size)
+        return Paginator(page, token=token, identity=attrgetter("event_id"))
 
     async def _events_page(
         self, event_type: str | None, entity_id: str | None, page_size: int, token: str | None

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from attrs import asdict, frozen
@@ -118,9 +119,10 @@ class CallRecord:
         )
 
     def write_to(self, error: BaseException) -> None:
-        """Set `.idempotency_key`, `.attempts` and `.outcome` of *error*, whatever kind of exception it is."""
-        for name, value in asdict(self).items():
-            setattr(error, name, value)
+        """Set `.idempotency_key`, `.attempts` and `.outcome` of *error*, if its kind of exception takes attributes."""
+        with suppress(AttributeError):
+            for name, value in asdict(self).items():
+                setattr(error, name, value)
 
 
 def _revive(cls: type[HeyGenError], args: tuple[object, ...], state: Mapping[str, object]) -> HeyGenError:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import web
+from attrs import frozen
 from rich.console import Console
 from rich.traceback import Traceback
 
@@ -27,6 +28,7 @@ from heygen_async import (
     LipsyncRequest,
     RetryPolicy,
     Timeouts,
+    TransportError,
     UnexpectedResponse,
     WaitTimeout,
     WebhookEvent,
@@ -247,6 +249,86 @@ async def test_a_proxy_that_cannot_be_reached_does_not_show_its_password(caplog)
             with pytest.raises(HeyGenError) as caught:
                 await heygen.lipsyncs.get("ls_1")
     check(caught.value, caplog)
+
+
+success = answers(body=b'{"data": {"lipsync_id": "ls_1"}}', content_type="application/json")
+HOOKS = ("on_request_start", "on_connection_create_start", "on_request_headers_sent", "on_request_end")
+
+
+def raising(hook, error):
+    async def run(*_arguments):
+        raise error from KeyError(KEY)
+
+    tracing = aiohttp.TraceConfig()
+    getattr(tracing, hook).append(run)
+    return tracing
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("is_group", [False, True])
+async def test_a_bug_of_a_tracing_hook_shows_no_secret_and_leaves_with_the_record_of_the_call(hook, is_group, caplog):
+    error = ExceptionGroup("bugs", [LookupError("bug")]) if is_group else ValueError("bug")
+    async with session_on(success, trace_configs=[raising(hook, error)]) as (heygen, _):
+        with pytest.raises(type(error)) as caught:
+            await heygen.lipsyncs.create(**BOTH, idempotency_key="mine")
+    check(caught.value, caplog)
+    assert (caught.value.idempotency_key, caught.value.attempts, caught.value.outcome) == ("mine", 1, "unknown")
+    assert caught.value is error
+    assert f'"{__file__}", line ' in caught.value.__notes__[-1]
+    assert caught.value.__notes__[-1].endswith(", in run")
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_a_bug_of_a_tracing_hook_in_a_transfer_shows_no_link(hook, tmp_path, caplog):
+    async with session_on(success, trace_configs=[raising(hook, ValueError("bug"))]) as (heygen, url):
+        done = Lipsync(id="ls_1", status="completed", video_url=f"{url}/v.mp4?X-Amz-Signature={SIGNATURE}")
+        with pytest.raises(ValueError, match="bug") as caught:
+            await heygen.download(done, tmp_path / "v.mp4")
+        check(caught.value, caplog)
+
+
+@frozen
+class NoAttributes(RuntimeError):
+    message: str
+
+
+async def test_a_bug_of_a_resolver_shows_no_secret_even_if_the_error_takes_no_attributes(caplog):
+    class Resolver(aiohttp.abc.AbstractResolver):
+        async def resolve(self, host, port=0, family=0):
+            raise NoAttributes("bug")
+
+        async def close(self):
+            pass
+
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Resolver())) as theirs,
+        HeyGenSession(KEY, base_url="http://x.localhost:9", http=theirs) as heygen,
+    ):
+        with pytest.raises(NoAttributes) as caught:
+            await heygen.lipsyncs.get("ls_1")
+    check(caught.value, caplog)
+
+
+BAD_PROXIES = [f"http://user:{SIGNATURE}@127.0.0.1:99999", f"http://user:{SIGNATURE}@[::1", f"user:{SIGNATURE}@proxy"]
+
+
+@pytest.mark.parametrize("proxy", BAD_PROXIES)
+async def test_a_proxy_that_is_not_valid_is_named_as_such_without_its_password(proxy, monkeypatch, caplog):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    async with HeyGenSession(KEY, base_url="http://127.0.0.1:1", trust_env=True) as heygen:
+        with pytest.raises(TransportError, match="the proxy is not valid") as caught:
+            await heygen.lipsyncs.create(**BOTH, idempotency_key="mine")
+        [finding] = (await heygen.doctor()).findings
+    check(caught.value, caplog)
+    error = caught.value
+    assert (error.idempotency_key, error.attempts, error.outcome, error.is_transient) == ("mine", 1, "not_sent", False)
+    assert "HTTP_PROXY" in error.hint
+    assert (finding.area, finding.advice) == ("network", error.hint)
+    assert "the proxy is not valid" in finding.summary
+    assert SIGNATURE not in finding.summary
 
 
 async def test_a_rich_traceback_with_local_variables_shows_no_secret(caplog):

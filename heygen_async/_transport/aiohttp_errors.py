@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Final, TypeAlias, cast
+from collections.abc import Iterator
+from traceback import walk_tb
+from types import CodeType, TracebackType
+from typing import Final, TypeAlias, TypeVar
 
 import aiohttp
 
@@ -12,14 +15,20 @@ from heygen_async.errors import HeyGenError, RequestTimeout, TransportError
 
 _TLS_HINT: Final = "The server's certificate was not accepted. For a private CA give an ssl.SSLContext as ssl=."
 
-FAILURES: Final = (aiohttp.ClientError, OSError, UnicodeError, HeyGenError, asyncio.CancelledError)
-"""What an exchange with a server may end with, apart from bugs. `UnicodeError`: its name cannot be looked up."""
+_PROXY_HINT: Final = "Check HTTP_PROXY and HTTPS_PROXY, or the proxy of your aiohttp.ClientSession: http://host:port."
+_MOST_PLACES: Final = 4
+_READING_THE_PROXY: Final = frozenset({"proxies_from_env", "_update_proxy_auth_header_and_build_proxy_req"})
+"""The functions of aiohttp that read the URL of a proxy. They call nothing of the caller's."""
 
+FAILURES: Final = (Exception, asyncio.CancelledError)
+"""What an exchange with a server may end with. A bug is one, too: of the caller's tracing or resolver, for instance."""
+
+_AnyError = TypeVar("_AnyError", bound=BaseException)
 _Theirs: TypeAlias = aiohttp.ClientError | OSError | UnicodeError
 
 
 def without_frames(error: BaseException, what: str) -> BaseException:
-    """Return one of `FAILURES` as it may leave: without the frames it went through, and as ours if it is aiohttp's.
+    """Return one of `FAILURES` as it may leave: without aiohttp's frames, and as ours if it is aiohttp's.
 
     Raise it outside of the handler that caught it, or *error* would be its context::
 
@@ -33,7 +42,39 @@ def without_frames(error: BaseException, what: str) -> BaseException:
     """
     if isinstance(error, (HeyGenError, asyncio.CancelledError)):
         return error.with_traceback(None)
-    return transport_error(cast("_Theirs", error), what)
+    if isinstance(error, ValueError) and any(code.co_name in _READING_THE_PROXY for code in _codes_of_aiohttp(error)):
+        return _invalid_proxy(what)
+    if isinstance(error, (aiohttp.ClientError, OSError, UnicodeError)):
+        return transport_error(error, what)
+    return _foreign(error, what)
+
+
+def _invalid_proxy(what: str) -> TransportError:
+    failure = TransportError(f"{what}: no connection (the proxy is not valid)", outcome="not_sent")
+    failure.is_transient, failure.hint = False, _PROXY_HINT
+    return failure
+
+
+def _codes_of_aiohttp(error: BaseException) -> Iterator[CodeType]:
+    for frame, _ in walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] == "aiohttp":
+            yield frame.f_code
+
+
+def _foreign(error: BaseException, what: str) -> BaseException:
+    """Return the error of a bug; if it came through aiohttp, with a note of where it was raised in place of frames."""
+    if any(_codes_of_aiohttp(error)):
+        note = f"It was raised during {what}, at:\n{_places(error.__traceback__)}"
+        _strip(error)
+        error.add_note(note)
+    return error
+
+
+def _places(trace: TracebackType | None) -> str:
+    places = [
+        f'  File "{frame.f_code.co_filename}", line {line}, in {frame.f_code.co_name}' for frame, line in walk_tb(trace)
+    ]
+    return "\n".join(places[-_MOST_PLACES:])
 
 
 def transport_error(error: _Theirs, what: str) -> TransportError:
@@ -84,6 +125,8 @@ def _without_traceback(error: _Theirs) -> Exception | None:
     return _strip(error)
 
 
-def _strip(error: Exception) -> Exception:
+def _strip(error: _AnyError) -> _AnyError:
+    for one in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        _strip(one)
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

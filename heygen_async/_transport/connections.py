@@ -228,7 +228,8 @@ class Connections:
     async def probe(self, timeout: float) -> Reach | None:
         """Connect to the API once without sending anything, and return how far that got.
 
-        `None` with a borrowed client: its connector decides how to connect.
+        `None` with a borrowed client: its connector decides how to connect. And if the proxy of the environment is not
+        valid: the first request says so.
 
         Args:
             timeout: Seconds for each stage.
@@ -239,7 +240,10 @@ class Connections:
         if self._borrowed is not None:
             return None
         api = URL(self.origin.base_url)
-        proxy = await to_thread.run_sync(_environment_proxy, api) if self._trust_env else None
+        try:
+            proxy = await to_thread.run_sync(_environment_proxy, api) if self._trust_env else None
+        except ValueError:
+            return None
         verification = True if self._ssl is None else self._ssl
         return await probe(api, proxy=proxy, verification=verification, timeout=timeout)
 
@@ -259,11 +263,18 @@ def _no_password(_host: str) -> None:
 
 
 def _environment_proxy(url: URL) -> URL | None:
-    """Return the proxy that aiohttp uses for *url* with `trust_env`, without its password."""
+    """Return the proxy that aiohttp uses for *url* with `trust_env`, without its password.
+
+    Raises:
+        ValueError: If it is not valid.
+    """
     try:
-        return get_env_proxy_for_url(url)[0]
+        proxy = get_env_proxy_for_url(url)[0]
     except LookupError:
         return None
+    if not proxy.host:
+        raise ValueError("the proxy is not valid")
+    return proxy
 
 
 def _check_ssl(ssl: object, origin: Origin, *, is_borrowed: bool) -> None:

@@ -126,7 +126,8 @@ class Transport:
         Raises:
             ValueError: If its idempotency key was used for a different request; nothing is sent.
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`.
-            asyncio.CancelledError: With the same three attributes, whenever it is cancelled.
+            asyncio.CancelledError: With the same three attributes, whenever it is cancelled. So has any other error
+                while it is sent, of a tracing hook for instance.
             RuntimeError: If the session is closed, or in use by another event loop; nothing is sent.
         """
         self.http.connections.ensure_open()  # first: what cannot be sent says nothing of its key
@@ -139,7 +140,7 @@ class Transport:
         try:
             response = await self._until_done(call)
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, HeyGenError):  # a cancellation, or a bug of a tracing hook for instance
                 call.record().write_to(error)
             if use is not None:
                 self.keys.end(use, call.record().outcome, is_final=call.is_final, since=call.key_since)

@@ -2,8 +2,8 @@
 
 Rule 1: one exchange is one request on the wire: no redirect is followed, no cookie kept, nothing repeated.
 Rule 2: errors of aiohttp and of the system become ours here; cancellation and bugs pass.
-Rule 3: an error leaves without aiohttp's frames and without our frames that hold a body or a link: their local
-variables hold secrets, and some tools show the local variables of a traceback.
+Rule 3: an error, that of a bug too, leaves without aiohttp's frames and without our frames that hold a body or a link:
+their local variables hold secrets, and some tools show the local variables of a traceback.
 """
 
 from __future__ import annotations

@@ -994,6 +994,23 @@ async def test_a_string_that_cannot_be_an_id_is_an_outcome_like_others(server):
     assert all(look == [good] for look in server.looks)
 
 
+@pytest.mark.parametrize("kind", [list, tuple, dict.fromkeys])
+async def test_the_error_at_a_deadline_while_the_ids_are_read_has_all_of_a_collection(server, kind):
+    ids = [f"ls_{number}" for number in range(2000)]
+    with pytest.raises(WaitTimeout) as caught:
+        await anext(server.poller().as_completed(kind(ids), timeout=0))
+    assert list(caught.value.pending) == ids
+    assert str(caught.value) == "2000 lipsyncs did not end in time"
+
+
+async def test_the_error_at_a_deadline_while_the_ids_are_read_exhausts_no_generator(server):
+    ids = iter([f"ls_{number}" for number in range(2000)])
+    with pytest.raises(WaitTimeout) as caught:
+        await anext(server.poller().as_completed(ids, timeout=0))
+    assert len(caught.value.pending) + len(list(ids)) == 2000
+    assert len(caught.value.pending) < 2000
+
+
 async def test_the_error_at_its_deadline_has_the_pending_ids(server):
     server.add("ls_1", lasts=3)
     server.add("ls_2", lasts=1000)

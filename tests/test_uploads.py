@@ -1492,6 +1492,35 @@ async def read_all(transfers, data):
     return [chunk async for chunk in Reading(transfers.pool, file, sha256, None).stream().chunks()], sha256
 
 
+class SeeksWithoutAnAnswer:
+    """A file whose `seek` returns nothing, as that of `paramiko.SFTPFile` does."""
+
+    def __init__(self, content, *, at):
+        self._file = io.BytesIO(content)
+        self._file.seek(at)
+
+    def seekable(self):
+        return True
+
+    def read(self, size=-1):
+        return self._file.read(size)
+
+    def seek(self, *place):
+        self._file.seek(*place)
+
+    def tell(self):
+        return self._file.tell()
+
+
+@pytest.mark.parametrize("at", [0, 5])
+async def test_an_open_file_whose_seek_returns_nothing_is_uploaded(heygen, at):
+    audio = SAMPLE_AUDIO.read_bytes()
+    file = SeeksWithoutAnAnswer(b"x" * at + audio, at=at)
+    asset = await heygen.assets.upload(file)
+    assert asset.size_bytes == len(audio)
+    assert file.tell() == at
+
+
 class ShortReads(io.RawIOBase):
     """A raw file that can be rewound, and whose reads return a few bytes each."""
 

@@ -209,7 +209,8 @@ _LOCKS: Final[WeakKeyDictionary[BinaryIO, threading.Lock]] = WeakKeyDictionary()
 def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalFile:
     with _LOCKS.setdefault(file, threading.Lock()):
         start = file.tell()
-        size = file.seek(0, os.SEEK_END) - start
+        file.seek(0, os.SEEK_END)
+        size = file.tell() - start  # not what seek() returns: that is None for a file of paramiko, for instance
         file.seek(start)
     window = partial(_Window, file, start)
     mime_type, shown = sniff(_head(window()), name or _own_name(file), role=role)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self, cast
@@ -39,6 +39,7 @@ class Completions:
     ) -> None:
         self._dispatcher = dispatcher
         self._source: Iterator[str] | AsyncIterator[str] = aiter(ids) if isinstance(ids, AsyncIterable) else iter(ids)
+        self._listed: Iterable[object] = ids if isinstance(ids, Collection) else ()  # others can be read only once
         self._timeout = timeout
         self._created_at = created_at
         self._deadline: float | None = None
@@ -101,9 +102,15 @@ class Completions:
                 raise
             if self._waiter.results:
                 return
-            pending = {job.id: job.status for job in self._waiter.pending.values()}
+            pending = self._pending()
             self._end()
             raise WaitTimeout(None, pending=pending) from None
+
+    def _pending(self) -> dict[str, str | None]:
+        """Return the last status of each job that has not ended, those included of which the ids were not read yet."""
+        pending: dict[str, str | None] = {job.id: job.status for job in self._waiter.pending.values()}
+        unread = (built_in(one) for one in self._listed if isinstance(one, str) and one not in self._started)
+        return {**pending, **dict.fromkeys(cast("Iterable[str]", unread))}
 
     def _set_deadline(self) -> float:
         now = self._dispatcher.open()

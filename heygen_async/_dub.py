@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +35,8 @@ class OneDub:
         """Return the create, as a function whose repr does not show the links in it."""
         return lambda: self.lipsyncs.create(video=video, audio=audio, idempotency_key=key, **options)
 
-    async def run(self, create: Callable[[], Awaitable[LipsyncJob]], timeout: float | None) -> Lipsync:
-        """Create the job, wait for it, and write its output if there is one to write.
+    async def run(self, create: Callable[[], Awaitable[LipsyncJob]], timeout: float | None, key: str | None) -> Lipsync:
+        """Create the job under *key*, wait for it, and write its output if there is one to write.
 
         Raises:
             WaitTimeout: If the time is up, with what is known of the create if that was not answered.
@@ -44,8 +45,11 @@ class OneDub:
         job.
         """
         end = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        async with self.downloads.claim(self.output) as claimed:
-            job = await self._create(create, end)
+        unsent = CallRecord(idempotency_key=key, outcome="not_sent")
+        async with AsyncExitStack() as stack:
+            with unsent.on_error():
+                claimed = await stack.enter_async_context(self.downloads.claim(self.output))
+            job = await self._create(create, end, unsent)
             try:
                 return await self._finish(job, claimed, end)
             except (HeyGenError, asyncio.CancelledError) as error:
@@ -62,12 +66,15 @@ class OneDub:
             await self._download(lipsync, self.output, claimed, end)
         return lipsync
 
-    async def _create(self, create: Callable[[], Awaitable[LipsyncJob]], end: float | None) -> LipsyncJob:
+    async def _create(
+        self, create: Callable[[], Awaitable[LipsyncJob]], end: float | None, unsent: CallRecord
+    ) -> LipsyncJob:
         scope = asyncio.timeout_at(end)
         try:
             async with scope:
                 if self.output is not None:
-                    await check_file(self.output, overwrite=False, captions=self.captions)
+                    with unsent.on_error():
+                        await check_file(self.output, overwrite=False, captions=self.captions)
                 return await create()
         except TimeoutError as error:
             if not scope.expired():

@@ -33,8 +33,8 @@ query of a presigned link, and neither do the local variables of its traceback.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
 
 from attrs import asdict, frozen
@@ -123,6 +123,15 @@ class CallRecord:
         with suppress(AttributeError):
             for name, value in asdict(self).items():
                 setattr(error, name, value)
+
+    @contextmanager
+    def on_error(self) -> Iterator[None]:
+        """Write this to the error or cancellation that ends the `with` block, if one does."""
+        try:
+            yield
+        except BaseException as error:
+            self.write_to(error)
+            raise
 
 
 def _revive(cls: type[HeyGenError], args: tuple[object, ...], state: Mapping[str, object]) -> HeyGenError:

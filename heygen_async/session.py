@@ -270,7 +270,7 @@ class HeyGenSession:
             raise error.with_traceback(None) from None
         create = call.creation(video, audio, idempotency_key, options)
         del video, audio, options  # or a traceback with local variables would show the links in them
-        return await call.run(create, timeout)
+        return await call.run(create, timeout, idempotency_key)
 
     def dub_many(
         self,

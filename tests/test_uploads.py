@@ -38,6 +38,7 @@ from heygen_async import (
     Timeouts,
     TransportError,
     UnexpectedResponse,
+    WaitTimeout,
 )
 from heygen_async._media import reading
 from heygen_async._media.ingestion import Ingestion
@@ -1490,6 +1491,63 @@ async def read_all(transfers, data):
     file = LocalFile("a", "video/mp4", len(data), open=lambda: io.BytesIO(data), is_unchanged=lambda: True)
     sha256 = await sha256_of(transfers.pool, file)
     return [chunk async for chunk in Reading(transfers.pool, file, sha256, None).stream().chunks()], sha256
+
+
+AUDIO = "https://example.com/a.mp3"
+
+
+class Silent:
+    """A pipe that nothing comes out of until it is closed."""
+
+    def __init__(self):
+        self.is_read, self.is_closed = threading.Event(), threading.Event()
+
+    def read(self, _size=-1):
+        self.is_read.set()
+        self.is_closed.wait()
+        return b""
+
+
+BEFORE_IT_IS_SENT = {
+    "create": lambda heygen, pipe: heygen.lipsyncs.create(video=pipe, audio=AUDIO, idempotency_key="mine"),
+    "create_batch": lambda heygen, pipe: heygen.lipsyncs.create_batch(
+        [LipsyncRequest(video=AUDIO, audio=AUDIO), LipsyncRequest(video=AUDIO, audio=pipe)], idempotency_key="mine"
+    ),
+    "dub": lambda heygen, pipe: heygen.dub(video=pipe, audio=AUDIO, idempotency_key="mine"),
+}
+
+
+@pytest.mark.parametrize("call", BEFORE_IT_IS_SENT.values(), ids=BEFORE_IT_IS_SENT)
+async def test_a_create_that_is_cancelled_while_its_files_are_read_says_that_it_was_not_sent(heygen, sandbox, call):
+    pipe = Silent()
+    task = asyncio.create_task(call(heygen, pipe))
+    await asyncio.to_thread(pipe.is_read.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    pipe.is_closed.set()
+    error = caught.value
+    assert (error.idempotency_key, error.attempts, error.outcome) == ("mine", 0, "not_sent")
+    assert not sandbox.requests
+
+
+async def test_a_dub_whose_time_is_up_while_its_files_are_read_says_that_it_was_not_sent(heygen, sandbox):
+    pipe = Silent()
+    with pytest.raises(WaitTimeout) as caught:
+        await heygen.dub(video=pipe, audio=AUDIO, idempotency_key="mine", timeout=0.05)
+    pipe.is_closed.set()
+    error = caught.value
+    assert (error.idempotency_key, error.attempts, error.outcome) == ("mine", 0, "not_sent")
+    assert error.hint.startswith("Nothing was created")
+    assert not sandbox.requests
+
+
+async def test_a_file_that_cannot_be_read_leaves_with_the_key_of_its_create(heygen, tmp_path):
+    for call in (heygen.lipsyncs.create, heygen.dub):
+        with pytest.raises(FileNotFoundError) as caught:
+            await call(video=tmp_path / "none.mp4", audio=AUDIO, idempotency_key="mine")
+        error = caught.value
+        assert (error.idempotency_key, error.attempts, error.outcome) == ("mine", 0, "not_sent")
 
 
 class SeeksWithoutAnAnswer:

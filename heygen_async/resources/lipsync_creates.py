@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TypeAlias
@@ -17,7 +16,7 @@ from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.keys import already_used
 from heygen_async._wire import Request, Response, compose
-from heygen_async.errors import UNUSABLE_ASSET, APIError, CallRecord, HeyGenError, InvalidRequest, NotFound
+from heygen_async.errors import UNUSABLE_ASSET, APIError, CallRecord, InvalidRequest, NotFound
 from heygen_async.models import JSON, Asset, AssetId, LipsyncRequest, Source
 
 _PROCESSING = "asset_not_available"
@@ -46,17 +45,19 @@ class LipsyncCreate:
         Raises:
             TypeError, ValueError: If a source is wrong, or the key was used for a different request; nothing is sent.
             OSError: If a file cannot be read.
-            HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`, as has a cancellation.
+            HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`, as has any error and a cancellation.
         """
         _check_sources(self._requests)
         sources = _local_sources(self._requests)
         if not sources:
             return await self._send({})
         async with AsyncExitStack() as stack:
-            files = {  # every file is checked before the first is sent
-                place: await stack.enter_async_context(local_file(source, role=place[1])) for place, source in sources
-            }
-            await self._refuse_used_key(files.values())
+            with CallRecord(idempotency_key=self._key, outcome="not_sent").on_error():
+                files = {  # every file is checked before the first is sent
+                    place: await stack.enter_async_context(local_file(source, role=place[1]))
+                    for place, source in sources
+                }
+                await self._refuse_used_key(files.values())
             return await self._send(files)
 
     async def _refuse_used_key(self, files: Iterable[LocalFile]) -> None:
@@ -82,11 +83,8 @@ class LipsyncCreate:
         return await self._transport.send(self._composed(await self._upload(files, record)))
 
     async def _upload(self, files: Mapping[_Place, LocalFile], record: CallRecord) -> dict[_Place, Asset]:
-        try:
+        with record.on_error():  # that of the create: the upload is only a part of it
             return dict(zip(files, await self._uploads.upload_all(list(files.values())), strict=True))
-        except (HeyGenError, asyncio.CancelledError) as error:
-            record.write_to(error)  # of the create: the upload is only a part of it
-            raise
 
     async def _recover(self, error: APIError, assets: Mapping[_Place, Asset], record: CallRecord) -> bool:
         """Return whether to send the request again after it was refused for an asset that cannot be used.
@@ -98,11 +96,8 @@ class LipsyncCreate:
             for asset in assets.values():
                 self._uploads.forget(asset)
             return bool(assets)
-        try:
+        with record.on_error():
             return await self._uploads.recover(_asset_ids(self._requests, assets)) or bool(assets)
-        except (HeyGenError, asyncio.CancelledError) as failed:
-            record.write_to(failed)
-            raise
 
     def _composed(self, assets: Mapping[_Place, Asset]) -> Request:
         bodies: list[JSON] = [

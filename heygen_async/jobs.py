@@ -18,6 +18,7 @@ from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 from heygen_async.polling.batch_wait import until_batch_ended
+from heygen_async.polling.cadence import is_young
 from heygen_async.polling.requests import log_finished
 
 __all__ = ("LipsyncBatch", "LipsyncJob")
@@ -147,6 +148,7 @@ class LipsyncBatch:
     Attributes:
         id: The batch's id. `session.lipsyncs.batch(id)` returns this handle again, in another process too.
         idempotency_key: The key it was created with; `None` if the handle was made from an id.
+        created_at: When it was created, in UTC; `None` if the handle was made from an id.
     """
 
     def __init__(
@@ -158,9 +160,11 @@ class LipsyncBatch:
         now: Callable[[], float],
         *,
         idempotency_key: str | None = None,
+        created_at: datetime | None = None,
     ) -> None:
         self.id = id
         self.idempotency_key = idempotency_key
+        self.created_at = created_at
         self._get = get
         self._fetch_items = fetch_items
         self._policy = policy
@@ -205,7 +209,8 @@ class LipsyncBatch:
         Raises:
             TypeError, ValueError: *timeout* is wrong; nothing was sent.
             WaitTimeout: The time is up. `.lipsync_id` is the batch's id, and the batch still runs.
-            NotFound: There is no such batch in this account.
+            NotFound: There is no such batch in this account. For a new one it is raised after four such answers,
+                because reads may lag behind its create.
             HeyGenError: Any other error that is not transient, such as a 401, or answers stay unreadable.
             RuntimeError: The session is closed, or in use by another event loop.
         """
@@ -224,10 +229,14 @@ class LipsyncBatch:
         def interval() -> float:
             return policy.interval(max(waited(), _age(batch, self._now())), 0)
 
-        await until_batch_ended(self.id, look, interval, policy, policy.longest if timeout is None else timeout)
+        longest = policy.longest if timeout is None else timeout
+        await until_batch_ended(self.id, look, interval, policy, longest, is_new=self._is_new)
         assert batch is not None  # noqa: S101 its status was seen
         log_finished("batch", batch.id, batch.status, waited())
         return batch
+
+    def _is_new(self) -> bool:
+        return self.created_at is not None and is_young(self._now() - self.created_at.timestamp())
 
     def __repr__(self) -> str:
         return f"LipsyncBatch({self.id!r})"

@@ -28,6 +28,7 @@ from heygen_async.pagination import Page
 pytestmark = pytest.mark.looptime
 
 RECORD = Record(key="a", inputs="in", sent_at=1000.0, batch="b", batch_id="batch_1", item=0)
+MISSING = NotFound("no", status=404, code="not_found")
 HTML = UnexpectedResponse(["not JSON"], status=200)
 NO_NETWORK = TransportError("no network")
 
@@ -167,11 +168,24 @@ async def test_unreadable_answers_that_are_not_in_a_row_do_not_end_it() -> None:
 
 
 async def test_an_error_that_is_not_transient_ends_it_at_once() -> None:
-    server = Server([NotFound("no", status=404, code="not_found")])
-    [error] = await results_of(server, RECORD)
+    server = Server([MISSING])
+    [error] = await results_of(server, evolve(RECORD, sent_at=940.0))
 
     assert isinstance(error, NotFound)
     assert len(server.times) == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_new_batch_that_reads_do_not_know_yet_is_waited_for(count: int) -> None:
+    [job] = await results_of(Server([*[MISSING] * count, RUNNING, COMPLETED]), RECORD)
+    assert job.status is LipsyncStatus.COMPLETED
+
+
+async def test_a_new_batch_that_stays_unknown_ends_it() -> None:
+    server = Server([MISSING])
+    [error] = await results_of(server, RECORD)
+    assert isinstance(error, NotFound)
+    assert len(server.times) == 4
 
 
 @pytest.mark.parametrize("page", [NotFound("no", status=404), PermissionDenied("no", status=403, code="403")], ids=repr)

@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 from heygen_async import (
     Batch,
     LipsyncBatch,
+    LipsyncRequest,
     NotFound,
     PollPolicy,
     RateLimited,
@@ -33,6 +34,7 @@ class Server:
 
     answers: list
     times: list = field(factory=list)
+    created_at: datetime | None = None
 
     async def get(self):
         self.times.append(asyncio.get_running_loop().time())
@@ -42,7 +44,8 @@ class Server:
         return answer
 
     def wait(self, *, now=time.time, **options):
-        return LipsyncBatch("batch_1", self.get, None, PollPolicy(), now).wait(**options)
+        batch = LipsyncBatch("batch_1", self.get, None, PollPolicy(), now, created_at=self.created_at)
+        return batch.wait(**options)
 
 
 def completed():
@@ -132,6 +135,31 @@ async def test_an_error_that_is_not_transient_ends_it_at_once():
         await server.wait()
 
     assert len(server.times) == 1
+
+
+MISSING = NotFound("no", status=404, code="not_found")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_new_batch_that_reads_do_not_know_yet_is_waited_for(count):
+    server = Server([*[MISSING] * count, RUNNING, completed()], created_at=datetime.now(UTC))
+    assert (await server.wait()).status == "completed"
+
+
+@pytest.mark.parametrize(("age", "looks"), [(0, 4), (59, 2), (61, 1)])
+async def test_a_batch_that_stays_unknown_ends_it_sooner_the_older_it_is(age, looks):
+    server = Server([MISSING], created_at=datetime.fromtimestamp(1000 - age, UTC))
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(NotFound):
+        await server.wait(now=lambda: 1000 + asyncio.get_running_loop().time() - started)
+    assert len(server.times) == looks
+
+
+async def test_a_batch_that_was_just_created_has_the_time_of_it_and_one_of_an_id_has_none(heygen):
+    request = LipsyncRequest(video="https://example.com/v.mp4", audio="https://example.com/a.mp3")
+    batch = await heygen.lipsyncs.create_batch([request])
+    assert abs((datetime.now(UTC) - batch.created_at).total_seconds()) < 60
+    assert heygen.lipsyncs.batch(batch.id).created_at is None
 
 
 async def test_the_error_at_its_deadline_has_the_last_status_and_the_last_error():

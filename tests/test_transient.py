@@ -256,8 +256,8 @@ async def test_any_other_error_ends_a_call_at_its_first_request(call, fault, kin
         with pytest.raises(kind):
             await call.run(scene, meet)
 
-        # That a new job is missing is believed the fourth time.
-        looks = 4 if call is CALLS["wait-get"] and kind is NotFound else 1
+        # That a new job or batch is missing is believed the fourth time.
+        looks = 4 if call in (CALLS["wait-get"], CALLS["batch-wait"]) and kind is NotFound else 1
         assert scene.count(call.route) == met[0] + looks
 
 

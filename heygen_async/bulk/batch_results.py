@@ -16,7 +16,7 @@ from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.errors import NO_REASON, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import TERMINAL, BatchItem, Lipsync, LipsyncStatus
 from heygen_async.polling.batch_wait import until_batch_ended
-from heygen_async.polling.cadence import NO_FAILURES, Failures
+from heygen_async.polling.cadence import NO_FAILURES, Failures, is_young
 
 _PAGE_SAVES: Final = 2
 """How many finished jobs are worth one page of the list, which has 100, newest first."""
@@ -79,8 +79,9 @@ class BatchResults:
         """Look at a batch until the items of all rows that wait have ended."""
         policy = evolve(self.tools.delays.batch_looks, longest=self.tools.heygen.polling.longest)
         look, interval = partial(self._look, batch_id, batch), partial(self._interval, batch)
+        is_new = partial(self._is_new, batch)
         try:
-            await until_batch_ended(batch_id, look, interval, policy, policy.longest)
+            await until_batch_ended(batch_id, look, interval, policy, policy.longest, is_new=is_new)
         except ENDS_RUN as error:
             raise RunAborted(error) from error
         except HeyGenError as error:
@@ -88,6 +89,9 @@ class BatchResults:
                 _settle(future, error.fresh())
         finally:
             del self._batches[batch_id]
+
+    def _is_new(self, batch: _AwaitedBatch) -> bool:
+        return is_young(asyncio.get_running_loop().time() - batch.created)
 
     def _interval(self, batch: _AwaitedBatch) -> float:
         """Return the seconds to the next look."""

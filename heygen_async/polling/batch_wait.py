@@ -18,6 +18,8 @@ async def until_batch_ended(
     interval: Callable[[], float],
     policy: PollPolicy,
     timeout: float,
+    *,
+    is_new: Callable[[], bool],
 ) -> None:
     """Look at a batch until its status is terminal. Transient errors are retried, by the same rule as for a job.
 
@@ -27,6 +29,7 @@ async def until_batch_ended(
         interval: Returns the seconds until the next look.
         policy: How long to wait after failures.
         timeout: Seconds for everything inside.
+        is_new: Returns whether the batch is so new that reads may not know it yet.
 
     Raises:
         WaitTimeout: The time is up.
@@ -41,7 +44,7 @@ async def until_batch_ended(
                 try:
                     status, failures = await look(), NO_FAILURES
                 except HeyGenError as error:
-                    counted = failures.after_error(error)
+                    counted = failures.after_error(error, is_new=is_new())
                     if counted is None:
                         raise
                     failures = counted

@@ -21,6 +21,9 @@ _MOST_UNREADABLE: Final = 10
 _MOST_MISSING: Final = 4
 """How many answers that a new job does not exist end its wait: reads may lag behind its create."""
 
+_YOUNG: Final = 60.0
+"""Seconds after its create in which reads may not know a job or a batch yet."""
+
 _MAX_OMISSIONS: Final = 3
 """Answers in a row that may omit a job before it is fetched by itself."""
 
@@ -88,6 +91,11 @@ class Failures:
 
 
 NO_FAILURES: Final = Failures()
+
+
+def is_young(age: float) -> bool:
+    """Return whether a job or a batch of *age* seconds is so young that reads may not know it yet."""
+    return age < _YOUNG
 
 
 class Cadence:

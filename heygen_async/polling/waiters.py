@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
-from heygen_async.polling.cadence import NO_FAILURES, Failures
+from heygen_async.polling.cadence import NO_FAILURES, Failures, is_young
 from heygen_async.polling.schedule import DueQueue
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 _MAX_GETS: Final = 32
 """The most lipsyncs that one waiter of many jobs gets at once."""
-
-_YOUNG: Final = 60.0
-"""Seconds after its create in which reads may not know a job yet."""
 
 WaitResult: TypeAlias = Lipsync | Exception
 """What a wait ends with: the finished job, or an error."""
@@ -116,7 +113,7 @@ class Job:
 
     def is_young(self, now: float) -> bool:
         """Return whether it is so young that reads may not know it yet."""
-        return self.has_age and now - self.created < _YOUNG
+        return self.has_age and is_young(now - self.created)
 
 
 @define(eq=False)

@@ -112,7 +112,7 @@ class Lipsyncs:
             self._poller,
             self._downloads,
             idempotency_key=key,
-            created_at=datetime.fromtimestamp(self._transport.server_time.now(), UTC),
+            created_at=self._now(),
         )
 
     def job(self, lipsync_id: str) -> LipsyncJob:
@@ -241,7 +241,7 @@ class Lipsyncs:
         del callback_url  # or a traceback with local variables would show its query
         create = LipsyncCreate(self._transport, self._uploads, "/v3/lipsyncs/batches", listed, wrap, key)
         response = await create.send()
-        return self._batch(read_new(response, BatchCreated, "batch_id").batch_id, key)
+        return self._batch(read_new(response, BatchCreated, "batch_id").batch_id, key, created_at=self._now())
 
     def batch(self, batch_id: str) -> LipsyncBatch:
         """Return a handle on a batch whose id is known; nothing is sent.
@@ -251,10 +251,13 @@ class Lipsyncs:
         """
         return self._batch(segment("batch_id", batch_id))
 
-    def _batch(self, batch_id: str, idempotency_key: str | None = None) -> LipsyncBatch:
+    def _batch(self, batch_id: str, key: str | None = None, *, created_at: datetime | None = None) -> LipsyncBatch:
         get, fetch_items = partial(self._get_batch, batch_id), partial(self._batch_page, batch_id)
-        now = self._transport.server_time.now
-        return LipsyncBatch(batch_id, get, fetch_items, self._poller.policy, now, idempotency_key=idempotency_key)
+        policy, now = self._poller.policy, self._transport.server_time.now
+        return LipsyncBatch(batch_id, get, fetch_items, policy, now, idempotency_key=key, created_at=created_at)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._transport.server_time.now(), UTC)
 
     async def _get_batch(self, batch_id: str) -> Batch:
         request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params={"limit": 1})

@@ -161,10 +161,12 @@ class LipsyncBatch:
         *,
         idempotency_key: str | None = None,
         created_at: datetime | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.id = id
         self.idempotency_key = idempotency_key
         self.created_at = created_at
+        self._sleep = sleep
         self._get = get
         self._fetch_items = fetch_items
         self._policy = policy
@@ -230,7 +232,7 @@ class LipsyncBatch:
             return policy.interval(max(waited(), _age(batch, self._now())), 0)
 
         longest = policy.longest if timeout is None else timeout
-        await until_batch_ended(self.id, look, interval, policy, longest, is_new=self._is_new)
+        await until_batch_ended(self.id, look, interval, policy, longest, is_new=self._is_new, sleep=self._sleep)
         assert batch is not None  # noqa: S101 its status was seen
         log_finished("batch", batch.id, batch.status, waited())
         return batch

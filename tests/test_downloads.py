@@ -39,6 +39,7 @@ from heygen_async._media.hosts import PartState
 from heygen_async._media.output_links import OutputLink
 from heygen_async._media.parts import Part
 from heygen_async._media.targets import captions_path, target_in, target_problems
+from heygen_async._transport.gate import Gate
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
 
 QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
@@ -1523,6 +1524,7 @@ class Host:
         self.http = self
         self.retry = RetryPolicy(first_delay=0, max_delay=0, max_attempts=len(self.breaks) + 2)
         self.timeouts = Timeouts()
+        self.gate = Gate(max_connections=1, max_requests_per_second=None)
 
     async def get(self, url, *, headers, timeouts):
         start, status, answered = 0, HTTPStatus.OK, {"ETag": self.etag} if self.etag else {}

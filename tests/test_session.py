@@ -58,6 +58,7 @@ def session_on(sandbox, **options):
 @asynccontextmanager
 async def serving(answer, *, context=None):
     async def handle(request):
+        await request.read()
         return answer(request)
 
     app = web.Application()
@@ -120,6 +121,90 @@ async def test_a_file_is_neither_sent_nor_received_after_the_close(sandbox, tmp_
     with pytest.raises(RuntimeError, match="this HeyGenSession is closed; make a new one"):
         await use(session, tmp_path / "a.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+def busy(request):
+    error = {"error": {"code": "internal_error", "message": "busy"}}
+    return web.json_response(error, status=503, headers={"Retry-After": "3600"})
+
+
+def running(request):
+    return web.json_response({"data": {"batch_id": "bt_1", "id": "ls_1", "status": "processing"}})
+
+
+def stores_nothing(request):
+    """Answer as an API whose files go to a storage host, which is busy; and so is the host of videos."""
+    if request.path.startswith("/storage/"):
+        return web.Response(status=503, headers={"Retry-After": "100"})
+    if request.path == "/v3/assets":
+        return web.json_response({"error": {"code": "payload_too_large", "message": "large"}}, status=413)
+    link = f"http://{request.host}/storage/file"
+    grant = {"asset_id": "as_1", "upload_url": link, "upload_headers": {}}
+    return web.json_response({"data": {"id": "ls_1", "status": "completed", "video_url": link, **grant}})
+
+
+def processes(request):
+    asset = {"asset_id": "as_1", "status": "processing"}
+    return web.json_response({"data": [asset] if "statuses" in request.path else asset, "has_more": False})
+
+
+SLEEPS = {
+    "a batch, after an error": (busy, lambda session, path: session.lipsyncs.batch("bt_1").wait()),
+    "a batch that runs": (running, lambda session, path: session.lipsyncs.batch("bt_1").wait()),
+    "a download": (stores_nothing, lambda session, path: session.download("ls_1", path / "a.mp4")),
+    "a direct upload": (stores_nothing, lambda session, path: session.assets.upload(SAMPLE_AUDIO)),
+    "an asset that is processed": (processes, lambda session, path: session.assets.upload(SAMPLE_AUDIO)),
+}
+
+
+@pytest.mark.parametrize(("answer", "call"), SLEEPS.values(), ids=SLEEPS)
+async def test_what_sleeps_between_two_requests_ends_with_the_session(tmp_path, answer, call):
+    async with serving(answer) as url:
+        session = HeyGenSession("key", base_url=url, polling=PollPolicy.gentle())
+        task = asyncio.create_task(call(session, tmp_path))
+        await _until(lambda: session._transport.gate._closed._waiters)
+        await session.aclose()
+        with pytest.raises(RuntimeError, match="this HeyGenSession is closed"):
+            await asyncio.wait_for(task, 5)
+
+
+async def _until(is_met):
+    async with asyncio.timeout(5):
+        while not is_met():  # noqa: ASYNC110 nothing sets an event
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("waiting", [1, 3])
+async def test_requests_that_wait_for_the_rate_end_with_the_session_and_say_that_they_were_not_sent(waiting):
+    async with serving(lambda _: web.json_response({"data": {"id": "ls_1", "status": "running"}})) as url:
+        session = HeyGenSession("key", base_url=url, max_requests_per_second=0.001)
+        await session.lipsyncs.get("ls_1")
+        tasks = [asyncio.create_task(session.lipsyncs.create(**BOTH, idempotency_key=f"k{n}")) for n in range(waiting)]
+        await _until(lambda: len(session._transport.gate._scopes) == waiting)
+        before = asyncio.all_tasks()
+        await session.aclose()
+        for number, task in enumerate(tasks):
+            with pytest.raises(RuntimeError, match="this HeyGenSession is closed") as caught:
+                await asyncio.wait_for(task, 5)
+            error = caught.value
+            assert (error.idempotency_key, error.attempts, error.outcome) == (f"k{number}", 0, "not_sent")
+        assert asyncio.all_tasks() <= before
+
+
+async def test_a_request_that_waits_for_the_rate_can_still_be_cancelled_and_frees_its_connection():
+    async with (
+        serving(lambda _: web.json_response({"data": {"id": "ls_1", "status": "running"}})) as url,
+        HeyGenSession("key", base_url=url, max_requests_per_second=0.001, max_connections=1) as session,
+    ):
+        await session.lipsyncs.get("ls_1")
+        gate = session._transport.gate
+        for _ in range(2):
+            task = asyncio.create_task(session.lipsyncs.get("ls_1"))
+            await _until(lambda: gate._scopes)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not gate._scopes
 
 
 async def test_a_create_that_the_close_interrupts_says_under_which_key_it_was_sent():

@@ -176,7 +176,7 @@ class _Fetch:
             await self._link.renew()
         if isinstance(error, _RestartError):
             self._state = PartState()
-        await asyncio.sleep(delay)
+        await self._transport.gate.sleep(delay)
 
     def _failure(self, error: HeyGenError) -> DownloadError:
         # A fresh link that is refused is the host's failure too: the file may be late.

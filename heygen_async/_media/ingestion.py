@@ -69,7 +69,7 @@ class Ingestion:
             if age >= longest:
                 message = f"HeyGen is still processing the asset {waiting[0]} after {longest:.0f} s"
                 raise RequestTimeout(message, outcome="rejected")
-            await asyncio.sleep(self._policy.interval(age, 0))
+            await self._transport.gate.sleep(self._policy.interval(age, 0))
 
     async def wait_until_ready(self, asset_id: str) -> None:
         """Wait while an asset is being processed.

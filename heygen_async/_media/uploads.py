@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -249,7 +248,7 @@ class Uploads:
                 error.attempts = attempts.made
                 if delay is None:
                     raise
-            await asyncio.sleep(delay)
+            await self._transport.gate.sleep(delay)
 
     async def _put_once(self, link: Secret, headers: Mapping[str, str], reading: Reading) -> None:
         transport = self._transport

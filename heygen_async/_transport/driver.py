@@ -199,12 +199,12 @@ class Transport:
         return response
 
     def _check_open(self, call: _Call) -> None:
-        """Check that a retry can be sent, or raise the error of the last attempt: only that one has the key."""
-        if call.last_error is None:
-            return
+        """Check that the session was not closed meanwhile, or raise the error of the last attempt, if there was one."""
         try:
             self.http.connections.ensure_open()
         except RuntimeError:
+            if call.last_error is None:
+                raise
             call.last_error.add_note("It was not sent again: the session was closed.")
         else:
             return

@@ -6,6 +6,7 @@ Connections are counted here, before the connector: waiting for one is not conne
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from heygen_async._arguments import check_count, check_rate
@@ -33,6 +34,8 @@ class Gate:
         check_rate("max_requests_per_second", max_requests_per_second)
         self._limiter = None if max_requests_per_second is None else _limiter(max_requests_per_second)
         self._closed = asyncio.Event()
+        self._scopes: set[asyncio.Timeout] = set()
+        """The scopes of what `close` is to end."""
 
     async def enter(self, scope: RateScope) -> None:
         """Wait until a request of *scope* may leave; call `leave` once for each return."""
@@ -44,7 +47,7 @@ class Gate:
             await self._seats.acquire()
             if self._limiter is not None:
                 try:
-                    await self._limiter.acquire()
+                    await self._unless_closed(self._limiter.acquire)
                 except BaseException:
                     self._seats.release()
                     raise
@@ -74,6 +77,20 @@ class Gate:
         except TimeoutError:
             pass
 
+    async def _unless_closed(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Call *wait*, which ends when the session is closed: then the next attempt fails at once."""
+        scope = asyncio.timeout(0 if self._closed.is_set() else None)
+        try:
+            async with scope:
+                self._scopes.add(scope)
+                try:
+                    await wait()
+                finally:
+                    self._scopes.discard(scope)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+
     def leave(self) -> None:
         """Free the connection."""
         self._seats.release()
@@ -81,6 +98,8 @@ class Gate:
     def close(self) -> None:
         """End every pause, now and from now on."""
         self._closed.set()
+        while self._scopes:
+            self._scopes.pop().reschedule(asyncio.get_running_loop().time())
 
 
 def _limiter(rate: float) -> AsyncLimiter:

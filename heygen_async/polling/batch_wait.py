@@ -20,6 +20,7 @@ async def until_batch_ended(
     timeout: float,
     *,
     is_new: Callable[[], bool],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
     """Look at a batch until its status is terminal. Transient errors are retried, by the same rule as for a job.
 
@@ -30,6 +31,7 @@ async def until_batch_ended(
         policy: How long to wait after failures.
         timeout: Seconds for everything inside.
         is_new: Returns whether the batch is so new that reads may not know it yet.
+        sleep: Waits so many seconds, or shorter if the next look fails at once.
 
     Raises:
         WaitTimeout: The time is up.
@@ -50,7 +52,7 @@ async def until_batch_ended(
                     failures = counted
                 if status in TERMINAL:
                     return
-                await asyncio.sleep(max(failures.delay(policy), interval()))
+                await sleep(max(failures.delay(policy), interval()))
     except TimeoutError:
         if not scope.expired():
             raise

@@ -253,8 +253,16 @@ class Lipsyncs:
 
     def _batch(self, batch_id: str, key: str | None = None, *, created_at: datetime | None = None) -> LipsyncBatch:
         get, fetch_items = partial(self._get_batch, batch_id), partial(self._batch_page, batch_id)
-        policy, now = self._poller.policy, self._transport.server_time.now
-        return LipsyncBatch(batch_id, get, fetch_items, policy, now, idempotency_key=key, created_at=created_at)
+        return LipsyncBatch(
+            batch_id,
+            get,
+            fetch_items,
+            self._poller.policy,
+            self._transport.server_time.now,
+            idempotency_key=key,
+            created_at=created_at,
+            sleep=self._transport.gate.sleep,
+        )
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._transport.server_time.now(), UTC)

@@ -242,6 +242,43 @@ async def test_no_failing_download_shows_a_secret(handler, tmp_path, caplog):
         check(caught.value, caplog)
 
 
+def storage(put, **headers):
+    """Return an API that has files stored at `/put`, under secret headers, and *put* for that."""
+
+    async def answer(request):
+        if request.path == "/put":
+            return await put(request)
+        await request.read()
+        if request.path == "/v3/assets":
+            return web.json_response({"error": {"code": "payload_too_large", "message": "large"}}, status=413)
+        link = f"http://{request.host}/put?X-Amz-Signature={SIGNATURE}"
+        secret = {"x-amz-security-token": SIGNATURE, **headers}
+        return web.json_response({"data": {"asset_id": "as_1", "upload_url": link, "upload_headers": secret}})
+
+    return answer
+
+
+PUTS = {
+    "a refusal": storage(answers(status=403, text=ECHO)),
+    "a page": storage(answers(text=f"<html>{ECHO}", content_type="text/html")),
+    "a page without a type": storage(answers(body=f"<html>{ECHO}".encode(), content_type="binary/octet-stream")),
+    "a redirect": storage(answers(status=302, headers={"Location": LINK})),
+    "reset": storage(reset),
+    "hang": storage(hang),
+    "no header": storage(reset, **{"x-amz-meta": SIGNATURE, "x y": SIGNATURE}),
+    "no text": storage(reset, **{"x-amz-meta": [SIGNATURE]}),
+}
+
+
+@pytest.mark.parametrize("answer", PUTS.values(), ids=PUTS)
+async def test_no_failing_direct_upload_shows_a_header_or_a_link(answer, caplog):
+    caplog.set_level(logging.DEBUG, logger="heygen_async")
+    async with session_on(answer) as (heygen, _):
+        with pytest.raises(HeyGenError) as caught:
+            await heygen.assets.upload(SAMPLE_AUDIO)
+        check(caught.value, caplog)
+
+
 async def test_a_proxy_that_cannot_be_reached_does_not_show_its_password(caplog):
     async with aiohttp.ClientSession(proxy=f"http://user:{SIGNATURE}@127.0.0.1:1") as theirs:
         retry = RetryPolicy(max_attempts=1)

@@ -70,15 +70,17 @@ def has_expired(error: HeyGenError) -> bool:
     return isinstance(error, APIError) and (error.status in _EXPIRED or error.code == _EXPIRED_CODE)
 
 
-def check_stored(status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Check that the success with which a PUT was answered is the file host's own; some answer in JSON or XML.
+def not_stored(status: int, headers: Mapping[str, str], body: bytes) -> UnexpectedResponse | None:
+    """Return the error for a success of a PUT that is a page, of a gateway for instance; `None` for the host's own.
 
-    Raises:
-        UnexpectedResponse: If it is a page, of a gateway for instance.
+    Some answer in JSON or XML. It is not raised here, where a traceback would show the body.
     """
-    _check_kind(status, headers, _HTML)
-    if _ASIDES.sub(b"", body).lstrip(BLANKS).lower().startswith(_HTML_STARTS):
-        raise UnexpectedResponse(["the file host sent a page (HTML)"], status=status, outcome="unknown")
+    kind = media_type(headers)
+    if not _HTML.fullmatch(kind):
+        if not _ASIDES.sub(b"", body).lstrip(BLANKS).lower().startswith(_HTML_STARTS):
+            return None
+        kind = "HTML"
+    return UnexpectedResponse([f"the file host sent a page ({kind})"], status=status, outcome="unknown")
 
 
 # Downloads

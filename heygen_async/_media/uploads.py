@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from heygen_async._arguments import is_https, is_word
 from heygen_async._converter import DirectUpload, read_new
-from heygen_async._media.hosts import check_stored, has_expired, refusal
+from heygen_async._media.hosts import has_expired, not_stored, refusal
 from heygen_async._media.ingestion import COMPLETED, PROCESSING, Ingestion
 from heygen_async._media.reading import Reading, sample_of, sha256_of
 from heygen_async._media.sources import LocalFile
@@ -254,24 +254,33 @@ class Uploads:
         transport = self._transport
         answer = await transport.http.put(link, reading.stream(), headers=headers, timeouts=transport.timeouts)
         error = refusal(answer.status, answer.headers, answer.body, now=time.time())
+        error = error or not_stored(answer.status, answer.headers, answer.body)
         if error is not None:
             raise error
-        check_stored(answer.status, answer.headers, answer.body)
 
 
-def put_headers(given: Mapping[str, object]) -> dict[str, str]:
+class UploadHeaders(dict[str, str]):
+    """Headers that are secret, like the link that they belong to. Their repr does not show them."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} headers>"
+
+
+def put_headers(given: Mapping[str, object]) -> UploadHeaders:
     """Return the headers that a PUT must carry, as the API gave them, but for those that are the connection's own.
 
     Raises:
         UnexpectedResponse: If one of them cannot be a header.
     """
-    headers: dict[str, str] = {}
-    for name, value in given.items():
-        if not _HEADER.fullmatch(name) or not isinstance(value, str) or not value.isprintable():
-            raise _unexpected(f"not a header @ $.data.upload_headers.{name[:40]!r}")
-        if name.lower() not in _NOT_THEIRS:
-            headers[name] = value
-    return headers
+    wrong = [name for name, value in given.items() if not _is_header(name, value)]
+    if wrong:
+        del given  # or a traceback with local variables would show it
+        raise _unexpected(f"not a header @ $.data.upload_headers.{wrong[0][:40]!r}")
+    return UploadHeaders({name: str(value) for name, value in given.items() if name.lower() not in _NOT_THEIRS})
+
+
+def _is_header(name: str, value: object) -> bool:
+    return _HEADER.fullmatch(name) is not None and isinstance(value, str) and value.isprintable()
 
 
 def _check_whole(reading: Reading) -> None:

@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.targets import FilePath, check_file
-from heygen_async.errors import CallRecord, HeyGenError, LipsyncFailed, WaitTimeout
+from heygen_async.errors import CallRecord, LipsyncFailed, WaitTimeout
 from heygen_async.jobs import LipsyncJob
 from heygen_async.models import Lipsync, LipsyncOptions, Source
 from heygen_async.resources.lipsyncs import Lipsyncs
@@ -41,8 +41,8 @@ class OneDub:
         Raises:
             WaitTimeout: If the time is up, with what is known of the create if that was not answered.
 
-        Errors and cancellations after the create have its key: under it, another call returns the job. Errors name the
-        job.
+        All errors and cancellations after the create have its key: under it, another call returns the job. Errors name
+        the job.
         """
         end = None if timeout is None else asyncio.get_running_loop().time() + timeout
         unsent = CallRecord(idempotency_key=key, outcome="not_sent")
@@ -52,7 +52,7 @@ class OneDub:
             job = await self._create(create, end, unsent)
             try:
                 return await self._finish(job, claimed, end)
-            except (HeyGenError, asyncio.CancelledError) as error:
+            except BaseException as error:
                 known = CallRecord.read_from(error)  # of a request after the create
                 evolve(known, idempotency_key=job.idempotency_key, outcome=None).write_to(error)
                 if not isinstance(error, _NAMING_THE_JOB):

@@ -207,6 +207,19 @@ async def test_a_request_that_waits_for_the_rate_can_still_be_cancelled_and_free
             assert not gate._scopes
 
 
+async def test_a_dub_that_the_close_interrupts_has_the_key_that_returns_the_job(sandbox):
+    session = session_on(sandbox)
+    endless = {**BOTH, "video": "https://sandbox.invalid/v.mp4?seconds=36000"}
+    dub = asyncio.create_task(session.dub(**endless, idempotency_key="mine"))
+    await _until(lambda: any(request.method == "GET" for request in sandbox.requests))
+    await session.aclose()
+    with pytest.raises(RuntimeError, match="this HeyGenSession is closed") as caught:
+        await asyncio.wait_for(dub, 5)
+    assert (caught.value.idempotency_key, caught.value.outcome) == ("mine", None)
+    [job] = sandbox.jobs
+    assert f"The job is {job.id}." in caught.value.__notes__[0]
+
+
 async def test_a_create_that_the_close_interrupts_says_under_which_key_it_was_sent():
     async with Sandbox(faults=[faults.stall("POST /v3/lipsyncs", after=True)]) as sandbox:
         session = session_on(sandbox, retry=RetryPolicy(first_delay=0.01))

@@ -126,7 +126,7 @@ class Downloads:
             lipsync = await self._get(lipsync if isinstance(lipsync, str) else lipsync.id)
         link = OutputLink(kind, lipsync, self._transport.http.origin.is_loopback, self._get)
         if kind == "video":
-            await link.until_given(Attempts(self._transport.retry))
+            await link.until_given(Attempts(self._transport.retry), self._transport.gate.sleep)
         _ = link.url  # raises if there is none to follow
         return link
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import string
 from collections.abc import Awaitable, Callable
@@ -53,7 +52,7 @@ class OutputLink:
             raise DownloadError(clean_line(f"the link to the {self.kind} of {self.lipsync.id} is not https"))
         return url
 
-    async def until_given(self, attempts: Attempts) -> None:
+    async def until_given(self, attempts: Attempts, sleep: Callable[[float], Awaitable[None]]) -> None:
         """Renew it as often as *attempts* allow, until there is one: the API may show it later than the job's end.
 
         Raises:
@@ -69,7 +68,7 @@ class OutputLink:
                     raise
             else:
                 return
-            await asyncio.sleep(delay)
+            await sleep(delay)
             await self.renew()
 
     async def renew(self) -> None:

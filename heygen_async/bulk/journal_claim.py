@@ -77,10 +77,8 @@ class Claim:
         except BlockingIOError:
             self.release()
             return False
-        except (
-            OSError
-        ):  # not every file system has such locks; what cannot be written to is no journal for SQLite either
-            return True
+        except OSError:
+            pass  # not every file system has such locks; where the file cannot be written to, SQLite says so
         return True
 
     def release(self) -> None:

@@ -482,6 +482,8 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a journal that nobody uses."""
     database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'rows'").fetchone():
+            return []  # its process died before the first tables were made
         cursor = database.execute("SELECT * FROM rows ORDER BY rowid")
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, values, strict=True)) for values in cursor]

@@ -366,15 +366,6 @@ async def test_rows_of_batches_are_not_paid_again_one_by_one_in_a_new_journal(st
     assert stage.asked("GET /v3/lipsyncs") == lists + 1
 
 
-@pytest.mark.parametrize("count", [110, 230])
-async def test_all_jobs_of_the_last_day_are_looked_at_by_a_new_journal(tmp_path: Path, count: int) -> None:
-    async with staged(tmp_path, account_limit=None) as stage:
-        await stage.outcomes(rows(count), submit="batch", journal=stage.folder / "lost.sqlite", output_dir=None)
-
-        assert await stage.states(rows(count), output_dir=None) == {"completed": count}
-        assert len(stage.sandbox.jobs) == count
-
-
 @pytest.mark.parametrize("runs", [1, 9, 30])
 async def test_a_job_of_a_late_attempt_is_found_by_a_new_journal(stage: Stage, runs: int) -> None:
     """Rows were tried again, by a program that runs each minute for example, until the API took them."""

@@ -6,9 +6,9 @@ Rule 2: a job is adopted only if it is certainly the row's; otherwise the row fa
 Rule 3: what a walk finds is saved before the anchor moves.
 Rule 4: a run whose store knows the newest job of the account walks nowhere. That is decided before its first create, a
 repeated one included: what that one creates would be known.
-Rule 5: a run whose store is new looks at all jobs of the last day: another store may have had its rows in batches, or
-in later attempts, whose keys differ. If a page is unreadable, a run in batches creates nothing. One by one, the first
-attempt of a row has the same key in all stores, and the API answers it with the job that there is: that has to do.
+Rule 5: a run whose store is new looks at the jobs of the last day: another store may have sent its rows in batches, or
+in later attempts, under other keys. A run in batches reads all of these jobs. A run without batches reads only the
+first page that has jobs: the first attempts of its rows have the same keys in all stores.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Searcher:
     async def _keep_newest(self, *, in_batches: bool) -> None:
         is_new = await self.store.fact("anchor") is None
         try:
-            newest = await (self._look_at_last_day(in_batches=in_batches) if is_new else self._newest())
+            newest = await (self._look_at_last_day(to_end=in_batches) if is_new else self._newest())
             if newest is not None and await self._may_be_older_copy(newest):
                 newest = await self._walk(to_known=True)
         except APIError as error:
@@ -143,11 +143,11 @@ class Searcher:
             # "" is before all jobs. A store without an anchor has created nothing, so there is nothing to look for.
             await self.store.keep_fact("anchor", newest or "")
 
-    async def _look_at_last_day(self, *, in_batches: bool) -> str | None:
+    async def _look_at_last_day(self, *, to_end: bool) -> str | None:
         try:
-            return await self._walk_last_day()
+            return await self._walk_last_day(to_end=to_end)
         except UnexpectedResponse:  # one job that cannot be read makes its page unreadable
-            if in_batches:
+            if to_end:
                 raise
             return await self._newest()
 
@@ -174,15 +174,19 @@ class Searcher:
                 break
         return newest
 
-    async def _walk_last_day(self) -> str | None:
-        """Save the jobs of the last day that may be those of rows, and return the newest job."""
+    async def _walk_last_day(self, *, to_end: bool) -> str | None:
+        """Save the jobs of the last day that may be those of rows, and return the newest job.
+
+        Args:
+            to_end: Whether to read all of them; otherwise only the first page that has jobs.
+        """
         newest, oldest = None, datetime.fromtimestamp(self.clock.now() - _REMEMBERED, UTC)
         async for page in self.heygen.list(page_size=100):
             newest = newest or next((lipsync.id for lipsync in page.items), None)
             recent = [one for one in page.items if one.created_at is None or one.created_at >= oldest]
             known = [(one.id, one.callback_id) for one in recent if one.callback_id]
             await self.store.keep_listed([one for one in known if is_like_attempt_key(one[1])])
-            if page.items and not recent:
+            if page.items and not (recent and to_end):
                 break
         return newest
 

@@ -225,8 +225,8 @@ MUTANTS = {
     "a new journal looks for nothing": Mutant(
         f"{_BULK}searching",
         "Searcher._keep_newest",
-        "in_batches=in_batches) if is_new",
-        "in_batches=in_batches) if False",
+        "to_end=in_batches) if is_new",
+        "to_end=in_batches) if False",
         only=_with("journal lost"),
         seed=83,
     ),

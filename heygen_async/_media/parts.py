@@ -118,13 +118,7 @@ def remove_leftovers(target: Path) -> None:
 
 def remove_unneeded(target: Path, lipsync_id: str) -> None:
     """Remove an unfinished download of a lipsync if *target* is there: another process has finished it."""
-    if _lstat(target) is not None:
-        remove_unfinished(target, lipsync_id)
-
-
-def remove_unfinished(target: Path, lipsync_id: str) -> None:
-    """Remove an unfinished download of a lipsync, unless somebody is writing it: it is not needed any more."""
-    if part_problem(target, lipsync_id) is None:
+    if _lstat(target) is not None and part_problem(target, lipsync_id) is None:
         remove_leftovers(target)
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Final
 
 from anyio import to_thread
 from attrs import Factory, define, field
 
-from heygen_async._media.parts import remove_unfinished, remove_unneeded
+from heygen_async._media.parts import remove_unneeded
 from heygen_async.bulk.batches import IncompleteBatch
 from heygen_async.bulk.budget import OverBudget
 from heygen_async.bulk.create_queue import RowSeat
@@ -30,7 +29,6 @@ from heygen_async.bulk.program import (
     Step,
     answer_of,
     ended,
-    failed_download,
     failed_step,
     intent,
     is_remembered,
@@ -43,13 +41,10 @@ from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.spending import Reservation
 from heygen_async.bulk.store import LostRow
-from heygen_async.errors import DownloadError, HeyGenError, InsufficientCredit, NotFound, RateLimited
+from heygen_async.errors import DownloadError, HeyGenError, InsufficientCredit, RateLimited
 from heygen_async.models import DubOutcome
 
 _UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
-
-_WITH_JOB: Final = frozenset({State.SUBMITTED, State.COMPLETED})
-"""States of a row whose job may be replaced if it is gone. A finished row fails first, so that its caller knows."""
 
 _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
 _NO_PROGRESS: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH, Step.SEARCH})
@@ -110,7 +105,7 @@ class RowExecutor:
             self.run.spending.stop(error)
             return self._reported(new_outcome(self.row, self.record, "skipped", error))
         except LostRow as error:  # another executor has the row
-            await self._remove_download(remove_unneeded)
+            await self._remove_download()
             return self._reported(new_outcome(self.row, self.record, "failed", error))
         except ENDS_RUN as error:
             raise RunAborted(error) from error
@@ -385,7 +380,12 @@ class RowExecutor:
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            return await self._without_job(record, error)
+            # An API that does not show new jobs yet would get one after the other, each of them to be paid.
+            is_of_earlier_run = record.attempt == self._earlier_job
+            after = await without_job(self.run, self.row, record, error, is_of_earlier_run=is_of_earlier_run)
+            if after.state is State.PLANNED:
+                self._reservation.settle(record.estimate)  # the job may have been paid
+            return after
         finally:
             self._seat.release(has_job=True)
         checked = await checked_item(self.run, self.row, record, job)
@@ -394,41 +394,18 @@ class RowExecutor:
         record = ended(record, job, cost=await cost_of(self.run, self.row, record, job))
         return evolve(record, wait_seconds=self.run.queue.clock() - started)
 
-    async def _without_job(self, record: Record, error: HeyGenError) -> Record:
-        # An API that does not show new jobs yet would get one after the other, each of them to be paid.
-        is_of_earlier_run = record.attempt == self._earlier_job
-        after = await without_job(self.run, self.row, record, error, is_of_earlier_run=is_of_earlier_run)
-        if after.state is State.PLANNED:
-            await self._remove_download(remove_unfinished)
-            self._reservation.settle(record.estimate)  # the job may have been paid
-        return after
-
-    async def _remove_download(self, remove: Callable[[Path, str], None]) -> None:
-        """Remove an unfinished download that nobody needs any more."""
+    async def _remove_download(self) -> None:
+        """Remove an unfinished download if another executor has finished the row."""
         if self.row.target is not None and self.record.lipsync_id is not None:
-            await to_thread.run_sync(remove, self.row.target, self.record.lipsync_id)
+            await to_thread.run_sync(remove_unneeded, self.row.target, self.record.lipsync_id)
 
     async def _download(self) -> Record:
         self.start_next()
         async with self.run.downloads:
             self._report("downloading")
             record = await self._advance(Step.DOWNLOAD)
-        error = record.failure  # a 404 of a file host is a DownloadError
-        if record.is_stopped and isinstance(error, NotFound) and self.run.retry_failed:
-            record = await self._look_again(evolve(record, is_stopped=False, failure=None, error=None), error)
         self.has_file = self.has_file or record.state is State.DONE
         return record
-
-    async def _look_again(self, record: Record, error: NotFound) -> Record:
-        """Look for a completed job that the API does not show, as often as for one that is awaited."""
-        try:
-            job = await ended_job(self.run, record)
-        except ENDS_RUN:
-            raise
-        except HeyGenError as failure:
-            return await self._without_job(record, failure)
-        late = DownloadError(str(error), is_transient=True)
-        return failed_download(evolve(record, job=job), late, self.run.tools.delays)
 
     # The end
 
@@ -453,4 +430,4 @@ class RowExecutor:
 
 
 def _attempt_with_job(record: Record) -> int | None:
-    return record.attempt if record.state in _WITH_JOB else None
+    return record.attempt if record.state is State.SUBMITTED else None

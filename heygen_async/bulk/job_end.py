@@ -8,7 +8,7 @@ from heygen_async.bulk.attempt_keys import is_like_attempt_key
 from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import ENDS_RUN, ItemGone, failed_step, is_gone
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import Record
 from heygen_async.bulk.run_context import RunContext
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.errors import APIError, HeyGenError, LipsyncFailed, NotFound, UnexpectedResponse, has_own_code
@@ -77,8 +77,6 @@ async def without_job(
     is_wanted = run.retry_failed and is_of_earlier_run and is_gone(record, error)
     if not is_wanted or await run.tools.store.fact("account") is None:
         return record.stopped(error)
-    if record.state is State.COMPLETED:  # it is certainly paid: what a read of it says alone may lag behind
-        return await _without_paid_job(run, record, error)
     if record.lipsync_id is not None:
         return record.without_job()
     try:  # an item of a batch may name the job of another row
@@ -87,16 +85,6 @@ async def without_job(
         raise
     except HeyGenError as failure:
         return failed_step(record, failure)
-
-
-async def _without_paid_job(run: RunContext, record: Record, error: HeyGenError) -> Record:
-    try:
-        is_listed = record.lipsync_id in await run.account_jobs.ids()
-    except ENDS_RUN:
-        raise
-    except HeyGenError as failure:
-        return record.stopped(failure)
-    return record.stopped(error) if is_listed else record.without_job()
 
 
 def _is_batch_gone(record: Record, error: HeyGenError) -> bool:

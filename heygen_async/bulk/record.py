@@ -324,7 +324,7 @@ class Record:
 
     def without_job(self) -> Record:
         """Return the record for another attempt that the caller requests, because the API no longer has the job."""
-        return evolve(self._another_attempt(), written=None)
+        return self._another_attempt()
 
     def redone(self, inputs: str) -> Record:
         """Return the record for another job in place of one that was paid for, because its video is not wanted.

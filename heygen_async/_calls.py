@@ -77,7 +77,8 @@ class Calls:
         check_type("captions", captions, bool)
         if captions and output is None:
             raise ValueError("captions=True needs an output to write them beside")
-        return OneDub(self.lipsyncs, self.downloads, output, captions or bool(options.get("enable_caption")))
+        captions = captions or bool(options.get("enable_caption"))
+        return OneDub(self.transport, self.lipsyncs, self.downloads, output, captions)
 
     def lipsyncs_with_keys(self, age: Callable[[], float]) -> Lipsyncs:
         """Return the calls for idempotency keys that were first sent *age* seconds ago."""

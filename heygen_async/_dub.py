@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.targets import FilePath, check_file
+from heygen_async._transport.driver import Transport
 from heygen_async.errors import CallRecord, LipsyncFailed, WaitTimeout
 from heygen_async.jobs import LipsyncJob
 from heygen_async.models import Lipsync, LipsyncOptions, Source
@@ -24,6 +25,7 @@ _NAMING_THE_JOB: Final = (LipsyncFailed, WaitTimeout, asyncio.CancelledError)
 class OneDub:
     """One call of `dub`: its output, and what it needs of a session."""
 
+    transport: Transport
     lipsyncs: Lipsyncs
     downloads: Downloads
     output: FilePath | None
@@ -45,7 +47,7 @@ class OneDub:
         the job.
         """
         end = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        unsent = CallRecord(idempotency_key=key, outcome="not_sent")
+        unsent = self.transport.unsent(key)
         async with AsyncExitStack() as stack:
             with unsent.on_error():
                 claimed = await stack.enter_async_context(self.downloads.claim(self.output))

@@ -119,10 +119,15 @@ class CallRecord:
         )
 
     def write_to(self, error: BaseException) -> None:
-        """Set `.idempotency_key`, `.attempts` and `.outcome` of *error*, if its kind of exception takes attributes."""
+        """Set `.idempotency_key`, `.attempts` and `.outcome` of *error*, if its kind of exception takes attributes.
+
+        A foreign exception keeps its own attributes with these names.
+        """
+        is_foreign = isinstance(error, Exception) and not isinstance(error, HeyGenError)
         with suppress(AttributeError):
             for name, value in asdict(self).items():
-                setattr(error, name, value)
+                if not (is_foreign and hasattr(error, name)):
+                    setattr(error, name, value)
 
     @contextmanager
     def on_error(self) -> Iterator[None]:
@@ -132,6 +137,20 @@ class CallRecord:
         except BaseException as error:
             self.write_to(error)
             raise
+
+
+def copy_of(error: Exception) -> Exception:
+    """Return *error* for one of the calls that it ends, so that what is written to it is not about the others.
+
+    It has no traceback. A foreign exception that cannot be copied is returned as it is.
+    """
+    try:
+        copied = copy.copy(error)
+    except Exception:  # noqa: BLE001 a foreign exception may fail to be copied in any way
+        return error
+    if hasattr(error, "__notes__"):
+        copied.__notes__ = [*error.__notes__]
+    return copied
 
 
 def _revive(cls: type[HeyGenError], args: tuple[object, ...], state: Mapping[str, object]) -> HeyGenError:

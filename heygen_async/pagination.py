@@ -115,8 +115,9 @@ class Paginator(Generic[T]):
     Args:
         fetch: Fetches the page of a cursor; `None` for the first page.
         token: The cursor to start at; `None` for the first page.
-        identity: Returns what no two items of the list share, such as an id; `None` for an item without it. A page with
-            nothing but items that came shortly before is the last one: the server may ignore the cursor.
+        identity: Returns what no two items of the list share, such as an id; `None` for an item without it. The list
+            ends with an error after a page with nothing but items that came shortly before: the server may ignore the
+            cursor.
     """
 
     def __init__(self, fetch: Fetch[T], *, token: str | None = None, identity: Identity[T] | None = None) -> None:

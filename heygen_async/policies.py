@@ -48,8 +48,8 @@ class PollPolicy:
 
     The time between two looks is `growth` times the age of the job, or times the length of a typical job if that is
     more, but at least `fastest` and at most `slowest`. So a result is seen late by a small share of the job's length.
-    A look is one request, whatever the `RetryPolicy` says. After each one that fails, the time to the next doubles,
-    from twice `fastest` up to `slowest`, and is never less than a `Retry-After`.
+    A look at a job is one request, whatever the `RetryPolicy` says. After each one that fails, the time to the next
+    doubles, from twice `fastest` up to `slowest`, and is never less than a `Retry-After`.
 
     Attributes:
         fastest: The shortest time between two looks, more than 0.

@@ -429,8 +429,9 @@ class HeyGenSession:
     async def aclose(self) -> None:
         """Close the session. Waits on its jobs end with a `RuntimeError`; the jobs themselves go on.
 
-        Calls that wait for their next attempt end with the error of the last one. A second time it does nothing. A
-        borrowed `aiohttp.ClientSession` stays open. If cancelled, it is closed all the same.
+        Calls that wait for their next attempt end with the error of the last one, transfers with a `RuntimeError`. A
+        second time it does nothing. A borrowed `aiohttp.ClientSession` stays open. If cancelled, it is closed all the
+        same.
 
         Raises:
             RuntimeError: If it was opened on another event loop; it stays open.

@@ -302,9 +302,8 @@ class WebhookReceiver:
 
     async def _handle_once(self, delivery: Delivery) -> _Answer:
         try:
-            if any([await self._seen.has(mark) for mark in delivery.marks]):
+            if await self._was_handled(delivery):
                 return _ACCEPTED
-            self._notify(delivery.event)  # not before: a replay of one delivery would cost a request each time
             if not await self._hand_over(delivery.event):
                 return _FULL
             for mark in delivery.marks:
@@ -315,6 +314,16 @@ class WebhookReceiver:
             logger.exception("the webhook event %s could not be handled", delivery.event.event_id)
             return _FAILED
         return _ACCEPTED
+
+    async def _was_handled(self, delivery: Delivery) -> bool:
+        """Look the delivery up, and notify pollers unless it was handled: each replay would cost them a request."""
+        was_handled = False
+        try:
+            was_handled = any([await self._seen.has(mark) for mark in delivery.marks])
+        finally:
+            if not was_handled:
+                self._notify(delivery.event)
+        return was_handled
 
     async def _hand_over(self, event: WebhookEvent) -> bool:
         """Pass the event on; return whether there was room for it."""

@@ -55,7 +55,7 @@ IMPORTS = {
         *("_arguments", "_converter", "_ids", "_media", "_transport", "_wire"),
         *("errors", "jobs", "models", "pagination", "polling"),
     },
-    "_dub": {"_media", "errors", "jobs", "models", "resources"},
+    "_dub": {"_media", "_transport", "errors", "jobs", "models", "resources"},
     "_bulk_calls": {"_media", "errors", "models", "pagination", "policies", "polling", "resources"},
     "_calls": {
         "_arguments",

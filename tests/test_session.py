@@ -189,6 +189,18 @@ async def test_requests_that_wait_for_the_rate_end_with_the_session_and_say_that
             error = caught.value
             assert (error.idempotency_key, error.attempts, error.outcome) == (f"k{number}", 0, "not_sent")
         assert asyncio.all_tasks() <= before
+        await session.aclose()  # a second time it does nothing
+
+
+async def test_a_session_is_closed_twice_while_calls_wait_for_their_seats_and_the_rate():
+    async with serving(lambda _: web.json_response({"data": {"id": "ls_1", "status": "running"}})) as url:
+        async with HeyGenSession("key", base_url=url, max_requests_per_second=0.001, max_connections=1) as session:
+            await session.lipsyncs.get("ls_1")
+            tasks = [asyncio.create_task(session.lipsyncs.get("ls_1")) for _ in range(3)]
+            await _until(lambda: session._transport.gate._scopes)
+            await asyncio.gather(session.aclose(), session.aclose())
+        ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+    assert [str(error) for error in ended] == ["this HeyGenSession is closed; make a new one"] * 3
 
 
 async def test_a_request_that_waits_for_the_rate_can_still_be_cancelled_and_frees_its_connection():

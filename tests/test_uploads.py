@@ -1542,6 +1542,24 @@ async def test_a_dub_whose_time_is_up_while_its_files_are_read_says_that_it_was_
     assert not sandbox.requests
 
 
+@pytest.mark.parametrize("call", BEFORE_IT_IS_SENT.values(), ids=BEFORE_IT_IS_SENT)
+async def test_a_key_in_doubt_stays_in_doubt_if_the_next_call_ends_while_its_files_are_read(heygen, sandbox, call):
+    sandbox.faults = [faults.reset("POST /v3/lipsyncs*")]
+    once = heygen.with_options(retry=RetryPolicy(max_attempts=1))
+    with pytest.raises(TransportError) as lost:
+        await once.lipsyncs.create(video=AUDIO, audio=AUDIO, idempotency_key="mine")
+    assert lost.value.outcome == "unknown"
+
+    pipe = Silent()
+    task = asyncio.create_task(call(heygen, pipe))
+    await asyncio.to_thread(pipe.is_read.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await task
+    pipe.is_closed.set()
+    assert (caught.value.idempotency_key, caught.value.outcome) == ("mine", "unknown")
+
+
 async def test_a_file_that_cannot_be_read_leaves_with_the_key_of_its_create(heygen, tmp_path):
     for call in (heygen.lipsyncs.create, heygen.dub):
         with pytest.raises(FileNotFoundError) as caught:

@@ -368,6 +368,21 @@ async def test_an_event_whose_handler_failed_notifies_again_when_it_is_delivered
     assert poller.notified == ["ls_1"] * 3
 
 
+async def test_pollers_are_notified_though_the_memory_of_handled_events_is_out_of_order(serve):
+    class Broken:
+        async def has(self, _event_id):
+            raise OSError("no connection")
+
+        async def add(self, _event_id):
+            raise AssertionError
+
+    poller = NotifiedPoller()
+    receiver = WebhookReceiver(secret=SECRET, on_event=lambda _: None, seen=Broken())
+    receiver.attach(poller)
+    assert await (await serve(receiver)).post(delivery(lipsync_id="ls_1")) == 500
+    assert poller.notified == ["ls_1"]
+
+
 async def test_two_deliveries_of_an_event_at_the_same_time_notify_once(serve):
     poller = NotifiedPoller()
     started, free = asyncio.Event(), asyncio.Event()

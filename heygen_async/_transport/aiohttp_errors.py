@@ -11,12 +11,12 @@ from typing import Final, TypeAlias, TypeVar
 
 import aiohttp
 
-from heygen_async.errors import HeyGenError, RequestTimeout, TransportError
+from heygen_async.errors import HeyGenError, RequestTimeout, TransportError, copy_of
 
 _TLS_HINT: Final = "The server's certificate was not accepted. For a private CA give an ssl.SSLContext as ssl=."
 
 _PROXY_HINT: Final = "Check HTTP_PROXY and HTTPS_PROXY, or the proxy of your aiohttp.ClientSession: http://host:port."
-_MOST_PLACES: Final = 4
+_MOST_PLACES: Final = 8
 _READING_THE_PROXY: Final = frozenset({"proxies_from_env", "_update_proxy_auth_header_and_build_proxy_req"})
 """The functions of aiohttp that read the URL of a proxy. They call nothing of the caller's."""
 
@@ -40,7 +40,7 @@ def without_frames(error: BaseException, what: str) -> BaseException:
 
     This costs nothing until something fails, unlike a coroutine around each exchange.
     """
-    if isinstance(error, (HeyGenError, asyncio.CancelledError)):
+    if isinstance(error, HeyGenError) or not isinstance(error, Exception):
         return error.with_traceback(None)
     if isinstance(error, ValueError) and any(code.co_name in _READING_THE_PROXY for code in _codes_of_aiohttp(error)):
         return _invalid_proxy(what)
@@ -61,13 +61,14 @@ def _codes_of_aiohttp(error: BaseException) -> Iterator[CodeType]:
             yield frame.f_code
 
 
-def _foreign(error: BaseException, what: str) -> BaseException:
-    """Return the error of a bug; if it came through aiohttp, with a note of where it was raised in place of frames."""
-    if any(_codes_of_aiohttp(error)):
-        note = f"It was raised during {what}, at:\n{_places(error.__traceback__)}"
-        _strip(error)
-        error.add_note(note)
-    return error
+def _foreign(error: Exception, what: str) -> Exception:
+    """Return the error of a bug; if it came through aiohttp, a copy: a note says where it was raised, not frames."""
+    if not any(_codes_of_aiohttp(error)):
+        return error
+    copied = copy_of(error)
+    _strip(copied)
+    copied.add_note(f"It was raised during {what}, at:\n{_places(error.__traceback__)}")
+    return copied
 
 
 def _places(trace: TracebackType | None) -> str:

@@ -162,6 +162,10 @@ class Transport:
                     raise
             await self.gate.sleep(delay)
 
+    def unsent(self, key: str | None) -> CallRecord:
+        """Return what is known of a call under *key* that was not sent yet."""
+        return CallRecord(idempotency_key=key, outcome=self.keys.outcome_before(key))
+
     def _delay_after(self, call: _Call, error: HeyGenError) -> float | None:
         now, chance = asyncio.get_running_loop().time(), random()  # noqa: S311 it spreads retries, it guards nothing
         request, is_new = call.request, call.in_flight  # else it is an error of an earlier attempt

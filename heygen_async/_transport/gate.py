@@ -79,7 +79,9 @@ class Gate:
 
     async def _unless_closed(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Call *wait*, which ends when the session is closed: then the next attempt fails at once."""
-        scope = asyncio.timeout(0 if self._closed.is_set() else None)
+        if self._closed.is_set():
+            return
+        scope = asyncio.timeout(None)
         try:
             async with scope:
                 self._scopes.add(scope)

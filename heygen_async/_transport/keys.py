@@ -77,6 +77,11 @@ class UsedKeys:
         """Return whether the idempotency *key* can only be sent with the request it was sent with before."""
         return key in self._uses
 
+    def outcome_before(self, key: str | None) -> Outcome:
+        """Return what is known of *key* before a call under it is sent: `unknown` if an earlier one is in doubt."""
+        use = None if key is None else self._uses.get(key)
+        return "unknown" if isinstance(use, KeyUse) and (use.is_unknown or use.calls) else "not_sent"
+
     def end(self, use: KeyUse, outcome: Outcome | None, *, is_final: bool, since: Moment | None = None) -> None:
         """Record how a call ended. A key under which nothing can have been created is free again.
 

@@ -8,7 +8,6 @@ from typing import Any, Final, cast
 
 from cyclopts import App, CycloptsError
 
-from heygen_async._task_group import first_error
 from heygen_async._version import __version__
 from heygen_async.cli.error_view import print_error
 from heygen_async.cli.exits import Exit, exit_code
@@ -103,6 +102,8 @@ def run(argv: Sequence[str], interrupts: Interrupts) -> int:
         code = _run(argv, interrupts)
         check_output()
     except (CycloptsError, HeyGenError, ValueError, TypeError, OSError, KeyboardInterrupt, ExceptionGroup) as error:
+        from heygen_async._task_group import first_error  # noqa: PLC0415 a list of commands needs no event loop
+
         first = first_error(error)
         print_error(first, as_json=as_json)
         return exit_code(first)

@@ -12,11 +12,14 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse, may_be_page
+from heygen_async.errors import APIError, AuthenticationError, HeyGenError, NotFound, UnexpectedResponse, may_be_page
 from heygen_async.policies import PollPolicy
 
 _MOST_UNREADABLE: Final = 10
 """Unreadable answers in a row that end a wait: about two minutes of a gateway's pages."""
+
+_MOST_REFUSED: Final = 3
+"""Of them, refusals of the key, if the last one is that, too: it may really be wrong, and the API gives no code."""
 
 _MOST_MISSING: Final = 4
 """How many answers that a new job does not exist end its wait: reads may lag behind its create."""
@@ -78,7 +81,8 @@ class Failures:
             missing += 1
         elif not error.is_transient:
             return None
-        if unreadable == _MOST_UNREADABLE or missing == _MOST_MISSING:
+        most = _MOST_REFUSED if isinstance(error, AuthenticationError) else _MOST_UNREADABLE
+        if unreadable >= most or missing == _MOST_MISSING:
             return None
         return Failures(self.count + 1, unreadable, missing, self.omissions, error)
 

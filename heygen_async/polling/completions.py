@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Collection, Iterable, Iterator
 from datetime import datetime
@@ -12,7 +11,7 @@ from typing import Final, Self, cast
 
 from heygen_async._arguments import built_in
 from heygen_async._ids import segment
-from heygen_async.errors import AuthenticationError, HeyGenError, WaitTimeout
+from heygen_async.errors import AuthenticationError, HeyGenError, WaitTimeout, copy_of
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.polling.requests import Dispatcher, log_finished, wake
 from heygen_async.polling.waiters import ManyWaiter, WaitResult
@@ -221,7 +220,7 @@ class Completions:
         if isinstance(result, HeyGenError) and not isinstance(result, AuthenticationError):
             return _unavailable(lipsync_id, result)
         self._end()
-        raise again(result) from result
+        raise copy_of(result) from result
 
     def _cancel_requests(self) -> None:
         """Cancel all requests. Their jobs are due now, for whichever waiter is active."""
@@ -244,11 +243,3 @@ class Completions:
 
 def _unavailable(lipsync_id: str, error: Exception) -> Lipsync:
     return Lipsync(id=lipsync_id, status=LipsyncStatus.NOT_FOUND, failure_message=str(error))
-
-
-def again(error: Exception) -> Exception:
-    """Return a copy of *error* without its traceback, for each of the waiters that share it."""
-    try:
-        return copy.copy(error)
-    except Exception:  # noqa: BLE001 a foreign exception may fail to be copied in any way
-        return error

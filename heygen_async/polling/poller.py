@@ -11,10 +11,10 @@ from datetime import datetime
 from attrs import frozen
 
 from heygen_async._arguments import check_moment, check_timeout, check_type
-from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout
+from heygen_async.errors import HeyGenError, LipsyncFailed, NotFound, WaitTimeout, copy_of
 from heygen_async.models import TERMINAL, Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
-from heygen_async.polling.completions import Completions, again
+from heygen_async.polling.completions import Completions
 from heygen_async.polling.requests import Dispatcher, log_finished
 from heygen_async.polling.waiters import Job, JobState, LipsyncPage, Waiter, WaitResult
 
@@ -274,7 +274,7 @@ class LipsyncPoller:
 def _completed(result: WaitResult) -> Lipsync:
     """Return the lipsync of a wait that ended well, or raise the error that it ended with."""
     if isinstance(result, Exception):
-        raise again(result) from result
+        raise copy_of(result) from result
     if result.status == LipsyncStatus.FAILED:
         raise LipsyncFailed(result)
     if result.status == LipsyncStatus.NOT_FOUND:
@@ -287,7 +287,7 @@ def _last_status(result: WaitResult) -> LipsyncStatus | str:
         return result.status
     if isinstance(result, NotFound):
         return LipsyncStatus.NOT_FOUND
-    raise again(result) from result
+    raise copy_of(result) from result
 
 
 def _waiting_for(job: Job, now: float) -> WaitingFor:

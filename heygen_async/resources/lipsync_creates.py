@@ -45,14 +45,16 @@ class LipsyncCreate:
         Raises:
             TypeError, ValueError: If a source is wrong, or the key was used for a different request; nothing is sent.
             OSError: If a file cannot be read.
-            HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`, as has any error and a cancellation.
+            HeyGenError: If the server or the network fails.
+
+        Errors and cancellations after the check of the sources have `.idempotency_key`, `.attempts` and `.outcome`.
         """
         _check_sources(self._requests)
         sources = _local_sources(self._requests)
         if not sources:
             return await self._send({})
         async with AsyncExitStack() as stack:
-            with CallRecord(idempotency_key=self._key, outcome="not_sent").on_error():
+            with self._transport.unsent(self._key).on_error():
                 files = {  # every file is checked before the first is sent
                     place: await stack.enter_async_context(local_file(source, role=place[1]))
                     for place, source in sources
@@ -70,7 +72,7 @@ class LipsyncCreate:
     async def _send(self, files: Mapping[_Place, LocalFile]) -> Response:
         assets: Mapping[_Place, Asset] = {}
         if files:
-            assets = await self._upload(files, CallRecord(idempotency_key=self._key, outcome="not_sent"))
+            assets = await self._upload(files, self._transport.unsent(self._key))
         try:
             return await self._transport.send(self._composed(assets))
         except (NotFound, InvalidRequest) as error:

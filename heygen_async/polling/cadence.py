@@ -19,7 +19,7 @@ _MOST_UNREADABLE: Final = 10
 """Unreadable answers in a row that end a wait: about two minutes of a gateway's pages."""
 
 _MOST_REFUSED: Final = 3
-"""Of them, refusals of the key, if the last one is that, too: it may really be wrong, and the API gives no code."""
+"""How many of them may refuse the key: it may really be wrong, and the API gives no code."""
 
 _MOST_MISSING: Final = 4
 """How many answers that a new job does not exist end its wait: reads may lag behind its create."""
@@ -51,6 +51,8 @@ class Failures:
     """Readable answers in a row without the job."""
     error: HeyGenError | None = None
     """What the last request failed with; `None` if it was answered."""
+    refused: int = 0
+    """How many of the unreadable answers refuse the key."""
 
     @property
     def is_omitted(self) -> bool:
@@ -64,7 +66,7 @@ class Failures:
 
     def after_omission(self) -> Failures:
         """Return these and an answer without the job."""
-        return Failures(0, self.unreadable, self.missing, self.omissions + 1)
+        return Failures(0, self.unreadable, self.missing, self.omissions + 1, refused=self.refused)
 
     def after_error(self, error: Exception, *, is_new: bool = False) -> Failures | None:
         """Return these and a request that failed; `None` if *error* ends the wait.
@@ -74,17 +76,16 @@ class Failures:
         """
         if not isinstance(error, HeyGenError):
             return None
-        unreadable, missing = 0, self.missing
+        unreadable, refused, missing = 0, 0, self.missing
         if may_be_page(error) or (isinstance(error, UnexpectedResponse) and error.is_transient):
-            unreadable = self.unreadable + 1
+            unreadable, refused = self.unreadable + 1, self.refused + isinstance(error, AuthenticationError)
         elif is_new and isinstance(error, NotFound):
             missing += 1
         elif not error.is_transient:
             return None
-        most = _MOST_REFUSED if isinstance(error, AuthenticationError) else _MOST_UNREADABLE
-        if unreadable >= most or missing == _MOST_MISSING:
+        if unreadable == _MOST_UNREADABLE or refused == _MOST_REFUSED or missing == _MOST_MISSING:
             return None
-        return Failures(self.count + 1, unreadable, missing, self.omissions, error)
+        return Failures(self.count + 1, unreadable, missing, self.omissions, error, refused)
 
     def delay(self, policy: PollPolicy) -> float:
         """Return the least seconds until the next request."""

@@ -1517,8 +1517,8 @@ BEFORE_IT_IS_SENT = {
 }
 
 
-@pytest.mark.parametrize("call", BEFORE_IT_IS_SENT.values(), ids=BEFORE_IT_IS_SENT)
-async def test_a_create_that_is_cancelled_while_its_files_are_read_says_that_it_was_not_sent(heygen, sandbox, call):
+async def cancelled_while_it_reads(call, heygen):
+    """Cancel *call* while it reads its file, and return the cancellation."""
     pipe = Silent()
     task = asyncio.create_task(call(heygen, pipe))
     await asyncio.to_thread(pipe.is_read.wait)
@@ -1526,7 +1526,12 @@ async def test_a_create_that_is_cancelled_while_its_files_are_read_says_that_it_
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
     pipe.is_closed.set()
-    error = caught.value
+    return caught.value
+
+
+@pytest.mark.parametrize("call", BEFORE_IT_IS_SENT.values(), ids=BEFORE_IT_IS_SENT)
+async def test_a_create_that_is_cancelled_while_its_files_are_read_says_that_it_was_not_sent(heygen, sandbox, call):
+    error = await cancelled_while_it_reads(call, heygen)
     assert (error.idempotency_key, error.attempts, error.outcome) == ("mine", 0, "not_sent")
     assert not sandbox.requests
 
@@ -1550,14 +1555,8 @@ async def test_a_key_in_doubt_stays_in_doubt_if_the_next_call_ends_while_its_fil
         await once.lipsyncs.create(video=AUDIO, audio=AUDIO, idempotency_key="mine")
     assert lost.value.outcome == "unknown"
 
-    pipe = Silent()
-    task = asyncio.create_task(call(heygen, pipe))
-    await asyncio.to_thread(pipe.is_read.wait)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError) as caught:
-        await task
-    pipe.is_closed.set()
-    assert (caught.value.idempotency_key, caught.value.outcome) == ("mine", "unknown")
+    error = await cancelled_while_it_reads(call, heygen)
+    assert (error.idempotency_key, error.outcome) == ("mine", "unknown")
 
 
 async def test_a_file_that_cannot_be_read_leaves_with_the_key_of_its_create(heygen, tmp_path):

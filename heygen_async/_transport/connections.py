@@ -228,8 +228,8 @@ class Connections:
     async def probe(self, timeout: float) -> Reach | None:
         """Connect to the API once without sending anything, and return how far that got.
 
-        `None` with a borrowed client: its connector decides how to connect. And if the proxy of the environment is not
-        valid: the first request says so.
+        Returns `None` with a borrowed client, whose connector decides how to connect, and if the proxy of the
+        environment is not valid, which the first request reports.
 
         Args:
             timeout: Seconds for each stage.

@@ -6,6 +6,7 @@ The outputs are files on disk. They are downloaded as the library does it, by `P
 import asyncio
 import contextlib
 import hashlib
+import inspect
 import math
 from asyncio import to_thread
 from collections import Counter
@@ -88,7 +89,7 @@ class Watched:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._inner, name)
-        if not asyncio.iscoroutinefunction(found):
+        if not inspect.iscoroutinefunction(found):
             return found
 
         async def watched(*arguments: object, **options: object) -> object:

@@ -179,7 +179,8 @@ def deliver(port, number):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/hook", data=body, timeout=5) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
     except OSError:
         return None
 

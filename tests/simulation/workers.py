@@ -6,6 +6,7 @@ frozen stops at its next call of the store or the API, and goes on later, when o
 """
 
 import asyncio
+import inspect
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
@@ -210,7 +211,7 @@ class Mortal:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(self._inner, name)
-        if not asyncio.iscoroutinefunction(found):
+        if not inspect.iscoroutinefunction(found):
             return found
 
         async def call(*args: object, **kwargs: object) -> object:

@@ -51,8 +51,8 @@ class HeyGenSession:
         api_key: The API key; by default the environment variable `HEYGEN_API_KEY`, read now. White space around it is
             ignored.
         access_token: An OAuth token instead of a key.
-        base_url: The address of the API, https or on loopback; by default the environment variable `HEYGEN_BASE_URL`,
-            read now, else `https://api.heygen.com`.
+        base_url: The address of the API without `/v3`, https or on loopback; by default the environment variable
+            `HEYGEN_BASE_URL`, read now, else `https://api.heygen.com`.
         http: An `aiohttp.ClientSession` of the same event loop to borrow. Its connector, proxy, tracing and `trust_env`
             are used; its headers, cookies, middlewares, timeouts and `base_url` are not, and it is never closed.
         retry: When requests are sent again.

@@ -3,6 +3,7 @@
 import enum
 import html
 import json
+import re
 import string
 import time
 from datetime import UTC, datetime
@@ -638,6 +639,20 @@ def test_a_base_url_is_https_or_loopback(url):
 )
 def test_any_other_base_url_is_refused(url):
     with pytest.raises(ValueError, match="base_url must"):
+        check_base_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "without"),
+    [
+        ("https://api.heygen.com/v3", "https://api.heygen.com"),
+        ("https://api.heygen.com/v3/", "https://api.heygen.com"),
+        ("http://127.0.0.1:8080//v2", "http://127.0.0.1:8080"),
+        ("https://gateway.example.com/heygen/v3", "https://gateway.example.com/heygen"),
+    ],
+)
+def test_a_base_url_with_a_version_is_refused_and_the_right_one_is_named(url, without):
+    with pytest.raises(ValueError, match=rf"base_url must not end with /+v\d: .* Give '{re.escape(without)}'$"):
         check_base_url(url)
 
 

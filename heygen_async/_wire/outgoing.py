@@ -101,6 +101,7 @@ def _built_in(value: object) -> object:
 
 
 _BASE_URL: Final = "https://api.heygen.com"
+_VERSION_AT_END: Final = re.compile(r"/+v\d$")
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _PATH: Final = re.compile(r"/v3(?:/[A-Za-z0-9\-._~:@!$&'()*+;=%]+)+")
 
@@ -194,7 +195,8 @@ def check_base_url(url: object) -> str:
 
     Raises:
         TypeError: If it is not a string.
-        ValueError: If it is not an https URL (http is taken for loopback), or has more than host, port and path.
+        ValueError: If it is not an https URL (http is taken for loopback), has more than host, port and path, or ends
+            with a version.
     """
     if not isinstance(url, str):
         raise TypeError(f"base_url must be a string, not {type(url).__name__}")
@@ -204,4 +206,7 @@ def check_base_url(url: object) -> str:
     parts = urlsplit(url)
     if parts.query or parts.fragment or parts.username is not None:
         raise ValueError("base_url must have no query, no fragment and no user name")
+    if version := _VERSION_AT_END.search(url):
+        without = shown(url[: version.start()])
+        raise ValueError(f"base_url must not end with {version[0]}: each request adds its version. Give {without}")
     return url

@@ -142,6 +142,28 @@ async def test_a_row_is_searched_for_if_its_key_is_old_by_the_wall_clock_alone(
     assert stage.asked(LIST) <= 5
 
 
+@pytest.mark.parametrize("is_doubtful", [True, False], ids=["in doubt", "found"])
+async def test_rows_of_a_batch_that_one_of_them_has_left_are_not_sent_again_while_the_list_lags(
+    stage: Stage, is_doubtful: bool
+) -> None:
+    given = [evolve(row, callback_id="mine" if is_doubtful and row.key == "row-1" else None) for row in rows(3)]
+    await _lose_the_answers(stage, given, "batch")
+    foreign = await stage.heygen.lipsyncs.create(video=url("foreign"), audio=AUDIO, callback_id="mine")
+    listed = next(one for one in stage.sandbox.jobs if (one.id == foreign.id) == is_doubtful)
+    job = {"id": listed.id, "status": "processing", "callback_id": listed.body["callback_id"]}
+    page = orjson.dumps({"data": [job], "has_more": False, "next_token": None})
+    stage.sandbox.faults = [Fault(LIST, Reply(status=200, body=page))]
+
+    left = {"failed": 3} if is_doubtful else {"completed": 1, "failed": 2}
+    assert await stage.states(given, submit="batch", latest=_two_days_later) == left
+    assert len(stage.sandbox.jobs) == 4
+
+    stage.sandbox.faults = []
+    states = await stage.states(given, submit="batch", latest=_two_days_later)
+    assert states == ({"failed": 1, "completed": 2} if is_doubtful else {"unchanged": 1, "completed": 2})
+    assert len(stage.sandbox.jobs) == 4
+
+
 @pytest.mark.parametrize("submit", ["each", "batch"])
 @pytest.mark.parametrize("may_list", [True, False])
 async def test_a_row_that_was_never_sent_is_not_searched_for_whatever_the_wall_clock_says(

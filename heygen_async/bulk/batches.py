@@ -36,7 +36,7 @@ _MAX_IDLE: Final = 1.0
 
 
 class IncompleteBatch(ValueError):
-    """Raised for a row of an interrupted batch that cannot be sent again, because other rows of it are missing."""
+    """Raised for a row of an interrupted batch that cannot be sent again, because other rows of it are missing or have left it."""
 
 
 @define(eq=False)
@@ -140,13 +140,17 @@ class BatchCollector:
 
     def row_ended(self, record: Record) -> None:
         """Note that a row has ended in this run, so that no other row waits for it."""
-        batch = self._batches.get(record.batch or "")
-        if batch is not None and record.key in batch.keys:  # the others would wait for it to come back
-            batch.keys.remove(record.key)
-            self._fail_if_incomplete(batch)
+        self.leave(record.batch, record.key)
         if record.group is not None and (group := self._retry_groups.get(record.group)) is not None:
             group.size -= 1
             self._close_retry_group(record.group)
+
+    def leave(self, key: str | None, row: str) -> None:
+        """Note that the *row* does not come back to the batch with this *key*, which thus cannot be sent again."""
+        batch = self._batches.get(key or "")
+        if batch is not None and row in batch.keys:
+            batch.keys.remove(row)
+            self._fail_if_incomplete(batch)
 
     def _close_retry_group(self, name: str) -> None:
         group = self._retry_groups[name]
@@ -191,7 +195,7 @@ class BatchCollector:
     # Sending
 
     def expire(self, key: str) -> None:
-        """Let each row of a batch search for its job: the server may have forgotten the key."""
+        """Let each row of a batch search for its job: the server may have forgotten the *key*, by its own clock."""
         self._expired.add(key)
         batch = self._batches.pop(key, None)
         for member in batch.members if batch is not None else ():
@@ -239,8 +243,8 @@ class BatchCollector:
             return  # the others were here before, and come back after a pause
         for member in batch.members:
             error = IncompleteBatch(
-                f"{member.row.key} was interrupted in a batch with rows that are missing now; "
-                "add those rows again, or start this run again a day after the interruption"
+                f"{member.row.key} was interrupted in a batch with rows that are missing now, in doubt, or found "
+                "already; add those rows again, or start this run again, at the latest a day after the interruption"
             )
             member.settle(member.record.stopped(error))
 

@@ -209,14 +209,23 @@ class RowExecutor:
                 return await self._advance(step)
 
     async def _search(self) -> Record:
-        record = await self._advance(Step.SEARCH)
+        before, record = self.record, await self._advance(Step.SEARCH)
         if record.failure is None and not record.was_searched_for:  # else its create may have no answer again
             self.run.queue.recover()
-        is_kept = record.state is State.SUBMITTING and is_remembered(record, self.run.tools.clock.now())
-        if self.record.batch is not None and not is_kept:
-            self._reservation.resume_once(self.record.estimate)
-            self.run.batches.expire(self.record.batch)
+        if before.batch is not None:
+            self._note_search_in_batch(before.batch, before, record)
         return record
+
+    def _note_search_in_batch(self, batch: str, before: Record, record: Record) -> None:
+        """Let the other rows of the batch search too, or go on without this one."""
+        now = self.run.tools.clock.now()
+        if record.state is State.SUBMITTING and is_remembered(record, now):
+            return  # it is sent again
+        self._reservation.resume_once(before.estimate)
+        if is_remembered(before, now):
+            self.run.batches.leave(batch, record.key)
+        else:
+            self.run.batches.expire(batch)
 
     async def _save(self, record: Record) -> None:
         # A step may save more than once, and its record need not know it.

@@ -23,6 +23,7 @@ from heygen_async.bulk import journal_claim
 from .universe import Crashed, Universe
 
 _CHANGES = ("link", "unlink", "replace", "rename", "mkdir", "rmdir")
+_REMOVALS = frozenset({"unlink", "rmdir"})
 _FASTER = {
     "PRAGMA journal_mode = DELETE": "PRAGMA journal_mode = MEMORY",
     "PRAGMA synchronous = FULL": "PRAGMA synchronous = OFF",
@@ -105,8 +106,12 @@ class Disk:
         self.open_files: list[_File] = []
         self.databases: list[_Database] = []
 
-    def change(self, what: str) -> None:
+    def change(self, what: str, *, needs_space: bool = True) -> None:
         """Count a change that is about to be made.
+
+        Args:
+            what: What is changed.
+            needs_space: Whether a full disk refuses it.
 
         Raises:
             Crashed: If the process is dead, or dies of it.
@@ -121,7 +126,7 @@ class Disk:
             self.universe.note(f"the process dies before change {self.changes} of a file: {what}")
             self.universe.is_dead = True
             raise Crashed
-        if self.changes in self.full:
+        if needs_space and self.changes in self.full:
             self.universe.note(f"the disk is full at change {self.changes}: {what}")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -177,7 +182,7 @@ class Disk:
             def changed(path: object, *args: Any, **kwargs: Any) -> object:
                 if not self.counts(path):
                     return real(path, *args, **kwargs)
-                self.change(f"{name} {_name(path)}")
+                self.change(f"{name} {_name(path)}", needs_space=name not in _REMOVALS)
                 if name in _STATUS_CHANGES:
                     self.times.note_changed(real_stat(path, follow_symlinks=False).st_ino)
                 return real(path, *args, **kwargs)

@@ -149,7 +149,7 @@ def copy_of(error: Exception) -> Exception:
     except Exception:  # noqa: BLE001 a foreign exception may fail to be copied in any way
         return error
     if hasattr(error, "__notes__"):
-        copied.__notes__ = [*error.__notes__]
+        object.__setattr__(copied, "__notes__", [*error.__notes__])  # it may be frozen
     return copied
 
 

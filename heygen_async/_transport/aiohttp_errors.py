@@ -67,7 +67,8 @@ def _foreign(error: Exception, what: str) -> Exception:
         return error
     copied = copy_of(error)
     _strip(copied)
-    copied.add_note(f"It was raised during {what}, at:\n{_places(error.__traceback__)}")
+    note = f"It was raised during {what}, at:\n{_places(error.__traceback__)}"
+    object.__setattr__(copied, "__notes__", [*getattr(copied, "__notes__", ()), note])  # it may be frozen
     return copied
 
 
@@ -129,5 +130,6 @@ def _without_traceback(error: _Theirs) -> Exception | None:
 def _strip(error: _AnyError) -> _AnyError:
     for one in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
         _strip(one)
-    error.__cause__ = error.__context__ = None
+    for name in ("__cause__", "__context__"):
+        object.__setattr__(error, name, None)  # an exception may be frozen
     return error.with_traceback(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -48,7 +48,7 @@ class Exchange:
     status: int | None
     """`None` if there was no answer."""
     answer: Message
-    differences: Sequence[str] = ()
+    differences: tuple[str, ...] = ()
     """How request and answer differ from what the sandbox and the models expect."""
     format: int = FORMAT
 

@@ -36,7 +36,7 @@ _MAX_IDLE: Final = 1.0
 
 
 class IncompleteBatch(ValueError):
-    """Raised for a row of an interrupted batch that cannot be sent again, because other rows of it are missing or have left it."""
+    """Raised for a row of an interrupted batch that cannot be sent again, because other rows of it are missing."""
 
 
 @define(eq=False)
@@ -244,7 +244,7 @@ class BatchCollector:
         for member in batch.members:
             error = IncompleteBatch(
                 f"{member.row.key} was interrupted in a batch with rows that are missing now, in doubt, or found "
-                "already; add those rows again, or start this run again, at the latest a day after the interruption"
+                "already; add those rows again, or start this run again: it can go on a day after the interruption"
             )
             member.settle(member.record.stopped(error))
 

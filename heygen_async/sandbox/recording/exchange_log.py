@@ -87,5 +87,5 @@ def _exchange(passage: Passage, number: int, mask: ExchangeMask, differences: li
         answer=Message(
             headers=mask.headers(passage.headers), json=mask.body(passage.answer), size=passage.received_size
         ),
-        differences=differences,
+        differences=tuple(differences),
     )

@@ -143,6 +143,15 @@ def test_without_a_database_there_is_a_hint():
     assert "HEYGEN_DATABASE_URL" in found.error["hint"]
 
 
+@pytest.mark.parametrize("url", ["::nonsense::", "postgresql://user:pass-word@[host/db"])
+def test_a_database_url_that_cannot_be_read_is_an_error_of_usage(url):
+    found = run("cluster", "status", env={"HEYGEN_DATABASE_URL": url})
+
+    assert found.code == 2
+    assert "write postgresql://USER@HOST:PORT/NAME" in found.error["message"]
+    assert "pass-word" not in found.out + found.err
+
+
 def test_a_worker_with_a_wrong_key_ends_with_the_code_of_that(cluster, sandbox, manifest, tmp_path):
     cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
     found = cluster("worker", sandbox=sandbox, env={"HEYGEN_API_KEY": "wrong"})

@@ -66,7 +66,8 @@ class Cluster:
             the schema `heygen`. Connections that a pooler shares between statements are not enough.
 
     Raises:
-        ClusterError: If the URL cannot be read; on entering, if the database cannot be used.
+        ValueError: If the URL cannot be read.
+        ClusterError: On entering, if the database cannot be used.
     """
 
     def __init__(self, database_url: str) -> None:

@@ -73,7 +73,7 @@ def connection_string(url: str) -> str:
     """Return what to connect with.
 
     Raises:
-        ClusterError: If *url* cannot be read.
+        ValueError: If *url* cannot be read.
     """
     try:
         given = conninfo_to_dict(url)
@@ -82,7 +82,7 @@ def connection_string(url: str) -> str:
     del url  # it may have a password
     if given is None:
         # Not chained: the driver's message repeats what it cannot read.
-        raise ClusterError("the database URL cannot be read; write postgresql://USER@HOST:PORT/NAME")
+        raise ValueError("the database URL cannot be read; write postgresql://USER@HOST:PORT/NAME")
     return make_conninfo("", **{**_LASTING, **given, "options": _options(given.get("options"))})
 
 

@@ -195,7 +195,7 @@ class BatchCollector:
     # Sending
 
     def expire(self, key: str) -> None:
-        """Let each row of a batch search for its job: the server may have forgotten the *key*, by its own clock."""
+        """Let each row of a batch search for its job: the server may have forgotten the *key*, which is old."""
         self._expired.add(key)
         batch = self._batches.pop(key, None)
         for member in batch.members if batch is not None else ():

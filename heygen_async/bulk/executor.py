@@ -217,12 +217,12 @@ class RowExecutor:
         return record
 
     def _note_search_in_batch(self, batch: str, before: Record, record: Record) -> None:
-        """Let the other rows of the batch search too, or go on without this one."""
+        """Let the other rows of the batch search too if its key is old; else they cannot be sent without this one."""
         now = self.run.tools.clock.now()
         if record.state is State.SUBMITTING and is_remembered(record, now):
             return  # it is sent again
         self._reservation.resume_once(before.estimate)
-        if is_remembered(before, now):
+        if before.sent_at is None or is_remembered(before, now):  # a row in doubt says nothing of the key's age
             self.run.batches.leave(batch, record.key)
         else:
             self.run.batches.expire(batch)

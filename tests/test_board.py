@@ -663,6 +663,33 @@ def test_a_get_is_not_repeated_before_its_time_because_a_status_request_was_sent
     assert first.request.kind is RequestKind.LIPSYNC
 
 
+FAILED_GETS = [
+    http(ServerError, 500),
+    http(RateLimited, 429),
+    TransportError("gone"),
+    UnexpectedResponse("?", status=200),
+]
+
+
+@pytest.mark.parametrize("error", FAILED_GETS, ids=repr)
+def test_a_get_that_fails_backs_off_although_status_requests_for_other_jobs_report_its_job_as_completed(error):
+    board = Board(PollPolicy(fastest=2.0, slowest=16.0))
+    waiters = waiter, other = Waiter(math.inf), Waiter(math.inf, policy=PollPolicy(fastest=1.0, slowest=1.0))
+    board.join(waiter, "ls_0", 0.0)
+    board.join(other, "ls_1", 0.0)
+    gets = []
+    for now in map(float, range(40)):
+        board.start_due(now)
+        for request in requests_of(waiters):
+            if request.kind is RequestKind.STATUSES:
+                board.on_statuses(request, {"ls_0": COMPLETED, "ls_1": RUNNING}, Now(now))
+        if waiter.request is not None:
+            gets.append(now)
+            board.on_error(waiter.request, error, Now(now))
+
+    assert gets == [0.0, 4.0, 12.0, 28.0]
+
+
 @pytest.mark.parametrize("is_in_flight", [False, True])
 def test_a_get_is_not_repeated_before_its_time_because_a_notification_arrives(is_in_flight):
     board = Board(PollPolicy())
@@ -818,8 +845,8 @@ def test_a_page_of_a_gateway_ends_a_wait_only_if_it_stays(error):
     [waiter] = crowd(board, 1)
     for attempt in range(3 if isinstance(error, AuthenticationError) else 10):
         assert waiter.result is None
-        board.notify("ls_0", 0.0)
-        board.on_error(waiter.request, error, Now(float(attempt)))
+        board.notify("ls_0", 100.0 * attempt)
+        board.on_error(waiter.request, error, Now(100.0 * attempt))
 
     assert waiter.result is error
 
@@ -841,8 +868,8 @@ def test_a_page_that_refuses_the_key_ends_only_waits_that_meet_it_three_times_in
     error = http(AuthenticationError, 401)
     for attempt in range(3):
         assert unlucky.result is None
-        board.notify("ls_0", 0.0)
-        board.on_error(unlucky.request, error, Now(float(attempt)))
+        board.notify("ls_0", 100.0 * attempt)
+        board.on_error(unlucky.request, error, Now(100.0 * attempt))
 
     assert (unlucky.result, other.result) == (error, None)
 

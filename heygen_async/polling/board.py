@@ -253,7 +253,7 @@ class Board:
             self._get_each(self._ready_to_get(jobs, now.time))  # one of these ids is wrong: each is fetched by itself
         else:
             for job in jobs:
-                self._on_job_error(job, error, now)
+                self._on_job_error(job, error, now, is_bulk=is_bulk)
         self._assign_gets(request.sender)
 
     def on_cancelled(self, request: StatusRequest, now: float) -> None:
@@ -292,14 +292,15 @@ class Board:
             job.created = min(job.created, now.time - age)
         self._on_running(job, lipsync.status, now)
 
-    def _on_job_error(self, job: Job, error: Exception, now: Now) -> None:
+    def _on_job_error(self, job: Job, error: Exception, now: Now, *, is_bulk: bool) -> None:
         failures = job.failures.after_error(error, is_new=job.is_young(now.time))
         if failures is None:
             self._finish(job, error, now.time)
         else:
             job.failures = failures
             delay = failures.delay(self._policy)
-            if failures.has_retry_after:
+            # Status requests go on with other jobs: one that they report as completed is not fetched at once again.
+            if failures.has_retry_after or not is_bulk:
                 job.not_before = now.time + delay
             self._reschedule(job, now, at_least=delay)
 

@@ -106,7 +106,7 @@ class Job:
     has_age: bool = False
     """Whether `created` is when it was created."""
     not_before: float = -math.inf
-    """The earliest time at which it may be fetched by itself, set by a `Retry-After`."""
+    """The earliest time at which it may be fetched by itself, set by a `Retry-After` and by a GET that failed."""
     status: Status | None = None
     failures: Failures = NO_FAILURES
     waiters: dict[Waiter, None] = field(factory=dict, repr=False)

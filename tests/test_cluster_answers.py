@@ -13,7 +13,7 @@ from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.cluster.database import Database, to_jsonb
 from heygen_async.bulk.cluster.delivery import make_engine_tables
 from heygen_async.bulk.promotion import FinalRow
-from heygen_async.models import DubRow
+from heygen_async.models import DubRow, Secret
 from heygen_async.sandbox import SAMPLE_AUDIO
 from heygen_async.sandbox.faults import error, odd_fields
 
@@ -94,7 +94,7 @@ async def test_a_callback_id_of_any_length_in_the_list_holds_nothing_up(
 
 
 async def test_text_with_a_nul_is_stored_without_it_and_a_backslash_is_kept(database_url: str) -> None:
-    async with Database(database_url) as database:
+    async with Database(Secret(database_url)) as database:
         await database.migrate(lambda: make_engine_tables(database))
         for texts, stored in (
             (["a\0b", "a\\u0000b", "plain"], ["a\ufffdb", "a\\u0000b", "plain"]),

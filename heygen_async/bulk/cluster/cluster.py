@@ -41,7 +41,7 @@ from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.report import write_report
 from heygen_async.bulk.row_source import slices_of
-from heygen_async.models import DubRow
+from heygen_async.models import DubRow, Secret
 
 _DEFAULT_RUN: Final = "default"
 _PAGE: Final = 500
@@ -71,8 +71,9 @@ class Cluster:
     """
 
     def __init__(self, database_url: str) -> None:
-        self._database = Database(database_url)
+        url = Secret(database_url)
         del database_url  # or a traceback with local variables would show its password
+        self._database = Database(url)
         self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

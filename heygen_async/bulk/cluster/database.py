@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 from heygen_async._text import whole_characters
 from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA, MIGRATIONS, SCHEMA, VERSION
 from heygen_async.bulk.store import JournalError
+from heygen_async.models import Secret
 
 _CONNECTIONS: Final = 4
 _WAIT: Final = 1.0
@@ -69,17 +70,16 @@ class DatabaseLost(ClusterError):
     is_transient = True
 
 
-def connection_string(url: str) -> str:
+def connection_string(url: Secret) -> str:
     """Return what to connect with.
 
     Raises:
         ValueError: If *url* cannot be read.
     """
     try:
-        given = conninfo_to_dict(url)
+        given = conninfo_to_dict(url.reveal())
     except psycopg.ProgrammingError:
         given = None
-    del url  # it may have a password
     if given is None:
         # Not chained: the driver's message repeats what it cannot read.
         raise ValueError("the database URL cannot be read; write postgresql://USER@HOST:PORT/NAME")
@@ -183,9 +183,8 @@ class Database:
         url: The database, `postgresql://USER:PASSWORD@HOST:PORT/NAME`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: Secret) -> None:
         self._conninfo = connection_string(url)
-        del url  # or a traceback with local variables would show its password
         self.pool: AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]] = AsyncConnectionPool(
             self._conninfo,
             configure=_commit_each_statement,  # the engine makes connections with the pool's keywords too

@@ -615,7 +615,8 @@ async def test_a_search_that_began_while_the_key_was_known_does_not_show_that_th
     assert found.lipsync_id == "ls_1"
 
 
-async def test_a_search_for_another_row_does_not_cover_the_next_create_of_a_row_of_a_batch() -> None:
+@pytest.mark.parametrize("state", [State.SUBMITTED, State.SUBMITTING], ids=["has a job", "was just searched for"])
+async def test_a_search_for_another_row_does_not_cover_the_next_create_of_a_row_of_a_batch(state: State) -> None:
     walks: list[int] = []
 
     class WatchedApi(Api):
@@ -627,13 +628,13 @@ async def test_a_search_for_another_row_does_not_cover_the_next_create_of_a_row_
     store = MemoryStore(facts={"anchor": ""})
     searcher = Searcher(WatchedApi(never()), store, UnixClock(lambda: now[0]))
     old = {"inputs": "in", "sent_at": 1e9 - 3 * 86_400.0, "attempt_key": "k", "batch": "b"}
-    waiting = Record(key="a", state=State.SUBMITTED, callback_id="own-a", batch_id="b_1", item=0, **old)
+    earlier = Record(key="a", state=state, callback_id="own-a", batch_id="b_1", item=0, **old)
     doubtful = Record(key="d", state=State.SUBMITTING, callback_id="own-d", **old)
-    store.records = {"a": waiting, "d": doubtful}
+    store.records = {"a": earlier, "d": doubtful}
     row = prepared("a", 1).row
 
     assert await searcher.find(doubtful, row) is None
-    again = evolve(waiting, state=State.SUBMITTING, batch="b2", batch_id=None, sent_at=now[0], attempt=2)
+    again = evolve(earlier, state=State.SUBMITTING, batch="b2", batch_id=None, sent_at=now[0], attempt=2)
     store.records["a"] = again
     now[0] += 25 * 3600.0
     assert await searcher.find(again, row) is None

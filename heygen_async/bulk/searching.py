@@ -20,11 +20,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
 from heygen_async.bulk.attempt_keys import attempt_key, first_version_key, is_like_attempt_key
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import Record
 from heygen_async.bulk.store import HeyGen, Store, UnixClock
 from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
@@ -58,6 +58,19 @@ class InDoubt(HeyGenError):
         super().__init__(f"the row {key} is in doubt: it may already have a job ({shown}); nothing more is sent")
 
 
+@frozen
+class _Search:
+    """A walk through the list for rows in doubt."""
+
+    number: int
+    began: float
+    """When it began; minus infinity if the time was not known."""
+
+    def is_after_keys_of(self, record: Record) -> bool:
+        """Return whether it began when no create of *record* could be sent again, or was on its way any more."""
+        return (record.sent_at or 0.0) + KEY_SECONDS + _ARRIVED_AFTER < self.began
+
+
 @define(eq=False)
 class Searcher:
     """Finds jobs in the account's list.
@@ -71,10 +84,10 @@ class Searcher:
     heygen: HeyGen
     store: Store
     clock: UnixClock
-    _searching: set[str] = field(factory=set)
-    """The callback ids of the rows that are searched for: none of them has a create on its way."""
-    _covered: set[str] = field(factory=set)
-    """The callback ids that a finished walk was for: none of them had a create on its way when it began."""
+    _searches: int = 0
+    """How many searches have read the list."""
+    _last: _Search = field(factory=lambda: _Search(0, -math.inf))
+    """The last one of them that has read it to the end."""
     _lock: asyncio.Lock = field(factory=asyncio.Lock)
     _failure: HeyGenError | None = None
     """Why the list could not be read the last time that this failed."""
@@ -199,7 +212,7 @@ class Searcher:
         """
         callback_id = record.callback_id
         assert callback_id is not None  # noqa: S101 it is recorded before anything is sent
-        await self._cover(callback_id)
+        await self._cover(record)
         if record.is_ours_to_find:
             return await self.seen_job(record)
         listed = [lipsync_id for lipsync_id, _ in await self.store.listed([callback_id])]
@@ -225,26 +238,16 @@ class Searcher:
             return record.accepted(job)
         return record.adopted(attempt, job, self.clock.now(), estimate=record.estimate)
 
-    async def _cover(self, callback_id: str) -> None:
-        """Walk, unless a walk has begun since this was called: an older one may have missed a create on its way."""
-        self._searching.add(callback_id)
-        try:
-            async with self._turn():
-                if callback_id not in self._covered:
-                    covered = self._searching | await self._long_in_doubt()
-                    await self._walk()
-                    self._covered |= covered
-        finally:
-            self._searching.discard(callback_id)
-            self._covered.discard(callback_id)
-
-    async def _long_in_doubt(self) -> set[str]:
-        """Return the callback ids of the rows whose last create has no answer, and has certainly arrived by now."""
-        if math.isinf(self.clock.latest()):  # the time is not known yet
-            return set()
-        before = self.clock.now() - KEY_SECONDS - _ARRIVED_AFTER  # later than that the key is not sent
-        unanswered = [one for one in await self.store.in_doubt() if one.state is State.SUBMITTING]
-        return {one.callback_id for one in unanswered if one.callback_id and (one.sent_at or 0.0) < before}
+    async def _cover(self, record: Record) -> None:
+        """Walk, unless the last walk began when no create of the row was on its way any more."""
+        before = self._searches
+        async with self._turn():
+            if self._last.number > before or self._last.is_after_keys_of(record):
+                return
+            self._searches += 1
+            search = _Search(self._searches, -math.inf if math.isinf(self.clock.latest()) else self.clock.now())
+            await self._walk()
+            self._last = search
 
     async def lost_job(self, record: Record, row: DubRow, max_attempts: int) -> tuple[int, str] | None:
         """Return the attempt and the job of a row that is about to be sent, if an interrupted run created it.

@@ -892,7 +892,7 @@ def test_the_errors_of_these_tests_are_transient_or_not_as_named(error):
 # An account without bulk status requests
 
 
-@pytest.mark.parametrize("error", [http(NotFound, 404), http(PermissionDenied, 403)], ids=repr)
+@pytest.mark.parametrize("error", [*REFUSALS, http(NotFound, 404), http(PermissionDenied, 403)], ids=repr)
 def test_an_account_without_bulk_requests_is_remembered(error):
     board = Board(PollPolicy())
     waiters = crowd(board, 3)
@@ -905,6 +905,30 @@ def test_an_account_without_bulk_requests_is_remembered(error):
     board.start_due(50.0)
 
     assert [waiter.request.kind for waiter in waiters] == [RequestKind.LIPSYNC] * 3
+
+
+@pytest.mark.parametrize("error", [http(NotFound, 404), http(NotFound, 404, code="404"), http(PermissionDenied, 403)])
+def test_after_a_gateways_page_bulk_requests_are_tried_again_later(error):
+    board = Board(PollPolicy(fastest=10.0, slowest=10.0))
+    waiters = crowd(board, 3)
+    kinds = {}
+    for now in map(float, range(0, 700, 10)):
+        board.start_due(now)
+        for request in requests_of(waiters):
+            kinds.setdefault(now, request.kind)
+            if request.kind is RequestKind.STATUSES:
+                board.on_error(request, error, Now(now))
+            else:
+                board.on_lipsync(request, done(*request.ids, RUNNING), Now(now))
+
+    assert [now for now, kind in kinds.items() if kind is RequestKind.STATUSES] == [0.0, 300.0, 600.0]
+
+
+def test_after_a_refusal_of_the_api_itself_bulk_requests_are_never_tried_again():
+    board = Board(PollPolicy())
+    board.on_error(one_look(board, crowd(board, 1)), http(NotFound, 404, code="not_found"), Now(1.0))
+    board.start_due(1e9)
+    assert not board.has_statuses
 
 
 def without_bulk(count):

@@ -50,6 +50,8 @@ from heygen_async.polling.waiters import (
 )
 
 _SLICE: Final = 1000  # the most jobs handled in one go, so that the event loop is not blocked
+_STATUSES_PAUSE: Final = 300.0
+"""Seconds without bulk status requests after a gateway's page has refused one."""
 
 
 class Board:
@@ -62,6 +64,7 @@ class Board:
     def __init__(self, policy: PollPolicy) -> None:
         self.has_statuses = True
         """Whether the account has bulk status requests, as far as is known."""
+        self._statuses_again = math.inf  # when to find out once more
         self.bulk_requests = 0
         """Bulk status requests in flight."""
         self._policy = policy
@@ -162,6 +165,8 @@ class Board:
 
     def start_due(self, now: float) -> None:
         """Assign requests for what is due at *now*, within the limit on bulk requests."""
+        if now >= self._statuses_again:
+            self.has_statuses, self._statuses_again = True, math.inf
         if not self.has_statuses:
             self._fetch(list(itertools.islice(self._pop_until(now), _SLICE)))
             return
@@ -247,6 +252,7 @@ class Board:
             self._after_page(request, None, jobs, 0)
         elif is_bulk and isinstance(error, NotFound | PermissionDenied):
             self.has_statuses = False
+            self._statuses_again = now.time + _STATUSES_PAUSE if may_be_page(error) else math.inf
             for job in jobs:
                 self._enqueue(job, now.time)
         elif is_bulk and isinstance(error, InvalidRequest):

@@ -46,7 +46,8 @@ class PollerSnapshot:
     bulk_requests: int
     """How many bulk status requests are in flight."""
     has_statuses: bool
-    """`False` once the account turned out not to have bulk status requests."""
+    """`False` once the account turned out not to have bulk status requests, and for five minutes after a gateway's page
+    has refused one."""
 
 
 class LipsyncPoller:

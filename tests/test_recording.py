@@ -678,6 +678,24 @@ async def test_a_request_that_both_refuse_is_no_difference(tmp_path):
         assert found(proxy) == {}
 
 
+async def test_the_cursor_of_the_api_is_no_difference(tmp_path):
+    async def pages(request):
+        token = request.query.get("token")
+        if token == "eyJzIjoxfQ.expired":
+            return web.json_response({"error": {"code": "invalid_parameter", "message": "No."}}, status=400)
+        following = "eyJzIjoxfQ.2" if token is None else None
+        return web.json_response({"data": [], "has_more": following is not None, "next_token": following})
+
+    async with proxied(pages, tmp_path) as (proxy, http):
+        for query, status in (("", 200), ("&token=eyJzIjoxfQ.2", 200), ("&token=eyJzIjoxfQ.expired", 400)):
+            async with http.get(f"{proxy.url}/v3/lipsyncs?limit=100{query}") as answer:
+                assert answer.status == status
+        assert found(proxy) == {}
+        async with http.get(f"{proxy.url}/v3/lipsyncs?limit=1000&token=eyJzIjoxfQ.2"):
+            pass
+        assert "limit must be" in next(iter(found(proxy)))
+
+
 async def test_a_call_that_the_sandbox_does_not_have_is_found(tmp_path):
     async def accepting(request):
         return web.json_response({"data": {}})

@@ -996,10 +996,13 @@ class Receiver:
     def __init__(self):
         self.got = []
         self.answers = []
+        self.answers_after = None
         self.url = ""
 
     async def handle(self, request):
         self.got.append((request.method, dict(request.headers), await request.read()))
+        if self.answers_after is not None:
+            await self.answers_after.wait()
         return web.Response(status=self.answers.pop(0) if self.answers else 200)
 
     @property
@@ -1165,6 +1168,20 @@ async def test_a_delivery_is_given_up_after_a_day(sandbox, api, receiver):
     assert [round(later - earlier) for earlier, later in itertools.pairwise(at)] == [
         10, 30, 90, 270, 810, 2430, 7290, 21870,
     ]  # fmt: skip
+
+
+async def test_a_delivery_whose_advance_is_cancelled_comes_again(sandbox, api, receiver):
+    receiver.answers_after = asyncio.Event()
+    await api.create(callback_url=receiver.url)
+    advancing = asyncio.create_task(sandbox.advance(60))
+    await until(lambda: receiver.got)
+    advancing.cancel()
+    await asyncio.wait([advancing])
+    assert (sandbox.now, [one.status for one in sandbox.deliveries]) == (20, [None])
+    receiver.answers_after.set()
+    await sandbox.advance(10)
+    assert [one.status for one in sandbox.deliveries] == [None, 200]
+    assert receiver.got[0][2] == receiver.got[1][2]
 
 
 async def test_the_end_of_a_batch_is_delivered_once(sandbox, api, receiver):

@@ -117,8 +117,14 @@ class DeliveryWorker:
             pass
 
     async def _deliver(self, http: aiohttp.ClientSession, delivery: QueuedDelivery) -> None:
-        at = self._clock.now()
-        status = await self._send(http, delivery) if is_loopback(urlsplit(delivery.url).hostname or "") else None
+        at, status = self._clock.now(), None
+        try:
+            if is_loopback(urlsplit(delivery.url).hostname or ""):
+                status = await self._send(http, delivery)
+        finally:  # one that is cancelled has failed, so that it is made again
+            self._note(delivery, at, status)
+
+    def _note(self, delivery: QueuedDelivery, at: float, status: int | None) -> None:
         event_id = None if delivery.event is None else delivery.event.id
         record = RecordedDelivery(event_id=event_id, url=delivery.url, at=at, status=status)
         self.records.append(record)

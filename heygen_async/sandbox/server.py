@@ -241,7 +241,7 @@ class Sandbox:
         attempts. The pytest plugin makes the waits of every session see the end of a job at once; elsewhere assign
         `on_finished`. `latency` and `Retry-After` are real seconds too.
 
-        If cancelled, the clock stays where it is.
+        If cancelled, the clock stays where it is, and a webhook without an answer is delivered again later.
 
         Args:
             seconds: How far, in sandbox time; 0 delivers what is due now.

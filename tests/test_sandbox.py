@@ -761,6 +761,20 @@ async def test_a_put_that_breaks_off_leaves_the_upload_to_be_done_again(sandbox,
     assert (await api("POST", f"/v3/assets/{upload['asset_id']}/complete"))[0] == 200
 
 
+async def test_a_put_that_is_refused_leaves_what_was_put_before(http, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    content = SAMPLE_AUDIO.read_bytes()
+    async with Sandbox(manual=True) as sandbox:
+        api = Api(sandbox, http)
+        upload = await announced(api, content, checksum_sha256=hashlib.sha256(content).hexdigest())
+        assert (await put(api, upload, content))[0] == 200
+        assert (await put(api, upload, bytes(len(content))))[0] == 400
+        _, answer = await api("POST", f"/v3/assets/{upload['asset_id']}/complete")
+        assert (await api.fetch(answer["data"]["url"]))[:2] == (200, content)
+        [folder] = tmp_path.iterdir()
+        assert [file.name for file in folder.iterdir()] == [upload["asset_id"]]
+
+
 async def test_a_checksum_given_at_the_end_is_checked_too(api):
     upload = await announced(api)
     await put(api, upload)

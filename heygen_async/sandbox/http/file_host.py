@@ -113,9 +113,12 @@ class FileHost:
             raise StorageError(409, "OperationAborted", "The upload is complete.")
         asset.check_headers(request.headers)
         received = await self.storage.receive(
-            request.content.iter_any(), asset.id, filename=asset.name, max_bytes=asset.size_bytes
+            request.content.iter_any(),
+            asset.id,
+            filename=asset.name,
+            max_bytes=asset.size_bytes,
+            check=asset.check_bytes,
         )
-        asset.check_bytes(received)
         asset.received = received
         return web.Response(headers={"ETag": etag(received.sha256)})
 

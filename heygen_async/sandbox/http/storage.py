@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,21 +42,38 @@ class Storage:
         """Return the path of the file of that name."""
         return self.directory / name
 
-    async def receive(self, chunks: AsyncIterator[bytes], name: str, *, filename: str, max_bytes: int) -> ReceivedFile:
-        """Write an upload under *name* and return what it is; reading stops with a 413 past *max_bytes*."""
-        path, size, waiting, digest = self.path(name), 0, bytearray(), hashlib.sha256()
-        await anyio.Path(path).write_bytes(b"")
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > max_bytes:
-                raise ErrorAnswer(413, "payload_too_large", f"At most {max_bytes} bytes.", "file")
-            waiting += chunk
-            if len(waiting) >= _FLUSH:
-                await to_thread.run_sync(_append, path, bytes(waiting), digest)
-                waiting.clear()
-        await to_thread.run_sync(_append, path, bytes(waiting), digest)
-        mime_type, duration = await to_thread.run_sync(inspect, path, filename)
-        return ReceivedFile(size_bytes=size, sha256=digest.hexdigest(), mime_type=mime_type, duration=duration)
+    async def receive(
+        self,
+        chunks: AsyncIterator[bytes],
+        name: str,
+        *,
+        filename: str,
+        max_bytes: int,
+        check: Callable[[ReceivedFile], None] = lambda _: None,
+    ) -> ReceivedFile:
+        """Write an upload under *name* and return what it is; reading stops with a 413 past *max_bytes*.
+
+        What was under that name stays until all of the upload is there and *check* has not raised.
+        """
+        size, waiting, digest = 0, bytearray(), hashlib.sha256()
+        path = await to_thread.run_sync(_new_file, self.directory)
+        try:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > max_bytes:
+                    raise ErrorAnswer(413, "payload_too_large", f"At most {max_bytes} bytes.", "file")
+                waiting += chunk
+                if len(waiting) >= _FLUSH:
+                    await to_thread.run_sync(_append, path, bytes(waiting), digest)
+                    waiting.clear()
+            await to_thread.run_sync(_append, path, bytes(waiting), digest)
+            mime_type, duration = await to_thread.run_sync(inspect, path, filename)
+            received = ReceivedFile(size_bytes=size, sha256=digest.hexdigest(), mime_type=mime_type, duration=duration)
+            check(received)
+            await to_thread.run_sync(path.replace, self.path(name))
+        finally:
+            await to_thread.run_sync(partial(path.unlink, missing_ok=True))
+        return received
 
     async def write(self, name: str, content: bytes, mime_type: str) -> StoredFile:
         """Write a small file of the sandbox's own."""
@@ -75,6 +95,12 @@ def _read(path: Path, start: int, length: int) -> bytes:
     with path.open("rb") as file:
         file.seek(start)
         return file.read(length)
+
+
+def _new_file(directory: Path) -> Path:
+    file, name = tempfile.mkstemp(dir=directory)
+    os.close(file)
+    return Path(name)
 
 
 def _append(path: Path, content: bytes, digest: hashlib._Hash) -> None:

@@ -881,6 +881,13 @@ async def test_every_completed_job_has_captions(sandbox, api, options):
     )
 
 
+async def test_captions_are_whole_for_each_of_many_who_get_them_at_once(sandbox, api):
+    video = {"type": "url", "url": "https://sandbox.invalid/v.mp4?duration=2000"}
+    link = (await done(sandbox, api, video=video))["caption_url"]
+    answers = await asyncio.gather(*(api.fetch(link) for _ in range(100)))
+    assert {(status, len(body)) for status, body, _ in answers} == {(200, len(srt(2000, "Captions")))}
+
+
 async def test_captions_may_be_empty(http):
     async with Sandbox(manual=True, captions="empty") as sandbox:
         api = Api(sandbox, http)

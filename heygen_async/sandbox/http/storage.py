@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import anyio
 from anyio import to_thread
 from attrs import frozen
 
@@ -76,8 +75,8 @@ class Storage:
         return received
 
     async def write(self, name: str, content: bytes, mime_type: str) -> StoredFile:
-        """Write a small file of the sandbox's own."""
-        await anyio.Path(self.path(name)).write_bytes(content)
+        """Write a small file of the sandbox's own; whoever reads it meanwhile goes on reading the one before."""
+        await to_thread.run_sync(_write, self.path(name), content)
         return StoredFile(self.path(name), len(content), mime_type, etag(hashlib.sha256(content).hexdigest()))
 
 
@@ -101,6 +100,12 @@ def _new_file(directory: Path) -> Path:
     file, name = tempfile.mkstemp(dir=directory)
     os.close(file)
     return Path(name)
+
+
+def _write(path: Path, content: bytes) -> None:
+    unfinished = _new_file(path.parent)
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
 
 
 def _append(path: Path, content: bytes, digest: hashlib._Hash) -> None:

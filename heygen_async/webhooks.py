@@ -61,8 +61,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 OnEvent: TypeAlias = Callable[[WebhookEvent], Awaitable[object] | None]
 
 
-ReadBody: TypeAlias = Callable[[], Awaitable[bytes | None]]
-"""Reads a body to its end; `None` is one that is too long."""
+ReadBody: TypeAlias = Callable[[], Awaitable[bytes]]
+"""Reads a body to its end, or until it is too long."""
 
 
 class SeenEvents(Protocol):
@@ -282,7 +282,7 @@ class WebhookReceiver:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN):
                 body = await read()
-                return _refused(_TOO_LONG) if body is None else await self._receive(body, headers)
+                return _refused(_TOO_LONG) if len(body) > MAX_BODY else await self._receive(body, headers)
         except TimeoutError:
             logger.error("a webhook delivery was not handled within %g s", _ANSWER_WITHIN)  # noqa: TRY400 not our trace
             return _LATE
@@ -390,12 +390,10 @@ class _AsgiBody:
         return b""
 
 
-async def _read_all(read: Callable[[], Awaitable[bytes]]) -> bytes | None:
+async def _read_all(read: Callable[[], Awaitable[bytes]]) -> bytes:
     body = bytearray()
-    while chunk := await read():
+    while len(body) <= MAX_BODY and (chunk := await read()):
         body += chunk
-        if len(body) > MAX_BODY:
-            return None
     return bytes(body)
 
 

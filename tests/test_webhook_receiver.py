@@ -563,7 +563,7 @@ async def test_a_websocket_is_closed_and_other_protocols_are_an_error():
         await receiver({"type": "mqtt"}, None, send)
 
 
-async def test_a_body_that_a_middleware_has_read_is_accepted():
+async def test_a_body_that_a_middleware_has_read_is_accepted_up_to_the_longest_length():
     taken = Taken()
     receiver = WebhookReceiver(secret=SECRET, on_event=taken)
 
@@ -572,10 +572,12 @@ async def test_a_body_that_a_middleware_has_read_is_accepted():
         await request.read()
         return await handler(request)
 
-    app = web.Application(middlewares=[reading])
+    app = web.Application(middlewares=[reading], client_max_size=2 * MAX_BODY)
     app.router.add_route("*", "/hook", receiver.handle)
     async with TestClient(TestServer(app)) as client:
         assert await Aiohttp(client).post(delivery("evt_1")) == 200
+        longer = delivery("evt_2")[0].ljust(MAX_BODY + 1)
+        assert await Aiohttp(client).post(delivery(body=longer)) == 413
     assert taken.events == ["evt_1"]
 
 

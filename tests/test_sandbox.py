@@ -935,7 +935,9 @@ def test_a_range_is_exactly_the_bytes_that_it_names(total, first, last, form):
     assert found.length > 0
 
 
-@pytest.mark.parametrize("odd", ["", "bytes=-", "bytes=0-1,4-5", "lines=1-2", "bytes=a-b"])
+@pytest.mark.parametrize(
+    "odd", ["", "bytes=-", "bytes=0-1,4-5", "lines=1-2", "bytes=a-b", "bytes=" + "9" * 5000 + "-"], ids=len
+)
 def test_a_range_that_is_odd_is_ignored(odd):
     assert requested_slice({"Range": odd}, a_file(10)).is_whole
 

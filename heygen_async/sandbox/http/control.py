@@ -17,6 +17,7 @@ Everything is under `/_sandbox`, takes no API key, and answers this machine only
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from heygen_async.sandbox.state.idempotency import StoredAnswer
 
 PREFIX: Final = "/_sandbox"
 _MAX_SHOWN: Final = 20_000
+_LIMIT: Final = re.compile(r"[0-9]{1,5}")
 _BODY_SHOWN: Final = 64 << 10
 
 _PAGE: Final = {
@@ -208,7 +210,7 @@ class _Calls:
 
 def _limit(request: web.Request) -> int:
     limit = request.query.get("limit", "1000")
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= _MAX_SHOWN):
+    if not (_LIMIT.fullmatch(limit) and 1 <= int(limit) <= _MAX_SHOWN):
         raise invalid(f"limit must be a whole number from 1 to {_MAX_SHOWN}.", "limit")
     return int(limit)
 

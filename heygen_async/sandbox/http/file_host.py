@@ -31,7 +31,7 @@ _CUE_SECONDS: Final = 3.0
 _RECORDED: Final = "recorded"
 """The content of each file that a recording links to: recordings hold no media."""
 _CAPTIONS: Final = frozenset({".srt", ".vtt"})
-_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 @frozen

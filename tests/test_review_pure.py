@@ -163,6 +163,11 @@ def test_whatever_a_range_says_it_stays_within_the_file(text, size):
             "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\n<b>bold</b> x 1 -> 2\n",
             id="tags and arrows",
         ),
+        pytest.param(
+            "1\n00:00:01,000 --> 00:00:02,000\nif 1 < 2 then <i>yes</i>\nI <3 you > me <font color=red>so</font> <i",
+            "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nif 1 &lt; 2 then <i>yes</i>\nI &lt;3 you > me so &lt;i\n",
+            id="less than",
+        ),
         pytest.param("", "WEBVTT\n", id="empty"),
     ],
 )
@@ -179,7 +184,7 @@ def test_whatever_captions_contain_they_become_captions(content):
 def test_captions_of_half_tags_take_no_longer_than_others():
     cue = b"1\n00:00:00,000 --> 00:00:01,000\n%b\n"
     assert web_captions(cue % (b"<i>a</i> <x>b <" + b"<" * (4 << 20))).startswith(
-        "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n<i>a</i> b <<"
+        "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n<i>a</i> b &lt;&lt;"
     )  # else it takes hours
 
 

@@ -10,7 +10,8 @@ _TIMES: Final = re.compile(
     r"\s*(?:(\d{1,3}):)?(\d{1,2}):(\d{2})[,.](\d{1,3})\s*-->\s*(?:(\d{1,3}):)?(\d{1,2}):(\d{2})[,.](\d{1,3})", re.ASCII
 )
 _BLANK: Final = re.compile(r"\n[ \t]*\n")
-_TAG: Final = re.compile(r"</?(?!/?[biu]>)[^>]*>")
+_OTHER_TAG: Final = re.compile(r"<(?!/?[biu]>)/?[A-Za-z][^<>]*>")
+_LESS_THAN: Final = re.compile(r"<(?!/?[biu]>)")
 
 
 def web_captions(content: bytes) -> str:
@@ -34,14 +35,13 @@ def _cues(text: str) -> Iterator[str]:
         for number, line in enumerate(lines[:2]):  # a number may come before
             if times := _TIMES.match(line):
                 yield f"{_time(times.groups()[:4])} --> {_time(times.groups()[4:])}"
-                yield from (_without_tags(one).replace("-->", "->") for one in lines[number + 1 :] if one.strip())
+                yield from (_text(one).replace("-->", "->") for one in lines[number + 1 :] if one.strip())
                 yield ""
                 break
 
 
-def _without_tags(line: str) -> str:
-    tagged, end, rest = line.rpartition(">")  # nothing is searched for where no tag can end: it would take n * n steps
-    return _TAG.sub("", f"{tagged}{end}") + rest
+def _text(line: str) -> str:
+    return _LESS_THAN.sub("&lt;", _OTHER_TAG.sub("", line))  # a browser shows nothing that follows a bare "<"
 
 
 def _time(parts: tuple[str | None, ...]) -> str:

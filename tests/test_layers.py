@@ -73,7 +73,7 @@ IMPORTS = {
         *("_arguments", "_ids", "_media", "_task_group", "_text", "_uptime", "_wire"),
         *("errors", "models", "policies", "polling"),
     },
-    "review": {"_arguments", "_media", "bulk", "models"},
+    "review": {"_arguments", "_media", "_text", "bulk", "models"},
     "session": {
         *("_arguments", "_bulk_calls", "_calls", "_doctor", "_ids", "_media", "_transport", "_wire"),
         *("bulk", "diagnosis", "models", "policies", "polling", "resources"),

@@ -185,6 +185,13 @@ async def test_more_rows_than_are_read_at_once_are_all_sent(tmp_path):
 # Files
 
 
+async def test_a_journal_whose_name_is_not_utf_8_is_shown(tmp_path, out):
+    path = tmp_path / os.fsdecode(b"caf\xe9.sqlite")
+    await write_journal(path, [finished(1, out)])
+    async with visited(path) as visit:
+        assert orjson.loads((await visit.get("rows"))[2])["info"]["journal"] == "caf\N{REPLACEMENT CHARACTER}.sqlite"
+
+
 async def test_a_result_is_served_whole_and_in_parts(journal):
     async with visited(journal) as visit:
         status, headers, body = await visit.get("result?key=row-1")

@@ -15,6 +15,7 @@ from aiohttp import web
 from anyio import to_thread
 from attrs import define, field, frozen
 
+from heygen_async._text import whole_characters
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.outputs import absolute_path
@@ -61,7 +62,7 @@ class RunPage:
     """
 
     journal: Journal
-    name: str
+    name: str = field(converter=whole_characters)  # a file name may have bytes that are not text
     rows: Mapping[str, DubRow]
     live: LiveRun | None = None
     token: str = field(factory=lambda: secrets.token_urlsafe(24), repr=False)

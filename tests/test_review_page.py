@@ -22,6 +22,7 @@ from review_stage import (
     write_journal,
 )
 
+from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
@@ -343,6 +344,41 @@ async def test_a_decision_that_cannot_be_stored_is_not_shown_as_made(shown):
     assert (await answer.value).status == 409
     await told(page, "Not stored: the row row-1 has another video now")
     assert (await counts(page))["approved"] == 0
+
+
+async def test_a_browser_that_keeps_nothing_decides_and_has_its_settings(shown):
+    visit, page = shown
+    await page.add_init_script("Storage.prototype.setItem = () => { throw new Error('not allowed') }")
+    await page.reload()
+    await happens(page, READY)
+    await press(page, "a")
+    await told(page, "Episode 1: approved")
+    await is_chosen(page, "Episode 2")
+    await press(page, "u")
+    await told(page, "Episode 1: to review again")
+    assert await reviews(visit) == {}
+    await press(page, ">")
+    await happens(page, "() => document.getElementById('result').playbackRate === 1.25")
+
+
+async def test_a_decision_is_stored_though_its_page_is_closed_meanwhile(shown, monkeypatch):
+    visit, page = shown
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    stored_records = Journal.records
+
+    async def held(journal, keys):
+        begun.set()
+        await goes_on.wait()
+        return await stored_records(journal, keys)
+
+    monkeypatch.setattr(Journal, "records", held)
+    await press(page, "a")
+    await begun.wait()
+    await page.close()
+    goes_on.set()
+    async with asyncio.timeout(20):
+        while await reviews(visit) != {"row-1": ("approved", "")}:  # noqa: ASYNC110 nothing else tells us
+            await asyncio.sleep(0.01)
 
 
 async def decided_elsewhere(visit, page, key, decision):

@@ -1,5 +1,6 @@
 // Decisions: stored one after the other, each before the page goes on, and undone in the opposite order.
 
+import { remember, remembered } from "./memory.js";
 import { postDecision } from "./server.js";
 
 const MOST = 200; // decisions that can be undone
@@ -7,7 +8,7 @@ const STORED = `heygen-async-undo ${location.pathname}`;
 
 export class Decisions {
   constructor() {
-    this.made = stored();
+    this.made = remembered("sessionStorage", STORED) ?? [];
     this.last = Promise.resolve();
   }
 
@@ -39,14 +40,6 @@ export class Decisions {
 
   keep(made) {
     this.made = made;
-    sessionStorage.setItem(STORED, JSON.stringify(made));
-  }
-}
-
-function stored() {
-  try {
-    return JSON.parse(sessionStorage.getItem(STORED)) ?? [];
-  } catch {
-    return [];
+    remember("sessionStorage", STORED, made);
   }
 }

@@ -1,6 +1,7 @@
 // Source and result side by side, at the same moment and speed, with the sound of one of them.
 
 import { clock } from "./format.js";
+import { remember, remembered } from "./memory.js";
 
 export const SPEEDS = [1, 1.25, 1.5, 1.75, 2];
 const DRIFT = 0.12; // seconds that the two may be apart
@@ -166,7 +167,7 @@ export class Player {
 
   set(changes) {
     Object.assign(this.settings, changes);
-    localStorage.setItem(STORED, JSON.stringify(this.settings));
+    remember("localStorage", STORED, this.settings);
     this.apply();
   }
 
@@ -207,10 +208,6 @@ function setText(element, text) {
 }
 
 function stored() {
-  try {
-    const found = JSON.parse(localStorage.getItem(STORED)) ?? {};
-    return SPEEDS.includes(found.speed) ? found : { ...found, speed: 1 };
-  } catch {
-    return {};
-  }
+  const found = remembered("localStorage", STORED) ?? {};
+  return SPEEDS.includes(found.speed) ? found : { ...found, speed: 1 };
 }

@@ -4,12 +4,13 @@ export async function fetchRows() {
   return answer(await fetch("rows"));
 }
 
-// Store a decision, or withdraw one with null; returns the row as it is then.
+// Store a decision, or withdraw one with null, though the page is closed meanwhile; returns the row as it is then.
 export async function postDecision({ key, job, decision, note }) {
   const response = await fetch("decision", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ key, job, decision, note }),
+    keepalive: true,
   });
   return (await answer(response)).row;
 }

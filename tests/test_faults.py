@@ -449,6 +449,46 @@ async def test_an_html_page_may_replace_media(sandbox, http, bare):
         assert (answer.status, answer.content_type) == (200, "text/html")
 
 
+@pytest.mark.parametrize(
+    ("fault", "size"),
+    [
+        (faults.truncated(faults.DOWNLOADS), SAMPLE_VIDEO.stat().st_size // 2),
+        (faults.reset(faults.DOWNLOADS, after=True), 0),
+    ],
+    ids=["truncated", "reset"],
+)
+async def test_a_download_breaks_off_as_other_answers_do(sandbox, http, bare, fault, size):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [fault]
+    got = bytearray()
+    with pytest.raises(aiohttp.ClientError):
+        async with bare.get(link) as answer:
+            await collect(answer, got)
+    assert len(got) == size
+
+
+async def test_an_error_after_the_work_is_the_whole_answer_to_a_download(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.server_error(faults.DOWNLOADS, after=True)]
+    async with bare.get(link) as answer:
+        assert (answer.status, answer.content_type) == (500, "application/json")
+
+
+async def test_a_download_that_stalls_after_the_work_sends_nothing_before_it_is_released(sandbox, http, bare):
+    link = await a_link(sandbox, http)
+    sandbox.faults = [faults.stall(faults.DOWNLOADS, after=True, times=1)]
+    async with asyncio.timeout(ENOUGH):
+        waiting = asyncio.create_task(bare.get(link))
+        while sandbox.requests[-1].fault is None:  # noqa: ASYNC110 - the sandbox has no event for it
+            await asyncio.sleep(0.001)
+        async with bare.get(link) as other:
+            assert await other.read() == SAMPLE_VIDEO.read_bytes()
+        assert not waiting.done()
+        sandbox.release()
+        async with await waiting as answer:
+            assert await answer.read() == SAMPLE_VIDEO.read_bytes()
+
+
 async def test_captions_have_a_route_of_their_own(sandbox, http, bare):
     link = await a_link(sandbox, http)
     caption_link = link.replace("/files/", "/captions/")  # signed for another path

@@ -16,10 +16,10 @@ from aiohttp import web
 from attrs import frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer, StorageError, invalid
-from heygen_async.sandbox.faults import Damage, Fault, NoRequestId, choose
+from heygen_async.sandbox.faults import CAPTIONS, DOWNLOADS, Fault, NoRequestId, choose
 from heygen_async.sandbox.http.asset_calls import AssetCalls
 from heygen_async.sandbox.http.calls import Call, CallAnswer, Handler, data
-from heygen_async.sandbox.http.fault_effects import apply
+from heygen_async.sandbox.http.fault_effects import apply, damage_to, on_download
 from heygen_async.sandbox.http.file_host import FileHost, FileSlice, send, xml
 from heygen_async.sandbox.http.validation import json_body
 from heygen_async.sandbox.recording.replay import STATUSES, Replay
@@ -36,11 +36,10 @@ MAX_RECORDS: Final = 20_000
 
 @frozen
 class RequestContext:
-    """A request, its record, and the damage to its answer."""
+    """A request and its record."""
 
     request: web.Request
     record: RecordedRequest
-    damage: Damage
     respond: Callable[[RequestContext], Awaitable[web.StreamResponse]]
     """Answers it."""
 
@@ -87,8 +86,8 @@ class ApiApp:
         self._responders: Mapping[str, Respond] = {
             **{name: partial(self._api, ROUTES[name], handler) for name, handler in handlers.items()},
             "POST /v3/assets": self._upload,
-            "GET /files/{name}": partial(self._send, files.find),
-            "GET /captions/{name}": partial(self._send, files.find_captions),
+            DOWNLOADS: partial(self._send, files.find),
+            CAPTIONS: partial(self._send, files.find_captions),
             "PUT /uploads/{asset_id}": self._put,
         }
 
@@ -128,12 +127,11 @@ class ApiApp:
         if ROUTES[name].body != "stream":
             record.body = await request.read()
         fault = record.fault = choose(self._faults, name, self._random)
-        effect = None if fault is None else fault.effect
-        damage = effect if isinstance(effect, Damage) else Damage()
-        request[_CONTEXT] = RequestContext(request, record, damage, self._responders[name])
+        request[_CONTEXT] = RequestContext(request, record, self._responders[name])
         work = partial(handler, request)
-        if effect is None:
+        if fault is None:
             return await work()
+        effect = on_download(fault.effect) if name in (DOWNLOADS, CAPTIONS) else fault.effect
         # A fault applies to an error as it does to a success, so the error is converted first.
         return await apply(effect, request, partial(self._converted, record, work), self._released.wait)
 
@@ -245,7 +243,8 @@ class ApiApp:
     ) -> web.StreamResponse:
         await self._delay(context)
         file = await find(context.request, context.names["name"])
-        return await send(context.request, file, context.damage, headers=self._id_header(context.record))
+        damage = damage_to(file.length, context.record.fault)
+        return await send(context.request, file, damage, headers=self._id_header(context.record))
 
     async def _put(self, context: RequestContext) -> web.Response:
         await self._delay(context)

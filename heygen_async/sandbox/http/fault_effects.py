@@ -13,8 +13,9 @@ from typing import Final, TypeAlias
 
 import orjson
 from aiohttp import web
+from attrs import evolve
 
-from heygen_async.sandbox.faults import Alter, Effect, Reply, Reset, Stall, Truncate, altered
+from heygen_async.sandbox.faults import Alter, Damage, Effect, Fault, Reply, Reset, Stall, Truncate, altered
 from heygen_async.sandbox.http.file_host import close
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER, on and 0 s
@@ -38,6 +39,21 @@ async def apply(
         case Alter():
             return _alter(await work(), effect)
     return await work()
+
+
+def on_download(effect: Effect) -> Effect:
+    """Return *effect* for a download, whose work is to send the file: what would be after it is before it."""
+    return evolve(effect, after=False) if isinstance(effect, (Reply, Reset, Stall)) else effect
+
+
+def damage_to(length: int, fault: Fault | None) -> Damage:
+    """Return the damage to a download of *length* bytes."""
+    match None if fault is None else fault.effect:
+        case Damage() as damage:
+            return damage
+        case Truncate():
+            return Damage(cut_after=length // 2)
+    return Damage()
 
 
 async def _reply(reply: Reply, work: Work) -> web.Response:
@@ -71,6 +87,8 @@ async def _stall(work: Work, released: Callable[[], Awaitable[object]], *, after
 
 
 async def _truncate(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:
+    if answer.prepared:
+        return answer  # a download, see `damage_to`
     body = answer.body if isinstance(answer, web.Response) and isinstance(answer.body, bytes) else b""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = len(body)

@@ -263,6 +263,27 @@ def test_a_synchronous_test_is_warned_of_unless_an_asynchronous_fixture_uses_the
     ran.stdout.fnmatch_lines(["*test_with_its_address is synchronous: heygen_sandbox answers nothing while it runs*"])
 
 
+@pytest.mark.parametrize(
+    ("fixtures", "hint"),
+    [("function", ["*on the event loop of each function, the test on that of its module*"]), ("module", [])],
+)
+def test_a_failure_on_another_event_loop_than_that_of_the_sandbox_is_explained(tests, fixtures, hint):
+    ran = tests(
+        """
+        import pytest
+
+        @pytest.mark.asyncio(loop_scope="module")
+        async def test_with_another_loop(heygen_sandbox):
+            raise TimeoutError
+        """,
+        settings=f"asyncio_mode = auto\nasyncio_default_fixture_loop_scope = {fixtures}",
+    )
+
+    ran.assert_outcomes(failed=1)
+    ran.stdout.fnmatch_lines(hint)
+    assert ("heygen_sandbox runs on" in ran.stdout.str()) == bool(hint)
+
+
 def test_a_test_of_hypothesis_may_be_asynchronous(tests):
     ran = tests(
         """

@@ -66,6 +66,10 @@ The test tried to reach HeyGen. {_BASE_URL} is {_NOWHERE} so that no test does b
 Use the fixture heygen_sandbox or heygen_session. If the real API is meant, mark the test heygen_live, or run
 pytest with {_BASE_URL}=https://api.heygen.com."""
 
+_OTHER_LOOP: Final = """\
+heygen_sandbox runs on the event loop of each {fixture}, the test on that of its {test}: the sandbox answers nothing
+while the test runs. Set asyncio_default_fixture_loop_scope = {test}, or use the loop of the {fixture} in the test."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and close the way to the API if a `conftest.py` has loaded the plugin."""
@@ -109,12 +113,31 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
-    """Explain the failure of a test that met the closed address."""
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Explain the failure of a test that met the closed address, or whose sandbox is on another event loop."""
     outcome: Any = yield
     report = outcome.get_result()
     if report.failed and "('127.0.0.1', 1)" in report.longreprtext:
         report.sections.append(("heygen_async", _HINT))
+    if report.failed and "heygen_sandbox" in getattr(item, "fixturenames", ()):
+        report.sections.extend(("heygen_async", text) for text in _loop_problems(item))
+
+
+def _loop_problems(item: pytest.Item) -> Iterator[str]:
+    """Yield what to say if pytest-asyncio runs the test and its fixtures on different event loops."""
+    mark = item.get_closest_marker("asyncio")
+    if mark is not None:
+        test = mark.kwargs.get("loop_scope") or _loop_scope(item.config, "asyncio_default_test_loop_scope")
+        fixture = _loop_scope(item.config, "asyncio_default_fixture_loop_scope")
+        if test != fixture:
+            yield _OTHER_LOOP.format(test=test, fixture=fixture)
+
+
+def _loop_scope(config: pytest.Config, setting: str) -> str:
+    try:
+        return config.getini(setting) or "function"
+    except ValueError:  # an older pytest-asyncio does not have it
+        return "function"
 
 
 @async_fixture

@@ -849,6 +849,26 @@ async def test_a_read_is_answered_with_its_last_success_or_else_its_last_error(t
                 await heygen.webhooks.events().collect()
 
 
+async def test_every_page_of_a_list_is_repeated_though_its_cursors_look_like_tokens(tmp_path):
+    cursors = [None, *(f"eyJhZnRlciI6Im{letter}NyJ9" for letter in "abc"), None]
+
+    async def page(request):
+        number = cursors.index(request.query.get("token"))
+        following = cursors[number + 1]
+        items = [{"id": f"ls_{number}", "status": "running"}]
+        return web.json_response({"data": items, "has_more": following is not None, "next_token": following})
+
+    async with (
+        proxied(page, tmp_path) as (proxy, _),
+        HeyGenSession("key", base_url=proxy.url, **QUICK) as heygen,
+    ):
+        listed = await heygen.lipsyncs.list(page_size=1).collect()
+    assert not any(cursor in written(tmp_path) for cursor in cursors if cursor)
+    async with replayed(tmp_path) as (_, heygen):
+        assert await heygen.lipsyncs.list(page_size=1).collect() == listed
+    assert len(listed) == 4
+
+
 async def test_a_reset_starts_the_recordings_again(tmp_path):
     await record_a_dub(tmp_path, None)
     async with replayed(tmp_path) as (sandbox, _):

@@ -7,6 +7,7 @@ Rule 3: the result depends on nothing but the exchange, so that two requests tha
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
@@ -31,6 +32,8 @@ _KEPT_FIELDS: Final = frozenset(
     | {"scope_mode", "scopes", "event_type", "events", "mime_type", "content_type", "next_token", "code", "param"}
     | {"path", "created_at", "updated_at", "expires_at", "resets_at", "uploaded_at", "duration", "item_index"}
 )
+_CURSORS: Final = frozenset({"token", "next_token"})
+"""Each page of a list has another one: what of it must be replaced becomes a digest, so that pages stay apart."""
 _PROSE: Final = frozenset({"message", "msg", "failure_message", "error", "detail", "description", "reason"})
 """Sentences: kept, and searched for secrets."""
 _NAMES: Final = frozenset({"username", "email", "first_name", "last_name", "full_name"})
@@ -83,7 +86,8 @@ class ExchangeMask:
     def query(self, query: Mapping[str, str]) -> dict[str, str]:
         """Return the parameters of a query, masked."""
         return {
-            self.text(name): self.text(value) if name in _KEPT_PARAMETERS else HIDDEN for name, value in query.items()
+            self.text(name): self._kept(value, name) if name in _KEPT_PARAMETERS else HIDDEN
+            for name, value in query.items()
         }
 
     def body(self, value: object, *, name: str = "") -> object:
@@ -107,8 +111,16 @@ class ExchangeMask:
         if name in _PROSE:
             return self.text(value if self._names is None else self._names.sub(HIDDEN, value))
         if name in _KEPT_FIELDS:
-            return self.text(value)
+            return self._kept(value, name)
         return _masked_url(value) if _URL.fullmatch(value) else HIDDEN
+
+    def _kept(self, value: str, name: str) -> str:
+        text = self.text(value)
+        return text if name not in _CURSORS or text == value else f"{HIDDEN}{_digest(value)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def names_in(value: object) -> Iterator[str]:

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from chromium import browser, needs_chromium
 
-from heygen_async import HeyGenSession, LipsyncFailed, PollPolicy, RetryPolicy
+from heygen_async import HeyGenSession, InvalidRequest, LipsyncFailed, PollPolicy, RetryPolicy
 from heygen_async.sandbox import Sandbox, faults
 from heygen_async.sandbox.error_answers import ErrorAnswer
 from heygen_async.sandbox.http.control import check_caller
@@ -218,6 +218,7 @@ WRONG = {
     "odds that are no number": ({"kind": "reset", "probability": None}, "probability"),
     "impossible times": ({"kind": "reset", "times": 0}, "times"),
     "no status": ({"kind": "error", "status": 99, "code": "x"}, "status"),
+    "no code": ({"kind": "error", "status": 400, "code": None}, "code"),
     "no object": ({"kind": "odd_fields", "fields": 3}, "fields"),
     "object of many levels": ({"kind": "odd_fields", "fields": {"title": nested_lists(900)}}, "fields"),
     "larger than memory": ({"kind": "huge", "size": 10_000_000_000_000}, "size"),
@@ -263,6 +264,14 @@ def test_every_kind_of_fault_can_be_written_as_json():
     for kind in KINDS:
         arguments = ARGUMENTS.get(kind, {})
         assert read_fault({"kind": kind, "times": 2, **arguments}) == getattr(faults, kind)(times=2, **arguments)
+
+
+async def test_an_error_may_have_a_number_as_its_code(control, heygen):
+    fault = {"kind": "error", "status": 400, "code": 400140, "shape": "number", "route": "GET /v3/users/me"}
+    assert (await control("POST", "faults", fault))[0] == 200
+    with pytest.raises(InvalidRequest) as caught:
+        await heygen.account.me()
+    assert caught.value.code == "400140"
 
 
 def test_the_fields_of_a_fault_are_the_arguments_of_its_function():

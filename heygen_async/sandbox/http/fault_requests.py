@@ -59,6 +59,11 @@ def _whole_number(value: object, name: str) -> None:
         raise invalid(f"{name} must be a whole number.", name)
 
 
+def _code(value: object, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise invalid(f"{name} must be a string or a whole number.", name)
+
+
 def _object(value: object, name: str) -> None:
     if not isinstance(value, dict):
         raise invalid(f"{name} must be an object.", name)
@@ -82,7 +87,7 @@ KINDS: Final[Mapping[str, tuple[Callable[..., Fault], Mapping[str, Check], tuple
         faults.error,
         {
             "status": _status,
-            "code": validation.text,
+            "code": _code,
             "message": validation.text,
             "shape": validation.one_of("v3", "number", "text"),
             **_AFTER,

@@ -360,7 +360,7 @@ HERE = "127.0.0.1:8080"
 
 
 @pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1:8080", "[::1]:8080", "localhost"])
-@pytest.mark.parametrize("remote", ["127.0.0.1", "::1", "127.8.8.8"])
+@pytest.mark.parametrize("remote", ["127.0.0.1", "::1", "127.8.8.8", "::ffff:127.0.0.1"])
 def test_this_machine_may_control_it(host, remote):
     check_caller(remote, {"Host": host})
     check_caller(remote, {"Host": host, "Origin": f"http://{host}"})
@@ -370,6 +370,7 @@ def test_this_machine_may_control_it(host, remote):
     ("remote", "headers"),
     [
         ("192.0.2.1", {"Host": HERE}),
+        ("::ffff:192.0.2.1", {"Host": HERE}),
         ("", {"Host": HERE}),
         ("127.0.0.1", {"Host": "rebound.example:8080"}),
         ("127.0.0.1", {}),

@@ -39,6 +39,8 @@ PREFIX: Final = "/_sandbox"
 _MAX_SHOWN: Final = 20_000
 _LIMIT: Final = re.compile(r"[0-9]{1,5}")
 _BODY_SHOWN: Final = 64 << 10
+_IPV4: Final = "::ffff:"
+"""What an IPv4 address begins with where the sandbox listens on `::`."""
 
 _PAGE: Final = {
     "": ("page.html", "text/html; charset=utf-8"),
@@ -116,7 +118,8 @@ def check_caller(remote: str, headers: Mapping[str, str]) -> None:
         ErrorAnswer: If not. A name that leads to this machine is not enough: it might be another site's.
     """
     host, origin = headers.get("Host", ""), headers.get("Origin")
-    if not validation.is_loopback(remote) or not validation.is_loopback(_host_name(host)):
+    caller = remote.removeprefix(_IPV4)
+    if not validation.is_loopback(caller) or not validation.is_loopback(_host_name(host)):
         raise ErrorAnswer(403, "forbidden", "The control of a sandbox is for its own machine only.")
     if origin is not None and origin != f"http://{host}":
         raise ErrorAnswer(403, "forbidden", "The control of a sandbox is not for pages of other origins.")

@@ -891,7 +891,7 @@ async def test_a_key_that_is_wrong_is_refused_in_a_replay_too(tmp_path):
 async def test_a_file_that_is_no_recording_is_named(tmp_path, content):
     (tmp_path / "0001-GET-x.json").write_text(content)
     (tmp_path / "notes.txt").write_text("other files do not matter")
-    with pytest.raises(ValueError, match=r"0001-GET-x\.json is not a recording"):
+    with pytest.raises(ValueError, match=r"0001-GET-x\.json is not a recording .* record it again"):
         async with Sandbox(recordings=tmp_path):
             pass
 
@@ -900,7 +900,7 @@ async def test_a_file_that_is_no_recording_is_named(tmp_path, content):
 async def test_a_directory_without_recordings_is_an_error(tmp_path, names):
     for name in names:
         (tmp_path / name).write_text("{}")
-    with pytest.raises(ValueError, match=f"no recordings in {re.escape(str(tmp_path))}"):
+    with pytest.raises(ValueError, match=f"no recordings in {re.escape(str(tmp_path))}; make them"):
         async with Sandbox(recordings=tmp_path):
             pass
 

@@ -430,7 +430,8 @@ def _loaded(directory: str | os.PathLike[str] | None) -> Sequence[Exchange]:
         return ()
     if recordings := load_recordings(directory):
         return recordings
-    raise ValueError(f"no recordings in {os.fspath(directory)}")  # every answer would be the sandbox's own
+    # Every answer would be the sandbox's own.
+    raise ValueError(f"no recordings in {os.fspath(directory)}; make them with heygen-async sandbox --record")
 
 
 async def _stop(runner: web.AppRunner) -> None:

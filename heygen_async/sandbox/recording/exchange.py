@@ -80,13 +80,14 @@ def load_recordings(directory: str | os.PathLike[str]) -> list[Exchange]:
 
 
 def _read(path: Path) -> Exchange:
+    message = f"{path} is not a recording of this version; record it again, or remove it"
     try:
         content = orjson.loads(path.read_bytes())
         if isinstance(content, dict) and content.get("format") == FORMAT:
             return _converter.structure(content, Exchange)
     except (ValueError, BaseValidationError) as error:
-        raise ValueError(f"{path} is not a recording of this version") from error
-    raise ValueError(f"{path} is not a recording of this version")
+        raise ValueError(message) from error
+    raise ValueError(message)
 
 
 def save(exchange: Exchange, directory: Path) -> None:

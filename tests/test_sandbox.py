@@ -1207,6 +1207,28 @@ async def test_a_delivery_whose_advance_is_cancelled_comes_again(sandbox, api, r
     assert receiver.got[0][2] == receiver.got[1][2]
 
 
+async def test_a_delivery_has_its_time_though_many_slow_ones_come_before_it(http, receiver, monkeypatch):
+    loop, passed = asyncio.get_running_loop(), 0
+    real_time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real_time() + passed)
+    async with Sandbox(manual=True, account_limit=None) as sandbox:
+        api = Api(sandbox, http)
+        lipsyncs = [{**BODY, "callback_url": receiver.url}] * 100
+        await api("POST", "/v3/lipsyncs/batches", json={"lipsyncs": lipsyncs})
+        await api.create(callback_url=receiver.url)
+        receiver.answers_after = first = asyncio.Event()
+        advancing = asyncio.create_task(sandbox.advance(20))
+        await until(lambda: len(receiver.got) == 100)  # as many as there are connections at once
+        passed += 8
+        receiver.answers_after = last = asyncio.Event()
+        first.set()
+        await until(lambda: len(receiver.got) == 101)
+        passed += 8
+        last.set()
+        await advancing
+        assert [delivery.status for delivery in sandbox.deliveries] == [200] * 101
+
+
 async def test_the_end_of_a_batch_is_delivered_once(sandbox, api, receiver):
     body = {"lipsyncs": [BODY, BODY], "callback_url": receiver.url}
     _, answer = await api("POST", "/v3/lipsyncs/batches", json=body)

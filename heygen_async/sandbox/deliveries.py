@@ -134,7 +134,8 @@ class DeliveryWorker:
 
     async def _send(self, http: aiohttp.ClientSession, delivery: QueuedDelivery) -> int | None:
         body, headers = self._message(delivery.event, delivery.target)
-        within = aiohttp.ClientTimeout(total=_PROBE_WITHIN if delivery.event is None else _ANSWER_WITHIN)
+        seconds = _PROBE_WITHIN if delivery.event is None else _ANSWER_WITHIN
+        within = aiohttp.ClientTimeout(sock_connect=seconds, sock_read=seconds)  # without the wait for a connection
         try:
             async with http.request(
                 delivery.method, delivery.url, data=body, headers=headers, timeout=within, allow_redirects=False

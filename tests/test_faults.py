@@ -6,6 +6,7 @@ import gzip
 import json
 import time
 from email.utils import parsedate_to_datetime
+from functools import partial
 from random import Random
 
 import aiohttp
@@ -142,6 +143,21 @@ def test_a_pattern_may_match_many_routes(pattern):
 def test_a_route_that_is_nowhere_near_is_an_error_too():
     with pytest.raises(ValueError, match="No route of the sandbox matches 'x'"):
         faults.reset("x")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(faults.cut_download, after_bytes=3),
+        partial(faults.wrong_length, off_by=1),
+        faults.no_ranges,
+        faults.slow_drip,
+    ],
+)
+def test_a_fault_of_downloads_is_refused_for_a_call_of_the_api(make):
+    with pytest.raises(ValueError, match="fault of downloads, and 'GET /v3/lipsyncs' matches none"):
+        make("GET /v3/lipsyncs")
+    assert [make(route).route for route in ("*", "GET *", faults.CAPTIONS)] == ["*", "GET *", faults.CAPTIONS]
 
 
 async def test_every_route_that_can_be_named_answers(sandbox, http):

@@ -139,6 +139,11 @@ async def test_it_starts_once():
         await sandbox.__aenter__()
 
 
+async def test_a_port_may_be_a_whole_number_as_json_has_it():
+    async with Sandbox(port=0.0) as sandbox:
+        assert sandbox.url.startswith("http://127.0.0.1:")
+
+
 @pytest.mark.parametrize("look", ["url", "jobs", "requests", "charged", "deliveries"])
 def test_reading_records_before_the_start_says_what_to_do(look):
     with pytest.raises(RuntimeError, match="async with"):

@@ -132,7 +132,8 @@ class Fault:
         times: The number of requests that it applies to before it is used up; None is no limit.
 
     Raises:
-        ValueError: No route of the sandbox matches *route*, or a number is out of range.
+        ValueError: No route of the sandbox matches *route*, no download does if only downloads have this effect, or a
+            number is out of range.
     """
 
     route: str
@@ -142,6 +143,8 @@ class Fault:
 
     def __attrs_post_init__(self) -> None:
         check_route(self.route)
+        if isinstance(self.effect, Damage) and not any(matches(one, self.route) for one in (DOWNLOADS, CAPTIONS)):
+            raise ValueError(f"this is a fault of downloads, and {self.route!r} matches none; leave out the route.")
         if not 0 <= self.probability <= 1:
             raise ValueError("probability must be from 0 to 1.")
         if self.times is not None and self.times < 1:

@@ -169,7 +169,7 @@ class Sandbox:
         return self
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
-        socket_ = stack.enter_context(listening(self._settings.host, self._settings.port))
+        socket_ = stack.enter_context(listening(self._settings.host, int(self._settings.port)))
         address = Address.of(socket_.getsockname())
         self._url = address.url
         directory = await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="heygen-sandbox-"))

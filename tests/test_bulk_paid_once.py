@@ -254,6 +254,22 @@ async def test_jobs_that_the_journal_lost_are_found_and_not_paid_again(stage: St
     assert await stage.states(rows(8)) == {"unchanged": 8}
 
 
+def _signed_rows(token: str) -> list[DubRow]:
+    """Return rows whose links are signed by a host that is not known."""
+    query = f"token={token * 10}&expires=1800000000"
+    return [DubRow(url("video"), f"https://cdn.example.com/{one}.mp3?{query}", key=f"row-{one}") for one in range(3)]
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_jobs_that_the_journal_lost_are_found_although_the_links_were_signed_again(
+    stage: Stage, submit: str
+) -> None:
+    await _run_that_loses_its_last_writes(stage, _signed_rows("q8Zk"), submit=submit, output_dir=None)
+
+    assert await stage.states(_signed_rows("Hs2K"), submit=submit, output_dir=None) == {"completed": 3}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(3)}
+
+
 async def test_a_run_that_ends_again_before_all_lost_jobs_are_adopted_loses_none(stage: Stage) -> None:
     await _run_that_loses_its_last_writes(stage, rows(12), output_dir=None)
     _forget_keys(stage)

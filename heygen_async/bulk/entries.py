@@ -21,7 +21,8 @@ def admitted(entry: Entry, known: Record | None) -> Record | str:
         record = record.with_draft(entry.draft.key, entry.draft.job)
     if record.state is State.FAILED and not _is_same(entry, record):
         record = record.forgiving()  # the caller has changed what failed
-    if record.state is State.PLANNED:  # later it says what was sent
+    # Later it says what was sent, and keys are made of it: those of a link that was only signed again stay the same.
+    if record.state is State.PLANNED and not same_inputs(record.inputs, entry.inputs):
         record = record.with_inputs(entry.inputs)
     return evolve(record, number=entry.number, place=entry.place, target=entry.target)
 

@@ -195,7 +195,7 @@ class _OneStep:
         after = after_step(
             evolve(row, record=self.record),
             evolve(record, version=self.record.version),
-            claimed.now(),
+            claimed.latest() if record.hold else claimed.now(),  # no `Retry-After` is undercut
             max_attempts=claimed.options.max_attempts,
             delays=self.steps.delays,
             is_skipped=is_skipped,

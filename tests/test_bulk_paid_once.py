@@ -540,12 +540,49 @@ async def test_a_batch_is_not_sent_again_without_the_rows_that_have_left_it(stag
         await until(lambda: stage.asked(BATCH))
     stage.sandbox.faults = []
     await stage.heygen.lipsyncs.create(video=url("foreign"), audio=AUDIO, callback_id="mine")
-    assert await stage.states(given, submit="batch") == {"completed": 3, "failed": 1}  # the clock is right again
+    assert await stage.states(given, submit="batch") == {"failed": 4}  # the clock is right again
+    assert len(stage.sandbox.jobs) == 1
 
-    for submit in ("batch", "each"):
+    for submit, state in (("batch", "completed"), ("each", "unchanged")):
         later = lambda: time.time() + 3 * DAY + 3600  # noqa: E731
-        assert await stage.states(given, submit=submit, now=later) == {"unchanged": 3, "failed": 1}
+        assert await stage.states(given, submit=submit, now=later) == {state: 3, "failed": 1}
     assert len(stage.sandbox.jobs) == 3 + 1
+
+
+LIST_THAT_LAGS = Fault(LIST, Reply(status=200, body=b'{"data": [], "has_more": false, "next_token": null}'))
+
+
+@pytest.mark.parametrize(("submit", "count"), [("each", 3), ("batch", 4)])
+async def test_a_clock_that_was_set_back_does_not_make_a_list_that_lags_a_proof(
+    stage: Stage, submit: str, count: int
+) -> None:
+    stage.sandbox.faults = [reset(BATCH, after=True)]
+    async with stage.run(rows(3), submit="batch", output_dir=None, now=lambda: time.time() + 120.0):
+        await until(lambda: len(stage.sandbox.jobs) == 3)
+    stage.sandbox.faults = [LIST_THAT_LAGS]
+
+    assert await stage.states(rows(count), submit=submit, output_dir=None) == {"completed": count}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, count + 1)}
+
+
+async def test_a_young_batch_that_a_refused_row_has_left_is_not_sent_in_another_one_while_the_list_lags(
+    stage: Stage,
+) -> None:
+    bad = DubRow("https://sandbox.invalid/bad.mp4?refuse=download_failed", AUDIO, key="bad")
+    given = [bad, *rows(3)]
+    stage.sandbox.faults = [reset(BATCH, after=True)]
+    async with stage.run(given, submit="batch", output_dir=None):
+        await until(lambda: len(stage.sandbox.jobs) == 3)
+    with stage.database() as database:  # the process died while the answer was saved, after the first row
+        [batch_id] = {job.batch_id for job in stage.sandbox.jobs}
+        database.execute("UPDATE rows SET state = 'submitted', batch_id = ? WHERE key = 'bad'", [batch_id])
+    stage.sandbox.faults = [LIST_THAT_LAGS]
+
+    assert await stage.states([bad], submit="batch", output_dir=None) == {"failed": 1}
+    assert await stage.states(given, submit="batch", output_dir=None) == {"failed": 4}
+    stage.sandbox.faults = []
+    assert await stage.states(given, submit="batch", output_dir=None) == {"completed": 3, "failed": 1}
+    assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 4)}
 
 
 async def test_a_batch_that_is_too_old_only_by_a_wrong_clock_is_sent_again_as_it_was(stage: Stage) -> None:

@@ -22,7 +22,7 @@ from heygen_async.bulk.batch_results import BatchResults, Work
 from heygen_async.bulk.create_queue import CreateQueue
 from heygen_async.bulk.effects import Tools, after_failed_create
 from heygen_async.bulk.prepared_row import PreparedRow
-from heygen_async.bulk.program import after_create, is_of_item, key_age, sent_options, sources_of
+from heygen_async.bulk.program import after_create, is_of_item, key_age, may_be_young, sent_options, sources_of
 from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.window import Window
 from heygen_async.errors import HeyGenError, NotFound, PermissionDenied
@@ -235,12 +235,16 @@ class BatchCollector:
         if _is_whole(key, [one.record for one in members]):
             batch.members.clear()
             self._work.put_nowait(partial(self._send, key, members))
+        elif any(may_be_young(member.record, self.tools.clock.now()) for member in members):
+            self._fail_incomplete(batch)
         else:  # some of its rows have left it, after a search
             self.expire(key)
 
     def _fail_if_incomplete(self, batch: _Batch) -> None:
-        if len(batch.keys) >= batch.size:
-            return  # the others were here before, and come back after a pause
+        if len(batch.keys) < batch.size:  # else the others were here before, and come back after a pause
+            self._fail_incomplete(batch)
+
+    def _fail_incomplete(self, batch: _Batch) -> None:
         for member in batch.members:
             error = IncompleteBatch(
                 f"{member.row.key} was interrupted in a batch with rows that are missing now, in doubt, or found "

@@ -32,6 +32,7 @@ from heygen_async.bulk.program import (
     failed_step,
     intent,
     is_remembered,
+    may_be_young,
     next_step,
     timed,
 )
@@ -222,7 +223,7 @@ class RowExecutor:
         if record.state is State.SUBMITTING and is_remembered(record, now):
             return  # it is sent again
         self._reservation.resume_once(before.estimate)
-        if before.sent_at is None or is_remembered(before, now):  # a row in doubt says nothing of the key's age
+        if before.sent_at is None or may_be_young(before, now):  # a row in doubt says nothing of the key's age
             self.run.batches.leave(batch, record.key)
         else:
             self.run.batches.expire(batch)

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from attrs import frozen
 
-from heygen_async._ids import is_key_fresh
+from heygen_async._ids import KEY_SECONDS, is_key_fresh
 from heygen_async._wire import is_final_answer
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.prepared_row import PreparedRow
@@ -135,6 +135,12 @@ def next_step(row: PreparedRow, record: Record, now: float, *, max_attempts: int
 def is_remembered(record: Record, now: float) -> bool:
     """Return whether the server certainly still knows the key of a create without an answer."""
     return not record.is_key_lost and record.sent_at is not None and is_key_fresh(record.sent_at, now)
+
+
+def may_be_young(record: Record, now: float) -> bool:
+    """Return whether a create without an answer may be so new that the list does not show its job yet."""
+    # A clock that was set back since then does not show how long ago it was sent.
+    return record.sent_at is not None and now - record.sent_at <= KEY_SECONDS
 
 
 def key_age(records: Sequence[Record], clock: Callable[[], float]) -> float:

@@ -238,7 +238,8 @@ class Record:
 
     def not_found(self, now: float) -> Record:
         """Return the record after a complete search found no job: the create may be sent again."""
-        if self.batch is not None:  # an item is not sent alone under the key of its batch
+        # An item is not sent alone under the key of its batch. If the clock was set back since then, it may be new.
+        if self.batch is not None and (self.sent_at is None or now >= self.sent_at):
             return self.not_sent()
         return evolve(self, sent_at=now, is_key_lost=False, was_searched_for=True)
 

@@ -138,6 +138,18 @@ def test_a_run_leaves_a_report_a_clean_journal_and_a_summary(start, number, code
     assert orjson.loads(out.splitlines()[-1])["type"] == "summary"
 
 
+@each_signal
+def test_a_run_whose_manifest_is_a_silent_pipe_ends(start, number, code, patient, tmp_path):
+    os.mkfifo(tmp_path / "rows.csv")
+    process = start("dub", tmp_path / "rows.csv", "--journal", tmp_path / "run.sqlite", sandbox=patient)
+    with (tmp_path / "rows.csv").open("w"):  # which waits until it is read
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+
+    assert process.returncode == code
+    assert error(err)["code"] == "interrupted"
+
+
 def test_a_demo_ends(start, tmp_path):
     process = start("demo", "-v", "--output-dir", tmp_path / "out", stdout=subprocess.DEVNULL)
     until(lambda: "created lipsync" in process.stderr.readline())

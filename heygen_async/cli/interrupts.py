@@ -20,6 +20,8 @@ from typing import Final
 _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 _SAME: Final = 0.05
 """Seconds within which a repeated SIGTERM or SIGHUP is the same request: `timeout` and shells send it twice."""
+_GRACE: Final = 0.5
+"""Seconds for the threads of an interrupted command to end."""
 _SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
 
@@ -85,6 +87,15 @@ class Interrupts:
         if self._cancel is None:
             raise Interrupted(number)
         self._cancel()
+
+
+def has_blocked_threads() -> bool:
+    """Return whether threads go on after a command was interrupted, in a read of a silent pipe for instance."""
+    end = time.monotonic() + _GRACE
+    others = [one for one in threading.enumerate() if one is not threading.current_thread() and not one.daemon]
+    for thread in others:
+        thread.join(max(0.0, end - time.monotonic()))
+    return any(thread.is_alive() for thread in others)
 
 
 def _numbers() -> list[int]:

@@ -117,12 +117,15 @@ def _unexpected(error: CycloptsError) -> str | None:
 
 
 def _missing(error: MissingArgumentError, argument: Argument) -> str:
+    words = list(error.unused_tokens or ())
     if error.keyword is not None:
-        is_last = list(error.unused_tokens or ())[-1:] in ([], [error.keyword])
+        is_last = words[-1:] in ([], [error.keyword])
         advice = "" if is_last else f"; one that starts with - is written {argument.name}=VALUE"
         return f"{error.keyword} needs a value{advice}"
-    is_given = argument.tokens or error.unused_tokens
-    return message_of(error) if is_given else f"{argument.name} is missing"
+    if argument.tokens or any(word.startswith("-") for word in words):  # it may be a misspelt flag
+        return message_of(error)
+    unexpected = f"; unexpected: {' '.join(words)}" if words else ""
+    return f"{argument.name} is missing{unexpected}"
 
 
 def _problem_line(problem: ArgumentProblem) -> str:

@@ -56,8 +56,10 @@ class Problems:
             self.add(place, message_of(error))
 
     def add(self, place: str, *messages: str) -> None:
-        """Add a problem at *place* for each of the messages."""
-        self.found += [ArgumentProblem(place, message) for message in messages]
+        """Add a problem at *place* for each of the messages, which need not repeat its name."""
+        named = f"{place.lstrip('-').replace('-', '_').lower()} must "
+        shortened = [f"must {one.removeprefix(named)}" if one.startswith(named) else one for one in messages]
+        self.found += [ArgumentProblem(place, message) for message in shortened]
 
     def check(self) -> None:
         """Raise what was found.

@@ -380,6 +380,16 @@ def test_a_journal_in_a_folder_that_does_not_exist_is_misuse(more, server, cli, 
     assert ran.error["message"].startswith("--journal: the folder of the journal ")
 
 
+@pytest.mark.parametrize("name", [".", "..", "/", "episodes.sqlite"])
+def test_a_journal_that_is_a_folder_is_misuse(name, server, cli, manifest, monkeypatch):
+    monkeypatch.chdir(manifest.parent)
+    (manifest.parent / "episodes.sqlite").mkdir()
+    ran = cli("dub", manifest, "--journal", name)
+
+    assert (ran.code, server.requests) == (2, [])
+    assert ran.error["message"].startswith(f"--journal: {name} is a folder: name a file in it")
+
+
 @pytest.mark.parametrize("mode", ["folder", "journal"])
 def test_a_journal_that_cannot_be_written_is_misuse(mode):
     program = (

@@ -63,9 +63,13 @@ class RunFiles:
         folder = Path.cwd() if name is None else manifest.absolute().parent
         if not is_kept:
             return cls(manifest, folder, None)
-        files = cls(manifest, folder, manifest.with_suffix(".sqlite") if journal is None else journal)
-        own_files_of(manifest=manifest, journal=files.journal, report=files.report)
+        kept = manifest.with_suffix(".sqlite") if journal is None else journal
         problems = Problems()
+        if os.path.isdir(kept):  # noqa: PTH112 never raises; and a folder may have no name, such as .
+            problems.add("--journal", f"{kept} is a folder: name a file in it, such as {kept / 'run.sqlite'}")
+            problems.check()
+        files = cls(manifest, folder, kept)
+        own_files_of(manifest=manifest, journal=files.journal, report=files.report)
         problems.add("--journal", *files._problems(is_default=journal is None))
         problems.check()
         return files
@@ -107,8 +111,6 @@ def _unwritable(journal: Path) -> Iterator[str]:
         yield f"the folder of the journal {journal} does not exist"
     elif not os.access(folder, os.W_OK | os.X_OK):
         yield f"the folder {folder} is not writable: give a journal in another one, such as --journal ~/run.sqlite"
-    elif journal.is_dir():
-        yield f"the journal {journal} is a folder: name a file in it"
     elif journal.exists() and not os.access(journal, os.W_OK):
         yield f"the journal {journal} is not writable"
 

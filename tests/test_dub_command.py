@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -288,6 +289,26 @@ def test_a_terminal_gets_a_live_view_and_a_summary(manifest, tmp_path):
     assert f"Report: {tmp_path / 'episodes.report.csv'}\n" in ran.out  # in one piece, however long it is
 
 
+def test_a_terminal_gets_the_warnings_of_rows(manifest, tmp_path):
+    with running(speed=100, faults=[error(404, "not_found", route="GET /captions/{name}")]) as sandbox:
+        flags = ("--output-dir", tmp_path / "out", "--captions", *QUICK)
+        ran = on_terminal("dub", manifest, *flags, sandbox=sandbox, columns=500)
+
+    assert ran.code == 0
+    assert ran.out.count("(warning: the captions were not written: ") == 4
+
+
+def test_a_run_without_a_folder_says_how_to_download_its_videos(server, cli, manifest, tmp_path):
+    manifest.write_text(manifest.read_text().replace("title", "title,output", 1) + ",given.mp4")
+    [command] = cli("dub", manifest, *QUICK).answers[-1]["summary"]["next_commands"][:1]
+    words = shlex.split(command.replace("PATH", str(tmp_path / "out")))
+    ran = cli(*words[1:])
+
+    assert command == f"heygen-async dub {manifest} --output-dir PATH"
+    assert {line["file"] is None for line in ran.answers[:-1]} == {False}
+    assert len(server.jobs) == 4
+
+
 def test_the_help_has_an_example(cli):
     assert "heygen-async dub episodes.csv" in cli("dub", "--help").out
 
@@ -503,8 +524,9 @@ def test_a_run_that_leaves_rows_out_ends_with_the_command_that_continues_it(mani
     at = lines.index(steps[end][0])
 
     assert ran.code == 1
-    assert "skipped in 0:0" in ran.out
-    assert "Not all rows were submitted: " in ran.out
+    _, skipped, summary = ran.out.partition("skipped in 0:0")
+    assert skipped
+    assert summary.count("insufficient_credit" if end == "credit" else "Not all rows were submitted: ") == 1
     assert lines[at : at + 2] == steps[end]
 
 

@@ -343,6 +343,27 @@ def test_a_complete_run_needs_no_next_command(progress):
     assert shown(*summary(snapshot, progress, {}, {}))[0].startswith("60 completed, 40 unchanged in 0:00")
 
 
+@pytest.mark.parametrize(
+    ("given", "is_without"),
+    [
+        ({}, True),
+        ({"state": "unchanged"}, False),
+        ({"path": Path("ep-1.mp4")}, False),
+        ({"row": evolve(ROW, output="ep-1.mp4")}, False),
+    ],
+    ids=["completed", "unchanged", "written", "it has a place"],
+)
+def test_videos_without_a_place_are_downloaded_by_the_next_command(given, is_without, progress):
+    progress.add(evolve(outcome(), **given))
+    flags = RunFlags(retry_failed=True)
+    commands = evolve(COMMANDS, flags=flags).after(
+        evolve(NEW, total=0), is_over_budget=False, is_without_files=progress.is_without_files
+    )
+
+    expected = {"Download the videos": "heygen-async dub episodes.csv --output-dir PATH"}
+    assert commands == (expected if is_without else {})
+
+
 def test_after_a_run_of_drafts_the_review_is_the_last_next_command(progress):
     drafts = Path("my episodes.sqlite")
     progress.add(outcome(path=Path("ep-1.mp4")))

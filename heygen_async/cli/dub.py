@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
@@ -238,13 +239,21 @@ def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[Callab
 
 def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
     snapshot = run.snapshot()
+    is_json = wants_json(plan.options.json)
+    if not is_json and str(sys.exception()) == snapshot.halted:
+        snapshot = attrs.evolve(snapshot, halted=None)  # the error is printed below, with a hint
     if plan.is_rehearsal:
         snapshot = attrs.evolve(snapshot, balance_before=None, balance_after=None)
         commands = plan.commands.after_rehearsal(is_over_budget=progress.is_over_budget)
     else:
         drafts = plan.files.journal if progress.has_drafts else None
-        commands = plan.commands.after(snapshot, is_over_budget=progress.is_over_budget, drafts=drafts)
-    if wants_json(plan.options.json):
+        commands = plan.commands.after(
+            snapshot,
+            is_over_budget=progress.is_over_budget,
+            is_without_files=progress.is_without_files,
+            drafts=drafts,
+        )
+    if is_json:
         print_json_line(summary_object(snapshot, progress.elapsed, commands))
     else:
         print_parts(summary(snapshot, progress, plan.files.places(), commands))
@@ -274,7 +283,7 @@ def _shown(run: DubRun, progress: Progress, options: Options) -> Iterator[Callab
         yield lambda outcome: print_json_line(outcome_object(outcome))
     elif is_watched(options):
         with live(lambda: live_view(run.snapshot(), progress)):
-            yield lambda _: None
+            yield lambda outcome: note(_numbered(run, outcome), options) if outcome.warnings else None
     else:
         yield lambda outcome: note(_numbered(run, outcome), options)
 

@@ -44,12 +44,20 @@ class RunCommands:
             commands["Retry the failed rows"] = self._retrying()
         return commands
 
-    def after(self, snapshot: DubSnapshot, *, is_over_budget: bool, drafts: Path | None = None) -> dict[str, str]:
+    def after(
+        self,
+        snapshot: DubSnapshot,
+        *,
+        is_over_budget: bool,
+        is_without_files: bool = False,
+        drafts: Path | None = None,
+    ) -> dict[str, str]:
         """Return the commands to run next, by what they do.
 
         Args:
             snapshot: The run at its end.
             is_over_budget: Whether rows were skipped because of the budget.
+            is_without_files: Whether there are videos that were not written, for want of a place.
             drafts: The journal, if it has drafts that somebody may want to watch.
         """
         commands: dict[str, str] = {}
@@ -59,6 +67,9 @@ class RunCommands:
             commands["Continue"] = self._command(self.flags)
         if snapshot.stages.get("failed"):
             commands["Retry the failed rows"] = self._retrying()
+        if is_without_files and self.flags.output_dir is None:
+            again = self._command(evolve(self.flags, retry_failed=False))
+            commands["Download the videos"] = f"{again} --output-dir PATH"
         if drafts is not None and not self.review.approved and not self.review.review:
             commands["Watch the drafts, and approve or reject them"] = command("review", file(drafts))
         return commands

@@ -36,6 +36,8 @@ class Progress:
     is_over_budget: bool = False
     """Whether rows were skipped because of the budget."""
     started: float = 0.0
+    is_without_files: bool = False
+    """Whether a job was completed whose video was not written, because neither its row nor the run has a place."""
     has_drafts: bool = False
     """Whether there is a video in speed mode to watch."""
     outcomes: Counter[str] = field(factory=Counter)
@@ -69,6 +71,8 @@ class Progress:
         self.outcomes[outcome.state] += 1
         if outcome.state == "failed":
             self.failures = [*self.failures, outcome][-_FAILURES:]
+        is_written = outcome.path is not None or outcome.row.output is not None
+        self.is_without_files = self.is_without_files or (outcome.state == "completed" and not is_written)
         self.has_drafts = self.has_drafts or (outcome.path is not None and outcome.row.mode == "speed")
         self.is_over_budget = self.is_over_budget or isinstance(outcome.error, OverBudget)
         if outcome.key in self._fresh:

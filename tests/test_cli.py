@@ -621,7 +621,7 @@ def test_a_download_before_the_end_of_its_lipsync_says_how_to_wait(cli, tmp_path
 
     assert ran.code == 1
     assert "has no video yet" in ran.error["message"]
-    assert f"heygen-async lipsync wait {job} --base-url {server.url}" in ran.error["hint"]
+    assert f"to wait for it: heygen-async lipsync wait {job} --base-url {server.url}" in ran.error["hint"]
     assert "to resume" not in ran.error["hint"]
 
 

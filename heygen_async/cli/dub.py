@@ -115,7 +115,7 @@ def dub(
         manifest: The file that lists the rows.
         dry_run: Check all rows, print what would be done and the estimated cost, and send nothing.
         sandbox: Rehearse in a local sandbox: no API key, no costs, no file is kept.
-        poll_every: Seconds between polls; without it, 1 to 15, by the age of the job.
+        poll_every: How often to poll, such as 5 or 1m; without it every 1 to 15 s, by the age of the job.
     """
     files = RunFiles.of(manifest, flags.journal, is_kept=not sandbox)
     review.check(output_dir=flags.output_dir, is_kept=not sandbox and not dry_run)

@@ -22,7 +22,7 @@ class RunFlags:
     output_dir: PathFlag | None = None
     """The folder to write to; without it only rows with an output are downloaded, beside the manifest."""
     journal: PathFlag | None = None
-    """The journal; without it NAME.sqlite beside a manifest NAME.csv. The report is NAME.report.csv."""
+    """The journal; without it NAME.sqlite beside a manifest NAME.csv. The report NAME.report.csv is beside it."""
     max_in_flight: Count | None = None
     """Jobs at once; without it as many as the account allows."""
     max_attempts: Count = 3
@@ -31,7 +31,7 @@ class RunFlags:
     """Stop submitting when the estimate for all runs on the journal would exceed it. An output of unknown length counts
     as 60 s until one row, which runs first, has shown a length."""
     rates: Rates | None = None
-    """Dollars per second of output, for the estimate: --rates.speed 0.033 --rates.precision 0.067."""
+    """Dollars per second of output, for the estimate; without it --rates.speed 0.0333 --rates.precision 0.0667."""
     submit: Literal["each", "batch"] = "each"
     """Each row on its own, or batches of up to 100, which HeyGen queues."""
     captions: Switch = False

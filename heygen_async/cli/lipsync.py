@@ -175,7 +175,7 @@ def download(
 
     Args:
         lipsync_id: The lipsync.
-        output: The file; or a folder, for a file named after the title. Without it, this folder.
+        output: The file; or a folder, for a file named after the title.
         captions: Write the captions too, as .srt beside the video.
         overwrite: Replace files that exist.
     """

@@ -90,7 +90,7 @@ class WaitOptions:
     timeout: Duration | None = None
     """How long to wait, such as 90, 90s, 30m or 1h30m; a day without it. The job keeps running."""
     poll_every: Duration | None = None
-    """Seconds between polls; without it, 1 to 15, by the age of the job."""
+    """How often to poll, such as 5 or 1m; without it every 1 to 15 s, by the age of the job."""
 
     @property
     def polling(self) -> PollPolicy:

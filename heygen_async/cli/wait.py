@@ -79,7 +79,7 @@ async def wait_for(
         options: How to print.
         timeout: Seconds for all of them; `None` for the policy's longest wait.
         created_at: When they were created, if that was just now.
-        advice: How to continue after an interruption; `None` says how to wait again.
+        advice: How to continue after an interruption; `None` says how to wait for them.
         deliver: Called with each completed lipsync before it is printed: a closed pipe must not cost its file.
 
     Returns:
@@ -101,11 +101,11 @@ async def wait_for(
 
 
 def how_to_continue(lipsync_ids: Sequence[str], options: Options) -> str:
-    """Return how to wait again for these lipsyncs."""
+    """Return how to wait for these lipsyncs."""
     if len(lipsync_ids) > _NAMED:
         return "the jobs keep running at HeyGen; run the same command again to wait for them"
-    keeps = "the job keeps" if len(lipsync_ids) == 1 else "the jobs keep"
-    return f"{keeps} running at HeyGen; to wait again: {options.command('lipsync', 'wait', *lipsync_ids)}"
+    keeps, them = ("the job keeps", "it") if len(lipsync_ids) == 1 else ("the jobs keep", "them")
+    return f"{keeps} running at HeyGen; to wait for {them}: {options.command('lipsync', 'wait', *lipsync_ids)}"
 
 
 async def _report(

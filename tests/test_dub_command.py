@@ -289,6 +289,15 @@ def test_a_terminal_gets_a_live_view_and_a_summary(manifest, tmp_path):
     assert f"Report: {tmp_path / 'episodes.report.csv'}\n" in ran.out  # in one piece, however long it is
 
 
+def test_a_terminal_that_cannot_replace_lines_gets_one_for_each_row(manifest, tmp_path):
+    with running(speed=100) as sandbox:
+        flags = ("--output-dir", tmp_path / "out", *QUICK)
+        ran = on_terminal("dub", manifest, *flags, sandbox=sandbox, env={"TERM": "dumb"})
+
+    assert ran.code == 0
+    assert [line.split()[0] for line in ran.out.splitlines()[:4]] == ["1/4", "2/4", "3/4", "4/4"]
+
+
 def test_a_terminal_gets_the_warnings_of_rows(manifest, tmp_path):
     with running(speed=100, faults=[error(404, "not_found", route="GET /captions/{name}")]) as sandbox:
         flags = ("--output-dir", tmp_path / "out", "--captions", *QUICK)

@@ -279,15 +279,14 @@ async def _reported(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterat
 @contextmanager
 def _shown(run: DubRun, progress: Progress, options: Options) -> Iterator[Callable[[DubOutcome], None]]:
     """Show the run as JSON Lines, as a live view, or as lines; yields a callback for each outcome."""
+
+    def numbered(outcome: DubOutcome) -> str:
+        return line(outcome, progress.outcomes.total(), run.snapshot().total)
+
     if wants_json(options.json):
         yield lambda outcome: print_json_line(outcome_object(outcome))
     elif is_watched(options):
         with live(lambda: live_view(run.snapshot(), progress)):
-            yield lambda outcome: note(_numbered(run, outcome), options) if outcome.warnings else None
+            yield lambda outcome: note(numbered(outcome), options) if outcome.warnings else None
     else:
-        yield lambda outcome: note(_numbered(run, outcome), options)
-
-
-def _numbered(run: DubRun, outcome: DubOutcome) -> str:
-    snapshot = run.snapshot()
-    return line(outcome, snapshot.ended, snapshot.total)
+        yield lambda outcome: note(numbered(outcome), options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from heygen_async.polling import WaitingFor
 
 _TICK: Final = 0.25
+_DUMB: Final = ("dumb", "unknown")
 
 
 def is_watched(options: Printing) -> bool:
-    """Return whether a person watches standard error."""
-    return not wants_json(options.json) and sys.stderr.isatty()
+    """Return whether a person watches standard error, on a terminal that can replace what it shows."""
+    return not wants_json(options.json) and sys.stderr.isatty() and os.environ.get("TERM") not in _DUMB
 
 
 @contextmanager

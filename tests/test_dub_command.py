@@ -578,6 +578,8 @@ def test_failed_rows_are_retried_on_request_only(server, cli, manifest, tmp_path
     jobs = len(server.jobs)
     again = cli(*argv)
     assert ({line["state"] for line in again.answers[:-1]}, len(server.jobs)) == ({"unchanged", "failed"}, jobs)
+    [failed] = [line for line in again.answers[:-1] if line["state"] == "failed"]
+    assert failed["lipsync_id"] == next(job.id for job in server.jobs if "fail" in job.body["video"]["url"])
 
     assert cli(*argv, "--retry-failed").code == 1
     assert len(server.jobs) == jobs + 1

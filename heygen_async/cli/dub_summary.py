@@ -16,6 +16,7 @@ from heygen_async.bulk.survey import Survey
 from heygen_async.cli.dub_progress import CENT, Progress
 from heygen_async.cli.dub_view import clock, failed_row, money
 from heygen_async.cli.messages import in_shell_words
+from heygen_async.errors import LipsyncFailed
 from heygen_async.models import JSON, DubOutcome, Wallet
 
 _ENDED: Final = ("completed", "failed", "unchanged", "skipped")
@@ -106,11 +107,14 @@ def survey_object(survey: Survey, budget: float | None, *, earlier: float) -> JS
 
 def outcome_object(outcome: DubOutcome) -> JSON:
     """Return the JSON of an outcome."""
+    job = outcome.lipsync
+    if job is None and isinstance(outcome.error, LipsyncFailed):  # it failed in an earlier run
+        job = outcome.error.lipsync
     return {
         "type": "row",
         "key": outcome.key,
         "state": outcome.state,
-        "lipsync_id": outcome.lipsync.id if outcome.lipsync else None,
+        "lipsync_id": job.id if job is not None and job.id else None,
         "file": None if outcome.path is None else str(outcome.path),
         "attempts": outcome.attempts,
         "error": None if outcome.error is None else in_shell_words(str(outcome.error)),

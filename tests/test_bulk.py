@@ -5,9 +5,10 @@ import hashlib
 import shutil
 import sqlite3
 import struct
+import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,8 @@ from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.identity import FileInfo, inputs_digest_0_1
 from heygen_async.bulk.journal_file import JournalInUse
-from heygen_async.bulk.manifest import Manifest
+from heygen_async.bulk.manifest import Manifest, SourceRow
+from heygen_async.bulk.row_source import slices_of
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import DubOutcome, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
@@ -1114,6 +1116,34 @@ async def test_the_end_of_a_run_waits_for_creates_without_an_answer(tmp_path: Pa
         database.close()
 
     assert states == ["submitted"] * 3
+
+
+async def test_a_run_that_is_cancelled_while_a_thread_reads_its_manifest_raises_only_the_cancellation(
+    tmp_path: Path,
+) -> None:
+    """A manifest may come through a pipe that is silent."""
+    reading, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class SilentManifest(Manifest):
+        def source_rows(self) -> Generator[SourceRow, None, None]:
+            try:
+                reading.set()
+                go_on.wait(10)
+                yield SourceRow(1, "line 2", rows(1)[0])
+            finally:
+                closed.set()
+
+    async def read() -> None:
+        async for _ in slices_of(SilentManifest(tmp_path / "rows.csv")):
+            pass
+
+    task = asyncio.create_task(read())
+    await until(reading.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    await until(closed.is_set)
 
 
 async def test_a_second_cancellation_ends_the_run_at_once(tmp_path: Path) -> None:

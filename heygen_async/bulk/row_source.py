@@ -6,10 +6,11 @@ Rows that were admitted before the run are kept in a temporary file: later chang
 from __future__ import annotations
 
 import asyncio
+import inspect
 import pickle
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from itertools import islice
 from typing import IO, BinaryIO, Final, TypeAlias, cast
 
@@ -117,9 +118,15 @@ async def _slices_of(rows: Rows) -> AsyncGenerator[list[SourceRow], None]:
                 yield one
         return
     in_thread = isinstance(rows, Manifest)  # a program's own iterator stays in its own thread
-    with closing(_source_rows(rows)) as source:
+    source = _source_rows(rows)
+    try:
         while taken := await to_thread.run_sync(_take, source) if in_thread else _take(source):
             yield taken
+    finally:
+        if (
+            inspect.getgeneratorstate(source) != inspect.GEN_RUNNING
+        ):  # else this was cancelled while a thread reads: its end closes the file
+            source.close()
 
 
 async def _one_by_one(rows: AsyncIterable[DubRow]) -> AsyncGenerator[list[SourceRow], None]:

@@ -35,7 +35,7 @@ from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, enqu
 from heygen_async.bulk.cluster.database import Database
 from heygen_async.bulk.cluster.enqueue import locked_run
 from heygen_async.bulk.cluster.rows import RunOptions
-from heygen_async.bulk.cluster.scheduling import Tuning
+from heygen_async.bulk.cluster.scheduling import Scheduler, Tuning
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.models import AssetId, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Fault, Sandbox
@@ -836,6 +836,33 @@ async def test_after_the_database_was_restored_jobs_that_it_lost_are_adopted(
     monkeypatch.setattr(scheduler_store.SchedulerStore, "timeline", restored)
     assert (await stage.complete()).runs[0].rows == {"done": 2}
     assert stage.jobs() == {"row-1": 1, "row-2": 1}
+
+
+async def test_after_the_database_was_restored_jobs_of_rows_that_were_uploaded_already_are_adopted_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = stage.folder / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    await stage.enqueue([DubRow(url(1), source, key="local")])
+    with monkeypatch.context() as patch:
+        patch.setattr(Scheduler, "_grant", lambda *_: asyncio.sleep(0))
+        async with stage.worker():
+            await stage.until(lambda status: status.runs[0].rows == {"ready": 1})
+    copy = await stage.cluster._database.fetch("SELECT record FROM rows WHERE reserved")
+    await stage.complete()
+    (stage.folder / "out" / "local.mp4").unlink()
+    await stage.cluster._database.fetch(
+        "UPDATE rows SET record = %(record)s, stage = 'ready', reserved = true, price = 1, lipsync_id = NULL",
+        {"record": Jsonb(copy[0][0])},
+    )
+    stage.sandbox.forget_keys()
+
+    async def restored(_: object) -> str:
+        return "another.2"
+
+    monkeypatch.setattr(scheduler_store.SchedulerStore, "timeline", restored)
+    assert (await stage.complete()).runs[0].rows == {"done": 1}
+    assert stage.jobs() == {"local": 1}
 
 
 async def test_a_worker_that_ends_puts_its_transfers_back_and_finishes_its_creates(

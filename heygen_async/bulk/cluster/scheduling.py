@@ -294,7 +294,7 @@ class Scheduler:
 
     async def _adopt(self, row: StoredRow) -> bool:
         """Save a row whose job was found in the list, or that is in doubt; return whether it was one."""
-        if row.record.state is not State.PLANNED or row.reserved:
+        if row.record.state is not State.PLANNED:
             return False
         try:
             found = await self.searcher.lost_job(row.record, row.row.row, self._most(row))

@@ -30,6 +30,7 @@ from heygen_async import (
     TransportError,
     UnexpectedResponse,
 )
+from heygen_async.bulk import report
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, enqueue, scheduler_store
 from heygen_async.bulk.cluster.database import Database
@@ -739,6 +740,16 @@ async def test_a_report_lists_every_row_of_a_run(stage: Stage) -> None:
         ("bad", "failed"),
     ]
     assert found[0]["file"].endswith("row-1.mp4")
+
+
+async def test_a_report_lists_rows_of_several_enqueues_that_have_the_same_number(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_PAGE", 4)
+    manifests = [[f"{name}{number}" for number in range(5)] for name in "abc"]
+    for keys in manifests:
+        await stage.enqueue([DubRow(url(key), AUDIO, key=key) for key in keys])
+    assert {row["key"] for row in await stage.report()} == {key for keys in manifests for key in keys}
 
 
 async def test_prune_removes_runs_that_have_ended(stage: Stage) -> None:

@@ -299,10 +299,13 @@ class _RunRows:
     run: int
 
     async def rows(self, after: int, limit: int) -> Sequence[Record]:
-        """Return rows in order, the first *limit* after row number *after*."""
+        """Return rows in order, the first *limit* after row number *after*, and all that have the last number of them.
+
+        Rows of several enqueues may have the same number.
+        """
         found = await self.database.fetch(
             f"SELECT {COLUMNS} FROM rows WHERE run = %(run)s AND number > %(after)s AND NOT is_held "  # noqa: S608
-            "ORDER BY number LIMIT %(limit)s",
+            "ORDER BY number FETCH FIRST %(limit)s ROWS WITH TIES",
             {"run": self.run, "after": after, "limit": limit},
         )
         return [stored_row(values).record for values in found]

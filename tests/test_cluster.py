@@ -33,8 +33,8 @@ from heygen_async import (
 from heygen_async.bulk import report
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, enqueue, scheduler_store
-from heygen_async.bulk.cluster.database import Database
-from heygen_async.bulk.cluster.enqueue import locked_run
+from heygen_async.bulk.cluster.database import Database, DatabaseLost, LockedConnection
+from heygen_async.bulk.cluster.enqueue import Enqueue, locked_run
 from heygen_async.bulk.cluster.rows import RunOptions
 from heygen_async.bulk.cluster.scheduling import Scheduler, Tuning
 from heygen_async.bulk.manifest import Manifest
@@ -299,15 +299,15 @@ async def test_a_failed_row_that_has_changed_is_left_as_it_was_where_another_run
     failing = DubRow(url(1, "fail=No+face"), AUDIO, key="row")
     await stage.enqueue([failing])
     await stage.complete()
-    fetch = Database.fetch
+    fetch = LockedConnection.fetch
 
-    async def after_another(self: Database, statement: str, values: object = None) -> object:
+    async def after_another(self: LockedConnection, statement: str, values: object = None) -> object:
         if "INSERT INTO claims" in statement:
             monkeypatch.undo()
             await stage.enqueue([DubRow(url(2), AUDIO, key="other", output="same.mp4")], run="other")
         return await fetch(self, statement, values)
 
-    monkeypatch.setattr(Database, "fetch", after_another)
+    monkeypatch.setattr(LockedConnection, "fetch", after_another)
     again = evolve(failing, title="again", output="again.mp4")
     with pytest.raises(BadRows):
         await stage.enqueue([again, DubRow(url(3), AUDIO, key="late", output="same.mp4")])
@@ -324,13 +324,13 @@ async def test_rows_that_have_changed_are_stored_a_slice_at_a_time(
     await stage.complete()
     for name in stage.files():
         (stage.folder / "out" / name).unlink()
-    fetch, sizes = Database.fetch, []
+    fetch, sizes = LockedConnection.fetch, []
 
-    async def measured(self: Database, statement: str, values: Mapping[str, object] | None = None) -> object:
+    async def measured(self: LockedConnection, statement: str, values: Mapping[str, object] | None = None) -> object:
         sizes.extend(len(one.obj) for one in (values or {}).values() if isinstance(one, Jsonb))
         return await fetch(self, statement, values)
 
-    monkeypatch.setattr(Database, "fetch", measured)
+    monkeypatch.setattr(LockedConnection, "fetch", measured)
     assert (await stage.enqueue(given)).changed == 120
     assert max(sizes) < 120
 
@@ -360,12 +360,12 @@ async def test_a_run_that_is_removed_before_it_is_locked_is_made_again(
     database, locked, removed = stage.cluster._database, Database.locked, []
 
     @asynccontextmanager
-    async def late(self: Database, run: int) -> AsyncIterator[bool]:
+    async def late(self: Database, run: int) -> AsyncIterator[LockedConnection | None]:
         if not removed:
             removed.append(run)
             await database.fetch("DELETE FROM runs WHERE id = %(run)s", {"run": run})
-        async with locked(self, run) as is_ours:
-            yield is_ours
+        async with locked(self, run) as found:
+            yield found
 
     monkeypatch.setattr(Database, "locked", late)
     assert (await stage.enqueue(rows(2))).added == 2
@@ -968,9 +968,9 @@ def test_the_import_of_bulk_loads_nothing_of_the_cluster() -> None:
 
 async def _dies_before_the_release(stage: Stage, given: Sequence[DubRow], monkeypatch: pytest.MonkeyPatch) -> None:
     """Enqueue rows, but die before they are released, as by SIGKILL."""
-    fetch = Database.fetch
+    fetch = LockedConnection.fetch
 
-    async def until_then(self: Database, statement: str, values: object = None) -> object:
+    async def until_then(self: LockedConnection, statement: str, values: object = None) -> object:
         if "released" in statement:
             raise KeyboardInterrupt
         if "gone AS" in statement and await fetch(self, "SELECT 1 FROM rows"):
@@ -978,7 +978,7 @@ async def _dies_before_the_release(stage: Stage, given: Sequence[DubRow], monkey
         return await fetch(self, statement, values)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "fetch", until_then)
+        patch.setattr(LockedConnection, "fetch", until_then)
         with pytest.raises(KeyboardInterrupt):
             await stage.enqueue(given)
 
@@ -1008,19 +1008,39 @@ async def test_a_run_has_one_enqueue_at_a_time(stage: Stage) -> None:
     assert (await stage.enqueue(rows(2))).added == 0  # and the next one may go
 
 
+async def test_an_enqueue_that_has_lost_its_lock_releases_nothing_and_removes_nothing_of_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, added = Enqueue._release, []
+
+    async def after_the_next(self: Enqueue) -> None:
+        monkeypatch.undo()
+        ends = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        await stage.cluster._database.fetch(ends)
+        added.append(await stage.enqueue(rows(1)))
+        await release(self)
+
+    monkeypatch.setattr(Enqueue, "_release", after_the_next)
+    with pytest.raises(DatabaseLost):
+        await stage.enqueue(rows(3))
+    assert [one.added for one in added] == [1]
+    assert (await stage.cluster.status()).runs[0].total == 1
+    assert (await stage.enqueue(rows(3))).added == 2
+
+
 async def test_one_of_two_runs_that_are_enqueued_at_once_has_an_output(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     both = asyncio.Barrier(2)
-    fetch = Database.fetch
+    fetch = LockedConnection.fetch
 
-    async def together(self: Database, statement: str, values: object = None) -> object:
+    async def together(self: LockedConnection, statement: str, values: object = None) -> object:
         if "INSERT INTO claims" in statement:
             async with asyncio.timeout(10):
                 await both.wait()
         return await fetch(self, statement, values)
 
-    monkeypatch.setattr(Database, "fetch", together)
+    monkeypatch.setattr(LockedConnection, "fetch", together)
     row = DubRow(url(1), AUDIO, key="one", output="same.mp4")
     found = await asyncio.gather(*(stage.enqueue([row], run=run) for run in "ab"), return_exceptions=True)
     monkeypatch.undo()

@@ -146,8 +146,8 @@ class Cluster:
             captions=captions,
         )
         name = await to_thread.run_sync(_name_of, rows) if run is None else run
-        async with locked_run(self._database, origin, name, options) as (number, now):
-            return await Enqueue(self._database, number, name, options, now).check_and_add(slices_of(rows))
+        async with locked_run(self._database, origin, name, options) as (locked, number, now):
+            return await Enqueue(locked, number, name, options, now).check_and_add(slices_of(rows))
 
     async def work(
         self,

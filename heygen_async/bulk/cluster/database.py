@@ -176,6 +176,34 @@ class Statements(Protocol):
         ...
 
 
+@frozen
+class LockedConnection:
+    """Carries out statements on the connection that holds a lock: none any more once that is lost."""
+
+    _connection: psycopg.AsyncConnection[tuple[Any, ...]]
+
+    async def fetch(
+        self, statement: LiteralString | sql.SQL | sql.Composed, values: Mapping[str, object] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Carry out one statement, and return its rows.
+
+        Raises:
+            DatabaseLost: If there was no answer: then it may have been carried out.
+            ClusterError: If the database refused it.
+        """
+        with translated():
+            return await _fetch(self._connection, statement, values)
+
+
+async def _fetch(
+    connection: psycopg.AsyncConnection[tuple[Any, ...]],
+    statement: LiteralString | sql.SQL | sql.Composed,
+    values: Mapping[str, object] | None,
+) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(statement, None if values is None else _storable(dict(values)))
+    return await cursor.fetchall() if cursor.description else []
+
+
 class Database:
     """A pool of connections. Use it with `async with`.
 
@@ -232,15 +260,17 @@ class Database:
         with translated():
             async with self.pool.connection() as connection:
                 try:
-                    cursor = await connection.execute(statement, None if values is None else _storable(dict(values)))
+                    return await _fetch(connection, statement, values)
                 except psycopg.errors.ReadOnlySqlTransaction:
                     await connection.close()  # it may stay read-only when the database is not any more
                     raise
-                return await cursor.fetchall() if cursor.description else []
 
     @asynccontextmanager
-    async def locked(self, run: int) -> AsyncIterator[bool]:
-        """Lock a run while the body goes on, for as long as this process lives; yields whether it was free.
+    async def locked(self, run: int) -> AsyncIterator[LockedConnection | None]:
+        """Lock a run while the body goes on; yields what works on it, or `None` if it is locked already.
+
+        What is written to the run goes through that: with its connection the lock is lost, and somebody else may
+        have it.
 
         Args:
             run: The number of the run.
@@ -252,7 +282,7 @@ class Database:
             with translated():
                 cursor = await connection.execute(_LOCK_RUN, {"lock": _LOCK, "run": run})
                 ((is_ours, *_),) = await cursor.fetchall()
-            yield is_ours
+            yield LockedConnection(connection) if is_ours else None
 
     async def migrate(self, make_engine_tables: Callable[[], Awaitable[None]]) -> None:
         """Create the tables, or bring them to this version.

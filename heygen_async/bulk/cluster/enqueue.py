@@ -3,7 +3,7 @@
 Rule 1: a row that is stored already stays as it is, unless it failed and has changed: the same manifest adds nothing.
 Rule 2: rows are stored once all of them were checked, and held back until all are stored; those that were stored before
 change at that moment too. An enqueue that dies before leaves nothing to do, and the next one removes what it has left.
-There is one enqueue of a run at a time.
+There is one enqueue of a run at a time: it works on the connection that holds the lock of the run.
 Rule 3: an enqueue that is refused leaves nothing: no row, no new run and no folder.
 """
 
@@ -22,7 +22,7 @@ from attrs import define, evolve, field, frozen
 from heygen_async.bulk.budget import Budget, check_rates
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
 from heygen_async.bulk.claims import conflict, rivals
-from heygen_async.bulk.cluster.database import ClusterError, Database, DatabaseLost, to_jsonb
+from heygen_async.bulk.cluster.database import ClusterError, Database, DatabaseLost, Statements, to_jsonb
 from heygen_async.bulk.cluster.postgres import written_row
 from heygen_async.bulk.cluster.rows import (
     RunOptions,
@@ -85,7 +85,7 @@ class _Known:
 class _CheckedRows:
     """The store that rows are checked against: the run in the database. See `store.RowStore`."""
 
-    database: Database
+    database: Statements
     run: int
     _known: dict[str, _Known] = field(factory=dict)
     _claims: dict[str, tuple[str, str]] = field(factory=dict)
@@ -159,7 +159,7 @@ class _CheckedRows:
 class Enqueue:
     """One enqueue of rows."""
 
-    database: Database
+    database: Statements
     run: int
     name: str
     options: RunOptions
@@ -314,21 +314,23 @@ def _new_row(row: StoredRow) -> dict[str, Any]:
 @asynccontextmanager
 async def locked_run(
     database: Database, origin: str, name: str, options: RunOptions
-) -> AsyncGenerator[tuple[int, float]]:
-    """Lock the run with this name, made if it is new, while the body goes on; yield it and the time by the database.
+) -> AsyncGenerator[tuple[Statements, int, float]]:
+    """Lock the run with this name, made if it is new, while the body goes on.
+
+    Yields what works on it, the run, and the time by the database.
 
     Raises:
         ClusterError: If it has another output folder, or another enqueue of it goes on.
     """
     while True:
         run, _ = await _open_run(database, origin, name, options)
-        async with database.locked(run) as is_ours:
-            if not is_ours:
+        async with database.locked(run) as locked:
+            if locked is None:
                 raise ClusterError(f"rows are being enqueued in the run {name} at the moment; try again after that")
             # An enqueue that was refused may have removed it before it was locked here.
-            found = await _open_run(database, origin, name, options)
-            if found[0] == run:
-                yield found
+            found, now = await _open_run(database, origin, name, options)
+            if found == run:
+                yield locked, run, now
                 return
 
 

@@ -395,7 +395,7 @@ async def test_two_rows_that_would_write_one_file_are_refused_in_two_runs_too(st
     with pytest.raises(BadRows, match="duplicate"):
         await stage.enqueue([one, evolve(one, key="other")])
     await stage.enqueue([one], run="first")
-    with pytest.raises(BadRows, match="duplicate of the row row-1 that was enqueued before: the same output"):
+    with pytest.raises(BadRows, match="duplicate of the row row-1 of the run first: the same output"):
         await stage.enqueue([evolve(one, key="other")], run="second")
 
 
@@ -414,7 +414,7 @@ async def test_an_output_that_is_a_folder_of_another_is_refused_in_one_run_and_i
     with pytest.raises(BadRows, match=f"row 2: {message} row 1 "):
         await stage.enqueue([one, two])
     await stage.enqueue([one], run="first")
-    with pytest.raises(BadRows, match=f"row 1: {message} the row row-1 that was enqueued before "):
+    with pytest.raises(BadRows, match=f"row 1: {message} the row row-1 of the run first "):
         await stage.enqueue([two], run="second")
     await stage.enqueue([evolve(two, output="x.mp4/other.mp4" if "/" in first else "other.mp4")], run="third")
 
@@ -767,6 +767,35 @@ async def test_prune_removes_runs_that_have_ended(stage: Stage) -> None:
     assert (await stage.enqueue(rows(1), run="old")).added == 1
 
 
+async def test_prune_leaves_a_run_alone_in_which_rows_are_being_enqueued(stage: Stage) -> None:
+    await stage.enqueue(rows(1))
+    await stage.complete()
+
+    async def slow() -> AsyncIterator[DubRow]:
+        for row in rows(2):
+            yield row
+        assert await stage.cluster.prune(older_than=0.0) == 0
+
+    assert (await stage.enqueue(slow())).added == 1
+    assert (await stage.complete()).runs[0].rows == {"done": 2}
+
+
+async def test_prune_removes_what_an_enqueue_that_died_has_left_and_another_run_may_have_its_outputs(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.enqueue([DubRow(url("old"), AUDIO, key="old")], run="ended")
+    await stage.complete()
+    late = DubRow(url("late"), AUDIO, key="late")
+    await _dies_before_the_release(stage, rows(1), monkeypatch)
+    await _dies_before_the_release(stage, [late], monkeypatch, run="ended")
+    with pytest.raises(BadRows, match="row-1 of the run default, whose enqueue goes on, or was interrupted"):
+        await stage.enqueue(rows(1), run="other")
+
+    assert await stage.cluster.prune() == 1
+    assert [run.name for run in (await stage.cluster.status()).runs] == ["ended"]
+    assert (await stage.enqueue([*rows(1), late], run="other")).added == 2
+
+
 async def test_the_status_shows_what_runs(database_url: str, tmp_path: Path) -> None:
     async with staged(database_url, tmp_path, manual=True) as stage:
         await stage.enqueue([evolve(row, end_time=10.0) for row in rows(14)], budget=100.0)
@@ -966,7 +995,9 @@ def test_the_import_of_bulk_loads_nothing_of_the_cluster() -> None:
     assert [module for module in found if module.startswith(heavy)] == []
 
 
-async def _dies_before_the_release(stage: Stage, given: Sequence[DubRow], monkeypatch: pytest.MonkeyPatch) -> None:
+async def _dies_before_the_release(
+    stage: Stage, given: Sequence[DubRow], monkeypatch: pytest.MonkeyPatch, **options: object
+) -> None:
     """Enqueue rows, but die before they are released, as by SIGKILL."""
     fetch = LockedConnection.fetch
 
@@ -980,7 +1011,7 @@ async def _dies_before_the_release(stage: Stage, given: Sequence[DubRow], monkey
     with monkeypatch.context() as patch:
         patch.setattr(LockedConnection, "fetch", until_then)
         with pytest.raises(KeyboardInterrupt):
-            await stage.enqueue(given)
+            await stage.enqueue(given, **options)
 
 
 async def test_the_rows_of_an_enqueue_that_died_are_not_released_by_the_next(

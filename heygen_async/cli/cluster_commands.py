@@ -221,7 +221,9 @@ async def prune(
     where: Where = Where(),
     options: Printing = Printing(),  # noqa: B008 frozen
 ) -> None:
-    """Remove runs of which every row has ended. The same rows, enqueued later, are paid for again.
+    """Remove runs of which every row has ended, and what interrupted enqueues have left.
+
+    The rows of a removed run, enqueued later, are paid for again.
 
     Example: heygen-async cluster prune --older-than 720h
 

@@ -24,7 +24,7 @@ from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, AccountStore, join
 from heygen_async.bulk.cluster.api_calls import Api, Session
 from heygen_async.bulk.cluster.database import ClusterError, Database, RetryingStatements, to_jsonb
 from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
-from heygen_async.bulk.cluster.enqueue import Enqueue, Enqueued, locked_run
+from heygen_async.bulk.cluster.enqueue import FORGET, Enqueue, Enqueued, locked_run
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
 from heygen_async.bulk.cluster.scheduling import Tuning
@@ -243,9 +243,10 @@ class Cluster:
         return count
 
     async def prune(self, *, older_than: float = 7 * 86400.0) -> int:
-        """Remove runs of which every row has ended, and what workers that are gone have left; return how many runs.
+        """Remove runs of which every row has ended, and what workers and enqueues that died have left.
 
-        What is removed is not known any more: the same rows enqueued later are paid for again.
+        It returns how many runs it has removed, those without rows too. What is removed is not known any more: the
+        same rows enqueued later are paid for again. Runs in which rows are being enqueued are left alone.
 
         Args:
             older_than: Only runs whose last row ended so many seconds ago, 0 or more.
@@ -255,12 +256,17 @@ class Cluster:
         """
         if not older_than >= 0:  # NaN is not
             raise ValueError(f"older_than must be 0 or more, not {older_than}")
-        removed = await self._database.fetch(_PRUNE, {"seconds": older_than})
+        removed = 0
+        for (run,) in await self._database.fetch("SELECT id FROM runs ORDER BY id"):
+            async with self._database.locked(run) as locked:
+                if locked is not None:
+                    await locked.fetch(FORGET, {"run": run})
+                    removed += len(await locked.fetch(_PRUNE, {"run": run, "seconds": older_than}))
         await self._database.fetch(
             "DELETE FROM workers WHERE beat < unix_time() - %(seconds)s", {"seconds": 100 * ALIVE_SECONDS}
         )
         await remove_leftovers(self._database)
-        return len(removed)
+        return removed
 
     async def notify(self, lipsync_id: str) -> None:
         """Tell the scheduler that a job may have ended, as a webhook says; it looks at once.
@@ -391,9 +397,9 @@ RETURNING rows.key
 """
 
 _PRUNE: Final[LiteralString] = """
-DELETE FROM runs WHERE NOT EXISTS (
+DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (
     SELECT 1 FROM rows WHERE rows.run = runs.id
         AND (stage NOT IN ('done', 'failed', 'skipped') OR changed > unix_time() - %(seconds)s)
-) AND created < unix_time() - %(seconds)s
+)
 RETURNING id
 """

@@ -81,6 +81,21 @@ class _Known:
     stage: Stage
 
 
+@frozen
+class _Claimed:
+    """A row that has what others must not have."""
+
+    run: int
+    key: str
+    name: str
+    """The name of its run."""
+    is_held: bool
+
+    def __str__(self) -> str:
+        unfinished = ", whose enqueue goes on, or was interrupted (then prune removes it)" if self.is_held else ""
+        return f"the row {self.key} of the run {self.name}{unfinished}"
+
+
 @define(eq=False)
 class _CheckedRows:
     """The store that rows are checked against: the run in the database. See `store.RowStore`."""
@@ -113,7 +128,7 @@ class _CheckedRows:
         taken = await self._taken({rival for entry in entries for claim in entry.claims for rival in rivals(claim)})
         return [self._admit(entry, records.get(entry.key), taken) for entry in entries]
 
-    def _admit(self, entry: Entry, known: Record | None, taken: Mapping[str, tuple[int, str, str]]) -> Admission:
+    def _admit(self, entry: Entry, known: Record | None, taken: Mapping[str, _Claimed]) -> Admission:
         claims = (f"key {entry.key}", *entry.claims)
         found = self._conflict(entry, claims, taken) or admitted(entry, known)
         if isinstance(found, str):
@@ -121,22 +136,24 @@ class _CheckedRows:
         self._claims |= dict.fromkeys(claims, (entry.key, entry.place))
         return found
 
-    def _conflict(self, entry: Entry, claims: Sequence[str], taken: Mapping[str, tuple[int, str, str]]) -> str | None:
+    def _conflict(self, entry: Entry, claims: Sequence[str], taken: Mapping[str, _Claimed]) -> str | None:
         for claim in claims:
             for rival in rivals(claim):
                 other = self._claims.get(rival)
                 if other is not None and other[1] != entry.place:
                     return conflict(claim, rival, other[1])
                 stored = taken.get(rival)
-                if stored is not None and stored[:2] != (self.run, entry.key):
-                    return conflict(claim, rival, f"the row {stored[1]} that was enqueued before")
+                if stored is not None and (stored.run, stored.key) != (self.run, entry.key):
+                    return conflict(claim, rival, str(stored))
         return None
 
-    async def _taken(self, claims: Collection[str]) -> Mapping[str, tuple[int, str, str]]:
+    async def _taken(self, claims: Collection[str]) -> Mapping[str, _Claimed]:
         found = await self.database.fetch(
-            "SELECT claim, run, key, place FROM claims WHERE claim = ANY(%(claims)s)", {"claims": list(claims)}
+            "SELECT claim, run, key, name, is_held FROM claims JOIN runs ON runs.id = run "
+            "WHERE claim = ANY(%(claims)s)",
+            {"claims": list(claims)},
         )
-        return {claim: (run, key, place) for claim, run, key, place in found}
+        return {claim: _Claimed(*values) for claim, *values in found}
 
     async def reviews(self, keys: Sequence[str]) -> Sequence[Review]:  # noqa: ARG002 as the protocol has it
         """Return nothing: decisions are made on journals."""
@@ -176,7 +193,7 @@ class Enqueue:
             OSError: If the output folder cannot be written to; the same.
         """
         try:
-            await self.database.fetch(_FORGET, {"run": self.run})
+            await self.database.fetch(FORGET, {"run": self.run})
             return await self._check_and_add(slices)
         except BaseException:
             await self._withdraw()
@@ -378,7 +395,7 @@ FROM jsonb_to_recordset(%(claims)s) AS given (claim text, key text, place text)
 ON CONFLICT DO NOTHING
 """  # noqa: S608 names of ours
 
-_FORGET: Final[LiteralString] = """
+FORGET: Final[LiteralString] = """
 WITH gone AS (
     DELETE FROM rows WHERE run = %(run)s AND is_held
 ), unchanged AS (

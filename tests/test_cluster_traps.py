@@ -1,7 +1,7 @@
 """What a cluster could get wrong without an error: seats that stay idle, requests made twice, slow handovers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from heygen_async.bulk.cluster.accounts import AccountStore, LeaseLost
 from heygen_async.bulk.cluster.database import Database
 from heygen_async.bulk.cluster.rows import Stage as At
 from heygen_async.bulk.cluster.scheduler import Learnt
-from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
+from heygen_async.bulk.cluster.scheduler_store import AccountSnapshot, SchedulerStore
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus, Source
 from heygen_async.policies import PollPolicy
 from heygen_async.sandbox import SAMPLE_AUDIO
@@ -360,3 +360,22 @@ async def test_the_worker_that_is_the_scheduler_is_not_gone_after_the_database_w
         assert await accounts.claim(second, "other") is not None
 
         assert await scheduler.store.dead_workers() == {"other"}
+
+
+async def test_a_run_that_is_removed_while_the_scheduler_looks_at_it_does_not_end_it(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with yard(database_url, tmp_path, monkeypatch) as one:
+        await one.complete()
+        scheduler, snapshot = await one.scheduler(), SchedulerStore.snapshot
+        await scheduler._look_around()
+
+        async def then_remove(self: SchedulerStore, runs: Collection[int]) -> AccountSnapshot:
+            found = await snapshot(self, runs)
+            await one.cluster.prune(older_than=0.0)
+            await scheduler._look_around()
+            return found
+
+        monkeypatch.setattr(SchedulerStore, "snapshot", then_remove)
+        await scheduler._move()
+        assert (await one.cluster.status()).runs == []

@@ -199,7 +199,8 @@ class Scheduler:
         """Learn from answers, and let rows go that may go."""
         snapshot = await self.store.snapshot(self._runs)
         for run, (spent, longest) in snapshot.money.items():
-            self._runs[run] = evolve(self._runs[run], spent=spent, longest=longest)
+            if run in self._runs:  # it may have been removed meanwhile
+                self._runs[run] = evolve(self._runs[run], spent=spent, longest=longest)
         self._look_for_seats(is_scarce=snapshot.halted is None and snapshot.ahead > 0)
         if snapshot.answered:
             await self._learn(snapshot)

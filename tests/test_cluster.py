@@ -1039,6 +1039,24 @@ async def test_a_run_has_one_enqueue_at_a_time(stage: Stage) -> None:
     assert (await stage.enqueue(rows(2))).added == 0  # and the next one may go
 
 
+async def test_a_run_is_unlocked_before_the_connection_of_its_enqueue_is_closed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server notices the end of a connection a moment later: the next enqueue would be refused."""
+    close, locks = psycopg.AsyncConnection.close, []
+
+    async def after_a_look(self: psycopg.AsyncConnection) -> None:
+        locks.extend(await stage.cluster._database.fetch("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"))
+        await close(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg.AsyncConnection, "close", after_a_look)
+        await stage.enqueue(rows(1))
+        with pytest.raises(BadRows):
+            await stage.enqueue([*rows(1), *rows(1)])
+    assert locks == []
+
+
 async def test_an_enqueue_that_has_lost_its_lock_releases_nothing_and_removes_nothing_of_the_next(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

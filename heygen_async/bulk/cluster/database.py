@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, LiteralString, Protocol, Self
 
@@ -52,6 +52,7 @@ _REFUSED_BY_POOLER: Final = "unsupported startup parameter"
 _LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed)
 _LIMITS: Final = "54"
 """The class of errors of what is too large for the database: the driver takes them for operational ones."""
+_UNLOCK_SECONDS: Final = 1.0
 _LOCK: Final = 0x4845_5947  # of migrations; with a second number, of that run
 # The server, too, notices within seconds that the machine of a connection is gone: then its lock is free.
 _LOCK_RUN: Final[LiteralString] = """
@@ -279,10 +280,14 @@ class Database:
             DatabaseLost: If the database cannot be reached.
         """
         async with await self.connect() as connection:
-            with translated():
-                cursor = await connection.execute(_LOCK_RUN, {"lock": _LOCK, "run": run})
-                ((is_ours, *_),) = await cursor.fetchall()
-            yield LockedConnection(connection) if is_ours else None
+            locked = LockedConnection(connection)
+            ((is_ours, *_),) = await locked.fetch(_LOCK_RUN, {"lock": _LOCK, "run": run})
+            try:
+                yield locked if is_ours else None
+            finally:  # the server notices the end of the connection a moment later
+                with suppress(DatabaseLost, TimeoutError):
+                    async with asyncio.timeout(_UNLOCK_SECONDS):
+                        await locked.fetch("SELECT pg_advisory_unlock_all()")
 
     async def migrate(self, make_engine_tables: Callable[[], Awaitable[None]]) -> None:
         """Create the tables, or bring them to this version.

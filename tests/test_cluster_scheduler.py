@@ -480,9 +480,9 @@ def test_with_a_budget_one_row_of_unknown_length_goes_first():
     assert len(granted(rows, runs=known)) == 2
 
 
-def test_uploads_run_only_so_far_ahead_and_their_jobs_are_reserved():
-    rows = [stored(n, stage=Stage.PREPARE, audio=b"audio") for n in range(1, 6)]
-    found = to_prepare(rows, 3, Budgets(one_run()))
+def test_the_jobs_of_uploads_are_reserved():
+    rows = [stored(n, stage=Stage.PREPARE, audio=b"audio") for n in range(1, 4)]
+    found = to_prepare(rows, Budgets(one_run()))
 
     assert [row.row.number for row in found] == [1, 2, 3]
     assert all(row.reserved for row in found)

@@ -18,7 +18,8 @@ from heygen_async.bulk.cluster import Cluster, delivery, scheduler_store, schedu
 from heygen_async.bulk.cluster.accounts import AccountStore, LeaseLost
 from heygen_async.bulk.cluster.database import Database
 from heygen_async.bulk.cluster.rows import Stage as At
-from heygen_async.bulk.cluster.scheduler import Learnt
+from heygen_async.bulk.cluster.rows import WorkKind
+from heygen_async.bulk.cluster.scheduler import AHEAD, Learnt
 from heygen_async.bulk.cluster.scheduler_store import AccountSnapshot, SchedulerStore
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus, Source
 from heygen_async.policies import PollPolicy
@@ -379,3 +380,19 @@ async def test_a_run_that_is_removed_while_the_scheduler_looks_at_it_does_not_en
         monkeypatch.setattr(SchedulerStore, "snapshot", then_remove)
         await scheduler._move()
         assert (await one.cluster.status()).runs == []
+
+
+async def test_rows_that_wait_for_a_seat_of_their_run_hold_up_no_uploads_of_another(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    local = [DubRow(url(number), source, key=f"local-{number}") for number in range(AHEAD + 5)]
+    async with yard(database_url, tmp_path, monkeypatch, rows(AHEAD + 5)) as one:
+        options = {"output_dir": tmp_path / "out", "base_url": ORIGIN}
+        await one.cluster.enqueue(rows(AHEAD + 5), max_in_flight=1, **options)
+        await one.cluster.enqueue(local, run="local", **options)
+        for _ in range(2):
+            await one.schedule()
+        uploads = [ticket.key for kind, ticket in one.engine.waiting if kind is WorkKind.UPLOAD]
+    assert uploads == [f"local-{number}" for number in range(AHEAD)]

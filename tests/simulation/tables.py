@@ -315,7 +315,7 @@ class Tables:
         ]
         preparing = sum(row.deferred is not None or row.holder is not None for row in self._in("prepare"))
         ahead = min(preparing, of["limit"]) + min(len(self._in("ready")), of["limit"])
-        return [(self.halted, answered, busy, due, ahead, [[1, self._spent(), self.longest]])]
+        return [(self.halted, answered, busy, due, [[1, ahead]] if ahead else [], [[1, self._spent(), self.longest]])]
 
     def _save_learnt(self, of: Values) -> Result:
         if of["epoch"] != self.epoch:
@@ -340,7 +340,7 @@ class Tables:
             if row.deferred is None and row.holder is None and row.answer is None and row.due <= self.now()
         ]
         rows.sort(key=lambda row: row.number)
-        return [row.columns for row in rows[: of["limit"]]]
+        return [row.columns for one in of["rooms"] for row in rows[: one["room"]]]
 
     def _reserved(self, _: Values) -> Result:
         prices = [row.price for row in self.rows.values() if row.reserved]

@@ -25,7 +25,7 @@ from heygen_async.bulk.record import State
 from heygen_async.models import JSON
 
 AHEAD: Final = 16
-"""How many rows may be uploading, or have been uploaded and wait for a seat."""
+"""How many rows of a run may be uploading, or be ready and wait for a seat."""
 
 QUEUED_SECONDS: Final = 1.0
 """How long a delivery may be under way before it is looked for."""
@@ -249,17 +249,9 @@ def _granted(candidate: StoredRow, budgets: Budgets, now: float, delays: RetryDe
     return evolve(row, record=intent(row.row, record, now, estimate=row.price), stage=Stage.CREATE, due=now)
 
 
-def to_prepare(candidates: Iterable[StoredRow], room: int, budgets: Budgets) -> list[StoredRow]:
+def to_prepare(candidates: Iterable[StoredRow], budgets: Budgets) -> list[StoredRow]:
     """Return the rows whose files are to be uploaded now, with their prices reserved, and those that are skipped."""
-    decided: list[StoredRow] = []
-    for candidate in candidates:
-        if room <= 0:
-            break
-        row = budgets.reserve(candidate)
-        if row is not None:
-            room -= row.stage is Stage.PREPARE
-            decided.append(row)
-    return decided
+    return [row for candidate in candidates if (row := budgets.reserve(candidate)) is not None]
 
 
 @frozen

@@ -39,8 +39,8 @@ class AccountSnapshot:
     """What holds seats."""
     due: Sequence[Ticket]
     """Work that no worker has yet, and that may begin."""
-    ahead: int
-    """How many rows are being prepared or are ready, as far as that matters."""
+    ahead: Mapping[int, int]
+    """How many rows of each run are being prepared or are ready, as far as that matters."""
     money: Mapping[int, tuple[float, float]]
     """What the jobs of each run cost, and its longest output."""
 
@@ -98,7 +98,7 @@ class SchedulerStore:
             answered=[_answered(one) for one in answered],
             busy=Busy(counts[Stage.FLIGHT], counts[Stage.CREATE]),
             due=[Ticket(run, key, version) for run, key, version in due],
-            ahead=ahead,
+            ahead=dict(ahead),
             money={run: (spent, longest) for run, spent, longest in money},
         )
 
@@ -118,9 +118,10 @@ class SchedulerStore:
         found = await self.database.fetch(_READY, {"runs": list(runs), "limit": limit})
         return [stored_row(values) for values in found]
 
-    async def to_prepare(self, runs: Collection[int], limit: int) -> list[StoredRow]:
-        """Return rows whose files are to be uploaded, in their order."""
-        found = await self.database.fetch(_TO_PREPARE, {"runs": list(runs), "limit": limit})
+    async def to_prepare(self, rooms: Mapping[int, int]) -> list[StoredRow]:
+        """Return rows whose files are to be uploaded, in their order: of each run so many as there is room for."""
+        given = [{"run": run, "room": room} for run, room in rooms.items()]
+        found = await self.database.fetch(_TO_PREPARE, {"rooms": to_jsonb(given)})
         return [stored_row(values) for values in found]
 
     async def reserved(self, runs: Collection[int]) -> Mapping[int, Sequence[float]]:
@@ -243,10 +244,13 @@ ORDER BY resend DESC, run, number LIMIT %(limit)s
 """  # noqa: S608 names of ours
 
 _TO_PREPARE: Final[LiteralString] = f"""
-SELECT {COLUMNS} FROM rows
-WHERE stage = 'prepare' AND NOT is_held AND deferred IS NULL AND holder IS NULL AND answer IS NULL
-    AND run = ANY(%(runs)s) AND due <= unix_time()
-ORDER BY run, number LIMIT %(limit)s
+SELECT {COLUMNS} FROM jsonb_to_recordset(%(rooms)s) AS given (run integer, room integer), LATERAL (
+    SELECT * FROM rows
+    WHERE stage = 'prepare' AND NOT is_held AND deferred IS NULL AND holder IS NULL AND answer IS NULL
+        AND run = given.run AND due <= unix_time()
+    ORDER BY number LIMIT given.room
+) AS rows
+ORDER BY rows.run, rows.number
 """  # noqa: S608 names of ours
 
 _SNAPSHOT: Final[LiteralString] = """
@@ -263,12 +267,15 @@ SELECT
             WHERE stage IN ('create', 'search', 'download') AND deferred IS NULL AND holder IS NULL AND NOT is_held
                 AND answer IS NULL AND run = ANY(%(runs)s) AND due <= unix_time()
             ORDER BY run, number LIMIT 200) AS due),
-    (SELECT count(*) FROM (
-        (SELECT 1 FROM rows WHERE stage = 'prepare' AND NOT is_held AND (deferred IS NOT NULL OR holder IS NOT NULL)
-            AND run = ANY(%(runs)s) LIMIT %(limit)s)
-        UNION ALL
-        (SELECT 1 FROM rows WHERE stage = 'ready' AND NOT is_held AND run = ANY(%(runs)s) LIMIT %(limit)s)
-    ) AS ahead),
+    (SELECT coalesce(jsonb_agg(jsonb_build_array(run, count)), '[]')
+        FROM unnest(%(runs)s::integer[]) AS given (of_run), LATERAL (SELECT of_run AS run, count(*) FROM (
+            (SELECT 1 FROM rows WHERE stage = 'prepare' AND NOT is_held AND (deferred IS NOT NULL OR holder IS NOT NULL)
+                AND run = of_run LIMIT %(limit)s)
+            UNION ALL
+            (SELECT 1 FROM rows WHERE stage = 'ready' AND NOT is_held AND resend AND run = of_run LIMIT %(limit)s)
+            UNION ALL
+            (SELECT 1 FROM rows WHERE stage = 'ready' AND NOT is_held AND NOT resend AND run = of_run LIMIT %(limit)s)
+        ) AS found) AS ahead WHERE count > 0),
     (SELECT coalesce(jsonb_agg(jsonb_build_array(id, spent, longest)), '[]') FROM runs WHERE id = ANY(%(runs)s))
 """
 

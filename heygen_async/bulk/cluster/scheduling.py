@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -201,14 +201,14 @@ class Scheduler:
         for run, (spent, longest) in snapshot.money.items():
             if run in self._runs:  # it may have been removed meanwhile
                 self._runs[run] = evolve(self._runs[run], spent=spent, longest=longest)
-        self._look_for_seats(is_scarce=snapshot.halted is None and snapshot.ahead > 0)
+        self._look_for_seats(is_scarce=snapshot.halted is None and bool(snapshot.ahead))
         if snapshot.answered:
             await self._learn(snapshot)
         if snapshot.due:
             await self._defer(await self.store.mark_deferred(snapshot.due))
         if snapshot.halted is None and self._runs:
             await self._grant(snapshot.busy)
-            await self._prepare(AHEAD - snapshot.ahead)
+            await self._prepare(snapshot.ahead)
 
     def _look_for_seats(self, *, is_scarce: bool) -> None:
         """Look more often at jobs for whose seats rows wait."""
@@ -250,19 +250,14 @@ class Scheduler:
         most = self._runs[run].options.max_in_flight
         return most is not None and busy >= most
 
-    async def _prepare(self, room: int) -> None:
-        if room <= 0:
-            return
-        runs = list(self._runs)
-        while found := await self.store.to_prepare(runs, room):
-            candidates = await self._without_lost_jobs(found)
-            if not candidates:
-                return
+    async def _prepare(self, ahead: Mapping[int, int]) -> None:
+        # Each run has room of its own: the ready rows of one may wait, for its limit or its budget, all night.
+        rooms = {run: AHEAD - ahead.get(run, 0) for run in self._runs}
+        found = await self.store.to_prepare({run: room for run, room in rooms.items() if room > 0})
+        if found and (candidates := await self._without_lost_jobs(found)):
             budgets = Budgets(self._runs, await self.store.reserved(self._runs))
-            if decided := to_prepare(candidates, room, budgets):
+            if decided := to_prepare(candidates, budgets):
                 await self._save(decided)
-                return
-            runs = _others(runs, candidates)
 
     async def _save(self, decided: Iterable[StoredRow]) -> None:
         """Save rows, and give their work to the engine."""

@@ -367,6 +367,45 @@ async def test_tables_of_another_version_of_the_engine_are_replaced(database: Da
     assert await database.fetch("SELECT * FROM procrastinate_jobs") == []
 
 
+async def test_whoever_uses_tables_that_are_there_needs_no_right_to_make_a_schema(
+    database: Database, database_url: str
+) -> None:
+    await database.fetch("DROP ROLE IF EXISTS heygen_user")
+    await database.fetch("CREATE ROLE heygen_user")
+    try:
+        await database.fetch("GRANT USAGE ON SCHEMA heygen, heygen_engine TO heygen_user")
+        await database.fetch("GRANT ALL ON ALL TABLES IN SCHEMA heygen TO heygen_user")
+        async with Database(f"{database_url}?options=-c%20role%3Dheygen_user") as one:
+            await one.migrate(lambda: make_engine_tables(one))
+            assert await one.fetch("SELECT current_user::text, id FROM accounts") == []
+    finally:
+        await database.fetch("DROP OWNED BY heygen_user")
+        await database.fetch("DROP ROLE heygen_user")
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_a_database_that_cannot_store_every_text_is_refused_with_what_to_do(
+    database_url: str, encoding: str
+) -> None:
+    name = f"heygen_{encoding.lower()}"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        options = f"ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        connection.execute(f"CREATE DATABASE {name} {options}".encode())
+        try:
+            with pytest.raises(ClusterError, match=f"{encoding}.*createdb --encoding=UTF8"):
+                async with Database(f"{database_url.rpartition('/')[0]}/{name}"):
+                    pass
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+async def test_the_encoding_of_the_environment_is_not_used(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    async with Database(database_url) as one:
+        await one.migrate(lambda: make_engine_tables(one))
+        assert await one.fetch("SELECT %(text)s", {"text": "\u540d"}) == [("\u540d",)]
+
+
 async def test_many_that_open_a_new_database_at_once_make_its_tables_once(database_url: str) -> None:
     async def open_it() -> None:
         async with Database(Secret(database_url)) as one:

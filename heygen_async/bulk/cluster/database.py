@@ -38,6 +38,7 @@ _SEARCH_PATH: Final = f"{SCHEMA},{ENGINE_SCHEMA}"
 _LASTING: Final = {
     "options": f"-c search_path={_SEARCH_PATH}",
     "application_name": "heygen-async",
+    "client_encoding": "UTF8",
     "connect_timeout": "5",
     "keepalives_idle": "5",
     "keepalives_interval": "2",
@@ -47,6 +48,10 @@ _LASTING: Final = {
 _POOLED: Final = (
     "the connection goes through a pooler that does not keep its settings, as PgBouncer in transaction mode: workers "
     "LISTEN and hold locks, so give them the address of PostgreSQL itself"
+)
+_ENCODED: Final = (
+    "the encoding of the database is {}, which cannot store every text: make a database for this with "
+    "createdb --encoding=UTF8 --template=template0 NAME"
 )
 _REFUSED_BY_POOLER: Final = "unsupported startup parameter"
 _LOST: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed)
@@ -229,10 +234,14 @@ class Database:
 
         Raises:
             DatabaseLost: If the database cannot be reached.
-            ClusterError: If a pooler between does not keep what is set for a connection.
+            ClusterError: If a pooler between does not keep what is set for a connection, or the database cannot store
+                every text.
         """
         with translated():  # the pool would keep trying, and say less
             async with await self.connect() as connection:
+                encoding = connection.info.parameter_status("server_encoding")
+                if encoding != "UTF8":
+                    raise ClusterError(_ENCODED.format(encoding))
                 cursor = await connection.execute("SELECT current_setting('search_path')")
                 if await cursor.fetchall() != [(_SEARCH_PATH,)]:
                     raise ClusterError(_POOLED)
@@ -343,10 +352,13 @@ async def _commit_each_statement(connection: psycopg.AsyncConnection[tuple[Any, 
 
 async def _version(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> int:
     """Return the version of the tables, from the comment on their schema, which is made if it is not there."""
-    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
     cursor = await connection.execute(
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", (SCHEMA,)
     )
-    ((comment,),) = await cursor.fetchall()
+    found = await cursor.fetchall()
+    if not found:  # only then: whoever uses the tables need not have the right to make a schema
+        await connection.execute(f"CREATE SCHEMA {SCHEMA}")
+        return 0
+    ((comment,),) = found
     mark, _, version = (comment or "").partition(" ")
     return int(version) if mark == "heygen-async" and version.isdecimal() else 0

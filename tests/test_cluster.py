@@ -5,6 +5,7 @@ import csv
 import errno
 import logging
 import os
+import secrets
 import subprocess
 import sys
 from collections import Counter
@@ -184,6 +185,16 @@ async def test_local_files_are_uploaded_once_and_compared_by_content(stage: Stag
 
     assert stage.files() == {"row-0.mp4", "row-1.mp4", "row-2.mp4"}
     assert len({job.body["audio"]["asset_id"] for job in stage.sandbox.jobs}) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no path that is long enough")
+async def test_a_local_file_has_a_path_as_long_as_the_system_takes(stage: Stage) -> None:
+    folder = stage.folder.joinpath(*(secrets.token_hex(120) for _ in range(12)))  # random, or it would be compressed
+    folder.mkdir(parents=True)
+    source = folder / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    await stage.enqueue([DubRow(url(1), source, key="long")])
+    assert (await stage.complete()).runs[0].rows == {"done": 1}
 
 
 async def test_a_file_that_changed_since_it_was_enqueued_fails_its_row_and_creates_no_job(stage: Stage) -> None:

@@ -69,6 +69,8 @@ class Enqueued:
     """What there is to do, and about what it costs."""
 
 
+_LONGEST_INDEXED: Final = 2600
+"""The most bytes of a path in an ordered index of PostgreSQL."""
 _WITHDRAW_SECONDS: Final = 5.0
 """How long an enqueue that fails tries to remove its rows."""
 
@@ -167,8 +169,12 @@ class _CheckedRows:
         return {path: FileInfo(*facts) for path, *facts in found}
 
     async def keep_file_info(self, facts: Mapping[str, FileInfo]) -> None:
-        """Save what was read from files."""
-        rows = [[path, one.fingerprint, one.digest, one.seconds] for path, one in facts.items()]
+        """Save what was read from files; those with a path that no index takes are read again."""
+        rows = [
+            [path, one.fingerprint, one.digest, one.seconds]
+            for path, one in facts.items()
+            if len(os.fsencode(path)) <= _LONGEST_INDEXED
+        ]
         await self.database.fetch(_KEEP_FILES, {"files": to_jsonb(rows)})
 
 

@@ -103,9 +103,9 @@ class Stage:
     def files(self) -> set[str]:
         return {path.name for path in (self.folder / "out").iterdir() if not path.name.startswith(".")}
 
-    async def report(self) -> list[dict[str, str]]:
+    async def report(self, **chosen: str) -> list[dict[str, str]]:
         path = self.folder / "report.csv"
-        await self.cluster.report(path)
+        await self.cluster.report(path, **chosen)
         with path.open(encoding="utf-8-sig", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -761,6 +761,21 @@ async def test_a_report_lists_rows_of_several_enqueues_that_have_the_same_number
     for keys in manifests:
         await stage.enqueue([DubRow(url(key), AUDIO, key=key) for key in keys])
     assert {row["key"] for row in await stage.report()} == {key for keys in manifests for key in keys}
+
+
+async def test_one_of_two_runs_of_a_name_at_different_apis_is_reported_and_retried(stage: Stage) -> None:
+    elsewhere = "http://127.0.0.1:1"
+    await stage.enqueue(rows(1))
+    await stage.enqueue([DubRow(url("x"), AUDIO, key="other")], base_url=elsewhere)
+    await stage.cluster._database.fetch("UPDATE rows SET stage = 'skipped'")
+    with pytest.raises(ClusterError, match=f"default at {stage.sandbox.url}, default at {elsewhere}"):
+        await stage.report(run="default")
+    with pytest.raises(ClusterError, match=r"there is no run default at http://127\.0\.0\.1:2"):
+        await stage.report(run="default", base_url="http://127.0.0.1:2")
+
+    assert [row["key"] for row in await stage.report(base_url=f"{elsewhere}/")] == ["other"]
+    assert await stage.cluster.retry_failed(run="default", base_url=elsewhere) == 1
+    assert await stage.cluster.retry_failed(run="default") == 1
 
 
 async def test_prune_removes_runs_that_have_ended(stage: Stage) -> None:

@@ -120,6 +120,22 @@ def test_a_run_that_is_not_there_is_an_error_of_every_command_that_names_one(clu
     assert cluster("retry-failed", "--run", "episodes.csv").answer == {"type": "retried", "rows": 0}
 
 
+def test_runs_of_one_name_are_told_apart_by_the_address_of_their_api(cluster, sandbox, manifest, tmp_path):
+    cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / manifest.name).write_text(f"video,audio,key\n{VIDEO.format(9)},{AUDIO},row-9")
+    elsewhere = ("--base-url", "http://127.0.0.1:1")
+    cluster("enqueue", other / manifest.name, "--output-dir", tmp_path / "out", *elsewhere)
+
+    unclear = cluster("report", tmp_path / "r.csv", "--run", manifest.name)
+    assert (unclear.code, "there are several runs" in unclear.error["message"]) == (1, True)
+    assert cluster("report", tmp_path / "r.csv", "--run", manifest.name, *elsewhere).code == 0
+    with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert [row["key"] for row in csv.DictReader(file)] == ["row-9"]
+    assert cluster("retry-failed", *elsewhere).answer == {"type": "retried", "rows": 0}
+
+
 def test_the_password_of_the_database_is_never_shown(cluster, database_url):
     wrong = database_url.replace("secret-word", "pass-word")
     for argv in (["status", "--database", wrong], ["worker"]):

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import attrs
 from cyclopts import App, Parameter
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from heygen_async.bulk.cluster import Cluster, ClusterStatus
 
 _WATCH_SECONDS: Final = 1.0
+
+Address: TypeAlias = Annotated[str | None, Parameter(metavar="URL")]
+"""The address of the API of a run."""
 
 app: Final = App(name="cluster", help="Dub the rows of manifests on many machines, with PostgreSQL between them.")
 
@@ -171,6 +174,7 @@ async def report(
     /,
     *,
     run: str | None = None,
+    base_url: Address = None,
     where: Where = Where(),
     options: Printing = Printing(),  # noqa: B008 frozen
 ) -> None:
@@ -181,11 +185,12 @@ async def report(
     Args:
         path: The file to write.
         run: The run, if there are several.
+        base_url: The address of its API, if runs of several have that name.
     """
     if await asyncio.to_thread(lambda: path.is_file() and not is_report(path)):
         raise ValueError(f"{path} exists and is not a report of a run: move it away, or give another file")
     async with _opened(where) as cluster:
-        await cluster.report(path, run=run)
+        await cluster.report(path, run=run, base_url=base_url)
     if wants_json(options.json):
         print_json({"type": "report", "path": str(path)})
     else:
@@ -196,6 +201,7 @@ async def report(
 async def retry_failed(
     *,
     run: str | None = None,
+    base_url: Address = None,
     where: Where = Where(),
     options: Printing = Printing(),  # noqa: B008 frozen
 ) -> None:
@@ -205,9 +211,10 @@ async def retry_failed(
 
     Args:
         run: The run; without it all of them.
+        base_url: The address of its API; without it all of them.
     """
     async with _opened(where) as cluster:
-        count = await cluster.retry_failed(run=run)
+        count = await cluster.retry_failed(run=run, base_url=base_url)
     if wants_json(options.json):
         print_json({"type": "retried", "rows": count})
     else:

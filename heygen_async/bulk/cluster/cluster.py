@@ -203,34 +203,38 @@ class Cluster:
         """Return what the cluster does now."""
         return await read_status(self._database)
 
-    async def report(self, path: str | PathLike[str], *, run: str | None = None) -> None:
+    async def report(self, path: str | PathLike[str], *, run: str | None = None, base_url: str | None = None) -> None:
         """Write the state of each row of a run to *path*, as CSV.
 
         Args:
             path: The file.
             run: The run; `None` if there is only one.
+            base_url: The address of its API, if runs of several have that name.
 
         Raises:
+            TypeError, ValueError: If *base_url* cannot be one.
             ClusterError: If it is not clear which run, or there is none.
             OSError: If it cannot be written.
         """
-        await write_report(_RunRows(self._database, await self._run(run)), Path(expanded(path)), {})
+        number = await self._run(run, base_url)
+        await write_report(_RunRows(self._database, number), Path(expanded(path)), {})
 
-    async def retry_failed(self, *, run: str | None = None) -> int:
+    async def retry_failed(self, *, run: str | None = None, base_url: str | None = None) -> int:
         """Give rows that failed, or were skipped, another attempt, final failures included; return how many.
 
         Args:
             run: The run; `None` is all of them.
+            base_url: Only runs of the API with this address.
 
         Raises:
+            TypeError, ValueError: If *base_url* cannot be one.
             ClusterError: If there is no such run.
         """
-        if run is not None:
-            await self._named(run)
+        chosen = {} if run is None and base_url is None else await self._named(run, base_url)
         count = 0
         last: dict[str, object] = {"last_run": 0, "last_key": ""}
         # Each row is seen once, though the scheduler may skip it again at once.
-        while rows := await self._database.fetch(_FAILED, {"run": run, "limit": _PAGE, **last}):
+        while rows := await self._database.fetch(_FAILED, {"runs": list(chosen) or None, "limit": _PAGE, **last}):
             again = [await _another_attempt(values) for values in rows]
             last = {"last_run": again[-1].run, "last_key": again[-1].row.key}
             values = {"rows": to_jsonb([written_row(row, deferred=None) for row in again])}
@@ -282,18 +286,21 @@ class Cluster:
             "SELECT pg_notify(%(channel)s, %(text)s)", {"channel": CHANNEL, "text": f"job {lipsync_id}"}
         )
 
-    async def _run(self, name: str | None) -> int:
-        found = await self._named(name)
+    async def _run(self, name: str | None, base_url: str | None) -> int:
+        found = await self._named(name, base_url)
         if len(found) > 1:
-            raise ClusterError(f"there are several runs: name one of {', '.join(known for _, known in found)[:500]}")
-        return found[0][0]
+            shown = ", ".join(f"{known} at {origin}" for known, origin in found.values())[:500]
+            raise ClusterError(f"there are several runs, name one, and its base_url if others have its name: {shown}")
+        return next(iter(found))
 
-    async def _named(self, name: str | None) -> list[tuple[int, str]]:
-        """Return the number and the name of all runs with this name, those of different APIs; `None` is any."""
-        found = await self._database.fetch("SELECT id, name FROM runs ORDER BY id")
-        chosen = [(int(number), known) for number, known in found if name in (None, known)]
+    async def _named(self, name: str | None, base_url: str | None) -> dict[int, tuple[str, str]]:
+        """Return the names and addresses of all runs with this name at this address, by number; `None` is any."""
+        origin = None if base_url is None else chosen_base_url(base_url, {})
+        found = await self._database.fetch("SELECT id, name, origin FROM runs ORDER BY id")
+        chosen = {number: (known, at) for number, known, at in found if name in (None, known) and origin in (None, at)}
         if not chosen:
-            raise ClusterError("there is no run" if name is None else f"there is no run {name}")
+            where = "" if origin is None else f" at {origin}"
+            raise ClusterError("there is no run" + ("" if name is None else f" {name}") + where)
         return chosen
 
 
@@ -378,7 +385,7 @@ async def _another_attempt(values: Sequence[Any]) -> StoredRow:
 _FAILED: Final[LiteralString] = f"""
 SELECT {COLUMNS}, (SELECT options FROM runs WHERE runs.id = rows.run), unix_time() FROM rows
 WHERE stage IN ('failed', 'skipped') AND answer IS NULL
-    AND (%(run)s::text IS NULL OR run IN (SELECT id FROM runs WHERE name = %(run)s))
+    AND (%(runs)s::integer[] IS NULL OR run = ANY(%(runs)s))
     AND (run, key) > (%(last_run)s, %(last_key)s)
 ORDER BY run, key LIMIT %(limit)s
 """  # noqa: S608 names of ours

@@ -5,6 +5,7 @@ import os
 import signal
 
 import orjson
+import psycopg
 import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
@@ -85,6 +86,24 @@ def test_a_watch_ends_when_its_reader_has_left(cluster, sandbox, manifest, tmp_p
 
     assert (process.returncode, err) == (0, "")
     assert orjson.loads(out)["complete"] is False
+
+
+def test_a_watch_outlives_its_connection_to_the_database(cluster, sandbox, manifest, tmp_path, database_url):
+    cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
+    with (
+        start("cluster", "status", "--watch", env={"HEYGEN_DATABASE_URL": database_url}) as process,
+        psycopg.connect(database_url, autocommit=True) as connection,
+    ):
+        assert orjson.loads(process.stdout.readline())["complete"] is False
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'heygen-async'"
+        )
+        assert process.stderr.readline().startswith("waiting for the database: ")
+        connection.execute("UPDATE heygen.rows SET stage = 'done'")
+        out, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (0, "")
+    assert orjson.loads(out.splitlines()[-1])["complete"] is True
 
 
 @needs_dev_full

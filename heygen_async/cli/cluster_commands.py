@@ -277,8 +277,7 @@ def _print_status(found: ClusterStatus, options: Printing) -> None:
 async def _watch(cluster: Cluster, found: ClusterStatus, options: Printing) -> None:
     with live(lambda: live_view(found)):
         while not found.is_complete:
-            await asyncio.sleep(_WATCH_SECONDS)
-            found = await cluster.status()
+            found = await _later_status(cluster)
     _print_status(found, options)
 
 
@@ -290,5 +289,19 @@ async def _print_until_complete(cluster: Cluster, found: ClusterStatus, options:
             _print_status(found, options)
         if found.is_complete or is_output_lost():
             return
+        found = await _later_status(cluster)
+
+
+async def _later_status(cluster: Cluster) -> ClusterStatus:
+    """Return the status a moment later, however long the database is away: the workers wait for it too."""
+    from heygen_async.bulk.cluster import DatabaseLost  # noqa: PLC0415 what it needs is an extra
+
+    is_told = False
+    while True:
         await asyncio.sleep(_WATCH_SECONDS)
-        found = await cluster.status()
+        try:
+            return await cluster.status()
+        except DatabaseLost as error:
+            if not is_told:
+                print_for_people(f"waiting for the database: {error}")
+            is_told = True

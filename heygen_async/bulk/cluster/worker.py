@@ -39,6 +39,8 @@ BEAT_SECONDS: Final = 0.5
 """Seconds between two signs of life."""
 RECONNECT_SECONDS: Final = 0.05
 """Seconds between two attempts to connect again."""
+_AWAY: Final = 2
+"""After how many such attempts whoever watches the worker is told that it waits for the database."""
 CANDIDATE_SECONDS: Final = 0.25
 """Seconds between two attempts to become the scheduler."""
 REST_SECONDS: Final = 30.0
@@ -166,6 +168,7 @@ class Worker:
 
     async def _listen(self) -> None:
         """Receive notifications, and give a sign of life, on one connection, for as long as the worker runs."""
+        failures = 0
         while True:
             try:
                 async with await self.database.connect() as connection:
@@ -177,8 +180,12 @@ class Worker:
                     while True:
                         with translated():
                             await self._beat_and_receive(connection)
+                        if failures >= _AWAY:
+                            _logger.warning("the database answers again")
+                        failures = 0
             except DatabaseLost as error:
-                _logger.info("connecting again: %s", error)
+                failures += 1
+                _logger.log(logging.WARNING if failures == _AWAY else logging.INFO, "connecting again: %s", error)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _beat_and_receive(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:

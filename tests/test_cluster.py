@@ -35,6 +35,7 @@ from heygen_async import (
 from heygen_async.bulk import report
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, enqueue, scheduler_store
+from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, LockedConnection
 from heygen_async.bulk.cluster.enqueue import Enqueue, locked_run
 from heygen_async.bulk.cluster.rows import RunOptions
@@ -591,6 +592,29 @@ async def test_all_workers_together_send_only_so_many_requests_a_second(stage: S
 
     assert len(paced) > 10
     assert elapsed >= len(paced) / 20.0
+
+
+async def test_requests_are_not_held_back_by_a_run_at_another_api(stage: Stage) -> None:
+    await stage.enqueue(rows(1))
+    await stage.enqueue(
+        [DubRow(url("x"), AUDIO, key="x")], base_url="http://127.0.0.1:1", max_requests_per_second=0.001
+    )
+    async with stage.worker():
+        await stage.until(lambda status: status.runs[0].rows == {"done": 1})
+
+
+async def test_requests_go_at_a_rate_that_was_corrected_at_once(stage: Stage) -> None:
+    database, given = stage.cluster._database, rows(1)
+    account = AccountStore(database, await facade.join_account(database, stage.sandbox.url, "sandbox"))
+    await stage.enqueue(given, max_requests_per_second=0.001)
+    await database.fetch("UPDATE runs SET account = %(account)s", {"account": account.account})
+    await stage.enqueue(given, max_requests_per_second=0.001)
+    assert [round(await account.pace(), -3) for _ in range(3)] == [0, 1000, 2000]
+    await stage.enqueue(given, max_requests_per_second=0.001)
+    assert await account.pace() > 2000
+
+    await stage.enqueue(given, max_requests_per_second=10.0)
+    assert await account.pace() < 1000
 
 
 async def test_an_account_without_credit_creates_nothing_more_until_it_is_said_so(

@@ -139,15 +139,21 @@ WHERE id = %(account)s AND (
 RETURNING epoch, limiter, unix_time()
 """
 
-_PACE: Final[LiteralString] = """
+MOST_REQUESTS: Final[LiteralString] = """
+SELECT min((options->>'max_requests_per_second')::double precision) AS most FROM runs
+WHERE account = %(account)s
+    OR (account IS NULL AND origin = (SELECT accounts.origin FROM accounts WHERE accounts.id = %(account)s))
+"""
+"""The requests a second that the runs of an account allow, those too that it may be about to take; null is no limit."""
+
+_PACE: Final[LiteralString] = f"""
 WITH pace AS (
-    SELECT 1 / min((options->>'max_requests_per_second')::double precision) AS gap FROM runs
-    WHERE account = %(account)s OR account IS NULL
+    SELECT 1 / most AS gap FROM ({MOST_REQUESTS}) AS allowed
 )
 UPDATE accounts SET next_request = greatest(next_request, unix_time()) + gap FROM pace
 WHERE id = %(account)s AND gap IS NOT NULL
 RETURNING next_request - gap - unix_time()
-"""
+"""  # noqa: S608 a statement of ours
 
 _CLAIM: Final[LiteralString] = f"""
 UPDATE rows SET holder = %(worker)s, token = %(token)s

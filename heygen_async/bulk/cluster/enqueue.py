@@ -441,7 +441,10 @@ WITH noted AS (
         version = version + 1, deferred = NULL
     WHERE run = %(run)s AND stage = 'skipped' AND NOT EXISTS (SELECT FROM given WHERE given.key = rows.key)
 ), account AS (
-    UPDATE accounts SET halted = NULL FROM runs WHERE runs.id = %(run)s AND accounts.id = runs.account
+    UPDATE accounts SET halted = NULL, next_request = CASE
+        WHEN runs.options->'max_requests_per_second' = %(options)s->'max_requests_per_second' THEN next_request ELSE 0
+    END  -- what waits was put off at the rate of before
+    FROM runs WHERE runs.id = %(run)s AND accounts.id = runs.account
 )
 UPDATE runs SET options = %(options)s WHERE id = %(run)s
 RETURNING pg_notify('{CHANNEL}', '0')

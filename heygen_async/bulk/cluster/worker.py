@@ -14,14 +14,14 @@ import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 from attrs import define, field, frozen
 from psycopg import sql
 
 from heygen_async._task_group import TaskGroup
-from heygen_async.bulk.cluster.accounts import AccountStore, Lease, LeaseLost
+from heygen_async.bulk.cluster.accounts import MOST_REQUESTS, AccountStore, Lease, LeaseLost
 from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, RetryingStatements, translated
 from heygen_async.bulk.cluster.delivery import WorkDelivery
@@ -50,6 +50,13 @@ GRACE_SECONDS: Final = 5.0
 CREATES: Final = 8
 _LEAVE_SECONDS: Final = 0.5
 """The most that each write takes with which a worker or a scheduler gives up what it holds, in seconds."""
+
+_BEAT: Final[LiteralString] = f"""
+INSERT INTO workers (name, account, host, process, pid, beat)
+VALUES (%(name)s, %(account)s, %(host)s, %(process)s, pg_backend_pid(), unix_time())
+ON CONFLICT (name) DO UPDATE SET pid = excluded.pid, beat = excluded.beat
+RETURNING ({MOST_REQUESTS}) IS NOT NULL
+"""  # noqa: S608 a statement of ours
 
 _logger: Final = logging.getLogger("heygen_async")
 
@@ -191,11 +198,7 @@ class Worker:
     async def _beat_and_receive(self, connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
         loop = asyncio.get_running_loop()
         cursor = await connection.execute(
-            "INSERT INTO workers (name, account, host, process, pid, beat) "
-            "VALUES (%(name)s, %(account)s, %(host)s, %(process)s, pg_backend_pid(), unix_time()) "
-            "ON CONFLICT (name) DO UPDATE SET pid = excluded.pid, beat = excluded.beat "
-            "RETURNING EXISTS (SELECT 1 FROM runs WHERE (account = %(account)s OR account IS NULL) "
-            "AND options->>'max_requests_per_second' IS NOT NULL)",
+            _BEAT,
             {
                 "name": self.name,
                 "account": self.account,

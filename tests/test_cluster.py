@@ -625,10 +625,13 @@ async def test_an_account_without_credit_creates_nothing_more_until_it_is_said_s
         async with stage.worker():
             status = await stage.until(lambda status: status.runs[0].halted is not None)
             status = await stage.until(lambda status: status.runs[0].rows == {"ready": 3})
-            assert "credit" in (status.runs[0].halted or "")
+            assert "enqueue the same rows again" in (status.runs[0].halted or "")
             sent = len(stage.sandbox.requests)
             await asyncio.sleep(0.3)
             assert sum(request.route == CREATE for request in stage.sandbox.requests[sent:]) <= 3
+            sent = len(stage.sandbox.requests)
+            assert (await stage.enqueue(rows(3))).added == 0
+            await stage.until(lambda _: any(request.route == CREATE for request in stage.sandbox.requests[sent:]))
 
 
 async def test_errors_of_the_server_cost_no_row(stage: Stage) -> None:

@@ -34,7 +34,7 @@ class RunStatus:
     rate: float
     """How many rows end in a second, lately."""
     halted: str | None
-    """Why nothing more is created, if so."""
+    """Why nothing more is created, if so, and how that goes on."""
 
     @property
     def total(self) -> int:

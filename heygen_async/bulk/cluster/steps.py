@@ -18,6 +18,7 @@ from attrs import define, evolve, field, frozen
 from heygen_async import _uptime
 from heygen_async._media.parts import is_in_use
 from heygen_async._task_group import TaskGroup
+from heygen_async._text import line_without_queries
 from heygen_async.bulk.budget import Budget
 from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.api_calls import Api
@@ -42,6 +43,7 @@ from heygen_async.errors import (
 
 _logger: Final = logging.getLogger("heygen_async")
 
+_CREDIT_HINT: Final = "once there is credit, enqueue the same rows again: that adds none, and creates go on"
 _PUT_BACK_SECONDS: Final = 1.0
 """How long a worker that ends tries to give a row back; otherwise the scheduler takes it."""
 
@@ -187,7 +189,7 @@ class _OneStep:
         await self._check_folder()
         record, is_skipped = await self._advanced()
         if isinstance(record.failure, InsufficientCredit):
-            await self.steps.accounts.halt(str(record.failure))
+            await self.steps.accounts.halt(f"{line_without_queries(str(record.failure))}; {_CREDIT_HINT}")
             record = evolve(record, is_stopped=False)
         if isinstance(record.failure, AuthenticationError):
             record = evolve(record, is_stopped=False)

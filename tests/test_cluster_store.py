@@ -198,6 +198,12 @@ async def test_a_record_comes_back_as_it_was_saved_with_what_the_next_worker_nee
     assert found.warnings == ("no captions",)
 
 
+async def test_a_job_that_a_page_lists_twice_is_kept_once(database: Database) -> None:
+    store = await new_store(database)
+    await store.keep_listed([("job_1", "one"), ("job_2", "two"), ("job_1", "one")])
+    assert sorted(await store.listed(["one", "two"])) == [("job_1", "one"), ("job_2", "two")]
+
+
 async def test_links_in_errors_are_stored_without_their_queries(database: Database) -> None:
     store = await new_store(database)
     record, *_ = await store.admit([row.entry for row in ROWS])

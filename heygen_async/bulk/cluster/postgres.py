@@ -256,11 +256,11 @@ class PostgresStore:
 
     async def keep_listed(self, jobs: Sequence[tuple[str, str]]) -> None:
         """Keep jobs that were seen in the list: their ids and callback ids. One without a usable id is none of ours."""
-        jobs = [(job, callback_id) for job, callback_id in jobs if is_id(job)]
+        by_id = {job: callback_id for job, callback_id in jobs if is_id(job)}  # one statement takes each once
         await self._database.fetch(
             "INSERT INTO listed SELECT %(account)s, * FROM unnest(%(jobs)s::text[], %(callbacks)s::text[]) "
             "ON CONFLICT (account, lipsync_id) DO UPDATE SET callback_id = excluded.callback_id",
-            {"account": self.account, "jobs": [job for job, _ in jobs], "callbacks": [one for _, one in jobs]},
+            {"account": self.account, "jobs": list(by_id), "callbacks": list(by_id.values())},
         )
 
     async def has_listed(self) -> bool:

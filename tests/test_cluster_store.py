@@ -29,6 +29,7 @@ from heygen_async.bulk.cluster.postgres import PostgresStore, write, written_row
 from heygen_async.bulk.cluster.rows import (
     RunOptions,
     Stage,
+    StepAnswer,
     StoredRow,
     record_from_json,
     record_to_json,
@@ -236,6 +237,25 @@ async def test_a_committed_write_whose_answer_was_lost_is_known_again_when_it_is
 
     saved = (await store.records([record.key]))[record.key]
     assert (saved.version, saved.error) == (1, "saved once")
+
+
+async def test_what_a_row_teaches_is_not_stored_again_when_its_write_is_repeated(database: Database) -> None:
+    store = await new_store(database)
+    record, *_ = await store.admit([row.entry for row in ROWS])
+    row = StoredRow(run=store.run, row=ROWS[0], record=record, stage=Stage.READY, answer=StepAnswer.FAILED).saved()
+
+    @frozen
+    class Learning:
+        async def fetch(self, statement: str, values: dict[str, object] | None = None) -> Sequence[object]:
+            found = await database.fetch(statement, values)
+            learns = "UPDATE rows SET answer = NULL, due = 7, unanswered = '{1,0}' WHERE answer IS NOT NULL RETURNING 1"
+            if await database.fetch(learns) == [(1,)]:
+                raise DatabaseLost("the answer was lost")
+            return found
+
+    assert await write(RetryingStatements(Learning()), store.account, [row]) == {row.ticket}
+    learnt = "SELECT answer, due, unanswered FROM rows WHERE key = %(key)s"
+    assert await database.fetch(learnt, {"key": row.row.key}) == [(None, 7.0, [1, 0])]
 
 
 async def test_of_two_writers_of_a_version_one_is_told_that_it_lost(database: Database) -> None:

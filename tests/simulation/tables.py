@@ -24,6 +24,7 @@ _WRITTEN = (
     *("version", "stage", "resend", "due", "deferred", "fresh", "answer", "retry_after", "epoch", "price"),
     *("reserved", "unanswered", "lipsync_id", "asked_at", "record"),
 )
+_LEARNT = ("due", "answer", "unanswered")
 _SAVED = ("version", "resend", "lipsync_id", "asked_at", "record")
 
 
@@ -269,7 +270,8 @@ class Tables:
             for given in of["rows"]:
                 row = self.rows[given["key"]]
                 if _may_write(row, given, of["token"]):
-                    row.take(given, _WRITTEN)
+                    is_repeated = row.version == given["version"]
+                    row.take(given, (name for name in _WRITTEN if not (is_repeated and name in _LEARNT)))
                     row.token, row.holder = of["token"], None
                     written.append(row.ticket)
         if written and of["notifies"]:

@@ -40,11 +40,15 @@ WITH lease AS (
     )
 ), written AS (
     UPDATE rows SET
-        version = given.version, token = %(token)s, stage = given.stage, resend = given.resend, due = given.due,
-        deferred = given.deferred, holder = NULL, fresh = given.fresh, answer = given.answer,
+        version = given.version, token = %(token)s, stage = given.stage, resend = given.resend,
+        deferred = given.deferred, holder = NULL, fresh = given.fresh,
         retry_after = given.retry_after, epoch = given.epoch, price = given.price, reserved = given.reserved,
-        unanswered = given.unanswered, lipsync_id = given.lipsync_id, asked_at = given.asked_at,
-        changed = unix_time(), record = given.record
+        lipsync_id = given.lipsync_id, asked_at = given.asked_at,
+        changed = unix_time(), record = given.record,
+        -- If it was written before, the scheduler may have learnt from it since: it teaches once.
+        due = CASE WHEN rows.version = given.version THEN rows.due ELSE given.due END,
+        answer = CASE WHEN rows.version = given.version THEN rows.answer ELSE given.answer END,
+        unanswered = CASE WHEN rows.version = given.version THEN rows.unanswered ELSE given.unanswered END
     FROM given
     WHERE rows.run = given.run AND rows.key = given.key
         AND (rows.version = given.version - 1 OR (rows.version = given.version AND rows.token = %(token)s))

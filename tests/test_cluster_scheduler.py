@@ -717,6 +717,29 @@ class OneByOne:
         raise TransportError("the connection broke")
 
 
+class Refusing:
+    """An API that refuses bulk status requests, and counts them."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.refused = error, 0
+
+    async def statuses(self, _: object) -> object:
+        self.refused += 1
+        raise self.error
+
+    async def get(self, lipsync_id: str) -> Lipsync:
+        return Lipsync(id=lipsync_id, status="running")
+
+
+@pytest.mark.parametrize(("code", "refused"), [("not_found", 1), (None, 2)], ids=["the API", "a gateway's page"])
+async def test_bulk_statuses_are_given_up_when_the_api_itself_refuses_them(code: str | None, refused: int) -> None:
+    api = Refusing(NotFound("no", status=404, code=code))
+    reader = StatusReader(api)
+    for _ in range(2):
+        assert await reader.read(["ls_1"]) == {"ls_1": "running"}
+    assert api.refused == refused
+
+
 async def test_looks_at_single_jobs_end_together_when_one_of_them_fails() -> None:
     api = OneByOne()
     with pytest.raises(TransportError):

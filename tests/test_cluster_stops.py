@@ -12,6 +12,7 @@ from test_bulk_executors import Killed, Points
 from heygen_async import DubRow, _uptime
 from heygen_async.bulk.cluster.accounts import AccountStore, LeaseLost
 from heygen_async.bulk.cluster.rows import Ticket
+from heygen_async.errors import RateLimited
 
 MOST_POINTS = 400
 
@@ -106,3 +107,27 @@ async def test_a_worker_that_was_frozen_while_it_claimed_a_row_does_not_send_a_k
         assert not one.jobs()
         await one.complete()
         assert one.jobs() == {"plain": 1}
+
+
+async def test_a_retry_after_counts_from_its_answer_though_the_worker_was_frozen_while_it_claimed_the_row(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    awake, claim, slept = _uptime.since_boot, AccountStore.claim, []
+
+    async def claim_and_freeze(accounts: AccountStore, ticket: Ticket, worker: str) -> object:
+        claimed = await claim(accounts, ticket, worker)
+        slept.append(1000.0)
+        return claimed
+
+    async def refuse(*_: object, **__: object) -> str:
+        raise RateLimited("busy", status=429, retry_after=50.0)
+
+    monkeypatch.setattr(_uptime, "since_boot", lambda: awake() + sum(slept))
+    monkeypatch.setattr(AccountStore, "claim", claim_and_freeze)
+    async with yard(database_url, tmp_path, monkeypatch, [DubRow(URL, AUDIO, key="plain")]) as one:
+        await one.schedule()
+        monkeypatch.setattr(one.api, "create", refuse)
+        await one.work("frozen")
+        [(wait,)] = await one.database.fetch("SELECT due - extract(epoch FROM clock_timestamp()) FROM heygen.rows")
+
+    assert wait > 1000.0

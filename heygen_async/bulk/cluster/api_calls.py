@@ -10,7 +10,7 @@ from attrs import define, field
 
 from heygen_async._task_group import TaskGroup
 from heygen_async.bulk.store import HeyGen
-from heygen_async.errors import NotFound, PermissionDenied
+from heygen_async.errors import NotFound, PermissionDenied, may_be_page
 from heygen_async.models import LipsyncStatus
 
 T = TypeVar("T")
@@ -70,8 +70,8 @@ class StatusReader:
         if self._has_statuses:
             try:
                 return await self.api.statuses(lipsync_ids)
-            except (NotFound, PermissionDenied):
-                self._has_statuses = False
+            except (NotFound, PermissionDenied) as error:
+                self._has_statuses = may_be_page(error)  # a gateway's page says nothing of the account
         found = await together(self._one(lipsync_id) for lipsync_id in lipsync_ids)
         return dict(zip(lipsync_ids, found, strict=True))
 

@@ -120,6 +120,14 @@ def test_an_mp4_is_a_video_whatever_its_major_brand(brand):
 
 
 @pytest.mark.parametrize(
+    ("role", "taken"), [("video", "MP4 or WebM video"), ("audio", "WAV or MP3 audio"), (None, "MP4, WebM, MP3, WAV")]
+)
+def test_a_file_of_an_unknown_format_names_the_formats_of_its_role(role, taken):
+    with pytest.raises(ValueError, match=rf"unknown format \(.*\); HeyGen takes {taken}"):
+        sniff(b"\x00\x01\x02\x03" * 9, "a.bin", role=role)
+
+
+@pytest.mark.parametrize(
     ("head", "name", "message"),
     [
         pytest.param(b"", "a.mp4", "a.mp4 is empty", id="empty"),

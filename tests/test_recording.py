@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from bulk_stage import until
 from cli_sandbox import AUDIO_URL, VIDEO_URL, free_port, run, running, start
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +34,7 @@ from heygen_async import (
     RetryPolicy,
     ServerError,
 )
-from heygen_async.cli.recorder import summary
+from heygen_async.cli.recorder import record, summary
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 from heygen_async.sandbox.faults import (
     Fault,
@@ -44,6 +45,7 @@ from heygen_async.sandbox.faults import (
     rate_limited,
     redirect,
     reset,
+    stall,
     unknown_fields,
 )
 from heygen_async.sandbox.recording import RecordingProxy, load_recordings
@@ -952,6 +954,33 @@ def test_the_command_records_until_a_signal_and_prints_the_differences(tmp_path)
         assert ran.answer["data"]["sandbox_news"] == {"since": 2026}
         replaying.send_signal(signal.SIGINT)
         replaying.communicate(timeout=20)
+
+
+async def test_an_exchange_that_ends_while_the_recorder_stops_is_in_its_summary(tmp_path, capsys):
+    async with Sandbox(faults=[stall("GET /v3/users/me")]) as sandbox, aiohttp.ClientSession() as http:
+        printed = []
+        recording = asyncio.create_task(record(sandbox.url, tmp_path / "r", host="127.0.0.1", port=0, as_json=True))
+        await until(lambda: printed.append(capsys.readouterr().out) or "".join(printed).endswith("\n"))
+        url = orjson.loads("".join(printed))["data"]["base_url"]
+        call = asyncio.create_task(http.get(f"{url}/v3/users/me", headers={"X-Api-Key": sandbox.api_key}))
+        await until(lambda: sandbox.requests)
+        recording.cancel()
+        sandbox.release()
+        async with await call as response:
+            assert response.status == 200
+        with pytest.raises(asyncio.CancelledError):
+            await recording
+    assert orjson.loads(capsys.readouterr().out)["data"]["exchanges"] == 1
+
+
+def test_a_recorder_that_may_reach_this_machine_only_says_so(tmp_path):
+    env = {"HEYGEN_LOOPBACK_ONLY": "1"}
+    ran = run("sandbox", "--record", "https://api.heygen.com", "--into", tmp_path / "r", env=env)
+
+    assert (ran.code, ran.error["message"]) == (
+        2,
+        "--record: HEYGEN_LOOPBACK_ONLY is set: it must be an address of this machine",
+    )
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,8 @@ def sniff(head: bytes, name: str, *, role: Role | None = None) -> tuple[str, str
         _check_srt(head, subject)
         found = SRT
     if found is None:
-        raise ValueError(f"{subject} is of an unknown format (it starts with {_start(head)}); {_takes('other')}")
+        start = _start(head)
+        raise ValueError(f"{subject} is of an unknown format (it starts with {start}); {_takes(role or 'other')}")
     if found.mime_type is None or (role is not None and found.kind != role):
         raise ValueError(f"{subject} is {found.name}; {_takes(role or found.kind)}")
     return found.mime_type, _name_with_extension(name, extension, found, subject)

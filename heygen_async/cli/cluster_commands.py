@@ -87,7 +87,7 @@ async def enqueue(
         max_attempts: Jobs for one row, if jobs fail for reasons that a retry can help with.
         max_requests_per_second: Requests of all workers together to the API in a second.
         budget: Skip rows whose jobs would exceed it, by the estimate.
-        rates: Dollars per second of output, for the estimate: --rates.speed 0.033 --rates.precision 0.067.
+        rates: Dollars per second of output, for the estimate; without it --rates.speed 0.0333 --rates.precision 0.0667.
         captions: Write captions too, as .srt beside each video.
     """
     rows = Manifest(manifest, outputs=manifest.parent if output_dir is None else None)

@@ -35,6 +35,8 @@ async def record(upstream: str, directory: Path, *, host: str, port: int, as_jso
     problems = Problems()
     with problems.at("--record"):
         checked_upstream(upstream)
+        if os.environ.get("HEYGEN_LOOPBACK_ONLY") and not is_loopback(urlsplit(upstream).hostname):
+            raise ValueError("HEYGEN_LOOPBACK_ONLY is set: it must be an address of this machine")
     problems.check()
     # With trust_env aiohttp would also send the passwords of ~/.netrc.
     os.environ.setdefault("NETRC", os.devnull)
@@ -47,10 +49,12 @@ async def record(upstream: str, directory: Path, *, host: str, port: int, as_jso
             print_json({"data": {"base_url": proxy.url, "recordings": str(directory)}})
         else:
             print_line(_GREETING.format(url=proxy.url, upstream=one_line(upstream), directory=_shown(directory)))
-        try:
+        started = stack.pop_all()
+    try:
+        async with started:
             await asyncio.Event().wait()
-        finally:
-            _print_summary(proxy, as_json=as_json)
+    finally:  # once the last exchanges are recorded
+        _print_summary(proxy, as_json=as_json)
 
 
 def _shown(path: Path) -> str:

@@ -46,7 +46,8 @@ async def review(
     """Watch the videos of a run beside their sources, and approve or reject them, in a page on this machine.
 
     Decisions are stored in the journal at once. Until Ctrl-C no run can use the journal. Afterwards render what was
-    approved with dub MANIFEST --approved, and make again what was rejected with dub MANIFEST --redo-rejected.
+    approved with dub MANIFEST --approved --output-dir PATH, and make again what was rejected with dub MANIFEST
+    --redo-rejected --output-dir PATH.
 
     Example: heygen-async review episodes.sqlite
 

@@ -893,6 +893,19 @@ async def test_a_job_with_an_estimate_of_almost_0_counts_with_its_true_cost(stag
     assert run.snapshot().estimate == pytest.approx(300.0)
 
 
+@pytest.mark.parametrize("length", [0, "0", -5.0])
+async def test_an_output_of_no_length_above_0_counts_with_its_estimate(stage: Stage, length: object) -> None:
+    routes = ["GET /v3/lipsyncs", "GET /v3/lipsyncs/{lipsync_id}"]
+    stage.sandbox.faults = [Fault(route, Alter({"duration": length}, replace_only=True)) for route in routes]
+    given = [DubRow(url(number), AUDIO, key=f"k{number}", end_time=10.0) for number in range(6)]
+    options = {"budget": 1.0, "rates": {"speed": 0.03}}  # 0.3 dollars each
+
+    assert await stage.states(given, **options) == {"completed": 3, "skipped": 3}
+    assert await stage.states(given, **options) == {"unchanged": 3, "skipped": 3}
+    with stage.database() as database:
+        assert database.execute("SELECT DISTINCT seconds FROM rows").fetchall() == [(None,)]
+
+
 @pytest.mark.parametrize("submit", ["each", "batch"])
 async def test_the_length_of_a_part_is_not_the_guess_for_rows_of_unknown_length(stage: Stage, submit: str) -> None:
     part = DubRow(url("part", "duration=1"), AUDIO, key="part", end_time=1.0)

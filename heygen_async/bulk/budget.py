@@ -10,7 +10,7 @@ from attrs import define, field
 
 from heygen_async._arguments import shown
 from heygen_async.errors import HeyGenError
-from heygen_async.models import DubRow
+from heygen_async.models import DubRow, Lipsync
 
 RATES: Final[Mapping[str, float]] = {"speed": 0.0333, "precision": 0.0667}
 """Dollars for a second of output, by mode, as published in 2026; pass `rates=` if yours differ."""
@@ -42,6 +42,11 @@ def seconds_of(row: DubRow, video: float | None, audio: float | None) -> float |
     if longest is None or start >= longest:  # so the video is of unknown length, and goes on after the audio
         return None if end is None else end - start
     return min(longest, math.inf if end is None else end) - start
+
+
+def length_of(job: Lipsync) -> float | None:
+    """Return the length of the output of *job* in seconds; `None` if it is not known: the API may say 0, or less."""
+    return job.duration if job.duration is not None and job.duration > 0 else None
 
 
 @define

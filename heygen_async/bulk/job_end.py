@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from heygen_async.bulk.attempt_keys import is_like_attempt_key
+from heygen_async.bulk.budget import length_of
 from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import ENDS_RUN, ItemGone, failed_step, is_gone
@@ -115,12 +116,12 @@ async def _searched(run: RunContext, row: PreparedRow, record: Record) -> Record
 
 async def cost_of(run: RunContext, row: PreparedRow, record: Record, job: Lipsync) -> float:
     """Return what *job* cost, in US dollars: its estimate, unless the API reports its length."""
-    budget = run.spending.budget
-    if job.duration is None:
+    budget, seconds = run.spending.budget, length_of(job)
+    if seconds is None:
         return record.estimate
     if row.seconds is None:  # the length of a part says nothing of rows whose length is not known
         before = budget.longest
-        budget.learn_length(job.duration)
+        budget.learn_length(seconds)
         if budget.longest > before:
             await run.tools.store.keep_fact("longest", repr(budget.longest))
-    return budget.price(row.row.mode, job.duration)
+    return budget.price(row.row.mode, seconds)

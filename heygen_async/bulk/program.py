@@ -16,6 +16,7 @@ from attrs import frozen
 
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
 from heygen_async._wire import is_final_answer
+from heygen_async.bulk.budget import length_of
 from heygen_async.bulk.identity import body_digest, options_of
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.record import Record, State, evolve
@@ -232,7 +233,7 @@ def ended(record: Record, job: Lipsync, *, cost: float) -> Record:
     """Return the record after the end of its job; *cost* is by the job's true length."""
     record = evolve(record, lipsync_id=job.id, job=job, tries=0)
     if job.status == LipsyncStatus.COMPLETED:
-        completed = record.completed(cost, job.duration)
+        completed = record.completed(cost, length_of(job))
         return completed if record.target is not None else completed.done()
     message = job.failure_message or NO_REASON
     return record.failed(message, is_final=is_final_failure(message))

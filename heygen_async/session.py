@@ -304,7 +304,8 @@ class HeyGenSession:
             max_in_flight: The most jobs at once, 1 or more; `None` finds out what the account allows.
             max_attempts: The most jobs for one row if jobs fail for transient reasons, 1 or more.
             budget: Dollars, for all runs on this journal. Submitting stops when the estimate would exceed it; the
-                rows that are left are skipped. A length that is not known is taken as the longest seen, or 60 s.
+                rows that are left are skipped. A length that is not known is taken as the longest seen, or 60 s; as
+                that of the row's own video or audio, if that is known and longer.
             rates: Dollars per second of output, by mode, for the estimate; the default is the published rates.
             submit: `each` creates jobs one by one, up to what the account allows at once; `batch` creates up to 100
                 in a request, which the server queues.

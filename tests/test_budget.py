@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async.bulk.budget import RATES, Budget, check_budget, check_rates
+from heygen_async.bulk.budget import RATES, Budget, check_budget, check_rates, least_seconds_of, seconds_of
+from heygen_async.models import DubRow
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1), st.data())
@@ -17,6 +18,41 @@ def test_nothing_more_can_fit_when_no_job_is_under_way(prices: list[float], data
 
     assert not budget.may_fit(0.0)
     assert budget.spent == pytest.approx(0.0, abs=1e-6)
+
+
+_FIXED = {"enable_dynamic_duration": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "video", "audio", "seconds"),
+    [
+        pytest.param({}, 4.0, None, None, id="an audio of unknown length"),
+        pytest.param({}, None, 600.0, 600.0, id="the audio alone says it"),
+        pytest.param({}, 4.0, 600.0, 600.0, id="a longer audio"),
+        pytest.param({}, 600.0, 4.0, 600.0, id="a longer video"),
+        pytest.param({}, None, None, None, id="nothing known"),
+        pytest.param(_FIXED, None, 4.0, None, id="a video of unknown length that alone says it"),
+        pytest.param(_FIXED, 600.0, None, 600.0, id="the video alone says it"),
+        pytest.param({"start_time": 1.0}, None, 600.0, None, id="a part to the end of an unknown video"),
+        pytest.param({"start_time": 1.0}, 4.0, 2.0, 3.0, id="a part to the end of a known video"),
+        pytest.param({"end_time": 10.0}, 4.0, None, 10.0, id="a part with an end"),
+        pytest.param({"end_time": 10.0}, None, 4.0, 4.0, id="a part that ends after the audio"),
+        pytest.param({"start_time": 5.0, "end_time": 10.0}, None, None, 5.0, id="a part of something unknown"),
+    ],
+)
+def test_the_length_of_an_output_is_known_if_what_it_follows_is(
+    options: dict[str, float], video: float | None, audio: float | None, seconds: float | None
+) -> None:
+    row = DubRow("https://example.com/v.mp4", "https://example.com/a.mp3", **options)
+
+    assert seconds_of(row, video, audio) == seconds
+
+
+@pytest.mark.parametrize(("known", "price"), [((600.0, None), 600.0), ((None, 70.0), 70.0), ((4.0, None), 60.0)])
+def test_a_guess_is_at_least_what_is_known(known: tuple[float | None, float | None], price: float) -> None:
+    row = DubRow("https://example.com/v.mp4", "https://example.com/a.mp3")
+
+    assert Budget({"speed": 1.0}).price("speed", None, at_least=least_seconds_of(row, *known)) == price
 
 
 def test_a_sum_up_to_the_limit_fits() -> None:

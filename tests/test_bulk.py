@@ -7,6 +7,7 @@ import sqlite3
 import struct
 import threading
 import time
+import wave
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -878,6 +879,31 @@ async def test_with_a_budget_the_first_job_of_unknown_length_goes_alone(stage: S
     assert len(stage.sandbox.jobs) == 1
 
 
+@pytest.mark.parametrize("submit", ["each", "batch"])
+@pytest.mark.parametrize("known", ["video", "audio"])
+async def test_a_row_with_one_source_of_known_length_may_be_of_unknown_length(
+    stage: Stage, submit: str, known: str
+) -> None:
+    options = {"video": SAMPLE_VIDEO} if known == "video" else {"audio": SAMPLE_AUDIO, "enable_dynamic_duration": False}
+    given = [evolve(DubRow(url(n, "duration=600"), url(n, "duration=600"), key=f"k{n}"), **options) for n in range(6)]
+    survey = await stage.run(given).survey()
+
+    assert survey.unknown == 6
+    assert survey.estimate == pytest.approx(6 * 60 * 0.0333)
+    assert await stage.states(given, budget=10.0, submit=submit) == {"completed": 1, "skipped": 5}
+
+
+async def test_the_guess_of_a_length_is_at_least_that_of_the_source_that_is_known(stage: Stage) -> None:
+    audio = stage.folder / "a.wav"
+    with wave.open(str(audio), "wb") as file:
+        file.setparams((1, 1, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(100 * 8000))  # 100 s, $3.33
+    given = [DubRow(url("v"), audio, key="k", enable_dynamic_duration=False)]
+
+    assert (await stage.run(given).survey()).estimate == pytest.approx(100 * 0.0333)
+    assert await stage.states(given, budget=3.0) == {"skipped": 1}
+
+
 async def test_a_row_that_is_too_expensive_stops_no_other_row(stage: Stage) -> None:
     given = [DubRow(url(n, "duration=10"), AUDIO, key=f"k{n}", end_time=10.0) for n in range(4)]
     dear = DubRow(url("dear", "duration=5000"), AUDIO, key="dear", end_time=5000.0)
@@ -886,7 +912,7 @@ async def test_a_row_that_is_too_expensive_stops_no_other_row(stage: Stage) -> N
 
 
 async def test_a_job_with_an_estimate_of_almost_0_counts_with_its_true_cost(stage: Stage) -> None:
-    given = [DubRow(SAMPLE_VIDEO, url(n, "duration=100"), key=f"k{n}", start_time=3.999) for n in range(3)]
+    given = [DubRow(url(n, "duration=100"), AUDIO, key=f"k{n}", end_time=0.001) for n in range(3)]
     async with stage.run(given, budget=1.0, rates={"speed": 1.0}, max_in_flight=1) as run:
         assert len([outcome async for outcome in run]) == 3
 

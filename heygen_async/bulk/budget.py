@@ -32,16 +32,28 @@ class OverBudget(HeyGenError):
 def seconds_of(row: DubRow, video: float | None, audio: float | None) -> float | None:
     """Return the estimated length of the output of *row* in seconds, rather too long than too short.
 
+    The output is as long as the audio, or as the video if `enable_dynamic_duration` is false. Unless that length is
+    known, the other one says too little; nor is the length of a part known that goes to the end of an unknown video.
+
     Args:
         row: The row.
         video: The length of its video in seconds; `None` if it is not known.
         audio: The length of its audio in seconds; `None` if it is not known.
+
+    Returns:
+        The seconds; `None` if only a guess is possible, see `least_seconds_of`.
     """
     start, end = row.start_time or 0.0, row.end_time
-    longest = max((length for length in (video, audio) if length is not None), default=None)
-    if longest is None or start >= longest:  # so the video is of unknown length, and goes on after the audio
+    decisive = video if row.enable_dynamic_duration is False else audio
+    if decisive is None or (start and video is None):
         return None if end is None else end - start
+    longest = max(decisive, video or 0.0, audio or 0.0)
     return min(longest, math.inf if end is None else end) - start
+
+
+def least_seconds_of(row: DubRow, video: float | None, audio: float | None) -> float:
+    """Return the least that a guess of the length of *row* may be in seconds: what is known of its sources."""
+    return max((video or 0.0) - (row.start_time or 0.0), audio or 0.0)
 
 
 def length_of(job: Lipsync) -> float | None:
@@ -74,9 +86,9 @@ class Budget:
         """The length that is assumed where it is not known, in seconds: that of the longest output seen."""
         return self.longest or ASSUMED_SECONDS
 
-    def price(self, mode: str, seconds: float | None) -> float:
-        """Return the estimated price of an output of *seconds*; `None` assumes a length."""
-        length = seconds if seconds is not None else self.assumed
+    def price(self, mode: str, seconds: float | None, *, at_least: float = 0.0) -> float:
+        """Return the estimated price of an output of *seconds*; `None` assumes a length, but *at_least* this one."""
+        length = seconds if seconds is not None else max(self.assumed, at_least)
         return max(0.0, length) * self.rates[mode]  # the API may answer with any number
 
     def reserve(self, price: float, *, is_guess: bool = False) -> bool:

@@ -283,7 +283,7 @@ class RowExecutor:
             return None
         record = await self._before_reserving()
         if record is None:
-            await self._reservation.make(self.row.row.mode, self.row.seconds, before_waiting=self.start_next)
+            await self._reservation.make(self.row, before_waiting=self.start_next)
         return record
 
     async def _before_reserving(self) -> Record | None:
@@ -306,7 +306,7 @@ class RowExecutor:
 
     def _adopted(self, attempt: int, lipsync_id: str) -> Record:
         """Return the record of a row whose job an interrupted run created without a record of it."""
-        price = self.run.spending.budget.price(self.row.row.mode, self.row.seconds)
+        price = self.row.price(self.run.spending.budget)
         self._reservation.resume(price, is_new=True)
         return self.record.adopted(attempt, lipsync_id, self.run.tools.clock.now(), estimate=price)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from attrs import frozen
 
 from heygen_async._media.sniffing import Role
-from heygen_async.bulk.identity import FileInfo
+from heygen_async.bulk.budget import Budget, least_seconds_of
+from heygen_async.bulk.identity import ROLES, FileInfo
 from heygen_async.bulk.store import Entry
 from heygen_async.models import DubRow
 
@@ -43,6 +44,11 @@ class PreparedRow:
     def key(self) -> str:
         """Its key."""
         return self.entry.key
+
+    def price(self, budget: Budget) -> float:
+        """Return the estimated price of its job."""
+        lengths = (self.files[role].seconds if role in self.files else None for role in ROLES)
+        return budget.price(self.row.mode, self.seconds, at_least=least_seconds_of(self.row, *lengths))
 
     def file(self, role: Role) -> FileInfo:
         """Return what is known of the local file that is its *role*, `video` or `audio`.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from attrs import define, field
 
 from heygen_async.bulk.budget import Budget, OverBudget
+from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.errors import InsufficientCredit
 
 
@@ -60,17 +61,17 @@ class Reservation:
     _spending: Spending
     price: float | None = None
 
-    async def make(self, mode: str, seconds: float | None, *, before_waiting: Callable[[], None]) -> None:
-        """Reserve the price of a job; wait while jobs that run may leave room for it.
+    async def make(self, row: PreparedRow, *, before_waiting: Callable[[], None]) -> None:
+        """Reserve the price of the job of *row*; wait while jobs that run may leave room for it.
 
         Raises:
             OverBudget: If it does not fit.
             InsufficientCredit: If the account is out of credit.
         """
-        spending, is_guess = self._spending, seconds is None
+        spending, is_guess = self._spending, row.seconds is None
         while True:
             spending.check_credit()
-            price = spending.budget.price(mode, seconds)
+            price = row.price(spending.budget)
             if spending.budget.reserve(price, is_guess=is_guess):
                 self.price = price
                 return

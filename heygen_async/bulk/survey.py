@@ -31,7 +31,7 @@ class Survey:
     unknown: int
     """Rows to submit whose length is not known."""
     assumed_seconds: float
-    """The length that is assumed for each of them."""
+    """The length that is assumed for each of them, unless one of its sources is known to be longer."""
     estimate: float
     """The estimated cost of the rows to submit, in dollars."""
 
@@ -53,7 +53,7 @@ class SurveyBuilder:
         self._count[step] += 1
         if step in _TO_SUBMIT:
             self._unknown += row.seconds is None
-            self._estimate += self.budget.price(row.row.mode, row.seconds)
+            self._estimate += row.price(self.budget)
 
     def survey(self) -> Survey:
         """Return the survey of all rows that were added."""

@@ -29,7 +29,7 @@ class RunFlags:
     """Jobs for one row, if jobs fail for reasons that a retry can help with."""
     budget: Dollars | None = None
     """Stop submitting when the estimate for all runs on the journal would exceed it. An output of unknown length counts
-    as 60 s until one row, which runs first, has shown a length."""
+    as 60 s, or as the longer source of its row, until one row, which runs first, has shown a length."""
     rates: Rates | None = None
     """Dollars per second of output, for the estimate; without it --rates.speed 0.0333 --rates.precision 0.0667."""
     submit: Literal["each", "batch"] = "each"

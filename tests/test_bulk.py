@@ -19,6 +19,7 @@ from attrs import evolve
 from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
 
 from heygen_async import (
+    APIError,
     AssetId,
     AuthenticationError,
     DownloadError,
@@ -995,6 +996,44 @@ async def test_refused_rows_wait_for_the_retry_after(stage: Stage) -> None:
 
     assert await stage.states(rows(3)) == {"completed": 3}
     assert all(count == 1 for count in stage.jobs_by_key().values())
+
+
+_HOURS = {"Retry-After": "7200"}
+
+
+@pytest.mark.parametrize(
+    ("route", "submit", "failed"),
+    [(CREATE, "each", 1), (f"{CREATE}/batches", "batch", 3), ("POST /v3/assets", "each", 1)],
+)
+async def test_a_row_that_is_to_be_sent_hours_later_fails_and_goes_on_in_another_run(
+    stage: Stage, route: str, submit: str, failed: int
+) -> None:
+    stage.sandbox.faults = [Fault(route, Reply(status=503, headers=_HOURS), times=1)]
+    given = [*rows(2), DubRow(url("v"), SAMPLE_AUDIO, key="local")]
+    async with asyncio.timeout(20):
+        outcomes = await stage.outcomes(given, submit=submit)
+
+    errors = [str(outcome.error) for outcome in outcomes if outcome.state == "failed"]
+    assert len(errors) == failed
+    assert all("the API asks to wait 2.0 hours" in message for message in errors)
+    assert await stage.states(given, submit=submit) == Counter(completed=failed, unchanged=3 - failed)
+    assert stage.jobs_by_key() == {"row-1": 1, "row-2": 1, "local": 1}
+
+
+@pytest.mark.parametrize(
+    ("route", "status", "submit"),
+    [(CREATE, 429, "each"), (f"{CREATE}/batches", 429, "batch"), ("GET /v3/lipsyncs", 503, "each")],
+)
+async def test_a_run_that_may_create_nothing_for_hours_ends_and_goes_on_in_another_one(
+    stage: Stage, route: str, status: int, submit: str
+) -> None:
+    stage.sandbox.faults = [Fault(route, Reply(status=status, headers=_HOURS), times=1)]
+    async with asyncio.timeout(20), stage.run(rows(3), submit=submit) as run:
+        with pytest.raises(APIError, match=r"the API asks to wait 2\.0 hours"):
+            [outcome async for outcome in run]
+
+    assert (await stage.states(rows(3), submit=submit)).total() == 3
+    assert stage.jobs_by_key() == {"row-1": 1, "row-2": 1, "row-3": 1}
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

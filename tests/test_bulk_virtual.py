@@ -11,6 +11,7 @@ import pytest
 from benchmarks.bulk_ways import in_virtual_time, lengths_of, rows_of
 from benchmarks.virtual_heygen import FakeHeyGen, Server, VirtualLoop
 from heygen_async import Account, APIError, LipsyncFailed, PollPolicy, RateLimited, ServerError, TransportError
+from heygen_async.bulk.limits import MOST_IN_AIR
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import UnixClock
@@ -381,6 +382,63 @@ def test_a_row_waits_for_the_retry_after_of_an_error_that_is_no_429() -> None:
     refused, again = next(iter(heygen.sent.values()))
     assert again - refused >= heygen.SECONDS
     assert sum(len(times) for times in heygen.sent.values()) == 4
+
+
+class Quota(FakeHeyGen):
+    """An API that takes a few creates, and answers the others with a `Retry-After` of two hours."""
+
+    def __init__(self, server: Server, takes: int, error: type[APIError], status: int) -> None:
+        super().__init__(server)
+        self.takes, self.error, self.status = takes, error, status
+        self.sent = 0
+
+    async def create(self, key: str, **request: object) -> str:
+        self.sent += 1
+        if self.sent > self.takes:
+            raise self.error("no more today", status=self.status, retry_after=7200.0, outcome="rejected")
+        return await super().create(key, **request)
+
+
+async def _end_of(heygen: FakeHeyGen, lengths: dict[str, float]) -> tuple[dict[str, int], BaseException | None]:
+    """Return the states of the outcomes until the run ended, and its error."""
+    states = Counter[str]()
+    async with DubRun(heygen, rows_of(lengths), Plan(journal=None), origin="virtual") as run:
+        try:
+            async for outcome in run:
+                states[outcome.state] += 1
+        except APIError as error:
+            return states, error
+    return states, None
+
+
+def test_a_run_that_may_create_no_more_for_hours_finishes_its_jobs_first() -> None:
+    lengths = lengths_of(0, 60)
+    heygen = Quota(Server(lengths, lambda _: 10), 8, RateLimited, 429)
+    loop = VirtualLoop()
+    try:
+        states, error = loop.run_until_complete(_end_of(heygen, lengths))
+    finally:
+        loop.close()
+
+    assert states == {"completed": 8, "skipped": 52}
+    assert isinstance(error, RateLimited)
+    assert heygen.sent <= 8 + MOST_IN_AIR
+    assert loop.now < 1800
+
+
+def test_creates_that_are_all_to_be_sent_hours_later_end_the_run_after_an_hour() -> None:
+    lengths = lengths_of(0, 200)
+    heygen = Quota(Server(lengths, lambda _: 10), 8, ServerError, 503)
+    loop = VirtualLoop()
+    try:
+        states, error = loop.run_until_complete(_end_of(heygen, lengths))
+    finally:
+        loop.close()
+
+    assert states["completed"] == 8
+    assert states["failed"] < 90
+    assert isinstance(error, ServerError)
+    assert 3600 < loop.now < 4500
 
 
 class Crowded(FakeHeyGen):

@@ -20,7 +20,7 @@ from heygen_async.bulk.create_queue import RowSeat
 from heygen_async.bulk.effects import advance, after_failed_create, check_target
 from heygen_async.bulk.events import RowStage, Stage
 from heygen_async.bulk.job_end import checked_item, cost_of, ended_job, job_in_list, without_job
-from heygen_async.bulk.limits import Unanswered
+from heygen_async.bulk.limits import Unanswered, asks_too_long, with_wait
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import (
     ENDS_RUN,
@@ -40,7 +40,7 @@ from heygen_async.bulk.record import Record, State, evolve
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
 from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.run_context import RunContext
-from heygen_async.bulk.spending import Reservation
+from heygen_async.bulk.spending import NoMoreCreates, Reservation
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import DownloadError, HeyGenError, InsufficientCredit, RateLimited
 from heygen_async.models import DubOutcome
@@ -102,9 +102,9 @@ class RowExecutor:
             await self._work_alone()
         except OverBudget as reason:
             return self._reported(new_outcome(self.row, self.record, "skipped", reason))
-        except InsufficientCredit as error:
-            self.run.spending.stop(error)
-            return self._reported(new_outcome(self.row, self.record, "skipped", error))
+        except NoMoreCreates as reason:
+            self.run.spending.stop(reason.error)
+            return self._reported(new_outcome(self.row, self.record, "skipped", reason.error))
         except LostRow as error:  # another executor has the row
             await self._remove_download()
             return self._reported(new_outcome(self.row, self.record, "failed", error))
@@ -184,11 +184,13 @@ class RowExecutor:
             record = await self._effect(step)
         except (OSError, ValueError) as error:  # such as an invalid id from the server
             record = self.record.stopped(error)
+        if asks_too_long(record.failure):
+            record = evolve(record.stopped(with_wait(record.failure)), hold=0.0)
         if record.failure is None:
             record = timed(step, record, before, self.run.queue.clock() - started)
         await self._save(record)
-        if isinstance(record.failure, InsufficientCredit):
-            raise record.failure
+        if isinstance(record.failure, HeyGenError) and _ends_creates(step, record.failure):
+            raise NoMoreCreates(record.failure)
         if record.ends_run and isinstance(record.failure, HeyGenError):
             raise RunAborted(record.failure)
 
@@ -246,7 +248,9 @@ class RowExecutor:
     async def _pause(self, step: Step) -> None:
         """After a failure, wait until the step may be tried again, or stop the row."""
         error = self.record.failure
-        if not isinstance(error, HeyGenError) or self.record.is_stopped:  # any other error has stopped it
+        if not isinstance(error, HeyGenError):  # any other error has stopped it
+            return
+        if self.record.is_stopped and not asks_too_long(error):  # else it counts for the other rows
             return
         self._report(self._stage.current or "waiting", str(error))
         if step is Step.DOWNLOAD:
@@ -278,7 +282,7 @@ class RowExecutor:
 
     async def _reserve(self) -> Record | None:
         """Check the row and reserve its price, unless that was done; return the record of a row not created now."""
-        self.run.spending.check_credit()
+        self.run.spending.check_open()
         if self._reservation.price is not None:
             return None
         record = await self._before_reserving()
@@ -300,9 +304,15 @@ class RowExecutor:
 
     async def _prepare_run(self) -> None:
         """Before the first create of a run: find jobs that its store does not know."""
-        if not self.run.tools.searcher.is_prepared:
+        if self.run.tools.searcher.is_prepared:
+            return
+        try:
             await self.run.tools.searcher.prepare(in_batches=self.run.is_batching)
-            self.run.queue.recover()
+        except HeyGenError as error:
+            if asks_too_long(error):
+                raise NoMoreCreates(with_wait(error)) from error
+            raise
+        self.run.queue.recover()
 
     def _adopted(self, attempt: int, lipsync_id: str) -> Record:
         """Return the record of a row whose job an interrupted run created without a record of it."""
@@ -321,7 +331,7 @@ class RowExecutor:
         if self.run.is_batching:
             return await self.run.batches.join(self.row, self._intent(), before_waiting=self.start_next)
         await self._enter()
-        self.run.spending.check_credit()
+        self.run.spending.check_open()
         return evolve(self._intent(), group=None)
 
     def _intent(self) -> Record:
@@ -353,7 +363,11 @@ class RowExecutor:
                 return self.record
         record = await self._advance(Step.CREATE)
         error = record.failure
-        self._seat.answered(answer_of(record), error.retry_after if isinstance(error, RateLimited) else None)
+        if isinstance(error, RateLimited) and asks_too_long(error):
+            self.run.spending.stop(with_wait(error))  # first: another row may get the seat
+            self._seat.answered("rejected", None)  # the rows that wait for a seat are left out, and must not wait
+        else:
+            self._seat.answered(answer_of(record), error.retry_after if isinstance(error, RateLimited) else None)
         return record
 
     async def _seen_job(self) -> Record | None:
@@ -437,6 +451,12 @@ class RowExecutor:
 
     def _report(self, stage: Stage, message: str | None = None) -> None:
         self._stage.report(stage, message, lipsync_id=self.record.lipsync_id)
+
+
+def _ends_creates(step: Step, error: HeyGenError) -> bool:
+    """Return whether the account may create nothing: it is out of credit, or refuses creates for too long."""
+    is_refused = step is Step.CREATE and isinstance(error, RateLimited)
+    return isinstance(error, InsufficientCredit) or (is_refused and asks_too_long(error))
 
 
 def _attempt_with_job(record: Record) -> int | None:

@@ -12,10 +12,11 @@ Rule 3: creates that were sent together are refused together: only the first ref
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, TypeGuard
 
 from attrs import define, frozen
 
+from heygen_async.errors import APIError
 from heygen_async.policies import PollPolicy
 
 START: Final = 10
@@ -45,7 +46,8 @@ LONGEST_PAUSE: Final = 60.0
 """Seconds without creates after a failure: after the first, and after many."""
 
 OUTAGE: Final = 3600.0
-"""Seconds of failures after which the run ends, if the server has answered before."""
+"""Seconds of failures after which the run ends, if the server has answered before. Nor is a longer `Retry-After` waited
+for: what has it fails at once."""
 
 NEVER_ANSWERED: Final = 60.0
 """The same if it has not: its address may be wrong."""
@@ -66,6 +68,18 @@ a run of 60 s jobs on 10 seats 2.6 % longer than it could be, for less than 3 lo
 def look_policy(own: PollPolicy, *, is_scarce: bool) -> PollPolicy | None:
     """Return how often to look at a job if others wait for its seat; `None` leaves it to the caller's *own* policy."""
     return _WHILE_OTHERS_WAIT if is_scarce and own == PollPolicy() else None
+
+
+def asks_too_long(error: BaseException | None) -> TypeGuard[APIError]:
+    """Return whether *error* may pass, but its `Retry-After` is longer than a run waits."""
+    return isinstance(error, APIError) and error.is_transient and (error.retry_after or 0.0) > OUTAGE
+
+
+def with_wait(error: APIError) -> APIError:
+    """Return *error* with its `Retry-After` in the message."""
+    found = error.fresh()
+    found.args = (f"{error}; the API asks to wait {(error.retry_after or 0.0) / 3600:,.1f} hours",)
+    return found
 
 
 @define

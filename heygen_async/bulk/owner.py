@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import define, field
 
-from heygen_async.bulk.limits import CircuitBreaker
+from heygen_async.bulk.limits import CircuitBreaker, asks_too_long, with_wait
 from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.store import Facts, HeyGen, JournalError
 from heygen_async.errors import APIError, AuthenticationError, HeyGenError, has_own_code
@@ -99,8 +99,8 @@ class Owner:
                 breaker.failure(clock())
                 requested = (error.retry_after if isinstance(error, APIError) else None) or 0.0
                 if not error.is_transient or breaker.is_hopeless(clock() + requested):
-                    self._failure = error
-                    raise RunAborted(error) from error
+                    self._failure = with_wait(error) if asks_too_long(error) else error
+                    raise RunAborted(self._failure) from error
             await asyncio.sleep(max(breaker.next_chance() - clock(), requested))
 
     async def _is_optional(self, error: HeyGenError) -> bool:

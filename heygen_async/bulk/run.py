@@ -187,6 +187,8 @@ class DubRun:
 
         Raises:
             InsufficientCredit: After the last outcome, if the account is out of credit.
+            APIError: After the last outcome, if nothing may be created for over an hour, by the `Retry-After` of a 429
+                or of the list of jobs.
             AuthenticationError: If the key is refused.
             JournalError: If the journal cannot be written any more.
             HeyGenError: If the API could not be reached for an hour, or from the beginning.
@@ -232,7 +234,7 @@ class DubRun:
             balance_before=owner.before,
             balance_after=owner.after,
             trouble=queue.last_error if queue.breaker.failures else None,
-            halted=_text(spending.no_credit or spending.over_budget),
+            halted=_text(spending.no_creates or spending.over_budget),
         )
 
     async def survey(self) -> Survey:
@@ -338,8 +340,8 @@ class DubRun:
                     batches.no_more_candidates()
                 batches.close()
             await self._owner.look_again()
-            if self._context.spending.no_credit is not None:
-                raise self._context.spending.no_credit
+            if self._context.spending.no_creates is not None:
+                raise self._context.spending.no_creates
         except BaseExceptionGroup as failed:
             failure = first_error(failed)
         finally:

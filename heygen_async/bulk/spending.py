@@ -1,4 +1,4 @@
-"""Money in a run: how rows wait for room in the budget, and the end of the account's credit."""
+"""Money in a run: how rows wait for room in the budget, and when nothing more is created."""
 
 from __future__ import annotations
 
@@ -9,17 +9,26 @@ from attrs import define, field
 
 from heygen_async.bulk.budget import Budget, OverBudget
 from heygen_async.bulk.prepared_row import PreparedRow
-from heygen_async.errors import InsufficientCredit
+from heygen_async.errors import HeyGenError
+
+
+class NoMoreCreates(Exception):
+    """Leaves a row out of the run: the account is out of credit, or the API takes no creates for too long."""
+
+    def __init__(self, error: HeyGenError) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 @define(eq=False)
 class Spending:
-    """The budget and the credit of a run."""
+    """The budget of a run, and whether it may create more."""
 
     budget: Budget
     over_budget: OverBudget | None = None
-    no_credit: InsufficientCredit | None = None
     """Why rows are left out, once some are."""
+    no_creates: HeyGenError | None = None
+    """Why nothing more is created, once that is so."""
     _changed: asyncio.Event = field(factory=asyncio.Event)
 
     def exceeded(self, *, is_guess: bool) -> OverBudget:
@@ -30,22 +39,22 @@ class Spending:
         self.over_budget = OverBudget(reason)
         return self.over_budget
 
-    def stop(self, error: InsufficientCredit) -> None:
-        """Reserve nothing more: the account is out of credit."""
-        self.no_credit = self.no_credit or error
+    def stop(self, error: HeyGenError) -> None:
+        """Reserve nothing more, because of *error*."""
+        self.no_creates = self.no_creates or error
         self.wake()
 
-    def check_credit(self) -> None:
-        """Check that the account is not known to be out of credit.
+    def check_open(self) -> None:
+        """Check that more may be created.
 
         Raises:
-            InsufficientCredit: If it is.
+            NoMoreCreates: If not.
         """
-        if self.no_credit is not None:
-            raise self.no_credit.fresh()
+        if self.no_creates is not None:
+            raise NoMoreCreates(self.no_creates.fresh())
 
     async def changed(self) -> None:
-        """Wait until there may be more room in the budget, or no more credit."""
+        """Wait until there may be more room in the budget, or nothing more is created."""
         await self._changed.wait()
 
     def wake(self) -> None:
@@ -66,11 +75,11 @@ class Reservation:
 
         Raises:
             OverBudget: If it does not fit.
-            InsufficientCredit: If the account is out of credit.
+            NoMoreCreates: If nothing more is created.
         """
         spending, is_guess = self._spending, row.seconds is None
         while True:
-            spending.check_credit()
+            spending.check_open()
             price = row.price(spending.budget)
             if spending.budget.reserve(price, is_guess=is_guess):
                 self.price = price

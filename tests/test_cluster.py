@@ -43,7 +43,7 @@ from heygen_async.bulk.cluster.scheduling import Scheduler, Tuning
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.models import AssetId, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Fault, Sandbox
-from heygen_async.sandbox.faults import Reply, error, html, reset, server_error, stall
+from heygen_async.sandbox.faults import Reply, error, html, odd_fields, rate_limited, reset, server_error, stall
 
 AUDIO = "https://example.com/new.mp3"
 CREATE = "POST /v3/lipsyncs"
@@ -632,6 +632,38 @@ async def test_an_account_without_credit_creates_nothing_more_until_it_is_said_s
             sent = len(stage.sandbox.requests)
             assert (await stage.enqueue(rows(3))).added == 0
             await stage.until(lambda _: any(request.route == CREATE for request in stage.sandbox.requests[sent:]))
+
+
+async def test_creates_that_are_refused_for_hours_are_halted_and_go_on_when_it_is_said_so(stage: Stage) -> None:
+    stage.sandbox.faults = [rate_limited(CREATE, retry_after=365 * 86_400.0)]
+    await stage.enqueue(rows(2))
+    async with stage.worker():
+        status = await stage.until(lambda status: status.runs[0].halted is not None)
+        assert "8,760.0 hours" in (status.runs[0].halted or "")
+        assert "enqueue the same rows again" in (status.runs[0].halted or "")
+        await stage.until(lambda status: status.runs[0].rows == {"ready": 2})
+        stage.sandbox.faults = []
+        await stage.enqueue(rows(2))
+        await stage.until(lambda status: status.runs[0].rows == {"done": 2})
+
+
+async def test_a_row_whose_upload_is_refused_for_hours_fails_alone(stage: Stage) -> None:
+    audio = stage.folder / "new.mp3"
+    audio.write_bytes(SAMPLE_AUDIO.read_bytes())
+    reply = Reply(status=503, headers={"Retry-After": "86400"})
+    stage.sandbox.faults = [Fault("POST /v3/assets", reply)]
+    await stage.enqueue([*rows(1), DubRow(url("local"), audio, key="local")])
+    async with stage.worker():
+        await stage.until(lambda status: status.runs[0].rows == {"done": 1, "failed": 1})
+
+
+@pytest.mark.parametrize("length", [0, -1])
+async def test_a_completed_job_without_a_length_counts_with_its_estimate(stage: Stage, length: float) -> None:
+    stage.sandbox.faults = [odd_fields("GET /v3/lipsyncs*", fields={"duration": length})]
+    await stage.enqueue(rows(2), budget=100.0)
+    async with stage.worker():
+        status = await stage.until(lambda status: status.is_complete)
+    assert status.runs[0].spent == pytest.approx(2 * 60 * 0.0333)
 
 
 async def test_errors_of_the_server_cost_no_row(stage: Stage) -> None:

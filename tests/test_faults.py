@@ -171,6 +171,11 @@ async def test_every_route_that_can_be_named_answers(sandbox, http):
 # --- answers in place of the true one ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("seconds", "header"), [(31_536_000.0, "31536000"), (0.25, "0.25"), (0, "0")])
+def test_a_long_retry_after_is_written_in_digits(seconds, header):
+    assert faults.rate_limited(retry_after=seconds).effect.headers == {"Retry-After": header}
+
+
 async def test_a_rate_limit_has_retry_after_in_seconds(sandbox, http):
     sandbox.faults = [faults.rate_limited(CREATE, retry_after=7)]
     async with http.post("/v3/lipsyncs", json=BODY) as answer:

@@ -213,7 +213,7 @@ def rate_limited(
     body = orjson.dumps(ErrorAnswer(429, "rate_limit_exceeded", "Too many requests.").envelope())
     if as_date:
         return Fault(route, Reply(status=429, body=body, retry_date=retry_after), **when)
-    headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
+    headers = {} if retry_after is None else {"Retry-After": f"{retry_after:.15g}"}
     return Fault(route, Reply(status=429, body=body, headers=headers), **when)
 
 

@@ -189,9 +189,9 @@ class Budgets:
         """Return a row with the price of its job reserved, or as skipped; `None` if it has to wait for room."""
         if stored.reserved:
             return stored
-        budget, seconds = self.of(stored.run), stored.row.seconds
-        price = budget.price(stored.row.row.mode, seconds)
-        if budget.reserve(price, is_guess=seconds is None):
+        budget = self.of(stored.run)
+        price = stored.row.price(budget)
+        if budget.reserve(price, is_guess=stored.row.seconds is None):
             return evolve(stored, price=price, reserved=True)
         return None if budget.may_fit(price) else evolve(stored, stage=Stage.SKIPPED)
 

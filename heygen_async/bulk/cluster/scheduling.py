@@ -18,6 +18,7 @@ from attrs import define, evolve, field, frozen
 
 from heygen_async._task_group import TaskGroup
 from heygen_async._text import line_without_queries
+from heygen_async.bulk.budget import length_of
 from heygen_async.bulk.cluster.api_calls import Api, StatusReader, together
 from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Reachability
@@ -304,7 +305,7 @@ class Scheduler:
             if found is None:
                 return False
             attempt, job = found
-            price = Budgets(self._runs).of(row.run).price(row.row.row.mode, row.row.seconds)
+            price = row.row.price(Budgets(self._runs).of(row.run))
             record = row.record.adopted(attempt, job, self.clock(), estimate=price)
         adopted = placed(
             evolve(row, record=record, reserved=True),
@@ -408,9 +409,9 @@ class Scheduler:
         return given_up(row, error, self.clock(), max_attempts=self._most(row), delays=self.tuning.delays)
 
     def _cost(self, row: StoredRow, job: Lipsync) -> float:
-        if job.duration is None:
+        if (seconds := length_of(job)) is None:
             return row.record.estimate
-        return Budgets(self._runs).of(row.run).price(row.row.row.mode, job.duration)
+        return Budgets(self._runs).of(row.run).price(row.row.row.mode, seconds)
 
 
 def _others(runs: Iterable[int], waiting: Iterable[StoredRow]) -> list[int]:

@@ -19,7 +19,7 @@ from heygen_async import _uptime
 from heygen_async._media.parts import is_in_use
 from heygen_async._task_group import TaskGroup
 from heygen_async._text import line_without_queries
-from heygen_async.bulk.budget import Budget
+from heygen_async.bulk.budget import Budget, length_of
 from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import ClusterError
@@ -30,6 +30,7 @@ from heygen_async.bulk.cluster.rows import RunOptions, Stage, StoredRow, Ticket,
 from heygen_async.bulk.cluster.transitions import STEPS, after_step
 from heygen_async.bulk.effects import Tools, advance, check_target
 from heygen_async.bulk.folders import is_shared_folder
+from heygen_async.bulk.limits import asks_too_long, with_wait
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, failed_download, next_step
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.store import LostRow, UnixClock
@@ -39,11 +40,13 @@ from heygen_async.errors import (
     DownloadError,
     HeyGenError,
     InsufficientCredit,
+    RateLimited,
 )
 
 _logger: Final = logging.getLogger("heygen_async")
 
 _CREDIT_HINT: Final = "once there is credit, enqueue the same rows again: that adds none, and creates go on"
+_REFUSED_HINT: Final = "then enqueue the same rows again: that adds none, and creates go on"
 _PUT_BACK_SECONDS: Final = 1.0
 """How long a worker that ends tries to give a row back; otherwise the scheduler takes it."""
 
@@ -188,6 +191,8 @@ class _OneStep:
         claimed, row = self.claimed, self.claimed.row
         await self._check_folder()
         record, is_skipped = await self._advanced()
+        if asks_too_long(record.failure):
+            record = await self._refused_for_long(record, with_wait(record.failure))
         if isinstance(record.failure, InsufficientCredit):
             await self.steps.accounts.halt(f"{line_without_queries(str(record.failure))}; {_CREDIT_HINT}")
             record = evolve(record, is_stopped=False)
@@ -205,6 +210,13 @@ class _OneStep:
         await self._finish(after.saved())
         if isinstance(record.failure, AuthenticationError):
             self.steps.on_fatal(record.failure)
+
+    async def _refused_for_long(self, record: Record, error: APIError) -> Record:
+        """Return the record after a `Retry-After` that is not waited for: its row ends, or all creates are halted."""
+        if self.claimed.row.stage is not Stage.CREATE or not isinstance(error, RateLimited):
+            return evolve(record.stopped(error), hold=0.0)
+        await self.steps.accounts.halt(f"{line_without_queries(str(error))}; {_REFUSED_HINT}")
+        return evolve(record, hold=0.0)
 
     async def _advanced(self) -> tuple[Record, bool]:
         claimed, row = self.claimed, self.claimed.row
@@ -247,12 +259,12 @@ class _OneStep:
             raise
         except HeyGenError as error:
             return failed_download(record, error, delays)
-        if job.duration is None:
+        if (seconds := length_of(job)) is None:
             return evolve(record, job=job)
         claimed = self.claimed
         if claimed.options.budget is not None:
-            await self.steps.accounts.learn_length(claimed.row.run, job.duration)
-        cost = Budget(claimed.options.rates).price(claimed.row.row.row.mode, job.duration)
+            await self.steps.accounts.learn_length(claimed.row.run, seconds)
+        cost = Budget(claimed.options.rates).price(claimed.row.row.row.mode, seconds)
         return evolve(record, job=job, estimate=cost)
 
     async def _check_folder(self) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from attrs import evolve
 
 from heygen_async.bulk.cluster.rows import Stage, StepAnswer, StoredRow
-from heygen_async.bulk.limits import Unanswered
+from heygen_async.bulk.limits import Unanswered, asks_too_long
 from heygen_async.bulk.program import RetryDelays, Step, answer_of, ended, next_step
 from heygen_async.bulk.record import Record, State
 from heygen_async.errors import HeyGenError, RateLimited
@@ -95,7 +95,9 @@ def _answer(stage: Stage, record: Record, *, is_skipped: bool) -> tuple[StepAnsw
     if stage is Stage.CREATE:
         if is_skipped:
             return StepAnswer.DROPPED, None
-        return StepAnswer(answer_of(record)), error.retry_after if isinstance(error, RateLimited) else None
+        if not isinstance(error, RateLimited) or asks_too_long(error):  # after that all creates are halted
+            return StepAnswer(answer_of(record)), None
+        return StepAnswer(answer_of(record)), error.retry_after
     if stage is Stage.DOWNLOAD or is_skipped:
         return None, None  # creates do not depend on it
     is_unanswered = isinstance(error, HeyGenError) and error.is_transient

@@ -23,7 +23,7 @@ from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
-from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, reset, server_error
+from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, reset, server_error, stall
 
 DAY = 24 * 3600.0
 BATCH = "POST /v3/lipsyncs/batches"
@@ -218,6 +218,41 @@ async def test_before_the_first_answer_no_clock_is_believed_that_makes_a_key_you
 
     assert await stage.states(rows(2), submit=submit, now=now, latest=latest) == {"completed": 2}
     assert len(stage.sandbox.jobs) == 2
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Returns what sets the wall clock of a session ahead, by seconds; no answer of the API has a date."""
+    note = server_time.ServerTime.note
+    monkeypatch.setattr(server_time.ServerTime, "note", lambda known, _, sent: note(known, None, sent=sent))
+
+    def move(seconds: float) -> None:
+        clock = SimpleNamespace(time=lambda: time.time() + seconds)
+        monkeypatch.setattr(server_time, "time", clock)
+        monkeypatch.setattr(driver, "time", clock)
+
+    return move
+
+
+@pytest.mark.parametrize("submit", ["each", "batch"])
+async def test_without_dates_of_the_api_no_wall_clock_makes_an_old_key_young(
+    stage: Stage, submit: str, ahead: Callable[[float], None]
+) -> None:
+    """The clock was 22 hours ahead when the row was sent, and is right 25 hours later."""
+    journal = stage.folder / "run.sqlite"
+    stage.sandbox.faults = [stall(CREATE, after=True, times=1), reset(BATCH, after=True)]
+    ahead(22 * 3600.0)
+    async with stage.heygen.dub_many(rows(2), journal=journal, submit=submit) as run:
+        await (anext(run) if submit == "each" else until(lambda: stage.sandbox.jobs))
+    stage.sandbox.faults = []
+    _forget_keys(stage)
+    lists = stage.asked(LIST)
+    ahead(25 * 3600.0)
+    async with stage.heygen.dub_many(rows(2), journal=journal, submit=submit) as run:
+        assert {outcome.state async for outcome in run} <= {"completed", "unchanged"}
+
+    assert len(stage.sandbox.jobs) == 2
+    assert stage.asked(LIST) <= lists + 3
 
 
 async def _lose_the_answers(stage: Stage, given: list[DubRow], submit: str) -> None:

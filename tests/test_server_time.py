@@ -46,15 +46,17 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
 
 
-def test_before_the_first_answer_the_time_is_that_of_the_machine(machine: Machine) -> None:
+def test_before_the_first_date_the_time_is_that_of_the_machine(machine: Machine) -> None:
     assert machine.time.now() == NOON
     machine.answer(None)
     assert machine.time.now() == NOON
 
 
-def test_before_the_first_answer_it_can_be_any_time(machine: Machine) -> None:
+def test_before_the_first_date_it_can_be_any_time(machine: Machine) -> None:
     assert machine.time.latest() == math.inf
     machine.answer(None)
+    assert machine.time.latest() == math.inf
+    machine.answer(NOON - DAY)
     assert machine.time.latest() == NOON
 
 

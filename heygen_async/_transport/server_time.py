@@ -1,7 +1,8 @@
 """The API's time, from the `Date` of its answers: how long the API remembers a key is judged by its clock, not by ours.
 
 Rule 1: between two answers time passes as `_uptime` shows it. A key is as old as the older of two clocks says.
-Rule 2: until an answer has had a date, the time is that of the wall clock, whose error is not known.
+Rule 2: until an answer has had a date, the time is that of the wall clock, and any later time is possible. An API or a
+proxy that sends no dates leaves it at that: the wall clock may have been wrong in an earlier run.
 Rule 3: a date is from some moment between its request and its arrival, which can be days if the machine was suspended.
 """
 
@@ -52,7 +53,6 @@ class ServerTime:
     elapsed: Callable[[], float] = lambda: _uptime.since_boot()  # noqa: PLW0108 looked up when it is called
     _offset: float | None = None
     """Unix time less `elapsed`, once it is known."""
-    _has_answer: bool = False
     _last: tuple[str, float] = field(default=("", 0.0))
     """The last date, and what it means: answers within one second have the same."""
 
@@ -61,8 +61,8 @@ class ServerTime:
         return time.time() if self._offset is None else self.elapsed() + self._offset
 
     def latest(self) -> float:
-        """Return the latest time that it can be: infinity before the first answer, then the later one of two clocks."""
-        return max(self.now(), time.time()) if self._has_answer else math.inf
+        """Return the latest time that it can be: infinity before the first date, then the later one of two clocks."""
+        return math.inf if self._offset is None else max(self.now(), time.time())
 
     def note(self, date: str | None, *, sent: float) -> None:
         """Learn from the `Date` of an answer that has just arrived; one that cannot be read counts as none.
@@ -71,7 +71,6 @@ class ServerTime:
             date: The date.
             sent: When the request was sent, by `elapsed`.
         """
-        self._has_answer = True
         if not date:
             return
         if date != self._last[0]:

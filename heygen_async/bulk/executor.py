@@ -127,7 +127,7 @@ class RowExecutor:
     def step(self) -> Step:
         """Return what to do next."""
         run, record = self.run, self.record
-        # The age of a key is not certain before the first answer, nor while the API's clock may be wrong; after a
+        # The age of a key is not certain before the first date, nor while the API's clock may be wrong; after a
         # search it does not matter.
         is_certain = record.is_fresh or record.was_searched_for
         clock = run.tools.clock

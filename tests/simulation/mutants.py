@@ -162,10 +162,10 @@ MUTANTS = {
     ),
     "the clock of the machine judges keys": Mutant(
         "heygen_async._transport.server_time",
-        "ServerTime.note",
-        "if not date:",
-        "if True:",
-        seed=112,
+        "ServerTime.now",
+        "if self._offset is None",
+        "if True",
+        seed=76,
         only=_with("clock"),
     ),
     "an error of a gateway hides a job": Mutant(

@@ -366,6 +366,13 @@ async def test_rows_of_batches_are_not_paid_again_one_by_one_in_a_new_journal(st
     assert stage.asked("GET /v3/lipsyncs") == lists + 1
 
 
+async def test_more_rows_of_batches_than_a_page_are_not_paid_again_one_by_one_in_a_new_journal(stage: Stage) -> None:
+    await stage.outcomes(rows(102), submit="batch", journal=stage.folder / "lost.sqlite", output_dir=None)
+
+    assert await stage.states(rows(102), output_dir=None) == {"completed": 102}
+    assert len(stage.sandbox.jobs) == 102
+
+
 @pytest.mark.parametrize("runs", [1, 9, 30])
 async def test_a_job_of_a_late_attempt_is_found_by_a_new_journal(stage: Stage, runs: int) -> None:
     """Rows were tried again, by a program that runs each minute for example, until the API took them."""

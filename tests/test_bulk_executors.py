@@ -535,6 +535,50 @@ async def test_an_empty_page_before_the_newest_job_hides_no_job_from_a_new_journ
     assert await store.listed([attempt_key("a", "in", 1)])
 
 
+class LongList(Api):
+    """An API with a page of jobs of other programs between the jobs of bulk runs."""
+
+    async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+        for number, key in enumerate([_KEYS[0], _KEYS[1], "foreign", _KEYS[2]]):
+            yield Page([Lipsync(id=f"ls_{9 - number}", status="running", callback_id=key)])
+
+
+_KEYS = [attempt_key(key, "in", 1) for key in "abc"]
+
+
+@pytest.mark.parametrize(("in_batches", "found"), [(False, 2), (True, 3)], ids=["each", "batch"])
+async def test_a_new_journal_reads_on_while_pages_have_jobs_like_those_of_rows(in_batches: bool, found: int) -> None:
+    store = MemoryStore()
+    await Searcher(LongList(never()), store, UnixClock(lambda: 1e9)).prepare(in_batches=in_batches)
+
+    assert len(await store.listed(_KEYS)) == found
+    assert store.facts["anchor"] == "ls_9"
+
+
+@pytest.mark.parametrize("unclean", [{}, {"unclean": "0.0"}], ids=["a clean end", "an interruption"])
+async def test_a_run_in_batches_reads_what_a_run_without_them_left_unread_once(unclean: dict[str, str]) -> None:
+    store, pages = MemoryStore(), 0
+
+    class WatchedList(LongList):
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            nonlocal pages
+            async for page in super().list(page_size=page_size):
+                pages += 1
+                yield page
+
+    async def pages_read(*, in_batches: bool) -> int:
+        before = pages
+        await Searcher(WatchedList(never()), store, UnixClock(lambda: 1e9)).prepare(in_batches=in_batches)
+        return pages - before
+
+    assert await pages_read(in_batches=False) == 3
+    assert await pages_read(in_batches=False) == 1
+    store.facts |= unclean
+    assert await pages_read(in_batches=True) == 4 + len(unclean)
+    assert len(await store.listed(_KEYS)) == 3
+    assert await pages_read(in_batches=True) == 1
+
+
 @pytest.mark.parametrize("unclean", [None, "0.0"], ids=["after a clean end", "after an interruption"])
 async def test_rows_that_wait_for_the_list_share_its_failure(unclean: str | None) -> None:
     reads = 0

@@ -35,7 +35,8 @@ _CACHE_KIB: Final = 16 * 1024
 
 _DAMAGED: Final = (
     "{name} is damaged ({problem}): move it away and run again. "
-    "Jobs that were created in the last 24 hours are not paid for again"
+    "Jobs that were created in the last 24 hours are not paid for again, except those in batches with a callback_id of "
+    "your own"
 )
 
 

@@ -7,8 +7,9 @@ Rule 3: what a walk finds is saved before the anchor moves.
 Rule 4: a run whose store knows the newest job of the account walks nowhere. That is decided before its first create, a
 repeated one included: what that one creates would be known.
 Rule 5: a run whose store is new looks at the jobs of the last day: another store may have sent its rows in batches, or
-in later attempts, under other keys. A run in batches reads all of these jobs. A run without batches reads only the
-first page that has jobs: the first attempts of its rows have the same keys in all stores.
+in later attempts, under other keys. A run in batches reads all of these jobs. A run without batches ends at a page
+without callback ids of our form: the first attempts of its rows have the same keys in all stores. What it left unread,
+a later run in batches reads.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Searcher:
             unclean = await self.store.fact("unclean")
             if unclean is not None:
                 await self._reconcile(float(unclean))
-            else:
+            if unclean is None or (in_batches and await self._has_unread_jobs()):
                 await self._keep_newest(in_batches=in_batches)
             self.is_prepared = True
 
@@ -143,8 +144,9 @@ class Searcher:
 
     async def _keep_newest(self, *, in_batches: bool) -> None:
         is_new = await self.store.fact("anchor") is None
+        looks_back = is_new or (in_batches and await self._has_unread_jobs())
         try:
-            newest = await (self._look_at_last_day(to_end=in_batches) if is_new else self._newest())
+            newest = await (self._look_at_last_day(to_end=in_batches) if looks_back else self._newest())
             if newest is not None and await self._may_be_older_copy(newest):
                 newest = await self._walk(to_known=True)
         except APIError as error:
@@ -158,11 +160,18 @@ class Searcher:
 
     async def _look_at_last_day(self, *, to_end: bool) -> str | None:
         try:
-            return await self._walk_last_day(to_end=to_end)
+            newest, is_read = await self._walk_last_day(to_end=to_end)
         except UnexpectedResponse:  # one job that cannot be read makes its page unreadable
             if to_end:
                 raise
-            return await self._newest()
+            newest, is_read = await self._newest(), False
+        if not is_read or await self._has_unread_jobs():
+            await self.store.keep_fact("last_day", "read" if is_read else "unread")
+        return newest
+
+    async def _has_unread_jobs(self) -> bool:
+        """Return whether a run without batches left jobs of the day before the store was new unread."""
+        return await self.store.fact("last_day") == "unread"
 
     async def _newest(self) -> str | None:
         async for page in self.heygen.list(page_size=1):
@@ -187,21 +196,22 @@ class Searcher:
                 break
         return newest
 
-    async def _walk_last_day(self, *, to_end: bool) -> str | None:
-        """Save the jobs of the last day that may be those of rows, and return the newest job.
+    async def _walk_last_day(self, *, to_end: bool) -> tuple[str | None, bool]:
+        """Save the jobs of the last day that may be those of rows; return the newest job, and whether all were read.
 
         Args:
-            to_end: Whether to read all of them; otherwise only the first page that has jobs.
+            to_end: Whether to read on after a page without a callback id of our form.
         """
         newest, oldest = None, datetime.fromtimestamp(self.clock.now() - _REMEMBERED, UTC)
         async for page in self.heygen.list(page_size=100):
             newest = newest or next((lipsync.id for lipsync in page.items), None)
             recent = [one for one in page.items if one.created_at is None or one.created_at >= oldest]
             known = [(one.id, one.callback_id) for one in recent if one.callback_id]
-            await self.store.keep_listed([one for one in known if is_like_attempt_key(one[1])])
-            if page.items and not (recent and to_end):
-                break
-        return newest
+            ours = [one for one in known if is_like_attempt_key(one[1])]
+            await self.store.keep_listed(ours)
+            if page.items and not (recent if to_end else ours):
+                return newest, not recent
+        return newest, True
 
     async def find(self, record: Record, row: DubRow) -> Record | None:
         """Return the record of a row in doubt with its job; `None` if there is none.

@@ -484,7 +484,7 @@ async def test_a_save_of_an_old_version_is_refused() -> None:
         await store.save(evolve(record, error="late").next_version())
 
 
-@pytest.mark.parametrize("unclean", [None, "0.0"])
+@pytest.mark.parametrize("unclean", [None, "0.0 0.0"])
 @pytest.mark.parametrize("is_in_doubt", [True, False])
 async def test_the_newest_job_is_not_the_anchor_if_another_executor_may_have_created_it_just_now(
     unclean: str | None, is_in_doubt: bool
@@ -500,9 +500,53 @@ async def test_the_newest_job_is_not_the_anchor_if_another_executor_may_have_cre
                 [Lipsync(id="ls_1", status="running", callback_id="other.1"), Lipsync(id="ls_0", status="running")]
             )
 
-    await Searcher(BusyApi(never()), store, UnixClock(lambda: 1.0)).prepare()
+    await Searcher(BusyApi(never()), store, UnixClock(lambda: 1e9)).prepare()
 
     assert store.facts["anchor"] == ("ls_0" if is_in_doubt else "ls_1")
+    assert "unclean" not in store.facts
+
+
+@pytest.mark.parametrize("is_same_run", [True, False], ids=["in the same run", "in a later run"])
+async def test_after_an_unclean_end_the_list_is_read_again_because_it_may_have_lagged(is_same_run: bool) -> None:
+    store, api, now = MemoryStore(facts={"anchor": "", "unclean": "0.0"}), Api(never()), [1e9]
+    key = attempt_key("a", "in", 1)
+
+    def searcher_of_a_run() -> Searcher:
+        return Searcher(api, store, UnixClock(lambda: now[0]))
+
+    searcher = searcher_of_a_run()
+    await searcher.prepare()
+    api.jobs["ls_1"] = key  # it was created before, and is listed only now
+    now[0] += 1799
+    assert searcher.is_prepared
+    now[0] += 1
+    searcher = searcher if is_same_run else searcher_of_a_run()
+    assert not searcher.is_prepared
+    await searcher.prepare()
+
+    assert await store.listed([key]) == [("ls_1", key)]
+    assert store.facts == {"anchor": "ls_1"}
+    now[0] += 1e6
+    assert searcher.is_prepared
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_list_that_cannot_be_read_once_more_stops_no_run_while_the_keys_are_known(is_known: bool) -> None:
+    class BrokenApi(Api):
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            raise ServerError("busy", status=500)
+            yield
+
+    store, now = MemoryStore(facts={"anchor": "", "unclean": "1e9"}), [1e9]
+    searcher = Searcher(Api(never()), store, UnixClock(lambda: now[0]))
+    await searcher.prepare()
+    searcher.heygen = BrokenApi(never())
+    now[0] += 1800 if is_known else 86_400
+    with contextlib.nullcontext() if is_known else pytest.raises(ServerError):
+        await searcher.prepare()
+
+    assert searcher.is_prepared is is_known
+    assert store.facts["unclean"] == "1e9 1000000000.0"
 
 
 class EmptyPageFirst(Api):

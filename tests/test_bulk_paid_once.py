@@ -315,6 +315,17 @@ async def test_a_run_that_ends_again_before_all_lost_jobs_are_adopted_loses_none
     assert len(stage.sandbox.jobs) == 12
 
 
+async def test_lost_jobs_that_the_list_did_not_show_yet_are_found_by_the_run_after_the_next(stage: Stage) -> None:
+    await _run_that_loses_its_last_writes(stage, rows(2), output_dir=None)
+    stage.sandbox.faults = [Fault(LIST, Reply(status=200, body=b'{"data": [], "has_more": false, "next_token": null}'))]
+    assert await stage.states(rows(3)[2:], output_dir=None) == {"completed": 1}
+    stage.sandbox.faults = []
+    _forget_keys(stage)
+
+    assert await stage.states(rows(3), output_dir=None, now=_two_days_later) == {"completed": 2, "unchanged": 1}
+    assert len(stage.sandbox.jobs) == 3
+
+
 async def test_the_last_of_several_lost_attempts_is_adopted(tmp_path: Path) -> None:
     async with staged(tmp_path, manual=True) as stage:
         journal, before = stage.folder / "run.sqlite", stage.folder / "before.sqlite"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -303,6 +304,19 @@ async def test_a_journal_whose_opening_was_cancelled_ends_cleanly(tmp_path: Path
     await again.open()  # it is not in use any more
     assert await again.fact("unclean") is None
     await again.aclose()
+
+
+@pytest.mark.parametrize("ends_cleanly", [True, False])
+async def test_the_list_is_read_anew_for_another_unclean_end(tmp_path: Path, ends_cleanly: bool) -> None:
+    path = tmp_path / "run.sqlite"
+    await (await _open(path)).aclose()
+    with closing(sqlite3.connect(path)) as database, database:
+        facts = [("unclean", "1.5 9.5"), ("open", "7.5")]
+        database.executemany("INSERT INTO facts VALUES (?, ?)", facts[: 1 if ends_cleanly else 2])
+
+    journal = await _open(path)
+    assert await journal.fact("unclean") == ("1.5 9.5" if ends_cleanly else "1.5")
+    await journal.aclose()
 
 
 async def test_a_second_run_is_refused_by_name(tmp_path: Path) -> None:

@@ -278,8 +278,8 @@ def _begin_run(db: sqlite3.Connection, name: str) -> int:
     if opened is not None:
         _check_integrity(db, name)
     with _transaction(db):
-        if opened is not None and fact(db, "unclean") is None:
-            keep_fact(db, "unclean", opened)
+        if opened is not None:  # the list is read for this end again, and keys may be as old as an earlier one
+            keep_fact(db, "unclean", (fact(db, "unclean") or opened).partition(" ")[0])
         run = int(fact(db, "runs") or 0) + 1
         keep_fact(db, "runs", str(run))
         keep_fact(db, "open", repr(time.time()))

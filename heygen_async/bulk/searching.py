@@ -10,6 +10,9 @@ Rule 5: a run whose store is new looks at the jobs of the last day: another stor
 in later attempts, under other keys. A run in batches reads all of these jobs. A run without batches ends at a page
 without callback ids of our form: the first attempts of its rows have the same keys in all stores. What it left unread,
 a later run in batches reads.
+Rule 6: the list may not show the newest jobs yet. After an unclean end it is read once more, half an hour after it was
+first read for that end or later: in the same run, or in the next one. Nothing waits for that: a row whose job is not
+shown yet is sent under the same key, unless that was the key of a batch, and now it is sent in another one or alone.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from attrs import define, field, frozen
 from heygen_async._ids import KEY_SECONDS, is_key_fresh
 from heygen_async.bulk.attempt_keys import attempt_key, first_version_key, is_like_attempt_key
 from heygen_async.bulk.record import Record
-from heygen_async.bulk.store import HeyGen, Store, UnixClock
+from heygen_async.bulk.store import HeyGen, JournalError, Store, UnixClock
 from heygen_async.errors import APIError, HeyGenError, NotFound, UnexpectedResponse, has_own_code
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus
 
@@ -94,12 +97,19 @@ class Searcher:
     """Why the list could not be read the last time that this failed."""
     _failures: int = 0
     """How often it could not be read."""
-    is_prepared: bool = False
+    _is_prepared: bool = False
+    _again_at: float = math.inf
+    """When the list is to be read once more after an unclean end."""
     _is_legacy: bool = False
     """Whether the store was converted from version 0.1, which sent other keys."""
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether creates may be sent; after an unclean end not for ever."""
+        return self._is_prepared and self.clock.now() < self._again_at
+
     async def prepare(self, *, in_batches: bool = False) -> None:
-        """Prepare for creates, once in a run: find what the store does not know, and keep the newest job.
+        """Prepare for creates, unless that was done: find what the store does not know, and keep the newest job.
 
         Args:
             in_batches: Whether rows are sent in batches.
@@ -114,10 +124,10 @@ class Searcher:
             self._is_legacy = await self.store.fact("legacy") is not None
             unclean = await self.store.fact("unclean")
             if unclean is not None:
-                await self._reconcile(float(unclean))
+                await self._reconcile(unclean)
             if unclean is None or (in_batches and await self._has_unread_jobs()):
                 await self._keep_newest(in_batches=in_batches)
-            self.is_prepared = True
+            self._is_prepared = True
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -133,14 +143,32 @@ class Searcher:
                     self._failure, self._failures = error, self._failures + 1
                 raise
 
-    async def _reconcile(self, since: float) -> None:
+    async def _reconcile(self, unclean: str) -> None:
+        since, _, first = unclean.partition(" ")
+        began = self.clock.now()
         try:
             newest = await self._walk()
-        except APIError as error:
-            if not _is_lasting(error) or not is_key_fresh(since, self.clock.latest()):
+        except HeyGenError as error:
+            if not self._can_do_without_list(error, float(since)):
                 raise
-            return  # the server still knows every key that may have been used
+            self._again_at = began + _ARRIVED_AFTER
+            return
+        first_began = min(float(first or began), began)  # the clock may have been set back
+        self._again_at = first_began + _ARRIVED_AFTER
+        if began < self._again_at:
+            await self.store.keep_fact("unclean", f"{since} {first_began!r}")
+            return
+        self._again_at = math.inf
         await self.store.reconciled(None if await self.store.in_doubt() else newest)
+
+    def _can_do_without_list(self, error: HeyGenError, since: float) -> bool:
+        """Return whether the server still knows every key that may have been used.
+
+        Without need nothing is created on that alone: only if the list stays closed, or was read before in this run.
+        """
+        if not is_key_fresh(since, self.clock.latest()) or isinstance(error, JournalError):
+            return False
+        return self._is_prepared or (isinstance(error, APIError) and _is_lasting(error))
 
     async def _keep_newest(self, *, in_batches: bool) -> None:
         is_new = await self.store.fact("anchor") is None

@@ -88,10 +88,11 @@ Admission: TypeAlias = Record | Problem
 class Facts(Protocol):
     """What is known of the store as a whole, by name.
 
-    `anchor` (the newest job before the first create of a run, or empty), `unclean` (there until the jobs of an
-    interrupted run are listed), `last_day` (whether a new store has read all jobs of the day before it). A journal also
-    has `account` (its user name), `legacy` (converted from version 0.1), `longest` (the longest output in seconds),
-    `manifest` (its file name), `origin`, `runs` and `open`; a cluster has `timeline`.
+    `anchor` (the newest job before the first create of a run, or empty), `unclean` (there until all jobs of an
+    interrupted run are certainly listed: when that run began, and after a space when the list was first read for it),
+    `last_day` (whether a new store has read all jobs of the day before it). A journal also has `account` (its user
+    name), `legacy` (converted from version 0.1), `longest` (the longest output in seconds), `manifest` (its file name),
+    `origin`, `runs` and `open`; a cluster has `timeline`.
     """
 
     def fact(self, name: str) -> Awaitable[str | None]:

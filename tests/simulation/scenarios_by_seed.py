@@ -1,12 +1,13 @@
 """The scenario of a seed: its rows, its lives, and which kinds of faults they have. Pure."""
 
 import random
+from collections.abc import Sequence
 from typing import Final
 
 from attrs import evolve
 
 from .fault_kinds import faults_of
-from .scenario import DAY, Failing, LifePlan, RowSpec, Scenario
+from .scenario import DAY, Failing, Fault, LifePlan, RowSpec, Scenario
 from .server import Conditions
 
 
@@ -43,7 +44,7 @@ def scenario_of(seed: int) -> Scenario:
         others=others,
         lives=lives,
         faults=faults,
-        conditions=_conditions(dice, families),
+        conditions=evolve(_conditions(dice, families), has_dates=_has_dates(seed, faults)),
         failing={row.key: _failing(dice) for row in rows if "failures" in families and dice.random() < 0.3},
         seconds=dice.choice([(5.0, 60.0), (5.0, 60.0), (1.0, 5.0), (60.0, 300.0)]),
         drift=dice.choice([0.0, 0.001, -0.001]) if "clocks" in families else 0.0,
@@ -140,6 +141,9 @@ _LATER: Final = 0.03
 
 _OF_SEVERAL_LIVES: Final = frozenset({"lost batches", "moved", "set back", *_LATER_THEMES})
 
+_DATELESS: Final = 0.04
+"""The share of servers whose answers have no `Date`."""
+
 _CLUSTERS: Final = 0.1
 """The share of clusters."""
 
@@ -192,6 +196,11 @@ def _later_theme(seed: int) -> set[str]:
         if random.Random(f"{name} {seed}").random() < _LATER:
             return set(families)
     return set()
+
+
+def _has_dates(seed: int, faults: Sequence[Fault]) -> bool:
+    """Return whether answers have dates; without them, wall clocks are right: nothing else shows the age of a key."""
+    return random.Random(f"dates {seed}").random() > _DATELESS or any("clock" in one.what for one in faults)
 
 
 def _conditions(dice: random.Random, families: set[str]) -> Conditions:

@@ -57,6 +57,8 @@ class Conditions:
     write_seconds: float = 0.5
     """The longest time that a write takes."""
     has_statuses: bool = True
+    has_dates: bool = True
+    """Whether answers have a `Date`."""
     keeps_refusals: bool = False
     """Whether a refusal is replayed under its key too."""
     ingest_seconds: float = 0.0
@@ -212,6 +214,8 @@ class Service:
 
     def _json(self) -> dict[str, str]:
         """Return the headers of an answer of the API."""
+        if not self.conditions.has_dates:
+            return dict(_JSON)
         return {**_JSON, "Date": formatdate(self._clock.wall(self.universe.now), usegmt=True)}
 
     # What the client may not do

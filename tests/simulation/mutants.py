@@ -121,7 +121,7 @@ MUTANTS = {
     ),
     "a batch is sent without some of its rows": Mutant(
         f"{_BULK}batches",
-        "BatchCollector._fail_if_incomplete",
+        "BatchCollector._fail_incomplete",
         "for member in batch.members:",
         "key = next(key for key, one in self._batches.items() if one is batch)\n"
         "        self._work.put_nowait(partial(self._send, key, list(batch.members)))\n"
@@ -225,7 +225,7 @@ MUTANTS = {
     "a new journal looks for nothing": Mutant(
         f"{_BULK}searching",
         "Searcher._keep_newest",
-        "to_end=in_batches) if is_new",
+        "to_end=in_batches) if looks_back",
         "to_end=in_batches) if False",
         only=_with("journal lost"),
         seed=83,

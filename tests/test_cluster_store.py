@@ -403,7 +403,7 @@ async def test_whoever_uses_tables_that_are_there_needs_no_right_to_make_a_schem
     try:
         await database.fetch("GRANT USAGE ON SCHEMA heygen, heygen_engine TO heygen_user")
         await database.fetch("GRANT ALL ON ALL TABLES IN SCHEMA heygen TO heygen_user")
-        async with Database(f"{database_url}?options=-c%20role%3Dheygen_user") as one:
+        async with Database(Secret(f"{database_url}?options=-c%20role%3Dheygen_user")) as one:
             await one.migrate(lambda: make_engine_tables(one))
             assert await one.fetch("SELECT current_user::text, id FROM accounts") == []
     finally:
@@ -421,7 +421,7 @@ async def test_a_database_that_cannot_store_every_text_is_refused_with_what_to_d
         connection.execute(f"CREATE DATABASE {name} {options}".encode())
         try:
             with pytest.raises(ClusterError, match=f"{encoding}.*createdb --encoding=UTF8"):
-                async with Database(f"{database_url.rpartition('/')[0]}/{name}"):
+                async with Database(Secret(f"{database_url.rpartition('/')[0]}/{name}")):
                     pass
         finally:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
@@ -429,7 +429,7 @@ async def test_a_database_that_cannot_store_every_text_is_refused_with_what_to_d
 
 async def test_the_encoding_of_the_environment_is_not_used(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
-    async with Database(database_url) as one:
+    async with Database(Secret(database_url)) as one:
         await one.migrate(lambda: make_engine_tables(one))
         assert await one.fetch("SELECT %(text)s", {"text": "\u540d"}) == [("\u540d",)]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -87,23 +87,30 @@ async def test_whoever_stops_at_any_await_loses_no_job_and_pays_for_none_twice( 
     assert 40 < point < MOST_POINTS  # it went through to the end, and there were points on the way
 
 
-async def test_a_worker_that_was_frozen_while_it_claimed_a_row_does_not_send_a_key_that_is_a_day_old(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextlib.contextmanager
+def _frozen_in_each_claim(monkeypatch: pytest.MonkeyPatch, seconds: float) -> Iterator[None]:
+    """Let the worker be frozen for so long after each claim, before it reads the answer."""
     awake, claim, slept = _uptime.since_boot, AccountStore.claim, []
 
     async def claim_and_freeze(accounts: AccountStore, ticket: Ticket, worker: str) -> object:
         claimed = await claim(accounts, ticket, worker)
-        slept.append(25 * 3600.0)
+        slept.append(seconds)
         return claimed
 
     monkeypatch.setattr(_uptime, "since_boot", lambda: awake() + sum(slept))
+    with monkeypatch.context() as frozen:
+        frozen.setattr(AccountStore, "claim", claim_and_freeze)
+        yield
+    assert slept
+
+
+async def test_a_worker_that_was_frozen_while_it_claimed_a_row_does_not_send_a_key_that_is_a_day_old(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with yard(database_url, tmp_path, monkeypatch, [DubRow(URL, AUDIO, key="plain")]) as one:
         await one.schedule()
-        with monkeypatch.context() as frozen:
-            frozen.setattr(AccountStore, "claim", claim_and_freeze)
+        with _frozen_in_each_claim(monkeypatch, 25 * 3600.0):
             await one.work("frozen")
-        assert slept
         assert not one.jobs()
         await one.complete()
         assert one.jobs() == {"plain": 1}
@@ -112,22 +119,14 @@ async def test_a_worker_that_was_frozen_while_it_claimed_a_row_does_not_send_a_k
 async def test_a_retry_after_counts_from_its_answer_though_the_worker_was_frozen_while_it_claimed_the_row(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    awake, claim, slept = _uptime.since_boot, AccountStore.claim, []
-
-    async def claim_and_freeze(accounts: AccountStore, ticket: Ticket, worker: str) -> object:
-        claimed = await claim(accounts, ticket, worker)
-        slept.append(1000.0)
-        return claimed
-
     async def refuse(*_: object, **__: object) -> str:
         raise RateLimited("busy", status=429, retry_after=50.0)
 
-    monkeypatch.setattr(_uptime, "since_boot", lambda: awake() + sum(slept))
-    monkeypatch.setattr(AccountStore, "claim", claim_and_freeze)
     async with yard(database_url, tmp_path, monkeypatch, [DubRow(URL, AUDIO, key="plain")]) as one:
         await one.schedule()
         monkeypatch.setattr(one.api, "create", refuse)
-        await one.work("frozen")
+        with _frozen_in_each_claim(monkeypatch, 1000.0):
+            await one.work("frozen")
         [(wait,)] = await one.database.fetch("SELECT due - extract(epoch FROM clock_timestamp()) FROM heygen.rows")
 
     assert wait > 1000.0

@@ -40,7 +40,7 @@ BEAT_SECONDS: Final = 0.5
 RECONNECT_SECONDS: Final = 0.05
 """Seconds between two attempts to connect again."""
 _AWAY: Final = 2
-"""After how many such attempts whoever watches the worker is told that it waits for the database."""
+"""After how many such attempts a warning says that the worker waits for the database."""
 CANDIDATE_SECONDS: Final = 0.25
 """Seconds between two attempts to become the scheduler."""
 REST_SECONDS: Final = 30.0

@@ -48,6 +48,7 @@ from heygen_async.errors import (
     InsufficientCredit,
     LipsyncFailed,
     NotFound,
+    PermissionDenied,
     RateLimited,
     ServerError,
 )
@@ -645,6 +646,29 @@ async def test_rows_that_wait_for_the_list_share_its_failure(unclean: str | None
     with pytest.raises(ServerError):
         await searcher.prepare()
     assert reads == 2
+
+
+@pytest.mark.parametrize("is_needed", [True, False])
+async def test_rows_share_the_page_of_a_gateway_only_if_they_can_do_without_the_list(is_needed: bool) -> None:
+    """A row that needs the list stops at such a page; the next one may get the list."""
+    reads = 0
+
+    class BlockedApi(Api):
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            nonlocal reads
+            reads += 1
+            await asyncio.sleep(0)
+            if reads == 1:
+                raise PermissionDenied("<html>", status=403)
+            yield Page([])
+
+    store = MemoryStore(facts={"anchor": "ls_0", "unclean": "0.0"})
+    searcher = Searcher(BlockedApi(never()), store, UnixClock(lambda: 1.0))
+    prepared = (searcher.prepare(is_needed=is_needed) for _ in range(5))
+    ends = [type(one) for one in await asyncio.gather(*prepared, return_exceptions=True)]
+
+    assert ends == [PermissionDenied, *[type(None) if is_needed else PermissionDenied] * 4]
+    assert reads == (2 if is_needed else 1)
 
 
 @pytest.mark.parametrize("now", [1.0, math.inf], ids=["a second later", "before the first answer"])

@@ -302,12 +302,12 @@ class RowExecutor:
             return failed_step(self.record, error)
         return None if found is None else self._adopted(*found)
 
-    async def _prepare_run(self) -> None:
+    async def _prepare_run(self, *, is_needed: bool = True) -> None:
         """Before the first create of a run: find jobs that its store does not know."""
         if self.run.tools.searcher.is_prepared:
             return
         try:
-            await self.run.tools.searcher.prepare(in_batches=self.run.is_batching)
+            await self.run.tools.searcher.prepare(in_batches=self.run.is_batching, is_needed=is_needed)
         except HeyGenError as error:
             if asks_too_long(error):
                 raise NoMoreCreates(with_wait(error)) from error
@@ -343,7 +343,7 @@ class RowExecutor:
 
     async def _create(self) -> Record:
         try:
-            await self._prepare_run()
+            await self._prepare_run(is_needed=False)
         except ENDS_RUN:
             raise
         except HeyGenError as error:

@@ -108,17 +108,19 @@ class Searcher:
         """Whether creates may be sent; after an unclean end not for ever."""
         return self._is_prepared and self.clock.now() < self._again_at
 
-    async def prepare(self, *, in_batches: bool = False) -> None:
+    async def prepare(self, *, in_batches: bool = False, is_needed: bool = True) -> None:
         """Prepare for creates, unless that was done: find what the store does not know, and keep the newest job.
 
         Args:
             in_batches: Whether rows are sent in batches.
+            is_needed: Whether the caller needs the list. A caller that does not shares every failure of a call that it
+                waited for, and one that does only those that are transient.
 
         Raises:
             HeyGenError: If the list cannot be read now; or at all, and the server may have forgotten the keys of the
                 interrupted run.
         """
-        async with self._turn():
+        async with self._turn(shares_all=not is_needed):
             if self.is_prepared:
                 return
             self._is_legacy = await self.store.fact("legacy") is not None
@@ -130,17 +132,17 @@ class Searcher:
             self._is_prepared = True
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self, *, shares_all: bool = False) -> AsyncIterator[None]:
         """Let one call at a time read the list; those that waited share its failure, if they may try again later."""
         failures = self._failures
         async with self._lock:
-            if self._failure is not None and failures != self._failures:
-                raise self._failure.fresh() from self._failure
+            failure = self._failure
+            if failure is not None and failures != self._failures and (failure.is_transient or shares_all):
+                raise failure.fresh() from failure
             try:
                 yield
             except HeyGenError as error:
-                if error.is_transient:
-                    self._failure, self._failures = error, self._failures + 1
+                self._failure, self._failures = error, self._failures + 1
                 raise
 
     async def _reconcile(self, unclean: str) -> None:

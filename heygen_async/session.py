@@ -98,17 +98,23 @@ class HeyGenSession:
     ) -> None:
         key, token = concealed(api_key), concealed(access_token)
         del api_key, access_token  # or a traceback with local variables would show them
+        try:
+            secret_headers = check_headers(headers)
+        except (TypeError, ValueError) as error:
+            del headers  # as above
+            raise error.with_traceback(None) from None
+        del headers  # as above
         check_type("polling", polling, PollPolicy)
         check_type("retry", retry, RetryPolicy)
         check_type("timeouts", timeouts, Timeouts)
-        origin = make_origin(key, token, base_url, os.environ)
+        origin = make_origin(key, token, base_url, os.getenv)
         self._connections = Connections(
             origin, borrowed=http, ssl=ssl, trust_env=trust_env, trace_configs=trace_configs
         )
         exchanges = Http(self._connections, max_response_bytes=max_response_bytes)
         most = self._connections.at_most(check_count("max_connections", max_connections))
         gate = Gate(max_connections=most, max_requests_per_second=max_requests_per_second)
-        self._transport = Transport(exchanges, gate, retry, timeouts, check_headers(headers))
+        self._transport = Transport(exchanges, gate, retry, timeouts, secret_headers)
         self._max_download_bytes = check_count("max_download_bytes", max_download_bytes)
         self._polling = polling
 

@@ -73,6 +73,24 @@ async def test_runs_that_are_interrupted_repeatedly_complete_despite_the_faults(
     assert len(stage.files()) == 15
 
 
+@pytest.mark.parametrize("status", [401, 402, 404])
+async def test_a_refusal_of_the_file_host_fails_only_the_row_of_the_file(tmp_path: Path, status: int) -> None:
+    """With these statuses the API would refuse the key or the credit, which ends a run."""
+    given = [*rows(1, audio=SAMPLE_AUDIO), *rows(4)[1:]]
+    refused = error(status, "AccessDenied", route="PUT /uploads/{asset_id}")
+    async with staged(tmp_path, faults=[refused]) as stage:
+        stage.heygen._calls.transfers.multipart_max = 0
+        outcomes = {outcome.key: outcome for outcome in await stage.outcomes(given)}
+
+    assert {key: outcome.state for key, outcome in outcomes.items()} == {
+        "row-1": "failed",
+        "row-2": "completed",
+        "row-3": "completed",
+        "row-4": "completed",
+    }
+    assert f"{status}" in str(outcomes["row-1"].error)
+
+
 async def test_an_account_without_bulk_statuses_can_dub(tmp_path: Path) -> None:
     async with staged(tmp_path, statuses_available=False) as stage:
         assert await stage.states(rows(12)) == {"completed": 12}

@@ -484,9 +484,16 @@ def test_white_space_alone_is_no_key(monkeypatch):
         {"api_key": "sk_secret", "access_token": "sk_secret_too"},
         {"api_key": "sk_secret", "base_url": "ftp://x"},
         {"api_key": "sk_secret", "headers": {"Authorization": "x"}},
+        {"headers": {"X-Api-Key": "sk_secret"}},
+        {"headers": {"X-Mine": "sk_secret\n"}},
+        {"headers": {"X-Mine": "sk_secret"}, "max_download_bytes": -1},
+        {"base_url": "http://example.com"},
+        {"base_url": "https://example.com/v3"},
+        {"access_token": "sk_secret_too", "api_key": "x"},
     ],
 )
-def test_an_error_of_the_constructor_does_not_show_the_key(arguments):
+def test_an_error_of_the_constructor_does_not_show_the_key(arguments, monkeypatch):
+    monkeypatch.setenv("HEYGEN_API_KEY", "sk_secret_of_the_environment")
     with pytest.raises((ValueError, TypeError)) as caught:
         HeyGenSession(**arguments)
     trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heygen_async import (
+    APIError,
     Asset,
     AssetId,
     HeyGenError,
@@ -31,7 +32,6 @@ from heygen_async import (
     InvalidRequest,
     LipsyncRequest,
     NotFound,
-    PermissionDenied,
     PollPolicy,
     RequestTimeout,
     RetryPolicy,
@@ -575,13 +575,23 @@ async def test_a_new_upload_link_is_requested_if_one_has_expired(direct, sandbox
 
 async def test_upload_links_are_not_requested_without_end(direct, sandbox, video):
     sandbox.faults = [faults.expired_link(PUT)]
-    with pytest.raises(PermissionDenied, match="the file host refused") as refused:
+    with pytest.raises(APIError, match="the file host refused") as refused:
         await direct.assets.upload(video)
 
     assert routes(sandbox).count(ANNOUNCE) == 3
     walked = traceback.walk_tb(refused.value.__traceback__)
     frames = [frame for frame, _ in walked if frame.f_code.co_filename != __file__]
     assert "X-Amz" not in f"{refused.value} {refused.value.__cause__} {[frame.f_locals for frame in frames]}"
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+async def test_a_refusal_of_the_file_host_says_nothing_of_the_key_or_the_credit(direct, sandbox, video, status):
+    sandbox.faults = [faults.error(status, "AccessDenied", route=PUT)]
+    with pytest.raises(APIError, match="the file host refused") as refused:
+        await direct.assets.upload(video)
+
+    assert (type(refused.value), refused.value.status, refused.value.outcome) == (APIError, status, "rejected")
+    assert "HEYGEN_API_KEY" not in str(refused.value)
 
 
 async def test_an_upload_without_progress_times_out(video):
@@ -920,7 +930,7 @@ async def test_contents_with_the_same_sample_are_uploaded_separately(heygen, san
 
 async def test_the_failure_of_an_upload_is_not_that_of_another_content_with_the_same_sample(direct, sandbox, tmp_path):
     direct._calls.transfers.settled_after = 0
-    sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT, times=1)]
+    sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(413, "EntityTooLarge", route=PUT, times=1)]
     one, other = twins(tmp_path)
     first = asyncio.create_task(direct.assets.upload(one))
     await until(lambda: held(sandbox) == 1)
@@ -928,7 +938,7 @@ async def test_the_failure_of_an_upload_is_not_that_of_another_content_with_the_
     await until(lambda: [entry.waiting for entry in entries(direct)] == [1])
     sandbox.release()
 
-    with pytest.raises(InsufficientCredit):
+    with pytest.raises(InvalidRequest):
         await first
     assert await content(await second) == other.read_bytes()
 
@@ -1018,7 +1028,7 @@ async def test_if_the_first_caller_is_cancelled_another_takes_over_and_its_uploa
 
 @pytest.mark.usefixtures("hashed")
 async def test_a_failure_is_raised_to_each_waiter_as_an_exception_of_its_own(direct, sandbox, video):
-    sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(402, "insufficient_credit", route=PUT)]
+    sandbox.faults = [faults.stall(ANNOUNCE, times=1), faults.error(413, "EntityTooLarge", route=PUT)]
     tasks = [asyncio.create_task(direct.assets.upload(video)) for _ in range(3)]
     await until(lambda: [entry.waiting for entry in entries(direct)] == [2])
     await until(lambda: held(sandbox) == 1)
@@ -1026,7 +1036,7 @@ async def test_a_failure_is_raised_to_each_waiter_as_an_exception_of_its_own(dir
 
     errors = await asyncio.gather(*tasks, return_exceptions=True)
 
-    assert {type(error) for error in errors} == {InsufficientCredit}
+    assert {type(error) for error in errors} == {InvalidRequest}
     assert len({id(error) for error in errors}) == 3
     assert routes(sandbox) == [ANNOUNCE, PUT]
     sandbox.faults = []

@@ -20,6 +20,8 @@ _EXPIRED: Final = frozenset({401, 403, 404, 410})
 """The statuses with which a file host says that a link has expired, or does not exist (yet)."""
 _EXPIRED_CODE: Final = "ExpiredToken"
 """The code with which Google's storage says it, and Amazon's if the signer's own credentials have expired: with 400."""
+_OF_THE_API: Final = frozenset({401, 402, 403, 404})
+"""The statuses whose classes are about the API: its key, its credit, its ids. A file host has none of them."""
 _TRANSIENT_CODES: Final = frozenset({"RequestTimeout", "OperationAborted"})
 """The codes of a 400 and a 409 that may pass: the connection was idle, another request was under way."""
 
@@ -57,7 +59,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, *, now: float)
         code = _CODE.search(body)
         wait = retry_after(headers, now=now)
         word = code[1].decode() if code else None
-        error = error_class(status)("the file host refused the request", status=status, code=word, retry_after=wait)
+        kind = APIError if status in _OF_THE_API else error_class(status)
+        error = kind("the file host refused the request", status=status, code=word, retry_after=wait)
         error.is_transient = error.is_transient or word in _TRANSIENT_CODES
         error.outcome = "unknown" if is_unsettled(error) else "rejected"
         return error

@@ -23,6 +23,7 @@ from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._media.upload_cache import CachedUpload, Sample, Upload
 from heygen_async._task_group import TaskGroup, first_error
 from heygen_async._transport.driver import Transport
+from heygen_async._transport.origin import SecretHeaders
 from heygen_async._transport.retry import Attempts
 from heygen_async._wire import compose, multipart
 from heygen_async.errors import APIError, HeyGenError, InvalidRequest, UnexpectedResponse
@@ -259,14 +260,7 @@ class Uploads:
             raise error
 
 
-class UploadHeaders(dict[str, str]):
-    """Headers that are secret, like the link that they belong to. Their repr does not show them."""
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} headers>"
-
-
-def put_headers(given: Mapping[str, object]) -> UploadHeaders:
+def put_headers(given: Mapping[str, object]) -> SecretHeaders:
     """Return the headers that a PUT must carry, as the API gave them, but for those that are the connection's own.
 
     Raises:
@@ -276,7 +270,7 @@ def put_headers(given: Mapping[str, object]) -> UploadHeaders:
     if wrong:
         del given  # or a traceback with local variables would show it
         raise _unexpected(f"not a header @ $.data.upload_headers.{wrong[0][:40]!r}")
-    return UploadHeaders({name: str(value) for name, value in given.items() if name.lower() not in _NOT_THEIRS})
+    return SecretHeaders({name: str(value) for name, value in given.items() if name.lower() not in _NOT_THEIRS})
 
 
 def _is_header(name: str, value: object) -> bool:

@@ -112,7 +112,7 @@ class Connections:
             self._open(loop)
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
-        check_allowed(self.origin, os.environ)
+        check_allowed(self.origin, os.getenv)
         if self._borrowed is None:
             # limit=0: connections are counted before the connector, where waiting does not count as connecting.
             self._connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl or True)

@@ -13,7 +13,7 @@ from yarl import URL
 from heygen_async._arguments import check_type, is_loopback, plain_text
 from heygen_async._masking import Mask
 from heygen_async._version import __version__
-from heygen_async._wire import chosen_base_url
+from heygen_async._wire import GetEnv, chosen_base_url
 from heygen_async.models import Secret
 
 LOOPBACK_ONLY: Final = "HEYGEN_LOOPBACK_ONLY"
@@ -70,33 +70,31 @@ def concealed(value: object) -> Secret | None:
     return None if value is None else Secret(cast("str", value.strip() if isinstance(value, str) else value))
 
 
-def make_origin(
-    api_key: Secret | None, access_token: Secret | None, base_url: str | None, environ: Mapping[str, str]
-) -> Origin:
+def make_origin(api_key: Secret | None, access_token: Secret | None, base_url: str | None, getenv: GetEnv) -> Origin:
     """Return where the API is, from the arguments of a session and its environment variables.
 
     Raises:
         TypeError, ValueError: If an argument is wrong, or there is no key; the message does not show the key.
     """
-    url = chosen_base_url(base_url, environ)
+    url = chosen_base_url(base_url, getenv)
     if access_token is not None:
         if api_key is not None:
             raise ValueError("give api_key or access_token, not both")
         return Origin(url, "Authorization", "Bearer ", _credential("access_token", access_token))
     if api_key is None:
-        api_key = concealed(environ.get("HEYGEN_API_KEY"))
+        api_key = concealed(getenv("HEYGEN_API_KEY"))
         if api_key is None or not api_key.reveal():
             raise ValueError(_MISSING_KEY)
     return Origin(url, "X-Api-Key", "", _credential("api_key", api_key))
 
 
-def check_allowed(origin: Origin, environ: Mapping[str, str]) -> None:
+def check_allowed(origin: Origin, getenv: GetEnv) -> None:
     """Check that requests may go to *origin*: with `HEYGEN_LOOPBACK_ONLY`, to this machine only.
 
     Raises:
         RuntimeError: If not.
     """
-    if environ.get(LOOPBACK_ONLY) and not origin.is_loopback:
+    if getenv(LOOPBACK_ONLY) and not origin.is_loopback:
         raise RuntimeError(
             f"{LOOPBACK_ONLY} is set, as the pytest plugin of heygen_async does, and {origin.base_url} is another "
             "machine: mark the test heygen_live if the real API is meant"
@@ -115,18 +113,25 @@ def _is_token(text: str) -> bool:
     return text.isascii() and text.isprintable() and text != "" and " " not in text
 
 
-def check_headers(headers: Mapping[str, str] | None) -> Mapping[str, str]:
+class SecretHeaders(dict[str, str]):
+    """Headers that may be secret. Their repr does not show them."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} headers>"
+
+
+def check_headers(headers: Mapping[str, str] | None) -> SecretHeaders:
     """Return *headers* if each is a name and a text, and the session does not set it itself.
 
     Raises:
         TypeError, ValueError: If not; the message names the header.
     """
     if headers is None:
-        return {}
+        return SecretHeaders()
     check_type("headers", headers, Mapping)
     for name, value in headers.items():
         _check_header(name, value)
-    return {plain_text(name): plain_text(value) for name, value in headers.items()}
+    return SecretHeaders({plain_text(name): plain_text(value) for name, value in headers.items()})
 
 
 def _check_header(name: object, value: object) -> None:

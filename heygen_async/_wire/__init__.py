@@ -22,6 +22,7 @@ from heygen_async._wire.outcomes import (
     outcome_after,
 )
 from heygen_async._wire.outgoing import (
+    GetEnv,
     Parameter,
     Piece,
     RateScope,
@@ -35,6 +36,7 @@ from heygen_async._wire.outgoing import (
 
 __all__ = (
     "Answer",
+    "GetEnv",
     "Parameter",
     "Piece",
     "RateScope",

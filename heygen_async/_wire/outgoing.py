@@ -21,6 +21,9 @@ Piece: TypeAlias = bytes | memoryview
 """Some bytes of a body."""
 Parameter: TypeAlias = str | int | float | bool | None
 
+GetEnv: TypeAlias = Callable[[str], str | None]
+"""`os.getenv`, not `os.environ`: a traceback with local variables would show that, and every secret in it."""
+
 
 @frozen
 class Stream:
@@ -181,13 +184,13 @@ def multipart(name: str, content_type: str, file: Stream) -> Stream:
     )
 
 
-def chosen_base_url(given: str | None, environ: Mapping[str, str]) -> str:
+def chosen_base_url(given: str | None, getenv: GetEnv) -> str:
     """Return the address of the API: the *given* one, or that of the environment, or HeyGen's.
 
     Raises:
         TypeError, ValueError: If it cannot be used.
     """
-    return check_base_url(environ.get("HEYGEN_BASE_URL") or _BASE_URL if given is None else given)
+    return check_base_url(getenv("HEYGEN_BASE_URL") or _BASE_URL if given is None else given)
 
 
 def check_base_url(url: object) -> str:

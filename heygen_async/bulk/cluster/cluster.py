@@ -134,7 +134,7 @@ class Cluster:
         """
         check_rows(rows)
         check_text("run", run)
-        origin = chosen_base_url(base_url, os.environ)
+        origin = chosen_base_url(base_url, os.getenv)
         folder = None if output_dir is None else Path(expanded(output_dir))
         options = _options(
             output_dir=None if folder is None else await to_thread.run_sync(absolute_path, folder),
@@ -295,7 +295,7 @@ class Cluster:
 
     async def _named(self, name: str | None, base_url: str | None) -> dict[int, tuple[str, str]]:
         """Return the names and addresses of all runs with this name at this address, by number; `None` is any."""
-        origin = None if base_url is None else chosen_base_url(base_url, {})
+        origin = None if base_url is None else chosen_base_url(base_url, os.getenv)
         found = await self._database.fetch("SELECT id, name, origin FROM runs ORDER BY id")
         chosen = {number: (known, at) for number, known, at in found if name in (None, known) and origin in (None, at)}
         if not chosen:

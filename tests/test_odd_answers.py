@@ -4,6 +4,7 @@ import pytest
 
 from heygen_async import (
     DubRow,
+    HeyGenError,
     HeyGenSession,
     LipsyncFailed,
     LipsyncRequest,
@@ -12,7 +13,7 @@ from heygen_async import (
     UnexpectedResponse,
 )
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
-from heygen_async.sandbox.faults import odd_fields
+from heygen_async.sandbox.faults import error, odd_fields, reset, server_error
 
 SOURCES = {"video": "https://example.com/v.mp4", "audio": "https://example.com/a.mp3"}
 FAST = PollPolicy(fastest=0.02, slowest=0.1)
@@ -104,10 +105,28 @@ async def test_a_create_answered_with_no_usable_id_is_in_doubt_and_its_key_retur
             await make(heygen)
         again = await make(heygen)
 
-    error = odd_answer.value
-    assert (error.outcome, error.idempotency_key, error.attempts) == ("unknown", "mine", 1)
+    odd_error = odd_answer.value
+    assert (odd_error.outcome, odd_error.idempotency_key, odd_error.attempts) == ("unknown", "mine", 1)
     assert again
     assert len(sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [error(402, "insufficient_credit"), server_error(status=404, body="html"), server_error(body="html"), reset()],
+    ids=str,
+)
+async def test_a_create_in_doubt_stays_so_whatever_refuses_it_next(refusal):
+    """Without a usable id the first answer says that there is a job, and no such answer that there is none."""
+    odd = odd_fields("POST /v3/lipsyncs", fields={"lipsync_id": ""}, times=1)
+    async with Sandbox(manual=True, faults=[odd]) as sandbox, session(sandbox) as heygen:
+        with pytest.raises(UnexpectedResponse):
+            await create(heygen)
+        sandbox.faults = [refusal]
+        with pytest.raises(HeyGenError) as again:
+            await create(heygen)
+
+    assert again.value.outcome == "unknown"
 
 
 def session(sandbox):

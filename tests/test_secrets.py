@@ -302,10 +302,20 @@ def raising(hook, error):
     return tracing
 
 
+BUGS = [
+    ValueError("bug"),
+    ExceptionGroup("bugs", [LookupError("bug")]),
+    UnicodeEncodeError("cp1252", "口", 0, 1, "bug"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bug"),
+    BrokenPipeError(32, "bug"),
+    TimeoutError("bug"),
+    aiohttp.InvalidURL("bug"),
+]
+
+
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("is_group", [False, True])
-async def test_a_bug_of_a_tracing_hook_shows_no_secret_and_leaves_with_the_record_of_the_call(hook, is_group, caplog):
-    error = ExceptionGroup("bugs", [LookupError("bug")]) if is_group else ValueError("bug")
+@pytest.mark.parametrize("error", BUGS, ids=lambda error: type(error).__name__)
+async def test_a_bug_of_a_tracing_hook_shows_no_secret_and_leaves_with_the_record_of_the_call(hook, error, caplog):
     async with session_on(success, trace_configs=[raising(hook, error)]) as (heygen, _):
         with pytest.raises(type(error)) as caught:
             await heygen.lipsyncs.create(**BOTH, idempotency_key="mine")
@@ -418,6 +428,8 @@ MISTAKES = {
     "dub, a wrong name": lambda heygen: heygen.dub(**BOTH, tittle="x"),
     "dub, a wrong timeout": lambda heygen: heygen.dub(**BOTH, timeout="x"),
     "dub, wrong captions": lambda heygen: heygen.dub(**BOTH, captions=5),
+    "create_batch, a dict": lambda heygen: heygen.lipsyncs.create_batch([BOTH]),
+    "upload, a link": lambda heygen: heygen.assets.upload(LINK),
     "create_batch, a wrong title": batch_of(title="", callback_url=LINK),
     "create_batch, a wrong link": batch_of(callback_url=LINK.replace("https", "ftp")),
     "create_batch, a wrong key": batch_of(callback_url=LINK, idempotency_key=5),
@@ -427,6 +439,12 @@ MISTAKES = {
     "webhooks.create, a wrong link": lambda heygen: heygen.webhooks.create(LINK.replace("https", "ftp")),
     "webhooks.create, wrong events": lambda heygen: heygen.webhooks.create(LINK, events="x"),
     "webhooks.update, a wrong id": lambda heygen: heygen.webhooks.update("a/b", url=LINK),
+}
+CONSTRUCTORS = {
+    "LipsyncRequest, a wrong source": lambda: LipsyncRequest(video=LINK, audio="x"),
+    "LipsyncRequest, a wrong name": lambda: LipsyncRequest(**BOTH, tittle="x"),
+    "DubRow, a wrong source": lambda: DubRow(LINK, 5),
+    "DubRow, a wrong key": lambda: DubRow(LINK, LINK, key="a b"),
 }
 NO_IDS = {
     "get": lambda heygen: heygen.lipsyncs.get(LINK),
@@ -442,6 +460,13 @@ async def test_no_wrong_argument_shows_the_links_beside_it(call, caplog):
     async with session_on(hang) as (heygen, _):
         with pytest.raises((TypeError, ValueError)) as caught:
             await call(heygen)
+    check(caught.value, caplog)
+
+
+@pytest.mark.parametrize("construct", CONSTRUCTORS.values(), ids=CONSTRUCTORS)
+def test_no_row_with_a_wrong_argument_shows_its_links(construct, caplog):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        construct()
     check(caught.value, caplog)
 
 

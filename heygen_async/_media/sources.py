@@ -99,8 +99,7 @@ async def local_file(source: Source, *, name: str | None = None, role: Role | No
             async with _spooled(read, shown, role) as (spool, digest):
                 yield await to_thread.run_sync(partial(_look_at_spool, spool, digest, shown, role))
     else:
-        hint = "; a URL needs no upload, a local file is a Path" if isinstance(source, str) else ""
-        raise TypeError(f"{role or 'source'} must be a Path, bytes or an open file, not {type(source).__name__}{hint}")
+        raise TypeError(f"{role or 'source'} must be a Path, bytes or an open file, not {type(source).__name__}")
 
 
 # A path

@@ -22,7 +22,7 @@ from heygen_async._models.lipsync_request import (
     faults_of,
     shown_source,
 )
-from heygen_async._models.model import Model
+from heygen_async._models.model import Model, hide_arguments
 
 _ROW_KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,250}")
 
@@ -63,6 +63,7 @@ _ROW_CHECKS: Final[Mapping[str, Check]] = {
 _REQUIRED: Final = ("video", "audio")
 
 
+@hide_arguments
 @frozen(slots=False)
 class DubRow(LipsyncRequest):
     """One lipsync of a bulk run: the keywords of `lipsyncs.create`, a key, and the file to write.

@@ -24,7 +24,7 @@ from heygen_async._arguments import (
     without_query,
 )
 from heygen_async._models.answers import Asset
-from heygen_async._models.model import Model
+from heygen_async._models.model import Model, hide_arguments
 
 Mode: TypeAlias = Literal["speed", "precision"]
 FpsMode: TypeAlias = Literal["vfr", "cfr", "passthrough"]
@@ -180,6 +180,7 @@ def shown_source(source: Source) -> str:
     return f"<{len(source)} bytes>" if isinstance(source, bytes) else repr(source)
 
 
+@hide_arguments
 @frozen(kw_only=True, slots=False)
 class LipsyncRequest(Model):
     """One lipsync to create, for `lipsyncs.create_batch`: the keywords of `lipsyncs.create`. `None` is not sent.

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
+from functools import wraps
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
@@ -87,6 +88,23 @@ class Model:
 
 
 M = TypeVar("M", bound=Model)
+
+
+def hide_arguments(kind: type[M]) -> type[M]:
+    """Make the constructor of a model raise without its frames: with local variables they would show its links."""
+    construct = kind.__init__
+
+    @wraps(construct)
+    def init(self: M, *args: object, **fields: object) -> None:
+        try:
+            return construct(self, *args, **fields)
+        except (TypeError, ValueError) as error:
+            failure = error.with_traceback(None)
+        del self, args, fields
+        raise failure
+
+    kind.__init__ = init  # type: ignore[assignment, method-assign]
+    return kind
 
 
 def restored(kind: type[M], fields: Mapping[str, object]) -> M:

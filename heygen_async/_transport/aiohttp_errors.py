@@ -16,6 +16,7 @@ from heygen_async.errors import HeyGenError, RequestTimeout, TransportError, cop
 _TLS_HINT: Final = "The server's certificate was not accepted. For a private CA give an ssl.SSLContext as ssl=."
 
 _PROXY_HINT: Final = "Check HTTP_PROXY and HTTPS_PROXY, or the proxy of your aiohttp.ClientSession: http://host:port."
+_TRACING: Final = aiohttp.tracing.__file__
 _MOST_PLACES: Final = 8
 _READING_THE_PROXY: Final = frozenset({"proxies_from_env", "_update_proxy_auth_header_and_build_proxy_req"})
 """The functions of aiohttp that read the URL of a proxy. They call nothing of the caller's."""
@@ -44,9 +45,18 @@ def without_frames(error: BaseException, what: str) -> BaseException:
         return error.with_traceback(None)
     if isinstance(error, ValueError) and any(code.co_name in _READING_THE_PROXY for code in _codes_of_aiohttp(error)):
         return _invalid_proxy(what)
-    if isinstance(error, (aiohttp.ClientError, OSError, UnicodeError)):
+    of_hook = _error_of_hook(error)
+    if of_hook is None and isinstance(error, (aiohttp.ClientError, OSError, UnicodeError)):
         return transport_error(error, what)
-    return _foreign(error, what)
+    return _foreign(of_hook or error, what)
+
+
+def _error_of_hook(error: Exception) -> Exception | None:
+    """Return what a tracing hook of the caller's has raised, which says nothing of the connection; else `None`."""
+    for one in (error, error.__cause__):  # aiohttp makes its own error of an OSError
+        if isinstance(one, Exception) and any(code.co_filename == _TRACING for code in _codes_of_aiohttp(one)):
+            return one
+    return None
 
 
 def _invalid_proxy(what: str) -> TransportError:

@@ -134,8 +134,8 @@ class Transport:
         use = self.keys.begin(request)
         attempts = Attempts(self.retry, is_repeatable=request.is_repeatable)
         call = _Call(request, attempts, key_since=self.key_since)
-        if use is not None and use.is_unknown:
-            call.outcome = "unknown"
+        if use is not None:
+            call.outcome = use.outcome
             call.key_since = use.since if self.key_since is None else self.key_since
         try:
             response = await self._until_done(call)

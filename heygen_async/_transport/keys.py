@@ -37,6 +37,11 @@ class KeyUse:
     is_unknown: bool = False
     since: Moment | None = None
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """What is known of the key before a call: `unknown` if something may have been created under it."""
+        return "unknown" if self.is_unknown or self.is_done else None
+
 
 class UsedKeys:
     """The keys that a session has used; views of the session share them.
@@ -78,9 +83,8 @@ class UsedKeys:
         return key in self._uses
 
     def outcome_before(self, key: str | None) -> Outcome:
-        """Return what is known of *key* before a call under it is sent: `unknown` if an earlier one is in doubt."""
-        use = None if key is None else self._uses.get(key)
-        return "unknown" if isinstance(use, KeyUse) and (use.is_unknown or use.calls) else "not_sent"
+        """Return what is known of *key* before a call under it is sent: `unknown` if an earlier one was."""
+        return "not_sent" if key is None or key not in self._uses else "unknown"
 
     def end(self, use: KeyUse, outcome: Outcome | None, *, is_final: bool, since: Moment | None = None) -> None:
         """Record how a call ended. A key under which nothing can have been created is free again.

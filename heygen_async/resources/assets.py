@@ -20,6 +20,7 @@ from heygen_async.models import Asset, AssetId, Source
 from heygen_async.pagination import MAX_PAGE, Page, Paginator
 
 _ONE = "/v3/assets/{asset_id}"
+_NO_FILE = "source must be a Path, bytes or an open file, not str; a URL needs no upload, a local file is a Path"
 
 
 @frozen
@@ -58,6 +59,9 @@ class Assets:
         """
         check_text("name", name)
         check_function("progress", progress)
+        if isinstance(source, str):
+            del source  # or a traceback with local variables would show its query
+            raise TypeError(_NO_FILE)
         async with local_file(source, name=name) as file:
             return await self._uploads.upload(file, progress=progress)
 

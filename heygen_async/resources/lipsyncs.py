@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -226,19 +226,16 @@ class Lipsyncs:
 
         A cancelled call stops at once; its `asyncio.CancelledError` has the same attributes as for `create`.
         """
-        listed = list(requests)
-        check_count("the number of requests", len(listed), most=MAX_BATCH)
-        for index, request in enumerate(listed):
-            check_type(f"requests[{index}]", request, LipsyncRequest)
         try:
+            listed = _checked_requests(requests)
             check_title("title", title)
             check_callback_url("callback_url", callback_url)
             key = check_optional_key(idempotency_key) or new_key()
         except (TypeError, ValueError) as error:
-            del callback_url  # as below
+            del requests, callback_url  # as below
             raise error.with_traceback(None) from None
         wrap = _batch_body(title, callback_url)
-        del callback_url  # or a traceback with local variables would show its query
+        del requests, callback_url  # or a traceback with local variables would show the links in them
         create = LipsyncCreate(self._transport, self._uploads, "/v3/lipsyncs/batches", listed, wrap, key)
         response = await create.send()
         return self._batch(read_new(response, BatchCreated, "batch_id").batch_id, key, created_at=self._now())
@@ -278,6 +275,14 @@ class Lipsyncs:
 
     def __repr__(self) -> str:
         return "<Lipsyncs: create(), job(), get(), list(), update(), delete(), statuses(), create_batch(), batch()>"
+
+
+def _checked_requests(requests: Iterable[LipsyncRequest]) -> Sequence[LipsyncRequest]:
+    listed = list(requests)
+    check_count("the number of requests", len(listed), most=MAX_BATCH)
+    for index, request in enumerate(listed):
+        check_type(f"requests[{index}]", request, LipsyncRequest)
+    return listed
 
 
 def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Final
 
 from heygen_async.bulk.link import Link, parse_link, token_claims
-from heygen_async.bulk.signers import added_by_signers
+from heygen_async.bulk.signers import MEDIA, added_by_signers
 
 
 def _names(text: str) -> frozenset[str]:
@@ -74,7 +74,6 @@ _SECONDS_BESIDE_SIGNATURE: Final = re.compile(r"\d{1,9}")
 _PERHAPS_A_TIME: Final = re.compile(
     rf"[0-9a-f]{{8}}|\d{{4}}-?\d\d-?\d\dT?[\d:.]*Z?|{_TIME_BESIDE_SIGNATURE.pattern}|{_TIME.pattern}", re.IGNORECASE
 )
-_MEDIA: Final = re.compile(r"\.(?:mp4|m4v|webm|mov|mkv|avi|mp3|wav|m4a|aac|ogg|flac)$", re.IGNORECASE)
 _CODED: Final = re.compile(r"[A-Za-z0-9+/=_\-.,:~%*! ]*")
 """What signatures are written in; a plus sign in a query is read as a blank."""
 _SHORTEST: Final = 20
@@ -120,12 +119,12 @@ def _certain(link: Link) -> frozenset[str]:
     found = {name for name in signatures if not token_claims(values[name])}
     if signatures:
         found |= {name for name, value in values.items() if _goes_with_signature(name, value)}
-    return frozenset((found | added_by_signers(link)) & values.keys())
+    return added_by_signers(link) | found
 
 
 def _is_signature(name: str, value: str) -> bool:
     if name in _SIGNATURES:
-        return _CODED.fullmatch(value) is not None and _MEDIA.search(value) is None
+        return _CODED.fullmatch(value) is not None and MEDIA.search(value) is None
     return _SIGNATURE_ENDING.fullmatch(name) is not None and (_looks_random(value) or _is_digest(value))
 
 
@@ -164,7 +163,7 @@ def _is_time(name: str, value: str) -> bool:
 
 def _looks_random(value: str) -> bool:
     """Return whether *value* looks like a signature: long, of mixed characters, and no name of a file."""
-    if len(value) < _SHORTEST or _CODED.fullmatch(value) is None or _MEDIA.search(value):
+    if len(value) < _SHORTEST or _CODED.fullmatch(value) is None or MEDIA.search(value):
         return False
     return _is_mixed(value)
 
@@ -181,7 +180,7 @@ def _is_digest(value: str) -> bool:
 
 
 def _says_which_file(link: Link, others: Iterable[str]) -> bool:
-    return _MEDIA.search(link.path) is not None or not _FILES.isdisjoint(others)
+    return MEDIA.search(link.path) is not None or not _FILES.isdisjoint(others)
 
 
 def _perhaps(link: Link) -> bool:

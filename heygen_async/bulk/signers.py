@@ -44,6 +44,10 @@ def _prefixed(prefix: str, names: str) -> str:
     return " ".join(f"{prefix}{name}" for name in names.split())
 
 
+MEDIA: Final = re.compile(r"\.(?:mp4|m4v|webm|mov|mkv|avi|mp3|wav|m4a|aac|ogg|flac)$", re.IGNORECASE)
+"""The end of the name of a media file."""
+
+_AZURE: Final = "ss srt sr st se sp sip spr si sdd sks skt ske skv skoid sktid saoid suoid scid ses"
 _V4: Final = "algorithm credential date expires signedheaders security-token"
 
 _SIGNERS: Final = (
@@ -52,12 +56,13 @@ _SIGNERS: Final = (
     _signer("awsaccesskeyid signature", "expires x-amz-security-token"),
     _signer("x-goog-signature", _prefixed("x-goog-", _V4)),
     _signer("googleaccessid signature", "expires"),
-    # CloudFront, and Google's CDNs
+    # CloudFront, and Google's CDNs. With the general names of those, a parameter may say which file is meant.
     _signer("key-pair-id signature", "expires policy hash-algorithm"),
-    _signer("expires keyname signature"),
-    _signer("urlprefix keyname signature", "expires"),
-    # Azure: account, service and user delegation SAS
-    _signer("sig sv", "ss srt sr st se sp sip spr si sdd sks skt ske skv skoid sktid saoid suoid scid ses"),
+    _signer("expires keyname signature", path=MEDIA.pattern),
+    _signer("urlprefix keyname signature", "expires", path=MEDIA.pattern),
+    # Azure: account, service and user delegation SAS. `sv` is a date, and `sig` a digest.
+    _signer("sig sv", _AZURE, host=r"\.core\.windows\.net$"),
+    _signer("sig sv", _AZURE, path=MEDIA.pattern, shape=r"^(?:\d{4}-\d\d-\d\d|.{20,})$"),
     _signer("token", path=r"/storage/v1/(object|render/image|object/render)/sign/"),  # Supabase
     _signer("token", host=r"^firebasestorage\.googleapis\.com$"),
     # Alibaba: OSS, OSS V4, CDN
@@ -95,5 +100,9 @@ _SIGNERS: Final = (
 
 
 def added_by_signers(link: Link) -> frozenset[str]:
-    """Return the names of all parameters that the signers of *link* add, if they are known."""
-    return frozenset().union(*(signer.adds for signer in _SIGNERS if signer.signs(link)))
+    """Return the names of the parameters that the signers of *link* have added, if they are known.
+
+    What is the name of a file is not among them, whatever the name of its parameter.
+    """
+    names = frozenset().union(*(signer.adds for signer in _SIGNERS if signer.signs(link))) & link.values.keys()
+    return frozenset(name for name in names if not MEDIA.search(link.values[name]))

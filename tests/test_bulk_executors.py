@@ -11,6 +11,7 @@ import math
 from asyncio import to_thread
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
@@ -598,6 +599,20 @@ async def test_a_new_journal_reads_on_while_pages_have_jobs_like_those_of_rows(i
 
     assert len(await store.listed(_KEYS)) == found
     assert store.facts["anchor"] == "ls_9"
+
+
+@pytest.mark.parametrize(
+    "created_at", [None, datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)]
+)
+async def test_a_job_whose_time_cannot_be_right_is_found_by_a_new_journal(created_at: datetime | None) -> None:
+    class OddTimes(Api):
+        async def list(self, *, page_size: int) -> AsyncIterator[Page]:
+            yield Page([Lipsync(id="ls_9", status="running", callback_id=_KEYS[0], created_at=created_at)])
+
+    store = MemoryStore()
+    await Searcher(OddTimes(never()), store, UnixClock(lambda: 1.8e9)).prepare()
+
+    assert await store.listed(_KEYS)
 
 
 @pytest.mark.parametrize("unclean", [{}, {"unclean": "0.0"}], ids=["a clean end", "an interruption"])

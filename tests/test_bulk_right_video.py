@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -327,11 +327,13 @@ def _forget_that_it_is_done(stage: Stage, written: str) -> None:
 # Rows in doubt
 
 
-async def _in_doubt(stage: Stage, row: DubRow, journal: str, *, after: bool) -> None:
+async def _in_doubt(
+    stage: Stage, row: DubRow, journal: str, *, after: bool, now: Callable[[], float] = time.time
+) -> None:
     """Leave *row* in doubt: its create was sent, and there was no answer."""
     arrived = len(stage.keys_sent())
     stage.sandbox.faults = [reset(CREATE, after=after)]
-    async with stage.run([row], journal=stage.folder / journal):
+    async with stage.run([row], journal=stage.folder / journal, now=now):
         await until(lambda: len(stage.keys_sent()) > arrived)
         await asyncio.sleep(0.02)
     stage.sandbox.faults = []
@@ -390,6 +392,18 @@ async def test_a_row_in_doubt_adopts_the_only_job_with_its_callback_id_and_its_t
 
     assert outcome.state == "completed"
     assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_row_in_doubt_adopts_no_job_that_was_created_after_its_key_was_used_the_last_time(stage: Stage) -> None:
+    [row] = rows(1, callback_id="ours", title="Episode 1")
+    await _in_doubt(stage, row, "a.sqlite", after=False, now=lambda: time.time() - 2 * DAY)
+    german = evolve(row, audio="https://sandbox.invalid/de.mp3", key="german")
+    await stage.outcomes([german], journal=stage.folder / "b.sqlite", output_dir=None)
+    [job] = stage.sandbox.jobs
+    [outcome] = await stage.outcomes([row], journal=stage.folder / "a.sqlite")
+
+    assert isinstance(outcome.error, InDoubt)
+    assert outcome.error.candidates == (job.id,)
 
 
 async def test_a_row_with_two_jobs_under_its_own_key_adopts_the_one_that_did_not_fail(stage: Stage) -> None:

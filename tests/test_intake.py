@@ -430,6 +430,32 @@ async def test_a_row_with_a_job_needs_no_source(tmp_path: Path) -> None:
     assert outcome.state == "completed"
 
 
+@pytest.mark.parametrize("unusable", ["missing", "html", "too large"])
+@pytest.mark.parametrize("state", ["finished", "running"])
+async def test_a_row_with_a_job_whose_source_is_another_one_is_refused_though_that_cannot_be_used(
+    tmp_path: Path, unusable: str, state: str
+) -> None:
+    """Nothing shows that its job, in the other language perhaps, was created from what the row says now."""
+    row = DubRow(url(1), audio(tmp_path, "french.wav"), key="a")
+    german = tmp_path / "german.wav"
+    if unusable != "missing":
+        german.write_bytes(b"<!DOCTYPE html><html>" if unusable == "html" else WAV)
+    if unusable == "too large":
+        os.truncate(german, 1 << 30)
+    async with staged(tmp_path, manual=True) as stage:
+        async with stage.run([row]) as run:
+            await until(lambda: run.snapshot().stages.get("running"))
+            if state == "finished":
+                await stage.sandbox.advance(3600)
+                assert [outcome.state async for outcome in run] == ["completed"]
+        for changed in (evolve(row, audio=german), evolve(row, audio=german, title="other", mode="precision")):
+            [found] = await problems_of(stage, [changed])
+            assert found.startswith("row 1, audio: ")
+            assert found.endswith("put the file back, or leave the row out")
+        [found] = await problems_of(stage, [evolve(row, video=german)])
+        assert found.startswith("row 1, video: ")
+
+
 async def test_a_row_whose_job_failed_needs_its_source_again(stage: Stage) -> None:
     path = audio(stage.folder)
     given = [DubRow(url(1, "fail=Internal+error"), path, key="a")]

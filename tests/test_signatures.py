@@ -151,6 +151,31 @@ KNOWN = {
         f"https://example.com/dl?expires={_time(day)}&nonce={day}&sig={_jwt(day, file='first.mp4')}"
     ),
     "a name with a sign before it": lambda day: f"https://example.com/v.mp4?_sig={_random(day)}",
+    "a token of claims and an id of its own": lambda day: (
+        f"https://example.com/dl?token={_jwt(day, file='first.mp4', jti=_hex(day))}"
+    ),
+    "Google Drive": lambda day: (
+        f"https://drive.usercontent.google.com/download?id=1AbC&uuid={_hex(day)}&at={_random(day)}:{_time(day)}000"
+    ),
+    "GitHub": lambda day: (
+        f"https://release-assets.githubusercontent.com/github-production-release-asset/1/2?sv=2018-11-09&se=2026-12-0{day}"
+        f"T12%3A00%3A00Z&rscd=attachment%3B+filename%3Dv.mp4&sig={_random(day)}%3D&jwt={_jwt(day, key='key1')}"
+    ),
+    "Pinata": lambda day: (
+        f"https://x.mypinata.cloud/files/bafy?X-Algorithm=PINATA1&X-Date={_time(day)}&X-Expires=300&X-Signature={_hex(day)}"
+    ),
+    "Uploadcare": lambda day: (
+        f"https://cdn.ucarecdn.com/1b4e28ba/?token=exp={_time(day)}~acl=/1b4e28ba/~hmac={_hex(day)}"
+    ),
+    "Facebook": lambda day: (
+        f"https://video.xx.fbcdn.net/v/v.mp4?_nc_ohc={_random(day, 23)}&oh=00_{_random(day, 31)}&oe={_time(day):x}"
+    ),
+    "Kaltura": lambda day: f"https://cdnapisec.kaltura.com/p/1/playManifest/entryId/0_x/a.mp4?ks=djJ8{_random(day)}",
+    "Akamai gda": lambda day: f"https://c.example.com/v.mp4?__gda__={_time(day)}_{_hex(day)}",
+    "Wowza": lambda day: (
+        f"https://c.example.com/v.mp4?wowzatokenhash={_random(day)}=&wowzatokenstarttime={day}&wowzatokenendtime=9{day}"
+    ),
+    "Huawei CDN": lambda day: f"https://c.example.com/v.mp4?hwSecret={_hex(day, 64)}&hwTime={_time(day):x}",
 }
 KNOWN |= {
     f"expires {name}": lambda day, make=make: f"https://example.com/v.mp4?expires={make(day)}&sig={_hex(day)}"
@@ -298,6 +323,15 @@ def test_another_path_always_makes_another_link(make):
         ("v.mp4?expires=first&sig=a", "v.mp4?expires=second&sig=b"),
         ("dl?keyname=first.mp4&sig=a", "dl?keyname=second.mp4&sig=b"),
         ("dl?keyname=first.mp4&signature=a", "dl?keyname=second.mp4&signature=b"),
+        (f"dl?e=1&e={_time(1)}&sig={_hex(1)}", f"dl?e=2&e={_time(1)}&sig={_hex(1)}"),
+        (f"dl?E=1&e={_time(1)}&sig={_hex(1)}", f"dl?E=2&e={_time(1)}&sig={_hex(1)}"),
+        (f"dl?sig=first.mp4&sig={_hex(1)}", f"dl?sig=second.mp4&sig={_hex(1)}"),
+        (f"dl?token={_jwt(1, jti='first')}", f"dl?token={_jwt(1, jti='second')}"),
+        (f"{_jwt(1, jti='first')}/v.mp4", f"{_jwt(1, jti='second')}/v.mp4"),
+        (f"dl?v=2&token={_random(1)}", f"dl?v=2&token={_random(2)}"),
+        (f"dl?key=AIzaSyD&ticket={_random(1)}", f"dl?key=AIzaSyD&ticket={_random(2)}"),
+        (f"dl?src=mail&token={_random(1)}", f"dl?src=mail&token={_random(2)}"),
+        (f"dl?f=mp3&token={_random(1)}", f"dl?f=mp3&token={_random(2)}"),
         ("dl?policy=first&sig=a", "dl?policy=second&sig=b"),
         (
             f"dl?keyname=first.mp4&expires={_time(1)}&signature=a",
@@ -364,6 +398,9 @@ def test_what_may_tell_one_file_from_another_counts(first, second):
         "?t=1732600000",
         "?timestamp=2026-11-01",
         "?e=20261101",
+        f"?versionId={_random(1)}",
+        f"?rlkey={_random(1, 25)}&dl=1",
+        "?ref=episode-one-in-french",
     ],
 )
 def test_a_plain_link_does_not_look_signed(query):
@@ -401,6 +438,15 @@ def test_a_plain_link_does_not_look_signed(query):
         "v.mp4?md5=a1b2c3d4e5f6a7b8&t=20261101",
         "v.mp4?s=a1b2c3d4e5f6a7b8&expires=later",
         f"v.mp4?token={_hex(1)}&token=",
+        f"v.mp4?{_hex(1, 64)}",
+        f"v.mp4?tk={_hex(1)}",
+        f"v.mp4?md5hash={_hex(1)}&timestamp={_time(1)}",
+        f"webapi/entry.cgi/v.mp4?api=SYNO&_sid={_random(1, 40)}&SynoToken={_random(2, 13)}",
+        f"202612010000/{_hex(1)}/v.mp4",
+        f"{_hex(1)}/{_time(1):x}/v.mp4",
+        f"{_random(1, 22)},{_time(1)}/v.mp4",
+        f"vod/vi4k/token/{_hex(1)}/mp4/source.mp4",
+        f"p/1/entryId/0_x/ks/{_random(1)}/a.mp4",
         f"dl?token={_md5(1)}",
         f"dl?md5={_md5(1)}&expires=later",
     ],
@@ -410,6 +456,20 @@ def test_what_may_be_a_signature_looks_signed(path):
 
     assert looks_signed(f"https://example.com/{path}")
     assert "give the row a key" in str(key_problem(row))
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        f"https://v5.airtableusercontent.com/v3/u/47/47/{_time(1)}000/{_random(1, 22)}/{_random(2, 86)}",
+        f"https://uc{_hex(1, 24)}.dl.dropboxusercontent.com/cd/0/get/C{_random(1, 80)}/file",
+        f"https://dl.boxcloud.com/d/1/b1!{_random(1, 80)}./download",
+        f"https://public.dm.files.1drv.com/y4m{_random(1, 80)}/ep1.mp4?download&psid=1",
+        f"https://objectstorage.eu-frankfurt-1.oraclecloud.com/p/{_random(1, 64)}/n/ns/b/films/o/ep1.mp4",
+    ],
+)
+def test_a_row_without_a_key_is_refused_if_its_host_signs_in_the_path(link):
+    assert "give the row a key" in str(key_problem(DubRow(link, A)))
 
 
 def test_a_row_without_a_key_is_refused_if_a_digest_beside_a_time_may_be_a_signature():

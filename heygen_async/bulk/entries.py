@@ -38,5 +38,6 @@ def _change(entry: Entry, record: Record) -> str | None:
         return None
     return (
         f"the video, audio or options of the row {entry.key} have changed since its job was created; "
-        "give the row a new key to create another job, or reject its video and redo it"
+        "give the row a new key to create another job, or reject its video and redo it; if only a link was signed "
+        "again, leave the row out"
     )

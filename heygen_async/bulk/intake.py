@@ -191,6 +191,8 @@ def _target_and_faults(check: _Check, one: _Candidate) -> tuple[Path | None, lis
     target, faults = _target(check, one, captions=one.captions and is_to_be_sent)
     if is_to_be_sent:
         faults = [*_source_faults(one.row, one.sources), *faults]
+    elif one.sources.inputs is None:
+        faults = [*_unknown_faults(one.sources), *faults]
     return target, [*faults, *draft_problems(one.row, one.sources.files, check.records)]
 
 
@@ -202,6 +204,12 @@ def _may_be_sent(check: _Check, one: _Candidate) -> bool:
     if record.state is not State.FAILED or not record.is_final:
         return record.state in WITHOUT_A_JOB
     return check.plan.retry_failed or inputs is None or not same_inputs(record.inputs, inputs, one.inputs_0_1)
+
+
+def _unknown_faults(sources: _Sources) -> list[_Fault]:
+    """Return why it is not known whether a row with a job is still the one that the job was created for."""
+    advice = "so nothing shows that its job was created from this: put the file back, or leave the row out"
+    return [(name, f"{why}; {advice}") for name, why in sources.missing.items() if name not in sources.known]
 
 
 def _source_faults(row: DubRow, sources: _Sources) -> list[_Fault]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
@@ -34,7 +35,9 @@ _PATH_MARK: Final = re.compile(r"(?:^|[~&=])hmac=|(?:^|[~&])bcdn_token=", re.IGN
 
 _TOKEN: Final = re.compile(r"ey[A-Za-z0-9_\-]+\.(ey[A-Za-z0-9_\-]+)\.[A-Za-z0-9_\-]*")
 """A JSON Web Token; the group is what it claims."""
-_TOKEN_TIMES: Final = frozenset({"exp", "iat", "nbf", "jti"})
+_TOKEN_TIMES: Final = frozenset({"exp", "iat", "nbf"})
+_ID_CLAIM: Final = "jti"
+"""It changes with every signing, but where a token claims nothing else, it may say which file is meant."""
 _MAY_BE_SIGNED: Final = re.compile(r"[?=%]|/ey")
 """What every link with a query or a token contains: the others, which are most, need not be taken apart."""
 
@@ -56,8 +59,9 @@ class Link:
     is_marked: bool
     """Whether something in the path may be a signature."""
     values: Mapping[str, str] = field(
-        init=False, default=Factory(lambda link: {name: value for name, value, _ in link.parameters}, takes_self=True)
+        init=False, default=Factory(lambda link: _single_values(link.parameters), takes_self=True)
     )
+    """Of the names that are there once: of a name that is there twice, one value may say which file is meant."""
 
     def less(self, names: frozenset[str]) -> str:
         """Return the link without the parameters of these *names*, and with tokens as what they claim."""
@@ -65,6 +69,11 @@ class Link:
             return self.url
         kept = [text for name, _, text in self.parameters if name not in names]
         return "?".join([self.base, "&".join(kept)] if any(kept) else [self.base]) + self.fragment
+
+
+def _single_values(parameters: tuple[tuple[str, str, str], ...]) -> Mapping[str, str]:
+    counts = Counter(name for name, _, _ in parameters)
+    return {name: value for name, value, _ in parameters if counts[name] == 1}
 
 
 @lru_cache(maxsize=256)
@@ -120,6 +129,8 @@ def token_claims(value: str) -> str | None:
     if not isinstance(claims, dict):
         return None
     lasting = {name: claim for name, claim in claims.items() if name not in _TOKEN_TIMES}
+    if len(lasting) > 1:
+        lasting.pop(_ID_CLAIM, None)
     return orjson.dumps(lasting, option=orjson.OPT_SORT_KEYS).decode() if lasting else ""
 
 

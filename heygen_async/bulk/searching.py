@@ -43,6 +43,9 @@ _ARRIVED_AFTER: Final = 1800.0
 _REMEMBERED: Final = 24 * 3600.0
 """Seconds during which the same row is not paid for twice, whatever store it is in."""
 
+_FIRST_JOB: Final = datetime(2020, 1, 1, tzinfo=UTC)
+"""HeyGen is younger: an earlier time in the list is none."""
+
 _CLOCK_SKEW: Final = 300.0
 """By how many seconds the server's clock and ours may differ where a job is to be certain."""
 
@@ -235,7 +238,7 @@ class Searcher:
         newest, oldest = None, datetime.fromtimestamp(self.clock.now() - _REMEMBERED, UTC)
         async for page in self.heygen.list(page_size=100):
             newest = newest or next((lipsync.id for lipsync in page.items), None)
-            recent = [one for one in page.items if one.created_at is None or one.created_at >= oldest]
+            recent = [one for one in page.items if one.created_at is None or not _FIRST_JOB <= one.created_at < oldest]
             known = [(one.id, one.callback_id) for one in recent if one.callback_id]
             ours = [one for one in known if is_like_attempt_key(one[1])]
             await self.store.keep_listed(ours)
@@ -364,5 +367,6 @@ def _is_lasting(error: APIError) -> bool:
 def _is_the_rows(job: Lipsync, record: Record, row: DubRow) -> bool:
     if record.sent_at is None or job.created_at is None:
         return False
-    is_later = job.created_at.timestamp() >= record.sent_at - _CLOCK_SKEW
-    return is_later and row.title is not None and job.title == row.title
+    age = job.created_at.timestamp() - record.sent_at  # a create is sent again for as long as its key is fresh
+    is_of_that_time = -_CLOCK_SKEW <= age <= KEY_SECONDS + _ARRIVED_AFTER + _CLOCK_SKEW
+    return is_of_that_time and row.title is not None and job.title == row.title

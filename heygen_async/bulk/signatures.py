@@ -18,10 +18,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 
 from heygen_async.bulk.link import Link, parse_link, token_claims
-from heygen_async.bulk.signers import MEDIA, added_by_signers
+from heygen_async.bulk.signers import MEDIA, added_by_signers, signs_path
 
 
 def _names(text: str) -> frozenset[str]:
@@ -55,6 +56,10 @@ _TIMES: Final = _ENDS | _SHORT_ENDS | _names("t ts st timestamp")
 """A time if the value is one. Only beside a token: beside a signature the last ones may name a clip."""
 _FILES: Final = _names("file filename name path key object id uuid video audio v f src source url asset media doc")
 """The file that is meant."""
+_OTHER_MEANINGS: Final = _names("key v f src source object asset media doc")
+"""Of these, what may as well be an API key, a version, a format or where a visitor comes from."""
+_LASTING: Final = _FILES | _names("versionid generation rlkey resourcekey etag")
+"""What may look random, and is the same each time."""
 
 # Values of parameters.
 
@@ -71,6 +76,7 @@ _TIME_BESIDE_SIGNATURE: Final = re.compile(
 )
 """An expiry beside a signature: seconds since 1970 or parts of them, a date, or an HTTP date."""
 _SECONDS_BESIDE_SIGNATURE: Final = re.compile(r"\d{1,9}")
+_TIME_IN_PATH: Final = re.compile(r"1\d{9}(?:\d{3})?|[67][0-9a-f]{7}|20\d{10}(?:\d\d)?", re.IGNORECASE)
 _PERHAPS_A_TIME: Final = re.compile(
     rf"[0-9a-f]{{8}}|\d{{4}}-?\d\d-?\d\dT?[\d:.]*Z?|{_TIME_BESIDE_SIGNATURE.pattern}|{_TIME.pattern}", re.IGNORECASE
 )
@@ -104,10 +110,19 @@ def without_likely_signature(url: str) -> str:
 
 def looks_signed(url: str) -> bool:
     """Return whether *url* may be signed: it may be another one the next time, for the same file."""
+    if signs_path(url) or _has_signed_path(url):
+        return True
     link = parse_link(url)
     return link is not None and bool(
         link.has_tokens or link.is_marked or _certain(link) or _likely(link) or _perhaps(link)
     )
+
+
+def _has_signed_path(url: str) -> bool:
+    """Return whether a time in the path is beside what looks like a signature."""
+    pieces = re.split("[/,]", url.partition("?")[0])
+    beside = (*pairwise(pieces), *pairwise(reversed(pieces)))
+    return any(_TIME_IN_PATH.fullmatch(one) and _looks_random(other) for one, other in beside)
 
 
 @lru_cache(maxsize=256)
@@ -180,7 +195,9 @@ def _is_digest(value: str) -> bool:
 
 
 def _says_which_file(link: Link, others: Iterable[str]) -> bool:
-    return MEDIA.search(link.path) is not None or not _FILES.isdisjoint(others)
+    return MEDIA.search(link.path) is not None or any(
+        name in _FILES and (name not in _OTHER_MEANINGS or MEDIA.search(link.values[name])) for name in others
+    )
 
 
 def _perhaps(link: Link) -> bool:
@@ -194,6 +211,8 @@ def _perhaps(link: Link) -> bool:
         return True
     mixed = {name for name, value in values if _is_mixed(value) or _is_digest(value)}
     if any(name in _SESSIONS or _is_token(name, beside_end=False) for name in mixed):
+        return True
+    if any(name not in _LASTING and _looks_random(value or name) for name, value in values):
         return True
     has_time = any(_EXPIRY.fullmatch(name) for name in names) or not times.isdisjoint(_TIMES)
     return has_time and not mixed.isdisjoint(_DIGESTS)

@@ -44,7 +44,7 @@ def _prefixed(prefix: str, names: str) -> str:
     return " ".join(f"{prefix}{name}" for name in names.split())
 
 
-MEDIA: Final = re.compile(r"\.(?:mp4|m4v|webm|mov|mkv|avi|mp3|wav|m4a|aac|ogg|flac)$", re.IGNORECASE)
+MEDIA: Final = re.compile(r"\.(?:mp4|m4v|webm|mov|mkv|avi|mpe?g|wmv|3gp|mp3|wav|m4a|aac|ogg|flac)$", re.IGNORECASE)
 """The end of the name of a media file."""
 
 _AZURE: Final = "ss srt sr st se sp sip spr si sdd sks skt ske skv skoid sktid saoid suoid scid ses"
@@ -95,8 +95,30 @@ _SIGNERS: Final = (
     _signer("__cld_token__"),  # Cloudinary
     _signer("_upt", "_upp", shape=r"^[0-9a-f]{8}\d{10}$"),  # Upyun
     _signer("pbs pbe", "pbt", host=r"\.pixelbin\.io$"),
+    _signer("sig sv jwt", f"{_AZURE} rscd rsct", host=r"\.githubusercontent\.com$"),  # GitHub
+    _signer("x-signature x-date", "x-algorithm x-expires x-method", host=r"\.mypinata\.cloud$"),
+    _signer("token", host=r"(?:^|\.)(?:ucarecdn\.com|ucarecd\.net)$"),  # Uploadcare
+    _signer("at", "uuid confirm", host=r"^drive\.usercontent\.google\.com$"),
+    _signer("oh oe", "_nc_ohc _nc_gid _nc_sid", host=r"\.fbcdn\.net$"),
+    _signer("ks", host=r"\.kaltura\.com$"),
+    _signer("__gda__", shape=r"^\d{10}_[0-9a-f]{32}$"),  # Akamai
+    _signer("wowzatokenhash", "wowzatokenstarttime wowzatokenendtime"),
+    _signer("hwsecret hwtime"),  # Huawei's CDN
     _signer("token", "e", shape=r"^[A-Za-z0-9_\-]{40}:[A-Za-z0-9_\-]{27}=$"),  # Qiniu
 )
+
+
+_SIGNED_PATH: Final = re.compile(
+    r"//[^/]*(?:airtableusercontent\.com/v3/|\.dl\.dropboxusercontent\.com/cd/|\.boxcloud\.com/d/|\.1drv\.com/y4m"
+    r"|\.oraclecloud\.com/p/)|/token/[0-9a-f\-]{32,}/|/ks/[^/]{20,}/",
+    re.IGNORECASE,
+)
+"""Signatures in the path: of Airtable, Dropbox, Box, OneDrive, Oracle, api.video and Kaltura."""
+
+
+def signs_path(url: str) -> bool:
+    """Return whether a known signer has signed *url* in its path."""
+    return _SIGNED_PATH.search(url) is not None
 
 
 def added_by_signers(link: Link) -> frozenset[str]:

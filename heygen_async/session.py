@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from ssl import SSLContext
@@ -410,7 +410,7 @@ class HeyGenSession:
         """
         return await self._calls.downloads.download_captions(lipsync, path, overwrite=overwrite)
 
-    def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
+    def iter_bytes(self, lipsync: Lipsync | str) -> AsyncGenerator[bytes, None]:
         """Iterate over the bytes of the video of a completed lipsync, in pieces of any size, resumed as in `download`.
 
         If you stop early, wrap it in `contextlib.aclosing`, or the connection stays open until it is collected.

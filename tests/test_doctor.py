@@ -261,6 +261,33 @@ async def test_an_empty_wallet_is_an_error():
     assert "402" in finding.advice
 
 
+EMPTY_WALLET = {"currency": "usd", "remaining_balance": 0}
+SUBSCRIPTION = {"plan": "pro", "credits": {"premium_credits": {"remaining": 500}}}
+
+
+@pytest.mark.parametrize(
+    ("account", "summary"),
+    [
+        ({"billing_type": "subscription", "subscription": SUBSCRIPTION}, "billed by subscription; 500.00 credits left"),
+        (
+            {"billing_type": "usage_based", "usage_based": {"remaining_credits": 7}},
+            "billed by usage_based; 7.00 credits left",
+        ),
+        (
+            {"billing_type": "subscription", "subscription": {"plan": "pro"}},
+            "billed by subscription; the API gives no balance",
+        ),
+        ({"billing_type": "wallet", "subscription": SUBSCRIPTION}, "billed by wallet; 0.00 usd left"),
+        ({"billing_type": "other"}, "billed by other; 0.00 usd left"),
+    ],
+    ids=["subscription", "usage", "no balance", "wallet", "another word"],
+)
+async def test_the_balance_is_of_what_the_account_is_billed_to(account, summary):
+    answer = {"username": "x", "wallet": EMPTY_WALLET, **account}
+    diagnosis = await diagnosis_of(jobs=False, faults=[replying(answer, "GET /v3/users/me")])
+    assert [check.summary for check in diagnosis.checks if check.area == "account"] == [summary]
+
+
 def replying(data, route, **more):
     """Return the fault that answers *data*."""
     return Fault(route, Reply(status=200, body=orjson.dumps({"data": data, **more})))

@@ -10,7 +10,7 @@ from heygen_async._converter import read
 from heygen_async._doctor.seen import CallResult
 from heygen_async.diagnosis import Check, Level
 from heygen_async.errors import AuthenticationError, HeyGenError, NotFound, PermissionDenied, UnexpectedResponse
-from heygen_async.models import Account, ApiKey
+from heygen_async.models import Account, ApiKey, Subscription, UsageBased, Wallet
 
 T = TypeVar("T")
 
@@ -114,16 +114,26 @@ def _balance(account: Account) -> Check:
 
 
 def _left(account: Account) -> tuple[float | None, str]:
-    if account.wallet is not None:
-        return account.wallet.remaining_balance, account.wallet.currency or "(no currency given)"
-    if account.usage_based is not None:
-        return account.usage_based.remaining_credits, "credits"
-    kinds = account.subscription.credits if account.subscription is not None else None
+    """Return how much is left of what the account is billed to, or of what the API shows instead, and its unit."""
+    kinds = {"wallet": account.wallet, "usage_based": account.usage_based, "subscription": account.subscription}
+    billed = kinds.get(account.billing_type or "")
+    match next((kind for kind in (billed, *kinds.values()) if kind is not None), None):
+        case Wallet() as wallet:
+            return wallet.remaining_balance, wallet.currency or "(no currency given)"
+        case UsageBased() as usage:
+            return usage.remaining_credits, "credits"
+        case Subscription() as subscription:
+            return _credits(subscription), "credits"
+    return None, ""
+
+
+def _credits(subscription: Subscription) -> float | None:
+    kinds = subscription.credits
     if kinds is None:
-        return None, ""
+        return None
     left = [kind.remaining for kind in (kinds.premium_credits, kinds.add_on_credits) if kind is not None]
     known = [remaining for remaining in left if remaining is not None]
-    return (sum(known) if known else None), "credits"
+    return sum(known) if known else None
 
 
 def failed(call: str, error: HeyGenError) -> Check:

@@ -210,6 +210,29 @@ async def test_a_key_that_may_not_read_itself_is_no_finding(status, summary):
     assert summary in said(diagnosis, Level.INFO)
 
 
+OWN_KEY = "GET /v3/api_keys/self"
+LIST = "GET /v3/lipsyncs"
+
+
+@pytest.mark.parametrize(
+    ("of_the_key", "of_the_list", "is_valid"),
+    [
+        (error(401, "unauthorized", route=OWN_KEY), server_error(LIST), False),
+        (error(401, "unauthorized", route=OWN_KEY), error(403, "forbidden", route=LIST), True),
+        (error(401, "unauthorized", route=OWN_KEY), error(403, "no", shape="text", route=LIST), False),
+        (error(403, "forbidden", route=OWN_KEY), server_error(LIST), True),
+        (error(403, "no", shape="text", route=OWN_KEY), server_error(LIST), False),
+    ],
+    ids=["401", "401, list forbidden", "401, list 403 of a gateway", "forbidden", "403 of a gateway"],
+)
+async def test_a_refused_key_counts_as_valid_only_if_an_answer_shows_it(of_the_key, of_the_list, is_valid):
+    diagnosis = await diagnosis_of(jobs=False, faults=[of_the_key, of_the_list])
+    [key] = [check for check in diagnosis.checks if check.area == "key"]
+    assert key.level is (Level.INFO if is_valid else Level.ERROR)
+    assert ("the key is valid" in key.summary) is is_valid
+    assert ("whether it is valid is not known" in key.summary) is not is_valid
+
+
 NO_UPLOADS = "the key lacks the scope assets:write: local files cannot be uploaded, only URLs can be used"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from aiohttp import web
+from aiohttp import TraceConfig, web
 from attrs import evolve
 from cli_sandbox import AUDIO_URL, VIDEO_URL, free_port, known_to_the_shell, on_terminal, run, running
 from hypothesis import given
@@ -170,6 +170,35 @@ async def test_a_closed_session_is_a_runtime_error():
     await heygen.aclose()
     with pytest.raises(RuntimeError, match="is closed"):
         await heygen.doctor()
+
+
+async def test_a_session_that_is_closed_meanwhile_is_a_runtime_error():
+    account = "GET /v3/users/me"
+    async with sandbox_and_session(faults=[stall(account)]) as (sandbox, heygen):
+        doctor = asyncio.create_task(heygen.doctor())
+        while not any(request.route == account for request in sandbox.requests):  # noqa: ASYNC110 it has no event for this
+            await asyncio.sleep(0)
+        await heygen.aclose()
+        with pytest.raises(RuntimeError, match="is closed"):
+            await doctor
+        sandbox.release()
+
+
+@pytest.mark.parametrize("path", ["/v3/users/me", "/v3/lipsyncs/ls_"])
+async def test_a_bug_of_a_tracing_hook_comes_out_as_it_is(path):
+    async def hook(_session, _context, params):
+        if params.url.path.startswith(path):
+            raise LookupError("a bug of the hook")
+
+    tracing = TraceConfig()
+    tracing.on_request_start.append(hook)
+    async with (
+        Sandbox(manual=True) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url, trace_configs=[tracing]) as heygen,
+    ):
+        await heygen.lipsyncs.create(**SOURCES)
+        with pytest.raises(LookupError, match="a bug of the hook"):
+            await heygen.doctor()
 
 
 def test_a_session_does_not_import_the_doctor():

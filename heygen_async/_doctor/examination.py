@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from heygen_async._doctor.judgement import diagnose
 from heygen_async._doctor.seen import CallResult, CallResults, Offers
 from heygen_async._ids import segment
-from heygen_async._task_group import TaskGroup
+from heygen_async._task_group import TaskGroup, first_error
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import Parameter, compose
 from heygen_async.diagnosis import Diagnosis
@@ -80,10 +80,20 @@ class _Calls:
         if results.page is None or results.unanswered is not None or results.unauthorized is not None:
             return results
         ids = [id_ for item in results.page.objects[:_PAGE] if (id_ := _id(item.get("id"))) is not None]
-        async with TaskGroup() as group:
-            details = [group.create_task(self._get(_ONE, lipsync_id=id_)) for id_ in ids]
-            offers = await self._offers(ids)
-        return evolve(results, offers=offers, details=[task.result() for task in details])
+        offers, details = await self._make_others(ids)
+        return evolve(results, offers=offers, details=details)
+
+    async def _make_others(self, ids: list[str]) -> tuple[Offers, list[CallResult]]:
+        """Make the other calls, and those for the lipsyncs with these *ids* at the same time."""
+        try:
+            async with TaskGroup() as group:
+                details = [group.create_task(self._get(_ONE, lipsync_id=id_)) for id_ in ids]
+                offers = await self._offers(ids)
+        except ExceptionGroup as failed:  # the session was closed, or a tracing hook has a bug
+            failure = first_error(failed)
+        else:
+            return offers, [task.result() for task in details]
+        raise failure
 
     async def _offers(self, ids: list[str]) -> Offers:
         statuses = await self._get(_STATUSES, params={"lipsync_ids": ",".join(ids or [_NO_ID])})

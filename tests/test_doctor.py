@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from pathlib import Path
 
 import orjson
@@ -17,12 +18,19 @@ from cli_sandbox import AUDIO_URL, VIDEO_URL, free_port, known_to_the_shell, on_
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async import HeyGenSession, LipsyncRequest, RetryPolicy
+from heygen_async import HeyGenSession, LipsyncRequest, RetryPolicy, Timeouts
+from heygen_async._doctor.examination import examine
 from heygen_async._doctor.network_checks import reach_checks
 from heygen_async._drift import SHAPES, differences
+from heygen_async._transport.driver import Transport
+from heygen_async._transport.gate import Gate
+from heygen_async._transport.origin import Origin
 from heygen_async._transport.probe import Failure, Reach
+from heygen_async._transport.server_time import ServerTime
+from heygen_async._wire import Answer
 from heygen_async.cli.doctor import report
 from heygen_async.diagnosis import Check, Diagnosis, Level, Verdict
+from heygen_async.models import Secret
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 from heygen_async.sandbox.faults import (
     Fault,
@@ -600,6 +608,41 @@ async def test_a_clock_that_is_wrong_is_found_by_the_date_of_the_answers():
             assert [check.summary for check in diagnosis.checks if check.level is Level.WARNING] == [
                 summary for summary in [expected] if summary
             ]
+
+
+class Wire:
+    """Stands for `Http` and its connections: every exchange takes half a second."""
+
+    def __init__(self, clock):
+        self.origin = Origin("https://api.test", "X-Api-Key", "", Secret("sk_test"))
+        self.connections = self
+        self.clock = clock
+
+    def ensure_open(self):
+        """It is always open."""
+
+    async def probe(self, seconds):
+        """Nothing is known of the connection."""
+
+    async def exchange(self, request, *, headers, timeouts):
+        await asyncio.sleep(0.5)
+        return Answer(200, {"Date": formatdate(self.clock(), usegmt=True)}, b'{"data": []}')
+
+
+@pytest.mark.looptime
+async def test_waits_for_the_rate_of_the_session_are_neither_latency_nor_a_wrong_clock():
+    def clock():
+        return 1_700_000_000 + asyncio.get_running_loop().time()
+
+    gate = Gate(max_connections=1, max_requests_per_second=0.005)
+    slowed = Transport(
+        Wire(clock), gate, RetryPolicy(), Timeouts(), {}, clock=clock, server_time=ServerTime(elapsed=clock)
+    )
+    diagnosis = await examine(slowed)
+    assert asyncio.get_running_loop().time() > 1000
+    assert "answers take 500 ms in the median, 500 ms at most (7 requests)" in said(diagnosis, Level.OK)
+    [clocks] = [check for check in diagnosis.checks if check.area == "clock"]
+    assert clocks.level is Level.OK
 
 
 async def test_a_port_where_nothing_listens_is_one_finding():

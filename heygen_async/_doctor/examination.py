@@ -14,7 +14,8 @@ from heygen_async._doctor.seen import CallResult, CallResults, Offers
 from heygen_async._ids import segment
 from heygen_async._task_group import TaskGroup, first_error
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import Parameter, compose
+from heygen_async._transport.http import Http
+from heygen_async._wire import Answer, Parameter, Request, compose
 from heygen_async.diagnosis import Diagnosis
 from heygen_async.errors import HeyGenError
 from heygen_async.policies import RetryPolicy, Timeouts
@@ -110,20 +111,39 @@ class _Calls:
     async def _get(
         self, template: str, *, params: Mapping[str, Parameter] | None = None, **segments: str
     ) -> CallResult:
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        http = _TimedHttp(self.transport.http)
         response, error = None, None
         try:
-            response = await self.transport.send(compose("GET", template, segments=segments, params=params))
+            request = compose("GET", template, segments=segments, params=params)
+            response = await evolve(self.transport, http=http).send(request)
         except HeyGenError as failure:
             error = failure
         return CallResult(
             call=f"GET {template}",
-            seconds=clock() - started,
+            seconds=http.seconds,
             received_at=self.transport.clock(),
             response=response,
             error=error,
         )
+
+
+class _TimedHttp(Http):
+    """Sends the requests of one call over another `Http`, and measures the last of them.
+
+    A request first waits for its turn, by the limits of the session, which says nothing of the network.
+    """
+
+    def __init__(self, http: Http) -> None:
+        self.connections, self.origin, self._http = http.connections, http.origin, http
+        self.seconds = 0.0
+
+    async def exchange(self, request: Request, *, headers: Mapping[str, str], timeouts: Timeouts) -> Answer:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        try:
+            return await self._http.exchange(request, headers=headers, timeouts=timeouts)
+        finally:
+            self.seconds = clock() - started
 
 
 def _id(value: object) -> str | None:

@@ -161,7 +161,7 @@ class HeyGenSession:
         Args:
             timeouts: As for the session; `None` keeps them.
             retry: As for the session; `None` keeps it.
-            headers: Headers to add to those of the session, or to replace them.
+            headers: Headers to add to those of the session, or to replace those with the same name.
 
         Raises:
             TypeError, ValueError: If an argument is wrong; the message names it.
@@ -169,7 +169,7 @@ class HeyGenSession:
         check_type("retry", retry, RetryPolicy, is_optional=True)
         check_type("timeouts", timeouts, Timeouts, is_optional=True)
         ours = self._transport
-        merged = {**ours.headers, **check_headers(headers)}
+        merged = _merged(ours.headers, check_headers(headers))
         return _View(self, evolve(ours, retry=retry or ours.retry, timeouts=timeouts or ours.timeouts, headers=merged))
 
     async def request(
@@ -453,6 +453,13 @@ class HeyGenSession:
     def __repr__(self) -> str:
         ours: Connections | None = vars(self).get("_connections")  # missing while an error of the constructor is shown
         return "<HeyGenSession>" if ours is None else f"<HeyGenSession {ours.origin.base_url} {ours.state}>"
+
+
+def _merged(headers: Mapping[str, str], others: Mapping[str, str]) -> Mapping[str, str]:
+    """Return *headers* with *others* added, or in the place of those with the same name, in any case."""
+    replaced = {name.lower() for name in others}
+    kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
+    return {**kept, **others}
 
 
 class _View(HeyGenSession):

@@ -736,6 +736,15 @@ async def test_a_view_has_options_of_its_own_on_the_same_connections(heygen, san
     assert view.with_options(headers={"X-B": "2"})._transport.headers == {"X-A": "1", "X-B": "2"}
 
 
+async def test_a_header_of_a_view_replaces_one_that_is_spelled_in_another_case(sandbox):
+    async with HeyGenSession(sandbox.api_key, base_url=sandbox.url, headers={"X-Trace": "a"}) as heygen:
+        view = heygen
+        for name, value in [("x-trace", "b"), ("X-Trace", "c"), ("X-TRACE", "d")]:
+            view = view.with_options(headers={name: value})
+            await view.account.me()
+            assert sandbox.requests[-1].headers["X-Trace"] == value
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -159,6 +159,7 @@ class LipsyncBatch:
         policy: PollPolicy,
         now: Callable[[], float],
         *,
+        look: Callable[[], Awaitable[Batch]],
         idempotency_key: str | None = None,
         created_at: datetime | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -168,6 +169,7 @@ class LipsyncBatch:
         self.created_at = created_at
         self._sleep = sleep
         self._get = get
+        self._look = look  # as `get`, but without retries: a wait looks again by itself
         self._fetch_items = fetch_items
         self._policy = policy
         self._now = now  # by the clock of the API
@@ -225,7 +227,7 @@ class LipsyncBatch:
 
         async def look() -> LipsyncStatus | str:
             nonlocal batch
-            batch = await self._get()
+            batch = await self._look()
             return batch.status
 
         def interval() -> float:

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from heygen_async._converter import read_own, read_page, read_statuses
 from heygen_async._ids import segment
 from heygen_async._transport.driver import Transport
 from heygen_async._wire import Request, compose
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.pagination import Page
+
+
+def without_retries(transport: Transport) -> Transport:
+    """Return a transport for the looks of a wait, which sends each request once.
+
+    A wait looks again by its own policy. Retries on top would multiply its requests to an API out of order.
+    """
+    return evolve(transport, retry=evolve(transport.retry, max_attempts=1))
 
 
 async def fetch(transport: Transport, lipsync_id: str) -> Lipsync:

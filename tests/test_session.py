@@ -1,10 +1,12 @@
 """The session against the sandbox: opening, closing, keys, options, and every call on lipsyncs."""
 
 import asyncio
+import copy
 import enum
 import gc
 import io
 import logging
+import pickle
 import re
 import ssl
 import subprocess
@@ -837,6 +839,26 @@ async def test_a_raw_post_has_an_idempotency_key_too(heygen, sandbox):
     two = await heygen.request("POST", "/v3/lipsyncs", json=body, idempotency_key="mine")
     assert one.data == two.data
     assert len(sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda answer: pickle.loads(pickle.dumps(answer))])
+async def test_an_answer_survives_pickle_and_copy(heygen, again):
+    answer = await heygen.request("GET", "/v3/users/me")
+    twin = again(answer)
+    assert twin == answer
+    assert (twin.data, twin.request_id, twin.attempts) == (answer.data, answer.request_id, 1)
+    assert twin.headers["x-request-id"] == answer.headers["X-Request-Id"]
+
+
+async def test_a_pickled_answer_does_not_have_the_key_though_the_server_repeats_it():
+    def repeat(request):
+        return web.json_response({"data": {}}, headers={"X-Request-Id": f"req {request.headers['X-Api-Key']}"})
+
+    async with serving(repeat) as url, HeyGenSession("sk_0123456789", base_url=url) as session:
+        answer = await session.request("GET", "/v3/users/me")
+    pickled = pickle.dumps(answer)
+    assert b"sk_0123456789" not in pickled
+    assert pickle.loads(pickled).request_id == answer.request_id == "req ****"
 
 
 # Lipsyncs

@@ -36,6 +36,20 @@ async def test_an_endpoint_without_events_gets_all(heygen):
     assert "batch.finished" in [kind.event_type for kind in await heygen.webhooks.event_types()]
 
 
+async def test_event_types_are_those_of_all_pages(sandbox, heygen):
+    pages = [
+        {"data": [{"event_type": "a.success"}], "has_more": True, "next_token": "two"},
+        {"data": [{"event_type": "batch.finished"}], "has_more": False, "next_token": None},
+    ]
+    route = "GET /v3/webhooks/event-types"
+    sandbox.faults = [Fault(route, Reply(status=200, body=orjson.dumps(page)), times=1) for page in pages]
+
+    found = await heygen.webhooks.event_types()
+
+    assert [kind.event_type for kind in found] == ["a.success", "batch.finished"]
+    assert [request.query.get("token") for request in sandbox.requests] == [None, "two"]
+
+
 async def test_an_endpoint_can_be_limited_to_one_entity(sandbox, heygen):
     await heygen.webhooks.create(URL, entity_id="ls_1")
 

@@ -26,7 +26,7 @@ from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.assets import Assets
-from heygen_async.resources.lipsync_reads import fetch, fetch_page, fetch_statuses
+from heygen_async.resources.lipsync_reads import fetch, fetch_page, fetch_statuses, without_retries
 from heygen_async.resources.lipsyncs import Lipsyncs
 from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 
@@ -48,8 +48,7 @@ class Calls:
     @classmethod
     def make(cls, transport: Transport, polling: PollPolicy, max_download_bytes: int) -> Calls:
         """Make those of a session."""
-        # A poller looks again by its own policy. Retries on top would multiply its requests to an API out of order.
-        once = evolve(transport, retry=evolve(transport.retry, max_attempts=1))
+        once = without_retries(transport)
         poller = LipsyncPoller(
             statuses=partial(fetch_statuses, once),
             get=partial(fetch, once),

@@ -32,7 +32,7 @@ def read_event(value: object) -> WebhookEvent:
     """Read an event.
 
     Raises:
-        ValueError: If it has no id, or neither an event type nor the id of a job or batch.
+        ValueError: If it is no object, or has no id.
     """
     wire = read_object(value)
     beside = {name: wire[name] for name in wire.keys() - _ENVELOPE}
@@ -42,16 +42,13 @@ def read_event(value: object) -> WebhookEvent:
     of_a_batch = event_type.startswith("batch.")
     lipsync_id = _first_text(data, "lipsync_id", "video_id", *(() if of_a_batch else ("id",)))
     batch_id = _first_text(data, "batch_id", *(("id",) if of_a_batch else ()))
-    callback_id = _callback_id(data)
-    if wire.get("event_type") != event_type and not (lipsync_id or batch_id or callback_id):
-        raise ValueError("no event")
     outcome = _outcome(event_type, data)
     return WebhookEvent(
         event_id=read_text(wire.get("event_id")),
         event_type=event_type,
         lipsync_id=lipsync_id,
         batch_id=batch_id,
-        callback_id=callback_id,
+        callback_id=_callback_id(data),
         outcome=outcome,
         video_url=_first_text(data, "video_url", "url"),
         failure_message=None if outcome is LipsyncStatus.COMPLETED else _reason(data),

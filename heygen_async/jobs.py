@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
@@ -92,7 +92,7 @@ class LipsyncJob:
         """
         return await self._poller.wait(self.id, timeout=timeout, created_at=self.created_at)
 
-    def updates(self) -> AsyncIterator[LipsyncStatus | str]:
+    def updates(self) -> AsyncGenerator[LipsyncStatus | str, None]:
         """Iterate over the statuses of the job, from the current one to the terminal one, failed or not.
 
         Nothing is sent between two steps. See `LipsyncPoller.updates` for the errors.
@@ -114,7 +114,7 @@ class LipsyncJob:
         """
         return await self._downloads.download(self.id, path, overwrite=overwrite, captions=captions, progress=progress)
 
-    def iter_bytes(self) -> AsyncIterator[bytes]:
+    def iter_bytes(self) -> AsyncGenerator[bytes, None]:
         """Iterate over the bytes of the video; see `HeyGenSession.iter_bytes`.
 
         Raises:
@@ -159,6 +159,7 @@ class LipsyncBatch:
         policy: PollPolicy,
         now: Callable[[], float],
         *,
+        look: Callable[[], Awaitable[Batch]],
         idempotency_key: str | None = None,
         created_at: datetime | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -168,6 +169,7 @@ class LipsyncBatch:
         self.created_at = created_at
         self._sleep = sleep
         self._get = get
+        self._look = look  # as `get`, but without retries: a wait looks again by itself
         self._fetch_items = fetch_items
         self._policy = policy
         self._now = now  # by the clock of the API
@@ -225,7 +227,7 @@ class LipsyncBatch:
 
         async def look() -> LipsyncStatus | str:
             nonlocal batch
-            batch = await self._get()
+            batch = await self._look()
             return batch.status
 
         def interval() -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from ssl import SSLContext
@@ -17,7 +17,7 @@ from heygen_async._transport.connections import Connections
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http
-from heygen_async._transport.origin import check_headers, concealed, make_origin
+from heygen_async._transport.origin import SecretHeaders, check_headers, concealed, make_origin
 from heygen_async._wire import Parameter, Response, compose_raw
 from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
@@ -167,15 +167,21 @@ class HeyGenSession:
         Args:
             timeouts: As for the session; `None` keeps them.
             retry: As for the session; `None` keeps it.
-            headers: Headers to add to those of the session, or to replace them.
+            headers: Headers to add to those of the session, or to replace those with the same name.
 
         Raises:
             TypeError, ValueError: If an argument is wrong; the message names it.
         """
+        try:
+            others = check_headers(headers)
+        except (TypeError, ValueError) as error:
+            del headers  # as below
+            raise error.with_traceback(None) from None
+        del headers  # or a traceback with local variables would show them
         check_type("retry", retry, RetryPolicy, is_optional=True)
         check_type("timeouts", timeouts, Timeouts, is_optional=True)
         ours = self._transport
-        merged = {**ours.headers, **check_headers(headers)}
+        merged = _merged(ours.headers, others)
         return _View(self, evolve(ours, retry=retry or ours.retry, timeouts=timeouts or ours.timeouts, headers=merged))
 
     async def request(
@@ -416,7 +422,7 @@ class HeyGenSession:
         """
         return await self._calls.downloads.download_captions(lipsync, path, overwrite=overwrite)
 
-    def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
+    def iter_bytes(self, lipsync: Lipsync | str) -> AsyncGenerator[bytes, None]:
         """Iterate over the bytes of the video of a completed lipsync, in pieces of any size, resumed as in `download`.
 
         If you stop early, wrap it in `contextlib.aclosing`, or the connection stays open until it is collected.
@@ -459,6 +465,13 @@ class HeyGenSession:
     def __repr__(self) -> str:
         ours: Connections | None = vars(self).get("_connections")  # missing while an error of the constructor is shown
         return "<HeyGenSession>" if ours is None else f"<HeyGenSession {ours.origin.base_url} {ours.state}>"
+
+
+def _merged(headers: Mapping[str, str], others: Mapping[str, str]) -> SecretHeaders:
+    """Return *headers* with *others* added, or in the place of those with the same name, in any case."""
+    replaced = {name.lower() for name in others}
+    kept = {name: value for name, value in headers.items() if name.lower() not in replaced}
+    return SecretHeaders({**kept, **others})
 
 
 class _View(HeyGenSession):

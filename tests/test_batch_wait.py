@@ -44,7 +44,7 @@ class Server:
         return answer
 
     def wait(self, *, now=time.time, **options):
-        batch = LipsyncBatch("batch_1", self.get, None, PollPolicy(), now, created_at=self.created_at)
+        batch = LipsyncBatch("batch_1", None, None, PollPolicy(), now, look=self.get, created_at=self.created_at)
         return batch.wait(**options)
 
 

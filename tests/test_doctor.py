@@ -7,22 +7,30 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from pathlib import Path
 
 import orjson
 import pytest
-from aiohttp import web
+from aiohttp import TraceConfig, web
 from attrs import evolve
 from cli_sandbox import AUDIO_URL, VIDEO_URL, free_port, known_to_the_shell, on_terminal, run, running
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heygen_async import HeyGenSession, LipsyncRequest, RetryPolicy
+from heygen_async import HeyGenSession, LipsyncRequest, RetryPolicy, Timeouts
+from heygen_async._doctor.examination import examine
 from heygen_async._doctor.network_checks import reach_checks
 from heygen_async._drift import SHAPES, differences
+from heygen_async._transport.driver import Transport
+from heygen_async._transport.gate import Gate
+from heygen_async._transport.origin import Origin
 from heygen_async._transport.probe import Failure, Reach
+from heygen_async._transport.server_time import ServerTime
+from heygen_async._wire import Answer
 from heygen_async.cli.doctor import report
 from heygen_async.diagnosis import Check, Diagnosis, Level, Verdict
+from heygen_async.models import Secret
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 from heygen_async.sandbox.faults import (
     Fault,
@@ -172,6 +180,35 @@ async def test_a_closed_session_is_a_runtime_error():
         await heygen.doctor()
 
 
+async def test_a_session_that_is_closed_meanwhile_is_a_runtime_error():
+    account = "GET /v3/users/me"
+    async with sandbox_and_session(faults=[stall(account)]) as (sandbox, heygen):
+        doctor = asyncio.create_task(heygen.doctor())
+        while not any(request.route == account for request in sandbox.requests):  # noqa: ASYNC110 it has no event for this
+            await asyncio.sleep(0)
+        await heygen.aclose()
+        with pytest.raises(RuntimeError, match="is closed"):
+            await doctor
+        sandbox.release()
+
+
+@pytest.mark.parametrize("path", ["/v3/users/me", "/v3/lipsyncs/ls_"])
+async def test_a_bug_of_a_tracing_hook_comes_out_as_it_is(path):
+    async def hook(_session, _context, params):
+        if params.url.path.startswith(path):
+            raise LookupError("a bug of the hook")
+
+    tracing = TraceConfig()
+    tracing.on_request_start.append(hook)
+    async with (
+        Sandbox(manual=True) as sandbox,
+        HeyGenSession(sandbox.api_key, base_url=sandbox.url, trace_configs=[tracing]) as heygen,
+    ):
+        await heygen.lipsyncs.create(**SOURCES)
+        with pytest.raises(LookupError, match="a bug of the hook"):
+            await heygen.doctor()
+
+
 def test_a_session_does_not_import_the_doctor():
     program = "import sys, heygen_async.session; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -208,6 +245,29 @@ async def test_a_key_that_may_not_read_itself_is_no_finding(status, summary):
     diagnosis = await diagnosis_of(faults=[error(status, "no", route="GET /v3/api_keys/self")])
     assert diagnosis.verdict is Verdict.READY
     assert summary in said(diagnosis, Level.INFO)
+
+
+OWN_KEY = "GET /v3/api_keys/self"
+LIST = "GET /v3/lipsyncs"
+
+
+@pytest.mark.parametrize(
+    ("of_the_key", "of_the_list", "is_valid"),
+    [
+        (error(401, "unauthorized", route=OWN_KEY), server_error(LIST), False),
+        (error(401, "unauthorized", route=OWN_KEY), error(403, "forbidden", route=LIST), True),
+        (error(401, "unauthorized", route=OWN_KEY), error(403, "no", shape="text", route=LIST), False),
+        (error(403, "forbidden", route=OWN_KEY), server_error(LIST), True),
+        (error(403, "no", shape="text", route=OWN_KEY), server_error(LIST), False),
+    ],
+    ids=["401", "401, list forbidden", "401, list 403 of a gateway", "forbidden", "403 of a gateway"],
+)
+async def test_a_refused_key_counts_as_valid_only_if_an_answer_shows_it(of_the_key, of_the_list, is_valid):
+    diagnosis = await diagnosis_of(jobs=False, faults=[of_the_key, of_the_list])
+    [key] = [check for check in diagnosis.checks if check.area == "key"]
+    assert key.level is (Level.INFO if is_valid else Level.ERROR)
+    assert ("the key is valid" in key.summary) is is_valid
+    assert ("whether it is valid is not known" in key.summary) is not is_valid
 
 
 NO_UPLOADS = "the key lacks the scope assets:write: local files cannot be uploaded, only URLs can be used"
@@ -259,6 +319,33 @@ async def test_an_empty_wallet_is_an_error():
     [finding] = diagnosis.findings
     assert (finding.level, finding.summary) == (Level.ERROR, "billed by wallet; 0.00 usd left")
     assert "402" in finding.advice
+
+
+EMPTY_WALLET = {"currency": "usd", "remaining_balance": 0}
+SUBSCRIPTION = {"plan": "pro", "credits": {"premium_credits": {"remaining": 500}}}
+
+
+@pytest.mark.parametrize(
+    ("account", "summary"),
+    [
+        ({"billing_type": "subscription", "subscription": SUBSCRIPTION}, "billed by subscription; 500.00 credits left"),
+        (
+            {"billing_type": "usage_based", "usage_based": {"remaining_credits": 7}},
+            "billed by usage_based; 7.00 credits left",
+        ),
+        (
+            {"billing_type": "subscription", "subscription": {"plan": "pro"}},
+            "billed by subscription; the API gives no balance",
+        ),
+        ({"billing_type": "wallet", "subscription": SUBSCRIPTION}, "billed by wallet; 0.00 usd left"),
+        ({"billing_type": "other"}, "billed by other; 0.00 usd left"),
+    ],
+    ids=["subscription", "usage", "no balance", "wallet", "another word"],
+)
+async def test_the_balance_is_of_what_the_account_is_billed_to(account, summary):
+    answer = {"username": "x", "wallet": EMPTY_WALLET, **account}
+    diagnosis = await diagnosis_of(jobs=False, faults=[replying(answer, "GET /v3/users/me")])
+    assert [check.summary for check in diagnosis.checks if check.area == "account"] == [summary]
 
 
 def replying(data, route, **more):
@@ -521,6 +608,41 @@ async def test_a_clock_that_is_wrong_is_found_by_the_date_of_the_answers():
             assert [check.summary for check in diagnosis.checks if check.level is Level.WARNING] == [
                 summary for summary in [expected] if summary
             ]
+
+
+class Wire:
+    """Stands for `Http` and its connections: every exchange takes half a second."""
+
+    def __init__(self, clock):
+        self.origin = Origin("https://api.test", "X-Api-Key", "", Secret("sk_test"))
+        self.connections = self
+        self.clock = clock
+
+    def ensure_open(self):
+        """It is always open."""
+
+    async def probe(self, seconds):
+        """Nothing is known of the connection."""
+
+    async def exchange(self, request, *, headers, timeouts):
+        await asyncio.sleep(0.5)
+        return Answer(200, {"Date": formatdate(self.clock(), usegmt=True)}, b'{"data": []}')
+
+
+@pytest.mark.looptime
+async def test_waits_for_the_rate_of_the_session_are_neither_latency_nor_a_wrong_clock():
+    def clock():
+        return 1_700_000_000 + asyncio.get_running_loop().time()
+
+    gate = Gate(max_connections=1, max_requests_per_second=0.005)
+    slowed = Transport(
+        Wire(clock), gate, RetryPolicy(), Timeouts(), {}, clock=clock, server_time=ServerTime(elapsed=clock)
+    )
+    diagnosis = await examine(slowed)
+    assert asyncio.get_running_loop().time() > 1000
+    assert "answers take 500 ms in the median, 500 ms at most (7 requests)" in said(diagnosis, Level.OK)
+    [clocks] = [check for check in diagnosis.checks if check.area == "clock"]
+    assert clocks.level is Level.OK
 
 
 async def test_a_port_where_nothing_listens_is_one_finding():

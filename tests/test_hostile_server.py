@@ -386,6 +386,19 @@ async def test_statuses_follow_pages_that_bring_some():
     assert len(got) == 3
 
 
+@pytest.mark.parametrize("cursors", [[None], ["", "x"], ["same", "same", "x"]], ids=["none", "empty", "the same"])
+async def test_statuses_have_what_was_found_before_the_cursor_was_lost(cursors):
+    numbers, left = itertools.count(1), iter(cursors)
+
+    async def answer(request):
+        entry = {"video_id": f"ls_{next(numbers)}", "status": "completed"}
+        return web.json_response({"data": [entry], "has_more": True, "next_token": next(left)})
+
+    async with answering(answer) as (session, _):
+        found = await session.lipsyncs.statuses(["ls_1", "ls_2", "ls_9"])
+    assert found["ls_1"] == "completed"
+
+
 async def test_a_wait_ends_though_the_server_always_has_more_pages():
     data = [{"video_id": "ls_1", "status": "completed"}]
     async with answering(always_more(STATUSES, data=data)) as (session, got):

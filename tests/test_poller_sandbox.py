@@ -88,6 +88,27 @@ async def test_each_look_at_a_job_is_one_request_while_the_api_is_out_of_order(r
     assert asked(sandbox)[route] == 10  # as many unreadable answers in a row end a wait
 
 
+async def test_each_look_at_a_batch_is_one_request_while_the_api_is_out_of_order_and_a_get_is_repeated():
+    retry = RetryPolicy(max_attempts=4, first_delay=0.001)
+    polling = PollPolicy(fastest=0.001, slowest=0.002)
+    route = "GET /v3/lipsyncs/batches/{batch_id}"
+    async with (
+        sandbox_of(faults=[faults.html(route, times=1000)]) as sandbox,
+        session_on(sandbox, retry=retry, polling=polling) as session,
+        asyncio.timeout(20),
+    ):
+        batch = await session.lipsyncs.create_batch([LipsyncRequest(video=VIDEO, audio=AUDIO)])
+
+        with pytest.raises(UnexpectedResponse) as caught:
+            await batch.wait()
+        looks = sum(one.route == route for one in sandbox.requests)
+        with pytest.raises(UnexpectedResponse) as repeated:
+            await batch.get()
+
+    assert (caught.value.attempts, looks) == (1, 10)  # as many unreadable answers in a row end a wait
+    assert repeated.value.attempts == 4
+
+
 FAULTS = [
     faults.server_error(LOOK, probability=0.1),
     faults.server_error(GET, status=502, body="html", probability=0.1),

@@ -416,6 +416,10 @@ async def test_a_rich_traceback_with_local_variables_shows_no_secret(caplog):
         assert secret not in text
 
 
+async def with_options(heygen, **options):
+    heygen.with_options(**options)
+
+
 def batch_of(**options):
     return lambda heygen: heygen.lipsyncs.create_batch([LipsyncRequest(**BOTH)], **options)
 
@@ -429,6 +433,8 @@ MISTAKES = {
     "dub, a wrong timeout": lambda heygen: heygen.dub(**BOTH, timeout="x"),
     "dub, wrong captions": lambda heygen: heygen.dub(**BOTH, captions=5),
     "create_batch, a dict": lambda heygen: heygen.lipsyncs.create_batch([BOTH]),
+    "with_options, a wrong header": lambda heygen: with_options(heygen, headers={"X-Api-Key": KEY}),
+    "with_options, a wrong retry": lambda heygen: with_options(heygen, headers={"X-Mine": KEY}, retry=3),
     "upload, a link": lambda heygen: heygen.assets.upload(LINK),
     "create_batch, a wrong title": batch_of(title="", callback_url=LINK),
     "create_batch, a wrong link": batch_of(callback_url=LINK.replace("https", "ftp")),

@@ -1,10 +1,12 @@
 """The session against the sandbox: opening, closing, keys, options, and every call on lipsyncs."""
 
 import asyncio
+import copy
 import enum
 import gc
 import io
 import logging
+import pickle
 import re
 import ssl
 import subprocess
@@ -743,6 +745,15 @@ async def test_a_view_has_options_of_its_own_on_the_same_connections(heygen, san
     assert view.with_options(headers={"X-B": "2"})._transport.headers == {"X-A": "1", "X-B": "2"}
 
 
+async def test_a_header_of_a_view_replaces_one_that_is_spelled_in_another_case(sandbox):
+    async with HeyGenSession(sandbox.api_key, base_url=sandbox.url, headers={"X-Trace": "a"}) as heygen:
+        view = heygen
+        for name, value in [("x-trace", "b"), ("X-Trace", "c"), ("X-TRACE", "d")]:
+            view = view.with_options(headers={name: value})
+            await view.account.me()
+            assert sandbox.requests[-1].headers["X-Trace"] == value
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -835,6 +846,26 @@ async def test_a_raw_post_has_an_idempotency_key_too(heygen, sandbox):
     two = await heygen.request("POST", "/v3/lipsyncs", json=body, idempotency_key="mine")
     assert one.data == two.data
     assert len(sandbox.jobs) == 1
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda answer: pickle.loads(pickle.dumps(answer))])
+async def test_an_answer_survives_pickle_and_copy(heygen, again):
+    answer = await heygen.request("GET", "/v3/users/me")
+    twin = again(answer)
+    assert twin == answer
+    assert (twin.data, twin.request_id, twin.attempts) == (answer.data, answer.request_id, 1)
+    assert twin.headers["x-request-id"] == answer.headers["X-Request-Id"]
+
+
+async def test_a_pickled_answer_does_not_have_the_key_though_the_server_repeats_it():
+    def repeat(request):
+        return web.json_response({"data": {}}, headers={"X-Request-Id": f"req {request.headers['X-Api-Key']}"})
+
+    async with serving(repeat) as url, HeyGenSession("sk_0123456789", base_url=url) as session:
+        answer = await session.request("GET", "/v3/users/me")
+    pickled = pickle.dumps(answer)
+    assert b"sk_0123456789" not in pickled
+    assert pickle.loads(pickled).request_id == answer.request_id == "req ****"
 
 
 # Lipsyncs

@@ -1451,6 +1451,24 @@ async def test_a_missing_asset_of_the_callers_own_is_an_error_at_once(heygen, sa
     assert routes(sandbox).count(CREATE) == 1
 
 
+@pytest.mark.parametrize("given", ["asset", "id"])
+async def test_an_asset_of_the_callers_own_that_is_gone_is_uploaded_again_by_the_next_upload(
+    heygen, sandbox, video, given
+):
+    asset = await heygen.assets.upload(video)
+    async with session(sandbox) as other:
+        await other.assets.delete(asset.id)
+    with pytest.raises(NotFound):
+        await heygen.lipsyncs.create(
+            video=asset if given == "asset" else AssetId(asset.id), audio="https://x.test/a.mp3"
+        )
+
+    again = await heygen.assets.upload(video)
+
+    assert routes(sandbox).count(POST) == 2
+    assert again.id != asset.id
+
+
 async def test_an_upload_that_fails_in_a_create_says_that_the_create_was_not_sent(heygen, sandbox, video):
     sandbox.faults = [faults.error(402, "insufficient_credit", route=POST)]
     with pytest.raises(InsufficientCredit) as failed:

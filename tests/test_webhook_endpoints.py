@@ -2,6 +2,7 @@
 
 import logging
 
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -9,7 +10,7 @@ from aiohttp.test_utils import TestServer
 from heygen_async import HeyGenSession, LipsyncRequest, NotFound, Secret, ServerError
 from heygen_async.models import WebhookEvent
 from heygen_async.sandbox import Sandbox
-from heygen_async.sandbox.faults import reset, server_error
+from heygen_async.sandbox.faults import Fault, Reply, reset, server_error
 from heygen_async.webhooks import WebhookReceiver, verify
 
 URL = "https://app.example/hook"
@@ -33,6 +34,20 @@ async def test_an_endpoint_without_events_gets_all(heygen):
 
     assert endpoint.events is None
     assert "batch.finished" in [kind.event_type for kind in await heygen.webhooks.event_types()]
+
+
+async def test_event_types_are_those_of_all_pages(sandbox, heygen):
+    pages = [
+        {"data": [{"event_type": "a.success"}], "has_more": True, "next_token": "two"},
+        {"data": [{"event_type": "batch.finished"}], "has_more": False, "next_token": None},
+    ]
+    route = "GET /v3/webhooks/event-types"
+    sandbox.faults = [Fault(route, Reply(status=200, body=orjson.dumps(page)), times=1) for page in pages]
+
+    found = await heygen.webhooks.event_types()
+
+    assert [kind.event_type for kind in found] == ["a.success", "batch.finished"]
+    assert [request.query.get("token") for request in sandbox.requests] == [None, "two"]
 
 
 async def test_an_endpoint_can_be_limited_to_one_entity(sandbox, heygen):
@@ -141,6 +156,17 @@ async def test_a_secret_is_in_no_error(sandbox, heygen):
         await heygen.webhooks.rotate_secret(endpoint.id)
 
     assert endpoint.secret.reveal() not in repr(caught.value) + str(caught.value)
+
+
+@pytest.mark.parametrize("odd", [{"event_type": None}, {"event_type": 5}, {}], ids=["null", "a number", "none"])
+async def test_a_past_event_without_a_type_does_not_hide_the_others_of_its_page(sandbox, heygen, odd):
+    events = [{"event_id": "evt_2", "event_type": "batch.finished"}, {"event_id": "evt_1", "event_data": {}, **odd}]
+    body = orjson.dumps({"data": events, "has_more": False, "next_token": None})
+    sandbox.faults = [Fault("GET /v3/webhooks/events", Reply(status=200, body=body))]
+
+    found = await heygen.webhooks.events().collect()
+
+    assert [(event.event_id, event.event_type) for event in found] == [("evt_2", "batch.finished"), ("evt_1", "")]
 
 
 async def test_the_receiver_accepts_what_the_sandbox_delivers():

@@ -3,6 +3,7 @@
 import enum
 import html
 import json
+import math
 import re
 import string
 import time
@@ -527,6 +528,26 @@ def test_an_id_never_leaves_its_segment(value):
     except ValueError:
         return
     assert not set(found) & set("/?#\\ \n\r")
+
+
+class Float(float):
+    """A float as numpy has them."""
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, Float("nan")], ids=str)
+@pytest.mark.parametrize(
+    "nest", [lambda x: x, lambda x: {"start_time": x}, lambda x: {"a": [{"b": (1, x)}]}], ids=["bare", "member", "deep"]
+)
+def test_a_number_that_json_does_not_have_is_a_type_error_and_not_sent_as_null(number, nest):
+    with pytest.raises(TypeError, match=r"JSON has no (nan|inf|-inf)"):
+        compose_raw("POST", "/v3/other", json=nest(number))
+
+
+def test_json_that_contains_itself_is_a_type_error():
+    endless = [1.5]
+    endless.append(endless)
+    with pytest.raises(TypeError):
+        compose_raw("POST", "/v3/other", json=endless)
 
 
 @pytest.mark.parametrize(

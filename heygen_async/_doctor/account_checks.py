@@ -9,8 +9,15 @@ from typing import Final, TypeVar
 from heygen_async._converter import read
 from heygen_async._doctor.seen import CallResult
 from heygen_async.diagnosis import Check, Level
-from heygen_async.errors import AuthenticationError, HeyGenError, NotFound, PermissionDenied, UnexpectedResponse
-from heygen_async.models import Account, ApiKey
+from heygen_async.errors import (
+    AuthenticationError,
+    HeyGenError,
+    NotFound,
+    PermissionDenied,
+    UnexpectedResponse,
+    has_own_code,
+)
+from heygen_async.models import Account, ApiKey, Subscription, UsageBased, Wallet
 
 T = TypeVar("T")
 
@@ -25,12 +32,16 @@ _SCOPES: Final = (
 )
 
 
-def key_checks(result: CallResult) -> Iterator[Check]:
-    """Yield what `GET /v3/api_keys/self` says of the key."""
+def key_checks(result: CallResult, page: CallResult | None) -> Iterator[Check]:
+    """Yield what is known of the key.
+
+    Args:
+        result: What `GET /v3/api_keys/self` says of it.
+        page: The list of lipsyncs, which may show that a key is valid that may not read itself.
+    """
     match result.error:
         case AuthenticationError() | PermissionDenied() as error:
-            summary = f"the key is valid, but may not read itself ({error.status}): scopes and expiry are not known"
-            yield _key(Level.INFO, summary)
+            yield _unreadable_key(error.status, is_valid=_accepts_key(result) or _accepts_key(page))
         case NotFound() as error:
             summary = f"this account has no call to read the key ({error.status}): its scopes are not known"
             yield _key(Level.INFO, summary)
@@ -42,6 +53,22 @@ def key_checks(result: CallResult) -> Iterator[Check]:
                 yield _key(Level.INFO, "the key is valid, but what the API says of it cannot be read")
             else:
                 yield from _known_key(key, datetime.fromtimestamp(result.received_at, UTC))
+
+
+def _accepts_key(result: CallResult | None) -> bool:
+    """Return whether the API has answered a call, or refused only what the key may do."""
+    if result is None or result.error is None:
+        return result is not None
+    return isinstance(result.error, PermissionDenied) and has_own_code(result.error)
+
+
+def _unreadable_key(status: int, *, is_valid: bool) -> Check:
+    if is_valid:
+        summary = f"the key is valid, but may not read itself ({status}): scopes and expiry are not known"
+        return _key(Level.INFO, summary)
+    summary = f"the API refuses the key here ({status}), and the list failed, so whether it is valid is not known"
+    advice = "Try again later. If it is still refused, copy the key again from HeyGen's settings into HEYGEN_API_KEY."
+    return _key(Level.ERROR, summary, advice)
 
 
 def unauthorized(error: AuthenticationError) -> Check:
@@ -114,16 +141,26 @@ def _balance(account: Account) -> Check:
 
 
 def _left(account: Account) -> tuple[float | None, str]:
-    if account.wallet is not None:
-        return account.wallet.remaining_balance, account.wallet.currency or "(no currency given)"
-    if account.usage_based is not None:
-        return account.usage_based.remaining_credits, "credits"
-    kinds = account.subscription.credits if account.subscription is not None else None
+    """Return how much is left of what the account is billed to, or of what the API shows instead, and its unit."""
+    kinds = {"wallet": account.wallet, "usage_based": account.usage_based, "subscription": account.subscription}
+    billed = kinds.get(account.billing_type or "")
+    match next((kind for kind in (billed, *kinds.values()) if kind is not None), None):
+        case Wallet() as wallet:
+            return wallet.remaining_balance, wallet.currency or "(no currency given)"
+        case UsageBased() as usage:
+            return usage.remaining_credits, "credits"
+        case Subscription() as subscription:
+            return _credits(subscription), "credits"
+    return None, ""
+
+
+def _credits(subscription: Subscription) -> float | None:
+    kinds = subscription.credits
     if kinds is None:
-        return None, ""
+        return None
     left = [kind.remaining for kind in (kinds.premium_credits, kinds.add_on_credits) if kind is not None]
     known = [remaining for remaining in left if remaining is not None]
-    return (sum(known) if known else None), "credits"
+    return sum(known) if known else None
 
 
 def failed(call: str, error: HeyGenError) -> Check:

@@ -12,9 +12,10 @@ from attrs import evolve, frozen
 from heygen_async._doctor.judgement import diagnose
 from heygen_async._doctor.seen import CallResult, CallResults, Offers
 from heygen_async._ids import segment
-from heygen_async._task_group import TaskGroup
+from heygen_async._task_group import TaskGroup, first_error
 from heygen_async._transport.driver import Transport
-from heygen_async._wire import Parameter, compose
+from heygen_async._transport.http import Http
+from heygen_async._wire import Answer, Parameter, Request, compose
 from heygen_async.diagnosis import Diagnosis
 from heygen_async.errors import HeyGenError
 from heygen_async.policies import RetryPolicy, Timeouts
@@ -80,10 +81,20 @@ class _Calls:
         if results.page is None or results.unanswered is not None or results.unauthorized is not None:
             return results
         ids = [id_ for item in results.page.objects[:_PAGE] if (id_ := _id(item.get("id"))) is not None]
-        async with TaskGroup() as group:
-            details = [group.create_task(self._get(_ONE, lipsync_id=id_)) for id_ in ids]
-            offers = await self._offers(ids)
-        return evolve(results, offers=offers, details=[task.result() for task in details])
+        offers, details = await self._make_others(ids)
+        return evolve(results, offers=offers, details=details)
+
+    async def _make_others(self, ids: list[str]) -> tuple[Offers, list[CallResult]]:
+        """Make the other calls, and those for the lipsyncs with these *ids* at the same time."""
+        try:
+            async with TaskGroup() as group:
+                details = [group.create_task(self._get(_ONE, lipsync_id=id_)) for id_ in ids]
+                offers = await self._offers(ids)
+        except ExceptionGroup as failed:  # the session was closed, or a tracing hook has a bug
+            failure = first_error(failed)
+        else:
+            return offers, [task.result() for task in details]
+        raise failure
 
     async def _offers(self, ids: list[str]) -> Offers:
         statuses = await self._get(_STATUSES, params={"lipsync_ids": ",".join(ids or [_NO_ID])})
@@ -100,20 +111,39 @@ class _Calls:
     async def _get(
         self, template: str, *, params: Mapping[str, Parameter] | None = None, **segments: str
     ) -> CallResult:
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        http = _TimedHttp(self.transport.http)
         response, error = None, None
         try:
-            response = await self.transport.send(compose("GET", template, segments=segments, params=params))
+            request = compose("GET", template, segments=segments, params=params)
+            response = await evolve(self.transport, http=http).send(request)
         except HeyGenError as failure:
             error = failure
         return CallResult(
             call=f"GET {template}",
-            seconds=clock() - started,
+            seconds=http.seconds,
             received_at=self.transport.clock(),
             response=response,
             error=error,
         )
+
+
+class _TimedHttp(Http):
+    """Sends the requests of one call over another `Http`, and measures the last of them.
+
+    A request first waits for its turn, by the limits of the session, which says nothing of the network.
+    """
+
+    def __init__(self, http: Http) -> None:
+        self.connections, self.origin, self._http = http.connections, http.origin, http
+        self.seconds = 0.0
+
+    async def exchange(self, request: Request, *, headers: Mapping[str, str], timeouts: Timeouts) -> Answer:
+        clock = asyncio.get_running_loop().time
+        started = clock()
+        try:
+            return await self._http.exchange(request, headers=headers, timeouts=timeouts)
+        finally:
+            self.seconds = clock() - started
 
 
 def _id(value: object) -> str | None:

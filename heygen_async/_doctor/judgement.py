@@ -56,7 +56,7 @@ def _result_checks(results: CallResults, reach: Reach | None) -> Iterator[Check]
         yield unauthorized(results.unauthorized)
         return
     yield clock_check(results.all)
-    yield from key_checks(results.key)
+    yield from key_checks(results.key, results.page)
     if results.offers is not None:
         yield from _offer_checks(results.offers)
     if results.page is not None:

@@ -18,7 +18,7 @@ class CallResult:
     call: str
     """Method and path template."""
     seconds: float
-    """How long it took, a second attempt included."""
+    """How long its last attempt took, from the request to the answer."""
     received_at: float
     """By the clock of this machine, in unix seconds."""
     response: Response | None = field(default=None, repr=False)

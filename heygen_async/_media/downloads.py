@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -109,7 +109,7 @@ class Downloads:
             await to_thread.run_sync(partial(write_whole, target, content, overwrite=overwrite))
         return target
 
-    async def iter_bytes(self, lipsync: Lipsync | str) -> AsyncIterator[bytes]:
+    async def iter_bytes(self, lipsync: Lipsync | str) -> AsyncGenerator[bytes, None]:
         """Yield the video of a lipsync; see `HeyGenSession.iter_bytes`."""
         _check_lipsync(lipsync)
         link = await self._link("video", lipsync)

@@ -118,7 +118,7 @@ class Uploads:
     def _is_settled(self, file: LocalFile) -> bool:
         return file.touched_at is not None and time.time() - file.touched_at >= self._transfers.settled_after
 
-    async def recover(self, asset_ids: Iterable[str]) -> bool:
+    async def recover(self, assets: Iterable[Asset | AssetId]) -> bool:
         """Wait for assets that HeyGen is still processing, and forget the others, so that they are uploaded again.
 
         Returns:
@@ -127,10 +127,11 @@ class Uploads:
         Raises:
             HeyGenError: If the API refuses the status requests, or an asset takes too long.
         """
-        states = await self._ingestion.wait(asset_ids)
+        by_id = {asset.id if isinstance(asset, Asset) else asset.value: asset for asset in assets}
+        states = await self._ingestion.wait(by_id)
         for asset_id, state in states.items():
             if state.status != COMPLETED:
-                self.forget(AssetId(asset_id))
+                self.forget(by_id[asset_id])
         return any(state.status == COMPLETED for state in states.values())
 
     def forget(self, what: Asset | AssetId | Path | None) -> None:

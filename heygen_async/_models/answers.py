@@ -296,7 +296,7 @@ class WebhookEvent(Model):
     event_id: str = field(repr=quoted_word)
     """The same in every delivery of this event."""
     event_type: str = field(default="", repr=quoted_word, metadata=_ALWAYS)
-    """Such as `batch.finished`; empty for a plain callback, which has none."""
+    """Such as `batch.finished`; empty if there is none, as in a plain callback."""
     lipsync_id: str | None = field(default=None, repr=quoted_word)
     """The job, under whichever name it came."""
     batch_id: str | None = field(default=None, repr=quoted_word)

@@ -190,9 +190,9 @@ class LipsyncRequest(Model):
     """
 
     video: Source = field(repr=shown_source)
-    """The source video: an https URL, a `Path`, or an asset."""
+    """The source video: an https URL, a local file (a `Path`, `bytes` or an open binary file), or an asset."""
     audio: Source = field(repr=shown_source)
-    """The new audio: an https URL, a `Path`, or an asset."""
+    """The new audio: likewise."""
     mode: Mode = "speed"
     """`speed`: fast, audio only. `precision`: higher fidelity, at about twice the price."""
     title: str | None = None

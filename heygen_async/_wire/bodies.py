@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 import orjson
 from attrs import define, field, frozen
+from multidict import CIMultiDict
 
 from heygen_async._masking import Mask
 from heygen_async._text import LONGEST_TEXT, one_line, shortened, start_of, whole_characters, without_queries
@@ -39,7 +40,7 @@ class Answer:
 
 @frozen(slots=False)  # made in less time
 class Response:
-    """An answer of the API.
+    """An answer of the API. A copy or a pickle has no mask, and its headers are without what that hides.
 
     Attributes:
         status: The HTTP status, 200 to 299.
@@ -61,6 +62,11 @@ class Response:
     def request_id(self) -> str | None:
         """The `X-Request-Id` of the answer, without the key; `None` if it has none."""
         return request_id(self.headers, self.mask)
+
+    def __getstate__(self) -> dict[str, object]:
+        # For `pickle` and `copy`: aiohttp's headers cannot be copied, and a mask holds the key.
+        headers = CIMultiDict((name, self.mask(value)) for name, value in self.headers.items())
+        return {**vars(self), "headers": headers, "mask": _NO_MASK}
 
 
 def parse_json(body: bytes) -> JSON:

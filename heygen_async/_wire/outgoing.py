@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -130,7 +131,22 @@ def compose_raw(
     if not _PATH.fullmatch(path) or any(part.strip(".") == "" for part in path[1:].split("/")):
         raise ValueError(f"path must be percent-encoded, start with /v3/ and have no query: {shown(path)}")
     # Of calls that this library does not know, nor is it known whether their answers have data.
-    return compose(method, path, params=params, json=json, idempotency_key=idempotency_key, has_data=False)
+    request = compose(method, path, params=params, json=json, idempotency_key=idempotency_key, has_data=False)
+    _check_finite(json)  # what could be written is not nested without end
+    return request
+
+
+def _check_finite(json: object) -> None:
+    """Check that all numbers in *json* are finite: others would be sent as `null`."""
+    left = [json]
+    while left:
+        match left.pop():
+            case float() as number if not math.isfinite(number):
+                raise TypeError(f"JSON has no {number}")
+            case dict() as members:
+                left += members.values()
+            case list() | tuple() as items:
+                left += items
 
 
 def query_string(params: Mapping[str, Parameter]) -> str:

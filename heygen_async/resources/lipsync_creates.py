@@ -20,7 +20,6 @@ from heygen_async.errors import UNUSABLE_ASSET, APIError, CallRecord, InvalidReq
 from heygen_async.models import JSON, Asset, AssetId, LipsyncRequest, Source
 
 _PROCESSING = "asset_not_available"
-_ASSETS = (Asset, AssetId)
 _REMOTE = (str, Asset, AssetId)
 
 _Place: TypeAlias = tuple[int, Role]
@@ -91,15 +90,16 @@ class LipsyncCreate:
     async def _recover(self, error: APIError, assets: Mapping[_Place, Asset], record: CallRecord) -> bool:
         """Return whether to send the request again after it was refused for an asset that cannot be used.
 
-        An asset that is still being processed is waited for. The session's own uploads are made again if the server
-        no longer has them.
+        An asset that is still being processed is waited for. Uploads of the session that the server no longer has are
+        forgotten, whoever made them, and those of this call are made again.
         """
-        if error.code != _PROCESSING:
-            for asset in assets.values():
-                self._uploads.forget(asset)
-            return bool(assets)
-        with record.on_error():
-            return await self._uploads.recover(_asset_ids(self._requests, assets)) or bool(assets)
+        used = _used_assets(self._requests, assets)
+        if error.code == _PROCESSING:
+            with record.on_error():
+                return await self._uploads.recover(used) or bool(assets)
+        for asset in used:  # which of them is gone the error does not say
+            self._uploads.forget(asset)
+        return bool(assets)
 
     def _composed(self, assets: Mapping[_Place, Asset]) -> Request:
         bodies: list[JSON] = [
@@ -137,8 +137,7 @@ def _check_sources(requests: Sequence[LipsyncRequest]) -> None:
                 raise ValueError(f"{role} {problem}")
 
 
-def _asset_ids(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) -> list[str]:
-    """List the assets that *requests* use, once each: those just uploaded, and the caller's own."""
+def _used_assets(requests: Sequence[LipsyncRequest], assets: Mapping[_Place, Asset]) -> list[Asset | AssetId]:
+    """List the assets that *requests* use: those just uploaded, and the caller's own."""
     own = (source for request in requests for source in (request.video, request.audio))
-    ids = [source.id if isinstance(source, Asset) else source.value for source in own if isinstance(source, _ASSETS)]
-    return list(dict.fromkeys([*(asset.id for asset in assets.values()), *ids]))
+    return [*assets.values(), *(source for source in own if isinstance(source, (Asset, AssetId)))]

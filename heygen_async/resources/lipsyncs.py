@@ -45,7 +45,7 @@ from heygen_async.models import (
 from heygen_async.pagination import MAX_PAGE, Page, Paginator
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.lipsync_creates import LipsyncCreate
-from heygen_async.resources.lipsync_reads import fetch, fetch_page, fetch_statuses
+from heygen_async.resources.lipsync_reads import fetch, fetch_page, fetch_statuses, without_retries
 
 _ONE = "/v3/lipsyncs/{lipsync_id}"
 _BATCH = "/v3/lipsyncs/batches/{batch_id}"
@@ -249,13 +249,13 @@ class Lipsyncs:
         return self._batch(segment("batch_id", batch_id))
 
     def _batch(self, batch_id: str, key: str | None = None, *, created_at: datetime | None = None) -> LipsyncBatch:
-        get, fetch_items = partial(self._get_batch, batch_id), partial(self._batch_page, batch_id)
         return LipsyncBatch(
             batch_id,
-            get,
-            fetch_items,
+            partial(_get_batch, self._transport, batch_id),
+            partial(self._batch_page, batch_id),
             self._poller.policy,
             self._transport.server_time.now,
+            look=partial(_get_batch, without_retries(self._transport), batch_id),
             idempotency_key=key,
             created_at=created_at,
             sleep=self._transport.gate.sleep,
@@ -263,10 +263,6 @@ class Lipsyncs:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._transport.server_time.now(), UTC)
-
-    async def _get_batch(self, batch_id: str) -> Batch:
-        request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params={"limit": 1})
-        return read_own(await self._transport.send(request), Batch, batch_id)
 
     async def _batch_page(self, batch_id: str, token: str | None) -> Page[BatchItem]:
         params = {"limit": MAX_PAGE, "token": token}
@@ -283,6 +279,11 @@ def _checked_requests(requests: Iterable[LipsyncRequest]) -> Sequence[LipsyncReq
     for index, request in enumerate(listed):
         check_type(f"requests[{index}]", request, LipsyncRequest)
     return listed
+
+
+async def _get_batch(transport: Transport, batch_id: str) -> Batch:
+    request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params={"limit": 1})
+    return read_own(await transport.send(request), Batch, batch_id)
 
 
 def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:

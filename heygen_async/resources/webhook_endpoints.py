@@ -156,7 +156,12 @@ class WebhookEndpoints:
 
     async def event_types(self) -> Sequence[EventType]:
         """Return the event types that can be sent to an endpoint."""
-        return read_page(await self._transport.send(compose("GET", "/v3/webhooks/event-types")), EventType).items
+        return await Paginator(self._event_types_page, identity=attrgetter("event_type")).collect()
+
+    async def _event_types_page(self, token: str | None) -> Page[EventType]:
+        # No pages are documented for this call, but its answer has the form of one.
+        request = compose("GET", "/v3/webhooks/event-types", params={"token": token})
+        return read_page(await self._transport.send(request), EventType)
 
     def events(
         self,

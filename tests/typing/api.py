@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import assert_type
@@ -51,6 +52,17 @@ async def main_paths(heygen: HeyGenSession) -> None:
     async for state in job.updates():
         assert_type(state, LipsyncStatus | str)
     assert_type(await heygen.dub(video=AssetId("a"), audio=Path("b"), output="c.mp4", title="t"), Lipsync)
+
+
+async def iterations_that_may_stop_early(heygen: HeyGenSession, job: LipsyncJob) -> None:
+    async with aclosing(heygen.iter_bytes("ls_1")) as pieces:
+        assert_type(pieces, AsyncGenerator[bytes, None])
+    async with aclosing(job.iter_bytes()) as pieces:
+        assert_type(pieces, AsyncGenerator[bytes, None])
+    async with aclosing(job.updates()) as statuses:
+        assert_type(statuses, AsyncGenerator[LipsyncStatus | str, None])
+    async with aclosing(heygen.poller.updates("ls_1")) as statuses:
+        assert_type(statuses, AsyncGenerator[LipsyncStatus | str, None])
 
 
 async def lists(heygen: HeyGenSession) -> None:

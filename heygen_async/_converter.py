@@ -112,7 +112,9 @@ class RotatedSecret:
 _SPELLINGS: Final[Mapping[type, Mapping[str, str]]] = {
     Asset: {"asset_id": "id"},
     Batch: {"batch_id": "id"},
+    BatchCreated: {"id": "batch_id"},
     BatchItem: {"video_id": "lipsync_id"},
+    Created: {"id": "lipsync_id", "video_id": "lipsync_id"},
     StatusEntry: {"video_id": "lipsync_id"},
     WebhookEndpoint: {"endpoint_id": "id"},
     WebhookEvent: {"event_data": "data"},

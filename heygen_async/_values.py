@@ -32,10 +32,12 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 def read_status(value: object) -> LipsyncStatus | str:
-    """Return a status word of either vocabulary as the one of `LipsyncStatus`; an unknown one as it is."""
+    """Return a status word of either vocabulary as the one of `LipsyncStatus`, in any case; an unknown one as it is."""
     if type(value) is not str:
         raise ValueError("not a string")
-    return _WORDS.get(value, value)
+    if (word := _WORDS.get(value)) is not None:
+        return word
+    return _WORDS.get(value.strip().lower(), value)
 
 
 def read_text(value: object) -> str:

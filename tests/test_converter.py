@@ -25,11 +25,14 @@ from heygen_async import (
 )
 from heygen_async._converter import (
     _SPELLINGS,
+    BatchCreated,
+    Created,
     RotatedSecret,
     StatusEntry,
     _converter,
     read,
     read_batch_items,
+    read_new,
     read_page,
     read_statuses,
     request_body,
@@ -75,10 +78,22 @@ def test_the_documented_answer_is_a_lipsync():
         ("completed", LipsyncStatus.COMPLETED),
         ("failed", LipsyncStatus.FAILED),
         ("not_found", LipsyncStatus.NOT_FOUND),
+        ("COMPLETED", LipsyncStatus.COMPLETED),
+        ("Queued ", LipsyncStatus.PENDING),
     ],
 )
 def test_both_vocabularies_read_as_one(word, status):
     assert read_status(word) is status
+
+
+@pytest.mark.parametrize("name", ["lipsync_id", "id", "video_id"])
+def test_the_id_of_a_created_job_may_have_any_of_its_names(name):
+    assert read_new(answer({name: "ls_1"}), Created, "lipsync_id") == Created("ls_1")
+
+
+@pytest.mark.parametrize("name", ["batch_id", "id"])
+def test_the_id_of_a_created_batch_may_have_any_of_its_names(name):
+    assert read_new(answer({name: "b_1"}), BatchCreated, "batch_id") == BatchCreated("b_1")
 
 
 def test_an_unknown_status_survives_as_itself():

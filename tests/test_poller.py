@@ -280,7 +280,8 @@ async def test_a_wait_outlasts_transient_errors(server):
 
 async def test_a_timeout_has_the_last_error_as_its_cause(server):
     server.add("ls_1", lasts=100)
-    server.trouble["statuses"] = error = TransportError("no network")
+    error = TransportError("no network")
+    server.trouble |= {"statuses": error, "get": error}
 
     with pytest.raises(WaitTimeout) as caught:
         await server.poller().wait("ls_1", timeout=30)

@@ -70,12 +70,11 @@ async def test_waits_of_many_tasks_cost_a_handful_of_requests():
     assert asked(sandbox)[LIST] <= 20  # a page is read for 10 jobs at least
 
 
-@pytest.mark.parametrize("route", [GET, LOOK])
-async def test_each_look_at_a_job_is_one_request_while_the_api_is_out_of_order(route):
+async def test_each_look_at_a_job_is_one_request_while_the_api_is_out_of_order():
     retry = RetryPolicy(max_attempts=4, first_delay=0.001)
     polling = PollPolicy(fastest=0.001, slowest=0.002)
     async with (
-        sandbox_of(faults=[faults.html(route, times=1000)]) as sandbox,
+        sandbox_of(faults=[faults.html("GET /v3/*", times=1000)]) as sandbox,
         session_on(sandbox, retry=retry, polling=polling) as session,
         asyncio.timeout(20),
     ):
@@ -85,7 +84,31 @@ async def test_each_look_at_a_job_is_one_request_while_the_api_is_out_of_order(r
             await session.poller.wait(lipsync_id)
 
     assert caught.value.attempts == 1
-    assert asked(sandbox)[route] == 10  # as many unreadable answers in a row end a wait
+    assert asked(sandbox)[LOOK] + asked(sandbox)[GET] == 10  # as many unreadable answers in a row end a wait
+
+
+BULK_FAULTS = {
+    "500": faults.server_error(LOOK),
+    "503": faults.server_error(LOOK, status=503, body="html"),
+    "a page": faults.html(LOOK),
+    "cut off": faults.truncated(LOOK),
+    "a reset": faults.reset(LOOK),
+}
+
+
+@pytest.mark.parametrize("fault", BULK_FAULTS.values(), ids=BULK_FAULTS)
+async def test_jobs_are_fetched_by_themselves_while_only_bulk_requests_fail(fault):
+    polling = PollPolicy(fastest=0.001, slowest=0.002)
+    async with (
+        sandbox_of(faults=[fault]) as sandbox,
+        session_on(sandbox, retry=RetryPolicy(max_attempts=1), polling=polling) as session,
+        asyncio.timeout(20),
+    ):
+        ids = await make_jobs(session, sandbox, 3)
+        ended = [lipsync async for lipsync in session.poller.as_completed(ids)]
+
+    assert {one.status for one in ended} == {LipsyncStatus.COMPLETED}
+    assert asked(sandbox)[LOOK] <= 10
 
 
 async def test_each_look_at_a_batch_is_one_request_while_the_api_is_out_of_order_and_a_get_is_repeated():

@@ -28,6 +28,7 @@ from heygen_async.errors import (
     InvalidRequest,
     NotFound,
     PermissionDenied,
+    RateLimited,
     WaitTimeout,
     may_be_page,
 )
@@ -50,6 +51,8 @@ from heygen_async.polling.waiters import (
 )
 
 _SLICE: Final = 1000  # the most jobs handled in one go, so that the event loop is not blocked
+_PROBE_AFTER: Final = 3
+"""Bulk requests that fail in a row before it is tried whether a GET succeeds."""
 _STATUSES_PAUSE: Final = 300.0
 """Seconds without bulk status requests after a gateway's page has refused one."""
 
@@ -65,6 +68,7 @@ class Board:
         self.has_statuses = True
         """Whether the account has bulk status requests, as far as is known."""
         self._statuses_again = math.inf  # when to find out once more
+        self._failed_in_a_row = 0  # of bulk requests
         self.bulk_requests = 0
         """Bulk status requests in flight."""
         self._policy = policy
@@ -205,6 +209,7 @@ class Board:
 
     def on_statuses(self, request: StatusRequest, statuses: Mapping[str, Status], now: Now) -> None:
         """Settle a bulk status request."""
+        self._failed_in_a_row = 0
         ended = []
         for job in self._settle(request):
             status = statuses.get(job.id)
@@ -223,6 +228,8 @@ class Board:
 
     def on_lipsync(self, request: StatusRequest, lipsync: Lipsync, now: Now) -> None:
         """Settle the GET of one lipsync."""
+        if self._failed_in_a_row >= _PROBE_AFTER:  # only bulk requests fail
+            self._pause_statuses(now.time + _STATUSES_PAUSE)
         for job in self._settle(request):
             self._on_job(job, lipsync, now)
         self._assign_gets(request.sender)
@@ -251,8 +258,7 @@ class Board:
         elif request.kind is RequestKind.PAGE and isinstance(error, HeyGenError):
             self._after_page(request, None, jobs, 0)
         elif is_bulk and isinstance(error, NotFound | PermissionDenied):
-            self.has_statuses = False
-            self._statuses_again = now.time + _STATUSES_PAUSE if may_be_page(error) else math.inf
+            self._pause_statuses(now.time + _STATUSES_PAUSE if may_be_page(error) else math.inf)
             for job in jobs:
                 self._enqueue(job, now.time)
         elif is_bulk and isinstance(error, InvalidRequest):
@@ -260,7 +266,19 @@ class Board:
         else:
             for job in jobs:
                 self._on_job_error(job, error, now, is_bulk=is_bulk)
+            if is_bulk and not isinstance(error, RateLimited):
+                self._probe(jobs, now.time)
         self._assign_gets(request.sender)
+
+    def _pause_statuses(self, until: float) -> None:
+        self.has_statuses, self._statuses_again, self._failed_in_a_row = False, until, 0
+
+    def _probe(self, jobs: Sequence[Job], now: float) -> None:
+        """After some bulk requests that failed in a row, have one of *jobs* fetched by itself."""
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row % _PROBE_AFTER == 0:
+            waiting = [job for job in jobs if job.state is JobState.QUEUED and job.not_before <= now]
+            self._get_each(waiting[:1])
 
     def on_cancelled(self, request: StatusRequest, now: float) -> None:
         """Settle a request that ended without an answer because its sender was cancelled: it is due now."""

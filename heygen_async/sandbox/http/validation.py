@@ -308,7 +308,7 @@ def position(given: Mapping[str, str], kind: str) -> int | None:
         found = int(number)
     except (ValueError, binascii.Error) as error:
         raise _bad_token() from error
-    if name != kind or cursor(kind, found) != token:
+    if name != kind or found < 0 or cursor(kind, found) != token:
         raise _bad_token()
     return found
 

@@ -576,6 +576,13 @@ async def test_a_decision_that_comes_while_the_rows_are_read_is_newer_than_they_
     assert await counts(page) == {"all": 5, "review": 2, "approved": 1, "rejected": 0, "failed": 1, "running": 1}
 
 
+async def test_rows_that_break_off_are_named_as_the_problem(shown):
+    _, page = shown
+    await page.route("**/rows", lambda route: route.fulfill(body='{"info": ', content_type="application/json"))
+    await page.reload()
+    await told(page, "The rows cannot be read: Unexpected end of JSON input")
+
+
 async def test_of_five_thousand_rows_only_those_in_sight_are_in_the_document(tmp_path):
     path = tmp_path / "run.sqlite"
     many = [Record(key=f"row-{number}", inputs="i", number=number, state=State.FAILED) for number in range(1, 5001)]

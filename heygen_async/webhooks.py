@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, cast
 
+from anyio import to_thread
 from attrs import define, field, frozen
 
 from heygen_async._arguments import check_callback_url, check_count, check_function, check_type, shown
@@ -47,6 +48,9 @@ logger: Final = logging.getLogger("heygen_async.webhooks")
 
 MAX_BODY: Final = 1 << 20
 """The longest body that is read, in bytes."""
+
+_LARGE: Final = 16 << 10
+"""Bytes from which on a body is read in a thread: one that is almost JSON takes long. Events are far shorter."""
 
 _ANSWER_WITHIN: Final = 8.0
 """Seconds until a delivery is answered in any case. HeyGen waits for 10."""
@@ -289,7 +293,7 @@ class WebhookReceiver:
 
     async def _receive(self, body: bytes, headers: Mapping[str, str]) -> _Answer:
         try:
-            delivery = open_delivery(body, headers, keys=self._keys, tolerance=self._tolerance, names=self._names)
+            delivery = await self._opened(body, headers)
         except WebhookError as error:
             return _refused(_Answer(401 if isinstance(error, InvalidSignature) else 400, str(error)))
         if not self._busy.isdisjoint(delivery.marks):
@@ -299,6 +303,10 @@ class WebhookReceiver:
             return await self._handle_once(delivery)
         finally:
             self._busy -= delivery.marks
+
+    async def _opened(self, body: bytes, headers: Mapping[str, str]) -> Delivery:
+        work = partial(open_delivery, body, headers, keys=self._keys, tolerance=self._tolerance, names=self._names)
+        return work() if len(body) < _LARGE else await to_thread.run_sync(work)
 
     async def _handle_once(self, delivery: Delivery) -> _Answer:
         try:

@@ -416,6 +416,7 @@ async def test_a_body_has_a_limit(call):
         (f"GET {LIPSYNCS}?limit=1&limit=2", "limit"),
         (f"GET {LIPSYNCS}?token=made-up", "token"),
         (f"GET {LIPSYNCS}?token=", "token"),
+        (f"GET {LIPSYNCS}?token=bGlwc3luY3M6LTU", "token"),  # "lipsyncs:-5"
         (f"GET {LIPSYNCS}?page=2", "page"),
         (f"GET {LIPSYNCS}/ls%2F1", "lipsync_id"),
         (f"GET {LIPSYNCS}/ls%201", "lipsync_id"),

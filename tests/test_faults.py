@@ -160,6 +160,30 @@ def test_a_fault_of_downloads_is_refused_for_a_call_of_the_api(make):
     assert [make(route).route for route in ("*", "GET *", faults.CAPTIONS)] == ["*", "GET *", faults.CAPTIONS]
 
 
+@pytest.mark.parametrize(
+    "make", [faults.unknown_fields, faults.unknown_status, partial(faults.odd_fields, fields={"a": 1})]
+)
+@pytest.mark.parametrize("route", [faults.DOWNLOADS, faults.CAPTIONS, "PUT /uploads/{asset_id}"])
+def test_a_fault_of_json_is_refused_for_the_file_host(make, route):
+    with pytest.raises(ValueError, match=r"fault of answers in JSON, and '.*' matches none"):
+        make(route)
+
+
+@pytest.mark.parametrize(
+    ("make", "passed", "met"),
+    [
+        (partial(faults.cut_download, after_bytes=10), "GET /v3/lipsyncs/statuses", faults.DOWNLOADS),
+        (faults.no_ranges, "GET /v3/lipsyncs", faults.CAPTIONS),
+        (faults.unknown_fields, faults.DOWNLOADS, "GET /v3/lipsyncs"),
+    ],
+)
+def test_a_fault_is_not_used_up_by_a_request_that_cannot_have_it(make, passed, met):
+    script = [make("GET *", times=1), faults.stall("GET *")]
+    assert faults.choose(script, passed, Random(0)) == faults.stall("GET *")
+    assert faults.choose(script, met, Random(0)) == make("GET *", times=1)
+    assert script == [faults.stall("GET *")]
+
+
 async def test_every_route_that_can_be_named_answers(sandbox, http):
     for name in ROUTES:
         method, path = name.split(" ")

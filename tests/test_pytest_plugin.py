@@ -399,6 +399,40 @@ def test_an_address_in_the_environment_is_respected(tests, monkeypatch):
     ran.assert_outcomes(passed=1)
 
 
+LOCAL = """
+    import os
+    import pytest
+    from heygen_async import HeyGenSession, RetryPolicy
+
+    async def get(**options):
+        async with HeyGenSession("sk_real", retry=RetryPolicy(max_attempts=1), **options) as heygen:
+            await heygen.account.me()
+
+    async def test_a_session_with_an_address_of_its_own():
+        with pytest.raises(RuntimeError, match="mark the test heygen_live"):
+            await get(base_url="https://192.0.2.1")
+
+    async def test_that_deletes_the_address(monkeypatch):
+        monkeypatch.delenv("HEYGEN_BASE_URL")
+        with pytest.raises(RuntimeError, match="mark the test heygen_live"):
+            await get()
+
+    @pytest.mark.heygen_live
+    def test_with_the_marker():
+        assert os.environ["HEYGEN_BASE_URL"].endswith(":8000")
+        assert "HEYGEN_LOOPBACK_ONLY" not in os.environ
+
+    def test_the_next_test_is_guarded_again():
+        assert os.environ["HEYGEN_LOOPBACK_ONLY"]
+"""
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8000", "http://localhost:8000"])
+def test_an_address_of_this_machine_in_the_environment_opens_no_way_to_another(tests, monkeypatch, address):
+    monkeypatch.setenv("HEYGEN_BASE_URL", address)
+    tests(LOCAL).assert_outcomes(passed=4)
+
+
 def test_a_run_inside_a_run_leaves_the_environment_as_it_was(pytester, monkeypatch):
     for before in ("http://127.0.0.1:1", "https://api.heygen.com", None):
         if before is None:

@@ -339,6 +339,13 @@ def test_an_upstream_that_is_not_https_or_loopback_is_refused(upstream, tmp_path
         RecordingProxy(upstream, tmp_path)
 
 
+def test_a_proxy_that_may_reach_this_machine_only_refuses_another_upstream(tmp_path, monkeypatch):
+    monkeypatch.setenv("HEYGEN_LOOPBACK_ONLY", "1")
+    with pytest.raises(ValueError, match="HEYGEN_LOOPBACK_ONLY is set"):
+        RecordingProxy("https://api.heygen.com", tmp_path)
+    RecordingProxy("http://127.0.0.1:1", tmp_path)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
 def test_it_listens_on_this_machine_only(host, tmp_path):
     with pytest.raises(ValueError, match="listens on this machine only"):
@@ -492,6 +499,8 @@ def test_a_text_is_kept_only_in_fields_that_are_known_to_be_harmless(value):
         ("the key k3y-123 and \\u006b3y-123", "the key **** and ****"),
         ("whsec_abcdefgh12", "***"),
         ("Authorization: Bearer abcdefgh12 is wrong", "Authorization: *** is wrong"),
+        ("pk.abcdefgh12, rk-abcdefgh12 and eyJhbGciOiJI.e30.x", "***, *** and ***"),
+        ("skipped_by_user: skeleton_not_detected", "skipped_by_user: skeleton_not_detected"),
     ],
 )
 def test_what_is_replaced_in_a_text(text, masked):
@@ -660,6 +669,28 @@ async def test_a_create_that_only_the_api_accepts_is_found(change, expected, tmp
         assert "start_time" in difference
     else:
         assert differences == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "message"),
+    [
+        (
+            "/v3/assets/direct-uploads",
+            {"filename": "Anna.mpeg", "content_type": "video/mp4", "size_bytes": 5},
+            "The extension of the file name does not match video/mp4.",
+        ),
+        ("/v3/lipsyncs", {**BODY, "callback_url": "https://a.example:Anna/hook"}, "callback_url is not a URL."),
+    ],
+)
+async def test_a_difference_says_nothing_that_the_user_wrote(path, body, message, tmp_path):
+    async def accepting(request):
+        return web.json_response({"data": {}})
+
+    async with proxied(accepting, tmp_path) as (proxy, http):
+        async with http.post(proxy.url + path, json=body) as answer:
+            assert answer.status == 200
+        assert f"the API accepts what the sandbox refuses: {message}" in [text for _, text in proxy.differences]
+    assert "Anna" not in written(tmp_path)
 
 
 async def test_a_create_that_only_the_sandbox_accepts_is_found(tmp_path):
@@ -979,7 +1010,7 @@ def test_a_recorder_that_may_reach_this_machine_only_says_so(tmp_path):
 
     assert (ran.code, ran.error["message"]) == (
         2,
-        "--record: HEYGEN_LOOPBACK_ONLY is set: it must be an address of this machine",
+        "--record: HEYGEN_LOOPBACK_ONLY is set: the upstream must be an address of this machine",
     )
 
 

@@ -361,17 +361,22 @@ async def test_a_browser_that_keeps_nothing_decides_and_has_its_settings(shown):
     await happens(page, "() => document.getElementById('result').playbackRate === 1.25")
 
 
-async def test_a_decision_is_stored_though_its_page_is_closed_meanwhile(shown, monkeypatch):
-    visit, page = shown
-    begun, goes_on = asyncio.Event(), asyncio.Event()
-    stored_records = Journal.records
+def held(monkeypatch, method):
+    """Have a method of journals wait; returns the events that say that it was called and that it goes on."""
+    begun, goes_on, real = asyncio.Event(), asyncio.Event(), getattr(Journal, method)
 
-    async def held(journal, keys):
+    async def late(*given):
         begun.set()
         await goes_on.wait()
-        return await stored_records(journal, keys)
+        return await real(*given)
 
-    monkeypatch.setattr(Journal, "records", held)
+    monkeypatch.setattr(Journal, method, late)
+    return begun, goes_on
+
+
+async def test_a_decision_is_stored_though_its_page_is_closed_meanwhile(shown, monkeypatch):
+    visit, page = shown
+    begun, goes_on = held(monkeypatch, "records")
     await press(page, "a")
     await begun.wait()
     await page.close()
@@ -379,6 +384,55 @@ async def test_a_decision_is_stored_though_its_page_is_closed_meanwhile(shown, m
     async with asyncio.timeout(20):
         while await reviews(visit) != {"row-1": ("approved", "")}:  # noqa: ASYNC110 nothing else tells us
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("category", ["review", "all"])
+async def test_a_note_that_is_begun_while_a_decision_is_stored_keeps_its_row_and_the_keyboard(
+    shown, monkeypatch, category
+):
+    visit, page = shown
+    await page.click(f"#filters [data-category={category}]")
+    begun, goes_on = held(monkeypatch, "keep_review")
+    await press(page, "a")
+    await begun.wait()
+    await press(page, "r")
+    await page.keyboard.type("bad l")
+    goes_on.set()
+    await told(page, "Episode 1: approved")
+    await page.keyboard.type("ips, as before")  # "a" would approve the next row
+    await press(page, "Enter")
+    await told(page, "Episode 1: rejected")
+    assert await reviews(visit) == {"row-1": ("rejected", "bad lips, as before")}
+
+
+async def test_a_note_that_is_begun_while_a_decision_is_undone_keeps_its_row_and_the_keyboard(shown, monkeypatch):
+    visit, page = shown
+    await press(page, "a")
+    await is_chosen(page, "Episode 2")
+    begun, goes_on = held(monkeypatch, "withdraw_review")
+    await press(page, "u")
+    await begun.wait()
+    await press(page, "r")
+    await page.keyboard.type("bad l")
+    goes_on.set()
+    await told(page, "Episode 1: to review again")
+    await page.keyboard.type("ips, as before")
+    await press(page, "Enter")
+    await told(page, "Episode 2: rejected")
+    assert await reviews(visit) == {"row-2": ("rejected", "bad lips, as before")}
+
+
+async def test_a_decision_that_was_still_being_stored_is_what_an_undo_restores(shown, monkeypatch):
+    visit, page = shown
+    begun, goes_on = held(monkeypatch, "keep_review")
+    await press(page, "a")
+    await begun.wait()
+    await press(page, "r", "Enter")
+    goes_on.set()
+    await told(page, "Episode 1: rejected")
+    await press(page, "u")
+    await told(page, "Episode 1: approved")
+    assert await reviews(visit) == {"row-1": ("approved", "")}
 
 
 async def decided_elsewhere(visit, page, key, decision):
@@ -500,6 +554,33 @@ async def test_a_reload_shows_what_was_decided(shown):
     assert (await counts(page))["approved"] == 1
     await visit.decide("row-2", "ls_2", "rejected", "from elsewhere")
     await happens(page, "() => document.querySelector('[data-category=rejected] b').textContent === '1'")
+
+
+async def test_a_decision_that_comes_while_the_rows_are_read_is_newer_than_they_are(shown):
+    visit, page = shown
+    read, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def late(route):
+        answer = await route.fetch()
+        read.set()
+        await goes_on.wait()
+        await route.fulfill(response=answer)
+
+    await page.route("**/rows", late)
+    async with page.expect_response("**/events"):  # or the page would not learn of the decision
+        await page.reload(wait_until="commit")
+    await read.wait()
+    await decided_elsewhere(visit, page, "row-1", "approved")
+    goes_on.set()
+    await happens(page, "() => document.getElementById('journal').textContent === 'run.sqlite'")
+    assert await counts(page) == {"all": 5, "review": 2, "approved": 1, "rejected": 0, "failed": 1, "running": 1}
+
+
+async def test_rows_that_break_off_are_named_as_the_problem(shown):
+    _, page = shown
+    await page.route("**/rows", lambda route: route.fulfill(body='{"info": ', content_type="application/json"))
+    await page.reload()
+    await told(page, "The rows cannot be read: Unexpected end of JSON input")
 
 
 async def test_of_five_thousand_rows_only_those_in_sight_are_in_the_document(tmp_path):

@@ -32,6 +32,8 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import JournalError
+from heygen_async.cli.options import Printing
+from heygen_async.cli.review import _open as open_browser
 from heygen_async.models import DubRow
 from heygen_async.review import RunPage
 from heygen_async.review.ranges import PART
@@ -122,6 +124,18 @@ async def test_a_browser_is_started_with_an_address_that_works_once(journal):
             assert (answer.status, await answer.text()) == (404, "not found")
 
 
+@pytest.mark.parametrize(("has_started", "status"), [(True, 200), (False, 404)], ids=["started", "not started"])
+async def test_an_address_for_a_browser_that_does_not_start_leads_nowhere(journal, has_started, status, monkeypatch):
+    addresses = []
+    monkeypatch.setattr("webbrowser.open", lambda url: addresses.append(url) or has_started)
+    monkeypatch.setattr("heygen_async.cli.review._has_browser", lambda: True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    async with visited(journal) as visit:
+        await open_browser(visit.page, visit.url, Printing())
+        async with visit.http.get(*addresses) as answer:
+            assert answer.status == status
+
+
 async def test_every_answer_has_the_policy_and_is_not_kept(journal):
     async with visited(journal) as visit:
         for path, token in (("", True), ("rows", True), ("result?key=row-1", True), ("nothing", True), ("", False)):
@@ -180,6 +194,25 @@ async def test_more_rows_than_are_read_at_once_are_all_sent(tmp_path):
     await write_journal(path, [Record(key=f"row-{number}", inputs="i", number=number) for number in range(1201)])
     async with visited(path) as visit:
         assert len(await visit.rows()) == 1201
+
+
+async def test_rows_that_can_be_read_in_part_only_are_an_answer_that_breaks_off(tmp_path, monkeypatch):
+    path = tmp_path / "run.sqlite"
+    await write_journal(path, [Record(key=f"row-{number}", inputs="i", number=number) for number in range(1201)])
+    all_rows = Journal.all_rows
+
+    async def unreadable(journal, last, most):
+        if last:
+            raise JournalError("disk I/O error")
+        return await all_rows(journal, last, most)
+
+    monkeypatch.setattr(Journal, "all_rows", unreadable)
+    async with visited(path) as visit:
+        async with visit.http.get(visit.url + "rows") as answer:
+            assert answer.status == 200
+            with pytest.raises(aiohttp.ClientError):
+                await answer.read()
+        assert (await visit.get(""))[0] == 200
 
 
 # Files
@@ -416,14 +449,17 @@ async def test_a_source_by_url_is_in_the_policy_and_never_fetched_here(journal):
     async with visited(journal, {"row-1": row}) as visit:
         _, headers, _ = await visit.get("")
         assert "media-src 'self' https://cdn.example;" in headers["Content-Security-Policy"]
+        _, others, _ = await visit.get("rows")
+        assert "media-src 'self';" in others["Content-Security-Policy"]  # only a page loads something
         assert (await visit.get("source?key=row-1"))[0] == 404
         assert (await visit.rows())["row-1"]["source"] == {"kind": "url", "url": row.video}
 
 
-async def test_the_video_of_another_job_is_not_shown_for_the_one_that_was_named(journal):
+@pytest.mark.parametrize("what", ["result", "captions"])
+async def test_the_video_of_another_job_is_not_shown_for_the_one_that_was_named(journal, what):
     async with visited(journal) as visit:
-        assert (await visit.get("result?key=row-1&job=ls_1"))[0] == 200
-        assert (await visit.get("result?key=row-1&job=ls_0"))[0] == 409
+        assert (await visit.get(f"{what}?key=row-1&job=ls_1"))[0] == 200
+        assert (await visit.get(f"{what}?key=row-1&job=ls_0"))[0] == 409
 
 
 # Decisions

@@ -194,6 +194,11 @@ async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing(tmp_path, mo
         {"port": -1},
         {"max_asset_bytes": -1},
         {"link_seconds": math.nan},
+        {"api_key": "k\ud83d"},
+        {"callback_secret": "s\ud83d"},
+        {"signature_header": "X-A\r\nB: c"},
+        {"signature_header": "X Signature"},
+        {"signature_header": "Sïgnature"},
     ],
     ids=str,
 )
@@ -323,6 +328,24 @@ async def test_jobs_take_their_job_seconds(http, job_seconds, lengths):
         assert [job.ended_at - job.created_at for job in sandbox.jobs] == lengths
 
 
+@pytest.mark.parametrize(
+    ("wrong", "kind"), [("x", TypeError), (None, TypeError), (-5, ValueError), (math.nan, ValueError)]
+)
+async def test_a_function_that_returns_no_length_makes_no_job(http, caplog, wrong, kind):
+    lengths = [wrong, 7.0]
+    async with Sandbox(manual=True, job_seconds=lambda _: lengths.pop(0)) as sandbox:
+        api = Api(sandbox, http)
+        async with http.post(f"{sandbox.url}/v3/lipsyncs", json=BODY, headers={"X-Api-Key": sandbox.api_key}) as answer:
+            assert answer.status == 500
+        assert (sandbox.jobs, sandbox.charged) == ([], 0)
+        await api.create()
+        await sandbox.advance(7)
+        assert [job.status for job in sandbox.jobs] == ["completed"]
+    [error] = [record.exc_info[1] for record in caplog.records]
+    assert type(error) is kind
+    assert str(error).startswith("The result of job_seconds must be")
+
+
 async def test_latency_is_of_a_route_and_keeps_its_key_in_flight(http):
     async with Sandbox(manual=True, latency={"GET *": 0.001, "POST /v3/lips*": 3600}) as sandbox:
         api = Api(sandbox, http)
@@ -399,6 +422,16 @@ async def test_a_job_can_be_failed_by_hand(sandbox, api):
         sandbox.fail(lipsync_id, "Again.")
     with pytest.raises(LookupError):
         sandbox.fail("ls_unknown", "Who?")
+
+
+@pytest.mark.parametrize(("message", "kind"), [("No face \ud83d", ValueError), (None, TypeError), (b"No", TypeError)])
+async def test_a_job_is_failed_with_a_text_that_can_be_sent(sandbox, api, message, kind):
+    lipsync_id = await api.create()
+    with pytest.raises(kind, match=r"^message must be text"):
+        sandbox.fail(lipsync_id, message)
+    assert (await api.get(lipsync_id))["status"] == "pending"
+    sandbox.fail(lipsync_id, "")
+    assert (await api.get(lipsync_id))["status"] == "failed"
 
 
 async def test_an_account_may_have_no_bulk_calls(http):
@@ -1232,6 +1265,31 @@ async def test_a_delivery_has_its_time_though_many_slow_ones_come_before_it(http
         last.set()
         await advancing
         assert [delivery.status for delivery in sandbox.deliveries] == [200] * 101
+
+
+async def test_a_receiver_with_many_slow_deliveries_does_not_hold_up_another(http, receiver):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # more connections than one receiver gets wait in its queue
+        slow = [{**BODY, "callback_url": f"http://127.0.0.1:{silent.getsockname()[1]}/"}] * 101
+        async with Sandbox(manual=True, account_limit=None) as sandbox:
+            api = Api(sandbox, http)
+            for lipsync in slow:
+                await api.create(**lipsync)
+            await api.create(callback_url=receiver.url)
+            advancing = asyncio.create_task(sandbox.advance(20))
+            await until(lambda: receiver.got)
+            advancing.cancel()
+            await asyncio.wait([advancing])
+
+
+@pytest.mark.parametrize("user", ["a%3Ab:pw", "あ:pw"], ids=["a colon", "another script"])
+async def test_a_callback_that_cannot_be_sent_fails_alone(http, receiver, user):
+    async with Sandbox(speed=10_000) as sandbox:
+        api, odd = Api(sandbox, http), receiver.url.replace("//", f"//{user}@")
+        await api.create(callback_url=odd)
+        await until(lambda: sandbox.deliveries)
+        await api.create(callback_url=receiver.url)
+        await until(lambda: receiver.got)
+        assert (sandbox.deliveries[0].url, sandbox.deliveries[0].status) == (odd, None)
 
 
 async def test_the_end_of_a_batch_is_delivered_once(sandbox, api, receiver):

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import threading
 import time
 import zlib
 
@@ -13,6 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from attrs import define, field
 
 from heygen_async import HeyGenSession
+from heygen_async._delivery import open_delivery
 from heygen_async.polling import LipsyncPoller
 from heygen_async.webhooks import MAX_BODY, WebhookReceiver, _Recent, sign
 
@@ -685,6 +687,27 @@ async def test_a_hostile_body_is_refused(serve, secret, body):
 
     assert await hook.post(delivery(body=body)) == 400
     assert await hook.post(delivery("evt_1")) == 200
+    assert taken.events == ["evt_1"]
+
+
+async def test_a_large_body_is_read_without_blocking_the_event_loop(serve, monkeypatch):
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(*given, **named):
+        begun.set()
+        assert goes_on.wait(10)
+        return open_delivery(*given, **named)
+
+    monkeypatch.setattr("heygen_async.webhooks.open_delivery", slow)
+    taken = Taken()
+    hook = await serve(WebhookReceiver(secret=None, on_event=taken))
+    body, headers = delivery(note="x" * (64 << 10))
+
+    posting = asyncio.create_task(hook.post((body, headers)))
+    await asyncio.to_thread(begun.wait, 10)
+    goes_on.set()
+
+    assert await posting == 200
     assert taken.events == ["evt_1"]
 
 

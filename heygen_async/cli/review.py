@@ -131,7 +131,9 @@ def _note_next(manifest: Path, journal: Path, options: Printing) -> None:
 async def _open(page: RunPage, url: str, options: Printing) -> None:
     """Open a browser, if a person is there to see it."""
     if not wants_json(options.json) and sys.stdout.isatty() and _has_browser():
-        await asyncio.to_thread(webbrowser.open, page.address_once(url))
+        once = page.address_once(url)
+        if not await asyncio.to_thread(webbrowser.open, once):
+            page.withdraw(once)
 
 
 def _has_browser() -> bool:

@@ -5,13 +5,14 @@ once: other users of the machine can see its command line.
 Rule 2: `Host` must name this machine, so that a foreign name that resolves to 127.0.0.1 (DNS rebinding) is refused.
 The port may differ: a tunnel has another one.
 Rule 3: a request of another origin is refused, whatever its path; a POST must have an `Origin`.
-Rule 4: the page may load nothing but its own files, and videos of the origins that its manifest names.
+Rule 4: the page may load nothing but its own files, and videos of the origins that its manifest names. Of more than a
+hundred origins it names their schemes only: a header has no room for them.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,7 +21,27 @@ from heygen_async._arguments import is_loopback
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _OWN_SITES: Final = frozenset({"same-origin", "none"})
 
-_FIXED_HEADERS: Final[Mapping[str, str]] = {
+POLICY: Final = "Content-Security-Policy"
+_MOST_ORIGINS: Final = 100
+
+
+def policy(video_origins: Collection[str] = ()) -> str:
+    """Return the value of `POLICY` for an answer.
+
+    Args:
+        video_origins: Where it may load source videos from, besides the page itself.
+    """
+    is_many = len(video_origins) > _MOST_ORIGINS
+    named = {f"{urlsplit(origin).scheme}:" for origin in video_origins} if is_many else video_origins
+    media = " ".join(["'self'", *sorted(named)])
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        f"media-src {media}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+HEADERS: Final[Mapping[str, str]] = {
+    POLICY: policy(),
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -29,6 +50,7 @@ _FIXED_HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+"""The headers of every answer, except for the policy of the page itself."""
 
 
 def has_token(token: str, given: str) -> bool:
@@ -63,20 +85,6 @@ def _hostname(host: str) -> str | None:
     except ValueError:
         return None
     return parts.hostname if parts.netloc == host and "@" not in host else None
-
-
-def security_headers(video_origins: Iterable[str]) -> Mapping[str, str]:
-    """Return the headers of every answer.
-
-    Args:
-        video_origins: Where source videos may come from, besides the page itself.
-    """
-    media = " ".join(["'self'", *sorted(set(video_origins))])
-    policy = (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        f"media-src {media}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return {"Content-Security-Policy": policy, **_FIXED_HEADERS}
 
 
 def origin_of(url: str) -> str | None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
@@ -22,7 +23,7 @@ from heygen_async.bulk.outputs import absolute_path
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.store import JournalError
 from heygen_async.models import JSON, DubRow
-from heygen_async.review.access import has_token, origin_of, refusal, security_headers
+from heygen_async.review.access import HEADERS, POLICY, has_token, origin_of, policy, refusal
 from heygen_async.review.captions import web_captions
 from heygen_async.review.decisions import MOST_BYTES, Refused, check_decision, read_decision
 from heygen_async.review.event_stream import send_events
@@ -69,7 +70,8 @@ class RunPage:
     now: Callable[[], float] = time.time
     _changed: ChangedRows = field(init=False)
     _reader: RowReader = field(init=False)
-    _headers: Mapping[str, str] = field(init=False)
+    _policy: str = field(init=False)
+    """That of the page itself, which shows videos of other hosts."""
     _once: set[str] = field(factory=set, init=False, repr=False)
     """Tokens that lead to the page once."""
     _sources: dict[str, FileInfo] = field(factory=dict, init=False)
@@ -80,7 +82,7 @@ class RunPage:
         self._changed = ChangedRows() if live is None else live.changed
         self._reader = RowReader(journal=self.journal, rows=self.rows, live=live)
         urls = (row.video for row in self.rows.values() if isinstance(row.video, str))
-        self._headers = security_headers(origin for url in urls if (origin := origin_of(url)) is not None)
+        self._policy = policy({origin for url in urls if (origin := origin_of(url)) is not None})
 
     @asynccontextmanager
     async def served(self, port: int = 0) -> AsyncIterator[str]:
@@ -108,7 +110,8 @@ class RunPage:
     def address_once(self, url: str) -> str:
         """Return an address that leads to the page one time, for a browser to be started with.
 
-        Other users of the machine can see the command line of a browser, but come too late to use its address.
+        Other users of the machine can see the command line of a browser, but come too late to use its address. If no
+        browser has started, `withdraw` it.
 
         Args:
             url: The address of the page.
@@ -117,11 +120,16 @@ class RunPage:
         self._once.add(token)
         return url.replace(self.token, token)
 
+    def withdraw(self, address: str) -> None:
+        """Have an address of `address_once` lead nowhere."""
+        self._once.discard(urlsplit(address).path.strip("/"))
+
     def _app(self, files: Mapping[str, PageFile]) -> web.Application:
         app = web.Application(middlewares=[self._guarded], client_max_size=MOST_BYTES)
         app.on_response_prepare.append(self._add_headers)
-        for name, file in files.items():
-            app.router.add_get("/{token}/" + ("" if name == INDEX else name), partial(_send_file, file))
+        app.router.add_get("/{token}/", partial(_send_file, files[INDEX], {POLICY: self._policy}))
+        for name in files.keys() - {INDEX}:
+            app.router.add_get("/{token}/" + name, partial(_send_file, files[name], {}))
         app.router.add_get("/{token}/rows", self._send_rows)
         app.router.add_get("/{token}/events", self._send_events)
         app.router.add_get("/{token}/result", self._send_result)
@@ -149,17 +157,14 @@ class RunPage:
     async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except NotShown as error:
-            return _problem(404, error.state)
-        except Refused as error:
-            return _problem(error.status, str(error))
-        except JournalError as error:
-            return _problem(503, str(error))
+        except (NotShown, Refused, JournalError) as error:
+            return _aborted(request) if request.writer.output_size else _problem_of(error)
         except ConnectionResetError:  # the browser needs no more of a video, or its page was closed
             return web.Response()
 
     async def _add_headers(self, _request: web.Request, response: web.StreamResponse) -> None:
-        response.headers.update(self._headers)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
 
     # Rows
 
@@ -190,12 +195,12 @@ class RunPage:
         record = (await self.journal.records([key])).get(key)
         if record is None:
             raise Refused(404, "there is no such row")
+        if request.query.get("job", record.lipsync_id) != record.lipsync_id:
+            raise Refused(409, "the row has another video now")  # a decision would be about the one before
         return record
 
     async def _send_result(self, request: web.Request) -> web.StreamResponse:
         record = await self._record(request)
-        if request.query.get("job", record.lipsync_id) != record.lipsync_id:
-            raise Refused(409, "the row has another video now")  # a decision would be about the one before
         file = await opened_in_thread(partial(open_result, record))
         return await send_video(request, file, video_type(record.target or ""), record.written or "")
 
@@ -233,13 +238,25 @@ class RunPage:
         return _json({"row": (await self._reader.views([posted.key]))[0]})
 
 
-async def _send_file(file: PageFile, _request: web.Request) -> web.Response:
-    return web.Response(body=file.content, content_type=file.media_type, charset="utf-8")
+async def _send_file(file: PageFile, headers: Mapping[str, str], _request: web.Request) -> web.Response:
+    return web.Response(body=file.content, content_type=file.media_type, charset="utf-8", headers=headers)
 
 
 def _json(value: Mapping[str, object], status: int = 200) -> web.Response:
     return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
 
 
-def _problem(status: int, message: str) -> web.Response:
-    return _json({"error": message}, status)
+def _problem_of(error: NotShown | Refused | JournalError) -> web.Response:
+    match error:
+        case NotShown():
+            return _json({"error": error.state}, 404)
+        case Refused():
+            return _json({"error": str(error)}, error.status)
+    return _json({"error": str(error)}, 503)
+
+
+def _aborted(request: web.Request) -> web.Response:
+    """End an answer that has begun, so that the browser knows that it is not whole; what is returned is not sent."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()

@@ -24,6 +24,8 @@ from heygen_async.sandbox.state.world import SimulatedBatch, SimulatedJob
 
 _ANSWER_WITHIN: Final = 10.0
 _PROBE_WITHIN: Final = 1.0
+_CONNECTIONS: Final = 100
+"""To one receiver at once."""
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -67,6 +69,11 @@ class EventWriter:
         return Event(id=event_id, type=event_type, entity_id=entity_id, data=data, flat=flat, created_at=at)
 
 
+def _client() -> aiohttp.ClientSession:
+    """Return a client whose connections to one receiver do not keep another waiting."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, limit_per_host=_CONNECTIONS))
+
+
 class DeliveryWorker:
     """Delivers what is due: continuously in `run`, or once in `flush`."""
 
@@ -93,7 +100,7 @@ class DeliveryWorker:
 
     async def run(self) -> None:
         """Deliver until cancelled; a slow receiver does not hold up the others."""
-        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+        async with _client() as http, asyncio.TaskGroup() as group:
             while True:
                 self._woken.clear()
                 for delivery in self._events.take(self._settle()):
@@ -105,7 +112,7 @@ class DeliveryWorker:
         due = self._events.take(self._settle())
         if not due:
             return
-        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+        async with _client() as http, asyncio.TaskGroup() as group:
             for delivery in due:
                 group.create_task(self._deliver(http, delivery))
 
@@ -141,7 +148,8 @@ class DeliveryWorker:
                 delivery.method, delivery.url, data=body, headers=headers, timeout=within, allow_redirects=False
             ) as answer:
                 return answer.status
-        except (aiohttp.ClientError, OSError):  # a TimeoutError is an OSError
+        # A TimeoutError is an OSError. A ValueError is for a URL that can be a URL, but not be sent to.
+        except (aiohttp.ClientError, OSError, ValueError):
             return None
 
     # --- what is sent ------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ A list of faults is a script as well as a table of odds: the first one that matc
         server_error(probability=0.05),                              # one call in twenty, always
     ])
 
-A mistyped route is a `ValueError` at once. Faults apply to errors as they do to successes.
+A mistyped route is a `ValueError` at once. Of the requests that match, a fault passes over those that cannot have its
+effect. Faults apply to errors as they do to successes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import orjson
 from attrs import evolve, field, frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer
-from heygen_async.sandbox.routes import check_route, matches
+from heygen_async.sandbox.routes import ROUTES, check_route, matches
 from heygen_async.sandbox.state.clock import LATEST
 
 ANY_CALL: Final = "* /v3/*"
@@ -132,8 +133,8 @@ class Fault:
         times: The number of requests that it applies to before it is used up; None is no limit.
 
     Raises:
-        ValueError: No route of the sandbox matches *route*, no download does if only downloads have this effect, or a
-            number is out of range.
+        ValueError: No route of the sandbox matches *route*, none that can have this effect does, or a number is out of
+            range.
     """
 
     route: str
@@ -143,18 +144,28 @@ class Fault:
 
     def __attrs_post_init__(self) -> None:
         check_route(self.route)
-        if isinstance(self.effect, Damage) and not any(matches(one, self.route) for one in (DOWNLOADS, CAPTIONS)):
-            raise ValueError(f"this is a fault of downloads, and {self.route!r} matches none; leave out the route.")
+        if not any(_can_apply(self, one) for one in ROUTES):
+            kind = "downloads" if isinstance(self.effect, Damage) else "answers in JSON"
+            raise ValueError(f"this is a fault of {kind}, and {self.route!r} matches none; leave out the route.")
         if not 0 <= self.probability <= 1:
             raise ValueError("probability must be from 0 to 1.")
         if self.times is not None and self.times < 1:
             raise ValueError("times must be 1 or more.")
 
 
+def _can_apply(fault: Fault, route: str) -> bool:
+    """Return whether a fault matches a route whose requests can have its effect."""
+    if not matches(route, fault.route):
+        return False
+    if isinstance(fault.effect, Damage):
+        return route in (DOWNLOADS, CAPTIONS)
+    return not isinstance(fault.effect, Alter) or matches(route, ANY_CALL)  # the file host answers without JSON
+
+
 def choose(faults: list[Fault], route: str, random: Random) -> Fault | None:
     """Return the fault that applies to a request, and use it up in *faults*."""
     for index, fault in enumerate(faults):
-        if not matches(route, fault.route) or random.random() >= fault.probability:
+        if not _can_apply(fault, route) or random.random() >= fault.probability:
             continue
         if fault.times is not None:
             faults[index : index + 1] = [evolve(fault, times=fault.times - 1)] if fault.times > 1 else []

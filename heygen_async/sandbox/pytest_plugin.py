@@ -1,10 +1,11 @@
 """The pytest plugin of heygen_async: the fixtures `heygen_sandbox` and `heygen_session`, local and without a key.
 
-No test reaches the real API by accident. Unless `HEYGEN_BASE_URL` is set already, two variables are set for the whole
-run: `HEYGEN_BASE_URL` to a closed address, so that a `HeyGenSession()` in a test that forgets the fixture fails to
-connect, and `HEYGEN_LOOPBACK_ONLY`, so that a session with a `base_url` of its own on another machine is a
-`RuntimeError` at its first request. To test against the real API on purpose, mark a test `heygen_live`, or set
-`HEYGEN_BASE_URL=https://api.heygen.com` for the run (needed for sessions that are created on import).
+No test reaches the real API by accident. Two variables are set for the whole run: `HEYGEN_BASE_URL`, unless it is set
+already, to a closed address, so that a `HeyGenSession()` in a test that forgets the fixture fails to connect, and
+`HEYGEN_LOOPBACK_ONLY`, so that a session with a `base_url` of its own on another machine is a `RuntimeError` at its
+first request. To test against the real API on purpose, mark a test `heygen_live`, or set
+`HEYGEN_BASE_URL=https://api.heygen.com` for the run (needed for sessions that are created on import): if it names
+another machine, nothing is set.
 
 A test of a FastAPI handler, for instance::
 
@@ -35,9 +36,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import AsyncIterator, Container, Iterator
+from collections.abc import AsyncIterator, Container, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -60,6 +62,8 @@ _STEP: Final = 0.005
 """Real seconds after which a wait for a job that has ended looks at it."""
 
 _GUARD: Final = {_BASE_URL: _NOWHERE, "HEYGEN_LOOPBACK_ONLY": "1"}
+_OURS_OF_IT: Final = pytest.StashKey[dict[str, str]]()
+"""What of the guard this run has set, and not the user or a run around it."""
 
 _HINT: Final = f"""\
 The test tried to reach HeyGen. {_BASE_URL} is {_NOWHERE} so that no test does by accident.
@@ -91,23 +95,35 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def _guard(config: pytest.Config) -> None:
-    if not os.environ.get(_BASE_URL):
-        os.environ.update(_GUARD)
-        config.add_cleanup(_remove_guard)
+    """Set what is missing of the guard, unless the environment names another machine on purpose."""
+    missing = {name: value for name, value in _GUARD.items() if not os.environ.get(name)}
+    if missing and (_BASE_URL in missing or _is_on_this_machine(os.environ[_BASE_URL])):
+        os.environ.update(missing)
+        config.stash.setdefault(_OURS_OF_IT, {}).update(missing)
+        config.add_cleanup(lambda: _remove(missing))
 
 
-def _remove_guard() -> None:
-    for name in _GUARD:
+def _is_on_this_machine(url: str) -> bool:
+    from heygen_async.sandbox.http.validation import is_loopback  # noqa: PLC0415 only where the variable is set
+
+    try:
+        return is_loopback(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+
+
+def _remove(names: Iterable[str]) -> None:
+    for name in names:
         os.environ.pop(name, None)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Open the way to the API for a test that is marked `heygen_live`."""
-    is_closed = os.environ.get(_BASE_URL) == _NOWHERE
-    guard = {name: os.environ[name] for name in _GUARD if is_closed and name in os.environ}
-    if is_closed and item.get_closest_marker("heygen_live"):
-        _remove_guard()
+    ours = item.config.stash.get(_OURS_OF_IT, {})
+    guard = {name: value for name, value in ours.items() if os.environ.get(name) == value}
+    if item.get_closest_marker("heygen_live"):
+        _remove(guard)
     yield
     os.environ.update(guard)
 

@@ -34,6 +34,7 @@ from heygen_async.sandbox.settings import (
     check_names,
     checked_faults,
     number,
+    text,
 )
 from heygen_async.sandbox.state.clock import LATEST, Clock, ManualClock
 from heygen_async.sandbox.state.world import SimulatedJob
@@ -376,8 +377,10 @@ class Sandbox:
 
         Raises:
             LookupError: There is no such job.
-            ValueError: It has ended already.
+            TypeError: *message* is not text.
+            ValueError: The job has ended already, or *message* has half of a surrogate pair, which cannot be sent.
         """
+        text("message", message)
         self._end(lipsync_id, message)
 
     def finish(self, lipsync_id: str) -> None:

@@ -30,6 +30,9 @@ _RATES: Final[Mapping[Currency, Mapping[str, float]]] = {
     "usd": {"speed": 0.0333, "precision": 0.0667},
     "credits": {"speed": 0.05, "precision": 0.1},
 }
+_HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: text that has one cannot be written as bytes."""
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SCOPE: Final = re.compile(rf"\*:\*|({'|'.join(sorted(SCOPES))}):(read|write|\*)")
 
 
@@ -125,11 +128,24 @@ def _flag(name: str, value: object) -> None:
         raise TypeError(f"{name} must be True or False, not {value!r}.")
 
 
-def _text(name: str, value: object) -> None:  # it shows no value: some of them are secrets
+def text(name: str, value: object) -> None:
+    """Check that a value is text that can be sent. No message shows it: some of them are secrets."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be text, not {type(value).__name__}.")
+    if _HALF_A_PAIR.search(value):
+        raise ValueError(f"{name} must be text, without half of a surrogate pair.")
+
+
+def _some_text(name: str, value: object) -> None:
+    text(name, value)
     if not value:
         raise ValueError(f"{name} must not be empty.")
+
+
+def _header_name(name: str, value: object) -> None:
+    text(name, value)
+    if not _HEADER.fullmatch(str(value)):
+        raise ValueError(f"{name} must be the name of a header, not {value!r}.")
 
 
 def _path(name: str, value: object) -> None:
@@ -215,8 +231,8 @@ def checked_faults(given: object) -> tuple[Fault, ...]:
 
 
 CHECKS: Final[Mapping[str, Check]] = {
-    "api_key": _text,
-    "host": _text,
+    "api_key": _some_text,
+    "host": _some_text,
     "port": whole_number(most=65535),
     "speed": number(is_above=True),
     "manual": _flag,
@@ -241,8 +257,8 @@ CHECKS: Final[Mapping[str, Check]] = {
     "batches_available": _flag,
     "lipsync_events": _flag,
     "callback_shape": _one_of("event", "flat"),
-    "callback_secret": optional(_text),
-    "signature_header": _text,
+    "callback_secret": optional(_some_text),
+    "signature_header": _header_name,
     "request_ids": _flag,
     "recordings": optional(_path),
 }
@@ -325,8 +341,13 @@ class Settings:
         """Return the function that gives each new job its seconds."""
         given = self.job_seconds
         if callable(given):
-            return given
+            return lambda body: _length(given(body))
         if isinstance(given, Sequence):
             lengths = itertools.cycle(given)
             return lambda _: next(lengths)
         return lambda _: given
+
+
+def _length(seconds: float) -> float:
+    _duration("The result of job_seconds", seconds)
+    return seconds

@@ -1,4 +1,4 @@
-// Decisions: stored one after the other, each before the page goes on, and undone in the opposite order.
+// Decisions: stored one after the other, each known to the page before the next one, and undone in the opposite order.
 
 import { remember, remembered } from "./memory.js";
 import { postDecision } from "./server.js";
@@ -7,18 +7,19 @@ const MOST = 200; // decisions that can be undone
 const STORED = `heygen-async-undo ${location.pathname}`;
 
 export class Decisions {
-  constructor() {
+  constructor(rows) {
+    this.rows = rows;
     this.made = remembered("sessionStorage", STORED) ?? [];
     this.last = Promise.resolve();
   }
 
-  // Store a decision on a row; returns the row as it is then.
+  // Store a decision on a row. What was before is read late: another decision on the row may be on its way.
   make(row, decision, note) {
+    const { key, job } = row;
     return this.queue(async () => {
-      const before = { key: row.key, job: row.job, decision: row.decision, note: row.note };
-      const now = await postDecision({ key: row.key, job: row.job, decision, note });
-      this.keep([...this.made, before].slice(-MOST));
-      return now;
+      const before = this.rows.byKey.get(key) ?? row;
+      await this.post({ key, job, decision, note });
+      this.keep([...this.made, { key, job, decision: before.decision, note: before.note }].slice(-MOST));
     });
   }
 
@@ -28,8 +29,14 @@ export class Decisions {
       const before = this.made.at(-1);
       if (before === undefined) return null;
       this.keep(this.made.slice(0, -1)); // one that cannot be undone must not block those before it
-      return postDecision(before);
+      return this.post(before);
     });
+  }
+
+  async post(decision) {
+    const row = await postDecision(decision);
+    this.rows.apply({ rows: [row] });
+    return row;
   }
 
   queue(work) {

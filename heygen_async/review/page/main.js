@@ -25,7 +25,7 @@ const EMPTY = {
 const rows = new Rows();
 const player = new Player(find);
 const detail = new Detail(find, player);
-const decisions = new Decisions();
+const decisions = new Decisions(rows);
 const list = new RowList(find("list"), find("list-body"), (key) => choose(key));
 const strip = new RunStrip(find);
 const timeline = new Timeline(find("timeline"), (key) => choose(key, true));
@@ -104,9 +104,9 @@ async function decide(decision, note) {
   const index = list.indexOf(row.key);
   const following = (list.rows[index + 1] ?? list.rows[index - 1])?.key ?? null;
   try {
-    rows.update([await decisions.make(row, decision, note)]);
-    if (chosen === row.key && following !== null) chosen = following;
-    draw();
+    await decisions.make(row, decision, note);
+    if (noted === null && chosen === row.key && following !== null) chosen = following; // a note keeps its row
+    draw(noted === null);
     if (chosen !== null) list.select(chosen);
     toast(`${nameOf(row)}: ${decision}`, "u undoes it");
   } catch (error) {
@@ -118,14 +118,19 @@ async function undo() {
   try {
     const row = await decisions.undo();
     if (row === null) return toast("There is nothing to undo.");
-    rows.update([row]);
-    if (category !== "all" && category !== row.category) category = row.category;
-    find("search").value = "";
-    choose(row.key, true);
+    if (noted === null) reveal(row);
+    else draw(false); // a note keeps its row
     toast(`${nameOf(row)}: ${row.decision ?? "to review again"}`);
   } catch (error) {
     toast(`Not undone: ${error.message}`, "", true);
   }
+}
+
+// Choose a row under the filter where it is listed.
+function reveal(row) {
+  if (category !== "all" && category !== row.category) category = row.category;
+  find("search").value = "";
+  choose(row.key, true);
 }
 
 function askForNote() {
@@ -227,8 +232,7 @@ function turn(step) {
 // What the server says
 
 async function load() {
-  const { info, rows: found } = await fetchRows();
-  rows.replaceAll(found);
+  const info = await rows.readAll(fetchRows);
   isLive = info.is_live;
   find("journal").textContent = info.journal;
   document.title = `${info.journal} – review`;
@@ -264,12 +268,11 @@ follow({
       isFirst = false;
     });
   },
-  onChange: ({ run: state, rows: read = [], moved = [] }) => {
-    run = state;
+  onChange: (change) => {
+    run = change.run;
     runSince = performance.now();
-    rows.update(read);
-    rows.move(moved);
-    if (read.length || moved.length) draw(false);
+    rows.apply(change);
+    if (change.rows?.length || change.moved?.length) draw(false);
     drawRun();
   },
   onLost: () => {

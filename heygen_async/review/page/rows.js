@@ -19,6 +19,7 @@ const EMPTY = {
 export class Rows {
   constructor() {
     this.byKey = new Map();
+    this.late = null; // changes that came while all rows are read
     this.changed([]);
   }
 
@@ -28,9 +29,29 @@ export class Rows {
     this.found = null;
   }
 
+  // Read all rows. A change that comes meanwhile is newer than a row that was read before it, so it is applied again.
+  async readAll(read) {
+    const late = (this.late = []);
+    try {
+      const { info, rows } = await read();
+      this.replaceAll(rows);
+      for (const change of late.splice(0)) this.apply(change);
+      return info;
+    } finally {
+      this.late = null;
+    }
+  }
+
   replaceAll(rows) {
     this.byKey = new Map(rows.map((row) => [row.key, complete(row)]));
     this.sort();
+  }
+
+  // What changed: rows that were read again, and rows that are at another stage.
+  apply({ rows = [], moved = [] }) {
+    this.late?.push({ rows, moved });
+    this.update(rows);
+    this.move(moved);
   }
 
   update(rows) {

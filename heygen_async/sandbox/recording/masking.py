@@ -52,7 +52,8 @@ _IPV6: Final = re.compile(
     r"(?![\w:])",
     re.IGNORECASE,
 )
-_TOKEN: Final = re.compile(r"\b(?:(?:whsec|sk|pk|rk|eyJ)[_.\-]?|[Bb]earer )[A-Za-z0-9_\-+/=.]{8,}")
+# The separator belongs to it: words begin with "sk", too.
+_TOKEN: Final = re.compile(r"\b(?:(?:whsec|sk|pk|rk)[_.\-]|eyJ|[Bb]earer )[A-Za-z0-9_\-+/=.]{8,}")
 _EXTENSION: Final = re.compile(r"\.[a-z0-9]{1,4}$", re.IGNORECASE)
 
 

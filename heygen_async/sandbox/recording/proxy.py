@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -49,7 +50,8 @@ class RecordingProxy:
         trust_env: Whether the proxies of `HTTP_PROXY` and `HTTPS_PROXY` are used.
 
     Raises:
-        ValueError: If *upstream* is not such an address, or *host* is not on this machine.
+        ValueError: If *upstream* is not such an address, or `HEYGEN_LOOPBACK_ONLY` is set and it is another machine, or
+            *host* is not on this machine.
     """
 
     def __init__(
@@ -131,10 +133,12 @@ def checked_upstream(url: str) -> str:
     """Return the address of the API that a proxy stands before, without a slash at its end.
 
     Raises:
-        ValueError: If it is no such address.
+        ValueError: If it is no such address, or another machine although `HEYGEN_LOOPBACK_ONLY` is set.
     """
     if not _is_upstream(url):
         raise ValueError("the upstream must be an https URL, or http on loopback, without user, query and fragment")
+    if os.environ.get("HEYGEN_LOOPBACK_ONLY") and not is_loopback(urlsplit(url).hostname or ""):
+        raise ValueError("HEYGEN_LOOPBACK_ONLY is set: the upstream must be an address of this machine")
     return url.rstrip("/")
 
 

@@ -196,4 +196,5 @@ def _supported_type(name: str, received: ReceivedFile) -> str:
 
 def _check_extension(name: str, mime_type: str, param: str) -> None:
     if name.rpartition(".")[2].lower() not in EXTENSIONS[mime_type]:
-        raise invalid(f"The extension of {name!r} does not match {mime_type}.", param)
+        # Without the name, which is the user's: the message gets into recordings.
+        raise invalid(f"The extension of the file name does not match {mime_type}.", param)

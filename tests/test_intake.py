@@ -91,6 +91,18 @@ async def test_a_video_of_a_wrong_type_is_found_by_its_content(stage: Stage, nam
     assert [one.partition(": ")[0] for one in await problems_of(stage, [DubRow(content, AUDIO)])] == ["row 1, video"]
 
 
+@pytest.mark.parametrize("size", [-1, -200, 0.5])
+async def test_a_video_that_was_cut_off_is_found_before_it_is_paid(stage: Stage, size: float) -> None:
+    whole = SAMPLE_VIDEO.read_bytes()
+    path = stage.folder / "v.mp4"
+    path.write_bytes(whole[: int(size if size < 0 else len(whole) * size)])
+
+    for video in (path, path.read_bytes()):
+        [found] = await problems_of(stage, [DubRow(video, AUDIO)])
+        assert found.startswith("row 1, video: ")
+        assert "is not complete: its " in found
+
+
 async def test_a_file_that_is_too_large_is_not_read_through(stage: Stage) -> None:
     path = stage.folder / "v.mp4"
     with path.open("wb") as file:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 _BOX_HEADER: Final = 8
 _LARGE_BOX_HEADER: Final = 16
 _KINDS: Final = frozenset(b"ftyp styp moov moof mfra mdat sidx meta uuid free skip wide emsg prft pdin".split())
 """The kinds of boxes at the top level of an MP4."""
+_MOST_BOXES: Final = 100_000
+"""Boxes that are looked at: a file of tiny ones would take minutes."""
+
+
+class Seekable(Protocol):
+    """A file that can be read anywhere."""
+
+    def seek(self, position: int, /) -> object:
+        """Go to *position*."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most *size* bytes from there."""
 
 
 def cut_short(file: BinaryIO) -> str | None:
@@ -17,29 +29,47 @@ def cut_short(file: BinaryIO) -> str | None:
     Only what is certain counts: bytes after the last box, text for instance, or boxes of unknown kinds, do no harm to a
     player.
     """
-    size = file.seek(0, os.SEEK_END)
+    kinds, missing = _boxes(file, file.seek(0, os.SEEK_END))
+    return "it has no moov box" if missing is None and kinds and b"moov" not in kinds else missing
+
+
+def without_end(file: Seekable, size: int) -> str | None:
+    """Return by how much the last box of an MP4 file of *size* bytes is too long; `None` if it is not."""
+    return _boxes(file, size)[1]
+
+
+def _boxes(file: Seekable, size: int) -> tuple[set[bytes], str | None]:
+    """Return the kinds of boxes in a file, none if it is no MP4, and what is missing of the last one."""
     place, kinds = 0, set[bytes]()
-    while place + _BOX_HEADER <= size:
+    for _ in range(_MOST_BOXES):
+        if place + _BOX_HEADER > size:
+            break
         length, kind = _box(file, place, size)
-        if not kinds and kind != b"ftyp":
-            return None
-        if not kind.isalnum() and not kind.strip(b" ").isalnum():
+        if (not kinds and kind != b"ftyp") or (not kind.isalnum() and not kind.strip(b" ").isalnum()):
             break
         kinds.add(kind)
         if length < _BOX_HEADER or (kind not in _KINDS and place + length > size):
             break
         if place + length > size:
-            return f"its {kind.decode('ascii')} box ends {place + length - size:,} bytes after the file"
+            return kinds, f"its {kind.decode('ascii')} box ends {place + length - size:,} bytes after the file"
         place += length
-    return "it has no moov box" if kinds and b"moov" not in kinds else None
+    return kinds, None
 
 
-def _box(file: BinaryIO, place: int, size: int) -> tuple[int, bytes]:
-    file.seek(place)
-    header = file.read(_LARGE_BOX_HEADER)
+def _box(file: Seekable, place: int, size: int) -> tuple[int, bytes]:
+    header = _header(file, place)
     length, kind = int.from_bytes(header[:4], "big"), header[4:8]
     if length == 0:  # to the end of the file
         length = size - place
     elif length == 1:  # too long for four bytes
         length = int.from_bytes(header[8:16], "big")
     return length, kind
+
+
+def _header(file: Seekable, place: int) -> bytes:
+    """Return the start of a box. The reads of a caller's file may return less than there is."""
+    file.seek(place)
+    header = b""
+    while len(header) < _LARGE_BOX_HEADER and (more := file.read(_LARGE_BOX_HEADER - len(header))):
+        header += more
+    return header

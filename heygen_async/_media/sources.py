@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from anyio import to_thread
 from attrs import field, frozen
 
+from heygen_async._media.mp4_boxes import without_end
 from heygen_async._media.open_file import OpenFile
 from heygen_async._media.sniffing import SNIFFED, Role, check_size, sniff
 from heygen_async._text import whole_characters
@@ -156,10 +157,8 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
         raise ValueError(f"{whole_characters(path.name)} is not a regular file; write its content to a file first")
     with path.open("rb", buffering=0) as file:
         found = os.fstat(file.fileno())
-        head = _head(file)
-    version, touched = _Version.of(found), fingerprint(found)
-    mime_type, shown = sniff(head, whole_characters(name or path.name), role=role)
-    check_size(shown, version.size, role)
+        version, touched = _Version.of(found), fingerprint(found)
+        mime_type, shown = _checked(file, version.size, whole_characters(name or path.name), role)
     return LocalFile(
         shown,
         mime_type,
@@ -170,6 +169,15 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
         touched_at=max(found.st_ctime, found.st_mtime) if os.name == "posix" else None,  # Windows does not say
         path=path.absolute(),
     )
+
+
+def _checked(file: Readable, size: int, name: str, role: Role | None) -> tuple[str, str]:
+    """Return the media type of a file and the name to upload it under, if it can be uploaded."""
+    mime_type, shown = sniff(_head(file), name, role=role)
+    check_size(shown, size, role)
+    if mime_type == "video/mp4" and (missing := without_end(file, size)) is not None:
+        raise ValueError(f"{shown} is not complete: {missing}")
+    return mime_type, shown
 
 
 def _open_again(path: Path, version: _Version) -> BinaryIO:
@@ -189,8 +197,7 @@ def _look_at_bytes(content: bytes, name: str | None, role: Role | None) -> Local
 
 
 def _at_rest(opener: Callable[[], Readable], size: int, sha256: str, *, name: str, role: Role | None) -> LocalFile:
-    mime_type, shown = sniff(opener().read(SNIFFED), name, role=role)
-    check_size(shown, size, role)
+    mime_type, shown = _checked(opener(), size, name, role)
     return LocalFile(shown, mime_type, size, open=opener, is_unchanged=lambda: True, sha256=sha256)
 
 
@@ -212,8 +219,7 @@ def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalF
         size = file.tell() - start  # not what seek() returns: that is None for a file of paramiko, for instance
         file.seek(start)
     window = partial(_Window, file, start)
-    mime_type, shown = sniff(_head(window()), name or _own_name(file), role=role)
-    check_size(shown, size, role)
+    mime_type, shown = _checked(window(), size, name or _own_name(file), role)
     return LocalFile(shown, mime_type, size, open=window, is_unchanged=lambda: True)
 
 

@@ -16,11 +16,9 @@ _MOST_BOXES: Final = 100_000
 class Seekable(Protocol):
     """A file that can be read anywhere."""
 
-    def seek(self, position: int, /) -> object:
-        """Go to *position*."""
+    def seek(self, position: int, /) -> object: ...
 
-    def read(self, size: int, /) -> bytes:
-        """Return at most *size* bytes from there."""
+    def read(self, size: int, /) -> bytes: ...
 
 
 def cut_short(file: BinaryIO) -> str | None:

@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, Protocol, cast
 from weakref import WeakKeyDictionary
 
 from anyio import to_thread
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from heygen_async._media.mp4_boxes import without_end
 from heygen_async._media.open_file import OpenFile
@@ -192,13 +192,13 @@ def _open_again(path: Path, version: _Version) -> BinaryIO:
 
 
 def _look_at_bytes(content: bytes, name: str | None, role: Role | None) -> LocalFile:
-    digest = hashlib.sha256(content)
-    return _at_rest(partial(io.BytesIO, content), len(content), digest.hexdigest(), name=name or "upload", role=role)
+    file = _at_rest(partial(io.BytesIO, content), len(content), name=name or "upload", role=role)
+    return evolve(file, sha256=hashlib.sha256(content).hexdigest())  # only what can be uploaded is read through
 
 
-def _at_rest(opener: Callable[[], Readable], size: int, sha256: str, *, name: str, role: Role | None) -> LocalFile:
+def _at_rest(opener: Callable[[], Readable], size: int, *, name: str, role: Role | None) -> LocalFile:
     mime_type, shown = _checked(opener(), size, name, role)
-    return LocalFile(shown, mime_type, size, open=opener, is_unchanged=lambda: True, sha256=sha256)
+    return LocalFile(shown, mime_type, size, open=opener, is_unchanged=lambda: True)
 
 
 # An open file
@@ -301,4 +301,4 @@ class _Spool:
 
 
 def _look_at_spool(spool: BinaryIO, sha256: str, name: str, role: Role | None) -> LocalFile:
-    return _at_rest(partial(_Window, spool, 0), spool.tell(), sha256, name=name, role=role)
+    return evolve(_at_rest(partial(_Window, spool, 0), spool.tell(), name=name, role=role), sha256=sha256)

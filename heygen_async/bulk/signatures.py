@@ -120,7 +120,10 @@ def looks_signed(url: str) -> bool:
 
 def _has_signed_path(url: str) -> bool:
     """Return whether a time in the path is beside what looks like a signature."""
-    pieces = re.split("[/,]", url.partition("?")[0])
+    path = url.partition("?")[0]
+    if _TIME_IN_PATH.search(path) is None:
+        return False
+    pieces = re.split("[/,]", path)
     beside = (*pairwise(pieces), *pairwise(reversed(pieces)))
     return any(_TIME_IN_PATH.fullmatch(one) and _looks_random(other) for one, other in beside)
 

@@ -109,8 +109,8 @@ _SIGNERS: Final = (
 
 
 _SIGNED_PATH: Final = re.compile(
-    r"//[^/]*(?:airtableusercontent\.com/v3/|\.dl\.dropboxusercontent\.com/cd/|\.boxcloud\.com/d/|\.1drv\.com/y4m"
-    r"|\.oraclecloud\.com/p/)|/token/[0-9a-f\-]{32,}/|/ks/[^/]{20,}/",
+    r"https?://(?:[^/]*\.)?(?:airtableusercontent\.com/v3/|dl\.dropboxusercontent\.com/cd/|boxcloud\.com/d/"
+    r"|1drv\.com/y4m|oraclecloud\.com/p/)|[^?]*(?:/token/[0-9a-f\-]{32,}/|/ks/[^/]{20,}/)",
     re.IGNORECASE,
 )
 """Signatures in the path: of Airtable, Dropbox, Box, OneDrive, Oracle, api.video and Kaltura."""
@@ -118,7 +118,7 @@ _SIGNED_PATH: Final = re.compile(
 
 def signs_path(url: str) -> bool:
     """Return whether a known signer has signed *url* in its path."""
-    return _SIGNED_PATH.search(url) is not None
+    return _SIGNED_PATH.match(url) is not None
 
 
 def added_by_signers(link: Link) -> frozenset[str]:

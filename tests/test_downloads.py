@@ -304,6 +304,69 @@ async def test_a_host_that_cannot_resume_sends_it_all_again(job, sandbox, tmp_pa
     assert len(sent(sandbox)) == 2
 
 
+REFUSALS = [400, 403, 404, 405, 412, 500, 501, 302]
+"""How hosts answer a request with `Range` that they do not support."""
+
+
+def refuse_ranges(status, *, after=0):
+    """Make a handler that sends the file only if all of it is requested, and breaks off *after* bytes, once."""
+
+    async def handler(request):
+        handler.ranges.append(request.headers.get("Range"))
+        if "Range" in request.headers:
+            return web.Response(status=status)
+        response = web.StreamResponse(headers={"Content-Length": str(SIZE), "ETag": '"a"'})
+        await response.prepare(request)
+        if after and len(handler.ranges) == 1:
+            await response.write(VIDEO[:after])
+            request.transport.close()
+        else:
+            await response.write(VIDEO)
+        return response
+
+    handler.ranges = []
+    return handler
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_host_that_refuses_to_resume_is_asked_for_all_of_the_file(tmp_path, status):
+    host = refuse_ranges(status, after=1000)
+    async with served(host) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert host.ranges[0] is host.ranges[-1] is None
+    assert set(host.ranges[1:-1]) == {"bytes=1000-"}
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_part_of_an_earlier_run_does_not_stay_in_the_way_if_its_host_refuses_to_resume(tmp_path, status):
+    leave_part(tmp_path / "a.mp4", "ls_1", f'"a"\n{SIZE}\n', VIDEO[:5000])
+    async with served(refuse_ranges(status)) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert left_in(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_an_iteration_over_a_host_that_refuses_to_resume_skips_what_was_yielded(status):
+    async with served(refuse_ranges(status, after=1000)) as heygen:
+        assert b"".join([data async for data in heygen.iter_bytes("ls_1")]) == VIDEO
+
+
+@pytest.mark.parametrize(("status", "headers"), [(400, None), (429, None), (503, {"Retry-After": "86400"})])
+async def test_a_part_stays_as_it_is_until_other_bytes_arrive(tmp_path, status, headers):
+    leave_part(tmp_path / "a.mp4", "ls_1", f'"a"\n{SIZE}\n', VIDEO[:5000])
+    host = send(b"", status, headers)
+    async with served(host) as heygen:
+        with pytest.raises(DownloadError, match=rf"\(5,000 bytes arrived\): {status}"):
+            await heygen.with_options(retry=evolve(QUICK, on_rate_limit="raise")).download("ls_1", tmp_path / "a.mp4")
+
+    assert (tmp_path / "a.mp4.part").read_bytes() == VIDEO[:5000]
+    assert host.calls == (2 if status == 400 else 1)  # to wait is no reason to ask for all of the file
+
+
 async def test_a_length_that_is_too_long_once_is_corrected(job, sandbox, tmp_path):
     sandbox.faults = [faults.wrong_length(off_by=1000, times=1)]
 

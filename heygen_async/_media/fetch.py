@@ -22,6 +22,7 @@ from heygen_async.errors import (
     APIError,
     DownloadError,
     HeyGenError,
+    RateLimited,
     TransportError,
     UnexpectedResponse,
 )
@@ -92,13 +93,15 @@ class _Fetch:
         self._max_bytes = max_bytes
         self._most = state.done
         self._attempts = Attempts(transport.retry)
+        self._resumes = True
 
     async def attempt(self) -> AsyncGenerator[Chunk, None]:
         """Request once what is missing, and yield what arrives."""
-        headers = range_headers(self._state)
+        known = self._state if self._resumes else PartState()
+        headers = range_headers(known)
         answer = await self._transport.http.get(self._link.url, headers=headers, timeouts=self._transport.timeouts)
         try:
-            state = await self._start(answer)
+            state = await self._start(answer, known)
             data = await (answer.read() if state.done else _first_bytes(answer, self._link.kind))
             while data:
                 start, state = state.done, state.plus(len(data))
@@ -110,12 +113,12 @@ class _Fetch:
             answer.close()
         self._check_end(state)
 
-    async def _start(self, answer: Incoming) -> PartState:
-        resuming = bool(range_headers(self._state))
+    async def _start(self, answer: Incoming, known: PartState) -> PartState:
+        resuming = bool(range_headers(known))
         if answer.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT} or (
             answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and resuming
         ):
-            state = resumed(self._state, answer.status, answer.headers, self._link.kind)
+            state = resumed(known, answer.status, answer.headers, self._link.kind)
             if state is None:
                 raise _RestartError(f"the file host does not resume the download ({answer.status})")
             self._check_length(state)
@@ -164,12 +167,10 @@ class _Fetch:
         if self._state.done > self._most:
             self._most = self._state.done
             self._attempts.reset()
-        chance = random()  # noqa: S311 it spreads retries, it guards nothing
         needs_link = has_expired(error) or isinstance(error, NoLinkError)
-        if needs_link or isinstance(error, _RestartError):
-            delay = self._attempts.delay_before_change(chance=chance)
-        else:
-            delay = self._attempts.delay_after(error, chance=chance)
+        delay = self._delay_after(error, is_change=needs_link or isinstance(error, _RestartError))
+        if delay is None and self._may_refuse_range(error):
+            self._resumes, delay = False, 0.0
         if delay is None:
             raise self._failure(error) from error
         if needs_link:
@@ -177,6 +178,19 @@ class _Fetch:
         if isinstance(error, _RestartError):
             self._state = PartState()
         await self._transport.gate.sleep(delay)
+
+    def _delay_after(self, error: HeyGenError, *, is_change: bool) -> float | None:
+        chance = random()  # noqa: S311 it spreads retries, it guards nothing
+        if is_change:
+            return self._attempts.delay_before_change(chance=chance)
+        return self._attempts.delay_after(error, chance=chance)
+
+    def _may_refuse_range(self, error: HeyGenError) -> bool:
+        """Return whether *error* may mean only that the host takes no `Range`, so that all of the file is tried."""
+        if not self._resumes or not range_headers(self._state):
+            return False
+        is_not_now = isinstance(error, RateLimited) or (isinstance(error, APIError) and error.retry_after)
+        return isinstance(error, (APIError, UnexpectedResponse)) and not is_not_now
 
     def _failure(self, error: HeyGenError) -> DownloadError:
         # A fresh link that is refused is the host's failure too: the file may be late.

@@ -1013,6 +1013,52 @@ async def test_a_video_is_written_though_its_server_does_not_know_its_name(tmp_p
     assert path.read_bytes() == video
 
 
+WRONG_TYPES = [
+    *("application/xml", "application/json", "text/html", "text/xml", "audio/mp4", "image/png"),
+    *("application/pdf", "application/x-mpegURL"),
+]
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+async def test_a_video_is_written_whatever_its_host_declares_it_as(tmp_path, kind):
+    async with served(in_packets(VIDEO[:3], VIDEO[3:], headers={"Content-Type": kind})) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+async def test_a_video_that_is_declared_as_something_else_is_resumed(tmp_path, kind):
+    ranges = []
+
+    async def handler(request):
+        ranges.append(request.headers.get("Range"))
+        headers = {"ETag": '"a"', "Content-Type": kind}
+        if len(ranges) > 1:
+            headers["Content-Range"] = f"bytes 1000-{SIZE - 1}/{SIZE}"
+            return web.Response(status=206, body=VIDEO[1000:], headers=headers)
+        response = web.StreamResponse(headers={**headers, "Content-Length": str(SIZE)})
+        await response.prepare(request)
+        await response.write(VIDEO[:1000])
+        request.transport.close()
+        return response
+
+    async with served(handler) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert ranges == [None, "bytes=1000-"]
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+async def test_captions_are_not_what_a_video_is_declared_as(tmp_path, kind):
+    async with served(send(VIDEO), send(VIDEO, headers={"Content-Type": kind})) as heygen:
+        with pytest.raises(DownloadError):
+            await heygen.download_captions("ls_1", tmp_path / "a.mp4")
+
+    assert left_in(tmp_path) == []
+
+
 @pytest.mark.parametrize("coding", ["aws-chunked", "utf-8", "binary", "base64"])
 async def test_a_video_is_written_though_it_was_stored_with_a_coding_that_it_does_not_have(tmp_path, coding):
     async with served(send(VIDEO, headers={"Content-Encoding": coding})) as heygen:
@@ -1036,6 +1082,10 @@ async def test_a_video_that_has_an_unknown_coding_is_not_written(tmp_path):
         (b"\xff\xfe", "video/mp4", "a page"),
         (b"Access denied", "text/plain", "sent text/plain, which is no video"),
         (b"#EXTM3U\n", "application/octet-stream", "which is no video"),
+        (b"any bytes of no certain kind", "text/html", "a page"),
+        (b"any bytes of no certain kind", "image/png", "sent image/png, which is no video"),
+        (b"<html>", "image/png", "sent image/png, which is no video"),
+        (b"\0\0\0\x10ftypheic\0\0\0\0", "image/heic", "sent image/heic, which is no video"),
     ],
 )
 async def test_what_is_no_video_is_not_written(tmp_path, body, kind, problem):

@@ -12,8 +12,19 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind, Verdict, verdict_on
-from heygen_async._media.hosts import PartState, has_expired, no_output, range_headers, refusal, resumed, sniffed_type
+from heygen_async._media.first_bytes import BLANKS, OutputKind, Verdict, verdict_on
+from heygen_async._media.hosts import (
+    PLAIN_TEXT,
+    PartState,
+    declared_otherwise,
+    has_expired,
+    is_unnamed,
+    media_type,
+    no_output,
+    range_headers,
+    refusal,
+    resumed,
+)
 from heygen_async._media.output_links import NoLinkError, OutputLink, expires_at
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import HOST_EXCERPT, Incoming
@@ -213,23 +224,25 @@ async def _first_bytes(answer: Incoming, kind: OutputKind) -> bytes:
         UnexpectedResponse: If it is a page, or certainly no file of this *kind*.
     """
     start, is_all = bytearray(), False
+    wrong = declared_otherwise(answer.status, answer.headers, kind)
+    is_doubtful = wrong is not None or is_unnamed(answer.headers)
     while not is_all:
         data = await answer.read()
         start += data
         is_all = not data
         if is_all and not start.strip(BLANKS):
             return b""
-        given = sniffed_type(answer.headers)
-        verdict = verdict_on(bytes(start), kind, given, is_all=is_all)
+        verdict = verdict_on(bytes(start), kind, is_doubtful=is_doubtful, is_all=is_all)
         if verdict is Verdict.MAY_BE:
             break
         if verdict is not Verdict.OPEN:
             del start, data  # or a traceback with local variables would show what a page quotes
-            raise _no_file(verdict, answer.status, given, kind)
+            raise wrong or _no_file(verdict, answer, kind)
     return bytes(start)
 
 
-def _no_file(verdict: Verdict, status: int, given: str, kind: OutputKind) -> UnexpectedResponse:
+def _no_file(verdict: Verdict, answer: Incoming, kind: OutputKind) -> UnexpectedResponse:
     if verdict is Verdict.PAGE:
-        return UnexpectedResponse(["the file host sent a page instead of a file"], status=status)
-    return no_output(status, given if given == PLAIN_TEXT else "another file", kind)
+        return UnexpectedResponse(["the file host sent a page instead of a file"], status=answer.status)
+    given = PLAIN_TEXT if media_type(answer.headers) == PLAIN_TEXT else "another file"
+    return no_output(answer.status, given, kind)

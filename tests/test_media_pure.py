@@ -250,6 +250,9 @@ def test_random_bytes_are_not_recognized_as_audio():
         pytest.param("nul", "nul (ls_1).mp4", id="a-device-but-for-the-id"),
         pytest.param("com1.fr", "_com1.fr (ls_1).mp4", id="device-with-an-extension"),
         pytest.param("trailing. .", "trailing (ls_1).mp4", id="trailing-dots"),
+        pytest.param("-rf", "rf (ls_1).mp4", id="an-option"),
+        pytest.param("~root/.-~ x -", "root_.-~ x - (ls_1).mp4", id="a-home-folder"),
+        pytest.param(". -\u00a0-- ~", "ls_1.mp4", id="nothing-else"),
     ],
 )
 def test_a_file_is_named_after_title_and_id(title, name):
@@ -262,13 +265,14 @@ def test_a_file_is_named_after_title_and_id(title, name):
 @example("nul", "con", "")
 @example("", "NUL .x", "")
 @example("", ")", "")
+@example("-", "~.-", "")
 def test_a_name_is_safe_whatever_title_and_id_are(title, lipsync_id, tail):
     name = file_name(title, lipsync_id, f"https://x.test/{tail}".replace("[", "").replace("]", ""))
 
     assert len(name.encode()) <= 200
     assert not set(name) & set('/\\<>:"|?*\0')
     assert is_text(name)
-    assert not name.startswith((".", " "))
+    assert not name.startswith((".", " ", "-", "~"))
     assert name.partition(".")[0].strip().lower() not in {"con", "nul", "prn", "aux", "com1", "lpt9"}
     assert name.endswith((".mp4", ".webm", ".mov", ".m4v"))
 

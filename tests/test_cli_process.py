@@ -50,6 +50,15 @@ def test_a_terminal_gets_json_on_request():
     assert orjson.loads(ran.out) == {"data": [], "has_more": False, "next_token": None}
 
 
+@pytest.mark.parametrize("columns", ["1", "2", "3"])
+@pytest.mark.parametrize("words", [("lipsync", "create"), ("dub",), ("cluster",), ()], ids=" ".join)
+def test_help_ends_however_narrow_the_terminal_is(words, columns):
+    ran = run(*words, "--help", env={"COLUMNS": columns})
+
+    assert (ran.code, ran.err) == (0, "")
+    assert "Usage" in ran.out
+
+
 # Shells
 
 

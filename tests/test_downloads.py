@@ -304,6 +304,69 @@ async def test_a_host_that_cannot_resume_sends_it_all_again(job, sandbox, tmp_pa
     assert len(sent(sandbox)) == 2
 
 
+REFUSALS = [400, 403, 404, 405, 412, 500, 501, 302]
+"""How hosts answer a request with `Range` that they do not support."""
+
+
+def refuse_ranges(status, *, after=0):
+    """Make a handler that sends the file only if all of it is requested, and breaks off *after* bytes, once."""
+
+    async def handler(request):
+        handler.ranges.append(request.headers.get("Range"))
+        if "Range" in request.headers:
+            return web.Response(status=status)
+        response = web.StreamResponse(headers={"Content-Length": str(SIZE), "ETag": '"a"'})
+        await response.prepare(request)
+        if after and len(handler.ranges) == 1:
+            await response.write(VIDEO[:after])
+            request.transport.close()
+        else:
+            await response.write(VIDEO)
+        return response
+
+    handler.ranges = []
+    return handler
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_host_that_refuses_to_resume_is_asked_for_all_of_the_file(tmp_path, status):
+    host = refuse_ranges(status, after=1000)
+    async with served(host) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert host.ranges[0] is host.ranges[-1] is None
+    assert set(host.ranges[1:-1]) == {"bytes=1000-"}
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_part_of_an_earlier_run_does_not_stay_in_the_way_if_its_host_refuses_to_resume(tmp_path, status):
+    leave_part(tmp_path / "a.mp4", "ls_1", f'"a"\n{SIZE}\n', VIDEO[:5000])
+    async with served(refuse_ranges(status)) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert left_in(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_an_iteration_over_a_host_that_refuses_to_resume_skips_what_was_yielded(status):
+    async with served(refuse_ranges(status, after=1000)) as heygen:
+        assert b"".join([data async for data in heygen.iter_bytes("ls_1")]) == VIDEO
+
+
+@pytest.mark.parametrize(("status", "headers"), [(400, None), (429, None), (503, {"Retry-After": "86400"})])
+async def test_a_part_stays_as_it_is_until_other_bytes_arrive(tmp_path, status, headers):
+    leave_part(tmp_path / "a.mp4", "ls_1", f'"a"\n{SIZE}\n', VIDEO[:5000])
+    host = send(b"", status, headers)
+    async with served(host) as heygen:
+        with pytest.raises(DownloadError, match=rf"\(5,000 bytes arrived\): {status}"):
+            await heygen.with_options(retry=evolve(QUICK, on_rate_limit="raise")).download("ls_1", tmp_path / "a.mp4")
+
+    assert (tmp_path / "a.mp4.part").read_bytes() == VIDEO[:5000]
+    assert host.calls == (2 if status == 400 else 1)  # to wait is no reason to ask for all of the file
+
+
 async def test_a_length_that_is_too_long_once_is_corrected(job, sandbox, tmp_path):
     sandbox.faults = [faults.wrong_length(off_by=1000, times=1)]
 
@@ -950,6 +1013,52 @@ async def test_a_video_is_written_though_its_server_does_not_know_its_name(tmp_p
     assert path.read_bytes() == video
 
 
+WRONG_TYPES = [
+    *("application/xml", "application/json", "text/html", "text/xml", "audio/mp4", "image/png"),
+    *("application/pdf", "application/x-mpegURL"),
+]
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+async def test_a_video_is_written_whatever_its_host_declares_it_as(tmp_path, kind):
+    async with served(in_packets(VIDEO[:3], VIDEO[3:], headers={"Content-Type": kind})) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+async def test_a_video_that_is_declared_as_something_else_is_resumed(tmp_path, kind):
+    ranges = []
+
+    async def handler(request):
+        ranges.append(request.headers.get("Range"))
+        headers = {"ETag": '"a"', "Content-Type": kind}
+        if len(ranges) > 1:
+            headers["Content-Range"] = f"bytes 1000-{SIZE - 1}/{SIZE}"
+            return web.Response(status=206, body=VIDEO[1000:], headers=headers)
+        response = web.StreamResponse(headers={**headers, "Content-Length": str(SIZE)})
+        await response.prepare(request)
+        await response.write(VIDEO[:1000])
+        request.transport.close()
+        return response
+
+    async with served(handler) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert ranges == [None, "bytes=1000-"]
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+async def test_captions_are_not_what_a_video_is_declared_as(tmp_path, kind):
+    async with served(send(VIDEO), send(VIDEO, headers={"Content-Type": kind})) as heygen:
+        with pytest.raises(DownloadError):
+            await heygen.download_captions("ls_1", tmp_path / "a.mp4")
+
+    assert left_in(tmp_path) == []
+
+
 @pytest.mark.parametrize("coding", ["aws-chunked", "utf-8", "binary", "base64"])
 async def test_a_video_is_written_though_it_was_stored_with_a_coding_that_it_does_not_have(tmp_path, coding):
     async with served(send(VIDEO, headers={"Content-Encoding": coding})) as heygen:
@@ -973,6 +1082,10 @@ async def test_a_video_that_has_an_unknown_coding_is_not_written(tmp_path):
         (b"\xff\xfe", "video/mp4", "a page"),
         (b"Access denied", "text/plain", "sent text/plain, which is no video"),
         (b"#EXTM3U\n", "application/octet-stream", "which is no video"),
+        (b"any bytes of no certain kind", "text/html", "a page"),
+        (b"any bytes of no certain kind", "image/png", "sent image/png, which is no video"),
+        (b"<html>", "image/png", "sent image/png, which is no video"),
+        (b"\0\0\0\x10ftypheic\0\0\0\0", "image/heic", "sent image/heic, which is no video"),
     ],
 )
 async def test_what_is_no_video_is_not_written(tmp_path, body, kind, problem):

@@ -580,9 +580,12 @@ async def test_an_attempt_is_logged_with_path_status_and_request_id_and_without_
     ("path", "body", "line"),
     [
         ("/v3/lipsyncs", {"lipsync_id": "ls_1"}, "created lipsync ls_1 (key row-1, 2 attempts)"),
-        ("/v3/lipsyncs/batches", {"batch_id": "b_1\x1b[2J"}, "created batch b_1 [2J (key row-1, 2 attempts)"),
+        ("/v3/lipsyncs/batches", {"batch_id": "b_1"}, "created batch b_1 (key row-1, 2 attempts)"),
         ("/v3/assets", {"asset_id": "as_1"}, None),
         ("/v3/lipsyncs", {"lipsync_id": 5}, None),
+        ("/v3/lipsyncs", {"lipsync_id": "ls 1/?token=SIGSECRET"}, None),
+        ("/v3/lipsyncs", {"lipsync_id": "1" * 1000}, None),
+        ("/v3/lipsyncs/batches", {"batch_id": "b_1\x1b[2J"}, None),
     ],
 )
 async def test_each_created_job_or_batch_is_one_info_line(caplog, path, body, line):

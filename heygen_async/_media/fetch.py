@@ -12,8 +12,19 @@ from typing import Final
 
 from attrs import frozen
 
-from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind, Verdict, verdict_on
-from heygen_async._media.hosts import PartState, has_expired, no_output, range_headers, refusal, resumed, sniffed_type
+from heygen_async._media.first_bytes import BLANKS, OutputKind, Verdict, verdict_on
+from heygen_async._media.hosts import (
+    PLAIN_TEXT,
+    PartState,
+    declared_otherwise,
+    has_expired,
+    is_unnamed,
+    media_type,
+    no_output,
+    range_headers,
+    refusal,
+    resumed,
+)
 from heygen_async._media.output_links import NoLinkError, OutputLink, expires_at
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.http import HOST_EXCERPT, Incoming
@@ -22,6 +33,7 @@ from heygen_async.errors import (
     APIError,
     DownloadError,
     HeyGenError,
+    RateLimited,
     TransportError,
     UnexpectedResponse,
 )
@@ -92,13 +104,15 @@ class _Fetch:
         self._max_bytes = max_bytes
         self._most = state.done
         self._attempts = Attempts(transport.retry)
+        self._resumes = True
 
     async def attempt(self) -> AsyncGenerator[Chunk, None]:
         """Request once what is missing, and yield what arrives."""
-        headers = range_headers(self._state)
+        known = self._state if self._resumes else PartState()
+        headers = range_headers(known)
         answer = await self._transport.http.get(self._link.url, headers=headers, timeouts=self._transport.timeouts)
         try:
-            state = await self._start(answer)
+            state = await self._start(answer, known)
             data = await (answer.read() if state.done else _first_bytes(answer, self._link.kind))
             while data:
                 start, state = state.done, state.plus(len(data))
@@ -110,12 +124,12 @@ class _Fetch:
             answer.close()
         self._check_end(state)
 
-    async def _start(self, answer: Incoming) -> PartState:
-        resuming = bool(range_headers(self._state))
+    async def _start(self, answer: Incoming, known: PartState) -> PartState:
+        resuming = bool(range_headers(known))
         if answer.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT} or (
             answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and resuming
         ):
-            state = resumed(self._state, answer.status, answer.headers, self._link.kind)
+            state = resumed(known, answer.status, answer.headers, self._link.kind)
             if state is None:
                 raise _RestartError(f"the file host does not resume the download ({answer.status})")
             self._check_length(state)
@@ -164,12 +178,10 @@ class _Fetch:
         if self._state.done > self._most:
             self._most = self._state.done
             self._attempts.reset()
-        chance = random()  # noqa: S311 it spreads retries, it guards nothing
         needs_link = has_expired(error) or isinstance(error, NoLinkError)
-        if needs_link or isinstance(error, _RestartError):
-            delay = self._attempts.delay_before_change(chance=chance)
-        else:
-            delay = self._attempts.delay_after(error, chance=chance)
+        delay = self._delay_after(error, is_change=needs_link or isinstance(error, _RestartError))
+        if delay is None and self._may_refuse_range(error):
+            self._resumes, delay = False, 0.0
         if delay is None:
             raise self._failure(error) from error
         if needs_link:
@@ -177,6 +189,19 @@ class _Fetch:
         if isinstance(error, _RestartError):
             self._state = PartState()
         await self._transport.gate.sleep(delay)
+
+    def _delay_after(self, error: HeyGenError, *, is_change: bool) -> float | None:
+        chance = random()  # noqa: S311 it spreads retries, it guards nothing
+        if is_change:
+            return self._attempts.delay_before_change(chance=chance)
+        return self._attempts.delay_after(error, chance=chance)
+
+    def _may_refuse_range(self, error: HeyGenError) -> bool:
+        """Return whether *error* may mean only that the host takes no `Range`, so that all of the file is tried."""
+        if not self._resumes or not range_headers(self._state):
+            return False
+        is_not_now = isinstance(error, RateLimited) or (isinstance(error, APIError) and error.retry_after)
+        return isinstance(error, (APIError, UnexpectedResponse)) and not is_not_now
 
     def _failure(self, error: HeyGenError) -> DownloadError:
         # A fresh link that is refused is the host's failure too: the file may be late.
@@ -199,23 +224,25 @@ async def _first_bytes(answer: Incoming, kind: OutputKind) -> bytes:
         UnexpectedResponse: If it is a page, or certainly no file of this *kind*.
     """
     start, is_all = bytearray(), False
+    wrong = declared_otherwise(answer.status, answer.headers, kind)
+    is_doubtful = wrong is not None or is_unnamed(answer.headers)
     while not is_all:
         data = await answer.read()
         start += data
         is_all = not data
         if is_all and not start.strip(BLANKS):
             return b""
-        given = sniffed_type(answer.headers)
-        verdict = verdict_on(bytes(start), kind, given, is_all=is_all)
+        verdict = verdict_on(bytes(start), kind, is_doubtful=is_doubtful, is_all=is_all)
         if verdict is Verdict.MAY_BE:
             break
         if verdict is not Verdict.OPEN:
             del start, data  # or a traceback with local variables would show what a page quotes
-            raise _no_file(verdict, answer.status, given, kind)
+            raise wrong or _no_file(verdict, answer, kind)
     return bytes(start)
 
 
-def _no_file(verdict: Verdict, status: int, given: str, kind: OutputKind) -> UnexpectedResponse:
+def _no_file(verdict: Verdict, answer: Incoming, kind: OutputKind) -> UnexpectedResponse:
     if verdict is Verdict.PAGE:
-        return UnexpectedResponse(["the file host sent a page instead of a file"], status=status)
-    return no_output(status, given if given == PLAIN_TEXT else "another file", kind)
+        return UnexpectedResponse(["the file host sent a page instead of a file"], status=answer.status)
+    given = PLAIN_TEXT if media_type(answer.headers) == PLAIN_TEXT else "another file"
+    return no_output(answer.status, given, kind)

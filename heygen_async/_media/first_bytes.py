@@ -10,10 +10,10 @@ import enum
 import re
 from typing import Final, Literal, TypeAlias
 
+from heygen_async._media.sniffing import HEIF, M4A, SNIFFED, recognize
+
 OutputKind: TypeAlias = Literal["video", "captions"]
 
-PLAIN_TEXT: Final = "text/plain"
-"""What web servers call a file whose name they do not know."""
 BLANKS: Final = b" \t\n\v\f\r" + codecs.BOM_UTF8
 MOST_BLANKS: Final = 1 << 16
 """Bytes at the start of a file that may be blank."""
@@ -35,7 +35,8 @@ _BOX: Final = re.compile(
     rb".{4}(?:ftyp|styp|moov|moof|mdat|sidx|pnot)|\0.{3}(?:uuid|free|skip|wide)|\x1a\x45\xdf\xa3", re.DOTALL
 )
 """With what an MP4 begins: the length of its first box, which may have any bytes, and what that box is. Or a WebM."""
-_BOX_BYTES: Final = 8
+_BOX_BYTES: Final = 12
+"""Those, and the first brand."""
 _OTHER_FILES: Final = (b"#EXTM3U", b"%PDF", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08")
 """With what files begin that are certainly no video: a list of parts, a document, an archive, an image."""
 _NO_CAPTIONS: Final = (*_OTHER_FILES, b"\x1a\x45\xdf\xa3")
@@ -58,13 +59,13 @@ class Verdict(enum.Enum):
     """It is a file of another kind."""
 
 
-def verdict_on(start: bytes, kind: OutputKind, media_type: str, *, is_all: bool = False) -> Verdict:
+def verdict_on(start: bytes, kind: OutputKind, *, is_doubtful: bool = False, is_all: bool = False) -> Verdict:
     """Return what the first bytes of a file say.
 
     Args:
         start: The bytes; more than blanks if they are all.
         kind: What the file should be.
-        media_type: Its declared type.
+        is_doubtful: Whether only what certainly begins as a video may be one, because of how it is declared.
         is_all: Whether the file ends there.
     """
     is_certain = is_page(start, kind)
@@ -73,15 +74,17 @@ def verdict_on(start: bytes, kind: OutputKind, media_type: str, *, is_all: bool 
     if is_certain is None:
         return Verdict.OPEN
     if kind == "video":
-        return _verdict_on_video(start, media_type, is_all=is_all)
+        return _verdict_on_video(start, is_doubtful=is_doubtful, is_all=is_all)
     return Verdict.OTHER if _is_binary(start) else _verdict_by_signature(start, _NO_CAPTIONS, is_all=is_all)
 
 
-def _verdict_on_video(start: bytes, media_type: str, *, is_all: bool) -> Verdict:
-    is_short = len(start) < _BOX_BYTES and not is_all
-    if media_type == PLAIN_TEXT:
-        return Verdict.OPEN if is_short else Verdict.MAY_BE if _BOX.match(start) else Verdict.OTHER
-    return _verdict_by_signature(start, _OTHER_FILES, is_all=is_all)
+def _verdict_on_video(start: bytes, *, is_doubtful: bool, is_all: bool) -> Verdict:
+    if not is_doubtful:
+        return _verdict_by_signature(start, _OTHER_FILES, is_all=is_all)
+    if len(start) < _BOX_BYTES and not is_all:
+        return Verdict.OPEN
+    is_video = _BOX.match(start) and recognize(start[:SNIFFED]) not in {M4A, HEIF}
+    return Verdict.MAY_BE if is_video else Verdict.OTHER
 
 
 def _verdict_by_signature(start: bytes, signatures: tuple[bytes, ...], *, is_all: bool) -> Verdict:

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from heygen_async._media.first_bytes import BLANKS, PLAIN_TEXT, OutputKind
+from heygen_async._media.first_bytes import BLANKS, OutputKind
 from heygen_async._wire import is_unsettled, retry_after
 from heygen_async.errors import APIError, HeyGenError, UnexpectedResponse, error_class
 
@@ -34,6 +34,8 @@ _TEXT_CODINGS: Final = frozenset({"utf-8", "utf8", "binary"})
 _HTML: Final = re.compile(r"text/html|application/xhtml\+xml")
 _DOCUMENT: Final = re.compile(r"text/html|(?:application|text)/(?:xml|json)|[^/]+/.+\+(?:xml|json)")
 """Media types of pages, and of the reports of errors; a video and SubRip have others."""
+PLAIN_TEXT: Final = "text/plain"
+"""What web servers call a file whose name they do not know."""
 _NO_VIDEO: Final = re.compile(
     r"text/(?!plain$).+|image/.+|audio/.+|application/(?:x-mpegurl|vnd\.apple\.mpegurl|pdf|zip|(?:x-)?javascript)"
 )
@@ -137,11 +139,14 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str], kind: Out
         kind: What the file is.
 
     Raises:
-        UnexpectedResponse: If the body is not media, or is compressed.
+        UnexpectedResponse: If the body is compressed, or declared as what it cannot be, and its first bytes do not
+            say what it is.
     """
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return None
-    _check_media(status, headers, kind)
+    _check_coding(status, headers, kind)
+    if not _is_judged_by_bytes(state, status, headers, kind) and (error := declared_otherwise(status, headers, kind)):
+        raise error
     if status == HTTPStatus.OK:
         return PartState(0, strong_etag(headers), _length(headers))
     match = _RANGE.fullmatch(headers.get("Content-Range", ""))
@@ -157,20 +162,25 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str], kind: Out
     return PartState(int(match[1]), state.etag, total or state.total)
 
 
-def _check_media(status: int, headers: Mapping[str, str], kind: OutputKind) -> None:
-    _check_kind(status, headers, _DOCUMENT)
-    given = media_type(headers)
-    if (_NO_VIDEO if kind == "video" else _NO_TEXT).fullmatch(given):
-        raise no_output(status, given, kind)
+def _is_judged_by_bytes(state: PartState, status: int, headers: Mapping[str, str], kind: OutputKind) -> bool:
+    """Return whether the first bytes, of the answer or of what there is already, say whether this is a video."""
+    has_first_bytes = status == HTTPStatus.OK or not state.resumes_at
+    return kind == "video" and (has_first_bytes or headers.get("ETag") == state.etag)
+
+
+def _check_coding(status: int, headers: Mapping[str, str], kind: OutputKind) -> None:
     codings = _codings(headers)
     if any(map(_COMPRESSION.fullmatch, codings)) or (kind == "captions" and not codings <= _TEXT_CODINGS):
         raise UnexpectedResponse(["the file host sent a compressed file, which was not requested"], status=status)
 
 
-def _check_kind(status: int, headers: Mapping[str, str], refused: re.Pattern[str]) -> None:
-    kind = media_type(headers)
-    if refused.fullmatch(kind):
-        raise UnexpectedResponse([f"the file host sent a page ({kind})"], status=status, outcome="unknown")
+def declared_otherwise(status: int, headers: Mapping[str, str], kind: OutputKind) -> UnexpectedResponse | None:
+    """Return the error for a declared type that no file of this *kind* has; `None` for any other."""
+    given = media_type(headers)
+    if _DOCUMENT.fullmatch(given):
+        return UnexpectedResponse([f"the file host sent a page ({given})"], status=status, outcome="unknown")
+    is_other = (_NO_VIDEO if kind == "video" else _NO_TEXT).fullmatch(given)
+    return no_output(status, given, kind) if is_other else None
 
 
 def _codings(headers: Mapping[str, str]) -> set[str]:
@@ -184,9 +194,9 @@ def media_type(headers: Mapping[str, str]) -> str:
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def sniffed_type(headers: Mapping[str, str]) -> str:
-    """Return the type by which the first bytes are judged: what may be encoded must begin as a video does."""
-    return PLAIN_TEXT if _codings(headers) else media_type(headers)
+def is_unnamed(headers: Mapping[str, str]) -> bool:
+    """Return whether the declared type says nothing: the host does not know it, or the file may be encoded."""
+    return bool(_codings(headers)) or media_type(headers) == PLAIN_TEXT
 
 
 def no_output(status: int, given: str, kind: OutputKind) -> UnexpectedResponse:

@@ -217,7 +217,8 @@ def _existing_problems(file: Path, *, overwrite: bool) -> list[str]:
 def file_name(title: str | None, lipsync_id: str, url: str, *, longest: int = _LONGEST_NAME) -> str:
     """Return a name that every file system takes, from a title and an id, such as `Episode 1 (ls_1).mp4`.
 
-    Letters of any script are kept; it has no separators, is no device of Windows, and starts with no dot.
+    Letters of any script are kept; it has no separators, is no device of Windows, and starts with no dot, and with no dash
+    or tilde, which other programs take for an option or a home folder.
 
     Args:
         title: The title.
@@ -239,14 +240,14 @@ def unreserved(name: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return *text* without characters that some file system refuses, and without dots and spaces at its ends."""
+    """Return *text* without what some file system refuses, dots and spaces at its ends, and what begins an option."""
     # Not str.isprintable(): joiners (Persian, emoji), U+00A0 and U+3000 are text.
     composed = unicodedata.normalize("NFC", one_line(start_of(text)))
     return _trim(_FORBIDDEN.sub("_", composed))
 
 
 def _trim(text: str) -> str:
-    while text != (shorter := text.strip().strip(".")):
+    while text != (shorter := text.strip().strip(".").lstrip("-~")):
         text = shorter
     return text
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from heygen_async._ids import is_key_fresh
+from heygen_async._ids import is_id, is_key_fresh
 from heygen_async._text import one_line
 from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http
@@ -246,12 +246,12 @@ class Transport:
 
 def _log_created(response: Response, request: Request) -> None:
     created = created_id(request, response.data)
-    if created is not None:
+    if created is not None and is_id(created[1]):
         kind, id_ = created
         _logger.info(
             "created %s %s (key %s, %d attempt%s)",
             kind,
-            one_line(id_),
+            id_,
             response.idempotency_key,
             response.attempts,
             "" if response.attempts == 1 else "s",

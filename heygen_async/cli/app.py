@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Coroutine, Sequence
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from cyclopts import App, CycloptsError
 
@@ -17,6 +17,9 @@ from heygen_async.cli.options import Printing
 from heygen_async.cli.output import wants_json
 from heygen_async.cli.streams import check_output
 from heygen_async.errors import HeyGenError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # By path, so that a command imports what it needs and no other's; with its text in the list, which imports none.
 COMMANDS: Final = {
@@ -65,6 +68,8 @@ COMMANDS: Final = {
         "Print the completion script of a shell.",
     ),
 }
+_NARROWEST: Final = 10
+"""Columns that help is laid out in at least: cyclopts never ends where its labels have none."""
 _EPILOGUE: Final = """\
 The API key is read from HEYGEN_API_KEY. Where the output is not a terminal, results and errors are JSON.
 
@@ -114,9 +119,7 @@ def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
     app = make_app(is_list=not COMMANDS.keys() & argv)
     command, arguments, _ = app.parse_args(list(argv), exit_on_error=False, print_error=False)
     if "console" in arguments.arguments:
-        from rich.console import Console  # noqa: PLC0415 only help is laid out
-
-        arguments.arguments["console"] = Console()  # the one that a group of commands keeps has an earlier width
+        arguments.arguments["console"] = _console()  # the one that a group of commands keeps has an earlier width
     values = (*arguments.args, *arguments.kwargs.values())
     with logging_to_stderr(max((value.verbose for value in values if isinstance(value, Printing)), default=0)):
         result = command(*arguments.args, **arguments.kwargs)
@@ -125,3 +128,11 @@ def _run(argv: Sequence[str], interrupts: Interrupts) -> int:
 
             result = run_interruptible(cast("Coroutine[Any, Any, object]", result), interrupts)
     return result if isinstance(result, int) else Exit.DONE
+
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415 only help is laid out
+
+    console = Console()
+    console.width = max(console.width, _NARROWEST)
+    return console

@@ -77,6 +77,15 @@ def test_a_report_replaces_no_other_file(cluster, sandbox, manifest, tmp_path):
     assert f"{manifest} exists and is not a report of a run" in ran.error["message"]
 
 
+def test_a_report_replaces_no_device(cluster, sandbox, manifest, tmp_path):
+    (tmp_path / "null").symlink_to(os.devnull)
+    assert cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox).code == 0
+    ran = cluster("report", tmp_path / "null")
+
+    assert (ran.code, ran.out, (tmp_path / "null").is_symlink()) == (2, "", True)
+    assert "is not a report of a run: move it away, or give another file" in ran.error["message"]
+
+
 def test_a_watch_ends_when_its_reader_has_left(cluster, sandbox, manifest, tmp_path, database_url):
     cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox)
     script = '"$@" | head -1; exit "${PIPESTATUS[0]}"'

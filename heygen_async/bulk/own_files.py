@@ -51,4 +51,7 @@ async def check_manifest(journal: Facts, manifest: Manifest) -> None:
     if found is None:
         await journal.keep_fact("manifest", name)
     elif found != name:
-        raise JournalError(f"{journal} was made for the manifest {found}, not for {name}; use another journal")
+        raise JournalError(
+            f"{journal} was made for the manifest {found}, not for {name}: if these are the same rows, give the "
+            "manifest its old name; another journal is for other rows, and pays for these again"
+        )

@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.cli.cluster_view import enqueued_lines, enqueued_object, live_view, status_lines, status_object
-from heygen_async.cli.dub_files import is_report
+from heygen_async.cli.dub_files import report_problem
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.number_flags import Count, Dollars, PositiveNumber, Rates, Slots
@@ -187,8 +187,8 @@ async def report(
         run: The run, if there are several.
         base_url: The address of its API, if runs of several have that name.
     """
-    if await asyncio.to_thread(lambda: path.is_file() and not is_report(path)):
-        raise ValueError(f"{path} exists and is not a report of a run: move it away, or give another file")
+    if problem := await asyncio.to_thread(report_problem, path):
+        raise ValueError(f"{problem}, or give another file")
     async with _opened(where) as cluster:
         await cluster.report(path, run=run, base_url=base_url)
     if wants_json(options.json):

@@ -115,6 +115,16 @@ def test_a_watch_outlives_its_connection_to_the_database(cluster, sandbox, manif
     assert orjson.loads(out.splitlines()[-1])["complete"] is True
 
 
+@pytest.mark.parametrize("stage", ["failed", "skipped"])
+def test_a_watch_of_rows_that_have_not_all_been_done_ends_with_exit_code_1(stage, cluster, manifest, database_url):
+    cluster("enqueue", manifest, env={"HEYGEN_BASE_URL": "http://127.0.0.1:1"})
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE heygen.rows SET stage = 'done'")
+        connection.execute("UPDATE heygen.rows SET stage = %s WHERE key = 'row-1'", (stage,))
+
+    assert (cluster("status").code, cluster("status", "--watch").code) == (0, 1)
+
+
 @needs_dev_full
 @pytest.mark.parametrize("flags", [(), ("--json",)], ids=str)
 def test_a_watch_whose_output_cannot_be_written_ends(flags, cluster, manifest, tmp_path):

@@ -478,6 +478,12 @@ def test_the_sum_of_earlier_runs_is_not_the_cost_of_this_run(now):
     assert "about $10.00 spent in all runs" in shown(*summary(SNAPSHOT, progress, {}, {}), width=400)[0]
 
 
+def test_a_rehearsal_says_what_the_run_would_cost(now):
+    rehearsed = summary(evolve(SNAPSHOT, reserved=0.0, budget=None), Progress(now, is_rehearsal=True), {}, {})
+
+    assert shown(*rehearsed, width=100)[0].endswith(", would cost about $10.00.")
+
+
 def test_the_json_of_a_summary_has_money_apart_and_the_next_commands():
     data = summary_object(SNAPSHOT, 1.23456, {"Continue": "heygen-async dub a.csv"})
 

@@ -17,6 +17,7 @@ from heygen_async.bulk.manifest import Manifest
 from heygen_async.cli.cluster_view import enqueued_lines, enqueued_object, live_view, status_lines, status_object
 from heygen_async.cli.dub_files import report_problem
 from heygen_async.cli.durations import Duration
+from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.number_flags import Count, Dollars, PositiveNumber, Rates, Slots
 from heygen_async.cli.options import Options, PathFlag, Printing, Switch, polling, session
@@ -150,22 +151,21 @@ async def status(
     watch: Switch = False,
     where: Where = Where(),
     options: Printing = Printing(),  # noqa: B008 frozen
-) -> None:
+) -> int:
     """Print rows by state, jobs in flight and the limit, workers, rate, time left and money.
 
     Example: heygen-async cluster status --watch
 
     Args:
-        watch: Keep showing it until every row has ended, or until Ctrl-C.
+        watch: Keep showing it until every row has ended, or until Ctrl-C; exit code 1 if rows failed or were skipped.
     """
     async with _opened(where) as cluster:
         found = await cluster.status()
         if not watch:
             _print_status(found, options)
-        elif is_watched(options):
-            await _watch(cluster, found, options)
-        else:
-            await _print_until_complete(cluster, found, options)
+            return Exit.DONE
+        found = await (_watch if is_watched(options) else _print_until_complete)(cluster, found, options)
+    return Exit.FAILED if found.has_failures else Exit.DONE
 
 
 @app.command
@@ -274,21 +274,22 @@ def _print_status(found: ClusterStatus, options: Printing) -> None:
             print_line(text)
 
 
-async def _watch(cluster: Cluster, found: ClusterStatus, options: Printing) -> None:
+async def _watch(cluster: Cluster, found: ClusterStatus, options: Printing) -> ClusterStatus:
     with live(lambda: live_view(found)):
         while not found.is_complete:
             found = await _later_status(cluster)
     _print_status(found, options)
+    return found
 
 
-async def _print_until_complete(cluster: Cluster, found: ClusterStatus, options: Printing) -> None:
+async def _print_until_complete(cluster: Cluster, found: ClusterStatus, options: Printing) -> ClusterStatus:
     while True:
         if wants_json(options.json):
             print_json_line(status_object(found))
         else:
             _print_status(found, options)
         if found.is_complete or is_output_lost():
-            return
+            return found
         found = await _later_status(cluster)
 
 

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from heygen_async._text import one_line
-from heygen_async.cli.dub_view import clock
+from heygen_async.cli.dub_view import clock, with_reserved
 from heygen_async.models import JSON
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ def _run_lines(run: RunStatus, *, name: str) -> Iterator[str]:
     left = run.seconds_left
     pace = f"{60 * run.rate:,.1f} rows/min, " if run.rate and run.ended < run.total else ""
     time_left = f"about {clock(left)} left, " if left else ""
-    reserved = f", ${run.reserved:,.2f} of it reserved" if run.reserved else ""
-    budget = "" if run.budget is None else f", budget ${run.budget:,.2f}"
-    yield f"  {pace}{time_left}about ${run.spent:,.2f} spent{reserved}{budget}"
+    yield f"  {pace}{time_left}{with_reserved(f'about ${run.spent:,.2f} spent', run)}"
     if run.halted is not None:
         yield one_line(f"  no more rows are submitted: {run.halted}")
 
@@ -107,6 +105,7 @@ def _run_object(run: RunStatus) -> JSON:
         "ended": run.ended,
         "rows_per_second": round(run.rate, 4),
         "seconds_left": None if run.seconds_left is None else round(run.seconds_left, 1),
+        "estimate": round(run.estimate, 4),
         "spent": round(run.spent, 4),
         "reserved": round(run.reserved, 4),
         "budget": run.budget,

@@ -170,7 +170,7 @@ async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
 
 
 async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
-    progress = Progress(asyncio.get_running_loop().time)
+    progress = Progress(asyncio.get_running_loop().time, plan.is_rehearsal)
     page = _page(progress) if plan.review.review else None
     run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
     with _summarized(run, progress, plan) as print_summary:

@@ -25,9 +25,11 @@ class Progress:
 
     Args:
         clock: The clock of the run, in seconds.
+        is_rehearsal: Whether it runs in a local sandbox, where nothing is paid.
     """
 
     clock: Callable[[], float]
+    is_rehearsal: bool = False
     has_begun: bool = False
     has_earlier_runs: bool = False
     """Whether earlier runs on the journal have spent money."""

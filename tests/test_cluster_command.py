@@ -68,6 +68,23 @@ def test_rows_go_from_the_manifest_to_files_and_a_report(cluster, sandbox, manif
     assert cluster("prune", "--older-than", "0.001").answer == {"type": "pruned", "runs": 1}
 
 
+def test_outputs_of_a_manifest_from_a_pipe_are_in_the_current_folder(cluster, sandbox, tmp_path):
+    line = f'{{"video": "{VIDEO.format(1)}", "audio": "{AUDIO}", "output": "one.mp4", "key": "a"}}'
+    script = 'printf \'%s\' "$1" | "${@:2}"'
+    (tmp_path / "one.mp4").mkdir()
+    piped = {"prefix": ("bash", "-c", script, "bash", line), "cwd": tmp_path}
+    ran = cluster("enqueue", "/dev/stdin", sandbox=sandbox, **piped)
+
+    assert ran.error["problems"] == [{"place": "line 1, output", "message": "cannot write one.mp4: it is a folder"}]
+
+
+def test_a_manifest_whose_name_is_not_utf_8_is_misuse(cluster, sandbox, manifest):
+    ran = cluster("enqueue", manifest.rename(manifest.with_name("caf\udce9.csv")), sandbox=sandbox)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.error["message"].endswith("is not UTF-8: rename it")
+
+
 def test_a_report_replaces_no_other_file(cluster, sandbox, manifest, tmp_path):
     before = manifest.read_bytes()
     assert cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox).code == 0

@@ -43,8 +43,9 @@ async def check_manifest(journal: Facts, manifest: Manifest) -> None:
 
     Raises:
         JournalError: If it was made for another one.
+        ValueError: If the name of the manifest cannot be stored.
     """
-    name = await to_thread.run_sync(lambda: manifest.name)
+    name = await to_thread.run_sync(manifest.storable_name)
     if name is None:
         return
     found = await journal.fact("manifest")

@@ -91,7 +91,8 @@ async def enqueue(
         rates: Dollars per second of output, for the estimate; without it --rates.speed 0.0333 --rates.precision 0.0667.
         captions: Write captions too, as .srt beside each video.
     """
-    rows = Manifest(manifest, outputs=manifest.parent if output_dir is None else None)
+    outputs = None if output_dir is not None else await asyncio.to_thread(lambda: Manifest(manifest).folder)
+    rows = Manifest(manifest, outputs=outputs)
     async with _opened(where) as cluster:
         try:
             found = await cluster.enqueue(

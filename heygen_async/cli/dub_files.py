@@ -14,7 +14,6 @@ from urllib.parse import quote
 from attrs import evolve, frozen
 
 from heygen_async.bulk.journal import Journal
-from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.own_files import own_files_of
 from heygen_async.bulk.promotion import Reviews, final_key, known_keys, promote, read_reviews
@@ -55,10 +54,9 @@ class RunFiles:
             raise FileNotFoundError(2, "no such manifest", str(manifest))
         if manifest.is_dir():
             raise IsADirectoryError(21, "the manifest is a folder", str(manifest))
-        name = Manifest(manifest).name
-        if name is not None and not is_utf_8(name):
-            raise ValueError(f"the name of the manifest {manifest} is not UTF-8: rename it")
-        folder = Path.cwd() if name is None else manifest.absolute().parent
+        listed = Manifest(manifest)
+        listed.storable_name()  # or it cannot be used
+        folder = listed.folder.absolute()
         if not is_kept:
             return cls(manifest, folder, None)
         kept = manifest.with_suffix(".sqlite") if journal is None else journal

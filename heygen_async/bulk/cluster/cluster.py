@@ -353,8 +353,12 @@ def _options(
 
 
 def _name_of(rows: object) -> str:
-    """Return the name of the run of *rows*; for a thread."""
-    name = rows.name if isinstance(rows, Manifest) else None
+    """Return the name of the run of *rows*; for a thread.
+
+    Raises:
+        ValueError: If it cannot be stored.
+    """
+    name = rows.storable_name() if isinstance(rows, Manifest) else None
     return name or _DEFAULT_RUN
 
 

@@ -184,7 +184,8 @@ def test_runs_of_one_name_are_told_apart_by_the_address_of_their_api(cluster, sa
     cluster("enqueue", other / manifest.name, "--output-dir", tmp_path / "out", *elsewhere)
 
     unclear = cluster("report", tmp_path / "r.csv", "--run", manifest.name)
-    assert (unclear.code, "there are several runs" in unclear.error["message"]) == (1, True)
+    said = "there are several runs: give --run, and --base-url if others have its name: "
+    assert (unclear.code, unclear.error["message"].startswith(said)) == (1, True)
     assert cluster("report", tmp_path / "r.csv", "--run", manifest.name, *elsewhere).code == 0
     with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [row["key"] for row in csv.DictReader(file)] == ["row-9"]

@@ -47,6 +47,7 @@ def test_rows_go_from_the_manifest_to_files_and_a_report(cluster, sandbox, manif
     assert (first.code, again.code) == (0, 0)
     assert (first.answer["added"], again.answer["added"]) == (4, 0)
     assert first.answer["run"] == "episodes.csv"
+    assert first.answer["budget"] is None
 
     with start(
         "cluster", "worker", "--poll-every", "0.05", sandbox=sandbox, env={"HEYGEN_DATABASE_URL": database_url}

@@ -7,7 +7,7 @@ pytest.importorskip("psycopg", reason="a cluster is an extra")
 
 from heygen_async.bulk.cluster import AccountStatus, ClusterStatus, Enqueued, RunStatus
 from heygen_async.bulk.survey import Survey
-from heygen_async.cli.cluster_view import enqueued_lines, status_lines, status_object
+from heygen_async.cli.cluster_view import enqueued_lines, enqueued_object, status_lines, status_object
 
 HERE, THERE = "http://127.0.0.1:8080", "https://api.heygen.com"
 
@@ -45,9 +45,20 @@ def test_rows_that_failed_or_were_skipped_are_failures(rows, has_failures):
     assert ClusterStatus(runs=[a_run("a.csv", HERE, rows)], accounts=[]).has_failures is has_failures
 
 
+SURVEY = Survey(rows=1, to_submit=1, under_way=0, done=0, failed=0, estimate=2.0, unknown=0, assumed_seconds=60.0)
+ENQUEUED = Enqueued(run="a.csv", rows=1, added=1, changed=0, survey=SURVEY)
+
+
+@pytest.mark.parametrize(("budget", "shown"), [(None, "none"), (0.0, "$0.00"), (50.0, "$50.00")])
+def test_an_enqueue_says_which_budget_the_run_has_from_now_on(budget, shown):
+    *_, last = enqueued_lines(ENQUEUED, budget)
+
+    assert last == f"budget of the run from now on: {shown}"
+    assert enqueued_object(ENQUEUED, budget)["budget"] == budget
+
+
 def test_one_row_and_one_worker_are_singular():
-    survey = Survey(rows=1, to_submit=1, under_way=0, done=0, failed=0, estimate=2.0, unknown=0, assumed_seconds=60.0)
-    first, second = enqueued_lines(Enqueued(run="a.csv", rows=1, added=1, changed=0, survey=survey))
+    first, second, _ = enqueued_lines(ENQUEUED, None)
     account = AccountStatus(
         name="n",
         origin=HERE,

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import orjson
@@ -497,6 +498,26 @@ def test_a_report_in_the_place_of_a_pipe_or_a_device_is_refused(make, cli, serve
     assert (ran.code, ran.out, server.requests) == (2, "", [])
     assert "exists and is not a report of a run: move it away" in ran.error["message"]
     assert not (tmp_path / "episodes.report.csv").is_file()
+
+
+def test_a_report_that_could_not_be_written_is_not_named_in_the_summary(server, manifest, tmp_path):
+    pipe, report = tmp_path / "pipe", tmp_path / "run.report.csv"
+    os.mkfifo(pipe)
+
+    def send():
+        until((tmp_path / "run.sqlite").exists)  # the files of the run have been checked
+        report.mkdir()
+        pipe.write_text(manifest.read_text())
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    ran = on_terminal("dub", pipe, "--journal", tmp_path / "run.sqlite", *QUICK, sandbox=server, columns=200)
+    sender.join()
+
+    assert ran.code == 0
+    assert "the report was not written: " in ran.out
+    assert f"Journal: {tmp_path / 'run.sqlite'}\n" in ran.out
+    assert "Report: " not in ran.out
 
 
 def test_where_there_is_a_journal_no_other_one_is_advised(cli, server, manifest, tmp_path):

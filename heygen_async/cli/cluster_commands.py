@@ -76,7 +76,8 @@ async def enqueue(
     """Check all rows of a manifest, and store them for the workers; it needs no API key.
 
     Sources are public URLs, files in a folder that all machines share under the same path, or asset:ID. Enqueueing
-    the same manifest again adds nothing; other options, such as a higher budget, count from then on.
+    the same manifest again adds nothing; the options that are given then count from then on, and those that are not
+    given are back at their defaults: without --budget the run has none.
 
     Example: heygen-async cluster enqueue episodes.csv --output-dir /shared/dubbed
 
@@ -111,9 +112,9 @@ async def enqueue(
             problems = [ArgumentProblem(one.place, one.message) for one in bad.problems]
             raise BadArguments(problems, count=bad.count, code="bad_rows") from bad
     if wants_json(options.json):
-        print_json(enqueued_object(found))
+        print_json(enqueued_object(found, budget))
     else:
-        for text in enqueued_lines(found):
+        for text in enqueued_lines(found, budget):
             print_line(text)
 
 

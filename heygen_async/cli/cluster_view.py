@@ -19,22 +19,28 @@ if TYPE_CHECKING:
 _ORDER = ("done", "failed", "skipped", "download", "flight", "search", "create", "ready", "prepare")
 
 
-def enqueued_lines(found: Enqueued) -> Iterator[str]:
-    """Return what was enqueued, line by line."""
+def enqueued_lines(found: Enqueued, budget: float | None) -> Iterator[str]:
+    """Return what was enqueued, line by line.
+
+    Args:
+        found: What was enqueued.
+        budget: The budget of the run: that of its last enqueue.
+    """
     changed = f", {found.changed:,} to be tried again because they have changed" if found.changed else ""
     known = found.rows - found.added - found.changed
     yield one_line(f"run {found.run}: {_many(found.added, 'row')} added, {known:,} known already{changed}")
     survey = found.survey
     assumed = f"; {survey.unknown:,} of unknown length, for which a length is assumed" if survey.unknown else ""
     yield f"about ${survey.estimate:,.2f} for {_many(survey.to_submit, 'row')} to submit{assumed}"
+    yield f"budget of the run from now on: {'none' if budget is None else f'${budget:,.2f}'}"
 
 
 def _many(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def enqueued_object(found: Enqueued) -> JSON:
-    """Return the JSON of what was enqueued."""
+def enqueued_object(found: Enqueued, budget: float | None) -> JSON:
+    """Return the JSON of what was enqueued; the arguments are those of `enqueued_lines`."""
     return {
         "type": "enqueued",
         "run": found.run,
@@ -43,6 +49,7 @@ def enqueued_object(found: Enqueued) -> JSON:
         "changed": found.changed,
         "to_submit": found.survey.to_submit,
         "estimate": round(found.survey.estimate, 4),
+        "budget": budget,
     }
 
 

@@ -75,9 +75,11 @@ class RunFiles:
         """The report, beside the journal and named after it."""
         return None if self.journal is None else default_report(self.journal)
 
-    def places(self) -> dict[str, Path | None]:
-        """Return where the report and the journal are."""
-        return {} if self.journal is None else {"Report": self.report, "Journal": self.journal}
+    def places(self, *, is_reported: bool) -> dict[str, Path | None]:
+        """Return where the report is, if it was written, and where the journal is."""
+        if self.journal is None:
+            return {}
+        return {**({"Report": self.report} if is_reported else {}), "Journal": self.journal}
 
     def _problems(self, *, is_default: bool) -> Iterator[str]:
         if is_default and Manifest(self.manifest).name is None:

@@ -35,6 +35,8 @@ class Progress:
     """Whether earlier runs on the journal have spent money."""
     is_stopping: bool = False
     """Whether the run was interrupted, and waits for the answers of creates."""
+    is_reported: bool = False
+    """Whether the report was written."""
     is_over_budget: bool = False
     """Whether rows were skipped because of the budget."""
     started: float = 0.0

@@ -1298,6 +1298,21 @@ async def test_captions_are_written_only_on_request(stage: Stage) -> None:
     assert "no.srt" not in stage.files()
 
 
+async def test_captions_of_a_finished_row_are_written_once_its_video_is_moved_away(stage: Stage) -> None:
+    await stage.outcomes(rows(1))
+    [asked] = await stage.outcomes(rows(1), captions=True)
+    video = stage.folder / "out" / "row-1.mp4"
+    assert (asked.state, asked.path, stage.files()) == ("unchanged", video, {"row-1.mp4"})
+    [warning] = asked.warnings
+    assert f"it has no captions: to write both, move {video} away and run it again" in warning
+
+    video.rename(stage.folder / "aside.mp4")
+    [written] = await stage.outcomes(rows(1), captions=True)
+    [again] = await stage.outcomes(rows(1), captions=True)
+    assert (written.state, again.state, again.warnings) == ("completed", "unchanged", ())
+    assert (stage.files(), len(stage.sandbox.jobs)) == ({"row-1.mp4", "row-1.srt"}, 1)
+
+
 @pytest.mark.parametrize("captions", ["empty", "gone"])
 async def test_a_problem_with_captions_is_a_warning(tmp_path: Path, captions: str) -> None:
     async with staged(tmp_path, captions=captions) as stage:

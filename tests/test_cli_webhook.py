@@ -101,6 +101,7 @@ def test_an_update_of_nothing_is_misuse(server, cli, made):
         (("events", "--event-type", "\udcff"), "--event-type"),
         (("events", "--entity-id", "\udcff"), "--entity-id"),
         (("listen", "--unsigned", "--host", "\udcff"), "--host"),
+        (("listen", "--unsigned", "--host", ""), "--host"),
     ],
 )
 def test_misuse_names_its_flag_and_sends_nothing(argv, place, server, cli):
@@ -215,7 +216,6 @@ async def test_listen_accepts_unsigned_events_on_request():
         pytest.param(("--port", "0", "--host", "::1"), r"http://\[::1\]:[1-9]\d*", marks=on_ipv6),
         (("--port", "0", "--host", "0.0.0.0"), r"http://127\.0\.0\.1:[1-9]\d*"),
         (("--port", "0", "--host", "localhost"), r"http://(127\.0\.0\.1|\[::1\]):[1-9]\d*"),
-        (("--port", "0", "--host", ""), r"http://(127\.0\.0\.1|\[::1\]):[1-9]\d*"),
     ],
     ids=str,
 )

@@ -47,6 +47,7 @@ def test_rows_go_from_the_manifest_to_files_and_a_report(cluster, sandbox, manif
     assert (first.code, again.code) == (0, 0)
     assert (first.answer["added"], again.answer["added"]) == (4, 0)
     assert first.answer["run"] == "episodes.csv"
+    assert first.answer["budget"] is None
 
     with start(
         "cluster", "worker", "--poll-every", "0.05", sandbox=sandbox, env={"HEYGEN_DATABASE_URL": database_url}
@@ -68,6 +69,23 @@ def test_rows_go_from_the_manifest_to_files_and_a_report(cluster, sandbox, manif
     assert cluster("prune", "--older-than", "0.001").answer == {"type": "pruned", "runs": 1}
 
 
+def test_outputs_of_a_manifest_from_a_pipe_are_in_the_current_folder(cluster, sandbox, tmp_path):
+    line = f'{{"video": "{VIDEO.format(1)}", "audio": "{AUDIO}", "output": "one.mp4", "key": "a"}}'
+    script = 'printf \'%s\' "$1" | "${@:2}"'
+    (tmp_path / "one.mp4").mkdir()
+    piped = {"prefix": ("bash", "-c", script, "bash", line), "cwd": tmp_path}
+    ran = cluster("enqueue", "/dev/stdin", sandbox=sandbox, **piped)
+
+    assert ran.error["problems"] == [{"place": "line 1, output", "message": "cannot write one.mp4: it is a folder"}]
+
+
+def test_a_manifest_whose_name_is_not_utf_8_is_misuse(cluster, sandbox, manifest):
+    ran = cluster("enqueue", manifest.rename(manifest.with_name("caf\udce9.csv")), sandbox=sandbox)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.error["message"].endswith("is not UTF-8: rename it")
+
+
 def test_a_report_replaces_no_other_file(cluster, sandbox, manifest, tmp_path):
     before = manifest.read_bytes()
     assert cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox).code == 0
@@ -75,6 +93,15 @@ def test_a_report_replaces_no_other_file(cluster, sandbox, manifest, tmp_path):
 
     assert (ran.code, ran.out, manifest.read_bytes()) == (2, "", before)
     assert f"{manifest} exists and is not a report of a run" in ran.error["message"]
+
+
+def test_a_report_replaces_no_device(cluster, sandbox, manifest, tmp_path):
+    (tmp_path / "null").symlink_to(os.devnull)
+    assert cluster("enqueue", manifest, "--output-dir", tmp_path / "out", sandbox=sandbox).code == 0
+    ran = cluster("report", tmp_path / "null")
+
+    assert (ran.code, ran.out, (tmp_path / "null").is_symlink()) == (2, "", True)
+    assert "is not a report of a run: move it away, or give another file" in ran.error["message"]
 
 
 def test_a_watch_ends_when_its_reader_has_left(cluster, sandbox, manifest, tmp_path, database_url):
@@ -104,6 +131,16 @@ def test_a_watch_outlives_its_connection_to_the_database(cluster, sandbox, manif
 
     assert (process.returncode, err) == (0, "")
     assert orjson.loads(out.splitlines()[-1])["complete"] is True
+
+
+@pytest.mark.parametrize("stage", ["failed", "skipped"])
+def test_a_watch_of_rows_that_have_not_all_been_done_ends_with_exit_code_1(stage, cluster, manifest, database_url):
+    cluster("enqueue", manifest, env={"HEYGEN_BASE_URL": "http://127.0.0.1:1"})
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE heygen.rows SET stage = 'done'")
+        connection.execute("UPDATE heygen.rows SET stage = %s WHERE key = 'row-1'", (stage,))
+
+    assert (cluster("status").code, cluster("status", "--watch").code) == (0, 1)
 
 
 @needs_dev_full
@@ -148,7 +185,8 @@ def test_runs_of_one_name_are_told_apart_by_the_address_of_their_api(cluster, sa
     cluster("enqueue", other / manifest.name, "--output-dir", tmp_path / "out", *elsewhere)
 
     unclear = cluster("report", tmp_path / "r.csv", "--run", manifest.name)
-    assert (unclear.code, "there are several runs" in unclear.error["message"]) == (1, True)
+    said = "there are several runs: give --run, and --base-url if others have its name: "
+    assert (unclear.code, unclear.error["message"].startswith(said)) == (1, True)
     assert cluster("report", tmp_path / "r.csv", "--run", manifest.name, *elsewhere).code == 0
     with (tmp_path / "r.csv").open(encoding="utf-8-sig", newline="") as file:
         assert [row["key"] for row in csv.DictReader(file)] == ["row-9"]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import orjson
@@ -486,7 +487,48 @@ def test_a_report_in_the_place_of_a_folder_is_refused(cli, server, manifest, tmp
     ran = cli("dub", manifest, "--journal", tmp_path / "run.sqlite", *QUICK)
 
     assert ran.code == 2
-    assert "folder" in ran.error["message"]
+    assert "is a folder: move it away, or give another journal" in ran.error["message"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(os.devnull)], ids=["pipe", "device"])
+def test_a_report_in_the_place_of_a_pipe_or_a_device_is_refused(make, cli, server, manifest, tmp_path):
+    make(tmp_path / "episodes.report.csv")
+    ran = cli("dub", manifest, *QUICK)
+
+    assert (ran.code, ran.out, server.requests) == (2, "", [])
+    assert "exists and is not a report of a run: move it away" in ran.error["message"]
+    assert not (tmp_path / "episodes.report.csv").is_file()
+
+
+def test_a_report_that_could_not_be_written_is_not_named_in_the_summary(server, manifest, tmp_path):
+    pipe, report = tmp_path / "pipe", tmp_path / "run.report.csv"
+    os.mkfifo(pipe)
+
+    def send():
+        until((tmp_path / "run.sqlite").exists)  # the files of the run have been checked
+        report.mkdir()
+        pipe.write_text(manifest.read_text())
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    ran = on_terminal("dub", pipe, "--journal", tmp_path / "run.sqlite", *QUICK, sandbox=server, columns=200)
+    sender.join()
+
+    assert ran.code == 0
+    assert "the report was not written: " in ran.out
+    assert f"Journal: {tmp_path / 'run.sqlite'}\n" in ran.out
+    assert "Report: " not in ran.out
+
+
+def test_where_there_is_a_journal_no_other_one_is_advised(cli, server, manifest, tmp_path):
+    report = tmp_path / "episodes.report.csv"
+    report.write_text("my own notes")
+    new = cli("dub", manifest, *QUICK).error["message"]
+    (tmp_path / "episodes.sqlite").touch()
+    known = cli("dub", manifest, *QUICK).error["message"]
+
+    assert new.endswith("move it away, or give another journal")
+    assert known.endswith("move it away")
 
 
 def test_a_rehearsal_offers_no_retry_but_the_run_itself(manifest, tmp_path):
@@ -555,7 +597,9 @@ def test_a_journal_of_another_manifest_is_refused(server, cli, manifest, tmp_pat
     refused = cli("dub", twin, *QUICK)
 
     assert refused.code != 0
-    assert "episodes.csv" in refused.error["message"]
+    assert "was made for the manifest episodes.csv, not for episodes.jsonl" in refused.error["message"]
+    assert "give the manifest its old name" in refused.error["message"]
+    assert "another journal is for other rows, and pays for these again" in refused.error["message"]
     assert len(server.jobs) == before
     assert cli("dub", twin, "--journal", tmp_path / "other.sqlite", *QUICK).code == 0
     assert cli("dub", manifest, *QUICK).code == 0

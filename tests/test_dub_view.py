@@ -456,9 +456,15 @@ def test_the_summary_has_the_last_failed_rows(progress):
     progress.add(outcome("ep-8", "skipped", OverBudget("too much")))
     lines = shown(*summary(evolve(SNAPSHOT, stages={"failed": 7, "skipped": 1}), progress, {}, {}), width=120)
 
-    assert lines[1:7] == [f"  ep-{number}: no face" for number in range(2, 7)] + [
-        "  2 more failed rows are in the report"
-    ]
+    assert lines[1:7] == [f"  ep-{number}: no face" for number in range(2, 7)] + ["  2 more failed rows"]
+
+
+def test_the_summary_says_that_other_failed_rows_are_in_the_report_if_it_was_written(progress):
+    progress.add(outcome("ep-1", "failed", no_face()))
+    progress.is_reported = True
+    lines = shown(*summary(evolve(SNAPSHOT, stages={"failed": 3}), progress, {}, {}), width=120)
+
+    assert lines[2] == "  2 more failed rows are in the report"
 
 
 def test_long_reasons_are_wrapped_and_indented_and_commands_are_in_one_piece(progress):
@@ -476,6 +482,12 @@ def test_the_sum_of_earlier_runs_is_not_the_cost_of_this_run(now):
     progress.begin(SNAPSHOT)
 
     assert "about $10.00 spent in all runs" in shown(*summary(SNAPSHOT, progress, {}, {}), width=400)[0]
+
+
+def test_a_rehearsal_says_what_the_run_would_cost(now):
+    rehearsed = summary(evolve(SNAPSHOT, reserved=0.0, budget=None), Progress(now, is_rehearsal=True), {}, {})
+
+    assert shown(*rehearsed, width=100)[0].endswith(", would cost about $10.00.")
 
 
 def test_the_json_of_a_summary_has_money_apart_and_the_next_commands():

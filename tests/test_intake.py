@@ -320,6 +320,31 @@ async def test_no_row_writes_a_file_of_the_run_itself(stage: Stage, name: str) -
     assert "of this run" in found
 
 
+async def test_an_output_that_is_a_file_of_the_run_is_named_as_it_was_given(stage: Stage) -> None:
+    folder, journal = stage.folder / "Season", stage.folder / "Season" / "Run.SRT"
+    folder.mkdir()
+    given = [DubRow(url(1), AUDIO, output="Run.mp4"), DubRow(url(2), AUDIO, output="Run.SRT/x.mp4")]
+    found = await problems_of(stage, given, output_dir=folder, journal=journal, captions=True)
+
+    assert found == [
+        f"row 1, output: {folder / 'Run.srt'} is the journal of this run",
+        f"row 2, output: {journal} is the journal of this run",
+    ]
+
+
+async def test_outputs_that_are_one_file_are_named_as_they_were_given(stage: Stage) -> None:
+    given = [DubRow(url(1), AUDIO, output="One.mp4"), DubRow(url(2), AUDIO, output="ONE.mov")]
+    given += [DubRow(url(3), AUDIO, output="ONE.mp4"), DubRow(url(4), AUDIO, output="One.MP4/Deep/x.mp4")]
+    found = await problems_of(stage, given, captions=True)
+
+    out = stage.folder / "out"
+    assert found == [
+        f"row 2: duplicate of row 1: the same output {out / 'ONE.srt'}",
+        f"row 3: duplicate of row 1: the same output {out / 'ONE.mp4'}",
+        f"row 4: a folder of its output is where row 1 writes: {out / 'One.MP4'}",
+    ]
+
+
 async def test_no_row_writes_its_captions_over_a_file_of_the_run_itself(stage: Stage) -> None:
     given = [evolve(one, output="run.mp4") for one in rows(1)]
     [found] = await problems_of(stage, given, output_dir=stage.folder, journal=stage.folder / "run.srt", captions=True)

@@ -516,11 +516,14 @@ async def test_two_rows_with_one_key_are_named_both() -> None:
 async def test_two_rows_with_one_output_are_named_both() -> None:
     journal = await _open(None)
     _, second = await journal.admit(
-        [_entry("a", 1, claims=("output x.mp4",)), _entry("b", 2, claims=("output x.mp4",))]
+        [
+            _entry("a", 1, target="x.mp4", claims=("output x.mp4",)),
+            _entry("b", 2, target="X.mp4", claims=("output x.mp4",)),
+        ]
     )
     await journal.aclose()
 
-    assert str(second) == "line 2: duplicate of line 1: the same output x.mp4"
+    assert str(second) == "line 2: duplicate of line 1: the same output X.mp4"
 
 
 async def test_a_row_may_be_admitted_again_and_an_old_runs_claims_are_void(tmp_path: Path) -> None:

@@ -334,6 +334,13 @@ def test_an_output_that_names_no_file_in_its_folder_is_an_error_of_its_row(tmp_p
     assert [place.partition(": ")[0] for place in _problems(Manifest(path, outputs=tmp_path))] == ["line 2, output"]
 
 
+def test_files_are_relative_to_the_folder_of_the_manifest_or_of_a_pipe_to_the_current_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    assert Manifest(tmp_path / "rows.csv").folder == tmp_path
+    assert [Manifest(path).folder for path in ("rows.csv", "/dev/stdin", tmp_path / "pipe")] == [Path()] * 3
+
+
 async def test_a_pipe_is_read_like_a_file() -> None:
     read, write = os.pipe()
     os.write(write, f"video,audio\n{V},{A}\n{V},new.mp3\n".encode())

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.own_files import own_files_of
 from heygen_async.bulk.program import RetryDelays, after_create
 from heygen_async.bulk.record import Record, State
-from heygen_async.bulk.report import COLUMNS, _cell, default_report, write_report
+from heygen_async.bulk.report import COLUMNS, _cell, default_report, is_report, write_report
 from heygen_async.errors import RateLimited
 from heygen_async.models import DubRow
 
@@ -167,6 +168,43 @@ async def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path: P
 
     assert path.read_text() == "before"
     assert names_in(tmp_path) == ["report.csv"]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(os.devnull)], ids=["pipe", "device"])
+async def test_a_report_replaces_no_pipe_and_no_device(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "report.csv"
+    make(path)
+    with pytest.raises(FileExistsError, match="not a regular file"):
+        await reported(tmp_path)
+
+    assert not path.is_file()
+    assert names_in(tmp_path) == ["report.csv"]
+
+
+def test_a_pipe_is_no_report_and_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)  # so that it would be read, and not waited for
+    os.write(writer, b"row,place,key,")
+    try:
+        assert not is_report(tmp_path / "pipe")
+        assert os.read(writer, 100) == b"row,place,key,"
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("journal", "report"),
+    [
+        ("run.sqlite", "run.report.csv"),
+        ("run.db", "run.report.csv"),
+        ("run", "run.report.csv"),
+        ("night.fr", "night.fr.report.csv"),
+        ("night.de", "night.de.report.csv"),
+        (".sqlite", ".sqlite.report.csv"),
+    ],
+)
+def test_journals_of_different_names_have_different_reports(journal: str, report: str) -> None:
+    assert default_report(Path("a.b", journal)) == Path("a.b", report)
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "run.sqlite", "link.csv", "./rows.csv"])

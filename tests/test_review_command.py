@@ -196,9 +196,19 @@ def test_the_next_command_is_that_for_what_was_approved(sandbox, manifest, brows
     assert run("dub", manifest, "--output-dir", tmp_path / "drafts", *HASTE, sandbox=sandbox).code == 0
     journal = tmp_path / "rows.sqlite"
     command = f"then render what was approved:\nheygen-async dub {manifest} --approved --output-dir final"
-    assert f"{command}\n" in on_terminal("review", journal, env=browser[1]).out
+    here = {**browser[1], "HEYGEN_BASE_URL": f"{sandbox.url}/"}
+    assert f"{command}\n" in on_terminal("review", journal, env=here).out
     journal = journal.rename(tmp_path / "other.sqlite")
-    assert f"{command} --journal {journal}\n" in on_terminal("review", journal, env=browser[1]).out
+    assert f"{command} --journal {journal}\n" in on_terminal("review", journal, env=here).out
+
+
+@pytest.mark.parametrize("chosen", ["https://elsewhere.example", "nonsense"])
+def test_the_next_command_is_for_the_api_that_the_journal_belongs_to(chosen, sandbox, manifest, browser, tmp_path):
+    assert run("dub", manifest, "--output-dir", tmp_path / "drafts", *HASTE, sandbox=sandbox).code == 0
+    elsewhere = {**browser[1], "HEYGEN_BASE_URL": chosen}
+    ran = on_terminal("review", tmp_path / "rows.sqlite", env=elsewhere)
+
+    assert f"--approved --output-dir final --base-url {sandbox.url}\n" in ran.out
 
 
 def test_a_manifest_that_does_not_exist_is_one_sentence(journal, tmp_path):

@@ -208,8 +208,39 @@ async def test_a_draft_that_is_final_already_is_not_rendered_again(stage):
     drafts = rows(1, mode="precision")
     await stage.outcomes(drafts)
     await decide(stage, row_1="approved")
-    with pytest.raises(BadRows, match="precision mode already"):
+    with pytest.raises(BadRows, match="final already, in precision mode: undo its approval in the review"):
         await finals(stage, drafts)
+
+
+async def test_a_draft_whose_mode_has_changed_in_the_manifest_is_not_called_final(stage):
+    await stage.outcomes(rows(1))
+    await decide(stage, row_1="approved")
+    with pytest.raises(BadRows, match="options have changed since the draft was approved"):
+        await finals(stage, rows(1, mode="precision"))
+
+
+def listed_in(manifest, given):
+    """List rows in a manifest."""
+    lines = [f"{row.key},{row.video},{row.audio},{row.output or ''}\n" for row in given]
+    manifest.write_text("".join(["key,video,audio,output\n", *lines]))
+    return Manifest(manifest)
+
+
+@pytest.mark.parametrize(
+    ("is_listed", "places"),
+    [(True, ["line 2, output", "line 3, video"]), (False, ["row 1, output", "row 2, video"])],
+    ids=["manifest", "rows"],
+)
+async def test_an_output_outside_of_the_folder_is_reported_with_all_other_problems(stage, tmp_path, is_listed, places):
+    drafts = rows(2)
+    changed = [evolve(drafts[0], output="../a.mp4"), evolve(drafts[1], audio="https://example.com/other.mp3")]
+    await stage.outcomes(drafts)
+    await decide(stage, row_1="approved", row_2="approved")
+    with pytest.raises(BadRows) as bad:
+        await finals(stage, listed_in(tmp_path / "rows.csv", changed) if is_listed else changed)
+
+    assert [one.place for one in bad.value.problems] == places
+    assert modes(stage) == ["speed", "speed"]
 
 
 async def test_a_row_with_the_key_of_a_final_version_is_not_taken_for_it(stage):

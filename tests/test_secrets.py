@@ -392,7 +392,7 @@ async def test_a_proxy_that_is_not_valid_is_named_as_such_without_its_password(p
     check(caught.value, caplog)
     error = caught.value
     assert (error.idempotency_key, error.attempts, error.outcome, error.is_transient) == ("mine", 1, "not_sent", False)
-    assert "HTTP_PROXY" in error.hint
+    assert "Check HTTP_PROXY and HTTPS_PROXY, or in Python the proxy of" in error.hint
     assert (finding.area, finding.advice) == ("network", error.hint)
     assert "the proxy is not valid" in finding.summary
     assert SIGNATURE not in finding.summary

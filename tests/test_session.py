@@ -797,7 +797,7 @@ async def test_a_certificate_that_is_not_trusted_is_named_with_what_to_do():
         view = session.with_options(retry=RetryPolicy(max_attempts=1))
         with pytest.raises(heygen_async.TransportError, match="certificate verify failed") as caught:
             await view.account.me()
-    assert "ssl=" in caught.value.hint
+    assert "set SSL_CERT_FILE, or give an ssl.SSLContext as ssl= in Python" in caught.value.hint
     assert caught.value.outcome == "not_sent"
 
 

@@ -40,6 +40,25 @@ def test_a_suggested_command_names_the_same_files_when_it_is_pasted(name):
     assert parsed(review)["journal"] == journal
 
 
+@pytest.mark.parametrize("opened", ["/dev/fd/63", "/proc/self/fd/11"])
+def test_rows_of_a_file_that_the_shell_has_opened_are_to_be_on_standard_input(opened):
+    commands = RunCommands(Path(opened), RunFlags(journal=Path("j.sqlite")), ReviewFlags(), None)
+    again = commands.after(SNAPSHOT, is_over_budget=False, drafts=Path("j.sqlite"))
+
+    assert again == {
+        "Continue, with the same rows on standard input": "heygen-async dub /dev/stdin --journal j.sqlite",
+        "Watch the drafts, and approve or reject them": "heygen-async review j.sqlite",
+    }
+
+
+def test_the_command_for_standard_input_stays_as_it_is():
+    commands = RunCommands(Path("/dev/stdin"), RunFlags(journal=Path("j.sqlite")), ReviewFlags(), None)
+
+    assert commands.after_rehearsal(is_over_budget=False) == {
+        "Start the run": "heygen-async dub /dev/stdin --journal j.sqlite"
+    }
+
+
 @pytest.mark.parametrize("output", ["-x.mp4", "--overwrite", "two words.mp4"])
 def test_a_suggested_download_writes_to_the_same_file_when_it_is_pasted(output):
     delivery = OutputFlags(output, overwrite=False, captions=False)

@@ -13,9 +13,12 @@ import aiohttp
 
 from heygen_async.errors import HeyGenError, RequestTimeout, TransportError, copy_of
 
-_TLS_HINT: Final = "The server's certificate was not accepted. For a private CA give an ssl.SSLContext as ssl=."
+_TLS_HINT: Final = (
+    "The server's certificate was not accepted. "
+    "For a private CA set SSL_CERT_FILE, or give an ssl.SSLContext as ssl= in Python."
+)
 
-_PROXY_HINT: Final = "Check HTTP_PROXY and HTTPS_PROXY, or the proxy of your aiohttp.ClientSession: http://host:port."
+_PROXY_HINT: Final = "Check HTTP_PROXY and HTTPS_PROXY, or in Python the proxy of an aiohttp.ClientSession of your own: http://host:port."
 _TRACING: Final = aiohttp.tracing.__file__
 _MOST_PLACES: Final = 8
 _READING_THE_PROXY: Final = frozenset({"proxies_from_env", "_update_proxy_auth_header_and_build_proxy_req"})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from heygen_async._media.parts import PART, SIDE
 from heygen_async._media.targets import captions_path, same_file_key
+from heygen_async.bulk.store import Entry
 from heygen_async.models import DubRow
 
 _OUTPUT, _FOLDER = "output", "folder"
@@ -40,14 +41,26 @@ def rivals(claim: str) -> tuple[str, ...]:
     return (f"{_OUTPUT} {path}",) if kind == _FOLDER else (claim,)
 
 
-def conflict(claim: str, rival: str, other: str) -> str:
+def conflict(entry: Entry, claim: str, rival: str, other: str) -> str:
     """Return why a row cannot have *claim* while the row *other* has *rival*, which is one of its `rivals`."""
+    kind, _, claimed = claim.partition(" ")
+    shown = _paths_as_given(entry).get(claim, claimed)
     if claim == rival:
-        return f"duplicate of {other}: the same {claim}"
-    kind, _, path = claim.partition(" ")
+        return f"duplicate of {other}: the same {kind} {shown}"
     if kind == _OUTPUT:
-        return f"its output is where {other} makes a folder: {path}"
-    return f"a folder of its output is where {other} writes: {path}"
+        return f"its output is where {other} makes a folder: {shown}"
+    return f"a folder of its output is where {other} writes: {shown}"
+
+
+def _paths_as_given(entry: Entry) -> Mapping[str, Path]:
+    """Return the paths of a row as it names them, by its claims, in which all names of one file are the same."""
+    if entry.target is None:
+        return {}
+    target = Path(entry.target)
+    files = (claim for claim in entry.claims if claim.startswith(f"{_OUTPUT} "))
+    folders = (claim for claim in entry.claims if claim.startswith(f"{_FOLDER} "))
+    given = (*zip(files, written_by(target, captions=True), strict=False), *zip(folders, target.parents, strict=False))
+    return dict(given)
 
 
 def folders_made_for(target: Path, key: str) -> Iterator[str]:

@@ -238,10 +238,11 @@ def _target(check: _Check, one: _Candidate, *, captions: bool) -> tuple[Path | N
 
 
 def _output_faults(check: _Check, one: _Candidate, target: Path, *, captions: bool) -> list[_Fault]:
-    files = [same_file_key(path) for path in written_by(target, captions=captions)]
-    for path in (*files, *folders_made_for(target, files[0])):
-        if (own := check.own_files.get(path)) is not None:
-            return [("output", f"{target if path == files[0] else path} is {own} of this run")]
+    files = written_by(target, captions=captions)
+    keys = [same_file_key(path) for path in files]
+    for path, key in zip((*files, *target.parents), (*keys, *folders_made_for(target, keys[0])), strict=False):
+        if (own := check.own_files.get(key)) is not None:
+            return [("output", f"{path} is {own} of this run")]
     for name in ROLES:
         source = getattr(one.row, name)
         if isinstance(source, Path) and "\0" not in str(source) and same_file_key(source) == same_file_key(target):

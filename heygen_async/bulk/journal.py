@@ -355,7 +355,7 @@ def _conflict(entry: Entry, claims: Sequence[str], taken: Mapping[str, tuple[str
         for rival in rivals(claim):
             place = taken[rival][1] if rival in taken else entry.place
             if place != entry.place:
-                return conflict(claim, rival, place)
+                return conflict(entry, claim, rival, place)
     return None
 
 

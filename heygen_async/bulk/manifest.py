@@ -18,6 +18,7 @@ from attrs import frozen
 from heygen_async._arguments import is_https, shown
 from heygen_async._media.targets import expanded
 from heygen_async.bulk.identity import ROLES, inside
+from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest_lines import COLUMNS, Line, guess, lines_of
 from heygen_async.bulk.store import Problem
 from heygen_async.models import AssetId, DubRow, row_faults
@@ -88,7 +89,7 @@ class Manifest(Iterable[DubRow]):
             OSError: If the file cannot be read.
         """
         with self.path.open("rb") as file:
-            folder = Path() if self.name is None else self.path.parent
+            folder = self.folder
             for number, line in enumerate(lines_of(file, self.path.suffix.lower()), start=1):
                 yield _row(number, line, self._reader(folder))
 
@@ -97,6 +98,22 @@ class Manifest(Iterable[DubRow]):
         """The name of the file; `None` for a pipe, which has none of its own. It looks at the file."""
         is_device = str(self.path.absolute()).startswith(_DEVICES)
         return None if is_device or self.path.is_fifo() else self.path.name
+
+    @property
+    def folder(self) -> Path:
+        """What its files are relative to: its folder, or of a pipe the current one. It looks at the file."""
+        return Path() if self.name is None else self.path.parent
+
+    def storable_name(self) -> str | None:
+        """Return the name, to store it; `None` for a pipe. It looks at the file.
+
+        Raises:
+            ValueError: If it cannot be stored.
+        """
+        name = self.name
+        if name is not None and not is_utf_8(name):
+            raise ValueError(f"the name of the manifest {self.path} is not UTF-8: rename it")
+        return name
 
     def _reader(self, folder: Path) -> Callable[[str, object], object]:
         def read(name: str, value: object) -> object:

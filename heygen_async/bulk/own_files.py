@@ -43,12 +43,16 @@ async def check_manifest(journal: Facts, manifest: Manifest) -> None:
 
     Raises:
         JournalError: If it was made for another one.
+        ValueError: If the name of the manifest cannot be stored.
     """
-    name = await to_thread.run_sync(lambda: manifest.name)
+    name = await to_thread.run_sync(manifest.storable_name)
     if name is None:
         return
     found = await journal.fact("manifest")
     if found is None:
         await journal.keep_fact("manifest", name)
     elif found != name:
-        raise JournalError(f"{journal} was made for the manifest {found}, not for {name}; use another journal")
+        raise JournalError(
+            f"{journal} was made for the manifest {found}, not for {name}: if these are the same rows, give the "
+            "manifest its old name; another journal is for other rows, and pays for these again"
+        )

@@ -185,7 +185,9 @@ def _final(row: DubRow, reviews: Reviews, mode: Mode) -> FinalRow | None:
     if key is None or (review := reviews.by_key[key]).decision != "approved":
         return None
     fields = {one.name: getattr(row, one.name) for one in attrs.fields(DubRow)}
-    fields |= {"mode": mode, "key": final_key(key, mode), "output": target_of(row, key, Path())}
+    # An output of its own is checked with everything else of the row.
+    output = row.output if row.output is not None else target_of(row, key, Path())
+    fields |= {"mode": mode, "key": final_key(key, mode), "output": output}
     return FinalRow(**fields, draft=row, draft_key=key, draft_job=review.lipsync_id)
 
 
@@ -253,17 +255,22 @@ def draft_problems(row: DubRow, files: Mapping[str, FileInfo], records: Mapping[
     """
     if not isinstance(row, FinalRow):
         return []
-    if row.draft.mode == row.mode:
-        return [("mode", f"its draft was rendered in {row.mode} mode already: its video is final")]
     draft, own = records.get(row.draft_key), records.get(row.key or "")
     if own is not None and own.draft != row.draft_key:
         return [("key", f"{row.key} is the key of a row that is no final version of {row.draft_key}: rename that row")]
     if draft is None or draft.state is not State.DONE or draft.lipsync_id != row.draft_job:
         return [("key", f"the draft {row.draft_key} has another job than the one that was approved: review it again")]
-    digests = (inputs_digest(row.draft, files), inputs_digest_0_1(row.draft, files)) if _has_all(row, files) else None
-    if digests is not None and not same_inputs(draft.inputs, *digests):
+    return _input_problems(row, files, draft) if _has_all(row, files) else []
+
+
+def _input_problems(row: FinalRow, files: Mapping[str, FileInfo], draft: Record) -> list[tuple[str, str]]:
+    digests = (inputs_digest(row.draft, files), inputs_digest_0_1(row.draft, files))
+    if not same_inputs(draft.inputs, *digests):
         message = "the video, audio or options have changed since the draft was approved: reject it, and redo it"
         return [("video", message)]
+    if row.draft.mode == row.mode:  # which is the mode of the video, as nothing has changed
+        message = f"its video is final already, in {row.mode} mode: undo its approval in the review to leave it out"
+        return [("mode", message)]
     return []
 
 

@@ -3,12 +3,13 @@
 Rule 1: it starts with a byte order mark, by which Excel knows that it is UTF-8.
 Rule 2: no cell is taken for a formula, and none contains control characters: some of the text is the server's.
 Rule 3: its states are the words of outcomes and stages, so that it agrees with what a run prints.
-Rule 4: it appears when it is complete, and never in place of another file of the run.
+Rule 4: it appears when it is complete, and never in place of another file of the run, a device or a pipe.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,12 +48,28 @@ _STATES: Final = {
 }
 _PAGE: Final = 500
 _FORMULA: Final = ("=", "+", "-", "@", *"\uff1d\uff0b\uff0d\uff20")  # each in full width too
+_DATABASES: Final = (".sqlite", ".db")
 _REPORT: Final = "the report"
+_HEAD: Final = ",".join(COLUMNS[:3]).encode()
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 def default_report(journal: Path) -> Path:
     """Return the path of the report that goes with *journal*."""
-    return journal.with_suffix(".report.csv")
+    stem = journal.stem if journal.suffix in _DATABASES else journal.name  # night.fr and night.de are two runs
+    return journal.with_name(f"{stem}.report.csv")
+
+
+def is_report(path: Path) -> bool:
+    """Return whether there is a report of a run at *path*, which another one may replace; no device is opened.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(64).removeprefix(_BOM).startswith(_HEAD)
 
 
 def unfinished_path(path: Path) -> Path:
@@ -95,6 +112,8 @@ class _UnfinishedReport:
         own = own_files.get(same_file_key(self._path), _REPORT)
         if own != _REPORT:
             raise ValueError(f"the report would overwrite {own}: {self._path}")
+        if self._path.exists() and not self._path.is_file():  # a device or a pipe, which would be replaced
+            raise FileExistsError(errno.EEXIST, "not a regular file, so no report is written there", str(self._path))
         self._file = self._unfinished.open("x", encoding="utf-8-sig", newline="")
         csv.writer(self._file).writerow(COLUMNS)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from heygen_async._media.targets import captions_path
 from heygen_async.bulk.checks import BadRows, RefusedRow
 from heygen_async.bulk.outputs import is_changed
 from heygen_async.bulk.prepared_row import PreparedRow
@@ -28,10 +29,23 @@ async def outcome_of(row: PreparedRow, record: Record, *, has_worked: bool) -> D
         return new_outcome(row, record, "failed", LipsyncFailed(_failed_job(record)))
     if has_worked:
         return new_outcome(row, record, "completed", path=row.target)
-    if row.target is None or not await to_thread.run_sync(is_changed, record):
-        return new_outcome(row, record, "unchanged", path=row.target)
-    warning = f"{row.target} has changed since it was written; it was left as it is"
-    return new_outcome(row, evolve(record, warnings=(*record.warnings, warning)), "unchanged")
+    if row.target is None:
+        return new_outcome(row, record, "unchanged")
+    return await to_thread.run_sync(_unchanged_file, row, record, row.target)
+
+
+def _unchanged_file(row: PreparedRow, record: Record, target: Path) -> DubOutcome:
+    if is_changed(record):
+        warning = f"{target} has changed since it was written; it was left as it is"
+        return new_outcome(row, _warning(record, warning), "unchanged")
+    if row.captions and not captions_path(target).exists():
+        warning = f"it has no captions: to write both, move {target} away and run it again; nothing is paid again"
+        record = _warning(record, warning)
+    return new_outcome(row, record, "unchanged", path=target)
+
+
+def _warning(record: Record, warning: str) -> Record:
+    return evolve(record, warnings=(*record.warnings, warning))
 
 
 def new_outcome(

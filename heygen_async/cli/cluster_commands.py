@@ -15,8 +15,9 @@ from cyclopts import App, Parameter
 from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.cli.cluster_view import enqueued_lines, enqueued_object, live_view, status_lines, status_object
-from heygen_async.cli.dub_files import is_report
+from heygen_async.cli.dub_files import report_problem
 from heygen_async.cli.durations import Duration
+from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.number_flags import Count, Dollars, PositiveNumber, Rates, Slots
 from heygen_async.cli.options import Options, PathFlag, Printing, Switch, polling, session
@@ -75,7 +76,8 @@ async def enqueue(
     """Check all rows of a manifest, and store them for the workers; it needs no API key.
 
     Sources are public URLs, files in a folder that all machines share under the same path, or asset:ID. Enqueueing
-    the same manifest again adds nothing; other options, such as a higher budget, count from then on.
+    the same manifest again adds nothing; the options that are given then count from then on, and those that are not
+    given are back at their defaults: without --budget the run has none.
 
     Example: heygen-async cluster enqueue episodes.csv --output-dir /shared/dubbed
 
@@ -90,7 +92,8 @@ async def enqueue(
         rates: Dollars per second of output, for the estimate; without it --rates.speed 0.0333 --rates.precision 0.0667.
         captions: Write captions too, as .srt beside each video.
     """
-    rows = Manifest(manifest, outputs=manifest.parent if output_dir is None else None)
+    outputs = None if output_dir is not None else await asyncio.to_thread(lambda: Manifest(manifest).folder)
+    rows = Manifest(manifest, outputs=outputs)
     async with _opened(where) as cluster:
         try:
             found = await cluster.enqueue(
@@ -109,9 +112,9 @@ async def enqueue(
             problems = [ArgumentProblem(one.place, one.message) for one in bad.problems]
             raise BadArguments(problems, count=bad.count, code="bad_rows") from bad
     if wants_json(options.json):
-        print_json(enqueued_object(found))
+        print_json(enqueued_object(found, budget))
     else:
-        for text in enqueued_lines(found):
+        for text in enqueued_lines(found, budget):
             print_line(text)
 
 
@@ -150,22 +153,21 @@ async def status(
     watch: Switch = False,
     where: Where = Where(),
     options: Printing = Printing(),  # noqa: B008 frozen
-) -> None:
+) -> int:
     """Print rows by state, jobs in flight and the limit, workers, rate, time left and money.
 
     Example: heygen-async cluster status --watch
 
     Args:
-        watch: Keep showing it until every row has ended, or until Ctrl-C.
+        watch: Keep showing it until every row has ended, or until Ctrl-C; exit code 1 if rows failed or were skipped.
     """
     async with _opened(where) as cluster:
         found = await cluster.status()
         if not watch:
             _print_status(found, options)
-        elif is_watched(options):
-            await _watch(cluster, found, options)
-        else:
-            await _print_until_complete(cluster, found, options)
+            return Exit.DONE
+        found = await (_watch if is_watched(options) else _print_until_complete)(cluster, found, options)
+    return Exit.FAILED if found.has_failures else Exit.DONE
 
 
 @app.command
@@ -187,8 +189,8 @@ async def report(
         run: The run, if there are several.
         base_url: The address of its API, if runs of several have that name.
     """
-    if await asyncio.to_thread(lambda: path.is_file() and not is_report(path)):
-        raise ValueError(f"{path} exists and is not a report of a run: move it away, or give another file")
+    if problem := await asyncio.to_thread(report_problem, path):
+        raise ValueError(f"{problem}, or give another file")
     async with _opened(where) as cluster:
         await cluster.report(path, run=run, base_url=base_url)
     if wants_json(options.json):
@@ -274,21 +276,22 @@ def _print_status(found: ClusterStatus, options: Printing) -> None:
             print_line(text)
 
 
-async def _watch(cluster: Cluster, found: ClusterStatus, options: Printing) -> None:
+async def _watch(cluster: Cluster, found: ClusterStatus, options: Printing) -> ClusterStatus:
     with live(lambda: live_view(found)):
         while not found.is_complete:
             found = await _later_status(cluster)
     _print_status(found, options)
+    return found
 
 
-async def _print_until_complete(cluster: Cluster, found: ClusterStatus, options: Printing) -> None:
+async def _print_until_complete(cluster: Cluster, found: ClusterStatus, options: Printing) -> ClusterStatus:
     while True:
         if wants_json(options.json):
             print_json_line(status_object(found))
         else:
             _print_status(found, options)
         if found.is_complete or is_output_lost():
-            return
+            return found
         found = await _later_status(cluster)
 
 

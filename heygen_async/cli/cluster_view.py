@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from heygen_async._text import one_line
-from heygen_async.cli.dub_view import clock
+from heygen_async.cli.dub_view import clock, with_reserved
 from heygen_async.models import JSON
 
 if TYPE_CHECKING:
@@ -19,22 +19,28 @@ if TYPE_CHECKING:
 _ORDER = ("done", "failed", "skipped", "download", "flight", "search", "create", "ready", "prepare")
 
 
-def enqueued_lines(found: Enqueued) -> Iterator[str]:
-    """Return what was enqueued, line by line."""
+def enqueued_lines(found: Enqueued, budget: float | None) -> Iterator[str]:
+    """Return what was enqueued, line by line.
+
+    Args:
+        found: What was enqueued.
+        budget: The budget of the run: that of its last enqueue.
+    """
     changed = f", {found.changed:,} to be tried again because they have changed" if found.changed else ""
     known = found.rows - found.added - found.changed
     yield one_line(f"run {found.run}: {_many(found.added, 'row')} added, {known:,} known already{changed}")
     survey = found.survey
     assumed = f"; {survey.unknown:,} of unknown length, for which a length is assumed" if survey.unknown else ""
     yield f"about ${survey.estimate:,.2f} for {_many(survey.to_submit, 'row')} to submit{assumed}"
+    yield f"budget of the run from now on: {'none' if budget is None else f'${budget:,.2f}'}"
 
 
 def _many(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def enqueued_object(found: Enqueued) -> JSON:
-    """Return the JSON of what was enqueued."""
+def enqueued_object(found: Enqueued, budget: float | None) -> JSON:
+    """Return the JSON of what was enqueued; the arguments are those of `enqueued_lines`."""
     return {
         "type": "enqueued",
         "run": found.run,
@@ -43,6 +49,7 @@ def enqueued_object(found: Enqueued) -> JSON:
         "changed": found.changed,
         "to_submit": found.survey.to_submit,
         "estimate": round(found.survey.estimate, 4),
+        "budget": budget,
     }
 
 
@@ -64,9 +71,7 @@ def _run_lines(run: RunStatus, *, name: str) -> Iterator[str]:
     left = run.seconds_left
     pace = f"{60 * run.rate:,.1f} rows/min, " if run.rate and run.ended < run.total else ""
     time_left = f"about {clock(left)} left, " if left else ""
-    reserved = f", ${run.reserved:,.2f} of it reserved" if run.reserved else ""
-    budget = "" if run.budget is None else f", budget ${run.budget:,.2f}"
-    yield f"  {pace}{time_left}about ${run.spent:,.2f} spent{reserved}{budget}"
+    yield f"  {pace}{time_left}{with_reserved(f'about ${run.spent:,.2f} spent', run)}"
     if run.halted is not None:
         yield one_line(f"  no more rows are submitted: {run.halted}")
 
@@ -107,6 +112,7 @@ def _run_object(run: RunStatus) -> JSON:
         "ended": run.ended,
         "rows_per_second": round(run.rate, 4),
         "seconds_left": None if run.seconds_left is None else round(run.seconds_left, 1),
+        "estimate": round(run.estimate, 4),
         "spent": round(run.spent, 4),
         "reserved": round(run.reserved, 4),
         "budget": run.budget,

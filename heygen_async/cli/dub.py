@@ -170,7 +170,7 @@ async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
 
 
 async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
-    progress = Progress(asyncio.get_running_loop().time)
+    progress = Progress(asyncio.get_running_loop().time, plan.is_rehearsal)
     page = _page(progress) if plan.review.review else None
     run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
     with _summarized(run, progress, plan) as print_summary:
@@ -256,7 +256,8 @@ def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
     if is_json:
         print_json_line(summary_object(snapshot, progress.elapsed, commands))
     else:
-        print_parts(summary(snapshot, progress, plan.files.places(), commands))
+        places = plan.files.places(is_reported=progress.is_reported)
+        print_parts(summary(snapshot, progress, places, commands))
 
 
 @asynccontextmanager
@@ -272,6 +273,7 @@ async def _reported(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterat
             try:
                 await run.stop()
                 await run.write_report(plan.files.report)
+                progress.is_reported = True
             except (OSError, JournalError) as error:  # what ended the run matters more
                 _logger.warning("the report was not written: %s", error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from attrs import evolve, frozen
 
@@ -11,6 +12,8 @@ from heygen_async.bulk.survey import Survey
 from heygen_async.cli.dub_flags import RunFlags
 from heygen_async.cli.review_flags import ReviewFlags
 from heygen_async.cli.suggestions import command, file, flag
+
+_DESCRIPTORS: Final = ("/dev/fd/", "/proc/")
 
 
 @frozen
@@ -32,8 +35,8 @@ class RunCommands:
     def after_rehearsal(self, *, is_over_budget: bool) -> dict[str, str]:
         """Return the command that starts the run, by what it does; *is_over_budget* as in `after`."""
         if is_over_budget:
-            return {"Start the run with a higher budget": self._with_another_budget()}
-        return {"Start the run": self._command(self.flags)}
+            return self._for_rows({"Start the run with a higher budget": self._with_another_budget()})
+        return self._for_rows({"Start the run": self._command(self.flags)})
 
     def after_dry_run(self, survey: Survey) -> dict[str, str]:
         """Return the commands to run next, by what they do: none if there is nothing to do."""
@@ -42,7 +45,7 @@ class RunCommands:
             commands["Start the run"] = self._command(self.flags)
         if survey.failed:
             commands["Retry the failed rows"] = self._retrying()
-        return commands
+        return self._for_rows(commands)
 
     def after(
         self,
@@ -70,9 +73,21 @@ class RunCommands:
         if is_without_files and self.flags.output_dir is None:
             again = self._command(evolve(self.flags, retry_failed=False))
             commands["Download the videos"] = f"{again} --output-dir PATH"
+        commands = self._for_rows(commands)
         if drafts is not None and not self.review.approved and not self.review.review:
             commands["Watch the drafts, and approve or reject them"] = command("review", file(drafts))
         return commands
+
+    def _for_rows(self, commands: dict[str, str]) -> dict[str, str]:
+        """Return *commands* that read the rows, by what they do and where the rows must be."""
+        if not self._is_descriptor:
+            return commands
+        return {f"{purpose}, with the same rows on standard input": again for purpose, again in commands.items()}
+
+    @property
+    def _is_descriptor(self) -> bool:
+        """Whether the manifest is a file that the shell has opened, as `<(command)` does: the next one has not."""
+        return str(self.manifest).startswith(_DESCRIPTORS)
 
     def _with_another_budget(self) -> str:
         return f"{self._command(evolve(self.flags, budget=None))} --budget USD"
@@ -82,7 +97,8 @@ class RunCommands:
 
     def _command(self, flags: RunFlags) -> str:
         url = () if self.base_url is None else flag("--base-url", self.base_url)
-        return command("dub", file(self.manifest), *flags.words(), *self.review.words(), *url)
+        manifest = "/dev/stdin" if self._is_descriptor else file(self.manifest)
+        return command("dub", manifest, *flags.words(), *self.review.words(), *url)
 
 
 def _is_unfinished(snapshot: DubSnapshot) -> bool:

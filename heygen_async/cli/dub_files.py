@@ -14,11 +14,10 @@ from urllib.parse import quote
 from attrs import evolve, frozen
 
 from heygen_async.bulk.journal import Journal
-from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.own_files import own_files_of
 from heygen_async.bulk.promotion import Reviews, final_key, known_keys, promote, read_reviews
-from heygen_async.bulk.report import COLUMNS, default_report, unfinished_path
+from heygen_async.bulk.report import default_report, is_report, unfinished_path
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.review_flags import ReviewFlags
 from heygen_async.cli.suggestions import command, file
@@ -27,10 +26,8 @@ from heygen_async.models import AssetId, DubRow, Mode, Source
 _logger: Final = logging.getLogger("heygen_async.cli")
 
 _NAMED: Final = 5
-_REPORT_HEAD: Final = ",".join(COLUMNS[:3]).encode()
 _SQLITE_SUFFIX: Final = "-journal"
 """After the name of a database, for the file in which SQLite keeps what a transaction replaces."""
-_BOM: Final = b"\xef\xbb\xbf"
 
 
 @frozen
@@ -57,10 +54,9 @@ class RunFiles:
             raise FileNotFoundError(2, "no such manifest", str(manifest))
         if manifest.is_dir():
             raise IsADirectoryError(21, "the manifest is a folder", str(manifest))
-        name = Manifest(manifest).name
-        if name is not None and not is_utf_8(name):
-            raise ValueError(f"the name of the manifest {manifest} is not UTF-8: rename it")
-        folder = Path.cwd() if name is None else manifest.absolute().parent
+        listed = Manifest(manifest)
+        listed.storable_name()  # or it cannot be used
+        folder = listed.folder.absolute()
         if not is_kept:
             return cls(manifest, folder, None)
         kept = manifest.with_suffix(".sqlite") if journal is None else journal
@@ -79,9 +75,11 @@ class RunFiles:
         """The report, beside the journal and named after it."""
         return None if self.journal is None else default_report(self.journal)
 
-    def places(self) -> dict[str, Path | None]:
-        """Return where the report and the journal are."""
-        return {} if self.journal is None else {"Report": self.report, "Journal": self.journal}
+    def places(self, *, is_reported: bool) -> dict[str, Path | None]:
+        """Return where the report is, if it was written, and where the journal is."""
+        if self.journal is None:
+            return {}
+        return {**({"Report": self.report} if is_reported else {}), "Journal": self.journal}
 
     def _problems(self, *, is_default: bool) -> Iterator[str]:
         if is_default and Manifest(self.manifest).name is None:
@@ -89,12 +87,14 @@ class RunFiles:
         elif not all(map(_is_short_enough, self._longest_names())):
             message = "the names of the journal and the report, or of files beside them, would be too long"
             yield f"{message}: give a shorter journal, such as --journal run.sqlite"
-        elif self.report is not None and self.report.is_dir():
-            yield f"the report {self.report} cannot be written: that is a folder"
-        elif self.report is not None and self.report.exists() and not is_report(self.report):
-            yield f"{self.report} exists and is not a report of a run: move it away, or give another journal"
+        elif problem := report_problem(self.report):
+            yield problem if self._has_journal() else f"{problem}, or give another journal"
         elif self.journal is not None:
             yield from _unwritable(self.journal)
+
+    def _has_journal(self) -> bool:
+        """Return whether there is a journal: then another one would pay for its rows again."""
+        return self.journal is not None and self.journal.exists()
 
     def _longest_names(self) -> Iterator[Path]:
         """Return the files with the longest names that are written beside the journal."""
@@ -110,7 +110,8 @@ def _unwritable(journal: Path) -> Iterator[str]:
     if not folder.is_dir():
         yield f"the folder of the journal {journal} does not exist"
     elif not os.access(folder, os.W_OK | os.X_OK):
-        yield f"the folder {folder} is not writable: give a journal in another one, such as --journal ~/run.sqlite"
+        another = "move the journal to" if journal.exists() else "give a journal in"
+        yield f"the folder {folder} is not writable: {another} another one, such as --journal ~/run.sqlite"
     elif journal.exists() and not os.access(journal, os.W_OK):
         yield f"the journal {journal} is not writable"
 
@@ -124,14 +125,12 @@ def _is_short_enough(path: Path) -> bool:
     return True
 
 
-def is_report(path: Path) -> bool:
-    """Return whether the file at *path* is a report of a run, which another one may replace.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    with path.open("rb") as file:
-        return file.read(64).removeprefix(_BOM).startswith(_REPORT_HEAD)
+def report_problem(path: Path | None) -> str | None:
+    """Return what is at *path* that a report must not replace, and what to do; `None` if nothing is. For a thread."""
+    if path is None or not path.exists() or is_report(path):
+        return None
+    found = "is a folder" if path.is_dir() else "exists and is not a report of a run"
+    return f"{path} {found}: move it away"
 
 
 class RehearsedManifest(Manifest):

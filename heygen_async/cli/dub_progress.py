@@ -25,14 +25,18 @@ class Progress:
 
     Args:
         clock: The clock of the run, in seconds.
+        is_rehearsal: Whether it runs in a local sandbox, where nothing is paid.
     """
 
     clock: Callable[[], float]
+    is_rehearsal: bool = False
     has_begun: bool = False
     has_earlier_runs: bool = False
     """Whether earlier runs on the journal have spent money."""
     is_stopping: bool = False
     """Whether the run was interrupted, and waits for the answers of creates."""
+    is_reported: bool = False
+    """Whether the report was written."""
     is_over_budget: bool = False
     """Whether rows were skipped because of the budget."""
     started: float = 0.0

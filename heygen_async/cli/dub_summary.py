@@ -39,7 +39,8 @@ def summary(
     yield Text(f"{_counts(snapshot)} in {clock(progress.elapsed)}, {money(snapshot, progress)}.")
     yield from (_indented(failed_row(outcome)) for outcome in progress.failures)
     if len(progress.failures) < failed:
-        yield _indented(f"{failed - len(progress.failures):,} more failed rows are in the report")
+        where = " are in the report" if progress.is_reported else ""
+        yield _indented(f"{failed - len(progress.failures):,} more failed rows{where}")
     if snapshot.halted is not None:
         yield Text(one_line(f"Not all rows were submitted: {snapshot.halted}"))
     if snapshot.balance_before is not None and snapshot.balance_after is not None:

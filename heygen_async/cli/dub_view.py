@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -94,10 +94,26 @@ def _failure(outcome: DubOutcome) -> Text:
 
 def money(snapshot: DubSnapshot, progress: Progress) -> str:
     """Return what is spent and reserved, by the estimate."""
+    about = f"about ${snapshot.spent:,.2f}"
+    if progress.is_rehearsal:
+        return with_reserved(f"would cost {about}", snapshot)
     runs = " in all runs" if progress.has_earlier_runs else ""
-    reserved = f", ${snapshot.reserved:,.2f} reserved" if snapshot.reserved > CENT else ""
-    budget = "" if snapshot.budget is None else f", budget ${snapshot.budget:,.2f}"
-    return f"about ${snapshot.spent:,.2f} spent{runs}{reserved}{budget}"
+    return with_reserved(f"{about} spent{runs}", snapshot)
+
+
+class _Money(Protocol):
+    @property
+    def reserved(self) -> float: ...
+
+    @property
+    def budget(self) -> float | None: ...
+
+
+def with_reserved(spent: str, money: _Money) -> str:
+    """Return what is *spent*, with what is reserved beside it, and the budget."""
+    reserved = f", ${money.reserved:,.2f} reserved" if money.reserved > CENT else ""
+    budget = "" if money.budget is None else f", budget ${money.budget:,.2f}"
+    return f"{spent}{reserved}{budget}"
 
 
 def line(outcome: DubOutcome, number: int, total: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from heygen_async._text import one_line
 
 # A library's message names keyword arguments and types; a shell has flags and paths.
-_KEYWORD: Final = re.compile(r"\b([a-z_]+)=True\b")
+_KEYWORD: Final = re.compile(r"\b(?:([a-z_]+)=True\b|(run|base_url)=(?=[ ,]))")
 _NOT_AN_ID: Final = re.compile(r"\A(lipsync|endpoint)_id (is not an id: .*)", re.DOTALL)
 _IDS: Final = {"lipsync": "ls_abc123", "endpoint": "we_1"}
 _ARGUMENT: Final = re.compile(r"\A(?:base_url|(lipsync|endpoint)_id)\b")
@@ -16,7 +16,7 @@ _ARGUMENT: Final = re.compile(r"\A(?:base_url|(lipsync|endpoint)_id)\b")
 
 def in_shell_words(text: str) -> str:
     """Return a message of the library on one line, with flags and paths in place of keyword arguments and types."""
-    text = _KEYWORD.sub(lambda found: f"--{found[1].replace('_', '-')}", text)
+    text = _KEYWORD.sub(lambda found: f"--{(found[1] or found[2]).replace('_', '-')}", text)
     text = _NOT_AN_ID.sub(lambda found: f"ID {found[2]}; an id is one word, such as {_IDS[found[1]]}", text)
     text = _ARGUMENT.sub(lambda found: "ID" if found[1] else "the base URL (--base-url, HEYGEN_BASE_URL)", text)
     text = text.replace("give a Path", "give its path").replace("must be True, False or None", "must be true or false")

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from heygen_async._wire import chosen_base_url
 from heygen_async.bulk.events import DubEvent, DubSnapshot
 from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.manifest import Manifest
@@ -72,7 +73,7 @@ async def review(
                 _announce(url, options)
                 note("end it with Ctrl-C", options)
                 if listed is not None:
-                    _note_next(listed, journal, options)
+                    _note_next(listed, journal, await opened.fact("origin"), options)
                 if not no_open:
                     await _open(page, url, options)
                 await asyncio.Event().wait()  # until a signal
@@ -121,11 +122,20 @@ def _announce(url: str, options: Printing) -> None:
         print(f"run page: {url}", flush=True)  # noqa: T201 it is the result
 
 
-def _note_next(manifest: Path, journal: Path, options: Printing) -> None:
-    """Say how to render what was approved."""
+def _note_next(manifest: Path, journal: Path, origin: str | None, options: Printing) -> None:
+    """Say how to render what was approved, at the API that the journal belongs to."""
     where = () if journal == manifest.with_suffix(".sqlite") else flag("--journal", journal)
+    url = () if origin is None or origin == _chosen_api() else flag("--base-url", origin)
     note("then render what was approved:", options)
-    note(command("dub", file(manifest), "--approved", "--output-dir", "final", *where), options)
+    note(command("dub", file(manifest), "--approved", "--output-dir", "final", *where, *url), options)
+
+
+def _chosen_api() -> str | None:
+    """Return the address that a command without --base-url uses; `None` if it cannot be used."""
+    try:
+        return chosen_base_url(None, os.environ.get)
+    except ValueError:
+        return None
 
 
 async def _open(page: RunPage, url: str, options: Printing) -> None:

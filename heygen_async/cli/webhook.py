@@ -60,10 +60,10 @@ async def listen(
 
     Args:
         port: The port to listen on.
-        host: The address to listen on.
+        host: The address to listen on; 0.0.0.0 is every address of this machine.
         unsigned: Accept deliveries without a signature: anybody can send them.
     """
-    check_texts(host=host or None)  # an empty one is every address
+    _check_host(host)
     lost = asyncio.Event()
 
     def show(event: WebhookEvent) -> None:
@@ -239,6 +239,18 @@ async def events(
     check_texts(event_type=event_type, entity_id=entity_id, token=token)
     params: dict[str, QueryParameter] = {"event_type": event_type, "entity_id": entity_id}
     await _page("/v3/webhooks/events", {**params, "limit": limit, "token": token}, options)
+
+
+def _check_host(host: str) -> None:
+    """Check the address to listen on: an empty one would be every address.
+
+    Raises:
+        BadArguments: If it is wrong.
+    """
+    problems = Problems()
+    with problems.at("--host"):
+        check_text("host", host)
+    problems.check()
 
 
 def _check(

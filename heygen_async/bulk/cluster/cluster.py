@@ -290,7 +290,7 @@ class Cluster:
         found = await self._named(name, base_url)
         if len(found) > 1:
             shown = ", ".join(f"{known} at {origin}" for known, origin in found.values())[:500]
-            raise ClusterError(f"there are several runs, name one, and its base_url if others have its name: {shown}")
+            raise ClusterError(f"there are several runs: give run=, and base_url= if others have its name: {shown}")
         return next(iter(found))
 
     async def _named(self, name: str | None, base_url: str | None) -> dict[int, tuple[str, str]]:
@@ -353,8 +353,12 @@ def _options(
 
 
 def _name_of(rows: object) -> str:
-    """Return the name of the run of *rows*; for a thread."""
-    name = rows.name if isinstance(rows, Manifest) else None
+    """Return the name of the run of *rows*; for a thread.
+
+    Raises:
+        ValueError: If it cannot be stored.
+    """
+    name = rows.storable_name() if isinstance(rows, Manifest) else None
     return name or _DEFAULT_RUN
 
 

@@ -143,10 +143,10 @@ class _CheckedRows:
             for rival in rivals(claim):
                 other = self._claims.get(rival)
                 if other is not None and other[1] != entry.place:
-                    return conflict(claim, rival, other[1])
+                    return conflict(entry, claim, rival, other[1])
                 stored = taken.get(rival)
                 if stored is not None and (stored.run, stored.key) != (self.run, entry.key):
-                    return conflict(claim, rival, str(stored))
+                    return conflict(entry, claim, rival, str(stored))
         return None
 
     async def _taken(self, claims: Collection[str]) -> Mapping[str, _Claimed]:

@@ -26,8 +26,8 @@ class RunStatus:
     """The account that it belongs to; `None` until a worker has begun it."""
     rows: Mapping[str, int]
     """How many rows are in each stage."""
-    spent: float
-    """The estimated cost of its jobs, in dollars, with what is reserved."""
+    estimate: float
+    """The estimated cost of its jobs, in dollars: `spent` and `reserved`."""
     reserved: float
     """The part of it for jobs that have not ended."""
     budget: float | None
@@ -35,6 +35,11 @@ class RunStatus:
     """How many rows end in a second, lately."""
     halted: str | None
     """Why nothing more is created, if so, and how that goes on."""
+
+    @property
+    def spent(self) -> float:
+        """The part of the estimate for jobs that have ended."""
+        return max(self.estimate - self.reserved, 0.0)
 
     @property
     def total(self) -> int:
@@ -86,6 +91,11 @@ class ClusterStatus:
         """Whether every row has ended."""
         return all(run.ended == run.total for run in self.runs)
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether rows have failed, or were skipped."""
+        return any(run.rows.get(stage.value) for run in self.runs for stage in (Stage.FAILED, Stage.SKIPPED))
+
 
 async def read_status(database: Database) -> ClusterStatus:
     """Return the status of a cluster."""
@@ -98,13 +108,13 @@ async def read_status(database: Database) -> ClusterStatus:
                 origin=origin,
                 account=account,
                 rows={Stage(stage).value: count for stage, count in (rows or {}).items()},
-                spent=spent,
+                estimate=estimate,
                 reserved=reserved,
                 budget=RunOptions.from_json(options).budget,
                 rate=rate,
                 halted=halted,
             )
-            for name, origin, account, options, spent, rows, reserved, rate, halted in runs
+            for name, origin, account, options, estimate, rows, reserved, rate, halted in runs
         ],
         accounts=[
             AccountStatus(

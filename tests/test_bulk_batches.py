@@ -184,12 +184,11 @@ async def test_a_batch_whose_answer_is_lost_is_created_once(stage: Stage, after:
     assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 5)}
 
 
-async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool) -> None:
-    """Run until a batch has arrived, and break off without its answer."""
+async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = False, **options: object) -> None:
+    """Run until a batch has arrived, and let the run end without its answer."""
     stage.sandbox.faults = [reset(BATCH, after=after)]
-    async with stage.run(given, submit="batch"):
+    async with stage.run(given, submit="batch", **options):
         await until(lambda: stage.asked(BATCH))
-        await asyncio.sleep(0.02)
     stage.sandbox.faults = []
     assert _noted(stage, "SELECT state FROM rows") == {"submitting"}
 
@@ -689,14 +688,6 @@ async def test_a_callback_id_of_another_form_says_nothing_of_an_item(stage: Stag
     stage.sandbox.faults = [Fault("GET *", Alter({"callback_id": callback_id}, replace_only=True))]
 
     assert await _states(stage, rows(3)) == {"completed": 3}
-
-
-async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = False, **options: object) -> None:
-    """Let a run end while its batch has no answer."""
-    stage.sandbox.faults = [reset(BATCH, after=after)]
-    async with stage.run(given, submit="batch", **options):
-        await until(lambda: stage.asked(BATCH))
-    stage.sandbox.faults = []
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["unknown lengths", "known lengths"])

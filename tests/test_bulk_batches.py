@@ -740,21 +740,6 @@ async def test_an_interrupted_batch_that_is_continued_one_by_one_counts_once(sta
     assert run.snapshot().estimate == pytest.approx(recorded)
 
 
-async def test_after_a_stop_no_batch_is_created(stage: Stage) -> None:
-    async def source() -> AsyncIterator[DubRow]:
-        for row in rows(2):
-            yield row
-        fed.set()
-
-    fed = asyncio.Event()
-    async with stage.run(source(), submit="batch") as run:
-        await run.stop()
-        await fed.wait()
-        await until(lambda: run.snapshot().stages.get("waiting") == 2)
-        await asyncio.sleep(0.3)  # by now a batch would have been sent
-    assert not stage.sandbox.jobs
-
-
 async def test_a_job_of_a_batch_that_was_deleted_is_not_waited_for(stage: Stage) -> None:
     given = [DubRow(url("slow", "seconds=100000"), AUDIO, key="slow"), *rows(1)]
     async with stage.run(given, submit="batch") as run:

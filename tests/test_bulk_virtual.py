@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from heygen_async.bulk.limits import MOST_IN_AIR
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import UnixClock
-from heygen_async.models import Lipsync, LipsyncRequest, LipsyncStatus
+from heygen_async.models import DubRow, Lipsync, LipsyncRequest, LipsyncStatus
 
 
 @pytest.fixture
@@ -481,3 +482,25 @@ def test_batches_that_are_only_refused_with_429_end_the_run_after_an_hour() -> N
         loop.close()
 
     assert 3600 <= loop.now < 4000
+
+
+def test_after_a_stop_no_batch_is_created() -> None:
+    lengths = lengths_of(0, 2)
+    heygen = FakeHeyGen(Server(lengths, lambda _: 10))
+
+    async def stopped() -> None:
+        async def source() -> AsyncIterator[DubRow]:
+            for row in rows_of(lengths):
+                yield row
+            fed.set()
+
+        fed = asyncio.Event()
+        async with DubRun(heygen, source(), Plan(journal=None, submit="batch"), origin="virtual") as run:
+            await run.stop()
+            await fed.wait()
+            await asyncio.sleep(60)
+            assert run.snapshot().stages == {"waiting": 2}
+
+    with closing(VirtualLoop()) as loop:
+        loop.run_until_complete(stopped())
+    assert heygen.server.asked["create_batch"] == 0

@@ -165,7 +165,7 @@ async def test_what_sleeps_between_two_requests_ends_with_the_session(tmp_path, 
         await _until(lambda: session._transport.gate._closed._waiters)
         await session.aclose()
         with pytest.raises(RuntimeError, match="this HeyGenSession is closed"):
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 20)
 
 
 async def _until(is_met):
@@ -185,7 +185,7 @@ async def test_requests_that_wait_for_the_rate_end_with_the_session_and_say_that
         await session.aclose()
         for number, task in enumerate(tasks):
             with pytest.raises(RuntimeError, match="this HeyGenSession is closed") as caught:
-                await asyncio.wait_for(task, 5)
+                await asyncio.wait_for(task, 20)
             error = caught.value
             assert (error.idempotency_key, error.attempts, error.outcome) == (f"k{number}", 0, "not_sent")
         assert asyncio.all_tasks() <= before
@@ -199,7 +199,7 @@ async def test_a_session_is_closed_twice_while_calls_wait_for_their_seats_and_th
             tasks = [asyncio.create_task(session.lipsyncs.get("ls_1")) for _ in range(3)]
             await _until(lambda: session._transport.gate._scopes)
             await asyncio.gather(session.aclose(), session.aclose())
-        ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
+        ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
     assert [str(error) for error in ended] == ["this HeyGenSession is closed; make a new one"] * 3
 
 
@@ -226,7 +226,7 @@ async def test_a_dub_that_the_close_interrupts_has_the_key_that_returns_the_job(
     await _until(lambda: any(request.method == "GET" for request in sandbox.requests))
     await session.aclose()
     with pytest.raises(RuntimeError, match="this HeyGenSession is closed") as caught:
-        await asyncio.wait_for(dub, 5)
+        await asyncio.wait_for(dub, 20)
     assert (caught.value.idempotency_key, caught.value.outcome) == ("mine", None)
     [job] = sandbox.jobs
     assert f"The job is {job.id}." in caught.value.__notes__[0]
@@ -241,7 +241,7 @@ async def test_a_create_that_the_close_interrupts_says_under_which_key_it_was_se
                 await asyncio.sleep(0.001)
         await session.aclose()
         with pytest.raises(TransportError) as caught:
-            await asyncio.wait_for(creating, 5)
+            await asyncio.wait_for(creating, 20)
         [request] = sandbox.requests
         assert caught.value.idempotency_key == request.headers["Idempotency-Key"]
         assert (caught.value.attempts, caught.value.outcome) == (1, "unknown")
@@ -257,7 +257,7 @@ async def test_a_create_that_the_close_of_its_borrowed_client_interrupts_says_un
                 while not sandbox.requests:  # noqa: ASYNC110 the sandbox has no event for it
                     await asyncio.sleep(0.001)
         with pytest.raises(HeyGenError) as caught:
-            await asyncio.wait_for(creating, 5)
+            await asyncio.wait_for(creating, 20)
         assert (caught.value.idempotency_key, caught.value.outcome) == ("mine", "unknown")
         with pytest.raises(RuntimeError, match="given as http= is closed"):
             await session.lipsyncs.get("ls_1")

@@ -210,9 +210,6 @@ async def test_a_key_that_may_not_read_itself_is_no_finding(status, summary):
     assert summary in said(diagnosis, Level.INFO)
 
 
-NO_UPLOADS = "the key lacks the scope assets:write: local files cannot be uploaded, only URLs can be used"
-
-
 @pytest.mark.parametrize(
     ("scopes", "findings"),
     [

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
+from bulk_stage import AUDIO, CREATE, Stage, rows, staged, url
+from until import until
 
 from heygen_async import (
     APIError,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from bulk_stage import AUDIO, CREATE, HASTY, Stage, row_key, rows, staged, until, url
+from bulk_stage import AUDIO, CREATE, HASTY, Stage, row_key, rows, staged, url
 from memory_store import MemoryStore
+from until import until
 
 from benchmarks.virtual_heygen import FakeHeyGen, Server
 from heygen_async import (
@@ -66,7 +67,7 @@ async def _outcomes(stage: Stage, given: list[DubRow], **options: object) -> dic
 
 
 async def _states(stage: Stage, given: list[DubRow], **options: object) -> Counter[str]:
-    return Counter(outcome.state for outcome in (await _outcomes(stage, given, **options)).values())
+    return await stage.states(given, submit="batch", **options)
 
 
 def _batch_keys(stage: Stage) -> list[str]:

@@ -741,11 +741,11 @@ async def test_a_database_that_is_read_only_for_a_while_ends_no_worker(
 
 
 async def until_warned(message: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with asyncio.timeout(20):
-        while not any(  # noqa: ASYNC110 nothing sets an event
+    await until(
+        lambda: any(
             record.levelno == logging.WARNING and re.match(message, record.getMessage()) for record in caplog.records
-        ):
-            await asyncio.sleep(0.02)
+        )
+    )
 
 
 @contextmanager

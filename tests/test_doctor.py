@@ -16,6 +16,7 @@ from attrs import evolve
 from cli_sandbox import AUDIO_URL, VIDEO_URL, free_port, known_to_the_shell, on_terminal, run, running
 from hypothesis import given
 from hypothesis import strategies as st
+from until import until
 
 from heygen_async import HeyGenSession, LipsyncRequest, RetryPolicy
 from heygen_async._doctor.network_checks import reach_checks
@@ -156,8 +157,7 @@ async def test_a_cancelled_doctor_stops_at_once_and_leaves_nothing_running():
         sandbox.faults = [stall(ONE)]
         before = asyncio.all_tasks()
         doctor = asyncio.create_task(heygen.doctor())
-        while not any(request.route == ONE for request in sandbox.requests):  # noqa: ASYNC110 it has no event for this
-            await asyncio.sleep(0)
+        await until(lambda: any(request.route == ONE for request in sandbox.requests))
         doctor.cancel()
         with pytest.raises(asyncio.CancelledError):
             await doctor

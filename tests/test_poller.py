@@ -27,6 +27,7 @@ from heygen_async.errors import (
     WaitTimeout,
 )
 from heygen_async.models import Lipsync, LipsyncStatus
+from heygen_async.pagination import Page
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 
@@ -42,13 +43,6 @@ def now():
 def today():
     """Return the time of day, which passes as the virtual time of the loop does."""
     return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=now())
-
-
-@define
-class Page:
-    items: list
-    next_token: str | None = None
-    has_more: bool = False
 
 
 @define
@@ -100,7 +94,7 @@ class Server:
         start = int(token or 0)
         ids = list(reversed(self.jobs))
         items = [self.lipsync(id=one, status=self.status(one)) for one in ids[start : start + 100]]
-        return Page(items, str(start + 100), start + 100 < len(ids))
+        return Page(items=items, next_token=str(start + 100), has_more=start + 100 < len(ids))
 
     async def _work(self, kind, asked):
         self.times.append(now())

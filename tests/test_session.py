@@ -20,6 +20,7 @@ import attrs
 import pytest
 from aiohttp import web
 from anyio import to_thread
+from until import until
 from yarl import URL
 
 import heygen_async
@@ -162,16 +163,10 @@ async def test_what_sleeps_between_two_requests_ends_with_the_session(tmp_path, 
     async with serving(answer) as url:
         session = HeyGenSession("key", base_url=url, polling=PollPolicy.gentle())
         task = asyncio.create_task(call(session, tmp_path))
-        await _until(lambda: session._transport.gate._closed._waiters)
+        await until(lambda: session._transport.gate._closed._waiters)
         await session.aclose()
         with pytest.raises(RuntimeError, match="this HeyGenSession is closed"):
             await asyncio.wait_for(task, 20)
-
-
-async def _until(is_met):
-    async with asyncio.timeout(5):
-        while not is_met():  # noqa: ASYNC110 nothing sets an event
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("waiting", [1, 3])
@@ -180,7 +175,7 @@ async def test_requests_that_wait_for_the_rate_end_with_the_session_and_say_that
         session = HeyGenSession("key", base_url=url, max_requests_per_second=0.001)
         await session.lipsyncs.get("ls_1")
         tasks = [asyncio.create_task(session.lipsyncs.create(**BOTH, idempotency_key=f"k{n}")) for n in range(waiting)]
-        await _until(lambda: len(session._transport.gate._scopes) == waiting)
+        await until(lambda: len(session._transport.gate._scopes) == waiting)
         before = asyncio.all_tasks()
         await session.aclose()
         for number, task in enumerate(tasks):
@@ -197,7 +192,7 @@ async def test_a_session_is_closed_twice_while_calls_wait_for_their_seats_and_th
         async with HeyGenSession("key", base_url=url, max_requests_per_second=0.001, max_connections=1) as session:
             await session.lipsyncs.get("ls_1")
             tasks = [asyncio.create_task(session.lipsyncs.get("ls_1")) for _ in range(3)]
-            await _until(lambda: session._transport.gate._scopes)
+            await until(lambda: session._transport.gate._scopes)
             await asyncio.gather(session.aclose(), session.aclose())
         ended = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
     assert [str(error) for error in ended] == ["this HeyGenSession is closed; make a new one"] * 3
@@ -212,7 +207,7 @@ async def test_a_request_that_waits_for_the_rate_can_still_be_cancelled_and_free
         gate = session._transport.gate
         for _ in range(2):
             task = asyncio.create_task(session.lipsyncs.get("ls_1"))
-            await _until(lambda: gate._scopes)
+            await until(lambda: gate._scopes)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -223,7 +218,7 @@ async def test_a_dub_that_the_close_interrupts_has_the_key_that_returns_the_job(
     session = session_on(sandbox)
     endless = {**BOTH, "video": "https://sandbox.invalid/v.mp4?seconds=36000"}
     dub = asyncio.create_task(session.dub(**endless, idempotency_key="mine"))
-    await _until(lambda: any(request.method == "GET" for request in sandbox.requests))
+    await until(lambda: any(request.method == "GET" for request in sandbox.requests))
     await session.aclose()
     with pytest.raises(RuntimeError, match="this HeyGenSession is closed") as caught:
         await asyncio.wait_for(dub, 20)
@@ -236,9 +231,7 @@ async def test_a_create_that_the_close_interrupts_says_under_which_key_it_was_se
     async with Sandbox(faults=[faults.stall("POST /v3/lipsyncs", after=True)]) as sandbox:
         session = session_on(sandbox, retry=RetryPolicy(first_delay=0.01))
         creating = asyncio.create_task(session.lipsyncs.create(**BOTH))
-        async with asyncio.timeout(5):
-            while not sandbox.jobs:  # noqa: ASYNC110 nothing sets an event
-                await asyncio.sleep(0.001)
+        await until(lambda: sandbox.jobs)
         await session.aclose()
         with pytest.raises(TransportError) as caught:
             await asyncio.wait_for(creating, 20)
@@ -253,9 +246,7 @@ async def test_a_create_that_the_close_of_its_borrowed_client_interrupts_says_un
         async with aiohttp.ClientSession() as theirs:
             session = session_on(sandbox, http=theirs, retry=RetryPolicy(first_delay=0.01, max_attempts=100))
             creating = asyncio.create_task(session.lipsyncs.create(**BOTH, idempotency_key="mine"))
-            async with asyncio.timeout(5):
-                while not sandbox.requests:  # noqa: ASYNC110 the sandbox has no event for it
-                    await asyncio.sleep(0.001)
+            await until(lambda: sandbox.requests)
         with pytest.raises(HeyGenError) as caught:
             await asyncio.wait_for(creating, 20)
         assert (caught.value.idempotency_key, caught.value.outcome) == ("mine", "unknown")
@@ -279,8 +270,7 @@ async def test_the_close_ends_what_waits_for_its_next_attempt(status):
         waiting = asyncio.create_task(session.poller.wait("ls_1"))
         creating = asyncio.create_task(session.lipsyncs.create(**BOTH, idempotency_key="mine"))
         await arrived.wait()
-        while session._transport.gate._seats._value < 100:  # noqa: ASYNC110 nothing sets an event
-            await asyncio.sleep(0.001)
+        await until(lambda: session._transport.gate._seats._value == 100)
         await session.aclose()
         with pytest.raises(APIError) as caught:
             await creating
@@ -376,7 +366,7 @@ async def test_closing_leaves_no_task_and_no_open_transport(sandbox):
         await asyncio.gather(*(session.account.me() for _ in range(10)))
         connector = session._connections._connector
     assert connector.closed
-    await _until(lambda: asyncio.all_tasks() <= before)  # the sandbox has one for each connection until it is closed
+    await until(lambda: asyncio.all_tasks() <= before)  # the sandbox has one for each connection until it is closed
 
 
 # Keys and addresses
@@ -1276,8 +1266,7 @@ async def test_a_dub_that_is_cancelled_after_its_create_has_the_key_that_returns
         session_on(sandbox, polling=PollPolicy.eager()) as heygen,
     ):
         dub = asyncio.create_task(heygen.dub(**BOTH, output=tmp_path / "a.mp4"))
-        while not any(request.route == during for request in sandbox.requests):  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+        await until(lambda: any(request.route == during for request in sandbox.requests))
         dub.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:
             await dub
@@ -1361,9 +1350,7 @@ async def test_a_dub_to_what_is_being_downloaded_is_refused_before_it_is_paid(he
     await job.wait(timeout=30)
     sandbox.faults = [faults.stall("GET /files/{name}")]
     download = asyncio.create_task(job.download(tmp_path / "a.mp4"))
-    async with asyncio.timeout(20):
-        while sandbox.requests[-1].route != "GET /files/{name}":  # noqa: ASYNC110 the sandbox has no event for it
-            await asyncio.sleep(0.01)
+    await until(lambda: sandbox.requests[-1].route == "GET /files/{name}")
     with pytest.raises(DownloadError, match="is being downloaded already"):
         await heygen.dub(**BOTH, output=tmp_path / "a.mp4")
     download.cancel()

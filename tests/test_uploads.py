@@ -21,6 +21,8 @@ from aiohttp import web
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from mp4 import mp4
+from until import until
 
 import heygen_async
 from heygen_async import (
@@ -56,13 +58,6 @@ POST, ANNOUNCE, PUT = "POST /v3/assets", "POST /v3/assets/direct-uploads", "PUT 
 COMPLETE, CREATE = "POST /v3/assets/{asset_id}/complete", "POST /v3/lipsyncs"
 
 
-def mp4(size, seed=b"x"):
-    """Make an MP4 of that many bytes, as far as its boxes tell."""
-    start = bytes.fromhex("000000186674797069736f6d0000020069736f6d6d703432")
-    filling = (hashlib.sha256(seed).digest() * (size // 32 + 1))[: size - len(start) - 16]
-    return start + (8 + len(filling)).to_bytes(4, "big") + b"mdat" + filling + (8).to_bytes(4, "big") + b"moov"
-
-
 @pytest.fixture
 def video(tmp_path):
     """A file of some chunks."""
@@ -95,12 +90,6 @@ def entries(heygen):
 
 def routes(sandbox):
     return [request.route for request in sandbox.requests]
-
-
-async def until(is_so):
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110 the sandbox has no event for it
-            await asyncio.sleep(0.001)
 
 
 def held(sandbox):

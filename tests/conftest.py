@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from heygen_async import HeyGenSession
 from heygen_async.sandbox import Sandbox
 
-pytest.register_assert_rewrite("chromium", "cli_sandbox", "cluster_yard", "review_stage")
+pytest.register_assert_rewrite("chromium", "cli_sandbox", "cluster_harness", "review_stage")
 
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")

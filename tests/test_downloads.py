@@ -502,7 +502,7 @@ async def test_links_are_not_renewed_without_end(job, sandbox, tmp_path):
     assert not shows_link(failed.value)
 
 
-async def test_a_link_that_has_expired_by_its_own_account_is_not_tried(heygen, job, sandbox, tmp_path):
+async def test_a_link_whose_signature_has_expired_is_not_tried(heygen, job, sandbox, tmp_path):
     lipsync = await job.get()
     url = lipsync.video_url.replace("X-Amz-Date=2", "X-Amz-Date=1")  # a thousand years ago
 

@@ -207,7 +207,7 @@ def test_a_hint_that_was_made_for_an_error_stays():
     ],
     ids=["no answer", "server error", "page of a gateway", "408"],
 )
-async def test_a_create_whose_answer_is_lost_is_never_advised_to_be_made_anew(fault):
+async def test_a_create_whose_answer_is_lost_is_never_advised_to_be_made_again(fault):
     async with (
         Sandbox(faults=[fault]) as sandbox,
         HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=RetryPolicy(max_attempts=1)) as heygen,

@@ -225,7 +225,7 @@ async def test_a_lipsync_that_says_that_it_is_not_there_is_not_found(server, wor
         await server.poller().wait("ls_1")
 
 
-async def test_a_wait_that_takes_too_long_tells_the_last_status(server):
+async def test_a_wait_that_takes_too_long_reports_the_last_status(server):
     server.add("ls_1", lasts=1000)
     poller = server.poller()
 

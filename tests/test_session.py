@@ -590,7 +590,7 @@ async def ask(base_url, theirs):
         return await session.account.me()
 
 
-async def test_the_proxy_of_a_borrowed_client_is_not_told_the_key():
+async def test_the_proxy_of_a_borrowed_client_is_not_sent_the_key():
     async with a_proxy(407) as (address, heads), aiohttp.ClientSession(proxy=address) as theirs:
         with pytest.raises(TransportError, match="the proxy answered 407"):
             await ask("https://localhost:9", theirs)
@@ -1235,7 +1235,7 @@ async def test_a_dub_that_takes_too_long_names_the_job_that_still_runs():
         assert caught.value.lipsync_id in {job.id for job in sandbox.jobs}
 
 
-async def test_a_dub_that_takes_too_long_tells_the_last_status():
+async def test_a_dub_that_takes_too_long_reports_the_last_status():
     async with Sandbox(manual=True) as sandbox, session_on(sandbox, polling=PollPolicy.eager()) as heygen:
         with pytest.raises(WaitTimeout) as caught:
             await heygen.dub(**BOTH, timeout=1.0)
@@ -1366,7 +1366,7 @@ async def test_a_dub_to_a_path_that_no_file_can_have_is_refused_before_it_is_pai
     assert sandbox.requests == []
 
 
-async def test_a_dub_that_is_too_late_before_its_create_was_answered_tells_the_key():
+async def test_a_dub_that_is_too_late_before_its_create_was_answered_reports_the_key():
     async with Sandbox(latency=5.0) as sandbox, session_on(sandbox) as heygen:
         with pytest.raises(WaitTimeout) as caught:
             await heygen.dub(**BOTH, timeout=0.05)

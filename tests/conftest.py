@@ -96,7 +96,7 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def every_point() -> int:
     """Return how many points a test that stops at each of them goes on by: 1 where the environment asks for all."""
-    return 1 if os.environ.get("HEYGEN_ASYNC_ALL_POINTS") else 11
+    return 1 if os.environ.get("HEYGEN_ASYNC_TEST_ALL_POINTS") else 11
 
 
 # The library's own tests use the plugin like anyone else.

@@ -386,7 +386,7 @@ async def test_a_large_body_passes_both_ways_in_constant_memory(tmp_path):
     assert await large_body_peak(64 * MIB, tmp_path) < 6 * MIB
 
 
-@pytest.mark.skipif("HEYGEN_TEST_LARGE" not in os.environ, reason="passes 1 GB; set HEYGEN_TEST_LARGE")
+@pytest.mark.skipif("HEYGEN_ASYNC_TEST_LARGE" not in os.environ, reason="passes 1 GB; set HEYGEN_ASYNC_TEST_LARGE")
 @pytest.mark.timeout(600)
 async def test_a_body_of_1_gb_passes_both_ways_in_constant_memory(tmp_path):
     assert await large_body_peak(1024 * MIB, tmp_path) < 6 * MIB

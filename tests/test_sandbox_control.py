@@ -19,7 +19,7 @@ from heygen_async.sandbox.http.fault_requests import KINDS, read_fault
 
 VIDEO, AUDIO = "https://example.com/a.mp4", "https://example.com/a.mp3"
 CREATE = "POST /v3/lipsyncs"
-SCREENSHOTS = os.environ.get("HEYGEN_TEST_SCREENSHOTS")
+SCREENSHOTS = os.environ.get("HEYGEN_ASYNC_TEST_SCREENSHOTS")
 
 
 @pytest.fixture

@@ -145,10 +145,10 @@ def is_impure(node, module):
             names = [alias.name for alias in aliases]
         case _:
             return False
-    clocks = {"asyncio", "anyio", "random", "secrets"} | (
-        {"time"} if module != "_delivery" else set()
-    )  # it takes a time
-    return any(name.partition(".")[0] in clocks for name in names)
+    impure = {"anyio", "asyncio", "random", "secrets", "time"}
+    if module == "_delivery":  # the time is also an argument of it
+        impure.remove("time")
+    return any(name.partition(".")[0] in impure for name in names)
 
 
 def outside_imports(module):

@@ -74,7 +74,7 @@ class Fleet:
     database_url: str
     folder: Path
     cluster: Cluster
-    nursery: asyncio.subprocess.Process
+    fork_server: asyncio.subprocess.Process
     members: list[Member] = field(factory=list)
     kills: int = 0
     freezes: int = 0
@@ -94,10 +94,10 @@ class Fleet:
             },
             "log": str(self.folder / "workers.log"),
         }
-        assert self.nursery.stdin is not None
-        assert self.nursery.stdout is not None
-        self.nursery.stdin.write(f"{json.dumps(order)}\n".encode())
-        member = Member(int(await self.nursery.stdout.readline()))
+        assert self.fork_server.stdin is not None
+        assert self.fork_server.stdout is not None
+        self.fork_server.stdin.write(f"{json.dumps(order)}\n".encode())
+        member = Member(int(await self.fork_server.stdout.readline()))
         self.members.append(member)
         return member
 
@@ -174,25 +174,25 @@ def url_rows(count: int, query: str = "") -> list[DubRow]:
 @asynccontextmanager
 async def fleet(database_url: str, folder: Path, **settings: Any) -> AsyncIterator[Fleet]:
     """Open a sandbox and a fleet without members; at its end no process is left."""
-    nursery = await asyncio.create_subprocess_exec(
+    fork_server = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(Path(__file__).with_name("cluster_nursery.py")),
+        str(Path(__file__).with_name("cluster_fork_server.py")),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     found: Fleet | None = None
     try:
         async with Sandbox(balance=1e6, **settings) as sandbox, Cluster(database_url) as cluster:
-            found = Fleet(sandbox, database_url, folder, cluster, nursery)
+            found = Fleet(sandbox, database_url, folder, cluster, fork_server)
             await _count_interrupted(cluster)
             try:
                 yield found
             finally:
                 await found.kill_all()
     finally:
-        assert nursery.stdin is not None
-        nursery.stdin.close()
-        await nursery.wait()
+        assert fork_server.stdin is not None
+        fork_server.stdin.close()
+        await fork_server.wait()
         assert found is None or not any(member.is_alive for member in found.members)
 
 

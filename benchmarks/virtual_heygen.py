@@ -267,9 +267,6 @@ class BatchHeyGen(FakeHeyGen):
         statuses = ((one, self._status(one, now)) for one in self._batches[batch_id])
         yield Page(items=[BatchItem(item_index=n, status=it, lipsync_id=one) for n, (one, it) in enumerate(statuses)])
 
-    async def batch_status(self, batch_id: str) -> LipsyncStatus:
-        return LipsyncStatus.RUNNING
-
     async def get(self, lipsync_id: str) -> Lipsync:
         now = await self._answered("get", READ)
         return Lipsync(id=lipsync_id, status=self._status(lipsync_id, now), duration=4.0)

@@ -1,4 +1,4 @@
-"""The grammar of ids and idempotency keys, how long a key is used, and how ids are split into status requests. Pure."""
+"""The grammar of ids and idempotency keys, how long a key is used, and how ids are split into status requests."""
 
 from __future__ import annotations
 

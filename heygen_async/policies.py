@@ -21,7 +21,8 @@ class RetryPolicy:
     and a 409 `request_in_progress` use up no attempt; only `max_seconds` bounds them.
 
     Attributes:
-        max_attempts: How many times a request is sent at most, 1 or more; 1 switches off retries.
+        max_attempts: How many times a request is sent at most, 1 or more; 1 switches off all retries, those after a
+            429 or 409 too.
         max_seconds: No attempt starts later than this after the first one, 0 or more. For uploads to and downloads from
             a file host it bounds the time between attempts.
         first_delay: The longest wait before the second attempt, 0 or more.

@@ -1,6 +1,5 @@
 """The stage for tests of bulk runs: a quick sandbox, a session on it, rows, and what came of them."""
 
-import asyncio
 import re
 import sqlite3
 import time
@@ -42,12 +41,6 @@ def rows(count: int, **changes: object) -> list[DubRow]:
 def row_key(attempt_key: str) -> str:
     """Return the key of the row that sends *attempt_key*."""
     return re.sub(r"\.[0-9a-f]{16}$", "", attempt_key)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what the sandbox or a run does; nothing tells us."""
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
 
 
 def hasty_run(

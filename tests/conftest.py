@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 from heygen_async import HeyGenSession
 from heygen_async.sandbox import Sandbox
 
+pytest.register_assert_rewrite("chromium", "cli_sandbox", "cluster_harness", "review_stage")
+
 settings.register_profile("default", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
 
@@ -94,7 +96,7 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def every_point() -> int:
     """Return how many points a test that stops at each of them goes on by: 1 where the environment asks for all."""
-    return 1 if os.environ.get("HEYGEN_ASYNC_ALL_POINTS") else 11
+    return 1 if os.environ.get("HEYGEN_ASYNC_TEST_ALL_POINTS") else 11
 
 
 # The library's own tests use the plugin like anyone else.

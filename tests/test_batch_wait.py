@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,6 +27,11 @@ HTML = UnexpectedResponse(["not JSON"], status=200)
 GONE = TransportError("no network")
 
 
+def today():
+    """Return the time of day, which passes as the virtual time of the loop does."""
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=asyncio.get_running_loop().time())
+
+
 @define
 class Server:
     """Answers one after another, the last one for ever; and when each was sent."""
@@ -43,7 +47,7 @@ class Server:
             raise answer
         return answer
 
-    def wait(self, *, now=time.time, **options):
+    def wait(self, *, now=lambda: today().timestamp(), **options):
         batch = LipsyncBatch("batch_1", None, None, PollPolicy(), now, look=self.get, created_at=self.created_at)
         return batch.wait(**options)
 
@@ -82,7 +86,7 @@ async def test_a_refusal_of_the_api_ends_the_wait_at_once(status):
 
 
 async def test_an_old_batch_is_looked_at_rarely():
-    server = Server([evolve(RUNNING, created_at=datetime.now(UTC) - timedelta(hours=1)), completed()])
+    server = Server([evolve(RUNNING, created_at=today() - timedelta(hours=1)), completed()])
 
     await server.wait()
 
@@ -91,10 +95,9 @@ async def test_an_old_batch_is_looked_at_rarely():
 
 @pytest.mark.parametrize("ahead", [3600, -3600, 3 * 86400], ids=str)
 async def test_the_age_of_a_batch_is_by_the_clock_of_the_api(ahead):
-    api_time = time.time() + ahead
-    server = Server([evolve(RUNNING, created_at=datetime.fromtimestamp(api_time, UTC)), completed()])
+    server = Server([evolve(RUNNING, created_at=today() + timedelta(seconds=ahead)), completed()])
 
-    await server.wait(now=lambda: api_time)
+    await server.wait(now=lambda: today().timestamp() + ahead)
 
     assert server.times == [0, 1]
 
@@ -144,7 +147,7 @@ MISSING = NotFound("no", status=404, code="not_found")
 
 @pytest.mark.parametrize("count", [1, 3])
 async def test_a_new_batch_that_reads_do_not_know_yet_is_waited_for(count):
-    server = Server([*[MISSING] * count, RUNNING, completed()], created_at=datetime.now(UTC))
+    server = Server([*[MISSING] * count, RUNNING, completed()], created_at=today())
     assert (await server.wait()).status == "completed"
 
 

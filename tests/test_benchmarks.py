@@ -31,14 +31,6 @@ def run(*arguments):
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS, cwd=ROOT)
 
 
-def table_of(part, title):
-    return next(table for table in part.tables if table.title == title)
-
-
-def line_of(table, name):
-    return next(line for line in table.lines if line.name == name)
-
-
 # The command
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
+from bulk_stage import AUDIO, CREATE, Stage, rows, staged, url
+from until import until
 
 from heygen_async import (
     APIError,
@@ -173,9 +174,8 @@ async def test_no_more_jobs_are_in_flight_than_the_caller_says(stage: Stage) -> 
 async def test_uploads_are_only_so_far_ahead_of_creates(tmp_path: Path) -> None:
     async with staged(tmp_path, faults=[stall(CREATE)]) as stage:
         given = [DubRow(url(number), SAMPLE_AUDIO.read_bytes() + bytes([number])) for number in range(60)]
-        async with stage.run(given):
-            await until(lambda: stage.asked("POST /v3/assets") == 16)
-            await asyncio.sleep(0.1)
+        async with stage.run(given) as run:
+            await until(lambda: run.snapshot().stages == {"waiting": 12, "submitting": 4})  # and none is uploading
             assert stage.asked("POST /v3/assets") == 16
             stage.sandbox.release()
 
@@ -1237,7 +1237,7 @@ async def test_a_second_cancellation_ends_the_run_at_once(tmp_path: Path) -> Non
             task.cancel()
             await asyncio.sleep(0.02)
         with pytest.raises(asyncio.CancelledError):
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(4):  # less than a run waits for creates that have no answer
                 await task
 
 

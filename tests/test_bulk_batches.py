@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from bulk_stage import AUDIO, CREATE, HASTY, Stage, row_key, rows, staged, until, url
+from bulk_stage import AUDIO, CREATE, HASTY, Stage, row_key, rows, staged, url
 from memory_store import MemoryStore
+from until import until
 
 from benchmarks.virtual_heygen import FakeHeyGen, Server
 from heygen_async import (
@@ -66,7 +67,7 @@ async def _outcomes(stage: Stage, given: list[DubRow], **options: object) -> dic
 
 
 async def _states(stage: Stage, given: list[DubRow], **options: object) -> Counter[str]:
-    return Counter(outcome.state for outcome in (await _outcomes(stage, given, **options)).values())
+    return await stage.states(given, submit="batch", **options)
 
 
 def _batch_keys(stage: Stage) -> list[str]:
@@ -184,12 +185,11 @@ async def test_a_batch_whose_answer_is_lost_is_created_once(stage: Stage, after:
     assert stage.jobs_by_key() == {f"row-{number}": 1 for number in range(1, 5)}
 
 
-async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool) -> None:
-    """Run until a batch has arrived, and break off without its answer."""
+async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = False, **options: object) -> None:
+    """Run until a batch has arrived, and let the run end without its answer."""
     stage.sandbox.faults = [reset(BATCH, after=after)]
-    async with stage.run(given, submit="batch"):
+    async with stage.run(given, submit="batch", **options):
         await until(lambda: stage.asked(BATCH))
-        await asyncio.sleep(0.02)
     stage.sandbox.faults = []
     assert _noted(stage, "SELECT state FROM rows") == {"submitting"}
 
@@ -691,14 +691,6 @@ async def test_a_callback_id_of_another_form_says_nothing_of_an_item(stage: Stag
     assert await _states(stage, rows(3)) == {"completed": 3}
 
 
-async def _cut_off(stage: Stage, given: list[DubRow], *, after: bool = False, **options: object) -> None:
-    """Let a run end while its batch has no answer."""
-    stage.sandbox.faults = [reset(BATCH, after=after)]
-    async with stage.run(given, submit="batch", **options):
-        await until(lambda: stage.asked(BATCH))
-    stage.sandbox.faults = []
-
-
 @pytest.mark.parametrize("is_known", [False, True], ids=["unknown lengths", "known lengths"])
 async def test_an_interrupted_batch_that_is_refused_for_an_item_does_not_wait_for_its_own_money(
     stage: Stage, is_known: bool
@@ -747,21 +739,6 @@ async def test_an_interrupted_batch_that_is_continued_one_by_one_counts_once(sta
     with stage.database() as database:
         [recorded] = database.execute("SELECT total(estimate + earlier_estimate) FROM rows").fetchone()
     assert run.snapshot().estimate == pytest.approx(recorded)
-
-
-async def test_after_a_stop_no_batch_is_created(stage: Stage) -> None:
-    async def source() -> AsyncIterator[DubRow]:
-        for row in rows(2):
-            yield row
-        fed.set()
-
-    fed = asyncio.Event()
-    async with stage.run(source(), submit="batch") as run:
-        await run.stop()
-        await fed.wait()
-        await until(lambda: run.snapshot().stages.get("waiting") == 2)
-        await asyncio.sleep(0.3)  # by now a batch would have been sent
-    assert not stage.sandbox.jobs
 
 
 async def test_a_job_of_a_batch_that_was_deleted_is_not_waited_for(stage: Stage) -> None:

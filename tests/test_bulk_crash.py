@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from bulk_stage import Stage, staged
-from bulk_victim import rows_of_a_victim
+from killable_run import rows_of_a_killable_run
 
 from heygen_async.sandbox import SAMPLE_VIDEO
 
@@ -23,10 +23,10 @@ _MOST_POINTS = 100
 
 
 @asynccontextmanager
-async def _victim() -> AsyncIterator[asyncio.subprocess.Process]:
+async def _killable_run() -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(Path(__file__).with_name("bulk_victim.py")),
+        str(Path(__file__).with_name("killable_run.py")),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -64,7 +64,7 @@ async def _resume(stage: Stage, *, after: float = 0.0) -> None:
     sent = Counter(stage.keys_sent())
     if after >= DAY:
         stage.sandbox.forget_keys()
-    states = await stage.states(rows_of_a_victim(), now=lambda: time.time() + after)
+    states = await stage.states(rows_of_a_killable_run(), now=lambda: time.time() + after)
 
     assert set(states) <= {"completed", "unchanged"}
     assert stage.jobs_by_key() == {"row-1": 1, "row-2": 1}
@@ -78,7 +78,7 @@ async def _resume(stage: Stage, *, after: float = 0.0) -> None:
 @pytest.mark.timeout(240)  # it starts two programs for each point
 @pytest.mark.parametrize("after", [0.0, DAY + 3600], ids=["at once", "after the server forgot the keys"])
 async def test_a_run_that_is_killed_at_any_point_is_resumed_without_a_loss(tmp_path: Path, after: float) -> None:
-    async with _victim() as process:
+    async with _killable_run() as process:
         for point in range(1, _MOST_POINTS):
             folder = tmp_path / str(point)
             folder.mkdir()
@@ -92,7 +92,7 @@ async def test_a_run_that_is_killed_at_any_point_is_resumed_without_a_loss(tmp_p
 
 
 async def test_a_run_that_is_killed_repeatedly_completes(tmp_path: Path) -> None:
-    async with _victim() as process, staged(tmp_path) as stage:
+    async with _killable_run() as process, staged(tmp_path) as stage:
         for point in (3, 7, 9, 12, 14):
             await _killed(process, point, stage)
         await _resume(stage)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 from attrs import define, evolve, field, frozen
-from bulk_stage import until
 from memory_store import MemoryStore
+from until import until
 
 from heygen_async import pagination
 from heygen_async._bulk_calls import JobList

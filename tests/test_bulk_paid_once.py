@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import orjson
 import pytest
 from attrs import evolve
-from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, until, url
+from bulk_stage import AUDIO, CREATE, Stage, row_key, rows, staged, url
+from until import until
 
 from heygen_async import HeyGenError, HeyGenSession, InsufficientCredit, NotFound, RetryPolicy
 from heygen_async._transport import driver, server_time

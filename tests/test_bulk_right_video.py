@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from attrs import evolve
-from bulk_stage import AUDIO, CREATE, Stage, rows, staged, until, url
+from bulk_stage import AUDIO, CREATE, Stage, rows, staged, url
+from until import until
 
 from heygen_async._media.parts import is_in_use, part_path, side_path
 from heygen_async.bulk import BadRows, Manifest

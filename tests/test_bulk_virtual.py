@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from heygen_async.bulk.limits import MOST_IN_AIR
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import UnixClock
-from heygen_async.models import Lipsync, LipsyncRequest, LipsyncStatus
+from heygen_async.models import DubRow, Lipsync, LipsyncRequest, LipsyncStatus
 
 
 @pytest.fixture
@@ -52,12 +53,9 @@ def test_a_policy_of_the_sessions_own_is_kept() -> None:
     lengths = lengths_of(0, 40)
     server = Server(lengths, lambda _: 10)
     heygen = FakeHeyGen(server, PollPolicy(fastest=15))
-    loop = VirtualLoop()
-    try:
+    with closing(VirtualLoop()) as loop:
         loop.run_until_complete(_drained(heygen, lengths))
         took = loop.time()
-    finally:
-        loop.close()
 
     assert server.asked["statuses"] <= took / 13  # an interval of 15 s, with its jitter
 
@@ -89,14 +87,12 @@ def _run_through(start: float, end: float) -> tuple[float, Outage, BaseException
     lengths = lengths_of(0, 60)
     server = Server(lengths, lambda _: 10)
     heygen = Outage(server, start, end)
-    loop = VirtualLoop()
     failure = None
-    try:
-        loop.run_until_complete(_drained(heygen, lengths))
-    except TransportError as error:
-        failure = error
-    finally:
-        loop.close()
+    with closing(VirtualLoop()) as loop:
+        try:
+            loop.run_until_complete(_drained(heygen, lengths))
+        except TransportError as error:
+            failure = error
     return loop.now, heygen, failure
 
 
@@ -151,16 +147,13 @@ class Unnamed(FakeHeyGen):
 def test_nothing_is_created_before_the_account_is_known(end: float, is_failed: bool) -> None:
     lengths = lengths_of(0, 20)
     heygen = Unnamed(Server(lengths, lambda _: 10), end)
-    loop = VirtualLoop()
-    try:
+    with closing(VirtualLoop()) as loop:
         if is_failed:
             with pytest.raises(ServerError):
                 loop.run_until_complete(_drained(heygen, lengths))
             assert 60 < loop.now < 180
         else:
             loop.run_until_complete(_drained(heygen, lengths))
-    finally:
-        loop.close()
 
     assert heygen.created_early == 0
 
@@ -185,15 +178,12 @@ def test_the_account_is_not_read_again_before_its_time_and_a_run_waits_a_minute_
 ) -> None:
     lengths = lengths_of(0, 5)
     heygen = Busy(Server(lengths, lambda _: 10), retry_after)
-    loop = VirtualLoop()
-    try:
+    with closing(VirtualLoop()) as loop:
         if reads == 1:
             with pytest.raises(ServerError):
                 loop.run_until_complete(_drained(heygen, lengths))
         else:
             loop.run_until_complete(_drained(heygen, lengths))
-    finally:
-        loop.close()
 
     starts = heygen.reads[:-1] if reads > 1 else heygen.reads  # the last one is at the end of the run
     assert len(starts) == reads
@@ -219,11 +209,8 @@ async def _stopped(heygen: FakeHeyGen, lengths: dict[str, float]) -> float:
 
 def test_a_run_that_is_stopped_and_left_waits_once_for_the_answers_of_creates() -> None:
     lengths = lengths_of(0, 4)
-    loop = VirtualLoop()
-    try:
+    with closing(VirtualLoop()) as loop:
         took = loop.run_until_complete(_stopped(Silent(Server(lengths, lambda _: 10)), lengths))
-    finally:
-        loop.close()
 
     assert took == pytest.approx(5.0, abs=0.5)
 
@@ -257,11 +244,8 @@ def test_requests_without_an_answer_count_until_the_next_answer() -> None:
     lengths = lengths_of(0, 200)
     assert Unlucky.KEY in lengths
     heygen = Unlucky(Server(lengths, lambda _: 10))
-    loop = VirtualLoop()
-    try:
+    with closing(VirtualLoop()) as loop:
         loop.run_until_complete(_drained(heygen, lengths))
-    finally:
-        loop.close()
 
     assert len(heygen.sent) == 2  # six of one request without an answer are too many, ten of two are not
     assert min(heygen.sent.values()) > 5
@@ -285,17 +269,14 @@ class Poisoned(FakeHeyGen):
 def test_rows_that_get_no_answer_hold_up_no_other_row(keys: set[str], max_in_flight: int | None) -> None:
     lengths = lengths_of(0, 20)
     heygen = Poisoned(Server(lengths, lambda _: 10), keys)
-    loop = VirtualLoop()
 
     async def states() -> dict[str, str]:
         plan = Plan(journal=None, max_in_flight=max_in_flight)
         async with DubRun(heygen, rows_of(lengths), plan, origin="virtual") as run:
             return {outcome.key: outcome.state async for outcome in run}
 
-    try:
+    with closing(VirtualLoop()) as loop:
         found = loop.run_until_complete(states())
-    finally:
-        loop.close()
 
     assert found == {key: "failed" if key in keys else "completed" for key in lengths}
 
@@ -332,23 +313,17 @@ def test_a_resumed_run_does_not_hurry_while_the_list_cannot_be_read(tmp_path: Pa
                 await asyncio.sleep(0.1)
         await _drained(second, lengths, plan)
 
-    loop = VirtualLoop()
-    try:
+    with closing(VirtualLoop()) as loop:
         loop.run_until_complete(main())
-    finally:
-        loop.close()
     assert second.lists < 30
 
 
 def test_a_wall_clock_that_is_ahead_makes_no_row_hurry() -> None:
     lengths = lengths_of(0, 3)
     heygen = Unlisted(Server(lengths, lambda _: 10), creates_from=300.0)
-    loop = VirtualLoop()
-    plan = Plan(journal=None, clock=UnixClock(loop.time, lambda: loop.time() + 2 * 86400))
-    try:
+    with closing(VirtualLoop()) as loop:
+        plan = Plan(journal=None, clock=UnixClock(loop.time, lambda: loop.time() + 2 * 86400))
         loop.run_until_complete(_drained(heygen, lengths, plan))
-    finally:
-        loop.close()
     assert heygen.creates < 50
     assert heygen.lists < 80
 
@@ -373,11 +348,8 @@ class Maintenance(FakeHeyGen):
 def test_a_row_waits_for_the_retry_after_of_an_error_that_is_no_429() -> None:
     lengths = lengths_of(0, 3)
     heygen = Maintenance(Server(lengths, lambda _: 10))
-    loop = VirtualLoop()
-    try:
+    with closing(VirtualLoop()) as loop:
         loop.run_until_complete(_drained(heygen, lengths))
-    finally:
-        loop.close()
 
     refused, again = next(iter(heygen.sent.values()))
     assert again - refused >= heygen.SECONDS
@@ -413,11 +385,8 @@ async def _end_of(heygen: FakeHeyGen, lengths: dict[str, float]) -> tuple[dict[s
 
 def _ended(heygen: FakeHeyGen, lengths: dict[str, float]) -> tuple[dict[str, int], BaseException | None, float]:
     """Return the states of the outcomes of a run in virtual time, its error, and how long it took."""
-    loop = VirtualLoop()
-    try:
+    with closing(VirtualLoop()) as loop:
         return *loop.run_until_complete(_end_of(heygen, lengths)), loop.now
-    finally:
-        loop.close()
 
 
 def test_a_run_that_may_create_no_more_for_hours_finishes_its_jobs_first() -> None:
@@ -461,11 +430,8 @@ class Crowded(FakeHeyGen):
 def test_a_batch_that_is_refused_with_429_while_others_are_accepted_fails_no_row(accepts_each: int) -> None:
     lengths = lengths_of(0, 800)
     heygen = Crowded(Server(lengths, lambda _: 10), accepts_each)
-    loop = VirtualLoop()
-    try:
+    with closing(VirtualLoop()) as loop:
         loop.run_until_complete(_drained(heygen, lengths, Plan(journal=None, submit="batch")))
-    finally:
-        loop.close()
 
     assert heygen.server.asked["create_batch"] == 8
 
@@ -473,11 +439,29 @@ def test_a_batch_that_is_refused_with_429_while_others_are_accepted_fails_no_row
 def test_batches_that_are_only_refused_with_429_end_the_run_after_an_hour() -> None:
     lengths = lengths_of(0, 20)
     heygen = Crowded(Server(lengths, lambda _: 10), 10**9)
-    loop = VirtualLoop()
-    try:
-        with pytest.raises(RateLimited):
-            loop.run_until_complete(_drained(heygen, lengths, Plan(journal=None, submit="batch")))
-    finally:
-        loop.close()
+    with closing(VirtualLoop()) as loop, pytest.raises(RateLimited):
+        loop.run_until_complete(_drained(heygen, lengths, Plan(journal=None, submit="batch")))
 
     assert 3600 <= loop.now < 4000
+
+
+def test_after_a_stop_no_batch_is_created() -> None:
+    lengths = lengths_of(0, 2)
+    heygen = FakeHeyGen(Server(lengths, lambda _: 10))
+
+    async def stopped() -> None:
+        async def source() -> AsyncIterator[DubRow]:
+            for row in rows_of(lengths):
+                yield row
+            fed.set()
+
+        fed = asyncio.Event()
+        async with DubRun(heygen, source(), Plan(journal=None, submit="batch"), origin="virtual") as run:
+            await run.stop()
+            await fed.wait()
+            await asyncio.sleep(60)
+            assert run.snapshot().stages == {"waiting": 2}
+
+    with closing(VirtualLoop()) as loop:
+        loop.run_until_complete(stopped())
+    assert heygen.server.asked["create_batch"] == 0

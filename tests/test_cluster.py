@@ -21,6 +21,7 @@ from attrs import evolve, frozen
 from bulk_stage import HASTY, QUICK
 from psycopg import sql
 from psycopg.types.json import Jsonb
+from until import until
 
 import heygen_async.bulk.cluster.cluster as facade
 from heygen_async import (
@@ -466,11 +467,12 @@ async def test_a_run_keeps_its_output_folder(stage: Stage) -> None:
 
 async def test_workers_of_another_api_leave_a_run_alone(stage: Stage) -> None:
     await stage.enqueue(rows(2))
-    async with Sandbox() as other:
+    async with Sandbox(speed=1000) as other:
+        await stage.enqueue([DubRow(url("other"), AUDIO, key="other")], base_url=other.url, output_dir=stage.folder)
         async with stage.worker(base_url=other.url):
-            await stage.until(lambda status: any(one.scheduler for one in status.accounts))
-            await asyncio.sleep(0.3)
-        assert other.jobs == []
+            status = await stage.until(lambda status: any(run.rows == {"done": 1} for run in status.runs))
+        assert {"ready": 2} in [run.rows for run in status.runs]
+        assert len(other.jobs) == 1
     assert (await stage.complete()).runs[0].rows == {"done": 2}
 
 
@@ -739,11 +741,11 @@ async def test_a_database_that_is_read_only_for_a_while_ends_no_worker(
 
 
 async def until_warned(message: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with asyncio.timeout(20):
-        while not any(  # noqa: ASYNC110 nothing sets an event
+    await until(
+        lambda: any(
             record.levelno == logging.WARNING and re.match(message, record.getMessage()) for record in caplog.records
-        ):
-            await asyncio.sleep(0.02)
+        )
+    )
 
 
 @contextmanager
@@ -1014,14 +1016,20 @@ async def test_a_worker_that_ends_puts_its_transfers_back_and_finishes_its_creat
     assert "create" not in {one for one, _ in found}
 
 
-class Blindfold(aiohttp.TCPConnector):
-    """Connections that break while it is on."""
+class CutConnector(aiohttp.TCPConnector):
+    """Connections that break while it is cut."""
 
-    is_on = False
+    is_cut = False
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self.refused: list[float] = []
+        """When it refused a connection, by the clock of the loop."""
 
     async def connect(self, *arguments: object, **options: object) -> object:
-        if self.is_on:
-            raise aiohttp.ClientConnectionError("blind")
+        if self.is_cut:
+            self.refused.append(asyncio.get_running_loop().time())
+            raise aiohttp.ClientConnectionError("cut")
         return await super().connect(*arguments, **options)
 
 
@@ -1031,7 +1039,7 @@ async def test_a_worker_that_cannot_reach_the_api_rests_and_another_is_the_sched
     monkeypatch.setattr(facade, "Tuning", lambda **options: Tuning(unreachable=0.3, **options))
     async with (
         staged(database_url, tmp_path, manual=True) as stage,
-        aiohttp.ClientSession(connector=Blindfold(force_close=True)) as http,
+        aiohttp.ClientSession(connector=CutConnector(force_close=True)) as http,
     ):
         await stage.enqueue(rows(4))
         async with (
@@ -1046,7 +1054,7 @@ async def test_a_worker_that_cannot_reach_the_api_rests_and_another_is_the_sched
             first = await stage.until(lambda status: status.runs[0].rows == {"flight": 4})
             async with stage.worker():
                 await stage.until(lambda status: len(status.accounts[0].workers) == 2)
-                http.connector.is_on = True
+                http.connector.is_cut = True
                 await stage.until(
                     lambda status: status.accounts[0].scheduler not in (None, first.accounts[0].scheduler)
                 )
@@ -1063,7 +1071,7 @@ async def test_a_worker_alone_stays_the_scheduler_though_it_cannot_reach_the_api
     monkeypatch.setattr(facade, "Tuning", lambda **options: Tuning(unreachable=0.3, **options))
     async with (
         staged(database_url, tmp_path) as stage,
-        aiohttp.ClientSession(connector=Blindfold(force_close=True)) as http,
+        aiohttp.ClientSession(connector=CutConnector(force_close=True)) as http,
         Cluster(stage.url) as cluster,
         HeyGenSession(
             stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK, polling=EAGER, http=http
@@ -1071,10 +1079,11 @@ async def test_a_worker_alone_stays_the_scheduler_though_it_cannot_reach_the_api
     ):
         task = asyncio.create_task(cluster.work(heygen, delays=HASTY))
         await stage.until(lambda status: any(one.scheduler for one in status.accounts))
-        http.connector.is_on = True
+        http.connector.is_cut = True
         await stage.enqueue(rows(2))
-        await asyncio.sleep(1.0)
-        http.connector.is_on = False
+        refused = http.connector.refused
+        await until(lambda: refused and refused[-1] - refused[0] > 1.5)  # after it was examined, which is once a second
+        http.connector.is_cut = False
         status = await stage.until(lambda status: status.is_complete)
         task.cancel()
         await asyncio.wait([task])

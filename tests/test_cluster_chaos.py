@@ -1,6 +1,6 @@
 """Workers as processes, and what befalls them: each row gets one job and its right file, whoever is killed or cut off.
 
-`HEYGEN_ASYNC_CHAOS=1` runs the sizes and times of the issue; without it they are small.
+`HEYGEN_ASYNC_TEST_CHAOS=1` runs more rows for a longer time; without it they are few.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-IS_LARGE = bool(os.environ.get("HEYGEN_ASYNC_CHAOS"))
+IS_LARGE = bool(os.environ.get("HEYGEN_ASYNC_TEST_CHAOS"))
 ROWS = 200 if IS_LARGE else 40
 JOB_SECONDS = 2.0 if IS_LARGE else 1.0
 KILL_SECONDS = 4.0 if IS_LARGE else 1.5

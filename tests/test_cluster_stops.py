@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster_yard import AUDIO, URL, Yard, yard
+from cluster_harness import AUDIO, URL, ClusterHarness, open_harness
 from test_bulk_executors import Killed, Points
 
 from heygen_async import DubRow, _uptime
@@ -17,21 +17,21 @@ from heygen_async.errors import RateLimited
 MOST_POINTS = 400
 
 
-async def _ends_right(one: Yard) -> None:
+async def _ends_right(one: ClusterHarness) -> None:
     await one.complete()
     assert await one.stages() == {"done": 3}, await one.errors()
     assert one.jobs() == {"plain": 1, "fails": 2, "local": 1}
     assert one.has_right_files("plain", "fails", "local")
 
 
-async def _all_of_it(one: Yard, points: Points, *, who: str) -> None:
+async def _all_of_it(one: ClusterHarness, points: Points, *, who: str) -> None:
     """Schedule and work, one of the two with points."""
     for _ in range(8):
         await one.schedule(points if who == "scheduler" else None)
         await one.work("first", points if who == "worker" else None)
 
 
-async def _killed(one: Yard, point: int, who: str) -> bool:
+async def _killed(one: ClusterHarness, point: int, who: str) -> bool:
     def kill() -> None:
         raise Killed
 
@@ -42,7 +42,7 @@ async def _killed(one: Yard, point: int, who: str) -> bool:
     return points.was_reached
 
 
-async def _frozen(one: Yard, point: int, who: str) -> bool:
+async def _frozen(one: ClusterHarness, point: int, who: str) -> bool:
     thaw, is_there = asyncio.Event(), asyncio.Event()
 
     async def stop() -> None:
@@ -66,7 +66,7 @@ async def _frozen(one: Yard, point: int, who: str) -> bool:
 @pytest.mark.parametrize("who", ["worker", "scheduler"])
 @pytest.mark.parametrize("at", [_killed, _frozen], ids=["killed", "frozen"])
 async def test_whoever_stops_at_any_await_loses_no_job_and_pays_for_none_twice(  # noqa: PLR0917 fixtures
-    at: Callable[[Yard, int, str], Awaitable[bool]],
+    at: Callable[[ClusterHarness, int, str], Awaitable[bool]],
     who: str,
     database_url: str,
     tmp_path: Path,
@@ -77,7 +77,7 @@ async def test_whoever_stops_at_any_await_loses_no_job_and_pays_for_none_twice( 
     while True:
         folder = tmp_path / str(point)
         folder.mkdir()
-        async with yard(database_url, folder, monkeypatch) as one:
+        async with open_harness(database_url, folder, monkeypatch) as one:
             was_reached = await at(one, point, who)
             await one.database.fetch("TRUNCATE heygen.runs, heygen.rows, heygen.accounts, heygen.claims CASCADE")
         if not was_reached:
@@ -107,7 +107,7 @@ def _frozen_in_each_claim(monkeypatch: pytest.MonkeyPatch, seconds: float) -> It
 async def test_a_worker_that_was_frozen_while_it_claimed_a_row_does_not_send_a_key_that_is_a_day_old(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with yard(database_url, tmp_path, monkeypatch, [DubRow(URL, AUDIO, key="plain")]) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch, [DubRow(URL, AUDIO, key="plain")]) as one:
         await one.schedule()
         with _frozen_in_each_claim(monkeypatch, 25 * 3600.0):
             await one.work("frozen")
@@ -122,7 +122,7 @@ async def test_a_retry_after_counts_from_its_answer_though_the_worker_was_frozen
     async def refuse(*_: object, **__: object) -> str:
         raise RateLimited("busy", status=429, retry_after=50.0)
 
-    async with yard(database_url, tmp_path, monkeypatch, [DubRow(URL, AUDIO, key="plain")]) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch, [DubRow(URL, AUDIO, key="plain")]) as one:
         await one.schedule()
         monkeypatch.setattr(one.api, "create", refuse)
         with _frozen_in_each_claim(monkeypatch, 1000.0):

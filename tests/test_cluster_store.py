@@ -260,7 +260,7 @@ async def test_what_a_row_teaches_is_not_stored_again_when_its_write_is_repeated
     assert await database.fetch(learnt, {"key": row.row.key}) == [(None, 7.0, [1, 0])]
 
 
-async def test_of_two_writers_of_a_version_one_is_told_that_it_lost(database: Database) -> None:
+async def test_of_two_writers_of_a_version_one_learns_that_it_lost(database: Database) -> None:
     store = await new_store(database)
     record, *_ = await store.admit([row.entry for row in ROWS])
     row = StoredRow(run=store.run, row=ROWS[0], record=record, stage=Stage.CREATE).saved()

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from attrs import frozen
 from bulk_stage import HASTY, QUICK
-from cluster_yard import ORIGIN, ClusterApi, Yard, yard
+from cluster_harness import ORIGIN, ClusterApi, ClusterHarness, open_harness
 from test_bulk_executors import Killed
 from test_cluster import EAGER, Stage, rows, staged, url
 
@@ -150,7 +150,7 @@ async def test_a_file_whose_upload_was_answered_is_not_uploaded_again(
         return await upload(self, source, sha256)
 
     monkeypatch.setattr(ClusterApi, "upload", counted)
-    async with yard(database_url, tmp_path, monkeypatch) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch) as one:
         await one.schedule()
         alive, one.database = one.database, DiesAfter(one.database, "INSERT INTO assets", [])
         with pytest.raises(BaseExceptionGroup):
@@ -182,20 +182,20 @@ class DiesAt:
         return found
 
 
-async def _fly(one: Yard) -> None:
+async def _fly(one: ClusterHarness) -> None:
     """Have a job run that has just been created."""
     await one.database.fetch(
         "UPDATE rows SET stage = 'flight', lipsync_id = 'ls_1', asked_at = unix_time() WHERE key = 'plain'"
     )
 
 
-async def _refuse(one: Yard) -> None:
+async def _refuse(one: ClusterHarness) -> None:
     """Have one job run, and the create of another row refused."""
     await _fly(one)
     await one.database.fetch("UPDATE rows SET answer = 'refused', retry_after = 30 WHERE key = 'fails'")
 
 
-async def _learnt(one: Yard) -> tuple[int, int]:
+async def _learnt(one: ClusterHarness) -> tuple[int, int]:
     """Return how many refusals were learnt, and how many are to be learnt."""
     ((stored, waiting),) = await one.database.fetch(
         "SELECT limiter, (SELECT count(*) FROM rows WHERE answer IS NOT NULL) FROM accounts"
@@ -207,7 +207,7 @@ async def _learnt(one: Yard) -> tuple[int, int]:
 async def test_a_refusal_teaches_once_though_the_scheduler_dies_before_or_after_it_saves_that(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, expected: tuple[int, int]
 ) -> None:
-    async with yard(database_url, tmp_path, monkeypatch) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch) as one:
         await _refuse(one)
         first = await one.scheduler()
         first.store = SchedulerStore(DiesAt(one.database, when), first.store.lease, ORIGIN)
@@ -225,7 +225,7 @@ async def test_a_refusal_teaches_once_though_the_scheduler_dies_before_or_after_
 async def test_a_scheduler_that_lost_its_lease_saves_nothing_of_what_it_learns(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with yard(database_url, tmp_path, monkeypatch) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch) as one:
         first = await one.scheduler()
         await first._look_around()
         await _refuse(one)
@@ -238,23 +238,23 @@ async def test_a_scheduler_that_lost_its_lease_saves_nothing_of_what_it_learns(
 # How often jobs are looked at
 
 
-async def _nothing(_: Yard) -> None:
+async def _nothing(_: ClusterHarness) -> None:
     pass
 
 
-async def _limited(one: Yard) -> None:
+async def _limited(one: ClusterHarness) -> None:
     await one.database.fetch("""UPDATE runs SET options = options || '{"max_in_flight": 1}'""")
 
 
-async def _uploading(one: Yard) -> None:
+async def _uploading(one: ClusterHarness) -> None:
     await one.database.fetch("UPDATE rows SET stage = 'prepare', deferred = unix_time() WHERE stage = 'ready'")
 
 
-async def _halted(one: Yard) -> None:
+async def _halted(one: ClusterHarness) -> None:
     await one.database.fetch("UPDATE accounts SET halted = 'no credit'")
 
 
-async def _alone(one: Yard) -> None:
+async def _alone(one: ClusterHarness) -> None:
     await one.database.fetch("UPDATE rows SET stage = 'done' WHERE stage <> 'flight'")
 
 
@@ -271,10 +271,10 @@ async def test_jobs_are_looked_at_often_while_rows_wait_for_their_seats(
     database_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    situation: Callable[[Yard], Awaitable[None]],
+    situation: Callable[[ClusterHarness], Awaitable[None]],
     is_often: bool,
 ) -> None:
-    async with yard(database_url, tmp_path, monkeypatch) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch) as one:
         await _fly(one)
         await situation(one)
         monkeypatch.setattr(type(one.api), "get", lambda _, lipsync_id: _running(lipsync_id))
@@ -288,7 +288,7 @@ async def test_jobs_are_looked_at_often_while_rows_wait_for_their_seats(
 async def test_a_new_scheduler_looks_often_until_it_knows_whether_rows_wait(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with yard(database_url, tmp_path, monkeypatch) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch) as one:
         await _fly(one)
         monkeypatch.setattr(type(one.api), "get", lambda _, lipsync_id: _running(lipsync_id))
         scheduler = await one.scheduler()
@@ -330,7 +330,7 @@ async def test_a_worker_is_gone_once_it_is_silent_and_sooner_without_a_connectio
     is_connected: bool,
     is_gone: bool,
 ) -> None:
-    async with yard(database_url, tmp_path, monkeypatch) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch) as one:
         scheduler = await one.scheduler()
         await scheduler._look_around()
         (ticket, *_) = (row.ticket for row in await scheduler.store.ready([1], 1))
@@ -352,7 +352,7 @@ async def test_the_worker_that_is_the_scheduler_is_not_gone_after_the_database_w
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own sign of life is as old as that of the others, and it is certainly there."""
-    async with yard(database_url, tmp_path, monkeypatch) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch) as one:
         scheduler = await one.scheduler()
         await scheduler._look_around()
         first, second, *_ = (row.ticket for row in await scheduler.store.ready([1], 2))
@@ -366,7 +366,7 @@ async def test_the_worker_that_is_the_scheduler_is_not_gone_after_the_database_w
 async def test_a_run_that_is_removed_while_the_scheduler_looks_at_it_does_not_end_it(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with yard(database_url, tmp_path, monkeypatch) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch) as one:
         await one.complete()
         scheduler, snapshot = await one.scheduler(), SchedulerStore.snapshot
         await scheduler._look_around()
@@ -388,7 +388,7 @@ async def test_rows_that_wait_for_a_seat_of_their_run_hold_up_no_uploads_of_anot
     source = tmp_path / "new.mp3"
     source.write_bytes(SAMPLE_AUDIO.read_bytes())
     local = [DubRow(url(number), source, key=f"local-{number}") for number in range(AHEAD + 5)]
-    async with yard(database_url, tmp_path, monkeypatch, rows(AHEAD + 5)) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch, rows(AHEAD + 5)) as one:
         options = {"output_dir": tmp_path / "out", "base_url": ORIGIN}
         await one.cluster.enqueue(rows(AHEAD + 5), max_in_flight=1, **options)
         await one.cluster.enqueue(local, run="local", **options)

@@ -12,7 +12,7 @@ from types import FrameType, FunctionType
 
 import pytest
 from attrs import define, field, frozen
-from cluster_yard import AUDIO, DELAYS, URL, ClusterApi, Engine, Yard, rows, yard
+from cluster_harness import AUDIO, DELAYS, URL, ClusterApi, ClusterHarness, Engine, open_harness, rows
 from test_bulk_executors import never
 
 from heygen_async.bulk import searching
@@ -95,7 +95,7 @@ def test_every_write_of_the_scheduler_is_stopped_at_but_its_resignation() -> Non
 async def test_a_resignation_that_comes_late_changes_nothing(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with yard(database_url, tmp_path, monkeypatch) as one:
+    async with open_harness(database_url, tmp_path, monkeypatch) as one:
         first, second = await one.scheduler(), await one.scheduler()
         await first.store.resign()
         assert await one.database.fetch("SELECT epoch, holder FROM accounts WHERE until > unix_time()") == [
@@ -213,24 +213,24 @@ class FlakyApi(ClusterApi):
 class Workers:
     """They do all work that is delivered, but for the first: one delivery is lost, and a worker dies with another."""
 
-    yard: Yard
+    harness: ClusterHarness
 
     async def run(self) -> None:
         await self._next()
-        claim = AccountStore(self.yard.database, self.yard.account).claim
+        claim = AccountStore(self.harness.database, self.harness.account).claim
         while await claim(await self._next(), "dead") is None:  # it may be an old one
             pass
         while True:
-            await self.yard.work("healthy")
+            await self.harness.work("healthy")
             await asyncio.sleep(0.005)
 
     async def _next(self) -> Ticket:
-        while not self.yard.engine.waiting:  # noqa: ASYNC110 nothing sets an event
+        while not self.harness.engine.waiting:  # noqa: ASYNC110 nothing sets an event
             await asyncio.sleep(0.005)
-        return self.yard.engine.waiting.pop(0)[1]
+        return self.harness.engine.waiting.pop(0)[1]
 
 
-def a_worker(one: Yard, name: str, gate: Gate) -> Worker:
+def a_worker(one: ClusterHarness, name: str, gate: Gate) -> Worker:
     """Return a worker that only schedules."""
     api = GatedApi(never(), one.api.jobs, one.api.keys, PollPolicy(fastest=0.01, slowest=0.02))
     api.gate = gate
@@ -248,7 +248,7 @@ def a_worker(one: Yard, name: str, gate: Gate) -> Worker:
     return made
 
 
-async def _make_known(one: Yard, pid: int) -> None:
+async def _make_known(one: ClusterHarness, pid: int) -> None:
     """Enter workers as alive: their sign of life is of tomorrow."""
     for name in ("first", "second", "healthy"):
         await one.database.fetch(
@@ -261,10 +261,10 @@ async def _make_known(one: Yard, pid: int) -> None:
 @contextlib.asynccontextmanager
 async def scene(
     url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, site: Site
-) -> AsyncIterator[tuple[Yard, set[str]]]:
-    """Open a yard in which the scheduler comes to a site."""
+) -> AsyncIterator[tuple[ClusterHarness, set[str]]]:
+    """Open a harness in which the scheduler comes to a site."""
     given = [*rows(folder), DubRow(URL, AUDIO, key="lost"), DubRow(URL, AUDIO, key="unlucky")]
-    async with yard(url, folder, monkeypatch, given) as one, await one.database.connect() as alive:
+    async with open_harness(url, folder, monkeypatch, given) as one, await one.database.connect() as alive:
         await _make_known(one, alive.info.backend_pid)
         one.api = FlakyApi(never(), one.api.jobs, one.api.keys)
         ((inputs,),) = await one.database.fetch("SELECT record->>'inputs' FROM rows WHERE key = 'lost'")
@@ -292,7 +292,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def _stopped_at(one: Yard, site: Site, how: str) -> None:
+async def _stopped_at(one: ClusterHarness, site: Site, how: str) -> None:
     gate = Gate(site, how)
     first, second = a_worker(one, "first", gate), a_worker(one, "second", Gate(Site("", ""), ""))
 
@@ -323,7 +323,7 @@ async def _stopped_at(one: Yard, site: Site, how: str) -> None:
             task.cancel()
 
 
-async def _everything(one: Yard) -> list[object]:
+async def _everything(one: ClusterHarness) -> list[object]:
     return await one.database.fetch(
         "SELECT key, version, stage, record, accounts.epoch, limiter FROM rows, accounts ORDER BY key"
     )

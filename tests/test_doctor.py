@@ -17,6 +17,7 @@ from attrs import evolve
 from cli_sandbox import AUDIO_URL, VIDEO_URL, free_port, known_to_the_shell, on_terminal, run, running
 from hypothesis import given
 from hypothesis import strategies as st
+from until import until
 
 from heygen_async import HeyGenSession, LipsyncRequest, RetryPolicy, Timeouts
 from heygen_async._doctor.examination import examine
@@ -164,8 +165,7 @@ async def test_a_cancelled_doctor_stops_at_once_and_leaves_nothing_running():
         sandbox.faults = [stall(ONE)]
         before = asyncio.all_tasks()
         doctor = asyncio.create_task(heygen.doctor())
-        while not any(request.route == ONE for request in sandbox.requests):  # noqa: ASYNC110 it has no event for this
-            await asyncio.sleep(0)
+        await until(lambda: any(request.route == ONE for request in sandbox.requests))
         doctor.cancel()
         with pytest.raises(asyncio.CancelledError):
             await doctor
@@ -268,9 +268,6 @@ async def test_a_refused_key_counts_as_valid_only_if_an_answer_shows_it(of_the_k
     assert key.level is (Level.INFO if is_valid else Level.ERROR)
     assert ("the key is valid" in key.summary) is is_valid
     assert ("whether it is valid is not known" in key.summary) is not is_valid
-
-
-NO_UPLOADS = "the key lacks the scope assets:write: local files cannot be uploaded, only URLs can be used"
 
 
 @pytest.mark.parametrize(

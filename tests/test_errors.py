@@ -207,7 +207,7 @@ def test_a_hint_that_was_made_for_an_error_stays():
     ],
     ids=["no answer", "server error", "page of a gateway", "408"],
 )
-async def test_a_create_whose_answer_is_lost_is_never_advised_to_be_made_anew(fault):
+async def test_a_create_whose_answer_is_lost_is_never_advised_to_be_made_again(fault):
     async with (
         Sandbox(faults=[fault]) as sandbox,
         HeyGenSession(sandbox.api_key, base_url=sandbox.url, retry=RetryPolicy(max_attempts=1)) as heygen,
@@ -239,18 +239,18 @@ LONG = [
     ids=["failed", "timeout", "status", "message", "link"],
 )
 def test_a_text_of_the_server_of_any_length_is_shown_short_and_at_once(text, shown):
-    began = time.perf_counter()
+    began = time.thread_time()
     found = shown(text)
-    assert time.perf_counter() - began < 0.5  # uncut it takes seconds
+    assert time.thread_time() - began < 0.5  # uncut it takes seconds
     assert len(found) < 1500
     assert "s3cret" not in found
 
 
 @pytest.mark.parametrize("text", LONG, ids=["letters", "links", "link", "dots"])
 def test_a_title_of_any_length_makes_a_name_at_once(text):
-    began = time.perf_counter()
+    began = time.thread_time()
     assert file_name(text, "ls_1", "https://h/v.mp4").endswith(("(ls_1).mp4", "ls_1.mp4"))
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 def test_a_long_reason_is_whole_on_the_lipsync_and_cut_in_the_message():

@@ -60,7 +60,11 @@ def test_the_version_is_in_one_place():
 
 def test_the_changelog_knows_the_version():
     changelog = Path(__file__).parent.parent.joinpath("CHANGELOG.md").read_text()
-    assert re.search(rf"^## \[?({re.escape(heygen_async.__version__)}|Unreleased)", changelog, re.MULTILINE)
+    released, is_in_development = heygen_async.__version__, ".dev" in heygen_async.__version__
+    heading = "Unreleased" if is_in_development else released
+    assert re.search(rf"^## \[{re.escape(heading)}\]", changelog, re.MULTILINE)
+    if is_in_development:
+        assert f"## [{released.partition('.dev')[0]}]" not in changelog
 
 
 def public_callables():

@@ -14,6 +14,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from until import until
 
 from heygen_async.sandbox import SAMPLE_VIDEO, Sandbox, faults
 from heygen_async.sandbox.routes import ROUTES
@@ -327,8 +328,7 @@ async def test_a_stalled_request_goes_on_when_it_is_released(sandbox, http, afte
     sandbox.faults = [faults.stall(CREATE, after=after, times=1)]
     async with asyncio.timeout(ENOUGH):
         waiting = asyncio.create_task(create(http))
-        while not sandbox.requests:  # noqa: ASYNC110 - the sandbox has no event for it
-            await asyncio.sleep(0.001)
+        await until(lambda: sandbox.requests)
         assert (await create(http))[0] == 200  # others are not held up
         assert len(sandbox.jobs) == made_before + 1
         sandbox.release()
@@ -341,8 +341,7 @@ async def test_a_stalled_request_does_not_keep_the_sandbox_from_ending():
         async with aiohttp.ClientSession() as http:
             async with Sandbox(faults=[faults.stall("*")]) as sandbox:
                 waiting = asyncio.create_task(http.get(f"{sandbox.url}/v3/lipsyncs"))
-                while not sandbox.requests:  # noqa: ASYNC110 - the sandbox has no event for it
-                    await asyncio.sleep(0.001)
+                await until(lambda: sandbox.requests)
             with pytest.raises(aiohttp.ClientConnectionError):
                 await waiting
 
@@ -524,8 +523,7 @@ async def test_a_download_that_stalls_after_the_work_sends_nothing_before_it_is_
     sandbox.faults = [faults.stall(faults.DOWNLOADS, after=True, times=1)]
     async with asyncio.timeout(ENOUGH):
         waiting = asyncio.create_task(bare.get(link))
-        while sandbox.requests[-1].fault is None:  # noqa: ASYNC110 - the sandbox has no event for it
-            await asyncio.sleep(0.001)
+        await until(lambda: sandbox.requests[-1].fault is not None)
         async with bare.get(link) as other:
             assert await other.read() == SAMPLE_VIDEO.read_bytes()
         assert not waiting.done()

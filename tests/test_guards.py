@@ -1,10 +1,13 @@
 """What guards every other test."""
 
+import ast
 import signal
 import socket
 import subprocess
 import sys
 import warnings
+from collections import Counter
+from pathlib import Path
 
 import loopback
 import pytest
@@ -63,3 +66,43 @@ async def test_code_of_ours_that_blocks_the_event_loop_is_an_error(tmp_path):
 def test_a_warning_is_an_error():
     with pytest.raises(UserWarning):
         warnings.warn("odd", stacklevel=1)
+
+
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def defined_twice(source):
+    """Yield the functions and classes that the body of a module or class defines again, so that the last one counts."""
+    for body in ast.walk(ast.parse(source)):
+        if isinstance(body, (ast.Module, ast.ClassDef)):
+            definitions = [node for node in body.body if isinstance(node, DEFINITIONS) and not is_one_of_several(node)]
+            yield from (name for name, count in Counter(node.name for node in definitions).items() if count > 1)
+
+
+def is_one_of_several(definition):
+    """Return whether it is an overload, or the setter or deleter of a property."""
+    names = (ast.unparse(decorator).rpartition(".")[2] for decorator in definition.decorator_list)
+    return not {"overload", "setter", "deleter"}.isdisjoint(names)
+
+
+@pytest.mark.parametrize("folder", ["tests", "benchmarks", "heygen_async"])
+def test_no_function_or_class_is_replaced_by_a_later_one_of_the_same_name(folder):
+    paths = Path(__file__).parent.parent.joinpath(folder).rglob("*.py")
+    found = {str(path): names for path in paths if (names := [*defined_twice(path.read_text(encoding="utf-8"))])}
+
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("def one(): ...\nasync def one(): ...\ndef two(): ...", ["one"]),
+        ("class A:\n  def one(self): ...\n  def one(self): ...", ["one"]),
+        ("try:\n  def one(): ...\nexcept ImportError:\n  def one(): ...", []),
+        ("@overload\ndef one(): ...\n@overload\ndef one(): ...\ndef one(): ...", []),
+        ("class A:\n  @property\n  def b(self): ...\n  @b.setter\n  def b(self, value): ...", []),
+    ],
+    ids=["module", "class", "branches", "overloads", "property"],
+)
+def test_a_second_definition_is_noticed_unless_it_is_meant(source, names):
+    assert [*defined_twice(source)] == names

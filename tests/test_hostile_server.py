@@ -253,11 +253,12 @@ async def test_the_error_of_a_view_that_was_cancelled_names_its_create():
     never = asyncio.Event()
 
     async def hang(request):
+        limit.reschedule(0)
         await never.wait()
 
     async with answering(hang) as (session, _):
         with pytest.raises(TimeoutError) as caught:
-            async with asyncio.timeout(0.05):
+            async with asyncio.timeout(20) as limit:
                 await session.lipsyncs.create(**BOTH, idempotency_key="row-7")
         never.set()
     cause = caught.value.__cause__

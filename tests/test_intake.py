@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 from attrs import evolve
-from bulk_stage import AUDIO, CREATE, QUICK, Stage, rows, staged, until, url
+from bulk_stage import AUDIO, CREATE, QUICK, Stage, rows, staged, url
+from until import until
 
 from heygen_async import HeyGenSession
 from heygen_async.bulk.checks import BadRows

@@ -307,7 +307,7 @@ async def test_a_journal_whose_opening_was_cancelled_ends_cleanly(tmp_path: Path
 
 
 @pytest.mark.parametrize("ends_cleanly", [True, False])
-async def test_the_list_is_read_anew_for_another_unclean_end(tmp_path: Path, ends_cleanly: bool) -> None:
+async def test_the_list_is_read_again_for_another_unclean_end(tmp_path: Path, ends_cleanly: bool) -> None:
     path = tmp_path / "run.sqlite"
     await (await _open(path)).aclose()
     with closing(sqlite3.connect(path)) as database, database:

@@ -156,7 +156,7 @@ ONE = "GET /v3/lipsyncs/{lipsync_id}"
 
 
 async def wait_for(heygen, job):
-    await heygen.poller.wait(job.id, timeout=2)
+    await heygen.poller.wait(job.id, timeout=20)
 
 
 async def download(heygen, job):

@@ -11,7 +11,7 @@ def leaves(pacer, scope, now):
     return max(departure.time for departure in pacer.book(scope, now))
 
 
-def test_in_good_weather_everybody_leaves_at_once():
+def test_without_a_429_requests_leave_at_once():
     pace = Pace()
     assert [pace.book(5.0).time for _ in range(3)] == [5.0, 5.0, 5.0]
 

@@ -7,7 +7,6 @@ import itertools
 import logging
 import math
 import sys
-import time
 import tracemalloc
 import weakref
 from contextlib import aclosing, suppress
@@ -28,6 +27,7 @@ from heygen_async.errors import (
     WaitTimeout,
 )
 from heygen_async.models import Lipsync, LipsyncStatus
+from heygen_async.pagination import Page
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 
@@ -40,11 +40,9 @@ def now():
     return asyncio.get_running_loop().time()
 
 
-@define
-class Page:
-    items: list
-    next_token: str | None = None
-    has_more: bool = False
+def today():
+    """Return the time of day, which passes as the virtual time of the loop does."""
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=now())
 
 
 @define
@@ -96,7 +94,7 @@ class Server:
         start = int(token or 0)
         ids = list(reversed(self.jobs))
         items = [self.lipsync(id=one, status=self.status(one)) for one in ids[start : start + 100]]
-        return Page(items, str(start + 100), start + 100 < len(ids))
+        return Page(items=items, next_token=str(start + 100), has_more=start + 100 < len(ids))
 
     async def _work(self, kind, asked):
         self.times.append(now())
@@ -114,6 +112,7 @@ class Server:
 
     def poller(self, **options):
         options.setdefault("random", lambda: 0.5)  # no jitter
+        options.setdefault("now", lambda: today().timestamp())
         return LipsyncPoller(statuses=self.statuses, get=self.get, list_page=self.list_page, **options)
 
 
@@ -177,7 +176,7 @@ async def test_a_new_job_that_reads_do_not_know_yet_is_waited_for(server):
     asyncio.get_running_loop().call_later(5, server.add, "ls_1")
     poller = server.poller()
 
-    assert (await poller.wait("ls_1", created_at=datetime.now(UTC))).status == COMPLETED
+    assert (await poller.wait("ls_1", created_at=today())).status == COMPLETED
     assert nothing_is_left(poller)
 
 
@@ -185,7 +184,7 @@ async def test_a_new_job_that_reads_do_not_know_yet_is_waited_for(server):
 async def test_a_job_of_less_than_a_minute_is_new(age, server):
     asyncio.get_running_loop().call_later(3, server.add, "ls_1")
 
-    made = datetime.now(UTC) - timedelta(seconds=age)
+    made = today() - timedelta(seconds=age)
     assert (await server.poller().wait("ls_1", created_at=made)).status == COMPLETED
 
 
@@ -200,21 +199,21 @@ async def test_a_new_job_that_stays_unknown_is_not_found_whatever_happens_in_bet
     else:
         server.trouble["get"] = fail_in_between
     with pytest.raises(NotFound):
-        await server.poller().wait("ls_1", created_at=datetime.now(UTC))
+        await server.poller().wait("ls_1", created_at=today())
     assert len(server.gets) <= 8
     assert now() < 120
 
 
 async def test_a_new_job_that_stays_unknown_is_not_found(server):
     with pytest.raises(NotFound):
-        await server.poller().wait("ls_1", created_at=datetime.now(UTC))
+        await server.poller().wait("ls_1", created_at=today())
     assert len(server.gets) == 4
 
 
 @pytest.mark.parametrize("hours", [1, 24])
 async def test_an_old_job_that_is_unknown_is_not_found_at_once(hours, server):
     with pytest.raises(NotFound):
-        await server.poller().wait("ls_1", created_at=datetime.now(UTC) - timedelta(hours=hours))
+        await server.poller().wait("ls_1", created_at=today() - timedelta(hours=hours))
     assert len(server.gets) == 1
 
 
@@ -226,7 +225,7 @@ async def test_a_lipsync_that_says_that_it_is_not_there_is_not_found(server, wor
         await server.poller().wait("ls_1")
 
 
-async def test_a_wait_that_takes_too_long_tells_the_last_status(server):
+async def test_a_wait_that_takes_too_long_reports_the_last_status(server):
     server.add("ls_1", lasts=1000)
     poller = server.poller()
 
@@ -345,25 +344,25 @@ async def test_an_invalid_id_is_refused(server, bad):
 async def test_a_new_job_is_first_looked_at_when_it_is_due(server):
     server.add("ls_1", lasts=3)
 
-    await server.poller().wait("ls_1", created_at=datetime.now(UTC))
+    await server.poller().wait("ls_1", created_at=today())
 
-    assert server.times[0] == pytest.approx(1.0, abs=0.01)
+    assert server.times[0] == pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("ahead", [600, -600, 3 * 86400], ids=str)
 async def test_the_age_of_a_job_is_by_the_clock_of_the_api(server, ahead):
     server.add("ls_1", lasts=3)
-    api_time = time.time() + ahead
+    created = today() + timedelta(seconds=ahead)
 
-    await server.poller(now=lambda: api_time).wait("ls_1", created_at=datetime.fromtimestamp(api_time, UTC))
+    await server.poller(now=lambda: today().timestamp() + ahead).wait("ls_1", created_at=created)
 
-    assert server.times[0] == pytest.approx(1.0, abs=0.01)
+    assert server.times[0] == pytest.approx(1.0, abs=1e-4)
 
 
 async def test_an_old_job_is_looked_at_at_once_and_rarely(server):
     server.add("ls_1", lasts=20)
 
-    await server.poller().wait("ls_1", created_at=datetime.now(UTC) - timedelta(hours=1))
+    await server.poller().wait("ls_1", created_at=today() - timedelta(hours=1))
 
     assert server.times[:2] == [0, pytest.approx(15.02)]
 
@@ -372,18 +371,18 @@ async def test_a_wait_may_have_a_policy_of_its_own(server):
     server.add("ls_1", lasts=10)
     policy = PollPolicy(fastest=0.25, slowest=0.25)
 
-    await server.poller().wait("ls_1", created_at=datetime.now(UTC), policy=policy)
+    await server.poller().wait("ls_1", created_at=today(), policy=policy)
 
     assert server.times[:3] == [
-        pytest.approx(0.25, abs=0.01),
-        pytest.approx(0.52, abs=0.01),
-        pytest.approx(0.79, abs=0.01),
+        pytest.approx(0.25, abs=1e-4),
+        pytest.approx(0.52, abs=1e-4),
+        pytest.approx(0.79, abs=1e-4),
     ]
 
 
 async def test_of_several_waits_for_one_job_the_most_frequent_looks_win(server):
     server.add("ls_1", lasts=100)
-    poller, begun = server.poller(), datetime.now(UTC)
+    poller, begun = server.poller(), today()
     policies = [PollPolicy(fastest=2, slowest=2), PollPolicy(fastest=5, slowest=5), PollPolicy.gentle()]
     looks = []
     async with asyncio.TaskGroup() as group:
@@ -398,7 +397,7 @@ async def test_of_several_waits_for_one_job_the_most_frequent_looks_win(server):
 async def test_a_wrong_clock_does_not_delay_a_job(server):
     server.add("ls_1", lasts=3)
 
-    await server.poller().wait("ls_1", created_at=datetime.now(UTC) + timedelta(hours=1))
+    await server.poller().wait("ls_1", created_at=today() + timedelta(hours=1))
 
     assert now() < 5
 
@@ -800,7 +799,7 @@ async def test_the_timer_keeps_nobodys_context_alive(server):
     current = contextvars.ContextVar("current")
     poller = server.poller()
     server.add_many(2, lasts=100)
-    other = asyncio.create_task(poller.wait("ls_0", created_at=datetime.now(UTC) - timedelta(hours=1)))
+    other = asyncio.create_task(poller.wait("ls_0", created_at=today() - timedelta(hours=1)))
     await asyncio.sleep(1)
     seen = []
 
@@ -809,7 +808,7 @@ async def test_the_timer_keeps_nobodys_context_alive(server):
         current.set(request)
         seen.append(weakref.ref(request))
         with suppress(WaitTimeout):
-            await poller.wait("ls_1", timeout=0.5, created_at=datetime.now(UTC))
+            await poller.wait("ls_1", timeout=0.5, created_at=today())
 
     await asyncio.create_task(wait())
     await asyncio.sleep(0.1)

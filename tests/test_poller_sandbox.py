@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from until import until
 
 from heygen_async import (
     AuthenticationError,
@@ -179,7 +180,6 @@ async def test_a_request_that_hangs_delays_only_its_own_ids():
         tasks = {one: asyncio.create_task(session.poller.wait(one)) for one in ids}
 
         await asyncio.wait_for(wait_for_many(tasks.values(), 200), 10)
-        await asyncio.sleep(0.1)
         assert sum(task.done() for task in tasks.values()) == 200
         sandbox.release()
 
@@ -190,7 +190,7 @@ async def test_a_wrong_key_ends_all_waits():
     async with sandbox_of(job_seconds=1000) as sandbox, session_on(sandbox) as session, asyncio.timeout(20):
         ids = await make_jobs(session, sandbox, 150)
         waits = asyncio.gather(*(session.poller.wait(one) for one in ids), return_exceptions=True)
-        await asyncio.sleep(0.05)
+        await until(lambda: asked(sandbox)[LOOK])
 
         sandbox.faults = [faults.error(401, "unauthorized", route="GET *")]
 
@@ -198,12 +198,13 @@ async def test_a_wrong_key_ends_all_waits():
 
 
 async def test_a_job_that_is_deleted_while_it_is_waited_for_is_not_found():
-    async with sandbox_of(job_seconds=4) as sandbox, session_on(sandbox) as session, asyncio.timeout(20):
+    async with Sandbox(manual=True, job_seconds=4) as sandbox, session_on(sandbox) as session, asyncio.timeout(20):
         ids = await make_jobs(session, sandbox, 10)
         waits = asyncio.gather(*(session.poller.wait(one) for one in ids), return_exceptions=True)
-        await asyncio.sleep(0.05)
+        await until(lambda: asked(sandbox)[LOOK])
 
         await session.lipsyncs.delete(ids[3])
+        await sandbox.advance(4)
 
         gone = (await waits)[3]
         others = [one for n, one in enumerate(await waits) if n != 3]
@@ -275,8 +276,9 @@ async def test_a_session_of_an_asgi_lifespan_is_opened_closed_and_used_in_three_
         (first, second) = await make_jobs(session, sandbox, 2)
         assert (await asyncio.create_task(session.poller.wait(first))).status == LipsyncStatus.COMPLETED
         sandbox.faults = [faults.stall("GET *")]
+        before = len(sandbox.requests)
         left = asyncio.create_task(session.poller.wait(second))
-        await asyncio.sleep(0.05)
+        await until(lambda: len(sandbox.requests) > before)
 
         await lifespan.say("shutdown")
 

@@ -14,10 +14,10 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
-from bulk_stage import until
 from cli_sandbox import AUDIO_URL, VIDEO_URL, free_port, run, running, start
 from hypothesis import given
 from hypothesis import strategies as st
+from until import until
 from yarl import URL
 
 from heygen_async import (
@@ -246,8 +246,7 @@ async def test_an_answer_that_breaks_off_breaks_off_for_the_program_too(tmp_path
         with pytest.raises(aiohttp.ClientError):
             async with http.get(f"{proxy.url}/v3/file") as answer:
                 await answer.read()
-        while not proxy.count:  # noqa: ASYNC110 it is counted when its file is written
-            await asyncio.sleep(0.001)
+        await until(lambda: proxy.count)  # it is counted when its file is written
     [exchange] = await loaded(tmp_path)
     assert "the connection broke (ClientPayloadError)" in exchange.differences
 
@@ -394,7 +393,7 @@ async def test_a_large_body_passes_both_ways_in_constant_memory(tmp_path):
     assert await large_body_peak(64 * MIB, tmp_path) < 6 * MIB
 
 
-@pytest.mark.skipif("HEYGEN_TEST_LARGE" not in os.environ, reason="passes 1 GB; set HEYGEN_TEST_LARGE")
+@pytest.mark.skipif("HEYGEN_ASYNC_TEST_LARGE" not in os.environ, reason="passes 1 GB; set HEYGEN_ASYNC_TEST_LARGE")
 @pytest.mark.timeout(600)
 async def test_a_body_of_1_gb_passes_both_ways_in_constant_memory(tmp_path):
     assert await large_body_peak(1024 * MIB, tmp_path) < 6 * MIB

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from bulk_stage import Stage, staged
-from bulk_victim import rows_of_a_victim
-from test_bulk_crash import _killed, _victim
+from killable_run import rows_of_a_killable_run
+from test_bulk_crash import _killable_run, _killed
 
 from heygen_async.bulk import Review
 from heygen_async.bulk.journal import Journal
@@ -31,14 +31,14 @@ async def _reject(stage: Stage, key: str) -> None:
 
 async def _drafts(stage: Stage) -> Path:
     """Make both rows and reject the second, which has a local source; return its file."""
-    assert set(await stage.states(rows_of_a_victim())) == {"completed"}
+    assert set(await stage.states(rows_of_a_killable_run())) == {"completed"}
     await _reject(stage, "row-2")
     return stage.folder / "out" / "row-2.mp4"
 
 
 @pytest.mark.timeout(300)
 async def test_a_redo_that_is_killed_at_any_point_is_resumed_with_one_more_job(tmp_path: Path) -> None:
-    async with _victim() as process:
+    async with _killable_run() as process:
         for point in range(1, _MOST_POINTS):
             folder = tmp_path / str(point)
             folder.mkdir()
@@ -46,7 +46,7 @@ async def test_a_redo_that_is_killed_at_any_point_is_resumed_with_one_more_job(t
                 rejected = await _drafts(stage)
                 before = rejected.stat().st_ino
                 was_killed = await _killed(process, point, stage)
-                states = await stage.states(rows_of_a_victim(), redo_rejected=True)
+                states = await stage.states(rows_of_a_killable_run(), redo_rejected=True)
                 assert set(states) <= {"completed", "unchanged"}
                 assert stage.jobs_by_key() == {"row-1": 1, "row-2": 2}
                 assert max(stage.jobs_by_attempt().values()) == 1
@@ -59,11 +59,11 @@ async def test_a_redo_that_is_killed_at_any_point_is_resumed_with_one_more_job(t
 
 
 async def test_a_redo_that_is_killed_and_continued_without_the_option_is_the_same_redo(tmp_path: Path) -> None:
-    async with _victim() as process, staged(tmp_path) as stage:
+    async with _killable_run() as process, staged(tmp_path) as stage:
         await _drafts(stage)
         for point in (9, 12, 15):
             await _killed(process, point, stage)
-        states: Counter[str] = await stage.states(rows_of_a_victim())
+        states: Counter[str] = await stage.states(rows_of_a_killable_run())
         assert set(states) <= {"completed", "unchanged"}
         assert stage.jobs_by_key()["row-2"] <= 2
         assert max(stage.jobs_by_attempt().values()) == 1

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from bulk_stage import AUDIO, CREATE, rows, staged, until, url
+from bulk_stage import AUDIO, CREATE, rows, staged, url
 from hypothesis import given
 from hypothesis import strategies as st
+from until import until
 
 from heygen_async.bulk import BadRows, JournalInUse, Manifest, Review, identity, promote, read_reviews
 from heygen_async.bulk.identity import FileInfo

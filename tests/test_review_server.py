@@ -26,6 +26,7 @@ from review_stage import (
     with_captions,
     write_journal,
 )
+from until import until
 
 from heygen_async.bulk import read_reviews
 from heygen_async.bulk.journal import Journal
@@ -294,9 +295,7 @@ async def test_a_file_that_is_opened_for_a_browser_that_has_left_is_closed(is_th
         await opening
     goes_on.set()
     await asyncio.to_thread(has_ended.wait, 10)
-    async with asyncio.timeout(10):
-        while is_there and not (files and files[0].closed):  # noqa: ASYNC110 nothing else tells us
-            await asyncio.sleep(0.001)
+    await until(lambda: not is_there or (files and files[0].closed))
 
 
 @pytest.mark.parametrize(

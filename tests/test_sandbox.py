@@ -27,6 +27,7 @@ from cli_sandbox import free_port, on_ipv6
 from cli_sandbox import until as until_true
 from hypothesis import given
 from hypothesis import strategies as st
+from until import until
 
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox, faults
 from heygen_async.sandbox.address import Address
@@ -92,12 +93,6 @@ async def sandbox():
 @pytest.fixture
 def api(sandbox, http):
     return Api(sandbox, http)
-
-
-async def until(condition):
-    async with asyncio.timeout(ENOUGH):
-        while not condition():  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.001)
 
 
 # --- life --------------------------------------------------------------------------------------------------

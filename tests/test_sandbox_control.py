@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from chromium import browser, needs_chromium
+from until import until
 
 from heygen_async import HeyGenSession, InvalidRequest, LipsyncFailed, PollPolicy, RetryPolicy
 from heygen_async.sandbox import Sandbox, faults
@@ -18,7 +19,7 @@ from heygen_async.sandbox.http.fault_requests import KINDS, read_fault
 
 VIDEO, AUDIO = "https://example.com/a.mp4", "https://example.com/a.mp3"
 CREATE = "POST /v3/lipsyncs"
-SCREENSHOTS = os.environ.get("HEYGEN_TEST_SCREENSHOTS")
+SCREENSHOTS = os.environ.get("HEYGEN_ASYNC_TEST_SCREENSHOTS")
 
 
 @pytest.fixture
@@ -282,9 +283,7 @@ def test_the_fields_of_a_fault_are_the_arguments_of_its_function():
 async def test_stalled_requests_are_released(sandbox, control, heygen):
     sandbox.faults = [faults.stall(CREATE)]
     creating = asyncio.create_task(heygen.lipsyncs.create(video=VIDEO, audio=AUDIO))
-    async with asyncio.timeout(10):
-        while not sandbox.requests or sandbox.requests[0].fault is None:  # noqa: ASYNC110 there is no event for it
-            await asyncio.sleep(0.001)
+    await until(lambda: sandbox.requests and sandbox.requests[0].fault is not None)
 
     assert (await control("POST", "release"))[0] == 200
     assert (await asyncio.wait_for(creating, 10)).id
@@ -324,9 +323,7 @@ async def test_a_sandbox_whose_clock_runs_goes_on_after_a_reset():
 async def test_a_reset_lets_stalled_requests_go(sandbox, heygen):
     sandbox.faults = [faults.stall(CREATE)]
     creating = asyncio.create_task(heygen.lipsyncs.create(video=VIDEO, audio=AUDIO))
-    async with asyncio.timeout(10):
-        while not sandbox.requests or sandbox.requests[0].fault is None:  # noqa: ASYNC110 there is no event for it
-            await asyncio.sleep(0.001)
+    await until(lambda: sandbox.requests and sandbox.requests[0].fault is not None)
     await sandbox.reset()
 
     await asyncio.wait_for(creating, 10)

@@ -28,7 +28,7 @@ def simulation(*options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_few_hundred_bad_days_break_no_promise() -> None:
+def test_no_seed_violates_an_invariant() -> None:
     code, printed = simulation("--seeds", f"0:{_SEEDS}")
 
     assert code == 0, printed

@@ -21,7 +21,10 @@ from aiohttp import web
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from mp4 import mp4
+from until import until
 
+import heygen_async
 from heygen_async import (
     APIError,
     Asset,
@@ -53,13 +56,6 @@ from heygen_async.sandbox import SAMPLE_AUDIO, Sandbox, faults
 QUICK = RetryPolicy(first_delay=0.001, max_delay=0.002)
 POST, ANNOUNCE, PUT = "POST /v3/assets", "POST /v3/assets/direct-uploads", "PUT /uploads/{asset_id}"
 COMPLETE, CREATE = "POST /v3/assets/{asset_id}/complete", "POST /v3/lipsyncs"
-
-
-def mp4(size, seed=b"x"):
-    """Make an MP4 of that many bytes, as far as its boxes tell."""
-    start = bytes.fromhex("000000186674797069736f6d0000020069736f6d6d703432")
-    filling = (hashlib.sha256(seed).digest() * (size // 32 + 1))[: size - len(start) - 16]
-    return start + (8 + len(filling)).to_bytes(4, "big") + b"mdat" + filling + (8).to_bytes(4, "big") + b"moov"
 
 
 @pytest.fixture
@@ -94,12 +90,6 @@ def entries(heygen):
 
 def routes(sandbox):
     return [request.route for request in sandbox.requests]
-
-
-async def until(is_so):
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110 the sandbox has no event for it
-            await asyncio.sleep(0.001)
 
 
 def held(sandbox):
@@ -676,7 +666,8 @@ async def test_nothing_is_left_running_or_open_when_an_upload_is_cancelled(direc
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    await until(lambda: not any("upload" in repr(task.get_coro()) for task in asyncio.all_tasks() - before))
+    ours = str(Path(heygen_async.__file__).parent)  # the file of a task's coroutine; the sandbox's are aiohttp's own
+    await until(lambda: not any(ours in repr(task) for task in asyncio.all_tasks() - before))
     await until(lambda: video not in open_files() - files)
 
     assert len(direct._calls.transfers.uploaded) == 0

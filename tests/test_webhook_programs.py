@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from chromium import browser, needs_chromium, process
+from until import until
 
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
 
@@ -72,8 +73,7 @@ def reads(sandbox):
 
 async def end_of_the_job(sandbox):
     """End the job once the program has looked at it."""
-    while not reads(sandbox):  # noqa: ASYNC110 the sandbox has no event for it
-        await asyncio.sleep(0.01)
+    await until(lambda: reads(sandbox))
     await sandbox.advance(30)
 
 

@@ -155,7 +155,7 @@ def test_the_message_of_an_unexpected_answer_is_short_whatever_its_problems_are(
         (504, "gateway_timeout", "unknown"),
     ],
 )
-def test_an_error_tells_whether_the_request_may_have_been_carried_out(status, code, outcome):
+def test_an_error_reports_whether_the_request_may_have_been_carried_out(status, code, outcome):
     with pytest.raises(errors.APIError) as caught:
         decipher(status, {}, api_error(code))
     assert caught.value.outcome == outcome

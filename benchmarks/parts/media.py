@@ -26,7 +26,6 @@ SETTLED = 61.0
 JOBS = {"ls_000000": 0.0}
 """While there are any, the server links videos of its own."""
 DIGEST = WITH_DIGEST.name
-_SPEED_GOALS = {OURS: 0.85, KNOWN_CONTENT.name: 0.85}
 
 
 async def measure(bench: Bench) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Requests: composed from values, complete before the first attempt. Pure."""
+"""Requests: composed from values, complete before the first attempt. No I/O of its own."""
 
 from __future__ import annotations
 

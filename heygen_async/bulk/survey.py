@@ -1,4 +1,4 @@
-"""What a run would do and cost, from its rows and its journal. Pure."""
+"""What a run would do and cost, from its rows and its journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line, `heygen-async`: no logic of its own, only the library's public names, read and printed."""
+"""The command line, `heygen-async`: it reads arguments, calls the library and prints the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers as flags take them, by the rule of `plain_number`, which the sandbox shares: it imports nothing of ours."""
+"""Numbers as flags take them. The rule, `plain_number`, is in the sandbox, which imports nothing of ours."""
 
 from __future__ import annotations
 

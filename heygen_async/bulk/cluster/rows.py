@@ -1,4 +1,4 @@
-"""What a cluster stores of a row: its place in the cluster, the row itself, and its record. Pure.
+"""What a cluster stores of a row: its place in the cluster, the row itself, and its record.
 
 Rule 1: a source is stored only if every worker can reach it: an unsigned URL, a file in a shared folder, an asset.
 Rule 2: what is stored is read without the checks of what a user gives, which were made when it was enqueued: a row

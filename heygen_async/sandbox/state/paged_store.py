@@ -1,4 +1,4 @@
-"""Things with ids, in the order of their creation: a page costs what is on it, however many there are."""
+"""Objects by id, in order of creation; the cost of a page does not depend on their number."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO
 
 
-def rows_of_a_victim() -> list[DubRow]:
+def rows_of_a_killable_run() -> list[DubRow]:
     first, second = rows(2)
     return [first, evolve(second, audio=SAMPLE_AUDIO)]
 
@@ -57,7 +57,7 @@ async def live(point: int, url: str, folder: Path) -> None:
     async with HeyGenSession("sandbox-key", base_url=url, retry=QUICK, polling=polling) as heygen:
         run = hasty_run(
             heygen,
-            rows_of_a_victim(),
+            rows_of_a_killable_run(),
             origin=url,
             journal=folder / "run.sqlite",
             output_dir=folder / "out",

@@ -12,8 +12,6 @@ import heygen_async.bulk.cluster
 import heygen_async.cli.app
 import heygen_async.cli.cluster_commands
 
-IMPORTED = (heygen_async.bulk.cluster, heygen_async.cli.cluster_commands)
-
 
 def become_worker(argv: list[str], env: dict[str, str], log: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

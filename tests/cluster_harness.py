@@ -68,7 +68,7 @@ class Engine:
 
 
 @define(eq=False)
-class Yard:
+class ClusterHarness:
     """The database, the API and the engine."""
 
     database: Database
@@ -158,17 +158,28 @@ def rows(folder: Path) -> list[DubRow]:
 
 
 @asynccontextmanager
-async def yard(
+async def open_harness(
     url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, given: Sequence[DubRow] | None = None
-) -> AsyncIterator[Yard]:
-    """Open a yard with three rows, in which nobody waits for the clock."""
+) -> AsyncIterator[ClusterHarness]:
+    """Open a harness with three rows, in which nobody waits for the clock."""
     monkeypatch.setattr(scheduler_store, "START_SECONDS", 0.0)
     monkeypatch.setattr(scheduler, "QUEUED_SECONDS", 0.0)
     async with Cluster(url) as cluster:
         database = cluster._database
         await cluster.enqueue(given or rows(folder), output_dir=folder / "out", base_url=ORIGIN)
         account = await join_account(database, ORIGIN, "tester")
-        yield Yard(database, cluster, account, ClusterApi(never()), Engine(), folder)
+        yield ClusterHarness(database, cluster, account, ClusterApi(never()), Engine(), folder)
 
 
-__all__ = ("AUDIO", "DELAYS", "ORIGIN", "URL", "ClusterApi", "Engine", "Yard", "never", "rows", "yard")
+__all__ = (
+    "AUDIO",
+    "DELAYS",
+    "ORIGIN",
+    "URL",
+    "ClusterApi",
+    "ClusterHarness",
+    "Engine",
+    "never",
+    "open_harness",
+    "rows",
+)

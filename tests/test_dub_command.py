@@ -439,6 +439,7 @@ def test_a_journal_that_cannot_be_written_is_misuse(mode):
 
     assert "is not writable" in ran.stdout
     assert folder in ran.stdout
+    assert "give a journal" not in ran.stdout  # it would pay for the rows of this one again
 
 
 def test_outputs_of_a_manifest_from_a_pipe_are_in_the_current_folder(server, manifest, tmp_path):

@@ -217,8 +217,8 @@ def _existing_problems(file: Path, *, overwrite: bool) -> list[str]:
 def file_name(title: str | None, lipsync_id: str, url: str, *, longest: int = _LONGEST_NAME) -> str:
     """Return a name that every file system takes, from a title and an id, such as `Episode 1 (ls_1).mp4`.
 
-    Letters of any script are kept; it has no separators, is no device of Windows, and starts with no dot, and with no dash
-    or tilde, which other programs take for an option or a home folder.
+    Letters of any script are kept; it has no separators, is no device of Windows, and starts with no dot. Nor does it
+    start with a dash or a tilde, which other programs take for an option or a home folder.
 
     Args:
         title: The title.

@@ -28,6 +28,7 @@ from heygen_async.bulk.manifest_lines import COLUMNS
 from heygen_async.models import AssetId, DubRow
 
 V, A = "https://example.com/v.mp4", "https://example.com/a.mp3"
+INDEX = "has no name in the header; pandas writes its index so: write the file with index=False"
 UNNAMED = "has no name in the header; a cell that contains the separator must be in quotes"
 
 
@@ -203,6 +204,10 @@ def test_everything_wrong_in_a_csv_is_reported_with_its_place(
         pytest.param(f"video,audio,title\r{V},{A},one\r", id="line ends of old Macs"),
         pytest.param(f'video,audio,"title\n"\n{V},{A},one\n', id="a line break in the header"),
         pytest.param(f"video,audio,title\n{V},{A},one\n,,\n\n,,,,\n", id="blank rows at the end"),
+        pytest.param(f"video,audio,title\n{V},{A},one\n\x1a", id="the end of a file of DOS"),
+        pytest.param(f"\ufeff\ufeffvideo,audio,title\n{V},{A},one\n", id="several byte order marks"),
+        pytest.param(f"\u200bvideo,audio,title\n{V},{A},one\n", id="a blank of no width"),
+        pytest.param(f"\ufeffsep=;\n\u200bvideo;audio;title\n{V};{A};one\n", id="marks on several lines"),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -217,6 +222,8 @@ def test_csv_is_read_as_spreadsheets_write_it(tmp_path: Path, text: str, encodin
         (f"sep=;\nvideo,audio\n{V},{A}\n", ["line 2: unknown column 'video,audio'; did you mean video?"]),
         (f"video,audio,\n{V},{A},note\n{V},{A},\n", [f"line 2, column 3: {UNNAMED}"]),
         (f"video,audio,title\n{V},{A},One, two, three\n", [f"line 2, column {n}: {UNNAMED}" for n in (4, 5)]),
+        (f",video,audio\n0,{V},{A}\n", [f"line 2, column 1: {INDEX}"]),
+        (f",video,audio\nnote,{V},{A}\n", [f"line 2, column 1: {UNNAMED}"]),
         (f"Video,video,audio\n{V},{V},{A}\n", ["line 1: the column video is there twice"]),
         ("\n\n", ["line 3: there is no header: the names of the columns, video and audio at least"]),
         ("sep=;\n", ["line 2: there is no header: the names of the columns, video and audio at least"]),
@@ -476,7 +483,14 @@ def test_no_file_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, con
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x00\x00\x00\x20ftypisom", b"\x89PNG\r\n\x1a\n\0\0", "video,audio".encode("utf-16-le")]
+    "content",
+    [
+        b"\x00\x00\x00\x20ftypisom",
+        b"\x89PNG\r\n\x1a\n\0\0",
+        "video,audio".encode("utf-16-le"),
+        "video,audio".encode("utf-32"),
+        "\ufeffvideo,audio".encode("utf-32-be"),
+    ],
 )
 def test_a_file_that_is_not_text_is_reported_once(tmp_path: Path, content: bytes) -> None:
     assert _problems(_manifest(tmp_path, content)) == ["line 1: this is not a text file; save it as CSV in UTF-8"]
@@ -671,6 +685,40 @@ def test_plain_decimals_are_read(tmp_path: Path, number: str, value: float) -> N
     (row,) = _manifest(tmp_path, f"video,audio,end_time\n{V},{A},{number}\n")
 
     assert row.end_time == value
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize(("number", "value"), [("1,5", 1.5), ("0,250", 0.25), ("12,3456", 12.3456), ("1.5", 1.5)])
+def test_a_decimal_comma_is_read_where_it_separates_no_cells(
+    tmp_path: Path, separator: str, number: str, value: float
+) -> None:
+    (row,) = _manifest(tmp_path, f"video,audio,end_time\n{V},{A},".replace(",", separator) + number)
+
+    assert row.end_time == value
+
+
+@pytest.mark.parametrize(
+    ("separator", "number"), [(";", "1,500"), (";", "1,2,3"), (";", "1.000,5"), (";", ",5"), (",", "1,5")]
+)
+def test_a_comma_that_may_mean_something_else_is_an_error(tmp_path: Path, separator: str, number: str) -> None:
+    manifest = _manifest(tmp_path, f"video,audio,end_time\n{V},{A},".replace(",", separator) + f'"{number}"')
+
+    assert _problems(manifest) == [f"line 2, end_time: must be a number of seconds, not {number!r}"]
+
+
+@pytest.mark.parametrize(("flag", "value"), [("1.0", True), ("0.0", False), ("", None)])
+def test_a_column_of_flags_may_be_one_of_numbers(tmp_path: Path, flag: str, value: bool | None) -> None:
+    (row,) = _manifest(tmp_path, f"video,audio,enable_caption\n{V},{A},{flag}\n")
+
+    assert row.enable_caption is value
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.txt"])
+def test_json_lines_are_read_with_what_programs_put_around_them(tmp_path: Path, name: str) -> None:
+    line = f'{{"video": "{V}", "audio": "{A}"}}\n'
+
+    assert list(_manifest(tmp_path, f"\x1e{line}\x1e{line}\x1a", name)) == [DubRow(V, A)] * 2
+    assert list(_manifest(tmp_path, f"\ufeff\ufeff\u200b{line}", name)) == [DubRow(V, A)]
 
 
 @pytest.mark.parametrize("name", ["", " ", "\u202e", "a, b", "a\n"])

@@ -55,7 +55,8 @@ class Manifest(Iterable[DubRow]):
     API does, `{"type": "asset_id", "asset_id": "..."}`.
 
     CSV may be as spreadsheets write it: separated by comma, semicolon, tab or bar, with a `sep=;` line, blank rows
-    and columns, a byte order mark, names of columns such as `Start time`; in UTF-8, or UTF-16 with its mark.
+    and columns, a byte order mark, names of columns such as `Start time`, and decimal commas where the separator is not
+    one; in UTF-8, or UTF-16 with its mark.
 
     Args:
         path: The file. `.jsonl`, `.ndjson` and `.json` are JSON Lines, and so is any other that starts with `{`. In a

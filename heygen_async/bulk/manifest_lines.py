@@ -30,19 +30,34 @@ _FLAGS: Final = frozenset(a.name for a in attrs.fields(DubRow) if str(a.type).st
 _NUMBERS: Final = frozenset({"start_time", "end_time"})
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+\.?|[0-9]*\.[0-9]+)")
 """A number as people write it; `float` reads `1_0` and the digits of all scripts, too."""
-_WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_DECIMAL_COMMA: Final = re.compile(r"[+-]?(?:0,[0-9]+|[0-9]+,(?![0-9]{3}\Z)[0-9]+)")
+"""One with a comma. `1,500` is none: it may mean fifteen hundred."""
+_WORDS: Final = {
+    **dict.fromkeys(("true", "yes", "1", "1.0"), True),
+    **dict.fromkeys(("false", "no", "0", "0.0"), False),
+}
+"""Flags as people write them, and as pandas writes a column of flags with gaps."""
 _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _DELIMITERS: Final = ",;\t|"
 _SEPARATOR: Final = re.compile(r'\s*"?sep=([^"\r\n])"?[,;\t|\s]*', re.IGNORECASE)
 """A first line by which Excel names the separator."""
 _SPACES: Final = re.compile(r"[\s-]+")
 """What people write in a name of a column in place of an underscore."""
+_UNNAMED: Final = {
+    False: "a cell that contains the separator must be in quotes",
+    True: "pandas writes its index so: write the file with index=False",
+}
+"""Advice on a cell in a column without a name, by whether it may be an index."""
 _CSV_ERRORS: Final = {
     "unexpected end of data": "a quotation mark is not closed",
     "expected after": 'text follows a closing quotation mark; inside of quotes a quotation mark is written ""',
     "field larger than": "a cell is too long; is a quotation mark not closed?",
 }
 """Errors of `csv` in the words of people who write CSV."""
+_MARKS: Final = "\ufeff\u200b"
+"""Byte order marks, and what else editors put unseen before the first character."""
+_CONTROLS: Final = "\x1a\x1e"
+"""The end of a file in DOS, and what `jq --seq` writes before each line."""
 _UTF_16: Final = frozenset({b"\xff\xfe", b"\xfe\xff"})
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 _MEMBER: Final = re.compile(r'"\s*:')
@@ -74,7 +89,7 @@ def guess(name: str) -> str:
 def lines_of(file: io.BufferedReader, suffix: str) -> Generator[Line, None, None]:
     """Iterate over the rows of a file whose name ends in *suffix*, in lower case."""
     start = file.peek(64)[:64]
-    is_utf_16 = start[:2] in _UTF_16
+    is_utf_16 = start[:2] in _UTF_16 and start[2:4] != b"\0\0"  # or it is UTF-32
     if b"\0" in start and not is_utf_16:
         yield _unreadable("line 1", "this is not a text file; save it as CSV in UTF-8")
         return
@@ -99,7 +114,7 @@ def _first_line(text: TextIO) -> tuple[int, str, str | None]:
     """Return the first line that is not blank, how many are before it, and the separator if they name it."""
     delimiter: str | None = None
     skipped = 0
-    for line in text:
+    for line in (line.lstrip(_MARKS) for line in text):
         if named := _SEPARATOR.fullmatch(line):
             delimiter = named[1]
         elif line.strip(f'{_DELIMITERS}" \r\n'):
@@ -110,7 +125,7 @@ def _first_line(text: TextIO) -> tuple[int, str, str | None]:
 
 def _json_lines(lines: Iterable[str], skipped: int) -> Iterator[Line]:
     for number, line in enumerate(lines, start=skipped + 1):
-        text, place = line.strip("\ufeff \t\r\n"), f"line {number}"
+        text, place = line.strip(f"{_MARKS}{_CONTROLS} \t\r\n"), f"line {number}"
         if number == skipped + 1 and (begun := _begins(text)):
             yield _unreadable(place, f"begins {begun}; JSON Lines are one object on each line, without [ ] and commas")
             return
@@ -172,8 +187,8 @@ def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Ite
         end = reader.line_num
         for cells in reader:
             place, end = f"line {skipped + end + 1}", reader.line_num
-            if any(cell.strip() for cell in cells):
-                row = _csv_row(place, names, cells)
+            if any(cell.strip(_CONTROLS).strip() for cell in cells):
+                row = _csv_row(place, names, cells, separator)
                 yield row if not problems else _part_of(row, known)
     except csv.Error as error:
         problem = next((said for part, said in _CSV_ERRORS.items() if part in str(error)), str(error))
@@ -195,7 +210,7 @@ def _header_problems(names: Sequence[str], place: str) -> Iterator[Problem]:
             yield Problem(place, f"the column {name} is missing")
 
 
-def _csv_row(place: str, names: Sequence[str], cells: Sequence[str]) -> Line:
+def _csv_row(place: str, names: Sequence[str], cells: Sequence[str], separator: str) -> Line:
     values: dict[str, object] = {}
     problems: list[Problem] = []
     for number, cell in enumerate(cells, start=1):
@@ -204,11 +219,11 @@ def _csv_row(place: str, names: Sequence[str], cells: Sequence[str]) -> Line:
         if not text:
             continue
         if not name:
-            message = "has no name in the header; a cell that contains the separator must be in quotes"
-            problems.append(Problem(f"{place}, column {number}", message))
+            is_index = number == 1 and text.isdecimal()
+            problems.append(Problem(f"{place}, column {number}", f"has no name in the header; {_UNNAMED[is_index]}"))
             continue
         try:
-            values[name] = _cell(name, text)
+            values[name] = _cell(name, text, separator)
         except ValueError as error:
             problems.append(Problem(f"{place}, {name}", str(error)))
     return Line(place, values, problems)
@@ -220,7 +235,7 @@ def _part_of(row: Line, columns: Container[str]) -> Line:
     return attrs.evolve(row, cells=cells, is_whole=False)
 
 
-def _cell(name: str, text: str) -> object:
+def _cell(name: str, text: str, separator: str) -> object:
     """Return the value of a cell, which in CSV is always text."""
     if _NOT_UTF_8.search(text):
         raise ValueError("is not UTF-8 text; save the file as CSV in UTF-8")
@@ -229,7 +244,13 @@ def _cell(name: str, text: str) -> object:
             raise ValueError(f"must be true or false, not {shown(text)}")
         return _WORDS[text.lower()]
     if name in _NUMBERS:
-        if not _DECIMAL.fullmatch(text):
-            raise ValueError(f"must be a number of seconds, not {shown(text)}")
-        return float(text)
+        return _seconds(text, separator)
     return text
+
+
+def _seconds(text: str, separator: str) -> float:
+    is_comma = separator != "," and _DECIMAL_COMMA.fullmatch(text)
+    number = text.replace(",", ".") if is_comma else text
+    if not _DECIMAL.fullmatch(number):
+        raise ValueError(f"must be a number of seconds, not {shown(text)}")
+    return float(number)

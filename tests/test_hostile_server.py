@@ -171,7 +171,7 @@ async def test_a_create_whose_answer_is_lost_is_sent_again_under_its_key():
 
 
 async def test_a_create_whose_answer_cannot_be_read_has_its_key():
-    async with answering(always(text='{"data": {"id": "ls_1"}}')) as (session, _):
+    async with answering(always(text='{"data": {"job": "ls_1"}}')) as (session, _):
         with pytest.raises(UnexpectedResponse, match=r"required field missing @ \$\.data\.lipsync_id") as caught:
             await session.lipsyncs.create(**BOTH, idempotency_key="row-1")
     assert (caught.value.idempotency_key, caught.value.outcome) == ("row-1", "unknown")

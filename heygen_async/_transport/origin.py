@@ -70,31 +70,31 @@ def concealed(value: object) -> Secret | None:
     return None if value is None else Secret(cast("str", value.strip() if isinstance(value, str) else value))
 
 
-def make_origin(api_key: Secret | None, access_token: Secret | None, base_url: str | None, getenv: GetEnv) -> Origin:
+def make_origin(api_key: Secret | None, access_token: Secret | None, base_url: str | None, variable: GetEnv) -> Origin:
     """Return where the API is, from the arguments of a session and its environment variables.
 
     Raises:
         TypeError, ValueError: If an argument is wrong, or there is no key; the message does not show the key.
     """
-    url = chosen_base_url(base_url, getenv)
+    url = chosen_base_url(base_url, variable)
     if access_token is not None:
         if api_key is not None:
             raise ValueError("give api_key or access_token, not both")
         return Origin(url, "Authorization", "Bearer ", _credential("access_token", access_token))
     if api_key is None:
-        api_key = concealed(getenv("HEYGEN_API_KEY"))
+        api_key = concealed(variable("HEYGEN_API_KEY"))
         if api_key is None or not api_key.reveal():
             raise ValueError(_MISSING_KEY)
     return Origin(url, "X-Api-Key", "", _credential("api_key", api_key))
 
 
-def check_allowed(origin: Origin, getenv: GetEnv) -> None:
+def check_allowed(origin: Origin, variable: GetEnv) -> None:
     """Check that requests may go to *origin*: with `HEYGEN_LOOPBACK_ONLY`, to this machine only.
 
     Raises:
         RuntimeError: If not.
     """
-    if getenv(LOOPBACK_ONLY) and not origin.is_loopback:
+    if variable(LOOPBACK_ONLY) and not origin.is_loopback:
         raise RuntimeError(
             f"{LOOPBACK_ONLY} is set, as the pytest plugin of heygen_async does, and {origin.base_url} is another "
             "machine: mark the test heygen_live if the real API is meant"

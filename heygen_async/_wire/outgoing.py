@@ -200,13 +200,13 @@ def multipart(name: str, content_type: str, file: Stream) -> Stream:
     )
 
 
-def chosen_base_url(given: str | None, getenv: GetEnv) -> str:
+def chosen_base_url(given: str | None, variable: GetEnv) -> str:
     """Return the address of the API: the *given* one, or that of the environment, or HeyGen's.
 
     Raises:
         TypeError, ValueError: If it cannot be used.
     """
-    return check_base_url(getenv("HEYGEN_BASE_URL") or _BASE_URL if given is None else given)
+    return check_base_url(variable("HEYGEN_BASE_URL") or _BASE_URL if given is None else given)
 
 
 def check_base_url(url: object) -> str:

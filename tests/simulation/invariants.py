@@ -19,8 +19,8 @@ from .scenario import RowSpec
 from .server import RATES, Creation
 
 _CENT = 0.01
-_MOST_A_MINUTE = {LIST: 40, ME: 40}
-"""How often a run reads during an outage what it reads once for all rows."""
+_MOST_A_MINUTE = {LIST: 48, ME: 48}
+"""How often a run reads during an outage what it reads once for all rows: twelve times, with four attempts each."""
 _MOST_OF_A_ROW_A_MINUTE = 12
 """Likewise, for each row: looks, with one attempt each."""
 _MOST_OF_UPLOADS_A_MINUTE = 24

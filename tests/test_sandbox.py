@@ -1440,7 +1440,7 @@ def is_listening(port):
 @pytest.mark.skipif(os.name != "posix", reason="a shell closes the output")
 def test_the_command_runs_without_an_output_to_greet_on():
     port = free_port()
-    closed = ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "heygen_async.sandbox", "--port", str(port)]
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "heygen_async.sandbox", "--port", str(port)]
     with subprocess.Popen(closed, stderr=subprocess.PIPE, text=True) as process:
         try:
             until_true(lambda: process.poll() is not None or is_listening(port))

@@ -373,6 +373,20 @@ async def test_more_rows_of_batches_than_a_page_are_not_paid_again_one_by_one_in
     assert len(stage.sandbox.jobs) == 102
 
 
+@pytest.mark.parametrize("callback_id", [None, "mine", "row-1"])
+async def test_rows_of_batches_before_a_page_of_other_jobs_are_not_paid_again_in_a_new_journal(
+    stage: Stage, callback_id: str | None
+) -> None:
+    await stage.outcomes(rows(3), submit="batch", journal=stage.folder / "lost.sqlite", output_dir=None)
+    await stage.heygen.lipsyncs.create_batch(
+        [LipsyncRequest(video=url("other"), audio=AUDIO, callback_id=callback_id)] * 100
+    )
+    await stage.heygen.lipsyncs.create(video=url("other"), audio=AUDIO, callback_id=callback_id)
+
+    assert await stage.states(rows(3), output_dir=None) == {"completed": 3}
+    assert len(stage.sandbox.jobs) == 3 + 101
+
+
 @pytest.mark.parametrize("runs", [1, 9, 30])
 async def test_a_job_of_a_late_attempt_is_found_by_a_new_journal(stage: Stage, runs: int) -> None:
     """Rows were tried again, by a program that runs each minute for example, until the API took them."""

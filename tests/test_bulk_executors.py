@@ -52,6 +52,7 @@ from heygen_async.errors import (
     PermissionDenied,
     RateLimited,
     ServerError,
+    UnexpectedResponse,
 )
 from heygen_async.models import Account, AssetId, DubOutcome, DubRow, Lipsync, LipsyncRequest, Source
 from heygen_async.policies import PollPolicy
@@ -582,22 +583,29 @@ async def test_an_empty_page_before_the_newest_job_hides_no_job_from_a_new_journ
 
 
 class LongList(Api):
-    """An API with a page of jobs of other programs between the jobs of bulk runs."""
+    """An API with pages of jobs of other programs between the jobs of bulk runs; the last page is of the day before."""
 
     async def list(self, *, page_size: int) -> AsyncIterator[Page]:
-        for number, key in enumerate([_KEYS[0], _KEYS[1], "foreign", _KEYS[2]]):
+        for number, key in enumerate([_KEYS[0], None, "foreign", _KEYS[1], None, _KEYS[2]]):
             yield Page([Lipsync(id=f"ls_{9 - number}", status="running", callback_id=key)])
+        day_before = datetime.fromtimestamp(1.8e9 - 25 * 3600, UTC)
+        yield Page([Lipsync(id="ls_3", status="completed", callback_id=_OLD_KEY, created_at=day_before)])
+        raise AssertionError("the walk goes on")
 
 
 _KEYS = [attempt_key(key, "in", 1) for key in "abc"]
+_OLD_KEY = attempt_key("d", "in", 1)
 
 
-@pytest.mark.parametrize(("in_batches", "found"), [(False, 2), (True, 3)], ids=["each", "batch"])
-async def test_a_new_journal_reads_on_while_pages_have_jobs_like_those_of_rows(in_batches: bool, found: int) -> None:
+@pytest.mark.parametrize("in_batches", [False, True], ids=["each", "batch"])
+async def test_a_new_journal_finds_all_jobs_of_rows_of_the_last_day_among_those_of_other_programs(
+    in_batches: bool,
+) -> None:
     store = MemoryStore()
-    await Searcher(LongList(never()), store, UnixClock(lambda: 1e9)).prepare(in_batches=in_batches)
+    await Searcher(LongList(never()), store, UnixClock(lambda: 1.8e9)).prepare(in_batches=in_batches)
 
-    assert len(await store.listed(_KEYS)) == found
+    assert len(await store.listed(_KEYS)) == 3
+    assert not await store.listed([_OLD_KEY])
     assert store.facts["anchor"] == "ls_9"
 
 
@@ -616,26 +624,31 @@ async def test_a_job_whose_time_cannot_be_right_is_found_by_a_new_journal(create
 
 
 @pytest.mark.parametrize("unclean", [{}, {"unclean": "0.0"}], ids=["a clean end", "an interruption"])
-async def test_a_run_in_batches_reads_what_a_run_without_them_left_unread_once(unclean: dict[str, str]) -> None:
-    store, pages = MemoryStore(), 0
+async def test_a_run_in_batches_reads_what_a_run_without_them_could_not_read_once(unclean: dict[str, str]) -> None:
+    store, pages, is_unreadable = MemoryStore(), 0, True
 
-    class WatchedList(LongList):
+    class WatchedList(Api):
         async def list(self, *, page_size: int) -> AsyncIterator[Page]:
             nonlocal pages
-            async for page in super().list(page_size=page_size):
+            for number, key in enumerate([_KEYS[0], "foreign", _KEYS[2]]):
                 pages += 1
-                yield page
+                if is_unreadable and number == 1:
+                    raise UnexpectedResponse(["not JSON @ $.data[7]"], status=200)
+                yield Page([Lipsync(id=f"ls_{9 - number}", status="running", callback_id=key)])
 
     async def pages_read(*, in_batches: bool) -> int:
         before = pages
         await Searcher(WatchedList(never()), store, UnixClock(lambda: 1e9)).prepare(in_batches=in_batches)
         return pages - before
 
-    assert await pages_read(in_batches=False) == 3
+    assert await pages_read(in_batches=False) == 2 + 1  # and the newest job
     assert await pages_read(in_batches=False) == 1
+    with pytest.raises(UnexpectedResponse):
+        await pages_read(in_batches=True)
+    is_unreadable = False
     store.facts |= unclean
-    assert await pages_read(in_batches=True) == 4 + len(unclean)
-    assert len(await store.listed(_KEYS)) == 3
+    assert await pages_read(in_batches=True) == 3 + len(unclean)
+    assert len(await store.listed(_KEYS)) == 2
     assert await pages_read(in_batches=True) == 1
 
 

@@ -6,10 +6,9 @@ Rule 2: a job is adopted only if it is certainly the row's; otherwise the row fa
 Rule 3: what a walk finds is saved before the anchor moves.
 Rule 4: a run whose store knows the newest job of the account walks nowhere. That is decided before its first create, a
 repeated one included: what that one creates would be known.
-Rule 5: a run whose store is new looks at the jobs of the last day: another store may have sent its rows in batches, or
-in later attempts, under other keys. A run in batches reads all of these jobs. A run without batches ends at a page
-without callback ids of our form: the first attempts of its rows have the same keys in all stores. What it left unread,
-a later run in batches reads.
+Rule 5: a run whose store is new looks at all jobs of the last day: another store may have sent its rows in batches, or
+in later attempts, under other keys. A run without batches begins even if one of these jobs cannot be read: the first
+attempts of its rows have the same keys in all stores. A later run in batches reads them then.
 Rule 6: the list may not show the newest jobs yet. After an unclean end it is read once more, half an hour after it was
 first read for that end or later: in the same run, or in the next one. Nothing waits for that: a row whose job is not
 shown yet is sent under the same key, unless that was the key of a batch, and now it is sent in another one or alone.
@@ -179,7 +178,7 @@ class Searcher:
         is_new = await self.store.fact("anchor") is None
         looks_back = is_new or (in_batches and await self._has_unread_jobs())
         try:
-            newest = await (self._look_at_last_day(to_end=in_batches) if looks_back else self._newest())
+            newest = await (self._look_at_last_day(in_batches=in_batches) if looks_back else self._newest())
             if newest is not None and await self._may_be_older_copy(newest):
                 newest = await self._walk(to_known=True)
         except APIError as error:
@@ -191,19 +190,20 @@ class Searcher:
             # "" is before all jobs. A store without an anchor has created nothing, so there is nothing to look for.
             await self.store.keep_fact("anchor", newest or "")
 
-    async def _look_at_last_day(self, *, to_end: bool) -> str | None:
+    async def _look_at_last_day(self, *, in_batches: bool) -> str | None:
         try:
-            newest, is_read = await self._walk_last_day(to_end=to_end)
+            newest = await self._walk_last_day()
         except UnexpectedResponse:  # one job that cannot be read makes its page unreadable
-            if to_end:
+            if in_batches:
                 raise
-            newest, is_read = await self._newest(), False
-        if not is_read or await self._has_unread_jobs():
-            await self.store.keep_fact("last_day", "read" if is_read else "unread")
+            await self.store.keep_fact("last_day", "unread")
+            return await self._newest()
+        if await self._has_unread_jobs():
+            await self.store.keep_fact("last_day", "read")
         return newest
 
     async def _has_unread_jobs(self) -> bool:
-        """Return whether a run without batches left jobs of the day before the store was new unread."""
+        """Return whether a run without batches could not read all jobs of the day before the store was new."""
         return await self.store.fact("last_day") == "unread"
 
     async def _newest(self) -> str | None:
@@ -229,22 +229,17 @@ class Searcher:
                 break
         return newest
 
-    async def _walk_last_day(self, *, to_end: bool) -> tuple[str | None, bool]:
-        """Save the jobs of the last day that may be those of rows; return the newest job, and whether all were read.
-
-        Args:
-            to_end: Whether to read on after a page without a callback id of our form.
-        """
+    async def _walk_last_day(self) -> str | None:
+        """Save the jobs of the last day that may be those of rows, and return the newest job of all."""
         newest, oldest = None, datetime.fromtimestamp(self.clock.now() - _REMEMBERED, UTC)
         async for page in self.heygen.list(page_size=100):
             newest = newest or next((lipsync.id for lipsync in page.items), None)
             recent = [one for one in page.items if one.created_at is None or not _FIRST_JOB <= one.created_at < oldest]
             known = [(one.id, one.callback_id) for one in recent if one.callback_id]
-            ours = [one for one in known if is_like_attempt_key(one[1])]
-            await self.store.keep_listed(ours)
-            if page.items and not (recent if to_end else ours):
-                return newest, not recent
-        return newest, True
+            await self.store.keep_listed([one for one in known if is_like_attempt_key(one[1])])
+            if page.items and not recent:
+                break
+        return newest
 
     async def find(self, record: Record, row: DubRow) -> Record | None:
         """Return the record of a row in doubt with its job; `None` if there is none.

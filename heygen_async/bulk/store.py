@@ -90,9 +90,9 @@ class Facts(Protocol):
 
     `anchor` (the newest job before the first create of a run, or empty), `unclean` (there until all jobs of an
     interrupted run are certainly listed: when that run began, and after a space when the list was first read for it),
-    `last_day` (whether a new store has read all jobs of the day before it). A journal also has `account` (its user
-    name), `legacy` (converted from version 0.1), `longest` (the longest output in seconds), `manifest` (its file name),
-    `origin`, `runs` and `open`; a cluster has `timeline`.
+    `last_day` (`unread` if a new store could not read all jobs of the day before it). A journal also has `account` (its
+    user name), `legacy` (converted from version 0.1), `longest` (the longest output in seconds), `manifest` (its file
+    name), `origin`, `runs` and `open`; a cluster has `timeline`.
     """
 
     def fact(self, name: str) -> Awaitable[str | None]:

@@ -225,8 +225,8 @@ MUTANTS = {
     "a new journal looks for nothing": Mutant(
         f"{_BULK}searching",
         "Searcher._keep_newest",
-        "to_end=in_batches) if looks_back",
-        "to_end=in_batches) if False",
+        "in_batches=in_batches) if looks_back",
+        "in_batches=in_batches) if False",
         only=_with("journal lost"),
         seed=83,
     ),

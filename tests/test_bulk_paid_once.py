@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import math
+import os
 import shutil
 import sqlite3
 import time
@@ -523,6 +524,29 @@ async def test_a_damaged_journal_is_refused_with_advice(stage: Stage) -> None:
 
     with pytest.raises(JournalError, match=r"is damaged.*move it away and run again"):
         await stage.outcomes(rows(30), output_dir=None)
+
+
+@pytest.mark.parametrize(
+    "missing", ["everything", "all but a byte", "all but 99 bytes", "all pages but one", "a page", "a byte"]
+)
+async def test_a_journal_that_was_cut_off_is_refused_with_advice(stage: Stage, missing: str) -> None:
+    await stage.outcomes(rows(30), output_dir=None)
+    journal = stage.folder / "run.sqlite"
+    size = journal.stat().st_size
+    kept = {
+        "everything": 0,
+        "all but a byte": 1,
+        "all but 99 bytes": 99,
+        "all pages but one": 4096,
+        "a page": size - 4096,
+        "a byte": size - 1,
+    }[missing]
+    os.truncate(journal, kept)
+
+    with pytest.raises(JournalError, match=r"is damaged.*move it away and run again"):
+        await stage.outcomes(rows(30), output_dir=None, now=_two_days_later)
+    assert len(stage.sandbox.jobs) == 30
+    assert journal.stat().st_size == kept
 
 
 async def test_the_main_file_is_complete_while_the_run_goes_on(stage: Stage) -> None:

@@ -24,11 +24,15 @@ from heygen_async.bulk.journal_format import (
     create_tables,
     fact,
     keep_fact,
+    new_file,
 )
 from heygen_async.bulk.store import JournalError
 
 _WAL_HEADER: Final = (b"\2\2", slice(18, 20))
 """The bytes of SQLite's header that say that the database uses a write-ahead log, and where they are."""
+
+_HEADER_SIZE: Final = 100
+"""The bytes of that header."""
 
 _CACHE_KIB: Final = 16 * 1024
 """How much of the file is kept in memory at most: the indexes of a hundred thousand rows."""
@@ -96,7 +100,7 @@ def open_file(path: Path | None, origin: str) -> JournalFile:
     name = name_of(path)
     with _claimed(path, name) as claim:
         used_wal = path is not None and _uses_wal(path)
-        _take(claim, name, create=True)
+        _take(claim, name, new=new_file())
         with _connected(path, name) as db:
             _create_or_convert(db, path, origin, used_wal=used_wal)
             return JournalFile(name, db, _begin_run(db, name), claim)
@@ -132,8 +136,8 @@ def _claimed(path: Path | None, name: str) -> Iterator[Claim]:
         raise
 
 
-def _take(claim: Claim, name: str, *, create: bool = False) -> None:
-    if not claim.take(create=create):
+def _take(claim: Claim, name: str, *, new: bytes | None = None) -> None:
+    if not claim.take(new=new):
         raise JournalInUse(f"{name} is in use by another run")
 
 
@@ -144,6 +148,8 @@ def _connected(path: Path | None, name: str) -> Iterator[sqlite3.Connection]:
         db = sqlite3.connect(path or ":memory:", timeout=0, isolation_level=None)
         try:
             _lock(db, name)
+            if path is not None:
+                _check_size(db, path, name)
             yield db
         except BaseException:
             db.close()
@@ -180,7 +186,10 @@ def _uses_wal(path: Path) -> bool:
     check_place(path)
     log = path.with_name(f"{path.name}-wal")
     mark, position = _WAL_HEADER
-    uses_wal = path.is_file() and _head(path)[position] == mark
+    head = _head(path) if path.is_file() else None
+    if head is not None and len(head) < _HEADER_SIZE:  # SQLite would take it for a new file
+        raise JournalError(_DAMAGED.format(name=name_of(path), problem=f"it has {len(head)} bytes"))
+    uses_wal = head is not None and head[position] == mark
     if log.exists() and not uses_wal:
         # SQLite would apply it to this file, or delete it.
         raise JournalError(
@@ -192,7 +201,7 @@ def _uses_wal(path: Path) -> bool:
 
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(100)
+        return file.read(_HEADER_SIZE)
 
 
 @contextmanager
@@ -242,6 +251,14 @@ def _check_identity(db: sqlite3.Connection, name: str) -> None:
             f"{name} was written by another version of heygen-async (format {version}): "
             "continue it with that version, or use another journal"
         )
+
+
+def _check_size(db: sqlite3.Connection, path: Path, name: str) -> None:
+    """Check that the last page is whole: SQLite reads zeros where its end is missing."""
+    (pages,), (page_size,) = db.execute("PRAGMA page_count").fetchone(), db.execute("PRAGMA page_size").fetchone()
+    size, expected = path.stat().st_size, pages * page_size
+    if size < expected:
+        raise JournalError(_DAMAGED.format(name=name, problem=f"it has {size} of {expected} bytes"))
 
 
 def _identity(db: sqlite3.Connection) -> tuple[int, int, int]:

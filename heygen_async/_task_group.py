@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Coroutine, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
 
 _IS_KEPT = sys.version_info >= (3, 13)
 
@@ -50,6 +53,22 @@ class TaskGroup(asyncio.TaskGroup):
         if task.cancelling() > self._before:
             task.uncancel()
             task.cancel()
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Return the results of calls that go on at the same time, in order.
+
+    Raises:
+        Exception: The first error of a call; the others have been cancelled, and have ended.
+    """
+    try:
+        async with TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except ExceptionGroup as errors:
+        failure = first_error(errors)
+    else:
+        return [task.result() for task in tasks]
+    raise failure
 
 
 def first_error(error: BaseException) -> BaseException:

@@ -47,7 +47,7 @@ def stored(number: int, *, stage: Stage = Stage.READY, seconds: float | None = 1
 
 
 def one_run(**options) -> dict[int, Run]:
-    return {1: Run(id=1, name="run", options=evolve(OPTIONS, **options))}
+    return {1: Run(options=evolve(OPTIONS, **options))}
 
 
 def granted(rows, learnt=None, busy=Busy(), *, runs=None, now=NOW, reserved=None):
@@ -125,7 +125,7 @@ class World:
 
     def second_look(self, dead: set[str]) -> None:
         rows = [
-            AtWork(row.ticket, row.stage, self.holders.get(key), self.deferred.get(key))
+            AtWork(row.ticket, self.holders.get(key), self.deferred.get(key))
             for key, row in self.rows.items()
             if row.stage in {Stage.CREATE, Stage.DOWNLOAD}
         ]
@@ -564,7 +564,7 @@ def test_a_row_that_is_given_up_keeps_the_price_of_a_job_that_may_run():
 
 
 def work(number, *, holder=None, deferred=NOW):
-    return AtWork(Ticket(1, f"row-{number}", 3), Stage.CREATE, holder, deferred)
+    return AtWork(Ticket(1, f"row-{number}", 3), holder, deferred)
 
 
 def test_what_only_waits_for_its_turn_is_not_delivered_again():

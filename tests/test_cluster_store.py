@@ -24,8 +24,8 @@ from heygen_async.bulk.cluster.database import (
     translated,
 )
 from heygen_async.bulk.cluster.delivery import make_engine_tables
-from heygen_async.bulk.cluster.enqueue import _GIVEN, Enqueue
-from heygen_async.bulk.cluster.postgres import PostgresStore, write, written_row
+from heygen_async.bulk.cluster.enqueue import Enqueue
+from heygen_async.bulk.cluster.postgres import GIVEN, PostgresStore, write, written_row
 from heygen_async.bulk.cluster.rows import (
     RunOptions,
     Stage,
@@ -79,7 +79,7 @@ async def new_store(database: Database, name: str = "run") -> PostgresStore:
     columns = "run, key, number, version, stage, resend, due, price, reserved, lipsync_id, asked_at, prepared, record"
     await database.fetch(
         f"INSERT INTO rows ({columns}, is_held) SELECT {columns}, true "
-        f"FROM jsonb_to_recordset(%(new)s) AS given {_GIVEN}",
+        f"FROM jsonb_to_recordset(%(new)s) AS {GIVEN}",
         {"new": to_jsonb(new)},
     )
     return PostgresStore(database, account, run)

@@ -21,7 +21,7 @@ from heygen_async._media.reading import Reading, sample_of, sha256_of
 from heygen_async._media.sources import LocalFile
 from heygen_async._media.transfers import Progress, Transfers, report
 from heygen_async._media.upload_cache import CachedUpload, Sample, Upload
-from heygen_async._task_group import TaskGroup, first_error
+from heygen_async._task_group import together
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.origin import SecretHeaders
 from heygen_async._transport.retry import Attempts
@@ -79,14 +79,7 @@ class Uploads:
         """Upload several files at once, and return their assets in order. The first failure ends the others."""
         if len(files) < 2:  # noqa: PLR2004 one file needs no task group
             return [await self.upload(file) for file in files]
-        try:
-            async with TaskGroup() as group:
-                tasks = [group.create_task(self.upload(file)) for file in files]
-        except ExceptionGroup as failed:
-            failure = first_error(failed)
-        else:
-            return [task.result() for task in tasks]
-        raise failure
+        return await together(self.upload(file) for file in files)
 
     async def is_known(self, file: LocalFile) -> bool:
         """Return whether the session has uploaded the content of *file*, or is uploading it.

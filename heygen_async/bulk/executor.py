@@ -36,7 +36,7 @@ from heygen_async.bulk.program import (
     next_step,
     timed,
 )
-from heygen_async.bulk.record import Record, State, evolve
+from heygen_async.bulk.record import UNDER_WAY, Record, State, evolve
 from heygen_async.bulk.row_outcomes import new_outcome, outcome_of
 from heygen_async.bulk.run_aborted import RunAborted
 from heygen_async.bulk.run_context import RunContext
@@ -44,8 +44,6 @@ from heygen_async.bulk.spending import NoMoreCreates, Reservation
 from heygen_async.bulk.store import LostRow
 from heygen_async.errors import DownloadError, HeyGenError, InsufficientCredit, RateLimited
 from heygen_async.models import DubOutcome
-
-_UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
 
 _BEFORE_CREATE: Final = frozenset({Step.PREPARE, Step.INTEND})
 _NO_PROGRESS: Final = frozenset({Step.INTEND, Step.RENEW, Step.FINISH, Step.SEARCH})
@@ -111,7 +109,7 @@ class RowExecutor:
         except ENDS_RUN as error:
             raise RunAborted(error) from error
         except asyncio.CancelledError:
-            if self.record.state in _UNDER_WAY:
+            if self.record.state in UNDER_WAY:
                 self._reservation.keep()  # its job goes on, and is paid
             raise
         finally:
@@ -158,7 +156,7 @@ class RowExecutor:
                 continue  # the account's answer also shows the API's time, by which keys are judged
             await self._take_step(step)
             self._note_step(step)
-            if step not in _BEFORE_CREATE and self.record.state not in _UNDER_WAY and self.record.group is None:
+            if step not in _BEFORE_CREATE and self.record.state not in UNDER_WAY and self.record.group is None:
                 self._reservation.settle(self.record.estimate)
             await self._pause(step)
 

@@ -79,9 +79,9 @@ async def without_job(
     if not is_wanted or await run.tools.store.fact("account") is None:
         return record.stopped(error)
     if record.lipsync_id is not None:
-        return record.without_job()
+        return record.another_attempt()
     try:  # an item of a batch may name the job of another row
-        return await _searched(run, row, record) or record.without_job()
+        return await _searched(run, row, record) or record.another_attempt()
     except ENDS_RUN:
         raise
     except HeyGenError as failure:

@@ -51,6 +51,8 @@ class State(enum.StrEnum):
     """The job failed."""
 
 
+UNDER_WAY: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
+"""States of a row whose job may run, and is paid for then."""
 WITHOUT_A_JOB: Final = frozenset({State.PLANNED, State.FAILED})
 """States of a row without a job that could still be completed."""
 
@@ -323,9 +325,10 @@ class Record:
             estimate=0.0,
         )
 
-    def without_job(self) -> Record:
-        """Return the record for another attempt that the caller requests, because the API no longer has the job."""
-        return self._another_attempt()
+    def another_attempt(self) -> Record:
+        """Return the record for another attempt that the caller requests."""
+        renewed = self.renewed()
+        return evolve(renewed, forgiven=len(renewed.earlier))
 
     def redone(self, inputs: str) -> Record:
         """Return the record for another job in place of one that was paid for, because its video is not wanted.
@@ -351,15 +354,11 @@ class Record:
         """Return the record for another attempt that the caller requests, whatever failed before."""
         # What failed may have failed because its uploads are gone at HeyGen, which no message is certain to say.
         if self.state is State.FAILED:
-            return evolve(self._another_attempt(), outdated_assets=self.assets)
+            return evolve(self.another_attempt(), outdated_assets=self.assets)
         if self.state is State.PLANNED and self.body is not None:  # refused: the server may replay the refusal
             again = evolve(self, body="")
             return again.without_assets(outdated=self.assets) if self.is_final else again
         return self
-
-    def _another_attempt(self) -> Record:
-        renewed = self.renewed()
-        return evolve(renewed, forgiven=len(renewed.earlier))
 
     def done(self, written: str | None = None) -> Record:
         """Return the record of a finished row; *written* is the fingerprint of its file, if one was wanted."""

@@ -158,7 +158,7 @@ class Tables:
             postgres._RECONCILED: self._reconciled,
             "UPDATE accounts SET until = unix_time()": self._renew,
             "UPDATE accounts SET until = 0": self._resign,
-            scheduler_store._RUNS: lambda _: [(1, "run", self.options, self._spent(), self.longest)],
+            scheduler_store._RUNS: lambda _: [(1, self.options, self._spent(), self.longest)],
             scheduler_store._SNAPSHOT: self._snapshot,
             scheduler_store._SAVE_LEARNT: self._save_learnt,
             scheduler_store._READY: self._ready,
@@ -167,7 +167,7 @@ class Tables:
             scheduler_store._MARK_DEFERRED: self._mark_deferred,
             scheduler_store._TAKE_BACK: self._take_back,
             scheduler_store._AT_WORK: lambda _: [
-                (*row.ticket, row.stage, row.holder, row.deferred)
+                (*row.ticket, row.holder, row.deferred)
                 for row in self.rows.values()
                 if row.stage in _WORK and (row.holder is not None or row.deferred is not None)
             ],

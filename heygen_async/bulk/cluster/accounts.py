@@ -7,8 +7,9 @@ Rule 2: a step is begun at one version of its row, by one worker.
 from __future__ import annotations
 
 import secrets
-from typing import Any, Final, LiteralString
+from typing import Final, LiteralString
 
+import attrs
 from attrs import frozen
 
 from heygen_async.bulk.cluster.database import ClusterError, Statements
@@ -85,7 +86,7 @@ class AccountStore:
         Returns:
             The row, the options of its run, and the time by the database.
         """
-        values = {**of_ticket(ticket), "worker": worker, "token": secrets.token_hex(8)}
+        values = {**attrs.asdict(ticket), "worker": worker, "token": secrets.token_hex(8)}
         found = await self.database.fetch(_CLAIM, values)
         if not found:
             return None
@@ -100,7 +101,7 @@ class AccountStore:
         found = await self.database.fetch(
             "UPDATE rows SET holder = NULL, fresh = false, deferred = unix_time() "
             "WHERE run = %(run)s AND key = %(key)s AND holder = %(worker)s RETURNING run, key, version",
-            {**of_ticket(ticket), "worker": worker},
+            {**attrs.asdict(ticket), "worker": worker},
         )
         return Ticket(*found[0]) if found else None
 
@@ -122,11 +123,6 @@ class AccountStore:
             "UPDATE accounts SET halted = %(reason)s WHERE id = %(account)s",
             {"account": self.account, "reason": reason},
         )
-
-
-def of_ticket(ticket: Ticket) -> dict[str, Any]:
-    """Return a ticket as statements take it."""
-    return {"run": ticket.run, "key": ticket.key, "version": ticket.version}
 
 
 _TAKE_LEASE: Final[LiteralString] = """

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Protocol
 
 from attrs import define, field
 
-from heygen_async._task_group import TaskGroup
+from heygen_async._task_group import together
 from heygen_async.bulk.store import HeyGen
 from heygen_async.errors import NotFound, PermissionDenied, may_be_page
 from heygen_async.models import LipsyncStatus
-
-T = TypeVar("T")
 
 _GETS: Final = 8
 """The most jobs that are fetched at once where there are no bulk status requests."""
@@ -39,22 +37,6 @@ class Session(Protocol):
     def _bulk_calls(self, pace: Callable[[], Awaitable[None]] | None = None) -> Api:
         """Return the calls; *pace* returns once a request may leave."""
         ...
-
-
-async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Return the results of calls that go on at the same time.
-
-    Raises:
-        Exception: The first error of a call; the others have been cancelled, and have ended.
-    """
-    try:
-        async with TaskGroup() as tasks:
-            running = [tasks.create_task(call) for call in calls]
-    except ExceptionGroup as errors:
-        failure = errors.exceptions[0]
-    else:
-        return [task.result() for task in running]
-    raise failure
 
 
 @define(eq=False)

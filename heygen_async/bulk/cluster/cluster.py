@@ -25,7 +25,7 @@ from heygen_async.bulk.cluster.api_calls import Api, Session
 from heygen_async.bulk.cluster.database import ClusterError, Database, RetryingStatements, to_jsonb
 from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
 from heygen_async.bulk.cluster.enqueue import FORGET, Enqueue, Enqueued, locked_run
-from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, written_row
+from heygen_async.bulk.cluster.postgres import COLUMNS, GIVEN, stored_row, written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
@@ -394,18 +394,15 @@ WHERE stage IN ('failed', 'skipped') AND answer IS NULL
 ORDER BY run, key LIMIT %(limit)s
 """  # noqa: S608 names of ours
 
-_RETRY: Final[LiteralString] = """
+_RETRY: Final[LiteralString] = f"""
 UPDATE rows SET version = given.version, stage = given.stage, resend = given.resend, due = given.due, deferred = NULL,
     holder = NULL, price = given.price, reserved = given.reserved, unanswered = given.unanswered,
     lipsync_id = given.lipsync_id, asked_at = given.asked_at, record = given.record, changed = unix_time()
-FROM jsonb_to_recordset(%(rows)s) AS given (
-    run integer, key text, version bigint, stage text, resend boolean, due double precision, price double precision,
-    reserved boolean, unanswered integer[], lipsync_id text, asked_at double precision, record jsonb
-)
+FROM jsonb_to_recordset(%(rows)s) AS {GIVEN}
 WHERE rows.run = given.run AND rows.key = given.key AND rows.version = given.version - 1
     AND given.stage NOT IN ('failed', 'skipped')
 RETURNING rows.key
-"""
+"""  # noqa: S608 names of ours
 
 _PRUNE: Final[LiteralString] = """
 DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (

@@ -58,7 +58,7 @@ class WorkDelivery(Protocol):
         """Return the work that waits and that no worker has yet."""
         ...
 
-    def serve(self, kind: WorkKind, slots: int, handle: Handle) -> Awaitable[None]:
+    async def serve(self, kind: WorkKind, slots: int, handle: Handle) -> None:
         """Give work of a kind to *handle*, as much at once as there are slots, until cancelled."""
         ...
 

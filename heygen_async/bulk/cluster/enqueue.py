@@ -23,7 +23,7 @@ from heygen_async.bulk.budget import Budget, check_rates
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
 from heygen_async.bulk.claims import conflict, rivals
 from heygen_async.bulk.cluster.database import ClusterError, Database, DatabaseLost, Statements, to_jsonb
-from heygen_async.bulk.cluster.postgres import written_row
+from heygen_async.bulk.cluster.postgres import GIVEN, written_row
 from heygen_async.bulk.cluster.rows import (
     RunOptions,
     Stage,
@@ -379,17 +379,12 @@ END
 RETURNING id, unix_time(), options
 """
 
-_GIVEN: Final[LiteralString] = """(
-    run integer, key text, number integer, version bigint, stage text, resend boolean, due double precision,
-    price double precision, reserved boolean, lipsync_id text, asked_at double precision, prepared jsonb, record jsonb
-)"""
-
 _ADD: Final[LiteralString] = f"""
 WITH new AS (
     INSERT INTO rows (run, key, number, version, stage, is_held, resend, due, price, reserved, lipsync_id, asked_at,
         prepared, record)
     SELECT run, key, number, version, stage, true, resend, due, price, reserved, lipsync_id, asked_at, prepared, record
-    FROM jsonb_to_recordset(%(new)s) AS given {_GIVEN}
+    FROM jsonb_to_recordset(%(new)s) AS {GIVEN}
     ON CONFLICT (run, key) DO UPDATE SET number = excluded.number, prepared = excluded.prepared,
         record = excluded.record, stage = excluded.stage, due = excluded.due
         WHERE rows.is_held
@@ -401,16 +396,7 @@ FROM jsonb_to_recordset(%(claims)s) AS given (claim text, key text, place text)
 ON CONFLICT DO NOTHING
 """  # noqa: S608 names of ours
 
-FORGET: Final[LiteralString] = """
-WITH gone AS (
-    DELETE FROM rows WHERE run = %(run)s AND is_held
-), unchanged AS (
-    DELETE FROM changes WHERE run = %(run)s
-)
-DELETE FROM claims WHERE run = %(run)s AND is_held
-"""
-
-_WITHDRAW: Final[LiteralString] = """
+_FORGOTTEN: Final[LiteralString] = """
 WITH gone AS (
     DELETE FROM rows WHERE run = %(run)s AND is_held
 ), unchanged AS (
@@ -418,14 +404,19 @@ WITH gone AS (
 ), free AS (
     DELETE FROM claims WHERE run = %(run)s AND is_held
 )
-DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (SELECT 1 FROM rows WHERE rows.run = runs.id AND NOT is_held)
 """
+
+FORGET: Final[LiteralString] = f"{_FORGOTTEN}SELECT 1"
+
+_WITHDRAW: Final[LiteralString] = f"""{_FORGOTTEN}
+DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (SELECT 1 FROM rows WHERE rows.run = runs.id AND NOT is_held)
+"""  # noqa: S608 names of ours
 
 _RELEASE: Final[LiteralString] = f"""
 WITH noted AS (
     DELETE FROM changes WHERE run = %(run)s RETURNING change
 ), given AS (
-    SELECT given.* FROM noted, jsonb_to_record(change) AS given {_GIVEN}
+    SELECT given.* FROM noted, jsonb_to_record(change) AS {GIVEN}
 ), released AS (
     UPDATE rows SET is_held = false WHERE run = %(run)s AND is_held
 ), claimed AS (

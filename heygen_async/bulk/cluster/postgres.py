@@ -29,15 +29,19 @@ from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Admission, Entry, LostRow, Problem
 from heygen_async.models import JSON
 
+GIVEN: Final[LiteralString] = """given (
+    run integer, key text, number integer, version bigint, stage text, resend boolean, due double precision,
+    deferred double precision, answer text, retry_after double precision, epoch bigint, price double precision,
+    reserved boolean, unanswered integer[], lipsync_id text, asked_at double precision, fresh boolean, prepared jsonb,
+    record jsonb
+)"""
+"""The columns of rows that are given to a statement as JSON; those that it does not need may be missing."""
+
 WRITE: Final[LiteralString] = f"""
 WITH lease AS (
     SELECT 1 FROM accounts WHERE id = %(account)s AND epoch = %(fence)s::bigint FOR SHARE
 ), given AS (
-    SELECT * FROM jsonb_to_recordset(%(rows)s) AS given (
-        run integer, key text, version bigint, stage text, resend boolean, due double precision,
-        deferred double precision, answer text, retry_after double precision, epoch bigint, price double precision,
-        reserved boolean, unanswered integer[], lipsync_id text, asked_at double precision, fresh boolean, record jsonb
-    )
+    SELECT * FROM jsonb_to_recordset(%(rows)s) AS {GIVEN}
 ), written AS (
     UPDATE rows SET
         version = given.version, token = %(token)s, stage = given.stage, resend = given.resend,
@@ -58,7 +62,7 @@ WITH lease AS (
     SELECT pg_notify('{CHANNEL}', %(account)s::text) WHERE %(notifies)s AND EXISTS (SELECT 1 FROM written)
 )
 SELECT written.* FROM written LEFT JOIN notified ON true
-"""  # noqa: S608 a name of ours
+"""  # noqa: S608 names of ours
 
 COLUMNS: Final[LiteralString] = (
     "rows.run, rows.prepared, rows.record, rows.version, rows.number, rows.stage, rows.due, rows.answer, "
@@ -291,11 +295,9 @@ class PostgresStore:
         return "the cluster's database"
 
 
-_SAVE: Final[LiteralString] = """
+_SAVE: Final[LiteralString] = f"""
 WITH given AS (
-    SELECT * FROM jsonb_to_recordset(%(records)s) AS given (
-        key text, version bigint, resend boolean, lipsync_id text, asked_at double precision, record jsonb
-    )
+    SELECT * FROM jsonb_to_recordset(%(records)s) AS {GIVEN}
 ), found AS (
     SELECT rows.key FROM rows JOIN given USING (key)
     WHERE rows.run = %(run)s
@@ -307,7 +309,7 @@ UPDATE rows SET version = given.version, token = %(token)s, resend = given.resen
 FROM given
 WHERE rows.run = %(run)s AND rows.key = given.key AND (SELECT count(*) FROM found) = %(count)s
 RETURNING rows.key
-"""
+"""  # noqa: S608 names of ours
 
 _KNOWN_JOBS: Final[LiteralString] = """
 SELECT rows.lipsync_id FROM rows JOIN runs ON runs.id = rows.run

@@ -274,8 +274,6 @@ class RunOptions:
 class Run:
     """A run, as the scheduler and the workers see it."""
 
-    id: int
-    name: str
     options: RunOptions
     spent: float = 0.0
     """The estimated cost of all its jobs, in dollars."""

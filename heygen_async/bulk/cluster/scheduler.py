@@ -259,7 +259,6 @@ class AtWork:
     """A row that is a worker's to do."""
 
     ticket: Ticket
-    stage: Stage
     holder: str | None
     """The worker that has begun it."""
     deferred: float | None

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, LiteralString
 
+import attrs
 from attrs import frozen
 
-from heygen_async.bulk.cluster.accounts import LEASE_SECONDS, Lease, LeaseLost, of_ticket
+from heygen_async.bulk.cluster.accounts import LEASE_SECONDS, Lease, LeaseLost
 from heygen_async.bulk.cluster.database import Statements, to_jsonb
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, write
 from heygen_async.bulk.cluster.rows import Run, RunOptions, Stage, StepAnswer, StoredRow, Ticket
@@ -82,8 +83,8 @@ class SchedulerStore:
         """Return the runs of the account, new ones too."""
         found = await self.database.fetch(_RUNS, {**self._fence, "origin": self.origin})
         return {
-            number: Run(id=number, name=name, options=RunOptions.from_json(options), spent=spent, longest=longest)
-            for number, name, options, spent, longest in found
+            run: Run(options=RunOptions.from_json(options), spent=spent, longest=longest)
+            for run, options, spent, longest in found
         }
 
     async def snapshot(self, runs: Collection[int]) -> AccountSnapshot:
@@ -108,7 +109,7 @@ class SchedulerStore:
         Raises:
             LeaseLost: If another scheduler has taken over; then nothing was saved.
         """
-        rows = [{**of_ticket(one.ticket), "due": one.due, "unanswered": list(one.unanswered)} for one in updates]
+        rows = [{**attrs.asdict(one.ticket), "due": one.due, "unanswered": list(one.unanswered)} for one in updates]
         values = {**self._fence, "learnt": to_jsonb(learnt.to_json()), "rows": to_jsonb(rows)}
         if not await self.database.fetch(_SAVE_LEARNT, values):
             raise LeaseLost("another scheduler has taken over")
@@ -141,17 +142,14 @@ class SchedulerStore:
         return await self._advance(_TAKE_BACK, tickets)
 
     async def _advance(self, statement: LiteralString, tickets: Iterable[Ticket]) -> list[tuple[Ticket, Stage]]:
-        values = {**self._fence, "rows": to_jsonb([of_ticket(one) for one in tickets])}
+        values = {**self._fence, "rows": to_jsonb([attrs.asdict(one) for one in tickets])}
         found = await self.database.fetch(statement, values)
         return [(Ticket(run, key, version), Stage(stage)) for run, key, version, stage in found]
 
     async def at_work(self, runs: Collection[int]) -> list[AtWork]:
         """Return the work that was given to the engine."""
         found = await self.database.fetch(_AT_WORK, {"runs": list(runs)})
-        return [
-            AtWork(Ticket(run, key, version), Stage(stage), holder, deferred)
-            for run, key, version, stage, holder, deferred in found
-        ]
+        return [AtWork(Ticket(run, key, version), holder, deferred) for run, key, version, holder, deferred in found]
 
     async def dead_workers(self) -> set[str]:
         """Return the workers that hold rows and are gone, or have been silent for too long; never the scheduler's."""
@@ -174,7 +172,7 @@ class SchedulerStore:
 
     async def load(self, tickets: Iterable[Ticket]) -> list[StoredRow]:
         """Return rows that still have the version of their tickets."""
-        found = await self.database.fetch(_LOAD, {"rows": to_jsonb([of_ticket(one) for one in tickets])})
+        found = await self.database.fetch(_LOAD, {"rows": to_jsonb([attrs.asdict(one) for one in tickets])})
         return [stored_row(values) for values in found]
 
     async def write(self, rows: Sequence[StoredRow], *, now: float | None = None) -> set[Ticket]:
@@ -215,9 +213,9 @@ WITH taken AS (
     UPDATE runs SET account = %(account)s
     WHERE origin = %(origin)s AND account IS NULL
         AND EXISTS (SELECT 1 FROM accounts WHERE id = %(account)s AND epoch = %(epoch)s)
-    RETURNING id, name, options, spent, longest
+    RETURNING id, options, spent, longest
 )
-SELECT id, name, options, spent, longest FROM runs WHERE account = %(account)s UNION ALL SELECT * FROM taken
+SELECT id, options, spent, longest FROM runs WHERE account = %(account)s UNION ALL SELECT * FROM taken
 ORDER BY id
 """
 
@@ -308,7 +306,7 @@ RETURNING rows.run, rows.key, rows.version, rows.stage
 )
 
 _AT_WORK: Final[LiteralString] = """
-SELECT run, key, version, stage, holder, deferred FROM rows
+SELECT run, key, version, holder, deferred FROM rows
 WHERE stage IN ('prepare', 'create', 'search', 'download') AND NOT is_held
     AND (holder IS NOT NULL OR deferred IS NOT NULL) AND run = ANY(%(runs)s)
 """

@@ -16,10 +16,10 @@ from typing import Final
 
 from attrs import define, evolve, field, frozen
 
-from heygen_async._task_group import TaskGroup
+from heygen_async._task_group import TaskGroup, together
 from heygen_async._text import line_without_queries
 from heygen_async.bulk.budget import length_of
-from heygen_async.bulk.cluster.api_calls import Api, StatusReader, together
+from heygen_async.bulk.cluster.api_calls import Api, StatusReader
 from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Reachability
 from heygen_async.bulk.cluster.rows import KINDS, Run, Stage, StoredRow, Ticket, WorkKind

@@ -195,8 +195,7 @@ class _OneStep:
             record = await self._refused_for_long(record, with_wait(record.failure))
         if isinstance(record.failure, InsufficientCredit):
             await self.steps.accounts.halt(f"{line_without_queries(str(record.failure))}; {_CREDIT_HINT}")
-            record = evolve(record, is_stopped=False)
-        if isinstance(record.failure, AuthenticationError):
+        if isinstance(record.failure, (InsufficientCredit, AuthenticationError)):
             record = evolve(record, is_stopped=False)
         self._note(record)
         after = after_step(

@@ -13,7 +13,7 @@ from attrs import evolve
 from heygen_async.bulk.cluster.rows import Stage, StepAnswer, StoredRow
 from heygen_async.bulk.limits import Unanswered, asks_too_long
 from heygen_async.bulk.program import RetryDelays, Step, answer_of, ended, next_step
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import UNDER_WAY, Record, State
 from heygen_async.errors import HeyGenError, RateLimited
 from heygen_async.models import Lipsync
 
@@ -36,8 +36,6 @@ STEPS: Final[Mapping[Stage, Step]] = {
 }
 """The step that a worker takes in each stage of work."""
 
-_RESERVED: Final = frozenset({State.SUBMITTING, State.SUBMITTED})
-
 
 def placed(stored: StoredRow, now: float, *, max_attempts: int, delays: RetryDelays, has_file: bool) -> StoredRow:
     """Return a row in the stage that its record says; steps without an effect outside are taken at once."""
@@ -59,7 +57,7 @@ def _with_money(stored: StoredRow) -> StoredRow:
     record = stored.record
     if stored.stage is Stage.FAILED and record.state is State.PLANNED:
         return evolve(stored, price=0.0, reserved=False)
-    if record.state in _RESERVED:
+    if record.state in UNDER_WAY:
         # A row that was given up in these states may have a job that is paid for.
         return evolve(stored, price=record.estimate, reserved=stored.stage is not Stage.FAILED)
     if record.state is State.COMPLETED:  # until the download has seen its true length

@@ -14,6 +14,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, LiteralString
 
 import psycopg
@@ -27,7 +28,7 @@ from heygen_async.bulk.cluster.database import Database, DatabaseLost, RetryingS
 from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Reachability
 from heygen_async.bulk.cluster.postgres import PostgresStore
-from heygen_async.bulk.cluster.rows import Ticket, WorkKind
+from heygen_async.bulk.cluster.rows import WorkKind
 from heygen_async.bulk.cluster.scheduler_store import SchedulerStore
 from heygen_async.bulk.cluster.scheduling import ApiUnreachable, DatabaseClock, Scheduler, Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
@@ -233,7 +234,7 @@ class Worker:
         while True:
             async with TaskGroup() as kinds:
                 serving = [
-                    kinds.create_task(self._serve_kind(steps, kind, slots))
+                    kinds.create_task(self.delivery.serve(kind, slots, partial(steps.handle, kind)))
                     for kind, slots in self.slots.by_kind().items()
                     if slots
                 ]
@@ -242,12 +243,6 @@ class Worker:
                     task.cancel()
             await asyncio.sleep(self.rest_seconds)
             self._is_resting = False
-
-    async def _serve_kind(self, steps: Steps, kind: WorkKind, slots: int) -> None:
-        async def handle(ticket: Ticket) -> None:
-            await steps.handle(kind, ticket)
-
-        await self.delivery.serve(kind, slots, handle)
 
     async def _until_unreachable(self) -> None:
         """Return once the API has not answered this worker for a while, and another worker may do better."""

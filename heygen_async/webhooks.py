@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ("SeenEvents", "WebhookEvent", "WebhookReceiver", "parse_event", "sign", "verify")
 
-logger: Final = logging.getLogger("heygen_async.webhooks")
+_logger: Final = logging.getLogger("heygen_async.webhooks")
 
 MAX_BODY: Final = 1 << 20
 """The longest body that is read, in bytes."""
@@ -288,7 +288,7 @@ class WebhookReceiver:
                 body = await read()
                 return _refused(_TOO_LONG) if len(body) > MAX_BODY else await self._receive(body, headers)
         except TimeoutError:
-            logger.error("a webhook delivery was not handled within %g s", _ANSWER_WITHIN)  # noqa: TRY400 not our trace
+            _logger.error("a webhook delivery was not handled within %g s", _ANSWER_WITHIN)  # noqa: TRY400 not our trace
             return _LATE
 
     async def _receive(self, body: bytes, headers: Mapping[str, str]) -> _Answer:
@@ -319,7 +319,7 @@ class WebhookReceiver:
         except (Exception, asyncio.CancelledError) as error:  # of the caller's own code: HeyGen is to deliver again
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
-            logger.exception("the webhook event %s could not be handled", delivery.event.event_id)
+            _logger.exception("the webhook event %s could not be handled", delivery.event.event_id)
             return _FAILED
         return _ACCEPTED
 
@@ -369,7 +369,7 @@ def _is_compressed(headers: Mapping[str, str]) -> bool:
 
 
 def _refused(answer: _Answer) -> _Answer:
-    logger.warning("a webhook delivery was refused: %s", answer.text)
+    _logger.warning("a webhook delivery was refused: %s", answer.text)
     return answer
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -263,7 +264,7 @@ class _Receiver:
                 async for chunk in chunks:
                     if chunk.start != end or chunk.state.total != state.total:
                         await self._flush(blocks)
-                        await self._on_disk(partial(_begin, chunk))
+                        await self._on_disk(methodcaller("begin", chunk.start, chunk.state))
                         blocks, waiting = [], 0
                     blocks.append(chunk.data)
                     waiting += len(chunk.data)
@@ -306,10 +307,6 @@ class _Receiver:
     async def publish(self, *, overwrite: bool) -> None:
         """Give the file its name."""
         await self._on_disk(lambda part: part.publish(overwrite=overwrite))
-
-
-def _begin(chunk: Chunk, part: Part) -> None:
-    part.begin(chunk.start, chunk.state)
 
 
 @contextmanager

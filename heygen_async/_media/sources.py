@@ -14,7 +14,7 @@ from functools import partial
 from inspect import iscoroutinefunction
 from operator import methodcaller
 from pathlib import Path, PurePath
-from typing import BinaryIO, Final, Protocol, cast
+from typing import BinaryIO, Final, Protocol, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 from anyio import to_thread
@@ -106,22 +106,16 @@ async def local_file(source: Source, *, name: str | None = None, role: Role | No
 # A path
 
 
-@frozen
-class _Version:
-    """What a file system says of one version of a file.
+_Version: TypeAlias = tuple[int, int, int, int]
+
+
+def _version(found: os.stat_result) -> _Version:
+    """Return what a file system says of one version of a file.
 
     Not the time of the last status change, which a rename, a link or a backup moves without a change of the content:
     the content itself is compared by digest.
     """
-
-    device: int
-    inode: int
-    size: int
-    modified: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> _Version:
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def fingerprint(found: os.stat_result) -> str:
@@ -157,14 +151,14 @@ def look_at_path(path: Path, name: str | None, role: Role | None) -> LocalFile:
         raise ValueError(f"{whole_characters(path.name)} is not a regular file; write its content to a file first")
     with path.open("rb", buffering=0) as file:
         found = os.fstat(file.fileno())
-        version, touched = _Version.of(found), fingerprint(found)
-        mime_type, shown = _checked(file, version.size, whole_characters(name or path.name), role)
+        version, touched = _version(found), fingerprint(found)
+        mime_type, shown = _checked(file, found.st_size, whole_characters(name or path.name), role)
     return LocalFile(
         shown,
         mime_type,
-        version.size,
+        found.st_size,
         open=partial(_open_again, path, version),
-        is_unchanged=lambda: _Version.of(path.stat()) == version,
+        is_unchanged=lambda: _version(path.stat()) == version,
         is_untouched=lambda: fingerprint(path.stat()) == touched,
         touched_at=max(found.st_ctime, found.st_mtime) if os.name == "posix" else None,  # Windows does not say
         path=path.absolute(),
@@ -182,7 +176,7 @@ def _checked(file: Readable, size: int, name: str, role: Role | None) -> tuple[s
 
 def _open_again(path: Path, version: _Version) -> BinaryIO:
     file = path.open("rb", buffering=0)
-    if _Version.of(os.fstat(file.fileno())) != version:
+    if _version(os.fstat(file.fileno())) != version:
         file.close()
         raise OSError(f"{whole_characters(path.name)} changed since it was checked")
     return file
@@ -219,8 +213,7 @@ def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalF
         size = file.tell() - start  # not what seek() returns: that is None for a file of paramiko, for instance
         file.seek(start)
     window = partial(_Window, file, start)
-    mime_type, shown = _checked(window(), size, name or _own_name(file), role)
-    return LocalFile(shown, mime_type, size, open=window, is_unchanged=lambda: True)
+    return _at_rest(window, size, name=name or _own_name(file), role=role)
 
 
 def _head(file: Readable) -> bytes:

@@ -24,7 +24,9 @@ from heygen_async._models.lipsync_request import (
 )
 from heygen_async._models.model import Model, hide_arguments
 
-_ROW_KEY: Final = re.compile(r"[A-Za-z0-9_\-:.]{1,250}")
+MAX_ROW_KEY: Final = 250
+"""The most characters of the key of a row."""
+_ROW_KEY: Final = re.compile(rf"[A-Za-z0-9_\-:.]{{1,{MAX_ROW_KEY}}}")
 
 Output: TypeAlias = "str | PathLike[str]"
 
@@ -40,7 +42,7 @@ def _check_lasting_source(name: str, value: object) -> None:
 
 def _check_row_key(name: str, value: object) -> None:
     if value is not None and not (isinstance(value, str) and _ROW_KEY.fullmatch(value)):
-        raise ValueError(f"{name} must be 1 to 250 of A-Z a-z 0-9 _ - : . and not {shown(value)}")
+        raise ValueError(f"{name} must be 1 to {MAX_ROW_KEY} of A-Z a-z 0-9 _ - : . and not {shown(value)}")
 
 
 def _check_output(name: str, value: object) -> None:

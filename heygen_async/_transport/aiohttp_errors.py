@@ -50,7 +50,7 @@ def without_frames(error: BaseException, what: str) -> BaseException:
         return _invalid_proxy(what)
     of_hook = _error_of_hook(error)
     if of_hook is None and isinstance(error, (aiohttp.ClientError, OSError, UnicodeError)):
-        return transport_error(error, what)
+        return _transport_error(error, what)
     return _foreign(of_hook or error, what)
 
 
@@ -92,7 +92,7 @@ def _places(trace: TracebackType | None) -> str:
     return "\n".join(places[-_MOST_PLACES:])
 
 
-def transport_error(error: _Theirs, what: str) -> TransportError:
+def _transport_error(error: _Theirs, what: str) -> TransportError:
     """Return our error for one of aiohttp's or the system's, with what is known of the request's outcome.
 
     Its cause is *error* where that holds no header and no link; without its traceback, whose frames do.

@@ -6,10 +6,9 @@ Connections are counted here, before the connector: waiting for one is not conne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from heygen_async._arguments import check_count, check_rate
+from heygen_async._arguments import check_rate
 from heygen_async._transport.pacing import Pacer
 from heygen_async._wire import RateScope
 
@@ -25,12 +24,12 @@ class Gate:
         max_requests_per_second: Requests that leave in a second, after a burst of as many; `None` for no limit.
 
     Raises:
-        TypeError, ValueError: If an argument is wrong.
+        TypeError, ValueError: If the rate is wrong.
     """
 
     def __init__(self, *, max_connections: int, max_requests_per_second: float | None) -> None:
         self.pacer = Pacer()
-        self._seats = asyncio.Semaphore(check_count("max_connections", max_connections))
+        self._seats = asyncio.Semaphore(max_connections)
         check_rate("max_requests_per_second", max_requests_per_second)
         self._limiter = None if max_requests_per_second is None else _limiter(max_requests_per_second)
         self._closed = asyncio.Event()
@@ -47,7 +46,7 @@ class Gate:
             await self._seats.acquire()
             if self._limiter is not None:
                 try:
-                    await self._unless_closed(self._limiter.acquire)
+                    await self._unless_closed(self._limiter)
                 except BaseException:
                     self._seats.release()
                     raise
@@ -77,8 +76,8 @@ class Gate:
         except TimeoutError:
             pass
 
-    async def _unless_closed(self, wait: Callable[[], Awaitable[None]]) -> None:
-        """Call *wait*, which ends when the session is closed: then the next attempt fails at once."""
+    async def _unless_closed(self, limiter: AsyncLimiter) -> None:
+        """Wait for *limiter*, or until the session is closed: then the next attempt fails at once."""
         if self._closed.is_set():
             return
         scope = asyncio.timeout(None)
@@ -86,7 +85,7 @@ class Gate:
             async with scope:
                 self._scopes.add(scope)
                 try:
-                    await wait()
+                    await limiter.acquire()
                 finally:
                     self._scopes.discard(scope)
         except TimeoutError:

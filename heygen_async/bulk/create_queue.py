@@ -137,7 +137,10 @@ class CreateQueue:
         return max(0.0, self.breaker.next_chance() - self.clock())
 
     def _note_empty(self) -> None:
-        (self._empty.clear if self.limiter.in_air or self._batches else self._empty.set)()
+        if self.limiter.in_air or self._batches:
+            self._empty.clear()
+        else:
+            self._empty.set()
 
     def move(self) -> None:
         """Let the rows go that may go now."""

@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -368,3 +369,19 @@ def _known_jobs(db: sqlite3.Connection, lipsync_ids: Sequence[str]) -> set[str]:
         (wanted, wanted),
     )
     return {lipsync_id for (lipsync_id,) in found}
+
+
+@asynccontextmanager
+async def existing_journal(path: Path) -> AsyncIterator[Journal]:
+    """Open the journal of a run that has ended, and lock it while the body goes on.
+
+    Raises:
+        JournalInUse: If a run has it.
+        JournalError: If there is none, or it cannot be opened.
+    """
+    journal = Journal(path, origin="")
+    await journal.open_existing()
+    try:
+        yield journal
+    finally:
+        await journal.aclose()

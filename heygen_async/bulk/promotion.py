@@ -31,15 +31,14 @@ from heygen_async.bulk.identity import (
     same_inputs,
     target_of,
 )
-from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.journal import Journal, existing_journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.store import Draft, RowStore
-from heygen_async.models import DubRow, Mode
+from heygen_async.models import MAX_ROW_KEY, DubRow, Mode
 
 _PAGE: Final = 1000
-_LONGEST_KEY: Final = 250
 _DIGITS: Final = 12
 _WITH_A_JOB: Final = frozenset({State.SUBMITTED, State.COMPLETED, State.DONE})
 
@@ -96,12 +95,8 @@ async def read_reviews(journal: str | PathLike[str]) -> Reviews:
         JournalInUse: If a run, or a review, uses it.
         JournalError: If there is none, or it cannot be read.
     """
-    opened = Journal(Path(expanded(journal)), origin="")
-    await opened.open_existing()
-    try:
+    async with existing_journal(Path(expanded(journal))) as opened:
         return await reviews_in(opened)
-    finally:
-        await opened.aclose()
 
 
 async def reviews_in(journal: Journal) -> Reviews:
@@ -219,9 +214,9 @@ def known_keys(row: DubRow, files: KnownFiles) -> list[str]:
 def final_key(key: str, mode: Mode) -> str:
     """Return the key of the final version of the draft with *key*."""
     end = f":{mode}"
-    if len(key) + len(end) > _LONGEST_KEY:
+    if len(key) + len(end) > MAX_ROW_KEY:
         digest = hashlib.sha256(key.encode()).hexdigest()[:_DIGITS]
-        key = f"{key[: _LONGEST_KEY - len(end) - _DIGITS - 1]}.{digest}"
+        key = f"{key[: MAX_ROW_KEY - len(end) - _DIGITS - 1]}.{digest}"
     return f"{key}{end}"
 
 

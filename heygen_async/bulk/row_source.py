@@ -123,9 +123,8 @@ async def _slices_of(rows: Rows) -> AsyncGenerator[list[SourceRow], None]:
         while taken := await to_thread.run_sync(_take, source) if in_thread else _take(source):
             yield taken
     finally:
-        if (
-            inspect.getgeneratorstate(source) != inspect.GEN_RUNNING
-        ):  # else this was cancelled while a thread reads: its end closes the file
+        # If this was cancelled while a thread reads, the end of that thread closes the file.
+        if inspect.getgeneratorstate(source) != inspect.GEN_RUNNING:
             source.close()
 
 

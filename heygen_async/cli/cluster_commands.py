@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 import attrs
 from cyclopts import App, Parameter
 
-from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.cli.cluster_view import enqueued_lines, enqueued_object, live_view, status_lines, status_object
 from heygen_async.cli.dub_files import report_problem
@@ -22,7 +21,7 @@ from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.number_flags import Count, Dollars, PositiveNumber, Rates, Slots
 from heygen_async.cli.options import Options, PathFlag, Printing, Switch, polling, session
 from heygen_async.cli.output import note, print_for_people, print_json, print_json_line, print_line, wants_json
-from heygen_async.cli.problems import ArgumentProblem, BadArguments
+from heygen_async.cli.problems import listing_bad_rows
 from heygen_async.cli.streams import is_output_lost
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ async def enqueue(
     outputs = None if output_dir is not None else await asyncio.to_thread(lambda: Manifest(manifest).folder)
     rows = Manifest(manifest, outputs=outputs)
     async with _opened(where) as cluster:
-        try:
+        with listing_bad_rows():
             found = await cluster.enqueue(
                 rows,
                 output_dir=output_dir,
@@ -108,9 +107,6 @@ async def enqueue(
                 rates=rates,
                 captions=captions,
             )
-        except BadRows as bad:
-            problems = [ArgumentProblem(one.place, one.message) for one in bad.problems]
-            raise BadArguments(problems, count=bad.count, code="bad_rows") from bad
     if wants_json(options.json):
         print_json(enqueued_object(found, budget))
     else:

@@ -16,7 +16,6 @@ from cyclopts import Parameter
 
 from heygen_async import HeyGenSession, PollPolicy
 from heygen_async._text import one_line
-from heygen_async.bulk.checks import BadRows
 from heygen_async.bulk.events import DubEvent
 from heygen_async.bulk.folders import temporary_folder
 from heygen_async.bulk.manifest import Manifest
@@ -41,7 +40,7 @@ from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import is_watched, live
 from heygen_async.cli.options import RETRY, Options, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_parts, wants_json
-from heygen_async.cli.problems import ArgumentProblem, BadArguments
+from heygen_async.cli.problems import listing_bad_rows
 from heygen_async.cli.review_flags import ReviewFlags
 from heygen_async.errors import HeyGenError
 from heygen_async.models import DubOutcome, DubRow
@@ -134,11 +133,8 @@ def _with_journal(flags: RunFlags, manifest: Path) -> RunFlags:
 
 
 async def _listing_bad_rows(run: Coroutine[Any, Any, Exit]) -> Exit:
-    try:
+    with listing_bad_rows():
         return await run
-    except BadRows as bad:
-        problems = [ArgumentProblem(one.place, one.message) for one in bad.problems]
-        raise BadArguments(problems, count=bad.count, code="bad_rows") from bad
 
 
 async def _run_for_real(plan: _Plan, policy: PollPolicy, *, dry_run: bool) -> Exit:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from attrs import evolve, frozen
 
-from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.journal import existing_journal
 from heygen_async.bulk.manifest import Manifest, SourceRow
 from heygen_async.bulk.own_files import own_files_of
 from heygen_async.bulk.promotion import Reviews, final_key, known_keys, promote, read_reviews
@@ -157,12 +157,8 @@ async def earlier_estimate(journal: Path | None) -> float:
     """
     if journal is None or not await asyncio.to_thread(journal.exists):
         return 0.0
-    opened = Journal(journal, origin="")
-    await opened.open_existing()
-    try:
+    async with existing_journal(journal) as opened:
         return await opened.estimate()
-    finally:
-        await opened.aclose()
 
 
 async def approved_rows(manifest: Manifest, files: RunFiles, review: ReviewFlags) -> Iterable[DubRow]:

@@ -71,6 +71,18 @@ class Problems:
             raise BadArguments(self.found)
 
 
+@contextmanager
+def listing_bad_rows() -> Iterator[None]:
+    """Turn the `BadRows` that the body raises into `BadArguments`, with all of its problems."""
+    from heygen_async.bulk.checks import BadRows  # noqa: PLC0415 most commands have no rows
+
+    try:
+        yield
+    except BadRows as bad:
+        problems = [ArgumentProblem(one.place, one.message) for one in bad.problems]
+        raise BadArguments(problems, count=bad.count, code="bad_rows") from bad
+
+
 def check_texts(**flags: str | None) -> None:
     """Check that each of the *flags* that is given, and not empty, is one line of text.
 

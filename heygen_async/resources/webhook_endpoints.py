@@ -8,7 +8,7 @@ from operator import attrgetter
 
 from attrs import frozen
 
-from heygen_async._arguments import check_count, check_text, is_https, shown
+from heygen_async._arguments import check_callback_url, check_count, check_text, check_type
 from heygen_async._converter import read, read_own, read_page, read_rotated
 from heygen_async._ids import check_optional_key
 from heygen_async._transport.driver import Transport
@@ -202,9 +202,8 @@ class WebhookEndpoints:
 
 
 def _check_url(url: str) -> None:
-    check_text("url", url)
-    if not is_https(url, or_loopback=True):
-        raise ValueError(f"url must be an https URL (http on loopback), not {shown(url)}")
+    check_type("url", url, str)
+    check_callback_url("url", url)
 
 
 # A tuple: inside the class `list` is a method.

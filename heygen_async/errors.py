@@ -313,7 +313,7 @@ class PermissionDenied(APIError):
 
 
 class NotFound(APIError):
-    """Raised on 404: it does not exist, or belongs to another account."""
+    """Raised on 404: the object does not exist, or belongs to another account."""
 
     _hint = "Check the id, and that the API key belongs to the account that created it."
 
@@ -400,11 +400,12 @@ class LipsyncFailed(HeyGenError):
 class WaitTimeout(HeyGenError, TimeoutError):
     """Raised when a wait reaches its deadline. The job still runs; wait for it again.
 
-    Or it is completed (`.last_status`), and what was late is its video; download it by its id. Or it was not created,
-    because the time was up before: then `lipsync_id` is `None`, and `outcome` says what is known of the create.
+    If `.last_status` is `completed`, the job has ended and only its result was late: download the video by the job's
+    id. If there is no `.lipsync_id` and nothing `.pending`, the create was not answered in time, and `.outcome` says
+    what is known of it.
 
     Attributes:
-        lipsync_id: The job (or the batch); `None` if the deadline came before it was created, or for several jobs.
+        lipsync_id: The job (or the batch); `None` if the create was not answered in time, or for several jobs.
         last_status: The last status that the API reported; `None` if there was none.
         pending: For a wait on many jobs, the ids of those that did not end in time, each with its last status.
     """
@@ -437,7 +438,7 @@ class WaitTimeout(HeyGenError, TimeoutError):
         if len(self.pending) > 1:
             return f"{len(self.pending)} lipsyncs did not end in time"
         if self.lipsync_id is None:
-            return "the deadline came before the lipsync was created"
+            return "the deadline passed before the create was answered"
         if self.last_status == _COMPLETED:
             return f"{self.lipsync_id} is completed, but its video did not arrive in time"
         return f"{self.lipsync_id} did not end in time (last status: {self.last_status or 'none'})"
@@ -477,5 +478,5 @@ def has_own_code(error: APIError) -> bool:
 
 
 def may_be_page(error: BaseException) -> bool:
-    """Return whether a gateway may have refused the request with a page of its own, which the next one may not meet."""
+    """Return whether a gateway may have refused the request with a page of its own; the next one may reach the API."""
     return isinstance(error, APIError) and not error.is_transient and not has_own_code(error)

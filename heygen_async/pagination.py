@@ -23,7 +23,7 @@ class Page(Generic[T]):
     """One page of a list.
 
     Attributes:
-        items: In the server's order, newest first.
+        items: In the server's order.
         next_token: The cursor of the next page; `None` on the last.
         has_more: Whether there is another page. If so, and it has no cursor, the list cannot be read to its end.
     """

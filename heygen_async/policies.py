@@ -23,8 +23,8 @@ class RetryPolicy:
     Attributes:
         max_attempts: How many times a request is sent at most, 1 or more; 1 switches off all retries, those after a
             429 or 409 too.
-        max_seconds: No attempt starts later than this after the first one, 0 or more. For uploads to and downloads from
-            a file host it bounds the time between attempts.
+        max_seconds: No attempt starts later than this after the first one, 0 or more. For transfers with a file host
+            it bounds the sum of the waits between attempts, which progress of a download sets back to 0.
         first_delay: The longest wait before the second attempt, 0 or more.
         max_delay: The longest wait before any attempt, 0 or more, unless the server asks for more.
         max_retry_after: A longer `Retry-After` is raised at once, as `.retry_after` of the error; 0 or more.

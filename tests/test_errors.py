@@ -92,7 +92,7 @@ def test_one_root_catches_all_that_the_library_raises():
         (EXAMPLES[2], "unexpected answer (200): required field missing @ $.data.id [request req_1]"),
         (EXAMPLES[3], "lipsync ls_1 failed: no face was found"),
         (EXAMPLES[4], "ls_1 did not end in time (last status: running)"),
-        (EXAMPLES[5], "the deadline came before the lipsync was created"),
+        (EXAMPLES[5], "the deadline passed before the create was answered"),
         (EXAMPLES[6], "2 lipsyncs did not end in time"),
         (EXAMPLES[10], "ls_1 is completed, but its video did not arrive in time"),
         (WaitTimeout(None, pending={"ls_1": "completed"}), "ls_1 is completed, but its video did not arrive in time"),

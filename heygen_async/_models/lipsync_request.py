@@ -185,14 +185,16 @@ def shown_source(source: Source) -> str:
 class LipsyncRequest(Model):
     """One lipsync to create, for `lipsyncs.create_batch`: the keywords of `lipsyncs.create`. `None` is not sent.
 
+    `video` and `audio` are each an https URL, a local file (a `Path`, `bytes` or an open binary file), or an asset.
+
     Raises:
         TypeError, ValueError: If arguments are wrong; the message names each of them.
     """
 
     video: Source = field(repr=shown_source)
-    """The source video: an https URL, a local file (a `Path`, `bytes` or an open binary file), or an asset."""
+    """The source video."""
     audio: Source = field(repr=shown_source)
-    """The new audio: likewise."""
+    """The new audio."""
     mode: Mode = "speed"
     """`speed`: fast, audio only. `precision`: higher fidelity, at about twice the price."""
     title: str | None = None
@@ -210,7 +212,7 @@ class LipsyncRequest(Model):
     start_time: float | None = None
     """Where a partial lipsync starts, in seconds."""
     end_time: float | None = None
-    """Where it ends, in seconds; after `start_time`."""
+    """Where a partial lipsync ends, in seconds; after `start_time`."""
     keep_the_same_format: bool | None = None
     """Keep the source's resolution and bitrate."""
     fps_mode: FpsMode | None = None
@@ -220,7 +222,7 @@ class LipsyncRequest(Model):
     callback_id: str | None = None
     """An id of your own, returned in webhooks, by get and by list."""
     folder_id: str | None = None
-    """The folder to put it in."""
+    """The id of the folder for the lipsync."""
 
     _checks: ClassVar[Mapping[str, Check]] = REQUEST_CHECKS
 

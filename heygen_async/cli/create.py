@@ -85,7 +85,7 @@ def create(
         flags.fps_mode: How the frame rate is handled.
         flags.callback_url: The https URL that HeyGen calls when the job has ended.
         flags.callback_id: An id of your own, returned in webhooks, by get and by list.
-        flags.folder_id: The folder to put it in.
+        flags.folder_id: The id of the folder for the lipsync.
     """
     if request_schema:
         return _print_schema()

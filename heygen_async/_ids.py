@@ -94,8 +94,8 @@ def check_optional_key(key: object) -> str | None:
 def is_key_fresh(first_sent: float, now: float) -> bool:
     """Return whether the server certainly still knows a key that was first sent at *first_sent*.
 
-    Both are seconds on a clock that counts while the machine is suspended. If that clock was set back since then, the
-    age is not known, and the key is not fresh.
+    Both are seconds on one clock, or 0 and an age. If *now* is more than `CLOCK_ERROR` before *first_sent*, the clock
+    was set back: the age is not known, and the key is not fresh.
     """
     return -CLOCK_ERROR <= now - first_sent <= KEY_SECONDS
 

@@ -37,7 +37,7 @@ _SIGNATURE: Final = re.compile(
 LONGEST_TEXT: Final = 1000
 """Most characters of one text of a server's that an error or a repr shows."""
 _WINDOW: Final = 4096
-"""How many more are read, so that a link which ends after them is recognized."""
+"""Characters that are read beyond `LONGEST_TEXT`, so that a link that is cut there is recognized as one."""
 
 
 def is_text(value: str) -> bool:
@@ -90,7 +90,7 @@ def start_of(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return what is shown of *text*."""
+    """Return *text*, cut after `LONGEST_TEXT` characters; an ellipsis shows the cut."""
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 

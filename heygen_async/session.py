@@ -66,8 +66,8 @@ class HeyGenSession:
         max_download_bytes: The longest video that is downloaded, in bytes, 1 or more. A download ends there with a
             `DownloadError`, also if its file host gives no length.
         headers: Headers to add to every request to the API, printable ASCII.
-        trust_env: Whether the proxies of `HTTP_PROXY` and `HTTPS_PROXY` are used, with their passwords in `.netrc`. If
-            `http` has it, they are in any case.
+        trust_env: Whether the proxies of `HTTP_PROXY` and `HTTPS_PROXY` are used, with their passwords in `.netrc`.
+            They are always used if `http` itself has `trust_env`.
         trace_configs: aiohttp's tracing, such as OpenTelemetry's instrumentation creates.
         ssl: An `ssl.SSLContext` for the connections of the session, with a private CA for instance; or `False`, which
             needs a `base_url` on loopback, and verifies no certificate of a host on loopback. Not together with `http`.
@@ -261,7 +261,7 @@ class HeyGenSession:
             **options: As for `lipsyncs.create`.
 
         Raises:
-            WaitTimeout: If the time is up. `.lipsync_id` is `None` if it was before the create was answered; then
+            WaitTimeout: If the time is up. `.lipsync_id` is `None` if the create was not answered in time; then
                 `.outcome` and `.idempotency_key` say what is known of it.
             LipsyncFailed: If the job failed.
             TypeError, ValueError: If an argument is wrong; nothing was sent.
@@ -316,8 +316,8 @@ class HeyGenSession:
             max_in_flight: The most jobs at once, 1 or more; `None` finds out what the account allows.
             max_attempts: The most jobs for one row if jobs fail for transient reasons, 1 or more.
             budget: Dollars, for all runs on this journal. Submitting stops when the estimate would exceed it; the
-                rows that are left are skipped. A length that is not known is taken as the longest seen, or 60 s; as
-                that of the row's own video or audio, if that is known and longer.
+                rows that are left are skipped. For an output of unknown length, the longest seen is assumed (60 s
+                before any was seen), or the length of the row's own video or audio if that is known and longer.
             rates: Dollars per second of output, by mode, for the estimate; the default is the published rates.
             submit: `each` creates jobs one by one, up to what the account allows at once; `batch` creates up to 100
                 in a request, which the server queues.

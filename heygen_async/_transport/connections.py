@@ -3,8 +3,8 @@
 Rule 1: the API key is a constant of the client that only talks to the API's origin. File hosts get a client of
 their own over the same connector, which has no key.
 Rule 2: no client keeps a cookie, and none repeats a request by itself.
-Rule 3: a proxy before an https API is not sent the key: aiohttp sends a client's headers to the proxy too, unencrypted,
-when it opens a connection through it.
+Rule 3: the key is not sent to a proxy in front of an https API: aiohttp sends a client's headers to the proxy too,
+unencrypted, when it opens a connection through it.
 Rule 4: of `.netrc` only the passwords of proxies are used. One for the API would go beside the key, or instead of the
 token; a file host refuses a presigned link that comes with one.
 """

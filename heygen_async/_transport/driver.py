@@ -77,7 +77,7 @@ class _Call:
         )
         return error
 
-    def delay_after(self, error: HeyGenError, *, now: float, chance: float) -> float | None:
+    def on_error(self, error: HeyGenError, *, now: float, chance: float) -> float | None:
         """Record *error*, write on it what is known of the call, and return the seconds to wait; `None` to stop."""
         delay = None
         if self.in_flight:  # else it is an error of an earlier attempt
@@ -157,7 +157,7 @@ class Transport:
             except HeyGenError as error:
                 if _was_deleted_before(call, error):
                     return Response(204, {}, None, attempts=call.sent)
-                delay = self._delay_after(call, error)
+                delay = self._after_error(call, error)
                 if delay is None:
                     raise
             await self.gate.sleep(delay)
@@ -166,10 +166,10 @@ class Transport:
         """Return what is known of a call under *key* that was not sent yet."""
         return CallRecord(idempotency_key=key, outcome=self.keys.outcome_before(key))
 
-    def _delay_after(self, call: _Call, error: HeyGenError) -> float | None:
+    def _after_error(self, call: _Call, error: HeyGenError) -> float | None:
         now, chance = asyncio.get_running_loop().time(), random()  # noqa: S311 it spreads retries, it guards nothing
         request, is_new = call.request, call.in_flight  # else it is an error of an earlier attempt
-        delay = call.delay_after(error, now=now, chance=chance)
+        delay = call.on_error(error, now=now, chance=chance)
         pause = call.attempts.pause_after(error, chance=chance) if is_new else None
         if pause is not None:
             self.gate.pacer.refuse(request.scope, now, pause)

@@ -79,7 +79,7 @@ class UsedKeys:
         return use
 
     def is_used(self, key: str) -> bool:
-        """Return whether the idempotency *key* can only be sent with the request it was sent with before."""
+        """Return whether *key* was used, so that it may be sent with the same request only."""
         return key in self._uses
 
     def outcome_before(self, key: str | None) -> Outcome:

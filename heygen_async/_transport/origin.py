@@ -17,7 +17,7 @@ from heygen_async._wire import GetEnv, chosen_base_url
 from heygen_async.models import Secret
 
 LOOPBACK_ONLY: Final = "HEYGEN_LOOPBACK_ONLY"
-"""The environment variable that forbids sessions to anything but loopback."""
+"""The environment variable that restricts sessions to loopback."""
 
 _OURS: Final = frozenset(
     {"x-api-key", "authorization", "host", "content-length", "content-type", "transfer-encoding", "idempotency-key"}
@@ -48,7 +48,7 @@ class Origin:
         return {**self.credentials(), **public_headers()}
 
     def credentials(self) -> dict[str, str]:
-        """Return the one of them that is a secret."""
+        """Return the header with the credential."""
         return {self.auth_header: self.auth_prefix + self.credential.reveal()}
 
 

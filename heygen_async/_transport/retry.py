@@ -21,7 +21,7 @@ class Attempts:
         policy: The limits.
         is_repeatable: Whether sending it again is safe.
         made: Attempts that have ended.
-        refusals: Those of them that use up none: answered 429, or 409 `request_in_progress`.
+        refusals: Those of them that do not count against `max_attempts`: answered 429, or 409 `request_in_progress`.
         waited: Seconds waited between attempts.
     """
 

@@ -19,7 +19,7 @@ _MOST_UNREADABLE: Final = 10
 """Unreadable answers in a row that end a wait: about two minutes of a gateway's pages."""
 
 _MOST_REFUSED: Final = 3
-"""How many of them may refuse the key: it may really be wrong, and the API gives no code."""
+"""Refusals of the key without a code that end a wait: the key may really be wrong."""
 
 _MOST_MISSING: Final = 4
 """How many answers that a new job does not exist end its wait: reads may lag behind its create."""
@@ -39,7 +39,7 @@ _JITTER: Final = 0.2
 
 @frozen
 class Failures:
-    """The consecutive requests without news of a job or a batch, and the one rule for what follows."""
+    """Consecutive requests that failed or said nothing of a job or a batch, and the rule for what happens next."""
 
     count: int = 0
     """Requests in a row that failed."""

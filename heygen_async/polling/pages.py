@@ -7,12 +7,12 @@ from typing import Final
 from heygen_async.polling.waiters import LipsyncPage, StatusRequest
 
 _MIN_WANTED: Final = 10
-"""How many lipsyncs must be wanted for a page, which is 100 whole ones, to be tried."""
+"""The fewest wanted lipsyncs for which a page of 100 is read."""
 
 _MIN_SAVED: Final = 5
 """How many requests a page must have saved for the next one to be read."""
 
-_LONGEST_PAUSE: Final = 31
+_MOST_SKIPPED: Final = 31
 """The most chances to read a page that are skipped after pages that saved too little."""
 
 
@@ -25,15 +25,15 @@ class Pages:
         self.cursor: str | None = None
         """Where to continue; `None` is the newest."""
         self._continued = False
-        self._pause = 0
-        self._skip = 0
+        self._skips = 0
+        self._skips_left = 0
 
     def is_worthwhile(self, wanted: int) -> bool:
         """Return whether to begin reading, with so many lipsyncs wanted. Each call with enough of them is a chance."""
         if wanted < _MIN_WANTED or self.reading is not None:
             return False
-        self._skip -= 1
-        return self._skip < 0
+        self._skips_left -= 1
+        return self._skips_left < 0
 
     def join(self, wanted: int) -> StatusRequest | None:
         """Return the page in flight, if so many wanted lipsyncs should wait for it."""
@@ -58,10 +58,10 @@ class Pages:
         """
         continued, self._continued = self._continued, False
         if page is not None and saved >= _MIN_SAVED:
-            self._pause = self._skip = 0
+            self._skips = self._skips_left = 0
             self.cursor = page.next_token if page.has_more else None
             return self.cursor is not None and left >= _MIN_WANTED
         self.cursor = None
         if request.token is None:
-            self._pause = self._skip = min(2 * self._pause + 1, _LONGEST_PAUSE)
+            self._skips = self._skips_left = min(2 * self._skips + 1, _MOST_SKIPPED)
         return continued and left >= _MIN_WANTED

@@ -1,7 +1,7 @@
 """The I/O around the board: it sends the requests, wakes the waiters and sets the timer, and decides nothing.
 
-There is no task in here and none is started. Every waiter lends its own: it sleeps until the board has a request for
-it to send, or a result. One timer handle fires when something is due.
+No task is started here. A request is sent in the task of a waiter, which otherwise sleeps until the board has a request
+for it to send, or a result. One timer handle fires when something is due.
 """
 
 from __future__ import annotations

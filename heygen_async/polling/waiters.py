@@ -98,7 +98,7 @@ class Job:
     notified: bool = False
     """Whether a notification arrived."""
     refetch: bool = False
-    """Whether it arrived while the job was in flight."""
+    """Whether a notification arrived while the job was in flight."""
     seen_running: bool = False
     """Whether it was seen unfinished, so that its end tells how long such jobs take."""
     was_new: bool = False

@@ -15,12 +15,11 @@ from heygen_async._bulk_calls import BulkCalls, JobList
 from heygen_async._dub import OneDub
 from heygen_async._media.downloads import Downloads
 from heygen_async._media.ingestion import Ingestion
-from heygen_async._media.targets import FilePath
 from heygen_async._media.transfers import Transfers
 from heygen_async._media.uploads import Uploads
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.keys import UsedKeys
-from heygen_async.models import LipsyncOptions
+from heygen_async.models import FilePath, LipsyncOptions
 from heygen_async.pagination import MAX_PAGE
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller

@@ -11,11 +11,11 @@ from typing import Final
 from attrs import evolve, frozen
 
 from heygen_async._media.downloads import Downloads
-from heygen_async._media.targets import FilePath, check_file
+from heygen_async._media.targets import check_file
 from heygen_async._transport.driver import Transport
 from heygen_async.errors import CallRecord, LipsyncFailed, WaitTimeout
 from heygen_async.jobs import LipsyncJob
-from heygen_async.models import Lipsync, LipsyncOptions, Source
+from heygen_async.models import FilePath, Lipsync, LipsyncOptions, Source
 from heygen_async.resources.lipsyncs import Lipsyncs
 
 _NAMING_THE_JOB: Final = (LipsyncFailed, WaitTimeout, asyncio.CancelledError)

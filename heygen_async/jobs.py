@@ -11,9 +11,8 @@ from typing import Protocol
 
 from heygen_async._arguments import check_timeout
 from heygen_async._media.downloads import Downloads
-from heygen_async._media.targets import FilePath
 from heygen_async._media.transfers import Progress
-from heygen_async.models import Batch, BatchItem, Lipsync, LipsyncStatus
+from heygen_async.models import Batch, BatchItem, FilePath, Lipsync, LipsyncStatus
 from heygen_async.pagination import Page, Paginator
 from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller

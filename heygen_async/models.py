@@ -26,6 +26,7 @@ from heygen_async._models.answers import (
 )
 from heygen_async._models.dub_row import MAX_ROW_KEY as MAX_ROW_KEY  # noqa: PLC0414 the same
 from heygen_async._models.dub_row import DubOutcome, DubRow, row_faults
+from heygen_async._models.dub_row import FilePath as FilePath  # noqa: PLC0414 the same
 from heygen_async._models.dub_row import RowState as RowState  # noqa: PLC0414 the same
 from heygen_async._models.lipsync_request import MAX_BATCH as MAX_BATCH  # noqa: PLC0414 the same
 from heygen_async._models.lipsync_request import AssetId, FpsMode, LipsyncOptions, LipsyncRequest, Mode, Source

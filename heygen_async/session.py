@@ -19,7 +19,7 @@ from heygen_async._transport.gate import Gate
 from heygen_async._transport.http import Http
 from heygen_async._transport.origin import SecretHeaders, check_headers, concealed, make_origin
 from heygen_async._wire import Parameter, Response, compose_raw
-from heygen_async.models import JSON, DubRow, Lipsync, LipsyncOptions, Source
+from heygen_async.models import JSON, DubRow, FilePath, Lipsync, LipsyncOptions, Source
 from heygen_async.policies import PollPolicy, RetryPolicy, Timeouts
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from heygen_async._bulk_calls import BulkCalls
     from heygen_async._calls import Calls
-    from heygen_async._media.targets import FilePath
     from heygen_async._media.transfers import Progress
     from heygen_async.bulk.events import DubEvent
     from heygen_async.bulk.run import DubRun

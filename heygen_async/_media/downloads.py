@@ -23,7 +23,6 @@ from heygen_async._media.open_file import OpenFile
 from heygen_async._media.output_links import OutputLink
 from heygen_async._media.parts import Part, part_path, write_whole
 from heygen_async._media.targets import (
-    FilePath,
     captions_path,
     check_captions,
     check_file,
@@ -36,7 +35,7 @@ from heygen_async._text import one_line
 from heygen_async._transport.driver import Transport
 from heygen_async._transport.retry import Attempts
 from heygen_async.errors import DownloadError, HeyGenError
-from heygen_async.models import Lipsync
+from heygen_async.models import FilePath, Lipsync
 
 T = TypeVar("T")
 

@@ -11,9 +11,8 @@ import re
 import unicodedata
 from collections.abc import Callable
 from functools import partial
-from os import PathLike
 from pathlib import Path, PurePath
-from typing import Final, TypeAlias
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from anyio import to_thread
@@ -21,8 +20,7 @@ from anyio import to_thread
 from heygen_async._media.parts import PART, SIDE, part_problem
 from heygen_async._text import one_line, start_of
 from heygen_async.errors import DownloadError
-
-FilePath: TypeAlias = "str | PathLike[str]"
+from heygen_async.models import FilePath
 
 _SUFFIX_BYTES: Final = len(SIDE)
 _NAME_BYTES, _PATH_BYTES = 255, 4096

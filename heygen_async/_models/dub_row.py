@@ -15,7 +15,7 @@ from heygen_async._models.answers import Asset, Lipsync
 from heygen_async._models.lipsync_request import (
     REQUEST_CHECKS,
     AssetId,
-    Check,
+    FieldCheck,
     LipsyncRequest,
     Source,
     check_source,
@@ -28,7 +28,7 @@ MAX_ROW_KEY: Final = 250
 """The most characters of the key of a row."""
 _ROW_KEY: Final = re.compile(rf"[A-Za-z0-9_\-:.]{{1,{MAX_ROW_KEY}}}")
 
-Output: TypeAlias = "str | PathLike[str]"
+FilePath: TypeAlias = "str | PathLike[str]"
 
 RowState: TypeAlias = Literal["completed", "unchanged", "failed", "skipped"]
 """How a row of a run can end."""
@@ -54,7 +54,7 @@ def _check_output(name: str, value: object) -> None:
         raise ValueError(f"{name} must be the name of a file, not {shown(str(value))}")
 
 
-_ROW_CHECKS: Final[Mapping[str, Check]] = {
+_ROW_CHECKS: Final[Mapping[str, FieldCheck]] = {
     **REQUEST_CHECKS,
     "video": _check_lasting_source,
     "audio": _check_lasting_source,
@@ -83,12 +83,12 @@ class DubRow(LipsyncRequest):
     key: str | None = field(default=None, kw_only=True)
     """Your own name for the row, unique in its journal: 1 to 250 of `A-Z a-z 0-9 _ - : .`. Without one, a key is made
     from everything that is sent, so that two equal rows are one job."""
-    output: Output | None = field(default=None, kw_only=True)
+    output: FilePath | None = field(default=None, kw_only=True)
     """The file to write, relative to the output folder of the run if that has one."""
     captions: bool | None = field(default=None, kw_only=True)
     """Whether captions are written beside the video, as `.srt`; `None` leaves it to the run."""
 
-    _checks: ClassVar[Mapping[str, Check]] = _ROW_CHECKS
+    _checks: ClassVar[Mapping[str, FieldCheck]] = _ROW_CHECKS
 
 
 def row_faults(fields: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -73,7 +73,7 @@ MAX_TITLE: Final = 10_000
 MAX_BATCH: Final = 100
 """Most lipsyncs in one batch."""
 
-Check: TypeAlias = Callable[[str, object], None]
+FieldCheck: TypeAlias = Callable[[str, object], None]
 FieldFault: TypeAlias = tuple[str, TypeError | ValueError]
 """The name of a field, and what is wrong with it."""
 
@@ -107,7 +107,7 @@ def check_title(name: str, value: object) -> None:
         raise ValueError(f"{name} must be at most {MAX_TITLE:,} characters, not {len(value):,}")
 
 
-def _one_of(*words: str | None) -> Check:
+def _one_of(*words: str | None) -> FieldCheck:
     listed = ", ".join(word for word in words if word)
 
     def check(name: str, value: object) -> None:
@@ -117,7 +117,7 @@ def _one_of(*words: str | None) -> Check:
     return check
 
 
-REQUEST_CHECKS: Final[Mapping[str, Check]] = {
+REQUEST_CHECKS: Final[Mapping[str, FieldCheck]] = {
     "video": check_source,
     "audio": check_source,
     "mode": _one_of(*get_args(Mode)),
@@ -143,7 +143,7 @@ _AS_SENT: Final = frozenset({str, float, int, bool, NoneType})
 """The types of most values, which stay as they are."""
 
 
-def faults_of(fields: Mapping[str, object], checks: Mapping[str, Check]) -> list[FieldFault]:
+def faults_of(fields: Mapping[str, object], checks: Mapping[str, FieldCheck]) -> list[FieldFault]:
     """Return what *checks* find wrong with *fields*, in their order; a field without a check is not checked."""
     faults: list[FieldFault] = []
     for name, value in fields.items():
@@ -224,7 +224,7 @@ class LipsyncRequest(Model):
     folder_id: str | None = None
     """The id of the folder for the lipsync."""
 
-    _checks: ClassVar[Mapping[str, Check]] = REQUEST_CHECKS
+    _checks: ClassVar[Mapping[str, FieldCheck]] = REQUEST_CHECKS
 
     def __attrs_post_init__(self) -> None:
         fields = vars(self)

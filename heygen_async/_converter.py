@@ -169,7 +169,7 @@ def _reader(model: type[T]) -> Callable[[object], T]:
     return _readers[model]
 
 
-def _without_frames(read: Callable[P, T]) -> Callable[P, T]:
+def _raising_without_frames(read: Callable[P, T]) -> Callable[P, T]:
     """Raise the errors of *read* without its frames: their variables hold presigned links."""
 
     @wraps(read)
@@ -193,10 +193,10 @@ def read(response: Response, model: type[T]) -> T:
         return _reader(model)(cast("Any", response.data)["data"])
     except UNREADABLE:
         pass
-    return _read(response, model)
+    return _read_or_explain(response, model)
 
 
-@_without_frames
+@_raising_without_frames
 def read_new(response: Response, model: type[T], id_field: str, *, is_usable: Callable[[str], bool] = is_id) -> T:
     """Return the `data` of the answer to a request that makes something, as a *model* whose *id_field* is an id.
 
@@ -217,7 +217,7 @@ def read_new(response: Response, model: type[T], id_field: str, *, is_usable: Ca
     return made
 
 
-@_without_frames
+@_raising_without_frames
 def read_own(response: Response, model: type[T], own_id: str) -> T:
     """Return the `data` of the answer to a request for one thing, as a *model* whose id is *own_id*.
 
@@ -243,24 +243,24 @@ def read_rotated(response: Response, own_id: str) -> Secret:
     return found.secret
 
 
-@_without_frames
-def _read(response: Response, model: type[T]) -> T:
+@_raising_without_frames
+def _read_or_explain(response: Response, model: type[T]) -> T:
     return _structure(response, _member(response, response.data, "data", "$"), model, "$.data")
 
 
-@_without_frames
+@_raising_without_frames
 def read_page(response: Response, model: type[T]) -> Page[T]:
     """Return an answer whose `data` is a list, with the cursor beside it, as a page of *model*."""
     return _page(response, response.data, "data", partial(_models, model), "$")
 
 
-@_without_frames
+@_raising_without_frames
 def read_statuses(response: Response) -> Page[tuple[str, LipsyncStatus | str]]:
     """Return the ids and statuses of a bulk status answer. Entries that cannot be read are left out."""
     return _page(response, response.data, "data", _statuses, "$")
 
 
-@_without_frames
+@_raising_without_frames
 def read_batch_items(response: Response, batch_id: str) -> Page[BatchItem]:
     """Return items of the batch *batch_id*; their list and cursor are both inside `data`.
 

@@ -19,7 +19,7 @@ MOST_BLANKS: Final = 1 << 16
 """Bytes at the start of a file that may be blank."""
 
 _CAPTION_PAGES: Final = (b"<!doctype", b"<!--", b"<?xml", b"<html", b"<head", b"<body", b"<title", b"<error")
-"""With what a page begins in the place of captions, which may have tags of their own."""
+"""How a page begins. Captions may begin with other tags."""
 _WIDE_TAG: Final = rb"<\0[a-z!?/]\0|\0<\0[a-z!?/]"
 """A tag in UTF-16 without a byte order mark."""
 _PAGES: Final = {
@@ -28,19 +28,19 @@ _PAGES: Final = {
         rb'\{\s*["}]|\[\s*[{\]]|' + b"|".join(map(re.escape, _CAPTION_PAGES)) + b"|" + _WIDE_TAG, re.IGNORECASE
     ),
 }
-"""With what HTML, XML and JSON begin; captions may also begin with a quotation or a remark in brackets."""
+"""How HTML, XML and JSON begin; captions may also begin with a quotation or a remark in brackets."""
 _CUT: Final = re.compile(rb"[<{\[]?|<\0.?|\0<\0?|\0\0\xfe", re.DOTALL)
 """What may become one of these."""
 _BOX: Final = re.compile(
     rb".{4}(?:ftyp|styp|moov|moof|mdat|sidx|pnot)|\0.{3}(?:uuid|free|skip|wide)|\x1a\x45\xdf\xa3", re.DOTALL
 )
-"""With what an MP4 begins: the length of its first box, which may have any bytes, and what that box is. Or a WebM."""
+"""How an MP4 begins: the length of its first box, which may have any bytes, and what that box is. Or a WebM."""
 _BOX_BYTES: Final = 12
 """Those, and the first brand."""
 _OTHER_FILES: Final = (b"#EXTM3U", b"%PDF", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08")
-"""With what files begin that are certainly no video: a list of parts, a document, an archive, an image."""
+"""How files begin that are certainly no video: a list of parts, a document, an archive, an image."""
 _NO_CAPTIONS: Final = (*_OTHER_FILES, b"\x1a\x45\xdf\xa3")
-"""With what files begin that are certainly no captions, though they may have no NUL at once: a WebM too."""
+"""How files begin that are certainly no captions, though they may have no NUL at once: a WebM too."""
 _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ENCODINGS: Final = (
     *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),

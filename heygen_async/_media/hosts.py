@@ -19,7 +19,7 @@ from heygen_async.errors import APIError, HeyGenError, UnexpectedResponse, error
 _EXPIRED: Final = frozenset({401, 403, 404, 410})
 """The statuses with which a file host says that a link has expired, or does not exist (yet)."""
 _EXPIRED_CODE: Final = "ExpiredToken"
-"""The code with which Google's storage says it, and Amazon's if the signer's own credentials have expired: with 400."""
+"""The code of a 400 that means it: at Google's storage, and at Amazon's if the signer's credentials have expired."""
 _OF_THE_API: Final = frozenset({401, 402, 403, 404})
 """The statuses whose classes are about the API: its key, its credit, its ids. A file host has none of them."""
 _TRANSIENT_CODES: Final = frozenset({"RequestTimeout", "OperationAborted"})

@@ -1,4 +1,4 @@
-"""Links to the outputs of lipsyncs: whether there is one to follow, when it ends, and how to get a fresh one."""
+"""Links to the outputs of lipsyncs: whether there is one to follow, when it expires, and how to get a fresh one."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def link_of(lipsync: Lipsync, kind: OutputKind) -> Secret:
 
 
 def expires_at(link: Secret) -> float | None:
-    """Return when a presigned link ends according to its own parameters, as Unix time; `None` if they do not say."""
+    """Return when a presigned link expires according to its own parameters, as Unix time; `None` if they do not say."""
     query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(link.reveal()).query).items()}
     for vendor in ("x-amz", "x-goog"):
         signed, seconds = query.get(f"{vendor}-date"), query.get(f"{vendor}-expires")

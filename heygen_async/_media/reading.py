@@ -23,7 +23,8 @@ PIECE: Final = 256 * 1024
 SAMPLE: Final = 64 * 1024
 """The bytes at the start, in the middle and at the end of a file that are its sample."""
 
-_GULP: Final = 4 * BLOCK
+_HASHED_AT_ONCE: Final = 4 * BLOCK
+"""The bytes that are hashed in one visit to a thread."""
 
 
 class Reading:
@@ -154,7 +155,7 @@ async def sha256_of(pool: ThreadPoolExecutor, file: LocalFile) -> str:
 def _absorb(digest: hashlib._Hash, file: Readable) -> int:
     # Several blocks in one visit to a thread, and few enough that a cancelled caller soon leaves it idle.
     read = 0
-    while read < _GULP and (block := file.read(BLOCK)):
+    while read < _HASHED_AT_ONCE and (block := file.read(BLOCK)):
         digest.update(block)
         read += len(block)
     return read

@@ -22,9 +22,9 @@ HeyGen says "32 MB". This reading holds whatever it counts as one MB, as a file 
 """
 
 SETTLED_AFTER: Final = 60.0
-"""Seconds without a change after which a file is hashed while it is sent, and not before.
+"""Seconds without a change after which a file may be hashed while it is sent. A younger one is hashed before.
 
-Somebody may still be writing to a younger one, and file systems count in steps of up to two seconds.
+Somebody may still be writing to that, and file systems count in steps of up to two seconds.
 """
 
 Progress: TypeAlias = Callable[[int, int | None], Awaitable[None] | None]

@@ -31,7 +31,7 @@ class Upload:
 
     finished: asyncio.Event = field(factory=asyncio.Event)
     error: HeyGenError | None = None
-    """Why it failed, if others would fail likewise."""
+    """Why it failed, if others would fail in the same way."""
 
 
 @define(eq=False)
@@ -62,7 +62,7 @@ class UploadCache:
         self._entries: dict[str, CachedUpload] = {}
         self._unhashed: dict[Sample, CachedUpload] = {}
 
-    def has_alike(self, sample: Sample) -> bool:
+    def has_sample(self, sample: Sample) -> bool:
         """Return whether there is a content with that sample."""
         return sample in self._unhashed or any(entry.sample == sample for entry in self._entries.values())
 

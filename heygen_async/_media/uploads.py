@@ -101,7 +101,7 @@ class Uploads:
         sample = await sample_of(pool, file)
         sha256 = None if self._is_settled(file) else await sha256_of(pool, file)
         while True:
-            if sha256 is None and cache.has_alike(sample):
+            if sha256 is None and cache.has_sample(sample):
                 sha256 = await sha256_of(pool, file)
             rival = cache.unhashed(sample)
             if rival is None or rival.upload is None:

@@ -101,7 +101,7 @@ class ClusterHarness:
         """Do all that a scheduler does, once."""
         one = await self.scheduler(points)
         await one._look_around()
-        await one._second_look()
+        await one._redeliver()
         await one._move()
         await one._move()
         while taken := one._looks.take(one.clock()):

@@ -55,7 +55,7 @@ async def test_work_is_begun_when_it_is_notified_and_not_at_the_next_look(
         (worker, "BEAT_SECONDS"),
         (delivery, "_POLL"),
         (scheduling, "IDLE_SECONDS"),
-        (scheduling, "SECOND_LOOK_SECONDS"),
+        (scheduling, "REDELIVERY_SECONDS"),
     ):
         monkeypatch.setattr(module, name, AN_HOUR)
     (tmp_path / "new.mp3").write_bytes(SAMPLE_AUDIO.read_bytes())
@@ -351,7 +351,7 @@ async def test_a_worker_is_gone_once_it_is_silent_and_sooner_without_a_connectio
 async def test_the_worker_that_is_the_scheduler_is_not_gone_after_the_database_was_away(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own sign of life is as old as that of the others, and it is certainly there."""
+    """Its own heartbeat is as old as that of the others, and it is certainly there."""
     async with open_harness(database_url, tmp_path, monkeypatch) as one:
         scheduler = await one.scheduler()
         await scheduler._look_around()

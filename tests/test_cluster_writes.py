@@ -249,7 +249,7 @@ def a_worker(one: ClusterHarness, name: str, gate: Gate) -> Worker:
 
 
 async def _make_known(one: ClusterHarness, pid: int) -> None:
-    """Enter workers as alive: their sign of life is of tomorrow."""
+    """Enter workers as alive: their heartbeat is of tomorrow."""
     for name in ("first", "second", "healthy"):
         await one.database.fetch(
             "INSERT INTO workers (name, account, host, process, pid, beat) "
@@ -336,7 +336,7 @@ async def test_a_scheduler_that_stops_at_any_of_its_writes_loses_no_row_and_chan
 ) -> None:
     for module, name, seconds in (
         (scheduling, "RENEW_SECONDS", 0.05),
-        (scheduling, "SECOND_LOOK_SECONDS", 0.05),
+        (scheduling, "REDELIVERY_SECONDS", 0.05),
         (scheduling, "LOOK_AROUND_SECONDS", 0.1),
         (scheduling, "IDLE_SECONDS", 0.02),
         (worker, "CANDIDATE_SECONDS", 0.02),

@@ -46,8 +46,8 @@ LONGEST_PAUSE: Final = 60.0
 """Seconds without creates after a failure: after the first, and after many."""
 
 OUTAGE: Final = 3600.0
-"""Seconds of failures after which the run ends, if the server has answered before. Nor is a longer `Retry-After` waited
-for: what has it fails at once."""
+"""Seconds of failures after which the run ends, if the server has answered before. A request that is answered with a
+longer `Retry-After` fails at once."""
 
 NEVER_ANSWERED: Final = 60.0
 """The same if it has not: its address may be wrong."""

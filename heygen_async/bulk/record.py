@@ -83,7 +83,8 @@ class Record:
     audio_asset: str | None = None
     """What was uploaded for it."""
     sent_at: float | None = None
-    """When it was first sent, or when a search last showed that there is no job of it."""
+    """When it was first sent, or when a search last showed that there is no job of it; `None` if it was not sent, or if
+    only a search can settle whether there is one."""
     batch: str | None = None
     """The key of the batch that it was sent in."""
     item: int | None = None
@@ -139,7 +140,7 @@ class Record:
     is_stopped: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
     """Whether nothing more is done for the row in this run."""
     ends_run: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
-    """Whether that concerns all rows."""
+    """Whether the failure ends the whole run."""
     tries: int = field(default=0, eq=False, metadata=_NOT_SAVED)
     """How often the same effect has failed in a row."""
     hold: float = field(default=0.0, eq=False, metadata=_NOT_SAVED)
@@ -147,7 +148,7 @@ class Record:
     has_reuploaded: bool = field(default=False, eq=False, metadata=_NOT_SAVED)
     """Whether its files were uploaded again because the server had lost them."""
     outdated_assets: tuple[str, ...] = field(default=(), eq=False, metadata=_NOT_SAVED)
-    """Uploads of an attempt that failed: its next one uses none of them, because they may be why."""
+    """Uploads of an attempt that failed: the next one does not use them, because they may have caused the failure."""
     group: str | None = field(default=None, eq=False, metadata=_NOT_SAVED)
     """The group of rows that it is to share its next batch with."""
     job: Lipsync | None = field(default=None, eq=False, metadata=_NOT_SAVED)
@@ -370,7 +371,7 @@ class Record:
         return evolve(self, video_asset=video, audio_asset=audio, outdated_assets=())
 
     def without_assets(self, *, outdated: tuple[str, ...] = ()) -> Record:
-        """Return the record of a row whose uploads are not used any more; those that are *outdated* by no row."""
+        """Return the record of a row whose uploads are not used any more; no row uses the *outdated* ones."""
         return evolve(self, video_asset=None, audio_asset=None, outdated_assets=outdated)
 
     def reuploading(self) -> Record:

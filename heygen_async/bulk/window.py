@@ -19,8 +19,8 @@ class Window:
     _free: asyncio.Semaphore = field(
         init=False, default=Factory(lambda self: asyncio.Semaphore(self.size), takes_self=True)
     )
-    _beside: set[str] = field(factory=set, init=False)
-    """The keys of rows that take no room."""
+    _extra: set[str] = field(factory=set, init=False)
+    """Keys of active rows that do not count against `size`."""
 
     async def enter(self) -> None:
         """Wait until there is room for another row."""
@@ -28,13 +28,13 @@ class Window:
 
     def widen(self, key: str) -> None:
         """Make room for another row while the row with *key* is active: it waits for rows that may not have started."""
-        if key not in self._beside:
-            self._beside.add(key)
+        if key not in self._extra:
+            self._extra.add(key)
             self._free.release()
 
     def leave(self, key: str) -> None:
         """Note that the outcome of the row with *key* was taken."""
-        if key in self._beside:
-            self._beside.remove(key)
+        if key in self._extra:
+            self._extra.remove(key)
         else:
             self._free.release()

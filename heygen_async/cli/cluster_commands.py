@@ -295,12 +295,12 @@ async def _later_status(cluster: Cluster) -> ClusterStatus:
     """Return the status a moment later, however long the database is away: the workers wait for it too."""
     from heygen_async.bulk.cluster import DatabaseLost  # noqa: PLC0415 what it needs is an extra
 
-    is_told = False
+    is_reported = False
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         try:
             return await cluster.status()
         except DatabaseLost as error:
-            if not is_told:
+            if not is_reported:
                 print_for_people(f"waiting for the database: {error}")
-            is_told = True
+            is_reported = True

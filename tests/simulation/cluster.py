@@ -338,7 +338,7 @@ class _Member(Process):
 
 @define(eq=False)
 class _Worker(Worker):
-    """A worker that gives its sign of life without a connection of its own."""
+    """A worker that sends its heartbeats without a connection of its own."""
 
     def hear_of_rows(self) -> None:
         """Wake its scheduler, if it has one."""

@@ -20,7 +20,7 @@ from heygen_async.bulk.cluster.scheduler import Learnt
 LEASE_SECONDS: Final = 2.5
 """How long a scheduler holds an account without renewing that."""
 ALIVE_SECONDS: Final = 2.0
-"""How recent the last sign of life of a worker is that others count on."""
+"""How old the last heartbeat of a worker may be that others count on, in seconds."""
 
 
 class LeaseLost(ClusterError):

@@ -21,9 +21,9 @@ from heygen_async.bulk.cluster.rows import Run, RunOptions, Stage, StepAnswer, S
 from heygen_async.bulk.cluster.scheduler import AHEAD, AfterAnswer, Answered, AtWork, Busy, Learnt
 
 GONE_SECONDS: Final = 0.8
-"""A worker whose connection has ended counts as gone after so many seconds without a sign of life; it may reconnect."""
+"""A worker whose connection has ended counts as gone after so many seconds without a heartbeat; it may reconnect."""
 SILENT_SECONDS: Final = 4.0
-"""A worker that is connected counts as gone after so many seconds without a sign of life."""
+"""A worker that is connected counts as gone after so many seconds without a heartbeat."""
 START_SECONDS: Final = 8.0
 """How long after a start of the database no worker is judged."""
 

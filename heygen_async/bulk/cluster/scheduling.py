@@ -38,8 +38,8 @@ RENEW_SECONDS: Final = 0.5
 """Seconds between two renewals of the lease."""
 LOOK_AROUND_SECONDS: Final = 3.0
 """Seconds between two looks at everything, whatever was notified."""
-SECOND_LOOK_SECONDS: Final = 0.25
-"""Seconds between two looks for work that no worker does."""
+REDELIVERY_SECONDS: Final = 0.25
+"""Seconds between two checks for work to deliver again."""
 IDLE_SECONDS: Final = 0.5
 """The longest time between two looks at rows that may be granted."""
 UNREACHABLE_SECONDS: Final = 8.0
@@ -71,7 +71,7 @@ class DatabaseClock:
 
 @frozen(kw_only=True)
 class Tuning:
-    """How patient the scheduler is, in seconds."""
+    """Delays and time limits of the scheduler, in seconds."""
 
     delays: RetryDelays = field(factory=RetryDelays)
     unreachable: float = UNREACHABLE_SECONDS
@@ -139,9 +139,9 @@ class Scheduler:
     async def _keep_looking_around(self) -> None:
         elapsed = 0.0
         while True:
-            await asyncio.sleep(SECOND_LOOK_SECONDS)
-            elapsed += SECOND_LOOK_SECONDS
-            await self._second_look()
+            await asyncio.sleep(REDELIVERY_SECONDS)
+            elapsed += REDELIVERY_SECONDS
+            await self._redeliver()
             if elapsed >= LOOK_AROUND_SECONDS:
                 elapsed = 0.0
                 await self._look_around()
@@ -157,7 +157,7 @@ class Scheduler:
         self._look_wake.set()
         self._wake.set()
 
-    async def _second_look(self) -> None:
+    async def _redeliver(self) -> None:
         """Deliver again what the engine has lost, or what a worker that is gone had begun."""
         at_work = await self.store.at_work(self._runs)
         if not at_work:

@@ -1,4 +1,4 @@
-"""A worker: slots for each kind of step, its sign of life, and its candidacy for the scheduler.
+"""A worker: slots for each kind of step, its heartbeat, and its attempts to become the scheduler.
 
 Rule 1: it lives as long as its own connection does: the others see its end by that.
 Rule 2: it ends in order: transfers are put back, creates are finished, and the lease is given up.
@@ -37,7 +37,7 @@ from heygen_async.bulk.searching import Searcher
 from heygen_async.bulk.store import UnixClock
 
 BEAT_SECONDS: Final = 0.5
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 RECONNECT_SECONDS: Final = 0.05
 """Seconds between two attempts to connect again."""
 _AWAY: Final = 2
@@ -99,7 +99,7 @@ class Worker:
         api: The API.
         slots: How much at once.
         pace: The requests a second of all workers together.
-        tuning: How patient it is.
+        tuning: Its delays and time limits.
         rest_seconds: How long it rests.
     """
 
@@ -172,10 +172,10 @@ class Worker:
             async with asyncio.timeout(_LEAVE_SECONDS):
                 await self.database.fetch("DELETE FROM workers WHERE name = %(worker)s", {"worker": self.name})
 
-    # The sign of life
+    # The heartbeat
 
     async def _listen(self) -> None:
-        """Receive notifications, and give a sign of life, on one connection, for as long as the worker runs."""
+        """Receive notifications, and send heartbeats, on one connection, for as long as the worker runs."""
         failures = 0
         while True:
             try:

@@ -25,7 +25,7 @@ from heygen_async.policies import PollPolicy
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.account import Accounts
 from heygen_async.resources.assets import Assets
-from heygen_async.resources.lipsync_reads import fetch, fetch_page, fetch_statuses, without_retries
+from heygen_async.resources.lipsync_reads import fetch_lipsync, fetch_page, fetch_statuses, without_retries
 from heygen_async.resources.lipsyncs import Lipsyncs
 from heygen_async.resources.webhook_endpoints import WebhookEndpoints
 
@@ -38,7 +38,7 @@ class Calls:
         self.transfers = transfers
         self.poller = poller
         self.uploads = Uploads(transport, transfers, Ingestion(transport, poller.policy))
-        self.downloads = Downloads(transport, transfers, partial(fetch, transport))
+        self.downloads = Downloads(transport, transfers, partial(fetch_lipsync, transport))
         self.account = Accounts(transport)
         self.webhooks = WebhookEndpoints(transport)
         self.assets = Assets(transport, self.uploads)
@@ -50,7 +50,7 @@ class Calls:
         once = without_retries(transport)
         poller = LipsyncPoller(
             statuses=partial(fetch_statuses, once),
-            get=partial(fetch, once),
+            get=partial(fetch_lipsync, once),
             list_page=partial(fetch_page, once, MAX_PAGE),
             policy=polling,
             now=transport.server_time.now,

@@ -23,7 +23,7 @@ from heygen_async.polling.requests import log_finished
 __all__ = ("LipsyncBatch", "LipsyncJob")
 
 
-class _Calls(Protocol):
+class _Lipsyncs(Protocol):
     """What a job needs of `session.lipsyncs`."""
 
     async def get(self, lipsync_id: str) -> Lipsync: ...
@@ -43,7 +43,7 @@ class LipsyncJob:
     def __init__(
         self,
         id: str,
-        lipsyncs: _Calls,
+        lipsyncs: _Lipsyncs,
         poller: LipsyncPoller,
         downloads: Downloads,
         *,

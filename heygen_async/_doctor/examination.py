@@ -46,7 +46,7 @@ async def examine(transport: Transport) -> Diagnosis:
 
     Cancelled, it stops at once; nothing has to be undone.
     """
-    calls = _Calls(evolve(transport, retry=_fewer(transport.retry), timeouts=_shorter(transport.timeouts)))
+    calls = _ReadOnlyCalls(evolve(transport, retry=_fewer(transport.retry), timeouts=_shorter(transport.timeouts)))
     started = datetime.fromtimestamp(transport.clock(), UTC)
     reach = await transport.http.connections.probe(calls.transport.timeouts.connect)
     can_connect = reach is None or reach.failure is None
@@ -68,7 +68,7 @@ def _shorter(given: Timeouts) -> Timeouts:
 
 
 @frozen
-class _Calls:
+class _ReadOnlyCalls:
     """Makes the calls."""
 
     transport: Transport

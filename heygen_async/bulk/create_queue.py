@@ -22,7 +22,7 @@ from heygen_async.errors import HeyGenError
 
 
 @define(eq=False)
-class _Waiting:
+class _QueuedRow:
     number: int
     not_before: float
     tries: int
@@ -41,7 +41,7 @@ class CreateQueue:
     """How many creates had a usable answer."""
     _batches: int = 0
     """How many batches have been sent and have no answer; they need no seat."""
-    _queue: list[_Waiting] = field(factory=list)
+    _queue: list[_QueuedRow] = field(factory=list)
     _timer: asyncio.TimerHandle | None = None
     _closes_at: float | None = None
     """When `close` stops waiting for answers; a second call waits until the same time."""
@@ -60,7 +60,7 @@ class CreateQueue:
             tries: How many of its creates had no usable answer. After failures, rows with fewer of them go first: it
                 may be the row, and not the API, that gets no answer.
         """
-        waiting = _Waiting(number, not_before, tries, asyncio.get_running_loop().create_future())
+        waiting = _QueuedRow(number, not_before, tries, asyncio.get_running_loop().create_future())
         insort(self._queue, waiting, key=lambda one: one.number)
         self.move()
         try:
@@ -157,7 +157,7 @@ class CreateQueue:
         self._note_empty()
         self._arm()
 
-    def _next_ready(self) -> _Waiting | None:
+    def _next_ready(self) -> _QueuedRow | None:
         now = self.clock()
         ready = (one for one in self._queue if one.not_before <= now)
         return min(ready, key=lambda one: one.tries, default=None) if self.breaker.failures else next(ready, None)

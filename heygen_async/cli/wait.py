@@ -46,7 +46,7 @@ def path_of(lipsync_id: str) -> str:
     return f"/v3/lipsyncs/{segment('lipsync_id', lipsync_id)}"
 
 
-async def fetch(heygen: HeyGenSession, lipsync_id: str) -> JSON:
+async def fetch_envelope(heygen: HeyGenSession, lipsync_id: str) -> JSON:
     """Get one lipsync as the API answers it, envelope included."""
     return (await heygen.request("GET", path_of(lipsync_id))).data
 
@@ -58,7 +58,7 @@ async def check_connection(heygen: HeyGenSession, lipsync_id: str) -> None:
         HeyGenError: If it fails. An unknown id is left to the wait.
     """
     with suppress(NotFound):
-        await fetch(heygen, lipsync_id)
+        await fetch_envelope(heygen, lipsync_id)
 
 
 async def wait_for(
@@ -129,7 +129,7 @@ async def _report(
 
 async def _fetch(heygen: HeyGenSession, lipsync_id: str, options: Options, *, is_ours: bool) -> JSON:
     try:
-        return await fetch(heygen, lipsync_id)
+        return await fetch_envelope(heygen, lipsync_id)
     except HeyGenError as error:
         if is_ours or not isinstance(error, NotFound):  # an id that was given may be of no job
             error.add_note(how_to_continue([lipsync_id], options))
@@ -143,7 +143,7 @@ async def _print_unfinished(heygen: HeyGenSession, pending: Mapping[str, str | N
         envelope: JSON = {"data": {"id": lipsync_id, "status": status}}
         try:
             async with asyncio.timeout_at(end):
-                envelope = await fetch(heygen, lipsync_id)
+                envelope = await fetch_envelope(heygen, lipsync_id)
         except (HeyGenError, TimeoutError):
             pass  # then the last known status is printed
         emit_one_of_many(envelope, options)

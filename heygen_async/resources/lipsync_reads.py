@@ -25,7 +25,7 @@ def without_retries(transport: Transport) -> Transport:
     return evolve(transport, retry=evolve(transport.retry, max_attempts=1))
 
 
-async def fetch(transport: Transport, lipsync_id: str) -> Lipsync:
+async def fetch_lipsync(transport: Transport, lipsync_id: str) -> Lipsync:
     """Get one lipsync."""
     # Without `compose`, which would be 3 % of the call.
     request = Request("GET", f"/v3/lipsyncs/{segment('lipsync_id', lipsync_id)}", "/v3/lipsyncs/{lipsync_id}")

@@ -45,7 +45,7 @@ from heygen_async.models import (
 from heygen_async.pagination import MAX_PAGE, Page, Paginator
 from heygen_async.polling import LipsyncPoller
 from heygen_async.resources.lipsync_creates import LipsyncCreate
-from heygen_async.resources.lipsync_reads import fetch, fetch_page, fetch_statuses, without_retries
+from heygen_async.resources.lipsync_reads import fetch_lipsync, fetch_page, fetch_statuses, without_retries
 
 _ONE = "/v3/lipsyncs/{lipsync_id}"
 _BATCH = "/v3/lipsyncs/batches/{batch_id}"
@@ -132,7 +132,7 @@ class Lipsyncs:
 
         Cancelling it affects nothing.
         """
-        return await fetch(self._transport, lipsync_id)
+        return await fetch_lipsync(self._transport, lipsync_id)
 
     def list(self, *, page_size: int = MAX_PAGE, token: str | None = None) -> Paginator[Lipsync]:
         """List the lipsyncs of the account, newest first; nothing is sent before the first iteration.

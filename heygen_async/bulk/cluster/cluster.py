@@ -23,13 +23,13 @@ from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, AccountStore, join_account
 from heygen_async.bulk.cluster.api_calls import Api, Session
 from heygen_async.bulk.cluster.database import ClusterError, Database, RetryingStatements, to_jsonb
-from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
+from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_abandoned_work
 from heygen_async.bulk.cluster.enqueue import FORGET, Enqueue, Enqueued, locked_run
 from heygen_async.bulk.cluster.postgres import COLUMNS, GIVEN, stored_row, written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
-from heygen_async.bulk.cluster.status import ClusterStatus, read_status
+from heygen_async.bulk.cluster.status import ClusterStatus, read_cluster_status
 from heygen_async.bulk.cluster.transitions import placed
 from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
 from heygen_async.bulk.local_files import is_utf_8
@@ -201,7 +201,7 @@ class Cluster:
 
     async def status(self) -> ClusterStatus:
         """Return what the cluster does now."""
-        return await read_status(self._database)
+        return await read_cluster_status(self._database)
 
     async def report(self, path: str | PathLike[str], *, run: str | None = None, base_url: str | None = None) -> None:
         """Write the state of each row of a run to *path*, as CSV.
@@ -269,7 +269,7 @@ class Cluster:
         await self._database.fetch(
             "DELETE FROM workers WHERE beat < unix_time() - %(seconds)s", {"seconds": 100 * ALIVE_SECONDS}
         )
-        await remove_leftovers(self._database)
+        await remove_abandoned_work(self._database)
         return removed
 
     async def notify(self, lipsync_id: str) -> None:

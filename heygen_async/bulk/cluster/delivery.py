@@ -173,7 +173,7 @@ async def make_engine_tables(database: Database) -> None:
     await database.fetch(replace.format(schema=schema, version=sql.Literal(version), tables=tables))
 
 
-async def remove_leftovers(database: Database) -> None:
+async def remove_abandoned_work(database: Database) -> None:
     """Remove what workers that were killed have left in the engine: work that was given to them long ago."""
     await database.fetch(
         "DELETE FROM procrastinate_jobs USING procrastinate_events AS events "

@@ -84,8 +84,8 @@ class _Known:
 
 
 @frozen
-class _Claimed:
-    """A row that has what others must not have."""
+class _ClaimHolder:
+    """A row that holds what others must not have."""
 
     run: int
     key: str
@@ -130,7 +130,7 @@ class _CheckedRows:
         taken = await self._taken({rival for entry in entries for claim in entry.claims for rival in rivals(claim)})
         return [self._admit(entry, records.get(entry.key), taken) for entry in entries]
 
-    def _admit(self, entry: Entry, known: Record | None, taken: Mapping[str, _Claimed]) -> Admission:
+    def _admit(self, entry: Entry, known: Record | None, taken: Mapping[str, _ClaimHolder]) -> Admission:
         claims = (f"key {entry.key}", *entry.claims)
         found = self._conflict(entry, claims, taken) or admitted(entry, known)
         if isinstance(found, str):
@@ -138,7 +138,7 @@ class _CheckedRows:
         self._claims |= dict.fromkeys(claims, (entry.key, entry.place))
         return found
 
-    def _conflict(self, entry: Entry, claims: Sequence[str], taken: Mapping[str, _Claimed]) -> str | None:
+    def _conflict(self, entry: Entry, claims: Sequence[str], taken: Mapping[str, _ClaimHolder]) -> str | None:
         for claim in claims:
             for rival in rivals(claim):
                 other = self._claims.get(rival)
@@ -149,13 +149,13 @@ class _CheckedRows:
                     return conflict(entry, claim, rival, str(stored))
         return None
 
-    async def _taken(self, claims: Collection[str]) -> Mapping[str, _Claimed]:
+    async def _taken(self, claims: Collection[str]) -> Mapping[str, _ClaimHolder]:
         found = await self.database.fetch(
             "SELECT claim, run, key, name, is_held FROM claims JOIN runs ON runs.id = run "
             "WHERE claim = ANY(%(claims)s)",
             {"claims": list(claims)},
         )
-        return {claim: _Claimed(*values) for claim, *values in found}
+        return {claim: _ClaimHolder(*values) for claim, *values in found}
 
     async def reviews(self, keys: Sequence[str]) -> Sequence[Review]:  # noqa: ARG002 as the protocol has it
         """Return nothing: decisions are made on journals."""

@@ -97,7 +97,7 @@ class ClusterStatus:
         return any(run.rows.get(stage.value) for run in self.runs for stage in (Stage.FAILED, Stage.SKIPPED))
 
 
-async def read_status(database: Database) -> ClusterStatus:
+async def read_cluster_status(database: Database) -> ClusterStatus:
     """Return the status of a cluster."""
     runs = await database.fetch(_RUNS, {"recent": _RECENT})
     accounts = await database.fetch(_ACCOUNTS, {"gone": ALIVE_SECONDS})

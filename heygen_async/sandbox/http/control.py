@@ -86,7 +86,7 @@ class _Controlled(Protocol):
 
 def control_app(sandbox: _Controlled) -> web.Application:
     """Return the application that is mounted at `PREFIX`."""
-    calls = _Calls(sandbox)
+    calls = _ControlCalls(sandbox)
     app = web.Application(middlewares=[_guarded])
     for path, (name, content_type) in _PAGE.items():
         app.router.add_get(path, partial(_send_page, name, content_type))
@@ -143,7 +143,7 @@ async def _send_page(name: str, content_type: str, _: web.Request) -> web.FileRe
 
 
 @frozen
-class _Calls:
+class _ControlCalls:
     """The calls, each a thin one to the sandbox."""
 
     sandbox: _Controlled

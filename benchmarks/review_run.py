@@ -26,7 +26,7 @@ from benchmarks.processes import ENVIRON, ROOT
 from heygen_async import DubRow, HeyGenSession, PollPolicy
 from heygen_async.bulk.events import DubEvent, DubSnapshot
 from heygen_async.bulk.journal import Journal
-from heygen_async.cli.dub_progress import Progress
+from heygen_async.cli.dub_progress import RunProgress
 from heygen_async.review import LiveRows, LiveRun, RunPage, run_view
 from heygen_async.sandbox import Sandbox
 
@@ -126,7 +126,7 @@ async def run(count: int, kind: str, url: str, key: str) -> None:
     given = [
         DubRow(f"https://sandbox.invalid/{n}.mp4", "https://example.com/a.mp3", key=f"row-{n}") for n in range(count)
     ]
-    progress, live_rows, meter = Progress(time.monotonic), LiveRows(time.monotonic), Meter()
+    progress, live_rows, meter = RunProgress(time.monotonic), LiveRows(time.monotonic), Meter()
     follow = meter.call(live_rows.on_event) if kind == "metered" else live_rows.on_event
 
     def on_event(event: DubEvent) -> None:

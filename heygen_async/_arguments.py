@@ -79,7 +79,7 @@ def check_flag(name: str, value: object) -> None:
         raise TypeError(f"{name} must be True, False or None, not {shown(value)}")
 
 
-def seconds(_instance: object, field: Field, value: object) -> None:
+def valid_seconds(_instance: object, field: Field, value: object) -> None:
     """Check that *value* is a finite number of seconds, 0 or more; `None` is not."""
     if value is None:
         raise TypeError(f"{field.name} must be a number of seconds, not None")
@@ -96,9 +96,9 @@ def check_seconds(name: str, value: object) -> None:
         raise ValueError(f"{name} must be 0 seconds or more, not {shown(value)}")
 
 
-def positive(instance: object, field: Field, value: object) -> None:
+def valid_positive(instance: object, field: Field, value: object) -> None:
     """Check that *value* is a finite number above 0."""
-    seconds(instance, field, value)
+    valid_seconds(instance, field, value)
     if value == 0:
         raise ValueError(f"{field.name} must be more than 0")
 
@@ -123,7 +123,7 @@ def one_of(*words: str) -> Callable[[object, Field, object], None]:
     return check
 
 
-def count(_instance: object, field: Field, value: object) -> None:
+def valid_count(_instance: object, field: Field, value: object) -> None:
     """Check that *value* is a whole number, 1 or more."""
     check_count(field.name, value)
 

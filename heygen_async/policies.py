@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from attrs import field, frozen
 
-from heygen_async._arguments import count, one_of, positive, seconds
+from heygen_async._arguments import one_of, valid_count, valid_positive, valid_seconds
 
 __all__ = ("PollPolicy", "RetryPolicy", "Timeouts")
 
@@ -35,11 +35,11 @@ class RetryPolicy:
         TypeError, ValueError: If an argument is wrong; the message names it.
     """
 
-    max_attempts: int = field(default=4, validator=count)
-    max_seconds: float = field(default=180, validator=seconds)
-    first_delay: float = field(default=0.5, validator=seconds)
-    max_delay: float = field(default=8, validator=seconds)
-    max_retry_after: float = field(default=120, validator=seconds)
+    max_attempts: int = field(default=4, validator=valid_count)
+    max_seconds: float = field(default=180, validator=valid_seconds)
+    first_delay: float = field(default=0.5, validator=valid_seconds)
+    max_delay: float = field(default=8, validator=valid_seconds)
+    max_retry_after: float = field(default=120, validator=valid_seconds)
     on_rate_limit: Literal["wait", "raise"] = field(default="wait", validator=one_of("wait", "raise"))
 
 
@@ -61,11 +61,11 @@ class PollPolicy:
             than one is used only when more than 100 jobs are due.
     """
 
-    fastest: float = field(default=1.0, validator=positive)
-    growth: float = field(default=0.03, validator=positive)
-    slowest: float = field(default=15.0, validator=positive)
-    longest: float = field(default=86400.0, validator=positive)
-    max_bulk: int = field(default=16, validator=count)
+    fastest: float = field(default=1.0, validator=valid_positive)
+    growth: float = field(default=0.03, validator=valid_positive)
+    slowest: float = field(default=15.0, validator=valid_positive)
+    longest: float = field(default=86400.0, validator=valid_positive)
+    max_bulk: int = field(default=16, validator=valid_count)
 
     def __attrs_post_init__(self) -> None:
         if self.fastest > self.slowest:
@@ -115,7 +115,7 @@ class Timeouts:
         TypeError, ValueError: If an argument is wrong; the message names it.
     """
 
-    connect: float = field(default=10, validator=positive)
-    read: float = field(default=30, validator=positive)
-    write: float = field(default=120, validator=positive)
-    transfer_idle: float = field(default=60, validator=positive)
+    connect: float = field(default=10, validator=valid_positive)
+    read: float = field(default=30, validator=valid_positive)
+    write: float = field(default=120, validator=valid_positive)
+    transfer_idle: float = field(default=60, validator=valid_positive)

@@ -17,7 +17,7 @@ from heygen_async.bulk.events import DubEvent, DubSnapshot
 from heygen_async.bulk.survey import Survey
 from heygen_async.cli.dub_commands import RunCommands
 from heygen_async.cli.dub_flags import RunFlags
-from heygen_async.cli.dub_progress import Progress
+from heygen_async.cli.dub_progress import RunProgress
 from heygen_async.cli.dub_summary import next_steps, summary, summary_object, survey_lines
 from heygen_async.cli.dub_view import clock, line, live_view
 from heygen_async.cli.review_flags import ReviewFlags
@@ -83,7 +83,7 @@ def now():
 
 @pytest.fixture
 def progress(now):
-    begun = Progress(now)
+    begun = RunProgress(now)
     begun.begin(NEW)
     return begun
 
@@ -137,7 +137,7 @@ retrying: POST /v3/lipsyncs: 503 service_unavailable: The service is not availab
 
 @pytest.mark.parametrize(("width", "expected"), [(80, LIVE_80), (120, LIVE_120)])
 def test_the_live_view_of_a_large_run(now, width, expected):
-    progress = Progress(now)
+    progress = RunProgress(now)
     progress.begin(SNAPSHOT)
     for number in range(12_345):
         progress.on_event(event("waiting", f"{number}"))
@@ -478,14 +478,14 @@ def test_long_reasons_are_wrapped_and_indented_and_commands_are_in_one_piece(pro
 
 
 def test_the_sum_of_earlier_runs_is_not_the_cost_of_this_run(now):
-    progress = Progress(now)
+    progress = RunProgress(now)
     progress.begin(SNAPSHOT)
 
     assert "about $10.00 spent in all runs" in shown(*summary(SNAPSHOT, progress, {}, {}), width=400)[0]
 
 
 def test_a_rehearsal_says_what_the_run_would_cost(now):
-    rehearsed = summary(evolve(SNAPSHOT, reserved=0.0, budget=None), Progress(now, is_rehearsal=True), {}, {})
+    rehearsed = summary(evolve(SNAPSHOT, reserved=0.0, budget=None), RunProgress(now, is_rehearsal=True), {}, {})
 
     assert shown(*rehearsed, width=100)[0].endswith(", would cost about $10.00.")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from attrs import field, frozen
 from attrs.validators import optional
 
-from heygen_async._arguments import check_function, check_type, count, one_of
+from heygen_async._arguments import check_function, check_type, one_of, valid_count
 from heygen_async._media.targets import expanded
 from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.events import DubEvent
@@ -53,8 +53,8 @@ class Plan:
 
     journal: Path | None = field(converter=_path)
     output_dir: Path | None = field(default=None, converter=_path)
-    max_in_flight: int | None = field(default=None, validator=optional(count))
-    max_attempts: int = field(default=3, validator=count)
+    max_in_flight: int | None = field(default=None, validator=optional(valid_count))
+    max_attempts: int = field(default=3, validator=valid_count)
     budget: float | None = field(default=None, validator=_budget)
     rates: Mapping[str, float] = field(default=None, converter=check_rates)
     submit: Submit = field(default="each", validator=one_of(*get_args(Submit)))

@@ -25,7 +25,7 @@ from heygen_async.cli.advice import advising
 from heygen_async.cli.dub_commands import RunCommands
 from heygen_async.cli.dub_files import RehearsedManifest, RunFiles, approved_rows, earlier_estimate
 from heygen_async.cli.dub_flags import RunFlags
-from heygen_async.cli.dub_progress import Progress
+from heygen_async.cli.dub_progress import RunProgress
 from heygen_async.cli.dub_summary import (
     next_steps,
     outcome_object,
@@ -166,7 +166,7 @@ async def _survey(plan: _Plan, heygen: HeyGenSession) -> Exit:
 
 
 async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
-    progress = Progress(asyncio.get_running_loop().time, plan.is_rehearsal)
+    progress = RunProgress(asyncio.get_running_loop().time, plan.is_rehearsal)
     page = _page(progress) if plan.review.review else None
     run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
     with _summarized(run, progress, plan) as print_summary:
@@ -190,7 +190,7 @@ async def _entered(run: DubRun, options: Options) -> AsyncIterator[None]:
         yield
 
 
-def _page(progress: Progress) -> PageOfRun:
+def _page(progress: RunProgress) -> PageOfRun:
     from heygen_async.cli.review import PageOfRun  # noqa: PLC0415 most runs need no server
 
     return PageOfRun(progress)
@@ -217,7 +217,7 @@ async def _served(
 
 
 @contextmanager
-def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[Callable[[], None]]:
+def _summarized(run: DubRun, progress: RunProgress, plan: _Plan) -> Iterator[Callable[[], None]]:
     """Print the summary at the end, however the run ends; yields a function that prints it before."""
     is_printed = False
 
@@ -233,7 +233,7 @@ def _summarized(run: DubRun, progress: Progress, plan: _Plan) -> Iterator[Callab
         print_once()
 
 
-def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
+def _print_summary(run: DubRun, progress: RunProgress, plan: _Plan) -> None:
     snapshot = run.snapshot()
     is_json = wants_json(plan.options.json)
     if not is_json and str(sys.exception()) == snapshot.halted:
@@ -257,7 +257,7 @@ def _print_summary(run: DubRun, progress: Progress, plan: _Plan) -> None:
 
 
 @asynccontextmanager
-async def _reported(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterator[None]:
+async def _reported(run: DubRun, progress: RunProgress, plan: _Plan) -> AsyncIterator[None]:
     """Write the report at the end, however the run ends."""
     try:
         yield
@@ -275,7 +275,7 @@ async def _reported(run: DubRun, progress: Progress, plan: _Plan) -> AsyncIterat
 
 
 @contextmanager
-def _shown(run: DubRun, progress: Progress, options: Options) -> Iterator[Callable[[DubOutcome], None]]:
+def _shown(run: DubRun, progress: RunProgress, options: Options) -> Iterator[Callable[[DubOutcome], None]]:
     """Show the run as JSON Lines, as a live view, or as lines; yields a callback for each outcome."""
 
     def numbered(outcome: DubOutcome) -> str:

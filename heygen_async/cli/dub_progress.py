@@ -20,7 +20,7 @@ _BEFORE_JOB: Final = frozenset({"waiting", "submitting"})
 
 
 @define
-class Progress:
+class RunProgress:
     """What has happened in a run so far.
 
     Args:

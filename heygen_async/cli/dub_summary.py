@@ -13,7 +13,7 @@ from rich.text import Text
 from heygen_async._text import escape_controls, one_line
 from heygen_async.bulk.events import DubSnapshot
 from heygen_async.bulk.survey import Survey
-from heygen_async.cli.dub_progress import CENT, Progress
+from heygen_async.cli.dub_progress import CENT, RunProgress
 from heygen_async.cli.dub_view import clock, failed_row, money
 from heygen_async.cli.messages import in_shell_words
 from heygen_async.errors import LipsyncFailed
@@ -25,7 +25,7 @@ _NOT_SUBMITTED: Final = ("uploading", "waiting")
 
 
 def summary(
-    snapshot: DubSnapshot, progress: Progress, places: Mapping[str, object], commands: Mapping[str, str]
+    snapshot: DubSnapshot, progress: RunProgress, places: Mapping[str, object], commands: Mapping[str, str]
 ) -> Iterator[RenderableType]:
     """Return the summary of a run, part by part: prose is wrapped, paths and commands are on lines of their own.
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from heygen_async._text import clean_line, escape_controls, one_line
 from heygen_async.bulk.events import DubSnapshot
-from heygen_async.cli.dub_progress import CENT, Progress
+from heygen_async.cli.dub_progress import CENT, RunProgress
 from heygen_async.cli.messages import in_shell_words
 from heygen_async.errors import NO_REASON, LipsyncFailed
 from heygen_async.models import DubOutcome
@@ -29,7 +29,7 @@ def checking_view() -> RenderableType:
     return Text("checking all rows before anything is sent")
 
 
-def live_view(snapshot: DubSnapshot, progress: Progress) -> RenderableType:
+def live_view(snapshot: DubSnapshot, progress: RunProgress) -> RenderableType:
     """Return the live view: rows by stage, rate and time left, money, rows in progress, the last failures."""
     parts: list[RenderableType] = [*_counts(snapshot)]
     if snapshot.total:
@@ -62,14 +62,14 @@ def _count(snapshot: DubSnapshot, stage: str) -> Text:
     return Text(f"{snapshot.stages[stage]:,} {stage}", style=_COLOURS.get(stage, ""))
 
 
-def _figures(snapshot: DubSnapshot, progress: Progress) -> Iterator[str]:
+def _figures(snapshot: DubSnapshot, progress: RunProgress) -> Iterator[str]:
     yield _pace(snapshot, progress)
     if snapshot.in_flight:
         yield f"{snapshot.in_flight:,} of {snapshot.limit:,} concurrent jobs"
     yield money(snapshot, progress)
 
 
-def _pace(snapshot: DubSnapshot, progress: Progress) -> str:
+def _pace(snapshot: DubSnapshot, progress: RunProgress) -> str:
     rate, left = progress.rate(), progress.seconds_left(snapshot)
     rows = (
         f"{snapshot.ended:,} of {snapshot.total:,} rows" if snapshot.total is not None else f"{snapshot.ended:,} rows"
@@ -82,7 +82,7 @@ def _pace(snapshot: DubSnapshot, progress: Progress) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _names(progress: Progress) -> str:
+def _names(progress: RunProgress) -> str:
     busy = [f"{one_line(key)} {stage}" for key, stage in progress.active.items() if stage != "waiting"]
     more = f", {len(busy) - _NAMES} more" if len(busy) > _NAMES else ""
     return ", ".join(busy[:_NAMES]) + more
@@ -92,7 +92,7 @@ def _failure(outcome: DubOutcome) -> Text:
     return Text(f"  {failed_row(outcome)}", style="red", no_wrap=True, overflow="ellipsis")
 
 
-def money(snapshot: DubSnapshot, progress: Progress) -> str:
+def money(snapshot: DubSnapshot, progress: RunProgress) -> str:
     """Return what is spent and reserved, by the estimate."""
     about = f"about ${snapshot.spent:,.2f}"
     if progress.is_rehearsal:

@@ -21,7 +21,7 @@ from heygen_async.bulk.promotion import manifest_rows
 from heygen_async.bulk.run import DubRun
 from heygen_async.bulk.store import JournalError
 from heygen_async.cli.advice import advising_on_port
-from heygen_async.cli.dub_progress import Progress
+from heygen_async.cli.dub_progress import RunProgress
 from heygen_async.cli.number_flags import Port
 from heygen_async.cli.options import PathFlag, Printing, Switch
 from heygen_async.cli.output import note, print_json_line, wants_json
@@ -158,7 +158,7 @@ class PageOfRun:
         progress: What has happened in the run.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RunProgress) -> None:
         self._progress = progress
         self._rows = LiveRows(progress.clock)
         self._ended_after: float | None = None

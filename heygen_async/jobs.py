@@ -94,7 +94,14 @@ class LipsyncJob:
     def updates(self) -> AsyncGenerator[LipsyncStatus | str, None]:
         """Iterate over the statuses of the job, from the current one to the terminal one, failed or not.
 
-        Nothing is sent between two steps. See `LipsyncPoller.updates` for the errors.
+        Nothing is sent between two steps.
+
+        Raises:
+            WaitTimeout: From a step: the status did not change for `PollPolicy.longest`.
+            HeyGenError: From a step: an error that is not transient, or answers stay unreadable.
+            RuntimeError: From a step: the session is closed, or in use by another event loop.
+
+        Cancelling a step ends the iteration, and affects no other wait.
         """
         return self._poller.updates(self.id, created_at=self.created_at)
 
@@ -106,6 +113,7 @@ class LipsyncJob:
         Raises:
             DownloadError: The video cannot be downloaded or written, or the job is not completed.
             LipsyncFailed: The job failed.
+            TypeError: An argument is wrong; nothing was sent.
             HeyGenError: The API does not return the lipsync.
             RuntimeError: The session is closed, or in use by another event loop.
 

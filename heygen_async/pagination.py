@@ -118,6 +118,9 @@ class Paginator(Generic[T]):
         identity: Returns what no two items of the list share, such as an id; `None` for an item without it. The list
             ends with an error after a page with nothing but items that came shortly before: the server may ignore the
             cursor.
+
+    Raises:
+        TypeError: If *token* is not a string.
     """
 
     def __init__(self, fetch: Fetch[T], *, token: str | None = None, identity: Identity[T] | None = None) -> None:
@@ -153,6 +156,8 @@ class Paginator(Generic[T]):
         Raises:
             TypeError, ValueError: If *limit* is not a number from 1 up.
             HeyGenError: If a page cannot be fetched.
+
+        Cancelling it affects nothing.
         """
         if limit is not None:
             check_count("limit", limit)
@@ -168,5 +173,7 @@ class Paginator(Generic[T]):
 
         Raises:
             HeyGenError: If the page cannot be fetched.
+
+        Cancelling it affects nothing.
         """
         return next(iter(await self.collect(limit=1)), None)

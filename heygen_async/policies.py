@@ -59,6 +59,9 @@ class PollPolicy:
         longest: The timeout of a wait that has none of its own, more than 0.
         max_bulk: The most bulk status requests in flight at once, 1 or more. Each asks about up to 100 jobs, so more
             than one is used only when more than 100 jobs are due.
+
+    Raises:
+        TypeError, ValueError: If an argument is wrong, or `fastest` is more than `slowest`; the message names it.
     """
 
     fastest: float = field(default=1.0, validator=valid_positive)

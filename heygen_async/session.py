@@ -208,6 +208,7 @@ class HeyGenSession:
             TypeError, ValueError: If an argument is wrong, or the idempotency key was used for a different request in
                 this session; nothing was sent.
             HeyGenError: With `.idempotency_key`, `.attempts` and `.outcome`; see `heygen_async.errors`.
+            RuntimeError: If the session is closed, or in use by another event loop.
 
         A cancelled call stops at once; its `asyncio.CancelledError` has the same three attributes.
         """
@@ -229,6 +230,9 @@ class HeyGenSession:
 
         Returns:
             What was seen, without secrets. Its `.findings` say what to do.
+
+        Raises:
+            RuntimeError: If the session is closed, or in use by another event loop.
         """
         from heygen_async._doctor.examination import examine  # noqa: PLC0415 few programs need it
 
@@ -267,6 +271,7 @@ class HeyGenSession:
             DownloadError: If *output* cannot be written, before anything is sent; or the video cannot be downloaded.
             OSError: If a source cannot be read.
             HeyGenError: As `lipsyncs.create` and `LipsyncJob.wait` do, with the `.idempotency_key` of the create.
+            RuntimeError: If the session is closed, or in use by another event loop.
 
         A cancelled call stops at once, and a job that was created goes on; an unfinished download can be resumed. Its
         `asyncio.CancelledError` has `.idempotency_key`, `.attempts` and `.outcome` as those of `lipsyncs.create`; once
@@ -393,7 +398,9 @@ class HeyGenSession:
                 completed; if the video cannot be downloaded within `RetryPolicy`, is longer than
                 `max_download_bytes`, or is cut short. `.is_transient` is true if the host or the network failed.
             LipsyncFailed: If the job failed.
+            TypeError, ValueError: If an argument is wrong; nothing was sent.
             HeyGenError: If the API does not return the lipsync.
+            RuntimeError: If the session is closed, or in use by another event loop.
 
         If cancelled, it stops at once, and keeps the `.part` to be resumed.
         """
@@ -415,7 +422,9 @@ class HeyGenSession:
             DownloadError: If they cannot be written, before any request where that can be known; if there are none
                 (yet), or they are empty or cannot be downloaded.
             LipsyncFailed: If the job failed.
+            TypeError, ValueError: If an argument is wrong; nothing was sent.
             HeyGenError: If the API does not return the lipsync.
+            RuntimeError: If the session is closed, or in use by another event loop.
 
         If cancelled, it stops at once and writes nothing.
         """
@@ -432,9 +441,11 @@ class HeyGenSession:
         Raises:
             DownloadError: As `download` does; also if the download must start again after bytes were yielded.
             LipsyncFailed: If the job failed.
+            TypeError, ValueError: If *lipsync* is neither a lipsync nor an id; nothing was sent.
             HeyGenError: If the API does not return the lipsync.
+            RuntimeError: If the session is closed, or in use by another event loop.
 
-        Cancelling a step ends the iteration.
+        Steps raise these errors: nothing is sent before the first. Cancelling a step ends the iteration.
         """
         return self._calls.downloads.iter_bytes(lipsync)
 

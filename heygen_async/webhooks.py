@@ -236,10 +236,15 @@ class WebhookReceiver:
         return self
 
     async def __anext__(self) -> WebhookEvent:
+        """Return the next event. If cancelled, no event is lost: the next call returns it."""
         return await self._queue.get()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer a request of `aiohttp.web`. Add it for all methods: `add_route("*", path, receiver.handle)`."""
+        """Answer a request of `aiohttp.web`. Add it for all methods: `add_route("*", path, receiver.handle)`.
+
+        An error of *on_event* or *seen* is logged and answered with a 500, not raised. If cancelled, it cancels
+        *on_event*, and HeyGen delivers the event again.
+        """
         from aiohttp import web  # noqa: PLC0415 not needed with ASGI
 
         # A body that a middleware has read is kept by the request.

@@ -23,6 +23,7 @@ _FAULT_TEXTS: Final = ("message", "code", "path")
 def api_error(
     status: int, report: Mapping[str, object], answer: Answer, request: Request, *, now: float, mask: Mask
 ) -> APIError:
+    """Return the error in *answer*: *report* is what `error_report` or `report_in_success` has found in its body."""
     code, message = _text(report, "code", mask), _text(report, "message", mask)
     faults = _faults(report, mask)
     if message is None:

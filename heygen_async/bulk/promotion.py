@@ -94,6 +94,8 @@ async def read_reviews(journal: str | PathLike[str]) -> Reviews:
     Raises:
         JournalInUse: If a run, or a review, uses it.
         JournalError: If there is none, or it cannot be read.
+
+    If cancelled, it closes the journal.
     """
     async with existing_journal(Path(expanded(journal))) as opened:
         return await reviews_in(opened)

@@ -133,6 +133,9 @@ class DubRun:
             JournalError: If the journal cannot be used, or another run has it.
             OSError: If the output folder, or the folder for temporary files, cannot be written to.
             ValueError: If the journal, or its report, is the manifest.
+            RuntimeError: If it was entered before.
+
+        If cancelled, it closes the journal; nothing was sent.
         """
         if self._state != "new":
             raise RuntimeError("a run is entered once; make another with dub_many")
@@ -154,6 +157,14 @@ class DubRun:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End the run, and close the journal.
+
+        Raises:
+            Exception: What ended the run early, unless the body has raised an error, or the iteration has raised this
+                one already.
+
+        If cancelled, it waits no longer for the answers of creates, and closes the journal all the same.
+        """
         self._state = "over"
         active = self._active
         assert active is not None  # noqa: S101 __aenter__ made it

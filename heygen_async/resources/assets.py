@@ -25,7 +25,11 @@ _NO_FILE = "source must be a Path, bytes or an open file, not str; a URL needs n
 
 @frozen
 class Assets:
-    """The calls under `/v3/assets`. Every call raises `HeyGenError` if the server or the network fails."""
+    """The calls under `/v3/assets`.
+
+    Every call raises `HeyGenError` if the server or the network fails, and `RuntimeError` if the session is closed or
+    in use by another event loop.
+    """
 
     _transport: Transport
     _uploads: Uploads

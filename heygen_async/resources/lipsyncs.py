@@ -53,7 +53,11 @@ _BATCH = "/v3/lipsyncs/batches/{batch_id}"
 
 @frozen
 class Lipsyncs:
-    """The calls under `/v3/lipsyncs`. Every call raises `HeyGenError` if the server or the network fails."""
+    """The calls under `/v3/lipsyncs`.
+
+    Every call raises `HeyGenError` if the server or the network fails, and `RuntimeError` if the session is closed or
+    in use by another event loop.
+    """
 
     _transport: Transport
     _poller: LipsyncPoller
@@ -75,7 +79,7 @@ class Lipsyncs:
         Args:
             video: An https URL, an `AssetId` or an `Asset`; or a local file, MP4 or WebM up to 100 MB, which is
                 uploaded first, once in a session: a `Path`, `bytes` or an open binary file.
-            audio: Likewise; a local file must be WAV or MP3 up to 50 MB.
+            audio: As for *video*; a local file must be WAV or MP3 up to 50 MB.
             idempotency_key: Your own key, 1 to 255 of `A-Z a-z 0-9 _ - : .`; by default a new one. Within 24 hours the
                 server answers a used key with the first job, whatever the request. So a session refuses a key that it
                 has used for a different request.

@@ -22,7 +22,11 @@ _ONE = "/v3/webhooks/endpoints/{endpoint_id}"
 
 @frozen
 class WebhookEndpoints:
-    """Manage webhook endpoints. Every call raises `HeyGenError` if the server or the network fails."""
+    """Manage webhook endpoints.
+
+    Every call raises `HeyGenError` if the server or the network fails, and `RuntimeError` if the session is closed or
+    in use by another event loop.
+    """
 
     _transport: Transport
 
@@ -79,7 +83,7 @@ class WebhookEndpoints:
             An iterable of endpoints; iterating raises `HeyGenError` if a page cannot be fetched.
 
         Raises:
-            TypeError, ValueError: If *page_size* is not a number from 1 to 100.
+            TypeError, ValueError: If an argument is wrong.
         """
         check_count("page_size", page_size, most=MAX_PAGE)
         return Paginator(partial(self._page, page_size), token=token, identity=attrgetter("id"))
@@ -101,6 +105,8 @@ class WebhookEndpoints:
         Raises:
             TypeError, ValueError: If an argument is wrong, or both are `None`; nothing was sent.
             NotFound: If there is no such endpoint in this account.
+
+        If cancelled, it may have been carried out; `.outcome` of the `CancelledError` says what is known.
         """
         if url is None and events is None:
             raise ValueError("there is nothing to update: give url or events")
@@ -128,6 +134,8 @@ class WebhookEndpoints:
             TypeError, ValueError: If it is not an id; nothing was sent.
             NotFound: If there is no such endpoint. A retry that no longer finds it, after an attempt without an
                 answer, counts as success.
+
+        If cancelled, it may have been carried out; `.outcome` of the `CancelledError` says what is known.
         """
         await self._transport.send(compose("DELETE", _ONE, segments={"endpoint_id": endpoint_id}))
 
@@ -145,6 +153,9 @@ class WebhookEndpoints:
         Raises:
             TypeError, ValueError: If an argument is wrong; nothing was sent.
             NotFound: If there is no such endpoint in this account.
+
+        If cancelled, it may have been carried out; another call with the `.idempotency_key` of the `CancelledError`
+        returns the secret.
         """
         request = compose(
             "POST",
@@ -155,7 +166,13 @@ class WebhookEndpoints:
         return read_rotated(await self._transport.send(request), endpoint_id)
 
     async def event_types(self) -> Sequence[EventType]:
-        """Return the event types that can be sent to an endpoint."""
+        """Return the event types that can be sent to an endpoint.
+
+        Raises:
+            HeyGenError: If the server or the network fails.
+
+        Cancelling it affects nothing.
+        """
         return await Paginator(self._event_types_page, identity=attrgetter("event_type")).collect()
 
     async def _event_types_page(self, token: str | None) -> Page[EventType]:

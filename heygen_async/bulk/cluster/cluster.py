@@ -131,6 +131,9 @@ class Cluster:
             ClusterError: If the database cannot be used, the run has another output folder, or another enqueue of it
                 goes on.
             OSError: If the output folder cannot be written to.
+
+        If cancelled, it withdraws its rows, unless all of them were released just before. Without the database the next
+        enqueue of the run, or `prune`, withdraws them.
         """
         check_rows(rows)
         check_text("run", run)
@@ -168,8 +171,10 @@ class Cluster:
             delays: How long rows wait before they try again.
 
         Raises:
+            TypeError, ValueError: If *uploads* or *downloads* is no such number.
             AuthenticationError: If the API key is refused.
-            ClusterError: If the shared folder is not there on this machine.
+            ClusterError: If the database cannot be used, or cannot be reached at the start; or if the shared folder is
+                not there on this machine.
             HeyGenError: If the account of the key cannot be read at the start, after the session's own retries. A key
                 that may not read it is no error: its workers share an account without a name.
         """
@@ -200,7 +205,13 @@ class Cluster:
             raise failure
 
     async def status(self) -> ClusterStatus:
-        """Return what the cluster does now."""
+        """Return what the cluster does now.
+
+        Raises:
+            ClusterError: If the database cannot be used.
+
+        Cancelling it affects nothing.
+        """
         return await read_cluster_status(self._database)
 
     async def report(self, path: str | PathLike[str], *, run: str | None = None, base_url: str | None = None) -> None:
@@ -213,8 +224,10 @@ class Cluster:
 
         Raises:
             TypeError, ValueError: If *base_url* cannot be one.
-            ClusterError: If it is not clear which run, or there is none.
+            ClusterError: If the database cannot be used, it is not clear which run, or there is none.
             OSError: If it cannot be written.
+
+        If cancelled, *path* has either the whole report or what it had before.
         """
         number = await self._run(run, base_url)
         await write_report(_RunRows(self._database, number), Path(expanded(path)), {})
@@ -228,7 +241,9 @@ class Cluster:
 
         Raises:
             TypeError, ValueError: If *base_url* cannot be one.
-            ClusterError: If there is no such run.
+            ClusterError: If the database cannot be used, or there is no such run.
+
+        If cancelled, some of the rows may have their attempt already; another call gives it to the others.
         """
         chosen = {} if run is None and base_url is None else await self._named(run, base_url)
         count = 0
@@ -249,14 +264,20 @@ class Cluster:
     async def prune(self, *, older_than: float = 7 * 86400.0) -> int:
         """Remove runs of which every row has ended, and what workers and enqueues that died have left.
 
-        It returns how many runs it has removed, those without rows too. What is removed is not known any more: the
-        same rows enqueued later are paid for again. Runs in which rows are being enqueued are left alone.
+        What is removed is not known any more: the same rows enqueued later are paid for again. Runs in which rows are
+        being enqueued are left alone.
 
         Args:
             older_than: Only runs whose last row ended so many seconds ago, 0 or more.
 
+        Returns:
+            How many runs it has removed, those without rows too.
+
         Raises:
-            ValueError: If *older_than* is no such number.
+            TypeError, ValueError: If *older_than* is no such number.
+            ClusterError: If the database cannot be used.
+
+        If cancelled, some of the runs may be removed already.
         """
         if not older_than >= 0:  # NaN is not
             raise ValueError(f"older_than must be 0 or more, not {older_than}")
@@ -279,7 +300,8 @@ class Cluster:
             lipsync_id: The job.
 
         Raises:
-            ValueError: If it is no id.
+            TypeError, ValueError: If it is no id.
+            ClusterError: If the database cannot be used.
         """
         segment("lipsync_id", lipsync_id)
         await self._database.fetch(

@@ -67,7 +67,7 @@ SELECT pg_try_advisory_lock(%(lock)s::integer, %(run)s), set_config('tcp_keepali
 
 
 class ClusterError(JournalError):
-    """Raised when the database of a cluster cannot be used."""
+    """Raised when the database of a cluster, a run in it, or the shared folder cannot be used."""
 
 
 class DatabaseLost(ClusterError):

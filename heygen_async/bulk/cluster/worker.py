@@ -132,7 +132,7 @@ class Worker:
 
         Raises:
             AuthenticationError: If the API key is refused.
-            ClusterError: If the shared folder is missing.
+            ClusterError: If the database cannot be used, or the shared folder is missing.
         """
         try:
             async with TaskGroup() as tasks:

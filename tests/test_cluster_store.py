@@ -78,8 +78,7 @@ async def new_store(database: Database, name: str = "run") -> PostgresStore:
     ]
     columns = "run, key, number, version, stage, resend, due, price, reserved, lipsync_id, asked_at, prepared, record"
     await database.fetch(
-        f"INSERT INTO rows ({columns}, is_held) SELECT {columns}, true "
-        f"FROM jsonb_to_recordset(%(new)s) AS {GIVEN}",
+        f"INSERT INTO rows ({columns}, is_held) SELECT {columns}, true FROM jsonb_to_recordset(%(new)s) AS {GIVEN}",
         {"new": to_jsonb(new)},
     )
     return PostgresStore(database, account, run)

@@ -363,8 +363,29 @@ LIVE = """
 """
 
 
-def test_a_test_may_be_marked_as_live(tests):
-    tests(LIVE, plugins=(), settings="").assert_outcomes(passed=4)
+@pytest.mark.parametrize("workers", [(), ("-n", "1"), ("-n", "2")], ids=["alone", "one-worker", "two-workers"])
+def test_a_test_may_be_marked_as_live(tests, workers):
+    tests(LIVE, *workers, plugins=("xdist",) if workers else (), settings="").assert_outcomes(passed=4)
+
+
+def test_no_worker_opens_a_way_that_the_user_has_closed(tests, monkeypatch):
+    monkeypatch.setenv("HEYGEN_LOOPBACK_ONLY", "1")
+    ran = tests(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.heygen_live
+        def test_with_the_marker():
+            assert os.environ["HEYGEN_LOOPBACK_ONLY"]
+        """,
+        "-n",
+        "1",
+        plugins=("xdist",),
+        settings="",
+    )
+
+    ran.assert_outcomes(passed=1)
 
 
 ELSEWHERE = """

@@ -70,6 +70,8 @@ The test tried to reach HeyGen. {_BASE_URL} is {_NOWHERE} so that no test does b
 Use the fixture heygen_sandbox or heygen_session. If the real API is meant, mark the test heygen_live, or run
 pytest with {_BASE_URL}=https://api.heygen.com."""
 
+_OF_XDIST: Final = "heygen_async"
+"""What pytest-xdist brings to its workers under this name: `_OURS_OF_IT`."""
 _OTHER_LOOP: Final = """\
 heygen_sandbox runs on the event loop of each {fixture}, the test on that of its {test}: the sandbox answers nothing
 while the test runs. Set asyncio_default_fixture_loop_scope = {test}, or use the loop of the {fixture} in the test."""
@@ -103,6 +105,7 @@ def _guard(config: pytest.Config) -> None:
         config.add_cleanup(lambda: _remove(missing))
 
 
+    config.stash.setdefault(_OURS_OF_IT, {}).update(getattr(config, "workerinput", {}).get(_OF_XDIST, {}))
 def _is_on_this_machine(url: str) -> bool:
     from heygen_async.sandbox.http.validation import is_loopback  # noqa: PLC0415 only where the variable is set
 
@@ -126,6 +129,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         _remove(guard)
     yield
     os.environ.update(guard)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 a class of pytest-xdist
+    """Tell a worker of pytest-xdist, which has the environment of this process, what of it is the guard."""
+    node.workerinput[_OF_XDIST] = node.config.stash.get(_OURS_OF_IT, {})
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -135,7 +135,8 @@ class Sandbox:
         request_ids: Whether answers have the header `X-Request-Id`; true by default.
         faults: What goes wrong, see `heygen_async.sandbox.faults`.
         recordings: A directory of recordings, see `heygen_async.sandbox.recording`. Lipsyncs, batches, the account and
-            events are answered from them where they match, and everything else as usual.
+            events are answered from them where they match, and everything else as usual. Recorded jobs are in their
+            final state at once, are not in `jobs`, and have no callbacks.
 
     Raises:
         TypeError: An argument is unknown, or of another type.

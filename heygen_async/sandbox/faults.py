@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Final, Literal, TypeAlias, TypedDict, Unpack
+from typing import Final, Literal, SupportsIndex, TypeAlias, TypedDict, Unpack
 
 import orjson
 from attrs import evolve, field, frozen
@@ -160,6 +160,38 @@ def _can_apply(fault: Fault, route: str) -> bool:
     if isinstance(fault.effect, Damage):
         return route in (DOWNLOADS, CAPTIONS)
     return not isinstance(fault.effect, Alter) or matches(route, ANY_CALL)  # the file host answers without JSON
+
+
+def checked_faults(given: object) -> tuple[Fault, ...]:
+    """Return faults.
+
+    Raises:
+        TypeError: If any is something else, such as the JSON that `/_sandbox/faults` takes.
+    """
+    if isinstance(given, Fault) or not isinstance(given, Iterable):
+        raise TypeError(f"faults must be a list of faults, not {given!r}.")
+    faults = tuple(given)
+    for fault in faults:
+        if not isinstance(fault, Fault):
+            example = "rate_limited('POST /v3/lipsyncs', times=1)"
+            raise TypeError(f"faults must be made by heygen_async.sandbox.faults, such as {example}, not {fault!r}.")
+    return faults
+
+
+class FaultList(list[Fault]):
+    """Faults that are added at any time: what is none is a `TypeError` at once, not an answer to the next request."""
+
+    def append(self, fault: Fault, /) -> None:
+        """Add a fault."""
+        super().extend(checked_faults([fault]))
+
+    def insert(self, index: SupportsIndex, fault: Fault, /) -> None:
+        """Add a fault before others."""
+        super().insert(index, *checked_faults([fault]))
+
+    def extend(self, faults: Iterable[Fault], /) -> None:
+        """Add faults."""
+        super().extend(checked_faults(faults))
 
 
 def choose(faults: list[Fault], route: str, random: Random) -> Fault | None:

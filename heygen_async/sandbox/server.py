@@ -20,7 +20,7 @@ from anyio import to_thread
 
 from heygen_async.sandbox.address import Address, listening
 from heygen_async.sandbox.backend import Backend
-from heygen_async.sandbox.faults import Fault
+from heygen_async.sandbox.faults import Fault, FaultList, checked_faults
 from heygen_async.sandbox.http.api_app import application
 from heygen_async.sandbox.http.control import PREFIX, control_app
 from heygen_async.sandbox.http.storage import sample
@@ -32,7 +32,6 @@ from heygen_async.sandbox.settings import (
     SandboxOptions,
     Settings,
     check_names,
-    checked_faults,
     number,
     text,
 )
@@ -148,7 +147,7 @@ class Sandbox:
     def __init__(self, **options: Unpack[SandboxOptions]) -> None:
         check_names(options)
         self._settings = Settings(**options)
-        self._faults = list(self._settings.faults)
+        self._faults = FaultList(self._settings.faults)
         self.on_finished: Callable[[str], object] | None = None
         """Called with the id of each lipsync that ends, on the sandbox's event loop; None by default.
 

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias, TypedDict
 
 from attrs import field, frozen
 
-from heygen_async.sandbox.faults import Fault
+from heygen_async.sandbox.faults import Fault, checked_faults
 from heygen_async.sandbox.routes import check_route, matches
 
 JobSeconds: TypeAlias = float | Sequence[float] | Callable[[Mapping[str, object]], float]
@@ -212,22 +212,6 @@ def _scopes(given: object) -> frozenset[str]:
             nouns = ", ".join(sorted(SCOPES))
             raise ValueError(f"scopes must be '*:*' or NOUN:read, NOUN:write, NOUN:* of {nouns}, not {scope!r}.")
     return scopes
-
-
-def checked_faults(given: object) -> tuple[Fault, ...]:
-    """Return faults.
-
-    Raises:
-        TypeError: If any is something else, such as the JSON that `/_sandbox/faults` takes.
-    """
-    if isinstance(given, Fault) or not isinstance(given, Iterable):
-        raise TypeError(f"faults must be a list of faults, not {given!r}.")
-    faults = tuple(given)
-    for fault in faults:
-        if not isinstance(fault, Fault):
-            example = "rate_limited('POST /v3/lipsyncs', times=1)"
-            raise TypeError(f"faults must be made by heygen_async.sandbox.faults, such as {example}, not {fault!r}.")
-    return faults
 
 
 CHECKS: Final[Mapping[str, Check]] = {

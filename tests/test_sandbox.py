@@ -182,6 +182,7 @@ async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing(tmp_path, mo
         {"retry_after": -5},
         {"speed": math.nan},
         {"speed": 2**64},
+        {"speed": 1e9},
         {"key_seconds": -1},
         {"api_key": ""},
         {"host": ""},

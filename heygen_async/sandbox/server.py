@@ -97,7 +97,8 @@ class Sandbox:
         host: Address to listen on; `"127.0.0.1"` by default. On every address, `"0.0.0.0"` or `"::"`, links have the
             host by which their request came, and `url` is the loopback address.
         port: Port to listen on; 0, the default, takes a free one.
-        speed: Seconds of sandbox time per second of real time; 1 by default.
+        speed: Seconds of sandbox time per second of real time; 1 by default, a million at most. Links and idempotency
+            keys age as fast: at 10,000, a key is forgotten after 9 real seconds.
         manual: Whether time stands still except in `advance`.
         seed: Seed of ids and faults; the same seed and the same requests give the same answers.
         scopes: What the key may do: `"*:*"` (the default), or `NOUN:read`, `NOUN:write`, `NOUN:*` with the nouns
@@ -282,7 +283,10 @@ class Sandbox:
 
     @property
     def faults(self) -> list[Fault]:
-        """What goes wrong from now on: a list to change or to replace at any time. Used-up faults leave it."""
+        """What goes wrong from now on: a list to change or to replace at any time. Used-up faults leave it.
+
+        Whatever is added is a `Fault`, else a `TypeError` is raised.
+        """
         return self._faults
 
     @faults.setter

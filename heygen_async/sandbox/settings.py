@@ -26,6 +26,8 @@ CallbackShape: TypeAlias = Literal["event", "flat"]
 USERNAME: Final = "sandbox"
 SCOPES: Final = frozenset({"lipsync", "assets", "webhooks", "account"})
 LONGEST_LINK: Final = 7 * 24 * 3600.0
+_FASTEST: Final = 1e6
+"""The highest speed: at a thousand times as much, dates are beyond the year 9999 within minutes."""
 _RATES: Final[Mapping[Currency, Mapping[str, float]]] = {
     "usd": {"speed": 0.0333, "precision": 0.0667},
     "credits": {"speed": 0.05, "precision": 0.1},
@@ -218,7 +220,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "api_key": _some_text,
     "host": _some_text,
     "port": whole_number(most=65535),
-    "speed": number(is_above=True),
+    "speed": number(is_above=True, most=_FASTEST),
     "manual": _flag,
     "seed": optional(whole_number(-math.inf)),
     "key_seconds": optional(_duration),

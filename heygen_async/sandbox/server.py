@@ -24,6 +24,7 @@ from heygen_async.sandbox.faults import Fault, FaultList, checked_faults
 from heygen_async.sandbox.http.api_app import application
 from heygen_async.sandbox.http.control import PREFIX, control_app
 from heygen_async.sandbox.http.storage import sample
+from heygen_async.sandbox.option_checks import number, text
 from heygen_async.sandbox.recording.exchange import Exchange, load_recordings
 from heygen_async.sandbox.records import RecordedDelivery, RecordedRequest, SandboxJob
 from heygen_async.sandbox.settings import (
@@ -32,8 +33,6 @@ from heygen_async.sandbox.settings import (
     SandboxOptions,
     Settings,
     check_names,
-    number,
-    text,
 )
 from heygen_async.sandbox.state.clock import LATEST, Clock, ManualClock
 from heygen_async.sandbox.state.world import SimulatedJob

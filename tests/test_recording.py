@@ -872,6 +872,41 @@ async def test_a_create_that_was_repeated_under_its_key_is_one_write(tmp_path, i
         assert sandbox.unused_recordings == []
 
 
+async def test_a_job_whose_delete_was_repeated_is_gone(tmp_path):
+    async with recorded(tmp_path, job_seconds=0) as (_, _, heygen):
+        jobs = [await heygen.lipsyncs.create(**SOURCES, callback_id=name) for name in "ab"]
+        for job in jobs:
+            assert (await job.wait(timeout=20)).status == "completed"
+        await heygen.lipsyncs.delete(jobs[0].id)
+        with pytest.raises(NotFound):
+            await heygen.lipsyncs.get(jobs[0].id)
+    gone, kept = jobs[0].id, jobs[1].id
+    async with replayed(tmp_path) as (sandbox, heygen):
+        for name in "ab":
+            await heygen.lipsyncs.create(**SOURCES, callback_id=name)
+        assert (await heygen.lipsyncs.get(gone)).status == "completed"
+        await heygen.lipsyncs.delete(gone)
+        with pytest.raises(NotFound):
+            await heygen.lipsyncs.get(gone)
+        assert await heygen.lipsyncs.statuses([gone, kept]) == {gone: "not_found", kept: "completed"}
+        assert (await heygen.lipsyncs.get(kept)).status == "completed"
+        await sandbox.reset()
+        assert len(sandbox.unused_recordings) == 3
+
+
+async def test_a_delete_that_failed_leaves_its_job(tmp_path):
+    async with recorded(tmp_path, job_seconds=0) as (sandbox, _, heygen):
+        job = await heygen.lipsyncs.create(**SOURCES)
+        await job.wait(timeout=20)
+        sandbox.faults = [error(403, "forbidden", route="DELETE /v3/lipsyncs/{lipsync_id}")]
+        with pytest.raises(PermissionDenied):
+            await heygen.lipsyncs.delete(job.id)
+    async with replayed(tmp_path) as (_, heygen):
+        with pytest.raises(PermissionDenied):
+            await heygen.lipsyncs.delete(job.id)
+        assert (await heygen.lipsyncs.get(job.id)).status == "completed"
+
+
 async def test_pages_of_gateways_and_lost_answers_are_not_repeated(tmp_path):
     faults = [html("GET /v3/users/me", times=1), redirect("GET /v3/users/me", times=1), reset("GET /v3/users/me")]
     async with recorded(tmp_path, faults=faults) as (_, _, heygen):

@@ -250,6 +250,7 @@ async def heygen_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
     If the sandbox is manual, every wait for a job, of any session on the test's event loop, sees its end as soon as
     `advance`, `finish` or `fail` has ended it, whatever the session's `PollPolicy`. `on_finished` is used for that.
+    Waits for a whole batch look again by that policy.
 
     The test is an `async def`: while a synchronous one runs, the event loop does not, and the sandbox answers nothing.
     For many tests together, write a fixture of that scope with `async with Sandbox(...)`.

@@ -3,8 +3,9 @@
 Rule 1: writes are answered in the order in which they were recorded, each recording once; then the sandbox answers.
 What a program repeated under its idempotency key got the same job again: that was one write.
 Rule 2: reads are answered with the last success that was recorded for them, so a job is in its final state at once.
-However a program groups the ids of a status request, each recorded id has its last recorded state. The list of jobs is
-as it was before the first write that has not been repeated yet: it shows no job that is still to be created.
+However a program groups the ids of a status request, each recorded id has its last recorded state. A job whose delete
+has been repeated is gone. The list of jobs is as it was before the first write that has not been repeated yet: it shows
+no job that is still to be created.
 Rule 3: bodies are compared as they are recorded, masked; a source counts only by its type, for assets get new ids.
 Rule 4: uploads, assets, endpoints of webhooks and media are always the sandbox's own. A recorded job is none of the
 sandbox's: it is not in `Sandbox.jobs`, costs nothing, and has no callback.
@@ -102,11 +103,25 @@ class Replay:
             return None  # most sandboxes have no recordings
         key = _key(route.partition(" ")[0], path, call.query, call.body)
         if route in _WRITES:
-            waiting = self._waiting.get(key)
-            return waiting.popleft() if waiting else None
+            return self._write(key)
         if route == _LIST:
             return self._list(key)
         return self._reads.get(key) if route in _READS else None
+
+    def _write(self, key: Key) -> Exchange | None:
+        waiting = self._waiting.get(key)
+        if not waiting:
+            return None
+        exchange = waiting.popleft()
+        if exchange.method == "DELETE" and (exchange.status or 0) < _ERRORS:
+            self._forget(exchange.path)
+        return exchange
+
+    def _forget(self, path: str) -> None:
+        """Leave what is asked about a lipsync to the sandbox, which does not have it."""
+        self._states.pop(path.rpartition("/")[2], None)
+        for key in [key for key in self._reads if key[1] == path]:
+            del self._reads[key]
 
     def _list(self, key: Key) -> Exchange | None:
         unused = self.unused

@@ -653,8 +653,8 @@ def test_a_fastapi_handler_is_tested_as_the_documentation_shows(tests, pytester)
         from shop import app, heygen
 
         @pytest.mark.heygen_sandbox(job_seconds=1200)
-        async def test_an_order_is_dubbed_once(heygen_sandbox, heygen_session):
-            app.dependency_overrides[heygen] = lambda: heygen_session
+        async def test_an_order_is_dubbed_once(heygen_sandbox, heygen_session, monkeypatch):
+            monkeypatch.setitem(app.dependency_overrides, heygen, lambda: heygen_session)
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
                 for _ in range(2):
                     answer = await client.post("/orders/7/dub", params={"audio": "https://example.com/fr.mp3"})
@@ -662,7 +662,10 @@ def test_a_fastapi_handler_is_tested_as_the_documentation_shows(tests, pytester)
             assert answer.status_code == 202
             [job] = heygen_sandbox.jobs
             assert job.body["callback_id"] == "order-7"
+
+        def test_the_next_test_has_no_session_of_the_one_before():
+            assert app.dependency_overrides == {}
         """
     )
 
-    ran.assert_outcomes(passed=1)
+    ran.assert_outcomes(passed=2)

@@ -16,14 +16,17 @@ A test of a FastAPI handler, for instance::
 
 
     @pytest.mark.heygen_sandbox(job_seconds=1200)
-    async def test_an_order_is_dubbed_once(heygen_sandbox, heygen_session):
-        app.dependency_overrides[heygen] = lambda: heygen_session
+    async def test_an_order_is_dubbed_once(heygen_sandbox, heygen_session, monkeypatch):
+        monkeypatch.setitem(app.dependency_overrides, heygen, lambda: heygen_session)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
             answer = await client.post("/orders/7/dub", json={"audio": "https://example.com/fr.mp3"})
 
         assert answer.status_code == 202
         [job] = heygen_sandbox.jobs
         assert job.body["callback_id"] == "order-7"
+
+If the session is a global of `shop.web`, `monkeypatch.setattr(shop.web, "heygen", heygen_session)` replaces it. To be
+created on import it needs a `HEYGEN_API_KEY`, which may be any text in tests.
 
 The fixtures are pytest-asyncio's, in its auto and strict modes; without pytest-asyncio they are plain async fixtures,
 as anyio's plugin takes them. The sandbox answers while their event loop runs. So the test is an `async def` on that

@@ -842,6 +842,17 @@ async def test_the_key_describes_itself(call):
     assert (data["scopes"], data["scope_mode"]) == (["*:*"], "all")
 
 
+@pytest.mark.parametrize("seconds", [math.inf, 1e15, 1e11 + 1])
+async def test_a_key_that_outlives_the_calendar_has_no_expiry(http, seconds):
+    async with (
+        Sandbox(key_seconds=seconds) as sandbox,
+        http.get(f"{sandbox.url}/v3/api_keys/self", headers={"X-Api-Key": sandbox.api_key}) as answer,
+    ):
+        body = await answer.json()
+    assert (answer.status, body["data"]["status"]) == (200, "active")
+    assert not {"expires_at", "expires_in_seconds"} & set(body["data"])
+
+
 async def test_the_account_has_its_wallet(call):
     data = (await call("GET /v3/users/me")).data
     assert (data["username"], data["billing_type"]) == ("sandbox", "wallet")

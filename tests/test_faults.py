@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import time
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from random import Random
@@ -109,6 +110,34 @@ def test_a_probability_is_kept(probability, seed):
 def test_impossible_odds_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         faults.reset(**wrong)
+
+
+IMPOSSIBLE = [
+    (lambda: faults.error(50, "x"), "status must be a whole number from 200 to 599"),
+    (lambda: faults.error(100, "x"), "status must be"),  # the client would wait for the answer
+    (lambda: faults.error("500", "x"), "status must be"),
+    (lambda: faults.error(500, "x", shape="v4"), "shape must be one of v3, number, text, not 'v4'"),
+    (lambda: faults.server_error(status=1), "status must be"),
+    (lambda: faults.server_error(body="xml"), "body must be one of json, html, none"),
+    (lambda: faults.redirect(status=0), "status must be"),
+    (lambda: faults.rate_limited(retry_after="1"), "retry_after must be"),
+    (lambda: faults.html(times=1.5), "times must be"),
+    (lambda: faults.html(probability="1"), "probability must be"),
+    (lambda: faults.huge(size=-1), "size must be"),
+    (lambda: faults.gzip_bomb(size=0), "size must be"),
+    (lambda: faults.cut_download(after_bytes=1.5), "after_bytes must be"),
+    (lambda: faults.wrong_length(off_by=0.5), "off_by must be"),
+    (lambda: faults.slow_drip(chunk=-1), "chunk must be"),
+    (lambda: faults.slow_drip(pause=float("nan")), "pause must be"),
+    (lambda: faults.odd_fields(fields={"created_at": datetime.now(UTC)}), "fields must be names and JSON values"),
+    (lambda: faults.odd_fields(fields={"title": b"x"}), "fields must be"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), IMPOSSIBLE)
+def test_a_fault_that_cannot_be_is_refused_by_the_name_of_its_argument(make, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        make()
 
 
 def test_altering_reaches_objects_in_lists_too():

@@ -223,6 +223,7 @@ FORGETFUL = """
 
 SYNCHRONOUS = """
     import asyncio
+    import unittest
 
     import pytest
     import pytest_asyncio
@@ -240,6 +241,11 @@ SYNCHRONOUS = """
         def test_of_a_class(self, heygen_sandbox):
             assert heygen_sandbox.url
 
+    @pytest.mark.usefixtures("heygen_sandbox")
+    class TestOfUnittest(unittest.IsolatedAsyncioTestCase):  # it has an event loop of its own
+        async def test_of_unittest(self):
+            await asyncio.sleep(0)
+
     {fixture}
     async def account(heygen_session):
         return await heygen_session.account.me()
@@ -254,34 +260,121 @@ SYNCHRONOUS = """
 
 @pytest.mark.parametrize("mode", ["auto", "strict"])
 def test_a_synchronous_test_is_warned_of_unless_an_asynchronous_fixture_uses_the_sandbox(tests, mode):
-    source = SYNCHRONOUS.replace("    async def test", "    @pytest.mark.asyncio\n    async def test")
+    source = SYNCHRONOUS.replace("\n    async def test", "\n    @pytest.mark.asyncio\n    async def test")
     source = source.replace("{fixture}", "@pytest_asyncio.fixture")
     settings = f"asyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function"
     ran = tests(source, "-W", "default", settings=settings)
 
-    ran.assert_outcomes(passed=6, warnings=4)
-    ran.stdout.fnmatch_lines(["*test_with_its_address is synchronous: heygen_sandbox answers nothing while it runs*"])
+    ran.assert_outcomes(passed=7, warnings=5)
+    for reason in ("test_with_its_address is synchronous", "test_of_unittest is a test of unittest"):
+        ran.stdout.fnmatch_lines([f"*{reason}*: heygen_sandbox answers nothing while it runs*"])
+
+
+def test_a_test_of_unittest_starts_a_sandbox_as_the_warning_says(tests):
+    ran = tests(
+        """
+        import unittest
+
+        from heygen_async import HeyGenSession
+        from heygen_async.sandbox import Sandbox
+
+        class TestOfUnittest(unittest.IsolatedAsyncioTestCase):
+            async def asyncSetUp(self):
+                self.sandbox = await self.enterAsyncContext(Sandbox())
+
+            async def test_it(self):
+                async with HeyGenSession(self.sandbox.api_key, base_url=self.sandbox.url) as heygen:
+                    await heygen.account.me()
+        """,
+        plugins=(),
+        settings="",
+    )
+
+    ran.assert_outcomes(passed=1)
+
+
+BLOCKED = """
+    import time
+
+    import pytest
+    from heygen_async import HeyGenSession, RetryPolicy, Timeouts
+
+    async def ask():
+        async with HeyGenSession(retry=RetryPolicy(max_attempts=1), timeouts=Timeouts(read=2.2)) as heygen:
+            await heygen.account.me()
+
+    {test}
+"""
+ON_ANOTHER_LOOP = """
+    @pytest.mark.asyncio(loop_scope="module")
+    async def test_on_another_event_loop(heygen_sandbox):
+        await ask()
+"""
+WITHOUT_ITS_LOOP = """
+    def test_that_is_synchronous(heygen_sandbox):
+        import asyncio
+        asyncio.run(ask())
+"""
+BLOCKING_IT = """
+    async def test_that_blocks(heygen_sandbox):  # as the client of FastAPI does
+        import anyio.from_thread
+        with anyio.from_thread.start_blocking_portal() as portal:
+            portal.call(ask)
+"""
 
 
 @pytest.mark.parametrize(
-    ("fixtures", "hint"),
-    [("function", ["*on the event loop of each function, the test on that of its module*"]), ("module", [])],
+    "test", [ON_ANOTHER_LOOP, WITHOUT_ITS_LOOP, BLOCKING_IT], ids=["loop", "synchronous", "blocking"]
 )
-def test_a_failure_on_another_event_loop_than_that_of_the_sandbox_is_explained(tests, fixtures, hint):
-    ran = tests(
-        """
-        import pytest
+def test_a_failure_while_the_event_loop_of_the_sandbox_stands_still_is_explained(tests, test):
+    ran = tests(BLOCKED.replace("    {test}", test), "-W", "default")
 
-        @pytest.mark.asyncio(loop_scope="module")
-        async def test_with_another_loop(heygen_sandbox):
-            raise TimeoutError
-        """,
-        settings=f"asyncio_mode = auto\nasyncio_default_fixture_loop_scope = {fixtures}",
-    )
+    ran.assert_outcomes(failed=1, warnings=int("synchronous" in test))
+    ran.stdout.fnmatch_lines(["*RequestTimeout*", "The event loop of heygen_sandbox stood still for * s of the test*"])
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "async def test_it(heygen_sandbox): raise TimeoutError",
+        "async def test_it(slow, heygen_sandbox): raise TimeoutError",
+        "async def test_it(heygen_sandbox, slow): raise TimeoutError",
+    ],
+)
+def test_no_other_failure_is_explained_with_the_event_loop(tests, test):
+    slow = "@pytest.fixture\n    def slow(): time.sleep(2.2)\n    "
+    ran = tests(BLOCKED.replace("{test}", slow + test))
 
     ran.assert_outcomes(failed=1)
-    ran.stdout.fnmatch_lines(hint)
-    assert ("heygen_sandbox runs on" in ran.stdout.str()) == bool(hint)
+    assert "event loop" not in ran.stdout.str()
+
+
+OVERRIDDEN = """
+    import pytest
+    import pytest_asyncio
+    from heygen_async.sandbox import Sandbox
+
+    @pytest_asyncio.fixture(scope="module", loop_scope="module")
+    async def heygen_sandbox():
+        async with Sandbox() as sandbox:
+            yield sandbox
+
+    @pytest.mark.asyncio(loop_scope="module")
+    async def test_with_a_sandbox_of_its_module(heygen_sandbox):
+        raise TimeoutError
+
+    @pytest.mark.asyncio(loop_scope="module")
+    async def test_with_a_session_on_another_loop(heygen_session):
+        await heygen_session.account.me()
+"""
+
+
+def test_a_session_on_another_event_loop_than_its_test_is_explained_and_nothing_else(tests):
+    ran = tests(OVERRIDDEN)
+
+    ran.assert_outcomes(failed=2)
+    assert ran.stdout.str().count("A session works on one event loop") == 1
+    assert ran.stdout.str().count("- heygen_async -") == 1
 
 
 def test_a_test_of_hypothesis_may_be_asynchronous(tests):
@@ -316,6 +409,40 @@ def test_a_test_that_forgets_the_fixture_cannot_reach_the_api_and_the_report_say
 
     ran.assert_outcomes(failed=1)
     ran.stdout.fnmatch_lines(["*The test tried to reach HeyGen*", "*fixture heygen_sandbox*"])
+
+
+UNSAID = """
+    import logging
+    import os
+    import pytest
+    from heygen_async import HeyGenSession, RetryPolicy
+
+    created_on_import = HeyGenSession("sk_real", retry=RetryPolicy(max_attempts=1))
+
+    async def test_of_an_application_that_catches_the_error(heygen_sandbox):
+        async with created_on_import:
+            try:
+                await created_on_import.account.me()
+            except Exception:
+                logging.exception("cannot reach HeyGen")
+        assert not "the status 200"
+
+    def test_without_a_key():
+        os.environ.pop("HEYGEN_API_KEY", None)
+        HeyGenSession()
+
+    @pytest.mark.heygen_live
+    def test_that_is_live_and_has_no_key():
+        HeyGenSession()
+"""
+
+
+def test_an_application_that_hides_why_it_did_not_reach_heygen_is_explained_too(tests):
+    ran = tests(UNSAID)
+
+    ran.assert_outcomes(failed=3)
+    assert ran.stdout.str().count("The test tried to reach HeyGen") == 2
+    ran.stdout.fnmatch_lines(["*was created before the fixture, on import for instance*"])
 
 
 def test_a_run_whose_conftest_loads_the_plugin_cannot_reach_the_api_either(pytester, monkeypatch):
@@ -363,8 +490,29 @@ LIVE = """
 """
 
 
-def test_a_test_may_be_marked_as_live(tests):
-    tests(LIVE, plugins=(), settings="").assert_outcomes(passed=4)
+@pytest.mark.parametrize("workers", [(), ("-n", "1"), ("-n", "2")], ids=["alone", "one-worker", "two-workers"])
+def test_a_test_may_be_marked_as_live(tests, workers):
+    tests(LIVE, *workers, plugins=("xdist",) if workers else (), settings="").assert_outcomes(passed=4)
+
+
+def test_no_worker_opens_a_way_that_the_user_has_closed(tests, monkeypatch):
+    monkeypatch.setenv("HEYGEN_LOOPBACK_ONLY", "1")
+    ran = tests(
+        """
+        import os
+        import pytest
+
+        @pytest.mark.heygen_live
+        def test_with_the_marker():
+            assert os.environ["HEYGEN_LOOPBACK_ONLY"]
+        """,
+        "-n",
+        "1",
+        plugins=("xdist",),
+        settings="",
+    )
+
+    ran.assert_outcomes(passed=1)
 
 
 ELSEWHERE = """
@@ -505,8 +653,8 @@ def test_a_fastapi_handler_is_tested_as_the_documentation_shows(tests, pytester)
         from shop import app, heygen
 
         @pytest.mark.heygen_sandbox(job_seconds=1200)
-        async def test_an_order_is_dubbed_once(heygen_sandbox, heygen_session):
-            app.dependency_overrides[heygen] = lambda: heygen_session
+        async def test_an_order_is_dubbed_once(heygen_sandbox, heygen_session, monkeypatch):
+            monkeypatch.setitem(app.dependency_overrides, heygen, lambda: heygen_session)
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
                 for _ in range(2):
                     answer = await client.post("/orders/7/dub", params={"audio": "https://example.com/fr.mp3"})
@@ -514,7 +662,10 @@ def test_a_fastapi_handler_is_tested_as_the_documentation_shows(tests, pytester)
             assert answer.status_code == 202
             [job] = heygen_sandbox.jobs
             assert job.body["callback_id"] == "order-7"
+
+        def test_the_next_test_has_no_session_of_the_one_before():
+            assert app.dependency_overrides == {}
         """
     )
 
-    ran.assert_outcomes(passed=1)
+    ran.assert_outcomes(passed=2)

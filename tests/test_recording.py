@@ -75,7 +75,7 @@ async def recorded(directory, *, session=None, **options):
 async def replayed(directory, **options):
     """Run a sandbox that answers from recordings, and a session on it."""
     async with (
-        Sandbox(manual=True, seed=99, recordings=directory, **options) as sandbox,
+        Sandbox(manual=True, recordings=directory, **options) as sandbox,
         HeyGenSession(sandbox.api_key, base_url=sandbox.url, **QUICK) as heygen,
     ):
         yield sandbox, heygen
@@ -759,7 +759,7 @@ async def test_every_call_of_the_library_passes_without_a_difference(tmp_path):
 
 
 async def record_a_dub(directory, output):
-    async with recorded(directory, seed=7) as (_, _, heygen):
+    async with recorded(directory) as (_, _, heygen):
         return await heygen.dub(
             video=SAMPLE_VIDEO, audio=SAMPLE_AUDIO, output=output, captions=output is not None, callback_id="a"
         )
@@ -814,6 +814,26 @@ async def test_what_was_not_recorded_is_answered_by_the_sandbox(tmp_path):
         assert (await heygen.account.me()).username == "sandbox"
 
 
+@pytest.mark.parametrize("what", ["create", "create_batch", "statuses"])
+async def test_a_new_job_never_has_the_id_of_a_recorded_one(tmp_path, what):
+    async with recorded(tmp_path, job_seconds=0) as (_, _, heygen):  # with the seed of the replay
+        if what == "create_batch":
+            batch = await heygen.lipsyncs.create_batch([LipsyncRequest(**SOURCES, callback_id="recorded")])
+            first = [batch.id, *[item.lipsync_id async for item in batch.items()]]
+        else:
+            first = [(await heygen.lipsyncs.create(**SOURCES, callback_id="recorded")).id]
+            await heygen.lipsyncs.statuses(first)
+        if what == "statuses":
+            for path in tmp_path.glob("*-POST-*"):  # of a job that was created before
+                path.unlink()
+    async with replayed(tmp_path) as (_, heygen):
+        for name in ("new", "another"):
+            other = await heygen.lipsyncs.create(**SOURCES, callback_id=name)
+            assert other.id not in first
+            assert (await other.get()).callback_id == name
+            assert await heygen.lipsyncs.statuses([other.id]) == {other.id: "pending"}
+
+
 async def test_writes_are_answered_in_their_order_and_once_errors_and_delays_included(tmp_path):
     async with recorded(tmp_path) as (sandbox, _, heygen):
         sandbox.faults = [rate_limited("POST /v3/lipsyncs", retry_after=3, times=1)]
@@ -850,6 +870,41 @@ async def test_a_create_that_was_repeated_under_its_key_is_one_write(tmp_path, i
     async with replayed(tmp_path) as (sandbox, heygen):
         assert [await create(heygen, "one"), await create(heygen, "two")] == [one, two]
         assert sandbox.unused_recordings == []
+
+
+async def test_a_job_whose_delete_was_repeated_is_gone(tmp_path):
+    async with recorded(tmp_path, job_seconds=0) as (_, _, heygen):
+        jobs = [await heygen.lipsyncs.create(**SOURCES, callback_id=name) for name in "ab"]
+        for job in jobs:
+            assert (await job.wait(timeout=20)).status == "completed"
+        await heygen.lipsyncs.delete(jobs[0].id)
+        with pytest.raises(NotFound):
+            await heygen.lipsyncs.get(jobs[0].id)
+    gone, kept = jobs[0].id, jobs[1].id
+    async with replayed(tmp_path) as (sandbox, heygen):
+        for name in "ab":
+            await heygen.lipsyncs.create(**SOURCES, callback_id=name)
+        assert (await heygen.lipsyncs.get(gone)).status == "completed"
+        await heygen.lipsyncs.delete(gone)
+        with pytest.raises(NotFound):
+            await heygen.lipsyncs.get(gone)
+        assert await heygen.lipsyncs.statuses([gone, kept]) == {gone: "not_found", kept: "completed"}
+        assert (await heygen.lipsyncs.get(kept)).status == "completed"
+        await sandbox.reset()
+        assert len(sandbox.unused_recordings) == 3
+
+
+async def test_a_delete_that_failed_leaves_its_job(tmp_path):
+    async with recorded(tmp_path, job_seconds=0) as (sandbox, _, heygen):
+        job = await heygen.lipsyncs.create(**SOURCES)
+        await job.wait(timeout=20)
+        sandbox.faults = [error(403, "forbidden", route="DELETE /v3/lipsyncs/{lipsync_id}")]
+        with pytest.raises(PermissionDenied):
+            await heygen.lipsyncs.delete(job.id)
+    async with replayed(tmp_path) as (_, heygen):
+        with pytest.raises(PermissionDenied):
+            await heygen.lipsyncs.delete(job.id)
+        assert (await heygen.lipsyncs.get(job.id)).status == "completed"
 
 
 async def test_pages_of_gateways_and_lost_answers_are_not_repeated(tmp_path):

@@ -182,6 +182,7 @@ async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing(tmp_path, mo
         {"retry_after": -5},
         {"speed": math.nan},
         {"speed": 2**64},
+        {"speed": 1e9},
         {"key_seconds": -1},
         {"api_key": ""},
         {"host": ""},
@@ -246,6 +247,24 @@ async def test_what_is_assigned_later_is_checked_in_the_same_way(sandbox):
     with pytest.raises(ValueError, match="other_jobs must be"):
         sandbox.other_jobs = -1
     assert (sandbox.faults, sandbox.account_limit, sandbox.other_jobs) == ([], 10, 0)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda sandbox: sandbox.faults.append(faults.server_error),  # the call was forgotten
+        lambda sandbox: sandbox.faults.insert(0, "POST /v3/lipsyncs"),
+        lambda sandbox: sandbox.faults.extend([faults.server_error(), {"kind": "stall"}]),
+        lambda sandbox: sandbox.faults.append([faults.server_error()]),
+    ],
+)
+async def test_what_is_no_fault_cannot_be_added_to_faults(sandbox, add):
+    sandbox.faults.append(faults.server_error("GET /v3/users/me", times=1))
+    with pytest.raises(TypeError, match=r"faults must be made by heygen_async\.sandbox\.faults"):
+        add(sandbox)
+    assert [fault.route for fault in sandbox.faults] == ["GET /v3/users/me"]
+    sandbox.faults += [faults.server_error("GET /v3/lipsyncs")]
+    assert len(sandbox.faults) == 2
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf])

@@ -17,7 +17,7 @@ from heygen_async.sandbox.http.lipsync_calls import LipsyncCalls
 from heygen_async.sandbox.http.storage import Storage, StoredFile
 from heygen_async.sandbox.http.webhook_calls import WebhookCalls
 from heygen_async.sandbox.recording.exchange import Exchange
-from heygen_async.sandbox.recording.replay import Replay
+from heygen_async.sandbox.recording.replay import Replay, recorded_ids
 from heygen_async.sandbox.settings import Settings
 from heygen_async.sandbox.state.asset_store import AssetStore
 from heygen_async.sandbox.state.clock import Clock
@@ -43,7 +43,7 @@ class Backend:
         recordings: Sequence[Exchange],
         on_finished: Callable[[str], None],
     ) -> None:
-        ids = Ids(settings.seed)
+        ids = Ids(settings.seed, taken=recorded_ids(recordings))
         sample_file, sample_seconds = sample
         links = SignedLinks(address.url, secrets.token_bytes(32), settings.link_seconds)
         assets = AssetStore(ids, settings)

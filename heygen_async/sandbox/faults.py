@@ -16,16 +16,19 @@ effect. Faults apply to errors as they do to successes.
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Final, Literal, TypeAlias, TypedDict, Unpack
+from typing import Final, Literal, SupportsIndex, TypeAlias, TypedDict, Unpack
 
 import orjson
 from attrs import evolve, field, frozen
 
 from heygen_async.sandbox.error_answers import ErrorAnswer
+from heygen_async.sandbox.option_checks import number, one_of, optional, whole_number
 from heygen_async.sandbox.routes import ROUTES, check_route, matches
 from heygen_async.sandbox.state.clock import LATEST
 
@@ -55,6 +58,9 @@ class Reply:
     retry_date: float | None = None
     """Seconds from the moment of the answer; sent in `Retry-After` as a date."""
     after: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        whole_number(200, 599)("status", self.status)  # a 1xx would not be the answer, and others are no HTTP
 
 
 @frozen
@@ -133,6 +139,7 @@ class Fault:
         times: The number of requests that it applies to before it is used up; None is no limit.
 
     Raises:
+        TypeError: An argument is of another type.
         ValueError: No route of the sandbox matches *route*, none that can have this effect does, or a number is out of
             range.
     """
@@ -147,10 +154,8 @@ class Fault:
         if not any(_can_apply(self, one) for one in ROUTES):
             kind = "downloads" if isinstance(self.effect, Damage) else "answers in JSON"
             raise ValueError(f"this is a fault of {kind}, and {self.route!r} matches none; leave out the route.")
-        if not 0 <= self.probability <= 1:
-            raise ValueError("probability must be from 0 to 1.")
-        if self.times is not None and self.times < 1:
-            raise ValueError("times must be 1 or more.")
+        number(most=1)("probability", self.probability)
+        optional(whole_number(1))("times", self.times)
 
 
 def _can_apply(fault: Fault, route: str) -> bool:
@@ -160,6 +165,38 @@ def _can_apply(fault: Fault, route: str) -> bool:
     if isinstance(fault.effect, Damage):
         return route in (DOWNLOADS, CAPTIONS)
     return not isinstance(fault.effect, Alter) or matches(route, ANY_CALL)  # the file host answers without JSON
+
+
+def checked_faults(given: object) -> tuple[Fault, ...]:
+    """Return faults.
+
+    Raises:
+        TypeError: If any is something else, such as the JSON that `/_sandbox/faults` takes.
+    """
+    if isinstance(given, Fault) or not isinstance(given, Iterable):
+        raise TypeError(f"faults must be a list of faults, not {given!r}.")
+    faults = tuple(given)
+    for fault in faults:
+        if not isinstance(fault, Fault):
+            example = "rate_limited('POST /v3/lipsyncs', times=1)"
+            raise TypeError(f"faults must be made by heygen_async.sandbox.faults, such as {example}, not {fault!r}.")
+    return faults
+
+
+class FaultList(list[Fault]):
+    """Faults that are added at any time: what is none is a `TypeError` at once, not an answer to the next request."""
+
+    def append(self, fault: Fault, /) -> None:
+        """Add a fault."""
+        super().extend(checked_faults([fault]))
+
+    def insert(self, index: SupportsIndex, fault: Fault, /) -> None:
+        """Add a fault before others."""
+        super().insert(index, *checked_faults([fault]))
+
+    def extend(self, faults: Iterable[Fault], /) -> None:
+        """Add faults."""
+        super().extend(checked_faults(faults))
 
 
 def choose(faults: list[Fault], route: str, random: Random) -> Fault | None:
@@ -194,7 +231,7 @@ def error(
     """Answer with an error: any status (200 too) and any code, before the work or *after* it.
 
     Args:
-        status: The HTTP status.
+        status: The HTTP status, from 200 to 599.
         code: Any code; a number such as 400140 in the shape `number`.
         message: The message.
         route: See `Fault`.
@@ -203,6 +240,7 @@ def error(
         after: Whether the work is done first.
         **when: `probability` and `times`, see `Fault`.
     """
+    one_of("v3", "number", "text")("shape", shape)
     body = {
         "v3": {"error": {"code": code, "message": message}},
         "number": {"code": code, "message": message},
@@ -219,8 +257,7 @@ def rate_limited(
     Raises:
         ValueError: If the seconds are below 0, or lead beyond the year 9999.
     """
-    if retry_after is not None and not 0 <= retry_after <= LATEST:
-        raise ValueError(f"retry_after must be from 0 to {LATEST:,} seconds.")
+    optional(number(most=LATEST))("retry_after", retry_after)
     body = orjson.dumps(ErrorAnswer(429, "rate_limit_exceeded", "Too many requests.").envelope())
     if as_date:
         return Fault(route, Reply(status=429, body=body, retry_date=retry_after), **when)
@@ -237,6 +274,7 @@ def server_error(
     **when: Unpack[When],
 ) -> Fault:
     """Answer 5xx with the API's envelope, a gateway's page or nothing, before the work or *after* it."""
+    one_of("json", "html", "none")("body", body)
     code = "gateway_timeout" if status in {502, 504} else "internal_error"
     reply = {
         "json": Reply(
@@ -279,7 +317,7 @@ def huge(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[When]) -
     Raises:
         ValueError: If it is more.
     """
-    _check_size(size)
+    size = _checked_size(size)
     return Fault(route, Reply(status=200, body=b'{"data":"%s"}' % (b"x" * (size - len('{"data":""}')))), **when)
 
 
@@ -289,7 +327,7 @@ def gzip_bomb(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[Whe
     Raises:
         ValueError: If it is more.
     """
-    _check_size(size)
+    size = _checked_size(size)
     packer = zlib.compressobj(level=1, wbits=_GZIP)
     block = b"x" * (1 << 20)
     parts = [packer.compress(b'{"data":"'), *(packer.compress(block) for _ in range(max(1, size >> 20)))]
@@ -297,9 +335,11 @@ def gzip_bomb(route: str = ANY_CALL, *, size: int = 64 << 20, **when: Unpack[Whe
     return Fault(route, Reply(status=200, body=body, headers={"Content-Encoding": "gzip"}), **when)
 
 
-def _check_size(size: int) -> None:
+def _checked_size(size: int) -> int:
+    whole_number(1)("size", size)
     if size > _LARGEST:
         raise ValueError(f"size must be at most {_LARGEST:,} bytes.")
+    return int(size)
 
 
 # --- missing, partial and odd answers ----------------------------------------------------------------------
@@ -337,7 +377,11 @@ def odd_fields(route: str = ANY_CALL, *, fields: Mapping[str, object], **when: U
 
         odd_fields("GET /v3/lipsyncs/{lipsync_id}", fields={"duration": "12.5", "created_at": "", "callback_id": 42})
     """
-    return Fault(route, Alter(fields, replace_only=True), **when)
+    try:
+        json.dumps(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"fields must be names and JSON values: {error}") from error
+    return Fault(route, Alter(dict(fields), replace_only=True), **when)
 
 
 def no_request_id(route: str = ANY_CALL, **when: Unpack[When]) -> Fault:
@@ -370,9 +414,8 @@ def cut_download(route: str = DOWNLOADS, *, after_bytes: int, **when: Unpack[Whe
     Raises:
         ValueError: If the bytes are below 0.
     """
-    if after_bytes < 0:
-        raise ValueError("after_bytes must be 0 or more.")
-    return Fault(route, Damage(cut_after=after_bytes), **when)
+    whole_number()("after_bytes", after_bytes)
+    return Fault(route, Damage(cut_after=int(after_bytes)), **when)
 
 
 def wrong_length(route: str = DOWNLOADS, *, off_by: int, **when: Unpack[When]) -> Fault:
@@ -381,9 +424,10 @@ def wrong_length(route: str = DOWNLOADS, *, off_by: int, **when: Unpack[When]) -
     Raises:
         ValueError: If *off_by* is 0: the length would be right.
     """
+    whole_number(-math.inf)("off_by", off_by)
     if off_by == 0:
         raise ValueError("off_by must not be 0.")
-    return Fault(route, Damage(length_off_by=off_by), **when)
+    return Fault(route, Damage(length_off_by=int(off_by)), **when)
 
 
 def no_ranges(route: str = DOWNLOADS, **when: Unpack[When]) -> Fault:
@@ -393,7 +437,9 @@ def no_ranges(route: str = DOWNLOADS, **when: Unpack[When]) -> Fault:
 
 def slow_drip(route: str = DOWNLOADS, *, chunk: int = 1024, pause: float = 0.01, **when: Unpack[When]) -> Fault:
     """Send *chunk* bytes at a time, with *pause* seconds of real time between."""
-    return Fault(route, Damage(drip_bytes=chunk, drip_seconds=pause), **when)
+    whole_number(1)("chunk", chunk)
+    number()("pause", pause)
+    return Fault(route, Damage(drip_bytes=int(chunk), drip_seconds=pause), **when)
 
 
 def expired_link(route: str = DOWNLOADS, **when: Unpack[When]) -> Fault:

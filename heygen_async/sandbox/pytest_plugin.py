@@ -16,8 +16,8 @@ A test of a FastAPI handler, for instance::
 
 
     @pytest.mark.heygen_sandbox(job_seconds=1200)
-    async def test_an_order_is_dubbed_once(heygen_sandbox, heygen_session):
-        app.dependency_overrides[heygen] = lambda: heygen_session
+    async def test_an_order_is_dubbed_once(heygen_sandbox, heygen_session, monkeypatch):
+        monkeypatch.setitem(app.dependency_overrides, heygen, lambda: heygen_session)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:
             answer = await client.post("/orders/7/dub", json={"audio": "https://example.com/fr.mp3"})
 
@@ -25,8 +25,14 @@ A test of a FastAPI handler, for instance::
         [job] = heygen_sandbox.jobs
         assert job.body["callback_id"] == "order-7"
 
+If the session is a global of `shop.web`, `monkeypatch.setattr(shop.web, "heygen", heygen_session)` replaces it. To be
+created on import it needs a `HEYGEN_API_KEY`, which may be any text in tests.
+
 The fixtures are pytest-asyncio's, in its auto and strict modes; without pytest-asyncio they are plain async fixtures,
-as anyio's plugin takes them.
+as anyio's plugin takes them. The sandbox answers while their event loop runs. So the test is an `async def` on that
+loop, and what blocks is called in a thread: `await asyncio.to_thread(client.get, "/orders/7")` with FastAPI's
+`TestClient`, for instance. Tests of `unittest` have event loops of their own, and start their own sandbox, in
+`asyncSetUp`: `sandbox = await self.enterAsyncContext(Sandbox())`.
 
 Pytest imports this module in every run, also in those that do not use HeyGen. So it imports nothing of the package
 before a fixture is used, and the packages above it import nothing either.
@@ -37,7 +43,8 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import AsyncIterator, Container, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -49,6 +56,8 @@ except ImportError:
     async_fixture = pytest.fixture  # type: ignore[assignment] # it is used in the same way
 
 if TYPE_CHECKING:
+    import asyncio
+
     from heygen_async import HeyGenSession
     from heygen_async.sandbox import Sandbox
 
@@ -64,20 +73,42 @@ _STEP: Final = 0.005
 _GUARD: Final = {_BASE_URL: _NOWHERE, "HEYGEN_LOOPBACK_ONLY": "1"}
 _OURS_OF_IT: Final = pytest.StashKey[dict[str, str]]()
 """What of the guard this run has set, and not the user or a run around it."""
+_OF_XDIST: Final = "heygen_async"
+"""What pytest-xdist brings to its workers under this name: `_OURS_OF_IT`."""
 
-_HINT: Final = f"""\
+_FORGOTTEN: Final = f"""\
 The test tried to reach HeyGen. {_BASE_URL} is {_NOWHERE} so that no test does by accident.
-Use the fixture heygen_sandbox or heygen_session. If the real API is meant, mark the test heygen_live, or run
-pytest with {_BASE_URL}=https://api.heygen.com."""
+Use the fixture heygen_sandbox or heygen_session. A session that was created before the fixture, on import for instance,
+keeps its address: give the code under test heygen_session instead. If the real API is meant, mark the test heygen_live,
+or run pytest with {_BASE_URL}=https://api.heygen.com."""
 
 _OTHER_LOOP: Final = """\
-heygen_sandbox runs on the event loop of each {fixture}, the test on that of its {test}: the sandbox answers nothing
-while the test runs. Set asyncio_default_fixture_loop_scope = {test}, or use the loop of the {fixture} in the test."""
+A session works on one event loop, and pytest-asyncio has one for each test unless you set loop scopes. Create the
+session in the test, or in a fixture of the same loop scope: that of fixtures is asyncio_default_fixture_loop_scope."""
+
+_STOOD_STILL: Final = """\
+The event loop of heygen_sandbox stood still for {:.0f} s of the test; the sandbox answers nothing meanwhile.
+Either the test blocks it, as FastAPI's TestClient does: call such code with `await asyncio.to_thread(...)`.
+Or the test runs on another event loop: give asyncio_default_fixture_loop_scope the loop scope of the test."""
+
+_SYNCHRONOUS: Final = (
+    "{} is synchronous: heygen_sandbox answers nothing while it runs. Make it an `async def`, and call what is "
+    "synchronous with `await asyncio.to_thread(...)`; or start a sandbox in another process: python -m "
+    "heygen_async.sandbox"
+)
+_OF_UNITTEST: Final = (
+    "{} is a test of unittest, on an event loop of its own: heygen_sandbox answers nothing while it runs. Start a "
+    "sandbox in `asyncSetUp` instead: await self.enterAsyncContext(Sandbox())"
+)
+
+_LONG: Final = 2.0
+"""Seconds without a step of the event loop that are explained; imports on a slow machine take less."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and close the way to the API if a `conftest.py` has loaded the plugin."""
     _guard(config)
+    config.stash.setdefault(_OURS_OF_IT, {}).update(getattr(config, "workerinput", {}).get(_OF_XDIST, {}))
     config.addinivalue_line(
         "markers",
         "heygen_sandbox(**options): options of the Sandbox that the fixture starts, such as manual=True or "
@@ -101,6 +132,12 @@ def _guard(config: pytest.Config) -> None:
         os.environ.update(missing)
         config.stash.setdefault(_OURS_OF_IT, {}).update(missing)
         config.add_cleanup(lambda: _remove(missing))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:  # noqa: ANN401 a class of pytest-xdist
+    """Tell a worker of pytest-xdist, which has the environment of this process, what of it is the guard."""
+    node.workerinput[_OF_XDIST] = node.config.stash.get(_OURS_OF_IT, {})
 
 
 def _is_on_this_machine(url: str) -> bool:
@@ -128,32 +165,82 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     os.environ.update(guard)
 
 
+# --- the reports of failures -------------------------------------------------------------------------------
+
+
+class _LoopWatch:
+    """Measures how long an event loop stands still."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was before."""
+        self.end()
+        self._longest, self._seen = 0.0, monotonic()
+        self._step()
+
+    def end(self) -> None:
+        """Stop measuring."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def longest(self) -> float:
+        """Seconds between the two steps of the loop that are farthest apart, the present one included."""
+        return max(self._longest, monotonic() - self._seen)
+
+    def _step(self) -> None:
+        self._longest, self._seen = self.longest, monotonic()
+        self._timer = self._loop.call_later(_LONG / 4, self._step)
+
+
+_WATCH: Final = pytest.StashKey[_LoopWatch]()
+
+
+@contextmanager
+def _loop_watched(node: pytest.Item) -> Iterator[None]:
+    """While the body runs, measure how long the event loop of *node*'s fixture stands still."""
+    import asyncio  # noqa: PLC0415 imported on first use
+
+    watch = node.stash[_WATCH] = _LoopWatch(asyncio.get_running_loop())
+    try:
+        yield
+    finally:
+        watch.end()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Leave out what fixtures took."""
+    if _WATCH in item.stash:
+        item.stash[_WATCH].begin()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Explain the failure of a test that met the closed address, or whose sandbox is on another event loop."""
+    """Explain the failure of a test that could not reach a sandbox."""
     outcome: Any = yield
     report = outcome.get_result()
-    if report.failed and "('127.0.0.1', 1)" in report.longreprtext:
-        report.sections.append(("heygen_async", _HINT))
-    if report.failed and "heygen_sandbox" in getattr(item, "fixturenames", ()):
-        report.sections.extend(("heygen_async", text) for text in _loop_problems(item))
+    if report.failed:
+        report.sections.extend(("heygen_async", text) for text in [*_explanations(item, report)])
 
 
-def _loop_problems(item: pytest.Item) -> Iterator[str]:
-    """Yield what to say if pytest-asyncio runs the test and its fixtures on different event loops."""
-    mark = item.get_closest_marker("asyncio")
-    if mark is not None:
-        test = mark.kwargs.get("loop_scope") or _loop_scope(item.config, "asyncio_default_test_loop_scope")
-        fixture = _loop_scope(item.config, "asyncio_default_fixture_loop_scope")
-        if test != fixture:
-            yield _OTHER_LOOP.format(test=test, fixture=fixture)
+def _explanations(item: pytest.Item, report: pytest.TestReport) -> Iterator[str]:
+    # A web application that answers 502 logs why.
+    text = "\n".join([report.longreprtext, *(content for _, content in report.sections)])
+    is_guarded = os.environ.get(_BASE_URL) == _NOWHERE
+    if "('127.0.0.1', 1)" in text or (is_guarded and "there is no API key" in text):
+        yield _FORGOTTEN
+    if "HeyGenSession was opened on another event loop" in text:
+        yield _OTHER_LOOP
+    if report.when == "call" and _WATCH in item.stash and item.stash[_WATCH].longest > _LONG:
+        yield _STOOD_STILL.format(item.stash[_WATCH].longest)
 
 
-def _loop_scope(config: pytest.Config, setting: str) -> str:
-    try:
-        return config.getini(setting) or "function"
-    except ValueError:  # an older pytest-asyncio does not have it
-        return "function"
+# --- the fixtures ------------------------------------------------------------------------------------------
 
 
 @async_fixture
@@ -166,20 +253,23 @@ async def heygen_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
     If the sandbox is manual, every wait for a job, of any session on the test's event loop, sees its end as soon as
     `advance`, `finish` or `fail` has ended it, whatever the session's `PollPolicy`. `on_finished` is used for that.
+    Waits for a whole batch look again by that policy.
 
     The test is an `async def`: while a synchronous one runs, the event loop does not, and the sandbox answers nothing.
+    For many tests together, write a fixture of that scope with `async with Sandbox(...)`.
     """
-    _warn_if_synchronous(request.node)
+    _warn_if_unanswered(request.node)
     from heygen_async.sandbox import Sandbox  # noqa: PLC0415 imported on first use
 
     async with Sandbox(**_options(request.node)) as sandbox:
         monkeypatch.setenv("HEYGEN_BASE_URL", sandbox.url)
         monkeypatch.setenv("HEYGEN_API_KEY", sandbox.api_key)
-        if sandbox.is_manual:
-            async with _waits_driven(sandbox):
+        with _loop_watched(request.node):
+            if sandbox.is_manual:
+                async with _waits_driven(sandbox):
+                    yield sandbox
+            else:
                 yield sandbox
-        else:
-            yield sandbox
 
 
 @asynccontextmanager
@@ -224,18 +314,25 @@ async def heygen_session(heygen_sandbox: Sandbox) -> AsyncIterator[HeyGenSession
 _OURS: Final = frozenset({"heygen_sandbox", "heygen_session"})
 
 
-def _warn_if_synchronous(node: pytest.Item) -> None:
-    """Warn if a test cannot use the sandbox: it is synchronous, and no asynchronous fixture does that for it."""
+def _warn_if_unanswered(node: pytest.Item) -> None:
+    """Warn if a test certainly cannot use the sandbox."""
+    message = _why_unanswered(node)
+    if message is not None:
+        node.warn(pytest.PytestWarning(message.format(node.name)))
+
+
+def _why_unanswered(node: pytest.Item) -> str | None:
+    import unittest  # noqa: PLC0415 imported on first use
+
+    if issubclass(getattr(node, "cls", None) or object, unittest.TestCase):
+        return _OF_UNITTEST
     function = getattr(node, "function", None)
     tested = getattr(getattr(function, "hypothesis", None), "inner_test", function)
     fixtures = getattr(getattr(node, "_fixtureinfo", None), "name2fixturedefs", {})
     others = [inspect.unwrap(found[-1].func) for name, found in fixtures.items() if name not in _OURS]
-    if not any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (tested, *others)):
-        message = (
-            f"{node.name} is synchronous: heygen_sandbox answers nothing while it runs. Make it an `async def`; a "
-            "program that is synchronous needs a sandbox in another process: python -m heygen_async.sandbox"
-        )
-        node.warn(pytest.PytestWarning(message))
+    # A synchronous test may look at what an asynchronous fixture did with the sandbox.
+    is_used = any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in (tested, *others))
+    return None if is_used else _SYNCHRONOUS
 
 
 def _options(node: pytest.Item) -> dict[str, Any]:

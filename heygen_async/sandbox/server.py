@@ -20,10 +20,11 @@ from anyio import to_thread
 
 from heygen_async.sandbox.address import Address, listening
 from heygen_async.sandbox.backend import Backend
-from heygen_async.sandbox.faults import Fault
+from heygen_async.sandbox.faults import Fault, FaultList, checked_faults
 from heygen_async.sandbox.http.api_app import application
 from heygen_async.sandbox.http.control import PREFIX, control_app
 from heygen_async.sandbox.http.storage import sample
+from heygen_async.sandbox.option_checks import number, text
 from heygen_async.sandbox.recording.exchange import Exchange, load_recordings
 from heygen_async.sandbox.records import RecordedDelivery, RecordedRequest, SandboxJob
 from heygen_async.sandbox.settings import (
@@ -32,9 +33,6 @@ from heygen_async.sandbox.settings import (
     SandboxOptions,
     Settings,
     check_names,
-    checked_faults,
-    number,
-    text,
 )
 from heygen_async.sandbox.state.clock import LATEST, Clock, ManualClock
 from heygen_async.sandbox.state.world import SimulatedJob
@@ -98,7 +96,8 @@ class Sandbox:
         host: Address to listen on; `"127.0.0.1"` by default. On every address, `"0.0.0.0"` or `"::"`, links have the
             host by which their request came, and `url` is the loopback address.
         port: Port to listen on; 0, the default, takes a free one.
-        speed: Seconds of sandbox time per second of real time; 1 by default.
+        speed: Seconds of sandbox time per second of real time; 1 by default, a million at most. Links and idempotency
+            keys age as fast: at 10,000, a key is forgotten after 9 real seconds.
         manual: Whether time stands still except in `advance`.
         seed: Seed of ids and faults; the same seed and the same requests give the same answers.
         scopes: What the key may do: `"*:*"` (the default), or `NOUN:read`, `NOUN:write`, `NOUN:*` with the nouns
@@ -135,7 +134,8 @@ class Sandbox:
         request_ids: Whether answers have the header `X-Request-Id`; true by default.
         faults: What goes wrong, see `heygen_async.sandbox.faults`.
         recordings: A directory of recordings, see `heygen_async.sandbox.recording`. Lipsyncs, batches, the account and
-            events are answered from them where they match, and everything else as usual.
+            events are answered from them where they match, and everything else as usual. Recorded jobs are in their
+            final state at once, are not in `jobs`, and have no callbacks.
 
     Raises:
         TypeError: An argument is unknown, or of another type.
@@ -147,7 +147,7 @@ class Sandbox:
     def __init__(self, **options: Unpack[SandboxOptions]) -> None:
         check_names(options)
         self._settings = Settings(**options)
-        self._faults = list(self._settings.faults)
+        self._faults = FaultList(self._settings.faults)
         self.on_finished: Callable[[str], object] | None = None
         """Called with the id of each lipsync that ends, on the sandbox's event loop; None by default.
 
@@ -282,7 +282,10 @@ class Sandbox:
 
     @property
     def faults(self) -> list[Fault]:
-        """What goes wrong from now on: a list to change or to replace at any time. Used-up faults leave it."""
+        """What goes wrong from now on: a list to change or to replace at any time. Used-up faults leave it.
+
+        Whatever is added is a `Fault`, else a `TypeError` is raised.
+        """
         return self._faults
 
     @faults.setter

@@ -1,4 +1,4 @@
-"""The options of a `Sandbox` as one frozen value: every default and every check is here."""
+"""The options of a `Sandbox` as one frozen value: its defaults, and how each is checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Final, Literal, TypeAlias, TypedDict
 
 from attrs import field, frozen
 
-from heygen_async.sandbox.faults import Fault
+from heygen_async.sandbox.faults import Fault, checked_faults
+from heygen_async.sandbox.option_checks import Check, number, one_of, optional, text, whole_number
 from heygen_async.sandbox.routes import check_route, matches
 
 JobSeconds: TypeAlias = float | Sequence[float] | Callable[[Mapping[str, object]], float]
@@ -26,12 +27,12 @@ CallbackShape: TypeAlias = Literal["event", "flat"]
 USERNAME: Final = "sandbox"
 SCOPES: Final = frozenset({"lipsync", "assets", "webhooks", "account"})
 LONGEST_LINK: Final = 7 * 24 * 3600.0
+_FASTEST: Final = 1e6
+"""The highest speed: at a thousand times as much, dates are beyond the year 9999 within minutes."""
 _RATES: Final[Mapping[Currency, Mapping[str, float]]] = {
     "usd": {"speed": 0.0333, "precision": 0.0667},
     "credits": {"speed": 0.05, "precision": 0.1},
 }
-_HALF_A_PAIR: Final = re.compile("[\ud800-\udfff]")
-"""Half of a surrogate pair: text that has one cannot be written as bytes."""
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _SCOPE: Final = re.compile(rf"\*:\*|({'|'.join(sorted(SCOPES))}):(read|write|\*)")
 
@@ -76,28 +77,6 @@ class SandboxOptions(TypedDict, total=False):
 # --- checks ------------------------------------------------------------------------------------------------
 
 
-Check: TypeAlias = Callable[[str, object], None]
-"""Checks a value; the message of its error begins with the name of the option."""
-
-
-_LARGEST: Final = 2.0**63
-"""Larger numbers, with which no time and no price can be computed, are refused."""
-
-
-def number(*, is_above: bool = False, most: float = _LARGEST) -> Check:
-    """Return the check that a value is a finite number from 0, or above it, to *most*."""
-    wanted = f"a number {'above 0' if is_above else 'that is 0 or more'}"
-    wanted += f", at most {most:g}" if most < _LARGEST else ""
-
-    def check(name: str, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"{name} must be {wanted}, not {value!r}.")
-        if not 0 <= value <= most or (is_above and value == 0):  # NaN is not
-            raise ValueError(f"{name} must be {wanted}, not {value!r}.")
-
-    return check
-
-
 def _duration(name: str, value: object) -> None:
     """Check that a value is seconds, perhaps infinitely many: that never ends."""
     if value != math.inf:
@@ -109,31 +88,9 @@ def _amount(name: str, value: object) -> None:
     number()(name, -value if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0 else value)
 
 
-def whole_number(least: float = 0, most: float = math.inf) -> Check:
-    """Return the check that a value is a whole number from *least* to *most*."""
-    limits = f", {least:g} or more" if most == math.inf else f" from {least:g} to {most:g}"
-    wanted = f"a whole number{limits if least > -math.inf else ''}"
-
-    def check(name: str, value: object) -> None:
-        if isinstance(value, bool) or not (isinstance(value, int) or (isinstance(value, float) and value.is_integer())):
-            raise TypeError(f"{name} must be {wanted}, not {value!r}.")
-        if not least <= value <= most:
-            raise ValueError(f"{name} must be {wanted}, not {value!r}.")
-
-    return check
-
-
 def _flag(name: str, value: object) -> None:
     if value not in (True, False):  # 0 and 1 too
         raise TypeError(f"{name} must be True or False, not {value!r}.")
-
-
-def text(name: str, value: object) -> None:
-    """Check that a value is text that can be sent. No message shows it: some of them are secrets."""
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be text, not {type(value).__name__}.")
-    if _HALF_A_PAIR.search(value):
-        raise ValueError(f"{name} must be text, without half of a surrogate pair.")
 
 
 def _some_text(name: str, value: object) -> None:
@@ -151,24 +108,6 @@ def _header_name(name: str, value: object) -> None:
 def _path(name: str, value: object) -> None:
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{name} must be a path, not {value!r}.")
-
-
-def _one_of(*words: str) -> Check:
-    def check(name: str, value: object) -> None:
-        if value not in words:
-            raise ValueError(f"{name} must be one of {', '.join(words)}, not {value!r}.")
-
-    return check
-
-
-def optional(check: Check) -> Check:
-    """Return *check*, which `None` passes too."""
-
-    def check_it(name: str, value: object) -> None:
-        if value is not None:
-            check(name, value)
-
-    return check_it
 
 
 def _job_seconds(name: str, value: object) -> None:
@@ -214,35 +153,19 @@ def _scopes(given: object) -> frozenset[str]:
     return scopes
 
 
-def checked_faults(given: object) -> tuple[Fault, ...]:
-    """Return faults.
-
-    Raises:
-        TypeError: If any is something else, such as the JSON that `/_sandbox/faults` takes.
-    """
-    if isinstance(given, Fault) or not isinstance(given, Iterable):
-        raise TypeError(f"faults must be a list of faults, not {given!r}.")
-    faults = tuple(given)
-    for fault in faults:
-        if not isinstance(fault, Fault):
-            example = "rate_limited('POST /v3/lipsyncs', times=1)"
-            raise TypeError(f"faults must be made by heygen_async.sandbox.faults, such as {example}, not {fault!r}.")
-    return faults
-
-
 CHECKS: Final[Mapping[str, Check]] = {
     "api_key": _some_text,
     "host": _some_text,
     "port": whole_number(most=65535),
-    "speed": number(is_above=True),
+    "speed": number(is_above=True, most=_FASTEST),
     "manual": _flag,
     "seed": optional(whole_number(-math.inf)),
     "key_seconds": optional(_duration),
     "account_limit": optional(whole_number()),
     "other_jobs": whole_number(),
     "job_seconds": _job_seconds,
-    "billing": _one_of("wallet", "subscription", "usage_based"),
-    "currency": _one_of("usd", "credits"),
+    "billing": one_of("wallet", "subscription", "usage_based"),
+    "currency": one_of("usd", "credits"),
     "balance": _amount,
     "rates": _rates,
     "retry_after": number(),
@@ -251,12 +174,12 @@ CHECKS: Final[Mapping[str, Check]] = {
     "max_asset_bytes": whole_number(),
     "max_multipart_bytes": whole_number(),
     "ingest_seconds": _duration,
-    "captions": _one_of("ready", "empty", "gone"),
+    "captions": one_of("ready", "empty", "gone"),
     "caption_seconds": _duration,
     "statuses_available": _flag,
     "batches_available": _flag,
     "lipsync_events": _flag,
-    "callback_shape": _one_of("event", "flat"),
+    "callback_shape": one_of("event", "flat"),
     "callback_secret": optional(_some_text),
     "signature_header": _header_name,
     "request_ids": _flag,

@@ -9,7 +9,7 @@ from attrs import frozen
 from heygen_async.sandbox.http import validation
 from heygen_async.sandbox.http.calls import Call, CallAnswer, Handler, data
 from heygen_async.sandbox.settings import USERNAME, Settings
-from heygen_async.sandbox.state.clock import Clock
+from heygen_async.sandbox.state.clock import LATEST, Clock
 from heygen_async.sandbox.state.world import World
 
 _MONTH: Final = 30 * 24 * 3600.0
@@ -56,7 +56,7 @@ class AccountCalls:
             "updated_at": self.clock.iso(0.0),
         }
         seconds = self.settings.key_seconds
-        if seconds is not None:
+        if seconds is not None and seconds <= LATEST:
             key["expires_at"] = self.clock.iso(seconds)
             key["expires_in_seconds"] = int(seconds - call.now)
         return data(key)

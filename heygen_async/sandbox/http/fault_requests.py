@@ -44,11 +44,6 @@ def _is_null_or(check: Check) -> Check:
     return check_it
 
 
-def _status(value: object, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599:  # noqa: PLR2004 of HTTP
-        raise invalid(f"{name} must be an HTTP status from 200 to 599.", name)
-
-
 def _number(value: object, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise invalid(f"{name} must be a number.", name)
@@ -86,7 +81,7 @@ KINDS: Final[Mapping[str, tuple[Callable[..., Fault], Mapping[str, Check], tuple
     "error": (
         faults.error,
         {
-            "status": _status,
+            "status": _whole_number,
             "code": _code,
             "message": validation.text,
             "shape": validation.one_of("v3", "number", "text"),
@@ -101,11 +96,11 @@ KINDS: Final[Mapping[str, tuple[Callable[..., Fault], Mapping[str, Check], tuple
     ),
     "server_error": (
         faults.server_error,
-        {"status": _status, "body": validation.one_of("json", "html", "none"), **_AFTER},
+        {"status": _whole_number, "body": validation.one_of("json", "html", "none"), **_AFTER},
         (),
     ),
     "missing": (faults.missing, {}, ("route",)),
-    "redirect": (faults.redirect, {"location": validation.text, "status": _status}, ()),
+    "redirect": (faults.redirect, {"location": validation.text, "status": _whole_number}, ()),
     "html": (faults.html, {}, ()),
     "huge": (faults.huge, {"size": validation.size}, ()),
     "gzip_bomb": (faults.gzip_bomb, {"size": validation.size}, ()),

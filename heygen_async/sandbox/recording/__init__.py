@@ -1,7 +1,8 @@
 """Recordings of a real API: a proxy that makes them, what they consist of, and a sandbox that answers from them.
 
 Run your program through a `RecordingProxy` once. Each exchange becomes a JSON file without secrets, and the proxy says
-how it differs from what the sandbox and the models expect. In tests, `Sandbox(recordings=DIR)` answers from the files.
+how it differs from what the sandbox and the models expect. In tests, `Sandbox(recordings=DIR)` answers from the files;
+`Sandbox.unused_recordings` is what a program has not repeated, and `RecordedRequest.recording` the file that answered.
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 Rule 1: writes are answered in the order in which they were recorded, each recording once; then the sandbox answers.
 What a program repeated under its idempotency key got the same job again: that was one write.
 Rule 2: reads are answered with the last success that was recorded for them, so a job is in its final state at once.
-However a program groups the ids of a status request, each recorded id has its last recorded state. The list of jobs is
-as it was before the first write that has not been repeated yet: it shows no job that is still to be created.
+However a program groups the ids of a status request, each recorded id has its last recorded state. A job whose delete
+has been repeated is gone. The list of jobs is as it was before the first write that has not been repeated yet: it shows
+no job that is still to be created.
 Rule 3: bodies are compared as they are recorded, masked; a source counts only by its type, for assets get new ids.
-Rule 4: uploads, assets, endpoints of webhooks and media are always the sandbox's own.
+Rule 4: uploads, assets, endpoints of webhooks and media are always the sandbox's own. A recorded job is none of the
+sandbox's: it is not in `Sandbox.jobs`, costs nothing, and has no callback.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ _READS: Final = frozenset(
     | {"GET /v3/webhooks/events", "GET /v3/api_keys/self", "GET /v3/users/me"}
 )
 _SUCCESSES, _REDIRECTS, _ERRORS, _LAST = 200, 300, 400, 599
+_IDS: Final = frozenset({"id", "lipsync_id", "video_id", "batch_id"})
+"""The fields that hold the id of a lipsync or a batch."""
 _IN_STATUSES: Final = {"pending": "queued", "running": "processing"}
 """The words of a status request for those of a single lipsync."""
 
@@ -99,11 +103,25 @@ class Replay:
             return None  # most sandboxes have no recordings
         key = _key(route.partition(" ")[0], path, call.query, call.body)
         if route in _WRITES:
-            waiting = self._waiting.get(key)
-            return waiting.popleft() if waiting else None
+            return self._write(key)
         if route == _LIST:
             return self._list(key)
         return self._reads.get(key) if route in _READS else None
+
+    def _write(self, key: Key) -> Exchange | None:
+        waiting = self._waiting.get(key)
+        if not waiting:
+            return None
+        exchange = waiting.popleft()
+        if exchange.method == "DELETE" and (exchange.status or 0) < _ERRORS:
+            self._forget(exchange.path)
+        return exchange
+
+    def _forget(self, path: str) -> None:
+        """Leave what is asked about a lipsync to the sandbox, which does not have it."""
+        self._states.pop(path.rpartition("/")[2], None)
+        for key in [key for key in self._reads if key[1] == path]:
+            del self._reads[key]
 
     def _list(self, key: Key) -> Exchange | None:
         unused = self.unused
@@ -146,6 +164,22 @@ class Replay:
                 return self._link(f"{dot}{extension}", origin)
             case _:
                 return value
+
+
+def recorded_ids(exchanges: Iterable[Exchange]) -> frozenset[str]:
+    """Return the ids of recorded jobs and batches: a new one must not have the id of one that is answered for."""
+    return frozenset(found for exchange in exchanges for found in _ids(exchange.answer.json))
+
+
+def _ids(value: object) -> Iterator[str]:
+    match value:
+        case dict():
+            yield from (inner for name, inner in value.items() if name in _IDS and isinstance(inner, str))
+            for inner in value.values():
+                yield from _ids(inner)
+        case list():
+            for inner in value:
+                yield from _ids(inner)
 
 
 def _can_be_repeated(status: int, body: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from random import Random
 from typing import Generic, Protocol, TypeVar
 
@@ -21,14 +21,22 @@ T = TypeVar("T", bound=Identified)
 
 
 class Ids:
-    """Makes unique ids from a seed, so that a run can be repeated."""
+    """Makes unique ids from a seed, so that a run can be repeated.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        seed: The seed.
+        taken: Ids that are not made: those of recordings, which another sandbox may have made from the same seed.
+    """
+
+    def __init__(self, seed: int, taken: Collection[str] = frozenset()) -> None:
         self._random = Random(seed)  # noqa: S311 - an id is no secret
+        self._taken = taken
 
     def new(self, prefix: str) -> str:
         """Return an id such as `ls_3f9c...`."""
-        return f"{prefix}_{self._random.getrandbits(96):024x}"
+        while (made := f"{prefix}_{self._random.getrandbits(96):024x}") in self._taken:
+            pass
+        return made
 
 
 class PagedStore(Generic[T]):

@@ -6,7 +6,6 @@ import gc
 import itertools
 import logging
 import math
-import sys
 import tracemalloc
 import weakref
 from contextlib import aclosing, suppress
@@ -15,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import uvloop
 from attrs import define, field
+from loops import LOOPS
 
 from heygen_async.errors import (
     AuthenticationError,
@@ -1636,19 +1636,6 @@ def test_a_loop_whose_exception_handler_holds_the_poller_is_forgotten_with_it(is
     gc.collect()
 
     assert loop() is None
-
-
-def eager_loop():
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
-    return loop
-
-
-LOOPS = [
-    pytest.param(asyncio.new_event_loop, id="plain"),
-    pytest.param(uvloop.new_event_loop, id="uvloop"),
-    pytest.param(eager_loop, id="eager", marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="3.12+")),
-]
 
 
 @pytest.mark.looptime(False)

@@ -994,6 +994,20 @@ async def test_a_string_that_cannot_be_an_id_is_an_outcome_like_others(server):
     assert all(look == [good] for look in server.looks)
 
 
+@pytest.mark.parametrize("ids", [["a,b"], ["ls_1", "a/b"], ["ls_1", "ls_2", ""]], ids=repr)
+async def test_entered_it_yields_a_string_that_cannot_be_an_id_at_once(server, ids):
+    server.add_many(3, lasts=1000)
+
+    async def source():
+        async for one in as_async(ids, every=10):
+            yield one
+        await asyncio.sleep(1000)
+
+    async with server.poller().as_completed(source()) as completions:
+        assert (await anext(completions)).id == ids[-1]
+        assert now() == pytest.approx(10 * len(ids), abs=0.1)
+
+
 @pytest.mark.parametrize("kind", [list, tuple, dict.fromkeys])
 async def test_the_error_at_a_deadline_while_the_ids_are_read_has_all_of_a_collection(server, kind):
     ids = [f"ls_{number}" for number in range(2000)]

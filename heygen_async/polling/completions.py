@@ -202,6 +202,7 @@ class Completions:
             segment("lipsync_id", lipsync_id)
         except ValueError as error:
             self._waiter.results.append((lipsync_id, _unavailable(lipsync_id, error)))
+            wake(self._waiter)  # the board knows nothing of it
         else:
             self._dispatcher.board.join(self._waiter, lipsync_id, now, age=self._dispatcher.age(self._created_at))
 

@@ -426,18 +426,18 @@ class WaitTimeout(HeyGenError, TimeoutError):
         if last_status == _COMPLETED and lipsync_id is not None:
             self.hint = _LATE_HINT
         # One argument only: with two, OSError (a parent through TimeoutError) would read them as errno.
-        super().__init__(clean_line(self._sentence()))
+        super().__init__(clean_line(self._sentence(is_of_many=pending is not None)))
 
     def _advice(self) -> str | None:
         if self.lipsync_id is not None or self.pending:
             return self._hint
         return None if self.outcome is None else _NOT_CREATED_HINT
 
-    def _sentence(self) -> str:
+    def _sentence(self, *, is_of_many: bool) -> str:
         if len(self.pending) > 1:
             return f"{len(self.pending)} lipsyncs did not end in time"
         if self.lipsync_id is None:
-            return "the deadline came before the lipsync was created"
+            return f"the deadline came before {'all ids were read' if is_of_many else 'the lipsync was created'}"
         if self.last_status == _COMPLETED:
             return f"{self.lipsync_id} is completed, but its video did not arrive in time"
         return f"{self.lipsync_id} did not end in time (last status: {self.last_status or 'none'})"

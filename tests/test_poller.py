@@ -1040,6 +1040,24 @@ async def test_the_error_at_its_deadline_has_the_pending_ids(server):
     assert nothing_is_left(poller)
 
 
+@pytest.mark.parametrize("ids", [[], ["ls_0"], ["ls_0", "ls_1"]], ids=len)
+async def test_the_error_at_its_deadline_says_that_the_source_of_ids_has_not_ended(server, ids):
+    server.add_many(2, lasts=0)
+
+    async def source():
+        for one in ids:
+            yield one
+        await asyncio.sleep(1000)
+
+    async with server.poller().as_completed(source(), timeout=100) as completions:
+        seen = [(await anext(completions)).id for _ in ids]
+        with pytest.raises(WaitTimeout, match="the deadline came before all ids were read") as caught:
+            await anext(completions)
+
+    assert sorted(seen) == ids
+    assert (caught.value.pending, now()) == ({}, 100)
+
+
 async def test_it_waits_without_a_timeout_for_as_long_as_the_policy_says(server):
     server.add("ls_1", lasts=math.inf)
 

@@ -1597,6 +1597,31 @@ async def test_close_ends_every_wait_and_every_later_one(server):
     assert poller._dispatcher._timer is None
 
 
+@pytest.mark.parametrize("ids", [[], ["ls_0"], ["ls_0", "ls_1"]], ids=len)
+async def test_close_ends_a_step_that_waits_for_more_ids_only(server, ids):
+    server.add_many(2, lasts=0)
+    poller = server.poller()
+
+    async def source():
+        for one in ids:
+            yield one
+        await asyncio.sleep(1000)
+
+    async with poller.as_completed(source()) as completions:
+        for _ in ids:
+            await anext(completions)
+        step = asyncio.create_task(anext(completions))
+        await turns(3)
+        poller.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await step
+        with pytest.raises(RuntimeError, match="closed"):
+            await anext(completions)
+
+    assert now() < 10
+    assert len(asyncio.all_tasks()) == 1
+
+
 async def test_a_wait_that_is_sending_when_the_session_closes_ends_with_its_request(server):
     server.add("ls_1", lasts=100)
     server.latency = 1

@@ -126,9 +126,11 @@ class Completions:
             if self._reader is None and self._bug is None:
                 await self._read_here()
             board.resume(waiter)
+            self._dispatcher.iterating.add(waiter)
             try:
                 await self._until_result()
             finally:
+                self._dispatcher.iterating.discard(waiter)
                 board.pause(waiter)
         except asyncio.CancelledError:
             self._cancel_requests()
@@ -148,6 +150,7 @@ class Completions:
         self._dispatcher.update()
         self._start_requests()
         while not waiter.results and self._bug is None and (waiter.pending or self._reader):
+            self._dispatcher.open()  # raises if the session was closed meanwhile
             await self._dispatcher.serve(waiter)
             self._start_requests()
 

@@ -61,6 +61,9 @@ from heygen_async.pagination import Page
 if TYPE_CHECKING:
     from cattrs import Converter
 
+_PAGE_OF_ITEMS: Final = frozenset({"items", "has_more", "next_token"})
+"""What the answer for a batch has beside the batch itself."""
+
 _MOST_PROBLEMS: Final = 10
 """Problems of the items of a list after which the rest is not read: it takes cattrs long to say what is wrong."""
 
@@ -258,6 +261,18 @@ def read_page(response: Response, model: type[T]) -> Page[T]:
 def read_statuses(response: Response) -> Page[tuple[str, LipsyncStatus | str]]:
     """Return the ids and statuses of a bulk status answer. Entries that cannot be read are left out."""
     return _page(response, response.data, "data", _statuses, "$")
+
+
+@_raising_without_frames
+def read_batch(response: Response, batch_id: str) -> Batch:
+    """Return the batch *batch_id*, without the page of its items that comes with it.
+
+    Raises:
+        UnexpectedResponse: As `read_own` does.
+    """
+    batch = read_own(response, Batch, batch_id)
+    extra = {name: value for name, value in batch.extra.items() if name not in _PAGE_OF_ITEMS}
+    return attrs.evolve(batch, extra=extra)
 
 
 @_raising_without_frames

@@ -402,7 +402,7 @@ class WaitTimeout(HeyGenError, TimeoutError):
 
     If `.last_status` is `completed`, the job has ended and only its result was late: download the video by the job's
     id. If there is no `.lipsync_id` and nothing `.pending`, the create was not answered in time, and `.outcome` says
-    what is known of it.
+    what is known of it; of many jobs, none of the ids was read in time.
 
     Attributes:
         lipsync_id: The job (or the batch); `None` if the create was not answered in time, or for several jobs.
@@ -427,18 +427,18 @@ class WaitTimeout(HeyGenError, TimeoutError):
         if last_status == _COMPLETED and lipsync_id is not None:
             self.hint = _LATE_HINT
         # One argument only: with two, OSError (a parent through TimeoutError) would read them as errno.
-        super().__init__(clean_line(self._sentence()))
+        super().__init__(clean_line(self._sentence(is_of_many=pending is not None)))
 
     def _advice(self) -> str | None:
         if self.lipsync_id is not None or self.pending:
             return self._hint
         return None if self.outcome is None else _NOT_CREATED_HINT
 
-    def _sentence(self) -> str:
+    def _sentence(self, *, is_of_many: bool) -> str:
         if len(self.pending) > 1:
             return f"{len(self.pending)} lipsyncs did not end in time"
         if self.lipsync_id is None:
-            return "the deadline passed before the create was answered"
+            return f"the deadline passed before {'all ids were read' if is_of_many else 'the create was answered'}"
         if self.last_status == _COMPLETED:
             return f"{self.lipsync_id} is completed, but its video did not arrive in time"
         return f"{self.lipsync_id} did not end in time (last status: {self.last_status or 'none'})"

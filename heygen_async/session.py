@@ -99,14 +99,14 @@ class HeyGenSession:
         del api_key, access_token  # or a traceback with local variables would show them
         try:
             secret_headers = check_headers(headers)
+            origin = make_origin(key, token, base_url, os.getenv)
         except (TypeError, ValueError) as error:
-            del headers  # as above
+            del headers, base_url  # as above: a wrong URL may have a password in it
             raise error.with_traceback(None) from None
-        del headers  # as above
+        del headers, base_url  # as above
         check_type("polling", polling, PollPolicy)
         check_type("retry", retry, RetryPolicy)
         check_type("timeouts", timeouts, Timeouts)
-        origin = make_origin(key, token, base_url, os.getenv)
         self._connections = Connections(
             origin, borrowed=http, ssl=ssl, trust_env=trust_env, trace_configs=trace_configs
         )
@@ -217,7 +217,7 @@ class HeyGenSession:
             key = check_optional_key(idempotency_key)
             request = compose_raw(method, path, params=params, json=json, idempotency_key=key)
         except (TypeError, ValueError) as error:
-            del path, params, json  # as below
+            del method, path, params, json  # as below; the first two may be links by mistake
             raise error.with_traceback(None) from None
         del params, json  # or a traceback with local variables would show the links in them
         return await self._transport.send(request)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, cast
 
 from anyio import to_thread
 from attrs import define, field, frozen
+from multidict import CIMultiDict
 
 from heygen_async._arguments import check_callback_url, check_count, check_function, check_type, shown
 from heygen_async._delivery import (
@@ -272,7 +273,7 @@ class WebhookReceiver:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
-        texts = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        texts = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
         try:
             answer = await self._answer(str(scope["method"]), texts, partial(_read_all, _AsgiBody(receive).read))
         except ConnectionError:

@@ -31,6 +31,7 @@ from heygen_async._converter import (
     StatusEntry,
     _converter,
     read,
+    read_batch,
     read_batch_items,
     read_new,
     read_page,
@@ -392,6 +393,20 @@ def test_a_batch_is_read_whatever_its_figures_are(changed, total, counts, extra)
 
     assert (batch.id, batch.status, batch.total_items, batch.counts_by_status) == ("b_1", "running", total, counts)
     assert batch.extra == extra
+
+
+@pytest.mark.parametrize(
+    ("beside", "extra"),
+    [
+        ({"items": [{"item_index": 0, "status": "queued"}], "has_more": True, "next_token": "t"}, {}),
+        ({"items": None, "next_token": None, "priority": 5}, {"priority": 5}),
+        ({"items": {}, "has_more": 1, "total_items": "many"}, {"total_items": "many"}),
+    ],
+)
+def test_a_batch_is_without_the_page_of_its_items(beside, extra):
+    batch = read_batch(answer({**BATCH, **beside}), "b_1")
+
+    assert (batch.id, batch.total_items, batch.extra) == ("b_1", 3, extra)
 
 
 def test_an_item_of_a_batch_may_have_its_index_as_text():

@@ -17,6 +17,7 @@ from attrs import evolve
 from cli_sandbox import AUDIO_URL, VIDEO_URL, free_port, known_to_the_shell, on_terminal, run, running
 from hypothesis import given
 from hypothesis import strategies as st
+from loops import LOOPS
 from until import until
 
 from heygen_async import HeyGenSession, LipsyncRequest, RetryPolicy, Timeouts
@@ -707,6 +708,42 @@ async def test_a_server_without_tls_is_distinguished_from_a_bad_certificate(sand
     async with HeyGenSession("key", base_url=sandbox.url.replace("http:", "https:")) as heygen:
         [finding] = (await heygen.doctor()).findings
     assert finding.summary.startswith("TLS with 127.0.0.1 failed: ")
+
+
+@asynccontextmanager
+async def sandbox_url():
+    async with Sandbox(manual=True, api_key="key") as sandbox:
+        yield sandbox.url
+
+
+@asynccontextmanager
+async def tls_url():
+    async with https_server() as port:
+        yield f"https://localhost:{port}"
+
+
+@asynccontextmanager
+async def closed_port_url():
+    yield f"http://localhost:{free_port()}"
+
+
+@pytest.mark.looptime(False)
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("server", "reached"),
+    [
+        pytest.param(sandbox_url, "connection to 127.0.0.1", id="plain"),
+        pytest.param(tls_url, "the certificate was not verified", id="TLS"),
+        pytest.param(closed_port_url, "no connection to localhost", id="nothing"),
+    ],
+)
+def test_it_works_on_every_loop(loop, server, reached):
+    async def main():
+        async with server() as url, HeyGenSession("key", base_url=url, ssl=False) as heygen:
+            return await heygen.doctor()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert reached in " ".join(said(runner.run(main())))
 
 
 @contextmanager

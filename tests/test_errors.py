@@ -95,6 +95,7 @@ def test_one_root_catches_all_that_the_library_raises():
         (EXAMPLES[5], "the deadline passed before the create was answered"),
         (EXAMPLES[6], "2 lipsyncs did not end in time"),
         (EXAMPLES[10], "ls_1 is completed, but its video did not arrive in time"),
+        (WaitTimeout(None, pending={}), "the deadline passed before all ids were read"),
         (WaitTimeout(None, pending={"ls_1": "completed"}), "ls_1 is completed, but its video did not arrive in time"),
         (WaitTimeout(None, pending={"ls_1": "completed", "ls_2": None}), "2 lipsyncs did not end in time"),
     ],

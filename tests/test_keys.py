@@ -68,6 +68,17 @@ def test_a_call_that_ends_after_its_key_was_freed_does_not_touch_the_new_use():
     assert is_refused(keys, create())
 
 
+@pytest.mark.parametrize(
+    ("outcome", "refused"), [(None, True), ("unknown", True), ("rejected", False)], ids=["done", "unknown", "rejected"]
+)
+def test_a_key_that_was_freed_belongs_to_the_request_again_that_has_succeeded_under_it(outcome, refused):
+    keys = UsedKeys()
+    one, other = keys.begin(create()), keys.begin(create())
+    keys.end(one, "rejected", is_final=True)
+    keys.end(other, outcome, is_final=False)
+    assert is_refused(keys, create(2)) is refused
+
+
 def test_a_doubt_of_one_call_is_known_to_the_next_until_it_is_resolved():
     keys = UsedKeys()
     run(keys, create(), "unknown")

@@ -6,7 +6,6 @@ import gc
 import itertools
 import logging
 import math
-import sys
 import tracemalloc
 import weakref
 from contextlib import aclosing, suppress
@@ -15,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import uvloop
 from attrs import define, field
+from loops import LOOPS
 
 from heygen_async.errors import (
     AuthenticationError,
@@ -994,6 +994,20 @@ async def test_a_string_that_cannot_be_an_id_is_an_outcome_like_others(server):
     assert all(look == [good] for look in server.looks)
 
 
+@pytest.mark.parametrize("ids", [["a,b"], ["ls_1", "a/b"], ["ls_1", "ls_2", ""]], ids=repr)
+async def test_entered_it_yields_a_string_that_cannot_be_an_id_at_once(server, ids):
+    server.add_many(3, lasts=1000)
+
+    async def source():
+        async for one in as_async(ids, every=10):
+            yield one
+        await asyncio.sleep(1000)
+
+    async with server.poller().as_completed(source()) as completions:
+        assert (await anext(completions)).id == ids[-1]
+        assert now() == pytest.approx(10 * len(ids), abs=0.1)
+
+
 @pytest.mark.parametrize("kind", [list, tuple, dict.fromkeys])
 async def test_the_error_at_a_deadline_while_the_ids_are_read_has_all_of_a_collection(server, kind):
     ids = [f"ls_{number}" for number in range(2000)]
@@ -1024,6 +1038,24 @@ async def test_the_error_at_its_deadline_has_the_pending_ids(server):
     assert caught.value.pending == {"ls_2": "running"}
     assert now() == 10
     assert nothing_is_left(poller)
+
+
+@pytest.mark.parametrize("ids", [[], ["ls_0"], ["ls_0", "ls_1"]], ids=len)
+async def test_the_error_at_its_deadline_says_that_the_source_of_ids_has_not_ended(server, ids):
+    server.add_many(2, lasts=0)
+
+    async def source():
+        for one in ids:
+            yield one
+        await asyncio.sleep(1000)
+
+    async with server.poller().as_completed(source(), timeout=100) as completions:
+        seen = [(await anext(completions)).id for _ in ids]
+        with pytest.raises(WaitTimeout, match="the deadline passed before all ids were read") as caught:
+            await anext(completions)
+
+    assert sorted(seen) == ids
+    assert (caught.value.pending, now()) == ({}, 100)
 
 
 async def test_it_waits_without_a_timeout_for_as_long_as_the_policy_says(server):
@@ -1565,6 +1597,31 @@ async def test_close_ends_every_wait_and_every_later_one(server):
     assert poller._dispatcher._timer is None
 
 
+@pytest.mark.parametrize("ids", [[], ["ls_0"], ["ls_0", "ls_1"]], ids=len)
+async def test_close_ends_a_step_that_waits_for_more_ids_only(server, ids):
+    server.add_many(2, lasts=0)
+    poller = server.poller()
+
+    async def source():
+        for one in ids:
+            yield one
+        await asyncio.sleep(1000)
+
+    async with poller.as_completed(source()) as completions:
+        for _ in ids:
+            await anext(completions)
+        step = asyncio.create_task(anext(completions))
+        await turns(3)
+        poller.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await step
+        with pytest.raises(RuntimeError, match="closed"):
+            await anext(completions)
+
+    assert now() < 10
+    assert len(asyncio.all_tasks()) == 1
+
+
 async def test_a_wait_that_is_sending_when_the_session_closes_ends_with_its_request(server):
     server.add("ls_1", lasts=100)
     server.latency = 1
@@ -1636,19 +1693,6 @@ def test_a_loop_whose_exception_handler_holds_the_poller_is_forgotten_with_it(is
     gc.collect()
 
     assert loop() is None
-
-
-def eager_loop():
-    loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
-    return loop
-
-
-LOOPS = [
-    pytest.param(asyncio.new_event_loop, id="plain"),
-    pytest.param(uvloop.new_event_loop, id="uvloop"),
-    pytest.param(eager_loop, id="eager", marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="3.12+")),
-]
 
 
 @pytest.mark.looptime(False)

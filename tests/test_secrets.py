@@ -17,6 +17,7 @@ from rich.traceback import Traceback
 
 from heygen_async import (
     Asset,
+    AssetId,
     Batch,
     BatchItem,
     DownloadError,
@@ -441,6 +442,8 @@ MISTAKES = {
     "create_batch, a wrong key": batch_of(callback_url=LINK, idempotency_key=5),
     "request, a wrong method": lambda heygen: heygen.request("HEAD", "/v3/x", json=BOTH, params={"link": LINK}),
     "request, a wrong path": lambda heygen: heygen.request("GET", f"/v3/x?X-Amz-Signature={SIGNATURE}"),
+    "request, a link for a method": lambda heygen: heygen.request(LINK, "GET"),
+    "request, half a character": lambda heygen: heygen.request("GET", "/v3/x", params={"link": f"{LINK}\ud83d"}),
     "request, no JSON": lambda heygen: heygen.request("POST", "/v3/x", json={**BOTH, "x": object()}),
     "webhooks.create, a wrong link": lambda heygen: heygen.webhooks.create(LINK.replace("https", "ftp")),
     "webhooks.create, wrong events": lambda heygen: heygen.webhooks.create(LINK, events="x"),
@@ -451,6 +454,10 @@ CONSTRUCTORS = {
     "LipsyncRequest, a wrong name": lambda: LipsyncRequest(**BOTH, tittle="x"),
     "DubRow, a wrong source": lambda: DubRow(LINK, 5),
     "DubRow, a wrong key": lambda: DubRow(LINK, LINK, key="a b"),
+    "AssetId, a link": lambda: AssetId(LINK),
+    "HeyGenSession, a password in the URL": lambda: HeyGenSession(KEY, base_url=f"https://u:{SIGNATURE}@api.example"),
+    "HeyGenSession, a query in the URL": lambda: HeyGenSession(KEY, base_url=LINK, headers={"X-Mine": KEY}),
+    "HeyGenSession, a wrong retry": lambda: HeyGenSession(KEY, base_url=f"http://u:{SIGNATURE}@api.example", retry=3),
 }
 NO_IDS = {
     "get": lambda heygen: heygen.lipsyncs.get(LINK),
@@ -470,7 +477,7 @@ async def test_no_wrong_argument_shows_the_links_beside_it(call, caplog):
 
 
 @pytest.mark.parametrize("construct", CONSTRUCTORS.values(), ids=CONSTRUCTORS)
-def test_no_row_with_a_wrong_argument_shows_its_links(construct, caplog):
+def test_no_constructor_with_a_wrong_argument_shows_its_links(construct, caplog):
     with pytest.raises((TypeError, ValueError)) as caught:
         construct()
     check(caught.value, caplog)

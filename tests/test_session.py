@@ -824,6 +824,14 @@ async def test_a_parameter_that_a_query_cannot_have_is_a_type_error(heygen, sand
     assert sandbox.requests == []
 
 
+@pytest.mark.parametrize("params", [{"q": "a\ud83d"}, {"\udc00": 1}, {"ok": "x", "q": "\ud83d\ud83d"}], ids=ascii)
+async def test_a_parameter_with_half_a_character_is_a_value_error_that_says_so(heygen, sandbox, params):
+    with pytest.raises(ValueError, match="a parameter is not text") as caught:
+        await heygen.request("GET", "/v3/lipsyncs", params=params)
+    assert caught.type is ValueError
+    assert sandbox.requests == []
+
+
 async def test_any_other_call_goes_through_request(heygen, sandbox):
     response = await heygen.request("GET", "/v3/lipsyncs", params={"limit": 5, "token": None})
     assert (response.status, response.data["data"], response.data["has_more"]) == (200, [], False)

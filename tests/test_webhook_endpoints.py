@@ -137,10 +137,19 @@ async def test_a_url_that_heygen_cannot_reach_is_a_value_error(sandbox, heygen, 
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize(("events", "error"), [("lipsync.fail", TypeError), ([5], TypeError), ([], ValueError)])
-async def test_events_that_are_not_a_list_of_names_are_misuse(heygen, events, error):
-    with pytest.raises(error, match="events"):
+@pytest.mark.parametrize(
+    ("events", "error", "message"),
+    [
+        ("lipsync.fail", TypeError, "events must be a list of event types"),
+        ([5], TypeError, "events must be a string"),
+        ([], ValueError, "events must name at least one event type, or be left out"),
+    ],
+)
+async def test_events_that_are_not_a_list_of_names_are_misuse(heygen, events, error, message):
+    with pytest.raises(error, match=message):
         await heygen.webhooks.create(URL, events=events)
+    with pytest.raises(error, match=message):
+        await heygen.webhooks.update("we_1", events=events)
 
 
 async def test_an_update_of_nothing_is_a_value_error(heygen):

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from attrs import define, field
+from multidict import CIMultiDict
 
 from heygen_async import HeyGenSession
 from heygen_async._delivery import open_delivery
@@ -617,6 +618,34 @@ def zipped(body, size=0):
     parts = [compressor.compress(body)]
     parts += [compressor.compress(b" " * (1 << 20)) for _ in range(size >> 20)]
     return delivery(body=b"".join([*parts, compressor.flush()]))
+
+
+@pytest.mark.parametrize(
+    ("other", "if_first"),
+    [
+        (("Heygen-Signature", "0" * 64), 401),
+        (("Heygen-Timestamp", "1"), 400),
+        (("Heygen-Signature", ""), 200),
+    ],
+    ids=["signature", "timestamp", "nothing"],
+)
+async def test_of_a_header_that_comes_twice_the_first_value_counts(serve, other, if_first):
+    hook = await serve(WebhookReceiver(secret=SECRET))
+    body, headers = delivery()
+
+    assert await hook.post((body, CIMultiDict([other, *headers.items()]))) == if_first
+    assert await hook.post((body, CIMultiDict([*headers.items(), other]))) == 200
+
+
+@pytest.mark.parametrize("encodings", [["gzip", "identity"], ["identity", "gzip"], ["", "deflate"]], ids=str)
+async def test_a_compressed_body_is_refused_whichever_of_two_headers_says_so(serve, encodings):
+    hook = await serve(WebhookReceiver(secret=SECRET))
+    body, headers = zipped(delivery()[0])
+
+    both = [*headers.items(), *(("Content-Encoding", encoding) for encoding in encodings)]
+    answer = await hook.request("POST", body, CIMultiDict(both))
+
+    assert (answer.status, answer.text) == (400, "compressed bodies are not accepted")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZIP", "gzip, identity", "x-own"])

@@ -30,6 +30,7 @@ Mode: TypeAlias = Literal["speed", "precision"]
 FpsMode: TypeAlias = Literal["vfr", "cfr", "passthrough"]
 
 
+@hide_arguments
 @frozen(slots=False)
 class AssetId(Model):
     """The id of a file that was uploaded before, to be used as `video=` or `audio=`.

@@ -100,6 +100,8 @@ class UsedKeys:
         use.is_unknown = outcome == "unknown" or (use.is_unknown and not (is_final or use.is_done))
         known = [one for one in (use.since, since) if one is not None]
         use.since = min(known, key=lambda one: one.elapsed, default=None) if use.is_unknown else None
+        if use.is_done or use.is_unknown:
+            self._uses.setdefault(use.key, use)  # a refusal of another call has freed it meanwhile
         if self._uses.get(use.key) is not use:
             return
         if is_final or not (use.calls or use.is_done or use.is_unknown):

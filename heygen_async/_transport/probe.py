@@ -6,10 +6,12 @@ import asyncio
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast
 
+from aiohappyeyeballs import AddrInfoType, start_connection
 from anyio import to_thread
 from attrs import define, frozen
 from yarl import URL
@@ -62,9 +64,9 @@ async def probe(api: URL, *, proxy: URL | None, verification: ssl.SSLContext | b
     stage: ConnectStage = "dns"
     writer: asyncio.StreamWriter | None = None
     try:
-        await _resolve(reach, timeout)
+        addresses = await _resolve(reach, timeout)
         stage = "connect"
-        writer = await _connect(reach, timeout)
+        writer = await _connect(reach, addresses, timeout)
         stage = "tls"
         if proxy is None and api.scheme == "https":
             await _encrypt(reach, writer, verification=verification, timeout=timeout)
@@ -76,7 +78,7 @@ async def probe(api: URL, *, proxy: URL | None, verification: ssl.SSLContext | b
     return reach
 
 
-async def _resolve(reach: Reach, timeout: float) -> None:
+async def _resolve(reach: Reach, timeout: float) -> Sequence[AddrInfoType]:
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:
@@ -85,13 +87,16 @@ async def _resolve(reach: Reach, timeout: float) -> None:
     except UnicodeError:
         raise socket.gaierror(socket.EAI_NONAME, "no host can have this name") from None
     reach.addresses, reach.dns_seconds = len({entry[4][0] for entry in found}), loop.time() - started
+    return found
 
 
-async def _connect(reach: Reach, timeout: float) -> asyncio.StreamWriter:
+async def _connect(reach: Reach, addresses: Sequence[AddrInfoType], timeout: float) -> asyncio.StreamWriter:
     loop = asyncio.get_running_loop()
     started = loop.time()
     async with asyncio.timeout(timeout):
-        _, writer = await asyncio.open_connection(reach.host, reach.port, happy_eyeballs_delay=_HAPPY_EYEBALLS)
+        # As aiohttp does. That of asyncio is not in uvloop, and fails with eager tasks in some versions of Python.
+        connected = await start_connection(addresses, happy_eyeballs_delay=_HAPPY_EYEBALLS)
+        _, writer = await asyncio.open_connection(sock=connected)
     reach.connect_seconds = loop.time() - started
     return writer
 

@@ -125,7 +125,7 @@ def compose_raw(
         ValueError: If it is no such path, or the method is none of the API's.
     """
     if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, not {method!r}")
+        raise ValueError(f"method must be one of {', '.join(sorted(_METHODS))}, not {shown(method)}")
     if not isinstance(path, str):
         raise TypeError(f"path must be a string, not {type(path).__name__}")
     if not _PATH.fullmatch(path) or any(part.strip(".") == "" for part in path[1:].split("/")):
@@ -155,7 +155,11 @@ def query_string(params: Mapping[str, Parameter]) -> str:
         if not isinstance(name, str):
             raise TypeError(f"the name of a parameter must be a string, not {type(name).__name__}")
     given = {name: value for name, value in params.items() if value is not None}
-    return "&".join(f"{_quoted(name)}={_quoted(_spelled(value))}" for name, value in given.items())
+    try:
+        return "&".join(f"{_quoted(name)}={_quoted(_spelled(value))}" for name, value in given.items())
+    except UnicodeEncodeError:
+        pass
+    raise ValueError("a parameter is not text: it has half of a surrogate pair")
 
 
 def _spelled(value: Parameter) -> str:

@@ -126,9 +126,11 @@ class Completions:
             if self._reader is None and self._bug is None:
                 await self._read_here()
             board.resume(waiter)
+            self._dispatcher.iterating.add(waiter)
             try:
                 await self._until_result()
             finally:
+                self._dispatcher.iterating.discard(waiter)
                 board.pause(waiter)
         except asyncio.CancelledError:
             self._cancel_requests()
@@ -148,6 +150,7 @@ class Completions:
         self._dispatcher.update()
         self._start_requests()
         while not waiter.results and self._bug is None and (waiter.pending or self._reader):
+            self._dispatcher.open()  # raises if the session was closed meanwhile
             await self._dispatcher.serve(waiter)
             self._start_requests()
 
@@ -202,6 +205,7 @@ class Completions:
             segment("lipsync_id", lipsync_id)
         except ValueError as error:
             self._waiter.results.append((lipsync_id, _unavailable(lipsync_id, error)))
+            wake(self._waiter)  # the board knows nothing of it
         else:
             self._dispatcher.board.join(self._waiter, lipsync_id, now, age=self._dispatcher.age(self._created_at))
 

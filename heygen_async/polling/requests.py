@@ -24,7 +24,17 @@ from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
 from heygen_async.polling.board import Board
 from heygen_async.polling.cadence import jitter
-from heygen_async.polling.waiters import Job, JobState, LipsyncPage, Now, RequestKind, Status, StatusRequest, Waiter
+from heygen_async.polling.waiters import (
+    Job,
+    JobState,
+    LipsyncPage,
+    ManyWaiter,
+    Now,
+    RequestKind,
+    Status,
+    StatusRequest,
+    Waiter,
+)
 
 GetStatuses: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, Status]]]
 GetLipsync: TypeAlias = Callable[[str], Awaitable[Lipsync]]
@@ -63,6 +73,8 @@ class Dispatcher:
     ) -> None:
         self.board = Board(policy)
         self.policy = policy
+        self.iterating: Final[set[ManyWaiter]] = set()
+        """The waiters of many jobs that are in a step."""
         self._statuses = statuses
         self._get = get
         self._list_page = list_page
@@ -168,6 +180,8 @@ class Dispatcher:
         self._closed = True
         self.board.end_all(RuntimeError(CLOSED), self.time())
         self.update()
+        for waiter in self.iterating:  # those without a job on the board, too: they wait for their source of ids
+            wake(waiter)
 
     async def _answer(self, request: StatusRequest) -> Callable[[Now], None]:
         """Send the request; return how to settle it. An answer of a wrong type is found out here."""

@@ -20,6 +20,7 @@ from heygen_async._arguments import (
 from heygen_async._converter import (
     BatchCreated,
     Created,
+    read_batch,
     read_batch_items,
     read_new,
     read_own,
@@ -287,7 +288,7 @@ def _checked_requests(requests: Iterable[LipsyncRequest]) -> Sequence[LipsyncReq
 
 async def _get_batch(transport: Transport, batch_id: str) -> Batch:
     request = compose("GET", _BATCH, segments={"batch_id": batch_id}, params={"limit": 1})
-    return read_own(await transport.send(request), Batch, batch_id)
+    return read_batch(await transport.send(request), batch_id)
 
 
 def _batch_body(title: str | None, callback_url: str | None) -> Callable[[list[JSON]], JSON]:

@@ -231,5 +231,5 @@ def _checked_events(events: Iterable[str]) -> tuple[str, ...]:
     for name in names:
         check_text("events", name)
     if not names or None in names:
-        raise ValueError("events must name at least one event type; leave it out for all of them")
+        raise ValueError("events must name at least one event type, or be left out")
     return names

@@ -21,7 +21,7 @@ from heygen_async.bulk.local_files import check_files
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.store import JournalError
-from heygen_async.models import DubRow
+from heygen_async.models import Asset, AssetId, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import reset, stall
 
@@ -149,6 +149,39 @@ async def test_a_file_whose_name_is_not_utf_8_is_an_error_of_its_row(stage: Stag
     assert Counter(outcome.state for outcome in outcomes) == {"completed": 2, "failed": 1}
 
 
+@pytest.mark.parametrize("name", ["\ud83d.mp4", "a\ud83d/x.mp4", "x\udc00\ud800.mp4"])
+async def test_a_path_with_half_a_character_is_an_error_of_its_row(stage: Stage, name: str) -> None:
+    given = [*rows(1), DubRow(Path(name), AUDIO, key="k", output=name)]
+    found = await problems_of(stage, given)
+    outcomes = await stage.outcomes(iter(given))
+
+    assert [one.partition(": ")[0] for one in found] == ["row 2, video", "row 2, output"]
+    assert all(one.isprintable() for one in found)
+    assert Counter(outcome.state for outcome in outcomes) == {"completed": 1, "failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("video", "audio", "problems"),
+    [
+        (Asset(id="as_1", mime_type="image/png"), AUDIO, ["video: the asset as_1 is a PNG image"]),
+        (Asset(id="as_1", mime_type="audio/mpeg"), AUDIO, ["video: the asset as_1 is MP3 audio"]),
+        (Asset(id="as_1"), Asset(id="as_2", mime_type="Image/GIF"), ["audio: the asset as_2 is image/gif"]),
+        (Asset(id="as_1", mime_type="video/mp4"), Asset(id="as_2", mime_type="audio/wav"), []),
+        (AssetId("as_1"), Asset(id="as_2", mime_type="application/octet-stream"), []),
+    ],
+)
+async def test_an_asset_that_cannot_have_its_role_is_found(
+    stage: Stage, video: Asset | AssetId, audio: str | Asset, problems: list[str]
+) -> None:
+    given = [*rows(1), DubRow(video, audio, key="k")]
+    if not problems:
+        assert (await stage.run(given).survey()).to_submit == 2
+        return
+    found = await problems_of(stage, given)
+
+    assert [one.partition("; ")[0] for one in found] == [f"row 2, {problem}" for problem in problems]
+
+
 async def test_every_problem_of_every_row_is_found_at_once(stage: Stage) -> None:
     manifest = stage.folder / "rows.csv"
     (stage.folder / "t.mp4").write_text("text")
@@ -236,6 +269,19 @@ async def test_two_outputs_that_lead_to_one_file_are_found(stage: Stage) -> None
 
     assert [place.partition(": ")[0] for place in found] == ["row 2", "row 3"]
     assert all("duplicate of row 1: the same output" in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("\u0390", "\u03aa\u0301"), ("\u1fb7", "\u1fbc\u0342"), ("stra\u00dfe", "STRASSE"), ("caf\u00e9", "CAFE\u0301")],
+)
+async def test_outputs_that_differ_only_in_case_and_in_how_accents_are_written_are_one_file(
+    stage: Stage, first: str, second: str
+) -> None:
+    given = [evolve(row, output=f"{name}.mp4") for row, name in zip(rows(2), (first, second), strict=True)]
+    [found] = await problems_of(stage, given)
+
+    assert "duplicate of row 1" in found
 
 
 async def test_two_rows_do_not_write_the_same_captions(stage: Stage) -> None:

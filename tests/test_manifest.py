@@ -203,6 +203,9 @@ def test_everything_wrong_in_a_csv_is_reported_with_its_place(
         pytest.param(f'"Video"; " Audio ";"\tTitle "\n{V};{A};one\n', id="names in quotes"),
         pytest.param(f"video,audio,title\r{V},{A},one\r", id="line ends of old Macs"),
         pytest.param(f'video,audio,"title\n"\n{V},{A},one\n', id="a line break in the header"),
+        pytest.param(f'"title\n";video;audio\none;{V};{A}\n', id="a line break in the first column"),
+        pytest.param(f'"\r\n title\r\n"\tvideo\taudio\r\none\t{V}\t{A}\r\n', id="several of them"),
+        pytest.param(f'"title\r";"\rvideo";audio\r\none;{V};{A}\r\n', id="line breaks of old Macs in columns"),
         pytest.param(f"video,audio,title\n{V},{A},one\n,,\n\n,,,,\n", id="blank rows at the end"),
         pytest.param(f"video,audio,title\n{V},{A},one\n\x1a", id="the end of a file of DOS"),
         pytest.param(f"\ufeff\ufeffvideo,audio,title\n{V},{A},one\n", id="several byte order marks"),
@@ -634,6 +637,16 @@ def test_outputs_that_lead_to_one_file_are_one_claim(tmp_path: Path) -> None:
 
     assert len({claims_of(row, tmp_path / output) for output in outputs}) == 1
     assert claims_of(row, tmp_path / "out/x.mp4", captions=True)[1].endswith("x.srt")
+
+
+@pytest.mark.parametrize("name", ["end_time", "End time", "END-TIME", " end  time ", "End_Time", "end\u00a0time"])
+def test_a_member_may_be_named_as_people_write_it(tmp_path: Path, name: str) -> None:
+    row = f'"Video": "{V}", "AUDIO": "{A}", "{name}": 9'
+    assert list(_manifest(tmp_path, f"{{{row}}}\n", "rows.jsonl")) == [DubRow(V, A, end_time=9)]
+    assert _problems(_manifest(tmp_path, f'{{{row}, "Video ": null, "Film": 1}}\n', "rows.jsonl")) == [
+        "line 1, video: is there twice",
+        "line 1: unknown column 'Film'",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,51 @@ async def test_a_video_that_was_cut_off_is_found_before_it_is_paid(stage: Stage,
         assert "is not complete: its " in found
 
 
+def box(kind: bytes, content: bytes = b"", length: int | None = None) -> bytes:
+    return (8 + len(content) if length is None else length).to_bytes(4, "big") + kind + content
+
+
+FTYP = box(b"ftyp", b"isom\0\0\2\0isomiso2mp41")
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        box(b"free") + box(b"mdat", bytes(500), length=0),
+        box(b"mdat", bytes(500)),
+        box(b"moof", bytes(20)) + box(b"mdat", bytes(500)),
+    ],
+    ids=["of ffmpeg", "whole", "fragment"],
+)
+async def test_a_recording_that_was_interrupted_is_found_before_it_is_paid(stage: Stage, media: bytes) -> None:
+    path = stage.folder / "v.mp4"
+    path.write_bytes(FTYP + media)
+
+    for video in (path, path.read_bytes()):
+        [found] = await problems_of(stage, [DubRow(video, AUDIO)])
+        assert found.startswith("row 1, video: ")
+        assert "is not complete: it has no moov box" in found
+
+
+@pytest.mark.parametrize("size", [100, 5000, 300_000])
+@pytest.mark.parametrize(
+    ("start", "format_"), [(b"fLaC", "FLAC"), (b"\xff\xf1\x50\x80", "AAC"), (b"\xff\xf9\0", "AAC")]
+)
+async def test_an_audio_of_a_wrong_type_is_found_behind_a_tag_with_a_picture(
+    stage: Stage, size: int, start: bytes, format_: str
+) -> None:
+    tag = b"ID3\4\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + b"\xff\xd8\xff" + bytes(size - 3)
+    path = stage.folder / "a.mp3"
+    path.write_bytes(tag + start + bytes(100))
+
+    for audio in (path, path.read_bytes()):
+        [found] = await problems_of(stage, [DubRow(url(1), audio)])
+        assert f"is {format_} audio; HeyGen takes WAV or MP3" in found
+
+    path.write_bytes(tag + SAMPLE_AUDIO.read_bytes())
+    assert (await stage.run([DubRow(url(1), path)]).survey()).to_submit == 1
+
+
 async def test_a_file_that_is_too_large_is_not_read_through(stage: Stage) -> None:
     path = stage.folder / "v.mp4"
     with path.open("wb") as file:

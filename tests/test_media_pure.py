@@ -23,7 +23,7 @@ from heygen_async._media.hosts import (
     resumed,
     strong_etag,
 )
-from heygen_async._media.mp4_boxes import cut_short
+from heygen_async._media.mp4_boxes import cut_short, without_end
 from heygen_async._media.output_links import expires_at, link_of
 from heygen_async._media.parts import Part, remove_leftovers
 from heygen_async._media.sniffing import recognize, sniff
@@ -700,6 +700,12 @@ def test_other_files_and_bytes_after_the_last_box_have_no_flaw(content):
 
 def test_a_file_that_is_cut_in_an_unknown_box_before_its_moov_has_a_flaw():
     assert cut_short(io.BytesIO(box(b"ftyp", b"isom") + box(b"mdat", bytes(9)) + box(b"abcd", bytes(9))[:-1]))
+
+
+@pytest.mark.parametrize("end", [b"abc", bytes(40), b"Made by us", box(b"moov"), box(b"abcd", bytes(9))[:-1]])
+def test_a_source_with_an_end_that_is_not_understood_may_be_complete(end):
+    content = box(b"ftyp", b"isom") + box(b"mdat", bytes(9)) + end
+    assert without_end(io.BytesIO(content), len(content)) is None
 
 
 @given(st.binary(max_size=80))

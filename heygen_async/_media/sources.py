@@ -22,7 +22,7 @@ from attrs import evolve, field, frozen
 
 from heygen_async._media.mp4_boxes import without_end
 from heygen_async._media.open_file import OpenFile
-from heygen_async._media.sniffing import SNIFFED, Role, check_size, sniff
+from heygen_async._media.sniffing import EMPTY_TAG, SNIFFED, Role, check_size, sniff, tag_size
 from heygen_async._text import whole_characters
 from heygen_async.models import Source
 
@@ -224,7 +224,17 @@ def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalF
 
 
 def _head(file: Readable) -> bytes:
-    """Return the first bytes of a file, whose reads may return less than there is."""
+    """Return the first bytes of a file; if there is an ID3 tag, with a picture for instance, those after it."""
+    head = _read(file)
+    size = tag_size(head)
+    if size <= SNIFFED // 2:
+        return head
+    file.seek(size)
+    return EMPTY_TAG + _read(file)
+
+
+def _read(file: Readable) -> bytes:
+    """Return some bytes of a file, whose reads may return less than there is."""
     head = b""
     while len(head) < SNIFFED and (block := _octets(file.read(SNIFFED - len(head)))):
         head += block

@@ -391,6 +391,20 @@ def test_the_faults_of_a_row_are_listed_by_field():
     ]
 
 
+def test_an_output_in_bytes_is_a_fault_of_its_field(tmp_path):
+    (tmp_path / "x.mp4").touch()
+    with os.scandir(os.fsencode(tmp_path)) as found:
+        [entry] = found
+
+    for output in (b"x.mp4", entry):
+        assert row_faults({"video": URL, "audio": URL, "output": output, "title": 5}) == [
+            ("title", "title must be a string, not int"),
+            ("output", "output must be a path, not bytes"),
+        ]
+    with os.scandir(tmp_path) as found:
+        assert row_faults({"video": URL, "audio": URL, "output": next(found)}) == []
+
+
 any_value = st.one_of(
     st.none(),
     st.booleans(),

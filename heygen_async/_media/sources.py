@@ -15,7 +15,7 @@ from inspect import iscoroutinefunction
 from operator import methodcaller
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final, Protocol, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from anyio import to_thread
 from attrs import evolve, field, frozen
@@ -209,11 +209,18 @@ def _is_seekable(file: object) -> bool:
     return bool(seekable and seekable())
 
 
-_LOCKS: Final[WeakKeyDictionary[BinaryIO, threading.Lock]] = WeakKeyDictionary()
+_LOCKS: Final[WeakValueDictionary[int, threading.Lock]] = WeakValueDictionary()
+"""By the id of the file: not every object that can be read can be hashed. Whoever uses a lock has the file, too."""
+_LOCKS_LOCK: Final = threading.Lock()
+
+
+def _lock_of(file: BinaryIO) -> threading.Lock:
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(id(file), threading.Lock())
 
 
 def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalFile:
-    with _LOCKS.setdefault(file, threading.Lock()):
+    with _lock_of(file):
         start = file.tell()
         file.seek(0, os.SEEK_END)
         size = file.tell() - start  # not what seek() returns: that is None for a file of paramiko, for instance
@@ -249,6 +256,7 @@ class _Window:
 
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._file = file
+        self._lock = _lock_of(file)
         self._start = self._next = start
 
     def close(self) -> None:
@@ -258,7 +266,7 @@ class _Window:
         self._next = self._start + position
 
     def read(self, size: int, /) -> bytes:
-        with _LOCKS.setdefault(self._file, threading.Lock()):
+        with self._lock:
             position = self._file.tell()
             self._file.seek(self._next)
             try:

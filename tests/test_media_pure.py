@@ -335,6 +335,22 @@ def test_an_answer_to_a_resumed_download_continues_it_or_starts_again(status, he
 @pytest.mark.parametrize(
     ("headers", "result"),
     [
+        pytest.param({"Content-Range": "bytes */10", "ETag": '"a"'}, PartState(10, '"a"', 10), id="all-of-it"),
+        pytest.param({"Content-Range": "bytes */10"}, PartState(10, '"a"', 10), id="all-of-it-without-etag"),
+        pytest.param({"Content-Range": "bytes */9"}, None, id="less"),
+        pytest.param({"Content-Range": "bytes */11"}, None, id="more"),
+        pytest.param({"Content-Range": "bytes */*"}, None, id="unknown-total"),
+        pytest.param({"Content-Range": "bytes */10", "ETag": '"b"'}, None, id="another-version"),
+        pytest.param({}, None, id="no-content-range"),
+    ],
+)
+def test_a_file_of_unknown_length_is_complete_if_its_host_has_no_more_of_it(headers, result):
+    assert resumed(PartState(10, '"a"'), 416, headers) == result
+
+
+@pytest.mark.parametrize(
+    ("headers", "result"),
+    [
         pytest.param({"Content-Range": "bytes 0-19/20", "ETag": '"a"'}, PartState(0, '"a"', 20), id="whole"),
         pytest.param({"Content-Range": "bytes 0-9/20"}, PartState(0, None, 20), id="its-start"),
         pytest.param({"Content-Range": "bytes 0-9/*"}, None, id="unknown-total"),

@@ -130,6 +130,18 @@ async def test_a_recording_that_was_interrupted_is_found_before_it_is_paid(stage
         assert "is not complete: it has no moov box" in found
 
 
+@pytest.mark.parametrize(
+    "length", [b"\0" * 12 + b"\0\0\3\xe8" + b"\xff" * 4, b"\1" + b"\0" * 19 + b"\0\0\3\xe8" + b"\xff" * 8, bytes(20)]
+)
+async def test_a_video_that_says_its_length_is_unknown_is_of_unknown_length(stage: Stage, length: bytes) -> None:
+    path = stage.folder / "v.mp4"
+    path.write_bytes(FTYP + box(b"moov", box(b"mvhd", length + bytes(80))) + box(b"mdat", bytes(500)))
+    survey = await stage.run([DubRow(path, SAMPLE_AUDIO, enable_dynamic_duration=False)]).survey()
+
+    assert (survey.to_submit, survey.unknown) == (1, 1)
+    assert survey.estimate == pytest.approx(60 * 0.0333, rel=0.01)
+
+
 @pytest.mark.parametrize("size", [100, 5000, 300_000])
 @pytest.mark.parametrize(
     ("start", "format_"), [(b"fLaC", "FLAC"), (b"\xff\xf1\x50\x80", "AAC"), (b"\xff\xf9\0", "AAC")]

@@ -228,6 +228,12 @@ def test_csv_is_read_as_spreadsheets_write_it(tmp_path: Path, text: str, encodin
         (f",video,audio\n0,{V},{A}\n", [f"line 2, column 1: {INDEX}"]),
         (f",video,audio\nnote,{V},{A}\n", [f"line 2, column 1: {UNNAMED}"]),
         (f"Video,video,audio\n{V},{V},{A}\n", ["line 1: the column video is there twice"]),
+        (f"video,audio,Titel\n{V},{A},one\n", ["line 1: unknown column 'Titel'; did you mean title?"]),
+        (
+            f"video,audio, Start time (s)\n{V},{A},1\n",
+            ["line 1: unknown column 'Start time (s)'; did you mean start_time?"],
+        ),
+        (f"Film,Ton\n{V},{A}\n", [f"line 1: unknown column 'Film'; the columns are {', '.join(COLUMNS)}"]),
         ("\n\n", ["line 3: there is no header: the names of the columns, video and audio at least"]),
         ("sep=;\n", ["line 2: there is no header: the names of the columns, video and audio at least"]),
     ],
@@ -647,6 +653,9 @@ def test_a_member_may_be_named_as_people_write_it(tmp_path: Path, name: str) -> 
         "line 1, video: is there twice",
         "line 1: unknown column 'Film'",
     ]
+    assert _problems(_manifest(tmp_path, f'{{{row}, "Titel": 1}}\n', "rows.jsonl")) == [
+        "line 1: unknown column 'Titel'; did you mean title?"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -684,6 +693,22 @@ def test_a_line_of_json_is_read_once_unless_a_member_may_be_there_twice(tmp_path
 def test_the_same_value_in_two_members_is_no_repetition(tmp_path: Path) -> None:
     text = f'{{"video": "{V}", "audio": {{"type": "url", "url": "{A}"}}, "title": "video", "callback_id": "title"}}\n'
     assert _problems(_manifest(tmp_path, text, "rows.jsonl")) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("https://example.com/my video.mp4", " (write blanks in it as %20)"),
+        ("https://example.com/my video/a.mp4", " (write blanks in it as %20)"),
+        ("https:// example.com/v.mp4", " (write blanks in it as %20)"),
+        ("http://example.com/my video.mp4", ""),
+        ("ftp://example.com/v.mp4", ""),
+    ],
+)
+def test_a_link_with_blanks_is_refused_with_advice(tmp_path: Path, url: str, advice: str) -> None:
+    assert _problems(_manifest(tmp_path, f"video,audio\n{url},{A}\n")) == [
+        f"line 2, video: must be an https URL, a file, or asset:ID, not {url!r}{advice}"
+    ]
 
 
 @pytest.mark.parametrize("number", ["1_0", "2_000", "\u0661", "\uff11", "nan", "inf", "1e3", "0x1", "1 0", "--1", "."])

@@ -192,6 +192,9 @@ def test_an_asset_id_that_a_server_may_give_is_accepted(value):
     assert request(video=Asset(id=value)).video.id == value
 
 
+NO_URL = "audio must be an https URL; for a local file give a Path"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -200,7 +203,14 @@ def test_an_asset_id_that_a_server_may_give_is_accepted(value):
         ({"video": ""}, "video must be an https URL"),
         ({"audio": "https://"}, "audio must be an https URL"),
         ({"audio": "https://[/"}, "audio must be an https URL"),
-        ({"audio": "https://x/a b"}, "audio must be an https URL"),
+        (
+            {"audio": "https://x/a b"},
+            "audio must be an https URL; for a local file give a Path: 'https://x/a b' (write blanks",
+        ),
+        (
+            {"audio": "https://x/a?b c"},
+            "audio must be an https URL; for a local file give a Path: 'https://x/a?...' (write b",
+        ),
         ({"audio": b""}, "audio is empty"),
         ({"mode": "fast"}, "mode must be one of speed, precision, not 'fast'"),
         ({"mode": None}, "mode must be one of"),

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from heygen_async._arguments import is_https, shown
+from heygen_async._arguments import blank_advice, is_https, shown
 from heygen_async._media.targets import expanded
 from heygen_async.bulk.identity import ROLES, inside
 from heygen_async.bulk.local_files import is_utf_8
@@ -190,5 +190,5 @@ def _source(value: object, folder: Path) -> object:
 
 def _url(url: str) -> str:
     if not is_https(url):
-        raise ValueError(f"must be an https URL, a file, or asset:ID, not {shown(url)}")
+        raise ValueError(f"must be an https URL, a file, or asset:ID, not {shown(url)}{blank_advice(url)}")
     return url

@@ -86,7 +86,7 @@ class Line:
 
 def guess(name: str) -> str:
     """Return which column may be meant by *name*, in words; nothing if none is near."""
-    near = difflib.get_close_matches(name, COLUMNS, n=1)
+    near = difflib.get_close_matches(_as_column(name), COLUMNS, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -198,7 +198,7 @@ def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Ite
     end = 0  # of the row before: a quoted cell may contain line breaks
     try:
         header = next(reader, [])
-        names = [_as_column(name) for name in header]
+        names = [_column(name.strip()) for name in header]
         known = [name for name in names if name in COLUMNS and names.count(name) == 1]
         if problems := list(_header_problems(names, f"line {skipped + 1}")):
             yield Line(f"line {skipped + 1}", {}, problems)

@@ -244,6 +244,12 @@ def is_https(url: str, *, or_loopback: bool = False) -> bool:
     return parts.scheme == "https" or (or_loopback and parts.scheme == "http" and is_loopback(parts.hostname))
 
 
+def blank_advice(url: str) -> str:
+    """Return what to do, to follow the message that *url* is no https URL, if it is not because of a blank in it."""
+    is_blank = " " in url.strip() and is_https("".join(url.split()))
+    return " (write blanks in it as %20)" if is_blank else ""
+
+
 def without_query(url: str | None) -> str:
     """Return the repr of *url* without its query and user, which may be secrets."""
     if url is None:

@@ -1746,6 +1746,50 @@ async def test_a_host_that_answers_every_request_with_a_range_is_downloaded_piec
         assert (await heygen.download("ls_1", tmp_path / "a.mp4")).read_bytes() == VIDEO
 
 
+def without_length(*, ends):
+    """Make a handler that never says how long the file is, and whose answer breaks off, or goes on, at its end."""
+
+    async def handler(request):
+        handler.ranges.append(request.headers.get("Range"))
+        if "Range" in request.headers:
+            headers = {"Content-Range": f"bytes */{SIZE}", "ETag": '"a"'}
+            return web.Response(status=416, headers=headers, body=b"<Error><Code>InvalidRange</Code></Error>")
+        response = web.StreamResponse(headers={"ETag": '"a"'})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(VIDEO)
+        if not ends:
+            await asyncio.Event().wait()
+        request.transport.close()
+        return response
+
+    handler.ranges = []
+    return handler
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_file_of_unknown_length_that_has_no_end_is_complete_if_its_host_has_no_more_of_it(tmp_path, ends):
+    host, reports = without_length(ends=ends), []
+    async with served(host, timeouts=Timeouts(transfer_idle=0.1)) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4", progress=lambda *now: reports.append(now))
+        assert b"".join([data async for data in heygen.iter_bytes("ls_1")]) == VIDEO
+
+    assert path.read_bytes() == VIDEO
+    assert left_in(tmp_path) == ["a.mp4"]
+    assert host.ranges == [None, f"bytes={SIZE}-"] * 2
+    assert reports[-1] == (SIZE, SIZE)
+
+
+async def test_a_part_of_an_earlier_run_is_complete_if_its_host_has_no_more_of_it(tmp_path):
+    leave_part(tmp_path / "a.mp4", "ls_1", '"a"\n\n', VIDEO)
+    host = without_length(ends=True)
+    async with served(host) as heygen:
+        path = await heygen.download("ls_1", tmp_path / "a.mp4")
+
+    assert path.read_bytes() == VIDEO
+    assert host.ranges == [f"bytes={SIZE}-"]
+
+
 async def test_a_file_of_unknown_length_is_read_to_its_end(tmp_path):
     async def handler(request):
         response = web.StreamResponse()

@@ -21,7 +21,7 @@ from heygen_async.bulk.local_files import check_files
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.store import JournalError
-from heygen_async.models import DubRow
+from heygen_async.models import Asset, AssetId, DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import reset, stall
 
@@ -104,6 +104,63 @@ async def test_a_video_that_was_cut_off_is_found_before_it_is_paid(stage: Stage,
         assert "is not complete: its " in found
 
 
+def box(kind: bytes, content: bytes = b"", length: int | None = None) -> bytes:
+    return (8 + len(content) if length is None else length).to_bytes(4, "big") + kind + content
+
+
+FTYP = box(b"ftyp", b"isom\0\0\2\0isomiso2mp41")
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        box(b"free") + box(b"mdat", bytes(500), length=0),
+        box(b"mdat", bytes(500)),
+        box(b"moof", bytes(20)) + box(b"mdat", bytes(500)),
+    ],
+    ids=["of ffmpeg", "whole", "fragment"],
+)
+async def test_a_recording_that_was_interrupted_is_found_before_it_is_paid(stage: Stage, media: bytes) -> None:
+    path = stage.folder / "v.mp4"
+    path.write_bytes(FTYP + media)
+
+    for video in (path, path.read_bytes()):
+        [found] = await problems_of(stage, [DubRow(video, AUDIO)])
+        assert found.startswith("row 1, video: ")
+        assert "is not complete: it has no moov box" in found
+
+
+@pytest.mark.parametrize(
+    "length", [b"\0" * 12 + b"\0\0\3\xe8" + b"\xff" * 4, b"\1" + b"\0" * 19 + b"\0\0\3\xe8" + b"\xff" * 8, bytes(20)]
+)
+async def test_a_video_that_says_its_length_is_unknown_is_of_unknown_length(stage: Stage, length: bytes) -> None:
+    path = stage.folder / "v.mp4"
+    path.write_bytes(FTYP + box(b"moov", box(b"mvhd", length + bytes(80))) + box(b"mdat", bytes(500)))
+    survey = await stage.run([DubRow(path, SAMPLE_AUDIO, enable_dynamic_duration=False)]).survey()
+
+    assert (survey.to_submit, survey.unknown) == (1, 1)
+    assert survey.estimate == pytest.approx(60 * 0.0333, rel=0.01)
+
+
+@pytest.mark.parametrize("size", [100, 5000, 300_000])
+@pytest.mark.parametrize(
+    ("start", "format_"), [(b"fLaC", "FLAC"), (b"\xff\xf1\x50\x80", "AAC"), (b"\xff\xf9\0", "AAC")]
+)
+async def test_an_audio_of_a_wrong_type_is_found_behind_a_tag_with_a_picture(
+    stage: Stage, size: int, start: bytes, format_: str
+) -> None:
+    tag = b"ID3\4\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + b"\xff\xd8\xff" + bytes(size - 3)
+    path = stage.folder / "a.mp3"
+    path.write_bytes(tag + start + bytes(100))
+
+    for audio in (path, path.read_bytes()):
+        [found] = await problems_of(stage, [DubRow(url(1), audio)])
+        assert f"is {format_} audio; HeyGen takes WAV or MP3" in found
+
+    path.write_bytes(tag + SAMPLE_AUDIO.read_bytes())
+    assert (await stage.run([DubRow(url(1), path)]).survey()).to_submit == 1
+
+
 async def test_a_file_that_is_too_large_is_not_read_through(stage: Stage) -> None:
     path = stage.folder / "v.mp4"
     with path.open("wb") as file:
@@ -147,6 +204,39 @@ async def test_a_file_whose_name_is_not_utf_8_is_an_error_of_its_row(stage: Stag
     assert found.startswith("row 3, audio: the file name is not valid UTF-8")
     assert found.isprintable()
     assert Counter(outcome.state for outcome in outcomes) == {"completed": 2, "failed": 1}
+
+
+@pytest.mark.parametrize("name", ["\ud83d.mp4", "a\ud83d/x.mp4", "x\udc00\ud800.mp4"])
+async def test_a_path_with_half_a_character_is_an_error_of_its_row(stage: Stage, name: str) -> None:
+    given = [*rows(1), DubRow(Path(name), AUDIO, key="k", output=name)]
+    found = await problems_of(stage, given)
+    outcomes = await stage.outcomes(iter(given))
+
+    assert [one.partition(": ")[0] for one in found] == ["row 2, video", "row 2, output"]
+    assert all(one.isprintable() for one in found)
+    assert Counter(outcome.state for outcome in outcomes) == {"completed": 1, "failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("video", "audio", "problems"),
+    [
+        (Asset(id="as_1", mime_type="image/png"), AUDIO, ["video: the asset as_1 is a PNG image"]),
+        (Asset(id="as_1", mime_type="audio/mpeg"), AUDIO, ["video: the asset as_1 is MP3 audio"]),
+        (Asset(id="as_1"), Asset(id="as_2", mime_type="Image/GIF"), ["audio: the asset as_2 is image/gif"]),
+        (Asset(id="as_1", mime_type="video/mp4"), Asset(id="as_2", mime_type="audio/wav"), []),
+        (AssetId("as_1"), Asset(id="as_2", mime_type="application/octet-stream"), []),
+    ],
+)
+async def test_an_asset_that_cannot_have_its_role_is_found(
+    stage: Stage, video: Asset | AssetId, audio: str | Asset, problems: list[str]
+) -> None:
+    given = [*rows(1), DubRow(video, audio, key="k")]
+    if not problems:
+        assert (await stage.run(given).survey()).to_submit == 2
+        return
+    found = await problems_of(stage, given)
+
+    assert [one.partition("; ")[0] for one in found] == [f"row 2, {problem}" for problem in problems]
 
 
 async def test_every_problem_of_every_row_is_found_at_once(stage: Stage) -> None:
@@ -236,6 +326,19 @@ async def test_two_outputs_that_lead_to_one_file_are_found(stage: Stage) -> None
 
     assert [place.partition(": ")[0] for place in found] == ["row 2", "row 3"]
     assert all("duplicate of row 1: the same output" in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("\u0390", "\u03aa\u0301"), ("\u1fb7", "\u1fbc\u0342"), ("stra\u00dfe", "STRASSE"), ("caf\u00e9", "CAFE\u0301")],
+)
+async def test_outputs_that_differ_only_in_case_and_in_how_accents_are_written_are_one_file(
+    stage: Stage, first: str, second: str
+) -> None:
+    given = [evolve(row, output=f"{name}.mp4") for row, name in zip(rows(2), (first, second), strict=True)]
+    [found] = await problems_of(stage, given)
+
+    assert "duplicate of row 1" in found
 
 
 async def test_two_rows_do_not_write_the_same_captions(stage: Stage) -> None:

@@ -203,6 +203,9 @@ def test_everything_wrong_in_a_csv_is_reported_with_its_place(
         pytest.param(f'"Video"; " Audio ";"\tTitle "\n{V};{A};one\n', id="names in quotes"),
         pytest.param(f"video,audio,title\r{V},{A},one\r", id="line ends of old Macs"),
         pytest.param(f'video,audio,"title\n"\n{V},{A},one\n', id="a line break in the header"),
+        pytest.param(f'"title\n";video;audio\none;{V};{A}\n', id="a line break in the first column"),
+        pytest.param(f'"\r\n title\r\n"\tvideo\taudio\r\none\t{V}\t{A}\r\n', id="several of them"),
+        pytest.param(f'"title\r";"\rvideo";audio\r\none;{V};{A}\r\n', id="line breaks of old Macs in columns"),
         pytest.param(f"video,audio,title\n{V},{A},one\n,,\n\n,,,,\n", id="blank rows at the end"),
         pytest.param(f"video,audio,title\n{V},{A},one\n\x1a", id="the end of a file of DOS"),
         pytest.param(f"\ufeff\ufeffvideo,audio,title\n{V},{A},one\n", id="several byte order marks"),
@@ -225,6 +228,12 @@ def test_csv_is_read_as_spreadsheets_write_it(tmp_path: Path, text: str, encodin
         (f",video,audio\n0,{V},{A}\n", [f"line 2, column 1: {INDEX}"]),
         (f",video,audio\nnote,{V},{A}\n", [f"line 2, column 1: {UNNAMED}"]),
         (f"Video,video,audio\n{V},{V},{A}\n", ["line 1: the column video is there twice"]),
+        (f"video,audio,Titel\n{V},{A},one\n", ["line 1: unknown column 'Titel'; did you mean title?"]),
+        (
+            f"video,audio, Start time (s)\n{V},{A},1\n",
+            ["line 1: unknown column 'Start time (s)'; did you mean start_time?"],
+        ),
+        (f"Film,Ton\n{V},{A}\n", [f"line 1: unknown column 'Film'; the columns are {', '.join(COLUMNS)}"]),
         ("\n\n", ["line 3: there is no header: the names of the columns, video and audio at least"]),
         ("sep=;\n", ["line 2: there is no header: the names of the columns, video and audio at least"]),
     ],
@@ -636,6 +645,19 @@ def test_outputs_that_lead_to_one_file_are_one_claim(tmp_path: Path) -> None:
     assert claims_of(row, tmp_path / "out/x.mp4", captions=True)[1].endswith("x.srt")
 
 
+@pytest.mark.parametrize("name", ["end_time", "End time", "END-TIME", " end  time ", "End_Time", "end\u00a0time"])
+def test_a_member_may_be_named_as_people_write_it(tmp_path: Path, name: str) -> None:
+    row = f'"Video": "{V}", "AUDIO": "{A}", "{name}": 9'
+    assert list(_manifest(tmp_path, f"{{{row}}}\n", "rows.jsonl")) == [DubRow(V, A, end_time=9)]
+    assert _problems(_manifest(tmp_path, f'{{{row}, "Video ": null, "Film": 1}}\n', "rows.jsonl")) == [
+        "line 1, video: is there twice",
+        "line 1: unknown column 'Film'",
+    ]
+    assert _problems(_manifest(tmp_path, f'{{{row}, "Titel": 1}}\n', "rows.jsonl")) == [
+        "line 1: unknown column 'Titel'; did you mean title?"
+    ]
+
+
 @pytest.mark.parametrize(
     ("members", "problem"),
     [
@@ -671,6 +693,22 @@ def test_a_line_of_json_is_read_once_unless_a_member_may_be_there_twice(tmp_path
 def test_the_same_value_in_two_members_is_no_repetition(tmp_path: Path) -> None:
     text = f'{{"video": "{V}", "audio": {{"type": "url", "url": "{A}"}}, "title": "video", "callback_id": "title"}}\n'
     assert _problems(_manifest(tmp_path, text, "rows.jsonl")) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("https://example.com/my video.mp4", " (write blanks in it as %20)"),
+        ("https://example.com/my video/a.mp4", " (write blanks in it as %20)"),
+        ("https:// example.com/v.mp4", " (write blanks in it as %20)"),
+        ("http://example.com/my video.mp4", ""),
+        ("ftp://example.com/v.mp4", ""),
+    ],
+)
+def test_a_link_with_blanks_is_refused_with_advice(tmp_path: Path, url: str, advice: str) -> None:
+    assert _problems(_manifest(tmp_path, f"video,audio\n{url},{A}\n")) == [
+        f"line 2, video: must be an https URL, a file, or asset:ID, not {url!r}{advice}"
+    ]
 
 
 @pytest.mark.parametrize("number", ["1_0", "2_000", "\u0661", "\uff11", "nan", "inf", "1e3", "0x1", "1 0", "--1", "."])

@@ -23,7 +23,7 @@ from heygen_async._media.hosts import (
     resumed,
     strong_etag,
 )
-from heygen_async._media.mp4_boxes import cut_short
+from heygen_async._media.mp4_boxes import cut_short, without_end
 from heygen_async._media.output_links import expires_at, link_of
 from heygen_async._media.parts import Part, remove_leftovers
 from heygen_async._media.sniffing import recognize, sniff
@@ -330,6 +330,22 @@ def test_of_a_complete_file_the_last_byte_is_requested_again():
 )
 def test_an_answer_to_a_resumed_download_continues_it_or_starts_again(status, headers, result):
     assert resumed(PartState(10, '"a"', 20), status, headers) == result
+
+
+@pytest.mark.parametrize(
+    ("headers", "result"),
+    [
+        pytest.param({"Content-Range": "bytes */10", "ETag": '"a"'}, PartState(10, '"a"', 10), id="all-of-it"),
+        pytest.param({"Content-Range": "bytes */10"}, PartState(10, '"a"', 10), id="all-of-it-without-etag"),
+        pytest.param({"Content-Range": "bytes */9"}, None, id="less"),
+        pytest.param({"Content-Range": "bytes */11"}, None, id="more"),
+        pytest.param({"Content-Range": "bytes */*"}, None, id="unknown-total"),
+        pytest.param({"Content-Range": "bytes */10", "ETag": '"b"'}, None, id="another-version"),
+        pytest.param({}, None, id="no-content-range"),
+    ],
+)
+def test_a_file_of_unknown_length_is_complete_if_its_host_has_no_more_of_it(headers, result):
+    assert resumed(PartState(10, '"a"'), 416, headers) == result
 
 
 @pytest.mark.parametrize(
@@ -700,6 +716,12 @@ def test_other_files_and_bytes_after_the_last_box_have_no_flaw(content):
 
 def test_a_file_that_is_cut_in_an_unknown_box_before_its_moov_has_a_flaw():
     assert cut_short(io.BytesIO(box(b"ftyp", b"isom") + box(b"mdat", bytes(9)) + box(b"abcd", bytes(9))[:-1]))
+
+
+@pytest.mark.parametrize("end", [b"abc", bytes(40), b"Made by us", box(b"moov"), box(b"abcd", bytes(9))[:-1]])
+def test_a_source_with_an_end_that_is_not_understood_may_be_complete(end):
+    content = box(b"ftyp", b"isom") + box(b"mdat", bytes(9)) + end
+    assert without_end(io.BytesIO(content), len(content)) is None
 
 
 @given(st.binary(max_size=80))

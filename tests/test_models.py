@@ -192,6 +192,9 @@ def test_an_asset_id_that_a_server_may_give_is_accepted(value):
     assert request(video=Asset(id=value)).video.id == value
 
 
+NO_URL = "audio must be an https URL; for a local file give a Path"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -200,7 +203,14 @@ def test_an_asset_id_that_a_server_may_give_is_accepted(value):
         ({"video": ""}, "video must be an https URL"),
         ({"audio": "https://"}, "audio must be an https URL"),
         ({"audio": "https://[/"}, "audio must be an https URL"),
-        ({"audio": "https://x/a b"}, "audio must be an https URL"),
+        (
+            {"audio": "https://x/a b"},
+            "audio must be an https URL; for a local file give a Path: 'https://x/a b' (write blanks",
+        ),
+        (
+            {"audio": "https://x/a?b c"},
+            "audio must be an https URL; for a local file give a Path: 'https://x/a?...' (write b",
+        ),
         ({"audio": b""}, "audio is empty"),
         ({"mode": "fast"}, "mode must be one of speed, precision, not 'fast'"),
         ({"mode": None}, "mode must be one of"),
@@ -389,6 +399,20 @@ def test_the_faults_of_a_row_are_listed_by_field():
         ("captions", "captions must be True, False or None, not 'yes'"),
         ("end_time", "end_time (4) must be after start_time (5)"),
     ]
+
+
+def test_an_output_in_bytes_is_a_fault_of_its_field(tmp_path):
+    (tmp_path / "x.mp4").touch()
+    with os.scandir(os.fsencode(tmp_path)) as found:
+        [entry] = found
+
+    for output in (b"x.mp4", entry):
+        assert row_faults({"video": URL, "audio": URL, "output": output, "title": 5}) == [
+            ("title", "title must be a string, not int"),
+            ("output", "output must be a path, not bytes"),
+        ]
+    with os.scandir(tmp_path) as found:
+        assert row_faults({"video": URL, "audio": URL, "output": next(found)}) == []
 
 
 any_value = st.one_of(

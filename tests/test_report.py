@@ -129,6 +129,20 @@ async def test_no_cell_is_a_formula(tmp_path: Path, start: str) -> None:
     assert row["file"].endswith("cmd|' /C calc'!A0")
 
 
+@pytest.mark.parametrize("start", [";", "; ", ';"', ";;", '; ""', "\t;\n"])
+@pytest.mark.parametrize("sign", ["=", "@", "-", "\uff0b"])
+async def test_no_part_of_a_cell_is_a_formula_where_a_semicolon_separates_cells(
+    tmp_path: Path, start: str, sign: str
+) -> None:
+    text = f"no{start}{sign}HYPERLINK(1); see below"
+    await reported(tmp_path, Record(key="a", inputs="i", number=1, place=text, target=text, error=text))
+    lines = (tmp_path / "report.csv").read_text("utf-8-sig").splitlines()
+    cells = [cell for row in csv.reader(lines, delimiter=";") for cell in row]
+
+    assert len(cells) > 2
+    assert not [cell for cell in cells if cell.lstrip().startswith(FORMULAS)]
+
+
 async def test_no_cell_contains_control_characters(tmp_path: Path) -> None:
     text = "a\x1b[31mb\x9b2Jc\x00d\ne\u202ef\udce9"
     [row] = await reported(
@@ -179,6 +193,30 @@ async def test_a_report_replaces_no_pipe_and_no_device(tmp_path: Path, make: Cal
 
     assert not path.is_file()
     assert names_in(tmp_path) == ["report.csv"]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    ("head", "is_one"),
+    [
+        (b"row,place,key,lipsync_id", True),
+        (b"row;place;key;lipsync_id", True),
+        (b'"row","place","key","lipsync_id"', True),
+        (b"row\tplace\tkey\tlipsync_id", True),
+        (b"row,key,place", False),
+        (b"rows,place,key", False),
+        (b"video,audio,key", False),
+    ],
+)
+def test_a_report_is_one_after_a_spreadsheet_has_saved_it(
+    tmp_path: Path,
+    mark: bytes,
+    head: bytes,
+    is_one: bool,
+) -> None:
+    (tmp_path / "report.csv").write_bytes(mark + head + b"\r\n1")
+
+    assert is_report(tmp_path / "report.csv") == is_one
 
 
 def test_a_pipe_is_no_report_and_is_not_opened(tmp_path: Path) -> None:

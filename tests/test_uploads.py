@@ -1615,6 +1615,42 @@ async def test_an_open_file_whose_seek_returns_nothing_is_uploaded(heygen, at):
     assert file.tell() == at
 
 
+class Slots:
+    """A file that no weak reference can be made to."""
+
+    __slots__ = ("_file",)
+
+    def __init__(self, content):
+        self._file = io.BytesIO(content)
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
+class Equal(SeeksWithoutAnAnswer):
+    """A file that cannot be hashed."""
+
+    def __init__(self, content):
+        super().__init__(content, at=0)
+
+    def __eq__(self, other):
+        return isinstance(other, Equal)
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("kind", [Slots, Equal, io.BytesIO])
+async def test_an_open_file_of_any_class_is_uploaded_by_several_calls_at_once(heygen, kind):
+    file, other = kind(mp4(300_000)), kind(mp4(300_001))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(heygen.assets.upload(one)) for one in (file, other, file, file)]
+
+    assert [await content(task.result()) for task in tasks] == [
+        mp4(size) for size in (300_000, 300_001, 300_000, 300_000)
+    ]
+    assert file.tell() == other.tell() == 0
+
+
 class ShortReads(io.RawIOBase):
     """A raw file that can be rewound, and whose reads return a few bytes each."""
 

@@ -113,7 +113,7 @@ class _Fetch:
         answer = await self._transport.http.get(self._link.url, headers=headers, timeouts=self._transport.timeouts)
         try:
             state = await self._start(answer, known)
-            data = await (answer.read() if state.done else _first_bytes(answer, self._link.kind))
+            data = await self._first(answer, state)
             while data:
                 start, state = state.done, state.plus(len(data))
                 self._check_length(state)
@@ -123,6 +123,11 @@ class _Fetch:
         finally:
             answer.close()
         self._check_end(state)
+
+    async def _first(self, answer: Incoming, state: PartState) -> bytes:
+        if state.is_complete:
+            return b""
+        return await (answer.read() if state.done else _first_bytes(answer, self._link.kind))
 
     async def _start(self, answer: Incoming, known: PartState) -> PartState:
         resuming = bool(range_headers(known))

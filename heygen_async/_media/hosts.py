@@ -27,6 +27,7 @@ _TRANSIENT_CODES: Final = frozenset({"RequestTimeout", "OperationAborted"})
 
 _CODE: Final = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
+_NO_RANGE: Final = re.compile(r"bytes \*/(\d{1,18})", re.ASCII)
 _LENGTH: Final = re.compile(r"\d{1,18}", re.ASCII)
 _COMPRESSION: Final = re.compile(r"(?:x-)?(?:gzip|compress)|deflate|br|zstd|dc[bz]")
 _TEXT_CODINGS: Final = frozenset({"utf-8", "utf8", "binary"})
@@ -132,6 +133,8 @@ def range_headers(state: PartState) -> dict[str, str]:
 def resumed(state: PartState, status: int, headers: Mapping[str, str], kind: OutputKind = "video") -> PartState | None:
     """Return where the body of an answer starts, and in what; `None` if all of the file must be requested.
 
+    The state is complete if there is nothing more to read.
+
     Args:
         state: What there is, and was requested with.
         status: 200, 206 or 416.
@@ -143,7 +146,7 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str], kind: Out
             say what it is.
     """
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        return None
+        return _completed(state, headers)
     _check_coding(status, headers, kind)
     if not _is_judged_by_bytes(state, status, headers, kind) and (error := declared_otherwise(status, headers, kind)):
         raise error
@@ -155,11 +158,26 @@ def resumed(state: PartState, status: int, headers: Mapping[str, str], kind: Out
     total = None if match[3] == "*" else int(match[3])
     if not state.resumes_at:  # some hosts answer 206 to every request; it may be less than the file
         return None if total is None else PartState(0, strong_etag(headers), total)
-    # A weak ETag does not prove that the file is the same, but another one proves that it is not.
-    etag = headers.get("ETag", state.etag or "").removeprefix("W/")
-    if etag != state.etag or (state.total and total and state.total != total):
+    if _is_another(state, headers) or (state.total and total and state.total != total):
         return None
     return PartState(int(match[1]), state.etag, total or state.total)
+
+
+def _completed(state: PartState, headers: Mapping[str, str]) -> PartState | None:
+    """Return the state of a file of which a 416 says that it is complete; `None` if it does not say that.
+
+    So ends the download of a file whose length was not announced, and whose answer did not come to its end.
+    """
+    match = _NO_RANGE.fullmatch(headers.get("Content-Range", ""))
+    if match is None or int(match[1]) != state.done or state.total is not None or _is_another(state, headers):
+        return None
+    return evolve(state, total=state.done)
+
+
+def _is_another(state: PartState, headers: Mapping[str, str]) -> bool:
+    """Return whether an answer is certainly of another version of the file than there is."""
+    # A weak ETag does not prove that the file is the same, but another one proves that it is not.
+    return headers.get("ETag", state.etag or "").removeprefix("W/") != state.etag
 
 
 def _is_judged_by_bytes(state: PartState, status: int, headers: Mapping[str, str], kind: OutputKind) -> bool:

@@ -11,6 +11,7 @@ _KINDS: Final = frozenset(b"ftyp styp moov moof mfra mdat sidx meta uuid free sk
 """The kinds of boxes at the top level of an MP4."""
 _MOST_BOXES: Final = 100_000
 """Boxes that are looked at: a file of tiny ones would take minutes."""
+_NO_MOOV: Final = "it has no moov box, without which no player opens it"
 
 
 class Seekable(Protocol):
@@ -27,17 +28,22 @@ def cut_short(file: BinaryIO) -> str | None:
     Only what is certain counts: bytes after the last box, text for instance, or boxes of unknown kinds, do no harm to a
     player.
     """
-    kinds, missing = _boxes(file, file.seek(0, os.SEEK_END))
-    return "it has no moov box" if missing is None and kinds and b"moov" not in kinds else missing
+    kinds, missing, _ = _boxes(file, file.seek(0, os.SEEK_END))
+    return _NO_MOOV if missing is None and kinds and b"moov" not in kinds else missing
 
 
 def without_end(file: Seekable, size: int) -> str | None:
-    """Return by how much the last box of an MP4 file of *size* bytes is too long; `None` if it is not."""
-    return _boxes(file, size)[1]
+    """Return what an MP4 file of *size* bytes has not at its end: all of its last box, or the index of a recording.
+
+    It is `None` for a file of which that is not certain. A recorder that is interrupted writes no index.
+    """
+    kinds, missing, place = _boxes(file, size)
+    is_interrupted = place == size and b"mdat" in kinds and b"moov" not in kinds
+    return _NO_MOOV if missing is None and is_interrupted else missing
 
 
-def _boxes(file: Seekable, size: int) -> tuple[set[bytes], str | None]:
-    """Return the kinds of boxes in a file, none if it is no MP4, and what is missing of the last one."""
+def _boxes(file: Seekable, size: int) -> tuple[set[bytes], str | None, int]:
+    """Return the kinds of boxes in a file, none if it is no MP4, what the last one lacks, and where that ends."""
     place, kinds = 0, set[bytes]()
     for _ in range(_MOST_BOXES):
         if place + _BOX_HEADER > size:
@@ -48,10 +54,10 @@ def _boxes(file: Seekable, size: int) -> tuple[set[bytes], str | None]:
         kinds.add(kind)
         if length < _BOX_HEADER or (kind not in _KINDS and place + length > size):
             break
-        if place + length > size:
-            return kinds, f"its {kind.decode('ascii')} box ends {place + length - size:,} bytes after the file"
         place += length
-    return kinds, None
+        if place > size:
+            return kinds, f"its {kind.decode('ascii')} box ends {place - size:,} bytes after the file", place
+    return kinds, None, place
 
 
 def _box(file: Seekable, place: int, size: int) -> tuple[int, bytes]:

@@ -313,6 +313,8 @@ _HERTZ: Final[Mapping[int, tuple[int, ...]]] = {
     0: (11025, 12000, 8000),
 }
 _LAYER_3: Final = 1
+EMPTY_TAG: Final = b"ID3\x04\0\0" + bytes(4)
+"""An ID3 tag with nothing in it."""
 
 
 def _mpeg(head: bytes) -> Format | None:
@@ -330,13 +332,18 @@ def _mpeg(head: bytes) -> Format | None:
     return MPEG_AUDIO if head[:1] == b"\xff" and len(head) > 1 and head[1] & 0xE0 == 0xE0 else None  # noqa: PLR2004
 
 
-def _after_id3(head: bytes) -> Format:
-    if len(head) < 10:  # noqa: PLR2004 the length of its header
-        return MP3
-    length = 0
+def tag_size(head: bytes) -> int:
+    """Return the bytes of the ID3 tag that a file begins with, perhaps more than *head* has; 0 if there is none."""
+    if not head.startswith(b"ID3") or len(head) < len(EMPTY_TAG):
+        return 0
+    size = 0
     for byte in head[6:10]:  # of seven bits each
-        length = length << 7 | byte & 0x7F
-    after = head[10 + length :]
+        size = size << 7 | byte & 0x7F
+    return len(EMPTY_TAG) + size
+
+
+def _after_id3(head: bytes) -> Format:
+    after = head[tag_size(head) :]
     if after.startswith(b"fLaC"):
         return FLAC
     return AAC if after[:1] == b"\xff" and len(after) > 1 and after[1] & 0xF6 == 0xF0 else MP3  # noqa: PLR2004

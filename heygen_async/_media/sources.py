@@ -15,14 +15,14 @@ from inspect import iscoroutinefunction
 from operator import methodcaller
 from pathlib import Path, PurePath
 from typing import BinaryIO, Final, Protocol, TypeAlias, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakValueDictionary
 
 from anyio import to_thread
 from attrs import evolve, field, frozen
 
 from heygen_async._media.mp4_boxes import without_end
 from heygen_async._media.open_file import OpenFile
-from heygen_async._media.sniffing import SNIFFED, Role, check_size, sniff
+from heygen_async._media.sniffing import EMPTY_TAG, SNIFFED, Role, check_size, sniff, tag_size
 from heygen_async._text import whole_characters
 from heygen_async.models import Source
 
@@ -203,11 +203,18 @@ def _is_seekable(file: object) -> bool:
     return bool(seekable and seekable())
 
 
-_LOCKS: Final[WeakKeyDictionary[BinaryIO, threading.Lock]] = WeakKeyDictionary()
+_LOCKS: Final[WeakValueDictionary[int, threading.Lock]] = WeakValueDictionary()
+"""By the id of the file: not every object that can be read can be hashed. Whoever uses a lock has the file, too."""
+_LOCKS_LOCK: Final = threading.Lock()
+
+
+def _lock_of(file: BinaryIO) -> threading.Lock:
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(id(file), threading.Lock())
 
 
 def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalFile:
-    with _LOCKS.setdefault(file, threading.Lock()):
+    with _lock_of(file):
         start = file.tell()
         file.seek(0, os.SEEK_END)
         size = file.tell() - start  # not what seek() returns: that is None for a file of paramiko, for instance
@@ -217,7 +224,17 @@ def _look_at_file(file: BinaryIO, name: str | None, role: Role | None) -> LocalF
 
 
 def _head(file: Readable) -> bytes:
-    """Return the first bytes of a file, whose reads may return less than there is."""
+    """Return the first bytes of a file; if there is an ID3 tag, with a picture for instance, those after it."""
+    head = _read(file)
+    size = tag_size(head)
+    if size <= SNIFFED // 2:
+        return head
+    file.seek(size)
+    return EMPTY_TAG + _read(file)
+
+
+def _read(file: Readable) -> bytes:
+    """Return some bytes of a file, whose reads may return less than there is."""
     head = b""
     while len(head) < SNIFFED and (block := _octets(file.read(SNIFFED - len(head)))):
         head += block
@@ -232,6 +249,7 @@ class _Window:
 
     def __init__(self, file: BinaryIO, start: int) -> None:
         self._file = file
+        self._lock = _lock_of(file)
         self._start = self._next = start
 
     def close(self) -> None:
@@ -241,7 +259,7 @@ class _Window:
         self._next = self._start + position
 
     def read(self, size: int, /) -> bytes:
-        with _LOCKS.setdefault(self._file, threading.Lock()):
+        with self._lock:
             position = self._file.tell()
             self._file.seek(self._next)
             try:

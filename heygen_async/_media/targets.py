@@ -42,17 +42,24 @@ def captions_path(path: Path) -> Path:
 
 def same_file_key(path: Path) -> str:
     """Return a text that is equal for all paths that lead to one file, links and spellings of the name included."""
-    # Some file systems take names for the same that differ in case, or in how an accent is written.
-    return unicodedata.normalize("NFC", os.path.realpath(path)).casefold()
+    # Some file systems take names for the same that differ in case, or in how an accent is written. Names are taken
+    # apart first: some capitals with two accents have no character of their own.
+    apart = unicodedata.normalize("NFD", _resolved(str(path)))
+    return unicodedata.normalize("NFC", apart.casefold())
 
 
 def place_of(path: str) -> Path:
     """Return what is equal for all paths that lead to one name in one folder. For threads."""
     folder, name = os.path.split(path)
+    return Path(_resolved(folder), name)
+
+
+def _resolved(path: str) -> str:
+    """Return *path* without links; as it is if it has a character that no path can have."""
     try:
-        return Path(os.path.realpath(folder), name)
-    except ValueError:  # a character that no path can have
-        return Path(path)
+        return os.path.realpath(path)
+    except ValueError:
+        return path
 
 
 def expanded(path: FilePath) -> str:

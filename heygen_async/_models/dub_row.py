@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from os import PathLike
@@ -48,10 +49,11 @@ def _check_row_key(name: str, value: object) -> None:
 def _check_output(name: str, value: object) -> None:
     if value is None:
         return
-    if not isinstance(value, (str, PathLike)):
-        raise TypeError(f"{name} must be a path, not {type(value).__name__}")
-    if not Path(value).name:
-        raise ValueError(f"{name} must be the name of a file, not {shown(str(value))}")
+    written = os.fspath(value) if isinstance(value, PathLike) else value
+    if not isinstance(written, str):
+        raise TypeError(f"{name} must be a path, not {type(written).__name__}")
+    if not Path(written).name:
+        raise ValueError(f"{name} must be the name of a file, not {shown(written)}")
 
 
 _ROW_CHECKS: Final[Mapping[str, FieldCheck]] = {

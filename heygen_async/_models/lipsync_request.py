@@ -13,6 +13,7 @@ from typing import BinaryIO, ClassVar, Final, Literal, TypeAlias, TypedDict, cas
 from attrs import field, frozen
 
 from heygen_async._arguments import (
+    blank_advice,
     built_in,
     check_callback_url,
     check_flag,
@@ -87,7 +88,8 @@ def check_source(name: str, value: object) -> None:
     """
     if isinstance(value, str):
         if not is_https(value):
-            raise ValueError(f"{name} must be an https URL; for a local file give a Path: {shown(value)}")
+            message = f"{name} must be an https URL; for a local file give a Path: {shown(value)}"
+            raise ValueError(f"{message}{blank_advice(value)}")
     elif isinstance(value, bytes):
         if not value:
             raise ValueError(f"{name} is empty")

@@ -14,7 +14,7 @@ from anyio import to_thread
 from attrs import evolve, frozen
 
 from heygen_async._arguments import host_problem
-from heygen_async._media.sniffing import Role
+from heygen_async._media.sniffing import Role, check_asset
 from heygen_async._media.targets import same_file_key
 from heygen_async.bulk.budget import seconds_of
 from heygen_async.bulk.claims import claims_of, folders_made_for, written_by
@@ -38,7 +38,7 @@ from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.promotion import draft_of, draft_problems, drafts_of, records_to_redo
 from heygen_async.bulk.record import WITHOUT_A_JOB, Record, State
 from heygen_async.bulk.store import Entry, Problem, RowStore
-from heygen_async.models import DubRow
+from heygen_async.models import Asset, DubRow, Source
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 """What is known of local files where there are none: one value for all of these rows."""
@@ -213,9 +213,20 @@ def _unknown_faults(sources: _Sources) -> list[_Fault]:
 
 
 def _source_faults(row: DubRow, sources: _Sources) -> list[_Fault]:
-    found = [(name, sources.missing.get(name) or host_problem(getattr(row, name))) for name in ROLES]
+    found = [(name, sources.missing.get(name) or _remote_problem(name, getattr(row, name))) for name in ROLES]
     others = [("start_time", _start_problem(row, sources.files.get("video"))), ("key", key_problem(row))]
     return [(column, problem) for column, problem in (*found, *others) if problem is not None]
+
+
+def _remote_problem(role: Role, source: Source) -> str | None:
+    """Return why a link or an asset cannot be used; `None` if it can, and for a local file."""
+    if not isinstance(source, Asset):
+        return host_problem(source)
+    try:
+        check_asset(source, role)
+    except ValueError as error:
+        return str(error).removeprefix(f"{role}: ")
+    return None
 
 
 def _start_problem(row: DubRow, video: FileInfo | None) -> str | None:
@@ -245,7 +256,7 @@ def _output_faults(check: _Check, one: _Candidate, target: Path, *, captions: bo
             return [("output", f"{path} is {own} of this run")]
     for name in ROLES:
         source = getattr(one.row, name)
-        if isinstance(source, Path) and "\0" not in str(source) and same_file_key(source) == same_file_key(target):
+        if isinstance(source, Path) and same_file_key(source) == keys[0]:
             return [("output", f"{target} is the {name} of this row")]
     if not is_utf_8(str(target)):
         return [("output", f"its path is not valid UTF-8: {target}")]

@@ -27,6 +27,9 @@ from heygen_async.models import DubRow
 _CLOCK_SECONDS: Final = 2.0
 """How coarse the clock of a file system may be."""
 
+_LONGEST_SECONDS: Final = 86_400.0
+"""No file that HeyGen takes plays for a day: MP4 says "unknown" by the greatest number that fits."""
+
 _Source: TypeAlias = tuple[Role, Path]
 
 
@@ -184,4 +187,4 @@ def _seconds(file: BinaryIO) -> float | None:
     if is_wav and found and tag.samplerate and tag.channels and tag.bitdepth:
         # One that was written to a pipe says that it has 4 GB.
         found = min(found, size * 8 / (tag.samplerate * tag.channels * tag.bitdepth))
-    return float(found) if found else None
+    return float(found) if found and found < _LONGEST_SECONDS else None

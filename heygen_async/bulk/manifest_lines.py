@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, TextIO, TypeAlias
 
 import attrs
@@ -24,6 +24,7 @@ from heygen_async.models import DubRow
 
 COLUMNS: Final = tuple(dict.fromkeys([*ROLES, *(attribute.name for attribute in attrs.fields(DubRow))]))
 """The columns of a manifest: the fields of `DubRow`."""
+_COLUMNS: Final = frozenset(COLUMNS)
 
 _KNOWN: Final = f"; the columns are {', '.join(COLUMNS)}"
 _FLAGS: Final = frozenset(a.name for a in attrs.fields(DubRow) if str(a.type).startswith("bool"))
@@ -41,6 +42,9 @@ _JSON_LINES: Final = frozenset({".jsonl", ".ndjson", ".json"})
 _DELIMITERS: Final = ",;\t|"
 _SEPARATOR: Final = re.compile(r'\s*"?sep=([^"\r\n])"?[,;\t|\s]*', re.IGNORECASE)
 """A first line by which Excel names the separator."""
+_QUOTED: Final = re.compile(r'"[^"]*"')
+_MOST_HEADER_LINES: Final = 100
+"""Lines of a header; in one that has more, a quotation mark is not closed."""
 _SPACES: Final = re.compile(r"[\s-]+")
 """What people write in a name of a column in place of an underscore."""
 _UNNAMED: Final = {
@@ -82,7 +86,7 @@ class Line:
 
 def guess(name: str) -> str:
     """Return which column may be meant by *name*, in words; nothing if none is near."""
-    near = difflib.get_close_matches(name, COLUMNS, n=1)
+    near = difflib.get_close_matches(_as_column(name), COLUMNS, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -117,7 +121,7 @@ def _first_line(text: TextIO) -> tuple[int, str, str | None]:
     for line in (line.lstrip(_MARKS) for line in text):
         if named := _SEPARATOR.fullmatch(line):
             delimiter = named[1]
-        elif line.strip(f'{_DELIMITERS}" \r\n'):
+        elif line.strip(f'{_DELIMITERS}" \r\n') or line.count('"') % 2:  # a name that begins with a line break
             return skipped, line, delimiter
         skipped += 1
     return skipped, "", delimiter
@@ -147,10 +151,23 @@ def _json_object(place: str, line: str) -> Line:
         return _unreadable(place, f"is not JSON: {error.msg} at character {error.colno}")
     if not isinstance(value, dict):
         return _unreadable(place, 'must be an object, such as {"video": ..., "audio": ...}')
-    problems: list[Problem] = []
+    twice: list[str] = []
     if len(_MEMBER.findall(line)) > sum(1 + len(one) if isinstance(one, dict) else 1 for one in value.values()):
-        problems = [_twice(place, name) for name in repeated_members(line)]
-    return Line(place, {name: one for name, one in value.items() if one is not None}, problems)
+        twice = repeated_members(line)
+    if not value.keys() <= _COLUMNS:
+        twice += _repeated(map(_column, value))
+    cells = {_column(name): one for name, one in value.items() if one is not None}
+    return Line(place, cells, [_twice(place, name) for name in twice])
+
+
+def _column(name: str) -> str:
+    """Return the column that a *name* means, in any case and with blanks or dashes; the name itself if none is."""
+    column = name if name in _COLUMNS else _as_column(name)
+    return column if column in _COLUMNS else name
+
+
+def _as_column(name: str) -> str:
+    return _SPACES.sub("_", name.strip().casefold())
 
 
 def _twice(place: str, name: str) -> Problem:
@@ -162,23 +179,26 @@ def repeated_members(text: str | bytes) -> list[str]:
     found: list[str] = []
 
     def note(members: list[tuple[str, object]]) -> None:
-        names = Counter(name for name, _ in members)
-        found.extend(name for name, count in names.items() if count > 1)
+        found.extend(_repeated(name for name, _ in members))
 
     with suppress(RecursionError):  # orjson has read a little more nesting; no column has so much
         json.loads(text, object_pairs_hook=note, parse_int=str, parse_float=str)
     return found
 
 
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
 def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Iterator[Line]:
     lines = iter(lines)
-    first = next(lines, "")
-    separator = delimiter or max(_DELIMITERS, key=first.count)
-    reader = csv.reader(chain([first], lines), delimiter=separator, skipinitialspace=True, strict=True)
+    first = list(_header_lines(lines))
+    separator = delimiter or max(_DELIMITERS, key=_QUOTED.sub("", "".join(first)).count)
+    reader = csv.reader(chain(first, lines), delimiter=separator, skipinitialspace=True, strict=True)
     end = 0  # of the row before: a quoted cell may contain line breaks
     try:
         header = next(reader, [])
-        names = [_SPACES.sub("_", name.strip().casefold()) for name in header]
+        names = [_column(name.strip()) for name in header]
         known = [name for name in names if name in COLUMNS and names.count(name) == 1]
         if problems := list(_header_problems(names, f"line {skipped + 1}")):
             yield Line(f"line {skipped + 1}", {}, problems)
@@ -196,11 +216,21 @@ def _csv_lines(lines: Iterable[str], skipped: int, delimiter: str | None) -> Ite
         yield _unreadable(place, f"cannot be read: {problem}; the lines after it were not checked")
 
 
+def _header_lines(lines: Iterator[str]) -> Iterator[str]:
+    """Iterate over the lines of the header: a name in quotes may have line breaks."""
+    marks = 0
+    for line in islice(lines, _MOST_HEADER_LINES):
+        yield line
+        marks += line.count('"')
+        if marks % 2 == 0:
+            return
+
+
 def _header_problems(names: Sequence[str], place: str) -> Iterator[Problem]:
     if not any(names):
         yield Problem(place, "there is no header: the names of the columns, video and audio at least")
         return
-    for name in sorted({name for name in names if name and names.count(name) > 1}):
+    for name in sorted(filter(None, _repeated(names))):
         yield Problem(place, f"the column {name} is there twice")
     for name in dict.fromkeys(names):
         if name and name not in COLUMNS:

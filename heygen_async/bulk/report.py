@@ -1,7 +1,8 @@
 """The report of a run: the state of each row, as CSV for spreadsheets.
 
 Rule 1: it starts with a byte order mark, by which Excel knows that it is UTF-8.
-Rule 2: no cell is taken for a formula, and none contains control characters: some of the text is the server's.
+Rule 2: no cell is taken for a formula, also where a semicolon separates cells, and none contains control characters:
+some of the text is the server's.
 Rule 3: its states are the words of outcomes and stages, so that it agrees with what a run prints.
 Rule 4: it appears when it is complete, and never in place of another file of the run, a device or a pipe.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,11 +49,13 @@ _STATES: Final = {
     State.FAILED: "failed",
 }
 _PAGE: Final = 500
-_FORMULA: Final = ("=", "+", "-", "@", *"\uff1d\uff0b\uff0d\uff20")  # each in full width too
+_FORMULA: Final = re.compile(r'(^|;)(?=[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20])')
+"""Where a formula begins, each of its signs in full width too: Excel with a decimal comma takes a `;` in a cell for the
+separator, and no comma."""
 _DATABASES: Final = (".sqlite", ".db")
 _REPORT: Final = "the report"
-_HEAD: Final = ",".join(COLUMNS[:3]).encode()
-_BOM: Final = b"\xef\xbb\xbf"
+_HEAD: Final = re.compile(rb'(?:\xef\xbb\xbf)?"?row"?[,;\t]"?place"?[,;\t]"?key\b')
+"""How a report begins, also one that a spreadsheet has saved: with its separator, and perhaps in quotes."""
 
 
 def default_report(journal: Path) -> Path:
@@ -69,7 +73,7 @@ def is_report(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(64).removeprefix(_BOM).startswith(_HEAD)
+        return _HEAD.match(file.read(64)) is not None
 
 
 def unfinished_path(path: Path) -> Path:
@@ -160,4 +164,4 @@ def _path_cell(path: str | None) -> str | None:
 
 
 def _harmless(line: str) -> str:
-    return f"'{line}" if line.lstrip().startswith(_FORMULA) else line
+    return _FORMULA.sub(r"\1'", line)

@@ -16,7 +16,7 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.promotion import FinalRow, KnownFiles, Reviews, final_key, known_keys
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import reset
+from heygen_async.sandbox.faults import CAPTIONS, Fault, Reply, missing, reset
 
 
 @pytest.fixture
@@ -434,6 +434,28 @@ async def test_captions_that_somebody_edited_are_kept(stage):
     with pytest.raises(BadRows, match=r"row-1\.srt exists already"):
         await stage.outcomes(drafts, redo_rejected=True)
     assert (stage.folder / "out" / "row-1.srt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("why", ["not wanted", "gone", "empty"])
+async def test_the_captions_of_a_rejected_job_do_not_stay_beside_the_next_video(stage, why):
+    drafts = rows(1)
+    await stage.outcomes(drafts, captions=True)
+    await decide(stage, row_1="rejected")
+    answer = {"gone": missing(CAPTIONS), "empty": Fault(CAPTIONS, Reply(status=200, content_type="text/plain"))}
+    stage.sandbox.faults = [answer[why]] if why in answer else []
+    again = [evolve(drafts[0], audio="https://example.com/other.mp3")]
+    [outcome] = await stage.outcomes(again, captions=why != "not wanted", redo_rejected=True)
+    assert outcome.state == "completed"
+    assert stage.files() == {"row-1.mp4"}
+    assert (await records(stage))["row-1"].captions is None
+
+
+async def test_the_captions_of_a_rejected_job_stay_beside_its_video_if_the_next_one_has_another_name(stage):
+    drafts = rows(1)
+    await stage.outcomes(drafts, captions=True)
+    await decide(stage, row_1="rejected")
+    await stage.outcomes([evolve(drafts[0], output="second.mp4")], redo_rejected=True)
+    assert stage.files() == {"row-1.mp4", "row-1.srt", "second.mp4"}
 
 
 async def test_a_redo_that_is_killed_at_every_step_makes_one_job(stage):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -110,5 +111,16 @@ def captions_are_free(record: Record, target: Path) -> bool:
     """Return whether captions of *target* may be written: there are none, or only those that the row has written."""
     was_free = record.writing_to == absolute_path(target) and record.captions_free
     captions = captions_path(target)
-    is_ours = record.captions is not None and record.captions == fingerprint_of(captions)
-    return was_free or is_ours or not os.path.lexists(captions)
+    return was_free or _has_written(record, captions) or not os.path.lexists(captions)
+
+
+def remove_captions(record: Record, target: Path) -> None:
+    """Remove the captions of *target* if they are as the row has written them."""
+    captions = captions_path(target)
+    if _has_written(record, captions):
+        with suppress(OSError):  # the video is there, whatever is beside it
+            captions.unlink()
+
+
+def _has_written(record: Record, captions: Path) -> bool:
+    return record.captions is not None and record.captions == fingerprint_of(captions)

@@ -494,6 +494,22 @@ async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
         await _open(path)
 
 
+@pytest.mark.parametrize("edit", ["state = 'Done'", "state = NULL", "earlier = ''"])
+async def test_a_row_that_somebody_has_edited_so_that_it_cannot_be_read_is_named(tmp_path: Path, edit: str) -> None:
+    path = tmp_path / "run.sqlite"
+    journal = await _open(path)
+    await journal.save(Record(key="ep-1", inputs="i"))
+    await journal.aclose()
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE rows SET {edit}")
+    database.close()
+
+    journal = await _open(path)
+    with pytest.raises(JournalError, match=r"run.sqlite cannot be used: the row ep-1 cannot be read"):
+        await journal.records(["ep-1"])
+    await journal.aclose()
+
+
 async def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match=r"the folder of .*nowhere.* does not exist"):
         await _open(tmp_path / "nowhere" / "run.sqlite")

@@ -15,8 +15,10 @@ from until import until
 
 from benchmarks.virtual_heygen import FakeHeyGen, Server
 from heygen_async import (
+    APIError,
     AssetId,
     AuthenticationError,
+    ErrorDetail,
     InsufficientCredit,
     InvalidRequest,
     LipsyncFailed,
@@ -120,10 +122,28 @@ async def test_an_item_fails_alone(stage: Stage) -> None:
     assert stage.jobs_by_key()["server"] == 3
 
 
-async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invalid_item_is_refused(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        InvalidRequest("one item is wrong", status=400, code="invalid_parameter", outcome="rejected"),
+        InvalidRequest("too large", status=413, code="payload_too_large", outcome="rejected"),
+        NotFound("no folder", status=404, code="not_found", param="lipsyncs[2].folder_id", outcome="rejected"),
+        PermissionDenied(
+            "no access",
+            status=403,
+            code="resource_access_denied",
+            errors=[ErrorDetail(message="no access", path="lipsyncs.2.video")],
+            outcome="rejected",
+        ),
+    ],
+    ids=lambda refusal: str(refusal.status),
+)
+async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invalid_item_is_refused(
+    stage: Stage, refusal: APIError
+) -> None:
     bad = DubRow(url("x"), AUDIO, key="bad", callback_url="https://example.com/hook")
     calls = stage.heygen._bulk_calls()
-    wholesale = evolve(calls, batches=lambda age: _WholesaleLipsyncs(calls.batches(age)))
+    wholesale = evolve(calls, batches=lambda age: _WholesaleLipsyncs(calls.batches(age), refusal))
     plan = Plan(journal=stage.folder / "run.sqlite", submit="batch", delays=HASTY)
     async with DubRun(wholesale, [*rows(6), bad], plan, origin=stage.sandbox.url) as run:
         outcomes = {outcome.key: outcome async for outcome in run}
@@ -135,12 +155,13 @@ async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invali
 class _WholesaleLipsyncs:
     """The calls under `/v3/lipsyncs` of a server that refuses a whole batch for one item that it does not like."""
 
-    def __init__(self, lipsyncs: Lipsyncs) -> None:
+    def __init__(self, lipsyncs: Lipsyncs, refusal: APIError) -> None:
         self._lipsyncs = lipsyncs
+        self._refusal = refusal
 
     async def create_batch(self, requests: Sequence[LipsyncRequest], **options: object) -> LipsyncBatch:
         if any(request.callback_url for request in requests):
-            raise InvalidRequest("one item is wrong", status=400, code="invalid_parameter", outcome="rejected")
+            raise self._refusal.fresh()
         return await self._lipsyncs.create_batch(requests, **options)
 
     def __getattr__(self, name: str) -> object:

@@ -16,7 +16,7 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.promotion import FinalRow, KnownFiles, Reviews, final_key, known_keys
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import CAPTIONS, Fault, Reply, missing, reset
+from heygen_async.sandbox.faults import CAPTIONS, DOWNLOADS, Fault, Reply, error, missing, reset
 
 
 @pytest.fixture
@@ -203,6 +203,17 @@ async def test_a_draft_that_was_redone_since_is_not_rendered(stage):
         await stage.outcomes(promote(drafts, reviews), output_dir=stage.folder / "final")
     assert await finals(stage, drafts) == []
     assert modes(stage) == ["speed", "speed"]
+
+
+async def test_an_approved_draft_whose_file_could_not_be_downloaded_again_is_rendered(stage):
+    drafts = rows(1)
+    await stage.outcomes(drafts)
+    await decide(stage, row_1="approved")
+    (stage.folder / "out" / "row-1.mp4").unlink()
+    stage.sandbox.faults = [error(422, "no", route=DOWNLOADS)]
+    assert await stage.states(drafts) == {"failed": 1}
+    stage.sandbox.faults = []
+    assert [outcome.state for outcome in await finals(stage, drafts)] == ["completed"]
 
 
 async def test_a_draft_that_is_final_already_is_not_rendered_again(stage):

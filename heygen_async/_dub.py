@@ -8,10 +8,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
+from anyio import to_thread
 from attrs import evolve, frozen
 
 from heygen_async._media.downloads import Downloads
-from heygen_async._media.targets import check_file
+from heygen_async._media.parts import owner_line, side_path
+from heygen_async._media.targets import check_file, expanded
 from heygen_async._transport.driver import Transport
 from heygen_async.errors import CallRecord, LipsyncFailed, WaitTimeout
 from heygen_async.jobs import LipsyncJob
@@ -76,7 +78,7 @@ class OneDub:
             async with scope:
                 if self.output is not None:
                     with unsent.on_error():
-                        await check_file(self.output, overwrite=False, captions=self.captions)
+                        await self._check(self.output, unsent.idempotency_key)
                 return await create()
         except TimeoutError as error:
             if not scope.expired():
@@ -84,6 +86,11 @@ class OneDub:
             late = WaitTimeout(None)
             CallRecord.read_from(error.__cause__ or error).write_to(late)  # what the cancelled create knew of itself
             raise late from error
+
+    async def _check(self, output: FilePath, key: str | None) -> None:
+        """Check that *output* can be written. A call under the *key* of an earlier one may resume its download."""
+        resumed = None if key is None else await to_thread.run_sync(_downloaded_lipsync, output)
+        await check_file(output, overwrite=False, captions=self.captions, lipsync_id=resumed)
 
     async def _download(self, lipsync: Lipsync, output: FilePath, claimed: Path | None, end: float | None) -> None:
         scope = asyncio.timeout_at(end)
@@ -96,3 +103,13 @@ class OneDub:
             raise WaitTimeout(lipsync.id, last_status=lipsync.status) from error
         if self.captions:
             await self.downloads.try_captions(lipsync, target, end=end)
+
+
+def _downloaded_lipsync(output: FilePath) -> str | None:
+    """Return the lipsync of which there is an unfinished download to *output*; `None` if there is none of ours."""
+    try:
+        first = side_path(Path(expanded(output))).read_text(errors="replace").partition("\n")[0]
+    except (OSError, ValueError):
+        return None
+    owner = first.rpartition(" ")[2]
+    return owner if owner_line(owner) == f"{first}\n" else None

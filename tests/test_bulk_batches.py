@@ -15,8 +15,10 @@ from until import until
 
 from benchmarks.virtual_heygen import FakeHeyGen, Server
 from heygen_async import (
+    APIError,
     AssetId,
     AuthenticationError,
+    ErrorDetail,
     InsufficientCredit,
     InvalidRequest,
     LipsyncFailed,
@@ -120,10 +122,28 @@ async def test_an_item_fails_alone(stage: Stage) -> None:
     assert stage.jobs_by_key()["server"] == 3
 
 
-async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invalid_item_is_refused(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        InvalidRequest("one item is wrong", status=400, code="invalid_parameter", outcome="rejected"),
+        InvalidRequest("too large", status=413, code="payload_too_large", outcome="rejected"),
+        NotFound("no folder", status=404, code="not_found", param="lipsyncs[2].folder_id", outcome="rejected"),
+        PermissionDenied(
+            "no access",
+            status=403,
+            code="resource_access_denied",
+            errors=[ErrorDetail(message="no access", path="lipsyncs.2.video")],
+            outcome="rejected",
+        ),
+    ],
+    ids=lambda refusal: str(refusal.status),
+)
+async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invalid_item_is_refused(
+    stage: Stage, refusal: APIError
+) -> None:
     bad = DubRow(url("x"), AUDIO, key="bad", callback_url="https://example.com/hook")
     calls = stage.heygen._bulk_calls()
-    wholesale = evolve(calls, batches=lambda age: _WholesaleLipsyncs(calls.batches(age)))
+    wholesale = evolve(calls, batches=lambda age: _WholesaleLipsyncs(calls.batches(age), refusal))
     plan = Plan(journal=stage.folder / "run.sqlite", submit="batch", delays=HASTY)
     async with DubRun(wholesale, [*rows(6), bad], plan, origin=stage.sandbox.url) as run:
         outcomes = {outcome.key: outcome async for outcome in run}
@@ -135,12 +155,13 @@ async def test_a_batch_that_is_refused_as_a_whole_is_split_until_only_the_invali
 class _WholesaleLipsyncs:
     """The calls under `/v3/lipsyncs` of a server that refuses a whole batch for one item that it does not like."""
 
-    def __init__(self, lipsyncs: Lipsyncs) -> None:
+    def __init__(self, lipsyncs: Lipsyncs, refusal: APIError) -> None:
         self._lipsyncs = lipsyncs
+        self._refusal = refusal
 
     async def create_batch(self, requests: Sequence[LipsyncRequest], **options: object) -> LipsyncBatch:
         if any(request.callback_url for request in requests):
-            raise InvalidRequest("one item is wrong", status=400, code="invalid_parameter", outcome="rejected")
+            raise self._refusal.fresh()
         return await self._lipsyncs.create_batch(requests, **options)
 
     def __getattr__(self, name: str) -> object:
@@ -541,22 +562,15 @@ def _swapped(items: list[BatchItem]) -> list[BatchItem]:
     return [evolve(items[0], item_index=1), evolve(items[1], item_index=0), *items[2:]]
 
 
-async def _of_items_from_one(stage: Stage, given: list[DubRow]) -> list[DubOutcome]:
-    """Run rows in a batch without an item 0, and return the outcomes of the others."""
-    outcomes = await _outcomes(stage, given)
-    assert "does not list item 0" in str(outcomes.pop(given[0].key).error)
-    return list(outcomes.values())
-
-
 async def test_an_item_that_leads_to_the_job_of_another_row_is_not_its_video(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _alter_items(monkeypatch, _counted_from_one)
-    found = await _of_items_from_one(stage, rows(3))
+    found = await _outcomes(stage, rows(3))
 
     jobs = {job.id: row_key(str(job.body["callback_id"])) for job in stage.sandbox.jobs}
-    assert {outcome.key for outcome in found} == {"row-2", "row-3"}
-    for outcome in found:
+    assert found.keys() == {"row-1", "row-2", "row-3"}
+    for outcome in found.values():
         assert outcome.lipsync is not None
         assert (outcome.state, jobs[outcome.lipsync.id]) == ("completed", outcome.key)
 
@@ -567,9 +581,9 @@ async def test_an_item_whose_job_of_another_row_failed_is_not_created_again(
 ) -> None:
     _alter_items(monkeypatch, _counted_from_one)
     given = [DubRow(url("f", f"fail={reason.replace(' ', '+')}"), AUDIO, key="bad"), *rows(1)]
-    [outcome] = await _of_items_from_one(stage, given)
+    found = await _outcomes(stage, given, max_attempts=1)
 
-    assert (outcome.key, outcome.state) == ("row-1", "completed")
+    assert {outcome.key: outcome.state for outcome in found.values()} == {"bad": "failed", "row-1": "completed"}
     assert stage.jobs_by_key() == {"bad": 1, "row-1": 1}
 
 
@@ -582,11 +596,11 @@ async def test_an_item_that_leads_to_the_job_of_a_row_with_an_id_of_its_own_is_n
         evolve(row, callback_id=f"episode-{number}" if number in own else None, title=f"Episode {number}")
         for number, row in enumerate(rows(3), 1)
     ]
-    found = await _of_items_from_one(stage, given)
+    found = await _outcomes(stage, given)
 
     titles = {job.id: job.body["title"] for job in stage.sandbox.jobs}
-    assert {outcome.key: outcome.state for outcome in found} == {"row-2": "completed", "row-3": "completed"}
-    for outcome in found:
+    assert {outcome.state for outcome in found.values()} == {"completed"}
+    for outcome in found.values():
         assert outcome.lipsync is not None
         assert titles[outcome.lipsync.id] == outcome.row.title
 
@@ -653,11 +667,33 @@ async def test_a_failed_item_whose_job_cannot_be_read_is_not_created_again(stage
     assert stage.jobs_by_key() == {"row-1": 1}  # which is completed
 
 
+@pytest.mark.parametrize("lost", ["", "no id"])
 @pytest.mark.parametrize("source", ["fail=No+face", ""])
-async def test_an_item_that_has_ended_without_an_id_is_not_waited_for(stage: Stage, source: str) -> None:
-    stage.sandbox.faults = [Fault(LOOK, Alter({"video_id": ""}, replace_only=True))]
+async def test_an_item_that_has_ended_without_an_id_is_not_waited_for(stage: Stage, source: str, lost: str) -> None:
+    no_id = Fault(LOOK, Alter({"video_id": lost}, replace_only=True))
+    stage.sandbox.faults = [error(403, "forbidden", route=LIST), no_id]
     async with asyncio.timeout(10):
         assert await _states(stage, [DubRow(url("f", source), AUDIO, key="bad")]) == {"failed": 1}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"video_id": ""}, {"video_id": "no id"}, {"item_index": 7}, {"items": None}],
+    ids=["no id", "an id that is none", "another index", "no items"],
+)
+async def test_rows_whose_batch_does_not_lead_to_their_jobs_find_them_in_the_list(
+    stage: Stage, odd: dict[str, object]
+) -> None:
+    stage.sandbox.faults = [Fault(LOOK, Alter(odd, replace_only=True))]
+    async with asyncio.timeout(20):
+        found = await _outcomes(stage, rows(3))
+
+    jobs = {job.id: row_key(str(job.body["callback_id"])) for job in stage.sandbox.jobs}
+    assert {outcome.state for outcome in found.values()} == {"completed"}
+    assert {jobs[outcome.lipsync.id]: key for key, outcome in found.items() if outcome.lipsync} == {
+        f"row-{number}": f"row-{number}" for number in (1, 2, 3)
+    }
+    assert len(jobs) == 3
 
 
 async def test_callback_ids_of_another_form_do_not_matter_where_the_list_cannot_be_read(stage: Stage) -> None:
@@ -692,6 +728,7 @@ async def test_a_page_of_a_batch_that_stays_unreadable_fails_the_rows_on_it(
             raise UnexpectedResponse(["not JSON @ $.data.items[7]"], status=200)
 
     monkeypatch.setattr(BulkCalls, "batch", cut)
+    stage.sandbox.faults = [error(403, "forbidden", route=LIST)]
     async with asyncio.timeout(20):
         outcomes = await _outcomes(stage, rows(3))
     assert Counter(outcome.state for outcome in outcomes.values()) == {"completed": read, "failed": 3 - read}

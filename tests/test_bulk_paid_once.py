@@ -25,7 +25,7 @@ from heygen_async.bulk.identity import inputs_digest
 from heygen_async.bulk.searching import InDoubt
 from heygen_async.models import DubOutcome, DubRow, LipsyncRequest
 from heygen_async.sandbox import SAMPLE_AUDIO, Fault
-from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, reset, server_error, stall
+from heygen_async.sandbox.faults import Alter, Reply, error, html, missing, rate_limited, reset, server_error, stall
 
 DAY = 24 * 3600.0
 BATCH = "POST /v3/lipsyncs/batches"
@@ -947,6 +947,24 @@ async def test_a_refused_create_is_retried_under_another_key_if_the_caller_asks(
     assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
     assert [row_key(key) for key in stage.attempt_keys()] == ["row-1", "row-1"]
     assert len(set(stage.attempt_keys())) == 2
+
+
+@pytest.mark.parametrize("is_hidden", [False, True], ids=["listed", "not listed yet"])
+async def test_a_create_that_got_a_429_is_not_retried_under_another_key_in_an_older_copy(
+    stage: Stage, is_hidden: bool
+) -> None:
+    stage.sandbox.faults = [rate_limited(CREATE, retry_after=0)]
+    async with stage.run(rows(1)):
+        await until(lambda: stage.asked(CREATE))
+    assert _states(stage) == {"row-1": "planned"}
+    stage.sandbox.faults = []
+    with _restored_afterwards(stage, forgets_keys=False):
+        await stage.outcomes(rows(1))
+
+    empty = Reply(status=200, body=b'{"data": [], "has_more": false, "next_token": null}')
+    stage.sandbox.faults = [Fault(LIST, empty)] if is_hidden else []
+    assert await stage.states(rows(1), retry_failed=True) == {"completed": 1}
+    assert len(stage.sandbox.jobs) == 1
 
 
 async def test_a_refused_create_is_sent_under_another_key_once_its_link_was_signed_again(stage: Stage) -> None:

@@ -257,18 +257,37 @@ async def test_a_file_that_was_changed_after_it_was_written_is_left_alone_and_no
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("is_other_device", [False, True])
 async def test_a_row_that_was_killed_just_after_its_file_got_its_name_is_finished_without_another_download(
-    stage: Stage,
+    stage: Stage, is_other_device: bool
 ) -> None:
     await stage.outcomes(rows(1))
     path = stage.folder / "out" / "row-1.mp4"
     found = path.stat()
-    _forget_that_it_is_done(stage, f"{found.st_dev}:{found.st_ino}:{found.st_size}")
+    _forget_that_it_is_done(stage, f"{found.st_dev + is_other_device}:{found.st_ino}:{found.st_size}")
     downloads = stage.asked("GET /files/{name}")
 
     assert await stage.states(rows(1)) == {"completed": 1}
     assert stage.asked("GET /files/{name}") == downloads
     assert await stage.states(rows(1)) == {"unchanged": 1}
+
+
+async def test_files_on_a_device_that_has_another_number_since_are_still_those_of_the_run(stage: Stage) -> None:
+    """As after a restart of the machine, for many file systems, or on another machine that shares the folder."""
+    await stage.outcomes(rows(2), captions=True)
+    _move_to_another_device(stage)
+
+    outcomes = await stage.outcomes(rows(2), captions=True)
+    assert [(one.state, one.path, one.warnings) for one in outcomes] == [
+        ("unchanged", stage.folder / "out" / f"row-{number}.mp4", ()) for number in (1, 2)
+    ]
+
+
+def _move_to_another_device(stage: Stage) -> None:
+    """Let the journal say that all files are on another device."""
+    with stage.database() as database:
+        for name in ("written", "captions"):
+            database.execute(f"UPDATE rows SET {name} = '99' || {name}")
 
 
 @asynccontextmanager

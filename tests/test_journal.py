@@ -19,6 +19,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from heygen_async import HeyGenError, InvalidRequest, RateLimited, TransportError
 from heygen_async._ids import CLOCK_ERROR, KEY_SECONDS, check_key
 from heygen_async.bulk.attempt_keys import attempt_key
 from heygen_async.bulk.identity import FileInfo
@@ -26,7 +27,7 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.journal_claim import Claim
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.prepared_row import PreparedRow
-from heygen_async.bulk.program import Step, next_step
+from heygen_async.bulk.program import RetryDelays, Step, after_create, next_step
 from heygen_async.bulk.promotion import read_reviews
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import Entry, JournalError, Problem
@@ -144,6 +145,24 @@ def test_another_body_goes_under_another_key_even_after_a_refusal() -> None:
 
     assert refused.sending("body", None, now=0.0).attempt_key == SENT.attempt_key
     assert refused.sending("other", None, now=0.0).attempt_key == attempt_key("a", "in", 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt"),
+    [
+        (RateLimited("wait", status=429, outcome="rejected"), 1),
+        (TransportError("no connection", outcome="not_sent"), 1),
+        (InvalidRequest("no", status=400, code="download_failed", outcome="rejected"), 2),
+    ],
+    ids=str,
+)
+def test_only_a_create_that_was_refused_for_good_goes_under_another_key_if_the_caller_retries_it(
+    error: HeyGenError, attempt: int
+) -> None:
+    sent = Record(key="a", inputs="in").sending("body", None, now=0.0)
+    again = after_create(sent, error, RetryDelays()).forgiving()
+
+    assert again.sending("body", None, now=0.0).attempt_key == attempt_key("a", "in", attempt)
 
 
 def test_what_may_have_been_sent_is_not_sent_as_new() -> None:
@@ -492,6 +511,22 @@ async def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(JournalError, match=r"another version .*format 99.*use another journal"):
         await _open(path)
+
+
+@pytest.mark.parametrize("edit", ["state = 'Done'", "state = NULL", "earlier = ''"])
+async def test_a_row_that_somebody_has_edited_so_that_it_cannot_be_read_is_named(tmp_path: Path, edit: str) -> None:
+    path = tmp_path / "run.sqlite"
+    journal = await _open(path)
+    await journal.save(Record(key="ep-1", inputs="i"))
+    await journal.aclose()
+    with sqlite3.connect(path) as database:
+        database.execute(f"UPDATE rows SET {edit}")
+    database.close()
+
+    journal = await _open(path)
+    with pytest.raises(JournalError, match=r"run.sqlite cannot be used: the row ep-1 cannot be read"):
+        await journal.records(["ep-1"])
+    await journal.aclose()
 
 
 async def test_a_missing_folder_is_reported(tmp_path: Path) -> None:

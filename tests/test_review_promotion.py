@@ -16,7 +16,7 @@ from heygen_async.bulk.journal import Journal
 from heygen_async.bulk.promotion import FinalRow, KnownFiles, Reviews, final_key, known_keys
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
-from heygen_async.sandbox.faults import reset
+from heygen_async.sandbox.faults import CAPTIONS, DOWNLOADS, Fault, Reply, error, missing, reset
 
 
 @pytest.fixture
@@ -205,6 +205,17 @@ async def test_a_draft_that_was_redone_since_is_not_rendered(stage):
     assert modes(stage) == ["speed", "speed"]
 
 
+async def test_an_approved_draft_whose_file_could_not_be_downloaded_again_is_rendered(stage):
+    drafts = rows(1)
+    await stage.outcomes(drafts)
+    await decide(stage, row_1="approved")
+    (stage.folder / "out" / "row-1.mp4").unlink()
+    stage.sandbox.faults = [error(422, "no", route=DOWNLOADS)]
+    assert await stage.states(drafts) == {"failed": 1}
+    stage.sandbox.faults = []
+    assert [outcome.state for outcome in await finals(stage, drafts)] == ["completed"]
+
+
 async def test_a_draft_that_is_final_already_is_not_rendered_again(stage):
     drafts = rows(1, mode="precision")
     await stage.outcomes(drafts)
@@ -305,9 +316,13 @@ async def test_a_manifest_is_promoted_with_the_places_of_its_rows(stage, tmp_pat
 # Rejected rows
 
 
-async def test_a_rejected_row_gets_one_new_job_and_its_file_is_replaced(stage):
+@pytest.mark.parametrize("is_other_device", [False, True])
+async def test_a_rejected_row_gets_one_new_job_and_its_file_is_replaced(stage, is_other_device):
     drafts = rows(3, captions=True)
     await stage.outcomes(drafts)
+    if is_other_device:  # as after a restart of the machine, for many file systems
+        with stage.database() as database:
+            database.execute("UPDATE rows SET written = '99' || written, captions = '99' || captions")
     before = {path.name: path.stat().st_ino for path in (stage.folder / "out").iterdir()}
     await decide(stage, row_1="rejected", row_2="approved")
     outcomes = {one.key: one for one in await stage.outcomes(drafts, redo_rejected=True)}
@@ -434,6 +449,28 @@ async def test_captions_that_somebody_edited_are_kept(stage):
     with pytest.raises(BadRows, match=r"row-1\.srt exists already"):
         await stage.outcomes(drafts, redo_rejected=True)
     assert (stage.folder / "out" / "row-1.srt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("why", ["not wanted", "gone", "empty"])
+async def test_the_captions_of_a_rejected_job_do_not_stay_beside_the_next_video(stage, why):
+    drafts = rows(1)
+    await stage.outcomes(drafts, captions=True)
+    await decide(stage, row_1="rejected")
+    answer = {"gone": missing(CAPTIONS), "empty": Fault(CAPTIONS, Reply(status=200, content_type="text/plain"))}
+    stage.sandbox.faults = [answer[why]] if why in answer else []
+    again = [evolve(drafts[0], audio="https://example.com/other.mp3")]
+    [outcome] = await stage.outcomes(again, captions=why != "not wanted", redo_rejected=True)
+    assert outcome.state == "completed"
+    assert stage.files() == {"row-1.mp4"}
+    assert (await records(stage))["row-1"].captions is None
+
+
+async def test_the_captions_of_a_rejected_job_stay_beside_its_video_if_the_next_one_has_another_name(stage):
+    drafts = rows(1)
+    await stage.outcomes(drafts, captions=True)
+    await decide(stage, row_1="rejected")
+    await stage.outcomes([evolve(drafts[0], output="second.mp4")], redo_rejected=True)
+    assert stage.files() == {"row-1.mp4", "row-1.srt", "second.mp4"}
 
 
 async def test_a_redo_that_is_killed_at_every_step_makes_one_job(stage):

@@ -339,6 +339,13 @@ async def test_a_result_that_was_changed_is_not_served(journal, out):
         assert await _state_of(visit, "row-1") == ("changed", 404)
 
 
+async def test_a_result_is_served_though_its_device_has_another_number_since(journal):
+    with closing(sqlite3.connect(journal)) as database, database:
+        database.execute("UPDATE rows SET written = '99' || written")
+    async with visited(journal) as visit:
+        assert await _state_of(visit, "row-1") == ("ready", 200)
+
+
 async def test_a_result_that_is_gone_is_a_state_of_its_row(journal, out):
     async with visited(journal) as visit:
         (out / "row-1.mp4").unlink()

@@ -1259,6 +1259,45 @@ async def test_a_program_that_dubs_under_a_key_and_is_run_again_creates_one_job(
     assert {path.name for path in tmp_path.iterdir()} == {"0.mp4", "1.mp4"}
 
 
+@pytest.mark.parametrize("bytes_there", [0, 1, 5000])
+async def test_a_dub_that_is_interrupted_in_its_download_continues_under_its_key(tmp_path, bytes_there):
+    output, part = tmp_path / "a.mp4", tmp_path / "a.mp4.part"
+    async with Sandbox(job_seconds=0.01, faults=[faults.slow_drip(chunk=1000, pause=0.05)]) as sandbox:
+        async with session_on(sandbox, polling=PollPolicy.eager()) as heygen:
+            dub = asyncio.create_task(heygen.dub(**BOTH, output=output, idempotency_key="mine"))
+            await until(lambda: part.exists() and part.stat().st_size >= bytes_there)
+            dub.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await dub
+        sandbox.faults = []
+        async with session_on(sandbox, polling=PollPolicy.eager()) as heygen:
+            lipsync = await heygen.dub(**BOTH, output=output, idempotency_key="mine")
+        assert [job.id for job in sandbox.jobs] == [lipsync.id]
+    assert output.read_bytes() == SAMPLE_VIDEO.read_bytes()
+    assert list(tmp_path.iterdir()) == [output]
+
+
+async def test_a_dub_under_another_key_than_the_unfinished_download_beside_its_output_names_its_job(sandbox, tmp_path):
+    (tmp_path / "a.mp4.part").write_bytes(b"bytes of another lipsync")
+    (tmp_path / "a.mp4.part.etag").write_text("lipsync ls_other\n")
+    async with session_on(sandbox, polling=PollPolicy.eager()) as heygen:
+        with pytest.raises(DownloadError, match="unfinished download of lipsync ls_other") as caught:
+            await heygen.dub(**BOTH, output=tmp_path / "a.mp4", idempotency_key="mine")
+    [job] = sandbox.jobs
+    assert f"heygen.download({job.id!r}, path)" in "".join(traceback.format_exception(caught.value))
+    assert (tmp_path / "a.mp4.part").read_bytes() == b"bytes of another lipsync"
+
+
+@pytest.mark.parametrize("side", [None, "", "mine", "lipsync\n"])
+async def test_a_dub_with_a_key_touches_no_foreign_part_and_pays_nothing(heygen, sandbox, tmp_path, side):
+    (tmp_path / "a.mp4.part").write_bytes(b"mine")
+    if side is not None:
+        (tmp_path / "a.mp4.part.etag").write_text(side)
+    with pytest.raises(DownloadError, match="is not an unfinished download"):
+        await heygen.dub(**BOTH, output=tmp_path / "a.mp4", idempotency_key="mine")
+    assert sandbox.requests == []
+
+
 async def test_dub_refuses_an_output_that_is_there_before_anything_is_paid(heygen, sandbox, tmp_path):
     (tmp_path / "out.mp4").touch()
     with pytest.raises(DownloadError, match="exists already"):

@@ -54,6 +54,10 @@ KNOWN = {
     "AWS V2": lambda day: (
         f"https://b.s3.amazonaws.com/v.mp4?AWSAccessKeyId=A{day}&Expires={_time(day)}&Signature=s{day}"
     ),
+    "AWS V2 with the trace of its request": lambda day: (
+        f"https://b.s3.amazonaws.com/v.mp4?AWSAccessKeyId=A&Expires={_time(day)}&Signature=s{day}"
+        f"&X-Amzn-Trace-Id=Root%3D1-{_hex(day, 8)}-{_hex(day, 24)}%3BSampled%3D1"
+    ),
     "Cloudflare R2": lambda day: (
         f"https://1.r2.cloudflarestorage.com/b/v.mp4?X-Amz-Date={day}&X-Amz-Expires=9{day}&X-Amz-Signature={_hex(day)}"
     ),
@@ -67,6 +71,13 @@ KNOWN = {
     "Azure SAS": lambda day: (
         f"https://a.blob.core.windows.net/c/v.mp4?sv=2024-0{day}-01&st=2026-11-2{day}T00%3A00Z&se=2026-11-3{day}T00%3A00Z"
         f"&sr=b&sp=r&spr=https&skoid=o{day}&sig={_random(day)}%3D"
+    ),
+    "Azure in China": lambda day: (
+        f"https://a.blob.core.chinacloudapi.cn/c/v?sv=2024-11-04&st=2026-11-2{day}T00:00:00Z&se=2026-11-3{day}T00:00:00Z"
+        f"&sig={_random(day)}%3D"
+    ),
+    "Azure with a zone": lambda day: (
+        f"https://a.z01.blob.storage.azure.net/c/v?sv=2024-11-04&st=2026-11-2{day}T00:00:00Z&sig={_random(day)}%3D"
     ),
     "CloudFront": lambda day: (
         f"https://d1.cloudfront.net/v.mp4?Policy={_random(day)}&Signature={_random(day + 1)}&Key-Pair-Id=K{day}"
@@ -109,6 +120,8 @@ KNOWN = {
     ),
     "Discord": lambda day: f"https://cdn.discordapp.com/a/1/v.mp4?ex=65d903d{day}&is=65c68ed{day}&hm={_hex(day, 64)}&",
     "Dropbox": lambda day: f"https://www.dropbox.com/scl/fi/1/v.mp4?rlkey=r&st={_hex(day, 8)}&dl=1",
+    "OneDrive": lambda day: f"https://1drv.ms/v/s!AbCdEf?e={_hex(day, 6)}",
+    "SharePoint": lambda day: f"https://x.sharepoint.com/:v:/s/team/EaBcDe?e={_hex(day, 6)}&download=1",
     "Swift": lambda day: (
         f"https://s.ovh.net/v1/AUTH_a/c/v.mp4?temp_url_sig={_hex(day, 40)}&temp_url_expires={_time(day)}"
     ),
@@ -169,6 +182,9 @@ KNOWN = {
     ),
     "Facebook": lambda day: (
         f"https://video.xx.fbcdn.net/v/v.mp4?_nc_ohc={_random(day, 23)}&oh=00_{_random(day, 31)}&oe={_time(day):x}"
+    ),
+    "Instagram": lambda day: (
+        f"https://s.cdninstagram.com/o1/v.mp4?_nc_oc={_random(day)}&oh=00_{_random(day, 31)}&oe={_time(day):x}"
     ),
     "Kaltura": lambda day: f"https://cdnapisec.kaltura.com/p/1/playManifest/entryId/0_x/a.mp4?ks=djJ8{_random(day)}",
     "Akamai gda": lambda day: f"https://c.example.com/v.mp4?__gda__={_time(day)}_{_hex(day)}",
@@ -373,6 +389,7 @@ def test_another_path_always_makes_another_link(make):
         ("a/bcdn_token=first.mp4", "a/bcdn_token=second.mp4"),
         (f"bcdn_token={_random(1)}&file=first/v", f"bcdn_token={_random(1)}&file=second/v"),
         ("v.mp4?key=a", "v.mp4?key=b"),
+        ("v.mp4?e=a1b2c3", "v.mp4?e=d4e5f6"),
         ("v.mp4#one", "v.mp4#two"),
     ],
 )
@@ -445,6 +462,9 @@ def test_a_plain_link_does_not_look_signed(query):
         f"202612010000/{_hex(1)}/v.mp4",
         f"{_hex(1)}/{_time(1):x}/v.mp4",
         f"{_random(1, 22)},{_time(1)}/v.mp4",
+        f"{_md5(1)},{_time(1)}/v.mp4",
+        f"s/{_time(1)}/{_md5(1)}/v.mp4",
+        f"edge-cache-token=Expires={_time(1)}&KeyName=k&Signature={_random(1)}=/v.mp4",
         f"vod/vi4k/token/{_hex(1)}/mp4/source.mp4",
         f"p/1/entryId/0_x/ks/{_random(1)}/a.mp4",
         f"dl?token={_md5(1)}",
@@ -466,6 +486,10 @@ def test_what_may_be_a_signature_looks_signed(path):
         f"https://dl.boxcloud.com/d/1/b1!{_random(1, 80)}./download",
         f"https://public.dm.files.1drv.com/y4m{_random(1, 80)}/ep1.mp4?download&psid=1",
         f"https://objectstorage.eu-frankfurt-1.oraclecloud.com/p/{_random(1, 64)}/n/ns/b/films/o/ep1.mp4",
+        f"https://video-downloads.googleusercontent.com/ADGPM2{_random(1, 80)}",
+        f"https://download1503.mediafire.com/{_hex(1, 12)}g/abcdefghij12345/ep1.mp4",
+        f"https://p-lux2.pcloud.com/cBZ{_hex(1, 60)}/ep1.mp4",
+        f"https://cdn.filestackcontent.com/security=policy:{_random(1, 60)},signature:{_hex(1, 64)}/handle",
     ],
 )
 def test_a_row_without_a_key_is_refused_if_its_host_signs_in_the_path(link):

@@ -26,6 +26,7 @@ from heygen_async.bulk.outputs import (
     has_part,
     output_problems,
     part_identity,
+    remove_captions,
 )
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import (
@@ -212,6 +213,7 @@ async def _download(row: PreparedRow, record: Record, tools: Tools, save: Save) 
         except HeyGenError as error:
             return failed_download(record, error, tools.delays)
     published = await to_thread.run_sync(fingerprint_of, path)  # now: a later change makes it another file
+    record = await _without_earlier_captions(record, target)
     if row.captions:
         record = await _write_captions(record, target, tools, overwrite=captions_free)
     return record.done(published)
@@ -252,6 +254,14 @@ class _PartNote:
         path = self.record.writing_to
         if path is not None and await to_thread.run_sync(found_at, path, self.record) == "ours":
             raise DownloadError(f"{path} was written by another executor meanwhile", is_transient=True)
+
+
+async def _without_earlier_captions(record: Record, target: Path) -> Record:
+    """Remove the captions of an earlier job of the row: the next ones may not be wanted, or not be there."""
+    if record.replaces is None:
+        return record
+    await to_thread.run_sync(remove_captions, record, target)
+    return evolve(record, captions=None)
 
 
 async def _write_captions(record: Record, target: Path, tools: Tools, *, overwrite: bool) -> Record:

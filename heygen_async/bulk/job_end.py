@@ -71,9 +71,9 @@ async def without_job(
 
     The row gets another job if all of this holds: the API says that its job is gone, an earlier run created that job,
     the caller wants another one (`retry_failed`), and it is known which account the store belongs to. If only its batch
-    is gone, the list may have its job.
+    does not lead to its job, the list may have that.
     """
-    if _is_batch_gone(record, error):
+    if _is_only_of_batch(record, error):
         return await job_in_list(run, row, record, error)
     is_wanted = run.retry_failed and is_of_earlier_run and is_gone(record, error)
     if not is_wanted or await run.tools.store.fact("account") is None:
@@ -88,9 +88,11 @@ async def without_job(
         return failed_step(record, failure)
 
 
-def _is_batch_gone(record: Record, error: HeyGenError) -> bool:
-    is_of_job = record.lipsync_id is not None or isinstance(error, ItemGone)
-    return not is_of_job and isinstance(error, NotFound) and has_own_code(error)
+def _is_only_of_batch(record: Record, error: HeyGenError) -> bool:
+    """Return whether the batch of a row is gone, or does not say which job is the row's: the job may be there."""
+    if record.lipsync_id is not None or isinstance(error, ItemGone):
+        return False
+    return isinstance(error, UnexpectedResponse) or (isinstance(error, NotFound) and has_own_code(error))
 
 
 async def job_in_list(run: RunContext, row: PreparedRow, record: Record, reason: Exception) -> Record:

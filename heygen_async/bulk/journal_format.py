@@ -96,8 +96,11 @@ def _values(record: Record) -> list[object]:
 
 def _record(values: Sequence[object]) -> Record:
     fields = dict(zip(_FIELDS, values, strict=True))
-    fields["state"] = State(str(fields["state"]))
-    fields["earlier"] = tuple(orjson.loads(str(fields["earlier"])))
+    try:
+        fields["state"] = State(str(fields["state"]))
+        fields["earlier"] = tuple(orjson.loads(str(fields["earlier"])))
+    except ValueError as error:  # somebody has edited it
+        raise sqlite3.DataError(f"the row {fields['key']} cannot be read: {error}") from error
     for name in ("is_final", "captions_free"):
         fields[name] = bool(fields[name])
     return Record(**fields)  # type: ignore[arg-type]  # written by _values

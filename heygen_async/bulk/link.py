@@ -30,8 +30,8 @@ _PATH_PIECE: Final = re.compile(
 _PATH_SESSION: Final = re.compile(r"(?<=~)id=[^~&]*~(?=.*hmac=)", re.IGNORECASE)
 """The session, after the expiry of Akamai."""
 _PATH_EXPIRY: Final = re.compile(_PATH_START + r"exp=\d{10}(?![^~&])", re.IGNORECASE)
-_PATH_MARK: Final = re.compile(r"(?:^|[~&=])hmac=|(?:^|[~&])bcdn_token=", re.IGNORECASE)
-"""What may be such a signature."""
+_PATH_MARK: Final = re.compile(r"(?:^|[~&=])hmac=|(?:^|[~&])bcdn_token=|^edge-cache-token=", re.IGNORECASE)
+"""What may be such a signature, at Google too."""
 
 _TOKEN: Final = re.compile(r"ey[A-Za-z0-9_\-]+\.(ey[A-Za-z0-9_\-]+)\.[A-Za-z0-9_\-]*")
 """A JSON Web Token; the group is what it claims."""

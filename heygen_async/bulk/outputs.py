@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -31,6 +32,18 @@ def fingerprint_of(path: str | Path) -> str | None:
         return None
 
 
+def is_same_file(recorded: str | None, found: str | None) -> bool:
+    """Return whether a file that was *found* is the version that was *recorded*, by their fingerprints.
+
+    The device does not count: a file system has another number on another machine, or once it is mounted again.
+    """
+    return recorded is not None and found is not None and _without_device(recorded) == _without_device(found)
+
+
+def _without_device(fingerprint: str) -> str:
+    return fingerprint.partition(":")[2]
+
+
 def part_identity(target: Path, total: int | None) -> str | None:
     """Return what the unfinished form of *target* keeps when it becomes the target: device, inode, and its length.
 
@@ -48,7 +61,7 @@ def has_part(record: Record, target: Path) -> bool:
     found = fingerprint_of(part_path(target))
     if found is None or record.written is None or record.writing_to != absolute_path(target):
         return False
-    return found.split(":")[:2] == record.written.split(":")[:2]
+    return found.split(":")[1:2] == record.written.split(":")[1:2]
 
 
 def is_written(record: Record) -> bool:
@@ -77,7 +90,7 @@ def found_at(path: str, record: Record) -> Found:
 def _has_fingerprint(found: os.stat_result, recorded: str | None) -> bool:
     if recorded is None or recorded.count(":") < _COLONS_BEFORE_LENGTH:
         return False  # an incomplete part that was renamed would match, or another file that was given its inode
-    return f"{sources.fingerprint(found)}:".startswith(f"{recorded}:")
+    return f"{_without_device(sources.fingerprint(found))}:".startswith(f"{_without_device(recorded)}:")
 
 
 def has_content(path: str) -> bool:
@@ -87,8 +100,9 @@ def has_content(path: str) -> bool:
 
 def is_changed(record: Record) -> bool:
     """Return whether the file of a finished row was changed or replaced after it was written."""
-    # Version 0.1 kept no fingerprint.
-    return record.target is not None and record.written not in {None, fingerprint_of(record.target)}
+    if record.target is None or record.written is None:  # version 0.1 kept no fingerprint
+        return False
+    return not is_same_file(record.written, fingerprint_of(record.target))
 
 
 def output_problems(record: Record, target: Path, *, captions: bool = False) -> list[str]:
@@ -110,5 +124,16 @@ def captions_are_free(record: Record, target: Path) -> bool:
     """Return whether captions of *target* may be written: there are none, or only those that the row has written."""
     was_free = record.writing_to == absolute_path(target) and record.captions_free
     captions = captions_path(target)
-    is_ours = record.captions is not None and record.captions == fingerprint_of(captions)
-    return was_free or is_ours or not os.path.lexists(captions)
+    return was_free or _has_written(record, captions) or not os.path.lexists(captions)
+
+
+def remove_captions(record: Record, target: Path) -> None:
+    """Remove the captions of *target* if they are as the row has written them."""
+    captions = captions_path(target)
+    if _has_written(record, captions):
+        with suppress(OSError):  # the video is there, whatever is beside it
+            captions.unlink()
+
+
+def _has_written(record: Record, captions: Path) -> bool:
+    return is_same_file(record.captions, fingerprint_of(captions))

@@ -28,6 +28,7 @@ from heygen_async.errors import (
     HeyGenError,
     InvalidRequest,
     NotFound,
+    PermissionDenied,
     RateLimited,
     has_own_code,
 )
@@ -204,7 +205,9 @@ def after_create(record: Record, error: HeyGenError, delays: RetryDelays) -> Rec
 
 def is_of_item(error: HeyGenError) -> bool:
     """Return whether a create, or a batch of them, failed because of something in it."""
-    return isinstance(error, InvalidRequest) or (isinstance(error, NotFound) and error.code in UNUSABLE_ASSET)
+    if isinstance(error, NotFound | PermissionDenied):  # a folder or an asset, if the API names one
+        return error.code in UNUSABLE_ASSET or error.param is not None or any(one.path for one in error.errors)
+    return isinstance(error, InvalidRequest)
 
 
 def answer_of(record: Record) -> CreateAnswer:

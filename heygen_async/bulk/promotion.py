@@ -255,7 +255,7 @@ def draft_problems(row: DubRow, files: Mapping[str, FileInfo], records: Mapping[
     draft, own = records.get(row.draft_key), records.get(row.key or "")
     if own is not None and own.draft != row.draft_key:
         return [("key", f"{row.key} is the key of a row that is no final version of {row.draft_key}: rename that row")]
-    if draft is None or draft.state is not State.DONE or draft.lipsync_id != row.draft_job:
+    if draft is None or draft.lipsync_id != row.draft_job:
         return [("key", f"the draft {row.draft_key} has another job than the one that was approved: review it again")]
     return _input_problems(row, files, draft) if _has_all(row, files) else []
 

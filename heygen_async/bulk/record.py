@@ -209,10 +209,15 @@ class Record:
             was_searched_for=False,
         )
 
+    @property
+    def _was_refused(self) -> bool:
+        """Whether its last create was refused for good: after a 429 it goes under its key again."""
+        return self.state is State.PLANNED and self.body is not None and self.error is not None
+
     def _is_another_create(self, body: str) -> bool:
         if self.body is None:
             return False
-        if self.error is not None:  # refused, perhaps for a signature that had expired
+        if self._was_refused:  # perhaps for a signature that had expired
             return self.body != body
         return self.body.partition(".")[0] != body.partition(".")[0]
 
@@ -356,7 +361,7 @@ class Record:
         # What failed may have failed because its uploads are gone at HeyGen, which no message is certain to say.
         if self.state is State.FAILED:
             return evolve(self.another_attempt(), outdated_assets=self.assets)
-        if self.state is State.PLANNED and self.body is not None:  # refused: the server may replay the refusal
+        if self._was_refused:  # the server may replay the refusal
             again = evolve(self, body="")
             return again.without_assets(outdated=self.assets) if self.is_final else again
         return self

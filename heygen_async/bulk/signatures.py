@@ -125,7 +125,7 @@ def _has_signed_path(url: str) -> bool:
         return False
     pieces = re.split("[/,]", path)
     beside = (*pairwise(pieces), *pairwise(reversed(pieces)))
-    return any(_TIME_IN_PATH.fullmatch(one) and _looks_random(other) for one, other in beside)
+    return any(_TIME_IN_PATH.fullmatch(one) and (_looks_random(other) or _is_digest(other)) for one, other in beside)
 
 
 @lru_cache(maxsize=256)

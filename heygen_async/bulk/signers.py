@@ -52,8 +52,8 @@ _V4: Final = "algorithm credential date expires signedheaders security-token"
 
 _SIGNERS: Final = (
     # AWS Signature V4: S3, R2, B2, Wasabi, Spaces, MinIO, Yandex, ...
-    _signer("x-amz-signature", _prefixed("x-amz-", f"{_V4} user-agent content-sha256")),
-    _signer("awsaccesskeyid signature", "expires x-amz-security-token"),
+    _signer("x-amz-signature", _prefixed("x-amz-", f"{_V4} user-agent content-sha256") + " x-amzn-trace-id"),
+    _signer("awsaccesskeyid signature", "expires x-amz-security-token x-amzn-trace-id"),
     _signer("x-goog-signature", _prefixed("x-goog-", _V4)),
     _signer("googleaccessid signature", "expires"),
     # CloudFront, and Google's CDNs. With the general names of those, a parameter may say which file is meant.
@@ -61,7 +61,7 @@ _SIGNERS: Final = (
     _signer("expires keyname signature", path=MEDIA.pattern),
     _signer("urlprefix keyname signature", "expires", path=MEDIA.pattern),
     # Azure: account, service and user delegation SAS. `sv` is a date, and `sig` a digest.
-    _signer("sig sv", _AZURE, host=r"\.core\.windows\.net$"),
+    _signer("sig sv", _AZURE, host=r"\.(?:core\.windows\.net|core\.[a-z]+api\.(?:cn|net)|storage\.azure\.net)$"),
     _signer("sig sv", _AZURE, path=MEDIA.pattern, shape=r"^(?:\d{4}-\d\d-\d\d|.{20,})$"),
     _signer("token", path=r"/storage/v1/(object|render/image|object/render)/sign/"),  # Supabase
     _signer("token", host=r"^firebasestorage\.googleapis\.com$"),
@@ -90,6 +90,7 @@ _SIGNERS: Final = (
     _signer("ex is hm", host=r"\.(discordapp\.(com|net)|discord\.com)$"),
     _signer("st", host=r"\.(dropbox|dropboxusercontent)\.com$"),
     _signer("tempauth"),  # SharePoint
+    _signer("e", host=r"\.sharepoint\.com$|^1drv\.ms$", shape=r"^[A-Za-z0-9]{6}$"),  # another one in each shared link
     _signer("temp_url_sig temp_url_expires", "temp_url_prefix temp_url_ip_range"),  # OpenStack Swift: OVH, Ceph, ...
     _signer("ik-s", "ik-t", shape=r"^[0-9a-f]{40}$"),  # ImageKit
     _signer("__cld_token__"),  # Cloudinary
@@ -99,7 +100,7 @@ _SIGNERS: Final = (
     _signer("x-signature x-date", "x-algorithm x-expires x-method", host=r"\.mypinata\.cloud$"),
     _signer("token", host=r"(?:^|\.)(?:ucarecdn\.com|ucarecd\.net)$"),  # Uploadcare
     _signer("at", "uuid confirm", host=r"^drive\.usercontent\.google\.com$"),
-    _signer("oh oe", "_nc_ohc _nc_gid _nc_sid", host=r"\.fbcdn\.net$"),
+    _signer("oh oe", "_nc_ohc _nc_oc _nc_gid _nc_sid", host=r"\.(?:fbcdn\.net|cdninstagram\.com)$"),
     _signer("ks", host=r"\.kaltura\.com$"),
     _signer("__gda__", shape=r"^\d{10}_[0-9a-f]{32}$"),  # Akamai
     _signer("wowzatokenhash", "wowzatokenstarttime wowzatokenendtime"),
@@ -110,10 +111,13 @@ _SIGNERS: Final = (
 
 _SIGNED_PATH: Final = re.compile(
     r"https?://(?:[^/]*\.)?(?:airtableusercontent\.com/v3/|dl\.dropboxusercontent\.com/cd/|boxcloud\.com/d/"
-    r"|1drv\.com/y4m|oraclecloud\.com/p/)|[^?]*(?:/token/[0-9a-f\-]{32,}/|/ks/[^/]{20,}/)",
+    r"|1drv\.com/y4m|oraclecloud\.com/p/|video-downloads\.googleusercontent\.com/|mediafire\.com/[a-z0-9]{10,}/"
+    r"|pcloud\.com/[a-z0-9]{40,}/|filestackcontent\.com/(?:[^?]*/)?security=)"
+    r"|[^?]*(?:/token/[0-9a-f\-]{32,}/|/ks/[^/]{20,}/)",
     re.IGNORECASE,
 )
-"""Signatures in the path: of Airtable, Dropbox, Box, OneDrive, Oracle, api.video and Kaltura."""
+"""Signatures in the path: of Airtable, Dropbox, Box, OneDrive, Oracle, Google Photos, MediaFire, pCloud, Filestack,
+api.video and Kaltura."""
 
 
 def signs_path(url: str) -> bool:

@@ -1,7 +1,7 @@
 """Videos on disk that the page may show: those that the journal names, as the run left them. For threads.
 
 Rule 1: a file is opened first and compared then, by its descriptor: what is served is what was compared.
-Rule 2: it must have the fingerprint that the journal recorded: device, inode, size and times. So a link to another
+Rule 2: it must have the fingerprint that the journal recorded: inode, size and times. So a link to another
 file, a file in its place or a changed one is never served. Links in the path of its folder may be there: the run wrote
 through them.
 Rule 3: only regular files are read. Their media type is one of four video types, whatever their name or content.
@@ -18,7 +18,7 @@ from heygen_async._media.sources import fingerprint
 from heygen_async._media.targets import captions_path
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.local_files import read_file_info
-from heygen_async.bulk.outputs import fingerprint_of
+from heygen_async.bulk.outputs import fingerprint_of, is_same_file
 from heygen_async.bulk.record import Record, State
 from heygen_async.review.row_view import FileState
 
@@ -52,7 +52,7 @@ def result_state(record: Record) -> FileState:
     found = fingerprint_of(path)
     if found is None or os.path.islink(path):  # noqa: PTH114 a string will do
         return "missing" if found is None else "changed"
-    return "ready" if found == written else "changed"
+    return "ready" if is_same_file(written, found) else "changed"
 
 
 def open_result(record: Record) -> BinaryIO:
@@ -110,7 +110,7 @@ def _opened(path: str, expected: str, *, follows_links: bool = False) -> BinaryI
     except OSError as error:
         raise NotShown("missing" if isinstance(error, FileNotFoundError) else "changed") from error
     found = os.fstat(file.fileno())
-    if not stat.S_ISREG(found.st_mode) or fingerprint(found) != expected:
+    if not stat.S_ISREG(found.st_mode) or not is_same_file(expected, fingerprint(found)):
         file.close()
         raise NotShown("changed")
     return cast("BinaryIO", file)

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import SOURCES, on_terminal, read_terminal, run, running, start
+from cli_sandbox import SOURCES, Process, on_terminal, read_terminal, run, running, start
 
 from heygen_async.sandbox import SAMPLE_VIDEO
 
@@ -90,6 +90,39 @@ def test_bash_completes_commands_and_flags(words, expected, completion_script):
     completed = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True, timeout=20)
 
     assert expected in completed.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize("words", ["lipsync create --video ", "lipsync create -o ", "dub ", "review "])
+@pytest.mark.parametrize("name", ["source.mp4", "two  words.mp4"])
+def test_bash_completes_names_of_files(words, name, completion_script, tmp_path):
+    (tmp_path / name).touch()
+    typed = f"""source {completion_script}; heygen-async() {{ printf '<%s>' "$@"; }}
+        heygen-async {words}{name[:3]}\t
+        exit\n"""
+    ours, theirs = pty.openpty()
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    environment = {**os.environ, "INPUTRC": os.devnull, "TERM": "dumb"}
+    with Process(["bash", "--norc", "--noprofile", "-i"], **terminal, cwd=tmp_path, env=environment):
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        got = b"".join(iter(lambda: read_terminal(ours), b""))
+    os.close(ours)
+
+    assert f"<{name}>" in got.decode()
+
+
+def test_zsh_finds_the_function_that_it_loads_from_a_file_of_its_name():
+    defined = re.findall(r"^([\w-]+)\(\) \{", run("completion", "zsh").out, re.MULTILINE)
+
+    assert defined[0] == "_heygen-async"
+
+
+@pytest.mark.parametrize("flag", ["--video", "--audio", "--data", "--output"])
+def test_zsh_completes_names_of_files(flag):
+    values = re.findall(rf"'\*{flag}\[.*\]:\S*", run("completion", "zsh").out)
+
+    assert {value.rpartition(":")[2] for value in values} == {"_files'"}
 
 
 @pytest.fixture(scope="module")

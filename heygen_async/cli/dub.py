@@ -39,7 +39,7 @@ from heygen_async.cli.dub_view import checking_view, line, live_view
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import is_watched, live
-from heygen_async.cli.options import RETRY, Options, Switch, polling, session
+from heygen_async.cli.options import RETRY, Options, PathFlag, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_parts, wants_json
 from heygen_async.cli.problems import ArgumentProblem, BadArguments
 from heygen_async.cli.review_flags import ReviewFlags
@@ -91,7 +91,7 @@ class _Plan:
 
 
 def dub(
-    manifest: Annotated[Path, Parameter(name="MANIFEST")],
+    manifest: Annotated[PathFlag, Parameter(name="MANIFEST")],
     /,
     *,
     flags: RunFlags = RunFlags(),  # noqa: B008 frozen

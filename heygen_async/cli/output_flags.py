@@ -42,6 +42,8 @@ class OutputFlags:
 
         if not self.output:
             return ["must not be empty"]
+        if self.output == "-":
+            return ["must be a file or a folder, not standard output; a file of this name is ./-"]
         path = os.path.expanduser(self.output)  # noqa: PTH111 Path raises where there is no home
         if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
             return [] if os.access(path, os.W_OK | os.X_OK) else [f"the folder {path} is not writable"]

@@ -1065,6 +1065,12 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("lipsync", "create", "--end-time", "null"), "--end-time must be a number, not 'null'"),
         (("dub", "a.csv", "--approved", "--mode", "none"), "--mode"),
         (("lipsync", "create", "--fps-mode", "null"), "--fps-mode"),
+        (("lipsync", "create", "--wait=5"), "--wait must be true or false, not '5'"),
+        (
+            ("lipsync", "create", "--enable-watermark=perhaps"),
+            "--enable-watermark must be true or false, not 'perhaps'",
+        ),
+        (("dub", "a.csv", "--dry-run="), "--dry-run must be true or false, not ''"),
         (("lipsync", "list", "--limit", "none"), "--limit must be a whole number, not 'none'"),
         (("lipsync", "create", "--start-time", "soon"), "--start-time must be a number, not 'soon'"),
         (("dub", "-"), "for standard input give /dev/stdin and --journal"),

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LISTED: Final = 20
 """Problems in the message of a JSON error; `problems` has more of them."""
-_NUMBERS: Final[dict[object, str]] = {float: "a number", int: "a whole number"}
+_KINDS: Final[dict[object, str]] = {float: "a number", int: "a whole number", bool: "true or false"}
 _SCOPES: Final = "The API key is valid but lacks a permission: check its scopes, or use another key."
 
 
@@ -108,8 +108,8 @@ def _usage_line(error: CycloptsError) -> str:
 
 def _wrong_value(error: CoercionError) -> str:
     match error:
-        case CoercionError(msg=None, token=Token(keyword=str(flag), value=value), target_type=kind) if kind in _NUMBERS:
-            return f"{flag} must be {_NUMBERS[kind]}, not {value!r}"
+        case CoercionError(msg=None, token=Token(keyword=str(flag), value=value), target_type=kind) if kind in _KINDS:
+            return f"{flag} must be {_KINDS[kind]}, not {value!r}"
         case CoercionError(msg=str(reason), token=Token(keyword=None), argument=Argument(name=name)):
             return f"{name}: {reason}"
         case CoercionError(token=Token(keyword="--rates" as flag)):

@@ -1065,6 +1065,12 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("lipsync", "create", "--end-time", "null"), "--end-time must be a number, not 'null'"),
         (("dub", "a.csv", "--approved", "--mode", "none"), "--mode"),
         (("lipsync", "create", "--fps-mode", "null"), "--fps-mode"),
+        (("lipsync", "create", "--wait=5"), "--wait must be true or false, not '5'"),
+        (
+            ("lipsync", "create", "--enable-watermark=perhaps"),
+            "--enable-watermark must be true or false, not 'perhaps'",
+        ),
+        (("dub", "a.csv", "--dry-run="), "--dry-run must be true or false, not ''"),
         (("lipsync", "list", "--limit", "none"), "--limit must be a whole number, not 'none'"),
         (("lipsync", "create", "--start-time", "soon"), "--start-time must be a number, not 'soon'"),
         (("dub", "-"), "for standard input give /dev/stdin and --journal"),
@@ -1077,6 +1083,8 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("lipsync", "create", "--video", "", *SOURCES[2:]), "--video: must not be empty"),
         (("lipsync", "create", *SOURCES, "-o", ""), "--output: must not be empty"),
         (("lipsync", "create", *SOURCES, "--title", "- 1"), "one that starts with - is written --title=VALUE"),
+        (("lipsync", "download", "ls_1", "-o=-"), "--output: must be a file or a folder, not standard output"),
+        (("lipsync", "create", *SOURCES, "--output=-"), "--output: must be a file or a folder, not standard output"),
         (("lipsync", "download", "ls_1", "-o", "-"), "-o needs a value; one that starts with - is written --output="),
         (("lipsync", "update", "ls_1", "--title"), "--title needs a value"),
         (("lipsync", "get"), "ID is missing"),
@@ -1084,6 +1092,9 @@ def test_messages_are_in_the_words_of_a_shell(argv, server, cli, tmp_path, monke
         (("lipsync", "update", "ls_1", "New title"), "--title is missing; unexpected: New title"),
         (("lipsync", "update", "ls_1", "--titel", "T"), "Did you mean --title instead of --titel?"),
         (("dub", "--sandbox"), "MANIFEST is missing"),
+        (("dub", ""), "MANIFEST: must not be empty"),
+        (("review", ""), "JOURNAL: must not be empty"),
+        (("asset", "upload", "a.mp4", ""), "FILE: must not be empty"),
         (("sandbox", "--job-seconds", "-1"), "--job-seconds: must be a number"),
         (("sandbox", "--account-limit=-1", "--api-key=", "--host="), "--host: must not be empty.; --api-key: "),
         (("cluster", "prune", "--older-than", "7d"), "--older-than: write it as 90, 90s, 30m or 1h30m, not '7d'"),
@@ -1100,6 +1111,21 @@ def test_a_message_names_the_argument_as_the_help_does(argv, message, server, cl
 
     assert (ran.code, server.requests) == (2, [])
     assert message in ran.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("two  words.mp4", "two  words.mp4"), ("caf\udce9.mp4", "caf\\udce9.mp4"), ("a\tb\x1b[2J", "a\\u0009b\\u001b[2J")],
+)
+def test_a_message_spells_the_name_of_a_file_as_it_is(name, shown, server, cli, tmp_path, monkeypatch):  # noqa: PLR0917 fixtures
+    monkeypatch.chdir(tmp_path)
+    for words in (("asset", "upload"), ("lipsync", "create", *SOURCES[2:], "--video"), ("dub",)):
+        assert cli(*words, name).error["message"].endswith(f": {shown}")
+    (tmp_path / name).touch()
+    taken = cli("lipsync", "create", *SOURCES, "--output", name).error["message"]
+
+    assert taken == f"--output: {shown} exists already; give --overwrite to replace it"
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

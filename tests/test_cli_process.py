@@ -9,13 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import orjson
 import pytest
 
 pytest.importorskip("cyclopts", reason="the command line is an extra")
 
-from cli_sandbox import SOURCES, on_terminal, read_terminal, run, running, start
+from cli_sandbox import SOURCES, Process, on_terminal, read_terminal, run, running, start
 
 from heygen_async.sandbox import SAMPLE_VIDEO
 
@@ -90,6 +92,39 @@ def test_bash_completes_commands_and_flags(words, expected, completion_script):
     completed = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True, timeout=20)
 
     assert expected in completed.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize("words", ["lipsync create --video ", "lipsync create -o ", "dub ", "review "])
+@pytest.mark.parametrize("name", ["source.mp4", "two  words.mp4"])
+def test_bash_completes_names_of_files(words, name, completion_script, tmp_path):
+    (tmp_path / name).touch()
+    typed = f"""source {completion_script}; heygen-async() {{ printf '<%s>' "$@"; }}
+        heygen-async {words}{name[:3]}\t
+        exit\n"""
+    ours, theirs = pty.openpty()
+    terminal = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    environment = {**os.environ, "INPUTRC": os.devnull, "TERM": "dumb"}
+    with Process(["bash", "--norc", "--noprofile", "-i"], **terminal, cwd=tmp_path, env=environment):
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        got = b"".join(iter(lambda: read_terminal(ours), b""))
+    os.close(ours)
+
+    assert f"<{name}>" in got.decode()
+
+
+def test_zsh_finds_the_function_that_it_loads_from_a_file_of_its_name():
+    defined = re.findall(r"^([\w-]+)\(\) \{", run("completion", "zsh").out, re.MULTILINE)
+
+    assert defined[0] == "_heygen-async"
+
+
+@pytest.mark.parametrize("flag", ["--video", "--audio", "--data", "--output"])
+def test_zsh_completes_names_of_files(flag):
+    values = re.findall(rf"'\*{flag}\[.*\]:\S*", run("completion", "zsh").out)
+
+    assert {value.rpartition(":")[2] for value in values} == {"_files'"}
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +330,45 @@ def test_a_demo_prints_each_video_as_a_line_of_json(tmp_path):
     assert [one["title"] for one in found] == ["sample, French", "sample, German", "sample, Spanish"]
     assert {one["path"] for one in found} == {str(path) for path in tmp_path.iterdir()}
     assert all(one["status"] == "completed" and one["duration"] == 4.0 and one["id"] for one in found)
+
+
+@pytest.mark.parametrize("name", [None, "it's mine.mp4", "\N{KATAKANA LETTER A}\udce9.mp4"])
+def test_the_program_that_a_demo_prints_runs_as_it_is(name, tmp_path):
+    video = () if name is None else ("--video", "videos/" + name)
+    for _, path in [video] * bool(video):
+        (tmp_path / "videos").mkdir()
+        (tmp_path / path).write_bytes(SAMPLE_VIDEO.read_bytes())
+    ran = on_terminal("demo", *video, cwd=tmp_path)
+    program = ran.out.partition("it costs credit:\n\n")[2]
+    with running(speed=1000) as sandbox:
+        keys = {"HEYGEN_API_KEY": sandbox.api_key, "HEYGEN_BASE_URL": sandbox.url}
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **keys}, cwd=tmp_path, check=True, timeout=30
+        )
+
+    assert (tmp_path / "dubbed.mp4").read_bytes() == SAMPLE_VIDEO.read_bytes()
+
+
+def test_a_demo_into_what_is_no_folder_is_misuse(tmp_path):
+    (tmp_path / "file").touch()
+    ran = run("demo", "--output-dir", tmp_path / "file")
+
+    assert (ran.code, ran.error["message"]) == (2, f"--output-dir: {tmp_path / 'file'} is not a folder")
+
+
+def test_a_demo_into_a_folder_that_is_not_writable_is_misuse_before_it_begins():
+    program = (
+        "import os, sys; from pathlib import Path; from heygen_async.cli.demo import demo\n"
+        "os.geteuid() or os.setuid(65534)  # root may write all\n"
+        "try: demo(output_dir=Path(sys.argv[1]))\n"
+        "except ValueError as bad: print(*bad.problems)"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        command = [sys.executable, "-c", program, folder]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+
+    assert f"the folder {folder} is not writable" in ran.stdout
 
 
 @pytest.mark.parametrize(("flags", "is_table"), [((), True), (("--json",), False)])

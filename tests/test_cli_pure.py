@@ -317,6 +317,11 @@ def test_a_host_of_another_machine_is_misuse_and_named():
     assert exit_code(caught.value) == Exit.USAGE
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EACCES])
+def test_a_path_that_nothing_can_be_written_to_is_misuse(number):
+    assert exit_code(OSError(number, "cannot be written", "recordings")) == Exit.USAGE
+
+
 def test_other_errors_of_a_listener_are_its_own():
     with pytest.raises(PermissionError, match="low port"), advising_on_port(80, "127.0.0.1"):
         raise PermissionError("low port")

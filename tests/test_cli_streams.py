@@ -95,6 +95,15 @@ def test_errors_are_printed_in_every_encoding(encoding):
     assert len(ran.error["problems"]) == 2
 
 
+@pytest.mark.parametrize("words", [("lipsync", "create", *SOURCES, "--title", "café"), ("dub", "café.csv")], ids=str)
+def test_where_the_locale_lacks_a_character_of_the_command_a_hint_says_what_to_do(words, tmp_path):
+    (tmp_path / "café.csv").touch()
+    ran = run(*words, cwd=tmp_path, env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+
+    assert ran.code == 2
+    assert "PYTHONUTF8=1" in ran.error["hint"]
+
+
 def test_a_file_name_that_is_not_utf_8_is_printed(sandbox, tmp_path):
     name = os.path.join(os.fsencode(tmp_path), b"\xff.mp4")  # noqa: PTH118 a pathlib path has no bytes
     ran = run("lipsync", "create", *SOURCES, "-o", os.fsdecode(name), *QUICK, sandbox=sandbox)

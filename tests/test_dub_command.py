@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import wave
 from pathlib import Path
 
 import orjson
@@ -18,7 +19,7 @@ pytest.importorskip("cyclopts", reason="the command line is an extra")
 from cli_sandbox import QUICK, Ran, known_to_the_shell, on_terminal, running, start, until
 
 from heygen_async.cli import main
-from heygen_async.sandbox import SAMPLE_AUDIO
+from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO
 from heygen_async.sandbox.faults import error
 
 URL, AUDIO = "https://sandbox.invalid/v.mp4", "https://example.com/a.mp3"
@@ -166,16 +167,41 @@ def test_a_rehearsal_needs_no_key_and_leaves_nothing(cli, manifest, tmp_path):
     assert ran.code == 0
     assert ran.answers[-1]["summary"]["rows"] == {"completed": 4}
     assert ran.answers[-1]["summary"]["next_commands"] == [
-        f"heygen-async dub {manifest} --output-dir {tmp_path / 'out'}"
+        f"heygen-async dub {manifest} --output-dir {tmp_path / 'out'} --dry-run",
+        f"heygen-async dub {manifest} --output-dir {tmp_path / 'out'}",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["episodes.csv"]
 
 
-def test_a_rehearsal_that_its_budget_has_stopped_does_not_suggest_the_same_budget(cli, manifest):
-    summary = cli("dub", manifest, "--sandbox", "--budget", "0.01").answers[-1]["summary"]
+@pytest.mark.parametrize(
+    "sources", [f"{SAMPLE_VIDEO},long.wav", f"https://example.com/v.mp4,{AUDIO}", "asset:a,asset:b"]
+)
+@pytest.mark.parametrize("budget", [(), ("--budget", "0.01")], ids=str)
+def test_a_rehearsal_says_nothing_about_money_because_its_jobs_have_other_lengths(sources, budget, cli, tmp_path):
+    with wave.open(str(tmp_path / "long.wav"), "wb") as audio:
+        audio.setparams((1, 2, 1000, 90_000, "NONE", ""))
+        audio.writeframes(bytes(180_000))
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text(f"video,audio\n{sources}\n")
+    summary = cli("dub", manifest, "--sandbox", *budget).answers[-1]["summary"]
 
-    assert summary["rows"] == {"skipped": 4}
-    assert summary["next_commands"] == [f"heygen-async dub {manifest} --budget USD"]
+    assert summary["rows"] == {"completed": 1}
+    assert {summary[name] for name in ("estimate", "spent", "reserved")} == {0.0}
+    assert summary["budget"] is None
+    assert shlex.split(summary["next_commands"][0]) == ["heygen-async", "dub", str(manifest), *budget, "--dry-run"]
+
+
+def test_a_rehearsal_that_is_interrupted_does_not_say_that_jobs_go_on(manifest):
+    manifest.write_text(manifest.read_text() + f"\nlong,{URL}?seconds=9000,{AUDIO},Long\n")
+    with start("dub", manifest, "--sandbox") as process:
+        rows = [process.stdout.readline() for _ in range(4)]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert [orjson.loads(row)["type"] for row in rows] == ["row"] * 4
+    assert orjson.loads(out.splitlines()[-1])["summary"]["rows"] == {"completed": 4, "running": 1}
+    assert orjson.loads(err)["error"]["hint"] is None
 
 
 @pytest.mark.parametrize("where", ["out", "out/deeper", "out/a/b"])

@@ -409,20 +409,18 @@ def test_a_command_has_every_flag_that_was_given():
     )
     commands = RunCommands(Path("episodes.csv"), flags, ReviewFlags(), "http://127.0.0.1:8080")
 
-    assert commands.after_rehearsal(is_over_budget=False) == {
-        "Start the run": "heygen-async dub episodes.csv --max-in-flight 4 --max-attempts 5 --rates.speed 0.05 "
+    assert commands.after_rehearsal()["Start the run"] == (
+        "heygen-async dub episodes.csv --max-in-flight 4 --max-attempts 5 --rates.speed 0.05 "
         "--submit batch --captions --retry-failed --base-url http://127.0.0.1:8080"
-    }
+    )
 
 
-def test_a_rehearsal_that_its_budget_has_stopped_suggests_another_budget_and_the_same_folder():
+def test_after_a_rehearsal_its_commands_have_the_same_folder_and_budget():
     commands = RunCommands(Path("a.csv"), RunFlags(output_dir=Path("out"), budget=5.0), ReviewFlags(), None)
 
-    assert commands.after_rehearsal(is_over_budget=True) == {
-        "Start the run with a higher budget": "heygen-async dub a.csv --output-dir out --budget USD"
-    }
-    assert commands.after_rehearsal(is_over_budget=False) == {
-        "Start the run": "heygen-async dub a.csv --output-dir out --budget 5"
+    assert commands.after_rehearsal() == {
+        "Estimate the cost": "heygen-async dub a.csv --output-dir out --budget 5 --dry-run",
+        "Start the run": "heygen-async dub a.csv --output-dir out --budget 5",
     }
 
 
@@ -484,10 +482,10 @@ def test_the_sum_of_earlier_runs_is_not_the_cost_of_this_run(now):
     assert "about $10.00 spent in all runs" in shown(*summary(SNAPSHOT, progress, {}, {}), width=400)[0]
 
 
-def test_a_rehearsal_says_what_the_run_would_cost(now):
-    rehearsed = summary(evolve(SNAPSHOT, reserved=0.0, budget=None), RunProgress(now, is_rehearsal=True), {}, {})
+def test_a_rehearsal_says_that_nothing_is_paid(now):
+    rehearsed = summary(SNAPSHOT, RunProgress(now, is_rehearsal=True), {}, {})
 
-    assert shown(*rehearsed, width=100)[0].endswith(", would cost about $10.00.")
+    assert shown(*rehearsed, width=100)[0].endswith(", nothing paid.")
 
 
 def test_the_json_of_a_summary_has_money_apart_and_the_next_commands():

@@ -1,8 +1,10 @@
 """Every program in the README runs, unchanged, against the sandbox; its commands are what they say."""
 
 import asyncio
+import functools
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -100,6 +102,40 @@ def test_the_first_commands_of_the_readme_are_the_demo_and_the_tests():
     commands = [text for language, text in BLOCKS if language == "bash"]
     assert commands[0].rstrip().endswith("heygen-async demo")
     assert commands[1].rstrip().endswith("-m pytest -q")
+
+
+def test_every_command_of_the_readme_has_the_flags_that_it_is_given():
+    pytest.importorskip("cyclopts", reason="the command line is an extra")
+    from heygen_async.cli.app import make_app  # noqa: PLC0415 it is an extra
+
+    lines = [line for language, text in BLOCKS if language in {"bash", "console"} for line in text.splitlines()]
+    commands = [line.partition("heygen-async ")[2].removesuffix(" &") for line in lines if "heygen-async " in line]
+    for command in commands:
+        make_app().parse_args(shlex.split(command), exit_on_error=False, print_error=False)
+
+    assert len(commands) > 20
+    assert not [line for line in lines if " #" in line]  # which an interactive zsh takes for words of the command
+
+
+async def test_the_sample_files_of_the_readme_are_copied(tmp_path):
+    copies = [line for _, text in BLOCKS for line in text.splitlines() if line.startswith("cp ")]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    code, output = await run("sh", "-c", " && ".join(copies), folder=tmp_path, PATH=path)
+
+    assert code == 0, output
+    assert (tmp_path / "source.mp4").read_bytes() == SAMPLE_VIDEO.read_bytes()
+    assert (tmp_path / "new-audio.mp3").read_bytes() == SAMPLE_AUDIO.read_bytes()
+
+
+async def test_every_call_that_the_readme_lists_exists():
+    listed = README.read_text(encoding="utf-8").partition("\n## The calls\n")[2].partition("\n## ")[0]
+    async with HeyGenSession("key", base_url="http://127.0.0.1:9") as heygen:
+        for calls in re.findall(r"^\| (`heygen.*?) \|", listed, re.MULTILINE):
+            owner = heygen
+            for call in re.findall(r"`([\w.]+)\(", calls):
+                *owners, name = call.removeprefix("heygen.").split(".")
+                owner = functools.reduce(getattr, owners, heygen if call.startswith("heygen.") else owner)
+                assert callable(getattr(owner, name)), call
 
 
 async def test_the_demo_writes_three_videos_that_play(tmp_path):

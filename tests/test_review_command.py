@@ -5,6 +5,7 @@ import contextlib
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -217,6 +218,16 @@ def test_a_manifest_that_does_not_exist_is_one_sentence(journal, tmp_path):
     assert ran.error["message"] == f"--manifest: No such file or directory: {tmp_path / 'none.csv'}"
 
 
+@pytest.mark.parametrize("name", ["rows.report.csv", "v.mp4", "empty.csv"])
+def test_a_manifest_that_is_none_is_misuse(name, manifest, journal, tmp_path):
+    (tmp_path / "rows.report.csv").write_text("row,place,key,state\n1,line 2,row-1,completed\n")
+    (tmp_path / "empty.csv").touch()
+    ran = run("review", journal, "--manifest", tmp_path / name)
+
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.error["message"].startswith(f"--manifest: {tmp_path / name} has no valid row")
+
+
 @pytest.mark.parametrize(
     ("words", "place"),
     [
@@ -232,10 +243,16 @@ def test_flags_that_do_not_fit_together_are_refused(manifest, words, place):
     assert place in ran.error["message"]
 
 
-def test_without_an_approved_row_the_command_says_how_to_approve(sandbox, manifest, journal, tmp_path):
-    ran = run("dub", manifest, "--approved", "--output-dir", tmp_path / "final", sandbox=sandbox)
+@pytest.mark.parametrize("name", ["rows", "two  words", "-rows", "it's"])
+def test_without_an_approved_row_a_command_to_paste_says_how_to_approve(name, sandbox, manifest, journal):
+    manifest.rename(manifest.with_stem(name))
+    journal.rename(journal.with_stem(name))
+    words = ("dub", "--approved", "--output-dir", "final", "--", f"{name}.csv")
+    ran = run(*words, sandbox=sandbox, cwd=manifest.parent)
+
     assert ran.code == 2
-    assert f"heygen-async review {journal}" in ran.error["message"]
+    *_, suggested = shlex.split(ran.error["hint"])
+    assert (manifest.parent / suggested).samefile(journal.with_stem(name))
 
 
 @pytest.mark.parametrize("key", ["row-1", ""], ids=["with a key", "without a key"])

@@ -32,7 +32,7 @@ def test_a_suggested_command_names_the_same_files_when_it_is_pasted(name):
     journal = manifest.with_suffix(".sqlite")
     flags = RunFlags(output_dir=Path("-out"), journal=journal)
     commands = RunCommands(manifest, flags, ReviewFlags(), None)
-    [again] = commands.after_rehearsal(is_over_budget=False).values()
+    again = commands.after_rehearsal()["Start the run"]
     *_, review = commands.after(SNAPSHOT, is_over_budget=False, drafts=journal).values()
 
     assert parsed(again)["manifest"] == manifest
@@ -54,9 +54,7 @@ def test_rows_of_a_file_that_the_shell_has_opened_are_to_be_on_standard_input(op
 def test_the_command_for_standard_input_stays_as_it_is():
     commands = RunCommands(Path("/dev/stdin"), RunFlags(journal=Path("j.sqlite")), ReviewFlags(), None)
 
-    assert commands.after_rehearsal(is_over_budget=False) == {
-        "Start the run": "heygen-async dub /dev/stdin --journal j.sqlite"
-    }
+    assert commands.after_rehearsal()["Start the run"] == "heygen-async dub /dev/stdin --journal j.sqlite"
 
 
 @pytest.mark.parametrize("output", ["-x.mp4", "--overwrite", "two words.mp4"])

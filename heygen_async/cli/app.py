@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -110,9 +111,18 @@ def run(argv: Sequence[str], interrupts: Interrupts) -> int:
         from heygen_async._task_group import first_error  # noqa: PLC0415 a list of commands needs no event loop
 
         first = first_error(error)
+        code = exit_code(first)
+        if code == Exit.USAGE and _is_misread(argv):
+            first.add_note("the locale lacks characters of this command: run it again with PYTHONUTF8=1")
         print_error(first, as_json=as_json)
-        return exit_code(first)
     return code
+
+
+def _is_misread(argv: Sequence[str]) -> bool:
+    """Return whether words have characters that the encoding of the locale, such as ASCII, does not have."""
+    if sys.getfilesystemencoding() == "utf-8":
+        return False  # what cannot be read is no text
+    return any("\udc80" <= char <= "\udcff" for word in argv for char in word)
 
 
 def _run(argv: Sequence[str], interrupts: Interrupts) -> int:

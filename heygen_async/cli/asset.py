@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from heygen_async.cli.advice import advising_on_output
 from heygen_async.cli.create_request import check_file
 from heygen_async.cli.live import transfer
-from heygen_async.cli.options import Options, session
+from heygen_async.cli.options import Options, PathFlag, session
 from heygen_async.cli.output import emit_one_of_many, note
 from heygen_async.cli.problems import Problems
 
@@ -20,7 +20,7 @@ app: Final = App(name="asset", help="Upload files.")
 
 @app.command
 def upload(
-    *files: Annotated[Path, Parameter(name="FILE", required=True)],
+    *files: Annotated[PathFlag, Parameter(name="FILE", required=True)],
     options: Options = Options(),  # noqa: B008 frozen
 ) -> Coroutine[Any, Any, None]:
     """Upload files, and print the asset of each: as JSON, one per line.

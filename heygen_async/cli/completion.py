@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
+
+_CORRECTIONS: Final = {
+    # Names with blanks would be split; without words of its own a command gets those of readline, which quotes them.
+    "bash": (('COMPREPLY=( $(compgen -f -- "${cur}") )', "COMPREPLY=()"), ("complete -F ", "complete -o default -F ")),
+    # The file defines another function than the one that zsh loads from it, which is named after the file.
+    "zsh": (("_cyclopts_heygen-async", "_heygen-async"),),
+    "fish": (),
+}
+"""What is replaced in the scripts of cyclopts, by shell."""
 
 
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
@@ -21,4 +30,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """
     from heygen_async.cli.app import make_app  # noqa: PLC0415 it knows this command by its path
 
-    print(make_app().generate_completion(shell=shell))  # noqa: T201 it is the result
+    script = make_app().generate_completion(shell=shell)
+    for wrong, right in _CORRECTIONS[shell]:
+        script = script.replace(wrong, right)
+    print(script)  # noqa: T201 it is the result

@@ -18,7 +18,7 @@ from heygen_async.cli.live import transfer
 from heygen_async.cli.number_flags import PlainNumber
 from heygen_async.cli.options import CHOICE, Options, Switch, WaitOptions, session
 from heygen_async.cli.output import emit, note, print_json
-from heygen_async.cli.output_flags import OutputFlags, Target
+from heygen_async.cli.output_flags import FileText, OutputFlags, Target
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.wait import how_to_continue, wait_for
 from heygen_async.errors import HeyGenError
@@ -41,10 +41,10 @@ class _Flags(LipsyncOptions, total=False):
 def create(
     *,
     data: Annotated[
-        str | None, Parameter(name=("--data", "-d"), allow_leading_hyphen=True, metavar="JSON|FILE|-")
+        FileText | None, Parameter(name=("--data", "-d"), allow_leading_hyphen=True, metavar="JSON|FILE|-")
     ] = None,
-    video: Annotated[str | None, Parameter(metavar=_SOURCE)] = None,
-    audio: Annotated[str | None, Parameter(metavar=_SOURCE)] = None,
+    video: Annotated[FileText | None, Parameter(metavar=_SOURCE)] = None,
+    audio: Annotated[FileText | None, Parameter(metavar=_SOURCE)] = None,
     wait: Switch = False,
     output: Target | None = None,
     captions: Switch = False,
@@ -96,7 +96,7 @@ def create(
     if (captions or overwrite) and output is None:
         problems.add("", "--captions and --overwrite need --output")
     # Standard input is read before the event loop runs: there a signal would wait for its end.
-    content = None if data is None else read_data(data)
+    content = None if data is None else read_data(str(data))
     request = compose(content, video=video, audio=audio, flags=flags, problems=problems)
     if idempotency_key is not None:
         with problems.at("--idempotency-key"):

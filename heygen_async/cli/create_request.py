@@ -15,6 +15,7 @@ import orjson
 
 from heygen_async._arguments import host_problem
 from heygen_async._media.sniffing import Role
+from heygen_async.cli.output_flags import FileText
 from heygen_async.cli.problems import Problems
 from heygen_async.cli.streams import read_input
 from heygen_async.models import AssetId, LipsyncOptions, LipsyncRequest, Source, row_faults
@@ -45,7 +46,12 @@ def read_data(given: str) -> bytes:
 
 
 def compose(
-    data: bytes | None, *, video: str | None, audio: str | None, flags: Mapping[str, object], problems: Problems
+    data: bytes | None,
+    *,
+    video: FileText | None,
+    audio: FileText | None,
+    flags: Mapping[str, object],
+    problems: Problems,
 ) -> LipsyncRequest | None:
     """Return the request that JSON *data*, the sources and the other *flags* make.
 
@@ -67,7 +73,7 @@ def compose(
         if text is not None:
             fields[role] = None
             with problems.at(f"--{role}"):
-                fields[role] = source(text, role)
+                fields[role] = source(str(text), role)
         elif role not in fields:
             problems.add("", f'{role} is missing: give --{role}, or "{role}" in -d')
     fields |= {name: value for name, value in flags.items() if value is not None}

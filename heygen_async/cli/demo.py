@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import filecmp
+import os
 from collections.abc import Coroutine, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,9 +32,19 @@ JOB_SECONDS: Final = (20.0, 35.0, 50.0)
 SPEED: Final = 10.0
 
 PROGRAM: Final = """\
-async with HeyGenSession() as heygen:
-    lipsync = await heygen.dub(video=Path({video!r}), audio=Path({audio!r}), output="dubbed.mp4")
-    print(lipsync.title, lipsync.duration)"""
+import asyncio
+from pathlib import Path
+
+from heygen_async import HeyGenSession
+
+
+async def main():
+    async with HeyGenSession() as heygen:
+        lipsync = await heygen.dub(video=Path({video!r}), audio=Path({audio!r}), output="dubbed.mp4")
+        print(lipsync.status, lipsync.duration)
+
+
+asyncio.run(main())"""
 
 _COLOURS: Final = {"completed": "green", "failed": "red", "running": "yellow"}
 
@@ -77,7 +88,7 @@ def demo(
     problems.check()
     dubs = _dubs(sources[0], output_dir)
     with problems.at("--output-dir"):
-        output_dir.mkdir(parents=True, exist_ok=True)
+        _make_folder(output_dir)
         problems.add("--output-dir", *_in_the_way(sources[0], dubs))
     problems.check()
     return _demo(*sources, dubs, options)
@@ -86,6 +97,20 @@ def demo(
 def _dubs(video: Path, folder: Path) -> list[_Dub]:
     name = one_line(whole_characters(video.stem)) or "video"  # a file name may hold what no title may
     return [_Dub(f"{name}, {language}", folder / f"{video.stem}-{language.lower()}.mp4") for language in LANGUAGES]
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder, unless it is there already.
+
+    Raises:
+        OSError: If it cannot be made.
+        ValueError: If nothing can be written into it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"the folder {folder} is not writable")
 
 
 def _in_the_way(video: Path, dubs: list[_Dub]) -> Iterator[str]:
@@ -120,7 +145,7 @@ def _object(dub: _Dub) -> JSON:
 def _print_for_people(video: Path, audio: Path, dubs: list[_Dub]) -> None:
     printer = Console()
     printer.print(_table(dubs))
-    printer.print("\nThe same program for HeyGen, with your API key in HEYGEN_API_KEY:\n")
+    printer.print("\nOne such video by HeyGen, with your API key in HEYGEN_API_KEY; it costs credit:\n")
     printer.print(_program(video, audio), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -150,4 +175,4 @@ def _table(dubs: list[_Dub]) -> Table:
 
 
 def _program(video: Path, audio: Path) -> str:
-    return PROGRAM.format(video=video.name, audio=audio.name)
+    return PROGRAM.format(video=str(video), audio=str(audio))

@@ -7,7 +7,7 @@ import logging
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -38,7 +38,7 @@ from heygen_async.cli.dub_view import checking_view, line, live_view
 from heygen_async.cli.durations import Duration
 from heygen_async.cli.exits import Exit
 from heygen_async.cli.live import is_watched, live
-from heygen_async.cli.options import RETRY, Options, Switch, polling, session
+from heygen_async.cli.options import RETRY, Options, PathFlag, Switch, polling, session
 from heygen_async.cli.output import note, print_json, print_json_line, print_parts, wants_json
 from heygen_async.cli.problems import listing_bad_rows
 from heygen_async.cli.review_flags import ReviewFlags
@@ -90,7 +90,7 @@ class _Plan:
 
 
 def dub(
-    manifest: Annotated[Path, Parameter(name="MANIFEST")],
+    manifest: Annotated[PathFlag, Parameter(name="MANIFEST")],
     /,
     *,
     flags: RunFlags = RunFlags(),  # noqa: B008 frozen
@@ -113,7 +113,7 @@ def dub(
     Args:
         manifest: The file that lists the rows.
         dry_run: Check all rows, print what would be done and the estimated cost, and send nothing.
-        sandbox: Rehearse in a local sandbox: no API key, no costs, no file is kept.
+        sandbox: Rehearse in a local sandbox: no API key, no costs, no budget, no file is kept.
         poll_every: How often to poll, such as 5 or 1m; without it every 1 to 15 s, by the age of the job.
     """
     files = RunFiles.of(manifest, flags.journal, is_kept=not sandbox)
@@ -145,8 +145,10 @@ async def _run_for_real(plan: _Plan, policy: PollPolicy, *, dry_run: bool) -> Ex
 async def _rehearse(plan: _Plan, *, dry_run: bool) -> Exit:
     async with temporary_folder() as folder:
         note("rehearsal in a local sandbox: nothing is paid, no file is kept", plan.options)
-        # Rows with an output of their own are written where they cannot be in the way of the real run.
-        rehearsal = attrs.evolve(plan, flags=attrs.evolve(plan.flags, output_dir=folder))
+        # Rows with an output of their own are written where they cannot be in the way of the real run. The budget is
+        # for the dry run only: the jobs of a sandbox are as long as its sample, or as the video, and not as the audio.
+        budget = plan.flags.budget if dry_run else None
+        rehearsal = attrs.evolve(plan, flags=attrs.evolve(plan.flags, output_dir=folder, budget=budget))
         async with (
             Sandbox(speed=_SANDBOX_SPEED, balance=1e6, seed=secrets.randbits(32)) as sandbox,
             HeyGenSession(sandbox.api_key, base_url=sandbox.url, polling=_SANDBOX_POLLING, retry=RETRY.get()) as heygen,
@@ -170,8 +172,8 @@ async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
     page = _page(progress) if plan.review.review else None
     run = plan.run(heygen, await plan.rows(), progress.on_event if page is None else page.on_event)
     with _summarized(run, progress, plan) as print_summary:
-        async with _entered(run, plan.options), _served(page, run, plan, print_summary):
-            with advising(_AGAIN):
+        async with _entered(run, plan), _served(page, run, plan, print_summary):
+            with _advising(plan):
                 progress.begin(run.snapshot())
                 with _shown(run, progress, plan.options) as show:
                     async with _reported(run, progress, plan):
@@ -182,12 +184,17 @@ async def _run(plan: _Plan, heygen: HeyGenSession) -> Exit:
 
 
 @asynccontextmanager
-async def _entered(run: DubRun, options: Options) -> AsyncIterator[None]:
+async def _entered(run: DubRun, plan: _Plan) -> AsyncIterator[None]:
     """Enter the run, and show meanwhile that its rows are checked."""
     async with AsyncExitStack() as stack:
-        with advising(_AGAIN), live(checking_view) if is_watched(options) else nullcontext():
+        with _advising(plan), live(checking_view) if is_watched(plan.options) else nullcontext():
             await stack.enter_async_context(run)
         yield
+
+
+def _advising(plan: _Plan) -> AbstractContextManager[None]:
+    """Say to what interrupts the body how to continue the run; a rehearsal leaves nothing to continue."""
+    return nullcontext() if plan.is_rehearsal else advising(_AGAIN)
 
 
 def _page(progress: RunProgress) -> PageOfRun:
@@ -239,8 +246,9 @@ def _print_summary(run: DubRun, progress: RunProgress, plan: _Plan) -> None:
     if not is_json and str(sys.exception()) == snapshot.halted:
         snapshot = attrs.evolve(snapshot, halted=None)  # the error is printed below, with a hint
     if plan.is_rehearsal:
+        snapshot = attrs.evolve(snapshot, estimate=0.0, spent=0.0, reserved=0.0)
         snapshot = attrs.evolve(snapshot, balance_before=None, balance_after=None)
-        commands = plan.commands.after_rehearsal(is_over_budget=progress.is_over_budget)
+        commands = plan.commands.after_rehearsal()
     else:
         drafts = plan.files.journal if progress.has_drafts else None
         commands = plan.commands.after(

@@ -32,11 +32,10 @@ class RunCommands:
     review: ReviewFlags
     base_url: str | None
 
-    def after_rehearsal(self, *, is_over_budget: bool) -> dict[str, str]:
-        """Return the command that starts the run, by what it does; *is_over_budget* as in `after`."""
-        if is_over_budget:
-            return self._for_rows({"Start the run with a higher budget": self._with_another_budget()})
-        return self._for_rows({"Start the run": self._command(self.flags)})
+    def after_rehearsal(self) -> dict[str, str]:
+        """Return the commands that estimate the cost of the run and start it, by what they do."""
+        run = self._command(self.flags)
+        return self._for_rows({"Estimate the cost": f"{run} --dry-run", "Start the run": run})
 
     def after_dry_run(self, survey: Survey) -> dict[str, str]:
         """Return the commands to run next, by what they do: none if there is nothing to do."""

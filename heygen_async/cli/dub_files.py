@@ -172,8 +172,9 @@ async def approved_rows(manifest: Manifest, files: RunFiles, review: ReviewFlags
         raise ValueError("a rehearsal knows no review: leave out --sandbox or --approved")
     reviews = await read_reviews(files.journal)
     if not reviews.approved:
-        review_it = command("review", file(files.journal))
-        raise ValueError(f"no row is approved: watch the drafts first with {review_it}")
+        nothing = ValueError("no row is approved: watch the drafts first")
+        nothing.add_note(command("review", file(files.journal)))
+        raise nothing
     if left_out := await asyncio.to_thread(lambda: _left_out(manifest, reviews)):
         names = ", ".join([*left_out[:_NAMED], *(["..."] if len(left_out) > _NAMED else [])])
         count = f"{len(left_out):,} approved {'row is' if len(left_out) == 1 else 'rows are'}"

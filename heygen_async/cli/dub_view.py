@@ -94,11 +94,10 @@ def _failure(outcome: DubOutcome) -> Text:
 
 def money(snapshot: DubSnapshot, progress: RunProgress) -> str:
     """Return what is spent and reserved, by the estimate."""
-    about = f"about ${snapshot.spent:,.2f}"
     if progress.is_rehearsal:
-        return with_reserved(f"would cost {about}", snapshot)
+        return "nothing paid"
     runs = " in all runs" if progress.has_earlier_runs else ""
-    return with_reserved(f"{about} spent{runs}", snapshot)
+    return with_reserved(f"about ${snapshot.spent:,.2f} spent{runs}", snapshot)
 
 
 class _Money(Protocol):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LISTED: Final = 20
 """Problems in the message of a JSON error; `problems` has more of them."""
-_NUMBERS: Final[dict[object, str]] = {float: "a number", int: "a whole number"}
+_KINDS: Final[dict[object, str]] = {float: "a number", int: "a whole number", bool: "true or false"}
 _SCOPES: Final = "The API key is valid but lacks a permission: check its scopes, or use another key."
 
 
@@ -100,8 +100,18 @@ def _usage_line(error: CycloptsError) -> str:
             return one_line(_missing(error, missing))
         case UnknownOptionError(token=Token(keyword=None, value="-"), command_chain=("dub",)):
             return "MANIFEST cannot be -: for standard input give /dev/stdin and --journal"
-        case CoercionError(msg=None, token=Token(keyword=str(flag), value=value), target_type=kind) if kind in _NUMBERS:
-            return one_line(f"{flag} must be {_NUMBERS[kind]}, not {value!r}")
+        case CoercionError():
+            return one_line(_wrong_value(error))
+        case _:
+            return message_of(error)
+
+
+def _wrong_value(error: CoercionError) -> str:
+    match error:
+        case CoercionError(msg=None, token=Token(keyword=str(flag), value=value), target_type=kind) if kind in _KINDS:
+            return f"{flag} must be {_KINDS[kind]}, not {value!r}"
+        case CoercionError(msg=str(reason), token=Token(keyword=None), argument=Argument(name=name)):
+            return f"{name}: {reason}"
         case CoercionError(token=Token(keyword="--rates" as flag)):
             return f"{flag} are by mode: write {flag}.speed 0.033"
         case _:

@@ -38,12 +38,14 @@ _CODES: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (OSError, Exit.FAILED),
 )
 """The first that fits decides."""
+_WRONG_PATH: Final = frozenset({errno.ENAMETOOLONG, errno.EROFS})
+"""The errors of a wrong path that have no class of their own."""
 
 
 def exit_code(error: BaseException) -> Exit:
     """Return the exit code for an *error* that ends a command."""
     if isinstance(error, Interrupted):
         return Exit(error.exit_code)
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # which has no class of its own
+    if isinstance(error, OSError) and error.errno in _WRONG_PATH:
         return Exit.USAGE
     return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.USAGE)

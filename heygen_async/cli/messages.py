@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from heygen_async._text import one_line
+from heygen_async._text import escape_controls
 
 # A library's message names keyword arguments and types; a shell has flags and paths.
 _KEYWORD: Final = re.compile(r"\b(?:([a-z_]+)=True\b|(run|base_url)=(?=[ ,]))")
@@ -20,11 +20,16 @@ def in_shell_words(text: str) -> str:
     text = _NOT_AN_ID.sub(lambda found: f"ID {found[2]}; an id is one word, such as {_IDS[found[1]]}", text)
     text = _ARGUMENT.sub(lambda found: "ID" if found[1] else "the base URL (--base-url, HEYGEN_BASE_URL)", text)
     text = text.replace("give a Path", "give its path").replace("must be True, False or None", "must be true or false")
-    return one_line(text)
+    return _on_one_line(text)
+
+
+def _on_one_line(text: str) -> str:
+    """Return *text* on one line, with all of its spaces: the name of a file in it may be copied."""
+    return escape_controls(" ".join(text.splitlines())).strip(" ")
 
 
 def message_of(error: BaseException) -> str:
     """Return the message of an *error* on one line."""
     if isinstance(error, OSError) and isinstance(error.strerror, str):
-        return one_line(": ".join(str(part) for part in (error.strerror, error.filename) if part))
+        return _on_one_line(": ".join(str(part) for part in (error.strerror, error.filename) if part))
     return in_shell_words(str(error) or type(error).__name__)

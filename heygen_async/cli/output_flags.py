@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from heygen_async import HeyGenSession
     from heygen_async.models import Lipsync
 
-Target: TypeAlias = Annotated[str, Parameter(name=("--output", "-o"), metavar="FILE|FOLDER")]
+FileText: TypeAlias = str | Path
+"""A text for which shells complete the names of files, because of the `Path`; it is never one."""
+Target: TypeAlias = Annotated[FileText, Parameter(name=("--output", "-o"), metavar="FILE|FOLDER")]
 """As it was written: a slash at its end makes it a folder, which a `Path` would forget."""
 
 
@@ -26,7 +28,7 @@ Target: TypeAlias = Annotated[str, Parameter(name=("--output", "-o"), metavar="F
 class OutputFlags:
     """A file, or a folder to write into."""
 
-    output: str
+    output: str = field(converter=str)
     overwrite: bool = field(kw_only=True)
     captions: bool = field(kw_only=True)
 
@@ -40,6 +42,8 @@ class OutputFlags:
 
         if not self.output:
             return ["must not be empty"]
+        if self.output == "-":
+            return ["must be a file or a folder, not standard output; a file of this name is ./-"]
         path = os.path.expanduser(self.output)  # noqa: PTH111 Path raises where there is no home
         if os.path.isdir(path):  # noqa: PTH112 never raises, whatever the path holds
             return [] if os.access(path, os.W_OK | os.X_OK) else [f"the folder {path} is not writable"]

@@ -36,7 +36,7 @@ _DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 async def review(
-    journal: Annotated[Path, Parameter(name="JOURNAL")],
+    journal: Annotated[PathFlag, Parameter(name="JOURNAL")],
     /,
     *,
     manifest: PathFlag | None = None,
@@ -66,6 +66,8 @@ async def review(
         problems = Problems()
         with problems.at("--manifest" if manifest else ""):
             rows = {} if listed is None else await manifest_rows(Manifest(listed), opened)
+            if manifest is not None and not rows:
+                raise ValueError(f"{manifest} has no valid row: name the manifest of the run")
         problems.check()
         with advising_on_port(port):
             page = RunPage(journal=opened, name=journal.name, rows=rows)

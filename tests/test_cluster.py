@@ -530,6 +530,39 @@ async def test_the_budget_skips_rows_and_a_higher_one_lets_them_go(stage: Stage)
     assert sum(stage.jobs().values()) == 4
 
 
+@pytest.mark.parametrize("kinds", [("links", "files"), ("files", "links"), ("links", "files", "links")])
+async def test_the_budget_counts_for_links_and_files_together(stage: Stage, kinds: Sequence[str]) -> None:
+    source = stage.folder / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    audio = {"links": AUDIO, "files": source}
+    given = [
+        DubRow(url(f"{part}-{number}", "duration=10"), audio[kind], key=f"row-{part}-{number}", end_time=10.0)  # $0.333
+        for part, kind in enumerate(kinds)
+        for number in range(3)
+    ]
+    await stage.enqueue(given, budget=1.0)
+    status = await stage.complete()
+
+    assert set(status.runs[0].rows) == {"done", "skipped"}
+    assert status.runs[0].spent <= 1.0
+
+
+@pytest.mark.parametrize("has_output", [True, False])
+@pytest.mark.parametrize(("length", "most"), [(60, 4.0), (300, 25.0)])
+async def test_a_length_that_is_not_known_is_taken_as_the_longest_seen_of_such_rows(
+    stage: Stage, has_output: bool, length: int, most: float
+) -> None:
+    options = {"budget": most, "output_dir": stage.folder / "out" if has_output else None}
+    part = [DubRow(url("part", "duration=1"), AUDIO, key="part", end_time=1.0)]
+    await stage.enqueue(part, **options)
+    await stage.complete()
+    await stage.enqueue([*part, *rows(6, f"duration={length}")], **options)
+    status = await stage.complete()
+
+    assert status.runs[0].rows["done"] >= 2
+    assert status.runs[0].spent <= most
+
+
 @pytest.mark.parametrize("kind", ["links", "files"])
 async def test_a_run_that_waits_for_its_budget_holds_up_no_other_run(
     database_url: str, tmp_path: Path, kind: str

@@ -10,6 +10,7 @@ from typing import Final
 
 from attrs import evolve
 
+from heygen_async.bulk.budget import Budget, length_of
 from heygen_async.bulk.cluster.rows import Stage, StepAnswer, StoredRow
 from heygen_async.bulk.limits import Unanswered, asks_too_long
 from heygen_async.bulk.program import RetryDelays, Step, answer_of, ended, next_step
@@ -102,6 +103,12 @@ def _answer(stage: Stage, record: Record, *, is_skipped: bool) -> tuple[StepAnsw
         return None, None  # creates do not depend on it
     is_unanswered = isinstance(error, HeyGenError) and error.is_transient
     return StepAnswer.UNANSWERED if is_unanswered else StepAnswer.RECOVERED, None
+
+
+def cost_of(stored: StoredRow, job: Lipsync, rates: Mapping[str, float]) -> float:
+    """Return what the job of a row cost, in dollars: its estimate, unless the API reports its length."""
+    seconds = length_of(job)
+    return stored.record.estimate if seconds is None else Budget(rates).price(stored.row.row.mode, seconds)
 
 
 def after_end(

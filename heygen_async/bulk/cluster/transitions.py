@@ -119,6 +119,11 @@ def after_end(
     return placed(evolve(stored, record=record), now, max_attempts=max_attempts, delays=delays, has_file=False)
 
 
+def unstopped(record: Record) -> Record:
+    """Return the record of a row that is worked on again."""
+    return evolve(record, is_stopped=False, tries=0)
+
+
 def given_up(stored: StoredRow, error: Exception, now: float, *, max_attempts: int, delays: RetryDelays) -> StoredRow:
     """Return a row for which nothing more is done."""
     stopped = evolve(stored, record=stored.record.stopped(error), answer=None)

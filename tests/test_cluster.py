@@ -10,7 +10,7 @@ import secrets
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -359,6 +359,93 @@ async def test_a_skipped_row_that_has_changed_is_changed_and_released(stage: Sta
     assert [job.body["end_time"] for job in stage.sandbox.jobs] == [20.0]
 
 
+def _change_in_content(stage: Stage, source: Path) -> DubRow:
+    source.write_bytes(SAMPLE_AUDIO.read_bytes() + b"more")
+    return DubRow(url(1), source, key="row-1")
+
+
+def _move(stage: Stage, source: Path) -> DubRow:
+    source.rename(stage.folder / "moved.mp3")
+    return DubRow(url(1), stage.folder / "moved.mp3", key="row-1")
+
+
+def _take_the_output(stage: Stage, source: Path) -> DubRow:
+    (stage.folder / "out" / "row-1.mp4").write_bytes(b"of somebody else")
+    return DubRow(url(1), source, key="row-1", output="free.mp4")
+
+
+@pytest.mark.parametrize("change", [_change_in_content, _move, _take_the_output])
+async def test_a_row_that_failed_before_it_had_a_job_is_tried_again_as_it_is_enqueued_then(
+    stage: Stage, change: Callable[[Stage, Path], DubRow]
+) -> None:
+    source = stage.folder / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    await stage.enqueue([DubRow(url(1), source, key="row-1")])
+    again = change(stage, source)
+    assert (await stage.complete()).runs[0].rows == {"failed": 1}
+
+    found = await stage.enqueue([again])
+    assert (found.changed, found.survey.to_submit) == (1, 1)
+    assert (await stage.complete()).runs[0].rows == {"done": 1}
+    assert (await stage.enqueue([again])).changed == 0
+
+
+async def test_captions_are_written_of_rows_that_have_not_ended_if_the_last_enqueue_wants_them(stage: Stage) -> None:
+    await stage.enqueue(rows(1))
+    await stage.complete()
+    await stage.enqueue(rows(3))
+    assert (await stage.enqueue([*rows(2), evolve(rows(3)[2], captions=False)], captions=True)).changed == 2
+    await stage.complete()
+
+    assert stage.files() == {"row-1.mp4", "row-2.mp4", "row-2.srt", "row-3.mp4"}
+
+
+def before_the_release(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[object]]) -> None:
+    """Do something once when all rows of the next enqueue were checked and stored."""
+    fetch = LockedConnection.fetch
+
+    async def after_that(self: LockedConnection, statement: str, values: object = None) -> object:
+        if "released" in statement:
+            monkeypatch.undo()
+            await act()
+        return await fetch(self, statement, values)
+
+    monkeypatch.setattr(LockedConnection, "fetch", after_that)
+
+
+@pytest.mark.parametrize(
+    "change", [{"audio": "https://example.com/other.mp3"}, {"title": "other"}, {"mode": "precision"}]
+)
+async def test_a_row_that_is_submitted_while_its_change_is_checked_is_refused_with_all_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, change: Mapping[str, str]
+) -> None:
+    await stage.enqueue(rows(1))
+    before_the_release(monkeypatch, stage.complete)
+    with pytest.raises(BadRows, match="of the row row-1 have changed since its job was created"):
+        await stage.enqueue([evolve(rows(1)[0], **change), *rows(2)[1:]])
+
+    assert (await stage.cluster.status()).runs[0].rows == {"done": 1}
+    assert [job.body["audio"]["url"] for job in stage.sandbox.jobs] == [AUDIO]
+
+
+@pytest.mark.parametrize("stages", [{"flight"}, {"download"}, {"done"}])
+async def test_a_row_that_moves_on_while_its_new_output_is_checked_is_written_there(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, stages: set[str]
+) -> None:
+    await stage.enqueue(rows(3))
+    again = [evolve(row, output=f"new/{row.key}.mp4") for row in rows(3)]
+
+    async def until_there() -> None:
+        async with stage.worker(downloads=0 if "done" not in stages else 4):
+            await stage.until(lambda status: bool(stages & status.runs[0].rows.keys()))
+
+    before_the_release(monkeypatch, until_there)
+    assert (await stage.enqueue(again)).changed == 3
+    assert (await stage.complete()).runs[0].rows == {"done": 3}
+    assert {path.name for path in (stage.folder / "out" / "new").iterdir()} == {f"row-{n}.mp4" for n in (1, 2, 3)}
+    assert sum(stage.jobs().values()) == 3
+
+
 async def test_a_run_that_an_enqueue_left_when_it_died_takes_another_folder(stage: Stage) -> None:
     async with locked_run(stage.cluster._database, stage.sandbox.url, "default", RunOptions(output_dir="/nowhere")):
         pass
@@ -528,6 +615,39 @@ async def test_the_budget_skips_rows_and_a_higher_one_lets_them_go(stage: Stage)
     await stage.enqueue(given, budget=10.0)
     assert (await stage.complete()).runs[0].rows == {"done": 4}
     assert sum(stage.jobs().values()) == 4
+
+
+@pytest.mark.parametrize("kinds", [("links", "files"), ("files", "links"), ("links", "files", "links")])
+async def test_the_budget_counts_for_links_and_files_together(stage: Stage, kinds: Sequence[str]) -> None:
+    source = stage.folder / "new.mp3"
+    source.write_bytes(SAMPLE_AUDIO.read_bytes())
+    audio = {"links": AUDIO, "files": source}
+    given = [
+        DubRow(url(f"{part}-{number}", "duration=10"), audio[kind], key=f"row-{part}-{number}", end_time=10.0)  # $0.333
+        for part, kind in enumerate(kinds)
+        for number in range(3)
+    ]
+    await stage.enqueue(given, budget=1.0)
+    status = await stage.complete()
+
+    assert set(status.runs[0].rows) == {"done", "skipped"}
+    assert status.runs[0].spent <= 1.0
+
+
+@pytest.mark.parametrize("has_output", [True, False])
+@pytest.mark.parametrize(("length", "most"), [(60, 4.0), (300, 25.0)])
+async def test_a_length_that_is_not_known_is_taken_as_the_longest_seen_of_such_rows(
+    stage: Stage, has_output: bool, length: int, most: float
+) -> None:
+    options = {"budget": most, "output_dir": stage.folder / "out" if has_output else None}
+    part = [DubRow(url("part", "duration=1"), AUDIO, key="part", end_time=1.0)]
+    await stage.enqueue(part, **options)
+    await stage.complete()
+    await stage.enqueue([*part, *rows(6, f"duration={length}")], **options)
+    status = await stage.complete()
+
+    assert status.runs[0].rows["done"] >= 2
+    assert status.runs[0].spent <= most
 
 
 @pytest.mark.parametrize("kind", ["links", "files"])

@@ -75,8 +75,9 @@ async def enqueue(
     """Check all rows of a manifest, and store them for the workers; it needs no API key.
 
     Sources are public URLs, files in a folder that all machines share under the same path, or asset:ID. Enqueueing
-    the same manifest again adds nothing; the options that are given then count from then on, and those that are not
-    given are back at their defaults: without --budget the run has none.
+    the same manifest again adds nothing; rows that have changed are worked on as they are then, and rows that are left
+    out stay in the run. The options that are given then count from then on, and those that are not given are back at
+    their defaults: without --budget the run has none.
 
     Example: heygen-async cluster enqueue episodes.csv --output-dir /shared/dubbed
 

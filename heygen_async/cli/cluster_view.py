@@ -26,8 +26,8 @@ def enqueued_lines(found: Enqueued, budget: float | None) -> Iterator[str]:
         found: What was enqueued.
         budget: The budget of the run: that of its last enqueue.
     """
-    changed = f", {found.changed:,} to be tried again because they have changed" if found.changed else ""
-    known = found.rows - found.added - found.changed
+    changed = f", {found.changed:,} of them changed" if found.changed else ""
+    known = found.rows - found.added
     yield one_line(f"run {found.run}: {_many(found.added, 'row')} added, {known:,} known already{changed}")
     survey = found.survey
     assumed = f"; {survey.unknown:,} of unknown length, for which a length is assumed" if survey.unknown else ""

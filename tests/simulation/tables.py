@@ -163,7 +163,7 @@ class Tables:
             scheduler_store._SAVE_LEARNT: self._save_learnt,
             scheduler_store._READY: self._ready,
             scheduler_store._TO_PREPARE: self._to_prepare,
-            "SELECT run, array_agg(counted)": self._reserved,
+            scheduler_store._MONEY: self._money,
             scheduler_store._MARK_DEFERRED: self._mark_deferred,
             scheduler_store._TAKE_BACK: self._take_back,
             scheduler_store._AT_WORK: lambda _: [
@@ -317,7 +317,7 @@ class Tables:
         ]
         preparing = sum(row.deferred is not None or row.holder is not None for row in self._in("prepare"))
         ahead = min(preparing, of["limit"]) + min(len(self._in("ready")), of["limit"])
-        return [(self.halted, answered, busy, due, [[1, ahead]] if ahead else [], [[1, self._spent(), self.longest]])]
+        return [(self.halted, answered, busy, due, [[1, ahead]] if ahead else [])]
 
     def _save_learnt(self, of: Values) -> Result:
         if of["epoch"] != self.epoch:
@@ -344,9 +344,8 @@ class Tables:
         rows.sort(key=lambda row: row.number)
         return [row.columns for one in of["rooms"] for row in rows[: one["room"]]]
 
-    def _reserved(self, _: Values) -> Result:
-        prices = [row.price for row in self.rows.values() if row.reserved]
-        return [(1, prices)] if prices else []
+    def _money(self, _: Values) -> Result:
+        return [(1, self._spent(), self.longest, [row.price for row in self.rows.values() if row.reserved])]
 
     def _mark_deferred(self, of: Values) -> Result:
         rows = [row for row in self._given(of) if row.holder is None]

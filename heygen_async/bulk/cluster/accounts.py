@@ -105,13 +105,6 @@ class AccountStore:
         )
         return Ticket(*found[0]) if found else None
 
-    async def learn_length(self, run: int, seconds: float) -> None:
-        """Note the length of an output."""
-        await self.database.fetch(
-            "UPDATE runs SET longest = %(seconds)s WHERE id = %(run)s AND longest < %(seconds)s",
-            {"run": run, "seconds": seconds},
-        )
-
     async def pace(self) -> float:
         """Reserve the time of one request of the account, and return the seconds until then."""
         found = await self.database.fetch(_PACE, {"account": self.account})

@@ -30,7 +30,7 @@ from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.status import ClusterStatus, read_cluster_status
-from heygen_async.bulk.cluster.transitions import placed
+from heygen_async.bulk.cluster.transitions import placed, unstopped
 from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
 from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest
@@ -109,8 +109,9 @@ class Cluster:
     ) -> Enqueued:
         """Check all rows, store them, and release them to the workers; or none, if any has a problem.
 
-        Rows that are stored already stay as they are: the same rows again add nothing, and a row that had failed and
-        has changed gets another attempt. Options are those of the last call: a higher budget lets skipped rows go.
+        The same rows again add nothing. A row that is stored already and has changed is worked on as it is now, and
+        gets another attempt if it had failed; once it has a job, its video, audio and options must stay the same. Rows
+        that are left out stay in the run. Options are those of the last call: a higher budget lets skipped rows go.
 
         Args:
             rows: The rows. Sources are public URLs, files in a folder that all machines share, or assets.
@@ -395,7 +396,7 @@ async def _account_name(api: Api) -> str:
 
 
 def _forgiven(row: StoredRow) -> StoredRow:
-    record = evolve(row.record, is_stopped=False, tries=0, error=None)
+    record = evolve(unstopped(row.record), error=None)
     return evolve(row, record=record.forgiving() if record.state is not State.DONE else record, unanswered=(0, -1))
 
 

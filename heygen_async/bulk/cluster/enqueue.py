@@ -1,9 +1,10 @@
 """Rows become work: all of them are checked and stored first, and only then released to the workers, or none is.
 
-Rule 1: a row that is stored already stays as it is, unless it failed and has changed: the same manifest adds nothing.
+Rule 1: a row that is stored already stays as it is, unless it has changed: the same manifest adds nothing.
 Rule 2: rows are stored once all of them were checked, and held back until all are stored; those that were stored before
 change at that moment too. An enqueue that dies before leaves nothing to do, and the next one removes what it has left.
-There is one enqueue of a run at a time: it works on the connection that holds the lock of the run.
+There is one enqueue of a run at a time: it works on the connection that holds the lock of the run. Workers go on
+meanwhile: a row that changes is compared again if they have moved it on, because it may have been submitted.
 Rule 3: an enqueue that is refused leaves nothing: no row, no new run and no folder.
 """
 
@@ -30,22 +31,24 @@ from heygen_async.bulk.cluster.rows import (
     StoredRow,
     option_problem,
     record_from_json,
+    row_digest,
     row_to_json,
     source_problem,
 )
 from heygen_async.bulk.cluster.schema import CHANNEL
-from heygen_async.bulk.cluster.transitions import placed
+from heygen_async.bulk.cluster.transitions import placed, unstopped
 from heygen_async.bulk.entries import admitted
 from heygen_async.bulk.folders import mark_shared
 from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.manifest import SourceRow
+from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.plan import Plan
 from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.promotion import draft_of
 from heygen_async.bulk.record import Record
 from heygen_async.bulk.reviews import Review
-from heygen_async.bulk.row_source import new_snapshot
+from heygen_async.bulk.row_source import Snapshot, new_snapshot
 from heygen_async.bulk.store import Admission, Entry, Problem
 from heygen_async.bulk.survey import Survey, SurveyBuilder
 from heygen_async.models import DubRow
@@ -64,7 +67,7 @@ class Enqueued:
     added: int
     """How many of them are new."""
     changed: int
-    """How many of them had failed, and get another attempt because they have changed."""
+    """How many of the others are worked on again, or otherwise: they have changed, or their files were removed."""
     survey: Survey
     """What there is to do, and about what it costs."""
 
@@ -81,6 +84,8 @@ class _Known:
 
     record: Record
     stage: Stage
+    content: str
+    """The digest of its row: see `row_digest`."""
 
 
 @frozen
@@ -111,12 +116,13 @@ class _CheckedRows:
     async def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
         """Return the records of the rows that are stored."""
         found = await self.database.fetch(
-            "SELECT record, version, stage FROM rows WHERE run = %(run)s AND key = ANY(%(keys)s) AND NOT is_held",
+            "SELECT record, version, stage, prepared FROM rows "
+            "WHERE run = %(run)s AND key = ANY(%(keys)s) AND NOT is_held",
             {"run": self.run, "keys": list(keys)},
         )
         known = {key: one for key in keys if (one := self._known.get(key)) is not None}
-        for record, version, stage in found:
-            one = _Known(record_from_json(record, version), Stage(stage))
+        for record, version, stage, prepared in found:
+            one = _Known(record_from_json(record, version), Stage(stage), row_digest(prepared))
             known[one.record.key] = self._known[one.record.key] = one
         return {key: one.record for key, one in known.items()}
 
@@ -188,8 +194,8 @@ class Enqueue:
     options: RunOptions
     now: float
     _added: int = 0
-    _changed: int = 0
-    """How many rows are stored already, and are to be worked on again."""
+    _changed: set[str] = field(factory=set)
+    """The keys of rows that are stored already, and are to be worked on again, or otherwise."""
 
     async def check_and_add(self, slices: AsyncGenerator[list[SourceRow], None]) -> Enqueued:
         """Check all rows, store those that are new, and release them.
@@ -218,7 +224,8 @@ class Enqueue:
         rows = 0
         async with new_snapshot() as snapshot:
             async with aclosing(checker.admit_all(slices)) as admitted_rows:
-                async for found in admitted_rows:
+                async for admitted_slice in admitted_rows:
+                    found = await to_thread.run_sync(_tried_again, store, admitted_slice)
                     rows += len(found)
                     for one in found:
                         builder.add(one.row, one.record, has_file=one.has_file)
@@ -228,8 +235,9 @@ class Enqueue:
                 await mark_shared(self.options.output_dir)
             async for checked in snapshot.slices():
                 await self._add(store, checked)
-        await self._release()
-        return Enqueued(run=self.name, rows=rows, added=self._added, changed=self._changed, survey=builder.survey())
+            await self._release(store, snapshot)
+        changed = len(self._changed)
+        return Enqueued(run=self.name, rows=rows, added=self._added, changed=changed, survey=builder.survey())
 
     async def _withdraw(self) -> None:
         """Remove what was not released, and the run if it has nothing else; without the database the next one does."""
@@ -240,7 +248,7 @@ class Enqueue:
     async def _add(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> None:
         new, changed = await to_thread.run_sync(self._sorted, store, rows)
         self._added += len(new)
-        self._changed += len(changed)
+        self._changed |= {one.row.key for one in changed if one.stage is not Stage.FAILED}
         if new or changed:
             entries = [one.row.entry for one in (*new, *changed)]
             claims = [
@@ -274,8 +282,16 @@ class Enqueue:
         most = self.options.max_attempts
         return placed(row, self.now, max_attempts=most, delays=_DELAYS, has_file=one.has_file)
 
-    async def _release(self) -> None:
-        await self.database.fetch(_RELEASE, {"run": self.run, "options": to_jsonb(self.options.to_json())})
+    async def _release(self, store: _CheckedRows, snapshot: Snapshot) -> None:
+        """Release all rows at once, those that change too."""
+        values = {"run": self.run, "options": to_jsonb(self.options.to_json())}
+        while not await self.database.fetch(_RELEASE, values):
+            moved = {key for (key,) in await self.database.fetch(_MOVED, {"run": self.run})}
+            self._changed -= moved
+            await snapshot.complete()  # it is read from its start again
+            async for rows in snapshot.slices():
+                if again := [one for one in rows if one.row.key in moved]:
+                    await self._add(store, await _admitted_again(store, again))
 
 
 class _ClusterChecker(RowChecker):
@@ -308,10 +324,42 @@ def _problems(row: DubRow) -> list[tuple[str, str]]:
 
 
 def _is_changed(one: AdmittedRow, known: _Known) -> bool:
-    """Return whether a row that is stored is to be worked on again: it has changed, or its file was removed."""
+    """Return whether a row that is stored is to be worked on again, or otherwise."""
     if one.record != evolve(known.record, number=one.record.number, place=one.record.place):
         return True
-    return known.stage is Stage.DONE and not one.has_file and one.record.target is not None
+    if known.stage is Stage.DONE:
+        return not one.has_file and one.record.target is not None
+    # Without its files here, less is known of it than what is stored.
+    return not one.row.missing and row_digest(row_to_json(_absolute(one.row))) != known.content
+
+
+def _tried_again(store: _CheckedRows, rows: Sequence[AdmittedRow]) -> list[AdmittedRow]:
+    """Return rows, those that have changed as if they had not failed; for a thread."""
+    return [
+        evolve(one, record=unstopped(one.record))
+        if (known := store.known(one.row.key)) and _is_changed(one, known)
+        else one
+        for one in rows
+    ]
+
+
+async def _admitted_again(store: _CheckedRows, rows: Sequence[AdmittedRow]) -> list[AdmittedRow]:
+    """Return rows with their records as they are now.
+
+    Raises:
+        BadRows: If any of them cannot change any more.
+    """
+    admissions = await store.admit([one.row.entry for one in rows])
+    problems = [one for one in admissions if isinstance(one, Problem)]
+    if problems:
+        raise BadRows(problems, len(problems))
+    records = [one for one in admissions if isinstance(one, Record)]
+    return await to_thread.run_sync(_with_records, store, rows, records)
+
+
+def _with_records(store: _CheckedRows, rows: Sequence[AdmittedRow], records: Sequence[Record]) -> list[AdmittedRow]:
+    found = [evolve(one, record=record, has_file=is_written(record)) for one, record in zip(rows, records, strict=True)]
+    return _tried_again(store, found)
 
 
 def _absolute(row: PreparedRow) -> PreparedRow:
@@ -412,34 +460,53 @@ _WITHDRAW: Final[LiteralString] = f"""{_FORGOTTEN}
 DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (SELECT 1 FROM rows WHERE rows.run = runs.id AND NOT is_held)
 """  # noqa: S608 names of ours
 
+# It does nothing, and returns nothing, if a row that changes is at another version by now.
 _RELEASE: Final[LiteralString] = f"""
-WITH noted AS (
-    DELETE FROM changes WHERE run = %(run)s RETURNING change
-), given AS (
-    SELECT given.* FROM noted, jsonb_to_record(change) AS {GIVEN}
+WITH given AS (
+    SELECT given.* FROM changes, jsonb_to_record(change) AS {GIVEN} WHERE changes.run = %(run)s
+), unmoved AS (
+    SELECT rows.key FROM rows JOIN given
+        ON rows.run = given.run AND rows.key = given.key AND rows.version = given.version - 1
+    FOR UPDATE OF rows
+), noted AS (
+    DELETE FROM changes WHERE run = %(run)s AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
 ), released AS (
-    UPDATE rows SET is_held = false WHERE run = %(run)s AND is_held
+    UPDATE rows SET is_held = false
+    WHERE run = %(run)s AND is_held AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
 ), claimed AS (
-    UPDATE claims SET is_held = false WHERE run = %(run)s AND is_held
+    UPDATE claims SET is_held = false
+    WHERE run = %(run)s AND is_held AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
 ), changed AS (
     UPDATE rows SET number = given.number, version = given.version, stage = given.stage, due = given.due,
-        price = given.price, reserved = given.reserved, deferred = NULL, holder = NULL, unanswered = '{{0,-1}}',
-        prepared = given.prepared, record = given.record, changed = unix_time()
-    FROM given WHERE rows.run = given.run AND rows.key = given.key AND rows.version = given.version - 1
+        price = given.price, reserved = given.reserved, deferred = NULL, holder = NULL, fresh = false,
+        unanswered = '{{0,-1}}', prepared = given.prepared, record = given.record, changed = unix_time()
+    FROM given WHERE rows.run = given.run AND rows.key = given.key
+        AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
 ), skipped AS (
     UPDATE rows SET stage = CASE WHEN record->>'state' = 'planned' AND prepared->'files' <> '{{}}'
             AND NOT record ?| array['video_asset', 'audio_asset'] THEN 'prepare' ELSE 'ready' END,
         version = version + 1, deferred = NULL
     WHERE run = %(run)s AND stage = 'skipped' AND NOT EXISTS (SELECT FROM given WHERE given.key = rows.key)
+        AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
 ), account AS (
     UPDATE accounts SET halted = NULL, next_request = CASE
         WHEN runs.options->'max_requests_per_second' = %(options)s->'max_requests_per_second' THEN next_request ELSE 0
     END  -- what waits was put off at the rate of before
     FROM runs WHERE runs.id = %(run)s AND accounts.id = runs.account
+        AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
 )
 UPDATE runs SET options = %(options)s WHERE id = %(run)s
+    AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
 RETURNING pg_notify('{CHANNEL}', '0')
 """  # noqa: S608 a name of ours
+
+_MOVED: Final[LiteralString] = """
+DELETE FROM changes USING rows
+WHERE changes.run = %(run)s AND rows.run = changes.run AND rows.key = changes.key
+    AND rows.version <> (changes.change->>'version')::bigint - 1
+RETURNING changes.key
+"""
+"""Forgets the changes of rows that workers have moved on since they were compared, and returns their keys."""
 
 _KEEP_FILES: Final[LiteralString] = """
 INSERT INTO files

@@ -14,6 +14,7 @@ from typing import Any, Final, LiteralString
 from attrs import frozen
 
 from heygen_async._ids import is_id
+from heygen_async.bulk.budget import length_of
 from heygen_async.bulk.cluster.database import Statements, to_jsonb
 from heygen_async.bulk.cluster.rows import (
     Stage,
@@ -155,6 +156,16 @@ async def write(
         "notifies": notifies,
     }
     return {Ticket(*found) for found in await database.fetch(WRITE, values)}
+
+
+async def learn_length(database: Statements, stored: StoredRow) -> None:
+    """Note the length of the output of a row once its cost is saved: with both, others may get more of the budget."""
+    seconds = None if stored.record.job is None else length_of(stored.record.job)
+    if seconds is not None and stored.row.seconds is None:  # that of a part says nothing of lengths that are not known
+        await database.fetch(
+            "UPDATE runs SET longest = %(seconds)s WHERE id = %(run)s AND longest < %(seconds)s",
+            {"run": stored.run, "seconds": seconds},
+        )
 
 
 @frozen

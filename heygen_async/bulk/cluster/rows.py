@@ -9,6 +9,7 @@ Rule 3: the record is stored as a journal does, with what has to survive a step 
 from __future__ import annotations
 
 import enum
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import attrs
+import orjson
 from attrs import evolve, field, frozen
 
 from heygen_async._arguments import without_query
@@ -205,6 +207,11 @@ def row_to_json(prepared: PreparedRow) -> dict[str, JSON]:
         "missing": dict(prepared.missing),
         "seconds": prepared.seconds,
     }
+
+
+def row_digest(stored: Mapping[str, JSON]) -> str:
+    """Return the digest of a row as `row_to_json` returns it, the same wherever it is listed."""
+    return hashlib.sha256(orjson.dumps({**stored, "place": None}, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def row_from_json(stored: Mapping[str, Any], number: int, inputs: str) -> PreparedRow:

@@ -42,8 +42,18 @@ class AccountSnapshot:
     """Work that no worker has yet, and that may begin."""
     ahead: Mapping[int, int]
     """How many rows of each run are being prepared or are ready, as far as that matters."""
-    money: Mapping[int, tuple[float, float]]
-    """What the jobs of each run cost, and its longest output."""
+
+
+@frozen
+class Money:
+    """What is known of the money of a run, all of it at one moment."""
+
+    spent: float
+    """The estimated cost of all its jobs, in dollars."""
+    longest: float
+    """The longest output seen, in seconds."""
+    reserved: Sequence[float]
+    """What is reserved for jobs that have not ended."""
 
 
 @frozen
@@ -90,7 +100,7 @@ class SchedulerStore:
     async def snapshot(self, runs: Collection[int]) -> AccountSnapshot:
         """Return what may be new."""
         values = {**self._fence, "runs": list(runs), "limit": AHEAD}
-        ((halted, answered, busy, due, ahead, money),) = await self.database.fetch(_SNAPSHOT, values)
+        ((halted, answered, busy, due, ahead),) = await self.database.fetch(_SNAPSHOT, values)
         counts: dict[str, dict[int, int]] = {Stage.FLIGHT: {}, Stage.CREATE: {}}
         for run, stage, count in busy:
             counts[stage][run] = count
@@ -100,7 +110,6 @@ class SchedulerStore:
             busy=Busy(counts[Stage.FLIGHT], counts[Stage.CREATE]),
             due=[Ticket(run, key, version) for run, key, version in due],
             ahead=dict(ahead),
-            money={run: (spent, longest) for run, spent, longest in money},
         )
 
     async def save_learnt(self, learnt: Learnt, updates: Sequence[AfterAnswer]) -> None:
@@ -125,13 +134,10 @@ class SchedulerStore:
         found = await self.database.fetch(_TO_PREPARE, {"rooms": to_jsonb(given)})
         return [stored_row(values) for values in found]
 
-    async def reserved(self, runs: Collection[int]) -> Mapping[int, Sequence[float]]:
-        """Return what is reserved for jobs that have not ended, by run."""
-        found = await self.database.fetch(
-            "SELECT run, array_agg(counted) FROM rows WHERE reserved AND run = ANY(%(runs)s) GROUP BY run",
-            {"runs": list(runs)},
-        )
-        return dict(found)
+    async def money(self, runs: Collection[int]) -> Mapping[int, Money]:
+        """Return the money of runs."""
+        found = await self.database.fetch(_MONEY, {"runs": list(runs)})
+        return {run: Money(spent, longest, reserved) for run, spent, longest, reserved in found}
 
     async def mark_deferred(self, tickets: Iterable[Ticket]) -> list[tuple[Ticket, Stage]]:
         """Note that work is given to the engine now; return what is still to be done."""
@@ -273,8 +279,12 @@ SELECT
             (SELECT 1 FROM rows WHERE stage = 'ready' AND NOT is_held AND resend AND run = of_run LIMIT %(limit)s)
             UNION ALL
             (SELECT 1 FROM rows WHERE stage = 'ready' AND NOT is_held AND NOT resend AND run = of_run LIMIT %(limit)s)
-        ) AS found) AS ahead WHERE count > 0),
-    (SELECT coalesce(jsonb_agg(jsonb_build_array(id, spent, longest)), '[]') FROM runs WHERE id = ANY(%(runs)s))
+        ) AS found) AS ahead WHERE count > 0)
+"""
+
+_MONEY: Final[LiteralString] = """
+SELECT id, spent, longest, ARRAY(SELECT counted FROM rows WHERE reserved AND run = runs.id)
+FROM runs WHERE id = ANY(%(runs)s)
 """
 
 _ROWS: Final[LiteralString] = """

@@ -18,14 +18,14 @@ from attrs import define, evolve, field, frozen
 
 from heygen_async._task_group import TaskGroup, together
 from heygen_async._text import line_without_queries
-from heygen_async.bulk.budget import length_of
 from heygen_async.bulk.cluster.api_calls import Api, StatusReader
 from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Ended, Look, Looks, Reachability
+from heygen_async.bulk.cluster.postgres import learn_length
 from heygen_async.bulk.cluster.rows import KINDS, Run, Stage, StoredRow, Ticket, WorkKind
 from heygen_async.bulk.cluster.scheduler import AHEAD, Budgets, Busy, Learnt, grant, learn, to_prepare, to_redeliver
 from heygen_async.bulk.cluster.scheduler_store import AccountSnapshot, SchedulerStore
-from heygen_async.bulk.cluster.transitions import after_end, given_up, placed
+from heygen_async.bulk.cluster.transitions import after_end, cost_of, given_up, placed
 from heygen_async.bulk.limits import look_policy
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays
 from heygen_async.bulk.record import State
@@ -199,9 +199,6 @@ class Scheduler:
     async def _move(self) -> None:
         """Learn from answers, and let rows go that may go."""
         snapshot = await self.store.snapshot(self._runs)
-        for run, (spent, longest) in snapshot.money.items():
-            if run in self._runs:  # it may have been removed meanwhile
-                self._runs[run] = evolve(self._runs[run], spent=spent, longest=longest)
         self._look_for_seats(is_scarce=snapshot.halted is None and bool(snapshot.ahead))
         if snapshot.answered:
             await self._learn(snapshot)
@@ -240,7 +237,7 @@ class Scheduler:
             candidates = await self._without_lost_jobs(found) if self.learnt.may_send(now) else []
             if not candidates:
                 return
-            budgets = Budgets(self._runs, await self.store.reserved(self._runs))
+            budgets = await self._budgets()
             if decided := grant(self.learnt, candidates, busy, budgets, now=now, delays=self.tuning.delays):
                 await self._save(decided)
                 self._wake.set()  # there may be more
@@ -255,10 +252,16 @@ class Scheduler:
         # Each run has room of its own: the ready rows of one may wait, for its limit or its budget, all night.
         rooms = {run: AHEAD - ahead.get(run, 0) for run in self._runs}
         found = await self.store.to_prepare({run: room for run, room in rooms.items() if room > 0})
-        if found and (candidates := await self._without_lost_jobs(found)):
-            budgets = Budgets(self._runs, await self.store.reserved(self._runs))
-            if decided := to_prepare(candidates, budgets):
-                await self._save(decided)
+        candidates = await self._without_lost_jobs(found) if found else []
+        if candidates and (decided := to_prepare(candidates, await self._budgets())):
+            await self._save(decided)
+
+    async def _budgets(self) -> Budgets:
+        """Return the budgets, with all that was reserved until now: for creates, and for jobs of uploads."""
+        runs = self._runs
+        money = await self.store.money(runs)  # without those of runs that were removed meanwhile
+        now = {run: evolve(runs[run], spent=found.spent, longest=found.longest) for run, found in money.items()}
+        return Budgets({**runs, **now}, {run: found.reserved for run, found in money.items()})
 
     async def _save(self, decided: Iterable[StoredRow]) -> None:
         """Save rows, and give their work to the engine."""
@@ -305,7 +308,7 @@ class Scheduler:
             if found is None:
                 return False
             attempt, job = found
-            price = row.row.price(Budgets(self._runs).of(row.run))
+            price = row.row.price((await self._budgets()).of(row.run))
             record = row.record.adopted(attempt, job, self.clock(), estimate=price)
         adopted = placed(
             evolve(row, record=record, reserved=True),
@@ -376,6 +379,8 @@ class Scheduler:
         saved_rows = [row.saved() for row in after if row is not None]
         now = self.clock()
         saved = await self.store.write(saved_rows, now=now)
+        for row in saved_rows:
+            await learn_length(self.store.database, row)
         self._wake.set()
         done = [row for row in saved_rows if row.ticket in saved and row.stage in KINDS and row.due <= now]
         await self._defer([(row.ticket, row.stage) for row in done if row.stage is not Stage.PREPARE])
@@ -397,7 +402,7 @@ class Scheduler:
                 return self._given_up(row, error)
         else:
             if job.is_terminal:
-                return self._ended(row, job, cost=self._cost(row, job))
+                return self._ended(row, job, cost=cost_of(row, job, self._runs[row.run].options.rates))
         self._looks.put_back([ended.look], self.clock() + IDLE_SECONDS)
         return None
 
@@ -407,11 +412,6 @@ class Scheduler:
 
     def _given_up(self, row: StoredRow, error: Exception) -> StoredRow:
         return given_up(row, error, self.clock(), max_attempts=self._most(row), delays=self.tuning.delays)
-
-    def _cost(self, row: StoredRow, job: Lipsync) -> float:
-        if (seconds := length_of(job)) is None:
-            return row.record.estimate
-        return Budgets(self._runs).of(row.run).price(row.row.row.mode, seconds)
 
 
 def _others(runs: Iterable[int], waiting: Iterable[StoredRow]) -> list[int]:

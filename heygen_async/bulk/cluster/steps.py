@@ -19,15 +19,14 @@ from heygen_async import _uptime
 from heygen_async._media.parts import is_in_use
 from heygen_async._task_group import TaskGroup
 from heygen_async._text import line_without_queries
-from heygen_async.bulk.budget import Budget, length_of
 from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import ClusterError
 from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Reachability
-from heygen_async.bulk.cluster.postgres import PostgresStore, write
+from heygen_async.bulk.cluster.postgres import PostgresStore, learn_length, write
 from heygen_async.bulk.cluster.rows import RunOptions, Stage, StoredRow, Ticket, WorkKind
-from heygen_async.bulk.cluster.transitions import STEPS, after_step
+from heygen_async.bulk.cluster.transitions import STEPS, after_step, cost_of
 from heygen_async.bulk.effects import Tools, advance, check_target
 from heygen_async.bulk.folders import is_shared_folder
 from heygen_async.bulk.limits import asks_too_long, with_wait
@@ -258,13 +257,7 @@ class _OneStep:
             raise
         except HeyGenError as error:
             return failed_download(record, error, delays)
-        if (seconds := length_of(job)) is None:
-            return evolve(record, job=job)
-        claimed = self.claimed
-        if claimed.options.budget is not None:
-            await self.steps.accounts.learn_length(claimed.row.run, seconds)
-        cost = Budget(claimed.options.rates).price(claimed.row.row.row.mode, seconds)
-        return evolve(record, job=job, estimate=cost)
+        return evolve(record, job=job, estimate=cost_of(self.claimed.row, job, self.claimed.options.rates))
 
     async def _check_folder(self) -> None:
         """Check that the output folder is the shared one here, before anything is written beside it.
@@ -287,6 +280,7 @@ class _OneStep:
         accounts = self.steps.accounts
         if not await write(accounts.database, accounts.account, [row], notifies=True):
             raise LostRow(f"{row.row.key} was saved by another worker")
+        await learn_length(accounts.database, row)
 
     def _note(self, record: Record) -> None:
         error = record.failure

@@ -10,6 +10,7 @@ from typing import Final
 
 from attrs import evolve
 
+from heygen_async.bulk.budget import Budget, length_of
 from heygen_async.bulk.cluster.rows import Stage, StepAnswer, StoredRow
 from heygen_async.bulk.limits import Unanswered, asks_too_long
 from heygen_async.bulk.program import RetryDelays, Step, answer_of, ended, next_step
@@ -102,12 +103,23 @@ def _answer(stage: Stage, record: Record, *, is_skipped: bool) -> tuple[StepAnsw
     return StepAnswer.UNANSWERED if is_unanswered else StepAnswer.RECOVERED, None
 
 
+def cost_of(stored: StoredRow, job: Lipsync, rates: Mapping[str, float]) -> float:
+    """Return what the job of a row cost, in dollars: its estimate, unless the API reports its length."""
+    seconds = length_of(job)
+    return stored.record.estimate if seconds is None else Budget(rates).price(stored.row.row.mode, seconds)
+
+
 def after_end(
     stored: StoredRow, job: Lipsync, now: float, *, cost: float, max_attempts: int, delays: RetryDelays
 ) -> StoredRow:
     """Return a row after the end of its job; *cost* is by its true length, or the estimate until that is known."""
     record = ended(stored.record, job, cost=cost)
     return placed(evolve(stored, record=record), now, max_attempts=max_attempts, delays=delays, has_file=False)
+
+
+def unstopped(record: Record) -> Record:
+    """Return the record of a row that is worked on again."""
+    return evolve(record, is_stopped=False, tries=0)
 
 
 def given_up(stored: StoredRow, error: Exception, now: float, *, max_attempts: int, delays: RetryDelays) -> StoredRow:

@@ -242,7 +242,8 @@ class Author:
 
     def was_just_touched(self, path: Path) -> bool:
         """Return whether that was so short ago that the client cannot know."""
-        return self.universe.now - self.touched.get(path, -1e9) < 30.0  # it may wait to try for captions again
+        # It may wait for captions meanwhile: for each attempt until the host counts as silent, and between attempts.
+        return self.universe.now - self.touched.get(path, -1e9) < 300.0
 
     # What they do after a refusal
 

@@ -173,6 +173,36 @@ async def test_a_finished_row_with_a_new_output_is_downloaded_there(stage: Stage
     assert len(stage.sandbox.jobs) == 1
 
 
+@pytest.mark.parametrize("captions", [False, True])
+async def test_files_whose_folder_was_renamed_are_still_those_of_the_run(stage: Stage, captions: bool) -> None:
+    """As in a project that was moved, or that a container has at another place."""
+    await stage.outcomes(rows(2), captions=captions)
+    (stage.folder / "out").rename(stage.folder / "moved")
+    downloads = stage.asked(DOWNLOADS)
+
+    for state in ("completed", "unchanged"):
+        outcomes = await stage.outcomes(rows(2), captions=captions, output_dir=stage.folder / "moved")
+        assert {(one.state, one.path, one.warnings) for one in outcomes} == {
+            (state, stage.folder / "moved" / f"row-{number}.mp4", ()) for number in (1, 2)
+        }
+    assert stage.asked(DOWNLOADS) == downloads
+    assert len(stage.sandbox.jobs) == 2
+
+
+@pytest.mark.parametrize("content", [b"mine", b""])
+async def test_a_file_in_a_folder_that_was_renamed_is_foreign_unless_the_row_has_written_it(
+    stage: Stage, content: bytes
+) -> None:
+    await stage.outcomes(rows(1))
+    (stage.folder / "out").rename(stage.folder / "moved")
+    film = stage.folder / "moved" / "row-1.mp4"
+    film.write_bytes(content)
+
+    with pytest.raises(BadRows, match="was not written by this row"):
+        await stage.outcomes(rows(1), output_dir=stage.folder / "moved")
+    assert film.read_bytes() == content
+
+
 async def test_a_finished_row_whose_new_output_was_not_written_yet_takes_no_other_file_for_it(stage: Stage) -> None:
     [row] = rows(1, output="before.mp4")
     await stage.outcomes([row])

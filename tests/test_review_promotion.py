@@ -338,6 +338,15 @@ async def test_a_rejected_row_gets_one_new_job_and_its_file_is_replaced(stage, i
     assert after.keys() == before.keys()
 
 
+async def test_a_rejected_row_is_redone_though_its_folder_was_renamed(stage):
+    await stage.outcomes(rows(1))
+    await decide(stage, row_1="rejected")
+    (stage.folder / "out").rename(stage.folder / "moved")
+    [outcome] = await stage.outcomes(rows(1), redo_rejected=True, output_dir=stage.folder / "moved")
+    assert (outcome.state, outcome.path) == ("completed", stage.folder / "moved" / "row-1.mp4")
+    assert stage.jobs_by_key() == {"row-1": 2}
+
+
 async def test_rejected_rows_are_redone_in_a_batch_too(stage):
     drafts = rows(4)
     await stage.outcomes(drafts, submit="batch")

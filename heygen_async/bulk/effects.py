@@ -200,7 +200,8 @@ async def _download(row: PreparedRow, record: Record, tools: Tools, save: Save) 
     captions_free = await to_thread.run_sync(captions_are_free, record, target)
     is_started = await to_thread.run_sync(has_part, record, target)  # first: it may be published at any moment
     found = await to_thread.run_sync(found_at, path, record)
-    if found == "ours":  # a run was interrupted just after it was published
+    if found == "ours":  # a run was interrupted just after it was published, or its folder was renamed
+        record = evolve(record, writing_to=path)
         await to_thread.run_sync(remove_leftovers, target)
     else:
         written = record.written if is_started else None

@@ -17,6 +17,8 @@ Found: TypeAlias = Literal["nothing", "ours", "replaceable", "foreign"]
 
 
 _COLONS_BEFORE_LENGTH: Final = 2
+_COLONS: Final = 4
+"""In the fingerprint of a finished file."""
 
 
 def absolute_path(path: str | Path) -> str:
@@ -78,17 +80,19 @@ def found_at(path: str, record: Record) -> Found:
         found = os.stat(path)  # noqa: PTH116 a string will do
     except OSError:
         return "foreign" if os.path.lexists(path) else "nothing"
-    if record.writing_to != path or (record.written is None and record.replaces is None):
+    is_renamed = record.writing_to != path  # the folder of its file, if that is what is there
+    if record.written is None and record.replaces is None:
         return "foreign"
     if not found.st_size:
-        return "replaceable"
-    if _has_fingerprint(found, record.written):
+        return "foreign" if is_renamed else "replaceable"
+    least = _COLONS if is_renamed else _COLONS_BEFORE_LENGTH
+    if _has_fingerprint(found, record.written, least):
         return "ours"
-    return "replaceable" if _has_fingerprint(found, record.replaces) else "foreign"
+    return "replaceable" if _has_fingerprint(found, record.replaces, least) else "foreign"
 
 
-def _has_fingerprint(found: os.stat_result, recorded: str | None) -> bool:
-    if recorded is None or recorded.count(":") < _COLONS_BEFORE_LENGTH:
+def _has_fingerprint(found: os.stat_result, recorded: str | None, least_colons: int) -> bool:
+    if recorded is None or recorded.count(":") < least_colons:
         return False  # an incomplete part that was renamed would match, or another file that was given its inode
     return f"{_without_device(sources.fingerprint(found))}:".startswith(f"{_without_device(recorded)}:")
 

@@ -27,6 +27,8 @@ _LONGEST_ID: Final = 255
 _PLAIN_HTTPS: Final = re.compile(r"https://[A-Za-z0-9.\-]+/[!-~]*")
 _MAY_BE_LOCAL: Final = re.compile(r"//[^/?#]*(?:\[|(?:\d|localhost)\.?(?:[:/?#]|$))", re.IGNORECASE)
 """What a URL on no public host contains: an address, or a name that ends in a number or in "localhost"."""
+_UNSEEN: Final = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
+"""What comes with a link that is copied from a page or a chat. Joiners are text."""
 _USER: Final = re.compile(r"(?<=//)[^/?#]*@")
 
 
@@ -231,7 +233,7 @@ def _is_public(url: str) -> bool:
 
 
 def is_https(url: str, *, or_loopback: bool = False) -> bool:
-    """Return whether *url* is https (or http to this machine), with a host, without blanks or control characters."""
+    """Return whether *url* is https (or http to this machine), with a host, without blanks or what nobody sees."""
     if _PLAIN_HTTPS.fullmatch(url):  # nearly every URL is; to parse it would cost more than the rest of a create
         return True
     try:
@@ -239,13 +241,16 @@ def is_https(url: str, *, or_loopback: bool = False) -> bool:
         _ = parts.port  # raises for a port that is none
     except ValueError:
         return False
-    if not parts.hostname or not is_text(url) or url.split() != [url]:
+    if not parts.hostname or not is_text(url) or url.split() != [url] or _UNSEEN.search(url):
         return False
     return parts.scheme == "https" or (or_loopback and parts.scheme == "http" and is_loopback(parts.hostname))
 
 
-def blank_advice(url: str) -> str:
-    """Return what to do, to follow the message that *url* is no https URL, if it is not because of a blank in it."""
+def link_advice(url: str) -> str:
+    """Return what to do about a character in *url*, to follow the message that it is no https URL, if that is why."""
+    unseen = _UNSEEN.search(url)
+    if unseen is not None and is_https(_UNSEEN.sub("", url)):
+        return f" (without the unseen character U+{ord(unseen[0]):04X} in it)"
     is_blank = " " in url.strip() and is_https("".join(url.split()))
     return " (write blanks in it as %20)" if is_blank else ""
 

@@ -701,12 +701,18 @@ def test_the_same_value_in_two_members_is_no_repetition(tmp_path: Path) -> None:
         ("https://example.com/my video.mp4", " (write blanks in it as %20)"),
         ("https://example.com/my video/a.mp4", " (write blanks in it as %20)"),
         ("https:// example.com/v.mp4", " (write blanks in it as %20)"),
+        ("https://example.com/v.mp4\u200b", " (without the unseen character U+200B in it)"),
+        ("\ufeffhttps://example.com/v.mp4", " (without the unseen character U+FEFF in it)"),
+        ("https://example.com/v\u00ad.mp4", " (without the unseen character U+00AD in it)"),
+        ("http://example.com/v\u200b.mp4", ""),
         ("http://example.com/my video.mp4", ""),
         ("ftp://example.com/v.mp4", ""),
     ],
 )
-def test_a_link_with_blanks_is_refused_with_advice(tmp_path: Path, url: str, advice: str) -> None:
-    assert _problems(_manifest(tmp_path, f"video,audio\n{url},{A}\n")) == [
+def test_a_link_with_a_blank_or_an_unseen_character_is_refused_with_advice(
+    tmp_path: Path, url: str, advice: str
+) -> None:
+    assert _problems(_manifest(tmp_path, f"audio,video\n{A},{url}\n")) == [
         f"line 2, video: must be an https URL, a file, or asset:ID, not {url!r}{advice}"
     ]
 

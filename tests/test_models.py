@@ -401,6 +401,11 @@ def test_the_faults_of_a_row_are_listed_by_field():
     ]
 
 
+@pytest.mark.parametrize(("key", "kind"), [(17, "int"), (1.0, "float"), (b"k", "bytes")])
+def test_a_key_that_is_no_text_is_called_so(key, kind):
+    assert row_faults({"video": URL, "audio": URL, "key": key}) == [("key", f"key must be a string, not {kind}")]
+
+
 def test_an_output_in_bytes_is_a_fault_of_its_field(tmp_path):
     (tmp_path / "x.mp4").touch()
     with os.scandir(os.fsencode(tmp_path)) as found:

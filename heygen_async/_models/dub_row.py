@@ -42,7 +42,11 @@ def _check_lasting_source(name: str, value: object) -> None:
 
 
 def _check_row_key(name: str, value: object) -> None:
-    if value is not None and not (isinstance(value, str) and _ROW_KEY.fullmatch(value)):
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, not {type(value).__name__}")
+    if not _ROW_KEY.fullmatch(value):
         raise ValueError(f"{name} must be 1 to {MAX_ROW_KEY} of A-Z a-z 0-9 _ - : . and not {shown(value)}")
 
 

@@ -13,7 +13,6 @@ from typing import BinaryIO, ClassVar, Final, Literal, TypeAlias, TypedDict, cas
 from attrs import field, frozen
 
 from heygen_async._arguments import (
-    blank_advice,
     built_in,
     check_callback_url,
     check_flag,
@@ -21,6 +20,7 @@ from heygen_async._arguments import (
     check_seconds,
     check_text,
     is_https,
+    link_advice,
     shown,
     without_query,
 )
@@ -89,7 +89,7 @@ def check_source(name: str, value: object) -> None:
     if isinstance(value, str):
         if not is_https(value):
             message = f"{name} must be an https URL; for a local file give a Path: {shown(value)}"
-            raise ValueError(f"{message}{blank_advice(value)}")
+            raise ValueError(f"{message}{link_advice(value)}")
     elif isinstance(value, bytes):
         if not value:
             raise ValueError(f"{name} is empty")

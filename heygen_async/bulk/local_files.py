@@ -85,7 +85,7 @@ class _FileState:
     path: str
     """Its full path; empty if that is not UTF-8, so that the journal cannot keep it."""
     fingerprint: str = ""
-    """Empty if another write might leave it as it is: the file has only just been written."""
+    """Empty if another write might leave it as it is, because the file has only just been written for instance."""
     problem: str | None = None
     is_gone: bool = False
 
@@ -111,8 +111,11 @@ def _file_state(role: Role, path: Path) -> _FileState:
 
 
 def _is_settled(found: os.stat_result) -> bool:
-    """Return whether another write to a file would certainly change its times: file systems have coarse clocks."""
-    return time.time() - max(found.st_mtime, found.st_ctime) > _CLOCK_SECONDS
+    """Return whether another write to a file would certainly change its times: file systems have coarse clocks.
+
+    Windows has only one that a program can set.
+    """
+    return os.name == "posix" and time.time() - max(found.st_mtime, found.st_ctime) > _CLOCK_SECONDS
 
 
 def _read(path: Path) -> LocalSource:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from heygen_async._arguments import blank_advice, is_https, shown
+from heygen_async._arguments import is_https, link_advice, shown
 from heygen_async._media.targets import expanded
 from heygen_async.bulk.identity import ROLES, inside
 from heygen_async.bulk.local_files import is_utf_8
@@ -51,8 +51,8 @@ class Manifest(Iterable[DubRow]):
     """The rows that a file lists. Iterate it as often as you like; a pipe can be read only once.
 
     Columns, or members, are the fields of `DubRow`: `video` and `audio`, each an https URL, a file (relative to the
-    manifest) or `asset:ID`; `key`, `output`, and any option of a create. Their names may be written as `Start time`.
-    JSON Lines may also give sources as the API does, `{"type": "asset_id", "asset_id": "..."}`.
+    manifest) or `asset:ID`; `key`, `output`, `captions`, and any option of a create. Their names may be written as
+    `Start time`. JSON Lines may also give sources as the API does, `{"type": "asset_id", "asset_id": "..."}`.
 
     CSV may be as spreadsheets write it: separated by comma, semicolon, tab or bar, with a `sep=;` line, blank rows
     and columns, a byte order mark, and decimal commas where the separator is not one. It is in UTF-8, or in UTF-16 with
@@ -190,5 +190,5 @@ def _source(value: object, folder: Path) -> object:
 
 def _url(url: str) -> str:
     if not is_https(url):
-        raise ValueError(f"must be an https URL, a file, or asset:ID, not {shown(url)}{blank_advice(url)}")
+        raise ValueError(f"must be an https URL, a file, or asset:ID, not {shown(url)}{link_advice(url)}")
     return url

@@ -106,3 +106,10 @@ def test_no_function_or_class_is_replaced_by_a_later_one_of_the_same_name(folder
 )
 def test_a_second_definition_is_noticed_unless_it_is_meant(source, names):
     assert [*defined_twice(source)] == names
+
+
+async def test_a_session_that_was_opened_before_a_guard_was_set_sends_nothing_to_another_machine(monkeypatch):
+    async with HeyGenSession("key") as heygen:
+        monkeypatch.setenv("HEYGEN_LOOPBACK_ONLY", "1")
+        with pytest.raises(RuntimeError, match="HEYGEN_LOOPBACK_ONLY is set"):
+            await heygen.account.me()

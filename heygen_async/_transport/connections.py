@@ -101,18 +101,17 @@ class Connections:
             RuntimeError: If it is closed, or belongs to another loop.
         """
         loop = asyncio.get_running_loop()
-        if self.state == "open":
-            if loop is not self._loop:
-                raise RuntimeError("this HeyGenSession was opened on another event loop; make one for each loop")
-            if self._borrowed is not None and self._borrowed.closed:
-                raise RuntimeError(_BORROWED_CLOSED)
-        elif self.state == "closed":
+        if self.state == "closed":
             raise RuntimeError(CLOSED)
-        else:
+        check_allowed(self.origin, os.getenv)  # each time: it may be used in another test than it was opened in
+        if self.state != "open":
             self._open(loop)
+        elif loop is not self._loop:
+            raise RuntimeError("this HeyGenSession was opened on another event loop; make one for each loop")
+        elif self._borrowed is not None and self._borrowed.closed:
+            raise RuntimeError(_BORROWED_CLOSED)
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
-        check_allowed(self.origin, os.getenv)
         if self._borrowed is None:
             # limit=0: connections are counted before the connector, where waiting does not count as connecting.
             self._connector = aiohttp.TCPConnector(limit=0, ssl=self._ssl or True)

@@ -359,7 +359,8 @@ def test_a_demo_into_what_is_no_folder_is_misuse(tmp_path):
 def test_a_demo_into_a_folder_that_is_not_writable_is_misuse_before_it_begins():
     program = (
         "import os, sys; from pathlib import Path; from heygen_async.cli.demo import demo\n"
-        "os.geteuid() or os.setuid(65534)  # root may write all\n"
+        "if os.geteuid() == 0:  # root may write all, and others may not read what would be imported later\n"
+        "    demo(output_dir=Path(sys.argv[1])).close(); os.setuid(65534)\n"
         "try: demo(output_dir=Path(sys.argv[1]))\n"
         "except ValueError as bad: print(*bad.problems)"
     )

@@ -214,9 +214,7 @@ async def _download(row: PreparedRow, record: Record, tools: Tools, save: Save) 
         except HeyGenError as error:
             return failed_download(record, error, tools.delays)
     published = await to_thread.run_sync(fingerprint_of, path)  # now: a later change makes it another file
-    record = await _without_earlier_captions(record, target)
-    if row.captions:
-        record = await _write_captions(record, target, tools, overwrite=captions_free)
+    record = await _with_captions(row, record, target, tools, overwrite=captions_free)
     return record.done(published)
 
 
@@ -257,9 +255,12 @@ class _PartNote:
             raise DownloadError(f"{path} was written by another executor meanwhile", is_transient=True)
 
 
-async def _without_earlier_captions(record: Record, target: Path) -> Record:
-    """Remove the captions of an earlier job of the row: the next ones may not be wanted, or not be there."""
-    if record.replaces is None:
+async def _with_captions(row: PreparedRow, record: Record, target: Path, tools: Tools, *, overwrite: bool) -> Record:
+    """Write the captions if they are wanted, and remove those of an earlier job if they are still there."""
+    earlier = record.captions if record.replaces is not None else None
+    if row.captions:
+        record = await _write_captions(record, target, tools, overwrite=overwrite)
+    if earlier is None or record.captions != earlier:
         return record
     await to_thread.run_sync(remove_captions, record, target)
     return evolve(record, captions=None)

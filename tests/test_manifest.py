@@ -770,3 +770,10 @@ def test_a_member_with_an_odd_name_is_named_as_it_is_written(tmp_path: Path, nam
     text = json.dumps({"video": V, "audio": A, name: 1})
 
     assert _problems(_manifest(tmp_path, text, "rows.jsonl")) == [f"line 1: unknown column {name!r}"]
+
+
+@pytest.mark.parametrize(("start", "same"), [(0.0, -0.0), (0.0, 0), (5.0, 5)])
+def test_a_number_in_another_form_is_the_same_input(start, same):
+    one, other = (DubRow(V, A, start_time=number, end_time=9.0) for number in (start, same))
+
+    assert inputs_digest(one, {}) == inputs_digest(other, {})

@@ -107,9 +107,9 @@ def inputs_digest_0_1(row: DubRow, files: Mapping[str, FileInfo]) -> str | None:
 
 
 def _canonical(options: LipsyncOptions) -> Mapping[str, object]:
-    """Return *options* with each number in one form: 5 and 5.0 are the same."""
+    """Return *options* with each number in one form: 5 and 5.0 are the same, and 0.0 and -0.0."""
     return {
-        name: float(value) if isinstance(value, float) or type(value) is int else value
+        name: float(value) + 0.0 if isinstance(value, float) or type(value) is int else value
         for name, value in options.items()
     }
 

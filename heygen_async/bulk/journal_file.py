@@ -113,6 +113,7 @@ def open_existing(path: Path) -> JournalFile:
         JournalInUse: If a run has locked it.
         JournalError: If there is none, or it cannot be opened.
     """
+    check_place(path)
     name = name_of(path)
     if not path.is_file():
         raise JournalError(f"{name} does not exist: name the .sqlite file of a run, which is beside its manifest")

@@ -507,6 +507,81 @@ async def test_two_rows_that_would_write_one_file_are_refused_in_two_runs_too(st
         ("x.mp4/deep/y.mp4", "x.mp4", "its output is where"),
         ("x.mp4.part/y.mp4", "x.mp4", "its output is where"),
     ],
+async def _delete_the_job_in_flight(stage: Stage, *, number: int = 1) -> None:
+    async with (
+        stage.worker(),
+        HeyGenSession(stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK) as heygen,
+    ):
+        await stage.until(lambda status: status.runs[0].rows == {"flight": 1} and len(stage.sandbox.jobs) == number)
+        await heygen.lipsyncs.delete(stage.sandbox.jobs[-1].id)
+        await stage.until(lambda status: status.runs[0].rows == {"failed": 1})
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_row_whose_job_was_deleted_gets_another_one_each_time_that_it_is_requested(
+    database_url: str, tmp_path: Path, times: int
+) -> None:
+    async with staged(database_url, tmp_path, job_seconds=[1e6] * times + [1.0]) as stage:
+        await stage.enqueue([evolve(row, end_time=10.0) for row in rows(1, "duration=10")], max_attempts=1)
+        await _delete_the_job_in_flight(stage)
+        assert (await stage.complete()).runs[0].rows == {"failed": 1}
+        for number in range(2, times + 1):
+            assert await stage.cluster.retry_failed() == 1
+            await _delete_the_job_in_flight(stage, number=number)
+        assert len(stage.sandbox.jobs) == times
+
+        assert await stage.cluster.retry_failed() == 1
+        status = await stage.complete()
+        assert status.runs[0].rows == {"done": 1}
+        assert stage.jobs() == {"row-1": times + 1}
+        assert status.runs[0].spent == pytest.approx((times + 1) * 10 * 0.0333)  # those before may have been paid
+
+
+async def test_a_row_whose_job_was_deleted_gets_no_other_one_if_it_may_be_that_of_another_account(
+    database_url: str, tmp_path: Path
+) -> None:
+    faults = [error(403, "forbidden", route=ME)]
+    async with staged(database_url, tmp_path, job_seconds=1e6, faults=faults) as stage:
+        await stage.enqueue(rows(1))
+        await _delete_the_job_in_flight(stage)
+        assert await stage.cluster.retry_failed() == 1
+        assert (await stage.complete()).runs[0].rows == {"failed": 1}
+        assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_job_that_was_requested_again_and_is_there_is_waited_for(stage: Stage) -> None:
+    stage.sandbox.faults = [error(404, "not_found", route="GET /v3/lipsyncs/{lipsync_id}", times=1)]
+    await stage.enqueue(rows(1), output_dir=None)
+    assert (await stage.complete()).runs[0].rows == {"failed": 1}
+    assert await stage.cluster.retry_failed() == 1
+    assert (await stage.complete()).runs[0].rows == {"done": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_rows_that_failed_while_there_was_no_scheduler_are_tried_again(stage: Stage) -> None:
+    await stage.enqueue(rows(2))
+    stage.sandbox.faults = [error(400, "invalid_parameter", route=CREATE)]
+    assert (await stage.complete()).runs[0].rows == {"failed": 2}
+    await stage.cluster._database.fetch("UPDATE rows SET answer = 'rejected'")  # as when all workers have just ended
+
+    stage.sandbox.faults = []
+    assert await stage.cluster.retry_failed() == 2
+    assert (await stage.complete()).runs[0].rows == {"done": 2}
+
+
+@pytest.mark.parametrize("chosen", [{"run": "default"}, {}])
+async def test_creates_of_an_account_go_on_if_its_rows_are_tried_again(stage: Stage, chosen: Mapping[str, str]) -> None:
+    await stage.enqueue(rows(1))
+    await stage.complete()
+    database = stage.cluster._database
+    await facade.join_account(database, "http://127.0.0.1:1", "other")
+    await database.fetch("UPDATE accounts SET halted = 'for a day'")
+    await stage.cluster.retry_failed(**chosen)
+
+    halted = await database.fetch("SELECT name FROM accounts WHERE halted IS NOT NULL")
+    assert halted == ([("other",)] if chosen else [])
+
+
 )
 async def test_an_output_that_is_a_folder_of_another_is_refused_in_one_run_and_in_two(
     stage: Stage, first: str, second: str, message: str

@@ -30,7 +30,7 @@ from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.status import ClusterStatus, read_status
-from heygen_async.bulk.cluster.transitions import placed, unstopped
+from heygen_async.bulk.cluster.transitions import placed, retried
 from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
 from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest
@@ -38,7 +38,7 @@ from heygen_async.bulk.outputs import absolute_path, is_written
 from heygen_async.bulk.owner import account_of
 from heygen_async.bulk.plan import check_rows
 from heygen_async.bulk.program import RetryDelays
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import Record
 from heygen_async.bulk.report import write_report
 from heygen_async.bulk.row_source import slices_of
 from heygen_async.models import DubRow, Secret
@@ -231,6 +231,9 @@ class Cluster:
             TypeError, ValueError: If *base_url* cannot be one.
             ClusterError: If there is no such run.
         """
+        A row whose job was deleted gets another one if it is known whose account it is, once the API has said again
+        that there is no such job. Creates that were halted go on.
+
         chosen = {} if run is None and base_url is None else await self._named(run, base_url)
         count = 0
         last: dict[str, object] = {"last_run": 0, "last_key": ""}
@@ -240,11 +243,7 @@ class Cluster:
             last = {"last_run": again[-1].run, "last_key": again[-1].row.key}
             values = {"rows": to_jsonb([written_row(row, deferred=None) for row in again])}
             count += len(await self._database.fetch(_RETRY, values))
-        await self._database.fetch(
-            "WITH free AS (UPDATE accounts SET halted = NULL RETURNING id) SELECT pg_notify(%(channel)s, id::text) "
-            "FROM free",
-            {"channel": CHANNEL},
-        )
+        await self._database.fetch(_GO_ON, {"runs": list(chosen) or None, "channel": CHANNEL})
         return count
 
     async def prune(self, *, older_than: float = 7 * 86400.0) -> int:
@@ -373,24 +372,19 @@ async def _account_name(api: Api) -> str:
     return "" if account is None else account.username
 
 
-def _forgiven(row: StoredRow) -> StoredRow:
-    record = evolve(unstopped(row.record), error=None)
-    return evolve(row, record=record.forgiving() if record.state is not State.DONE else record, unanswered=(0, -1))
-
-
 async def _another_attempt(values: Sequence[Any]) -> StoredRow:
     """Return a row of `_FAILED` as it is to be saved."""
-    *stored, options, now = values
-    row = stored_row(stored)
+    *stored, options, account, now = values
+    row = retried(stored_row(stored), is_account_known=bool(account))
     most = RunOptions.from_json(options).max_attempts
     has_file = await to_thread.run_sync(is_written, row.record)
-    return placed(_forgiven(row), now, max_attempts=most, delays=RetryDelays(), has_file=has_file).saved()
+    return placed(row, now, max_attempts=most, delays=RetryDelays(), has_file=has_file).saved()
 
 
 _FAILED: Final[LiteralString] = f"""
-SELECT {COLUMNS}, (SELECT options FROM runs WHERE runs.id = rows.run), unix_time() FROM rows
-WHERE stage IN ('failed', 'skipped') AND answer IS NULL
-    AND (%(runs)s::integer[] IS NULL OR run = ANY(%(runs)s))
+SELECT {COLUMNS}, runs.options, accounts.name, unix_time() FROM rows
+JOIN runs ON runs.id = rows.run LEFT JOIN accounts ON accounts.id = runs.account
+WHERE stage IN ('failed', 'skipped') AND (%(runs)s::integer[] IS NULL OR run = ANY(%(runs)s))
     AND (run, key) > (%(last_run)s, %(last_key)s)
 ORDER BY run, key LIMIT %(limit)s
 """  # noqa: S608 names of ours
@@ -415,3 +409,11 @@ DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (
 )
 RETURNING id
 """
+_GO_ON: Final[LiteralString] = """
+WITH free AS (
+    UPDATE accounts SET halted = NULL
+    WHERE %(runs)s::integer[] IS NULL OR id IN (SELECT account FROM runs WHERE id = ANY(%(runs)s)) RETURNING id
+)
+SELECT pg_notify(%(channel)s, id::text) FROM free
+"""
+

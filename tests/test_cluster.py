@@ -35,7 +35,7 @@ from heygen_async import (
 )
 from heygen_async.bulk import report
 from heygen_async.bulk.checks import BadRows
-from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, enqueue, scheduler_store
+from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, output_folders, scheduler_store
 from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, LockedConnection
 from heygen_async.bulk.cluster.enqueue import Enqueue, locked_run
@@ -272,7 +272,7 @@ async def test_a_folder_that_cannot_be_written_to_leaves_no_run(stage: Stage, mo
         raise OSError(errno.ENOSPC, "the disk is full", folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(enqueue, "mark_shared", full)
+        patched.setattr(output_folders, "mark_shared", full)
         with pytest.raises(OSError, match="disk is full"):
             await stage.enqueue(rows(2))
     assert (await stage.cluster.status()).runs == []
@@ -960,18 +960,19 @@ def read_only(url: str, *, ends: bool) -> Iterator[None]:
                 connection.execute(end)
 
 
-async def test_a_worker_without_the_shared_folder_ends_before_it_writes_anything(stage: Stage) -> None:
-    await stage.enqueue(rows(1))
-    mark = stage.folder / "out" / ".heygen-cluster"
-    mark.unlink()
-    async with stage.worker() as task:
-        with pytest.raises(ClusterError, match="not the shared output folder"):
-            async with asyncio.timeout(20):
-                await task
-    assert stage.files() == set()
-
-    mark.touch()
-    assert (await stage.complete()).runs[0].rows == {"done": 1}
+async def test_a_worker_with_another_version_of_the_engine_than_those_that_run_ends_and_disturbs_none(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage.worker():
+        await stage.until(lambda status: any(account.workers for account in status.accounts))
+        with monkeypatch.context() as other:
+            other.setattr(procrastinate, "__version__", "3.99.0")
+            async with stage.worker() as task:
+                with pytest.raises(ClusterError, match=r"procrastinate 3\.\d+\.\d+, and this machine has 3\.99\.0"):
+                    async with asyncio.timeout(20):
+                        await task
+        await stage.enqueue(rows(2))
+        await stage.until(lambda status: status.runs[0].rows == {"done": 2})
 
 
 async def test_a_worker_without_slots_for_downloads_leaves_them_to_others(stage: Stage) -> None:
@@ -1074,6 +1075,18 @@ async def test_prune_removes_what_an_enqueue_that_died_has_left_and_another_run_
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await stage.enqueue([DubRow(url("old"), AUDIO, key="old")], run="ended")
+@pytest.mark.parametrize("captions", ["empty", "gone"])
+async def test_a_problem_with_captions_is_logged(
+    database_url: str, tmp_path: Path, captions: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with staged(database_url, tmp_path, captions=captions) as stage:
+        await stage.enqueue(rows(2), captions=True)
+        assert (await stage.complete()).runs[0].rows == {"done": 2}
+
+    assert caplog.text.count("WARNING") == 2
+    assert "the row row-1: the captions were not written: " in caplog.text
+
+
     await stage.complete()
     late = DubRow(url("late"), AUDIO, key="late")
     await _dies_before_the_release(stage, rows(1), monkeypatch)
@@ -1359,12 +1372,12 @@ async def test_an_enqueue_that_has_lost_its_lock_releases_nothing_and_removes_no
 ) -> None:
     release, added = Enqueue._release, []
 
-    async def after_the_next(self: Enqueue) -> None:
+    async def after_the_next(self: Enqueue, *arguments: object) -> None:
         monkeypatch.undo()
         ends = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
         await stage.cluster._database.fetch(ends)
         added.append(await stage.enqueue(rows(1)))
-        await release(self)
+        await release(self, *arguments)
 
     monkeypatch.setattr(Enqueue, "_release", after_the_next)
     with pytest.raises(DatabaseLost):

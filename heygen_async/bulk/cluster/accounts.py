@@ -92,15 +92,20 @@ class AccountStore:
         *row, options, now = found[0]
         return stored_row(row), RunOptions.from_json(options), now
 
-    async def release(self, ticket: Ticket, worker: str) -> Ticket | None:
+    async def release(self, ticket: Ticket, worker: str, *, is_begun: bool) -> Ticket | None:
         """Give back a row whose step was not taken to its end; return it at its version, or `None` if it is not held.
 
         That may be a later one than is known here: a save may have had no answer.
+
+        Args:
+            ticket: The row.
+            worker: The worker that holds it.
+            is_begun: Whether anything may have been sent.
         """
         found = await self.database.fetch(
-            "UPDATE rows SET holder = NULL, fresh = false, deferred = unix_time() "
+            "UPDATE rows SET holder = NULL, fresh = fresh AND NOT %(begun)s, deferred = unix_time() "
             "WHERE run = %(run)s AND key = %(key)s AND holder = %(worker)s RETURNING run, key, version",
-            {**of_ticket(ticket), "worker": worker},
+            {**of_ticket(ticket), "worker": worker, "begun": is_begun},
         )
         return Ticket(*found[0]) if found else None
 

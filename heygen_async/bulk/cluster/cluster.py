@@ -35,6 +35,7 @@ from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
 from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.outputs import absolute_path, is_written
+from heygen_async.bulk.own_files import OwnFiles, own_files_of
 from heygen_async.bulk.owner import account_of
 from heygen_async.bulk.plan import check_rows
 from heygen_async.bulk.program import RetryDelays
@@ -116,8 +117,8 @@ class Cluster:
         Args:
             rows: The rows. Sources are public URLs, files in a folder that all machines share, or assets.
             output_dir: The shared folder for the videos. Without it only rows with an `output` are downloaded.
-            run: A name; by default that of the manifest. A run belongs to one API and one account, that of the first
-                worker that sees it, and keeps its output folder.
+            run: A name; by default that of the manifest, if no other manifest has it. A run belongs to one API and one
+                account, that of the first worker that sees it, and keeps its output folder.
             base_url: The address of the API that the workers of this run use; as for `HeyGenSession`.
             max_in_flight: The most jobs of this run at once, 1 or more; `None` finds out what the account allows.
             max_attempts: The most jobs for one row if jobs fail for transient reasons, 1 or more.
@@ -129,9 +130,9 @@ class Cluster:
         Raises:
             BadRows: If rows are wrong; nothing was enqueued.
             TypeError, ValueError: If an option is wrong.
-            ClusterError: If the database cannot be used, the run has another output folder, or another enqueue of it
-                goes on.
-            OSError: If the output folder cannot be written to.
+            ClusterError: If the database cannot be used, the run has another output folder, or one that is not mounted
+                here, the run that has the name of the manifest is of another one, or another enqueue of it goes on.
+            OSError: If an output folder cannot be written to.
         """
         check_rows(rows)
         check_text("run", run)
@@ -139,6 +140,7 @@ class Cluster:
         folder = None if output_dir is None else Path(expanded(output_dir))
         options = _options(
             output_dir=None if folder is None else await to_thread.run_sync(absolute_path, folder),
+            manifest=await to_thread.run_sync(_path_of, rows),
             max_in_flight=max_in_flight,
             max_attempts=max_attempts,
             max_requests_per_second=max_requests_per_second,
@@ -147,7 +149,8 @@ class Cluster:
             captions=captions,
         )
         name = await to_thread.run_sync(_name_of, rows) if run is None else run
-        async with locked_run(self._database, origin, name, options) as (locked, number, now):
+        opened = locked_run(self._database, origin, name, options, is_chosen=run is not None)
+        async with opened as (locked, number, now):
             return await Enqueue(locked, number, name, options, now).check_and_add(slices_of(rows))
 
     async def work(
@@ -170,7 +173,8 @@ class Cluster:
 
         Raises:
             AuthenticationError: If the API key is refused.
-            ClusterError: If the shared folder is not there on this machine.
+            ClusterError: If a shared folder is not there on this machine, or the workers that are running have another
+                version of the engine that delivers steps.
             HeyGenError: If the account of the key cannot be read at the start, after the session's own retries. A key
                 that may not read it is no error: its workers share an account without a name.
         """
@@ -213,12 +217,14 @@ class Cluster:
             base_url: The address of its API, if runs of several have that name.
 
         Raises:
-            TypeError, ValueError: If *base_url* cannot be one.
+            TypeError, ValueError: If *base_url* cannot be one, or the manifest of the run is at *path*.
             ClusterError: If it is not clear which run, or there is none.
             OSError: If it cannot be written.
         """
         number = await self._run(run, base_url)
-        await write_report(_RunRows(self._database, number), Path(expanded(path)), {})
+        ((options,),) = await self._database.fetch("SELECT options FROM runs WHERE id = %(run)s", {"run": number})
+        own_files = await to_thread.run_sync(_own_files, RunOptions.from_json(options))
+        await write_report(_RunRows(self._database, number), Path(expanded(path)), own_files)
 
     async def retry_failed(self, *, run: str | None = None, base_url: str | None = None) -> int:
         """Give rows that failed, or were skipped, another attempt, final failures included; return how many.
@@ -328,6 +334,7 @@ def _options(
     *,
     output_dir: str | None,
     max_in_flight: int | None,
+    manifest: str | None,
     max_attempts: int,
     max_requests_per_second: float | None,
     budget: float | None,
@@ -344,6 +351,7 @@ def _options(
     return RunOptions(
         output_dir=output_dir,
         max_in_flight=max_in_flight,
+        manifest=manifest,
         max_attempts=check_count("max_attempts", max_attempts),
         max_requests_per_second=max_requests_per_second,
         budget=budget,
@@ -354,6 +362,10 @@ def _options(
 
 def _name_of(rows: object) -> str:
     """Return the name of the run of *rows*; for a thread.
+def _own_files(options: RunOptions) -> OwnFiles:
+    return own_files_of(manifest=None if options.manifest is None else Path(options.manifest), journal=None)
+
+
 
     Raises:
         ValueError: If it cannot be stored.
@@ -364,6 +376,13 @@ def _name_of(rows: object) -> str:
 
 async def _account_name(api: Api) -> str:
     """Return the name of the account; an empty one if the key may not read it.
+def _path_of(rows: object) -> str | None:
+    """Return the file that *rows* are listed in, as it can be stored; `None` if there is none. For a thread."""
+    if not isinstance(rows, Manifest) or rows.name is None:
+        return None
+    return os.fsencode(os.path.realpath(rows.path)).decode(errors="replace")
+
+
 
     Raises:
         HeyGenError: As `account_of` does. A worker that does not know its account must not take the rows of another.

@@ -139,10 +139,21 @@ RETURNING epoch, limiter, unix_time()
 
 MOST_REQUESTS: Final[LiteralString] = """
 SELECT min((options->>'max_requests_per_second')::double precision) AS most FROM runs
-WHERE account = %(account)s
-    OR (account IS NULL AND origin = (SELECT accounts.origin FROM accounts WHERE accounts.id = %(account)s))
+WHERE options->>'max_requests_per_second' IS NOT NULL
+    AND (
+        account = %(account)s
+        OR (account IS NULL AND origin = (SELECT accounts.origin FROM accounts WHERE accounts.id = %(account)s))
+    )
+    AND (
+        EXISTS (SELECT FROM rows WHERE run = runs.id AND stage IN ('prepare', 'create', 'search', 'download'))
+        OR EXISTS (SELECT FROM rows WHERE run = runs.id AND stage IN ('create', 'flight'))
+        OR EXISTS (SELECT FROM rows WHERE run = runs.id AND stage = 'ready' AND NOT is_held AND resend)
+        OR EXISTS (SELECT FROM rows WHERE run = runs.id AND stage = 'ready' AND NOT is_held AND NOT resend)
+    )
 """
-"""The requests a second that the runs of an account allow, those too that it may be about to take; null is no limit."""
+"""The requests a second that the runs of an account allow, those too that it may be about to take; null is no limit.
+
+Only those that have not ended. Each look for rows that have not is by one of the indexes."""
 
 _PACE: Final[LiteralString] = f"""
 WITH pace AS (

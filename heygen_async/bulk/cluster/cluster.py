@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, LiteralString, Self
 
 from anyio import to_thread
-from attrs import evolve, frozen
+from attrs import frozen
 
 from heygen_async._arguments import check_count, check_rate, check_text, check_type
 from heygen_async._ids import segment
@@ -23,7 +23,7 @@ from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, AccountStore, join_account
 from heygen_async.bulk.cluster.api_calls import Api, Session
 from heygen_async.bulk.cluster.database import ClusterError, Database, RetryingStatements, to_jsonb
-from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_leftovers
+from heygen_async.bulk.cluster.delivery import Procrastinate, check_engine, make_engine_tables, remove_leftovers
 from heygen_async.bulk.cluster.enqueue import FORGET, Enqueue, Enqueued, locked_run
 from heygen_async.bulk.cluster.postgres import COLUMNS, stored_row, written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
@@ -122,7 +122,8 @@ class Cluster:
             base_url: The address of the API that the workers of this run use; as for `HeyGenSession`.
             max_in_flight: The most jobs of this run at once, 1 or more; `None` finds out what the account allows.
             max_attempts: The most jobs for one row if jobs fail for transient reasons, 1 or more.
-            max_requests_per_second: The most requests of all workers together to the API in a second, more than 0.
+            max_requests_per_second: The most requests of all workers together to the API in a second, more than 0,
+                until all rows of the run have ended.
             budget: Dollars, for the run. Rows whose jobs would exceed it are skipped.
             rates: Dollars per second of output, by mode, for the estimate; the default is the published rates.
             captions: Whether captions are written beside each video.
@@ -139,8 +140,8 @@ class Cluster:
         origin = chosen_base_url(base_url, os.getenv)
         folder = None if output_dir is None else Path(expanded(output_dir))
         options = _options(
-            output_dir=None if folder is None else await to_thread.run_sync(absolute_path, folder),
             manifest=await to_thread.run_sync(_path_of, rows),
+            output_dir=None if folder is None else await to_thread.run_sync(absolute_path, folder),
             max_in_flight=max_in_flight,
             max_attempts=max_attempts,
             max_requests_per_second=max_requests_per_second,
@@ -183,6 +184,7 @@ class Cluster:
             if value < 0:
                 raise ValueError(f"{name} must be 0 or more, not {value}")
         api = heygen._bulk_calls()  # noqa: SLF001 as `dub_many` does
+        await check_engine(self._database)
         account = await join_account(self._database, api.origin, await _account_name(api))
         pace = SharedPace(AccountStore(RetryingStatements(self._database), account))
         delivery = Procrastinate(self._database, account)
@@ -229,6 +231,9 @@ class Cluster:
     async def retry_failed(self, *, run: str | None = None, base_url: str | None = None) -> int:
         """Give rows that failed, or were skipped, another attempt, final failures included; return how many.
 
+        A row whose job was deleted gets another one if it is known whose account it is, once the API has said again
+        that there is no such job. Creates that were halted go on.
+
         Args:
             run: The run; `None` is all of them.
             base_url: Only runs of the API with this address.
@@ -237,9 +242,6 @@ class Cluster:
             TypeError, ValueError: If *base_url* cannot be one.
             ClusterError: If there is no such run.
         """
-        A row whose job was deleted gets another one if it is known whose account it is, once the API has said again
-        that there is no such job. Creates that were halted go on.
-
         chosen = {} if run is None and base_url is None else await self._named(run, base_url)
         count = 0
         last: dict[str, object] = {"last_run": 0, "last_key": ""}
@@ -332,9 +334,9 @@ class _RunRows:
 
 def _options(
     *,
+    manifest: str | None,
     output_dir: str | None,
     max_in_flight: int | None,
-    manifest: str | None,
     max_attempts: int,
     max_requests_per_second: float | None,
     budget: float | None,
@@ -349,9 +351,9 @@ def _options(
     if output_dir is not None and not is_utf_8(output_dir):
         raise ValueError(f"output_dir is not valid UTF-8, so that it cannot be stored: {one_line(output_dir)}")
     return RunOptions(
+        manifest=manifest,
         output_dir=output_dir,
         max_in_flight=max_in_flight,
-        manifest=manifest,
         max_attempts=check_count("max_attempts", max_attempts),
         max_requests_per_second=max_requests_per_second,
         budget=budget,
@@ -360,12 +362,12 @@ def _options(
     )
 
 
-def _name_of(rows: object) -> str:
-    """Return the name of the run of *rows*; for a thread.
 def _own_files(options: RunOptions) -> OwnFiles:
     return own_files_of(manifest=None if options.manifest is None else Path(options.manifest), journal=None)
 
 
+def _name_of(rows: object) -> str:
+    """Return the name of the run of *rows*; for a thread.
 
     Raises:
         ValueError: If it cannot be stored.
@@ -374,8 +376,6 @@ def _own_files(options: RunOptions) -> OwnFiles:
     return name or _DEFAULT_RUN
 
 
-async def _account_name(api: Api) -> str:
-    """Return the name of the account; an empty one if the key may not read it.
 def _path_of(rows: object) -> str | None:
     """Return the file that *rows* are listed in, as it can be stored; `None` if there is none. For a thread."""
     if not isinstance(rows, Manifest) or rows.name is None:
@@ -383,6 +383,8 @@ def _path_of(rows: object) -> str | None:
     return os.fsencode(os.path.realpath(rows.path)).decode(errors="replace")
 
 
+async def _account_name(api: Api) -> str:
+    """Return the name of the account; an empty one if the key may not read it.
 
     Raises:
         HeyGenError: As `account_of` does. A worker that does not know its account must not take the rows of another.
@@ -421,13 +423,6 @@ WHERE rows.run = given.run AND rows.key = given.key AND rows.version = given.ver
 RETURNING rows.key
 """
 
-_PRUNE: Final[LiteralString] = """
-DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (
-    SELECT 1 FROM rows WHERE rows.run = runs.id
-        AND (stage NOT IN ('done', 'failed', 'skipped') OR changed > unix_time() - %(seconds)s)
-)
-RETURNING id
-"""
 _GO_ON: Final[LiteralString] = """
 WITH free AS (
     UPDATE accounts SET halted = NULL
@@ -436,3 +431,10 @@ WITH free AS (
 SELECT pg_notify(%(channel)s, id::text) FROM free
 """
 
+_PRUNE: Final[LiteralString] = """
+DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (
+    SELECT 1 FROM rows WHERE rows.run = runs.id
+        AND (stage NOT IN ('done', 'failed', 'skipped') OR changed > unix_time() - %(seconds)s)
+)
+RETURNING id
+"""

@@ -10,11 +10,12 @@ import secrets
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import aiohttp
+import procrastinate
 import psycopg
 import pytest
 from attrs import evolve, frozen
@@ -35,7 +36,7 @@ from heygen_async import (
 )
 from heygen_async.bulk import report
 from heygen_async.bulk.checks import BadRows
-from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, enqueue, scheduler_store
+from heygen_async.bulk.cluster import Cluster, ClusterError, ClusterStatus, output_folders, scheduler_store
 from heygen_async.bulk.cluster.accounts import AccountStore
 from heygen_async.bulk.cluster.database import Database, DatabaseLost, LockedConnection
 from heygen_async.bulk.cluster.enqueue import Enqueue, locked_run
@@ -272,7 +273,7 @@ async def test_a_folder_that_cannot_be_written_to_leaves_no_run(stage: Stage, mo
         raise OSError(errno.ENOSPC, "the disk is full", folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(enqueue, "mark_shared", full)
+        patched.setattr(output_folders, "mark_shared", full)
         with pytest.raises(OSError, match="disk is full"):
             await stage.enqueue(rows(2))
     assert (await stage.cluster.status()).runs == []
@@ -357,93 +358,6 @@ async def test_a_skipped_row_that_has_changed_is_changed_and_released(stage: Sta
     assert (await stage.enqueue([evolve(row, end_time=20.0)], budget=5.0)).changed == 1
     assert (await stage.complete()).runs[0].rows == {"done": 1}
     assert [job.body["end_time"] for job in stage.sandbox.jobs] == [20.0]
-
-
-def _change_in_content(stage: Stage, source: Path) -> DubRow:
-    source.write_bytes(SAMPLE_AUDIO.read_bytes() + b"more")
-    return DubRow(url(1), source, key="row-1")
-
-
-def _move(stage: Stage, source: Path) -> DubRow:
-    source.rename(stage.folder / "moved.mp3")
-    return DubRow(url(1), stage.folder / "moved.mp3", key="row-1")
-
-
-def _take_the_output(stage: Stage, source: Path) -> DubRow:
-    (stage.folder / "out" / "row-1.mp4").write_bytes(b"of somebody else")
-    return DubRow(url(1), source, key="row-1", output="free.mp4")
-
-
-@pytest.mark.parametrize("change", [_change_in_content, _move, _take_the_output])
-async def test_a_row_that_failed_before_it_had_a_job_is_tried_again_as_it_is_enqueued_then(
-    stage: Stage, change: Callable[[Stage, Path], DubRow]
-) -> None:
-    source = stage.folder / "new.mp3"
-    source.write_bytes(SAMPLE_AUDIO.read_bytes())
-    await stage.enqueue([DubRow(url(1), source, key="row-1")])
-    again = change(stage, source)
-    assert (await stage.complete()).runs[0].rows == {"failed": 1}
-
-    found = await stage.enqueue([again])
-    assert (found.changed, found.survey.to_submit) == (1, 1)
-    assert (await stage.complete()).runs[0].rows == {"done": 1}
-    assert (await stage.enqueue([again])).changed == 0
-
-
-async def test_captions_are_written_of_rows_that_have_not_ended_if_the_last_enqueue_wants_them(stage: Stage) -> None:
-    await stage.enqueue(rows(1))
-    await stage.complete()
-    await stage.enqueue(rows(3))
-    assert (await stage.enqueue([*rows(2), evolve(rows(3)[2], captions=False)], captions=True)).changed == 2
-    await stage.complete()
-
-    assert stage.files() == {"row-1.mp4", "row-2.mp4", "row-2.srt", "row-3.mp4"}
-
-
-def before_the_release(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Awaitable[object]]) -> None:
-    """Do something once when all rows of the next enqueue were checked and stored."""
-    fetch = LockedConnection.fetch
-
-    async def after_that(self: LockedConnection, statement: str, values: object = None) -> object:
-        if "released" in statement:
-            monkeypatch.undo()
-            await act()
-        return await fetch(self, statement, values)
-
-    monkeypatch.setattr(LockedConnection, "fetch", after_that)
-
-
-@pytest.mark.parametrize(
-    "change", [{"audio": "https://example.com/other.mp3"}, {"title": "other"}, {"mode": "precision"}]
-)
-async def test_a_row_that_is_submitted_while_its_change_is_checked_is_refused_with_all_others(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, change: Mapping[str, str]
-) -> None:
-    await stage.enqueue(rows(1))
-    before_the_release(monkeypatch, stage.complete)
-    with pytest.raises(BadRows, match="of the row row-1 have changed since its job was created"):
-        await stage.enqueue([evolve(rows(1)[0], **change), *rows(2)[1:]])
-
-    assert (await stage.cluster.status()).runs[0].rows == {"done": 1}
-    assert [job.body["audio"]["url"] for job in stage.sandbox.jobs] == [AUDIO]
-
-
-@pytest.mark.parametrize("stages", [{"flight"}, {"download"}, {"done"}])
-async def test_a_row_that_moves_on_while_its_new_output_is_checked_is_written_there(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, stages: set[str]
-) -> None:
-    await stage.enqueue(rows(3))
-    again = [evolve(row, output=f"new/{row.key}.mp4") for row in rows(3)]
-
-    async def until_there() -> None:
-        async with stage.worker(downloads=0 if "done" not in stages else 4):
-            await stage.until(lambda status: bool(stages & status.runs[0].rows.keys()))
-
-    before_the_release(monkeypatch, until_there)
-    assert (await stage.enqueue(again)).changed == 3
-    assert (await stage.complete()).runs[0].rows == {"done": 3}
-    assert {path.name for path in (stage.folder / "out" / "new").iterdir()} == {f"row-{n}.mp4" for n in (1, 2, 3)}
-    assert sum(stage.jobs().values()) == 3
 
 
 async def test_a_run_that_an_enqueue_left_when_it_died_takes_another_folder(stage: Stage) -> None:
@@ -593,6 +507,81 @@ async def test_failed_rows_are_tried_again_only_on_request(stage: Stage) -> None
     assert stage.jobs() == {"row-1": 1, "bad": 2}
 
 
+async def _delete_the_job_in_flight(stage: Stage, *, number: int = 1) -> None:
+    async with (
+        stage.worker(),
+        HeyGenSession(stage.sandbox.api_key, base_url=stage.sandbox.url, retry=QUICK) as heygen,
+    ):
+        await stage.until(lambda status: status.runs[0].rows == {"flight": 1} and len(stage.sandbox.jobs) == number)
+        await heygen.lipsyncs.delete(stage.sandbox.jobs[-1].id)
+        await stage.until(lambda status: status.runs[0].rows == {"failed": 1})
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_row_whose_job_was_deleted_gets_another_one_each_time_that_it_is_requested(
+    database_url: str, tmp_path: Path, times: int
+) -> None:
+    async with staged(database_url, tmp_path, job_seconds=[1e6] * times + [1.0]) as stage:
+        await stage.enqueue([evolve(row, end_time=10.0) for row in rows(1, "duration=10")], max_attempts=1)
+        await _delete_the_job_in_flight(stage)
+        assert (await stage.complete()).runs[0].rows == {"failed": 1}
+        for number in range(2, times + 1):
+            assert await stage.cluster.retry_failed() == 1
+            await _delete_the_job_in_flight(stage, number=number)
+        assert len(stage.sandbox.jobs) == times
+
+        assert await stage.cluster.retry_failed() == 1
+        status = await stage.complete()
+        assert status.runs[0].rows == {"done": 1}
+        assert stage.jobs() == {"row-1": times + 1}
+        assert status.runs[0].spent == pytest.approx((times + 1) * 10 * 0.0333)  # those before may have been paid
+
+
+async def test_a_row_whose_job_was_deleted_gets_no_other_one_if_it_may_be_that_of_another_account(
+    database_url: str, tmp_path: Path
+) -> None:
+    faults = [error(403, "forbidden", route=ME)]
+    async with staged(database_url, tmp_path, job_seconds=1e6, faults=faults) as stage:
+        await stage.enqueue(rows(1))
+        await _delete_the_job_in_flight(stage)
+        assert await stage.cluster.retry_failed() == 1
+        assert (await stage.complete()).runs[0].rows == {"failed": 1}
+        assert len(stage.sandbox.jobs) == 1
+
+
+async def test_a_job_that_was_requested_again_and_is_there_is_waited_for(stage: Stage) -> None:
+    stage.sandbox.faults = [error(404, "not_found", route="GET /v3/lipsyncs/{lipsync_id}", times=1)]
+    await stage.enqueue(rows(1), output_dir=None)
+    assert (await stage.complete()).runs[0].rows == {"failed": 1}
+    assert await stage.cluster.retry_failed() == 1
+    assert (await stage.complete()).runs[0].rows == {"done": 1}
+    assert len(stage.sandbox.jobs) == 1
+
+
+async def test_rows_that_failed_while_there_was_no_scheduler_are_tried_again(stage: Stage) -> None:
+    await stage.enqueue(rows(2))
+    stage.sandbox.faults = [error(400, "invalid_parameter", route=CREATE)]
+    assert (await stage.complete()).runs[0].rows == {"failed": 2}
+    await stage.cluster._database.fetch("UPDATE rows SET answer = 'rejected'")  # as when all workers have just ended
+
+    stage.sandbox.faults = []
+    assert await stage.cluster.retry_failed() == 2
+    assert (await stage.complete()).runs[0].rows == {"done": 2}
+
+
+@pytest.mark.parametrize("chosen", [{"run": "default"}, {}])
+async def test_creates_of_an_account_go_on_if_its_rows_are_tried_again(stage: Stage, chosen: Mapping[str, str]) -> None:
+    await stage.enqueue(rows(1))
+    await stage.complete()
+    database = stage.cluster._database
+    await facade.join_account(database, "http://127.0.0.1:1", "other")
+    await database.fetch("UPDATE accounts SET halted = 'for a day'")
+    await stage.cluster.retry_failed(**chosen)
+
+    halted = await database.fetch("SELECT name FROM accounts WHERE halted IS NOT NULL")
+    assert halted == ([("other",)] if chosen else [])
+
+
 async def test_a_job_that_fails_for_a_passing_reason_is_renewed_a_few_times(stage: Stage) -> None:
     await stage.enqueue([DubRow(url("bad", "fail=internal+error"), AUDIO, key="bad")], max_attempts=3)
     status = await stage.complete()
@@ -723,6 +712,26 @@ async def test_requests_are_not_held_back_by_a_run_at_another_api(stage: Stage) 
     )
     async with stage.worker():
         await stage.until(lambda status: status.runs[0].rows == {"done": 1})
+
+
+@pytest.mark.parametrize("end", ["", "fail=No+face"])
+async def test_requests_are_not_held_back_by_a_run_that_has_ended(stage: Stage, end: str) -> None:
+    before = rows(1, end)
+    await stage.enqueue(before)
+    await stage.complete()
+    await stage.enqueue(before, max_requests_per_second=0.001)
+    await stage.enqueue([DubRow(url("x"), AUDIO, key="x")], run="other")
+    async with stage.worker():
+        await stage.until(lambda status: status.runs[1].rows == {"done": 1})
+
+
+@pytest.mark.parametrize("at", ["prepare", "ready", "create", "search", "flight", "download"])
+async def test_requests_are_held_back_by_a_run_that_has_not_ended(stage: Stage, at: str) -> None:
+    database = stage.cluster._database
+    account = AccountStore(database, await facade.join_account(database, stage.sandbox.url, "sandbox"))
+    await stage.enqueue(rows(1), max_requests_per_second=0.001)
+    await database.fetch("UPDATE rows SET stage = %(stage)s", {"stage": at})
+    assert [round(await account.pace(), -3) for _ in range(2)] == [0, 1000]
 
 
 async def test_requests_go_at_a_rate_that_was_corrected_at_once(stage: Stage) -> None:
@@ -885,18 +894,19 @@ def read_only(url: str, *, ends: bool) -> Iterator[None]:
                 connection.execute(end)
 
 
-async def test_a_worker_without_the_shared_folder_ends_before_it_writes_anything(stage: Stage) -> None:
-    await stage.enqueue(rows(1))
-    mark = stage.folder / "out" / ".heygen-cluster"
-    mark.unlink()
-    async with stage.worker() as task:
-        with pytest.raises(ClusterError, match="not the shared output folder"):
-            async with asyncio.timeout(20):
-                await task
-    assert stage.files() == set()
-
-    mark.touch()
-    assert (await stage.complete()).runs[0].rows == {"done": 1}
+async def test_a_worker_with_another_version_of_the_engine_than_those_that_run_ends_and_disturbs_none(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage.worker():
+        await stage.until(lambda status: any(account.workers for account in status.accounts))
+        with monkeypatch.context() as other:
+            other.setattr(procrastinate, "__version__", "3.99.0")
+            async with stage.worker() as task:
+                with pytest.raises(ClusterError, match=r"procrastinate 3\.\d+\.\d+, and this machine has 3\.99\.0"):
+                    async with asyncio.timeout(20):
+                        await task
+        await stage.enqueue(rows(2))
+        await stage.until(lambda status: status.runs[0].rows == {"done": 2})
 
 
 async def test_a_worker_without_slots_for_downloads_leaves_them_to_others(stage: Stage) -> None:
@@ -1033,6 +1043,15 @@ async def test_the_status_shows_what_runs(database_url: str, tmp_path: Path) -> 
     assert not status.is_complete
 
 
+async def test_the_rate_is_that_since_the_workers_have_started(stage: Stage) -> None:
+    await stage.enqueue(rows(5))
+    await stage.cluster._database.fetch("UPDATE runs SET created = created - 3600")
+    async with stage.worker():
+        status = await stage.until(lambda status: status.is_complete)
+        assert status.runs[0].rate > 5 / 60
+    assert (await stage.until(lambda status: not status.accounts[0].workers)).runs[0].rate == pytest.approx(5 / 300)
+
+
 async def test_an_account_without_bulk_statuses_is_polled_job_by_job(database_url: str, tmp_path: Path) -> None:
     async with staged(database_url, tmp_path, statuses_available=False) as stage:
         await stage.enqueue(rows(3))
@@ -1054,6 +1073,18 @@ async def test_captions_are_written_beside_the_videos(stage: Stage) -> None:
     await stage.complete()
 
     assert stage.files() == {"row-1.mp4", "row-1.srt"}
+
+
+@pytest.mark.parametrize("captions", ["empty", "gone"])
+async def test_a_problem_with_captions_is_logged(
+    database_url: str, tmp_path: Path, captions: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with staged(database_url, tmp_path, captions=captions) as stage:
+        await stage.enqueue(rows(2), captions=True)
+        assert (await stage.complete()).runs[0].rows == {"done": 2}
+
+    assert caplog.text.count("WARNING") == 2
+    assert "the row row-1: the captions were not written: " in caplog.text
 
 
 async def test_a_job_in_doubt_is_searched_for_once_the_server_may_have_forgotten_its_key(
@@ -1284,12 +1315,12 @@ async def test_an_enqueue_that_has_lost_its_lock_releases_nothing_and_removes_no
 ) -> None:
     release, added = Enqueue._release, []
 
-    async def after_the_next(self: Enqueue) -> None:
+    async def after_the_next(self: Enqueue, *arguments: object) -> None:
         monkeypatch.undo()
         ends = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
         await stage.cluster._database.fetch(ends)
         added.append(await stage.enqueue(rows(1)))
-        await release(self)
+        await release(self, *arguments)
 
     monkeypatch.setattr(Enqueue, "_release", after_the_next)
     with pytest.raises(DatabaseLost):

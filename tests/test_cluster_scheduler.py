@@ -30,7 +30,15 @@ from heygen_async.bulk.cluster.transitions import after_end, after_step, given_u
 from heygen_async.bulk.limits import MOST_IN_AIR, MOST_TRIES, START
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.record import Record, State
-from heygen_async.errors import InvalidRequest, LipsyncFailed, NotFound, RateLimited, TransportError
+from heygen_async.errors import (
+    AuthenticationError,
+    InvalidRequest,
+    LipsyncFailed,
+    NotFound,
+    RateLimited,
+    ServerError,
+    TransportError,
+)
 from heygen_async.models import Lipsync, LipsyncStatus
 from heygen_async.policies import PollPolicy
 
@@ -701,7 +709,7 @@ def test_a_worker_is_blind_once_nothing_was_answered_for_a_while():
 
 
 class OneByOne:
-    """An API without bulk status requests, of which one job cannot be read and the other takes for ever."""
+    """An API without bulk status requests, which refuses the key for one job and takes for ever for the other."""
 
     def __init__(self) -> None:
         self.ended: list[str] = []
@@ -714,11 +722,11 @@ class OneByOne:
             await asyncio.sleep(0 if lipsync_id == "broken" else 3600)
         finally:
             self.ended.append(lipsync_id)
-        raise TransportError("the connection broke")
+        raise AuthenticationError("no such key", status=401, code="unauthorized")
 
 
 class Refusing:
-    """An API that refuses bulk status requests, and counts them."""
+    """An API that refuses bulk status requests, and counts them. The job `broken` cannot be fetched."""
 
     def __init__(self, error: Exception) -> None:
         self.error, self.refused = error, 0
@@ -728,21 +736,76 @@ class Refusing:
         raise self.error
 
     async def get(self, lipsync_id: str) -> Lipsync:
+        if lipsync_id == "broken":
+            raise BROKEN
         return Lipsync(id=lipsync_id, status="running")
 
 
-@pytest.mark.parametrize(("code", "refused"), [("not_found", 1), (None, 2)], ids=["the API", "a gateway's page"])
-async def test_bulk_statuses_are_given_up_when_the_api_itself_refuses_them(code: str | None, refused: int) -> None:
+BROKEN = ServerError("cannot be fetched", status=500)
+
+
+@pytest.mark.parametrize(("code", "again"), [("not_found", None), (None, 301.0)], ids=["the API", "a gateway's page"])
+@pytest.mark.looptime
+async def test_bulk_statuses_are_given_up_when_the_api_itself_refuses_them(
+    code: str | None, again: float | None
+) -> None:
     api = Refusing(NotFound("no", status=404, code=code))
     reader = StatusReader(api)
     for _ in range(2):
         assert await reader.read(["ls_1"]) == {"ls_1": "running"}
-    assert api.refused == refused
+    assert api.refused == 1
+    await asyncio.sleep(again or 1e6)
+    assert await reader.read(["ls_1"]) == {"ls_1": "running"}
+    assert api.refused == (1 if again is None else 2)
 
 
-async def test_looks_at_single_jobs_end_together_when_one_of_them_fails() -> None:
+async def test_a_bulk_status_request_with_an_id_that_is_wrong_says_nothing_of_the_other_jobs() -> None:
+    api = Refusing(InvalidRequest("no id", status=400, code="invalid_parameter"))
+    reader = StatusReader(api)
+    for _ in range(2):
+        assert await reader.read(["ls_1", "broken", "ls_2"]) == {"ls_1": "running", "broken": BROKEN, "ls_2": "running"}
+    assert api.refused == 2
+
+
+@pytest.mark.looptime
+async def test_jobs_are_fetched_for_a_while_if_bulk_status_requests_alone_have_no_answer() -> None:
+    api = Refusing(ServerError("no answer", status=503))
+    reader = StatusReader(api)
+    for _ in range(2):
+        with pytest.raises(ServerError, match="no answer"):
+            await reader.read(["ls_1"])
+    for _ in range(3):
+        assert await reader.read(["ls_1", "ls_2"]) == {"ls_1": "running", "ls_2": "running"}
+    assert api.refused == 3
+    await asyncio.sleep(301)
+    with pytest.raises(ServerError, match="no answer"):
+        await reader.read(["ls_1"])
+
+
+async def test_bulk_status_requests_go_on_while_no_job_can_be_fetched_either() -> None:
+    api = Refusing(ServerError("no answer", status=503))
+    reader = StatusReader(api)
+    for _ in range(7):
+        with pytest.raises(ServerError, match="no answer"):
+            await reader.read(["broken", "ls_1"])
+    assert api.refused == 7
+
+
+def test_a_job_that_cannot_be_read_by_itself_ends_no_other_and_is_looked_at_again():
+    found = looks()
+    for name in ("ls_1", "ls_2", "ls_3"):
+        found.add(Ticket(1, name, 1), name, NOW, NOW)
+    refused = NotFound("gone", status=404, code="not_found")
+    statuses = {"ls_1": TransportError("away"), "ls_2": "completed", "ls_3": refused}
+    ended = found.answered(found.take(NOW), statuses, NOW, 1.0)
+
+    assert [(one.look.lipsync_id, one.error) for one in ended] == [("ls_2", None), ("ls_3", refused)]
+    assert [look.lipsync_id for look in found.take(NOW + 60)] == ["ls_1"]
+
+
+async def test_looks_at_single_jobs_end_together_when_the_key_is_refused() -> None:
     api = OneByOne()
-    with pytest.raises(TransportError):
+    with pytest.raises(AuthenticationError):
         await StatusReader(api).read(["slow", "broken"])
     assert sorted(api.ended) == ["broken", "slow"]
     assert len(asyncio.all_tasks()) == 1

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+import procrastinate
 import psycopg
 import pytest
 from attrs import evolve, frozen
@@ -15,6 +16,7 @@ from test_bulk_executors import Killed, Points, Scene, never, prepared
 from heygen_async.bulk.budget import RATES
 from heygen_async.bulk.cluster import Cluster
 from heygen_async.bulk.cluster import database as module
+from heygen_async.bulk.cluster.accounts import join_account
 from heygen_async.bulk.cluster.database import (
     ClusterError,
     Database,
@@ -392,6 +394,22 @@ async def test_tables_of_another_version_of_the_engine_are_replaced(database: Da
     ((comment,),) = await database.fetch("SELECT obj_description('heygen_engine'::regnamespace, 'pg_namespace')")
     assert comment != "3.0.0"
     assert await database.fetch("SELECT * FROM procrastinate_jobs") == []
+
+
+@pytest.mark.parametrize(("silence", "version"), [(0.0, "3.0.0"), (1e6, procrastinate.__version__)])
+async def test_tables_of_another_version_of_the_engine_are_left_to_the_workers_that_use_them(
+    database: Database, silence: float, version: str
+) -> None:
+    account = await join_account(database, "https://api.heygen.com", "tester")
+    await database.fetch(
+        "INSERT INTO workers (name, account, host, process, pid, beat) "
+        "VALUES ('w', %(account)s, 'h', 1, 1, unix_time() - %(silence)s)",
+        {"account": account, "silence": silence},
+    )
+    await database.fetch("COMMENT ON SCHEMA heygen_engine IS '3.0.0'")
+    await database.migrate(lambda: make_engine_tables(database))
+
+    assert await database.fetch("SELECT obj_description('heygen_engine'::regnamespace, 'pg_namespace')") == [(version,)]
 
 
 async def test_whoever_uses_tables_that_are_there_needs_no_right_to_make_a_schema(

@@ -11,7 +11,7 @@ from attrs import frozen
 from bulk_stage import HASTY, QUICK
 from cluster_harness import ORIGIN, ClusterApi, ClusterHarness, open_harness
 from test_bulk_executors import Killed
-from test_cluster import EAGER, Stage, rows, staged, url
+from test_cluster import AUDIO, EAGER, Stage, rows, staged, url
 
 from heygen_async import HeyGenSession
 from heygen_async.bulk.cluster import Cluster, delivery, scheduler_store, scheduling, worker
@@ -24,6 +24,7 @@ from heygen_async.bulk.cluster.scheduler_store import AccountSnapshot, Scheduler
 from heygen_async.models import DubRow, Lipsync, LipsyncStatus, Source
 from heygen_async.policies import PollPolicy
 from heygen_async.sandbox import SAMPLE_AUDIO
+from heygen_async.sandbox.faults import stall
 
 AN_HOUR = 3600.0
 
@@ -86,6 +87,20 @@ async def test_one_of_all_workers_asks_for_statuses(database_url: str, tmp_path:
 
     asked = sum("statuses" in request.route for request in stage.sandbox.requests)
     assert (first[0], second[0]) == (asked, 0)
+
+
+@pytest.mark.parametrize("with_output", [True, False])
+async def test_a_job_that_cannot_be_fetched_holds_up_no_ends_of_others(
+    database_url: str, tmp_path: Path, with_output: bool
+) -> None:
+    async with staged(database_url, tmp_path, manual=True) as stage:
+        failing = DubRow(url("bad", "fail=No+face"), AUDIO, key="bad")
+        await stage.enqueue([failing, *rows(3)], output_dir=tmp_path / "out" if with_output else None)
+        async with stage.worker(downloads=0):
+            await stage.until(lambda status: status.runs[0].rows == {"flight": 4})
+            stage.sandbox.faults = [stall("GET /v3/lipsyncs/{lipsync_id}", times=1)]
+            await stage.sandbox.advance(100.0)
+            await stage.until(lambda status: status.runs[0].rows["flight"] == 1)
 
 
 @asynccontextmanager

@@ -136,7 +136,7 @@ class Tables:
             accounts._CLAIM: self._claim,
             "UPDATE workers SET rests_until": self._rest,
             "SELECT count(*) FROM workers": self._others,
-            "UPDATE rows SET holder = NULL, fresh = false": self._release,
+            "UPDATE rows SET holder = NULL, fresh = fresh": self._release,
             "UPDATE runs SET longest": self._learn_length,
             "UPDATE accounts SET halted": self._halt,
             "DELETE FROM workers": self._leave,
@@ -261,7 +261,7 @@ class Tables:
         row = self.rows[of["key"]]
         if row.holder != of["worker"]:
             return []
-        row.holder, row.fresh, row.deferred = None, False, self.now()
+        row.holder, row.fresh, row.deferred = None, row.fresh and not of["begun"], self.now()
         return [row.ticket]
 
     def _write(self, of: Values) -> Result:

@@ -93,15 +93,20 @@ class AccountStore:
         *row, options, now = found[0]
         return stored_row(row), RunOptions.from_json(options), now
 
-    async def release(self, ticket: Ticket, worker: str) -> Ticket | None:
+    async def release(self, ticket: Ticket, worker: str, *, is_begun: bool) -> Ticket | None:
         """Give back a row whose step was not taken to its end; return it at its version, or `None` if it is not held.
 
         That may be a later one than is known here: a save may have had no answer.
+
+        Args:
+            ticket: The row.
+            worker: The worker that holds it.
+            is_begun: Whether anything may have been sent.
         """
         found = await self.database.fetch(
-            "UPDATE rows SET holder = NULL, fresh = false, deferred = unix_time() "
+            "UPDATE rows SET holder = NULL, fresh = fresh AND NOT %(begun)s, deferred = unix_time() "
             "WHERE run = %(run)s AND key = %(key)s AND holder = %(worker)s RETURNING run, key, version",
-            {**attrs.asdict(ticket), "worker": worker},
+            {**attrs.asdict(ticket), "worker": worker, "begun": is_begun},
         )
         return Ticket(*found[0]) if found else None
 
@@ -130,10 +135,21 @@ RETURNING epoch, limiter, unix_time()
 
 MOST_REQUESTS: Final[LiteralString] = """
 SELECT min((options->>'max_requests_per_second')::double precision) AS most FROM runs
-WHERE account = %(account)s
-    OR (account IS NULL AND origin = (SELECT accounts.origin FROM accounts WHERE accounts.id = %(account)s))
+WHERE options->>'max_requests_per_second' IS NOT NULL
+    AND (
+        account = %(account)s
+        OR (account IS NULL AND origin = (SELECT accounts.origin FROM accounts WHERE accounts.id = %(account)s))
+    )
+    AND (
+        EXISTS (SELECT FROM rows WHERE run = runs.id AND stage IN ('prepare', 'create', 'search', 'download'))
+        OR EXISTS (SELECT FROM rows WHERE run = runs.id AND stage IN ('create', 'flight'))
+        OR EXISTS (SELECT FROM rows WHERE run = runs.id AND stage = 'ready' AND NOT is_held AND resend)
+        OR EXISTS (SELECT FROM rows WHERE run = runs.id AND stage = 'ready' AND NOT is_held AND NOT resend)
+    )
 """
-"""The requests a second that the runs of an account allow, those too that it may be about to take; null is no limit."""
+"""The requests a second that the runs of an account allow, those too that it may be about to take; null is no limit.
+
+Only those that have not ended. Each look for rows that have not is by one of the indexes."""
 
 _PACE: Final[LiteralString] = f"""
 WITH pace AS (

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, LiteralString, Self
 
 from anyio import to_thread
-from attrs import evolve, frozen
+from attrs import frozen
 
 from heygen_async._arguments import check_count, check_rate, check_text, check_type
 from heygen_async._ids import segment
@@ -23,22 +23,23 @@ from heygen_async.bulk.budget import check_budget, check_rates
 from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS, AccountStore, join_account
 from heygen_async.bulk.cluster.api_calls import Api, Session
 from heygen_async.bulk.cluster.database import ClusterError, Database, RetryingStatements, to_jsonb
-from heygen_async.bulk.cluster.delivery import Procrastinate, make_engine_tables, remove_abandoned_work
+from heygen_async.bulk.cluster.delivery import Procrastinate, check_engine, make_engine_tables, remove_abandoned_work
 from heygen_async.bulk.cluster.enqueue import FORGET, Enqueue, Enqueued, locked_run
 from heygen_async.bulk.cluster.postgres import COLUMNS, GIVEN, stored_row, written_row
 from heygen_async.bulk.cluster.rows import RunOptions, StoredRow
 from heygen_async.bulk.cluster.scheduling import Tuning
 from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.status import ClusterStatus, read_cluster_status
-from heygen_async.bulk.cluster.transitions import placed, unstopped
+from heygen_async.bulk.cluster.transitions import placed, retried
 from heygen_async.bulk.cluster.worker import SharedPace, Slots, Worker
 from heygen_async.bulk.local_files import is_utf_8
 from heygen_async.bulk.manifest import Manifest
 from heygen_async.bulk.outputs import absolute_path, is_written
+from heygen_async.bulk.own_files import OwnFiles, own_files_of
 from heygen_async.bulk.owner import account_of
 from heygen_async.bulk.plan import check_rows
 from heygen_async.bulk.program import RetryDelays
-from heygen_async.bulk.record import Record, State
+from heygen_async.bulk.record import Record
 from heygen_async.bulk.report import write_report
 from heygen_async.bulk.row_source import slices_of
 from heygen_async.models import DubRow, Secret
@@ -116,12 +117,13 @@ class Cluster:
         Args:
             rows: The rows. Sources are public URLs, files in a folder that all machines share, or assets.
             output_dir: The shared folder for the videos. Without it only rows with an `output` are downloaded.
-            run: A name; by default that of the manifest. A run belongs to one API and one account, that of the first
-                worker that sees it, and keeps its output folder.
+            run: A name; by default that of the manifest, if no other manifest has it. A run belongs to one API and one
+                account, that of the first worker that sees it, and keeps its output folder.
             base_url: The address of the API that the workers of this run use; as for `HeyGenSession`.
             max_in_flight: The most jobs of this run at once, 1 or more; `None` finds out what the account allows.
             max_attempts: The most jobs for one row if jobs fail for transient reasons, 1 or more.
-            max_requests_per_second: The most requests of all workers together to the API in a second, more than 0.
+            max_requests_per_second: The most requests of all workers together to the API in a second, more than 0,
+                until all rows of the run have ended.
             budget: Dollars, for the run. Rows whose jobs would exceed it are skipped.
             rates: Dollars per second of output, by mode, for the estimate; the default is the published rates.
             captions: Whether captions are written beside each video.
@@ -129,9 +131,9 @@ class Cluster:
         Raises:
             BadRows: If rows are wrong; nothing was enqueued.
             TypeError, ValueError: If an option is wrong.
-            ClusterError: If the database cannot be used, the run has another output folder, or another enqueue of it
-                goes on.
-            OSError: If the output folder cannot be written to.
+            ClusterError: If the database cannot be used, the run has another output folder, or one that is not mounted
+                here, the run that has the name of the manifest is of another one, or another enqueue of it goes on.
+            OSError: If an output folder cannot be written to.
 
         If cancelled, it withdraws its rows, unless all of them were released just before. Without the database the next
         enqueue of the run, or `prune`, withdraws them.
@@ -141,6 +143,7 @@ class Cluster:
         origin = chosen_base_url(base_url, os.getenv)
         folder = None if output_dir is None else Path(expanded(output_dir))
         options = _options(
+            manifest=await to_thread.run_sync(_path_of, rows),
             output_dir=None if folder is None else await to_thread.run_sync(absolute_path, folder),
             max_in_flight=max_in_flight,
             max_attempts=max_attempts,
@@ -150,7 +153,8 @@ class Cluster:
             captions=captions,
         )
         name = await to_thread.run_sync(_name_of, rows) if run is None else run
-        async with locked_run(self._database, origin, name, options) as (locked, number, now):
+        opened = locked_run(self._database, origin, name, options, is_chosen=run is not None)
+        async with opened as (locked, number, now):
             return await Enqueue(locked, number, name, options, now).check_and_add(slices_of(rows))
 
     async def work(
@@ -174,8 +178,9 @@ class Cluster:
         Raises:
             TypeError, ValueError: If *uploads* or *downloads* is no such number.
             AuthenticationError: If the API key is refused.
-            ClusterError: If the database cannot be used, or cannot be reached at the start; or if the shared folder is
-                not there on this machine.
+            ClusterError: If the database cannot be used, or cannot be reached at the start; if a shared folder is not
+                there on this machine; or if the workers that are running have another version of the engine that
+                delivers steps.
             HeyGenError: If the account of the key cannot be read at the start, after the session's own retries. A key
                 that may not read it is no error: its workers share an account without a name.
         """
@@ -184,6 +189,7 @@ class Cluster:
             if value < 0:
                 raise ValueError(f"{name} must be 0 or more, not {value}")
         api = heygen._bulk_calls()  # noqa: SLF001 as `dub_many` does
+        await check_engine(self._database)
         account = await join_account(self._database, api.origin, await _account_name(api))
         pace = SharedPace(AccountStore(RetryingStatements(self._database), account))
         delivery = Procrastinate(self._database, account)
@@ -224,17 +230,22 @@ class Cluster:
             base_url: The address of its API, if runs of several have that name.
 
         Raises:
-            TypeError, ValueError: If *base_url* cannot be one.
+            TypeError, ValueError: If *base_url* cannot be one, or the manifest of the run is at *path*.
             ClusterError: If the database cannot be used, it is not clear which run, or there is none.
             OSError: If it cannot be written.
 
         If cancelled, *path* has either the whole report or what it had before.
         """
         number = await self._run(run, base_url)
-        await write_report(_RunRows(self._database, number), Path(expanded(path)), {})
+        ((options,),) = await self._database.fetch("SELECT options FROM runs WHERE id = %(run)s", {"run": number})
+        own_files = await to_thread.run_sync(_own_files, RunOptions.from_json(options))
+        await write_report(_RunRows(self._database, number), Path(expanded(path)), own_files)
 
     async def retry_failed(self, *, run: str | None = None, base_url: str | None = None) -> int:
         """Give rows that failed, or were skipped, another attempt, final failures included; return how many.
+
+        A row whose job was deleted gets another one if it is known whose account it is, once the API has said again
+        that there is no such job. Creates that were halted go on.
 
         Args:
             run: The run; `None` is all of them.
@@ -255,11 +266,7 @@ class Cluster:
             last = {"last_run": again[-1].run, "last_key": again[-1].row.key}
             values = {"rows": to_jsonb([written_row(row, deferred=None) for row in again])}
             count += len(await self._database.fetch(_RETRY, values))
-        await self._database.fetch(
-            "WITH free AS (UPDATE accounts SET halted = NULL RETURNING id) SELECT pg_notify(%(channel)s, id::text) "
-            "FROM free",
-            {"channel": CHANNEL},
-        )
+        await self._database.fetch(_GO_ON, {"runs": list(chosen) or None, "channel": CHANNEL})
         return count
 
     async def prune(self, *, older_than: float = 7 * 86400.0) -> int:
@@ -349,6 +356,7 @@ class _RunRows:
 
 def _options(
     *,
+    manifest: str | None,
     output_dir: str | None,
     max_in_flight: int | None,
     max_attempts: int,
@@ -365,6 +373,7 @@ def _options(
     if output_dir is not None and not is_utf_8(output_dir):
         raise ValueError(f"output_dir is not valid UTF-8, so that it cannot be stored: {one_line(output_dir)}")
     return RunOptions(
+        manifest=manifest,
         output_dir=output_dir,
         max_in_flight=max_in_flight,
         max_attempts=check_count("max_attempts", max_attempts),
@@ -373,6 +382,10 @@ def _options(
         rates=check_rates(rates),
         captions=captions,
     )
+
+
+def _own_files(options: RunOptions) -> OwnFiles:
+    return own_files_of(manifest=None if options.manifest is None else Path(options.manifest), journal=None)
 
 
 def _name_of(rows: object) -> str:
@@ -385,6 +398,13 @@ def _name_of(rows: object) -> str:
     return name or _DEFAULT_RUN
 
 
+def _path_of(rows: object) -> str | None:
+    """Return the file that *rows* are listed in, as it can be stored; `None` if there is none. For a thread."""
+    if not isinstance(rows, Manifest) or rows.name is None:
+        return None
+    return os.fsencode(os.path.realpath(rows.path)).decode(errors="replace")
+
+
 async def _account_name(api: Api) -> str:
     """Return the name of the account; an empty one if the key may not read it.
 
@@ -395,24 +415,19 @@ async def _account_name(api: Api) -> str:
     return "" if account is None else account.username
 
 
-def _forgiven(row: StoredRow) -> StoredRow:
-    record = evolve(unstopped(row.record), error=None)
-    return evolve(row, record=record.forgiving() if record.state is not State.DONE else record, unanswered=(0, -1))
-
-
 async def _another_attempt(values: Sequence[Any]) -> StoredRow:
     """Return a row of `_FAILED` as it is to be saved."""
-    *stored, options, now = values
-    row = stored_row(stored)
+    *stored, options, account, now = values
+    row = retried(stored_row(stored), is_account_known=bool(account))
     most = RunOptions.from_json(options).max_attempts
     has_file = await to_thread.run_sync(is_written, row.record)
-    return placed(_forgiven(row), now, max_attempts=most, delays=RetryDelays(), has_file=has_file).saved()
+    return placed(row, now, max_attempts=most, delays=RetryDelays(), has_file=has_file).saved()
 
 
 _FAILED: Final[LiteralString] = f"""
-SELECT {COLUMNS}, (SELECT options FROM runs WHERE runs.id = rows.run), unix_time() FROM rows
-WHERE stage IN ('failed', 'skipped') AND answer IS NULL
-    AND (%(runs)s::integer[] IS NULL OR run = ANY(%(runs)s))
+SELECT {COLUMNS}, runs.options, accounts.name, unix_time() FROM rows
+JOIN runs ON runs.id = rows.run LEFT JOIN accounts ON accounts.id = runs.account
+WHERE stage IN ('failed', 'skipped') AND (%(runs)s::integer[] IS NULL OR run = ANY(%(runs)s))
     AND (run, key) > (%(last_run)s, %(last_key)s)
 ORDER BY run, key LIMIT %(limit)s
 """  # noqa: S608 names of ours
@@ -426,6 +441,14 @@ WHERE rows.run = given.run AND rows.key = given.key AND rows.version = given.ver
     AND given.stage NOT IN ('failed', 'skipped')
 RETURNING rows.key
 """  # noqa: S608 names of ours
+
+_GO_ON: Final[LiteralString] = """
+WITH free AS (
+    UPDATE accounts SET halted = NULL
+    WHERE %(runs)s::integer[] IS NULL OR id IN (SELECT account FROM runs WHERE id = ANY(%(runs)s)) RETURNING id
+)
+SELECT pg_notify(%(channel)s, id::text) FROM free
+"""
 
 _PRUNE: Final[LiteralString] = """
 DELETE FROM runs WHERE id = %(run)s AND NOT EXISTS (

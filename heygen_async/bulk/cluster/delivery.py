@@ -23,7 +23,8 @@ from procrastinate.types import JSONValue
 from psycopg import sql
 
 from heygen_async._task_group import TaskGroup
-from heygen_async.bulk.cluster.database import Database, DatabaseLost, keeping_cancellation
+from heygen_async.bulk.cluster.accounts import ALIVE_SECONDS
+from heygen_async.bulk.cluster.database import ClusterError, Database, DatabaseLost, keeping_cancellation
 from heygen_async.bulk.cluster.rows import Ticket, WorkKind
 from heygen_async.bulk.cluster.schema import ENGINE_SCHEMA
 
@@ -157,13 +158,13 @@ class Procrastinate:
 
 
 async def make_engine_tables(database: Database) -> None:
-    """Create the tables of the engine; those of another engine are replaced, because nothing depends on them."""
+    """Create the tables of the engine; those of another version are replaced unless workers use them.
+
+    Nothing depends on what is in them.
+    """
     schema, version = sql.Identifier(ENGINE_SCHEMA), procrastinate.__version__
-    found = await database.fetch(
-        "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %(name)s",
-        {"name": ENGINE_SCHEMA},
-    )
-    if found == [(version,)]:
+    found = await _engine_versions(database)
+    if found == [version] or (found and await _has_workers(database)):
         return
     tables = sql.SQL(await to_thread.run_sync(SchemaManager.get_schema))
     replace = sql.SQL(
@@ -171,6 +172,38 @@ async def make_engine_tables(database: Database) -> None:
         "SET LOCAL search_path TO {schema}; {tables}"
     )
     await database.fetch(replace.format(schema=schema, version=sql.Literal(version), tables=tables))
+
+
+async def check_engine(database: Database) -> None:
+    """Check that the tables of the engine are those of its version here.
+
+    Raises:
+        ClusterError: If workers are running that have another version of it.
+    """
+    here = procrastinate.__version__
+    for version in await _engine_versions(database):
+        if version != here:
+            raise ClusterError(
+                f"the workers that are running have procrastinate {version}, and this machine has {here}: install the "
+                "same version on all machines, or stop these workers first"
+            )
+
+
+async def _engine_versions(database: Database) -> list[str | None]:
+    """Return the version that the tables of the engine are of, if there are any."""
+    found = await database.fetch(
+        "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %(name)s",
+        {"name": ENGINE_SCHEMA},
+    )
+    return [version for (version,) in found]
+
+
+async def _has_workers(database: Database) -> bool:
+    """Return whether workers are alive."""
+    found = await database.fetch(
+        "SELECT 1 FROM workers WHERE beat > unix_time() - %(seconds)s LIMIT 1", {"seconds": ALIVE_SECONDS}
+    )
+    return bool(found)
 
 
 async def remove_abandoned_work(database: Database) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, LiteralString
@@ -22,24 +22,21 @@ from attrs import define, evolve, field, frozen
 
 from heygen_async.bulk.budget import Budget, check_rates
 from heygen_async.bulk.checks import AdmittedRow, BadRows, RefusedRow, RowChecker
-from heygen_async.bulk.claims import conflict, rivals
 from heygen_async.bulk.cluster.database import ClusterError, Database, DatabaseLost, Statements, to_jsonb
+from heygen_async.bulk.cluster.known_rows import KnownRow, KnownRows
+from heygen_async.bulk.cluster.output_folders import OutputFolders
 from heygen_async.bulk.cluster.postgres import GIVEN, written_row
 from heygen_async.bulk.cluster.rows import (
     RunOptions,
     Stage,
     StoredRow,
     option_problem,
-    record_from_json,
     row_digest,
     row_to_json,
     source_problem,
 )
 from heygen_async.bulk.cluster.schema import CHANNEL
 from heygen_async.bulk.cluster.transitions import placed, unstopped
-from heygen_async.bulk.entries import admitted
-from heygen_async.bulk.folders import mark_shared
-from heygen_async.bulk.identity import FileInfo
 from heygen_async.bulk.manifest import SourceRow
 from heygen_async.bulk.outputs import is_written
 from heygen_async.bulk.plan import Plan
@@ -47,9 +44,8 @@ from heygen_async.bulk.prepared_row import PreparedRow
 from heygen_async.bulk.program import RetryDelays
 from heygen_async.bulk.promotion import draft_of
 from heygen_async.bulk.record import Record
-from heygen_async.bulk.reviews import Review
 from heygen_async.bulk.row_source import Snapshot, new_snapshot
-from heygen_async.bulk.store import Admission, Entry, Problem
+from heygen_async.bulk.store import Problem
 from heygen_async.bulk.survey import Survey, SurveyBuilder
 from heygen_async.models import DubRow
 
@@ -72,116 +68,8 @@ class Enqueued:
     """What there is to do, and about what it costs."""
 
 
-_LONGEST_INDEXED: Final = 2600
-"""The most bytes of a path in an ordered index of PostgreSQL."""
 _WITHDRAW_SECONDS: Final = 5.0
 """How long an enqueue that fails tries to remove its rows."""
-
-
-@frozen
-class _Known:
-    """A row that is stored."""
-
-    record: Record
-    stage: Stage
-    content: str
-    """The digest of its row: see `row_digest`."""
-
-
-@frozen
-class _ClaimHolder:
-    """A row that holds what others must not have."""
-
-    run: int
-    key: str
-    name: str
-    """The name of its run."""
-    is_held: bool
-
-    def __str__(self) -> str:
-        unfinished = ", whose enqueue goes on, or was interrupted (then prune removes it)" if self.is_held else ""
-        return f"the row {self.key} of the run {self.name}{unfinished}"
-
-
-@define(eq=False)
-class _CheckedRows:
-    """The store that rows are checked against: the run in the database. See `store.RowStore`."""
-
-    database: Statements
-    run: int
-    _known: dict[str, _Known] = field(factory=dict)
-    _claims: dict[str, tuple[str, str]] = field(factory=dict)
-    """What rows of this enqueue have claimed: the key of the row, and where it is listed."""
-
-    async def records(self, keys: Sequence[str]) -> Mapping[str, Record]:
-        """Return the records of the rows that are stored."""
-        found = await self.database.fetch(
-            "SELECT record, version, stage, prepared FROM rows "
-            "WHERE run = %(run)s AND key = ANY(%(keys)s) AND NOT is_held",
-            {"run": self.run, "keys": list(keys)},
-        )
-        known = {key: one for key in keys if (one := self._known.get(key)) is not None}
-        for record, version, stage, prepared in found:
-            one = _Known(record_from_json(record, version), Stage(stage), row_digest(prepared))
-            known[one.record.key] = self._known[one.record.key] = one
-        return {key: one.record for key, one in known.items()}
-
-    def known(self, key: str) -> _Known | None:
-        """Return a row that is stored."""
-        return self._known.get(key)
-
-    async def admit(self, entries: Sequence[Entry]) -> Sequence[Admission]:
-        """Return the record of each row as it is to be, or why it cannot be enqueued."""
-        records = await self.records([entry.key for entry in entries])
-        taken = await self._taken({rival for entry in entries for claim in entry.claims for rival in rivals(claim)})
-        return [self._admit(entry, records.get(entry.key), taken) for entry in entries]
-
-    def _admit(self, entry: Entry, known: Record | None, taken: Mapping[str, _ClaimHolder]) -> Admission:
-        claims = (f"key {entry.key}", *entry.claims)
-        found = self._conflict(entry, claims, taken) or admitted(entry, known)
-        if isinstance(found, str):
-            return Problem(entry.place, found)
-        self._claims |= dict.fromkeys(claims, (entry.key, entry.place))
-        return found
-
-    def _conflict(self, entry: Entry, claims: Sequence[str], taken: Mapping[str, _ClaimHolder]) -> str | None:
-        for claim in claims:
-            for rival in rivals(claim):
-                other = self._claims.get(rival)
-                if other is not None and other[1] != entry.place:
-                    return conflict(entry, claim, rival, other[1])
-                stored = taken.get(rival)
-                if stored is not None and (stored.run, stored.key) != (self.run, entry.key):
-                    return conflict(entry, claim, rival, str(stored))
-        return None
-
-    async def _taken(self, claims: Collection[str]) -> Mapping[str, _ClaimHolder]:
-        found = await self.database.fetch(
-            "SELECT claim, run, key, name, is_held FROM claims JOIN runs ON runs.id = run "
-            "WHERE claim = ANY(%(claims)s)",
-            {"claims": list(claims)},
-        )
-        return {claim: _ClaimHolder(*values) for claim, *values in found}
-
-    async def reviews(self, keys: Sequence[str]) -> Sequence[Review]:  # noqa: ARG002 as the protocol has it
-        """Return nothing: decisions are made on journals."""
-        return ()
-
-    async def file_info(self, paths: Sequence[str]) -> Mapping[str, FileInfo]:
-        """Return what was last read from files."""
-        found = await self.database.fetch(
-            "SELECT path, fingerprint, digest, seconds FROM files WHERE path = ANY(%(paths)s)", {"paths": list(paths)}
-        )
-        return {path: FileInfo(*facts) for path, *facts in found}
-
-    async def keep_file_info(self, facts: Mapping[str, FileInfo]) -> None:
-        """Save what was read from files; those with a path that no index takes are read again."""
-        rows = [
-            [path, one.fingerprint, one.digest, one.seconds]
-            for path, one in facts.items()
-            if len(os.fsencode(path)) <= _LONGEST_INDEXED
-        ]
-        await self.database.fetch(_KEEP_FILES, {"files": to_jsonb(rows)})
 
 
 @define(eq=False)
@@ -202,7 +90,8 @@ class Enqueue:
 
         Raises:
             BadRows: If any row has a problem; then none is enqueued.
-            OSError: If the output folder cannot be written to; the same.
+            OSError: If an output folder cannot be written to; the same.
+            UnusableFolder: If one of rows that are stored is not mounted; the same.
         """
         try:
             await self.database.fetch(FORGET, {"run": self.run})
@@ -212,7 +101,7 @@ class Enqueue:
             raise
 
     async def _check_and_add(self, slices: AsyncGenerator[list[SourceRow], None]) -> Enqueued:
-        store = _CheckedRows(self.database, self.run)
+        store = KnownRows(self.database, self.run)
         plan = Plan(
             journal=None,
             output_dir=None if self.options.output_dir is None else Path(self.options.output_dir),
@@ -221,23 +110,28 @@ class Enqueue:
         )
         checker = _ClusterChecker(store, plan, {})
         builder = SurveyBuilder(plan.max_attempts, Budget(check_rates(self.options.rates)), lambda: self.now)
+        folders = OutputFolders(self.options, has_rows=await self._has_rows())
         rows = 0
         async with new_snapshot() as snapshot:
-            async with aclosing(checker.admit_all(slices)) as admitted_rows:
+            async with aclosing(_admitted(checker, slices, store)) as admitted_rows:
                 async for admitted_slice in admitted_rows:
                     found = await to_thread.run_sync(_tried_again, store, admitted_slice)
+                    await to_thread.run_sync(_note_folders, folders, store, found)
                     rows += len(found)
                     for one in found:
                         builder.add(one.row, one.record, has_file=one.has_file)
                     await snapshot.add(found)
             await snapshot.complete()
-            if self.options.output_dir is not None:
-                await mark_shared(self.options.output_dir)
+            await folders.mark()
             async for checked in snapshot.slices():
                 await self._add(store, checked)
             await self._release(store, snapshot)
         changed = len(self._changed)
         return Enqueued(run=self.name, rows=rows, added=self._added, changed=changed, survey=builder.survey())
+
+    async def _has_rows(self) -> bool:
+        """Return whether rows are stored."""
+        return bool(await self.database.fetch("SELECT 1 FROM rows WHERE run = %(run)s LIMIT 1", {"run": self.run}))
 
     async def _withdraw(self) -> None:
         """Remove what was not released, and the run if it has nothing else; without the database the next one does."""
@@ -245,7 +139,7 @@ class Enqueue:
             async with asyncio.timeout(_WITHDRAW_SECONDS):
                 await asyncio.shield(self.database.fetch(_WITHDRAW, {"run": self.run}))
 
-    async def _add(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> None:
+    async def _add(self, store: KnownRows, rows: Sequence[AdmittedRow]) -> None:
         new, changed = await to_thread.run_sync(self._sorted, store, rows)
         self._added += len(new)
         self._changed |= {one.row.key for one in changed if one.stage is not Stage.FAILED}
@@ -257,7 +151,7 @@ class Enqueue:
             values = {
                 "run": self.run,
                 "new": to_jsonb(await to_thread.run_sync(_new_rows, new)),
-                "changed": to_jsonb(await to_thread.run_sync(_new_rows, changed)),
+                "changed": to_jsonb(await to_thread.run_sync(_changed_rows, changed)),
                 "claims": to_jsonb(claims),
             }
             await self.database.fetch(_ADD, values)
@@ -266,7 +160,7 @@ class Enqueue:
             if problems:
                 raise BadRows(problems, len(problems))
 
-    def _sorted(self, store: _CheckedRows, rows: Sequence[AdmittedRow]) -> tuple[list[StoredRow], list[StoredRow]]:
+    def _sorted(self, store: KnownRows, rows: Sequence[AdmittedRow]) -> tuple[list[StoredRow], list[StoredRow]]:
         """Return the rows that are new, and those that have changed and are to be worked on again; for a thread."""
         new, changed = [], []
         for one in rows:
@@ -282,9 +176,10 @@ class Enqueue:
         most = self.options.max_attempts
         return placed(row, self.now, max_attempts=most, delays=_DELAYS, has_file=one.has_file)
 
-    async def _release(self, store: _CheckedRows, snapshot: Snapshot) -> None:
+    async def _release(self, store: KnownRows, snapshot: Snapshot) -> None:
         """Release all rows at once, those that change too."""
-        values = {"run": self.run, "options": to_jsonb(self.options.to_json())}
+        passed_on = [{"claim": claim, "key": key, "place": place} for claim, key, place in store.passed_on()]
+        values = {"run": self.run, "options": to_jsonb(self.options.to_json()), "passed_on": to_jsonb(passed_on)}
         while not await self.database.fetch(_RELEASE, values):
             moved = {key for (key,) in await self.database.fetch(_MOVED, {"run": self.run})}
             self._changed -= moved
@@ -292,6 +187,27 @@ class Enqueue:
             async for rows in snapshot.slices():
                 if again := [one for one in rows if one.row.key in moved]:
                     await self._add(store, await _admitted_again(store, again))
+
+
+async def _admitted(
+    checker: RowChecker, slices: AsyncGenerator[list[SourceRow], None], store: KnownRows
+) -> AsyncGenerator[list[AdmittedRow]]:
+    """Iterate over slices of rows that were admitted.
+
+    Raises:
+        BadRows: At the end, if any row has a problem.
+    """
+    problems: Sequence[Problem] = ()
+    count = 0
+    try:
+        async with aclosing(checker.admit_all(slices)) as found:
+            async for rows in found:
+                yield rows
+    except BadRows as bad:
+        problems, count = bad.problems, bad.count
+    conflicts = store.conflicts()
+    if count or conflicts:
+        raise BadRows([*problems, *conflicts], count + len(conflicts))
 
 
 class _ClusterChecker(RowChecker):
@@ -323,7 +239,7 @@ def _problems(row: DubRow) -> list[tuple[str, str]]:
     return [(column, message) for column, message in found if message is not None]
 
 
-def _is_changed(one: AdmittedRow, known: _Known) -> bool:
+def _is_changed(one: AdmittedRow, known: KnownRow) -> bool:
     """Return whether a row that is stored is to be worked on again, or otherwise."""
     if one.record != evolve(known.record, number=one.record.number, place=one.record.place):
         return True
@@ -333,7 +249,7 @@ def _is_changed(one: AdmittedRow, known: _Known) -> bool:
     return not one.row.missing and row_digest(row_to_json(_absolute(one.row))) != known.content
 
 
-def _tried_again(store: _CheckedRows, rows: Sequence[AdmittedRow]) -> list[AdmittedRow]:
+def _tried_again(store: KnownRows, rows: Sequence[AdmittedRow]) -> list[AdmittedRow]:
     """Return rows, those that have changed as if they had not failed; for a thread."""
     return [
         evolve(one, record=unstopped(one.record))
@@ -343,7 +259,13 @@ def _tried_again(store: _CheckedRows, rows: Sequence[AdmittedRow]) -> list[Admit
     ]
 
 
-async def _admitted_again(store: _CheckedRows, rows: Sequence[AdmittedRow]) -> list[AdmittedRow]:
+def _note_folders(folders: OutputFolders, store: KnownRows, rows: Sequence[AdmittedRow]) -> None:
+    for one in rows:
+        row, known = _absolute(one.row), store.known(one.row.key)
+        folders.add(row, is_known=known is not None and known.record.target == str(row.target))
+
+
+async def _admitted_again(store: KnownRows, rows: Sequence[AdmittedRow]) -> list[AdmittedRow]:
     """Return rows with their records as they are now.
 
     Raises:
@@ -357,7 +279,7 @@ async def _admitted_again(store: _CheckedRows, rows: Sequence[AdmittedRow]) -> l
     return await to_thread.run_sync(_with_records, store, rows, records)
 
 
-def _with_records(store: _CheckedRows, rows: Sequence[AdmittedRow], records: Sequence[Record]) -> list[AdmittedRow]:
+def _with_records(store: KnownRows, rows: Sequence[AdmittedRow], records: Sequence[Record]) -> list[AdmittedRow]:
     found = [evolve(one, record=record, has_file=is_written(record)) for one, record in zip(rows, records, strict=True)]
     return _tried_again(store, found)
 
@@ -374,6 +296,10 @@ def _new_rows(rows: Sequence[StoredRow]) -> list[dict[str, Any]]:
     return [_new_row(row) for row in rows]
 
 
+def _changed_rows(rows: Sequence[StoredRow]) -> list[dict[str, Any]]:
+    return [{**_new_row(row), "claims": list(row.row.entry.claims)} for row in rows]
+
+
 def _new_row(row: StoredRow) -> dict[str, Any]:
     return {
         **written_row(row, deferred=None),
@@ -384,36 +310,50 @@ def _new_row(row: StoredRow) -> dict[str, Any]:
 
 @asynccontextmanager
 async def locked_run(
-    database: Database, origin: str, name: str, options: RunOptions
+    database: Database, origin: str, name: str, options: RunOptions, *, is_chosen: bool = True
 ) -> AsyncGenerator[tuple[Statements, int, float]]:
     """Lock the run with this name, made if it is new, while the body goes on.
 
     Yields what works on it, the run, and the time by the database.
 
+    Args:
+        database: The database.
+        origin: The address of its API.
+        name: The name.
+        options: The options.
+        is_chosen: Whether the caller has chosen the name. Otherwise it is that of the manifest, and many have the same.
+
     Raises:
-        ClusterError: If it has another output folder, or another enqueue of it goes on.
+        ClusterError: If it has another output folder or manifest, or another enqueue of it goes on.
     """
     while True:
-        run, _ = await _open_run(database, origin, name, options)
+        run, _ = await _open_run(database, origin, name, options, is_chosen=is_chosen)
         async with database.locked(run) as locked:
             if locked is None:
                 raise ClusterError(f"rows are being enqueued in the run {name} at the moment; try again after that")
             # An enqueue that was refused may have removed it before it was locked here.
-            found, now = await _open_run(database, origin, name, options)
+            found, now = await _open_run(database, origin, name, options, is_chosen=is_chosen)
             if found == run:
                 yield locked, run, now
                 return
 
 
-async def _open_run(database: Database, origin: str, name: str, options: RunOptions) -> tuple[int, float]:
+async def _open_run(
+    database: Database, origin: str, name: str, options: RunOptions, *, is_chosen: bool
+) -> tuple[int, float]:
     """Return the run with this name, made if it is new, and the time by the database."""
     values = {"origin": origin, "name": name, "options": to_jsonb(options.to_json())}
     ((run, now, stored),) = await database.fetch(_OPEN, values)
-    known = RunOptions.from_json(stored).output_dir
-    if known != options.output_dir:
+    known = RunOptions.from_json(stored)
+    if known.output_dir != options.output_dir:
         raise ClusterError(
-            f"the run {name} writes to {known or 'no folder'}, not to {options.output_dir or 'no folder'}; "
+            f"the run {name} writes to {known.output_dir or 'no folder'}, not to {options.output_dir or 'no folder'}; "
             "use another name for another run"
+        )
+    if not is_chosen and None not in (known.manifest, options.manifest) and known.manifest != options.manifest:
+        raise ClusterError(
+            f"the run {name} is of the manifest {known.manifest}, not of {options.manifest}: give run= with another "
+            f"name, or with {name} if these are the same rows"
         )
     return int(run), float(now)
 
@@ -468,35 +408,43 @@ WITH given AS (
     SELECT rows.key FROM rows JOIN given
         ON rows.run = given.run AND rows.key = given.key AND rows.version = given.version - 1
     FOR UPDATE OF rows
+), all_unmoved AS (
+    SELECT 1 WHERE (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
 ), noted AS (
-    DELETE FROM changes WHERE run = %(run)s AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
+    DELETE FROM changes WHERE run = %(run)s AND EXISTS (TABLE all_unmoved)
 ), released AS (
-    UPDATE rows SET is_held = false
-    WHERE run = %(run)s AND is_held AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
+    UPDATE rows SET is_held = false WHERE run = %(run)s AND is_held AND EXISTS (TABLE all_unmoved)
 ), claimed AS (
-    UPDATE claims SET is_held = false
-    WHERE run = %(run)s AND is_held AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
+    UPDATE claims SET is_held = false WHERE run = %(run)s AND is_held AND EXISTS (TABLE all_unmoved)
+), later AS (
+    SELECT * FROM jsonb_to_recordset(%(passed_on)s) AS later (claim text, key text, place text)
+), passed_on AS (
+    UPDATE claims SET key = later.key, place = later.place
+    FROM later WHERE run = %(run)s AND claims.claim = later.claim AND EXISTS (TABLE all_unmoved)
+), given_up AS (
+    DELETE FROM claims USING given
+    WHERE claims.run = given.run AND claims.key = given.key AND NOT claims.is_held AND NOT given.claims ? claims.claim
+        AND claims.claim NOT IN (SELECT later.claim FROM later) AND EXISTS (TABLE all_unmoved)
 ), changed AS (
     UPDATE rows SET number = given.number, version = given.version, stage = given.stage, due = given.due,
         price = given.price, reserved = given.reserved, deferred = NULL, holder = NULL, fresh = false,
         unanswered = '{{0,-1}}', prepared = given.prepared, record = given.record, changed = unix_time()
-    FROM given WHERE rows.run = given.run AND rows.key = given.key
-        AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
+    FROM given WHERE rows.run = given.run AND rows.key = given.key AND EXISTS (TABLE all_unmoved)
 ), skipped AS (
     UPDATE rows SET stage = CASE WHEN record->>'state' = 'planned' AND prepared->'files' <> '{{}}'
             AND NOT record ?| array['video_asset', 'audio_asset'] THEN 'prepare' ELSE 'ready' END,
         version = version + 1, deferred = NULL
     WHERE run = %(run)s AND stage = 'skipped' AND NOT EXISTS (SELECT FROM given WHERE given.key = rows.key)
-        AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
+        AND EXISTS (TABLE all_unmoved)
 ), account AS (
     UPDATE accounts SET halted = NULL, next_request = CASE
         WHEN runs.options->'max_requests_per_second' = %(options)s->'max_requests_per_second' THEN next_request ELSE 0
     END  -- what waits was put off at the rate of before
     FROM runs WHERE runs.id = %(run)s AND accounts.id = runs.account
-        AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
+        AND EXISTS (TABLE all_unmoved)
 )
 UPDATE runs SET options = %(options)s WHERE id = %(run)s
-    AND (SELECT count(*) FROM unmoved) = (SELECT count(*) FROM given)
+    AND EXISTS (TABLE all_unmoved)
 RETURNING pg_notify('{CHANNEL}', '0')
 """  # noqa: S608 a name of ours
 
@@ -507,10 +455,3 @@ WHERE changes.run = %(run)s AND rows.run = changes.run AND rows.key = changes.ke
 RETURNING changes.key
 """
 """Forgets the changes of rows that workers have moved on since they were compared, and returns their keys."""
-
-_KEEP_FILES: Final[LiteralString] = """
-INSERT INTO files
-SELECT one->>0, one->>1, one->>2, (one->>3)::double precision FROM jsonb_array_elements(%(files)s) AS one
-ON CONFLICT (path) DO UPDATE SET fingerprint = excluded.fingerprint, digest = excluded.digest,
-    seconds = excluded.seconds
-"""

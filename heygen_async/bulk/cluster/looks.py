@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 
 from heygen_async._ids import MAX_STATUS_IDS, MAX_STATUS_QUERY, query_size
 from heygen_async.bulk.cluster.rows import Ticket
+from heygen_async.errors import HeyGenError
 from heygen_async.models import TERMINAL, LipsyncStatus
 from heygen_async.policies import PollPolicy
 from heygen_async.polling.cadence import NO_FAILURES, Cadence, Failures
@@ -131,13 +132,17 @@ class Looks:
         return taken
 
     def answered(
-        self, looks: Sequence[Look], statuses: Mapping[str, LipsyncStatus | str], now: float, jitter: float
+        self,
+        looks: Sequence[Look],
+        statuses: Mapping[str, LipsyncStatus | str | HeyGenError],
+        now: float,
+        jitter: float,
     ) -> list[Ended]:
-        """Settle a request that was answered at *now*; return the jobs that have ended.
+        """Settle a request that was answered at *now*; return the jobs that have ended, or are given up.
 
         Args:
             looks: The jobs of the request.
-            statuses: Their statuses, as far as the answer has them.
+            statuses: Their statuses, as far as the answer has them, or why one of them cannot be read.
             now: The time.
             jitter: The factor on the time to the next look, about 1.
         """
@@ -147,22 +152,33 @@ class Looks:
             look.is_taken = False
             if look.is_gone:
                 continue
-            if status is None or status == LipsyncStatus.NOT_FOUND:
+            if isinstance(status, HeyGenError):
+                ended += self.failed([look], status, now)
+            elif status is None or status == LipsyncStatus.NOT_FOUND:
                 ended += self._unknown(look, now)
             elif status in TERMINAL:
                 self._cadence.learn(max(0.0, now - look.since))
                 ended.append(self._end(look, status))
             else:
-                look.failures, look.missing = NO_FAILURES, 0
-                self._push(look, now + jitter * self._cadence.interval([self.eager], max(0.0, now - look.since)))
+                self.running(look, now, jitter)
         return ended
+
+    def running(self, look: Look, now: float, jitter: float) -> None:
+        """Settle a job that runs: it is looked at later."""
+        look.is_taken, look.failures, look.missing = False, NO_FAILURES, 0
+        if self._is_wanted(look):
+            self._push(look, now + jitter * self._cadence.interval([self.eager], max(0.0, now - look.since)))
+
+    def _is_wanted(self, look: Look) -> bool:
+        """Return whether a job is to be looked at again, though it seemed to have ended."""
+        return not look.is_gone and self._jobs.setdefault(look.lipsync_id, look) is look
 
     def failed(self, looks: Sequence[Look], error: Exception, now: float) -> list[Ended]:
         """Settle a request that failed; return the jobs that are given up."""
         ended = []
         for look in looks:
             look.is_taken = False
-            if look.is_gone:
+            if not self._is_wanted(look):
                 continue
             after = look.failures.after_error(error)
             if after is None:
@@ -176,7 +192,7 @@ class Looks:
         """Settle a request that was not sent, or whose ends could not be saved: its jobs are due again."""
         for look in looks:
             look.is_taken = False
-            if not look.is_gone and self._jobs.setdefault(look.lipsync_id, look) is look:
+            if self._is_wanted(look):
                 self._push(look, now)
 
     def _unknown(self, look: Look, now: float) -> list[Ended]:

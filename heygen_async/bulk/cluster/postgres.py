@@ -34,7 +34,7 @@ GIVEN: Final[LiteralString] = """given (
     run integer, key text, number integer, version bigint, stage text, resend boolean, due double precision,
     deferred double precision, answer text, retry_after double precision, epoch bigint, price double precision,
     reserved boolean, unanswered integer[], lipsync_id text, asked_at double precision, fresh boolean, prepared jsonb,
-    record jsonb
+    record jsonb, claims jsonb
 )"""
 """The columns of rows that are given to a statement as JSON; those that it does not need may be missing."""
 

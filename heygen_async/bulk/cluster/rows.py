@@ -266,6 +266,8 @@ class RunOptions:
     rates: Mapping[str, float] = field(factory=dict)
     captions: bool = False
     max_requests_per_second: float | None = None
+    manifest: str | None = None
+    """The file that its rows were listed in; `None` if they were not in a file."""
 
     def to_json(self) -> dict[str, JSON]:
         """Return them as JSON."""

@@ -192,7 +192,7 @@ class Budgets:
         budget = self.of(stored.run)
         price = stored.row.price(budget)
         if budget.reserve(price, is_guess=stored.row.seconds is None):
-            return evolve(stored, price=price, reserved=True)
+            return evolve(stored, price=price + stored.record.earlier_estimate, reserved=True)
         return None if budget.may_fit(price) else evolve(stored, stage=Stage.SKIPPED)
 
 
@@ -246,7 +246,8 @@ def _granted(candidate: StoredRow, budgets: Budgets, now: float, delays: RetryDe
     row = budgets.reserve(candidate)
     if row is None or row.stage is Stage.SKIPPED:
         return row
-    return evolve(row, record=intent(row.row, record, now, estimate=row.price), stage=Stage.CREATE, due=now)
+    estimate = row.price - record.earlier_estimate
+    return evolve(row, record=intent(row.row, record, now, estimate=estimate), stage=Stage.CREATE, due=now)
 
 
 def to_prepare(candidates: Iterable[StoredRow], budgets: Budgets) -> list[StoredRow]:

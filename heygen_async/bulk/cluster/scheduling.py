@@ -362,8 +362,7 @@ class Scheduler:
         else:
             self.reachability.note(is_answered=True)
             self._trouble = None
-            factor = jitter(random.random())  # noqa: S311 no secret
-            ended = self._looks.answered(looks, statuses, self.clock(), factor)
+            ended = self._looks.answered(looks, statuses, self.clock(), _jitter())
         if ended:
             await self._end(ended)
 
@@ -372,12 +371,23 @@ class Scheduler:
         self.reachability.note(is_answered=isinstance(error, APIError) and not error.is_transient)
 
     async def _end(self, ended: Sequence[Ended]) -> None:
-        """Save the ends of jobs, and give their downloads to the engine."""
+        """Save the ends of jobs; those of jobs that are to be fetched hold up no others."""
         looks = {one.look.ticket: one for one in ended}
         rows = await self.store.load(looks)
-        after = await together(self._after_end(row, looks[row.ticket]) for row in rows)
-        saved_rows = [row.saved() for row in after if row is not None]
-        now = self.clock()
+        known = [self._known_end(row, looks[row.ticket]) for row in rows]
+        await self._save_ends([row for row in known if row is not None])
+        others = [row for row, after in zip(rows, known, strict=True) if after is None]
+        await together(self._fetch_and_save(row, looks[row.ticket]) for row in others)
+
+    async def _fetch_and_save(self, row: StoredRow, ended: Ended) -> None:
+        after = await self._fetched_end(row, ended)
+        await self._save_ends([] if after is None else [after])
+
+    async def _save_ends(self, rows: Sequence[StoredRow]) -> None:
+        """Save rows after the ends of their jobs, and give their downloads to the engine."""
+        if not rows:
+            return
+        saved_rows, now = [row.saved() for row in rows], self.clock()
         saved = await self.store.write(saved_rows, now=now)
         for row in saved_rows:
             await learn_length(self.store.database, row)
@@ -385,25 +395,28 @@ class Scheduler:
         done = [row for row in saved_rows if row.ticket in saved and row.stage in KINDS and row.due <= now]
         await self._defer([(row.ticket, row.stage) for row in done if row.stage is not Stage.PREPARE])
 
-    async def _after_end(self, row: StoredRow, ended: Ended) -> StoredRow | None:
-        """Return a row after the end of its job; `None` if that cannot be read now."""
+    def _known_end(self, row: StoredRow, ended: Ended) -> StoredRow | None:
+        """Return a row after the end of its job; `None` if the job is to be fetched."""
         if ended.error is not None:
             return self._given_up(row, ended.error)
         if ended.status == LipsyncStatus.COMPLETED and row.record.target is not None:
             # Whoever downloads it gets the job, for its link and its length.
             return self._ended(row, Lipsync(id=ended.look.lipsync_id, status=ended.status), cost=row.record.estimate)
+        return None
+
+    async def _fetched_end(self, row: StoredRow, ended: Ended) -> StoredRow | None:
+        """Return a row after the end of its job; `None` if that cannot be read now."""
         try:
             async with self._gets:
                 job = await self.api.get(ended.look.lipsync_id)
         except ENDS_RUN:
             raise
         except HeyGenError as error:
-            if not error.is_transient:
-                return self._given_up(row, error)
-        else:
-            if job.is_terminal:
-                return self._ended(row, job, cost=cost_of(row, job, self._runs[row.run].options.rates))
-        self._looks.put_back([ended.look], self.clock() + IDLE_SECONDS)
+            is_given_up = self._looks.failed([ended.look], error, self.clock())
+            return self._given_up(row, error) if is_given_up else None
+        if job.is_terminal:
+            return self._ended(row, job, cost=cost_of(row, job, self._runs[row.run].options.rates))
+        self._looks.running(ended.look, self.clock(), _jitter())
         return None
 
     def _ended(self, row: StoredRow, job: Lipsync, *, cost: float) -> StoredRow:
@@ -412,6 +425,10 @@ class Scheduler:
 
     def _given_up(self, row: StoredRow, error: Exception) -> StoredRow:
         return given_up(row, error, self.clock(), max_attempts=self._most(row), delays=self.tuning.delays)
+
+
+def _jitter() -> float:
+    return jitter(random.random())  # noqa: S311 no secret
 
 
 def _others(runs: Iterable[int], waiting: Iterable[StoredRow]) -> list[int]:

@@ -13,7 +13,7 @@ from heygen_async.bulk.cluster.rows import ENDED, RunOptions, Stage
 from heygen_async.bulk.limits import START
 
 _RECENT: Final = 300.0
-"""Seconds of the past that the rate is taken from."""
+"""The most seconds of the past that the rate is taken from: those of the run, and of the workers that are alive."""
 
 
 @frozen(kw_only=True)
@@ -99,7 +99,7 @@ class ClusterStatus:
 
 async def read_cluster_status(database: Database) -> ClusterStatus:
     """Return the status of a cluster."""
-    runs = await database.fetch(_RUNS, {"recent": _RECENT})
+    runs = await database.fetch(_RUNS, {"recent": _RECENT, "gone": ALIVE_SECONDS})
     accounts = await database.fetch(_ACCOUNTS, {"gone": ALIVE_SECONDS})
     return ClusterStatus(
         runs=[
@@ -137,12 +137,17 @@ _RUNS: Final[LiteralString] = """
 SELECT runs.name, runs.origin, accounts.name, runs.options, runs.spent, counts.rows, coalesce(counts.reserved, 0),
     coalesce(counts.rate, 0), accounts.halted
 FROM runs LEFT JOIN accounts ON accounts.id = runs.account
+CROSS JOIN LATERAL (
+    SELECT greatest(unix_time() - %(recent)s, runs.created, (
+        SELECT min(started) FROM workers WHERE account = runs.account AND beat > unix_time() - %(gone)s
+    )) AS began
+) AS span
 LEFT JOIN LATERAL (
     SELECT jsonb_object_agg(stage, count) AS rows, sum(reserved) AS reserved,
-        sum(ended) / nullif(least(%(recent)s, greatest(unix_time() - runs.created, 1)), 0) AS rate
+        sum(ended) / greatest(unix_time() - span.began, 1) AS rate
     FROM (
         SELECT stage, count(*) AS count, sum(counted) FILTER (WHERE reserved) AS reserved,
-            count(*) FILTER (WHERE stage IN ('done', 'failed') AND changed > unix_time() - %(recent)s) AS ended
+            count(*) FILTER (WHERE stage IN ('done', 'failed') AND changed > span.began) AS ended
         FROM rows WHERE rows.run = runs.id AND NOT is_held GROUP BY stage
     ) AS stages
 ) AS counts ON true

@@ -24,14 +24,14 @@ from heygen_async.bulk.cluster.api_calls import Api
 from heygen_async.bulk.cluster.database import ClusterError
 from heygen_async.bulk.cluster.delivery import WorkDelivery
 from heygen_async.bulk.cluster.looks import Reachability
+from heygen_async.bulk.cluster.output_folders import UnusableFolder, check_usable, folder_of, seen_from_here
 from heygen_async.bulk.cluster.postgres import PostgresStore, learn_length, write
 from heygen_async.bulk.cluster.rows import RunOptions, Stage, StoredRow, Ticket, WorkKind
 from heygen_async.bulk.cluster.transitions import STEPS, after_step, cost_of
 from heygen_async.bulk.effects import Tools, advance, check_target
-from heygen_async.bulk.folders import is_shared_folder
 from heygen_async.bulk.limits import asks_too_long, with_wait
 from heygen_async.bulk.program import ENDS_RUN, RetryDelays, Step, failed_download, next_step
-from heygen_async.bulk.record import Record
+from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import LostRow, UnixClock
 from heygen_async.errors import (
     APIError,
@@ -154,17 +154,17 @@ class Steps:
         except LostRow:
             _logger.info("the row %s was taken over by another worker", ticket.key)
         except (AuthenticationError, ClusterError) as error:
-            await self._put_back(kind, ticket)
+            await self._put_back(kind, ticket, is_begun=not isinstance(error, UnusableFolder))
             self.on_fatal(error)
         except asyncio.CancelledError:
             await asyncio.shield(self._put_back(kind, ticket))
             raise
 
-    async def _put_back(self, kind: WorkKind, ticket: Ticket) -> None:
+    async def _put_back(self, kind: WorkKind, ticket: Ticket, *, is_begun: bool = True) -> None:
         """Give a row back, to be delivered again; without the database the scheduler finds it."""
         try:
             async with asyncio.timeout(_PUT_BACK_SECONDS):
-                held = await self.accounts.release(ticket, self.worker)
+                held = await self.accounts.release(ticket, self.worker, is_begun=is_begun)
                 if held is not None:
                     await self.delivery.defer(kind, [held])
         except (TimeoutError, ClusterError) as error:
@@ -188,7 +188,9 @@ class _OneStep:
     async def take(self) -> None:
         """Take the step, and save what came of it."""
         claimed, row = self.claimed, self.claimed.row
-        await self._check_folder()
+        folder = folder_of(row.row, claimed.options)
+        if folder is not None:
+            await check_usable(folder)
         record, is_skipped = await self._advanced()
         if asks_too_long(record.failure):
             record = await self._refused_for_long(record, with_wait(record.failure))
@@ -206,6 +208,8 @@ class _OneStep:
             is_skipped=is_skipped,
         )
         await self._finish(after.saved())
+        for warning in record.warnings if record.state is State.DONE else ():
+            _logger.warning("the row %s: %s", record.key, warning)
         if isinstance(record.failure, AuthenticationError):
             self.steps.on_fatal(record.failure)
 
@@ -247,8 +251,10 @@ class _OneStep:
         must not be replaced until then.
         """
         target, delays = self.claimed.row.row.target, self.steps.delays
-        if target is not None and await to_thread.run_sync(is_in_use, target):
-            return failed_download(record, DownloadError(f"{target} is being written", is_transient=True), delays)
+        if target is not None:
+            record = await to_thread.run_sync(seen_from_here, record, target)
+            if await to_thread.run_sync(is_in_use, target):
+                return failed_download(record, DownloadError(f"{target} is being written", is_transient=True), delays)
         if record.lipsync_id is None:
             return record
         try:
@@ -258,16 +264,6 @@ class _OneStep:
         except HeyGenError as error:
             return failed_download(record, error, delays)
         return evolve(record, job=job, estimate=cost_of(self.claimed.row, job, self.claimed.options.rates))
-
-    async def _check_folder(self) -> None:
-        """Check that the output folder is the shared one here, before anything is written beside it.
-
-        Raises:
-            ClusterError: If it is not: it may not be mounted on this machine.
-        """
-        folder = self.claimed.options.output_dir
-        if self.claimed.row.stage is Stage.DOWNLOAD and folder is not None and not await is_shared_folder(folder):
-            raise ClusterError(f"{folder} is not the shared output folder on this machine; mount it, then start again")
 
     async def _save(self, record: Record) -> None:
         saved = evolve(record, version=self.record.version).next_version()

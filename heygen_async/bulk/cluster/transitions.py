@@ -13,7 +13,7 @@ from attrs import evolve
 from heygen_async.bulk.budget import Budget, length_of
 from heygen_async.bulk.cluster.rows import Stage, StepAnswer, StoredRow
 from heygen_async.bulk.limits import Unanswered, asks_too_long
-from heygen_async.bulk.program import RetryDelays, Step, answer_of, ended, next_step
+from heygen_async.bulk.program import RetryDelays, Step, answer_of, ended, is_gone, next_step
 from heygen_async.bulk.record import UNDER_WAY, Record, State
 from heygen_async.errors import HeyGenError, RateLimited
 from heygen_async.models import Lipsync
@@ -56,16 +56,17 @@ def placed(stored: StoredRow, now: float, *, max_attempts: int, delays: RetryDel
 def _with_money(stored: StoredRow) -> StoredRow:
     """Return a row with the money that is counted for it."""
     record = stored.record
+    price = record.earlier_estimate + record.estimate
     if stored.stage is Stage.FAILED and record.state is State.PLANNED:
-        return evolve(stored, price=0.0, reserved=False)
+        return evolve(stored, price=price, reserved=False)
     if record.state in UNDER_WAY:
         # A row that was given up in these states may have a job that is paid for.
-        return evolve(stored, price=record.estimate, reserved=stored.stage is not Stage.FAILED)
+        return evolve(stored, price=price, reserved=stored.stage is not Stage.FAILED)
     if record.state is State.COMPLETED:  # until the download has seen its true length
-        return evolve(stored, price=record.estimate, reserved=stored.stage is not Stage.FAILED and stored.reserved)
+        return evolve(stored, price=price, reserved=stored.stage is not Stage.FAILED and stored.reserved)
     if record.state is State.PLANNED:
-        return evolve(stored, price=stored.price if stored.reserved else 0.0)
-    return evolve(stored, price=record.estimate, reserved=False)
+        return evolve(stored, price=stored.price if stored.reserved else price)
+    return evolve(stored, price=price, reserved=False)
 
 
 def after_step(
@@ -123,9 +124,23 @@ def unstopped(record: Record) -> Record:
 
 
 def given_up(stored: StoredRow, error: Exception, now: float, *, max_attempts: int, delays: RetryDelays) -> StoredRow:
-    """Return a row for which nothing more is done."""
-    stopped = evolve(stored, record=stored.record.stopped(error), answer=None)
-    return placed(stopped, now, max_attempts=max_attempts, delays=delays, has_file=False)
+    """Return a row for which nothing more is done, unless another job was requested in place of one that is gone."""
+    record = stored.record
+    if is_gone(record, error) and record.forgiven >= record.jobs:
+        found = evolve(stored, record=record.another_attempt(), price=0.0, reserved=False)
+    else:
+        found = evolve(stored, record=record.stopped(error), answer=None)
+    return placed(found, now, max_attempts=max_attempts, delays=delays, has_file=False)
+
+
+def retried(stored: StoredRow, *, is_account_known: bool) -> StoredRow:
+    """Return a row that had failed, with the record for another attempt that the caller requests."""
+    record = evolve(unstopped(stored.record), error=None)
+    if record.state is State.SUBMITTED and is_account_known:
+        record = evolve(record, forgiven=record.jobs)  # this job too, if it is gone
+    elif record.state is not State.DONE:
+        record = record.forgiving()
+    return evolve(stored, record=record, unanswered=(0, -1))
 
 
 def after_unanswered(count: tuple[int, int], answers: int) -> tuple[tuple[int, int], bool]:

@@ -123,6 +123,7 @@ def test_a_locked_journal_exits_1(server, cli, manifest, tmp_path):
     import sqlite3  # noqa: PLC0415 only here
 
     database = sqlite3.connect(tmp_path / "episodes.sqlite", isolation_level=None)
+    database.execute("CREATE TABLE t (x)")  # an empty file is one that was cut off
     database.execute("BEGIN EXCLUSIVE")
     ran = cli("dub", manifest)
     database.close()

@@ -113,10 +113,10 @@ def open_existing(path: Path) -> JournalFile:
         JournalInUse: If a run has locked it.
         JournalError: If there is none, or it cannot be opened.
     """
-    check_place(path)
     name = name_of(path)
     if not path.is_file():
-        raise JournalError(f"{name} does not exist: name the .sqlite file of a run, which is beside its manifest")
+        problem = "is a folder" if path.is_dir() else "does not exist"
+        raise JournalError(f"{name} {problem}: name the .sqlite file of a run, which is beside its manifest")
     with _claimed(path, name) as claim:
         _uses_wal(path)
         with _connected(path, name) as db:

@@ -125,7 +125,8 @@ async def test_another_manifest_of_the_same_name_does_not_change_the_rows_of_the
     assert (await stage.enqueue(german, output_dir=None, run="german")).added == 1
     await stage.complete()
 
-    assert [job.body["audio"]["url"] for job in stage.sandbox.jobs] == [AUDIO, "https://example.com/german.mp3"]
+    assert {job.body["audio"]["url"] for job in stage.sandbox.jobs} == {AUDIO, "https://example.com/german.mp3"}
+    assert len(stage.sandbox.jobs) == 2
     assert {path.name for path in stage.folder.glob("*/ep-1.mp4")} == {"ep-1.mp4"}
 
 

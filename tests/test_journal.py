@@ -473,7 +473,7 @@ async def test_an_opening_that_fails_leaves_the_journal_free(tmp_path: Path) -> 
 def test_a_claim_that_nobody_refers_to_is_free(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
     first = Claim(path)
-    assert first.take(new=b"new")
+    assert first.take(create=True)
     assert not Claim(path).take()
     del first
     gc.collect()

@@ -569,7 +569,7 @@ async def test_a_journal_that_does_not_exist_says_which_file_is_meant(tmp_path):
 
 async def test_what_is_no_journal_says_so(tmp_path):
     (tmp_path / "empty.sqlite").touch()
-    assert "it has 0 bytes" in str(await _problem(tmp_path / "empty.sqlite"))
+    assert "is empty" in str(await _problem(tmp_path / "empty.sqlite"))
     (tmp_path / "text.sqlite").write_text("hello" * 1000)
     assert "cannot be used" in str(await _problem(tmp_path / "text.sqlite"))
     with closing(sqlite3.connect(tmp_path / "other.sqlite")) as database:

@@ -46,17 +46,17 @@ class Claim:
     _descriptor: int | None = field(default=None, init=False)
     """What has the lock; only on Linux."""
 
-    def take(self, *, new: bytes | None = None) -> bool:
+    def take(self, *, create: bool = False) -> bool:
         """Claim the file, unless that is done already; return whether nobody else has it.
 
         Args:
-            new: What to create the file with if there is none; otherwise there is nothing to claim then.
+            create: Whether to create the file if there is none; otherwise there is nothing to claim then.
         """
         if self._path is None or self._inode is not None:
             return True
         with _lock:
-            if new is not None:
-                _create(self._path, new)
+            if create:
+                _create(self._path)
             try:
                 found = os.stat(self._path)  # noqa: PTH116 as below
             except OSError:
@@ -98,10 +98,11 @@ _claims: Final[WeakValueDictionary[tuple[int, int], Claim]] = WeakValueDictionar
 """The claims of this process by device and inode. A run that nobody has ended, and nobody refers to, has none."""
 
 
-def _create(path: Path, content: bytes) -> None:
-    """Create the file, if there is none; if it cannot be written, SQLite says why."""
-    with suppress(OSError), path.open("xb") as file:
-        file.write(content)
+def _create(path: Path) -> None:
+    """Create the file as SQLite does, if there is none."""
+    with suppress(OSError):
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
 
 
 def release_all() -> None:

@@ -24,7 +24,6 @@ from heygen_async.bulk.journal_format import (
     create_tables,
     fact,
     keep_fact,
-    new_file,
 )
 from heygen_async.bulk.store import JournalError
 
@@ -100,7 +99,7 @@ def open_file(path: Path | None, origin: str) -> JournalFile:
     name = name_of(path)
     with _claimed(path, name) as claim:
         used_wal = path is not None and _uses_wal(path)
-        _take(claim, name, new=new_file())
+        _take(claim, name, create=True)
         with _connected(path, name) as db:
             _create_or_convert(db, path, origin, used_wal=used_wal)
             return JournalFile(name, db, _begin_run(db, name), claim)
@@ -137,8 +136,8 @@ def _claimed(path: Path | None, name: str) -> Iterator[Claim]:
         raise
 
 
-def _take(claim: Claim, name: str, *, new: bytes | None = None) -> None:
-    if not claim.take(new=new):
+def _take(claim: Claim, name: str, *, create: bool = False) -> None:
+    if not claim.take(create=create):
         raise JournalInUse(f"{name} is in use by another run")
 
 
@@ -187,10 +186,10 @@ def _uses_wal(path: Path) -> bool:
     check_place(path)
     log = path.with_name(f"{path.name}-wal")
     mark, position = _WAL_HEADER
-    head = _head(path) if path.is_file() else None
-    if head is not None and len(head) < _HEADER_SIZE:  # SQLite would take it for a new file
+    head = _head(path) if path.is_file() else b""
+    if head and len(head) < _HEADER_SIZE:  # SQLite would take it for a new file, which only an empty one can be
         raise JournalError(_DAMAGED.format(name=name_of(path), problem=f"it has {len(head)} bytes"))
-    uses_wal = head is not None and head[position] == mark
+    uses_wal = head[position] == mark
     if log.exists() and not uses_wal:
         # SQLite would apply it to this file, or delete it.
         raise JournalError(

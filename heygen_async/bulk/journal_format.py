@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from operator import attrgetter
 from typing import Final
 
@@ -51,13 +50,6 @@ _SAVE: Final = (
     f"ON CONFLICT (key) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in (*_COLUMNS, 'run'))}"
 )
 _LOAD: Final = f"SELECT {', '.join(_COLUMNS)} FROM rows"  # noqa: S608 names of ours
-
-
-def new_file() -> bytes:
-    """Return what a new journal holds before it has tables. An empty file is none: it may be one that was cut off."""
-    with closing(sqlite3.connect(":memory:")) as db:
-        db.execute(f"PRAGMA application_id = {APPLICATION}")
-        return db.serialize()
 
 
 def create_tables(db: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from chromium import CHROMIUM
 
 from heygen_async._media.sources import fingerprint
-from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.journal import Journal, existing_journal
 from heygen_async.bulk.local_files import read_file_info
 from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
@@ -83,7 +83,7 @@ def local_row(number: int, folder: Path, **changes: object) -> DubRow:
 async def keep_sources(path: Path, rows: list[DubRow]) -> None:
     """Have a journal know the local sources of rows."""
     infos = {str(row.video): await asyncio.to_thread(read_file_info, row.video) for row in rows}
-    async with opened(path) as journal:
+    async with existing_journal(path) as journal:
         await journal.keep_file_info(infos)
 
 
@@ -92,17 +92,6 @@ async def running(path: Path):
     """Open a journal as a run does."""
     journal = Journal(path, origin=ORIGIN)
     await journal.open()
-    try:
-        yield journal
-    finally:
-        await journal.aclose()
-
-
-@asynccontextmanager
-async def opened(path: Path):
-    """Open a journal as the run page does."""
-    journal = Journal(path, origin="")
-    await journal.open_existing()
     try:
         yield journal
     finally:
@@ -145,7 +134,7 @@ class Visit:
 @asynccontextmanager
 async def visited(path: Path, rows: dict[str, DubRow] | None = None, **options: object):
     """Serve the page of the journal at *path*."""
-    async with opened(path) as journal, aiohttp.ClientSession() as http:
+    async with existing_journal(path) as journal, aiohttp.ClientSession() as http:
         page = RunPage(journal=journal, name=path.name, rows=rows or {}, **options)
         async with page.served() as url:
             yield Visit(url, http, journal, page)

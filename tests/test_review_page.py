@@ -16,13 +16,12 @@ from review_stage import (
     keep_sources,
     local_row,
     needs_browser,
-    opened,
     visited,
     with_captions,
     write_journal,
 )
 
-from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.journal import Journal, existing_journal
 from heygen_async.bulk.record import Record, State
 from heygen_async.models import DubRow
 from heygen_async.sandbox import SAMPLE_AUDIO, SAMPLE_VIDEO, Sandbox
@@ -626,7 +625,7 @@ async def test_decisions_survive_a_kill(tmp_path, out):
         process.send_signal(signal.SIGKILL)
         await process.wait()
         await happens(page, "() => !document.getElementById('offline').hidden")
-        async with opened(path) as journal:
+        async with existing_journal(path) as journal:
             assert [review.decision for review in await journal.reviews()] == ["approved"]
     async with command("review", path) as (process, url), browser(expected=LOST) as page:
         await page.goto(url)
@@ -672,7 +671,7 @@ async def test_a_run_is_followed_while_it_goes_on_and_reviewed_after_its_end(tmp
             process.send_signal(signal.SIGINT)
             await process.communicate()
             assert process.returncode == 130
-    async with opened(tmp_path / "rows.sqlite") as journal:
+    async with existing_journal(tmp_path / "rows.sqlite") as journal:
         assert [review.key for review in await journal.reviews()] == ["row-1"]
 
 

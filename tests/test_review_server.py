@@ -20,7 +20,6 @@ from review_stage import (
     finished,
     keep_sources,
     local_row,
-    opened,
     running,
     visited,
     with_captions,
@@ -29,7 +28,7 @@ from review_stage import (
 from until import until
 
 from heygen_async.bulk import read_reviews
-from heygen_async.bulk.journal import Journal
+from heygen_async.bulk.journal import Journal, existing_journal
 from heygen_async.bulk.journal_file import JournalInUse
 from heygen_async.bulk.record import Record, State
 from heygen_async.bulk.store import JournalError
@@ -265,7 +264,7 @@ async def test_a_browser_that_leaves_in_the_middle_of_a_video_is_no_error(long_v
         await response.prepare(request)
         return response
 
-    async with opened(long_video) as journal, aiohttp.ClientSession() as http:
+    async with existing_journal(long_video) as journal, aiohttp.ClientSession() as http:
         page = RunPage(journal=journal, name="run", rows={}, token="token")
         app = web.Application(middlewares=[page._guarded])
         app.router.add_get("/token/video", video)
@@ -440,7 +439,7 @@ async def test_a_source_that_was_dubbed_as_soon_as_it_was_written_is_compared_by
 ):
     row = local_row(1, tmp_path)
     await keep_sources(journal, [row])
-    async with opened(journal) as known:
+    async with existing_journal(journal) as known:
         path = str(row.video)
         info = (await known.file_info([path]))[path]
         await known.keep_file_info({path: evolve(info, fingerprint="")})
@@ -543,7 +542,7 @@ async def test_a_journal_is_shown_as_its_last_run_left_it(journal):
 
 async def _problem(path):
     with pytest.raises(JournalError) as error:
-        async with opened(path):
+        async with existing_journal(path):
             pass
     assert "\n" not in str(error.value)
     return error.value
